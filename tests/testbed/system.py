@@ -22,7 +22,7 @@ PACKAGE_OF = {
     "nsenter": "util-linux",
     "runc": "runc",
     "socat": "socat",
-    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
 
 

@@ -1,0 +1,111 @@
+"""The test bed itself, at the level of the control plane."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from testbed import paths
+from testbed.cluster import Cluster, OwnCluster
+from testbed.errors import TestbedError
+
+HOLDER = """
+import sys, time
+from testbed.cluster import OwnCluster
+cluster = OwnCluster(sys.argv[1])
+cluster.start("control-plane", lifeline=True)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_api_server_is_ready_and_its_controllers_work(control_plane: Cluster, namespace: str) -> None:
+    assert control_plane.kubectl("get", "--raw=/readyz") == "ok"
+    accounts = control_plane.get("serviceaccounts", "-n", namespace)["items"]
+    assert [account["metadata"]["name"] for account in accounts] == ["default"]
+
+
+def test_a_command_that_fails_says_what_kubectl_said(control_plane: Cluster) -> None:
+    with pytest.raises(TestbedError, match='namespaces "not-there" not found'):
+        control_plane.kubectl("get", "namespace", "not-there")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_cluster_ends_with_the_process_that_started_it(how: signal.Signals) -> None:
+    name = f"orphan-{how.name.lower()}-{os.getpid()}"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, name],
+        env=os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "tests")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "up\n"
+        programs = _programs_of(name)
+        assert len(programs) == 4  # the supervisor and its three
+        holder.send_signal(how)
+        holder.wait()
+        _wait_until_gone(programs)
+    finally:
+        holder.kill()
+        holder.wait()
+        OwnCluster(name).stop()
+    assert not (paths.clusters() / name).exists()
+
+
+def test_a_killed_supervisor_takes_its_programs_along_and_the_next_start_sweeps_up() -> None:
+    name = f"stale-{os.getpid()}"
+    stale = OwnCluster(name)
+    stale.start("control-plane", lifeline=True)
+    programs = _programs_of(name)
+    supervisor = json.loads((stale.folder / "supervisor.json").read_text())["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    os.waitpid(supervisor, 0)
+    _wait_until_gone(programs)
+    assert stale.folder.exists()
+    again = OwnCluster(name)
+    again.start("control-plane", lifeline=True)
+    try:
+        assert again.kubectl("get", "--raw=/readyz") == "ok"
+    finally:
+        again.stop()
+    assert not again.folder.exists()
+
+
+def test_a_program_that_does_not_come_up_is_named_with_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "kube-apiserver"
+    broken.write_text("#!/bin/sh\necho no such luck\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    cluster = OwnCluster(f"broken-{os.getpid()}")
+    with pytest.raises(TestbedError, match=r"kube-apiserver ended with code 3\.(.|\n)*no such luck"):
+        cluster.start("control-plane", lifeline=True)
+    assert not cluster.folder.exists()
+
+
+def _programs_of(name: str) -> set[int]:
+    """The process ids of everything that runs for a cluster: each has its folder on its command line."""
+    folder = str(paths.clusters() / name)
+    found = set()
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                command = (process / "cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if any(folder in word for word in command):
+                found.add(int(process.name))
+    return found
+
+
+def _wait_until_gone(programs: set[int], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in programs if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.1)

@@ -1,0 +1,188 @@
+"""The programs of a cluster, each from the first place that has it: KUBEBUILDER_ASSETS, our cache, a build from source.
+
+A family is a folder under `tools/` with one go.mod: programs whose dependencies are resolved together. Its go.mod and
+go.sum pin every byte, and their hash names its folder in the cache.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed import golang, paths
+from testbed.console import say, step
+from testbed.errors import TestbedError
+from testbed.locks import exclusive
+
+PROGRESS_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Family:
+    """Programs built from one go.mod: `programs` maps a binary's name to its Go package."""
+
+    folder: str
+    programs: Mapping[str, str]
+    module: str = ""
+    version_variables: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        """The folder of the family's go.mod."""
+        return paths.TOOLS / self.folder
+
+    @property
+    def _go_mod(self) -> str:
+        return (self.source / "go.mod").read_text()
+
+    @property
+    def version(self) -> str:
+        """The pinned version of the module that gives the programs, such as `v1.36.3` (its go.mod is the one definition)."""
+        match = re.search(rf"^(?:require )?\s*{re.escape(self.module)} (v\S+)", self._go_mod, re.MULTILINE)
+        if match is None:
+            raise TestbedError(f"{self.source / 'go.mod'} does not require {self.module}.")
+        return match[1]
+
+    @property
+    def cache(self) -> Path:
+        """Where the built programs are kept: a folder for each content of the family's sources and machine type."""
+        digest = hashlib.sha256(f"{platform.system()} {platform.machine()}".encode())
+        for file in sorted(self.source.iterdir()):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+        return paths.cache() / "bin" / f"{self.folder}-{digest.hexdigest()[:16]}"
+
+    @property
+    def ldflags(self) -> str:
+        """Linker flags: no symbol tables, and the version that the programs report."""
+        return " ".join(["-s", "-w", *(f"-X {name}={self.version}" for name in self.version_variables)])
+
+
+KUBERNETES = Family(
+    folder="kubernetes",
+    module="k8s.io/kubernetes",
+    programs={
+        name: f"k8s.io/kubernetes/cmd/{name}"
+        for name in (
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-proxy",
+            "kube-scheduler",
+            "kubectl",
+            "kubelet",
+        )
+    },
+    version_variables=("k8s.io/component-base/version.gitVersion",),
+)
+ETCD = Family(
+    folder="etcd", module="go.etcd.io/etcd/server/v3", programs={"etcd": "go.etcd.io/etcd/server/v3"}
+)
+COREDNS = Family(folder="coredns", module="github.com/coredns/coredns", programs={"coredns": "."})
+PAUSE = Family(folder="pause", programs={"pause": "."})
+HELM = Family(
+    folder="helm",
+    module="helm.sh/helm/v4",
+    programs={"helm": "helm.sh/helm/v4/cmd/helm"},
+    version_variables=("helm.sh/helm/v4/internal/version.version",),
+)
+FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM)
+
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")
+
+
+def provide(*names: str) -> dict[str, Path]:
+    """Give the paths of the programs `names`, building those that are nowhere to be found.
+
+    Raises TestbedError when a build fails; what was built before that stays in the cache.
+    """
+    with exclusive(paths.cache() / "bin.lock", "it builds the same programs"):
+        for family in FAMILIES:
+            missing = [name for name in family.programs if name in names and _find(family, name) is None]
+            if missing:
+                _build(family, missing)
+    return {name: _require(name) for name in names}
+
+
+def _family_of(name: str) -> Family:
+    return next(family for family in FAMILIES if name in family.programs)
+
+
+def _find(family: Family, name: str) -> Path | None:
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    places = [Path(assets)] if assets else []
+    for place in (*places, family.cache):
+        if os.access(place / name, os.X_OK):
+            return place / name
+    return None
+
+
+def _require(name: str) -> Path:
+    found = _find(_family_of(name), name)
+    if found is None:
+        raise TestbedError(f"{name} was built and is gone again: is something else cleaning {paths.cache()}?")
+    return found
+
+
+def _build(family: Family, names: list[str]) -> None:
+    with step(f"Building {', '.join(names)} from {family.module or family.folder} (once; kept in the cache)"):
+        environment = golang.environment()
+        partial = family.cache.with_name(family.cache.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name in names:
+            command = ["go", "build", "-v", "-ldflags", family.ldflags, "-o", str(partial / name), family.programs[name]]
+            _run(command, name, family.source, environment)
+            family.cache.mkdir(parents=True, exist_ok=True)
+            (partial / name).rename(family.cache / name)  # a whole file or none
+        shutil.rmtree(partial)
+
+
+def _run(command: list[str], name: str, folder: Path, environment: dict[str, str]) -> None:
+    """Run one `go build -v`, which prints a line for each package, and say every few seconds how far it is."""
+    said = _Output()
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    reader = threading.Thread(target=said.read, args=(process,), daemon=True)
+    reader.start()
+    begun = time.monotonic()
+    try:
+        while True:
+            try:
+                process.wait(PROGRESS_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                say(f"    {name}: {len(said.lines)} packages, {time.monotonic() - begun:.0f} s")
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+    if process.returncode != 0:
+        text = "\n".join(said.lines[-15:])
+        raise TestbedError(
+            f"{name} could not be built. If modules could not be downloaded, see to the network (GOPROXY), or put ready "
+            f"programs into a folder and name it in KUBEBUILDER_ASSETS. The end of what Go said:\n{text}"
+        )
+
+
+class _Output:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.lines.append(line.rstrip())  # noqa: PERF401 - another thread reads the list while it grows

@@ -1,0 +1,253 @@
+"""A cluster to test against: one of our own (started here), or any other that a kubeconfig names."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from testbed import binaries, paths, system
+from testbed.console import say, step
+from testbed.errors import TestbedError
+from testbed.host import Host
+from testbed.locks import exclusive
+
+Level = Literal["control-plane", "node"]
+START_SECONDS = 300
+STOP_SECONDS = 90
+COMMAND_SECONDS = 300
+
+
+class Cluster:
+    """A Kubernetes API that `kubeconfig` reaches, with the kubectl and helm that the test bed provides."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl and give its standard output. Raises TestbedError with its words when it fails and `check` is set."""
+        return self._run("kubectl", *arguments, stdin=stdin, check=check)
+
+    def helm(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run helm likewise."""
+        return self._run("helm", *arguments, stdin=stdin, check=check)
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """Run `kubectl get` and give the object, or the list, as a dictionary."""
+        answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-ojson"))
+        return answer
+
+    def load_image(self, archive: Path) -> None:
+        """Make the image in `archive` available to this cluster's nodes."""
+        raise TestbedError(
+            f"Images cannot be loaded into the cluster of {self.kubeconfig} from here. Push them to a registry that it "
+            "reaches, or use kind (`make kind`) or our own cluster (unset KUBECONFIG)."
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which programs talk to this cluster."""
+        return os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+
+    def _run(self, program: str, *arguments: str, stdin: str | None, check: bool) -> str:
+        command = [str(binaries.provide(program)[program]), *arguments]
+        done = subprocess.run(
+            command,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            said = done.stderr.strip() or done.stdout.strip()
+            raise TestbedError(f"`{program} {' '.join(arguments)}` ended with code {done.returncode}: {said}")
+        return done.stdout
+
+
+class OwnCluster(Cluster):
+    """A cluster that runs on this machine, from the state in its folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = paths.clusters() / name
+        super().__init__(self.folder / "kubeconfig")
+
+    @property
+    def running(self) -> bool:
+        """Whether the cluster's supervisor is alive."""
+        return _started(self._supervisor_pid) == self._recorded.get("started", 0)
+
+    @property
+    def level(self) -> Level:
+        """What the cluster was started as."""
+        level: Level = self._plan["level"]
+        return level
+
+    @property
+    def audit_log(self) -> Path:
+        """The API server's log of writes (audit.k8s.io/v1 events, one JSON object a line)."""
+        return self.folder / "logs" / "audit.log"
+
+    def start(self, level: Level, *, lifeline: bool) -> None:
+        """Bring the cluster up and wait until it is ready; with `lifeline` it ends when this process does.
+
+        Raises TestbedError with the end of the log of what did not come up; then nothing is left running.
+        """
+        if level == "node":
+            system.need_root("A cluster with a node")
+            system.need("containerd", "runc", "/usr/lib/cni/ptp", "iptables", "conntrack", "socat", "ip", "nsenter")
+        names = binaries.NODE if level == "node" else binaries.CONTROL_PLANE
+        programs = {name: str(path) for name, path in binaries.provide(*names).items()}
+        with step(f"Starting the cluster {self.name} ({level})"):
+            supervisor = self._spawn({"level": level, "lifeline": lifeline, "programs": programs})
+            try:
+                self._await_ready(supervisor)
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        """End the cluster and remove its folder; nothing happens when there is none."""
+        if self.running:
+            os.kill(self._supervisor_pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while self.running:
+                if time.monotonic() > deadline:
+                    os.kill(self._supervisor_pid, signal.SIGKILL)
+                _reap(self._supervisor_pid)
+                time.sleep(0.05)
+        self._remove()
+
+    def load_image(self, archive: Path) -> None:
+        """Load the image into the node's containerd."""
+        pid = (self.folder / "node.pid").read_text()
+        command = ["nsenter", f"--target={pid}", "--mount", "--pid", "--net", sys.executable, "-m", "testbed.node", archive]
+        done = subprocess.run(command, env=_python_environment(), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise TestbedError(done.stderr.strip())
+
+    @property
+    def _plan(self) -> dict[str, Any]:
+        return _read_json(self.folder / "cluster.json")
+
+    @property
+    def _recorded(self) -> dict[str, Any]:
+        return _read_json(self.folder / "supervisor.json")
+
+    @property
+    def _supervisor_pid(self) -> int:
+        return int(self._recorded.get("pid", 0))
+
+    def _spawn(self, plan: dict[str, Any]) -> subprocess.Popen[bytes]:
+        with exclusive(paths.clusters() / ".lock", "it starts a cluster"):
+            _sweep()
+            if self.folder.exists():
+                raise TestbedError(f"The cluster {self.name} runs already. Stop it first: make cluster-down")
+            (self.folder / "logs").mkdir(parents=True)
+            (self.folder / "cluster.json").write_text(json.dumps(plan))
+            with self._log.open("wb") as log:
+                supervisor = subprocess.Popen(
+                    [sys.executable, "-m", "testbed.supervisor", self.folder],
+                    env=_python_environment(),
+                    stdin=subprocess.PIPE if plan["lifeline"] else subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            record = {"pid": supervisor.pid, "started": _started(supervisor.pid)}
+            (self.folder / "supervisor.json").write_text(json.dumps(record))
+        self._lifeline = supervisor.stdin  # held open for as long as this object lives
+        return supervisor
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "logs" / "supervisor.log"
+
+    def _await_ready(self, supervisor: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        with self._log.open() as log:
+            while not (self.folder / "ready").exists():
+                for line in log:
+                    say(line.rstrip())
+                if supervisor.poll() is not None:
+                    raise TestbedError(self._why_it_failed())
+                if time.monotonic() > deadline:
+                    raise TestbedError(f"The cluster was not ready after {START_SECONDS} s. See {self._log}.")
+                time.sleep(0.05)
+            for line in log:
+                say(line.rstrip())
+
+    def _why_it_failed(self) -> str:
+        failed = self.folder / "failed"
+        return failed.read_text() if failed.exists() else f"The supervisor ended:\n{self._log.read_text()}"
+
+    def _remove(self) -> None:
+        if not self.folder.exists():
+            return
+        if (self.folder / "kernel-settings.json").exists():
+            Host(self.folder).clean_up()
+        shutil.rmtree(self.folder)
+
+
+def own_clusters() -> list[OwnCluster]:
+    """Every cluster of ours that has a state folder, running or not."""
+    folder = paths.clusters()
+    return [OwnCluster(each.name) for each in sorted(folder.iterdir()) if each.is_dir()] if folder.exists() else []
+
+
+@contextmanager
+def provided(level: Level, kubeconfig: Path | None) -> Iterator[Cluster]:
+    """Give the cluster that `kubeconfig` names, or else one of our own that ends with the body (or with this process)."""
+    if kubeconfig is not None:
+        yield Cluster(kubeconfig)
+        return
+    cluster = OwnCluster(f"{level}-{os.getpid()}")
+    cluster.start(level, lifeline=True)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _sweep() -> None:
+    """Remove what killed runs left behind."""
+    for cluster in own_clusters():
+        if not cluster.running:
+            say(f"    removing what is left of the cluster {cluster.name}, which did not end in order")
+            cluster.stop()
+
+
+def _started(pid: int) -> int | None:
+    """When process `pid` started, in clock ticks since boot; None when there is none (proc(5), field 22 of stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return  # somebody else's child: `up` in another shell started it
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def _python_environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "tests"), "PYTHONUNBUFFERED": "1"}

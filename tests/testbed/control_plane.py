@@ -1,0 +1,188 @@
+"""etcd, kube-apiserver, kube-controller-manager and kube-scheduler: their command lines, and when each is ready."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from testbed.certificates import Authority
+from testbed.process import Process
+
+SERVICE_RANGE = "10.96.0.0/16"
+KUBERNETES_SERVICE = "10.96.0.1"
+START_SECONDS = 90
+# Writes only: what tests count. Reads would make the log grow by the second (Kubernetes: "Auditing").
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "None", "verbs": ["get", "list", "watch"]},
+        {"level": "None", "resources": [{"group": "coordination.k8s.io", "resources": ["leases"]}]},
+        {"level": "Metadata"},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a control plane lives: its folder, its programs, and the address and ports that it listens on."""
+
+    folder: Path
+    programs: dict[str, Path]
+    address: str
+    api_port: int
+    etcd_port: int
+    etcd_peer_port: int
+    # What the `kubernetes` Service points to: the node's address, or none where no pod will ever ask.
+    advertised: str | None = None
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return f"https://{self.address}:{self.api_port}"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the programs' logs."""
+        return self.folder / "logs"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.folder / "kubeconfig"
+
+
+def free_ports(count: int) -> list[int]:
+    """Give `count` TCP ports of the loopback address that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def start(site: Site, authority: Authority, *, scheduler: bool) -> Iterator[Process]:
+    """Start the control plane of `site`, giving each program when it is ready for the next.
+
+    Raises TestbedError, with the end of the program's log, when one does not come up.
+    """
+    authority.kubeconfig(site.kubeconfig, site.server, authority.issue("portside-admin", ["system:masters"]))
+    yield _etcd(site)
+    yield _api_server(site, authority)
+    yield _controller_manager(site, authority)
+    if scheduler:
+        config = _component_kubeconfig(site, authority, "system:kube-scheduler")
+        command = [site.programs["kube-scheduler"], f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0"]
+        yield Process("kube-scheduler", command, site.logs)
+
+
+def kubectl(site: Site, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run kubectl as the administrator and give what came of it, whatever its exit code."""
+    command = [str(site.programs["kubectl"]), f"--kubeconfig={site.kubeconfig}", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+
+
+def _etcd(site: Site) -> Process:
+    client = f"http://127.0.0.1:{site.etcd_port}"
+    peer = f"http://127.0.0.1:{site.etcd_peer_port}"
+    process = Process(
+        "etcd",
+        [
+            site.programs["etcd"],
+            f"--data-dir={site.folder / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",  # what is lost with the machine was a test cluster's
+            "--log-level=warn",
+        ],
+        site.logs,
+    )
+    process.wait_until(lambda: _listens(site.etcd_port), "its port", START_SECONDS)
+    return process
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _api_server(site: Site, authority: Authority) -> Process:
+    signer = authority.token_signer()
+    names = [site.address, "127.0.0.1", KUBERNETES_SERVICE, "localhost", "kubernetes.default.svc"]
+    serving = authority.issue("kube-apiserver", [], names)
+    # The API server calls the kubelet (exec, logs, port-forward) as a member of this group.
+    kubelet_client = authority.issue("kube-apiserver-kubelet-client", ["system:masters"])
+    policy = site.folder / "audit-policy.yaml"
+    policy.write_text(yaml.safe_dump(AUDIT_POLICY))
+    # With nobody to reach it, the API server still wants an address that is not loopback: one of RFC 5737.
+    advertise = ["--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"]
+    if site.advertised is not None:
+        advertise = [f"--advertise-address={site.advertised}"]
+    process = Process(
+        "kube-apiserver",
+        [
+            site.programs["kube-apiserver"],
+            f"--etcd-servers=http://127.0.0.1:{site.etcd_port}",
+            f"--bind-address={site.address}",
+            f"--secure-port={site.api_port}",
+            *advertise,
+            f"--tls-cert-file={serving.certificate}",
+            f"--tls-private-key-file={serving.key}",
+            f"--client-ca-file={authority.certificate}",
+            f"--kubelet-client-certificate={kubelet_client.certificate}",
+            f"--kubelet-client-key={kubelet_client.key}",
+            f"--kubelet-certificate-authority={authority.certificate}",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={signer.certificate}",
+            f"--service-account-signing-key-file={signer.key}",
+            f"--service-cluster-ip-range={SERVICE_RANGE}",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--allow-privileged=true",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={site.logs / 'audit.log'}",
+            "--shutdown-delay-duration=0s",
+        ],
+        site.logs,
+    )
+    process.wait_until(lambda: kubectl(site, "get", "--raw=/readyz").stdout == "ok", "/readyz", START_SECONDS)
+    return process
+
+
+def _controller_manager(site: Site, authority: Authority) -> Process:
+    config = _component_kubeconfig(site, authority, "system:kube-controller-manager")
+    process = Process(
+        "kube-controller-manager",
+        [
+            site.programs["kube-controller-manager"],
+            f"--kubeconfig={config}",
+            f"--root-ca-file={authority.certificate}",
+            f"--service-account-private-key-file={site.folder / 'pki' / 'service-accounts.key'}",
+            "--use-service-account-credentials=true",
+            "--leader-elect=false",
+            "--secure-port=0",
+        ],
+        site.logs,
+    )
+    process.wait_until(
+        lambda: kubectl(site, "get", "serviceaccount", "default", "-n", "default").returncode == 0,
+        "the default service account",
+        START_SECONDS,
+    )
+    return process
+
+
+def _component_kubeconfig(site: Site, authority: Authority, user: str) -> Path:
+    name = user.removeprefix("system:")
+    return authority.kubeconfig(site.folder / f"{name}.kubeconfig", site.server, authority.issue(user, []))

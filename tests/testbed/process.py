@@ -1,0 +1,74 @@
+"""The programs of a cluster as child processes that cannot outlive the supervisor which started them."""
+
+import ctypes
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from testbed.errors import TestbedError
+
+PR_SET_PDEATHSIG = 1
+POLL_SECONDS = 0.1
+# etcd and the API server end within a second; containerd may wait for its shims.
+STOP_SECONDS = 10
+LOG_TAIL_LINES = 15
+
+
+class Process:
+    """One running program, named `name`, whose output goes to `<logs>/<name>.log`."""
+
+    def __init__(self, name: str, command: list[str | Path], logs: Path) -> None:
+        self.name = name
+        self._log = logs / f"{name}.log"
+        with self._log.open("ab") as output:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor alone, which stops all in order
+                preexec_fn=die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The program's process id."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program still runs."""
+        return self._child.poll() is None
+
+    def wait_until(self, ready: Callable[[], bool], what: str, seconds: float) -> None:
+        """Poll `ready` until it is true; raise TestbedError, with the end of the log, if the program ends or time is up."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.alive:
+                raise TestbedError(f"{self.name} ended with code {self._child.returncode}.\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise TestbedError(f"{self.name}: {what} did not come true within {seconds:.0f} s.\n{self.log_tail()}")
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End the program: SIGTERM, and SIGKILL when it has not ended after STOP_SECONDS."""
+        if not self.alive:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def log_tail(self) -> str:
+        """The last lines of the program's log, and where the whole is."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return "\n".join([f"The end of {self._log}:", *lines[-LOG_TAIL_LINES:]])
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this child when the supervisor dies, however it dies (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

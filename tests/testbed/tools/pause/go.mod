@@ -1,0 +1,3 @@
+module portside.dev/testbed/pause
+
+go 1.26.0
