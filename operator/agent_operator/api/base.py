@@ -1,0 +1,43 @@
+"""What all models of the API share: camelCase on the wire, nothing unknown, nothing converted silently."""
+
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from agent_operator.api.rules import Rule, with_rules
+
+
+class Model(BaseModel):
+    """A part of an `AgentDeployment`.
+
+    Strict, as the API server is: the text "2" is no number, and a field that is not in the schema is an error.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+        # An error never quotes what was given: it may be a key.
+        hide_input_in_errors=True,
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _keeps_the_rules(self) -> Self:
+        for rule in self.rules:
+            rule.check(self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        reference = handler(core)
+        schema = handler.resolve_ref_schema(reference)
+        schema.update(with_rules(schema, *cls.rules))
+        return reference

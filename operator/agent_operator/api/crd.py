@@ -1,0 +1,83 @@
+"""The CustomResourceDefinition of `AgentDeployment` (apiextensions.k8s.io/v1)."""
+
+from typing import Any
+
+from agent_operator.api.agent import GROUP, KIND, NAME_RULE, PLURAL, VERSION
+from agent_operator.api.rules import VALIDATIONS
+from agent_operator.api.schema import structural
+from agent_operator.api.spec import AgentSpec
+from agent_operator.api.status import AgentStatus
+
+
+def crd() -> dict[str, Any]:
+    """The definition as a document, the same at each call."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{PLURAL}.{GROUP}",
+            "labels": {"app.kubernetes.io/name": "agent-operator", "app.kubernetes.io/part-of": "portside"},
+        },
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["agd"],
+                "categories": ["agents"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": _columns(),
+                    "subresources": {
+                        "status": {},
+                        "scale": {
+                            "specReplicasPath": ".spec.replicas",
+                            "statusReplicasPath": ".status.replicas",
+                            "labelSelectorPath": ".status.selector",
+                        },
+                    },
+                    "schema": {"openAPIV3Schema": _schema()},
+                }
+            ],
+        },
+    }
+
+
+def _schema() -> dict[str, Any]:
+    return {
+        "description": "An AI agent, run as a hardened, autoscaled and observable service.",
+        "type": "object",
+        "required": ["spec"],
+        VALIDATIONS: [NAME_RULE.schema()],
+        "properties": {
+            "apiVersion": {"type": "string", "description": f"Version of this schema: {GROUP}/{VERSION}."},
+            "kind": {"type": "string", "description": f"Kind of this object: {KIND}."},
+            "metadata": {"type": "object"},
+            "spec": structural(AgentSpec),
+            "status": structural(AgentStatus),
+        },
+    }
+
+
+def _columns() -> list[dict[str, Any]]:
+    return [
+        _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether the agent serves as specified."),
+        _column("Replicas", ".status.replicas", "Pods that exist.", kind="integer"),
+        _column("Model", ".spec.agent.model", "Model that answers."),
+        _column("URL", ".status.url", "Address inside the cluster."),
+        _column("Age", ".metadata.creationTimestamp", "Time since the agent was made.", kind="date"),
+        _column("Image", ".status.image", "Image of the pods.", priority=1),
+        _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not.", priority=1),
+    ]
+
+
+def _column(name: str, path: str, description: str, *, kind: str = "string", priority: int = 0) -> dict[str, Any]:
+    column = {"name": name, "type": kind, "jsonPath": path, "description": description}
+    return column | ({"priority": priority} if priority else {})

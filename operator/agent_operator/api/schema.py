@@ -1,0 +1,93 @@
+"""JSON schemas of the models: the structural form of a CRD, and plain draft-07 for the chart's values."""
+
+from collections.abc import Callable
+from typing import Any
+
+from agent_operator.api.base import Model
+
+Schema = dict[str, Any]
+
+INT_OR_STRING = "x-kubernetes-int-or-string"
+
+
+def structural(model: type[Model]) -> Schema:
+    """The model as a structural schema (Kubernetes: "Specifying a structural schema"): no references, no unions, no
+    closed objects, because the API server prunes what it does not know."""
+    return _map_objects(_inlined(model), _structural_node)
+
+
+def draft_07(model: type[Model]) -> Schema:
+    """The model as JSON Schema draft-07 with closed objects, without what only the API server understands."""
+    return _map_objects(_inlined(model), _plain_node)
+
+
+def _inlined(model: type[Model]) -> Schema:
+    schema = model.model_json_schema(by_alias=True)
+    definitions = schema.pop("$defs", {})
+    return _map_objects(_resolve(schema, definitions), _common_node)
+
+
+def _resolve(node: Any, definitions: dict[str, Schema]) -> Any:
+    if isinstance(node, list):
+        return [_resolve(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    return {key: _resolve(value, definitions) for key, value in node.items()}
+
+
+def _map_objects(node: Schema, change: Callable[[Schema], Schema]) -> Schema:
+    """The schema with every schema inside it changed, innermost first; names of properties are no schemas."""
+    node = dict(node)
+    if "properties" in node:
+        node["properties"] = {name: _map_objects(child, change) for name, child in node["properties"].items()}
+    if isinstance(node.get("additionalProperties"), dict):
+        node["additionalProperties"] = _map_objects(node["additionalProperties"], change)
+    if "items" in node:
+        node["items"] = _map_objects(node["items"], change)
+    if "anyOf" in node:
+        node["anyOf"] = [_map_objects(branch, change) for branch in node["anyOf"]]
+    return change(node)
+
+
+def _common_node(node: Schema) -> Schema:
+    node = {key: value for key, value in node.items() if key != "title"}
+    branches = node.get("anyOf", [])
+    if {"type": "null"} in branches:
+        node = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+        kept = [branch for branch in branches if branch != {"type": "null"}]
+        node |= (
+            kept[0] | {key: node[key] for key in ("description",) if key in node} if len(kept) == 1 else {"anyOf": kept}
+        )
+    if "description" in node:
+        node["description"] = " ".join(node["description"].split())
+    if isinstance(node.get("default"), dict):
+        node["default"] = _short_default(node)
+    return node
+
+
+def _short_default(node: Schema) -> Any:
+    """An object's default without nulls, and `{}` where the defaults of its properties say the same."""
+    given = {key: value for key, value in node["default"].items() if value is not None}
+    implied = {name: child["default"] for name, child in node.get("properties", {}).items() if "default" in child}
+    return {} if given == implied else given
+
+
+def _structural_node(node: Schema) -> Schema:
+    node = dict(node)
+    if node.get("additionalProperties") is False:
+        del node["additionalProperties"]
+    if "anyOf" in node:
+        branches = node.pop("anyOf")
+        if {branch.get("type") for branch in branches} != {"integer", "string"}:
+            raise TypeError(f"no structural form for {branches}")
+        # pattern and maxLength bind strings only, minimum and maximum numbers only (JSON Schema validation, 6.2, 6.3).
+        limits = {key: value for branch in branches for key, value in branch.items() if key != "type"}
+        node = {INT_OR_STRING: True, **limits, **node}
+    return node
+
+
+def _plain_node(node: Schema) -> Schema:
+    return {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}

@@ -1,0 +1,100 @@
+"""The values of the chart `helm/agent`: the fields of the spec, under the same names, and what only a chart offers."""
+
+import json
+import textwrap
+from typing import Any
+
+from agent_operator.api.agent import MAX_NAME
+from agent_operator.api.schema import Schema, draft_07
+from agent_operator.api.spec import AgentSpec
+
+WIDTH = 100
+
+CHART_ONLY: dict[str, Schema] = {
+    "nameOverride": {
+        "description": "Takes the place of `portside-agent` in the label app.kubernetes.io/name.",
+        "type": "string",
+        "maxLength": 63,
+        "default": "",
+    },
+    "fullnameOverride": {
+        "description": "Name of the agent's objects, instead of the release's name.",
+        "type": "string",
+        "maxLength": MAX_NAME,
+        "default": "",
+    },
+    "extraObjects": {
+        "description": "Further objects to install with the agent; each is an object, or a text that is a template.",
+        "type": "array",
+        "maxItems": 64,
+        "items": {"type": ["object", "string"]},
+        "default": [],
+    },
+}
+
+# Helm hands every chart the key `global`, and subcharts their switches, whether they want them or not.
+_FROM_HELM: dict[str, Schema] = {
+    "global": {"description": "Set by Helm for all charts of a release.", "type": "object"}
+}
+
+
+def values_schema() -> Schema:
+    """The chart's values.schema.json as a document."""
+    schema = draft_07(AgentSpec)
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of the chart agent",
+        **schema,
+        "properties": {**schema["properties"], **CHART_ONLY, **_FROM_HELM},
+    }
+
+
+def values_yaml() -> str:
+    """The chart's values.yaml: every field with its description and its default.
+
+    A field without a default is there as a comment. So is a default of free-form maps (`resources`): Helm would merge
+    into it what the API server replaces as a whole; the templates fill it in when the value is not set.
+    """
+    head = (
+        "# Generated from the models of AgentDeployment.spec by `python -m agent_operator.api.generate`: do not edit.\n"
+    )
+    properties = draft_07(AgentSpec)["properties"] | CHART_ONLY
+    return head + "".join("\n" + _entry(name, schema, 0) for name, schema in properties.items())
+
+
+def _entry(name: str, schema: Schema, depth: int) -> str:
+    indent = "  " * depth
+    text = _comment(schema["description"], indent)
+    if "default" not in schema:
+        return f"{text}{indent}# {name}:\n"
+    default = schema["default"]
+    if default == {}:
+        children = "".join(_entry(child, value, depth + 1) for child, value in schema["properties"].items())
+        return f"{text}{indent}{name}:\n{children}"
+    if isinstance(default, dict):
+        return f"{text}{indent}# {name}:\n{_commented_tree(default, indent)}"
+    return f"{text}{indent}{name}: {json.dumps(default)}\n"
+
+
+def _comment(text: str, indent: str) -> str:
+    return (
+        textwrap.fill(
+            text,
+            WIDTH,
+            initial_indent=f"{indent}# ",
+            subsequent_indent=f"{indent}# ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        + "\n"
+    )
+
+
+def _commented_tree(tree: dict[str, Any], indent: str, depth: int = 1) -> str:
+    text = ""
+    for key, value in tree.items():
+        start = f"{indent}# {'  ' * depth}{key}:"
+        text += (
+            f"{start}\n{_commented_tree(value, indent, depth + 1)}" if isinstance(value, dict) else f"{start} {value}\n"
+        )
+    return text

@@ -1,0 +1,23 @@
+"""The Secret for a key that the spec itself holds (`apiKey.value`)."""
+
+from agent_operator.api.spec import SECRET_KEY, AgentSpec
+from agent_operator.manifests.form import Document, metadata
+
+
+def inline_secrets(spec: AgentSpec) -> dict[str, str]:
+    """The secrets that the spec itself holds, by their file names; none when it refers to the user's Secret."""
+    return {SECRET_KEY: spec.api_key.value} if spec.api_key.value is not None else {}
+
+
+def secret(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+    """The Secret of the agent, or None when the spec holds no secret."""
+    inline = inline_secrets(spec)
+    if not inline:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(name, namespace, managed_by),
+        "type": "Opaque",
+        "stringData": inline,
+    }

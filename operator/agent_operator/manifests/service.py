@@ -1,0 +1,28 @@
+"""The Service in front of the agent's pods."""
+
+from agent_operator.api.spec import AgentSpec
+from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.labels import selector
+from agent_operator.manifests.names import PORT_NAME
+
+
+def service(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document:
+    """The Service of the agent."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": without_empty(
+            metadata(name, namespace, managed_by) | {"annotations": dict(spec.service.annotations or {})}
+        ),
+        "spec": {
+            "type": spec.service.type,
+            "selector": selector(name),
+            "ports": [{"name": PORT_NAME, "port": spec.service.port, "protocol": "TCP", "targetPort": PORT_NAME}],
+        },
+    }
+
+
+def url(name: str, namespace: str, spec: AgentSpec) -> str:
+    """The address of the agent inside the cluster; the port is left out where HTTP implies it."""
+    host = f"http://{name}.{namespace}.svc"
+    return host if spec.service.port == 80 else f"{host}:{spec.service.port}"  # noqa: PLR2004  HTTP's own port
