@@ -129,6 +129,8 @@ def _container(name: str, spec: AgentSpec) -> Document:
             # Forgiving: a pod that is only busy must not be killed.
             "livenessProbe": _probe("/health/live", periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
             "readinessProbe": _probe("/health/ready", periodSeconds=5, failureThreshold=3, timeoutSeconds=5),
+            # The last lines of a container that failed, which the agent's status then shows.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
             "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
             "securityContext": {
                 "allowPrivilegeEscalation": False,
