@@ -125,7 +125,7 @@ def _api_server(site: Site, authority: Authority) -> Process:
     policy = site.folder / "audit-policy.yaml"
     policy.write_text(yaml.safe_dump(AUDIT_POLICY))
     # With nobody to reach it, the API server still wants an address that is not loopback: one of RFC 5737.
-    advertise = ["--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"]
+    advertise = ["--advertise-address=203.0.113.1", "--endpoint-reconciler-type=none"]
     if site.advertised is not None:
         advertise = [f"--advertise-address={site.advertised}"]
     process = Process(

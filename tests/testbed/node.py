@@ -34,16 +34,18 @@ START_SECONDS = 120
 
 
 def start(site: Site, authority: Authority, cgroup: str) -> Iterator[Process]:
-    """Start the node of `site`, giving each program when it is ready for the next; the kubelet is last to start.
+    """Start the node of `site`, giving each program when it is ready for the next.
 
-    `cgroup` is the parent of every pod's cgroup, an absolute path inside each hierarchy. Raises TestbedError, with the
+    kube-proxy comes after the kubelet: without a Node object of its name it waits half a minute for one.
+
+    `cgroup` is the parent of every pod's cgroup, an absolute path in each hierarchy. Raises TestbedError, with the
     end of the program's log, when one does not come up.
     """
     yield _containerd(site)
     _import_pause(site)
+    yield _kubelet(site, authority, cgroup)
     yield _kube_proxy(site, authority)
     yield _dns(site)
-    yield _kubelet(site, authority, cgroup)
 
 
 def prepare_mounts() -> None:
@@ -56,13 +58,11 @@ def prepare_mounts() -> None:
     Path("/run/lock").mkdir()
 
 
-def prepare_network() -> None:
-    """Give this network namespace its loopback, a route for Service addresses, and forwarding between pods."""
+def prepare_network(address: str) -> None:
+    """Give this network namespace, whose node has `address`, its loopback, a route for Services, and forwarding."""
     _run("ip", "link", "set", "lo", "up")
     # A Service's address must have a route before kube-proxy's rules can rewrite it. One that they do not know ends here.
-    _run("ip", "link", "add", "services", "type", "dummy")
-    _run("ip", "link", "set", "services", "up")
-    _run("ip", "route", "add", SERVICE_RANGE, "dev", "services")
+    _run("ip", "route", "add", SERVICE_RANGE, "dev", "lo", "src", address)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 

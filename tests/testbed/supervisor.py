@@ -66,7 +66,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _follow_lifeline() -> None:
     """Stop when standard input ends: whoever held its other end is gone."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -152,7 +153,7 @@ def _start(folder: Path, programs: dict[str, Path], level: str, authority: Autho
         address = sys.stdin.readline().strip()
         node.prepare_mounts()
         site = Site(folder, programs, address, api_port=6443, etcd_port=2379, etcd_peer_port=2380, advertised=address)
-        node.prepare_network()
+        node.prepare_network(address)
         yield from control_plane.start(site, authority, scheduler=True)
         yield from node.start(site, authority, Host(folder).cgroup)
     else:
