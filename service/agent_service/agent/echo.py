@@ -1,0 +1,43 @@
+"""A provider with no model: it answers from the message. For laptops, demonstrations and load tests."""
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncGenerator
+
+from agent_service.agent.provider import Prompt, Usage
+
+# Words come this far apart, so that a stream can be seen to flow; a whole answer takes no longer than the second.
+_WORD_SECONDS = 0.02
+_ANSWER_SECONDS = 0.5
+
+# Characters in a token of English text, roughly. There is no tokenizer here, and the counts say no more than that.
+_CHARACTERS_PER_TOKEN = 4
+
+
+class EchoProvider:
+    """Repeats the message, word by word."""
+
+    model = "echo"
+
+    async def stream(self, prompt: Prompt, usage: Usage) -> AsyncGenerator[str]:
+        """Give the message back in pieces of one word each."""
+        usage.input_tokens = _tokens(prompt.message + (prompt.system or ""))
+        pieces = ["You said: ", *re.findall(r"\s*\S+\s*", prompt.message)]
+        pause = min(_WORD_SECONDS, _ANSWER_SECONDS / len(pieces))
+        written = 0
+        for piece in pieces:
+            await asyncio.sleep(pause)
+            written += len(piece)
+            usage.output_tokens = math.ceil(written / _CHARACTERS_PER_TOKEN)
+            yield piece
+
+    async def check(self) -> None:
+        """There is nothing that could be away."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _tokens(text: str) -> int:
+    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)

@@ -1,0 +1,62 @@
+"""What can go wrong in a turn with the model, in words that a client may see.
+
+`outcome` is the value of the metrics label; texts name neither a key nor what the user wrote.
+"""
+
+
+class ModelError(Exception):
+    """The turn failed. The message says what happened."""
+
+    outcome = "error"
+
+
+class ModelRefusedError(ModelError):
+    """The model API answered, and would not do it; asking again with the same input would not help."""
+
+    outcome = "refused"
+
+
+class ModelDeclinedError(ModelRefusedError):
+    """The model itself declined to answer (stop reason `refusal`)."""
+
+    outcome = "declined"
+
+
+class CredentialsRefusedError(ModelRefusedError):
+    """The model API does not accept our key (401) or does not allow it this (403)."""
+
+    outcome = "credentials_refused"
+
+
+class ModelFailedError(ModelError):
+    """The model API failed inside, or broke off its answer."""
+
+    outcome = "failed"
+
+
+class RateLimitedError(ModelError):
+    """The model API limits us. `retry_after` is in whole seconds, when it said so."""
+
+    outcome = "rate_limited"
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OverloadedError(RateLimitedError):
+    """The model API is overloaded (529) or away for a moment (503)."""
+
+    outcome = "overloaded"
+
+
+class UnreachableError(ModelError):
+    """There is no connection to the model API."""
+
+    outcome = "unreachable"
+
+
+class TimedOutError(ModelError):
+    """The answer was not complete within the time limit."""
+
+    outcome = "timed_out"

@@ -1,0 +1,74 @@
+"""One turn with the model, within its time, counted."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import structlog
+
+from agent_service.agent.errors import ModelError, TimedOutError
+from agent_service.agent.provider import Prompt, Provider, Usage
+from agent_service.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+OnText = Callable[[str], Awaitable[None]]
+
+
+class Agent:
+    """Answers messages with one provider."""
+
+    def __init__(
+        self, provider: Provider, metrics: Metrics, *, system_prompt: str | None, timeout_seconds: float
+    ) -> None:
+        self._provider = provider
+        self._metrics = metrics
+        self._system_prompt = system_prompt
+        self._timeout_seconds = timeout_seconds
+
+    async def answer(self, message: str, on_text: OnText, *, system_prompt: str | None = None) -> Usage:
+        """Ask the model, hand each piece of its answer to `on_text`, and give the tokens that it took.
+
+        The time limit is for the whole: connecting, waiting, retrying, streaming. Cancelling ends the model's work.
+
+        Raises:
+            ModelError: when there is no (whole) answer.
+        """
+        usage = Usage()
+        outcome = "cancelled"
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._stream(Prompt(message, system_prompt or self._system_prompt), usage, on_text, begun)
+            outcome = "ok"
+        except TimeoutError:
+            outcome = TimedOutError.outcome
+            raise TimedOutError(f"The model did not finish within {self._timeout_seconds:g} seconds.") from None
+        except ModelError as error:
+            outcome = error.outcome
+            raise
+        except Exception:
+            outcome = ModelError.outcome
+            raise
+        finally:
+            self._count(outcome, usage, time.perf_counter() - begun)
+        return usage
+
+    async def _stream(self, prompt: Prompt, usage: Usage, on_text: OnText, begun: float) -> None:
+        first = True
+        async with aclosing(self._provider.stream(prompt, usage)) as pieces:
+            async for piece in pieces:
+                if first:
+                    self._metrics.first_token.observe(time.perf_counter() - begun)
+                    first = False
+                await on_text(piece)
+
+    def _count(self, outcome: str, usage: Usage, seconds: float) -> None:
+        model = self._provider.model
+        self._metrics.model_requests.labels(model, outcome).inc()
+        self._metrics.model_duration.labels(model).observe(seconds)
+        self._metrics.tokens.labels(model, "input").inc(usage.input_tokens)
+        self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
+        if outcome not in {"ok", "cancelled"}:
+            _log.warning("Turn with the model failed", model=model, outcome=outcome, seconds=round(seconds, 3))

@@ -1,0 +1,65 @@
+"""Logging: one format for our own lines and for those of the libraries, JSON or text, on standard output.
+
+Neither what users write nor a key is ever logged. The libraries that would log them at DEBUG are held at WARNING.
+"""
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+# The SDK logs whole request bodies at DEBUG (also through its ANTHROPIC_LOG variable), the HTTP libraries log headers.
+_TALKATIVE = ("anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio")
+
+
+def configure(*, level: str, form: Literal["json", "text"]) -> None:
+    """Send everything that this process logs through one formatter.
+
+    Args:
+        level: lowest level that is written, such as `INFO`.
+        form: `json` for one object a line, `text` for people.
+    """
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+    ]
+    if form == "json":
+        last: list[Any] = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    else:
+        # Locals in a traceback would show messages and keys.
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=[])],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = True

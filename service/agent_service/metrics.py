@@ -1,0 +1,69 @@
+"""The Prometheus metrics of the service. Label values are bounded: route templates and model ids, never raw input."""
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+# Seconds. A model answers in 0.2 s to minutes; probes and refusals answer in milliseconds.
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+_MODEL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+
+
+class Metrics:
+    """All metrics, in a registry of their own, so that several apps can live in one process."""
+
+    def __init__(self, *, version: str, provider: str, model: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self.http_requests = Counter(
+            "agent_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self.http_duration = Histogram(
+            "agent_http_request_duration_seconds",
+            "Time from a request's first byte to its answer's last.",
+            ["method", "route"],
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "agent_requests_in_flight", "Requests being answered, probes and scrapes not counted.", registry=registry
+        )
+        self.first_token = Histogram(
+            "agent_stream_first_token_seconds",
+            "Time from asking the model to the first text of its stream.",
+            buckets=_MODEL_BUCKETS,
+            registry=registry,
+        )
+        self.model_requests = Counter(
+            "agent_model_requests", "Turns with the model by outcome.", ["model", "outcome"], registry=registry
+        )
+        self.model_duration = Histogram(
+            "agent_model_request_duration_seconds",
+            "Time of a whole turn with the model, retries included.",
+            ["model"],
+            buckets=_MODEL_BUCKETS,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "agent_tokens",
+            "Tokens sent to (input) and received from (output) the model.",
+            ["model", "direction"],
+            registry=registry,
+        )
+        # prometheus-client writes an Info named agent_build as agent_build_info.
+        Info("agent_build", "What is running.", registry=registry).info(
+            {"version": version, "provider": provider, "model": model}
+        )
+
+    def text(self) -> bytes:
+        """Give all metrics in the Prometheus text format."""
+        return generate_latest(self.registry)

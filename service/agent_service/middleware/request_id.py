@@ -1,0 +1,35 @@
+"""Every request has an id: the caller's, or a new one. It is in the answer and in every log line of the request."""
+
+import re
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER = "X-Request-ID"
+
+# What a caller may choose: it goes into logs and headers, so no spaces, no control characters, no novel.
+_GOOD = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class RequestId:
+    """Binds `request_id` to the log context and answers with the header `X-Request-ID`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(HEADER, "")
+        request_id = given if _GOOD.fullmatch(given) else uuid.uuid4().hex
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self.app(scope, receive, send_with_id)

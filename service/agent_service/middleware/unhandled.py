@@ -1,0 +1,36 @@
+"""What nobody foresaw is still an answer: JSON, status 500, with the traceback in the log only."""
+
+import structlog
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_log = structlog.get_logger(__name__)
+
+
+class Unhandled:
+    """Answers 500 for an exception that nothing else caught."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception as error:
+            # An exception's text can quote what a user wrote; type and place are enough to find the fault.
+            _log.exception("Request failed unexpectedly", error=type(error).__name__)
+            if begun:
+                # Half an answer is out. Only a broken connection can still say that it is not whole.
+                raise
+            body = {"detail": "An internal error occurred; the log has it under this request id."}
+            await JSONResponse(body, status_code=500)(scope, receive, send)

@@ -1,0 +1,89 @@
+"""How errors look to a client: always `{"detail": …}`, never with what the client had sent."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from agent_service.agent.errors import (
+    ModelError,
+    ModelFailedError,
+    ModelRefusedError,
+    OverloadedError,
+    RateLimitedError,
+    TimedOutError,
+    UnreachableError,
+)
+
+# The first class that fits decides: subclasses stand before their parents.
+_STATUS: tuple[tuple[type[ModelError], int], ...] = (
+    (OverloadedError, 503),
+    (RateLimitedError, 429),
+    (UnreachableError, 503),
+    (TimedOutError, 504),
+    (ModelRefusedError, 502),
+    (ModelFailedError, 502),
+    (ModelError, 502),
+)
+
+# Seconds to wait when the model API limits us and does not say for how long.
+_DEFAULT_RETRY_AFTER = 5
+
+
+class ErrorAnswer(BaseModel):
+    """Body of an error."""
+
+    detail: str
+
+
+def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Give the OpenAPI description of the error answers of a route."""
+    words = {
+        429: "The model API limits the rate of requests; `Retry-After` says for how long.",
+        502: "The model API refused the request, or failed.",
+        503: "The model API cannot be reached or is overloaded, or this instance is shutting down.",
+        504: "The model did not finish in time.",
+    }
+    return {status: {"model": ErrorAnswer, "description": words[status]} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Have the app answer errors in our way."""
+    app.add_exception_handler(ModelError, _model_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+async def _model_error(_: Request, error: Exception) -> JSONResponse:
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
+    headers = {}
+    if isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(_DEFAULT_RETRY_AFTER if error.retry_after is None else error.retry_after)
+    return JSONResponse({"detail": str(error)}, status_code=status, headers=headers)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    # FastAPI's own handler quotes the input, which is a user's words and may hold what JSON cannot carry.
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    detail = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in faults]
+    return JSONResponse({"detail": _printable(detail)}, status_code=422)
+
+
+async def _http_error(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    # FastAPI answers 400 to a body that cannot even be read as text; to a client it is input like any other.
+    status = 422 if error.status_code == 400 else error.status_code  # noqa: PLR2004
+    return JSONResponse({"detail": _printable(error.detail)}, status_code=status, headers=error.headers)
+
+
+def _printable(value: object) -> object:
+    """Replace what UTF-8 cannot carry (a lone surrogate in the name of an unknown field)."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _printable(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,15 @@
+"""`GET /metrics`."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from agent_service.routes.parts import PartsDep
+
+router = APIRouter(tags=["metrics"])
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(parts: PartsDep) -> Response:
+    """Give all metrics in the Prometheus text format."""
+    parts.metrics.in_flight.set(parts.lifecycle.in_flight)
+    return Response(parts.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,101 @@
+"""uvicorn, made to drain: it listens on while work is in flight, so that probes and clients are told."""
+
+import errno
+import math
+import os
+import socket
+import time
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from agent_service.lifecycle import Lifecycle
+
+_log = structlog.get_logger(__name__)
+
+# A turn may last as long as the request timeout; its last bytes need a moment more. The pod's grace period has to be
+# longer than the timeout, this, and the preStop sleep together.
+DRAIN_MARGIN_SECONDS = 5.0
+
+# What is left after that is cut. By then only connections remain whose client does not read.
+_CUT_SECONDS = 2
+
+# Longer than the 60 s for which nginx and the cloud load balancers keep idle connections to us: they must be the ones
+# that close, or a request of theirs meets a closed connection.
+_KEEP_ALIVE_SECONDS = 75
+
+
+class PortError(Exception):
+    """There is no listening on that address and port. The message says why and what to do."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port before anything slow happens.
+
+    Raises:
+        PortError: when it cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise PortError(
+            f"Cannot listen on {host}: {error.strerror}; set API_HOST to an address of this machine."
+        ) from None
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            message = f"Port {port} is in use; stop what uses it, or choose another with --port or API_PORT."
+        elif error.errno == errno.EACCES:
+            message = f"Port {port} needs rights that this user lacks; choose one above 1023 with --port or API_PORT."
+        else:
+            message = (
+                f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}; check API_HOST and API_PORT."
+            )
+        raise PortError(message) from None
+    return sock
+
+
+class Server(uvicorn.Server):
+    """Drains at the first SIGTERM or SIGINT and then ends with exit code 0; a second one cuts what is left."""
+
+    def __init__(self, app: FastAPI, lifecycle: Lifecycle, *, request_timeout_seconds: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_CUT_SECONDS,
+            )
+        )
+        self._lifecycle = lifecycle
+        self._drain_seconds = request_timeout_seconds + DRAIN_MARGIN_SECONDS
+        self._cut_at = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain. uvicorn's own would also raise the signal again at the end, and spoil the exit code."""
+        if self._lifecycle.draining:
+            self._cut_at = 0
+            return
+        self._cut_at = time.monotonic() + self._drain_seconds
+        self._lifecycle.begin_draining()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether the draining is done."""
+        if self._lifecycle.draining and not self.should_exit:
+            in_flight = self._lifecycle.in_flight
+            if in_flight == 0 or time.monotonic() >= self._cut_at:
+                _log.info("Draining ended", requests_cut=in_flight)
+                self.should_exit = True
+        return await super().on_tick(counter)
