@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from agent_operator.api.agent import API_VERSION, KIND, NAME_RULE
 from agent_operator.api.rules import VALIDATIONS
-from agent_operator.api.schema import INT_OR_STRING, Schema, structural
+from agent_operator.api.schema import INT_OR_STRING, Schema, default_is_implied, structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
 
@@ -44,7 +44,7 @@ def _row(name: str, schema: Schema, *, required: bool) -> str:
     if required:
         default = "required"
     else:
-        default = f"`{json.dumps(schema['default'])}`" if schema.get("default", {}) != {} else ""
+        default = "" if "default" not in schema or default_is_implied(schema) else f"`{json.dumps(schema['default'])}`"
     return f"| `{name}` | {_type(schema)} | {default} | {_cell(schema['description'])} |"
 
 

@@ -64,15 +64,17 @@ def _common_node(node: Schema) -> Schema:
     if "description" in node:
         node["description"] = " ".join(node["description"].split())
     if isinstance(node.get("default"), dict):
-        node["default"] = _short_default(node)
+        # Written out even where the properties' own defaults say the same: the API server checks the rules of an object
+        # against its default as it stands.
+        node["default"] = {key: value for key, value in node["default"].items() if value is not None}
     return node
 
 
-def _short_default(node: Schema) -> Any:
-    """An object's default without nulls, and `{}` where the defaults of its properties say the same."""
-    given = {key: value for key, value in node["default"].items() if value is not None}
-    implied = {name: child["default"] for name, child in node.get("properties", {}).items() if "default" in child}
-    return {} if given == implied else given
+def default_is_implied(node: Schema) -> bool:
+    """Whether an object's default says no more than the defaults of its properties."""
+    properties = node.get("properties", {})
+    implied = {name: child["default"] for name, child in properties.items() if "default" in child}
+    return bool(properties) and node.get("default") == implied
 
 
 def _structural_node(node: Schema) -> Schema:

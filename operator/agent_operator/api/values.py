@@ -5,7 +5,7 @@ import textwrap
 from typing import Any
 
 from agent_operator.api.agent import MAX_NAME
-from agent_operator.api.schema import Schema, draft_07
+from agent_operator.api.schema import Schema, default_is_implied, draft_07
 from agent_operator.api.spec import AgentSpec
 
 WIDTH = 100
@@ -68,7 +68,7 @@ def _entry(name: str, schema: Schema, depth: int) -> str:
     if "default" not in schema:
         return f"{text}{indent}# {name}:\n"
     default = schema["default"]
-    if default == {}:
+    if default_is_implied(schema):
         children = "".join(_entry(child, value, depth + 1) for child, value in schema["properties"].items())
         return f"{text}{indent}{name}:\n{children}"
     if isinstance(default, dict):
