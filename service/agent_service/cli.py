@@ -69,17 +69,20 @@ def _run(chosen: Settings) -> int:
     logs.configure(level="DEBUG" if chosen.debug else chosen.log_level, form=chosen.log_format)
     lifecycle = Lifecycle()
     app = create_app(chosen, lifecycle)
-    server = Server(app, lifecycle, request_timeout_seconds=chosen.request_timeout_seconds)
     port = sock.getsockname()[1]
     everywhere = chosen.api_host in {"0.0.0.0", "::"}  # noqa: S104
     url = f"http://{'localhost' if everywhere else chosen.api_host}:{port}"
-    structlog.get_logger(__name__).info(
-        "Agent API started",
-        url=url,
-        docs=None if chosen.is_production else f"{url}/docs",
-        provider=chosen.model_provider,
-        model=app.state.parts.provider.model,
-        version=__version__,
-    )
+
+    def announce() -> None:
+        structlog.get_logger(__name__).info(
+            "Agent API started",
+            url=url,
+            docs=None if chosen.is_production else f"{url}/docs",
+            provider=chosen.model_provider,
+            model=app.state.parts.provider.model,
+            version=__version__,
+        )
+
+    server = Server(app, lifecycle, request_timeout_seconds=chosen.request_timeout_seconds, on_listening=announce)
     server.run(sockets=[sock])
     return 0 if server.started else _FAILED

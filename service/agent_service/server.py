@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import structlog
@@ -66,7 +67,14 @@ def bind(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """Drains at the first SIGTERM or SIGINT and then ends with exit code 0; a second one cuts what is left."""
 
-    def __init__(self, app: FastAPI, lifecycle: Lifecycle, *, request_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        lifecycle: Lifecycle,
+        *,
+        request_timeout_seconds: float,
+        on_listening: Callable[[], None],
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -82,6 +90,12 @@ class Server(uvicorn.Server):
         self._lifecycle = lifecycle
         self._drain_seconds = request_timeout_seconds + DRAIN_MARGIN_SECONDS
         self._cut_at = math.inf
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so once connections are taken."""
+        await super().startup(sockets)
+        self._on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain. uvicorn's own would also raise the signal again at the end, and spoil the exit code."""

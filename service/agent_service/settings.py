@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 ENV_FILE = ".env"
 
+# The address may hold a password, which is one of the faults that are told.
+_NEVER_SHOWN = frozenset({API_KEY_NAME, "ANTHROPIC_BASE_URL"})
+
 # A key travels in an HTTP header (RFC 9110, 5.5): visible ASCII only, so that a stray line feed cannot break the call.
 _KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
 
@@ -174,8 +177,8 @@ def load(**overrides: object) -> Settings:
         SettingsError: with one line for each fault.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
-    folder = _given("SECRETS_DIR")
     try:
+        folder = _given("SECRETS_DIR")
         # A folder that is not there is reported by the field, as a fault like any other.
         return Settings(_secrets_dir=folder if folder and Path(folder).is_dir() else None, **given)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -201,6 +204,6 @@ def _line(fault: Any) -> str:
         return message
     name = str(fault["loc"][0]).upper()
     name = {"PORT": "API_PORT (or PORT)", "API_PORT": "API_PORT (or PORT)"}.get(name, name)
-    shown = fault["input"] if name != API_KEY_NAME else None
+    shown = fault["input"] if name not in _NEVER_SHOWN else None
     message = message[:1].lower() + message[1:]
     return f"{name}: {message}" + (f" (it is {shown!r:.80})" if isinstance(shown, (str, int, float)) else "")

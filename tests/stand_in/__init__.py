@@ -1,0 +1,61 @@
+"""Runs the stand-in model API for a test, as a process of its own."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+SERVER = Path(__file__).with_name("server.py")
+
+_STOP_SECONDS = 10.0
+
+
+class StandIn:
+    """A running stand-in, seen from a test. `url` is what ANTHROPIC_BASE_URL is to be."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Give what came in so far, the newest last; the fields are told in `server.py`."""
+        seen: list[dict[str, Any]] = httpx.get(f"{self.url}/stand-in/requests").raise_for_status().json()
+        return seen
+
+    def last(self) -> dict[str, Any]:
+        """Give the newest request."""
+        return self.requests()[-1]
+
+    def direct(self, directives: str) -> None:
+        """Have these directives stand for all requests from now on; an empty text ends them."""
+        httpx.put(f"{self.url}/stand-in/directives", content=directives).raise_for_status()
+
+    def reset(self) -> None:
+        """Forget all requests and standing directives."""
+        self.direct("")
+        httpx.delete(f"{self.url}/stand-in/requests").raise_for_status()
+
+
+@contextmanager
+def running_stand_in(port: int = 0) -> Iterator[StandIn]:
+    """Start a stand-in on a loopback port (0: any), and stop it at the end."""
+    process = subprocess.Popen([sys.executable, str(SERVER), "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    try:
+        if process.stdout is None:
+            raise RuntimeError("The stand-in has no standard output.")
+        line = process.stdout.readline()
+        if " on http" not in line:
+            raise RuntimeError(f"The stand-in did not start; exit code {process.wait(_STOP_SECONDS)}.")
+        yield StandIn(line.rsplit(" ", 1)[-1].strip())
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()

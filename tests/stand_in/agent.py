@@ -1,0 +1,115 @@
+"""The agent API as its users meet it: a process that is told by its environment."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agent_service.settings import Settings
+
+COMMAND = str(Path(sys.executable).with_name("agent-service"))
+START_SECONDS = 60.0
+SETTING_NAMES = {name.upper() for name in Settings.model_fields} | {"PORT"}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+    """Poll until the condition holds; fail with `what` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+        time.sleep(0.02)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in SETTING_NAMES}
+    return {**kept, **settings}
+
+
+def run_agent_service(*arguments: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, told by `settings` alone, in `folder`."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        env=environment(**settings),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+@dataclass
+class Service:
+    """A running `agent-service serve`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log_file: Path
+
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8")
+
+    def post(self, path: str, **body: object) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, timeout=30)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30)
+
+    def metric(self, line_start: str) -> float:
+        """The value of the one sample whose line starts so; 0 when there is none."""
+        lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(line_start)]
+        assert len(lines) <= 1, lines
+        return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def running_service(folder: Path, **settings: str) -> Iterator[Service]:
+    port = free_port()
+    log_file = folder / f"service-{port}.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment(**settings),
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    service = Service(process, f"http://127.0.0.1:{port}", log_file)
+    try:
+        eventually(lambda: _listens(service), f"the service answers; its log:\n{service.log()}", START_SECONDS)
+        yield service
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def _listens(service: Service) -> bool:
+    if service.process.poll() is not None:
+        pytest.fail(f"the service ended with {service.process.returncode}:\n{service.log()}")
+    try:
+        return service.get("/health/live").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,149 @@
+"""Settings: where they come from, and what is said when they are wrong."""
+
+from pathlib import Path
+
+import pytest
+from anthropic.resources.messages import DEPRECATED_MODELS
+from anthropic.types import model as model_ids
+
+from agent_service.settings import SettingsError, load
+from stand_in.agent import run_agent_service
+
+
+def faults(**environment_variables: str) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment_variables.items():
+            patch.setenv(name, value)
+        with pytest.raises(SettingsError) as raised:
+            load()
+    return raised.value.faults
+
+
+def test_the_default_model_is_one_that_the_sdk_lists_as_current() -> None:
+    default = load(model_provider="echo").default_model
+    assert default in str(model_ids.Model)
+    assert default not in DEPRECATED_MODELS
+
+
+def test_a_missing_key_is_a_fault_that_says_what_to_do() -> None:
+    (fault,) = faults()
+    assert fault.startswith("ANTHROPIC_API_KEY: ")
+    assert "MODEL_PROVIDER=echo" in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_PORT", "65536"),
+        ("PORT", "-1"),
+        ("API_PORT", "tcp://10.0.0.1:80"),
+        ("MAX_TOKENS", "many"),
+        ("MAX_TOKENS", "0"),
+        ("MODEL_PROVIDER", "oracle"),
+        ("ENVIRONMENT", "moon"),
+        ("DEBUG", "perhaps"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("REQUEST_TIMEOUT_SECONDS", "0"),
+        ("REQUEST_TIMEOUT_SECONDS", "nan"),
+        ("REQUEST_TIMEOUT_SECONDS", "inf"),
+        ("STREAM_HEARTBEAT_SECONDS", "-1"),
+        ("ANTHROPIC_BASE_URL", "ftp://model.example"),
+        ("ANTHROPIC_BASE_URL", "https://user:word@model.example"),
+        ("CORS_ORIGINS", "console.example"),
+        ("SECRETS_DIR", "no-such-folder"),
+    ],
+)
+def test_a_wrong_value_is_one_fault_under_its_name(name: str, value: str) -> None:
+    (fault,) = faults(**{"MODEL_PROVIDER": "echo", name: value})
+    assert name in fault.split(":")[0]
+    assert "\n" not in fault
+
+
+def test_every_fault_is_told_at_once() -> None:
+    told = faults(ANTHROPIC_API_KEY="k", MAX_TOKENS="many", LOG_LEVEL="loud", API_PORT="high")
+    assert [fault.split(":")[0] for fault in told] == ["API_PORT (or PORT)", "LOG_LEVEL", "MAX_TOKENS"]
+
+
+@pytest.mark.parametrize("key", ["secret word", "secret\nword", "secret-wörd", "secret\x7fword"])
+def test_a_key_that_no_header_can_carry_is_a_fault_that_does_not_show_it(key: str) -> None:
+    (fault,) = [line for line in faults(ANTHROPIC_API_KEY=key) if line.startswith("ANTHROPIC_API_KEY")]
+    assert "secret" not in fault
+
+
+def test_a_password_in_the_base_url_is_not_shown() -> None:
+    (fault,) = faults(MODEL_PROVIDER="echo", ANTHROPIC_BASE_URL="https://user:hunter2@model.example")
+    assert "hunter2" not in fault
+
+
+def test_environment_beats_env_file_beats_secrets_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    for name in ("ANTHROPIC_API_KEY", "DEFAULT_MODEL", "SYSTEM_PROMPT"):
+        (folder / name).write_text("from-folder\n")
+    (tmp_path / ".env").write_text("DEFAULT_MODEL=from-file\nSYSTEM_PROMPT=from-file\nSOMEBODY_ELSES=1\n")
+    monkeypatch.setenv("SECRETS_DIR", str(folder))
+    monkeypatch.setenv("SYSTEM_PROMPT", "from-environment")
+    settings = load()
+    assert settings.anthropic_api_key is not None
+    assert settings.anthropic_api_key.get_secret_value() == "from-folder"
+    assert settings.key_file == folder / "ANTHROPIC_API_KEY"
+    assert (settings.default_model, settings.system_prompt) == ("from-file", "from-environment")
+
+
+def test_a_key_from_the_environment_is_not_looked_for_in_the_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ANTHROPIC_API_KEY").write_text("from-folder")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "from-environment")
+    assert load().key_file is None
+
+
+def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_PROVIDER", "echo")
+    for name in ("API_PORT", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "SECRETS_DIR", "CORS_ORIGINS"):
+        monkeypatch.setenv(name, "")
+    settings = load()
+    assert settings.api_port == 8000
+    assert settings.anthropic_base_url is None
+    assert settings.cors_origins == ()
+
+
+def test_port_is_read_as_paas_hosts_set_it_and_api_port_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_PROVIDER", "echo")
+    monkeypatch.setenv("PORT", "9001")
+    assert load().api_port == 9001
+    monkeypatch.setenv("API_PORT", "9002")
+    assert load().api_port == 9002
+    assert load(API_PORT=9003).api_port == 9003
+
+
+@pytest.mark.parametrize(
+    "written", ["https://a.example,http://b.example:8080/", ' ["https://a.example", "http://b.example:8080"] ']
+)
+def test_origins_are_read_from_a_comma_list_and_from_json(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", written)
+    assert load(model_provider="echo").cors_origins == ("https://a.example", "http://b.example:8080")
+
+
+def test_the_settings_never_show_their_key_when_printed() -> None:
+    assert "sk-secret" not in repr(load(anthropic_api_key="sk-secret"))
+
+
+def test_wrong_settings_end_the_start_with_code_2_and_one_line_each(tmp_path: Path) -> None:
+    wrong = {"MAX_TOKENS": "many", "API_PORT": "high", "ANTHROPIC_API_KEY": "sk secret"}
+    done = run_agent_service("serve", folder=tmp_path, **wrong)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 3
+    assert "Traceback" not in done.stderr
+    assert "sk secret" not in done.stderr
+
+
+def test_an_unreadable_env_file_is_a_line_and_code_2(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"SYSTEM_PROMPT=\xff\xfe")
+    done = run_agent_service("serve", folder=tmp_path, MODEL_PROVIDER="echo")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert ".env" in done.stderr
