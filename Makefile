@@ -1,0 +1,160 @@
+# Portside. `make` alone lists what there is. Every target does its own set-up and can be run again at any time.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --annotation-style line pyproject.toml
+LOCKS := dev service operator build
+# Extra words for pytest: make test PYTEST="-k stream"
+PYTEST ?=
+
+export CLUSTER ?= auto
+export KEEP ?=
+export NAME ?= dev
+ifdef KUBECONFIG
+export KUBECONFIG
+endif
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+##
+## Using it
+##
+.PHONY: demo
+demo: $(VENV)/.dev ## The main job from end to end; KEEP=1 leaves it up; CLUSTER=own|kind|current
+	@$(TESTBED) demo $(if $(KEEP),--keep) --cluster $(CLUSTER)
+
+.PHONY: demo-down
+demo-down: $(VENV)/.dev ## Remove what `make demo KEEP=1` left up
+	@$(TESTBED) demo-down
+
+.PHONY: run
+run: $(VENV)/.service ## The agent API alone on this machine, with the echo provider; PORT=9000 for another port
+	@MODEL_PROVIDER=$${MODEL_PROVIDER:-echo} LOG_FORMAT=$${LOG_FORMAT:-text} exec $(BIN)/agent-service serve
+
+##
+## Testing it
+##
+.PHONY: test
+test: prepare ## Everything: unit, cluster (real API server) and e2e (real pods) tests
+	@PYTHONPATH=tests $(BIN)/pytest $(PYTEST)
+
+.PHONY: test-unit
+test-unit: $(VENV)/.dev ## The unit tests
+	@PYTHONPATH=tests $(BIN)/pytest tests/unit $(PYTEST)
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/.dev ## The tests against a real API server
+	@$(TESTBED) tools etcd kube-apiserver kube-controller-manager kubectl helm
+	@PYTHONPATH=tests $(BIN)/pytest tests/cluster $(PYTEST)
+
+.PHONY: test-e2e
+test-e2e: prepare ## The tests with real pods
+	@PYTHONPATH=tests $(BIN)/pytest tests/e2e $(PYTEST)
+
+# What takes long happens here, where its progress is seen, and not inside a test.
+.PHONY: prepare
+prepare: $(VENV)/.dev
+	@$(TESTBED) tools
+	@$(TESTBED) images
+
+.PHONY: cluster-up
+cluster-up: $(VENV)/.dev ## A one-node cluster of our own, left running; prints its KUBECONFIG
+	@$(TESTBED) up --name $(NAME)
+
+.PHONY: cluster-down
+cluster-down: $(VENV)/.dev ## End that cluster
+	@$(TESTBED) down --name $(NAME)
+
+.PHONY: kind
+kind: $(VENV)/.dev ## A kind cluster instead (needs Docker); prints its KUBECONFIG
+	@$(TESTBED) kind
+
+.PHONY: kind-down
+kind-down: $(VENV)/.dev ## Remove the kind cluster
+	@$(TESTBED) kind --delete
+
+##
+## Changing it
+##
+.PHONY: check
+check: $(VENV)/.dev ## Formatting, lint, types, and that generated files and the lock are up to date
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m agent_operator.api.generate --check
+	@$(TESTBED) tools helm
+	PYTHONPATH=tests $(BIN)/python manifests/generate.py --check
+	@$(MAKE) --no-print-directory check-lock
+
+.PHONY: format
+format: $(VENV)/.dev ## Format the code, and mend what the linter can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: generate
+generate: $(VENV)/.dev ## Write the files that are generated from the models and the charts
+	$(BIN)/python -m agent_operator.api.generate
+	@$(TESTBED) tools helm
+	PYTHONPATH=tests $(BIN)/python manifests/generate.py
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Bring requirements/ in step with pyproject.toml; LOCK_FLAGS=--upgrade takes new releases
+	$(call write-lock,requirements,$(LOCK_FLAGS))
+
+.PHONY: check-lock
+check-lock: $(VENV)/.dev
+	@echo "==> Is requirements/ in step with pyproject.toml?"
+	@copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; cp requirements/*.txt "$$copy/"; \
+		$(call write-lock,$$copy,); \
+		diff -ru <(cat requirements/*.txt | grep -v '# via') <(cat "$$copy"/*.txt | grep -v '# via') \
+		|| { echo 'requirements/ is stale: run `make lock`'; exit 1; }
+
+# One resolution for all: the images get the very versions that were tested.
+define write-lock
+$(LOCK) $(2) --extra service --extra operator --group dev --group build --output-file $(1)/dev.txt && \
+	$(LOCK) --extra service --constraint $(1)/dev.txt --output-file $(1)/service.txt && \
+	$(LOCK) --extra operator --constraint $(1)/dev.txt --output-file $(1)/operator.txt && \
+	$(filter-out pyproject.toml,$(LOCK)) --group build --constraint $(1)/dev.txt --output-file $(1)/build.txt
+endef
+
+.PHONY: clean
+clean: ## Remove the environment, the clusters and everything cached
+	@if [ -x $(BIN)/python ]; then $(TESTBED) clean || true; fi
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+##
+## The Python environment: .service is enough to run the agent API, .dev has everything
+##
+$(VENV)/.python:
+	@echo "==> Making a Python environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 …'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "    installing the venv module (Debian keeps it apart)"; \
+		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv; } >/dev/null \
+		|| { echo 'Python has no venv module: install it (on Debian: apt-get install python3-venv).'; exit 1; }; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.service: $(VENV)/.python requirements/service.txt requirements/build.txt pyproject.toml
+	$(call install,requirements/service.txt -r requirements/build.txt)
+
+$(VENV)/.dev: $(VENV)/.service requirements/dev.txt
+	$(call install,requirements/dev.txt)
+
+define install
+	@echo "==> Installing $(1)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(1) \
+		|| { echo 'The packages could not be installed: is the network there?'; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+endef
