@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -17,6 +16,7 @@ from agent_service.agent.provider import Provider
 from agent_service.agent.turn import Agent
 from agent_service.lifecycle import Lifecycle
 from agent_service.metrics import Metrics
+from agent_service.middleware.body_limit import BodyLimit
 from agent_service.middleware.drain import Drain
 from agent_service.middleware.observe import Observe
 from agent_service.middleware.request_id import HEADER, RequestId
@@ -49,13 +49,13 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
         lifespan=_lifespan,
-        max_body_size=_LARGEST_BODY_BYTES,
     )
     app.state.parts = parts
     for module in (page, chat, health, metrics):
         app.include_router(module.router)
     errors.install(app)
     # The last one added is the outermost.
+    app.add_middleware(BodyLimit, largest_bytes=_LARGEST_BODY_BYTES)
     app.add_middleware(Drain, lifecycle=parts.lifecycle)
     app.add_middleware(Unhandled)
     if settings.cors_origins:
@@ -113,10 +113,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         recheck = asyncio.create_task(
             recheck_refused_credentials(parts.provider, parts.credentials, every_seconds=_RECHECK_SECONDS)
         )
-    # What the imports made stays for ever: without this the collector walks it again and again under load
-    # (measured: p99 of /chat 174 ms with it, 41 ms without).
-    gc.collect()
-    gc.freeze()
     parts.lifecycle.started = True
     try:
         yield

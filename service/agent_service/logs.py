@@ -5,12 +5,18 @@ Neither what users write nor a key is ever logged. The libraries that would log 
 
 import logging
 import sys
+import traceback
 from typing import Any, Literal
 
 import structlog
 
 # The SDK logs whole request bodies at DEBUG (also through its ANTHROPIC_LOG variable), the HTTP libraries log headers.
 _TALKATIVE = ("anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio")
+
+
+def where(error: BaseException) -> str:
+    """Give the places that an exception went through, without its text, which can quote what a user wrote."""
+    return "".join(traceback.format_tb(error.__traceback__))
 
 
 def configure(*, level: str, form: Literal["json", "text"]) -> None:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ from agent_service.settings import Settings
 
 COMMAND = str(Path(sys.executable).with_name("agent-service"))
 START_SECONDS = 60.0
+
+# The key that the tests give to the service; the stand-in accepts any that is not said to be bad.
+KEY = "sk-stand-in-key-0001"
 SETTING_NAMES = {name.upper() for name in Settings.model_fields} | {"PORT"}
 
 
@@ -113,3 +116,8 @@ def _listens(service: Service) -> bool:
         return service.get("/health/live").status_code == 200
     except httpx.TransportError:
         return False
+
+
+# What the fixtures of the tests hand out: makers of a process, and of a client of an app in the test's own process.
+StartService = Callable[..., Service]
+MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]

@@ -4,6 +4,8 @@ import structlog
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent_service.logs import where
+
 _log = structlog.get_logger(__name__)
 
 
@@ -27,8 +29,7 @@ class Unhandled:
         try:
             await self.app(scope, receive, send_and_note)
         except Exception as error:
-            # An exception's text can quote what a user wrote; type and place are enough to find the fault.
-            _log.exception("Request failed unexpectedly", error=type(error).__name__)
+            _log.error("Request failed unexpectedly", error=type(error).__name__, where=where(error))
             if begun:
                 # Half an answer is out. Only a broken connection can still say that it is not whole.
                 raise

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.responses import StreamingResponse
 
 from agent_service.agent.provider import Usage
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_disconnected
@@ -97,7 +98,7 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnsw
     return _answer("".join(pieces), usage, begun)
 
 
-@router.post("/chat/stream", response_class=EventStream, responses={**describe(429, 502, 503, 504), **_EVENTS})
+@router.post("/chat/stream", response_class=StreamingResponse, responses={**describe(429, 502, 503, 504), **_EVENTS})
 async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) -> Response:
     """Answer a message as server-sent events. An error before the first of them has its HTTP status as usual."""
     return await _stream(parts, request, body.message, body.system_prompt)

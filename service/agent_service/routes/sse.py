@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from agent_service.agent.errors import ModelError
 from agent_service.agent.provider import Usage
 from agent_service.agent.turn import Agent
+from agent_service.logs import where
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ class Turn:
         except ModelError as error:
             end = error
         except Exception as error:
-            _log.exception("Turn failed unexpectedly", error=type(error).__name__)
+            _log.error("Turn failed unexpectedly", error=type(error).__name__, where=where(error))
             end = error
         await self._items.put(end)
 

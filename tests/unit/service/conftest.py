@@ -1,6 +1,6 @@
 """The service in front of the stand-in model API: as a process, or as an app in this process."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
@@ -10,9 +10,7 @@ import pytest
 from agent_service.app import create_app
 from agent_service.settings import API_KEY_NAME, load
 from stand_in import StandIn, running_stand_in
-from stand_in.agent import SETTING_NAMES, Service, running_service
-
-KEY = "sk-stand-in-key-0001"
+from stand_in.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +34,6 @@ def stand_in(stand_in_process: StandIn) -> StandIn:
     return stand_in_process
 
 
-StartService = Callable[..., Service]
-
-
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[StartService]:
     """Start a service of this test's own, told by keyword arguments that are its environment."""
@@ -56,6 +51,7 @@ def shared_service(stand_in_process: StandIn, tmp_path_factory: pytest.TempPathF
         STREAM_HEARTBEAT_SECONDS="0.2",
         CORS_ORIGINS="https://console.example",
         LOG_LEVEL="DEBUG",
+        ANTHROPIC_LOG="debug",
     ) as running:
         yield running
 
@@ -65,9 +61,6 @@ def service(shared_service: Service, stand_in: StandIn) -> Service:
     """A service in front of the stand-in; many tests talk to the same one."""
     assert stand_in.requests() == []
     return shared_service
-
-
-MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]
 
 
 @pytest.fixture

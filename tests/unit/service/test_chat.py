@@ -1,0 +1,224 @@
+"""`POST /chat`: answers, input that is refused, and what becomes of the model API's faults."""
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from stand_in import StandIn
+from stand_in.agent import MakeClient, Service, eventually
+
+
+async def test_an_answer_comes_from_the_model_with_its_tokens_and_time(make_client: MakeClient) -> None:
+    client = await make_client(default_model="claude-haiku-5-5", system_prompt="Be kind.")
+    answer = await client.post("/chat", json={"message": "hello there"})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert set(body) == {"response", "conversation_id", "tokens_used", "processing_time_ms"}
+    assert body["response"] == ('Stand-in heard "hello there" (model claude-haiku-5-5; system prompt "Be kind.").')
+    assert body["tokens_used"] == 4 + 10
+    assert body["processing_time_ms"] > 0
+    assert uuid.UUID(body["conversation_id"])
+
+
+async def test_an_unknown_conversation_starts_a_new_one(make_client: MakeClient) -> None:
+    client = await make_client()
+    answer = await client.post("/chat", json={"message": "hello", "conversation_id": "never-seen"})
+    assert answer.status_code == 200
+    assert answer.json()["conversation_id"] != "never-seen"
+
+
+async def test_thinking_is_not_part_of_the_answer(make_client: MakeClient) -> None:
+    client = await make_client()
+    answer = await client.post("/chat", json={"message": "hello [[thinking]]"})
+    assert answer.json()["response"].startswith("Stand-in heard")
+
+
+async def test_the_largest_token_limits_work_for_a_whole_answer(make_client: MakeClient, stand_in: StandIn) -> None:
+    """The SDK refuses more than about 21,000 tokens in a call that does not stream."""
+    client = await make_client(max_tokens=64_000)
+    assert (await client.post("/chat", json={"message": "hello"})).status_code == 200
+    assert stand_in.last()["max_tokens"] == 64_000
+
+
+async def test_echo_answers_from_the_message_with_no_key(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(model_provider="echo", anthropic_api_key=None)
+    body = (await client.post("/chat", json={"message": "grüß dich\n\nWelt"})).json()
+    assert body["response"] == "You said: grüß dich\n\nWelt"
+    assert body["tokens_used"] > 0
+    assert stand_in.requests() == []
+
+
+async def test_characters_of_all_planes_arrive_and_return_unchanged(make_client: MakeClient) -> None:
+    client = await make_client()
+    message = 'naïve 😀 漢字 \u2028 \\ " line\nend \u0007'
+    body = (await client.post("/chat", json={"message": message})).json()
+    assert f'Stand-in heard "{message}"' in body["response"]
+
+
+LONGEST = "x" * 10_000
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"message"',
+        b'{"message": "a\x00b"}',
+        b'{"message": "\xff\xfe"}',
+        b'{"message": "\\ud800"}',
+        b'{"\\ud800": 1, "message": "a"}',
+        b'{"message": 1}',
+        b'{"message": null}',
+        b'{"message": ["a"]}',
+        b"{}",
+        b'{"message": NaN}',
+        b"[" * 50_000,
+        json.dumps({"message": ""}).encode(),
+        json.dumps({"message": " \n\t "}).encode(),
+        json.dumps({"message": "a\0b"}).encode(),
+        json.dumps({"message": LONGEST + "x"}).encode(),
+        json.dumps({"message": "a", "temperature": 1}).encode(),
+        json.dumps({"message": "a", "conversation_id": "x" * 129}).encode(),
+        json.dumps({"message": "a", "conversation_id": 7}).encode(),
+    ],
+)
+def test_hostile_input_is_refused_with_422_and_reaches_no_model(
+    service: Service, stand_in: StandIn, path: str, body: bytes
+) -> None:
+    answer = httpx.post(service.url + path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"]
+    assert stand_in.requests() == []
+
+
+async def test_a_refusal_of_input_does_not_quote_it(make_client: MakeClient) -> None:
+    client = await make_client()
+    answer = await client.post("/chat", json={"message": "my secret plan\0"})
+    assert "secret plan" not in answer.text
+
+
+async def test_the_longest_message_is_accepted_also_as_escapes(make_client: MakeClient) -> None:
+    client = await make_client()
+    for message in (LONGEST, "😀" * 10_000):
+        answer = await client.post(
+            "/chat", content=json.dumps({"message": message}), headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == 200
+
+
+def test_a_body_beyond_all_bounds_is_413_with_a_detail(service: Service) -> None:
+    chunk = b"x" * 100_000
+
+    def without_length() -> Iterator[bytes]:
+        yield b'{"message": "'
+        for _ in range(4):
+            yield chunk
+
+    for content in (b'{"message": "' + 4 * chunk, without_length()):
+        answer = httpx.post(f"{service.url}/chat", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+        assert "bytes" in answer.json()["detail"]
+
+
+async def test_a_system_prompt_is_no_field_of_chat(make_client: MakeClient) -> None:
+    client = await make_client()
+    assert (await client.post("/chat", json={"message": "a", "system_prompt": "b"})).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+@pytest.mark.parametrize(
+    ("directive", "status", "words"),
+    [
+        ("[[fault:400]]", 502, "refused the request (400)"),
+        ("[[fault:401]]", 502, "credentials"),
+        ("[[fault:403]]", 502, "credentials"),
+        ("[[fault:404]]", 502, "refused the request (404)"),
+        ("[[fault:413]]", 502, "refused the request (413)"),
+        ("[[fault:429 retry-after=7]]", 429, "limits"),
+        ("[[fault:500 retry-after=0.01]]", 502, "failed (500)"),
+        ("[[fault:503 retry-after=0.01]]", 503, "overloaded"),
+        ("[[fault:504 retry-after=0.01]]", 504, "in time"),
+        ("[[fault:529 retry-after=0.01]]", 503, "overloaded"),
+        ("[[error:overloaded_error after=0]]", 503, "overloaded"),
+        ("[[error:api_error after=0]]", 502, "failed"),
+        ("[[break:0]]", 502, "broke off"),
+        ("[[end-early:0]]", 502, "ended its answer early"),
+        ("[[garbage]]", 502, "ended its answer early"),
+        ("[[refusal]]", 502, "declined"),
+    ],
+)
+def test_a_fault_of_the_model_api_has_its_status_and_a_detail(
+    service: Service, path: str, directive: str, status: int, words: str
+) -> None:
+    answer = service.post(path, message=f"private words {directive}")
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["detail"]
+    assert "private words" not in answer.text
+
+
+@pytest.mark.parametrize("directive", ["[[break:3]]", "[[end-early:3]]", "[[error:overloaded_error after=3]]"])
+async def test_half_an_answer_is_an_error_and_never_an_answer(make_client: MakeClient, directive: str) -> None:
+    client = await make_client()
+    answer = await client.post("/chat", json={"message": directive})
+    assert answer.status_code in {502, 503}
+    assert set(answer.json()) == {"detail"}
+
+
+async def test_retry_after_is_passed_on_at_once_and_not_slept_through(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
+    client = await make_client()
+    answer = await client.post("/chat", json={"message": "[[fault:429 retry-after=3600]]"})
+    assert answer.headers["Retry-After"] == "3600"
+    assert len(stand_in.requests()) == 1
+
+
+async def test_a_429_without_a_time_still_carries_retry_after(make_client: MakeClient) -> None:
+    client = await make_client()
+    answer = await client.post("/chat", json={"message": "[[fault:429]]"})
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_a_hiccup_of_the_model_api_is_retried_once(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client()
+    answer = await client.post("/chat", json={"message": f"[[fault:500 times=1 retry-after=0.01 id={uuid.uuid4()}]]"})
+    assert answer.status_code == 200
+    assert [seen["status"] for seen in stand_in.requests()] == [500, 200]
+
+
+@pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]", "[[ping:20]]", "[[slow:20]]"])
+async def test_an_answer_that_takes_too_long_is_504(make_client: MakeClient, stand_in: StandIn, directive: str) -> None:
+    client = await make_client(request_timeout_seconds=0.5)
+    answer = await client.post("/chat", json={"message": directive})
+    assert answer.status_code == 504
+    eventually(lambda: stand_in.last()["state"] == "disconnected", "the call to the model ends with the time")
+
+
+async def test_no_connection_to_the_model_api_is_503(make_client: MakeClient) -> None:
+    client = await make_client(anthropic_base_url="http://127.0.0.1:1")
+    answer = await client.post("/chat", json={"message": "hello"})
+    assert answer.status_code == 503
+    assert "no connection" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+@pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]", "[[slow:20]]"])
+def test_a_client_that_leaves_ends_the_call_to_the_model(
+    service: Service, stand_in: StandIn, path: str, directive: str
+) -> None:
+    # `/chat` says nothing before its answer, a stream at least a heartbeat: leave at the first byte, or after a while.
+    with (
+        contextlib.suppress(httpx.ReadTimeout),
+        httpx.stream("POST", service.url + path, json={"message": directive}, timeout=1) as answer,
+    ):
+        next(answer.iter_bytes())
+    eventually(lambda: stand_in.last()["state"] == "disconnected", "the stand-in sees its client leave")
+    eventually(lambda: service.metric("agent_requests_in_flight") == 0, "nothing is in flight any more")

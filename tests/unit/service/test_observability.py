@@ -1,0 +1,205 @@
+"""Metrics, request ids, logs, CORS, the pages about the service."""
+
+import json
+import subprocess
+import uuid
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stand_in import StandIn
+from stand_in.agent import KEY, MakeClient, Service, eventually
+
+
+def test_requests_are_counted_by_the_template_of_their_route(service: Service) -> None:
+    counted = 'agent_http_requests_total{method="POST",route="/chat",status="200"}'
+    before = service.metric(counted)
+    service.post("/chat", message="hello")
+    assert service.metric(counted) == before + 1
+
+
+def test_no_path_or_method_of_a_caller_becomes_a_label(service: Service) -> None:
+    httpx.get(f"{service.url}/secret/{uuid.uuid4()}")
+    httpx.request("BREW", f"{service.url}/chat")
+    text = service.get("/metrics").text
+    assert "secret" not in text
+    assert "BREW" not in text
+    assert service.metric('agent_http_requests_total{method="GET",route="unmatched",status="404"}') > 0
+
+
+@pytest.mark.parametrize(
+    ("message", "outcome"),
+    [
+        ("hello", "ok"),
+        ("[[fault:400]]", "refused"),
+        ("[[fault:401]]", "credentials_refused"),
+        ("[[fault:429 retry-after=9]]", "rate_limited"),
+        ("[[fault:529 retry-after=9]]", "overloaded"),
+        ("[[break:2]]", "failed"),
+        ("[[refusal]]", "declined"),
+    ],
+)
+def test_turns_with_the_model_are_counted_by_outcome(service: Service, message: str, outcome: str) -> None:
+    counted = f'agent_model_requests_total{{model="claude-sonnet-5-5",outcome="{outcome}"}}'
+    before = service.metric(counted)
+    service.post("/chat", message=message)
+    assert service.metric(counted) == before + 1
+
+
+def test_tokens_and_times_are_counted(service: Service) -> None:
+    def counts() -> list[float]:
+        return [
+            service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}'),
+            service.metric('agent_tokens_total{direction="output",model="claude-sonnet-5-5"}'),
+            service.metric("agent_stream_first_token_seconds_count"),
+            service.metric('agent_model_request_duration_seconds_count{model="claude-sonnet-5-5"}'),
+        ]
+
+    before = counts()
+    used = service.post("/chat", message="one two").json()["tokens_used"]
+    grown = [after - earlier for after, earlier in zip(counts(), before, strict=True)]
+    assert grown[0] == 4
+    assert grown[0] + grown[1] == used
+    assert grown[2:] == [1, 1]
+
+
+def test_a_stream_in_flight_is_in_the_gauge_and_its_client_leaving_is_told(service: Service) -> None:
+    cancelled = 'agent_model_requests_total{model="claude-sonnet-5-5",outcome="cancelled"}'
+    before = service.metric(cancelled)
+    with httpx.stream("POST", f"{service.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
+        received = answer.iter_bytes()
+        next(received)
+        assert service.metric("agent_requests_in_flight") == 1
+    eventually(lambda: service.metric("agent_requests_in_flight") == 0, "the gauge returns to 0")
+    assert service.metric(cancelled) == before + 1
+
+
+def test_all_metrics_of_the_contract_are_there_and_can_be_parsed(service: Service) -> None:
+    service.post("/chat", message="hello")
+    answer = service.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    families = {family.name for family in text_string_to_metric_families(answer.text)}
+    assert families >= {
+        "agent_http_requests",
+        "agent_http_request_duration_seconds",
+        "agent_requests_in_flight",
+        "agent_stream_first_token_seconds",
+        "agent_model_requests",
+        "agent_model_request_duration_seconds",
+        "agent_tokens",
+        "agent_build_info",
+        "process_resident_memory_bytes",
+    }
+
+
+def test_a_callers_request_id_comes_back_and_is_in_the_log(service: Service) -> None:
+    request_id = f"trace-{uuid.uuid4()}"
+    answer = httpx.post(f"{service.url}/chat", json={"message": "hello"}, headers={"X-Request-ID": request_id})
+    assert answer.headers["X-Request-ID"] == request_id
+    eventually(lambda: request_id in service.log(), "the log has the request")
+
+
+@pytest.mark.parametrize("hostile", ["", "a b", "x" * 129, "a\tb", "<script>"])
+def test_a_request_id_that_cannot_be_trusted_is_replaced(service: Service, hostile: str) -> None:
+    answer = httpx.get(f"{service.url}/health/live", headers={"X-Request-ID": hostile})
+    assert len(answer.headers["X-Request-ID"]) == 32
+
+
+def test_errors_carry_a_request_id_too(service: Service) -> None:
+    assert service.get("/nowhere").headers["X-Request-ID"]
+    assert service.post("/chat").headers["X-Request-ID"]
+
+
+def test_every_log_line_is_json_and_none_has_a_message_or_a_key(service: Service, stand_in: StandIn) -> None:
+    """At level DEBUG, and with ANTHROPIC_LOG=debug, at which the SDK would write whole request bodies."""
+    private = f"private-{uuid.uuid4()}"
+    for directive in ("", "[[fault:400]]", "[[fault:401]]", "[[fault:500]]", "[[break:2]]"):
+        service.post("/chat", message=f"{private} {directive}")
+        service.post("/chat/stream", message=f"{private} {directive}", system_prompt=private)
+    service.post("/chat", message=f"{private}\0")
+    service.post("/chat", **{private: private})
+    service.get(f"/{private}?{private}")
+    answered = json.dumps("Request answered")
+    eventually(lambda: answered in service.log().splitlines()[-1], "the last request is logged")
+    log = service.log()
+    assert private not in log
+    assert stand_in.last()["key"] == KEY[-4:]
+    assert KEY not in log
+    events = [json.loads(line) for line in log.splitlines()]
+    assert all({"event", "level", "logger", "timestamp"} <= set(event) for event in events)
+    assert {event["logger"].split(".")[0] for event in events} == {"agent_service", "uvicorn"}
+
+
+def test_an_allowed_origin_may_call_and_is_given_no_credentials(service: Service) -> None:
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    allowed = httpx.options(f"{service.url}/chat", headers={"Origin": "https://console.example", **preflight})
+    assert allowed.headers["access-control-allow-origin"] == "https://console.example"
+    assert "access-control-allow-credentials" not in allowed.headers
+    other = httpx.options(f"{service.url}/chat", headers={"Origin": "https://evil.example", **preflight})
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_without_origins_there_is_no_cors_and_with_a_star_no_credentials(make_client: MakeClient) -> None:
+    origin = {"Origin": "https://console.example"}
+    closed = await (await make_client()).get("/", headers=origin)
+    assert not [name for name in closed.headers if name.startswith("access-control")]
+    opened = await (await make_client(cors_origins=("*",))).get("/", headers={**origin, "Cookie": "a=b"})
+    assert opened.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in opened.headers
+
+
+async def test_the_root_tells_about_the_service_and_the_docs_are_off_in_production(make_client: MakeClient) -> None:
+    development = await make_client()
+    about = (await development.get("/")).json()
+    assert about["service"] == "portside-agent"
+    assert about["model"] == "claude-sonnet-5-5"
+    assert (await development.get(about["docs"])).status_code == 200
+    production = await make_client(environment="production")
+    assert (await production.get("/")).json()["docs"] is None
+    for path in ("/docs", "/redoc", "/openapi.json"):
+        assert (await production.get(path)).status_code == 404
+
+
+async def test_the_openapi_document_tells_of_conversations_events_and_errors(make_client: MakeClient) -> None:
+    document = (await (await make_client()).get("/openapi.json")).json()
+    operation = document["paths"]["/chat/stream"]["post"]
+    assert set(operation["responses"]) >= {"200", "422", "429", "502", "503", "504"}
+    assert "text/event-stream" in operation["responses"]["200"]["content"]
+    assert "unknown id starts a new conversation" in json.dumps(document)
+
+
+async def test_what_nobody_foresaw_is_a_500_with_a_detail_and_a_request_id(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = await make_client(model_provider="echo")
+
+    def broken() -> None:
+        raise RuntimeError("private words")
+
+    monkeypatch.setattr("agent_service.memory.measure", broken)
+    answer = await client.get("/health")
+    assert answer.status_code == 500
+    assert set(answer.json()) == {"detail"}
+    assert "private words" not in answer.text
+    logged = capsys.readouterr().out
+    assert answer.headers["X-Request-ID"] in logged
+    assert "RuntimeError" in logged
+    assert "in broken" in logged
+    assert "private words" not in logged.replace('raise RuntimeError("private words")', "")
+
+
+def test_promtool_finds_nothing_to_complain_about(service: Service) -> None:
+    service.post("/chat", message="hello")
+    try:
+        found = subprocess.run(
+            ["promtool", "check", "metrics"],
+            input=service.get("/metrics").text,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip("promtool is not installed")
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")

@@ -1,0 +1,121 @@
+"""The process: its command line, its port, its end."""
+
+import json
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agent_service import __version__
+from stand_in import StandIn
+from stand_in.agent import Service, StartService, eventually, run_agent_service
+
+
+def test_help_and_version_help(tmp_path: Path) -> None:
+    told = run_agent_service("--version", folder=tmp_path)
+    assert (told.returncode, told.stdout.strip()) == (0, f"agent-service, version {__version__}")
+    told = run_agent_service("serve", "--help", folder=tmp_path)
+    assert told.returncode == 0
+    for word in ("--host", "--port", "ANTHROPIC_API_KEY", "MODEL_PROVIDER", "Exit codes"):
+        assert word in told.stdout
+
+
+def test_a_port_that_is_taken_is_one_plain_line_and_code_1(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = run_agent_service("serve", "--host", "127.0.0.1", "--port", port, folder=tmp_path, MODEL_PROVIDER="echo")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert len(told.stderr.splitlines()) == 1
+    assert port in told.stderr
+    assert "--port" in told.stderr
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
+def test_an_address_that_is_not_ours_is_one_plain_line_and_code_1(tmp_path: Path, host: str) -> None:
+    told = run_agent_service("serve", "--host", host, "--port", "0", folder=tmp_path, MODEL_PROVIDER="echo")
+    assert told.returncode == 1
+    assert len(told.stderr.splitlines()) == 1
+    assert "API_HOST" in told.stderr
+
+
+def test_the_start_message_says_where_to_look(service: Service) -> None:
+    (started,) = [json.loads(line) for line in service.log().splitlines() if "Agent API started" in line]
+    assert started["url"] == service.url
+    assert started["docs"] == f"{service.url}/docs"
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_service_ends_with_code_0(start_service: StartService, end: signal.Signals) -> None:
+    service = start_service(MODEL_PROVIDER="echo", LOG_FORMAT="text")
+    assert "Agent API started" in service.log()
+    assert service.get("/health/ready").status_code == 200
+    service.process.send_signal(end)
+    assert service.wait() == 0
+    assert "Traceback" not in service.log()
+
+
+class Reader(threading.Thread):
+    """Reads one stream to its end, beside the test."""
+
+    def __init__(self, url: str, message: str) -> None:
+        super().__init__(daemon=True)
+        self.request = (url, message)
+        self.received = ""
+        self.start()
+
+    def run(self) -> None:
+        url, message = self.request
+        with httpx.stream("POST", f"{url}/chat/stream", json={"message": message}, timeout=60) as answer:
+            for part in answer.iter_text():
+                self.received += part
+
+
+def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
+    start_service: StartService, stand_in: StandIn
+) -> None:
+    service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url)
+    reader = Reader(service.url, "hello [[slow:0.2]]")
+    eventually(lambda: '"text"' in reader.received, "the stream flows")
+    service.terminate()
+    eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
+    assert service.get("/health/ready").json()["reason"] == "draining"
+    assert service.get("/health/live").status_code == 200
+    refused = service.post("/chat", message="late")
+    assert refused.status_code == 503
+    assert refused.headers["Retry-After"] == "1"
+    assert "shutting down" in refused.json()["detail"]
+    assert "agent_requests_in_flight 1.0" in service.get("/metrics").text
+    assert '"done"' not in reader.received
+    reader.join(30)
+    assert '"done"' in reader.received
+    assert service.wait() == 0
+    assert [seen["message"] for seen in stand_in.requests()] == ["hello [[slow:0.2]]"]
+
+
+def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: StartService, stand_in: StandIn) -> None:
+    service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="1")
+    body = json.dumps({"message": "[[words:400000]]"}).encode()
+    head = "POST /chat/stream HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
+    with socket.create_connection(address) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.sendall(head.encode() + body)
+        eventually(lambda: service.metric("agent_requests_in_flight") == 1, "the stream is in flight")
+        service.terminate()
+        assert service.wait(60) == 0
+
+
+def test_a_second_signal_cuts_what_is_left(start_service: StartService, stand_in: StandIn) -> None:
+    service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="600")
+    reader = Reader(service.url, "hello [[slow:20]] [[words:9]]")
+    eventually(lambda: service.metric("agent_requests_in_flight") == 1, "the stream is in flight")
+    service.terminate()
+    eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
+    service.terminate()
+    assert service.wait(30) == 0
+    reader.join(30)
+    assert '"done"' not in reader.received

@@ -1,0 +1,110 @@
+"""`POST /chat/stream`: events in the wire's own time, heartbeats, errors in mid-stream."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from stand_in import StandIn
+from stand_in.agent import Service, StartService
+
+
+def lines(service: Service, path: str = "/chat/stream", **body: object) -> Iterator[str]:
+    """Give the lines that are not empty, as they arrive."""
+    with httpx.stream("POST", service.url + path, json=body, timeout=30) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-accel-buffering"] == "no"
+        yield from (line for line in answer.iter_lines() if line)
+
+
+def events(service: Service, path: str = "/chat/stream", **body: object) -> list[dict[str, Any]]:
+    return [json.loads(line.removeprefix("data: ")) for line in lines(service, path, **body) if line[0] != ":"]
+
+
+def text(received: list[dict[str, Any]]) -> str:
+    return "".join(event["content"] for event in received if event["type"] == "text")
+
+
+@pytest.mark.parametrize(("path", "body"), [("/chat/stream", {}), ("/chat", {"stream": True})])
+def test_a_stream_is_text_events_and_then_done(service: Service, path: str, body: dict[str, object]) -> None:
+    received = events(service, path, message="hello 😀\u2028there", **body)
+    assert [event["type"] for event in received[:-1]] == ["text"] * (len(received) - 1)
+    assert len(received) > 3
+    heard = 'Stand-in heard "hello 😀\u2028there" (model claude-sonnet-5-5; system prompt "Be brief.").'
+    assert text(received) == heard
+    done = received[-1]
+    assert set(done) == {"type", "input_tokens", "output_tokens", "conversation_id"}
+    assert (done["type"], done["input_tokens"], done["output_tokens"]) == ("done", 5, len(heard.split()))
+
+
+def test_the_requests_own_system_prompt_takes_the_place_of_the_agents(service: Service) -> None:
+    assert 'system prompt "Be loud."' in text(events(service, message="hello", system_prompt="Be loud."))
+
+
+@pytest.mark.parametrize("prompt", ["x" * 5001, "a\0b", "  "])
+def test_a_system_prompt_that_cannot_be_used_is_422(service: Service, stand_in: StandIn, prompt: str) -> None:
+    assert service.post("/chat/stream", message="hello", system_prompt=prompt).status_code == 422
+    assert stand_in.requests() == []
+
+
+def test_text_is_sent_on_while_the_model_still_speaks(service: Service, stand_in: StandIn) -> None:
+    stream = lines(service, message="hello [[slow:0.3]]")
+    assert '"text"' in next(line for line in stream if not line.startswith(":"))
+    assert stand_in.last()["state"] != "done"
+    assert '"done"' in list(stream)[-1]
+
+
+@pytest.mark.parametrize("directive", ["[[stall:1]]", "[[silent:1]]", "[[ping:1]]"])
+def test_comments_keep_the_connection_alive_while_the_model_is_silent(service: Service, directive: str) -> None:
+    received = list(lines(service, message=directive))
+    assert any(line.startswith(":") for line in received)
+    assert '"done"' in received[-1]
+
+
+@pytest.mark.parametrize(
+    ("directive", "words"),
+    [
+        ("[[break:3]]", "broke off"),
+        ("[[end-early:3]]", "early"),
+        ("[[error:overloaded_error after=3]]", "overloaded"),
+        ("[[error:rate_limit_error after=3]]", "limits"),
+    ],
+)
+def test_an_error_in_mid_stream_is_the_last_event(service: Service, directive: str, words: str) -> None:
+    received = events(service, message=f"hello {directive} and more words")
+    assert [event["type"] for event in received] == ["text", "text", "text", "error"]
+    assert words in received[-1]["message"]
+
+
+def test_an_error_after_a_heartbeat_is_an_event_too(service: Service) -> None:
+    received = events(service, message="[[stall:0.6]] [[fault:400]]")
+    assert [event["type"] for event in received] == ["error"]
+
+
+def test_a_stream_that_takes_too_long_ends_with_an_error_event(start_service: StartService, stand_in: StandIn) -> None:
+    service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="1")
+    received = events(service, message="[[slow:0.3]] one two three four five six seven eight nine ten")
+    assert received[0]["type"] == "text"
+    assert received[-1]["type"] == "error"
+    assert "1 seconds" in received[-1]["message"]
+
+
+def test_many_streams_at_once_are_each_whole_and_their_own(service: Service) -> None:
+    with httpx.Client(timeout=30, limits=httpx.Limits(max_connections=40)) as client:
+        opened = [
+            client.send(
+                client.build_request(
+                    "POST", f"{service.url}/chat/stream", json={"message": f"caller-{number} [[words:50]]"}
+                ),
+                stream=True,
+            )
+            for number in range(40)
+        ]
+        for number, answer in enumerate(opened):
+            body = answer.read().decode()
+            assert f"caller-{number} " in body
+            assert body.count('"type":"done"') == 1
