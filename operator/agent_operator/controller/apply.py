@@ -1,0 +1,180 @@
+"""The only place that writes to the cluster (server-side apply, one manager), and the few reads of a decision."""
+
+import base64
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.controller.connection import APPLY, ApiError, Connection
+from agent_operator.controller.metrics import Metrics
+from agent_operator.controller.plan import Apply, Delete
+from agent_operator.controller.resources import AGENT, BY_KIND, EVENT, SECRET, Key, Resource
+from agent_operator.controller.status import timestamp
+from agent_operator.manifests.form import Document
+
+FIELD_MANAGER = "portside-operator"
+# Takes over `replicas` from us when an autoscaler comes, and holds it until that has its first say.
+HANDOVER_MANAGER = "portside-operator-handover"
+# Only ever looks: all its requests are dry runs.
+LOOKING_MANAGER = "portside-operator-look"
+
+NOT_FOUND = 404
+CREATED = 201
+# An Event's message is cut by the API server at this length (core/v1 validation).
+EVENT_MESSAGE = 1024
+
+
+class Cluster:
+    """Reads and writes of the objects of agents."""
+
+    def __init__(self, connection: Connection, metrics: Metrics) -> None:
+        self._connection = connection
+        self._metrics = metrics
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Document | None:
+        """The object, or None when there is none."""
+        async with _none_if_missing() as result:
+            result.append((await self._connection.request("GET", resource.path(namespace, name))).body)
+        return result[0] if result else None
+
+    async def list(self, resource: Resource, namespace: str | None) -> tuple[list[Document], str]:
+        """The objects that we watch, in one namespace or in all, and the resourceVersion of the list."""
+        query = {"limit": "500"} | ({"labelSelector": resource.selector} if resource.selector else {})
+        api_version = f"{resource.group}/{resource.version}".removeprefix("/")
+        items: list[Document] = []
+        while True:
+            page = (await self._connection.request("GET", resource.path(namespace), query=query)).body
+            # A list says once what all its items are.
+            items += [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
+            token = page["metadata"].get("continue")
+            if not token:
+                return items, page["metadata"]["resourceVersion"]
+            query["continue"] = token
+
+    async def look_at_secret(self, namespace: str, name: str) -> Document | None:
+        """Our Secret, or the bare metadata of somebody else's, or None: without the right to read Secrets.
+
+        The answer to a dry run of an empty apply is the object as it is; for one that is missing, it says "created".
+        """
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}}
+        answer = await self._connection.request(
+            "PATCH",
+            SECRET.path(namespace, name),
+            query={"fieldManager": LOOKING_MANAGER, "dryRun": "All"},
+            body=body,
+            content_type=APPLY,
+        )
+        if answer.code == CREATED:
+            return None
+        data = {key: _decoded(value) for key, value in (answer.body.get("data") or {}).items()}
+        metadata = {key: value for key, value in answer.body["metadata"].items() if key != "managedFields"}
+        return {**body, "type": answer.body.get("type"), "metadata": metadata, "stringData": data}
+
+    async def apply(self, step: Apply) -> Document:
+        """Apply a document of a plan, and give the object as it is then.
+
+        What we believe missing is applied without force: if somebody made it meanwhile with other values, that is a
+        conflict (409), and theirs stays.
+        """
+        if step.keep_replicas is not None:
+            await self._hand_over_replicas(step.document, step.keep_replicas)
+        metadata = step.document["metadata"]
+        force = "true" if step.operation == "update" else "false"
+        answer = await self._connection.request(
+            "PATCH",
+            BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER, "force": force, "fieldValidation": "Strict"},
+            body=step.document,
+            content_type=APPLY,
+        )
+        self._metrics.applies.labels(step.kind, step.operation).inc()
+        return answer.body
+
+    async def delete(self, namespace: str, step: Delete) -> None:
+        """Delete what a plan says, if it is still the same object."""
+        async with _none_if_missing():
+            await self._connection.request(
+                "DELETE",
+                BY_KIND[step.kind].path(namespace, step.name),
+                body={"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": step.uid}},
+            )
+            self._metrics.applies.labels(step.kind, "delete").inc()
+
+    async def write_status(self, key: Key, uid: str, status: Document) -> Document | None:
+        """Write an agent's status; None when the agent is gone or is another one by now."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
+            "status": status,
+        }
+        async with _none_if_missing() as result:
+            answer = await self._connection.request(
+                "PATCH",
+                AGENT.path(key.namespace, key.name, "status"),
+                query={"fieldManager": FIELD_MANAGER, "force": "true"},
+                body=body,
+                content_type=APPLY,
+            )
+            self._metrics.applies.labels(AGENT.kind, "update").inc()
+            result.append(answer.body)
+        return result[0] if result else None
+
+    async def post_event(self, agent: Mapping[str, Any], kind: str, reason: str, message: str) -> None:
+        """Post a Kubernetes Event about an agent. `kind` is Normal or Warning."""
+        metadata = agent["metadata"]
+        now = timestamp(datetime.now(UTC))
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": metadata["namespace"]},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+                "resourceVersion": metadata["resourceVersion"],
+            },
+            "type": kind,
+            "reason": reason,
+            "message": message[:EVENT_MESSAGE],
+            "source": {"component": FIELD_MANAGER},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        await self._connection.request("POST", EVENT.path(metadata["namespace"]), body=event)
+
+    async def _hand_over_replicas(self, document: Document, replicas: int) -> None:
+        metadata = document["metadata"]
+        await self._connection.request(
+            "PATCH",
+            BY_KIND["Deployment"].path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": HANDOVER_MANAGER, "force": "true"},
+            body={
+                "apiVersion": document["apiVersion"],
+                "kind": document["kind"],
+                "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+                "spec": {"replicas": replicas},
+            },
+            content_type=APPLY,
+        )
+        self._metrics.applies.labels("Deployment", "update").inc()
+
+
+@asynccontextmanager
+async def _none_if_missing() -> AsyncIterator[list[Document]]:
+    """Takes "not found" for an answer: the list stays empty."""
+    try:
+        yield []
+    except ApiError as error:
+        if error.code != NOT_FOUND:
+            raise
+
+
+def _decoded(value: str) -> str:
+    return base64.b64decode(value).decode(errors="replace")

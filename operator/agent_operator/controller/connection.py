@@ -1,0 +1,131 @@
+"""The one owner of the connection to the Kubernetes API: credentials, timeouts, errors."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.config import ConfigException
+
+from agent_operator import __version__
+from agent_operator.manifests.form import Document
+
+# A request that is not answered in this time will not be: the API server's own limit for what is not a watch is 60 s.
+REQUEST_SECONDS = 60
+CONNECT_SECONDS = 10
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+
+
+class NoClusterError(Exception):
+    """There is no configuration of a cluster, or it cannot be used. The message says what to do."""
+
+
+class UnreachableError(Exception):
+    """The API server did not answer."""
+
+
+class ApiError(Exception):
+    """The API server refused a request (Kubernetes API conventions: "Response Status Kind")."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed soon: the server is busy, or an object was changed meanwhile."""
+        return self.code in {401, 408, 409, 429} or self.code >= 500  # noqa: PLR2004  HTTP's server errors
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A successful answer."""
+
+    code: int
+    body: Document
+
+
+async def configuration() -> client.Configuration:
+    """The cluster to talk to: the one that this pod runs in, else the one that KUBECONFIG or ~/.kube/config names.
+
+    Raises NoClusterError.
+    """
+    settings = client.Configuration()
+    try:
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=os.environ.get("KUBECONFIG") or None, client_configuration=settings, persist_config=False
+            )
+    except (ConfigException, OSError, ValueError) as error:
+        raise NoClusterError(
+            f"No cluster to talk to ({' '.join(str(error).split())}). "
+            "Run the operator in a pod with a service account, or set KUBECONFIG to a file that names a cluster."
+        ) from error
+    return settings
+
+
+class Connection:
+    """Requests to the API server. Use as an async context manager."""
+
+    def __init__(self, settings: client.Configuration) -> None:
+        settings.retries = None
+        settings.connection_pool_maxsize = 32
+        self.host: str = settings.host
+        self._client = client.ApiClient(settings)
+        self._client.user_agent = f"agent-operator/{__version__}"
+        self._timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Document | None = None,
+        content_type: str = JSON,
+    ) -> Answer:
+        """Send one request and give its answer. Raises ApiError if it is refused, UnreachableError if not answered."""
+        serialized = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": JSON, "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = await self._client.call_api(*serialized, _request_timeout=self._timeout)
+            text = await response.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(f"{self.host} did not answer: {error or type(error).__name__}") from error
+        document = _document(text)
+        if response.status >= 400:  # noqa: PLR2004  HTTP's errors begin here
+            raise ApiError(
+                response.status,
+                document.get("reason") or response.reason or "",
+                document.get("message") or f"the API server answered {response.status}",
+            )
+        return Answer(response.status, document)
+
+
+def _document(text: bytes) -> Document:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

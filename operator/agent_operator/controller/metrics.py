@@ -1,0 +1,56 @@
+"""The operator's own metrics (names: DESIGN.md)."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from agent_operator.controller.status import CONDITIONS, condition
+from agent_operator.manifests.form import Document
+
+
+class Metrics:
+    """What the operator counts; `registry` is what is scraped."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.reconciles = Counter(
+            "agent_operator_reconciles",
+            "Agents that were looked at, by result: success, invalid (spec), hindered (said in a condition) or error.",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in ("success", "invalid", "hindered", "error"):
+            self.reconciles.labels(result)
+        self.duration = Histogram(
+            "agent_operator_reconcile_duration_seconds", "Time that looking at an agent took.", registry=self.registry
+        )
+        self.applies = Counter(
+            "agent_operator_applies",
+            "Writes to the API server, by kind and operation: create, update or delete.",
+            ["kind", "operation"],
+            registry=self.registry,
+        )
+
+    def watch_agents(self, agents: Callable[[], Iterable[Document]]) -> None:
+        """Have the agents counted by condition at each scrape."""
+        self.registry.register(_AgentCollector(agents))
+
+
+class _AgentCollector(Collector):
+    def __init__(self, agents: Callable[[], Iterable[Document]]) -> None:
+        self._agents = agents
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        gauge = GaugeMetricFamily(
+            "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
+        )
+        statuses = [agent.get("status", {}) for agent in self._agents()]
+        for name in CONDITIONS:
+            gauge.add_metric([name], sum(condition(status, name).get("status") == "True" for status in statuses))
+        yield gauge

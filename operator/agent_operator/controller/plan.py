@@ -1,0 +1,150 @@
+"""The decision: from what an agent should be made of and what is there to what has to be done. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.controller.cache import controller_of
+from agent_operator.controller.compare import fingerprint, has_all
+from agent_operator.manifests.form import Document
+from agent_operator.manifests.names import ANNOTATION_PREFIX
+
+APPLIED_HASH = f"{ANNOTATION_PREFIX}/applied-hash"
+
+# Pods must not start with somebody else's settings or secrets.
+NEEDED_BY = {"Deployment": {"ConfigMap", "Secret"}}
+
+Name = tuple[str, str]  # kind and name; all objects of an agent are in its namespace
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The agent as the owner of its objects."""
+
+    name: str
+    uid: str
+
+    def reference(self) -> Document:
+        """The owner reference, by which the garbage collector removes the object with its agent."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+    def owns(self, document: Document) -> bool:
+        """Whether the agent, this very one, is the object's controller."""
+        controller = controller_of(document)
+        return controller is not None and controller.get("uid") == self.uid
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Apply the document. `keep_replicas` is the number of pods to hand over to an autoscaler that is about to come."""
+
+    document: Document
+    operation: Literal["create", "update"]
+    keep_replicas: int | None = None
+
+    @property
+    def kind(self) -> str:
+        kind: str = self.document["kind"]
+        return kind
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete the object, if it is still the one of this uid."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """An object of a name that we need, which is not ours."""
+
+    kind: str
+    name: str
+    former: bool
+
+    def __str__(self) -> str:
+        if self.former:
+            return f"{self.kind} {self.name} belongs to a deleted {KIND} of the same name, and is being removed"
+        return f"{self.kind} {self.name} exists and is not managed by this {KIND}: rename one of the two, or delete it"
+
+
+@dataclass
+class Plan:
+    """What has to be done, in this order: delete, then apply. Nothing at all when everything is as it should be."""
+
+    deletes: list[Delete] = field(default_factory=list)
+    applies: list[Apply] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+
+
+def make_plan(owner: Owner, desired: Sequence[Document], observed: Mapping[Name, Document]) -> Plan:
+    """Compare what should be with what is.
+
+    `observed` has every object of the agent that exists, and any other object that has a name which the agent needs.
+    """
+    plan = Plan(deletes=list(_superfluous(owner, desired, observed)))
+    taken: set[str] = set()
+    for wanted in desired:
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
+        found = observed.get((kind, name))
+        if found is not None and not owner.owns(found):
+            former = controller_of(found)
+            plan.conflicts.append(Conflict(kind, name, former is not None and former.get("kind") == KIND))
+            taken.add(kind)
+        elif not NEEDED_BY.get(kind, set()) & taken:
+            document = with_owner(wanted, owner)
+            if found is None:
+                plan.applies.append(Apply(document, "create"))
+            elif needs_applying(document, found):
+                plan.applies.append(Apply(document, "update", _replicas_to_keep(document, found, observed)))
+    return plan
+
+
+def with_owner(document: Document, owner: Owner) -> Document:
+    """The document as it is applied: with its owner, and with the hash of the whole."""
+    metadata = {**document["metadata"], "ownerReferences": [owner.reference()]}
+    owned = {**document, "metadata": metadata}
+    annotations = {**metadata.get("annotations", {}), APPLIED_HASH: fingerprint(owned)}
+    return {**owned, "metadata": {**metadata, "annotations": annotations}}
+
+
+def needs_applying(document: Document, found: Document) -> bool:
+    """Whether the object is not what was applied last, or was changed since.
+
+    The hash, an annotation of the document, finds what we no longer want; the comparison finds what others changed.
+    An object that is being deleted is left to go: it comes back once it is gone.
+    """
+    return "deletionTimestamp" not in found["metadata"] and not has_all(document, found)
+
+
+def _superfluous(owner: Owner, desired: Iterable[Document], observed: Mapping[Name, Document]) -> Iterable[Delete]:
+    wanted = {(document["kind"], document["metadata"]["name"]) for document in desired}
+    for (kind, name), found in observed.items():
+        if (kind, name) not in wanted and owner.owns(found) and "deletionTimestamp" not in found["metadata"]:
+            yield Delete(kind, name, found["metadata"]["uid"])
+
+
+def _replicas_to_keep(document: Document, found: Document, observed: Mapping[Name, Document]) -> int | None:
+    """The pods that a Deployment has when it goes over to an autoscaler.
+
+    Server-side apply resets a field that its only owner gives up: `replicas` would fall to 1 (Kubernetes: "Server-Side
+    Apply", transferring ownership), so another field manager takes it first.
+    """
+    name = document["metadata"]["name"]
+    if document["kind"] != "Deployment" or "replicas" in document["spec"]:
+        return None
+    if ("HorizontalPodAutoscaler", name) in observed:
+        return None
+    replicas: int | None = found["spec"].get("replicas")
+    return replicas

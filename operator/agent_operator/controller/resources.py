@@ -1,0 +1,56 @@
+"""The kinds that the operator works with, and where the API server has them."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import quote
+
+from agent_operator.api.agent import GROUP, KIND, PLURAL, VERSION
+from agent_operator.manifests.labels import MANAGED_BY, NAME, OPERATOR, PRODUCT
+
+
+class Key(NamedTuple):
+    """Which agent is meant."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object in the API. `selector` limits what is listed and watched, at the server."""
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+    selector: str | None = None
+
+    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """Path of the collection, of one object, or of its subresource; no namespace means all of them."""
+        parts = [f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"]
+        parts += [f"namespaces/{quote(namespace, safe='')}"] if namespace else []
+        parts += [self.plural]
+        parts += [quote(name, safe="")] if name else []
+        parts += [subresource] if subresource else []
+        return "/".join(parts)
+
+
+_OURS = f"{MANAGED_BY}={OPERATOR}"
+
+AGENT = Resource(KIND, GROUP, VERSION, PLURAL)
+CONFIG_MAP = Resource("ConfigMap", "", "v1", "configmaps", _OURS)
+SECRET = Resource("Secret", "", "v1", "secrets", _OURS)
+SERVICE = Resource("Service", "", "v1", "services", _OURS)
+DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments", _OURS)
+AUTOSCALER = Resource("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _OURS)
+POD = Resource("Pod", "", "v1", "pods", f"{NAME}={PRODUCT}")
+EVENT = Resource("Event", "", "v1", "events")
+
+CHILDREN = (CONFIG_MAP, SECRET, SERVICE, DEPLOYMENT, AUTOSCALER)
+# Secrets cannot be read, so they are not watched either.
+WATCHED = (AGENT, CONFIG_MAP, SERVICE, DEPLOYMENT, AUTOSCALER, POD)
+
+BY_KIND = {resource.kind: resource for resource in (*CHILDREN, AGENT, POD, EVENT)}

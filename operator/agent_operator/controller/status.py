@@ -1,0 +1,192 @@
+"""The status that an agent deserves, from what was seen of it. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.status import MAX_MESSAGE
+from agent_operator.controller.pods import Trouble, is_meant_to_run, troubles
+from agent_operator.manifests.deployment import image_reference
+from agent_operator.manifests.form import Document, without_empty
+from agent_operator.manifests.labels import selector
+from agent_operator.manifests.service import url
+
+Truth = Literal["True", "False", "Unknown"]
+CONDITIONS = ("Ready", "Progressing", "Degraded")
+
+INLINE_KEY = (
+    "The API key stands in the spec, for all to read who can read this object: move it to a Secret (apiKey.secretName)"
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A condition without its times."""
+
+    status: Truth
+    reason: str
+    message: str
+
+
+@dataclass
+class Observation:
+    """What was seen of a valid agent: its Deployment and pods, and what could not be done for it."""
+
+    deployment: Document | None = None
+    pods: list[Document] = field(default_factory=list)
+    hindrances: list[Trouble] = field(default_factory=list)
+
+
+def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> Document:
+    """The status of a valid agent. `old` is the one it has, from which unchanged conditions keep their times."""
+    deployed = (seen.deployment or {}).get("status", {})
+    labels = ",".join(f"{key}={value}" for key, value in selector(agent.name).items())
+    return without_empty(
+        {
+            "observedGeneration": agent.generation,
+            "replicas": deployed.get("replicas", 0),
+            "readyReplicas": deployed.get("readyReplicas", 0),
+            "selector": labels,
+            "url": url(agent.name, agent.namespace, agent.spec),
+            "image": image_reference(agent.spec.image),
+            "conditions": _conditions(_judge(agent, seen), agent.generation, old, now),
+        }
+    )
+
+
+def status_of_invalid(generation: int, faults: Sequence[str], old: Mapping[str, Any], now: datetime) -> Document:
+    """The status of an object that this operator's schema does not accept. What was known of its pods stays."""
+    message = f"The spec is not valid, so nothing was changed: {'; '.join(faults)}"
+    judgements = {
+        "Ready": Judgement("False", "InvalidSpec", message),
+        "Progressing": Judgement("False", "InvalidSpec", "Waits for the spec to be put right"),
+        "Degraded": Judgement("True", "InvalidSpec", message),
+    }
+    return {
+        **old,
+        "observedGeneration": generation,
+        "conditions": _conditions(judgements, generation, old, now),
+    }
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two statuses say the same, whenever they said it first."""
+    return _without_times(one) == _without_times(other)
+
+
+def condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The condition of that type; empty when there is none."""
+    return next((each for each in status.get("conditions") or [] if each.get("type") == name), {})
+
+
+def _judge(agent: AgentDeployment, seen: Observation) -> dict[str, Judgement]:
+    wrong = [*seen.hindrances, *_of_deployment(seen.deployment), *troubles(seen.pods)]
+    rollout = _rollout(seen.deployment)
+    ready = _ready(agent, seen, rollout, wrong)
+    if agent.spec.api_key.value is not None:
+        ready = Judgement(ready.status, ready.reason, f"{ready.message}. {INLINE_KEY}")
+    return {"Ready": ready, "Progressing": rollout, "Degraded": _degraded(wrong)}
+
+
+def _degraded(wrong: Sequence[Trouble]) -> Judgement:
+    if not wrong:
+        return Judgement("False", "AsExpected", "Nothing is known to be wrong")
+    return Judgement("True", wrong[0].reason, "; ".join(trouble.message for trouble in wrong))
+
+
+def _rollout(deployment: Document | None) -> Judgement:
+    """Whether a new revision is on its way (Kubernetes: "Deployments", "Complete Deployment")."""
+    if deployment is None:
+        return Judgement("True", "Creating", "The Deployment is not there yet")
+    status, spec = deployment.get("status", {}), deployment["spec"]
+    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+        return Judgement("True", "RollingOut", "The Deployment's controller has yet to see the new revision")
+    if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
+        return Judgement("False", "ProgressDeadlineExceeded", "The new revision did not become available in time")
+    replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
+    if replicas > updated:
+        return Judgement("True", "RollingOut", "Pods of the old revision are still being replaced")
+    # Stays so from the end of a rollout to the next one, also while an autoscaler adds pods.
+    complete = _condition_of(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
+    if not complete and (updated < spec.get("replicas", 1) or status.get("availableReplicas", 0) < updated):
+        return Judgement("True", "RollingOut", "Pods of the new revision are starting")
+    return Judgement("False", "RolloutComplete", "All pods are of the current revision")
+
+
+def _ready(agent: AgentDeployment, seen: Observation, rollout: Judgement, wrong: Sequence[Trouble]) -> Judgement:
+    """Ready says that the revision of this very spec serves, with as many pods as were asked for at least."""
+    if seen.hindrances:
+        return Judgement("False", seen.hindrances[0].reason, seen.hindrances[0].message)
+    available = (seen.deployment or {}).get("status", {}).get("availableReplicas", 0)
+    needed = agent.spec.autoscaling.min_replicas if agent.spec.autoscaling.enabled else agent.spec.replicas
+    if rollout.reason == "RolloutComplete" and available >= needed:
+        if needed == 0:
+            return Judgement("True", "ScaledToZero", "No pods are wanted (spec.replicas is 0)")
+        return Judgement("True", "Serving", "The current revision takes requests")
+    if wrong:
+        return Judgement("False", wrong[0].reason, wrong[0].message)
+    if rollout.reason != "RolloutComplete":
+        return Judgement("False", rollout.reason, _while_starting(agent, seen, rollout.message))
+    return Judgement("False", "PodsNotReady", f"Fewer pods take requests than the {needed} that are wanted")
+
+
+def _while_starting(agent: AgentDeployment, seen: Observation, message: str) -> str:
+    """The message, with a hint while a container cannot be made: only the kubelet knows that a Secret is missing."""
+    creating = any(is_meant_to_run(pod) and _is_being_created(pod) for pod in seen.pods)
+    if creating and agent.spec.api_key.secret_name is not None:
+        key = agent.spec.api_key
+        return f"{message}; they wait for the image, or for Secret {key.secret_name} to exist with key {key.secret_key}"
+    return message
+
+
+def _is_being_created(pod: Document) -> bool:
+    waiting = [each.get("state", {}).get("waiting") or {} for each in pod["status"].get("containerStatuses") or []]
+    return any(state.get("reason") == "ContainerCreating" for state in waiting)
+
+
+def _of_deployment(deployment: Document | None) -> Iterable[Trouble]:
+    if deployment is None:
+        return
+    failure = _condition_of(deployment, "ReplicaFailure")
+    if failure.get("status") == "True":
+        yield Trouble("PodsRefused", f"Pods are refused: {failure.get('message', '')}")
+    progress = _condition_of(deployment, "Progressing")
+    if progress.get("reason") == "ProgressDeadlineExceeded":
+        yield Trouble("ProgressDeadlineExceeded", "The new revision did not become available in time")
+
+
+def _condition_of(deployment: Document, name: str) -> Mapping[str, Any]:
+    return condition(deployment.get("status", {}), name)
+
+
+def _conditions(
+    judgements: Mapping[str, Judgement], generation: int, old: Mapping[str, Any], now: datetime
+) -> list[Document]:
+    return [_condition(name, judgements[name], generation, condition(old, name), now) for name in CONDITIONS]
+
+
+def _condition(name: str, judgement: Judgement, generation: int, old: Mapping[str, Any], now: datetime) -> Document:
+    changed = old.get("status") != judgement.status
+    return {
+        "type": name,
+        "status": judgement.status,
+        "observedGeneration": generation,
+        "lastTransitionTime": timestamp(now) if changed else old["lastTransitionTime"],
+        "reason": judgement.reason,
+        "message": judgement.message[:MAX_MESSAGE],
+    }
+
+
+def timestamp(moment: datetime) -> str:
+    """The moment as the API has times: UTC, RFC 3339, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _without_times(status: Mapping[str, Any]) -> dict[str, Any]:
+    conditions = [
+        {key: value for key, value in each.items() if key != "lastTransitionTime"}
+        for each in status.get("conditions") or []
+    ]
+    return {**status, "conditions": conditions}
