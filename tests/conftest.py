@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kubeconfig",
         type=Path,
-        help="run the cluster and e2e tiers against the cluster of this file (default: KUBECONFIG, else one of our own)",
+        help="run the cluster and e2e tiers on the cluster of this file (default: KUBECONFIG, else one of our own)",
     )
 
 

@@ -78,7 +78,9 @@ def test_a_killed_supervisor_takes_its_programs_along_and_the_next_start_sweeps_
     assert not again.folder.exists()
 
 
-def test_a_program_that_does_not_come_up_is_named_with_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_come_up_is_named_with_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "kube-apiserver"
     broken.write_text("#!/bin/sh\necho no such luck\nexit 3\n")
     broken.chmod(0o755)

@@ -44,7 +44,7 @@ class Family:
 
     @property
     def version(self) -> str:
-        """The pinned version of the module that gives the programs, such as `v1.36.3` (its go.mod is the one definition)."""
+        """The pinned version of the module that gives the programs, such as `v1.36.3`, as its go.mod has it."""
         match = re.search(rf"^(?:require )?\s*{re.escape(self.module)} (v\S+)", self._go_mod, re.MULTILINE)
         if match is None:
             raise TestbedError(f"{self.source / 'go.mod'} does not require {self.module}.")
@@ -80,9 +80,7 @@ KUBERNETES = Family(
     },
     version_variables=("k8s.io/component-base/version.gitVersion",),
 )
-ETCD = Family(
-    folder="etcd", module="go.etcd.io/etcd/server/v3", programs={"etcd": "go.etcd.io/etcd/server/v3"}
-)
+ETCD = Family(folder="etcd", module="go.etcd.io/etcd/server/v3", programs={"etcd": "go.etcd.io/etcd/server/v3"})
 COREDNS = Family(folder="coredns", module="github.com/coredns/coredns", programs={"coredns": "."})
 PAUSE = Family(folder="pause", programs={"pause": "."})
 HELM = Family(
@@ -91,7 +89,8 @@ HELM = Family(
     programs={"helm": "helm.sh/helm/v4/cmd/helm"},
     version_variables=("helm.sh/helm/v4/internal/version.version",),
 )
-FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM)
+KIND = Family(folder="kind", module="sigs.k8s.io/kind", programs={"kind": "sigs.k8s.io/kind"})
+FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND)
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")
@@ -137,7 +136,16 @@ def _build(family: Family, names: list[str]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name in names:
-            command = ["go", "build", "-v", "-ldflags", family.ldflags, "-o", str(partial / name), family.programs[name]]
+            command = [
+                "go",
+                "build",
+                "-v",
+                "-ldflags",
+                family.ldflags,
+                "-o",
+                str(partial / name),
+                family.programs[name],
+            ]
             _run(command, name, family.source, environment)
             family.cache.mkdir(parents=True, exist_ok=True)
             (partial / name).rename(family.cache / name)  # a whole file or none
@@ -173,8 +181,8 @@ def _run(command: list[str], name: str, folder: Path, environment: dict[str, str
     if process.returncode != 0:
         text = "\n".join(said.lines[-15:])
         raise TestbedError(
-            f"{name} could not be built. If modules could not be downloaded, see to the network (GOPROXY), or put ready "
-            f"programs into a folder and name it in KUBEBUILDER_ASSETS. The end of what Go said:\n{text}"
+            f"{name} could not be built. If modules could not be downloaded, see to the network (GOPROXY), or put "
+            f"ready programs into a folder and name it in KUBEBUILDER_ASSETS. The end of what Go said:\n{text}"
         )
 
 
@@ -185,4 +193,4 @@ class _Output:
     def read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self.lines.append(line.rstrip())  # noqa: PERF401 - another thread reads the list while it grows
+            self.lines.append(line.rstrip())

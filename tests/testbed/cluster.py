@@ -22,6 +22,7 @@ Level = Literal["control-plane", "node"]
 START_SECONDS = 300
 STOP_SECONDS = 90
 COMMAND_SECONDS = 300
+KIND_CONFIG = Path(__file__).resolve().parent / "kind.yaml"
 
 
 class Cluster:
@@ -31,7 +32,7 @@ class Cluster:
         self.kubeconfig = kubeconfig
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """Run kubectl and give its standard output. Raises TestbedError with its words when it fails and `check` is set."""
+        """Run kubectl and give its standard output. Raises TestbedError with its words if it fails under `check`."""
         return self._run("kubectl", *arguments, stdin=stdin, check=check)
 
     def helm(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
@@ -83,7 +84,8 @@ class OwnCluster(Cluster):
     @property
     def running(self) -> bool:
         """Whether the cluster's supervisor is alive."""
-        return _started(self._supervisor_pid) == self._recorded.get("started", 0)
+        started = _started(self._supervisor_pid)
+        return started is not None and bool(started == self._recorded.get("started"))
 
     @property
     def level(self) -> Level:
@@ -129,7 +131,17 @@ class OwnCluster(Cluster):
     def load_image(self, archive: Path) -> None:
         """Load the image into the node's containerd."""
         pid = (self.folder / "node.pid").read_text()
-        command = ["nsenter", f"--target={pid}", "--mount", "--pid", "--net", sys.executable, "-m", "testbed.node", archive]
+        command: list[str | Path] = [
+            "nsenter",
+            f"--target={pid}",
+            "--mount",
+            "--pid",
+            "--net",
+            sys.executable,
+            "-m",
+            "testbed.node",
+            archive,
+        ]
         done = subprocess.run(command, env=_python_environment(), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise TestbedError(done.stderr.strip())
@@ -197,6 +209,39 @@ class OwnCluster(Cluster):
         shutil.rmtree(self.folder)
 
 
+class KindCluster(Cluster):
+    """A cluster that kind made, in Docker. Raises TestbedError when kind or Docker does not do what it is told."""
+
+    def __init__(self, kubeconfig: Path, name: str) -> None:
+        super().__init__(kubeconfig)
+        self.name = name
+
+    def start(self) -> None:
+        """Make the cluster, or take it as it is when there is one of this name."""
+        if self.name not in self._kind("get", "clusters").split():
+            with step(f"Making the kind cluster {self.name}"):
+                self._kind("create", "cluster", "--name", self.name, "--config", KIND_CONFIG, "--wait=180s")
+        self._kind("export", "kubeconfig", "--name", self.name)
+
+    def stop(self) -> None:
+        """Remove the cluster."""
+        self._kind("delete", "cluster", "--name", self.name)
+
+    def load_image(self, archive: Path) -> None:
+        """Load the image into the cluster's nodes."""
+        self._kind("load", "image-archive", archive, "--name", self.name)
+
+    def _kind(self, *arguments: str | Path) -> str:
+        return self._run("kind", *map(str, arguments), stdin=None, check=True)
+
+
+def named_by(kubeconfig: Path) -> Cluster:
+    """The cluster of the current context of `kubeconfig`; kind names its contexts `kind-<cluster>`."""
+    cluster = Cluster(kubeconfig)
+    context = cluster.kubectl("config", "current-context").strip()
+    return KindCluster(kubeconfig, context.removeprefix("kind-")) if context.startswith("kind-") else cluster
+
+
 def own_clusters() -> list[OwnCluster]:
     """Every cluster of ours that has a state folder, running or not."""
     folder = paths.clusters()
@@ -205,9 +250,9 @@ def own_clusters() -> list[OwnCluster]:
 
 @contextmanager
 def provided(level: Level, kubeconfig: Path | None) -> Iterator[Cluster]:
-    """Give the cluster that `kubeconfig` names, or else one of our own that ends with the body (or with this process)."""
+    """Give the cluster that `kubeconfig` names, else one of our own that ends with the body (or with this process)."""
     if kubeconfig is not None:
-        yield Cluster(kubeconfig)
+        yield named_by(kubeconfig)
         return
     cluster = OwnCluster(f"{level}-{os.getpid()}")
     cluster.start(level, lifeline=True)

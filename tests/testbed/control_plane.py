@@ -79,8 +79,8 @@ def start(site: Site, authority: Authority, *, scheduler: bool) -> Iterator[Proc
     yield _controller_manager(site, authority)
     if scheduler:
         config = _component_kubeconfig(site, authority, "system:kube-scheduler")
-        command = [site.programs["kube-scheduler"], f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0"]
-        yield Process("kube-scheduler", command, site.logs)
+        flags = [f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0"]
+        yield Process("kube-scheduler", [site.programs["kube-scheduler"], *flags], site.logs)
 
 
 def kubectl(site: Site, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:

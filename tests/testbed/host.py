@@ -10,7 +10,7 @@ from testbed.errors import TestbedError
 
 CGROUPS = Path("/sys/fs/cgroup")
 # RFC 2544 sets 198.18.0.0/15 aside for tests: no real network has it. A link takes four addresses of it.
-LINKS = ipaddress.ip_network("198.18.0.0/24")
+LINKS = ipaddress.IPv4Network("198.18.0.0/24")
 # Folders that the kubelet insists on; the node mounts private ones over them.
 KUBELET_FOLDERS = (Path("/var/lib/kubelet"),)
 # The kubelet writes these for the whole machine (kubernetes/pkg/kubelet/cm, "setupKernelTunables").
@@ -70,7 +70,7 @@ class Host:
         raise TestbedError(f"No free link is left in {LINKS}. See `ip link` for ones named portside*, and remove them.")
 
     def clean_up(self) -> None:
-        """Put the machine back as it was. The link went with the namespace; every process of the cluster must be gone."""
+        """Put the machine back as it was, once every process is gone (the link went with the namespace)."""
         if self._settings.exists():
             for name, value in json.loads(self._settings.read_text()).items():
                 if _setting(name).read_text() != value:

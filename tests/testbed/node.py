@@ -49,7 +49,7 @@ def start(site: Site, authority: Authority, cgroup: str) -> Iterator[Process]:
 
 
 def prepare_mounts() -> None:
-    """Make this mount namespace the node's own: mounts spread to pods (which the kubelet wants), and `/run` is empty."""
+    """Make this mount namespace the node's own: mounts spread to pods (the kubelet wants that), and `/run` is empty."""
     _run("mount", "--make-rprivate", "/")
     _run("mount", "--make-rshared", "/")
     for place in ("/run", "/var/log", "/var/lib/kubelet"):
@@ -61,7 +61,7 @@ def prepare_mounts() -> None:
 def prepare_network(address: str) -> None:
     """Give this network namespace, whose node has `address`, its loopback, a route for Services, and forwarding."""
     _run("ip", "link", "set", "lo", "up")
-    # A Service's address must have a route before kube-proxy's rules can rewrite it. One that they do not know ends here.
+    # A Service's address must have a route before kube-proxy's rules can rewrite it. An unknown one ends here.
     _run("ip", "route", "add", SERVICE_RANGE, "dev", "lo", "src", address)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
@@ -129,7 +129,16 @@ def _import_pause(site: Site) -> None:
 
 def import_image(archive: Path) -> None:
     """Load an image archive into containerd, where the kubelet finds it. Raises TestbedError with what ctr said."""
-    command = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", "images", "import", archive]
+    command: list[str | Path] = [
+        "ctr",
+        "--address",
+        CONTAINERD_SOCKET,
+        "--namespace",
+        "k8s.io",
+        "images",
+        "import",
+        archive,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise TestbedError(f"The image archive {archive} could not be loaded: {done.stderr.strip()}")
@@ -182,7 +191,9 @@ def _kube_proxy(site: Site, authority: Authority) -> Process:
         "oomScoreAdj": 0,
         "healthzBindAddress": "127.0.0.1:10256",
     }
-    process = Process("kube-proxy", [site.programs["kube-proxy"], f"--config={_write(site, 'kube-proxy', config)}"], site.logs)
+    process = Process(
+        "kube-proxy", [site.programs["kube-proxy"], f"--config={_write(site, 'kube-proxy', config)}"], site.logs
+    )
     process.wait_until(lambda: _answers(10256, "/livez"), "/livez", START_SECONDS)
     return process
 

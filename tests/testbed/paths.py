@@ -8,7 +8,7 @@ TOOLS = Path(__file__).resolve().parent / "tools"
 
 
 def cache() -> Path:
-    """The cache folder: `PORTSIDE_CACHE`, else `portside` in the user's cache folder (XDG Base Directory Specification)."""
+    """The cache folder: `PORTSIDE_CACHE`, else `portside` in the user's cache folder (XDG Base Directory)."""
     if own := os.environ.get("PORTSIDE_CACHE"):
         return Path(own).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

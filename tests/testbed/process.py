@@ -1,7 +1,5 @@
 """The programs of a cluster as child processes that cannot outlive the supervisor which started them."""
 
-import ctypes
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,7 +7,8 @@ from pathlib import Path
 
 from testbed.errors import TestbedError
 
-PR_SET_PDEATHSIG = 1
+# The kernel kills the child when the supervisor dies, however it dies (prctl(2), PR_SET_PDEATHSIG).
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 POLL_SECONDS = 0.1
 # etcd and the API server end within a second; containerd may wait for its shims.
 STOP_SECONDS = 10
@@ -24,12 +23,11 @@ class Process:
         self._log = logs / f"{name}.log"
         with self._log.open("ab") as output:
             self._child = subprocess.Popen(
-                command,
+                [*DIE_WITH_PARENT, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C in the terminal reaches the supervisor alone, which stops all in order
-                preexec_fn=die_with_parent,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops all in order
             )
 
     @property
@@ -43,7 +41,7 @@ class Process:
         return self._child.poll() is None
 
     def wait_until(self, ready: Callable[[], bool], what: str, seconds: float) -> None:
-        """Poll `ready` until it is true; raise TestbedError, with the end of the log, if the program ends or time is up."""
+        """Poll `ready` until it is true; raise TestbedError, with the log's end, if the program ends or time is up."""
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.alive:
@@ -67,8 +65,3 @@ class Process:
         """The last lines of the program's log, and where the whole is."""
         lines = self._log.read_text(errors="replace").splitlines()
         return "\n".join([f"The end of {self._log}:", *lines[-LOG_TAIL_LINES:]])
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this child when the supervisor dies, however it dies (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

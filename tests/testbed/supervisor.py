@@ -1,8 +1,8 @@
-"""The process that owns one cluster: it starts the programs in order, watches them, and takes everything away at the end.
+"""The process that owns one cluster: it starts the programs in order, watches them, and takes everything away again.
 
-`python -m testbed.supervisor FOLDER` reads FOLDER/cluster.json. For a node it does so twice: the outer process makes what
-must be taken away afterwards (a link, cgroups), and the inner one is PID 1 of namespaces of its own, so that the kernel
-ends every process, mount, address and firewall rule of the cluster with it, however it dies.
+`python -m testbed.supervisor FOLDER` reads FOLDER/cluster.json. For a node there are two: the outer one makes what must
+be taken away afterwards (a link, cgroups), and the inner one is PID 1 of namespaces of its own, so that the kernel ends
+every process, mount, address and firewall rule of the cluster with it, however it dies.
 """
 
 import json
@@ -25,7 +25,7 @@ from testbed.console import say
 from testbed.control_plane import Site
 from testbed.errors import TestbedError
 from testbed.host import Host
-from testbed.process import Process, die_with_parent
+from testbed.process import DIE_WITH_PARENT, Process
 
 WATCH_SECONDS = 0.5
 # The inner process stops six programs, each within process.STOP_SECONDS, most within one second.
@@ -37,7 +37,7 @@ class Stopped(BaseException):
 
 
 def main() -> None:
-    """Run the cluster described in the folder given on the command line, until told to stop. Exit code 1 if it failed."""
+    """Run the cluster described in the folder given on the command line until told to stop; exit 1 if it failed."""
     folder = Path(sys.argv[1])
     inside = sys.argv[2:] == ["--inside"]
     signal.signal(signal.SIGTERM, _stop)
@@ -54,7 +54,7 @@ def main() -> None:
         say("Stopped.")
     except TestbedError as error:
         _fail(folder, str(error))
-    except Exception:  # noqa: BLE001 - whoever started the cluster waits for this word
+    except Exception:  # whoever started the cluster waits for this word
         _fail(folder, traceback.format_exc())
 
 
@@ -83,13 +83,13 @@ def _run_namespaces(folder: Path, host: Host) -> None:
         host.make_cgroups()
         inner = subprocess.Popen(
             [
+                *DIE_WITH_PARENT,
                 "unshare",
                 *("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
                 *(sys.executable, "-m", "testbed.supervisor", folder, "--inside"),
             ],
             stdin=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=die_with_parent,
         )
         try:
             _join_namespaces(folder, host, inner)
@@ -163,7 +163,7 @@ def _start(folder: Path, programs: dict[str, Path], level: str, authority: Autho
 
 
 def _watch(processes: list[Process]) -> None:
-    """Reap what was orphaned to us (as PID 1) and say when a program dies; there is nothing else to do until the stop."""
+    """Say when a program dies, and reap what was orphaned to us (as PID 1), until the stop."""
     lost: set[str] = set()
     while True:
         time.sleep(WATCH_SECONDS)

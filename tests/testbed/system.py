@@ -21,6 +21,7 @@ PACKAGE_OF = {
     "iptables": "iptables",
     "nsenter": "util-linux",
     "runc": "runc",
+    "setpriv": "util-linux",
     "socat": "socat",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
@@ -54,6 +55,13 @@ def need(*commands: str) -> None:
             done = _apt(install)
             if done.returncode != 0:
                 raise TestbedError(f"apt-get could not install {names}:\n{done.stdout.strip()[-2000:]}")
+
+
+def docker_works() -> bool:
+    """Whether a Docker daemon answers on this machine."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0
 
 
 def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:

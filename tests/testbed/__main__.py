@@ -1,0 +1,135 @@
+"""The test bed by hand: `python -m testbed --help`."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from testbed import binaries, console, demo, images, paths
+from testbed.cluster import KindCluster, Level, OwnCluster, own_clusters
+from testbed.errors import TestbedError
+
+KIND_NAME = "portside"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Real Kubernetes for Portside's tests and demo, from pinned sources, with no registry and no Docker."""
+
+
+@main.command()
+@click.option("--name", default="dev", show_default=True, help="Name of the cluster; several can run side by side.")
+@click.option(
+    "--level",
+    type=click.Choice(["control-plane", "node"]),
+    default="node",
+    show_default=True,
+    help="An API server with its controllers, or besides that a node that runs pods (as root).",
+)
+def up(name: str, level: Level) -> None:
+    """Bring a cluster up, leave it running, and print the path of its kubeconfig."""
+    cluster = OwnCluster(name)
+    if cluster.running:
+        console.say(f"The cluster {name} is up already.")
+    else:
+        cluster.start(level, lifeline=False)
+    folder = binaries.provide("kubectl")["kubectl"].parent
+    console.say(f"To use it:  export KUBECONFIG={cluster.kubeconfig} PATH={folder}:$PATH")
+    console.say(f"To end it:  make cluster-down{'' if name == 'dev' else f' NAME={name}'}")
+    click.echo(cluster.kubeconfig)
+
+
+@main.command()
+@click.option("--name", default="dev", show_default=True, help="Name of the cluster.")
+def down(name: str) -> None:
+    """End a cluster and remove all that it left."""
+    OwnCluster(name).stop()
+
+
+@main.command()
+def status() -> None:
+    """List the clusters, and whether each runs."""
+    for cluster in own_clusters():
+        state = f"running ({cluster.level})" if cluster.running else "dead; the next start removes it"
+        click.echo(f"{cluster.name}\t{state}\t{cluster.kubeconfig}")
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice([name for each in binaries.FAMILIES for name in each.programs]))
+def tools(names: tuple[str, ...]) -> None:
+    """Print the paths of the programs NAMES, building them first where needed (default: those of a node, and helm)."""
+    for path in binaries.provide(*(names or (*binaries.NODE, "helm"))).values():
+        click.echo(path)
+
+
+@main.command("images")
+def build_images() -> None:
+    """Build the images, and print the path of each one's archive."""
+    for image in images.build_all():
+        click.echo(image.archive)
+
+
+@main.command("demo")
+@click.option("--keep", is_flag=True, envvar="KEEP", help="Leave everything running, and say how to reach it.")
+@click.option(
+    "--cluster",
+    "where",
+    type=click.Choice(["auto", "own", "kind", "current"]),
+    default="auto",
+    show_default=True,
+    help="kind, our own, the one that KUBECONFIG names (current), or kind where Docker runs and else our own (auto).",
+)
+def show(*, keep: bool, where: demo.Where) -> None:
+    """Show the main job: an AgentDeployment applied, its pods running, its answers through a port-forward."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    demo.run(where, Path(kubeconfig) if kubeconfig else None, keep=keep)
+
+
+@main.command("demo-down")
+def demo_down() -> None:
+    """Remove what `demo --keep` left running."""
+    demo.down()
+
+
+@main.command("kind")
+@click.option("--delete", is_flag=True, help="Remove it again.")
+def kind_cluster(*, delete: bool) -> None:
+    """Make a kind cluster for the tests (needs Docker), and print the path of its kubeconfig."""
+    cluster = KindCluster(paths.cache() / "kind-dev.kubeconfig", KIND_NAME)
+    if delete:
+        cluster.stop()
+        return
+    cluster.start()
+    console.say(f"To test on it:  make test KUBECONFIG={cluster.kubeconfig}")
+    click.echo(cluster.kubeconfig)
+
+
+@main.command()
+def clean() -> None:
+    """End every cluster and remove the cache: programs, images, toolchain. The next run builds them anew."""
+    for cluster in own_clusters():
+        cluster.stop()
+    shutil.rmtree(paths.cache(), ignore_errors=True)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupted)  # so that `kill` cleans up as Ctrl-C does
+    try:
+        main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TestbedError as error:
+        console.say(f"\nerror: {error}")
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        console.say("\nInterrupted. What was started is stopped again.")
+        sys.exit(130)
