@@ -19,10 +19,15 @@ class StandIn:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._client = httpx.Client(base_url=url, timeout=30)
+
+    def close(self) -> None:
+        """Let go of the connection to it."""
+        self._client.close()
 
     def requests(self) -> list[dict[str, Any]]:
         """Give what came in so far, the newest last; the fields are told in `server.py`."""
-        seen: list[dict[str, Any]] = httpx.get(f"{self.url}/stand-in/requests").raise_for_status().json()
+        seen: list[dict[str, Any]] = self._client.get("/stand-in/requests").raise_for_status().json()
         return seen
 
     def last(self) -> dict[str, Any]:
@@ -31,12 +36,12 @@ class StandIn:
 
     def direct(self, directives: str) -> None:
         """Have these directives stand for all requests from now on; an empty text ends them."""
-        httpx.put(f"{self.url}/stand-in/directives", content=directives).raise_for_status()
+        self._client.put("/stand-in/directives", content=directives).raise_for_status()
 
     def reset(self) -> None:
         """Forget all requests and standing directives."""
         self.direct("")
-        httpx.delete(f"{self.url}/stand-in/requests").raise_for_status()
+        self._client.delete("/stand-in/requests").raise_for_status()
 
 
 @contextmanager
@@ -49,7 +54,11 @@ def running_stand_in(port: int = 0) -> Iterator[StandIn]:
         line = process.stdout.readline()
         if " on http" not in line:
             raise RuntimeError(f"The stand-in did not start; exit code {process.wait(_STOP_SECONDS)}.")
-        yield StandIn(line.rsplit(" ", 1)[-1].strip())
+        stand_in = StandIn(line.rsplit(" ", 1)[-1].strip())
+        try:
+            yield stand_in
+        finally:
+            stand_in.close()
     finally:
         process.terminate()
         try:

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -57,6 +58,10 @@ def run_agent_service(*arguments: str, folder: Path, **settings: str) -> subproc
     )
 
 
+# httpx would load the certificates of the system anew for each request, which takes longer than the request.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 @dataclass
 class Service:
     """A running `agent-service serve`."""
@@ -69,10 +74,10 @@ class Service:
         return self.log_file.read_text(encoding="utf-8")
 
     def post(self, path: str, **body: object) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, timeout=30)
+        return httpx.post(self.url + path, json=body, timeout=30, verify=_NO_TLS)
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30)
+        return httpx.get(self.url + path, timeout=30, verify=_NO_TLS)
 
     def metric(self, line_start: str) -> float:
         """The value of the one sample whose line starts so; 0 when there is none."""

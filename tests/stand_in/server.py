@@ -22,6 +22,7 @@ Faults on demand: directives in the last user message, or standing ones for all 
     [[ping:2]]                    in a stream: so many seconds of ping events in place of text, one every 0.1 s
     [[slow:0.1]]                  in a stream: so many seconds before each piece of text
     [[words:50]]                  an answer of so many words more
+    [[bulk:8]]                    an answer of so many mebibytes more, in pieces of one each
     [[break:3]]                   in a stream: cut the connection after so many pieces
     [[end-early:3]]               in a stream: end in good form after so many pieces, with no message_stop
     [[error:overloaded_error after=3]]  in a stream: an error event of this type after so many pieces
@@ -213,6 +214,7 @@ class Answer:
         system = f'system prompt "{seen.system[:80]}"' if seen.system else "no system prompt"
         self.text = f'Stand-in heard "{seen.message}" (model {seen.model}; {system}).'
         self.text += "".join(f" word{number}" for number in range(int(directives.number("words") or 0)))
+        self.text += (" " + "x" * (2**20 - 1)) * int(directives.number("bulk") or 0)
         self.stop_reason = "refusal" if directives.get("refusal") else "end_turn"
         self.message: dict[str, Any] = {
             "id": f"msg_{uuid.uuid4().hex[:24]}",

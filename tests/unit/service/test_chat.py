@@ -217,7 +217,7 @@ def test_a_client_that_leaves_ends_the_call_to_the_model(
     # `/chat` says nothing before its answer, a stream at least a heartbeat: leave at the first byte, or after a while.
     with (
         contextlib.suppress(httpx.ReadTimeout),
-        httpx.stream("POST", service.url + path, json={"message": directive}, timeout=1) as answer,
+        httpx.stream("POST", service.url + path, json={"message": directive}, timeout=0.5) as answer,
     ):
         next(answer.iter_bytes())
     eventually(lambda: stand_in.last()["state"] == "disconnected", "the stand-in sees its client leave")

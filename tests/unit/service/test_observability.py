@@ -128,6 +128,9 @@ def test_every_log_line_is_json_and_none_has_a_message_or_a_key(service: Service
     assert KEY not in log
     events = [json.loads(line) for line in log.splitlines()]
     assert all({"event", "level", "logger", "timestamp"} <= set(event) for event in events)
+    # A key that is refused is the only thing here that somebody must act on.
+    errors = {event["event"] for event in events if event["level"] in {"error", "critical"}}
+    assert errors == {"Credentials were refused by the model API"}
     assert {event["logger"].split(".")[0] for event in events} == {"agent_service", "uvicorn"}
 
 

@@ -97,7 +97,7 @@ def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
 
 def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: StartService, stand_in: StandIn) -> None:
     service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="1")
-    body = json.dumps({"message": "[[words:400000]]"}).encode()
+    body = json.dumps({"message": "[[bulk:24]]"}).encode()
     head = "POST /chat/stream HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"
     head += f"Content-Length: {len(body)}\r\n\r\n"
     address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
@@ -107,6 +107,7 @@ def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: Sta
         eventually(lambda: service.metric("agent_requests_in_flight") == 1, "the stream is in flight")
         service.terminate()
         assert service.wait(60) == 0
+    assert '"requests_cut": 1' in service.log()
 
 
 def test_a_second_signal_cuts_what_is_left(start_service: StartService, stand_in: StandIn) -> None:

@@ -52,7 +52,7 @@ def test_a_system_prompt_that_cannot_be_used_is_422(service: Service, stand_in: 
 
 
 def test_text_is_sent_on_while_the_model_still_speaks(service: Service, stand_in: StandIn) -> None:
-    stream = lines(service, message="hello [[slow:0.3]]")
+    stream = lines(service, message="hello [[slow:0.1]]")
     assert '"text"' in next(line for line in stream if not line.startswith(":"))
     assert stand_in.last()["state"] != "done"
     assert '"done"' in list(stream)[-1]
