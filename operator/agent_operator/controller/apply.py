@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent_operator.api.agent import API_VERSION, KIND
-from agent_operator.controller.connection import APPLY, ApiError, Connection
+from agent_operator.controller.connection import APPLY, MERGE, ApiError, Connection
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Delete
 from agent_operator.controller.resources import AGENT, BY_KIND, EVENT, SECRET, Key, Resource
@@ -23,6 +23,7 @@ LOOKING_MANAGER = "portside-operator-look"
 
 NOT_FOUND = 404
 CREATED = 201
+UNPROCESSABLE = 422
 # An Event's message is cut by the API server at this length (core/v1 validation).
 EVENT_MESSAGE = 1024
 
@@ -77,21 +78,20 @@ class Cluster:
         """Apply a document of a plan, and give the object as it is then.
 
         What we believe missing is applied without force: if somebody made it meanwhile with other values, that is a
-        conflict (409), and theirs stays.
+        conflict (409), and theirs stays. What was changed so that our parts and theirs do not go together (a renumbered
+        port of a Service, say) is put back with its lists as a whole.
         """
         if step.keep_replicas is not None:
             await self._hand_over_replicas(step.document, step.keep_replicas)
-        metadata = step.document["metadata"]
-        force = "true" if step.operation == "update" else "false"
-        answer = await self._connection.request(
-            "PATCH",
-            BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
-            query={"fieldManager": FIELD_MANAGER, "force": force, "fieldValidation": "Strict"},
-            body=step.document,
-            content_type=APPLY,
-        )
+        try:
+            document = await self._patch(step)
+        except ApiError as error:
+            if error.code != UNPROCESSABLE or step.operation != "update":
+                raise
+            await self._replace_lists(step)
+            document = await self._patch(step)
         self._metrics.applies.labels(step.kind, step.operation).inc()
-        return answer.body
+        return document
 
     async def delete(self, namespace: str, step: Delete) -> None:
         """Delete what a plan says, if it is still the same object."""
@@ -148,6 +148,30 @@ class Cluster:
             "count": 1,
         }
         await self._connection.request("POST", EVENT.path(metadata["namespace"]), body=event)
+
+    async def _patch(self, step: Apply) -> Document:
+        metadata = step.document["metadata"]
+        force = "true" if step.operation == "update" else "false"
+        answer = await self._connection.request(
+            "PATCH",
+            BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER, "force": force, "fieldValidation": "Strict"},
+            body=step.document,
+            content_type=APPLY,
+        )
+        return answer.body
+
+    async def _replace_lists(self, step: Apply) -> None:
+        """Merge the document in as RFC 7386 does: what others put into its lists goes."""
+        metadata = step.document["metadata"]
+        await self._connection.request(
+            "PATCH",
+            BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER},
+            body=step.document,
+            content_type=MERGE,
+        )
+        self._metrics.applies.labels(step.kind, step.operation).inc()
 
     async def _hand_over_replicas(self, document: Document, replicas: int) -> None:
         metadata = document["metadata"]

@@ -18,6 +18,7 @@ REQUEST_SECONDS = 60
 CONNECT_SECONDS = 10
 
 JSON = "application/json"
+MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 
@@ -32,8 +33,9 @@ class UnreachableError(Exception):
 class ApiError(Exception):
     """The API server refused a request (Kubernetes API conventions: "Response Status Kind")."""
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(self, code: int, reason: str, message: str, causes: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
+        self.causes = causes
         self.code = code
         self.reason = reason
         self.message = message
@@ -119,6 +121,7 @@ class Connection:
                 response.status,
                 document.get("reason") or response.reason or "",
                 document.get("message") or f"the API server answered {response.status}",
+                _causes(document),
             )
         return Answer(response.status, document)
 
@@ -129,3 +132,9 @@ def _document(text: bytes) -> Document:
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _causes(status: Document) -> frozenset[str]:
+    """The reasons of the causes that a refusal gives."""
+    causes = (status.get("details") or {}).get("causes") or []
+    return frozenset(cause["reason"] for cause in causes if "reason" in cause)

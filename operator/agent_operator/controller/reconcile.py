@@ -87,7 +87,10 @@ class Reconciler:
         if observed is None:
             return "success", None
         plan = make_plan(owner, wanted, observed)
-        hindrances = await self._carry_out(key, plan)
+        try:
+            hindrances = await self._carry_out(key, plan)
+        except _NamespaceEndsError:
+            return "success", None
         content = _secret_in(wanted)
         if content is not None and not hindrances:
             self._secrets.setdefault(key, _Verified(with_owner(content, owner), time.monotonic()))
@@ -193,10 +196,16 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, 
         yield "Normal", "Ready", ready["message"]
 
 
+class _NamespaceEndsError(Exception):
+    """The whole namespace is being deleted, and the agent with it: there is nothing to do, and nobody to tell."""
+
+
 def _refusal(step: Apply, error: BaseException) -> Trouble:
     """What to tell of a refused apply. Raises the error again if it passes by itself."""
     if not isinstance(error, ApiError) or error.passing:
         raise error
+    if "NamespaceTerminating" in error.causes:
+        raise _NamespaceEndsError from error
     reason = "QuotaExceeded" if error.code == FORBIDDEN and "exceeded quota" in error.message else "ApplyRefused"
     return Trouble(reason, f"{step.kind} {step.document['metadata']['name']} was refused: {error.message}")
 

@@ -1,0 +1,236 @@
+"""What the operator's tests share: the operator as a process of its own, its rights, and waiting with a deadline."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from testbed import paths
+from testbed.cluster import Cluster
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 30.0
+PAUSE_SECONDS = 0.1
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+
+COMMAND = Path(sys.executable).parent / "agent-operator"
+
+
+def eventually(look: Callable[[], T | None], what: str, seconds: float = DEADLINE_SECONDS) -> T:
+    """Look again and again until `look` gives something true, and give that. Fails, with what it last gave, if not."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}; last seen: {found!r}"
+        time.sleep(PAUSE_SECONDS)
+    return found
+
+
+def agent(name: str = "hello", **spec: Any) -> dict[str, Any]:
+    """A valid AgentDeployment; the keyword arguments replace fields of its spec."""
+    return {
+        "apiVersion": "portside.dev/v1alpha1",
+        "kind": "AgentDeployment",
+        "metadata": {"name": name},
+        "spec": {"agent": {"provider": "echo"}, **spec},
+    }
+
+
+class Namespace:
+    """One namespace of the cluster, as a user with kubectl sees it."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster = cluster
+        self.name = name
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl in this namespace."""
+        return self.cluster.kubectl("--namespace", self.name, *arguments, stdin=stdin, check=check)
+
+    def apply(self, document: dict[str, Any]) -> None:
+        """Apply a document, as the user who writes it."""
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(document))
+
+    def find(self, kind: str, name: str = "hello") -> dict[str, Any] | None:
+        """The object, or None."""
+        text = self.kubectl("get", kind, name, "-ojson", "--ignore-not-found")
+        return json.loads(text) if text.strip() else None
+
+    def get(self, kind: str, name: str = "hello") -> dict[str, Any]:
+        """The object, for which it waits."""
+        return eventually(lambda: self.find(kind, name), f"{kind} {name} exists")
+
+    def list(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of the kind."""
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-ojson"))["items"]
+        return items
+
+    def condition(self, kind: str, name: str = "hello") -> dict[str, Any]:
+        """The agent's condition of that type; empty while it has none."""
+        status = (self.find("agentdeployment", name) or {}).get("status", {})
+        return next((each for each in status.get("conditions", []) if each["type"] == kind), {})
+
+    def await_condition(self, kind: str, status: str, reason: str, name: str = "hello") -> dict[str, Any]:
+        """Wait until the condition of that type has this status and reason, for the current generation."""
+
+        def look() -> dict[str, Any] | None:
+            found = self.find("agentdeployment", name) or {}
+            conditions = found.get("status", {}).get("conditions", [])
+            return next(
+                (
+                    each
+                    for each in conditions
+                    if (each["type"], each["status"], each["reason"]) == (kind, status, reason)
+                    and each["observedGeneration"] == found["metadata"]["generation"]
+                ),
+                None,
+            )
+
+        try:
+            return eventually(look, f"{kind} is {status} because of {reason}")
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}\n{self.kubectl('get', 'agentdeployments,deployments,pods', '-oyaml')}"
+            ) from None
+
+    def serve(self, name: str = "hello") -> None:
+        """Play the kubelet: every pod of the agent runs and is ready. (This tier has no nodes.)"""
+        selector = f"--selector=app.kubernetes.io/instance={name}"
+        for pod in json.loads(self.kubectl("get", "pods", selector, "-ojson"))["items"]:
+            self.set_pod_status(pod["metadata"]["name"], {"phase": "Running", "conditions": [_TRUE_READY]})
+
+    def set_pod_status(self, pod: str, status: dict[str, Any]) -> None:
+        """Play the kubelet for one pod."""
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", "pod", pod, "--subresource=status", "--type=strategic", "-p", patch)
+
+
+_TRUE_READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+
+
+class OperatorProcess:
+    """A running `agent-operator run`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, health_port: int) -> None:
+        self._process = process
+        self._log = log
+        self._said = ""
+        self.health_port = health_port
+
+    @property
+    def log(self) -> str:
+        """All that it said so far, or until it ended."""
+        if self._log.exists():
+            self._said = self._log.read_text()
+        return self._said
+
+    def await_start(self) -> None:
+        """Wait until it watches."""
+
+        def look() -> bool:
+            assert self._process.poll() is None, f"the operator ended: {self.log}"
+            return '"Started"' in self.log
+
+        eventually(look, "the operator started", START_SECONDS)
+
+    def stop(self) -> int:
+        """Tell it to end, and give its exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def operator(kubeconfig: Path, *namespaces: str) -> Iterator[OperatorProcess]:
+    """Run the operator, with the rights of `kubeconfig`, on these namespaces or on all."""
+    port = free_port()
+    arguments: Sequence[str] = [f"--namespace={name}" for name in namespaces]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "operator.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [COMMAND, "run", f"--health-port={port}", *arguments],
+                env={"PATH": "/usr/bin:/bin", "KUBECONFIG": str(kubeconfig), "HOME": folder},
+                stdout=output,
+                stderr=output,
+            )
+        running = OperatorProcess(process, log, port)
+        try:
+            running.await_start()
+            yield running
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            print(running.log)  # noqa: T201  shown by pytest when a test fails
+
+
+def install_definition(cluster: Cluster) -> None:
+    """Install the CRD as the command prints it."""
+    crd = subprocess.run([COMMAND, "crd"], capture_output=True, text=True, check=True).stdout
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=crd)
+    cluster.kubectl("wait", "--for=condition=Established", "crd/agentdeployments.portside.dev", "--timeout=30s")
+
+
+def documented_rules() -> list[dict[str, Any]]:
+    """The rules of docs/operator-rbac.md, as a Role has them."""
+    text = (paths.REPOSITORY / "docs" / "operator-rbac.md").read_text()
+    rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ")][1:]
+    rules = [[re.findall(r"`([^`]+)`", cell) for cell in row] for row in rows]
+    return [{"apiGroups": groups or [""], "resources": resources, "verbs": verbs} for groups, resources, verbs in rules]
+
+
+@contextmanager
+def service_account(cluster: Cluster, namespace: str, *, cluster_wide: bool) -> Iterator[Path]:
+    """A kubeconfig of a new service account that has exactly the documented rules, for as long as the body runs."""
+    scope, name = ("Cluster", f"portside-test-{namespace}") if cluster_wide else ("", "portside-test")
+    where = {"name": name} if cluster_wide else {"name": name, "namespace": namespace}
+    rbac = "rbac.authorization.k8s.io"
+    subject = {"kind": "ServiceAccount", "name": "agent-operator", "namespace": namespace}
+    documents = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "agent-operator", "namespace": namespace}},
+        {"apiVersion": f"{rbac}/v1", "kind": f"{scope}Role", "metadata": where, "rules": documented_rules()},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": f"{scope}RoleBinding",
+            "metadata": where,
+            "roleRef": {"apiGroup": rbac, "kind": f"{scope}Role", "name": name},
+            "subjects": [subject],
+        },
+    ]
+    listed = yaml.safe_dump_all(documents)
+    cluster.kubectl("apply", "-f", "-", stdin=listed)
+    try:
+        token = cluster.kubectl("create", "token", "agent-operator", "--namespace", namespace).strip()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "kubeconfig"
+            path.write_text(yaml.safe_dump(_kubeconfig_for(cluster.kubeconfig, token)))
+            yield path
+    finally:
+        cluster.kubectl("delete", "-f", "-", stdin=listed)
+
+
+def _kubeconfig_for(admin: Path, token: str) -> dict[str, Any]:
+    """The same cluster, for the bearer of the token."""
+    config: dict[str, Any] = yaml.safe_load(admin.read_text())
+    current = next(each for each in config["contexts"] if each["name"] == config["current-context"])
+    current["context"] = {"cluster": current["context"]["cluster"], "user": "bearer"}
+    return {**config, "contexts": [current], "users": [{"name": "bearer", "user": {"token": token}}]}
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

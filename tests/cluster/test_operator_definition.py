@@ -1,0 +1,128 @@
+"""The definition at a real API server: what it refuses, with which sentence, and what it fills in."""
+
+import json
+from typing import Any
+
+import pytest
+
+from agent_operator.api.spec import AgentSpec
+from cluster.operator_bed import Namespace, agent, install_definition
+from testbed.cluster import Cluster
+from testbed.errors import TestbedError
+
+
+@pytest.fixture(scope="module")
+def definition(control_plane: Cluster) -> None:
+    """The definition, installed."""
+    install_definition(control_plane)
+
+
+@pytest.fixture
+def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
+    """A fresh namespace of a cluster that has the definition; no operator runs."""
+    return Namespace(control_plane, namespace)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (
+            {"agent": {"provider": "anthropic"}},
+            "provider anthropic needs a key: set apiKey.secretName to a Secret that holds it",
+        ),
+        (
+            {"apiKey": {"value": "a", "secretName": "b"}},
+            "set apiKey.secretName or apiKey.value, not both: remove one of them",
+        ),
+        (
+            {"autoscaling": {"minReplicas": 11}},
+            "autoscaling.minReplicas must not exceed autoscaling.maxReplicas: lower one or raise the other",
+        ),
+        ({"rollout": {"maxSurge": 0}}, "as no pod could be replaced: raise one"),
+        ({"rollout": {"maxSurge": "0%", "maxUnavailable": "0%"}}, "as no pod could be replaced: raise one"),
+        ({"podLabels": {"app.kubernetes.io/name": "x"}}, "labels under app.kubernetes.io/ are set by Portside"),
+        ({"nodeSelector": {"a b": "x"}}, "each key must be a qualified name"),
+        ({"tolerations": [{"operator": "Exists", "value": "x"}]}, "a toleration with operator Exists takes no value"),
+        ({"tolerations": [{"value": "x"}]}, "a toleration without a key needs operator Exists"),
+        ({"tolerations": [{"key": "a", "tolerationSeconds": 3}]}, "tolerationSeconds needs effect NoExecute"),
+        ({"image": {"digest": "sha256:abc"}}, "should match '^sha256:[0-9a-f]{64}$'"),
+        ({"agent": {"provider": "openai"}}, 'supported values: "anthropic", "echo"'),
+        ({"agent": {"provider": "echo", "maxTokens": 0}}, "should be greater than or equal to 1"),
+        ({"replicas": "2"}, ".spec.replicas: expected numeric (int or float), got string"),
+        ({"resources": {"limits": {"memory": "1Q"}}}, "spec.resources.limits.memory"),
+        ({"agent": {"provider": "echo", "modl": "x"}}, ".spec.agent.modl: field not declared in schema"),
+    ],
+)
+def test_a_wrong_spec_is_refused_with_a_sentence(here: Namespace, spec: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TestbedError) as refused:
+        here.apply(agent(**spec))
+
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a.b", "1a", "a" * 54])
+def test_a_name_that_no_service_can_have_is_refused(here: Namespace, name: str) -> None:
+    with pytest.raises(TestbedError, match="because it becomes the name of the Service: choose another name"):
+        here.apply(agent(name))
+
+
+def test_the_longest_name_is_accepted(here: Namespace) -> None:
+    here.apply(agent("a" * 53))
+
+
+def test_the_api_server_fills_in_the_defaults_that_the_operator_knows(here: Namespace) -> None:
+    here.apply(agent())
+
+    given = here.get("agentdeployment")["spec"]
+
+    known = AgentSpec.model_validate({"agent": {"provider": "echo"}}).model_dump(by_alias=True)
+    assert given == _without_nulls(known)
+
+
+def test_every_field_is_explained(here: Namespace) -> None:
+    text = here.kubectl("explain", "agentdeployment.spec.agent", "--recursive=false")
+
+    assert "Instructions that the model gets before every conversation." in text
+
+
+def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
+    spec: dict[str, Any] = {
+        "image": {"repository": "example.com/x", "tag": "1", "digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
+        "imagePullSecrets": [{"name": "pull"}],
+        "agent": {
+            "provider": "anthropic",
+            "model": "some-model",
+            "maxTokens": 100,
+            "systemPrompt": "Be kind.\nBe brief: ✓",
+            "baseUrl": "https://gateway.example.com/v1",
+            "requestTimeoutSeconds": 30,
+            "environment": "staging",
+        },
+        "apiKey": {"secretName": "keys", "secretKey": "anthropic"},
+        "replicas": 2,
+        "autoscaling": {
+            "enabled": True,
+            "minReplicas": 2,
+            "maxReplicas": 4,
+            "targetCPUUtilizationPercentage": 60,
+            "targetMemoryUtilizationPercentage": 80,
+        },
+        "service": {"type": "NodePort", "port": 8080, "annotations": {"example.com/a": "b"}},
+        "logging": {"level": "DEBUG", "format": "text"},
+        "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"example.com/gpu": "1"}},
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 3}],
+        "podAnnotations": {"example.com/a": "b"},
+        "podLabels": {"team": "blue"},
+        "rollout": {"maxSurge": "25%", "maxUnavailable": 1, "terminationGracePeriodSeconds": 30},
+    }
+
+    here.apply(agent(**spec))
+
+    assert json.loads(here.kubectl("get", "agd", "hello", "-ojson"))["spec"] == spec
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value

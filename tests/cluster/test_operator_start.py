@@ -1,0 +1,115 @@
+"""How `agent-operator run` starts, fails to start, and ends."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.operator_bed import COMMAND, Namespace, agent, free_port, install_definition, operator, service_account
+from testbed.cluster import Cluster
+
+SECONDS = 60
+
+
+def run(kubeconfig: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the operator until it ends by itself."""
+    return subprocess.run(
+        [COMMAND, "run", f"--health-port={free_port()}", *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": str(kubeconfig)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a failed start says."""
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    message: str = json.loads(line)["message"]
+    return message
+
+
+@pytest.fixture
+def without_definition(control_plane: Cluster) -> Iterator[Cluster]:
+    """The cluster while it lacks our definition."""
+    control_plane.kubectl("delete", "crd", "agentdeployments.portside.dev", "--ignore-not-found", "--timeout=60s")
+    yield control_plane
+    install_definition(control_plane)
+
+
+def test_a_missing_kubeconfig_is_said_plainly(tmp_path: Path) -> None:
+    assert "set KUBECONFIG to a file that names a cluster" in said(run(tmp_path / "none"))
+
+
+def test_a_kubeconfig_that_is_none_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("hello: [")
+
+    assert "set KUBECONFIG to a file that names a cluster" in said(run(tmp_path / "config"))
+
+
+def test_a_cluster_that_is_away_is_said_plainly(control_plane: Cluster, tmp_path: Path) -> None:
+    config = yaml.safe_load(control_plane.kubeconfig.read_text())
+    for each in config["clusters"]:
+        each["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+
+    message = said(run(tmp_path / "config"))
+
+    assert "did not answer" in message
+    assert "Check that the cluster is up" in message
+
+
+def test_a_missing_definition_is_said_plainly(without_definition: Cluster) -> None:
+    assert "agent-operator crd | kubectl apply --server-side -f -" in said(run(without_definition.kubeconfig))
+
+
+def test_a_missing_permission_is_said_plainly(control_plane: Cluster, namespace: str) -> None:
+    install_definition(control_plane)
+    with service_account(control_plane, namespace, cluster_wide=False) as kubeconfig:
+        message = said(run(kubeconfig))
+
+    assert "lacks a permission" in message
+    assert "--namespace" in message
+
+
+def test_a_taken_port_is_said_plainly(control_plane: Cluster) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104  where the operator listens
+        port = taken.getsockname()[1]
+        message = said(run(control_plane.kubeconfig, f"--health-port={port}"))
+
+    assert f"Cannot listen on port {port}" in message
+
+
+def test_the_operator_ends_soon_and_in_order_when_told_to(control_plane: Cluster, namespace: str) -> None:
+    install_definition(control_plane)
+    with operator(control_plane.kubeconfig, namespace) as process:
+        code = process.stop()
+
+    assert code == 0
+    assert "Traceback" not in process.log
+
+
+def test_logs_are_one_json_object_a_line(control_plane: Cluster, namespace: str) -> None:
+    install_definition(control_plane)
+    with operator(control_plane.kubeconfig, namespace) as process:
+        here = Namespace(control_plane, namespace)
+        here.apply(agent())
+        here.get("deployment")
+        process.stop()
+
+    lines = [json.loads(line) for line in process.log.splitlines()]
+    assert {"message", "level", "timestamp"} <= set.intersection(*(set(line) for line in lines))
+
+
+def test_help_names_the_environment_variables() -> None:
+    text = subprocess.run([COMMAND, "run", "--help"], capture_output=True, text=True, check=True).stdout
+
+    for name in ("NAMESPACE", "HEALTH_PORT", "LOG_FORMAT", "LOG_LEVEL"):
+        assert f"AGENT_OPERATOR_{name}" in text

@@ -1,0 +1,284 @@
+"""What an agent's status says while its pods fare well or badly. The tests play the kubelet, all else is real."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from agent_operator.api.crd import crd
+from cluster.operator_bed import (
+    Namespace,
+    OperatorProcess,
+    agent,
+    eventually,
+    install_definition,
+    operator,
+    service_account,
+)
+from testbed.cluster import Cluster
+
+LAST_TRANSITION = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def running(control_plane: Cluster) -> Iterator[OperatorProcess]:
+    """The operator, on all namespaces, with the documented rights."""
+    install_definition(control_plane)
+    control_plane.kubectl("create", "namespace", "portside-status-test")
+    try:
+        with (
+            service_account(control_plane, "portside-status-test", cluster_wide=True) as kubeconfig,
+            operator(kubeconfig) as process,
+        ):
+            yield process
+    finally:
+        control_plane.kubectl("delete", "namespace", "portside-status-test", "--wait=false")
+
+
+@pytest.fixture
+def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Namespace:
+    """A fresh namespace, watched by the operator."""
+    return Namespace(control_plane, namespace)
+
+
+def test_an_agent_is_ready_once_its_pods_are(here: Namespace) -> None:
+    here.apply(agent())
+    here.await_condition("Ready", "False", "RollingOut")
+
+    _serve(here)
+
+    here.await_condition("Ready", "True", "Serving")
+    here.kubectl("wait", "agentdeployment/hello", "--for=condition=Ready", "--timeout=10s")
+    status = here.get("agentdeployment")["status"]
+    assert {name: status[name] for name in ("replicas", "readyReplicas", "url", "image")} == {
+        "replicas": 1,
+        "readyReplicas": 1,
+        "url": f"http://hello.{here.name}.svc",
+        "image": "portside.dev/agent-service:0.1.0",
+    }
+    assert here.condition("Progressing")["status"] == "False"
+    assert here.condition("Degraded")["status"] == "False"
+
+
+def test_an_agent_is_not_ready_until_the_new_revision_serves(here: Namespace) -> None:
+    here.apply(agent())
+    _serve(here)
+    here.await_condition("Ready", "True", "Serving")
+
+    here.apply(agent(agent={"provider": "echo", "systemPrompt": "Be kind."}))
+
+    here.await_condition("Ready", "False", "RollingOut")
+    here.await_condition("Progressing", "True", "RollingOut")
+    _serve(here)
+    here.await_condition("Ready", "True", "Serving")
+
+
+def test_a_transition_time_changes_with_the_status_only(here: Namespace) -> None:
+    here.apply(agent())
+    _serve(here)
+    before = here.await_condition("Ready", "True", "Serving")
+
+    here.apply(agent(service={"port": 8080}))
+
+    after = here.await_condition("Ready", "True", "Serving")
+    assert after["observedGeneration"] > before["observedGeneration"]
+    assert after["lastTransitionTime"] == before["lastTransitionTime"]
+
+
+@pytest.mark.parametrize(
+    ("container", "reason", "words"),
+    [
+        (
+            {
+                "waiting": {
+                    "reason": "ImagePullBackOff",
+                    "message": 'Back-off pulling image "x": ErrImagePull: not found',
+                }
+            },
+            "ImagePullBackOff",
+            "Cannot pull image",
+        ),
+        (
+            {"terminated": {"exitCode": 2, "reason": "Error", "message": "DEFAULT_MODEL: no such model"}},
+            "CrashLoopBackOff",
+            "exit code 2 (Error), and last said: DEFAULT_MODEL: no such model",
+        ),
+        (
+            {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "hello" not found'}},
+            "CreateContainerConfigError",
+            'configmap "hello" not found',
+        ),
+    ],
+)
+def test_a_pod_in_trouble_is_shown_in_words_and_as_an_event(
+    here: Namespace, container: dict[str, Any], reason: str, words: str
+) -> None:
+    here.apply(agent())
+    (pod,) = eventually(lambda: here.list("pods"), "there is a pod")
+
+    state = {"name": "agent", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": container}
+    here.set_pod_status(pod["metadata"]["name"], {"phase": "Pending", "containerStatuses": [state]})
+
+    assert words in here.await_condition("Degraded", "True", reason)["message"]
+    here.await_condition("Ready", "False", reason)
+    event = eventually(lambda: _events(here, reason), "there is an Event")[0]
+    assert (event["type"], event["involvedObject"]["kind"]) == ("Warning", "AgentDeployment")
+    assert words in event["message"]
+
+
+def test_a_pod_that_fits_no_node_is_shown(here: Namespace) -> None:
+    here.apply(agent())
+    (pod,) = eventually(lambda: here.list("pods"), "there is a pod")
+
+    unschedulable = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes are available: 3 Insufficient memory.",
+        "lastTransitionTime": LAST_TRANSITION,
+    }
+    here.set_pod_status(pod["metadata"]["name"], {"conditions": [unschedulable]})
+
+    assert "Insufficient memory" in here.await_condition("Ready", "False", "Unschedulable")["message"]
+
+
+def test_pods_that_a_quota_refuses_are_shown(here: Namespace) -> None:
+    here.kubectl("create", "quota", "none", "--hard=pods=0")
+    eventually(lambda: here.get("resourcequota", "none").get("status", {}).get("used"), "the quota is in force")
+
+    here.apply(agent())
+
+    assert "exceeded quota" in here.await_condition("Degraded", "True", "PodsRefused")["message"]
+    here.await_condition("Ready", "False", "PodsRefused")
+
+
+def test_an_object_that_the_api_server_refuses_is_shown(here: Namespace) -> None:
+    here.apply(agent(resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}))
+
+    message = here.await_condition("Degraded", "True", "ApplyRefused")["message"]
+    assert "Deployment hello was refused" in message
+    assert "must be less than or equal to memory limit" in message
+
+
+def test_a_missing_secret_is_hinted_at_while_the_pod_waits(here: Namespace) -> None:
+    here.apply(agent(agent={"provider": "anthropic"}, apiKey={"secretName": "keys"}))
+    (pod,) = eventually(lambda: here.list("pods"), "there is a pod")
+
+    waiting = {"waiting": {"reason": "ContainerCreating"}}
+    state = {"name": "agent", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+    here.set_pod_status(pod["metadata"]["name"], {"containerStatuses": [state]})
+
+    eventually(
+        lambda: "Secret keys to exist with key ANTHROPIC_API_KEY" in here.condition("Ready").get("message", ""),
+        "the message names the Secret and its key",
+    )
+
+
+def test_an_inline_key_is_pointed_out_and_shown_nowhere(here: Namespace, running: OperatorProcess) -> None:
+    here.apply(agent(agent={"provider": "anthropic"}, apiKey={"value": "sk-very-secret"}))
+    here.await_condition("Ready", "False", "RollingOut")
+
+    assert "move it to a Secret" in here.condition("Ready")["message"]
+    assert "sk-very-secret" not in json.dumps(here.get("agentdeployment")["status"])
+    assert "sk-very-secret" not in json.dumps(here.list("events,deployments,configmaps,services"))
+    assert "sk-very-secret" not in running.log
+
+
+def test_an_object_of_another_schema_is_reported_and_harms_no_other(here: Namespace) -> None:
+    with older_definition(here.cluster):
+        here.apply(agent("odd", agent={"provider": "echo", "maxTokens": "many"}))
+
+    message = here.await_condition("Degraded", "True", "InvalidSpec", "odd")["message"]
+
+    assert "spec.agent.maxTokens: input should be a valid integer" in message
+    here.apply(agent(replicas=0))
+    here.await_condition("Ready", "True", "ScaledToZero")
+
+
+def test_no_pods_are_wanted_and_none_are_missed(here: Namespace) -> None:
+    here.apply(agent(replicas=0))
+
+    here.await_condition("Ready", "True", "ScaledToZero")
+
+
+def test_kubectl_scale_works_on_the_agent(here: Namespace) -> None:
+    here.apply(agent())
+    here.get("deployment")
+
+    here.kubectl("scale", "agentdeployment", "hello", "--replicas=3")
+
+    eventually(lambda: here.get("agentdeployment")["status"].get("replicas") == 3, "the status counts three pods")
+    scale = json.loads(here.kubectl("get", "agentdeployment", "hello", "--subresource=scale", "-ojson"))
+    assert scale["status"]["replicas"] == 3
+    pods = here.kubectl("get", "pods", f"--selector={scale['status']['selector']}", "-oname")
+    assert len(pods.split()) == 3
+
+
+def test_the_columns_tell_the_truth(here: Namespace) -> None:
+    here.apply(agent())
+    _serve(here)
+    here.await_condition("Ready", "True", "Serving")
+
+    header, row = here.kubectl("get", "agd", "-owide").splitlines()
+
+    assert header.split() == ["NAME", "READY", "REPLICAS", "MODEL", "URL", "AGE", "IMAGE", "REASON"]
+    values = row.split()
+    assert values[:5] == ["hello", "True", "1", "claude-sonnet-5-5", f"http://hello.{here.name}.svc"]
+    assert values[6:] == ["portside.dev/agent-service:0.1.0", "Serving"]
+
+
+def test_the_operator_is_healthy_and_counts_agents_by_condition(here: Namespace, running: OperatorProcess) -> None:
+    here.apply(agent(replicas=0))
+    here.await_condition("Ready", "True", "ScaledToZero")
+
+    base = f"http://127.0.0.1:{running.health_port}"
+
+    assert httpx.get(f"{base}/healthz").status_code == 200
+    eventually(lambda: _metric(base, 'agent_operator_agents{condition="Ready"}') >= 1, "the agent is counted")
+    assert _metric(base, 'agent_operator_applies_total{kind="Deployment",operation="create"}') >= 1
+
+
+@contextmanager
+def older_definition(cluster: Cluster) -> Iterator[None]:
+    """For a while, a definition that takes any spec."""
+    definition = crd()
+    properties = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    properties["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(definition))
+    eventually(lambda: "maxTokens" not in cluster.kubectl("explain", "agd.spec"), "the older definition is in force")
+    try:
+        yield
+    finally:
+        install_definition(cluster)
+
+
+def _serve(here: Namespace) -> None:
+    """Play the kubelet until the Deployment's rollout is over."""
+
+    def look() -> bool:
+        here.serve()
+        deployment = here.get("deployment")
+        status: dict[str, Any] = deployment.get("status", {})
+        return bool(
+            status.get("observedGeneration") == deployment["metadata"]["generation"]
+            and status.get("replicas") == status.get("updatedReplicas") == status.get("availableReplicas") == 1
+        )
+
+    generation = here.get("agentdeployment")["metadata"]["generation"]
+    eventually(
+        lambda: here.get("agentdeployment").get("status", {}).get("observedGeneration") == generation,
+        "the operator has seen the spec",
+    )
+    eventually(look, "one pod of the newest revision is available")
+
+
+def _events(here: Namespace, reason: str) -> list[dict[str, Any]]:
+    return [event for event in here.list("events") if event["reason"] == reason]
+
+
+def _metric(base: str, name: str) -> float:
+    lines = httpx.get(f"{base}/metrics").text.splitlines()
+    return next((float(line.removeprefix(name)) for line in lines if line.startswith(name)), 0.0)
