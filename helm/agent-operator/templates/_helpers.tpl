@@ -1,0 +1,70 @@
+{{/* Name of the application, as the label app.kubernetes.io/name bears it. */}}
+{{- define "agent-operator.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Name of the operator's objects: the release's. */}}
+{{- define "agent-operator.fullname" -}}
+{{- .Values.fullnameOverride | default .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Name of what belongs to the whole cluster: two releases in two namespaces must not share it. */}}
+{{- define "agent-operator.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "agent-operator.fullname" .) }}
+{{- end }}
+
+{{/* Labels by which the operator's pod is found; they never change. */}}
+{{- define "agent-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "agent-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{/* Labels of every object. */}}
+{{- define "agent-operator.labels" -}}
+{{ include "agent-operator.selectorLabels" . }}
+app.kubernetes.io/part-of: portside
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* The image; a digest wins over a tag. */}}
+{{- define "agent-operator.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{/* What the operator may do, everywhere that it serves: docs/operator-rbac.md says what each is for. */}}
+{{- define "agent-operator.rules" -}}
+- apiGroups: [portside.dev]
+  resources: [agentdeployments]
+  verbs: [get, list, watch]
+- apiGroups: [portside.dev]
+  resources: [agentdeployments/status]
+  verbs: [patch]
+- apiGroups: [portside.dev]
+  resources: [agentdeployments/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps, services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end }}
