@@ -70,8 +70,7 @@ def _run(chosen: Settings) -> int:
     lifecycle = Lifecycle()
     app = create_app(chosen, lifecycle)
     port = sock.getsockname()[1]
-    everywhere = chosen.api_host in {"0.0.0.0", "::"}  # noqa: S104
-    url = f"http://{'localhost' if everywhere else chosen.api_host}:{port}"
+    url = f"http://{_reachable(chosen.api_host)}:{port}"
 
     def announce() -> None:
         structlog.get_logger(__name__).info(
@@ -86,3 +85,10 @@ def _run(chosen: Settings) -> int:
     server = Server(app, lifecycle, request_timeout_seconds=chosen.request_timeout_seconds, on_listening=announce)
     server.run(sockets=[sock])
     return 0 if server.started else _FAILED
+
+
+def _reachable(host: str) -> str:
+    """Give the host as it stands in an address that a person can open."""
+    if host in {"0.0.0.0", "::"}:  # noqa: S104
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
