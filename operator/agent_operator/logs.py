@@ -44,5 +44,7 @@ def set_up(level: str, form: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # The client warns of a missing file, and then raises an error for it all the same.
+    logging.getLogger("kubernetes").setLevel(logging.ERROR)
     # kopf tells of each of its inner tasks; what matters to us we say ourselves.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))

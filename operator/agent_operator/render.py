@@ -70,12 +70,12 @@ def _documents(file: str, text: str) -> Iterator[dict[str, Any]]:
     except yaml.YAMLError as error:
         raise RenderError([f"{file}: not valid YAML: {' '.join(str(error).split())}"]) from error
     for document in documents:
-        if document is None:
-            continue
-        if not isinstance(document, dict):
-            raise RenderError([f"{file}: holds {type(document).__name__} where a Kubernetes object should be"])
-        items = document.get("items")
-        yield from items if document.get("kind") == "List" and isinstance(items, list) else [document]
+        items = document.get("items") if isinstance(document, dict) and document.get("kind") == "List" else None
+        for item in items if isinstance(items, list) else [document]:
+            if isinstance(item, dict):
+                yield item
+            elif item is not None:
+                raise RenderError([f"{file}: holds {type(item).__name__} where a Kubernetes object should be"])
 
 
 def _title(document: dict[str, Any], index: int) -> str:

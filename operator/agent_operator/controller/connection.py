@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.config import ConfigException
 
@@ -67,7 +68,7 @@ async def configuration() -> client.Configuration:
             await config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=os.environ.get("KUBECONFIG") or None, client_configuration=settings, persist_config=False
             )
-    except (ConfigException, OSError, ValueError) as error:
+    except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         raise NoClusterError(
             f"No cluster to talk to ({' '.join(str(error).split())}). "
             "Run the operator in a pod with a service account, or set KUBECONFIG to a file that names a cluster."

@@ -1,0 +1,154 @@
+"""The decision what to do, from what should be and what is."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from agent_operator.api.spec import AgentSpec
+from agent_operator.controller.plan import Owner, Plan, make_plan, with_owner
+from agent_operator.manifests import desired
+from unit.operator.strategies import specs
+
+Document = dict[str, Any]
+Observed = dict[tuple[str, str], Document]
+
+OWNER = Owner("hello", "uid-of-hello")
+
+
+def objects(**spec: Any) -> list[Document]:
+    """What an echo agent should be made of."""
+    return desired("hello", "prod", AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec}))
+
+
+def applied(documents: list[Document], owner: Owner = OWNER) -> Observed:
+    """The objects as the API server has them once they are applied: with what it adds."""
+    observed: Observed = {}
+    for document in documents:
+        live = copy.deepcopy(with_owner(document, owner))
+        live["metadata"] |= {"uid": f"uid-of-{live['kind']}", "resourceVersion": "1"}
+        live["status"] = {}
+        observed[live["kind"], live["metadata"]["name"]] = live
+    return observed
+
+
+def steps(plan: Plan) -> list[str]:
+    """The plan in short."""
+    deletes = [f"delete {step.kind}" for step in plan.deletes]
+    return deletes + [f"{step.operation} {step.kind}" for step in plan.applies]
+
+
+@given(specs())
+@settings(max_examples=50, deadline=None)
+def test_what_was_applied_needs_nothing_more(spec: Document) -> None:
+    documents = desired("hello", "prod", AgentSpec.model_validate(spec))
+
+    assert make_plan(OWNER, documents, applied(documents)) == Plan()
+
+
+def test_what_is_missing_is_created_in_the_order_in_which_it_is_needed() -> None:
+    plan = make_plan(OWNER, objects(autoscaling={"enabled": True}), {})
+
+    assert steps(plan) == [
+        "create ConfigMap",
+        "create Service",
+        "create Deployment",
+        "create HorizontalPodAutoscaler",
+    ]
+
+
+def test_what_changed_in_the_spec_is_updated_and_nothing_else() -> None:
+    plan = make_plan(OWNER, objects(service={"port": 8080}), applied(objects()))
+
+    assert steps(plan) == ["update Service"]
+
+
+def test_a_field_that_is_no_longer_wanted_is_noticed_though_all_that_is_wanted_is_there() -> None:
+    plan = make_plan(OWNER, objects(), applied(objects(nodeSelector={"disk": "fast"})))
+
+    assert steps(plan) == ["update Deployment"]
+
+
+def test_what_somebody_changed_is_updated() -> None:
+    observed = applied(objects())
+    observed["Deployment", "hello"]["spec"]["replicas"] = 7
+    del observed["Service", "hello"]["metadata"]["labels"]["app.kubernetes.io/part-of"]
+
+    assert steps(make_plan(OWNER, objects(), observed)) == ["update Service", "update Deployment"]
+
+
+def test_what_somebody_added_is_left_alone() -> None:
+    observed = applied(objects())
+    deployment = observed["Deployment", "hello"]
+    deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1"
+    deployment["spec"]["template"]["spec"]["containers"].append({"name": "mesh"})
+    deployment["spec"]["template"]["spec"]["dnsPolicy"] = "ClusterFirst"
+
+    assert steps(make_plan(OWNER, objects(), observed)) == []
+
+
+def test_the_number_of_pods_is_not_ours_while_an_autoscaler_sets_it() -> None:
+    observed = applied(objects(autoscaling={"enabled": True}))
+    observed["Deployment", "hello"]["spec"]["replicas"] = 7
+
+    assert steps(make_plan(OWNER, objects(autoscaling={"enabled": True}), observed)) == []
+
+
+def test_the_number_of_pods_is_handed_over_before_an_autoscaler_comes() -> None:
+    plan = make_plan(OWNER, objects(autoscaling={"enabled": True}), applied(objects(replicas=3)))
+
+    (update,) = (step for step in plan.applies if step.kind == "Deployment")
+    assert update.keep_replicas == 3
+
+
+def test_what_is_no_longer_wanted_is_deleted_before_anything_is_applied() -> None:
+    plan = make_plan(OWNER, objects(), applied(objects(autoscaling={"enabled": True})))
+
+    assert steps(plan) == ["delete HorizontalPodAutoscaler", "update Deployment"]
+    assert plan.deletes[0].uid == "uid-of-HorizontalPodAutoscaler"
+
+
+def test_nothing_is_deleted_that_is_not_ours() -> None:
+    observed = applied(objects(autoscaling={"enabled": True}), Owner("hello", "another-uid"))
+
+    assert make_plan(OWNER, [], observed) == Plan()
+
+
+@pytest.mark.parametrize("owners", [[], [{"kind": "Deployment", "name": "x", "uid": "y", "controller": True}]])
+def test_an_object_that_is_not_ours_is_a_conflict_and_stays(owners: list[Document]) -> None:
+    observed = applied(objects())
+    observed["Service", "hello"]["metadata"]["ownerReferences"] = owners
+
+    plan = make_plan(OWNER, objects(service={"port": 8080}), observed)
+
+    assert steps(plan) == []
+    assert [str(conflict) for conflict in plan.conflicts] == [
+        "Service hello exists and is not managed by this AgentDeployment: rename one of the two, or delete it"
+    ]
+
+
+def test_an_object_of_a_former_agent_of_the_same_name_is_waited_for() -> None:
+    plan = make_plan(OWNER, objects(), applied(objects(), Owner("hello", "uid-of-the-former")))
+
+    assert steps(plan) == []
+    assert all("is being removed" in str(conflict) for conflict in plan.conflicts)
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+def test_pods_are_not_given_settings_or_secrets_that_are_not_ours(kind: str) -> None:
+    wanted = objects(apiKey={"value": "sk-test"})
+    theirs = applied(wanted)[kind, "hello"]
+    theirs["metadata"]["ownerReferences"] = []
+
+    plan = make_plan(OWNER, wanted, {(kind, "hello"): theirs})
+
+    assert "create Deployment" not in steps(plan)
+    assert "create Service" in steps(plan)
+
+
+def test_an_object_that_is_being_deleted_is_waited_for() -> None:
+    observed = applied(objects())
+    observed["Service", "hello"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+    assert steps(make_plan(OWNER, objects(service={"port": 8080}), observed)) == []

@@ -1,0 +1,118 @@
+"""The commands that need no cluster: render and crd."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent_operator.api.crd import crd
+
+COMMAND = Path(sys.executable).parent / "agent-operator"
+
+HELLO: dict[str, Any] = {
+    "apiVersion": "portside.dev/v1alpha1",
+    "kind": "AgentDeployment",
+    "metadata": {"name": "hello"},
+    "spec": {"agent": {"provider": "echo"}},
+}
+
+
+def command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *arguments], input=stdin, capture_output=True, text=True, check=False)
+
+
+def named(name: str, **spec: Any) -> dict[str, Any]:
+    return {**HELLO, "metadata": {"name": name}, "spec": {**HELLO["spec"], **spec}}
+
+
+def names(text: str) -> list[str]:
+    return [
+        f"{each['kind']} {each['metadata']['namespace']}/{each['metadata']['name']}"
+        for each in yaml.safe_load_all(text)
+    ]
+
+
+def test_render_prints_the_objects_of_an_agent_on_standard_input() -> None:
+    done = command("render", "-f", "-", stdin=json.dumps(HELLO))
+
+    assert done.returncode == 0
+    assert names(done.stdout) == ["ConfigMap default/hello", "Service default/hello", "Deployment default/hello"]
+
+
+def test_render_reads_all_documents_of_all_files_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    other = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump_all([named("one"), other, named("two")]))
+    (tmp_path / "deeper" / "b.json").write_text(
+        json.dumps({"apiVersion": "v1", "kind": "List", "items": [named("three")]})
+    )
+    (tmp_path / "notes.txt").write_text("not: [yaml")
+
+    done = command("render", "-f", str(tmp_path), "--namespace", "prod")
+
+    assert done.returncode == 0, done.stderr
+    assert {name.split("/")[1] for name in names(done.stdout)} == {"one", "two", "three"}
+    assert {name.split()[1].split("/")[0] for name in names(done.stdout)} == {"prod"}
+
+
+def test_render_names_the_file_the_object_and_the_field_of_each_fault(tmp_path: Path) -> None:
+    file = tmp_path / "agents.yaml"
+    file.write_text(yaml.safe_dump_all([named("one", replicas="2"), named("two", agent={"provider": "anthropic"})]))
+
+    done = command("render", "-f", str(file))
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    first, second = done.stderr.splitlines()
+    assert first == f"Error: {file}: AgentDeployment one: spec.replicas: input should be a valid integer"
+    assert second.startswith(
+        f"Error: {file}: AgentDeployment two: spec.apiKey: provider anthropic needs a key: set apiKey"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hello: [", "not valid YAML"),
+        ("- 1\n- 2\n", "holds list where a Kubernetes object should be"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n", "no AgentDeployment found"),
+        ("", "no AgentDeployment found"),
+        ("apiVersion: portside.dev/v1\nkind: AgentDeployment\nmetadata: {name: a}\n", "apiVersion: should be"),
+        ("apiVersion: portside.dev/v1alpha1\nkind: AgentDeployment\nspec: 3\n", "metadata.name: is required"),
+        ("apiVersion: v1\nkind: List\nitems: [3]\n", "holds int where a Kubernetes object should be"),
+        ("kind: AgentDeployment\nmetadata: [a]\n", "metadata.name: is required"),
+    ],
+)
+def test_render_says_plainly_what_is_wrong_with_a_file(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+
+    done = command("render", "-f", str(tmp_path / "a.yaml"))
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_render_says_that_a_file_is_missing(tmp_path: Path) -> None:
+    done = command("render", "-f", str(tmp_path / "none.yaml"))
+
+    assert (done.returncode, done.stderr) == (2, f"Error: {tmp_path}/none.yaml: no such file or folder\n")
+
+
+def test_a_null_is_a_field_that_is_not_set() -> None:
+    done = command("render", "-f", "-", stdin=json.dumps(named("hello", replicas=None, image={"tag": None})))
+
+    deployment = list(yaml.safe_load_all(done.stdout))[-1]
+    assert deployment["spec"]["replicas"] == 1
+
+
+def test_crd_prints_the_definition() -> None:
+    assert yaml.safe_load(command("crd").stdout) == crd()
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert command("--version").stdout == "agent-operator, version 0.1.0\n"

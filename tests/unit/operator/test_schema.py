@@ -1,0 +1,122 @@
+"""What is generated from the models."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+import yaml
+from hypothesis import given, settings
+
+from agent_operator.api.agent import InvalidAgentError, parse
+from agent_operator.api.crd import crd
+from agent_operator.api.schema import INT_OR_STRING, Schema
+from agent_operator.api.spec import AgentSpec
+from agent_operator.api.values import CHART_ONLY, values_schema, values_yaml
+from unit.operator.strategies import agents, specs
+
+
+def nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    """Every schema inside this one, with its path."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from nodes(schema["additionalProperties"], f"{path}{{}}")
+
+
+ROOT = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+NODES = [*nodes(ROOT["properties"]["spec"], "spec"), *nodes(ROOT["properties"]["status"], "status")]
+
+
+def test_the_generated_files_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agent_operator.api.generate", "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("path", "schema"), NODES, ids=[path for path, _ in NODES])
+def test_every_part_of_the_schema_is_structural_described_and_bounded(path: str, schema: Schema) -> None:
+    assert not {"$ref", "anyOf", "oneOf", "title", "const"} & set(schema)
+    assert schema.get("additionalProperties") is not False
+    assert path.endswith(("[]", "{}")) or schema["description"].endswith((".", "?")), "a sentence says what it is"
+    kind = "integer or string" if schema.get(INT_OR_STRING) else schema["type"]
+    bounded = {"string": "maxLength", "array": "maxItems", "integer or string": "maxLength"}
+    if kind in bounded and "enum" not in schema and schema.get("format") != "date-time":
+        assert schema[bounded[kind]] > 0
+    if "additionalProperties" in schema:
+        assert schema["maxProperties"] > 0
+    if kind == "array":
+        assert schema["x-kubernetes-list-type"] in {"map", "atomic"}
+
+
+@given(specs())
+@settings(max_examples=100, deadline=None)
+def test_the_chart_takes_every_valid_spec_as_values(spec: dict[str, Any]) -> None:
+    jsonschema.Draft7Validator(values_schema()).validate(spec)
+
+
+def test_the_values_of_the_chart_are_the_defaults_of_the_spec() -> None:
+    values = yaml.safe_load(values_yaml())
+    jsonschema.Draft7Validator(values_schema()).validate(values)
+    own = {key: value for key, value in values.items() if key not in CHART_ONLY}
+
+    # The defaults alone lack a key; that is for the user to give.
+    model = AgentSpec.model_validate({**own, "agent": {**own["agent"], "provider": "echo"}})
+
+    assert model == AgentSpec.model_validate({"agent": {"provider": "echo"}})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"replica": 1},
+        {"agent": {"modl": "x"}},
+        {"replicas": "2"},
+        {"image": {"digest": "abc"}},
+        {"service": {"port": 0}},
+    ],
+)
+def test_the_chart_refuses_wrong_values(values: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft7Validator(values_schema()).validate(values)
+
+
+@given(agents())
+@settings(max_examples=100, deadline=None)
+def test_a_document_as_the_api_server_fills_it_in_means_the_same(document: dict[str, Any]) -> None:
+    spec = parse(document).spec
+    filled_in = spec.model_dump(by_alias=True)
+
+    assert parse({**document, "spec": filled_in}).spec == spec
+
+
+def test_all_faults_are_told_at_once_with_their_fields_and_without_secrets() -> None:
+    document = {
+        "apiVersion": "portside.dev/v1alpha1",
+        "kind": "AgentDeployment",
+        "metadata": {"name": "Hello"},
+        "spec": {
+            "agent": {"maxTokens": "100", "modl": "x"},
+            "apiKey": {"value": "sk secret"},
+            "imagePullSecrets": [{"name": "ok"}, {}],
+        },
+    }
+
+    with pytest.raises(InvalidAgentError) as invalid:
+        parse(document)
+
+    assert {fault.field for fault in invalid.value.faults} == {
+        "metadata.name",
+        "spec.agent.maxTokens",
+        "spec.agent.modl",
+        "spec.apiKey.value",
+        "spec.imagePullSecrets[1].name",
+    }
+    assert "sk secret" not in str(invalid.value)

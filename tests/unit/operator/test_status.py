@@ -1,0 +1,176 @@
+"""The status that an agent deserves. The cluster tests prove it against the real controllers; here are the corners."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.spec import AgentSpec
+from agent_operator.api.status import AgentStatus
+from agent_operator.controller.pods import Trouble, troubles
+from agent_operator.controller.reconcile import news
+from agent_operator.controller.status import Observation, condition, same, status_of, status_of_invalid
+
+Document = dict[str, Any]
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def agent(**spec: Any) -> AgentDeployment:
+    model = AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec})
+    return AgentDeployment("hello", "prod", model, uid="uid", generation=3)
+
+
+def deployment(
+    replicas: int = 2, *, seen: bool = True, progressing: str = "NewReplicaSetAvailable", **status: int
+) -> Document:
+    counts = {"replicas": replicas, "updatedReplicas": replicas, "availableReplicas": replicas, **status}
+    return {
+        "metadata": {"name": "hello", "generation": 5},
+        "spec": {"replicas": replicas},
+        "status": {
+            **counts,
+            "observedGeneration": 5 if seen else 4,
+            "conditions": [{"type": "Progressing", "status": "True", "reason": progressing}],
+        },
+    }
+
+
+def pod(name: str = "hello-1", *, container: Document | None = None, **metadata: Any) -> Document:
+    state = {"name": "agent", "image": "x", "ready": False, **(container or {})}
+    return {"metadata": {"name": name, **metadata}, "status": {"phase": "Pending", "containerStatuses": [state]}}
+
+
+def judged(seen: Observation, old: Document | None = None, **spec: Any) -> dict[str, tuple[str, str]]:
+    status = status_of(agent(**spec), seen, old or {}, NOW)
+    return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+
+
+def test_every_condition_is_there_from_the_first_visit_in_the_standard_form() -> None:
+    status = status_of(agent(), Observation(), {}, NOW)
+
+    assert AgentStatus.model_validate(status)
+    assert [each["type"] for each in status["conditions"]] == ["Ready", "Progressing", "Degraded"]
+    assert {each["observedGeneration"] for each in status["conditions"]} == {3}
+    assert {each["lastTransitionTime"] for each in status["conditions"]} == {"2026-01-01T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "spec", "ready"),
+    [
+        (deployment(), {"replicas": 2}, ("True", "Serving")),
+        (deployment(seen=False), {"replicas": 2}, ("False", "RollingOut")),
+        (deployment(updatedReplicas=1), {"replicas": 2}, ("False", "RollingOut")),
+        (deployment(progressing="ReplicaSetUpdated", availableReplicas=1), {"replicas": 2}, ("False", "RollingOut")),
+        (deployment(availableReplicas=1), {"replicas": 2}, ("False", "PodsNotReady")),
+        (deployment(0), {"replicas": 0}, ("True", "ScaledToZero")),
+        (deployment(4, availableReplicas=2), {"autoscaling": {"enabled": True, "minReplicas": 2}}, ("True", "Serving")),
+        (
+            deployment(4, availableReplicas=1),
+            {"autoscaling": {"enabled": True, "minReplicas": 2}},
+            ("False", "PodsNotReady"),
+        ),
+        (deployment(progressing="ProgressDeadlineExceeded"), {"replicas": 2}, ("False", "ProgressDeadlineExceeded")),
+    ],
+)
+def test_ready_says_that_enough_pods_of_this_revision_serve(
+    seen: Document, spec: Document, ready: tuple[str, str]
+) -> None:
+    assert judged(Observation(seen), **spec)["Ready"] == ready
+
+
+def test_an_agent_is_not_ready_while_its_spec_could_not_be_carried_out_though_the_old_one_serves() -> None:
+    hindered = Observation(deployment(), hindrances=[Trouble("NameConflict", "Service hello is not ours")])
+
+    assert judged(hindered, replicas=2) == {
+        "Ready": ("False", "NameConflict"),
+        "Progressing": ("False", "RolloutComplete"),
+        "Degraded": ("True", "NameConflict"),
+    }
+
+
+def test_a_sick_pod_degrades_an_agent_that_still_serves() -> None:
+    sick = pod(container={"state": {"waiting": {"reason": "ImagePullBackOff"}}})
+
+    assert judged(Observation(deployment(), [sick]), replicas=2) == {
+        "Ready": ("True", "Serving"),
+        "Progressing": ("False", "RolloutComplete"),
+        "Degraded": ("True", "ImagePullBackOff"),
+    }
+
+
+def test_a_time_is_kept_until_the_status_changes() -> None:
+    before = status_of(agent(), Observation(), {}, NOW)
+    later = NOW + timedelta(hours=1)
+
+    waiting = status_of(agent(), Observation(deployment(1, seen=False)), before, later)
+    serving = status_of(agent(), Observation(deployment(1)), waiting, later)
+
+    assert condition(waiting, "Ready")["lastTransitionTime"] == "2026-01-01T12:00:00Z"
+    assert condition(serving, "Ready")["lastTransitionTime"] == "2026-01-01T13:00:00Z"
+    assert condition(serving, "Degraded")["lastTransitionTime"] == "2026-01-01T12:00:00Z"
+
+
+def test_two_statuses_that_differ_in_times_only_are_the_same() -> None:
+    one = status_of(agent(), Observation(deployment()), {}, NOW)
+    other = status_of(agent(), Observation(deployment()), {}, NOW + timedelta(hours=1))
+
+    assert one != other
+    assert same(one, other)
+    assert not same(one, status_of(agent(), Observation(), {}, NOW))
+
+
+def test_an_invalid_spec_is_reported_and_what_was_known_stays() -> None:
+    before = status_of(agent(), Observation(deployment()), {}, NOW)
+
+    status = status_of_invalid(4, ["spec.replicas: input should be a valid integer"], before, NOW)
+
+    assert AgentStatus.model_validate(status)
+    assert (status["observedGeneration"], status["url"]) == (4, before["url"])
+    assert condition(status, "Ready")["reason"] == "InvalidSpec"
+    assert "spec.replicas: input should be a valid integer" in condition(status, "Degraded")["message"]
+
+
+def test_the_message_of_a_failing_pull_is_the_same_in_both_of_the_kubelets_moods() -> None:
+    cause = 'failed to pull and unpack image "x": not found'
+    one = pod(container={"state": {"waiting": {"reason": "ErrImagePull", "message": cause}}})
+    wrapped = f'Back-off pulling image "x": ErrImagePull: {cause}'
+    other = pod(container={"state": {"waiting": {"reason": "ImagePullBackOff", "message": wrapped}}})
+
+    assert troubles([one]) == troubles([other])
+
+
+def test_a_crashing_container_is_told_the_same_while_it_runs_again_and_while_it_waits() -> None:
+    ended = {"lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "boom"}}}
+    runs = pod(container={"state": {"running": {}}, **ended})
+    waits = pod(container={"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}}, **ended})
+
+    assert troubles([runs]) == troubles([waits])
+    assert troubles([runs])[0].message.endswith("exit code 1 (Error), and last said: boom")
+
+
+def test_pods_that_are_on_their_way_out_or_recovered_are_no_trouble() -> None:
+    failing = {"state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    leaving = pod(container=failing, deletionTimestamp="2026-01-01T00:00:00Z")
+    over = {**pod(container=failing), "status": {**pod(container=failing)["status"], "phase": "Failed"}}
+    well = pod(container={"ready": True, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}}})
+
+    assert troubles([leaving, over, well]) == []
+
+
+def test_the_same_trouble_of_many_pods_is_told_once() -> None:
+    failing = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}
+
+    assert len(troubles([pod(f"hello-{number}", container=failing) for number in range(5)])) == 1
+
+
+def test_events_are_posted_for_news_only() -> None:
+    waiting = status_of(agent(), Observation(), {}, NOW)
+    broken = status_of(agent(), Observation(None, [], [Trouble("NameConflict", "not ours")]), waiting, NOW)
+    serving = status_of(agent(), Observation(deployment()), broken, NOW)
+
+    assert list(news({}, waiting)) == []
+    assert list(news(waiting, broken)) == [("Warning", "NameConflict", "not ours")]
+    assert list(news(broken, broken)) == []
+    assert list(news(broken, serving)) == [("Normal", "Ready", "The current revision takes requests")]
