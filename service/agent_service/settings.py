@@ -39,7 +39,7 @@ class Settings(BaseSettings):
         env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
     )
 
-    environment: Literal["development", "staging", "production"] = Field(
+    environment: Literal["development", "testing", "staging", "production"] = Field(
         "development", description="In `production` the API documentation pages are off."
     )
     debug: bool = Field(default=False, description="Logs at level DEBUG, whatever LOG_LEVEL says.")
@@ -100,6 +100,12 @@ class Settings(BaseSettings):
             if origin != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path):
                 raise ValueError(f"'{origin}' is not an origin; write it as https://host or https://host:port")
         return value
+
+    @field_validator("system_prompt")
+    @classmethod
+    def _not_blank(cls, value: str | None) -> str | None:
+        # The model API refuses a text of white space alone, and with it every request.
+        return value if value and value.strip() else None
 
     @field_validator("anthropic_base_url")
     @classmethod

@@ -110,6 +110,16 @@ def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.cors_origins == ()
 
 
+def test_a_system_prompt_of_white_space_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSTEM_PROMPT", " \n ")
+    assert load(model_provider="echo").system_prompt is None
+
+
+@pytest.mark.parametrize("environment", ["development", "testing", "staging", "production"])
+def test_docs_are_off_in_production_alone(environment: str) -> None:
+    assert load(model_provider="echo", environment=environment).is_production == (environment == "production")
+
+
 def test_port_is_read_as_paas_hosts_set_it_and_api_port_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_PROVIDER", "echo")
     monkeypatch.setenv("PORT", "9001")
