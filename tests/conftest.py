@@ -4,7 +4,6 @@ With `--kubeconfig FILE`, or KUBECONFIG set, the cluster and e2e tiers use that 
 """
 
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,16 +42,8 @@ def helm(control_plane: Cluster) -> Callable[..., str]:
     return control_plane.helm
 
 
-def fresh_namespace(cluster: Cluster) -> Iterator[str]:
-    """Make a namespace of `cluster`, labelled for restricted pods, and remove it after the test without waiting."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
-
-
 @pytest.fixture
 def namespace(control_plane: Cluster) -> Iterator[str]:
     """A fresh namespace of the control plane, under the restricted Pod Security Standard."""
-    yield from fresh_namespace(control_plane)
+    with control_plane.fresh_namespace() as name:
+        yield name

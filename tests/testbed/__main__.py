@@ -83,10 +83,11 @@ def build_images() -> None:
     show_default=True,
     help="kind, our own, the one that KUBECONFIG names (current), or kind where Docker runs and else our own (auto).",
 )
-def show(*, keep: bool, where: demo.Where) -> None:
+@click.option("--name", default=demo.NAME, show_default=True, help="Name of a cluster of our own.")
+def show(*, keep: bool, where: demo.Where, name: str) -> None:
     """Show the main job: an AgentDeployment applied, its pods running, its answers through a port-forward."""
     kubeconfig = os.environ.get("KUBECONFIG")
-    demo.run(where, Path(kubeconfig) if kubeconfig else None, keep=keep)
+    demo.run(where, name, Path(kubeconfig) if kubeconfig else None, keep=keep)
 
 
 @main.command("demo-down")

@@ -15,6 +15,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 # A cluster of the test bed lives for hours; a week also serves one that somebody keeps.
 LIFETIME = datetime.timedelta(days=7)
 CLOCK_SKEW = datetime.timedelta(minutes=5)
+_CA_KEY_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    crl_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -34,8 +45,9 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("portside-testbed", [])
         certificate = (
-            _builder(self._name, self._name, self._key)
+            self._builder(self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_CA_KEY_USAGE, critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.certificate = folder / "ca.crt"
@@ -45,7 +57,7 @@ class Authority:
         """Sign a pair for `user` (common name) in `groups` (organizations), serving for `addresses` (names or IPs)."""
         key = ec.generate_private_key(ec.SECP256R1())
         usage = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = _builder(_name(user, groups), self._name, key)
+        builder = self._builder(_name(user, groups), key)
         if addresses:
             usage.append(ExtendedKeyUsageOID.SERVER_AUTH)
             names = x509.SubjectAlternativeName([_alternative(address) for address in addresses])
@@ -89,6 +101,22 @@ class Authority:
         path.write_text(yaml.safe_dump(config))
         return path
 
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        """A certificate with the key identifiers that RFC 5280, section 4.2.1, wants (Python 3.13 insists on them)."""
+        now = datetime.datetime.now(datetime.UTC)
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(now + LIFETIME)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(authority, critical=False)
+        )
+
     def _write(self, name: str, public: bytes, key: ec.EllipticCurvePrivateKey) -> Pair:
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         pair.certificate.write_bytes(public)
@@ -99,19 +127,6 @@ class Authority:
             )
         )
         return pair
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + LIFETIME)
-    )
 
 
 def _name(user: str, groups: list[str]) -> x509.Name:

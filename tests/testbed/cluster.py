@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,18 @@ class Cluster:
         """Run `kubectl get` and give the object, or the list, as a dictionary."""
         answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-ojson"))
         return answer
+
+    @contextmanager
+    def fresh_namespace(self) -> Iterator[str]:
+        """Make a namespace under the restricted Pod Security Standard, and remove it after the body without waiting."""
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        self.kubectl("create", "-f-", stdin=json.dumps(namespace))
+        try:
+            yield name
+        finally:
+            self.kubectl("delete", "namespace", name, "--wait=false")
 
     def load_image(self, archive: Path) -> None:
         """Make the image in `archive` available to this cluster's nodes."""

@@ -26,13 +26,15 @@ READY_SECONDS = 180
 ANSWER_SECONDS = 30
 
 
-def run(where: Where, kubeconfig: Path | None, *, keep: bool) -> None:
+def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None:
     """Show an agent from its resource to its answer on the cluster `where`; with `keep` leave all of it running.
+
+    A cluster of our own is called `name`.
 
     Raises TestbedError at the first step that fails, after showing what the cluster looked like; then nothing is kept.
     """
     begun = time.monotonic()
-    with _cluster(where, kubeconfig, keep=keep) as cluster, _cleaned(cluster, keep=keep):
+    with _cluster(where, name, kubeconfig, keep=keep) as cluster, _cleaned(cluster, keep=keep):
         for image in images.build_all():
             with step(f"Loading {image.reference} into the cluster"):
                 cluster.load_image(image.archive)
@@ -46,7 +48,7 @@ def run(where: Where, kubeconfig: Path | None, *, keep: bool) -> None:
 
 
 @contextmanager
-def _cluster(where: Where, kubeconfig: Path | None, *, keep: bool) -> Iterator[Cluster]:
+def _cluster(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> Iterator[Cluster]:
     """Give the cluster to show the demo on, started if need be, and stop it afterwards if it was, unless it is kept."""
     if where == "current":
         if kubeconfig is None:
@@ -58,9 +60,9 @@ def _cluster(where: Where, kubeconfig: Path | None, *, keep: bool) -> Iterator[C
         cluster = KindCluster(paths.cache() / "kind.kubeconfig", "portside-demo")
         cluster.start()
     else:
-        cluster = OwnCluster(NAME)
+        cluster = OwnCluster(name)
         if cluster.running:
-            say(f"Using the cluster {NAME} that an earlier demo kept.")
+            say(f"Using the cluster {name} that an earlier demo kept.")
         else:
             cluster.start("node", lifeline=not keep)
     try:

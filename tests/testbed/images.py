@@ -49,6 +49,11 @@ def build_all() -> list[Image]:
         return [_build(builder, target) for target in TARGETS]
 
 
+def reference(target: str) -> str:
+    """The name of the image of `target`, as manifests use it."""
+    return f"{TARGETS[target]}:{version('portside')}"
+
+
 class Buildah:
     """Builds as root with no daemon; its layers are kept in our own cache folder and nowhere else."""
 
@@ -102,18 +107,18 @@ def run(command: list[str | Path], name: str) -> None:
 
 
 def _build(builder: Buildah | Docker, target: str) -> Image:
-    reference = f"{TARGETS[target]}:{version('portside')}"
+    name = reference(target)
     archive = _folder() / f"{target}-{_digest(builder.identity)}.tar"
     if archive.exists():
-        say(f"    {reference} is built already")
-        return Image(reference, archive)
-    with step(f"Building {reference}"):
+        say(f"    {name} is built already")
+        return Image(name, archive)
+    with step(f"Building {name}"):
         for old in _folder().glob(f"{target}-*"):
             old.unlink()
         partial = archive.with_suffix(".partial")
-        builder.build(target, reference, partial)
+        builder.build(target, name, partial)
         partial.rename(archive)  # a whole archive or none
-    return Image(reference, archive)
+    return Image(name, archive)
 
 
 def _digest(identity: str) -> str:

@@ -1,0 +1,143 @@
+"""The main job: an AgentDeployment becomes pods that answer, follows its spec, and goes without a trace."""
+
+import json
+
+import pytest
+
+from e2e.agents import (
+    AGENT,
+    READY_SECONDS,
+    agent_object,
+    agent_spec,
+    apply_agent,
+    client,
+    events,
+    is_ready,
+    leftovers,
+    messages,
+    pods,
+    wait_until,
+)
+from testbed import paths
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+
+def test_an_applied_agent_is_ready_and_answers_through_a_port_forward(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api))
+
+    agent = real_cluster.get("agentdeployment", AGENT, "-n", namespace)
+    for kind in ("deployment", "service", "horizontalpodautoscaler", "secret", "configmap"):
+        made = real_cluster.get(kind, AGENT, "-n", namespace)
+        assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [agent["metadata"]["uid"]]
+    with client(real_cluster, namespace) as http:
+        answer = http.post("/chat", json={"message": "Is anybody in that pod?"}).raise_for_status().json()
+    assert 'Stand-in heard "Is anybody in that pod?"' in answer["response"]
+    assert "ship's pilot" in answer["response"]
+    assert answer["tokens_used"] > 0
+
+
+def test_kubectl_get_shows_a_ready_agent_and_where_to_reach_it(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api, autoscaling={"enabled": False}, replicas=2))
+
+    header, row = real_cluster.kubectl("get", "agentdeployments", "-n", namespace).splitlines()
+    shown = dict(zip(header.split(), row.split(), strict=True))
+    assert shown["READY"] == "True"
+    assert shown["MODEL"] == "claude-sonnet-5-5"
+    # The URL is a promise: it is kept for whoever asks from inside the cluster.
+    code = f"import urllib.request as r; print(r.urlopen('{shown['URL']}/health/ready', timeout=10).status)"
+    pod = pods(real_cluster, namespace)[0]
+    assert real_cluster.kubectl("exec", "-n", namespace, pod, "--", "python", "-c", code).strip() == "200"
+
+
+def test_a_stream_passes_through_while_the_model_still_speaks(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api))
+
+    with client(real_cluster, namespace) as http, client(real_cluster, "model-api", "svc/model-api") as model:
+        message = {"message": "Slowly, please. [[words:30]] [[slow:0.1]]"}
+        with http.stream("POST", "/chat/stream", json=message) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            stream = events(answer.iter_lines())
+            first = next(stream)
+            assert first["type"] == "text"
+            assert model.get("/stand-in/requests").json()[-1]["state"] == "running"
+            *texts, done = list(stream)
+        assert {event["type"] for event in texts} == {"text"}
+        assert done["type"] == "done"
+        assert done["output_tokens"] > 0
+        assert "Stand-in heard" in "".join(event["content"] for event in [first, *texts])
+
+
+def test_a_changed_spec_rolls_the_deployment(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+    spec = agent_spec(model_api)
+    apply_agent(real_cluster, namespace, spec)
+    before = pods(real_cluster, namespace)
+
+    spec["agent"] |= {"systemPrompt": "Answer as a lighthouse keeper."}
+    apply_agent(real_cluster, namespace, spec)
+
+    assert not set(before) & set(pods(real_cluster, namespace))
+    with client(real_cluster, namespace) as http:
+        assert "lighthouse keeper" in http.post("/chat", json={"message": "Who are you?"}).json()["response"]
+
+
+def test_a_stream_outlives_the_order_to_end_its_pod(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api))
+    [pod] = pods(real_cluster, namespace)
+
+    with client(real_cluster, namespace, f"pod/{pod}", 8000) as http:
+        message = {"message": "A long one. [[words:60]] [[slow:0.2]]"}
+        with http.stream("POST", "/chat/stream", json=message) as answer:
+            stream = events(answer.iter_lines())
+            assert next(stream)["type"] == "text"
+            real_cluster.kubectl("delete", "pod", pod, "-n", namespace, "--wait=false")
+            assert list(stream)[-1]["type"] == "done"
+
+
+def test_an_agent_whose_image_is_not_to_be_had_says_so(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api))
+
+    broken = agent_spec(model_api, image={"tag": "no-such-tag", "pullPolicy": "Never"})
+    real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(agent_object(broken)))
+
+    wait_until(lambda: "no-such-tag" in messages(real_cluster, namespace), "a condition names the image", READY_SECONDS)
+    assert not is_ready(real_cluster, namespace)
+
+
+def test_the_pods_run_with_no_privilege_and_no_token(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api))
+    [pod] = pods(real_cluster, namespace)
+
+    look = """
+import os
+print(os.getuid(), os.access("/", os.W_OK), os.access("/opt/portside", os.W_OK), os.access("/tmp", os.W_OK),
+      os.path.exists("/var/run/secrets/kubernetes.io"), "key-of-the-tests" in str(dict(os.environ)))
+"""
+    seen = real_cluster.kubectl("exec", "-n", namespace, pod, "--", "python", "-c", look).split()
+    assert seen == ["10001", "False", "False", "True", "False", "False"]
+
+
+def test_deleting_an_agent_leaves_nothing(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api))
+    assert leftovers(real_cluster, namespace)
+
+    real_cluster.kubectl("delete", "agentdeployment", AGENT, "-n", namespace, "--timeout=30s")
+
+    wait_until(lambda: leftovers(real_cluster, namespace) == [], "nothing is left of the agent", READY_SECONDS)
+
+
+def test_the_sample_works_as_it_stands(real_cluster: Cluster, namespace: str) -> None:
+    sample = str(paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml")
+    real_cluster.kubectl("apply", "-n", namespace, "-f", sample)
+    real_cluster.kubectl(
+        "wait", "--for=condition=Ready", "agentdeployment/hello-agent", "-n", namespace, f"--timeout={READY_SECONDS}s"
+    )
+    with client(real_cluster, namespace, "svc/hello-agent") as http:
+        assert "Hello" in http.post("/chat", json={"message": "Hello"}).json()["response"]
