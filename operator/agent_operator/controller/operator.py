@@ -4,9 +4,9 @@ import asyncio
 import random
 import signal
 import time
-from typing import Any, cast
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -107,7 +107,7 @@ class Operator:
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
             # Or kopf makes one of the user's name, and a container's numeric user has none.
-            identity=cast(Any, "agent-operator"),
+            identity=cast("Any", "agent-operator"),
         )
         watching = asyncio.current_task()
         assert watching is not None  # noqa: S101  we are in a task
