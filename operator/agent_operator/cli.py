@@ -99,6 +99,6 @@ def run(*, namespaces: tuple[str, ...], health_port: int, log_format: LogFormat,
     logs.set_up(log_level.upper(), log_format)
     try:
         asyncio.run(operator.run(namespaces, health_port))
-    except operator.StartError as error:
+    except (operator.StartError, operator.EndedError) as error:
         structlog.get_logger(__name__).error(str(error))
         raise SystemExit(1) from None

@@ -48,3 +48,6 @@ def set_up(level: str, form: LogFormat) -> None:
     logging.getLogger("kubernetes").setLevel(logging.ERROR)
     # kopf tells of each of its inner tasks; what matters to us we say ourselves.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
+    # These two log, stack and all, the error that ends kopf, and which we then tell in one line.
+    for name in ("kopf._core.reactor.orchestration", "kopf._core.reactor.running"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -70,6 +70,20 @@ def test_a_missing_definition_is_said_plainly(without_definition: Cluster) -> No
     assert "agent-operator crd | kubectl apply --server-side -f -" in said(run(without_definition.kubeconfig))
 
 
+def test_the_operator_ends_plainly_when_the_definition_is_taken_away(control_plane: Cluster, namespace: str) -> None:
+    install_definition(control_plane)
+    try:
+        with operator(control_plane.kubeconfig, namespace) as process:
+            control_plane.kubectl("delete", "crd", "agentdeployments.portside.dev", "--timeout=60s")
+            code = process.await_end()
+    finally:
+        install_definition(control_plane)
+
+    assert code == 1
+    assert "the operator has to be started again" in json.loads(process.log.splitlines()[-1])["message"]
+    assert "Traceback" not in process.log
+
+
 def test_a_missing_permission_is_said_plainly(control_plane: Cluster, namespace: str) -> None:
     install_definition(control_plane)
     with service_account(control_plane, namespace, cluster_wide=False) as kubeconfig:

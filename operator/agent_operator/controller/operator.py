@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, cast
 
-import aiohttp
 import kopf
 import structlog
 
@@ -45,6 +44,10 @@ RESYNC_RETRY_SECONDS = 15.0
 
 class StartError(Exception):
     """The operator cannot start. The message says what to do."""
+
+
+class EndedError(Exception):
+    """The operator cannot go on."""
 
 
 class Operator:
@@ -128,7 +131,7 @@ class Operator:
 
 
 async def run(namespaces: Sequence[str], health_port: int) -> None:
-    """Run the operator until the process gets SIGTERM or SIGINT. Raises StartError when it cannot begin."""
+    """Run the operator until the process gets SIGTERM or SIGINT. Raises StartError or EndedError."""
     main = asyncio.current_task()
     assert main is not None  # noqa: S101  we are in a task
     _on_signals(main)
@@ -155,8 +158,9 @@ async def _run(namespaces: Sequence[str], health_port: int) -> None:
         helpers = [asyncio.create_task(operator.work()), asyncio.create_task(operator.resync())]
         try:
             await operator.watch()
-        except (aiohttp.ClientError, kopf.PermanentError, RuntimeError) as error:
-            raise StartError(f"Watching ended: {error}. The operator should be started again.") from error
+        except Exception as error:
+            # Nothing is lost with the process: all state is in the cluster, and the next start reads it there.
+            raise EndedError(f"Watching ended ({error!r}): the operator has to be started again.") from error
         finally:
             for helper in helpers:
                 helper.cancel()

@@ -29,6 +29,8 @@ STAGES = ({"ConfigMap", "Secret", "Service"}, {"Deployment"}, {"HorizontalPodAut
 
 # How soon to look again at what no watch tells us of: an object that is in our way, or a Secret that pods wait for.
 LOOK_AGAIN_SECONDS = 10.0
+# What is refused for another cause waits for a change of the agent, or for the next list of everything.
+UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
 
 FORBIDDEN = 403
 
@@ -99,7 +101,8 @@ class Reconciler:
             seen.deployment = None
         status = status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
         await self._tell(document, status)
-        waits = hindrances or (key in self._secrets and condition(status, "Ready")["status"] != "True")
+        blocked = any(hindrance.reason in UNWATCHED_CAUSES for hindrance in hindrances)
+        waits = blocked or (key in self._secrets and condition(status, "Ready")["status"] != "True")
         return ("hindered" if hindrances else "success"), (LOOK_AGAIN_SECONDS if waits else None)
 
     async def _gather(self, key: Key, owner: Owner, wanted: Sequence[Document]) -> dict[Name, Document] | None:
@@ -109,7 +112,9 @@ class Reconciler:
         }
         missing = [(each["kind"], each["metadata"]["name"]) for each in wanted]
         missing = [name for name in missing if name not in observed and name[0] != SECRET.kind]
-        if missing and not await self._is_still_there(key, owner.uid):
+        # An agent that was never looked at has nothing that could have been taken away.
+        known = "status" in (self._cache.agent(key) or {})
+        if missing and known and not await self._is_still_there(key, owner.uid):
             return None
         found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in missing))
         observed |= {name: child for name, child in zip(missing, found, strict=True) if child is not None}

@@ -144,6 +144,10 @@ class OperatorProcess:
 
         eventually(look, "the operator started", START_SECONDS)
 
+    def await_end(self) -> int:
+        """Wait until it ends by itself, and give its exit code."""
+        return self._process.wait(DEADLINE_SECONDS)
+
     def stop(self) -> int:
         """Tell it to end, and give its exit code."""
         self._process.send_signal(signal.SIGTERM)
