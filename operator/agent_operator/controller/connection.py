@@ -81,6 +81,8 @@ class Connection:
 
     def __init__(self, settings: client.Configuration) -> None:
         settings.retries = None
+        # See the same in handlers.py.
+        settings.disable_strict_ssl_verification = True
         settings.connection_pool_maxsize = 32
         self.host: str = settings.host
         self._client = client.ApiClient(settings)
