@@ -1,6 +1,6 @@
-"""Write `manifests/install`: the operator as plain YAML for kustomize, rendered from its chart so that there is one source.
+"""Write `manifests/install`: the operator as plain YAML for kustomize, rendered from its chart, the one source.
 
-`python manifests/generate.py` writes the files; with `--check` it writes nothing, names those that are stale, and exits 1.
+`python manifests/generate.py` writes the files; with `--check` it writes nothing, names what is stale, and exits 1.
 """
 
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from testbed import binaries
 
 MANIFESTS = Path(__file__).resolve().parent

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from testbed import paths
-from testbed.images import Image
 
 DEMO_SECONDS = 400
 pytestmark = pytest.mark.usefixtures("built_images")

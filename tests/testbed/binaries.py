@@ -101,12 +101,14 @@ def provide(*names: str) -> dict[str, Path]:
 
     Raises TestbedError when a build fails; what was built before that stays in the cache.
     """
-    with exclusive(paths.cache() / "bin.lock", "it builds the same programs"):
-        for family in FAMILIES:
-            missing = [name for name in family.programs if name in names and _find(family, name) is None]
-            if missing:
-                _build(family, missing)
-    return {name: _require(name) for name in names}
+    found = {name: _find(_family_of(name), name) for name in names}
+    if None in found.values():
+        with exclusive(paths.cache() / "bin.lock", "it builds the same programs"):
+            for family in FAMILIES:
+                missing = [name for name in family.programs if name in names and _find(family, name) is None]
+                if missing:
+                    _build(family, missing)
+    return {name: path or _require(name) for name, path in found.items()}
 
 
 def _family_of(name: str) -> Family:

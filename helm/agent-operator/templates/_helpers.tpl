@@ -15,8 +15,8 @@
 
 {{/* Labels by which the operator's pod is found; they never change. */}}
 {{- define "agent-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "agent-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "agent-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end }}
 

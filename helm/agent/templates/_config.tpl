@@ -7,7 +7,7 @@ MAX_TOKENS: {{ .maxTokens | toJson | quote }}
 REQUEST_TIMEOUT_SECONDS: {{ .requestTimeoutSeconds | toJson | quote }}
 ENVIRONMENT: {{ .environment | quote }}
 {{- with .systemPrompt }}
-SYSTEM_PROMPT: {{ . | toJson }}
+SYSTEM_PROMPT: {{ . | quote }}
 {{- end }}
 {{- with .baseUrl }}
 ANTHROPIC_BASE_URL: {{ . | quote }}
@@ -40,10 +40,10 @@ ANTHROPIC_API_KEY: {{ . | quote }}
 {{- define "agent.secretSource" -}}
 {{- with .Values.apiKey }}
 {{- if .value -}}
-secretName: {{ include "agent.fullname" $ }}
+secretName: {{ include "agent.fullname" $ | quote }}
 items: [{key: ANTHROPIC_API_KEY, path: ANTHROPIC_API_KEY}]
 {{- else if .secretName -}}
-secretName: {{ .secretName }}
+secretName: {{ .secretName | quote }}
 items: [{key: {{ .secretKey | quote }}, path: ANTHROPIC_API_KEY}]
 {{- end }}
 {{- end }}

@@ -10,8 +10,8 @@
 
 {{/* Labels by which the agent's pods are found; they never change. */}}
 {{- define "agent.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "agent.name" . }}
-app.kubernetes.io/instance: {{ include "agent.fullname" . }}
+app.kubernetes.io/name: {{ include "agent.name" . | quote }}
+app.kubernetes.io/instance: {{ include "agent.fullname" . | quote }}
 app.kubernetes.io/component: api
 {{- end }}
 

@@ -1,0 +1,155 @@
+"""Parity: the chart's values are the fields of the spec, and both faces make the same objects of them."""
+
+import difflib
+import json
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent_operator.api.agent import NAME_RULE, InvalidAgentError, parse
+from agent_operator.manifests import desired
+from testbed import binaries, paths
+from unit.operator.strategies import agents
+
+CHART = str(paths.REPOSITORY / "helm" / "agent")
+# Each example is one `helm template`, a fifth of a second.
+EXAMPLES = 80
+ONLY_OF_ONE_FACE = ("app.kubernetes.io/managed-by", "helm.sh/chart")
+
+
+@given(agents())
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_the_chart_and_the_operator_make_the_same_objects(document: dict[str, Any]) -> None:
+    agent = parse(document, namespace="default")
+    helm = helm_template(agent.name, document["spec"], agent.namespace)
+    assert helm.returncode == 0, helm.stderr
+    ours = _by_kind(desired(agent.name, agent.namespace, agent.spec))
+    theirs = _by_kind(_objects(helm.stdout))
+    if ours != theirs:
+        pytest.fail("\n".join(_difference(ours, theirs)), pytrace=False)
+
+
+@pytest.mark.parametrize("name", ["true", "null", "no", "on", "e1", "y"])
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str) -> None:
+    spec = {"agent": {"provider": "echo"}, "apiKey": {"secretName": name}}
+    agent = parse(_agent(name, spec), namespace=name)
+    helm = helm_template(name, spec, name)
+    assert helm.returncode == 0, helm.stderr
+    assert _by_kind(desired(name, name, agent.spec)) == _by_kind(_objects(helm.stdout))
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "a key both ways": {"apiKey": {"value": "k", "secretName": "s"}},
+    "no key at all": {"agent": {"provider": "anthropic"}},
+    "fewer pods at most than at least": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+    "no pod can be replaced": {"rollout": {"maxSurge": "0%", "maxUnavailable": 0}},
+    "no pod can be replaced, in numbers": {"rollout": {"maxSurge": 0, "maxUnavailable": 0}},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+def test_a_rule_across_fields_is_the_same_sentence_on_both_faces(wrong: dict[str, Any]) -> None:
+    spec = {"agent": {"provider": "echo"}} | wrong
+    with pytest.raises(InvalidAgentError) as refused:
+        parse(_agent("my-agent", spec), namespace="default")
+    helm = helm_template("my-agent", spec, "default")
+    assert helm.returncode != 0
+    for fault in refused.value.faults:
+        assert fault.message in helm.stderr
+
+
+@pytest.mark.parametrize("name", ["1agent", "my.agent"])
+def test_a_name_that_no_service_can_have_is_refused_by_the_chart_too(name: str) -> None:
+    helm = helm_template(name, {"agent": {"provider": "echo"}}, "default")
+    assert helm.returncode != 0
+    assert NAME_RULE.message in helm.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"replicas": -1}, "at '/replicas'"),
+        ({"agent": {"maxTokens": "many"}}, "at '/agent/maxTokens'"),
+        ({"agent": {"provider": "other"}}, "at '/agent/provider'"),
+        ({"replica": 1}, "replica"),
+        ({"agent": {"modle": "claude-opus-5-5"}}, "modle"),
+    ],
+)
+def test_a_wrong_value_fails_with_its_place_before_anything_is_made(spec: dict[str, Any], said: str) -> None:
+    helm = helm_template("my-agent", spec, "default")
+    assert helm.returncode != 0
+    assert said in helm.stderr
+    with pytest.raises(InvalidAgentError):
+        parse(_agent("my-agent", {"agent": {"provider": "echo"}} | spec), namespace="default")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60))
+@settings(max_examples=20, deadline=None)
+def test_any_line_of_text_reaches_the_agent_as_it_is(prompt: str) -> None:
+    helm = helm_template("my-agent", {"agent": {"provider": "echo", "systemPrompt": prompt}}, "default")
+    assert helm.returncode == 0, helm.stderr
+    objects = _by_kind(_objects(helm.stdout))
+    assert objects["ConfigMap"]["data"]["SYSTEM_PROMPT"] == prompt
+
+
+def test_further_objects_may_be_text_with_templates_in_it() -> None:
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-more\n"
+    plain = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "{{ .Release.Name }}-plain"}}
+    helm = helm_template("my-agent", {"agent": {"provider": "echo"}, "extraObjects": [text, plain]}, "default")
+    assert helm.returncode == 0, helm.stderr
+    names = {each["metadata"]["name"] for each in _objects(helm.stdout)}
+    assert {"my-agent-more", "my-agent-plain"} <= names
+
+
+def helm_template(name: str, values: dict[str, Any], namespace: str) -> subprocess.CompletedProcess[str]:
+    """Run `helm template` with the values on standard input."""
+    command = [str(binaries.provide("helm")["helm"]), "template", name, CHART, "--namespace", namespace, "-f", "-"]
+    return subprocess.run(command, input=_json(values), capture_output=True, text=True, check=False, timeout=60)
+
+
+def _json(values: dict[str, Any]) -> str:
+    """JSON that is YAML to Helm as well, which takes neither a bare control character nor a pair of surrogates."""
+    text = json.dumps(values, ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f\ufeff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Helm writes it: with no dates, and `=` as plain text."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node.value)
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.load_all(text, Loader=_Loader) if document]
+
+
+def _agent(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "portside.dev/v1alpha1",
+        "kind": "AgentDeployment",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def _by_kind(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The objects by kind, without the labels in which the two faces differ on purpose."""
+    kinds = {}
+    for document in objects:
+        labels = document["metadata"]["labels"]
+        document["metadata"]["labels"] = {key: labels[key] for key in labels if key not in ONLY_OF_ONE_FACE}
+        kinds[document["kind"]] = document
+    assert len(kinds) == len(objects)
+    return kinds
+
+
+def _difference(ours: object, theirs: object) -> list[str]:
+    texts = [yaml.safe_dump(each, sort_keys=True).splitlines() for each in (ours, theirs)]
+    return list(difflib.unified_diff(*texts, "agent-operator render", "helm template", lineterm="", n=4))
