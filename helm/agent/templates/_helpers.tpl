@@ -29,6 +29,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* A mapping of texts. Not toYaml: that gives nothing at all where a text has a control character in it. */}}
+{{- define "agent.texts" -}}
+{{- range $key, $text := . }}
+{{ $key | quote }}: {{ $text | quote }}
+{{- end }}
+{{- end }}
+
 {{/* The image; a digest wins over a tag. */}}
 {{- define "agent.image" -}}
 {{- with .Values.image }}
