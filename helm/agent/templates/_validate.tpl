@@ -1,6 +1,6 @@
 {{/*
 Rules across values, which a JSON Schema cannot say in words. The sentences are those of the operator's models
-(operator/agent_operator/api): tests/cluster/test_parity.py holds the two together.
+(operator/agent_operator/api): tests/cluster/test_chart_rules.py holds the two together.
 */}}
 {{- define "agent.validate" -}}
 {{- $name := include "agent.fullname" . }}
@@ -23,5 +23,39 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if and (has (toString .maxSurge) $none) (has (toString .maxUnavailable) $none) }}
 {{- fail "rollout.maxSurge and rollout.maxUnavailable cannot both be 0, as no pod could be replaced: raise one" }}
 {{- end }}
+{{- end }}
+{{- $resources := .Values.resources | default dict }}
+{{- range list .Values.nodeSelector .Values.podAnnotations .Values.podLabels .Values.service.annotations $resources.requests $resources.limits }}
+{{- include "agent.validateKeys" . }}
+{{- end }}
+{{- range $key := keys (.Values.podLabels | default dict) }}
+{{- if hasPrefix "app.kubernetes.io/" $key }}
+{{- fail "labels under app.kubernetes.io/ are set by Portside: choose another prefix" }}
+{{- end }}
+{{- end }}
+{{- range .Values.tolerations }}
+{{- include "agent.validateToleration" . }}
+{{- end }}
+{{- end }}
+
+{{/* Whether every key of a mapping is a qualified name (Kubernetes: "Labels and Selectors", syntax). */}}
+{{- define "agent.validateKeys" -}}
+{{- range $key := keys (. | default dict) }}
+{{- if or (gt (len $key) 317) (not (regexMatch "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$" $key)) }}
+{{- fail (printf "%s: each key must be a qualified name: letters, digits, '-', '_' and '.', with an optional prefix like 'example.com/'" $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What the API server asks of a toleration. */}}
+{{- define "agent.validateToleration" -}}
+{{- if and (eq (.operator | default "Equal") "Exists") (hasKey . "value") }}
+{{- fail "a toleration with operator Exists takes no value: remove `value`, or use operator Equal" }}
+{{- end }}
+{{- if not (or .key (eq (.operator | default "Equal") "Exists")) }}
+{{- fail "a toleration without a key needs operator Exists: set `key`, or `operator: Exists`" }}
+{{- end }}
+{{- if and (hasKey . "tolerationSeconds") (ne (.effect | default "") "NoExecute") }}
+{{- fail "tolerationSeconds needs effect NoExecute: set `effect: NoExecute`, or remove `tolerationSeconds`" }}
 {{- end }}
 {{- end }}

@@ -1,0 +1,75 @@
+"""The rules that a JSON Schema cannot say: the chart of an agent refuses what the API server would, in its sentence."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agent_operator.api.crd import crd
+from testbed import paths
+from testbed.errors import TestbedError
+
+CHART = str(paths.REPOSITORY / "helm" / "agent")
+Helm = Callable[..., str]
+
+KEYS = "each key must be a qualified name"
+BROKEN: list[tuple[str, dict[str, Any]]] = [
+    ("metadata.name must be at most 53", {"fullnameOverride": "1-agent"}),
+    ("set apiKey.secretName or apiKey.value, not both", {"apiKey": {"secretName": "a", "value": "b"}}),
+    ("provider anthropic needs a key", {"agent": {"provider": "anthropic"}}),
+    ("autoscaling.minReplicas must not exceed", {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
+    ("rollout.maxSurge and rollout.maxUnavailable", {"rollout": {"maxSurge": "0%", "maxUnavailable": 0}}),
+    (KEYS, {"nodeSelector": {"a b": "x"}}),
+    (KEYS, {"podAnnotations": {"/x": "x"}}),
+    (KEYS, {"podLabels": {"Example.com/x": "x"}}),
+    (KEYS, {"service": {"annotations": {"x" * 64: "x"}}}),
+    (KEYS, {"resources": {"requests": {"cpu!": 1}}}),
+    (KEYS, {"resources": {"limits": {"-cpu": 1}}}),
+    ("labels under app.kubernetes.io/ are set by Portside", {"podLabels": {"app.kubernetes.io/instance": "x"}}),
+    ("operator Exists takes no value", {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
+    ("without a key needs operator Exists", {"tolerations": [{"value": "b"}]}),
+    ("tolerationSeconds needs effect NoExecute", {"tolerations": [{"key": "a", "tolerationSeconds": 0}]}),
+]
+
+
+@pytest.mark.parametrize(("sentence", "broken"), BROKEN)
+def test_a_broken_rule_is_refused_in_the_sentence_of_the_api_server(
+    helm: Helm, sentence: str, broken: dict[str, Any]
+) -> None:
+    (whole,) = {message for message in _sentences(crd()) if sentence in message}
+    with pytest.raises(TestbedError) as refused:
+        helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps({"agent": {"provider": "echo"}} | broken))
+    assert whole in str(refused.value)
+
+
+def test_every_rule_of_the_definition_is_among_them() -> None:
+    untried = {each for each in _sentences(crd()) if not any(sentence in each for sentence, _ in BROKEN)}
+    assert untried == set()
+
+
+def test_keys_and_tolerations_that_keep_the_rules_are_taken(helm: Helm) -> None:
+    values = {
+        "agent": {"provider": "echo"},
+        "podLabels": {"example.com/Team_1": "", "a": "b"},
+        "podAnnotations": {"app.kubernetes.io/anything": "annotations are the user's"},
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "resources": {"limits": {"nvidia.com/gpu": 1}},
+        "tolerations": [
+            {"operator": "Exists"},
+            {"key": "a", "value": ""},
+            {"key": "b", "effect": "NoExecute", "tolerationSeconds": 0},
+        ],
+    }
+    assert "nvidia.com/gpu" in helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps(values))
+
+
+def _sentences(schema: object) -> Iterator[str]:
+    """The messages of all `x-kubernetes-validations` below."""
+    if isinstance(schema, dict):
+        yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", []))
+        for child in schema.values():
+            yield from _sentences(child)
+    elif isinstance(schema, list):
+        for child in schema:
+            yield from _sentences(child)
