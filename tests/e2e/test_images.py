@@ -1,46 +1,151 @@
-"""The images as they come out of the Dockerfile: what they say of themselves, and what is not in them."""
+"""The images as they come out of the Dockerfile: what they say of themselves, what is in them, and that they run."""
 
 import json
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 
+from testbed.cluster import Cluster
+from testbed.errors import TestbedError
 from testbed.images import Image
+
+SITE_PACKAGES = "opt/portside/lib/python3."
+LIVENESS = {"agent-service": "/health/live", "agent-operator": "/healthz"}
+UNCHECKED_HASH = (1).to_bytes(4, "little")  # the flags of a module that stays valid whatever its file's time (PEP 552)
+# A user that no image knows of, as OpenShift gives each namespace.
+ANY_USER = 1000650000
 
 
 @pytest.fixture(scope="session", params=["service", "operator"])
 def image(request: pytest.FixtureRequest, built_images: list[Image]) -> Image:
     """Each image in turn."""
-    return next(image for image in built_images if f"agent-{request.param}:" in image.reference)
+    return _named(f"agent-{request.param}", built_images)
 
 
 def test_it_runs_as_a_numbered_user_and_checks_its_own_liveness(image: Image) -> None:
     config = _config(image)
-    name = image.reference.partition("/")[2].partition(":")[0]
     assert config["User"] == "10001:10001"
-    assert config["Entrypoint"] == [name]
-    assert config["Healthcheck"]["Test"][:2] == ["CMD", "python"]
-    path = {"agent-service": "/health/live", "agent-operator": "/healthz"}[name]
-    assert path in config["Healthcheck"]["Test"][-1]
+    assert config["Entrypoint"] == [_name(image)]
+    assert LIVENESS[_name(image)] in config["Healthcheck"]["Test"][-1]
+    assert config["StopSignal"] == "SIGTERM"
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert not [variable for variable in config["Env"] if variable.startswith("PIP_")]
 
 
 def test_its_environment_has_what_it_runs_and_nothing_to_build_with(image: Image) -> None:
-    files = _files(image)
-    packages = {name.split("/")[5] for name in files if name.startswith("opt/portside/lib/") and name.count("/") > 5}
+    files = [name for layer in _layers(image) for name in layer]
+    packages = _packages(files)
     assert {"agent_service", "agent_operator", "pydantic"} <= packages
     assert not {"pip", "setuptools", "hatchling", "pytest", "mypy"} & packages
-    assert ("kopf" in packages) == ("agent-operator" in image.reference)
-    assert ("fastapi" in packages) == ("agent-service" in image.reference)
+    assert ("kopf" in packages) == (_name(image) == "agent-operator")
+    assert ("fastapi" in packages) == (_name(image) == "agent-service")
     assert not [name for name in files if name.endswith(("bin/gcc", "bin/cc", "bin/make", "bin/g++"))]
+    assert not [name for name in files if name.startswith(("source/", "project/", "requirements"))]
 
 
-def test_its_modules_are_compiled_so_that_nothing_need_be_written(image: Image) -> None:
-    files = _files(image)
-    modules = [name for name in files if "/site-packages/pydantic/" in name and name.endswith(".pyc")]
+def test_its_modules_are_compiled_so_that_no_start_has_to(image: Image) -> None:
+    files = {name: content for layer in _layers(image) for name, content in layer.items()}
+    modules = [name for name in files if name.startswith(SITE_PACKAGES) and name.endswith(".py")]
     assert modules
-    assert not [name for name in files if name.startswith(("source/", "wheels/", "requirements"))]
+    stale = [name for name in modules if files.get(_compiled(name), b"")[4:8] != UNCHECKED_HASH]
+    assert stale == []
+    assert [name for name in files if "/asyncio/__pycache__/base_events." in name]
+
+
+def test_its_last_layer_is_our_own_files_so_that_a_new_version_ships_little(image: Image) -> None:
+    *others, last = _layers(image)
+    ours = {"agent_service", "agent_operator", f"portside-{version('portside')}.dist-info"}
+    assert _packages(list(last)) == ours
+    assert not [layer for layer in others if ours & _packages(list(layer))]
+
+
+@pytest.mark.parametrize("user", [None, ANY_USER], ids=["its-own-user", "any-user"])
+def test_its_program_starts_on_a_read_only_root(
+    real_cluster: Cluster, namespace: str, image: Image, user: int | None
+) -> None:
+    with _pod(real_cluster, namespace, image, "--version", user=user):
+        done = "--for=jsonpath={.status.phase}=Succeeded"
+        real_cluster.kubectl("wait", done, "pod/trial", "-n", namespace, "--timeout=60s")
+        said = real_cluster.kubectl("logs", "trial", "-n", namespace).strip()
+    assert said == f"{_name(image)}, version {version('portside')}"
+
+
+def test_the_service_serves_as_any_user_with_nowhere_to_write_and_its_health_check_tells(
+    real_cluster: Cluster, namespace: str, built_images: list[Image]
+) -> None:
+    image = _named("agent-service", built_images)
+    # A proxy for the model API must not come between the health check and the process that it checks.
+    environment = {"MODEL_PROVIDER": "echo", "API_PORT": "9000", "HTTP_PROXY": "http://127.0.0.1:1"}
+    with _pod(real_cluster, namespace, image, user=ANY_USER, environment=environment, ready="/health/ready"):
+        real_cluster.kubectl("wait", "--for=condition=Ready", "pod/trial", "-n", namespace, "--timeout=60s")
+        check = _config(image)["Healthcheck"]["Test"][1:]
+        inside = ["exec", "trial", "-n", namespace, "--"]
+        real_cluster.kubectl(*inside, *check)
+        with pytest.raises(TestbedError, match="refused"):
+            real_cluster.kubectl(*inside, "env", "API_PORT=1", *check)
+
+
+@pytest.mark.usefixtures("operator")
+def test_the_health_check_of_the_operator_tells(real_cluster: Cluster, built_images: list[Image]) -> None:
+    check = _config(_named("agent-operator", built_images))["Healthcheck"]["Test"][1:]
+    inside = ["exec", "deployment/agent-operator", "-n", "portside-system", "--"]
+    real_cluster.kubectl(*inside, *check)
+    with pytest.raises(TestbedError, match="refused"):
+        real_cluster.kubectl(*inside, "env", "AGENT_OPERATOR_HEALTH_PORT=1", *check)
+
+
+@contextmanager
+def _pod(
+    cluster: Cluster,
+    namespace: str,
+    image: Image,
+    *arguments: str,
+    user: int | None,
+    environment: dict[str, str] | None = None,
+    ready: str | None = None,
+) -> Iterator[None]:
+    """A pod `trial` of the image: no volume, a read-only root, and as `user`, or as the one that the image names."""
+    container: dict[str, Any] = {
+        "name": "trial",
+        "image": image.reference,
+        "imagePullPolicy": "IfNotPresent",
+        "args": list(arguments),
+        "env": [{"name": name, "value": value} for name, value in (environment or {}).items()],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    if ready:
+        port = int((environment or {})["API_PORT"])
+        container["readinessProbe"] = {"httpGet": {"path": ready, "port": port}, "periodSeconds": 1}
+    security: dict[str, Any] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if user is not None:
+        security["runAsUser"] = user
+    spec = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": security,
+        "containers": [container],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "trial"}, "spec": spec}
+    cluster.kubectl("create", "-n", namespace, "-f-", stdin=json.dumps(pod))
+    yield
+    cluster.kubectl("delete", "pod", "trial", "-n", namespace, "--wait=false")
+
+
+def _named(name: str, images: list[Image]) -> Image:
+    return next(image for image in images if _name(image) == name)
+
+
+def _name(image: Image) -> str:
+    return image.reference.rpartition("/")[2].partition(":")[0]
 
 
 def _config(image: Image) -> dict[str, Any]:
@@ -50,17 +155,30 @@ def _config(image: Image) -> dict[str, Any]:
     return config
 
 
-def _files(image: Image) -> set[str]:
-    """The paths of all files in all layers."""
+def _layers(image: Image) -> list[dict[str, bytes]]:
+    """The files of each layer, the base's first: their paths, and the first bytes of each."""
     with tarfile.open(image.archive) as archive:
-        names: set[str] = set()
-        for layer in json.load(_member(archive, "manifest.json"))[0]["Layers"]:
-            with tarfile.open(fileobj=_member(archive, layer)) as files:
-                names.update(name.removeprefix("./") for name in files.getnames())
-    return names
+        return [_files(archive, layer) for layer in json.load(_member(archive, "manifest.json"))[0]["Layers"]]
 
 
-def _member(archive: tarfile.TarFile, name: str) -> Any:
+def _files(archive: tarfile.TarFile, layer: str) -> dict[str, bytes]:
+    with tarfile.open(fileobj=_member(archive, layer)) as files:
+        return {member.name.removeprefix("./"): _member(files, member).read(16) for member in files if member.isreg()}
+
+
+def _member(archive: tarfile.TarFile, name: str | tarfile.TarInfo) -> Any:
     member = archive.extractfile(name)
     assert member is not None
     return member
+
+
+def _packages(files: list[str]) -> set[str]:
+    """The top folders of those of `files` that are in the environment's site-packages."""
+    return {name.split("/")[5] for name in files if name.startswith(SITE_PACKAGES) and name.count("/") > 5}
+
+
+def _compiled(module: str) -> str:
+    """Where Python looks for the compiled form of `module` (PEP 3147)."""
+    folder, _, name = module.rpartition("/")
+    minor = module.removeprefix(SITE_PACKAGES).partition("/")[0]
+    return f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-3{minor}.pyc"

@@ -1,18 +1,24 @@
 """The images of Portside, built from the Dockerfile on this machine: with Docker where it runs, else with buildah.
 
 No registry can be reached from everywhere that the tests run, so buildah starts from a base that `base_image` makes.
+PYTHON_IMAGE names another base for either.
 """
 
+import ast
 import hashlib
 import os
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
-from testbed import base_image, system
+from testbed import base_image, buildah, system
 from testbed.console import say, step
-from testbed.errors import TestbedError
 from testbed.locks import exclusive
 from testbed.paths import REPOSITORY, cache
 
@@ -28,7 +34,8 @@ SOURCES = (
     "operator",
 )
 TARGETS = {"service": "portside.dev/agent-service", "operator": "portside.dev/agent-operator"}
-LOG_TAIL_LINES = 20
+# Where pip finds packages; the rest of its settings are of this machine and mean nothing inside a build.
+INDEX_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,40 @@ class Image:
     archive: Path
 
 
+class Builder(Protocol):
+    """Something that builds a target of the Dockerfile."""
+
+    @property
+    def identity(self) -> str:
+        """What of the builder goes into the images."""
+
+    def prepare(self) -> None:
+        """Get ready; called before the first build, and not at all when there is nothing to build."""
+
+    def build(self, target: str, context: Path, archive: Path) -> None:
+        """Build `target` of the Dockerfile in `context`, and write it to `archive`. Raises TestbedError."""
+
+
 def build_all() -> list[Image]:
     """Build the images of all targets, or take them from the cache when nothing that goes into them changed.
 
     Raises TestbedError with the end of the builder's output when a build fails.
     """
-    with exclusive(_folder() / ".lock", "it builds the images"):
-        builder = Docker() if system.docker_works() else Buildah()
-        return [_build(builder, target) for target in TARGETS]
+    folder = _folder()
+    with exclusive(folder / ".lock", "it builds the images"), _snapshot() as context:
+        builder: Builder = _Docker() if system.docker_works() else _Buildah()
+        digest = _digest(context, builder.identity)
+        images = {target: Image(reference(target), folder / f"{target}-{digest}.tar") for target in TARGETS}
+        missing = [target for target, image in images.items() if not image.archive.exists()]
+        if missing:
+            builder.prepare()
+        for target, image in images.items():
+            if target in missing:
+                with step(f"Building {image.reference}"):
+                    _build(builder, target, context, image.archive)
+            else:
+                say(f"    {image.reference} is built already")
+        return list(images.values())
 
 
 def reference(target: str) -> str:
@@ -54,82 +87,112 @@ def reference(target: str) -> str:
     return f"{TARGETS[target]}:{version('portside')}"
 
 
-class Buildah:
-    """Builds as root with no daemon; its layers are kept in our own cache folder and nowhere else."""
+class _Buildah:
+    """Builds as root with no daemon."""
 
     def __init__(self) -> None:
-        system.need_root("Building images with buildah")
-        system.need("buildah")
-        self.storage = _folder() / "storage"
-        self._base = os.environ.get("PYTHON_IMAGE") or base_image.provide(self.storage)
+        self._buildah = buildah.Buildah(_folder())
+        self._own_base = "PYTHON_IMAGE" not in os.environ
+        self._base = os.environ.get("PYTHON_IMAGE") or base_image.reference()
 
     @property
     def identity(self) -> str:
-        """What of the builder goes into the images."""
         return f"buildah {self._base}"
 
-    def build(self, target: str, reference: str, archive: Path) -> None:
-        """Build `target` of the Dockerfile as `reference`, and write it to `archive`."""
-        base = ["--build-arg", f"PYTHON_IMAGE={self._base}"]
-        # chroot isolation needs no cgroups and no network set-up; docker's format keeps the HEALTHCHECK.
-        how = ["--isolation", "chroot", "--format", "docker", "--layers"]
-        buildah = base_image.buildah(self.storage)
-        run([*buildah, "build", *how, *base, "--target", target, "--tag", reference, REPOSITORY], target)
-        run([*buildah, "push", "--quiet", reference, f"docker-archive:{archive}:{reference}"], target)
+    def prepare(self) -> None:
+        self._buildah.prepare()
+        if self._own_base:
+            base_image.provide(self._buildah)
+
+    def build(self, target: str, context: Path, archive: Path) -> None:
+        index = _index()
+        options = [f"--build-arg=PYTHON_IMAGE={self._base}", f"--target={target}", *_build_args(index)]
+        log = _log(target)
+        self._buildah.build(reference(target), context, options, log, index)
+        self._buildah.save(reference(target), archive, log)
 
 
-class Docker:
+class _Docker:
     """Builds with the Docker daemon of this machine."""
 
     def __init__(self) -> None:
-        self._base = os.environ.get("PYTHON_IMAGE", "")
+        self._base = os.environ.get("PYTHON_IMAGE")
 
     @property
     def identity(self) -> str:
-        """What of the builder goes into the images."""
         return f"docker {self._base}"
 
-    def build(self, target: str, reference: str, archive: Path) -> None:
-        """Build `target` of the Dockerfile as `reference`, and write it to `archive`."""
-        base = ["--build-arg", f"PYTHON_IMAGE={self._base}"] if self._base else []
-        run(["docker", "build", *base, "--target", target, "--tag", reference, REPOSITORY], target)
-        run(["docker", "save", "--output", archive, reference], target)
+    def prepare(self) -> None:
+        """There is nothing to do: the daemon runs."""
+
+    def build(self, target: str, context: Path, archive: Path) -> None:
+        index = _index()
+        options = [f"--target={target}", f"--tag={reference(target)}", *_build_args(index)]
+        if self._base:
+            options.append(f"--build-arg=PYTHON_IMAGE={self._base}")
+        log = _log(target)
+        buildah.run(["docker", "build", *options, context], log, index)
+        buildah.run(["docker", "save", "--output", archive, reference(target)], log)
 
 
-def run(command: list[str | Path], name: str) -> None:
-    """Run a builder's command with its output in a log; raise TestbedError with the end of the log when it fails."""
-    log = _folder() / f"{name}.log"
-    with log.open("wb") as output:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False)
-    if done.returncode != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-        raise TestbedError(f"Building the image {name} failed (is the network there?). The end of {log}:\n{tail}")
+def _build(builder: Builder, target: str, context: Path, archive: Path) -> None:
+    """Build into a name of its own, so that there is a whole archive or none; all but the archive before this go."""
+    partial = archive.with_suffix(".partial")
+    partial.unlink(missing_ok=True)  # of a run that was killed; an archive is not written over
+    for old in sorted(archive.parent.glob(f"{target}-*.tar"), key=lambda path: path.stat().st_mtime)[:-1]:
+        old.unlink()
+    builder.build(target, context, partial)
+    partial.rename(archive)
+    say(f"    {archive.stat().st_size / 1e6:.0f} MB, not compressed")
 
 
-def _build(builder: Buildah | Docker, target: str) -> Image:
-    name = reference(target)
-    archive = _folder() / f"{target}-{_digest(builder.identity)}.tar"
-    if archive.exists():
-        say(f"    {name} is built already")
-        return Image(name, archive)
-    with step(f"Building {name}"):
-        for old in _folder().glob(f"{target}-*"):
-            old.unlink()
-        partial = archive.with_suffix(".partial")
-        builder.build(target, name, partial)
-        partial.rename(archive)  # a whole archive or none
-    return Image(name, archive)
+@contextmanager
+def _snapshot() -> Iterator[Path]:
+    """Give a copy of the sources: what is hashed is what is built, also when someone saves a file meanwhile."""
+    folder = _folder() / "sources"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir()
+    try:
+        for source in SOURCES:
+            if (REPOSITORY / source).is_dir():
+                shutil.copytree(REPOSITORY / source, folder / source, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(REPOSITORY / source, folder / source)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _digest(identity: str) -> str:
+def _digest(context: Path, identity: str) -> str:
     digest = hashlib.sha256(identity.encode())
-    for source in SOURCES:
-        top = REPOSITORY / source
-        files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
-        for file in files:
-            if "__pycache__" not in file.parts:
-                digest.update(f"{file.relative_to(REPOSITORY)}\0".encode() + file.read_bytes())
+    for file in sorted(path for path in context.rglob("*") if path.is_file()):
+        digest.update(f"\0{file.relative_to(context)}\0{file.stat().st_size}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _index() -> dict[str, str]:
+    """The package index that pip uses on this machine, as the variables that the Dockerfile takes as arguments."""
+    pip = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(pip, capture_output=True, text=True, check=False).stdout.splitlines()
+    variables = {}
+    for line in reversed(listed):  # sorted by section: the environment's (`:env:`), which wins, comes last now
+        name, _, value = line.partition("=")
+        setting = name.rpartition(".")[2]
+        if setting in INDEX_SETTINGS:
+            variables[f"PIP_{setting.upper().replace('-', '_')}"] = str(ast.literal_eval(value))
+    return variables
+
+
+def _build_args(variables: dict[str, str]) -> list[str]:
+    """Arguments by name alone: the builder takes their values, which may hold a password, from its environment."""
+    return [f"--build-arg={name}" for name in variables]
+
+
+def _log(target: str) -> Path:
+    """A new log for a build of `target`."""
+    log = _folder() / f"{target}.log"
+    log.unlink(missing_ok=True)
+    return log
 
 
 def _folder() -> Path:
