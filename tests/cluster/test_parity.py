@@ -151,5 +151,5 @@ def _by_kind(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _difference(ours: object, theirs: object) -> list[str]:
-    texts = [yaml.safe_dump(each, sort_keys=True).splitlines() for each in (ours, theirs)]
-    return list(difflib.unified_diff(*texts, "agent-operator render", "helm template", lineterm="", n=4))
+    ours_text, theirs_text = (yaml.safe_dump(each, sort_keys=True).splitlines() for each in (ours, theirs))
+    return list(difflib.unified_diff(ours_text, theirs_text, "agent-operator render", "helm template", lineterm=""))

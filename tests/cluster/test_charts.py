@@ -1,0 +1,145 @@
+"""The charts and the plain manifests, against a real API server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from agent_operator.api.crd import crd
+from agent_operator.api.generate import generated_files
+from cluster.operator_bed import documented_rules
+from testbed import paths
+from testbed.cluster import Cluster
+
+HELM = paths.REPOSITORY / "helm"
+OPERATOR_CHART = str(HELM / "agent-operator")
+AGENT_CHART = str(HELM / "agent")
+SAMPLES = sorted((paths.REPOSITORY / "manifests" / "samples").glob("*.yaml"))
+Helm = Callable[..., str]
+
+# One agent with as much of the spec as one can have, so that strict validation sees every template's lines.
+FULL = {
+    "image": {"digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "registry"}],
+    "agent": {"systemPrompt": "One line.\nAnd another.\n", "baseUrl": "https://gateway.example/v1"},
+    "apiKey": {"value": "not-a-real-key"},
+    "autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 4, "targetMemoryUtilizationPercentage": 80},
+    "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"example.com/internal": "true"}},
+    "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
+    "podAnnotations": {"example.com/team": "docks"},
+    "podLabels": {"team": "docks"},
+    "rollout": {"maxSurge": "25%", "maxUnavailable": 1, "terminationGracePeriodSeconds": 30},
+}
+
+
+@pytest.mark.parametrize("chart", [OPERATOR_CHART, AGENT_CHART], ids=["agent-operator", "agent"])
+def test_helm_lint_finds_nothing(helm: Helm, chart: str) -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", chart)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"agent": {"provider": "echo"}}, FULL, {"apiKey": {"secretName": "anthropic"}}],
+    ids=["echo", "all", "key"],
+)
+def test_the_api_server_takes_the_agent_chart_without_a_warning(
+    helm: Helm, control_plane: Cluster, namespace: str, values: dict[str, Any]
+) -> None:
+    objects = helm("template", "my-agent", AGENT_CHART, "-n", namespace, "-f", "-", stdin=json.dumps(values))
+    accepted = _dry_run(control_plane, namespace, objects)
+    kinds = {document["kind"] for document in yaml.safe_load_all(objects) if document}
+    assert {"ConfigMap", "Service", "Deployment"} <= kinds
+    assert accepted.count("created (server dry run)") == len(kinds)
+
+
+def test_the_api_server_takes_the_operator_chart_without_a_warning(
+    helm: Helm, control_plane: Cluster, namespace: str
+) -> None:
+    objects = helm("template", "agent-operator", OPERATOR_CHART, "-n", namespace)
+    assert "deployment.apps/agent-operator created" in _dry_run(control_plane, namespace, objects)
+
+
+def test_the_operator_chart_grants_what_its_page_says_and_nothing_else(helm: Helm) -> None:
+    [role] = [each for each in _objects(helm("template", "o", OPERATOR_CHART)) if each["kind"] == "ClusterRole"]
+    granted = _rights(role["rules"])
+    assert granted == _rights(documented_rules())
+    assert not {"get", "list", "watch"} & granted["", "secrets"]
+    assert "*" not in json.dumps(role["rules"])
+
+
+def test_an_operator_for_some_namespaces_has_rights_in_those_alone(helm: Helm) -> None:
+    objects = _objects(helm("template", "o", OPERATOR_CHART, "--set", "watchNamespaces={one,two}"))
+    assert not [each for each in objects if each["kind"].startswith("ClusterRole")]
+    assert [each["metadata"]["namespace"] for each in objects if each["kind"] == "Role"] == ["one", "two"]
+    assert [each["metadata"]["namespace"] for each in objects if each["kind"] == "RoleBinding"] == ["one", "two"]
+    [deployment] = [each for each in objects if each["kind"] == "Deployment"]
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments[-2:] == ["--namespace=one", "--namespace=two"]
+
+
+def test_a_wrong_value_of_the_operator_chart_is_refused_with_its_place(helm: Helm, control_plane: Cluster) -> None:
+    with pytest.raises(Exception, match=r"logging.level"):
+        helm("template", "o", OPERATOR_CHART, "--set", "logging.level=LOUD")
+    with pytest.raises(Exception, match="replicaz"):
+        helm("template", "o", OPERATOR_CHART, "--set", "replicaz=2")
+
+
+def test_the_definition_in_the_chart_is_the_one_of_the_models_and_is_kept(helm: Helm) -> None:
+    objects = _objects(helm("template", "o", OPERATOR_CHART))
+    [definition] = [each for each in objects if each["kind"] == "CustomResourceDefinition"]
+    assert definition["spec"] == crd()["spec"]
+    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    without = _objects(helm("template", "o", OPERATOR_CHART, "--set", "crds.install=false"))
+    assert not [each for each in without if each["kind"] == "CustomResourceDefinition"]
+
+
+def test_generated_files_are_those_of_the_models_and_the_chart() -> None:
+    stale = [name for name, text in generated_files().items() if (paths.REPOSITORY / name).read_text() != text]
+    assert stale == []
+    environment = os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "tests")}
+    check = [sys.executable, str(paths.REPOSITORY / "manifests" / "generate.py"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_kustomize_gives_the_install_and_the_api_server_takes_it(control_plane: Cluster) -> None:
+    objects = control_plane.kubectl("kustomize", str(paths.REPOSITORY / "manifests" / "install"))
+    first = next(each for each in _objects(objects) if each["kind"] == "Namespace")
+    control_plane.kubectl("apply", "-f-", stdin=json.dumps(first))
+    assert "deployment.apps/agent-operator created" in _dry_run(control_plane, "portside-system", objects)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[sample.stem for sample in SAMPLES])
+def test_a_sample_is_valid_as_it_stands(control_plane: Cluster, namespace: str, sample: Any) -> None:
+    control_plane.kubectl("apply", "--server-side", "-f-", stdin=json.dumps(crd()))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/agentdeployments.portside.dev", "--timeout=30s")
+    said = control_plane.kubectl("apply", "-n", namespace, "--dry-run=server", "--validate=strict", "-f", str(sample))
+    assert "created (server dry run)" in said
+
+
+def _dry_run(cluster: Cluster, namespace: str, objects: str) -> str:
+    """Apply in strict dry run under the restricted Pod Security Standard; every warning fails."""
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted", "--overwrite")
+    apply = ["apply", "-f-", "--dry-run=server", "--validate=strict", "--warnings-as-errors"]
+    return cluster.kubectl(*apply, "-n", namespace, stdin=objects)
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def _rights(rules: list[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
+    """The verbs that rules grant on each resource of each API group."""
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
