@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from testbed import binaries
+from testbed.errors import TestbedError
 
 MANIFESTS = Path(__file__).resolve().parent
 CHART = MANIFESTS.parent / "helm" / "agent-operator"
@@ -30,8 +31,10 @@ def files() -> dict[str, str]:
 def _rendered() -> list[dict[str, Any]]:
     helm = str(binaries.provide("helm")["helm"])
     command = [helm, "template", RELEASE, str(CHART), "--namespace", NAMESPACE]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [each for each in yaml.safe_load_all(text) if each]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise TestbedError(f"The operator's chart does not render: {done.stderr.strip()}")
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
@@ -56,10 +59,14 @@ def _text(objects: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Write or check the files."""
-    stale = {name: text for name, text in files().items() if _current(MANIFESTS / name) != text}
+    try:
+        stale = {name: text for name, text in files().items() if _current(MANIFESTS / name) != text}
+    except TestbedError as error:
+        sys.exit(str(error))
+    if stale and "--check" in sys.argv[1:]:
+        names = ", ".join(f"manifests/{name}" for name in stale)
+        sys.exit(f"Stale: {names}. Run `make generate`, and commit what it writes.")
     for name, text in stale.items():
-        if "--check" in sys.argv[1:]:
-            sys.exit(f"Stale: manifests/{name}. Run `make generate`, and commit what it writes.")
         (MANIFESTS / name).parent.mkdir(exist_ok=True)
         (MANIFESTS / name).write_text(text)
         sys.stdout.write(f"Wrote: manifests/{name}\n")
