@@ -16,7 +16,7 @@ CONTAINED = (
     *("setpriv", "--pdeathsig", "KILL", "--"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
 )
-# One build of both images takes 0.9 GB. Layers that no build uses any more are not told from others; past this size
+# One build of both images takes 0.7 GB. Layers that no build uses any more are not told from others; past this size
 # all go, which costs one build from the start.
 STORAGE_LIMIT_BYTES = 4 * 2**30
 LOG_TAIL_LINES = 20
