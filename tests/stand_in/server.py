@@ -244,12 +244,14 @@ class Answer:
 
     async def events(self) -> AsyncIterator[str]:
         """The answer as server-sent events."""
-        self.seen.state = "disconnected"
         try:
             async for event in self._events():
                 yield event
         except ConnectionAbortedError:
             self.seen.state = "failed"
+            raise
+        except (GeneratorExit, asyncio.CancelledError):
+            self.seen.state = "disconnected"
             raise
         self.seen.state = "done"
 

@@ -60,7 +60,12 @@ class Agent(Model):
         None
     )
     """Instructions that the model gets before every conversation."""
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$", max_length=2048)] | None = None
+    base_url: (
+        Annotated[
+            str, StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*(/[!-~]*)?$", max_length=2048)
+        ]
+        | None
+    ) = None
     """Address of the model API, for a gateway or proxy; the provider's own when not set."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
     """Seconds that one request may take in all."""

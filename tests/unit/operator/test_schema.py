@@ -81,6 +81,8 @@ def test_the_values_of_the_chart_are_the_defaults_of_the_spec() -> None:
         {"replicas": "2"},
         {"image": {"digest": "abc"}},
         {"service": {"port": 0}},
+        {"agent": {"baseUrl": "https://somebody:secret@gateway.example"}},
+        {"agent": {"baseUrl": "http://:8080"}},
     ],
 )
 def test_the_chart_refuses_wrong_values(values: dict[str, Any]) -> None:
