@@ -67,8 +67,12 @@ prepare: $(VENV)/.dev
 	@$(TESTBED) images
 
 .PHONY: cluster-up
-cluster-up: $(VENV)/.dev ## A one-node cluster of our own, left running; prints its KUBECONFIG
+cluster-up: $(VENV)/.dev ## A one-node cluster of our own with our images, left running; prints its KUBECONFIG
 	@$(TESTBED) up --name $(NAME)
+
+.PHONY: cluster-env
+cluster-env: $(VENV)/.dev ## The shell commands that point kubectl and helm to it: eval "$(make -s cluster-env)"
+	@$(TESTBED) env --name $(NAME)
 
 .PHONY: cluster-down
 cluster-down: $(VENV)/.dev ## End that cluster

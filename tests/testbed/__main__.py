@@ -1,6 +1,7 @@
 """The test bed by hand: `python -m testbed --help`."""
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -31,16 +32,31 @@ def main() -> None:
     help="An API server with its controllers, or besides that a node that runs pods (as root).",
 )
 def up(name: str, level: Level) -> None:
-    """Bring a cluster up, leave it running, and print the path of its kubeconfig."""
+    """Bring a cluster up, with our images on its node, leave it running, and print the path of its kubeconfig."""
     cluster = OwnCluster(name)
     if cluster.running:
         console.say(f"The cluster {name} is up already.")
     else:
         cluster.start(level, lifeline=False)
-    folder = binaries.provide("kubectl")["kubectl"].parent
-    console.say(f"To use it:  export KUBECONFIG={cluster.kubeconfig} PATH={folder}:$PATH")
-    console.say(f"To end it:  make cluster-down{'' if name == 'dev' else f' NAME={name}'}")
+    if cluster.level == "node":
+        for image in images.build_all():
+            with console.step(f"Loading {image.reference}"):
+                cluster.load_image(image.archive)
+    of_this = "" if name == "dev" else f" NAME={name}"
+    console.say(f'To use it:  eval "$(make -s cluster-env{of_this})"')
+    console.say(f"To end it:  make cluster-down{of_this}")
     click.echo(cluster.kubeconfig)
+
+
+@main.command()
+@click.option("--name", default="dev", show_default=True, help="Name of the cluster.")
+def env(name: str) -> None:
+    """Print the shell commands that point kubectl and helm to a cluster, and put both on PATH."""
+    cluster = OwnCluster(name)
+    if not cluster.running:
+        raise TestbedError(f"There is no cluster {name}. Bring one up: make cluster-up")
+    click.echo(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
+    click.echo(f'export PATH={shlex.quote(binaries.search_path("kubectl", "helm"))}:"$PATH"')
 
 
 @main.command()

@@ -111,6 +111,11 @@ def provide(*names: str) -> dict[str, Path]:
     return {name: path or _require(name) for name, path in found.items()}
 
 
+def search_path(*names: str) -> str:
+    """The folders of the programs `names`, as a beginning of PATH."""
+    return ":".join(dict.fromkeys(str(path.parent) for path in provide(*names).values()))
+
+
 def _family_of(name: str) -> Family:
     return next(family for family in FAMILIES if name in family.programs)
 

@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+from testbed import paths
 from testbed.console import step
 from testbed.errors import TestbedError
 
@@ -57,6 +59,33 @@ def need(*commands: str) -> None:
                 raise TestbedError(f"apt-get could not install {names}:\n{done.stdout.strip()[-2000:]}")
 
 
+def unpacked(package: str, program: str) -> Path:
+    """Give the path of `program` out of a Debian package that is unpacked into our cache, and not installed.
+
+    For packages that would start a service of their own. Raises TestbedError when the package cannot be had.
+    """
+    folder = paths.cache() / "debian" / package
+    if not folder.exists():
+        with step(f"Getting {program} out of Debian's package {package}"):
+            _unpack(package, folder)
+    return folder / program
+
+
+def _unpack(package: str, folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    partial.chmod(0o777)  # apt downloads as a user of its own
+    if _apt(["apt-get", "download", package], partial).returncode != 0:
+        _apt(["apt-get", "update", "-q"])
+        done = _apt(["apt-get", "download", package], partial)
+        if done.returncode != 0:
+            raise TestbedError(f"apt-get could not download {package} (is the network there?):\n{done.stdout[-1000:]}")
+    [archive] = partial.glob("*.deb")
+    subprocess.run(["dpkg-deb", "--extract", archive, partial], check=True)
+    partial.rename(folder)  # a whole package or none
+
+
 def docker_works() -> bool:
     """Whether a Docker daemon answers on this machine."""
     if shutil.which("docker") is None:
@@ -64,10 +93,11 @@ def docker_works() -> bool:
     return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0
 
 
-def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _apt(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     return subprocess.run(
         command,
+        cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -1,0 +1,32 @@
+"""The metrics of real pods, as Prometheus scrapes them."""
+
+import subprocess
+
+import pytest
+
+from e2e.agents import agent_spec, apply_agent, client
+from testbed import system
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+
+def test_promtool_finds_nothing_to_complain_about(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api))
+    with client(real_cluster, namespace) as http:
+        http.post("/chat", json={"message": "Count me."}).raise_for_status()
+        agent = http.get("/metrics").raise_for_status().text
+    with client(real_cluster, "portside-system", "deployment/agent-operator", 8080) as http:
+        operator = http.get("/metrics").raise_for_status().text
+
+    assert 'agent_http_requests_total{method="POST",route="/chat",status="200"} 1.0' in agent
+    assert 'agent_operator_reconciles_total{result="' in operator
+    for metrics in (agent, operator):
+        done = subprocess.run(
+            [system.unpacked("prometheus", "usr/bin/promtool"), "check", "metrics"],
+            input=metrics,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")

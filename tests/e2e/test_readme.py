@@ -1,0 +1,88 @@
+"""The README's commands, run as they are written there."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from testbed import binaries, paths
+from testbed.cluster import Cluster
+
+README = (paths.REPOSITORY / "README.md").read_text()
+BLOCK_SECONDS = 180
+
+
+@pytest.mark.usefixtures("operator")
+def test_the_way_in_with_the_operator(real_cluster: Cluster) -> None:
+    [block] = _blocks("With the operator")
+    try:
+        said = _run(real_cluster, block)
+    finally:
+        real_cluster.kubectl("delete", "agentdeployment", "hello-agent", "--ignore-not-found")
+    assert "agentdeployment.portside.dev/hello-agent condition met" in said
+    assert '"response":"You said: Hello"' in said
+
+
+def test_the_way_in_with_the_chart_alone(real_cluster: Cluster) -> None:
+    [block] = _blocks("With the chart alone")
+    said = _run(real_cluster, block)
+    assert '"type":"done"' in said
+    assert 'release "my-agent" uninstalled' in said
+
+
+def test_the_way_in_on_a_laptop(real_cluster: Cluster) -> None:
+    start, ask = _blocks("On a laptop")
+    service = subprocess.Popen(
+        ["bash", "-ec", start], cwd=paths.REPOSITORY, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        _wait_for("http://localhost:8000/health/ready")
+        assert '"response":"You said: Hello"' in _run(real_cluster, ask)
+    finally:
+        os.killpg(service.pid, signal.SIGTERM)
+        service.wait(30)
+
+
+def _blocks(heading: str) -> list[str]:
+    """The bash blocks of one section."""
+    section = README.split(f"### {heading}\n")[1].split("\n#")[0]
+    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+
+
+def _run(cluster: Cluster, block: str) -> str:
+    """Run a block in a shell that is set up as `make cluster-env` says, and end what it left in the background."""
+    path = f"{binaries.search_path('kubectl', 'helm')}:{os.environ['PATH']}"
+    shell = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=paths.REPOSITORY,
+        env=cluster.environment | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        shell.wait(BLOCK_SECONDS)
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
+    assert shell.stdout is not None
+    said = shell.stdout.read()
+    assert shell.returncode == 0, said
+    return said
+
+
+def _wait_for(url: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            httpx.get(url).raise_for_status()
+        except httpx.HTTPError:
+            assert time.monotonic() < deadline, f"{url} did not answer"
+            time.sleep(0.2)
+        else:
+            return
