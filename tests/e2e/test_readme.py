@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -69,7 +70,8 @@ def _run(cluster: Cluster, block: str) -> str:
     try:
         shell.wait(BLOCK_SECONDS)
     finally:
-        os.killpg(shell.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # nothing may be left
+            os.killpg(shell.pid, signal.SIGTERM)
     assert shell.stdout is not None
     said = shell.stdout.read()
     assert shell.returncode == 0, said
