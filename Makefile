@@ -60,11 +60,11 @@ test-cluster: $(VENV)/.dev ## The tests against a real API server
 test-e2e: prepare ## The tests with real pods
 	@PYTHONPATH=tests $(BIN)/pytest tests/e2e $(PYTEST)
 
-# What takes long happens here, where its progress is seen, and not inside a test.
+# What takes long happens here, where its progress is seen, and not inside a test; what may fail at once, first.
 .PHONY: prepare
 prepare: $(VENV)/.dev
-	@$(TESTBED) tools
 	@$(TESTBED) images
+	@$(TESTBED) tools
 
 .PHONY: cluster-up
 cluster-up: $(VENV)/.dev ## A one-node cluster of our own with our images, left running; prints its KUBECONFIG
