@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,9 +19,20 @@ from cluster.operator_bed import (
     operator,
     service_account,
 )
+from testbed import cluster as clusters
 from testbed.cluster import Cluster
 
 LAST_TRANSITION = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def control_plane(kubeconfig: Path | None, control_plane: Cluster) -> Iterator[Cluster]:
+    """A control plane of our own whatever the tests were told to use: a real kubelet would contradict us."""
+    if kubeconfig is None:
+        yield control_plane
+    else:
+        with clusters.provided("control-plane", None) as cluster:
+            yield cluster
 
 
 @pytest.fixture(scope="module")

@@ -58,11 +58,8 @@ class Cluster:
             self.kubectl("delete", "namespace", name, "--wait=false")
 
     def load_image(self, archive: Path) -> None:
-        """Make the image in `archive` available to this cluster's nodes."""
-        raise TestbedError(
-            f"Images cannot be loaded into the cluster of {self.kubeconfig} from here. Push them to a registry that it "
-            "reaches, or use kind (`make kind`) or our own cluster (unset KUBECONFIG)."
-        )
+        """Make the image in `archive` available to the nodes; into a cluster that we do not know, its owner has to."""
+        say(f"    taking it that the nodes of {self.kubeconfig} have {archive.stem}, or can pull it")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -249,7 +246,10 @@ class KindCluster(Cluster):
 
 
 def named_by(kubeconfig: Path) -> Cluster:
-    """The cluster of the current context of `kubeconfig`; kind names its contexts `kind-<cluster>`."""
+    """The cluster of the current context of `kubeconfig`: one of ours, one of kind's (`kind-<cluster>`), or another."""
+    for own in own_clusters():
+        if own.kubeconfig == kubeconfig.resolve():
+            return own
     cluster = Cluster(kubeconfig)
     context = cluster.kubectl("config", "current-context").strip()
     return KindCluster(kubeconfig, context.removeprefix("kind-")) if context.startswith("kind-") else cluster

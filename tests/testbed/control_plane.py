@@ -170,6 +170,9 @@ def _controller_manager(site: Site, authority: Authority) -> Process:
             f"--root-ca-file={authority.certificate}",
             f"--service-account-private-key-file={site.folder / 'pki' / 'service-accounts.key'}",
             "--use-service-account-credentials=true",
+            # Its own limits are for clusters with thousands of clients: they make a small one wait at its start.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             "--leader-elect=false",
             "--secure-port=0",
         ],

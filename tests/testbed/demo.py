@@ -154,6 +154,8 @@ def _remove(cluster: Cluster) -> None:
         cluster.kubectl(
             "delete", "-n", NAMESPACE, "-f", str(SAMPLE), "--ignore-not-found", "--timeout=60s", check=False
         )
+        # A namespace that still has pods when it is deleted is not looked at again for half their grace period.
+        cluster.kubectl("wait", "--for=delete", "pods", "--all", "-n", NAMESPACE, "--timeout=90s", check=False)
         cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", check=False)
         cluster.helm(
             "uninstall", "agent-operator", "-n", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait", check=False
