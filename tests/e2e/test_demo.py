@@ -1,5 +1,6 @@
 """The commands of the README's quick start, run as a person runs them, on clusters of their own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from e2e.agents import wait_until
 from testbed import paths
+from testbed.cluster import OwnCluster
 
 DEMO_SECONDS = 400
 pytestmark = pytest.mark.usefixtures("built_images")
@@ -44,6 +47,23 @@ def test_an_interrupted_demo_leaves_nothing_behind() -> None:
     assert _remains(name) == []
 
 
+def test_a_node_whose_supervisor_is_killed_stops_running_and_is_swept_up() -> None:
+    setting = Path("/proc/sys/vm/overcommit_memory")
+    before = setting.read_text()
+    cluster = OwnCluster(f"killed-{os.getpid()}")
+    cluster.start("node", lifeline=True)
+    try:
+        supervisor = json.loads((cluster.folder / "supervisor.json").read_text())["pid"]
+        os.kill(supervisor, signal.SIGKILL)
+        os.waitpid(supervisor, 0)
+        wait_until(lambda: not _processes(cluster.folder), "the kernel has ended every program", 30)
+        assert not cluster.running
+    finally:
+        cluster.stop()
+    assert _remains(cluster.name) == []
+    assert setting.read_text() == before
+
+
 def test_one_who_is_not_root_is_told_so_plainly() -> None:
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-m", "testbed", "up", "--name", "not-root"],
@@ -76,6 +96,14 @@ def _remains(name: str) -> list[str]:
     """What is still there of the cluster of this name: its folder, processes, cgroups, and its link."""
     folder = paths.clusters() / name
     found = [str(folder)] if folder.exists() else []
+    found += _processes(folder)
+    found += [str(cgroup) for cgroup in Path("/sys/fs/cgroup").glob(f"**/portside-{name}")]
+    return found
+
+
+def _processes(folder: Path) -> list[str]:
+    """The command lines of the processes that run for the cluster of this folder: each names a file in it."""
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_text()
@@ -83,5 +111,4 @@ def _remains(name: str) -> list[str]:
             continue
         if f"{folder}/" in command:
             found.append(command)
-    found += [str(cgroup) for cgroup in Path("/sys/fs/cgroup").glob(f"**/portside-{name}")]
     return found
