@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from agent_operator.api.crd import crd
 from testbed import paths
@@ -48,6 +49,32 @@ def test_every_rule_of_the_definition_is_among_them() -> None:
     assert untried == set()
 
 
+def test_a_null_that_takes_a_default_away_is_refused_by_the_fields_name(helm: Helm) -> None:
+    defaults = yaml.safe_load((paths.REPOSITORY / "helm" / "agent" / "values.yaml").read_text())
+    silent = []
+    for path in _with_a_default(defaults):
+        values: dict[str, Any] = {"agent": {"provider": "echo"}}
+        *sections, field = path
+        inner = values
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[field] = None
+        with pytest.raises(TestbedError) as refused:
+            helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps(values))
+        if f"{'.'.join(path)} is null, which takes its default away" not in str(refused.value):
+            silent.append(f"{'.'.join(path)}: {refused.value}")
+    assert silent == []
+
+
+def test_a_null_where_the_chart_alone_has_a_default_is_that_default(helm: Helm) -> None:
+    values: dict[str, Any] = {"agent": {"provider": "echo"}}
+    nulls = {"nameOverride": None, "fullnameOverride": None, "extraObjects": None}
+    plain, with_nulls = (
+        helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps(each)) for each in (values, values | nulls)
+    )
+    assert plain == with_nulls
+
+
 def test_keys_and_tolerations_that_keep_the_rules_are_taken(helm: Helm) -> None:
     values = {
         "agent": {"provider": "echo"},
@@ -62,6 +89,16 @@ def test_keys_and_tolerations_that_keep_the_rules_are_taken(helm: Helm) -> None:
         ],
     }
     assert "nvidia.com/gpu" in helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps(values))
+
+
+def _with_a_default(values: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The paths of the sections and fields that have a default, without those that only the chart offers."""
+    for section, fields in values.items():
+        if section in {"nameOverride", "fullnameOverride", "extraObjects"}:
+            continue
+        yield (section,)
+        if isinstance(fields, dict):
+            yield from ((section, field) for field in fields)
 
 
 def _sentences(schema: object) -> Iterator[str]:

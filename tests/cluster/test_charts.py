@@ -15,6 +15,7 @@ from agent_operator.api.generate import generated_files
 from cluster.operator_bed import documented_rules
 from testbed import paths
 from testbed.cluster import Cluster
+from testbed.errors import TestbedError
 
 HELM = paths.REPOSITORY / "helm"
 OPERATOR_CHART = str(HELM / "agent-operator")
@@ -89,6 +90,30 @@ def test_a_wrong_value_of_the_operator_chart_is_refused_with_its_place(helm: Hel
         helm("template", "o", OPERATOR_CHART, "--set", "logging.level=LOUD")
     with pytest.raises(Exception, match="replicaz"):
         helm("template", "o", OPERATOR_CHART, "--set", "replicaz=2")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("image", "image.repository", "image.pullPolicy"),
+        *("logging", "logging.level", "logging.format"),
+        *("crds", "crds.install"),
+    ],
+)
+def test_a_null_that_takes_a_default_of_the_operator_chart_away_is_refused(helm: Helm, path: str) -> None:
+    with pytest.raises(TestbedError, match=rf"missing property '{path.rpartition('.')[2]}'"):
+        helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null")
+
+
+@pytest.mark.parametrize("path", ["watchNamespaces", "imagePullSecrets", "nodeSelector", "tolerations", "nameOverride"])
+def test_a_null_where_the_default_of_the_operator_chart_is_nothing_changes_nothing(helm: Helm, path: str) -> None:
+    assert helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null") == helm("template", "o", OPERATOR_CHART)
+
+
+def test_an_operator_may_run_without_set_resources(helm: Helm) -> None:
+    objects = _objects(helm("template", "o", OPERATOR_CHART, "--set", "resources=null"))
+    [deployment] = [each for each in objects if each["kind"] == "Deployment"]
+    assert "resources" not in deployment["spec"]["template"]["spec"]["containers"][0]
 
 
 def test_the_definition_in_the_chart_is_the_one_of_the_models_and_is_kept(helm: Helm) -> None:

@@ -3,6 +3,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 (operator/agent_operator/api): tests/cluster/test_chart_rules.py holds the two together.
 */}}
 {{- define "agent.validate" -}}
+{{- include "agent.validateDefaults" . }}
 {{- $name := include "agent.fullname" . }}
 {{- if or (gt (len $name) 53) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) }}
 {{- fail "metadata.name must be at most 53 lower-case letters, digits and '-', begin with a letter and end with a letter or digit, because it becomes the name of the Service: choose another name" }}
@@ -36,6 +37,37 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- range .Values.tolerations }}
 {{- include "agent.validateToleration" . }}
 {{- end }}
+{{- end }}
+
+{{/*
+Helm removes a value that is null together with its default, before it looks at the schema. These have no other default:
+without them there would be an empty setting, or no object at all.
+*/}}
+{{- define "agent.validateDefaults" -}}
+{{- $sections := dict
+  "agent" (list "provider" "model" "maxTokens" "requestTimeoutSeconds" "environment")
+  "apiKey" (list "secretKey")
+  "autoscaling" (list "enabled" "minReplicas" "maxReplicas")
+  "image" (list "repository" "pullPolicy")
+  "logging" (list "level" "format")
+  "replicas" list
+  "rollout" (list "maxSurge" "maxUnavailable")
+  "service" (list "type" "port")
+}}
+{{- range $section, $fields := $sections }}
+{{- if not (hasKey $.Values $section) }}
+{{- include "agent.failNull" $section }}
+{{- end }}
+{{- range $field := $fields }}
+{{- if not (hasKey (get $.Values $section) $field) }}
+{{- include "agent.failNull" (printf "%s.%s" $section $field) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "agent.failNull" -}}
+{{- fail (printf "%s is null, which takes its default away: leave it out to have the default, or give it a value" .) }}
 {{- end }}
 
 {{/* Whether every key of a mapping is a qualified name (Kubernetes: "Labels and Selectors", syntax). */}}
