@@ -65,10 +65,11 @@ def test_an_agent_is_ready_once_its_pods_are(here: Namespace) -> None:
     here.await_condition("Ready", "True", "Serving")
     here.kubectl("wait", "agentdeployment/hello", "--for=condition=Ready", "--timeout=10s")
     status = here.get("agentdeployment")["status"]
-    assert {name: status[name] for name in ("replicas", "readyReplicas", "url", "image")} == {
+    assert {name: status[name] for name in ("replicas", "readyReplicas", "url", "model", "image")} == {
         "replicas": 1,
         "readyReplicas": 1,
         "url": f"http://hello.{here.name}.svc",
+        "model": "echo",
         "image": "portside.dev/agent-service:0.1.0",
     }
     assert here.condition("Progressing")["status"] == "False"
@@ -238,7 +239,7 @@ def test_the_columns_tell_the_truth(here: Namespace) -> None:
 
     assert header.split() == ["NAME", "READY", "REPLICAS", "MODEL", "URL", "AGE", "IMAGE", "REASON"]
     values = row.split()
-    assert values[:5] == ["hello", "True", "1", "claude-sonnet-5-5", f"http://hello.{here.name}.svc"]
+    assert values[:5] == ["hello", "True", "1", "echo", f"http://hello.{here.name}.svc"]
     assert values[6:] == ["portside.dev/agent-service:0.1.0", "Serving"]
 
 

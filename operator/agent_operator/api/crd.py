@@ -70,7 +70,7 @@ def _columns() -> list[dict[str, Any]]:
     return [
         _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether the agent serves as specified."),
         _column("Replicas", ".status.replicas", "Pods that exist.", kind="integer"),
-        _column("Model", ".spec.agent.model", "Model that answers."),
+        _column("Model", ".status.model", "What answers: the model, or echo."),
         _column("URL", ".status.url", "Address inside the cluster."),
         _column("Age", ".metadata.creationTimestamp", "Time since the agent was made.", kind="date"),
         _column("Image", ".status.image", "Image of the pods.", priority=1),

@@ -46,6 +46,8 @@ class AgentStatus(Model):
     """Label selector of the pods, as text, for the scale subresource."""
     url: Text | None = None
     """Address of the agent inside the cluster."""
+    model: Text | None = None
+    """What answers: the model's id, or `echo` where the message itself is the answer."""
     image: Text | None = None
     """Image that the pods are to run."""
     conditions: (

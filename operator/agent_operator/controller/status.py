@@ -50,6 +50,7 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
             "readyReplicas": deployed.get("readyReplicas", 0),
             "selector": labels,
             "url": url(agent.name, agent.namespace, agent.spec),
+            "model": agent.spec.agent.model if agent.spec.agent.provider == "anthropic" else agent.spec.agent.provider,
             "image": image_reference(agent.spec.image),
             "conditions": _conditions(_judge(agent, seen), agent.generation, old, now),
         }
