@@ -15,6 +15,7 @@ CHART_ONLY: dict[str, Schema] = {
         "description": "Takes the place of `portside-agent` in the label app.kubernetes.io/name.",
         "type": "string",
         "maxLength": 63,
+        "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
         "default": "",
     },
     "fullnameOverride": {

@@ -19,3 +19,17 @@ def to_yaml_stream(documents: Iterable[Any]) -> str:
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+# Characters that YAML 1.1 takes for line breaks: outside double quotes they would be folded into spaces.
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")
+# Booleans to kubectl, and plain text to PyYAML.
+_SHORT_BOOLEANS = frozenset("yYnN")
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    quoted = text in _SHORT_BOOLEANS or not _LINE_BREAKS.isdisjoint(text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_Dumper.add_representer(str, _text)

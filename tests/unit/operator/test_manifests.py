@@ -59,6 +59,13 @@ def test_every_valid_spec_gives_canonical_objects_and_always_the_same(spec: Docu
         assert empty == ([{}] if document["kind"] == "Deployment" else []), "nothing is empty but the emptyDir"
 
 
+@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029", "n", "Y", "=", "null", "1e3", "\ufeff", "a: b", " #"])
+def test_text_that_yaml_could_take_for_something_else_comes_back_as_it_was(text: str) -> None:
+    assert yaml.safe_load(to_yaml({"key": text, text: "value"})) == {"key": text, text: "value"}
+    # kubectl reads YAML 1.1, to which these are booleans.
+    assert text not in {"n", "Y"} or f'"{text}"' in to_yaml({"key": text})
+
+
 @given(specs())
 @settings(max_examples=50, deadline=None)
 def test_every_pod_is_hardened(spec: Document) -> None:
