@@ -13,6 +13,7 @@ import pytest
 from testbed import paths
 from testbed.cluster import Cluster, OwnCluster
 from testbed.errors import TestbedError
+from testbed.process import running_for
 
 HOLDER = """
 import sys, time
@@ -47,7 +48,7 @@ def test_a_cluster_ends_with_the_process_that_started_it(how: signal.Signals) ->
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == "up\n"
-        programs = _programs_of(name)
+        programs = set(running_for(paths.clusters() / name))
         assert len(programs) == 4  # the supervisor and its three
         holder.send_signal(how)
         holder.wait()
@@ -63,7 +64,7 @@ def test_a_killed_supervisor_takes_its_programs_along_and_the_next_start_sweeps_
     name = f"stale-{os.getpid()}"
     stale = OwnCluster(name)
     stale.start("control-plane", lifeline=True)
-    programs = _programs_of(name)
+    programs = set(running_for(stale.folder))
     supervisor = json.loads((stale.folder / "supervisor.json").read_text())["pid"]
     os.kill(supervisor, signal.SIGKILL)
     os.waitpid(supervisor, 0)
@@ -89,21 +90,6 @@ def test_a_program_that_does_not_come_up_is_named_with_the_end_of_its_log(
     with pytest.raises(TestbedError, match=r"kube-apiserver ended with code 3\.(.|\n)*no such luck"):
         cluster.start("control-plane", lifeline=True)
     assert not cluster.folder.exists()
-
-
-def _programs_of(name: str) -> set[int]:
-    """The process ids of everything that runs for a cluster: each has its folder on its command line."""
-    folder = str(paths.clusters() / name)
-    found = set()
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                command = (process / "cmdline").read_text().split("\0")
-            except OSError:
-                continue
-            if any(folder in word for word in command):
-                found.add(int(process.name))
-    return found
 
 
 def _wait_until_gone(programs: set[int], seconds: float = 30) -> None:

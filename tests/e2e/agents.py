@@ -45,7 +45,10 @@ def apply_agent(cluster: Cluster, namespace: str, spec: dict[str, Any]) -> None:
 
 def conditions(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     """The agent's conditions, none before the operator has seen it."""
-    agent = cluster.get("agentdeployment", AGENT, "-n", namespace)
+    return _conditions(cluster.get("agentdeployment", AGENT, "-n", namespace))
+
+
+def _conditions(agent: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = agent.get("status", {}).get("conditions", [])
     return found
 
@@ -59,8 +62,8 @@ def is_ready(cluster: Cluster, namespace: str) -> bool:
     """Whether the agent's Ready condition is true for the spec as it is now."""
     agent = cluster.get("agentdeployment", AGENT, "-n", namespace)
     now = ("Ready", "True", agent["metadata"]["generation"])
-    found = agent.get("status", {}).get("conditions", [])
-    return any((each["type"], each["status"], each.get("observedGeneration")) == now for each in found)
+    judged = ((each["type"], each["status"], each.get("observedGeneration")) for each in _conditions(agent))
+    return now in judged
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float) -> None:

@@ -12,6 +12,7 @@ import pytest
 from e2e.agents import wait_until
 from testbed import paths
 from testbed.cluster import OwnCluster
+from testbed.process import running_for
 
 DEMO_SECONDS = 400
 pytestmark = pytest.mark.usefixtures("built_images")
@@ -56,7 +57,7 @@ def test_a_node_whose_supervisor_is_killed_stops_running_and_is_swept_up() -> No
         supervisor = json.loads((cluster.folder / "supervisor.json").read_text())["pid"]
         os.kill(supervisor, signal.SIGKILL)
         os.waitpid(supervisor, 0)
-        wait_until(lambda: not _processes(cluster.folder), "the kernel has ended every program", 30)
+        wait_until(lambda: not running_for(cluster.folder), "the kernel has ended every program", 30)
         assert not cluster.running
     finally:
         cluster.stop()
@@ -96,19 +97,6 @@ def _remains(name: str) -> list[str]:
     """What is still there of the cluster of this name: its folder, processes, cgroups, and its link."""
     folder = paths.clusters() / name
     found = [str(folder)] if folder.exists() else []
-    found += _processes(folder)
+    found += running_for(folder).values()
     found += [str(cgroup) for cgroup in Path("/sys/fs/cgroup").glob(f"**/portside-{name}")]
-    return found
-
-
-def _processes(folder: Path) -> list[str]:
-    """The command lines of the processes that run for the cluster of this folder: each names a file in it."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_text()
-        except OSError:
-            continue
-        if f"{folder}/" in command:
-            found.append(command)
     return found

@@ -65,3 +65,19 @@ class Process:
         """The last lines of the program's log, and where the whole is."""
         lines = self._log.read_text(errors="replace").splitlines()
         return "\n".join([f"The end of {self._log}:", *lines[-LOG_TAIL_LINES:]])
+
+
+def running_for(folder: Path) -> dict[int, str]:
+    """The processes that run for the cluster whose state is in `folder`: each names it, or a file in it, as a word.
+
+    Gives their command lines by process id.
+    """
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        if any(word == str(folder) or f"{folder}/" in word for word in command.split("\0")):
+            found[int(process.name)] = command
+    return found
