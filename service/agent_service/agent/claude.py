@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import anthropic
 import httpx2
-from anthropic.types import MessageDeltaUsage, RawMessageStreamEvent
+from anthropic.types import MessageDeltaUsage, MessageParam, RawMessageStreamEvent
 from anthropic.types import Usage as MessageUsage
 
 from agent_service.agent.credentials import Credentials
@@ -78,7 +78,7 @@ class ClaudeProvider:
             answer = await self._client.messages.create(
                 model=self.model,
                 max_tokens=self._max_tokens,
-                messages=[{"role": "user", "content": prompt.message}],
+                messages=_messages(prompt),
                 system=prompt.system or anthropic.omit,
                 stream=True,
             )
@@ -122,6 +122,15 @@ class ClaudeProvider:
         self._credentials.accept(key)
 
 
+def _messages(prompt: Prompt) -> list[MessageParam]:
+    messages: list[MessageParam] = []
+    for exchange in prompt.history:
+        messages.append({"role": "user", "content": exchange.user})
+        messages.append({"role": "assistant", "content": exchange.assistant})
+    messages.append({"role": "user", "content": prompt.message})
+    return messages
+
+
 def _note(event: RawMessageStreamEvent, usage: Usage) -> bool:
     """Take what an event says beside text; whether it ends the answer."""
     if event.type == "message_start":
@@ -130,6 +139,7 @@ def _note(event: RawMessageStreamEvent, usage: Usage) -> bool:
     elif event.type == "message_delta":
         usage.input_tokens = _input_tokens(event.usage) or usage.input_tokens
         usage.output_tokens = event.usage.output_tokens
+        usage.stop_reason = event.delta.stop_reason
         if event.delta.stop_reason == "refusal":
             raise ModelDeclinedError("The model declined to answer this message.")
     return event.type == "message_stop"

@@ -22,7 +22,12 @@ class EchoProvider:
 
     async def stream(self, prompt: Prompt, usage: Usage) -> AsyncGenerator[str]:
         """Give the message back in pieces of one word each."""
-        usage.input_tokens = _tokens(prompt.message + (prompt.system or ""))
+        said = [
+            prompt.system or "",
+            *(exchange.user + exchange.assistant for exchange in prompt.history),
+            prompt.message,
+        ]
+        usage.input_tokens = _tokens("".join(said))
         pieces = ["You said: ", *re.findall(r"\s*\S+\s*", prompt.message)]
         pause = min(_WORD_SECONDS, _ANSWER_SECONDS / len(pieces))
         written = 0
@@ -31,6 +36,7 @@ class EchoProvider:
             written += len(piece)
             usage.output_tokens = math.ceil(written / _CHARACTERS_PER_TOKEN)
             yield piece
+        usage.stop_reason = "end_turn"
 
     async def check(self) -> None:
         """There is nothing that could be away."""

@@ -6,11 +6,20 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """What the user said once, and what the agent answered."""
+
+    user: str
+    assistant: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question: what the user wrote, and the system prompt that goes with it."""
+    """One question: what the user wrote, the system prompt with it, and what was said before, oldest first."""
 
     message: str
     system: str | None = None
+    history: tuple[Exchange, ...] = ()
 
 
 @dataclass(slots=True)
@@ -19,6 +28,8 @@ class Usage:
 
     input_tokens: int = 0
     output_tokens: int = 0
+    # Why the model stopped, in the model API's words (`end_turn`, `max_tokens`, …); None until it did.
+    stop_reason: str | None = None
 
     @property
     def total(self) -> int:

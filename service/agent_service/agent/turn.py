@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import structlog
 
@@ -27,9 +28,10 @@ class Agent:
         self._system_prompt = system_prompt
         self._timeout_seconds = timeout_seconds
 
-    async def answer(self, message: str, on_text: OnText, *, system_prompt: str | None = None) -> Usage:
+    async def answer(self, prompt: Prompt, on_text: OnText) -> Usage:
         """Ask the model, hand each piece of its answer to `on_text`, and give the tokens that it took.
 
+        A prompt with no system prompt of its own gets the agent's.
         The time limit is for the whole: connecting, waiting, retrying, streaming. Cancelling ends the model's work.
 
         Raises:
@@ -40,7 +42,7 @@ class Agent:
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await self._stream(Prompt(message, system_prompt or self._system_prompt), usage, on_text, begun)
+                await self._stream(replace(prompt, system=prompt.system or self._system_prompt), usage, on_text, begun)
             outcome = "ok"
         except TimeoutError:
             outcome = TimedOutError.outcome

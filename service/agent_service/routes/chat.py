@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
-from agent_service.agent.provider import Usage
+from agent_service.agent.provider import Prompt, Usage
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_disconnected
 from agent_service.routes.errors import describe
 from agent_service.routes.parts import Parts, PartsDep
@@ -92,7 +92,7 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnsw
         pieces.append(piece)
 
     try:
-        usage = await unless_disconnected(request, parts.agent.answer(body.message, keep))
+        usage = await unless_disconnected(request, parts.agent.answer(Prompt(body.message), keep))
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return _answer("".join(pieces), usage, begun)
@@ -106,7 +106,7 @@ async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) ->
 
 async def _stream(parts: Parts, request: Request, message: str, system_prompt: str | None) -> Response:
     heartbeat = parts.settings.stream_heartbeat_seconds
-    turn = Turn(parts.agent, message, system_prompt)
+    turn = Turn(parts.agent, Prompt(message, system_prompt))
     try:
         first = await unless_disconnected(request, turn.next(heartbeat))
     except ClientGoneError:

@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from agent_service.agent.errors import ModelError
-from agent_service.agent.provider import Usage
+from agent_service.agent.provider import Prompt, Usage
 from agent_service.agent.turn import Agent
 from agent_service.logs import where
 
@@ -26,9 +26,9 @@ Item = str | Usage | Exception
 class Turn:
     """A turn with the model in a task of its own, so that its silence can be noticed without disturbing it."""
 
-    def __init__(self, agent: Agent, message: str, system_prompt: str | None) -> None:
+    def __init__(self, agent: Agent, prompt: Prompt) -> None:
         self._items: asyncio.Queue[Item] = asyncio.Queue(_PENDING)
-        self._task = asyncio.create_task(self._run(agent, message, system_prompt))
+        self._task = asyncio.create_task(self._run(agent, prompt))
 
     async def next(self, patience: float) -> Item | None:
         """Give the next piece of text, the usage at the end, or the error; None after `patience` seconds of silence."""
@@ -48,9 +48,9 @@ class Turn:
         """End the turn, and with it the call to the model; does nothing when it is over."""
         self._task.cancel()
 
-    async def _run(self, agent: Agent, message: str, system_prompt: str | None) -> None:
+    async def _run(self, agent: Agent, prompt: Prompt) -> None:
         try:
-            end: Item = await agent.answer(message, self._items.put, system_prompt=system_prompt)
+            end: Item = await agent.answer(prompt, self._items.put)
         except ModelError as error:
             end = error
         except Exception as error:
