@@ -23,7 +23,7 @@ from agent_service.middleware.request_id import HEADER, RequestId
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.routes import chat, errors, health, metrics, page
 from agent_service.routes.parts import Parts
-from agent_service.settings import Settings
+from agent_service.settings import API_KEY_NAME, Settings
 
 # 10,000 characters of message and 5,000 of system prompt, each up to 12 bytes as a JSON escape, and room to spare.
 _LARGEST_BODY_BYTES = 256 * 1024
@@ -94,7 +94,7 @@ def _make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
 def _make_provider(settings: Settings) -> tuple[Provider, Credentials | None]:
     if settings.model_provider == "echo" or settings.anthropic_api_key is None:
         return EchoProvider(), None
-    credentials = Credentials(settings.anthropic_api_key.get_secret_value(), settings.key_file)
+    credentials = Credentials(settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME))
     provider = ClaudeProvider(
         model=settings.default_model,
         max_tokens=settings.max_tokens,

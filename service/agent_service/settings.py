@@ -4,24 +4,35 @@ Sources, the first that has a value wins: environment variables, a `.env` file i
 per setting in the folder that SECRETS_DIR names (as Kubernetes mounts a Secret). Empty values count as not set.
 """
 
+import ipaddress
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 ENV_FILE = ".env"
 
-# The address may hold a password, which is one of the faults that are told.
-_NEVER_SHOWN = frozenset({API_KEY_NAME, "ANTHROPIC_BASE_URL"})
+CLIENT_KEYS_NAME = "API_KEYS"
+SHORTEST_CLIENT_KEY = 16
+
+# An address may hold a password, which is one of the faults that are told.
+_NEVER_SHOWN = frozenset({API_KEY_NAME, CLIENT_KEYS_NAME, "ANTHROPIC_BASE_URL", "REDIS_URL", "REDIS_PASSWORD"})
+
+# Where the XDG Base Directory Specification wants what a program keeps between its runs.
+# `expanduser`, unlike Path.home, does not fail for a user with no home.
+_STATE_HOME = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
 
 # A key travels in an HTTP header (RFC 9110, 5.5): visible ASCII only, so that a stray line feed cannot break the call.
 _KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
+
+
+_Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class SettingsError(Exception):
@@ -40,9 +51,12 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["development", "testing", "staging", "production"] = Field(
-        "development", description="In `production` the API documentation pages are off."
+        "development",
+        description="What the service is for. In `production` the API documentation and the chat page are off, and "
+        "unsafe settings end the start.",
     )
-    debug: bool = Field(default=False, description="Logs at level DEBUG, whatever LOG_LEVEL says.")
+    debug: bool = Field(default=False, description="Logs at level DEBUG, whatever LOG_LEVEL says; not in production.")
+
     api_host: str = Field("0.0.0.0", min_length=1, description="Address to listen on.")  # noqa: S104  # a pod listens on all
     api_port: int = Field(
         8000,
@@ -51,6 +65,33 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("API_PORT", "PORT"),
         description="Port to listen on; 0 takes any free one. `PORT`, as PaaS hosts set it, is read too.",
     )
+    api_workers: int = Field(1, ge=1, le=64, description="Processes that answer on that port.")
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of its own for `/metrics`, which is then not on the API's port.",
+    )
+    chat_page: bool | None = Field(
+        None, description="Whether browsers get a chat page at `/`; when not set, they do outside production."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the API, separated by commas; none when empty."
+    )
+    cors_allow_credentials: bool = Field(
+        default=False,
+        description="Lets those pages send cookies, for a proxy that wants them; not with the origin `*`.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of the proxies in front, separated by commas. Only from them "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="Keys that clients must show, separated by commas or line ends; anybody may call when not set.",
+    )
+
     anthropic_api_key: SecretStr | None = Field(None, description="Key of the model API.")
     anthropic_base_url: str | None = Field(None, description="Address of the model API, when not Anthropic's own.")
     model_provider: Literal["anthropic", "echo"] = Field(
@@ -59,20 +100,95 @@ class Settings(BaseSettings):
     default_model: str = Field("claude-sonnet-5-5", min_length=1, max_length=256, description="Model that answers.")
     max_tokens: int = Field(4096, ge=1, le=200_000, description="Most tokens in one answer.")
     system_prompt: str | None = Field(None, max_length=100_000, description="System prompt of every conversation.")
-    request_timeout_seconds: float = Field(
-        60, gt=0, le=3600, allow_inf_nan=False, description="Most seconds that one answer may take, streamed or not."
+    model_max_retries: int = Field(
+        1, ge=0, le=10, description="How often a failed call to the model API is tried again while a client waits."
     )
-    stream_heartbeat_seconds: float = Field(
+    request_timeout_seconds: _Seconds = Field(
+        60, gt=0, le=3600, description="Most seconds that one answer may take, streamed or not, retries included."
+    )
+    stream_heartbeat_seconds: _Seconds = Field(
         15,
         gt=0,
         le=3600,
-        allow_inf_nan=False,
         description="Seconds of silence in a stream after which a comment line keeps proxies from cutting it.",
     )
+
+    rate_limit_requests: int = Field(
+        100, ge=0, le=1_000_000, description="Most requests of one client in a minute; 0 is no limit."
+    )
+    tokens_per_minute: int = Field(
+        0, ge=0, le=1_000_000_000, description="Most tokens of the whole agent in a minute; 0 is no limit."
+    )
+    max_in_flight: int = Field(
+        1024, ge=1, le=100_000, description="Most requests in flight in one pod; what is above gets 503 at once."
+    )
+    max_body_bytes: int = Field(
+        256 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body, in bytes; what is above gets 413."
+    )
+
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Where the state lives: `redis://`, `rediss://` or `unix://`. With neither this nor REDIS_HOST the "
+        "service starts a Valkey of its own, which serves this one machine or pod.",
+    )
+    redis_host: str | None = Field(None, min_length=1, description="Host of the Redis server, in place of REDIS_URL.")
+    redis_port: int = Field(6379, ge=1, le=65535, description="Port on REDIS_HOST.")
+    redis_password: SecretStr | None = Field(None, description="Password for REDIS_HOST.")
+    state_dir: Path = Field(
+        _STATE_HOME / "portside",
+        description="Folder in which the service's own Valkey keeps its data. One running service per folder.",
+    )
+    state_prefix: str = Field(
+        "portside",
+        pattern=r"^[A-Za-z0-9._/-]{1,128}$",
+        description="First part of every key in Redis; give each agent its own where several share a server.",
+    )
+
+    conversation_max_messages: int = Field(
+        40, ge=0, le=1000, description="Most messages of a conversation that are remembered; 0 remembers nothing."
+    )
+    conversation_max_tokens: int = Field(
+        32_000, ge=1, le=1_000_000, description="Most tokens (estimated) of a conversation that are remembered."
+    )
+    conversation_ttl_seconds: int = Field(
+        86_400,
+        ge=1,
+        le=31_536_000,
+        description="Seconds after which a conversation that nobody goes on with is forgotten.",
+    )
+
+    task_timeout_seconds: _Seconds = Field(
+        300, gt=0, le=86_400, description="Most seconds that one attempt at a task may take."
+    )
+    task_deadline_seconds: _Seconds = Field(
+        3600,
+        gt=0,
+        le=604_800,
+        description="Seconds from its acceptance in which a task must be done, waiting included.",
+    )
+    task_max_attempts: int = Field(
+        5, ge=1, le=100, description="How often a task is tried, when it fails for what may pass or its worker dies."
+    )
+    task_result_ttl_seconds: int = Field(
+        86_400, ge=1, le=31_536_000, description="Seconds for which a finished task can be looked up."
+    )
+    task_queue_limit: int = Field(
+        100_000, ge=1, le=10_000_000, description="Most tasks that may wait; what is above gets 503."
+    )
+    worker_concurrency: int = Field(8, ge=1, le=1000, description="Tasks that one worker process works on at once.")
+    api_runs_tasks: bool | None = Field(
+        None,
+        description="Whether the API's own process works on tasks; when not set, it does where there is no Redis "
+        "configured, and leaves them to `agent-service worker` where there is.",
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="Form of a log line.")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins whose pages may call the API, separated by commas; none when empty."
+    log_content: bool = Field(
+        default=False, description="Logs what users write and what the agent answers; keys are never logged."
+    )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="Where traces go (OTLP over HTTP), such as http://collector:4318; nowhere when not set."
     )
     secrets_dir: Path | None = Field(
         None,
@@ -84,7 +200,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         # The JSON list is how the variable was written in this service's first days; both forms stay readable.
@@ -101,13 +217,23 @@ class Settings(BaseSettings):
                 raise ValueError(f"'{origin}' is not an origin; write it as https://host or https://host:port")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(f"'{network}' is neither an address nor a network such as 10.0.0.0/8") from None
+        return value
+
     @field_validator("system_prompt")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
         # The model API refuses a text of white space alone, and with it every request.
         return value if value and value.strip() else None
 
-    @field_validator("anthropic_base_url")
+    @field_validator("anthropic_base_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -116,7 +242,28 @@ class Settings(BaseSettings):
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("must be an address that begins with http:// or https://")
         if parts.username or parts.password:
-            raise ValueError("must not hold a user name or password; the key goes into ANTHROPIC_API_KEY")
+            raise ValueError("must not hold a user name or password")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        parts = urlsplit(value.get_secret_value())
+        try:
+            usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if parts.scheme not in {"redis", "rediss", "unix"} or not usable:
+            raise ValueError("must look like redis://host:6379/0, rediss://user:password@host:6379/0 or unix:///path")
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _client_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            valid_client_keys(value.get_secret_value())
         return value
 
     @field_validator("anthropic_api_key", mode="before")
@@ -132,9 +279,9 @@ class Settings(BaseSettings):
             raise ValueError("is not a folder; create it, or leave SECRETS_DIR unset")
         return value
 
-    @field_validator("api_port", mode="before")
+    @field_validator("api_port", "redis_port", "metrics_port", mode="before")
     @classmethod
-    def _service_link(cls, value: object, _: ValidationInfo) -> object:
+    def _service_link(cls, value: object) -> object:
         if isinstance(value, str) and value.startswith("tcp://"):
             raise ValueError(
                 "holds a Kubernetes service link, because a Service of this namespace is named like the variable; "
@@ -143,12 +290,22 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _needs_a_key(self) -> Self:
+    def _fit_together(self) -> Self:
+        faults = []
         if self.model_provider == "anthropic" and self.anthropic_api_key is None:
-            raise ValueError(
+            faults.append(
                 f"{API_KEY_NAME}: is not set; set it, put the key into a file of that name in SECRETS_DIR, "
                 "or set MODEL_PROVIDER=echo to run with no model"
             )
+        # A browser refuses the pair, and Starlette makes "any origin, with cookies" of it.
+        if "*" in self.cors_origins and self.cors_allow_credentials:
+            faults.append("CORS_ALLOW_CREDENTIALS: cannot be true while CORS_ORIGINS is *; name the origins")
+        if self.is_production and self.debug:
+            faults.append("DEBUG: must be off in production; set DEBUG=false, or another ENVIRONMENT")
+        if self.redis_url is not None and self.redis_host is not None:
+            faults.append("REDIS_HOST: cannot be set beside REDIS_URL; remove one of them")
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
 
     @property
@@ -157,11 +314,40 @@ class Settings(BaseSettings):
         return self.environment == "production"
 
     @property
-    def key_file(self) -> Path | None:
-        """The file that the key is read from, or None when the environment or `.env` holds it."""
-        if self.secrets_dir is None or _given(API_KEY_NAME):
+    def redis_address(self) -> str | None:
+        """The configured Redis server as an address, password included; None when there is none configured."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        if self.redis_host is None:
             return None
-        return self.secrets_dir / API_KEY_NAME
+        host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
+        user = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
+        return f"redis://{user}{host}:{self.redis_port}/0"
+
+    @property
+    def runs_tasks(self) -> bool:
+        """Whether the API's own process works on tasks."""
+        return self.redis_address is None if self.api_runs_tasks is None else self.api_runs_tasks
+
+    def secret_file(self, name: str) -> Path | None:
+        """The file that the secret setting `name` is read from, or None when the environment or `.env` holds it."""
+        if self.secrets_dir is None or _given(name):
+            return None
+        return self.secrets_dir / name
+
+
+def valid_client_keys(raw: str) -> frozenset[str]:
+    """Give the keys that `raw` lists, separated by commas or white space.
+
+    Raises:
+        ValueError: if there is none, or one is too short to be a secret. The message shows none of them.
+    """
+    keys = frozenset(valid_key(part) for part in re.split(r"[,\s]+", raw) if part)
+    if not keys:
+        raise ValueError("holds no key")
+    if any(len(key) < SHORTEST_CLIENT_KEY for key in keys):
+        raise ValueError(f"holds a key of fewer than {SHORTEST_CLIENT_KEY} characters, which could be guessed")
+    return keys
 
 
 def valid_key(raw: str) -> str:
@@ -188,7 +374,8 @@ def load(**overrides: object) -> Settings:
         # A folder that is not there is reported by the field, as a fault like any other.
         return Settings(_secrets_dir=folder if folder and Path(folder).is_dir() else None, **given)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError(sorted({_line(fault) for fault in error.errors(include_url=False)})) from None
+        lines = {line for fault in error.errors(include_url=False) for line in _line(fault).splitlines()}
+        raise SettingsError(sorted(lines)) from None
     except (OSError, UnicodeDecodeError) as error:
         where = getattr(error, "filename", None) or f"{ENV_FILE} or a file in SECRETS_DIR"
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"

@@ -87,7 +87,7 @@ def test_environment_beats_env_file_beats_secrets_folder(monkeypatch: pytest.Mon
     settings = load()
     assert settings.anthropic_api_key is not None
     assert settings.anthropic_api_key.get_secret_value() == "from-folder"
-    assert settings.key_file == folder / "ANTHROPIC_API_KEY"
+    assert settings.secret_file("ANTHROPIC_API_KEY") == folder / "ANTHROPIC_API_KEY"
     assert (settings.default_model, settings.system_prompt) == ("from-file", "from-environment")
 
 
@@ -97,7 +97,7 @@ def test_a_key_from_the_environment_is_not_looked_for_in_the_folder(
     (tmp_path / "ANTHROPIC_API_KEY").write_text("from-folder")
     monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
     monkeypatch.setenv("ANTHROPIC_API_KEY", "from-environment")
-    assert load().key_file is None
+    assert load().secret_file("ANTHROPIC_API_KEY") is None
 
 
 def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
