@@ -22,6 +22,7 @@ PACKAGE_OF = {
     "ip": "iproute2",
     "iptables": "iptables",
     "nsenter": "util-linux",
+    "redis-check-rdb": "redis-tools",
     "runc": "runc",
     "setpriv": "util-linux",
     "socat": "socat",

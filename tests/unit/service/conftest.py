@@ -9,6 +9,7 @@ import pytest
 
 from agent_service.app import create_app
 from agent_service.settings import API_KEY_NAME, load
+from redis_bed import RedisServer, running_redis
 from stand_in import StandIn, running_stand_in
 from stand_in.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
 
@@ -32,6 +33,19 @@ def stand_in(stand_in_process: StandIn) -> StandIn:
     """The stand-in model API, with nothing in its memory."""
     stand_in_process.reset()
     return stand_in_process
+
+
+@pytest.fixture(scope="session")
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(redis_process: RedisServer) -> RedisServer:
+    """A Redis with nothing in it; many tests use the same one. To stop or freeze one, `running_redis` makes another."""
+    redis_process.command("FLUSHALL")
+    return redis_process
 
 
 @pytest.fixture

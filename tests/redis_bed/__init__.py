@@ -1,0 +1,113 @@
+"""A real Redis for the tests, as a process of their own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from testbed import paths, system
+from testbed.errors import TestbedError
+
+_START_SECONDS = 15.0
+
+
+class RedisServer:
+    """A Redis server on a loopback port of its own, which can be stopped, frozen and started again."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            self.port: int = sock.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, with what it had saved, and wait until it answers."""
+        command = [str(_program()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        command += ["--save", "", "--appendonly", "yes", "--daemonize", "no", *self._options]
+        with (self._folder / f"redis-{self.port}.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise TestbedError(f"redis-server did not start; its log is in {log.name}.")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Have it keep its connections and answer nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        self._signal(signal.SIGCONT)
+
+    def command(self, *words: str) -> bytes:
+        """Send one command on a connection of its own and give the raw reply (RESP)."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock:
+            parts = [f"*{len(words)}", *(part for word in words for part in (f"${len(word.encode())}", word))]
+            sock.sendall(("\r\n".join(parts) + "\r\n").encode())
+            reply = b""
+            while not reply.endswith(b"\r\n"):
+                got = sock.recv(65536)
+                if not got:
+                    break
+                reply += got
+            return reply
+
+    def _answers(self) -> bool:
+        try:
+            return self.command("PING").startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def _end(self, number: int) -> None:
+        self._signal(number)
+        self._signal(signal.SIGCONT)
+        if self._process is not None:
+            self._process.wait(_START_SECONDS)
+
+
+@contextmanager
+def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
+    """Start a Redis that keeps its data in `folder`; `options` are words of its command line."""
+    server = RedisServer(folder, *options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def _program() -> Path:
+    """Find redis-server. Debian's package of that name would start a service; its twin in redis-tools does not."""
+    found = shutil.which("redis-server")
+    if found is not None:
+        return Path(found)
+    system.need("redis-check-rdb")
+    twin = shutil.which("redis-check-rdb")
+    if twin is None:
+        raise TestbedError("redis-check-rdb is missing after its package was installed.")
+    # The program is one file, which looks at the name that it was called by.
+    link = paths.cache() / "debian" / "redis-server"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(twin)
+    return link
