@@ -11,6 +11,7 @@ from agent_service import __version__
 from agent_service.agent.check import ModelCheck
 from agent_service.agent.claude import ClaudeProvider, recheck_refused_credentials
 from agent_service.agent.credentials import Credentials
+from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.echo import EchoProvider
 from agent_service.agent.provider import Provider
 from agent_service.agent.turn import Agent
@@ -24,6 +25,8 @@ from agent_service.middleware.unhandled import Unhandled
 from agent_service.routes import chat, errors, health, metrics, page
 from agent_service.routes.parts import Parts
 from agent_service.settings import API_KEY_NAME, Settings
+from agent_service.state.conversations import Conversations
+from agent_service.state.redis import Redis
 
 # 10,000 characters of message and 5,000 of system prompt, each up to 12 bytes as a JSON escape, and room to spare.
 _LARGEST_BODY_BYTES = 256 * 1024
@@ -74,19 +77,31 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
 
 def _make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
     provider, credentials = _make_provider(settings)
+    if settings.redis_address is None:
+        raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
+    redis = Redis(settings.redis_address, prefix=settings.state_prefix)
     counted = Metrics(version=__version__, provider=settings.model_provider, model=provider.model)
+    agent = Agent(
+        provider,
+        counted,
+        system_prompt=settings.system_prompt,
+        timeout_seconds=settings.request_timeout_seconds,
+    )
+    conversations = Conversations(
+        redis,
+        max_messages=settings.conversation_max_messages,
+        max_tokens=settings.conversation_max_tokens,
+        ttl_seconds=settings.conversation_ttl_seconds,
+    )
     return Parts(
         settings=settings,
         lifecycle=lifecycle,
         metrics=counted,
         provider=provider,
         credentials=credentials,
-        agent=Agent(
-            provider,
-            counted,
-            system_prompt=settings.system_prompt,
-            timeout_seconds=settings.request_timeout_seconds,
-        ),
+        agent=agent,
+        redis=redis,
+        dialogue=Dialogue(agent, conversations),
         model_check=ModelCheck(provider),
     )
 
@@ -122,3 +137,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with contextlib.suppress(asyncio.CancelledError):
                 await recheck
         await parts.provider.close()
+        await parts.redis.close()

@@ -1,17 +1,17 @@
 """`POST /chat` and `POST /chat/stream`."""
 
 import time
-import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
-from agent_service.agent.provider import Prompt, Usage
+from agent_service.agent.dialogue import Reply
+from agent_service.agent.turn import OnText
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_disconnected
 from agent_service.routes.errors import describe
-from agent_service.routes.parts import Parts, PartsDep
+from agent_service.routes.parts import Parts, PartsDep, owner
 from agent_service.routes.sse import EventStream, Turn
 
 router = APIRouter(tags=["chat"])
@@ -35,8 +35,7 @@ _ConversationId = Annotated[
     str,
     Field(
         max_length=128,
-        description="Goes on with a conversation. This version keeps no conversations: every id is unknown, and an "
-        "unknown id starts a new conversation, whose id is in the answer.",
+        description="Goes on with a conversation. An unknown id starts a new one, whose id is in the answer.",
     ),
 ]
 
@@ -65,48 +64,59 @@ class ChatAnswer(BaseModel):
     """Answer of `POST /chat`."""
 
     response: str = Field(description="What the agent says.")
-    conversation_id: str = Field(description="Id of the conversation; new in every answer of this version.")
+    conversation_id: str = Field(description="Id with which the next message goes on with this conversation.")
     tokens_used: int = Field(description="Tokens sent and received together.")
     processing_time_ms: float = Field(description="Milliseconds from the request to the answer.")
+    stop_reason: str | None = Field(
+        None,
+        description="Why the answer was cut, in the model API's words, such as `max_tokens`; absent when it was not.",
+    )
+    warning: str | None = Field(None, description="Says so when the conversation's memory could not be reached.")
 
 
 _EVENTS: dict[int | str, dict[str, object]] = {
     200: {
         "description": 'Server-sent events; the data of each is a JSON object: `{"type":"text","content"}` any number '
-        'of times, then `{"type":"done","input_tokens","output_tokens","conversation_id"}` or '
-        '`{"type":"error","message"}`. Comment lines keep the connection alive while the model is silent.',
+        'of times, then `{"type":"done","input_tokens","output_tokens","conversation_id","stop_reason"?,"warning"?}` '
+        'or `{"type":"error","message"}`. Comment lines keep the connection alive while the model is silent.',
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
 
 
-@router.post("/chat", response_model=ChatAnswer, responses=describe(429, 502, 503, 504))
+@router.post(
+    "/chat", response_model=ChatAnswer, response_model_exclude_none=True, responses=describe(429, 502, 503, 504)
+)
 async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnswer | Response:
     """Answer a message, as a whole or (`stream: true`) as server-sent events."""
     if body.stream:
-        return await _stream(parts, request, body.message, None)
+        return await _stream(parts, request, body, None)
     begun = time.perf_counter()
-    pieces: list[str] = []
-
-    async def keep(piece: str) -> None:
-        pieces.append(piece)
-
     try:
-        usage = await unless_disconnected(request, parts.agent.answer(Prompt(body.message), keep))
+        reply = await unless_disconnected(request, _reply(parts, request, body, None, _ignore))
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return _answer("".join(pieces), usage, begun)
+    return ChatAnswer(
+        response=reply.text,
+        conversation_id=reply.conversation_id,
+        tokens_used=reply.usage.total,
+        processing_time_ms=round((time.perf_counter() - begun) * 1000, 3),
+        stop_reason=reply.cut,
+        warning=reply.warning,
+    )
 
 
 @router.post("/chat/stream", response_class=StreamingResponse, responses={**describe(429, 502, 503, 504), **_EVENTS})
 async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) -> Response:
     """Answer a message as server-sent events. An error before the first of them has its HTTP status as usual."""
-    return await _stream(parts, request, body.message, body.system_prompt)
+    return await _stream(parts, request, body, body.system_prompt)
 
 
-async def _stream(parts: Parts, request: Request, message: str, system_prompt: str | None) -> Response:
+async def _stream(
+    parts: Parts, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None
+) -> Response:
     heartbeat = parts.settings.stream_heartbeat_seconds
-    turn = Turn(parts.agent, Prompt(message, system_prompt))
+    turn = Turn(lambda on_text: _reply(parts, request, body, system_prompt, on_text))
     try:
         first = await unless_disconnected(request, turn.next(heartbeat))
     except ClientGoneError:
@@ -117,18 +127,16 @@ async def _stream(parts: Parts, request: Request, message: str, system_prompt: s
         raise
     if isinstance(first, Exception):
         raise first
-    return EventStream(turn, first, conversation_id=_new_conversation(), heartbeat_seconds=heartbeat)
+    return EventStream(turn, first, heartbeat_seconds=heartbeat)
 
 
-def _answer(text: str, usage: Usage, begun: float) -> ChatAnswer:
-    return ChatAnswer(
-        # JSON escapes let a model API send half a surrogate pair, which UTF-8 cannot carry.
-        response=text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
-        conversation_id=_new_conversation(),
-        tokens_used=usage.total,
-        processing_time_ms=round((time.perf_counter() - begun) * 1000, 3),
+async def _reply(
+    parts: Parts, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None, on_text: OnText
+) -> Reply:
+    return await parts.dialogue.reply(
+        owner(request), body.message, on_text, conversation_id=body.conversation_id, system_prompt=system_prompt
     )
 
 
-def _new_conversation() -> str:
-    return str(uuid.uuid4())
+async def _ignore(_: str) -> None:
+    """A plain answer is sent when it is whole."""

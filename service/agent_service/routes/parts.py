@@ -7,11 +7,16 @@ from fastapi import Depends, Request
 
 from agent_service.agent.check import ModelCheck
 from agent_service.agent.credentials import Credentials
+from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.provider import Provider
 from agent_service.agent.turn import Agent
 from agent_service.lifecycle import Lifecycle
 from agent_service.metrics import Metrics
 from agent_service.settings import Settings
+from agent_service.state.redis import Redis
+
+# Where clients show no keys, whoever knows a conversation's id may go on with it.
+ANYONE = "anyone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,19 @@ class Parts:
     provider: Provider
     credentials: Credentials | None
     agent: Agent
+    redis: Redis
+    dialogue: Dialogue
     model_check: ModelCheck
 
 
 async def _parts(request: Request) -> Parts:
     return cast("Parts", request.app.state.parts)
+
+
+def owner(request: Request) -> str:
+    """Give whom the conversations and tasks of a request belong to: its client key, or `anyone` without keys."""
+    client = request.scope.get("portside.client")
+    return client.id if client is not None and client.key else ANYONE
 
 
 PartsDep = Annotated[Parts, Depends(_parts)]

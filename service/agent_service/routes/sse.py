@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from agent_service.agent.dialogue import Reply
 from agent_service.agent.errors import ModelError
-from agent_service.agent.provider import Prompt, Usage
-from agent_service.agent.turn import Agent
+from agent_service.agent.turn import OnText
 from agent_service.logs import where
 
 _log = structlog.get_logger(__name__)
@@ -20,18 +20,18 @@ _HEARTBEAT = b": waiting for the model\n\n"
 # Pieces that may wait for a slow client before the model's stream is held back.
 _PENDING = 256
 
-Item = str | Usage | Exception
+Item = str | Reply | Exception
 
 
 class Turn:
     """A turn with the model in a task of its own, so that its silence can be noticed without disturbing it."""
 
-    def __init__(self, agent: Agent, prompt: Prompt) -> None:
+    def __init__(self, reply: Callable[[OnText], Awaitable[Reply]]) -> None:
         self._items: asyncio.Queue[Item] = asyncio.Queue(_PENDING)
-        self._task = asyncio.create_task(self._run(agent, prompt))
+        self._task = asyncio.create_task(self._run(reply))
 
     async def next(self, patience: float) -> Item | None:
-        """Give the next piece of text, the usage at the end, or the error; None after `patience` seconds of silence."""
+        """Give the next piece of text, at the end the reply or the error; None after `patience` seconds of silence."""
         if not self._items.empty():
             return self._items.get_nowait()
         try:
@@ -48,9 +48,9 @@ class Turn:
         """End the turn, and with it the call to the model; does nothing when it is over."""
         self._task.cancel()
 
-    async def _run(self, agent: Agent, prompt: Prompt) -> None:
+    async def _run(self, reply: Callable[[OnText], Awaitable[Reply]]) -> None:
         try:
-            end: Item = await agent.answer(prompt, self._items.put)
+            end: Item = await reply(self._items.put)
         except ModelError as error:
             end = error
         except Exception as error:
@@ -62,11 +62,11 @@ class Turn:
 class EventStream(StreamingResponse):
     """The response for a turn whose first item is already known; the turn ends with the response."""
 
-    def __init__(self, turn: Turn, first: Item | None, *, conversation_id: str, heartbeat_seconds: float) -> None:
+    def __init__(self, turn: Turn, first: Item | None, *, heartbeat_seconds: float) -> None:
         self._turn = turn
         # X-Accel-Buffering: nginx would otherwise hold events back until its buffer is full.
         super().__init__(
-            _events(turn, first, conversation_id, heartbeat_seconds),
+            _events(turn, first, heartbeat_seconds),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -78,33 +78,37 @@ class EventStream(StreamingResponse):
             self._turn.stop()
 
 
-async def _events(turn: Turn, item: Item | None, conversation_id: str, heartbeat: float) -> AsyncIterator[bytes]:
+async def _events(turn: Turn, item: Item | None, heartbeat: float) -> AsyncIterator[bytes]:
     while True:
         if item is None:
             yield _HEARTBEAT
         else:
             # What has gathered meanwhile goes out in one write.
-            block = [_encode(item, conversation_id)]
+            block = [_encode(item)]
             while isinstance(item, str) and (more := turn.waiting()) is not None:
                 item = more
-                block.append(_encode(item, conversation_id))
+                block.append(_encode(item))
             yield b"".join(block)
             if not isinstance(item, str):
                 return
         item = await turn.next(heartbeat)
 
 
-def _encode(item: Item, conversation_id: str) -> bytes:
+def _encode(item: Item) -> bytes:
     event: dict[str, object]
     if isinstance(item, str):
         event = {"type": "text", "content": item}
-    elif isinstance(item, Usage):
+    elif isinstance(item, Reply):
         event = {
             "type": "done",
-            "input_tokens": item.input_tokens,
-            "output_tokens": item.output_tokens,
-            "conversation_id": conversation_id,
+            "input_tokens": item.usage.input_tokens,
+            "output_tokens": item.usage.output_tokens,
+            "conversation_id": item.conversation_id,
         }
+        if item.cut is not None:
+            event["stop_reason"] = item.cut
+        if item.warning is not None:
+            event["warning"] = item.warning
     elif isinstance(item, ModelError):
         event = {"type": "error", "message": str(item)}
     else:

@@ -49,18 +49,26 @@ def redis_server(redis_process: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
-def start_service(tmp_path: Path) -> Iterator[StartService]:
-    """Start a service of this test's own, told by keyword arguments that are its environment."""
+def start_service(tmp_path: Path, redis_server: RedisServer) -> Iterator[StartService]:
+    """Start a service of this test's own, told by keyword arguments that are its environment.
+
+    Its state is in the tests' Redis; REDIS_URL="" gives it a Valkey of its own.
+    """
+    defaults = {"REDIS_URL": redis_server.url, "STATE_DIR": str(tmp_path / "state")}
     with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(running_service(tmp_path, **settings))
+        yield lambda **settings: stack.enter_context(running_service(tmp_path, **{**defaults, **settings}))
 
 
 @pytest.fixture(scope="session")
-def shared_service(stand_in_process: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def shared_service(
+    stand_in_process: StandIn, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     with running_service(
         tmp_path_factory.mktemp("service"),
         ANTHROPIC_API_KEY=KEY,
         ANTHROPIC_BASE_URL=stand_in_process.url,
+        REDIS_URL=redis_process.url,
+        RATE_LIMIT_REQUESTS="0",
         SYSTEM_PROMPT="Be brief.",
         STREAM_HEARTBEAT_SECONDS="0.2",
         CORS_ORIGINS="https://console.example",
@@ -78,12 +86,16 @@ def service(shared_service: Service, stand_in: StandIn) -> Service:
 
 
 @pytest.fixture
-async def make_client(stand_in: StandIn) -> AsyncIterator[MakeClient]:
+async def make_client(stand_in: StandIn, redis_server: RedisServer) -> AsyncIterator[MakeClient]:
     """Make the app in this process, started, in front of the stand-in; arguments are settings by field name."""
     async with AsyncExitStack() as stack:
 
         async def make(**given: object) -> httpx.AsyncClient:
-            defaults: dict[str, object] = {API_KEY_NAME.lower(): KEY, "anthropic_base_url": stand_in.url}
+            defaults: dict[str, object] = {
+                API_KEY_NAME.lower(): KEY,
+                "anthropic_base_url": stand_in.url,
+                "redis_url": redis_server.url,
+            }
             app = create_app(load(**{**defaults, **given}))
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -1,0 +1,79 @@
+"""A message and its answer, as part of a conversation."""
+
+import math
+from dataclasses import dataclass
+
+from agent_service.agent.provider import Exchange, Prompt, Usage
+from agent_service.agent.turn import Agent, OnText
+from agent_service.state.conversations import Conversations, new_id
+from agent_service.state.redis import StateUnavailableError
+
+# Characters in a token of English text, roughly. The model API counts what it is sent as a whole only; of one message
+# this is the part to which the bound on a conversation need be true.
+_CHARACTERS_PER_TOKEN = 4
+
+_FORGOTTEN = "The memory of conversations cannot be reached: this message was answered without what was said before."
+_NOT_KEPT = "The memory of conversations cannot be reached: this answer will not be remembered."
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. `warning` says, in words for the client, when the conversation's memory did not work."""
+
+    text: str
+    usage: Usage
+    conversation_id: str
+    warning: str | None = None
+
+    @property
+    def cut(self) -> str | None:
+        """Why the answer ends before its end, in the model API's words; None when the model had said all."""
+        return None if self.usage.stop_reason == "end_turn" else self.usage.stop_reason
+
+
+class Dialogue:
+    """Answers messages with what was said before in mind, and remembers its answers."""
+
+    def __init__(self, agent: Agent, conversations: Conversations) -> None:
+        self._agent = agent
+        self._conversations = conversations
+
+    async def reply(
+        self, owner: str, message: str, on_text: OnText, *, conversation_id: str | None, system_prompt: str | None
+    ) -> Reply:
+        """Answer a message of `owner`, handing each piece of the answer to `on_text`.
+
+        Only a whole answer is remembered. An unknown id starts a new conversation; while the memory is away an id is
+        taken as it is, so that the conversation goes on when the memory is back.
+
+        Raises:
+            ModelError: when there is no (whole) answer.
+        """
+        warning = None
+        history: tuple[Exchange, ...] = ()
+        if conversation_id is not None:
+            try:
+                history = await self._conversations.history(owner, conversation_id)
+            except StateUnavailableError:
+                warning = _FORGOTTEN
+        known = history or warning
+        this_id = conversation_id if conversation_id is not None and known else new_id()
+        pieces: list[str] = []
+
+        async def keep(piece: str) -> None:
+            pieces.append(piece)
+            await on_text(piece)
+
+        usage = await self._agent.answer(Prompt(message, system_prompt, history), keep)
+        text = sendable("".join(pieces))
+        try:
+            tokens = math.ceil(len(message) / _CHARACTERS_PER_TOKEN) + usage.output_tokens
+            await self._conversations.append(owner, this_id, Exchange(message, text), tokens=tokens)
+        except StateUnavailableError:
+            warning = warning or _NOT_KEPT
+        return Reply(text, usage, this_id, warning)
+
+
+def sendable(text: str) -> str:
+    """Make the pairs of surrogates whole, and replace halves: JSON escapes can carry them, UTF-8 cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
