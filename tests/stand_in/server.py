@@ -30,7 +30,8 @@ Faults on demand: directives in the last user message, or standing ones for all 
     [[thinking]]                  a thinking block before the text
     [[garbage]]                   status 200 with HTML, as a wrong gateway answers
 
-`GET /stand-in/requests` lists what came in (the newest last): path, model, system, message, max_tokens, stream, key
+`GET /stand-in/requests` lists what came in (the newest last): path, model, system, message,
+history (what was said before, each as `role: text`), max_tokens, stream, key
 (its last four characters), status, and state: `running`, `done`, `failed`, or `disconnected` when the client left
 before the end. `DELETE /stand-in/requests` empties it.
 """
@@ -78,6 +79,7 @@ class Seen:
     model: str
     system: str | None
     message: str
+    history: list[str]
     max_tokens: int | None
     stream: bool
     key: str
@@ -183,6 +185,7 @@ class StandIn:
             model=str(usable.get("model", "")),
             system=_text(usable["system"]) if "system" in usable else None,
             message=_last_message(usable),
+            history=_before_the_last(usable),
             max_tokens=usable.get("max_tokens"),
             stream=usable.get("stream") is True,
             key=key[-4:],
@@ -366,6 +369,14 @@ def _last_message(body: dict[str, Any]) -> str:
     messages = body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     return _text(last.get("content", "")) if isinstance(last, dict) and last.get("role") == "user" else ""
+
+
+def _before_the_last(body: dict[str, Any]) -> list[str]:
+    messages = body.get("messages")
+    before = messages[:-1] if isinstance(messages, list) else []
+    return [
+        f"{message.get('role')}: {_text(message.get('content', ''))}" for message in before if isinstance(message, dict)
+    ]
 
 
 def _input_tokens(body: dict[str, Any]) -> int:

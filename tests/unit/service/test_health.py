@@ -30,7 +30,7 @@ async def test_a_started_service_is_live_and_ready_and_asks_the_model_nothing(
 
 
 async def test_a_service_that_has_not_started_is_live_but_not_ready() -> None:
-    app = create_app(load(model_provider="echo"))
+    app = create_app(load(model_provider="echo", redis_url="unix:///nowhere"))
     async with AsyncClient(transport=ASGITransport(app), base_url="http://agent") as client:
         assert await readiness(client) == (503, "starting")
         assert (await client.get("/health/live")).status_code == 200

@@ -1,0 +1,169 @@
+"""Conversations: what is remembered, for how long, and what happens when the memory is away."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent_service.agent.provider import Exchange
+from agent_service.state.conversations import Conversations, new_id
+from agent_service.state.redis import Redis
+from redis_bed import RedisServer, running_redis
+from stand_in import StandIn
+from stand_in.agent import KEY, MakeClient, StartService, eventually
+
+
+async def say(client: httpx.AsyncClient, message: str, conversation_id: str | None = None) -> dict[str, object]:
+    body = {"message": message} | ({"conversation_id": conversation_id} if conversation_id else {})
+    answer = await client.post("/chat", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, object] = answer.json()
+    return found
+
+
+async def stream(client: httpx.AsyncClient, message: str, conversation_id: str) -> dict[str, object]:
+    answer = await client.post("/chat/stream", json={"message": message, "conversation_id": conversation_id})
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    last: dict[str, object] = events[-1]
+    assert last["type"] in {"done", "error"}
+    return last
+
+
+async def test_the_model_is_told_what_was_said_before(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client()
+    first = await say(client, "I am Ada")
+    second = await say(client, "who am I", str(first["conversation_id"]))
+    assert second["conversation_id"] == first["conversation_id"]
+    assert stand_in.last()["history"] == ["user: I am Ada", f"assistant: {first['response']}"]
+    done = await stream(client, "and now", str(first["conversation_id"]))
+    assert done["conversation_id"] == first["conversation_id"]
+    assert [text.split(": ")[1] for text in stand_in.last()["history"][::2]] == ["I am Ada", "who am I"]
+
+
+async def test_a_stream_is_remembered_as_it_was_sent(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client()
+    done = await stream(client, "count [[words:5]]", "unknown")
+    assert done["conversation_id"] != "unknown"
+    await say(client, "more", str(done["conversation_id"]))
+    assert stand_in.last()["history"][0] == "user: count [[words:5]]"
+    assert stand_in.last()["history"][1].startswith("assistant: Stand-in heard")
+
+
+async def test_an_answer_that_broke_off_is_not_remembered(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client()
+    known = str((await say(client, "hello"))["conversation_id"])
+    assert (await stream(client, "broken [[break:2]]", known))["type"] == "error"
+    await say(client, "again", known)
+    assert [text for text in stand_in.last()["history"] if "broken" in text] == []
+
+
+async def test_two_requests_of_one_conversation_at_once_leave_two_whole_exchanges(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
+    client = await make_client()
+    known = str((await say(client, "start"))["conversation_id"])
+    await asyncio.gather(*(say(client, f"{number} [[slow:0.01]]", known) for number in range(8)))
+    await say(client, "end", known)
+    history = stand_in.last()["history"]
+    assert len(history) == 18
+    for user, assistant in zip(history[::2], history[1::2], strict=True):
+        assert user.startswith("user: ")
+        assert f'heard "{user.removeprefix("user: ")}"' in assistant
+    assert {user.split()[1] for user in history[2::2]} == {str(number) for number in range(8)}
+
+
+async def test_the_oldest_is_forgotten_when_there_are_too_many_messages(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
+    client = await make_client(conversation_max_messages=4)
+    known = str((await say(client, "message 0"))["conversation_id"])
+    for number in range(1, 4):
+        await say(client, f"message {number}", known)
+    assert stand_in.last()["history"][::2] == ["user: message 1", "user: message 2"]
+
+
+async def test_nothing_is_remembered_when_no_message_may_be(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(conversation_max_messages=0)
+    known = str((await say(client, "hello"))["conversation_id"])
+    assert (await say(client, "again", known))["conversation_id"] != known
+    assert stand_in.last()["history"] == []
+
+
+async def test_a_conversation_that_nobody_goes_on_with_is_forgotten(
+    make_client: MakeClient, redis_server: RedisServer
+) -> None:
+    client = await make_client(conversation_ttl_seconds=1)
+    known = str((await say(client, "hello"))["conversation_id"])
+    await asyncio.to_thread(eventually, lambda: redis_server.command("DBSIZE") == b":0\r\n", "the key expires")
+    assert (await say(client, "again", known))["conversation_id"] != known
+
+
+def test_a_conversation_outlives_the_process_and_is_known_to_every_replica(
+    start_service: StartService, stand_in: StandIn
+) -> None:
+    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    one, other = start_service(**told), start_service(**told)
+    known = one.post("/chat", message="I am Ada").json()["conversation_id"]
+    one.terminate()
+    assert one.wait() == 0
+    assert other.post("/chat", message="who am I", conversation_id=known).json()["conversation_id"] == known
+    assert stand_in.last()["history"][0] == "user: I am Ada"
+
+
+async def test_without_redis_chat_goes_on_and_says_that_it_forgets(
+    make_client: MakeClient, stand_in: StandIn, tmp_path: Path
+) -> None:
+    with running_redis(tmp_path) as server:
+        client = await make_client(redis_url=server.url)
+        known = str((await say(client, "I am Ada"))["conversation_id"])
+        server.stop()
+        lost = await say(client, "who am I", known)
+        assert "memory" in str(lost["warning"])
+        assert lost["conversation_id"] == known
+        assert "memory" in str((await stream(client, "who am I", known))["warning"])
+        assert "memory" in str((await say(client, "somebody new"))["warning"])
+        server.start()
+        deadline = asyncio.get_running_loop().time() + 10
+        while "warning" in await say(client, "back", known):
+            assert asyncio.get_running_loop().time() < deadline
+        await say(client, "who am I", known)
+        assert stand_in.last()["history"][0] == "user: I am Ada"
+
+
+async def test_a_frozen_redis_costs_one_request_its_patience_and_no_other(
+    make_client: MakeClient, tmp_path: Path
+) -> None:
+    with running_redis(tmp_path) as server:
+        client = await make_client(redis_url=server.url)
+        known = str((await say(client, "hello"))["conversation_id"])
+        server.freeze()
+        async with asyncio.timeout(6):
+            assert "warning" in await say(client, "one waits", known)
+            for _ in range(50):
+                assert "warning" in await say(client, "the others do not", known)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.integers(0, 30), max_size=12),
+    max_exchanges=st.integers(1, 5),
+    max_tokens=st.integers(1, 60),
+)
+async def test_what_is_kept_is_the_newest_that_fits(
+    redis_server: RedisServer, sizes: list[int], max_exchanges: int, max_tokens: int
+) -> None:
+    redis = Redis(redis_server.url, prefix="test")
+    kept = Conversations(redis, max_messages=2 * max_exchanges, max_tokens=max_tokens, ttl_seconds=60)
+    name = new_id()
+    expected: list[int] = []
+    for number, size in enumerate(sizes):
+        await kept.append("ada", name, Exchange(str(number), "\u2028é\ud83d\ude00"), tokens=size)
+        expected = [*expected, number][-max_exchanges:]
+        while sum(sizes[index] for index in expected) > max_tokens:
+            expected.pop(0)
+        assert [int(exchange.user) for exchange in await kept.history("ada", name)] == expected
+        assert await kept.history("eve", name) == ()
+    await redis.close()
