@@ -41,6 +41,22 @@ class Metrics:
         self.in_flight = Gauge(
             "agent_requests_in_flight", "Requests being answered, probes and scrapes not counted.", registry=registry
         )
+        self.rate_limited = Counter(
+            "agent_rate_limited",
+            "Requests answered 429, by the limit: `requests` of a client, `tokens` of the agent.",
+            ["reason"],
+            registry=registry,
+        )
+        self.shed = Counter(
+            "agent_requests_shed",
+            "Requests answered 503 unread, because of `overload` or `draining`.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("requests", "tokens"):
+            self.rate_limited.labels(reason)
+        for reason in ("overload", "draining"):
+            self.shed.labels(reason)
         self.first_token = Histogram(
             "agent_stream_first_token_seconds",
             "Time from asking the model to the first text of its stream.",

@@ -1,0 +1,58 @@
+"""How often a client may ask, and how much the whole agent may use, is said in every answer, and held to."""
+
+import math
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent_service.metrics import Metrics
+from agent_service.middleware.identify import CLIENT
+from agent_service.middleware.paths import PROBES, asks_the_model
+from agent_service.state.limits import Limits, Verdict
+
+HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+_NAMES = tuple(name.lower().encode() for name in HEADERS)
+
+
+class RateLimit:
+    """Answers 429 beyond the limits. Probes and scrapes are not limited."""
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, metrics: Metrics) -> None:
+        self.app = app
+        self.limits = limits
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PROBES or not self.limits.on:
+            await self.app(scope, receive, send)
+            return
+        takes_tokens = asks_the_model(scope["method"], scope["path"])
+        verdict = await self.limits.admit(scope[CLIENT].id, takes_tokens=takes_tokens)
+        headers = self._headers(verdict)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        if verdict.refused is None:
+            await self.app(scope, receive, send_with_headers)
+            return
+        self.metrics.rate_limited.labels(verdict.refused).inc()
+        await self._refuse(verdict)(scope, receive, send_with_headers)
+
+    def _headers(self, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+        limit = self.limits.requests_per_minute
+        if not limit:
+            return []
+        values = (limit, verdict.left, math.ceil(verdict.reset / 1000))
+        return [(name, str(value).encode()) for name, value in zip(_NAMES, values, strict=True)]
+
+    def _refuse(self, verdict: Verdict) -> JSONResponse:
+        seconds = max(1, math.ceil(verdict.wait / 1000))
+        if verdict.refused == "requests":
+            told = f"You may send {self.limits.requests_per_minute} requests a minute"
+        else:
+            told = f"This agent has used up its {self.limits.tokens_per_minute} tokens a minute"
+        detail = f"{told}; try again in {seconds} s."
+        return JSONResponse({"detail": detail}, status_code=429, headers={"Retry-After": str(seconds)})

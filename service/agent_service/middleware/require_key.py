@@ -1,0 +1,46 @@
+"""Where clients must show a key, what needs one is closed to those who have none."""
+
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from agent_service.clients import Clients, shown_keys
+from agent_service.middleware.identify import CLIENT
+from agent_service.middleware.paths import is_open
+
+_HINT = "send one of this agent's client keys as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
+
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "One of the agent's client keys (API_KEYS)."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same, in another header."},
+}
+
+
+class RequireKey:
+    """Answers 401 to requests without a right key (RFC 6750, 3), while there are keys."""
+
+    def __init__(self, app: ASGIApp, *, clients: Clients) -> None:
+        self.app = app
+        self.clients = clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope[CLIENT].key or is_open(scope["path"]) or not self.clients.need_keys:
+            await self.app(scope, receive, send)
+            return
+        challenge, told = 'Bearer realm="agent"', "A key is needed"
+        if shown_keys(scope["headers"]):
+            challenge, told = challenge + ', error="invalid_token"', "The key that was sent is not right"
+        answer = JSONResponse({"detail": f"{told}: {_HINT}"}, status_code=401, headers={"WWW-Authenticate": challenge})
+        await answer(scope, receive, send)
+
+
+def describe_keys(document: dict[str, Any]) -> None:
+    """Say in an OpenAPI document which operations need a key, and how it is shown."""
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    for path, operations in document["paths"].items():
+        if is_open(path):
+            continue
+        for operation in operations.values():
+            operation["security"] = [{name: []} for name in _SCHEMES]
+            operation["responses"]["401"] = {"description": "No key of a client, or none that is right, was sent."}
