@@ -1,38 +1,40 @@
 """The factory: from settings to the ASGI app."""
 
-import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 
+import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
-from agent_service.agent.check import ModelCheck
-from agent_service.agent.claude import ClaudeProvider, recheck_refused_credentials
+from agent_service.agent.claude import ClaudeProvider
 from agent_service.agent.credentials import Credentials
 from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.echo import EchoProvider
 from agent_service.agent.provider import Provider
 from agent_service.agent.turn import Agent
+from agent_service.clients import Clients
+from agent_service.health import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check, running
 from agent_service.lifecycle import Lifecycle
 from agent_service.metrics import Metrics
 from agent_service.middleware.body_limit import BodyLimit
-from agent_service.middleware.drain import Drain
+from agent_service.middleware.identify import Identify
+from agent_service.middleware.in_flight import InFlight
 from agent_service.middleware.observe import Observe
+from agent_service.middleware.rate_limit import HEADERS, RateLimit
 from agent_service.middleware.request_id import HEADER, RequestId
+from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.routes import chat, errors, health, metrics, page
 from agent_service.routes.parts import Parts
-from agent_service.settings import API_KEY_NAME, Settings
+from agent_service.settings import API_KEY_NAME, CLIENT_KEYS_NAME, Settings
 from agent_service.state.conversations import Conversations
+from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
 
-# 10,000 characters of message and 5,000 of system prompt, each up to 12 bytes as a JSON escape, and room to spare.
-_LARGEST_BODY_BYTES = 256 * 1024
-
-# Often enough that a key that was set right is noticed within a probe or three, rare enough to be no load.
-_RECHECK_SECONDS = 30.0
+_log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAPI:
@@ -57,22 +59,34 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
     for module in (page, chat, health, metrics):
         app.include_router(module.router)
     errors.install(app)
-    # The last one added is the outermost.
-    app.add_middleware(BodyLimit, largest_bytes=_LARGEST_BODY_BYTES)
-    app.add_middleware(Drain, lifecycle=parts.lifecycle)
+    if documented and parts.clients.need_keys:
+        describe_keys(app.openapi())
+    _add_middleware(app, parts)
+    return app
+
+
+def _add_middleware(app: FastAPI, parts: Parts) -> None:
+    """Put the middleware around the app: the last one added is the outermost."""
+    settings = parts.settings
+    app.add_middleware(BodyLimit, largest_bytes=settings.max_body_bytes, seconds=settings.request_timeout_seconds)
+    app.add_middleware(RequireKey, clients=parts.clients)
+    app.add_middleware(RateLimit, limits=parts.limits, metrics=parts.metrics)
+    app.add_middleware(Identify, clients=parts.clients, trusted_proxies=settings.trusted_proxies)
+    most = math.ceil(settings.max_in_flight / settings.api_workers)
+    app.add_middleware(InFlight, lifecycle=parts.lifecycle, metrics=parts.metrics, most=most)
     app.add_middleware(Unhandled)
     if settings.cors_origins:
-        # Never with credentials: there are no cookies here, and Starlette would let `*` mean any origin with them.
+        # The settings refuse `*` with credentials, of which Starlette would make "any origin, with cookies".
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Content-Type", "Authorization", "X-API-Key", HEADER],
-            expose_headers=[HEADER, "Retry-After"],
+            allow_credentials=settings.cors_allow_credentials,
+            expose_headers=[HEADER, "Retry-After", *HEADERS],
         )
     app.add_middleware(Observe, metrics=parts.metrics)
     app.add_middleware(RequestId)
-    return app
 
 
 def _make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
@@ -81,11 +95,15 @@ def _make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
     redis = Redis(settings.redis_address, prefix=settings.state_prefix)
     counted = Metrics(version=__version__, provider=settings.model_provider, model=provider.model)
+    limits = Limits(
+        redis, requests_per_minute=settings.rate_limit_requests, tokens_per_minute=settings.tokens_per_minute
+    )
     agent = Agent(
         provider,
         counted,
         system_prompt=settings.system_prompt,
         timeout_seconds=settings.request_timeout_seconds,
+        charge=limits.charge,
     )
     conversations = Conversations(
         redis,
@@ -101,9 +119,27 @@ def _make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         credentials=credentials,
         agent=agent,
         redis=redis,
+        clients=Clients(settings),
+        limits=limits,
         dialogue=Dialogue(agent, conversations),
-        model_check=ModelCheck(provider),
+        checks=_make_checks(settings, provider, redis),
     )
+
+
+def _make_checks(settings: Settings, provider: Provider, redis: Redis) -> dict[str, Check]:
+    async def model_api() -> str:
+        await provider.check()
+        return f"The provider {settings.model_provider} answers for model {provider.model}."
+
+    async def state() -> str:
+        # Written, because a server that is full or only a replica answers well to everything else.
+        await redis.call("SET", redis.key("health"), 1, "EX", 60)
+        return "The store of the state takes writes."
+
+    return {
+        "model_api": Check(model_api, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS),
+        "redis": Check(state, every_seconds=CHECK_SECONDS),
+    }
 
 
 def _make_provider(settings: Settings) -> tuple[Provider, Credentials | None]:
@@ -123,18 +159,17 @@ def _make_provider(settings: Settings) -> tuple[Provider, Credentials | None]:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
-    recheck = None
-    if isinstance(parts.provider, ClaudeProvider) and parts.credentials is not None:
-        recheck = asyncio.create_task(
-            recheck_refused_credentials(parts.provider, parts.credentials, every_seconds=_RECHECK_SECONDS)
-        )
-    parts.lifecycle.started = True
-    try:
-        yield
-    finally:
-        if recheck is not None:
-            recheck.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await recheck
-        await parts.provider.close()
-        await parts.redis.close()
+    _warn_of_an_open_door(parts)
+    async with running(parts.checks):
+        parts.lifecycle.started = True
+        try:
+            yield
+        finally:
+            await parts.provider.close()
+            await parts.limits.close()
+            await parts.redis.close()
+
+
+def _warn_of_an_open_door(parts: Parts) -> None:
+    if not parts.clients.need_keys and parts.settings.environment not in {"development", "testing"}:
+        _log.warning("Client keys are off: whoever reaches this service can use it", action=f"set {CLIENT_KEYS_NAME}")

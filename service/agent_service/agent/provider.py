@@ -28,6 +28,8 @@ class Usage:
 
     input_tokens: int = 0
     output_tokens: int = 0
+    # Length of the answer's text so far.
+    characters: int = 0
     # Why the model stopped, in the model API's words (`end_turn`, `max_tokens`, …); None until it did.
     stop_reason: str | None = None
 

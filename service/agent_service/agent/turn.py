@@ -16,13 +16,25 @@ _log = structlog.get_logger(__name__)
 
 OnText = Callable[[str], Awaitable[None]]
 
+# Characters in a token of English text, roughly. The model API counts the answer at its end: of one that was cut, an
+# estimate is all there is, and it was paid for.
+_CHARACTERS_PER_TOKEN = 4
+
 
 class Agent:
     """Answers messages with one provider."""
 
     def __init__(
-        self, provider: Provider, metrics: Metrics, *, system_prompt: str | None, timeout_seconds: float
+        self,
+        provider: Provider,
+        metrics: Metrics,
+        *,
+        system_prompt: str | None,
+        timeout_seconds: float,
+        charge: Callable[[int], None],
     ) -> None:
+        """Take what answers, and `charge`, which is told the tokens of each turn, whatever became of it."""
+        self._charge = charge
         self._provider = provider
         self._metrics = metrics
         self._system_prompt = system_prompt
@@ -64,9 +76,13 @@ class Agent:
                 if first:
                     self._metrics.first_token.observe(time.perf_counter() - begun)
                     first = False
+                usage.characters += len(piece)
                 await on_text(piece)
 
     def _count(self, outcome: str, usage: Usage, seconds: float) -> None:
+        if outcome != "ok":
+            usage.output_tokens = max(usage.output_tokens, usage.characters // _CHARACTERS_PER_TOKEN)
+        self._charge(usage.total)
         model = self._provider.model
         self._metrics.model_requests.labels(model, outcome).inc()
         self._metrics.model_duration.labels(model).observe(seconds)

@@ -1,18 +1,26 @@
-"""No request body is read beyond what a message can take."""
+"""No request body is read beyond what a message can take, nor waited for beyond what an answer may take."""
+
+import asyncio
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+# The connection goes with the answer, because the rest of the body would otherwise have to be read to find the next
+# request.
+_CLOSE = {"Connection": "close"}
+
 
 class BodyLimit:
-    """Answers 413 to a body that says it is, or turns out to be, larger than `largest_bytes`."""
+    """Answers 413 to a body that is larger than `largest_bytes`, or says so, and 408 to one that takes longer."""
 
-    def __init__(self, app: ASGIApp, *, largest_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, largest_bytes: int, seconds: float) -> None:
         self.app = app
         self.largest_bytes = largest_bytes
-        self.detail = f"The request body is larger than {largest_bytes} bytes."
+        self.seconds = seconds
+        self.too_large = f"The request body is larger than {largest_bytes} bytes."
+        self.too_slow = f"The request body did not arrive within {seconds:g} seconds."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -20,19 +28,27 @@ class BodyLimit:
             return
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told) > self.largest_bytes:
-            # Closed, because the rest of the body would otherwise have to be read to find the next request.
-            answer = JSONResponse({"detail": self.detail}, status_code=413, headers={"Connection": "close"})
-            await answer(scope, receive, send)
+            await JSONResponse({"detail": self.too_large}, status_code=413, headers=_CLOSE)(scope, receive, send)
             return
         size = 0
+        whole = False
+        deadline = asyncio.get_running_loop().time() + self.seconds
 
         async def receive_limited() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, whole
+            if whole:
+                # What comes now is the end of the connection, for which a stream waits as long as it lasts.
+                return await receive()
+            # FastAPI lets an HTTPException pass while it reads a body, and answers it like any other of its kind.
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, self.too_slow, headers=_CLOSE) from None
             size += len(message.get("body", b""))
             if size > self.largest_bytes:
-                # FastAPI lets this one exception pass while it reads a body, and answers it like any other of its kind.
-                raise HTTPException(413, self.detail)
+                raise HTTPException(413, self.too_large, headers=_CLOSE)
+            whole = not message.get("more_body", False)
             return message
 
         await self.app(scope, receive_limited, send)

@@ -1,18 +1,21 @@
 """What the routes work with, made once by the factory and handed to them by FastAPI."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from agent_service.agent.check import ModelCheck
 from agent_service.agent.credentials import Credentials
 from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.provider import Provider
 from agent_service.agent.turn import Agent
+from agent_service.clients import Clients
+from agent_service.health import Check
 from agent_service.lifecycle import Lifecycle
 from agent_service.metrics import Metrics
 from agent_service.settings import Settings
+from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
 
 # Where clients show no keys, whoever knows a conversation's id may go on with it.
@@ -30,8 +33,10 @@ class Parts:
     credentials: Credentials | None
     agent: Agent
     redis: Redis
+    clients: Clients
+    limits: Limits
     dialogue: Dialogue
-    model_check: ModelCheck
+    checks: Mapping[str, Check]
 
 
 async def _parts(request: Request) -> Parts:
