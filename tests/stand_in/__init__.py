@@ -26,12 +26,19 @@ class StandIn:
         self._client.close()
 
     def requests(self) -> list[dict[str, Any]]:
-        """Give what came in so far, the newest last; the fields are told in `server.py`."""
+        """Give the requests for messages so far, the newest last; the fields are told in `server.py`."""
+        return self._seen("/v1/messages")
+
+    def checks(self) -> list[dict[str, Any]]:
+        """Give the requests to count tokens so far, which the service makes by itself to see whether all is well."""
+        return self._seen("/v1/messages/count_tokens")
+
+    def _seen(self, path: str) -> list[dict[str, Any]]:
         seen: list[dict[str, Any]] = self._client.get("/stand-in/requests").raise_for_status().json()
-        return seen
+        return [request for request in seen if request["path"] == path]
 
     def last(self) -> dict[str, Any]:
-        """Give the newest request."""
+        """Give the newest request for a message."""
         return self.requests()[-1]
 
     def direct(self, directives: str) -> None:

@@ -1,9 +1,12 @@
 """`/health`, `/health/live`, `/health/ready`."""
 
+from typing import Literal
+
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from agent_service import __version__, memory
+from agent_service.health import Finding
 from agent_service.routes.parts import Parts, PartsDep
 
 router = APIRouter(tags=["health"])
@@ -30,15 +33,18 @@ class Ready(BaseModel):
 class Component(BaseModel):
     """State of one part that the service depends on."""
 
-    status: str = Field(description="`up` or `down`.")
+    status: Literal["up", "down", "unknown"] = Field(
+        description="`unknown` before it was looked at for the first time."
+    )
     latency_ms: float | None = Field(None, description="Milliseconds that finding out took, where something was asked.")
-    detail: str
+    checked_seconds_ago: float = Field(0.0, description="How old this knowledge is, in seconds.")
+    detail: str = Field(description="What was found, in words.")
 
 
 class Health(BaseModel):
     """Answer of `GET /health`."""
 
-    status: str = Field(description="`healthy` or `unhealthy`.")
+    status: Literal["healthy", "unhealthy"]
     version: str
     components: dict[str, Component]
 
@@ -60,8 +66,9 @@ async def ready(parts: PartsDep, response: Response) -> Ready:
 
 @router.get("/health", responses={503: {"model": Health}})
 async def health(parts: PartsDep, response: Response) -> Health:
-    """Look at every component, for people and monitors. Not for probes: it asks the model API, at no cost in tokens."""
-    components = {"model_api": await _model_api(parts), "memory": _memory()}
+    """Tell what is known of every component, looked at every few seconds. For people and monitors, not for probes."""
+    components = {name: _component(check.finding()) for name, check in parts.checks.items()}
+    components["memory"] = _memory()
     healthy = all(component.status == "up" for component in components.values())
     if not healthy:
         response.status_code = _UNAVAILABLE
@@ -78,13 +85,14 @@ def _why_not_ready(parts: Parts) -> str | None:
     return None
 
 
-async def _model_api(parts: Parts) -> Component:
-    result = await parts.model_check.result()
+def _component(finding: Finding | None) -> Component:
+    if finding is None:
+        return Component(status="unknown", detail="It was not looked at yet.")
     return Component(
-        status="up" if result.fault is None else "down",
-        latency_ms=round(result.seconds * 1000, 3),
-        detail=result.fault
-        or f"The provider {parts.settings.model_provider} answers for model {parts.provider.model}.",
+        status="up" if finding.up else "down",
+        latency_ms=round(finding.seconds * 1000, 3),
+        checked_seconds_ago=round(finding.age_seconds, 1),
+        detail=finding.detail,
     )
 
 

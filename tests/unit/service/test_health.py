@@ -1,18 +1,36 @@
 """Liveness, readiness and health: what turns them, and what must not."""
 
 import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
-from httpx import ASGITransport, AsyncClient, Response
+from httpx import ASGITransport, AsyncClient
 
-from agent_service.agent.claude import ClaudeProvider, recheck_refused_credentials
+from agent_service.agent.claude import ClaudeProvider
 from agent_service.agent.credentials import Credentials
-from agent_service.agent.errors import CredentialsRefusedError
+from agent_service.agent.errors import UnreachableError
 from agent_service.app import create_app
+from agent_service.health import Check, running
 from agent_service.settings import load
+from redis_bed import running_redis
 from stand_in import StandIn
-from stand_in.agent import MakeClient, StartService
+from stand_in.agent import KEY, MakeClient, StartService, eventually
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until the condition holds: what it looks at changes in the background."""
+    try:
+        async with asyncio.timeout(15):
+            while not condition():  # noqa: ASYNC110  # other processes take part: polling is all there is
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"not in time: {what}")
 
 
 async def readiness(client: AsyncClient) -> tuple[int, str | None]:
@@ -62,67 +80,190 @@ async def test_refused_credentials_make_the_pod_unready_until_a_call_succeeds(
 
 async def test_refused_credentials_are_looked_at_again_without_a_request(stand_in: StandIn) -> None:
     """An unready pod gets no request that could show that its key works again."""
-    credentials = Credentials("sk-1")
+    credentials = Credentials(KEY)
     provider = ClaudeProvider(
         model="claude-sonnet-5-5", max_tokens=10, timeout_seconds=5, credentials=credentials, base_url=stand_in.url
     )
-    stand_in.direct("[[fault:401]]")
-    with pytest.raises(CredentialsRefusedError):
+
+    async def ask() -> str:
         await provider.check()
-    assert credentials.refused
-    recheck = asyncio.create_task(recheck_refused_credentials(provider, credentials, every_seconds=0.02))
-    try:
-        async with asyncio.timeout(10):
-            while len(stand_in.requests()) < 3:  # noqa: ASYNC110  # the stand-in is another process: polling is all there is
-                await asyncio.sleep(0.02)
-            assert credentials.refused
-            stand_in.direct("")
-            while credentials.refused:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        quiet = len(stand_in.requests())
+        return "fine"
+
+    stand_in.direct("[[fault:401]]")
+    check = Check(ask, every_seconds=0.02, quiet_seconds=60)
+    async with running({"model_api": check}):
+        await until(lambda: credentials.refused, "the check finds the key refused")
+        stand_in.direct("")
+        await until(lambda: not credentials.refused, "the check finds the key accepted")
+        seen = len(stand_in.checks())
         await asyncio.sleep(0.2)
-        assert len(stand_in.requests()) == quiet
-    finally:
-        recheck.cancel()
-        await provider.close()
+        assert len(stand_in.checks()) == seen, "while all is well it asks seldom"
+    await provider.close()
 
 
-async def health(client: AsyncClient) -> tuple[Response, dict[str, str]]:
-    answer = await client.get("/health")
-    return answer, {name: component["status"] for name, component in answer.json()["components"].items()}
+async def test_a_key_that_may_not_count_tokens_leaves_the_pod_ready(make_client: MakeClient, stand_in: StandIn) -> None:
+    stand_in.direct("[[fault:403]]")
+    client = await make_client()
+    components = await health(client, status=503)
+    assert components["model_api"]["status"] == "down"
+    assert await readiness(client) == (200, None)
+
+
+async def test_a_refused_key_makes_the_pod_unready_before_any_request(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
+    stand_in.direct("[[fault:401]]")
+    client = await make_client()
+    await health(client, status=503)
+    assert await readiness(client) == (503, "credentials refused")
+
+
+async def health(client: AsyncClient, *, status: int) -> dict[str, Any]:
+    """Give the components once each was looked at; the answer must have this status."""
+    deadline = time.monotonic() + 15
+    while True:
+        answer = await client.get("/health")
+        components: dict[str, Any] = answer.json()["components"]
+        if all(component["status"] != "unknown" for component in components.values()):
+            break
+        assert answer.status_code == 503, "what is not known is not healthy"
+        assert time.monotonic() < deadline, components
+        await asyncio.sleep(0.02)
+    assert answer.status_code == status, components
+    assert answer.json()["status"] == ("healthy" if status == 200 else "unhealthy")
+    return components
 
 
 async def test_health_names_each_component_and_costs_no_tokens(make_client: MakeClient, stand_in: StandIn) -> None:
-    client = await make_client()
-    answer, components = await health(client)
-    assert answer.status_code == 200
-    assert answer.json()["status"] == "healthy"
-    assert components == {"model_api": "up", "memory": "up"}
-    assert answer.json()["components"]["model_api"]["latency_ms"] > 0
-    assert {seen["path"] for seen in stand_in.requests()} == {"/v1/messages/count_tokens"}
+    components = await health(await make_client(), status=200)
+    assert {name: component["status"] for name, component in components.items()} == {
+        "model_api": "up",
+        "redis": "up",
+        "memory": "up",
+    }
+    assert components["model_api"]["latency_ms"] > 0
+    assert 0 <= components["model_api"]["checked_seconds_ago"] < 15
+    assert stand_in.requests() == []
+    assert len(stand_in.checks()) == 1
 
 
-async def test_health_asked_often_asks_the_model_api_seldom(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_health_asked_often_asks_nobody(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
-    await asyncio.gather(*(client.get("/health") for _ in range(20)))
-    assert len(stand_in.requests()) < 20
+    await health(client, status=200)
+    await asyncio.gather(*(client.get("/health") for _ in range(50)))
+    assert len(stand_in.checks()) == 1
 
 
 @pytest.mark.parametrize("directive", ["[[fault:500]]", "[[fault:401]]", "[[fault:529]]"])
 async def test_health_is_503_while_the_model_api_does_not_answer_well(
     make_client: MakeClient, stand_in: StandIn, directive: str
 ) -> None:
-    client = await make_client()
     stand_in.direct(directive)
-    answer, components = await health(client)
-    assert answer.status_code == 503
-    assert components["model_api"] == "down"
+    components = await health(await make_client(), status=503)
+    assert (components["model_api"]["status"], components["redis"]["status"]) == ("down", "up")
 
 
 async def test_health_is_503_when_nothing_listens_at_the_model_apis_address(make_client: MakeClient) -> None:
-    client = await make_client(anthropic_base_url="http://127.0.0.1:1")
-    answer, components = await health(client)
-    assert (answer.status_code, components["model_api"]) == (503, "down")
+    components = await health(await make_client(anthropic_base_url="http://127.0.0.1:1"), status=503)
+    assert components["model_api"]["status"] == "down"
+    assert "no connection" in components["model_api"]["detail"]
+
+
+def test_a_silent_model_api_holds_up_neither_the_start_nor_any_answer(
+    start_service: StartService, stand_in: StandIn
+) -> None:
+    stand_in.direct("[[stall:60]]")
+    service = start_service(MODEL_PROVIDER="anthropic", ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url)
+    eventually(lambda: len(stand_in.checks()) == 1, "the check is under way")
+    first = service.get("/health").json()["components"]["model_api"]
+    assert first["status"] == "unknown"
+    assert service.get("/health/ready").status_code == 200
+    assert service.get("/health/live").status_code == 200
+
+    def told() -> bool:
+        component: dict[str, Any] = service.get("/health").json()["components"]["model_api"]
+        return component["status"] == "down" and "did not answer" in component["detail"]
+
+    eventually(told, "the silence is told")
+    assert service.get("/health/ready").status_code == 200
+
+
+def test_without_redis_health_is_503_and_the_pod_stays_ready(
+    start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
+    with running_redis(tmp_path) as redis:
+        redis.freeze()
+        service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, REDIS_URL=redis.url)
+
+        def state() -> str:
+            status: str = service.get("/health").json()["components"]["redis"]["status"]
+            return status
+
+        eventually(lambda: state() == "down", "the frozen Redis is told")
+        assert service.get("/health").status_code == 503
+        assert service.get("/health/ready").status_code == 200
+        redis.thaw()
+        eventually(lambda: state() == "up", "the thawed Redis is told", 30)
+        assert service.get("/health").status_code == 200
+
+
+def test_a_process_that_cannot_run_is_not_live(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo")
+    os.kill(service.process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(httpx.TimeoutException):
+            httpx.get(f"{service.url}/health/live", timeout=1)
+    finally:
+        os.kill(service.process.pid, signal.SIGCONT)
+    assert service.get("/health/live").json() == {"alive": True}
+
+
+async def test_a_question_that_hangs_and_cannot_be_interrupted_is_down() -> None:
+    asked = 0
+    hanging = asyncio.Event()
+
+    async def ask() -> str:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            try:
+                await hanging.wait()
+            except asyncio.CancelledError:
+                await hanging.wait()
+        return "fine"
+
+    check = Check(ask, every_seconds=0.01, limit_seconds=0.05)
+
+    def up() -> bool | None:
+        finding = check.finding()
+        return None if finding is None else finding.up
+
+    async with running({"part": check}):
+        await until(lambda: up() is True, "the first answer is known")
+        await until(lambda: up() is False, "what was known is too old")
+        hanging.set()
+
+
+async def test_a_check_goes_on_after_a_fault_that_nobody_foresaw() -> None:
+    faults: list[Exception] = [RuntimeError("private words"), UnreachableError("There is no connection.")]
+
+    async def ask() -> str:
+        if faults:
+            raise faults.pop(0)
+        return "fine"
+
+    seen: list[str] = []
+    check = Check(ask, every_seconds=0.02)
+
+    def note() -> bool:
+        finding = check.finding()
+        if finding is not None and finding.detail not in seen:
+            seen.append(finding.detail)
+        return "fine" in seen
+
+    async with running({"part": check}):
+        await until(note, "it is well again")
+    assert "private words" not in " ".join(seen)
 
 
 def swap(folder: Path, key: str) -> None:
