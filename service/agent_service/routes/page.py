@@ -1,12 +1,59 @@
-"""`GET /`."""
+"""`GET /`: JSON about the service, or the chat page for a browser; `GET /page/<file>`: what the page is made of."""
 
-from fastapi import APIRouter
+import hashlib
+from importlib import resources
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
 from agent_service import __version__
 from agent_service.routes.parts import PartsDep
+from agent_service.settings import Settings
 
 router = APIRouter(tags=["service"])
+
+_FOLDER = resources.files("agent_service") / "page"
+_MEDIA_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+# Nothing from elsewhere, nothing inline, in nobody's frame: also a hole in the page's code would stay small (CSP 3).
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    # Asked for anew each time, answered 304 while nothing changed: the files of two versions never mix for long.
+    "Cache-Control": "no-cache",
+}
+
+
+class _File:
+    """One file of the page, as it is sent."""
+
+    def __init__(self, name: str) -> None:
+        self.content = (_FOLDER / name).read_bytes()
+        self.etag = f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
+        self.headers = {"Content-Type": _MEDIA_TYPES[name.rsplit(".", 1)[1]], "ETag": self.etag, **_PAGE_HEADERS}
+
+    def answer(self, if_none_match: str | None, **more: str) -> Response:
+        """Give the file, or 304 to who has it already (RFC 9110, 13.1.2)."""
+        known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
+        headers = {**self.headers, **more}
+        if self.etag in known or "*" in known:
+            return Response(status_code=304, headers=headers)
+        return Response(self.content, headers=headers)
+
+
+_INDEX = "index.html"
+_FILES = {entry.name: _File(entry.name) for entry in _FOLDER.iterdir() if entry.is_file()}
 
 
 class About(BaseModel):
@@ -21,22 +68,76 @@ class About(BaseModel):
     docs: str | None = Field(description="Where the API documentation is; null in production, where it is off.")
 
 
-@router.get("/")
-async def about(parts: PartsDep) -> About:
-    """Say what this service is, and where its endpoints are."""
+_HTML: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "JSON about the service; the chat page when `Accept` prefers `text/html` and the page is on.",
+        "content": {"text/html": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get("/", response_model=About, responses=_HTML)
+async def about(
+    request: Request,
+    response: Response,
+    parts: PartsDep,
+    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
+    if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> About | Response:
+    """Say what this service is, and where its endpoints are. A browser gets the chat page."""
+    if has_page(parts.settings):
+        if prefers_html(accept):
+            return _FILES[_INDEX].answer(if_none_match, Vary="Accept")
+        response.headers["Vary"] = "Accept"
+    response.headers["Cache-Control"] = "no-store"
     return About(
         service="portside-agent",
         version=__version__,
         environment=parts.settings.environment,
         provider=parts.settings.model_provider,
         model=parts.provider.model,
-        endpoints=[
-            "POST /chat",
-            "POST /chat/stream",
-            "GET /health",
-            "GET /health/live",
-            "GET /health/ready",
-            "GET /metrics",
-        ],
+        endpoints=_endpoints(request),
         docs=None if parts.settings.is_production else "/docs",
     )
+
+
+@router.get("/page/{name}", include_in_schema=False)
+async def file(name: str, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """Give a file of the chat page."""
+    if not has_page(parts.settings) or name == _INDEX or name not in _FILES:
+        raise HTTPException(404, "Not Found")
+    return _FILES[name].answer(if_none_match)
+
+
+def has_page(settings: Settings) -> bool:
+    """Whether browsers get the chat page: as the setting says, and when it says nothing, outside production."""
+    return not settings.is_production if settings.chat_page is None else settings.chat_page
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether an `Accept` header wants HTML rather than JSON (RFC 9110, 12.5.1). JSON when it does not care."""
+    return _quality(accept, "text", "html") > _quality(accept, "application", "json")
+
+
+def _quality(accept: str, kind: str, form: str) -> float:
+    """Give the weight of the most specific range that a media type falls into; 0 when there is none."""
+    weights: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        media_range, *parameters = (word.strip() for word in part.split(";"))
+        weights[media_range] = next((_weight(word[2:]) for word in parameters if word.startswith("q=")), 1.0)
+    ranges = (f"{kind}/{form}", f"{kind}/*", "*/*")
+    return next((weights[one] for one in ranges if one in weights), 0.0)
+
+
+def _weight(written: str) -> float:
+    try:
+        return min(1.0, max(0.0, float(written)))
+    except ValueError:
+        return 0.0
+
+
+def _endpoints(request: Request) -> list[str]:
+    """Give what there is, as the OpenAPI document has it, without the probes' and scrapers' part of the world."""
+    return [
+        f"{method.upper()} {path}" for path, methods in request.app.openapi()["paths"].items() for method in methods
+    ]
