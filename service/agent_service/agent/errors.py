@@ -22,6 +22,12 @@ class ModelDeclinedError(ModelRefusedError):
     outcome = "declined"
 
 
+class PromptTooLongError(ModelRefusedError):
+    """The prompt, with what was said before, is longer than the model can take."""
+
+    outcome = "too_long"
+
+
 class CredentialsRefusedError(ModelRefusedError):
     """The model API does not accept our key (401) or does not allow it this (403)."""
 

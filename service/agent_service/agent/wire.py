@@ -1,0 +1,171 @@
+"""The SDK's way to the network: one aiohttp session, with nothing between it and the SDK.
+
+The SDK takes any `httpx2.AsyncClient`. Its own choices walk through auth flows, cookies, hooks, mounts and a copy of
+all headers for each request, none of which this one API needs; measured, that costs more than the request itself.
+"""
+
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx2
+
+# Below the idle timeouts of common load balancers (60 s), so that we are the ones that close.
+_KEEP_ALIVE_SECONDS = 30.0
+
+# The SDK sleeps for as long as `Retry-After` says. Up to this many seconds that beats an error, beyond it the client
+# is better told at once.
+LONGEST_RETRY_WAIT_SECONDS = 2.0
+
+
+class Wire(httpx2.AsyncClient):
+    """Sends what the SDK builds. The pool of connections has no bound but the requests in flight."""
+
+    def __init__(self, base_url: str) -> None:
+        # The parent's transport is never used; its own would load all certificates.
+        super().__init__(transport=httpx2.AsyncBaseTransport())
+        self._base_url_text = base_url
+        self._session: aiohttp.ClientSession | None = None
+
+    def build_request(self, method: str, url: httpx2.URL | str, **given: Any) -> httpx2.Request:
+        """Make the request, with the SDK's headers and body and no others."""
+        return _Request(method, url, headers=given["headers"], content=given["content"], timeout=given["timeout"])
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **_: Any) -> httpx2.Response:
+        """Give the answer, read to its end unless it is to be streamed.
+
+        Raises:
+            httpx2.TransportError: as the parent does; the SDK's retries and errors are made for it.
+        """
+        session = self._session or self._open()
+        try:
+            answer = await session.request(
+                request.method,
+                str(request.url),
+                data=request.content or None,
+                headers=request.headers.multi_items(),
+                timeout=request.extensions["timeout"],
+            )
+        except _ERRORS as error:
+            raise _as_httpx2(error) from error
+        # aiohttp has undone the encoding; nobody is to do it again.
+        headers = [pair for pair in answer.raw_headers if pair[0].lower() != b"content-encoding"]
+        response = httpx2.Response(answer.status, headers=headers, stream=_Body(answer), request=request)
+        if response.is_error:
+            _forbid_long_wait(response)
+        if not stream:
+            try:
+                await response.aread()
+            except BaseException:
+                await response.aclose()
+                raise
+        return response
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await super().aclose()
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        # A session belongs to the event loop that runs when it is made: at the first request there is one.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=self._certificates())
+        self._session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), proxy=_proxy(self._base_url_text)
+        )
+        return self._session
+
+    def _certificates(self) -> ssl.SSLContext | bool:
+        # httpx2's: those of SSL_CERT_FILE, else certifi's, since a slim image has none of its own.
+        return httpx2.create_ssl_context() if self._base_url_text.startswith("https:") else True
+
+
+class _Request(httpx2.Request):
+    """A request whose parts are whole already; the parent would parse and copy each of them."""
+
+    def __init__(
+        self,
+        method: str,
+        url: httpx2.URL | str,
+        *,
+        headers: httpx2.Headers,
+        content: bytes | None,
+        timeout: httpx2.Timeout | float | None,
+    ) -> None:
+        self.method = method.upper()
+        self.url = url if isinstance(url, httpx2.URL) else httpx2.URL(url)
+        self.headers = headers
+        limits = timeout if isinstance(timeout, httpx2.Timeout) else httpx2.Timeout(timeout)
+        self.extensions = {"timeout": aiohttp.ClientTimeout(sock_connect=limits.connect, sock_read=limits.read)}
+        self.stream = httpx2.ByteStream(content or b"")
+        self._content = content or b""
+
+
+class _Body(httpx2.AsyncByteStream):
+    """An answer's bytes, in the pieces in which they arrive."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._answer.content.readany()
+        except _ERRORS as error:
+            raise _as_httpx2(error) from error
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        # At the end of its answer the connection is back in the pool already; before that, closing it ends the model's
+        # work at once.
+        self._answer.close()
+
+
+def _forbid_long_wait(response: httpx2.Response) -> None:
+    """Tell the SDK, by the header that it obeys, not to retry when that would mean a long sleep."""
+    wait = retry_after(response)
+    if wait is not None and wait > LONGEST_RETRY_WAIT_SECONDS:
+        response.headers["x-should-retry"] = "false"
+
+
+def retry_after(response: httpx2.Response) -> int | None:
+    """Give `Retry-After` in whole seconds, rounded up; None when absent or a date."""
+    value = response.headers.get("retry-after", "")
+    try:
+        return max(0, -int(-float(value) // 1))
+    except (ValueError, OverflowError):
+        return None
+
+
+_ERRORS = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
+
+# The first that fits: subclasses stand before their parents.
+_HTTPX2_OF: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
+    (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
+    (TimeoutError, httpx2.ReadTimeout),
+    (aiohttp.ClientPayloadError, httpx2.ReadError),
+    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+    (aiohttp.ClientConnectionError, httpx2.ConnectError),
+    (aiohttp.ClientError, httpx2.RemoteProtocolError),
+    (OSError, httpx2.ConnectError),
+)
+
+
+def _as_httpx2(error: Exception) -> httpx2.TransportError:
+    return next(kind for theirs, kind in _HTTPX2_OF if isinstance(error, theirs))(str(error))
+
+
+def _proxy(address: str) -> str | None:
+    """Give the proxy that the environment wants for an address (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
+    parts = urlsplit(address)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
