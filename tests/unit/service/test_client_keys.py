@@ -1,0 +1,222 @@
+"""Client keys: who gets in, how keys change, and that they show nowhere."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from redis_bed import RedisServer
+from stand_in.agent import MakeClient, Service, StartService, running_service
+
+ONE = "client-key-one-0123456789"
+TWO = "client-key-two-9876543210"
+NEW = "client-key-new-5555555555"
+
+
+def chat(service: Service, headers: dict[str, str]) -> httpx.Response:
+    return httpx.post(f"{service.url}/chat", json={"message": "hello"}, headers=headers, timeout=30)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def service(redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(
+        tmp_path_factory.mktemp("keys"),
+        MODEL_PROVIDER="echo",
+        API_KEYS=f"{ONE},{TWO}",
+        RATE_LIMIT_REQUESTS="0",
+        REDIS_URL=redis_process.url,
+        LOG_LEVEL="DEBUG",
+    ) as running:
+        yield running
+
+
+def test_each_of_the_keys_opens_the_door_by_either_header(service: Service) -> None:
+    right = [
+        bearer(ONE),
+        bearer(TWO),
+        {"Authorization": f"bearer  {ONE}"},
+        {"X-API-Key": ONE},
+        {"x-api-key": TWO},
+        {"X-API-Key": ONE, "Authorization": "Basic Z2F0ZXdheTpzZWNyZXQ="},
+        {"X-API-Key": ONE, "Authorization": "Bearer of-the-gateway"},
+    ]
+    assert [chat(service, headers).status_code for headers in right] == [200] * len(right)
+
+
+def test_what_is_no_key_gets_401_with_a_challenge_and_a_hint_and_shows_in_no_log(service: Service) -> None:
+    wrong = ["x", ONE[:-1], ONE + "x", ONE.upper(), f"{ONE},{TWO}", "\xff\xfe", "x" * 5000]
+    attempts = [{}, {"Authorization": ONE}, {"Authorization": f"Basic {ONE}"}, {"Authorization": "Bearer"}]
+    attempts += [{"X-API-Key": ""}]
+    for key in wrong:
+        attempts += [bearer(key), {"X-API-Key": key}]
+    for headers in attempts:
+        answer = httpx.post(
+            f"{service.url}/chat",
+            json={"message": "hello"},
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+        )
+        assert answer.status_code == 401, headers
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+        assert "Authorization: Bearer <key>" in answer.json()["detail"]
+        assert "X-API-Key: <key>" in answer.json()["detail"]
+        assert set(answer.json()) == {"detail"}
+        assert answer.headers["X-Request-ID"]
+    assert 'error="invalid_token"' in chat(service, bearer("x")).headers["WWW-Authenticate"]
+    assert "error" not in chat(service, {}).headers["WWW-Authenticate"]
+    assert chat(service, bearer(ONE)).status_code == 200
+    assert not any(key in service.log() for key in (ONE, TWO, ONE[:-1], ONE.upper()))
+    assert "Traceback" not in service.log()
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/openapi.json", "/health", "/health/live", "/health/ready", "/metrics"]
+)
+def test_probes_metrics_and_the_pages_about_the_service_are_open(service: Service, path: str) -> None:
+    # /health says 503 until all was looked at for the first time.
+    assert service.get(path).status_code in ({200, 503} if path == "/health" else {200})
+
+
+@pytest.mark.parametrize(
+    "path", ["/chat", "/chat/", "/chat/stream", "//", "/nowhere", "/tasks", "/health/live/../../chat", "/page", "/%2e/"]
+)
+def test_everything_else_is_closed(service: Service, path: str) -> None:
+    assert service.get(path).status_code == 401
+    assert service.post(path, message="hello").status_code == 401
+
+
+def test_a_body_that_nobody_may_send_is_not_waited_for(service: Service) -> None:
+    address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
+    with socket.create_connection(address, timeout=10) as sender:
+        sender.sendall(b"POST /chat HTTP/1.1\r\nHost: agent\r\nContent-Length: 100000\r\n\r\n")
+        assert sender.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_browser_of_an_allowed_origin_may_ask_whether_it_may_send_a_key(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", API_KEYS=ONE, CORS_ORIGINS="https://console.example")
+    origin = {"Origin": "https://console.example"}
+    wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
+    preflight = httpx.options(f"{service.url}/chat", headers={**origin, **wanted})
+    assert preflight.status_code == 200
+    refused = chat(service, origin)
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == "https://console.example"
+    exposed = refused.headers["access-control-expose-headers"]
+    for name in ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After", "X-Request-ID"):
+        assert name in exposed
+
+
+def test_credentials_are_allowed_to_named_origins_when_wanted(start_service: StartService) -> None:
+    service = start_service(
+        MODEL_PROVIDER="echo", CORS_ORIGINS="https://console.example", CORS_ALLOW_CREDENTIALS="true"
+    )
+    allowed = httpx.get(f"{service.url}/", headers={"Origin": "https://console.example", "Cookie": "a=b"})
+    assert allowed.headers["access-control-allow-credentials"] == "true"
+    assert allowed.headers["access-control-allow-origin"] == "https://console.example"
+    other = httpx.get(f"{service.url}/", headers={"Origin": "https://evil.example", "Cookie": "a=b"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+def swap(folder: Path, text: str, version: int) -> None:
+    """Replace the keys as the kubelet does: a new folder behind a symbolic link that is renamed into place."""
+    new = folder / f"..{version}"
+    new.mkdir()
+    (new / "API_KEYS").write_text(text)
+    link = folder / "..data_tmp"
+    link.symlink_to(new.name)
+    link.rename(folder / "..data")
+    named = folder / "API_KEYS"
+    if not named.is_symlink():
+        named.symlink_to("..data/API_KEYS")
+
+
+def test_keys_from_a_file_change_with_it_and_a_file_that_is_gone_or_unusable_opens_no_door(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    swap(folder, f"{ONE}\n{TWO}\n", 1)
+    service = start_service(MODEL_PROVIDER="echo", SECRETS_DIR=str(folder), RATE_LIMIT_REQUESTS="0")
+
+    def answers() -> list[int]:
+        return [chat(service, headers).status_code for headers in (bearer(ONE), bearer(TWO), bearer(NEW), {})]
+
+    assert answers() == [200, 200, 401, 401]
+    swap(folder, f"{TWO} {NEW}", 2)
+    assert answers() == [401, 200, 200, 401]
+    for version, unusable in enumerate(("", " \n", "short", f"{ONE}, no", "\x00" * 40), start=3):
+        swap(folder, unusable, version)
+        assert answers() == [401, 200, 200, 401]
+    (folder / "..data").unlink()
+    assert answers() == [401, 200, 200, 401]
+    swap(folder, ONE, 10)
+    assert answers() == [200, 401, 401, 401]
+    assert not any(key in service.log() for key in (ONE, TWO, NEW))
+    assert "Key file could not be used, kept the last key" in service.log()
+
+
+def test_keys_that_come_later_close_the_door(start_service: StartService, tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    service = start_service(MODEL_PROVIDER="echo", SECRETS_DIR=str(folder))
+    assert chat(service, {}).status_code == 200
+    assert "Key file" not in service.log()
+    swap(folder, ONE, 1)
+    assert chat(service, {}).status_code == 401
+    assert chat(service, bearer(ONE)).status_code == 200
+
+
+def test_each_key_has_its_own_limit_and_wrong_ones_use_up_their_senders(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", API_KEYS=f"{ONE} {TWO}", RATE_LIMIT_REQUESTS="3")
+    assert [chat(service, bearer(ONE)).status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert [chat(service, bearer("wrong")).status_code for _ in range(4)] == [401, 401, 401, 429]
+    assert chat(service, {}).status_code == 429
+    assert [chat(service, bearer(TWO)).status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+def test_what_one_client_said_is_not_known_to_another(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", API_KEYS=f"{ONE} {TWO}")
+    begun = chat(service, bearer(ONE)).json()["conversation_id"]
+
+    def go_on(key: str) -> str:
+        body = {"message": "and then?", "conversation_id": begun}
+        answer = httpx.post(f"{service.url}/chat", json=body, headers=bearer(key)).json()
+        conversation: str = answer["conversation_id"]
+        return conversation
+
+    assert go_on(TWO) != begun
+    assert go_on(ONE) == begun
+
+
+@pytest.mark.parametrize(
+    ("environment", "warned"), [("development", False), ("testing", False), ("staging", True), ("production", True)]
+)
+def test_a_service_without_keys_says_so_outside_development(
+    start_service: StartService, environment: str, warned: bool
+) -> None:
+    service = start_service(MODEL_PROVIDER="echo", ENVIRONMENT=environment)
+    assert chat(service, {}).status_code == 200
+    assert service.log().count("Client keys are off") == int(warned)
+
+
+def test_with_keys_there_is_no_such_warning(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", ENVIRONMENT="production", API_KEYS=ONE)
+    assert "Client keys are off" not in service.log()
+
+
+async def test_the_openapi_document_tells_what_needs_a_key_while_there_are_keys(make_client: MakeClient) -> None:
+    closed = (await (await make_client(api_keys=ONE)).get("/openapi.json")).json()
+    assert set(closed["components"]["securitySchemes"]) == {"bearer", "header"}
+    for path in ("/chat", "/chat/stream"):
+        assert closed["paths"][path]["post"]["security"] == [{"bearer": []}, {"header": []}]
+        assert "401" in closed["paths"][path]["post"]["responses"]
+    for path in ("/", "/health", "/metrics"):
+        assert "security" not in closed["paths"][path]["get"]
+    opened = (await (await make_client()).get("/openapi.json")).json()
+    assert "securitySchemes" not in opened["components"]
+    assert "security" not in opened["paths"]["/chat"]["post"]

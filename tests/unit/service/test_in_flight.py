@@ -1,0 +1,167 @@
+"""Requests in flight: how many, for how long, and that they are counted right whatever the clients do."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from stand_in import StandIn
+from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
+
+
+def start(start_service: StartService, stand_in: StandIn, **settings: str) -> Service:
+    return start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, RATE_LIMIT_REQUESTS="0", **settings)
+
+
+def in_flight(service: Service) -> float:
+    return service.metric("agent_requests_in_flight")
+
+
+@contextmanager
+def connection(service: Service, sent: bytes) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=20) as sock:
+        sock.sendall(sent)
+        yield sock
+
+
+def post(path: str, message: str, *, body_bytes: int | None = None) -> bytes:
+    """The bytes of a request, of whose body only the first `body_bytes` are sent."""
+    body = json.dumps({"message": message}).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body[:body_bytes]
+
+
+def everything(sock: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    received = b""
+    while part := sock.recv(65536):
+        received += part
+    return received
+
+
+def test_what_is_over_the_bound_is_shed_at_once_while_probes_are_answered(
+    start_service: StartService, stand_in: StandIn
+) -> None:
+    service = start(start_service, stand_in, MAX_IN_FLIGHT="2")
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(connection(service, post("/chat/stream", "[[slow:20]]")))
+        eventually(lambda: in_flight(service) == 2, "two are in flight")
+        shed = service.post("/chat", message="one too many")
+        assert shed.status_code == 503
+        assert shed.headers["Retry-After"] == "1"
+        assert shed.headers["Connection"] == "close"
+        assert "in flight" in shed.json()["detail"]
+        assert service.get("/").status_code == 503
+        assert [service.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")] == [200] * 3
+        assert service.metric('agent_requests_shed_total{reason="overload"}') == 2
+        assert in_flight(service) == 2
+    eventually(lambda: in_flight(service) == 0, "both are gone")
+    assert service.post("/chat", message="now there is room").status_code == 200
+    assert "one too many" not in [seen["message"] for seen in stand_in.requests()]
+
+
+async def test_several_processes_share_the_bound_of_their_pod(make_client: MakeClient) -> None:
+    client = await make_client(max_in_flight=3, api_workers=2, rate_limit_requests=0)
+    answers = await asyncio.gather(*[client.post("/chat", json={"message": "[[stall:1]]"}) for _ in range(5)])
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(post("/chat", "hello", body_bytes=0), id="before the body"),
+        pytest.param(post("/chat", "hello", body_bytes=9), id="in the body"),
+        pytest.param(post("/chat", "[[stall:20]]"), id="before the answer"),
+        pytest.param(post("/chat/stream", "[[stall:20]]"), id="before the first token"),
+        pytest.param(post("/chat/stream", "[[slow:0.2]] [[words:500]]"), id="in the stream"),
+    ],
+)
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_a_client_that_leaves_is_no_longer_counted(service: Service, sent: bytes, reset: bool) -> None:
+    with connection(service, sent) as sock:
+        eventually(lambda: in_flight(service) == 1, "the request is in flight")
+        if reset:
+            # SO_LINGER of 0 seconds: close sends RST, as a process that is killed does.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    eventually(lambda: in_flight(service) == 0, "it is no longer counted")
+    assert "Traceback" not in service.log()
+
+
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_an_answer(
+    start_service: StartService, stand_in: StandIn
+) -> None:
+    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="1")
+    with connection(service, post("/chat", "hello", body_bytes=5)) as sock:
+        answer = everything(sock)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'{"detail":"The request body did not arrive within 1 seconds."}' in answer
+    assert b"connection: close" in answer.lower()
+    assert in_flight(service) == 0
+    assert stand_in.requests() == []
+
+
+def test_a_body_that_trickles_is_not_waited_for_either(start_service: StartService, stand_in: StandIn) -> None:
+    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="1")
+    body = post("/chat", "a long message " * 500)
+    with connection(service, body[:200]) as sock:
+        sock.settimeout(0.1)
+        answer = b""
+        for byte in body[200:]:
+            sock.sendall(bytes([byte]))
+            try:
+                answer = sock.recv(65536)
+            except TimeoutError:
+                continue
+            break
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_slow_body_does_not_hold_draining(start_service: StartService, stand_in: StandIn) -> None:
+    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="2")
+    with connection(service, post("/chat", "hello", body_bytes=5)) as sock:
+        eventually(lambda: in_flight(service) == 1, "the request is in flight")
+        service.terminate()
+        assert everything(sock).startswith(b"HTTP/1.1 408 ")
+        assert service.wait(30) == 0
+    assert '"requests_cut": 0' in service.log()
+
+
+def test_a_stream_may_last_longer_than_its_body_was_allowed_to(start_service: StartService, stand_in: StandIn) -> None:
+    """Waiting for the client to leave is receiving too, and has no end of its own."""
+    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="2", STREAM_HEARTBEAT_SECONDS="0.1")
+    answer = service.post("/chat/stream", message="[[slow:0.15]]")
+    assert answer.status_code == 200
+    assert '"done"' in answer.text
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by its length", "in chunks"])
+def test_a_body_over_the_bound_is_refused_and_its_connection_closed(
+    start_service: StartService, stand_in: StandIn, told: bool
+) -> None:
+    service = start(start_service, stand_in, MAX_BODY_BYTES="2000")
+    assert service.post("/chat", message="x" * 1500).status_code == 200
+    body = json.dumps({"message": "x" * 3000}).encode()
+    content = body if told else iter([body[:1000], body[1000:2000], body[2000:]])
+    answer = httpx.post(f"{service.url}/chat", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    assert "2000 bytes" in answer.json()["detail"]
+    assert answer.headers["Connection"] == "close"
+
+
+def test_draining_sheds_new_work_and_counts_it(start_service: StartService, stand_in: StandIn) -> None:
+    service = start(start_service, stand_in)
+    with connection(service, post("/chat/stream", "[[slow:20]]")):
+        eventually(lambda: in_flight(service) == 1, "a stream is in flight")
+        service.terminate()
+        eventually(lambda: service.get("/health/ready").status_code == 503, "it drains")
+        refused = service.post("/chat", message="late")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert service.metric('agent_requests_shed_total{reason="draining"}') == 1
+    assert service.wait(30) == 0

@@ -1,0 +1,380 @@
+"""Limits: requests of a client, tokens of the agent; exact, true, and bounded."""
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent_service.clients import network
+from agent_service.state.limits import MOST_CLIENTS, UNIT, LocalBuckets
+from agent_service.state.redis import Script
+from redis_bed import RedisServer, running_redis
+from stand_in import StandIn
+from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
+
+MINUTE = 60_000
+HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+
+
+class ScriptWithClock:
+    """The real script in the real Redis, with its clock in the test's hands: TIME and the keys' lifetimes are ours."""
+
+    def __init__(self, server: redis.Redis) -> None:
+        text = Script("limit").text.decode()
+        for real, ours in {
+            "redis.call('TIME')": "{math.floor(ARGV[4] / 1000), ARGV[4] % 1000 * 1000}",
+            "math.ceil(debt / limit))": "3600000)",
+        }.items():
+            assert text.count(real) == 1, real
+            text = text.replace(real, ours)
+        self._server = server
+        self._script = server.register_script(text)
+
+    def clear(self) -> None:
+        self._server.flushall()
+
+    def step(self, client: str, now: int, requests: int, tokens: int, used: int) -> tuple[int, ...]:
+        return tuple(self._script(keys=[f"client:{client}", "agent"], args=[requests, tokens, used, now]))
+
+
+@pytest.fixture(scope="module")
+def script(redis_process: RedisServer) -> Iterator[ScriptWithClock]:
+    with redis.Redis.from_url(redis_process.url) as server:
+        yield ScriptWithClock(server)
+
+
+# Times go on in small steps and large ones, and now and then back, as clocks that are set do.
+_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b"]),
+        st.one_of(st.integers(0, 500), st.integers(0, 2 * MINUTE), st.integers(-3 * MINUTE, 0)),
+        st.booleans(),
+        st.one_of(st.just(0), st.integers(1, 5000)),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None)
+@given(steps=_STEPS, requests=st.sampled_from([0, 1, 2, 7, 60, 1_000_000]), tokens=st.sampled_from([0, 1, 13, 10**9]))
+def test_the_script_and_its_twin_in_this_process_always_say_the_same(
+    script: ScriptWithClock, steps: list[tuple[str, int, bool, int]], requests: int, tokens: int
+) -> None:
+    script.clear()
+    twin = LocalBuckets(MOST_CLIENTS)
+    now = 1_763_866_129_000
+    for client, later, takes_tokens, used in steps:
+        now += later
+        asked = (client, now, requests, tokens if takes_tokens else 0, used if takes_tokens else 0)
+        assert twin.step(*asked) == script.step(*asked)
+
+
+@settings(deadline=None)
+@given(limit=st.integers(1, 50), pauses=st.lists(st.integers(0, 20_000), min_size=1, max_size=300))
+def test_in_no_stretch_of_time_does_more_get_through_than_a_full_bucket_and_what_came_back(
+    limit: int, pauses: list[int]
+) -> None:
+    buckets = LocalBuckets(MOST_CLIENTS)
+    now, admitted = 0, []
+    for pause in pauses:
+        now += pause
+        if buckets.step("a", now, limit, 0, 0)[0] == 0:
+            admitted.append(now)
+    for first in range(len(admitted)):
+        for last in range(first, len(admitted)):
+            assert last - first + 1 <= limit + (admitted[last] - admitted[first]) * limit / MINUTE
+
+
+@settings(deadline=None, max_examples=40)
+@given(limit=st.integers(1, 60), pauses=st.lists(st.integers(0, 3000), max_size=20))
+def test_a_refused_client_gets_through_after_exactly_the_wait_and_not_a_millisecond_sooner(
+    script: ScriptWithClock, limit: int, pauses: list[int]
+) -> None:
+    def refused(at: int, **asked: int) -> tuple[bool, int]:
+        verdict = script.step("a", at, asked.get("requests", 0), asked.get("tokens", 0), asked.get("used", 0))
+        return verdict[0] != 0, verdict[3]
+
+    for kind, many in (("requests", {}), ("tokens", {"used": 2 * limit + 3})):
+        script.clear()
+        now = 1_763_866_129_000
+        for pause in [*pauses, *[0] * limit]:
+            now += pause
+            refused(now, **{kind: limit}, **many)
+        stopped, wait = refused(now, **{kind: limit})
+        assert stopped
+        assert wait > 0
+        assert refused(now + wait - 1, **{kind: limit}) == (True, 1)
+        assert not refused(now + wait, **{kind: limit})[0]
+
+
+def test_a_server_whose_clock_is_set_back_by_an_hour_stops_nobody_for_an_hour(script: ScriptWithClock) -> None:
+    script.clear()
+    noon = 1_763_866_129_000
+    assert [script.step("a", noon, 2, 0, 0)[0] for _ in range(3)] == [0, 0, 1]
+    earlier = noon - 3_600_000
+    assert script.step("a", earlier, 2, 0, 0)[0] == 1
+    assert script.step("a", earlier + MINUTE // 2, 2, 0, 0)[0] == 0
+
+
+def test_clients_are_forgotten_rather_than_that_memory_grows_while_redis_is_away() -> None:
+    buckets = LocalBuckets(100)
+    for number in range(1000):
+        buckets.step(str(number), 0, 5, 0, 0)
+        # Who asks all the time is not among the forgotten.
+        buckets.step("busy", 0, 5, 0, 0)
+    assert len(buckets) == 100
+    assert buckets.step("busy", 0, 5, 0, 0)[0] == 1
+
+
+def test_debts_of_the_largest_limits_are_whole_numbers() -> None:
+    assert 1_000_000_000 * UNIT < 2**53
+    assert 1_000_000 * UNIT < 2**53
+
+
+def statuses(urls: list[str], each: int) -> list[int]:
+    """Ask all of the addresses at the same time, each so many times."""
+    with ThreadPoolExecutor(16) as pool, httpx.Client(timeout=30) as client:
+        return list(pool.map(lambda url: client.get(url).status_code, urls * each))
+
+
+def test_two_services_with_one_redis_let_through_as_many_as_one(
+    start_service: StartService,
+) -> None:
+    services = [start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="12") for _ in range(2)]
+    begun = time.monotonic()
+    answered = statuses([f"{service.url}/" for service in services], each=20)
+    came_back = math.floor((time.monotonic() - begun) / 5)
+    assert set(answered) == {200, 429}
+    assert 12 <= answered.count(200) <= 12 + came_back
+    refused = sum(service.metric('agent_rate_limited_total{reason="requests"}') for service in services)
+    assert refused == answered.count(429)
+
+
+def test_a_client_that_waits_for_as_long_as_it_is_told_gets_through(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="30")
+    for _ in range(3):
+        answer = service.get("/")
+        while answer.status_code == 200:
+            answer = service.get("/")
+        assert answer.status_code == 429
+        assert "30 requests a minute" in answer.json()["detail"]
+        seconds = int(answer.headers["Retry-After"])
+        assert 1 <= seconds <= 2
+        # The wait itself is what is tested here.
+        time.sleep(seconds)
+        assert service.get("/").status_code == 200
+
+
+def test_every_answer_tells_the_limit_and_probes_and_scrapes_are_not_limited(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="5")
+    answers = [
+        service.post("/chat", message="hello"),
+        service.post("/chat/stream", message="hello"),
+        service.post("/chat"),
+        service.get("/nowhere"),
+        service.get("/chat"),
+        service.get("/"),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 422, 404, 405, 429]
+    assert [answer.headers["X-RateLimit-Limit"] for answer in answers] == ["5"] * 6
+    left = [int(answer.headers["X-RateLimit-Remaining"]) for answer in answers]
+    assert left == [4, 3, 2, 1, 0, 0]
+    assert all(0 < int(answer.headers["X-RateLimit-Reset"]) <= 60 for answer in answers)
+    for path in ("/health", "/health/live", "/health/ready", "/metrics"):
+        answer = service.get(path)
+        assert answer.status_code != 429
+        assert not any(name in answer.headers for name in HEADERS)
+    assert answers[-1].headers["X-Request-ID"]
+
+
+def test_redis_keeps_no_client_for_longer_than_a_minute(start_service: StartService, redis_server: RedisServer) -> None:
+    service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="7", TRUSTED_PROXIES="127.0.0.0/8")
+    with httpx.Client(base_url=service.url) as client:
+        for number in range(50):
+            client.get("/", headers={"X-Forwarded-For": f"192.0.2.{number}"})
+    with redis.Redis.from_url(redis_server.url) as server:
+        kept = list(server.scan_iter("*:limit:*"))
+        assert len(kept) == 50
+        assert all(0 < server.pttl(key) <= MINUTE for key in kept)
+        assert all(key.startswith(b"{portside}:") for key in kept)
+
+
+def test_while_redis_is_away_each_service_counts_by_itself_and_then_together_again(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    with running_redis(tmp_path) as server:
+        service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="2", REDIS_URL=server.url)
+
+        def ask() -> int:
+            return service.get("/").status_code
+
+        assert [ask() for _ in range(3)] == [200, 200, 429]
+        server.stop()
+        away = [ask() for _ in range(3)]
+        assert away == [200, 200, 429]
+        answer = service.get("/")
+        assert (answer.status_code, answer.headers["X-RateLimit-Limit"]) == (429, "2")
+        server.start()
+        server.command("FLUSHALL")
+        # One comes back in 30 s: one that gets through sooner was counted by Redis, which has forgotten all.
+        eventually(lambda: ask() == 200, "Redis counts again")
+
+
+def test_a_frozen_redis_holds_nobody_for_long(start_service: StartService, tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="100", REDIS_URL=server.url)
+        assert service.get("/").status_code == 200
+        server.freeze()
+        try:
+            answers = [httpx.get(f"{service.url}/", timeout=10) for _ in range(5)]
+        finally:
+            server.thaw()
+        assert [answer.status_code for answer in answers] == [200] * 5
+        assert answers[-1].headers["X-RateLimit-Limit"] == "100"
+
+
+async def test_the_clock_of_the_process_has_no_say(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await make_client(rate_limit_requests=2)
+    assert [(await client.get("/")).status_code for _ in range(3)] == [200, 200, 429]
+    really = time.time
+    for jump in (3600, -3600):
+        monkeypatch.setattr(time, "time", lambda jump=jump: really() + jump)
+        assert (await client.get("/")).status_code == 429
+
+
+async def test_without_limits_there_are_no_headers(make_client: MakeClient) -> None:
+    client = await make_client(rate_limit_requests=0)
+    answer = await client.get("/")
+    assert not any(name in answer.headers for name in HEADERS)
+
+
+def test_a_forwarded_address_is_not_believed_by_default_and_that_is_said_once(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="5")
+    answered = [
+        httpx.get(f"{service.url}/", headers={"X-Forwarded-For": f"192.0.2.{number}"}).status_code
+        for number in range(6)
+    ]
+    assert answered == [200] * 5 + [429]
+    assert service.log().count("X-Forwarded-For was ignored") == 1
+    assert "TRUSTED_PROXIES" in service.log()
+
+
+def test_behind_trusted_proxies_the_nearest_address_that_is_not_one_of_them_counts(start_service: StartService) -> None:
+    service = start_service(
+        MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="1", TRUSTED_PROXIES="127.0.0.1, 10.0.0.0/8, 2001:db8::/32"
+    )
+
+    def ask(*forwarded: str) -> int:
+        return httpx.get(f"{service.url}/", headers=[("X-Forwarded-For", value) for value in forwarded]).status_code
+
+    assert ask("192.0.2.1") == 200
+    assert ask("192.0.2.2") == 200
+    assert ask("192.0.2.1") == 429
+    # What a client wrote itself stands left of what its proxy saw.
+    assert ask("192.0.2.77, 192.0.2.1, 10.1.2.3") == 429
+    assert ask("192.0.2.77", "192.0.2.1, 2001:db8::7") == 429
+    assert ask("192.0.2.77, 192.0.2.3") == 200
+    assert ask("2001:4860:1:2:3::1") == 200
+    assert ask("2001:4860:1:2:4::2") == 429
+    assert ask("2001:4860:1:3::1") == 200
+    assert ask("not an address") == 200
+    assert ask("x" * 4000) == 429
+    assert "X-Forwarded-For was ignored" not in service.log()
+
+
+def test_addresses_are_counted_as_customers_have_them() -> None:
+    assert network("192.0.2.1") == "192.0.2.1"
+    assert network("::ffff:192.0.2.1") == "192.0.2.1"
+    assert network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
+    assert network("fe80::1%eth0") == "fe80::/64"
+    assert {network(hostile) for hostile in ("", "unknown", "_hidden", "1.2.3.4:80", "x" * 10_000)} == {"unknown"}
+
+
+WORDY = "word " * 60
+
+
+def start_with_budget(start_service: StartService, stand_in: StandIn, **settings: str) -> Service:
+    return start_service(
+        ANTHROPIC_API_KEY=KEY,
+        ANTHROPIC_BASE_URL=stand_in.url,
+        TOKENS_PER_MINUTE="50",
+        RATE_LIMIT_REQUESTS="0",
+        **settings,
+    )
+
+
+def overdrawn(service: Service) -> bool:
+    return service.post("/chat", message="hello").status_code == 429
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+def test_an_agent_that_used_its_tokens_up_is_asked_nothing_more_until_they_came_back(
+    start_service: StartService, stand_in: StandIn, path: str
+) -> None:
+    service = start_with_budget(start_service, stand_in)
+    assert service.post(path, message=WORDY).status_code == 200
+    eventually(lambda: overdrawn(service), "the tokens are charged")
+    asked = len(stand_in.requests())
+    refused = service.post(path, message="hello")
+    assert refused.status_code == 429
+    assert "tokens" in refused.json()["detail"]
+    # The stand-in hears 60 words and says more than 60: at least 70 are to come back, at 50 a minute.
+    assert 60 < int(refused.headers["Retry-After"]) < 600
+    assert "X-RateLimit-Limit" not in refused.headers
+    assert len(stand_in.requests()) == asked
+    assert service.get("/").status_code == 200
+    assert service.metric('agent_rate_limited_total{reason="tokens"}') >= 2
+
+
+@pytest.mark.parametrize("fault", ["[[break:2]]", "[[error:overloaded_error after=3]]"])
+def test_broken_answers_are_charged(start_service: StartService, stand_in: StandIn, fault: str) -> None:
+    service = start_with_budget(start_service, stand_in)
+    assert service.post("/chat", message=f"{fault} {WORDY}").status_code in {502, 503}
+    eventually(lambda: overdrawn(service), "the tokens are charged")
+
+
+def test_what_a_client_got_before_it_left_is_charged(start_service: StartService, stand_in: StandIn) -> None:
+    service = start_with_budget(start_service, stand_in)
+    body = {"message": "[[words:200]] [[slow:0.002]]"}
+    with httpx.stream("POST", f"{service.url}/chat/stream", json=body, timeout=30) as answer:
+        for number, _ in enumerate(answer.iter_lines()):
+            if number > 300:
+                break
+    eventually(lambda: stand_in.requests()[0]["state"] == "disconnected", "the call to the model has ended")
+    eventually(lambda: overdrawn(service), "the tokens are charged")
+
+
+def test_the_budget_is_the_whole_agents_and_goes_on_while_redis_is_away(
+    start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
+    with running_redis(tmp_path) as server:
+        one, other = (start_with_budget(start_service, stand_in, REDIS_URL=server.url) for _ in range(2))
+        one.post("/chat", message=WORDY)
+        eventually(lambda: overdrawn(other), "the other replica knows")
+        server.stop()
+        assert one.post("/chat", message=WORDY).status_code == 200
+        eventually(lambda: overdrawn(one), "a replica counts by itself")
+
+
+async def test_a_request_that_is_refused_for_tokens_does_not_count_as_one_of_its_client(
+    make_client: MakeClient,
+) -> None:
+    client = await make_client(model_provider="echo", rate_limit_requests=3, tokens_per_minute=1)
+    hello = {"message": "hello, and good morning"}
+    assert (await client.post("/chat", json=hello)).status_code == 200
+    async with asyncio.timeout(10):
+        while (answer := await client.post("/chat", json=hello)).status_code == 200:
+            pass
+    left = answer.headers["X-RateLimit-Remaining"]
+    for _ in range(5):
+        answer = await client.post("/chat", json=hello)
+        assert (answer.status_code, answer.headers["X-RateLimit-Remaining"]) == (429, left)
+        assert "tokens" in answer.json()["detail"]
