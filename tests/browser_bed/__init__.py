@@ -4,7 +4,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from testbed import system
 from testbed.errors import TestbedError
@@ -20,6 +20,9 @@ _FLAGS = (
     "--disable-sync",
 )
 
+# Of patience for what a test expects: a machine may have other work. Playwright's own 5 s are for idle ones.
+_PATIENCE_SECONDS = 20
+
 
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
@@ -28,6 +31,7 @@ async def running_browser() -> AsyncIterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
         raise TestbedError("chromium is missing after its package was installed.")
+    expect.set_options(timeout=_PATIENCE_SECONDS * 1000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, headless=True, args=list(_FLAGS))
         try:

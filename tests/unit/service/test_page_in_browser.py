@@ -1,0 +1,263 @@
+"""The chat page in a real Chromium, in front of a real service."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Route, expect
+
+from browser_bed import running_browser
+from browser_bed.chat import Chat, open_chat
+from redis_bed import running_redis
+from stand_in import StandIn
+from stand_in.agent import Service, StartService, eventually
+
+# One browser serves all tests of this file, and lives in their event loop.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FACTS = re.compile(r"^(\d+) tokens in, (\d+) out · \d+\.\d+ s · first text after \d+\.\d+ s$")
+CLIENT_KEY = "a-client-key-of-some-length"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with running_browser() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def chat(browser: Browser, service: Service) -> AsyncIterator[Chat]:
+    async with open_chat(browser, service.url) as chat:
+        yield chat
+
+
+async def test_an_answer_appears_bit_by_bit_and_then_its_tokens_and_time(chat: Chat, stand_in: StandIn) -> None:
+    await chat.say("Hello [[slow:0.1]] [[words:30]]")
+    await expect(chat.answer).to_contain_text("word2")
+    assert stand_in.last()["state"] == "running"
+    assert "word29" not in await chat.answer.inner_text()
+    await expect(chat.answer).to_contain_text("word29")
+    await expect(chat.facts).to_have_text(FACTS)
+    told = FACTS.match(await chat.facts.inner_text())
+    # The stand-in counts words: three of the message and two of the system prompt; what it says itself.
+    assert told is not None
+    assert int(told[1]) == 5
+    assert int(told[2]) == len((await chat.answer.inner_text()).split())
+
+
+async def test_a_conversation_goes_on_until_a_new_one_is_begun(chat: Chat) -> None:
+    async with chat.page.expect_response("**/chat/stream") as response:
+        first = await chat.ask("First")
+    done = (await (await response.value).text()).strip().splitlines()[-1]
+    assert first == {"message": "First"}
+    second = await chat.ask("Second")
+    assert second == {"message": "Second", "conversation_id": re.findall(r'"conversation_id":"([^"]+)"', done)[0]}
+    await chat.new_button.click()
+    await expect(chat.answers).to_have_count(0)
+    assert await chat.ask("Third") == {"message": "Third"}
+
+
+@pytest.mark.parametrize("how", ["button", "Escape", "new conversation"])
+async def test_stopping_ends_the_call_to_the_model(chat: Chat, stand_in: StandIn, how: str) -> None:
+    await chat.say("Hello [[slow:0.1]] [[words:300]]")
+    await expect(chat.answer).to_contain_text("word1")
+    if how == "Escape":
+        await chat.page.keyboard.press("Escape")
+    else:
+        await (chat.stop_button if how == "button" else chat.new_button).click()
+    await asyncio.to_thread(eventually, lambda: stand_in.last()["state"] == "disconnected", "the call ended")
+    await expect(chat.send_button).to_be_visible()
+    await expect(chat.message).to_be_focused()
+    if how == "new conversation":
+        await expect(chat.answers).to_have_count(0)
+    else:
+        await expect(chat.facts).to_contain_text("Stopped after")
+        await expect(chat.answer).to_contain_text("word1")
+    await chat.ask("And now?")
+    await expect(chat.answer).to_contain_text('heard "And now?"')
+
+
+async def test_an_error_in_the_stream_is_told_beside_what_came_before_it(chat: Chat) -> None:
+    await chat.say("Hello [[error:overloaded_error after=3]]")
+    await expect(chat.problem).to_have_text("The model API is overloaded; try again later.")
+    await expect(chat.answer).to_have_text('Stand-in heard "Hello ')
+    await expect(chat.page.get_by_role("button", name="Try again")).to_be_enabled()
+
+
+async def test_after_a_429_another_try_waits_as_long_as_told(chat: Chat) -> None:
+    await chat.say("Hello [[fault:429 retry-after=3 times=1 id=page]]")
+    await expect(chat.problem).to_have_text("The model API limits the rate of requests; try again later. Wait 3 s.")
+    again = chat.page.get_by_role("button", name="Try again")
+    await expect(again).to_be_disabled()
+    await expect(again).to_be_enabled()
+    await again.click()
+    await expect(chat.facts).to_have_text(FACTS)
+    await expect(chat.problem).to_have_count(0)
+    await expect(chat.answers).to_have_count(1)
+
+
+@pytest.mark.parametrize("when", ["before", "in the middle"])
+async def test_a_service_that_is_gone_is_told_in_words(
+    browser: Browser, start_service: StartService, stand_in: StandIn, when: str
+) -> None:
+    service = start_service(ANTHROPIC_API_KEY="sk-any", ANTHROPIC_BASE_URL=stand_in.url)
+    async with open_chat(browser, service.url) as chat:
+        if when == "before":
+            service.process.kill()
+            service.wait()
+        await chat.say("Hello [[slow:0.1]] [[words:100]]")
+        if when == "in the middle":
+            await expect(chat.answer).to_contain_text("word1")
+            service.process.kill()
+        await expect(chat.problem).to_contain_text("The connection to the agent failed.")
+
+
+async def test_what_a_model_writes_stays_text(chat: Chat) -> None:
+    evil = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1><a href=javascript:1>x</a>"
+    await chat.ask(evil)
+    await expect(chat.answer).to_contain_text(f'heard "{evil}"')
+    assert await chat.page.locator("#talk :is(script, img, a)").count() == 0
+    assert await chat.page.evaluate("window.hacked") is None
+
+
+async def test_the_policy_stops_a_script_that_got_in_all_the_same(chat: Chat) -> None:
+    blocked = await chat.page.evaluate(
+        """() => new Promise((resolve) => {
+            document.addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
+            const script = document.createElement("script");
+            script.textContent = "window.hacked = 1";
+            document.body.append(script);
+        })"""
+    )
+    assert blocked == "script-src-elem"
+    assert await chat.page.evaluate("window.hacked") is None
+    assert [complaint for complaint in chat.complaints if "Content Security Policy" in complaint]
+    chat.complaints.clear()
+
+
+async def test_keys_alone_are_enough(chat: Chat) -> None:
+    keyboard = chat.page.keyboard
+    await expect(chat.message).to_be_focused()
+    await keyboard.type("One line,")
+    await keyboard.press("Shift+Enter")
+    await keyboard.type("and another [[slow:0.1]] [[words:100]]")
+    await keyboard.press("Enter")
+    await expect(chat.answer).to_contain_text('"One line,\nand another')
+    await keyboard.press("Tab")
+    await expect(chat.stop_button).to_be_focused()
+    assert await chat.stop_button.evaluate("(it) => getComputedStyle(it).outlineStyle") == "solid"
+    await keyboard.press("Enter")
+    await expect(chat.facts).to_contain_text("Stopped")
+    await expect(chat.message).to_be_focused()
+    await keyboard.press("Shift+Tab")
+    await expect(chat.new_button).to_be_focused()
+    await keyboard.press("Space")
+    await expect(chat.answers).to_have_count(0)
+    await expect(chat.message).to_be_focused()
+
+
+async def test_a_message_that_is_too_long_is_not_sent(chat: Chat) -> None:
+    await chat.message.fill("x" * 10_001)
+    await expect(chat.page.get_by_text("10,001 of 10,000 characters")).to_be_visible()
+    await expect(chat.send_button).to_be_disabled()
+    await chat.message.press("Enter")
+    await expect(chat.answers).to_have_count(0)
+    # The service counts characters, of which JavaScript takes each of these for two.
+    await chat.ask("😀" * 10_000)
+    await expect(chat.facts).to_have_text(FACTS)
+
+
+async def test_a_key_is_asked_for_kept_in_this_tab_and_forgotten(browser: Browser, start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", API_KEYS=CLIENT_KEY)
+    async with open_chat(browser, service.url) as chat:
+        await chat.say("Hello")
+        await expect(chat.key).to_be_focused()
+        await chat.key.fill("a key")
+        await chat.key.press("Enter")
+        await expect(chat.page.locator("#key-note")).to_contain_text("cannot be a key")
+        await chat.key.fill("not-the-right-key-at-all")
+        await chat.key.press("Enter")
+        await expect(chat.page.locator("#key-note")).to_contain_text("did not accept that key")
+        await chat.key.fill(CLIENT_KEY)
+        await chat.key.press("Enter")
+        await expect(chat.answer).to_have_text("You said: Hello")
+        await expect(chat.key).to_be_hidden()
+        await chat.page.reload()
+        await chat.ask("Still me")
+        assert await chat.page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+        assert await chat.page.evaluate("JSON.stringify(sessionStorage)") == f'{{"portside.client-key":"{CLIENT_KEY}"}}'
+        await chat.page.get_by_role("button", name="Forget key").click()
+        assert await chat.page.evaluate("sessionStorage.length") == 0
+        await chat.say("Who am I?")
+        await expect(chat.key).to_be_focused()
+
+
+async def test_an_answer_without_memory_says_so(browser: Browser, start_service: StartService, tmp_path: Path) -> None:
+    with running_redis(tmp_path) as redis:
+        service = start_service(MODEL_PROVIDER="echo", REDIS_URL=redis.url)
+        async with open_chat(browser, service.url) as chat:
+            await chat.ask("Hello")
+            redis.stop()
+            await chat.ask("Do you remember?")
+            await expect(chat.answers.last.locator(".note")).to_contain_text(
+                "memory of conversations cannot be reached"
+            )
+
+
+async def test_the_page_works_below_a_path_prefix(browser: Browser, service: Service) -> None:
+    prefix = "/agents/one"
+
+    async def strip(route: Route) -> None:
+        await route.continue_(url=route.request.url.replace(prefix, ""))
+
+    context = await browser.new_context()
+    page = await context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.route(f"{service.url}/**", strip)
+    await page.goto(f"{service.url}{prefix}/")
+    chat = Chat(page)
+    await chat.ask("Hello")
+    await expect(page.locator("#about")).to_contain_text("claude")
+    assert len(asked) >= 7
+    assert [url for url in asked if not url.startswith(f"{service.url}{prefix}/")] == []
+    assert chat.complaints == []
+    await context.close()
+
+
+CUT_EVERYWHERE = """async () => {
+    const { events } = await import(new URL("page/events.js", location.href));
+    const text = [
+        "\\uFEFFdata: one\\r\\ndata:  two\\r\\n\\r\\n", ": waiting\\n\\n",
+        "event: x\\rid: 7\\rdata\\r\\r", "data:é😀:\\n\\n", "data: cut off",
+    ];
+    const bytes = new TextEncoder().encode(text.join(""));
+    const results = new Set();
+    for (let first = 0; first <= bytes.length; first++) {
+        for (let second = first; second <= bytes.length; second++) {
+            const body = new ReadableStream({
+                start(control) {
+                    for (const [from, to] of [[0, first], [first, second], [second, bytes.length]]) {
+                        control.enqueue(bytes.slice(from, to));
+                    }
+                    control.close();
+                },
+            });
+            const found = [];
+            for await (const data of events(body)) {
+                found.push(data);
+            }
+            results.add(JSON.stringify(found));
+        }
+    }
+    return [...results].map((found) => JSON.parse(found));
+}"""
+
+
+async def test_events_are_found_wherever_the_network_cuts_them(chat: Chat) -> None:
+    found: list[Any] = await chat.page.evaluate(CUT_EVERYWHERE)
+    assert found == [["one\n two", "", "é😀:"]]
