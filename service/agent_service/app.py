@@ -161,14 +161,15 @@ def _make_provider(settings: Settings) -> tuple[Provider, Credentials | None]:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     _warn_of_an_open_door(parts)
-    async with running(parts.checks):
-        parts.lifecycle.started = True
-        try:
+    try:
+        # What looks at the parts ends before they do: a look at a closed client would open it again.
+        async with running(parts.checks):
+            parts.lifecycle.started = True
             yield
-        finally:
-            await parts.provider.close()
-            await parts.limits.close()
-            await parts.redis.close()
+    finally:
+        await parts.provider.close()
+        await parts.limits.close()
+        await parts.redis.close()
 
 
 def _warn_of_an_open_door(parts: Parts) -> None:
