@@ -14,6 +14,7 @@ from agent_service.agent.credentials import Credentials
 from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.echo import EchoProvider
 from agent_service.agent.provider import Provider
+from agent_service.agent.span import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.clients import Clients
 from agent_service.health import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check, running
@@ -33,6 +34,7 @@ from agent_service.settings import API_KEY_NAME, CLIENT_KEYS_NAME, Settings
 from agent_service.state.conversations import Conversations
 from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
+from agent_service.tracing import start as start_tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +56,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
         lifespan=_lifespan,
+        telemetry=parts.tracing.for_fastapi(),
     )
     app.state.parts = parts
     for module in (page, chat, health, metrics):
@@ -91,6 +94,7 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
 
 def _make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
     provider, credentials = _make_provider(settings)
+    tracing = start_tracing(settings)
     if settings.redis_address is None:
         raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
     redis = Redis(settings.redis_address, prefix=settings.state_prefix)
@@ -104,6 +108,13 @@ def _make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         system_prompt=settings.system_prompt,
         timeout_seconds=settings.request_timeout_seconds,
         charge=limits.charge,
+        spans=TurnSpans(
+            tracing.tracer(),
+            provider=settings.model_provider,
+            model=provider.model,
+            max_tokens=settings.max_tokens,
+        ),
+        log_content=settings.log_content,
     )
     conversations = Conversations(
         redis,
@@ -123,6 +134,7 @@ def _make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         limits=limits,
         dialogue=Dialogue(agent, conversations),
         checks=_make_checks(settings, provider, redis),
+        tracing=tracing,
     )
 
 
@@ -170,6 +182,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await parts.provider.close()
         await parts.limits.close()
         await parts.redis.close()
+        await parts.tracing.close()
 
 
 def _warn_of_an_open_door(parts: Parts) -> None:

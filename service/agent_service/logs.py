@@ -9,6 +9,7 @@ import traceback
 from typing import Any, Literal
 
 import structlog
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 # The SDK logs whole request bodies at DEBUG (also through its ANTHROPIC_LOG variable), the HTTP libraries log headers.
 _TALKATIVE = ("anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio")
@@ -17,6 +18,15 @@ _TALKATIVE = ("anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio")
 def where(error: BaseException) -> str:
     """Give the places that an exception went through, without its text, which can quote what a user wrote."""
     return "".join(traceback.format_tb(error.__traceback__))
+
+
+def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Say to which trace a line belongs (OpenTelemetry, "Trace Context in non-OTLP Log Formats")."""
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = format_trace_id(context.trace_id)
+        event["span_id"] = format_span_id(context.span_id)
+    return event
 
 
 def configure(*, level: str, form: Literal["json", "text"]) -> None:
@@ -28,6 +38,7 @@ def configure(*, level: str, form: Literal["json", "text"]) -> None:
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -7,9 +7,11 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import structlog
+from opentelemetry.trace import Span
 
 from agent_service.agent.errors import ModelError, TimedOutError
 from agent_service.agent.provider import Prompt, Provider, Usage
+from agent_service.agent.span import TurnSpans, finish
 from agent_service.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -32,8 +34,22 @@ class Agent:
         system_prompt: str | None,
         timeout_seconds: float,
         charge: Callable[[int], None],
+        spans: TurnSpans,
+        log_content: bool = False,
     ) -> None:
-        """Take what answers, and `charge`, which is told the tokens of each turn, whatever became of it."""
+        """Take what answers, and who is told of each turn, whatever became of it.
+
+        Args:
+            provider: what answers.
+            metrics: count the turns.
+            system_prompt: for prompts that have none of their own.
+            timeout_seconds: most seconds of a turn.
+            charge: is told the tokens of each turn.
+            spans: trace the turns.
+            log_content: log what is asked and answered.
+        """
+        self._spans = spans
+        self._log_content = log_content
         self._charge = charge
         self._provider = provider
         self._metrics = metrics
@@ -49,12 +65,16 @@ class Agent:
         Raises:
             ModelError: when there is no (whole) answer.
         """
+        with self._spans.start() as span:
+            return await self._watched(replace(prompt, system=prompt.system or self._system_prompt), on_text, span)
+
+    async def _watched(self, prompt: Prompt, on_text: OnText, span: Span) -> Usage:
         usage = Usage()
         outcome = "cancelled"
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await self._stream(replace(prompt, system=prompt.system or self._system_prompt), usage, on_text, begun)
+                await self._stream(prompt, usage, on_text, begun, span)
             outcome = "ok"
         except TimeoutError:
             outcome = TimedOutError.outcome
@@ -67,17 +87,29 @@ class Agent:
             raise
         finally:
             self._count(outcome, usage, time.perf_counter() - begun)
+            finish(span, outcome, usage)
         return usage
 
-    async def _stream(self, prompt: Prompt, usage: Usage, on_text: OnText, begun: float) -> None:
+    async def _stream(self, prompt: Prompt, usage: Usage, on_text: OnText, begun: float, span: Span) -> None:
         first = True
-        async with aclosing(self._provider.stream(prompt, usage)) as pieces:
-            async for piece in pieces:
-                if first:
-                    self._metrics.first_token.observe(time.perf_counter() - begun)
-                    first = False
-                usage.characters += len(piece)
-                await on_text(piece)
+        heard: list[str] = []
+        if self._log_content:
+            _log.info("Model was asked", message=prompt.message)
+        try:
+            async with aclosing(self._provider.stream(prompt, usage)) as pieces:
+                async for piece in pieces:
+                    if first:
+                        seconds = time.perf_counter() - begun
+                        self._metrics.first_token.observe(seconds)
+                        span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
+                        first = False
+                    usage.characters += len(piece)
+                    if self._log_content:
+                        heard.append(piece)
+                    await on_text(piece)
+        finally:
+            if self._log_content:
+                _log.info("Model answered", answer="".join(heard))
 
     def _count(self, outcome: str, usage: Usage, seconds: float) -> None:
         if outcome != "ok":

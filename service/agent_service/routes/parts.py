@@ -17,6 +17,7 @@ from agent_service.metrics import Metrics
 from agent_service.settings import Settings
 from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
+from agent_service.tracing import Tracing
 
 # Where clients show no keys, whoever knows a conversation's id may go on with it.
 ANYONE = "anyone"
@@ -37,6 +38,7 @@ class Parts:
     limits: Limits
     dialogue: Dialogue
     checks: Mapping[str, Check]
+    tracing: Tracing
 
 
 async def _parts(request: Request) -> Parts:

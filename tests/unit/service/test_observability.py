@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stand_in import StandIn
-from stand_in.agent import KEY, MakeClient, Service, eventually
+from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
 
 
 def test_requests_are_counted_by_the_template_of_their_route(service: Service) -> None:
@@ -131,6 +131,21 @@ def test_every_log_line_is_json_and_none_has_a_message_or_a_key(service: Service
     errors = {event["event"] for event in events if event["level"] in {"error", "critical"}}
     assert errors == {"Credentials were refused by the model API"}
     assert {event["logger"].split(".")[0] for event in events} == {"agent_service", "uvicorn"}
+
+
+def test_content_is_logged_when_asked_for_and_keys_never(start_service: StartService, stand_in: StandIn) -> None:
+    service = start_service(
+        ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, MODEL_PROVIDER="anthropic", LOG_CONTENT="true"
+    )
+    for path in ("/chat", "/chat/stream"):
+        assert service.post(path, message=f"hello on {path}").status_code == 200
+        eventually(lambda: "Model answered" in service.log(), "the answer is logged")
+        lines = [json.loads(line) for line in service.log().splitlines()]
+        asked = next(line for line in lines if line.get("message") == f"hello on {path}")
+        assert (asked["event"], asked["level"]) == ("Model was asked", "info")
+        answers = [line["answer"] for line in lines if line["event"] == "Model answered"]
+        assert any(f'Stand-in heard "hello on {path}"' in answer for answer in answers)
+    assert KEY not in service.log()
 
 
 def test_an_allowed_origin_may_call_and_is_given_no_credentials(service: Service) -> None:

@@ -1,0 +1,66 @@
+"""What is done with spans on their way out. Imported by `tracing` alone, and only when traces are wanted."""
+
+import uuid
+from collections.abc import Sequence
+
+import structlog
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from agent_service import __version__
+from agent_service.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+def resource(settings: Settings) -> Resource:
+    """Say what the spans come from; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say it better."""
+    ours = Resource(
+        {
+            "service.name": "portside-agent",
+            "service.version": __version__,
+            "service.instance.id": str(uuid.uuid4()),
+            "deployment.environment.name": settings.environment,
+        }
+    )
+    return Resource.create().merge(ours).merge(OTELResourceDetector().detect())
+
+
+class HideQueries(SpanProcessor):
+    """Keeps what stands behind the `?` of an address out of the traces: a caller may put anything there, keys too."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Replace the query when there is one."""
+        if span.attributes and "url.query" in span.attributes:
+            span.set_attribute("url.query", "REDACTED")
+
+
+class ToldOnce(SpanExporter):
+    """Passes spans on, and logs when the collector stops taking them and when it takes them again, once each."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._failing = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send; runs in the exporting thread."""
+        try:
+            result = self._exporter.export(spans)
+        except Exception as error:
+            self._note(failed=True, error=type(error).__name__)
+            return SpanExportResult.FAILURE
+        self._note(failed=result is not SpanExportResult.SUCCESS, error=None)
+        return result
+
+    def shutdown(self) -> None:
+        """End it."""
+        self._exporter.shutdown()
+
+    def _note(self, *, failed: bool, error: str | None) -> None:
+        if failed and not self._failing:
+            _log.warning("Traces could not be sent", error=error)
+        elif self._failing and not failed:
+            _log.info("Traces were sent again")
+        self._failing = failed

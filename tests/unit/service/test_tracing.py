@@ -1,0 +1,287 @@
+"""OpenTelemetry traces, as a collector receives them (OTLP over HTTP)."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from redis_bed import RedisServer
+from stand_in import StandIn
+from stand_in.agent import KEY, Service, StartService, environment, eventually
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+
+
+class Collector:
+    """Receives traces on a loopback port, and keeps them."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        bodies = self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if self.path == "/v1/traces":
+                    bodies.append(body)
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name
+                """Nobody reads it."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def spans(self) -> list[WireSpan]:
+        """Give all spans so far, in the order of their ends."""
+        return [
+            span
+            for body in list(self.bodies)
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+
+    def resource(self) -> dict[str, Any]:
+        """Give what the first spans say that they come from."""
+        return attributes(ExportTraceServiceRequest.FromString(self.bodies[0]).resource_spans[0].resource.attributes)
+
+    def wait(self, *names: str) -> dict[str, WireSpan]:
+        """Wait for spans of these names, and give them by name."""
+        eventually(lambda: {span.name for span in self.spans()} >= set(names), f"spans {names} arrive")
+        return {span.name: span for span in self.spans()}
+
+
+def attributes(pairs: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        kind = pair.value.WhichOneof("value")
+        value = getattr(pair.value, kind)
+        found[pair.key] = [item.string_value for item in value.values] if kind == "array_value" else value
+    return found
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture
+def traced(start_service: StartService, stand_in: StandIn, redis_server: RedisServer, collector: Collector) -> Service:
+    return start_traced(start_service, stand_in, redis_server, collector.url)
+
+
+def start_traced(
+    start_service: StartService, stand_in: StandIn, redis_server: RedisServer, endpoint: str, **more: str
+) -> Service:
+    return start_service(
+        ANTHROPIC_API_KEY=KEY,
+        ANTHROPIC_BASE_URL=stand_in.url,
+        REDIS_URL=redis_server.url,
+        OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="100",
+        **more,
+    )
+
+
+def test_a_request_and_its_turn_are_spans_of_the_callers_trace(traced: Service, collector: Collector) -> None:
+    private = f"private-{uuid.uuid4()}"
+    answer = httpx.post(f"{traced.url}/chat?{private}", json={"message": private}, headers=TRACEPARENT)
+    assert answer.status_code == 200
+    spans = collector.wait("POST /chat", "chat claude-sonnet-5-5")
+    request, turn = spans["POST /chat"], spans["chat claude-sonnet-5-5"]
+    assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, PARENT)
+    assert request.kind == WireSpan.SPAN_KIND_SERVER
+    assert (
+        attributes(request.attributes).items()
+        >= {
+            "http.route": "/chat",
+            "http.request.method": "POST",
+            "http.response.status_code": 200,
+        }.items()
+    )
+    assert (turn.trace_id, turn.parent_span_id) == (request.trace_id, request.span_id)
+    assert turn.kind == WireSpan.SPAN_KIND_CLIENT
+    told = attributes(turn.attributes)
+    assert told.pop("gen_ai.response.time_to_first_chunk") > 0
+    usage = told.pop("gen_ai.usage.input_tokens") + told.pop("gen_ai.usage.output_tokens")
+    assert usage == answer.json()["tokens_used"]
+    assert told == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": "claude-sonnet-5-5",
+        "gen_ai.request.max_tokens": 4096,
+        "gen_ai.request.stream": True,
+        "gen_ai.response.finish_reasons": ["end_turn"],
+        "portside.turn.outcome": "ok",
+    }
+    sent = b"".join(collector.bodies)
+    assert private.encode() not in sent
+    assert KEY.encode() not in sent
+
+
+def test_a_streamed_turn_belongs_to_its_request_too(traced: Service, collector: Collector) -> None:
+    traced.post("/chat/stream", message="hello")
+    spans = collector.wait("POST /chat/stream", "chat claude-sonnet-5-5")
+    assert spans["chat claude-sonnet-5-5"].parent_span_id == spans["POST /chat/stream"].span_id
+
+
+def test_a_failed_turn_and_its_request_say_of_what_kind(traced: Service, collector: Collector) -> None:
+    assert traced.post("/chat", message="[[fault:529 retry-after=9]]").status_code == 503
+    spans = collector.wait("POST /chat", "chat claude-sonnet-5-5")
+    turn = spans["chat claude-sonnet-5-5"]
+    assert attributes(turn.attributes)["error.type"] == "overloaded"
+    assert turn.status.code == Status.STATUS_CODE_ERROR
+    assert not turn.events, "an exception's text could hold content"
+    assert spans["POST /chat"].status.code == Status.STATUS_CODE_ERROR
+
+
+def test_a_client_that_leaves_is_no_error_of_the_turn(traced: Service, collector: Collector) -> None:
+    with httpx.stream("POST", f"{traced.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
+        next(answer.iter_bytes())
+    turn = collector.wait("chat claude-sonnet-5-5")["chat claude-sonnet-5-5"]
+    assert attributes(turn.attributes)["portside.turn.outcome"] == "cancelled"
+    assert turn.status.code == Status.STATUS_CODE_UNSET
+
+
+def test_log_lines_of_a_request_name_its_trace(traced: Service) -> None:
+    httpx.post(f"{traced.url}/chat", json={"message": "[[fault:500]]"}, headers=TRACEPARENT, timeout=30)
+    eventually(lambda: "Request answered" in traced.log(), "the request is logged")
+    lines = [json.loads(line) for line in traced.log().splitlines()]
+    of_request = {line["event"]: line for line in lines if line.get("trace_id") == TRACE}
+    assert set(of_request) == {"Turn with the model failed", "Request answered"}
+    assert len({line["span_id"] for line in of_request.values()}) == 2
+    assert all(line.get("trace_id") in {None, TRACE} for line in lines)
+
+
+def test_probes_scrapes_and_background_checks_make_no_spans(traced: Service, collector: Collector) -> None:
+    for path in ("/health", "/health/live", "/health/ready", "/metrics"):
+        traced.get(path)
+    traced.post("/chat", message="hello")
+    collector.wait("POST /chat")
+    assert {span.name for span in collector.spans()} == {"POST /chat", "chat claude-sonnet-5-5"}
+
+
+def test_the_standard_variables_name_the_service_and_the_address(
+    start_service: StartService, stand_in: StandIn, redis_server: RedisServer, collector: Collector
+) -> None:
+    service = start_traced(
+        start_service,
+        stand_in,
+        redis_server,
+        "http://127.0.0.1:1",
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{collector.url}/v1/traces",
+        OTEL_SERVICE_NAME="my-agent",
+        OTEL_RESOURCE_ATTRIBUTES="k8s.pod.name=my-pod",
+    )
+    service.post("/chat", message="hello")
+    collector.wait("POST /chat")
+    told = collector.resource()
+    assert (told["service.name"], told["k8s.pod.name"]) == ("my-agent", "my-pod")
+    assert told["deployment.environment.name"] == "development"
+
+
+@pytest.mark.parametrize(
+    "off", [{"OTEL_TRACES_SAMPLER": "always_off"}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}]
+)
+def test_the_standard_variables_turn_traces_off(
+    start_service: StartService,
+    stand_in: StandIn,
+    redis_server: RedisServer,
+    collector: Collector,
+    off: dict[str, str],
+) -> None:
+    service = start_traced(start_service, stand_in, redis_server, collector.url, **off)
+    assert service.post("/chat", message="hello").status_code == 200
+    service.terminate()
+    assert service.wait() == 0
+    assert collector.bodies == []
+
+
+def test_the_last_spans_are_sent_at_the_end(
+    start_service: StartService, stand_in: StandIn, redis_server: RedisServer, collector: Collector
+) -> None:
+    service = start_service(
+        ANTHROPIC_API_KEY=KEY,
+        ANTHROPIC_BASE_URL=stand_in.url,
+        REDIS_URL=redis_server.url,
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_BSP_SCHEDULE_DELAY="60000",
+    )
+    service.post("/chat", message="hello")
+    service.terminate()
+    assert service.wait() == 0
+    assert {span.name for span in collector.spans()} == {"POST /chat", "chat claude-sonnet-5-5"}
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
+def test_a_collector_that_is_away_disturbs_nothing_and_is_told_once(
+    start_service: StartService, stand_in: StandIn, redis_server: RedisServer, *, silent: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        if not silent:
+            listener.close()
+        service = start_traced(
+            start_service, stand_in, redis_server, endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="1", LOG_LEVEL="DEBUG"
+        )
+        for _ in range(20):
+            assert service.post("/chat", message="hello").status_code == 200
+
+        def told() -> int:
+            return service.log().count("Traces could not be sent")
+
+        eventually(lambda: told() == 1, "the lost collector is told", 30)
+        for _ in range(20):
+            assert service.post("/chat", message="hello").status_code == 200
+        begun = time.monotonic()
+        service.terminate()
+        assert service.wait() == 0
+        assert time.monotonic() - begun < 5, "the end does not wait for the collector's time-outs"
+        assert told() == 1
+        loggers = {json.loads(line)["logger"].split(".")[0] for line in service.log().splitlines()}
+        assert loggers == {"agent_service", "uvicorn"}
+
+
+def test_without_a_collector_the_tracing_library_is_not_even_loaded(tmp_path: Path, redis_server: RedisServer) -> None:
+    program = (
+        "import sys\n"
+        "from agent_service.app import create_app\n"
+        "from agent_service.settings import load\n"
+        "create_app(load())\n"
+        "unwanted = ('opentelemetry.sdk.trace', 'opentelemetry.exporter')\n"
+        "print([name for name in sys.modules if name.startswith(unwanted)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(MODEL_PROVIDER="echo", REDIS_URL=redis_server.url),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]"
