@@ -95,6 +95,7 @@ check: $(VENV)/.dev ## Formatting, lint, types, and that generated files and the
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/python -m agent_operator.api.generate --check
+	$(BIN)/python -m agent_service.reference --check
 	@$(TESTBED) tools helm
 	PYTHONPATH=tests $(BIN)/python manifests/generate.py --check
 	@$(MAKE) --no-print-directory check-lock
@@ -105,8 +106,9 @@ format: $(VENV)/.dev ## Format the code, and mend what the linter can mend
 	$(BIN)/ruff check --fix
 
 .PHONY: generate
-generate: $(VENV)/.dev ## Write the files that are generated from the models and the charts
+generate: $(VENV)/.dev ## Write the files that are generated from the models, the charts and the agent API
 	$(BIN)/python -m agent_operator.api.generate
+	$(BIN)/python -m agent_service.reference
 	@$(TESTBED) tools helm
 	PYTHONPATH=tests $(BIN)/python manifests/generate.py
 

@@ -2,9 +2,9 @@
 
 import hashlib
 from importlib import resources
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
 from agent_service import __version__
@@ -43,9 +43,9 @@ class _File:
         self.etag = f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
         self.headers = {"Content-Type": _MEDIA_TYPES[name.rsplit(".", 1)[1]], "ETag": self.etag, **_PAGE_HEADERS}
 
-    def answer(self, if_none_match: str | None, **more: str) -> Response:
+    def answer(self, request: Request, **more: str) -> Response:
         """Give the file, or 304 to who has it already (RFC 9110, 13.1.2)."""
-        known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
+        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
         headers = {**self.headers, **more}
         if self.etag in known or "*" in known:
             return Response(status_code=304, headers=headers)
@@ -81,13 +81,12 @@ async def about(
     request: Request,
     response: Response,
     parts: PartsDep,
-    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
-    if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> About | Response:
     """Say what this service is, and where its endpoints are. A browser gets the chat page."""
     if has_page(parts.settings):
-        if prefers_html(accept):
-            return _FILES[_INDEX].answer(if_none_match, Vary="Accept")
+        # An absent header is no wish, as `*/*` is none (RFC 9110, 12.5.1).
+        if prefers_html(request.headers.get("Accept", "*/*")):
+            return _FILES[_INDEX].answer(request, Vary="Accept")
         response.headers["Vary"] = "Accept"
     response.headers["Cache-Control"] = "no-store"
     return About(
@@ -102,11 +101,11 @@ async def about(
 
 
 @router.get("/page/{name}", include_in_schema=False)
-async def file(name: str, parts: PartsDep, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+async def file(name: str, request: Request, parts: PartsDep) -> Response:
     """Give a file of the chat page."""
     if not has_page(parts.settings) or name == _INDEX or name not in _FILES:
         raise HTTPException(404, "Not Found")
-    return _FILES[name].answer(if_none_match)
+    return _FILES[name].answer(request)
 
 
 def has_page(settings: Settings) -> bool:
@@ -137,7 +136,7 @@ def _weight(written: str) -> float:
 
 
 def _endpoints(request: Request) -> list[str]:
-    """Give what there is, as the OpenAPI document has it, without the probes' and scrapers' part of the world."""
+    """Give what there is, as the OpenAPI document has it."""
     return [
         f"{method.upper()} {path}" for path, methods in request.app.openapi()["paths"].items() for method in methods
     ]

@@ -1,0 +1,1 @@
+"""The references in `docs/reference`, made from the settings, the OpenAPI document and the metrics' registry."""

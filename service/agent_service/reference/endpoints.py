@@ -1,0 +1,101 @@
+"""The reference of the endpoints, from the OpenAPI document."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from agent_service.reference import markdown
+from agent_service.reference.markdown import code
+from agent_service.reference.schema import in_words
+
+Document = dict[str, Any]
+
+_ABOUT = (
+    "The same as the OpenAPI document, which an agent outside production shows at `/openapi.json` and `/docs`. "
+    "[The agent API](../agent-api.md) tells how they are used."
+)
+
+
+def reference(document: Document) -> str:
+    """The page, in Markdown, for an OpenAPI 3.1 document."""
+    operations = [
+        (method.upper(), path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    parts = [
+        "# Endpoints of the agent API",
+        _ABOUT,
+        markdown.table(["endpoint", "what it does"], [_summary(*operation) for operation in operations]),
+    ]
+    for operation in operations:
+        parts.extend(_section(*operation))
+    parts.append("## Objects")
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        parts.extend(_object(name, schema))
+    return markdown.page(parts)
+
+
+def _summary(method: str, path: str, operation: Document) -> list[str]:
+    title = f"{method} {path}"
+    return [f"[{code(title)}](#{_anchor(title)})", _first_sentence(operation.get("description", ""))]
+
+
+def _section(method: str, path: str, operation: Document) -> Iterator[str]:
+    yield f"## {method} {path}"
+    yield str(operation.get("description", operation["summary"]))
+    if operation.get("security"):
+        yield "Needs a client key where the agent has any."
+    if operation.get("parameters"):
+        rows = [_parameter(parameter) for parameter in operation["parameters"]]
+        yield markdown.table(["parameter", "in", "value", "what it says"], rows)
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        yield f"Body: {in_words(content['schema'])}, as {code(media_type)}."
+    yield markdown.table(["status", "body", "when"], [_answer(*one) for one in sorted(operation["responses"].items())])
+
+
+def _parameter(parameter: Document) -> list[str]:
+    schema = parameter["schema"]
+    value = in_words(schema) + (", required" if parameter.get("required") else _default(schema))
+    return [code(parameter["name"]), parameter["in"], value, parameter.get("description", "")]
+
+
+def _answer(status: str, answer: Document) -> list[str]:
+    bodies = []
+    for media_type, content in answer.get("content", {}).items():
+        schema = content.get("schema", {})
+        bodies.append(in_words(schema) if "$ref" in schema else code(media_type))
+    return [code(status), " or ".join(bodies), answer["description"]]
+
+
+def _object(name: str, schema: Document) -> Iterator[str]:
+    yield f"### {name}"
+    if schema.get("description"):
+        yield schema["description"]
+    required = schema.get("required", [])
+    rows = [_field(field, child, required=field in required) for field, child in schema.get("properties", {}).items()]
+    if rows:
+        yield markdown.table(["field", "value", "what it says"], rows)
+
+
+def _field(name: str, schema: Document, *, required: bool) -> list[str]:
+    value = in_words(schema) + (", required" if required else _default(schema))
+    # What may be null has its description one level below.
+    described = [schema, *schema.get("anyOf", [])]
+    return [code(name), value, next((one["description"] for one in described if "description" in one), "")]
+
+
+def _default(schema: Document) -> str:
+    default = schema.get("default")
+    return (
+        "" if default is None else f", default {code(str(default).lower() if isinstance(default, bool) else default)}"
+    )
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split()).split(". ")[0].rstrip(".")
+
+
+def _anchor(title: str) -> str:
+    """Give the anchor that GitHub makes of a heading."""
+    kept = "".join(letter for letter in title.lower() if letter.isalnum() or letter in " -_")
+    return kept.replace(" ", "-")

@@ -1,0 +1,43 @@
+"""The reference of the metrics, from the registry."""
+
+from prometheus_client import CollectorRegistry, Info
+from prometheus_client.metrics import MetricWrapperBase
+
+from agent_service.reference import markdown
+from agent_service.reference.markdown import code
+
+# What the text format puts behind a metric's name (OpenMetrics, 4.1.1).
+_SUFFIX = {"counter": "_total", "info": "_info"}
+
+_ABOUT = (
+    "In the Prometheus text format at `/metrics`, or on a port of its own with `METRICS_PORT`. Beside these there are "
+    "the usual `process_…` and `python_…` of the Prometheus client. All durations are in seconds; of a histogram there "
+    "are `…_bucket`, `…_sum` and `…_count`."
+)
+
+
+def reference(registry: CollectorRegistry) -> str:
+    """The page, in Markdown."""
+    rows = sorted(_row(collector) for collector in _ours(registry))
+    return markdown.page(
+        [
+            "# Metrics of the agent API",
+            _ABOUT,
+            markdown.table(["metric", "type", "labels", "what it says"], rows),
+        ]
+    )
+
+
+def _ours(registry: CollectorRegistry) -> list[MetricWrapperBase]:
+    # The registry has no public way to its collectors, nor a metric to its labels before it has samples.
+    collectors = registry._collector_to_names  # noqa: SLF001
+    return [collector for collector in collectors if isinstance(collector, MetricWrapperBase)]
+
+
+def _row(collector: MetricWrapperBase) -> list[str]:
+    [metric] = collector.describe()
+    labels = list(collector._labelnames)  # noqa: SLF001
+    if isinstance(collector, Info):
+        labels += collector._value  # noqa: SLF001
+    name = metric.name + _SUFFIX.get(metric.type, "")
+    return [code(name), metric.type, ", ".join(code(label) for label in labels), metric.documentation]

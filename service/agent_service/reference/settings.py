@@ -1,0 +1,60 @@
+"""The reference of the settings."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, SecretStr
+from pydantic.fields import FieldInfo
+
+from agent_service.reference import markdown
+from agent_service.reference.markdown import code
+from agent_service.reference.schema import Schema, in_words
+from agent_service.settings import Settings
+
+_ABOUT = (
+    "Each is an environment variable, a line of a `.env` file, or a file in the folder that `SECRETS_DIR` names; an "
+    "empty value counts as not set. [Settings](../settings.md) tells how these work together. A setting that is a "
+    "*secret* is shown nowhere, neither in a log nor in an error."
+)
+
+
+def reference() -> str:
+    """The page, in Markdown."""
+    schemas = Settings.model_json_schema(by_alias=False)["properties"]
+    rows = [_row(name, field, schemas[name]) for name, field in Settings.model_fields.items()]
+    return markdown.page(
+        [
+            "# Settings of the agent API",
+            _ABOUT,
+            markdown.table(["setting", "value", "default", "what it says"], rows),
+        ]
+    )
+
+
+def _row(name: str, field: FieldInfo, schema: Schema) -> list[str]:
+    alias = field.validation_alias
+    names = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name.upper()]
+    return [" or ".join(code(one) for one in names), _value(field, schema), _default(field), field.description or ""]
+
+
+def _value(field: FieldInfo, schema: Schema) -> str:
+    if "SecretStr" in str(field.annotation):
+        return "secret"
+    # That it need not be set is what an empty cell for the default says.
+    [choice] = [choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null"]
+    said = in_words(choice)
+    return {"boolean": "`true` or `false`", "list of string": "list"}.get(said, said)
+
+
+def _default(field: FieldInfo) -> str:
+    default: Any = field.get_default(call_default_factory=True)
+    if default is None or default == () or isinstance(default, SecretStr):
+        return ""
+    if isinstance(default, bool):
+        return code(str(default).lower())
+    if isinstance(default, Path):
+        # As anybody would write it, not as it is on the machine where this page was made.
+        base = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
+        return code(Path("~/.local/state") / default.relative_to(base))
+    return code(f"{default:g}" if isinstance(default, float) else default)
