@@ -9,10 +9,10 @@ from starlette.responses import StreamingResponse
 
 from agent_service.agent.dialogue import Reply
 from agent_service.agent.turn import OnText
-from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_disconnected
+from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
 from agent_service.routes.parts import Parts, PartsDep, owner
-from agent_service.routes.sse import EventStream, Turn
+from agent_service.routes.sse import EventStream
 
 router = APIRouter(tags=["chat"])
 
@@ -90,10 +90,11 @@ _EVENTS: dict[int | str, dict[str, object]] = {
 async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnswer | Response:
     """Answer a message, as a whole or (`stream: true`) as server-sent events."""
     if body.stream:
-        return await _stream(parts, request, body, None)
+        return _stream(parts, request, body, None)
     begun = time.perf_counter()
     try:
-        reply = await unless_disconnected(request, _reply(parts, request, body, None, _ignore))
+        async with WhileConnected(request.receive):
+            reply = await _reply(parts, request, body, None, _ignore)
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return ChatAnswer(
@@ -109,25 +110,14 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnsw
 @router.post("/chat/stream", response_class=StreamingResponse, responses={**describe(429, 502, 503, 504), **_EVENTS})
 async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) -> Response:
     """Answer a message as server-sent events. An error before the first of them has its HTTP status as usual."""
-    return await _stream(parts, request, body, body.system_prompt)
+    return _stream(parts, request, body, body.system_prompt)
 
 
-async def _stream(
-    parts: Parts, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None
-) -> Response:
-    heartbeat = parts.settings.stream_heartbeat_seconds
-    turn = Turn(lambda on_text: _reply(parts, request, body, system_prompt, on_text))
-    try:
-        first = await unless_disconnected(request, turn.next(heartbeat))
-    except ClientGoneError:
-        turn.stop()
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    except BaseException:
-        turn.stop()
-        raise
-    if isinstance(first, Exception):
-        raise first
-    return EventStream(turn, first, heartbeat_seconds=heartbeat)
+def _stream(parts: Parts, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None) -> Response:
+    return EventStream(
+        lambda on_text: _reply(parts, request, body, system_prompt, on_text),
+        heartbeat_seconds=parts.settings.stream_heartbeat_seconds,
+    )
 
 
 async def _reply(

@@ -1,5 +1,6 @@
 """`POST /chat`: answers, input that is refused, and what becomes of the model API's faults."""
 
+import asyncio
 import contextlib
 import json
 import uuid
@@ -199,7 +200,12 @@ async def test_an_answer_that_takes_too_long_is_504(make_client: MakeClient, sta
     client = await make_client(request_timeout_seconds=0.5)
     answer = await client.post("/chat", json={"message": directive})
     assert answer.status_code == 504
-    eventually(lambda: stand_in.last()["state"] == "disconnected", "the call to the model ends with the time")
+
+    # In a thread: the app runs in this one, and its connection to the stand-in is closed by the event loop.
+    def disconnected() -> bool:
+        return stand_in.last()["state"] == "disconnected"
+
+    await asyncio.to_thread(eventually, disconnected, "the call to the model ends with the time")
 
 
 async def test_no_connection_to_the_model_api_is_503(make_client: MakeClient) -> None:
