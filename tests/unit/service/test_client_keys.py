@@ -196,17 +196,15 @@ def test_what_one_client_said_is_not_known_to_another(start_service: StartServic
 @pytest.mark.parametrize(
     ("environment", "warned"), [("development", False), ("testing", False), ("staging", True), ("production", True)]
 )
-def test_a_service_without_keys_says_so_outside_development(
-    start_service: StartService, environment: str, warned: bool
+async def test_a_service_without_keys_says_so_outside_development(
+    make_client: MakeClient, capsys: pytest.CaptureFixture[str], environment: str, warned: bool
 ) -> None:
-    service = start_service(MODEL_PROVIDER="echo", ENVIRONMENT=environment)
-    assert chat(service, {}).status_code == 200
-    assert service.log().count("Client keys are off") == int(warned)
-
-
-def test_with_keys_there_is_no_such_warning(start_service: StartService) -> None:
-    service = start_service(MODEL_PROVIDER="echo", ENVIRONMENT="production", API_KEYS=ONE)
-    assert "Client keys are off" not in service.log()
+    open_to_all = await make_client(environment=environment)
+    assert (await open_to_all.get("/nowhere")).status_code == 404
+    assert capsys.readouterr().out.count("Client keys are off") == int(warned)
+    closed = await make_client(environment=environment, api_keys=ONE)
+    assert (await closed.get("/nowhere")).status_code == 401
+    assert "Client keys are off" not in capsys.readouterr().out
 
 
 async def test_the_openapi_document_tells_what_needs_a_key_while_there_are_keys(make_client: MakeClient) -> None:

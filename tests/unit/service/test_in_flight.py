@@ -3,10 +3,9 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 
-import httpx
 import pytest
 
 from stand_in import StandIn
@@ -142,14 +141,17 @@ def test_a_stream_may_last_longer_than_its_body_was_allowed_to(start_service: St
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by its length", "in chunks"])
-def test_a_body_over_the_bound_is_refused_and_its_connection_closed(
-    start_service: StartService, stand_in: StandIn, told: bool
-) -> None:
-    service = start(start_service, stand_in, MAX_BODY_BYTES="2000")
-    assert service.post("/chat", message="x" * 1500).status_code == 200
+async def test_a_body_over_the_bound_is_refused_and_its_connection_closed(make_client: MakeClient, told: bool) -> None:
+    client = await make_client(max_body_bytes=2000)
+    assert (await client.post("/chat", json={"message": "x" * 1500})).status_code == 200
     body = json.dumps({"message": "x" * 3000}).encode()
-    content = body if told else iter([body[:1000], body[1000:2000], body[2000:]])
-    answer = httpx.post(f"{service.url}/chat", content=content, headers={"Content-Type": "application/json"})
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for begin in range(0, len(body), 1000):
+            yield body[begin : begin + 1000]
+
+    content = body if told else chunks()
+    answer = await client.post("/chat", content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
     assert "2000 bytes" in answer.json()["detail"]
     assert answer.headers["Connection"] == "close"

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_service.clients import network
@@ -63,7 +63,8 @@ _STEPS = st.lists(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
+@example(steps=[("a", 0, False, 0), ("a", MINUTE, True, 5000), ("a", -MINUTE, False, 0)], requests=1, tokens=1)
 @given(steps=_STEPS, requests=st.sampled_from([0, 1, 2, 7, 60, 1_000_000]), tokens=st.sampled_from([0, 1, 13, 10**9]))
 def test_the_script_and_its_twin_in_this_process_always_say_the_same(
     script: ScriptWithClock, steps: list[tuple[str, int, bool, int]], requests: int, tokens: int
@@ -287,6 +288,8 @@ def test_behind_trusted_proxies_the_nearest_address_that_is_not_one_of_them_coun
     assert ask("2001:4860:1:3::1") == 200
     assert ask("not an address") == 200
     assert ask("x" * 4000) == 429
+    moved = httpx.post(f"{service.url}/chat/", headers={"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": "https"})
+    assert moved.headers["Location"].startswith("https://")
     assert "X-Forwarded-For was ignored" not in service.log()
 
 
@@ -315,30 +318,40 @@ def overdrawn(service: Service) -> bool:
     return service.post("/chat", message="hello").status_code == 429
 
 
+async def until_overdrawn(client: httpx.AsyncClient) -> httpx.Response:
+    """Tokens are charged beside the answer: ask until there are none."""
+    async with asyncio.timeout(15):
+        while (answer := await client.post("/chat", json={"message": "hello"})).status_code != 429:
+            pass
+    return answer
+
+
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
-def test_an_agent_that_used_its_tokens_up_is_asked_nothing_more_until_they_came_back(
-    start_service: StartService, stand_in: StandIn, path: str
+async def test_an_agent_that_used_its_tokens_up_is_asked_nothing_more_until_they_came_back(
+    make_client: MakeClient, stand_in: StandIn, path: str
 ) -> None:
-    service = start_with_budget(start_service, stand_in)
-    assert service.post(path, message=WORDY).status_code == 200
-    eventually(lambda: overdrawn(service), "the tokens are charged")
+    client = await make_client(tokens_per_minute=50, rate_limit_requests=0)
+    assert (await client.post(path, json={"message": WORDY})).status_code == 200
+    await until_overdrawn(client)
     asked = len(stand_in.requests())
-    refused = service.post(path, message="hello")
+    refused = await client.post(path, json={"message": "hello"})
     assert refused.status_code == 429
     assert "tokens" in refused.json()["detail"]
     # The stand-in hears 60 words and says more than 60: at least 70 are to come back, at 50 a minute.
     assert 60 < int(refused.headers["Retry-After"]) < 600
     assert "X-RateLimit-Limit" not in refused.headers
     assert len(stand_in.requests()) == asked
-    assert service.get("/").status_code == 200
-    assert service.metric('agent_rate_limited_total{reason="tokens"}') >= 2
+    assert (await client.get("/")).status_code == 200
+    assert 'agent_rate_limited_total{reason="tokens"} 2.0' in (await client.get("/metrics")).text
 
 
 @pytest.mark.parametrize("fault", ["[[break:2]]", "[[error:overloaded_error after=3]]"])
-def test_broken_answers_are_charged(start_service: StartService, stand_in: StandIn, fault: str) -> None:
-    service = start_with_budget(start_service, stand_in)
-    assert service.post("/chat", message=f"{fault} {WORDY}").status_code in {502, 503}
-    eventually(lambda: overdrawn(service), "the tokens are charged")
+async def test_broken_answers_are_charged(make_client: MakeClient, fault: str) -> None:
+    client = await make_client(tokens_per_minute=50, rate_limit_requests=0, model_max_retries=0)
+    assert (await client.post("/chat", json={"message": f"{fault} {WORDY}"})).status_code in {502, 503}
+    refused = await until_overdrawn(client)
+    # Without the 60 words that were sent there, one "hello" after the other would end just below zero.
+    assert int(refused.headers["Retry-After"]) > 10
 
 
 def test_what_a_client_got_before_it_left_is_charged(start_service: StartService, stand_in: StandIn) -> None:

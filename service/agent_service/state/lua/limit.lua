@@ -18,6 +18,8 @@ end
 local function keep(key, limit, debt)
   if debt > 0 then
     redis.call('SET', key, string.format('%.0f %.0f', debt, now), 'PX', math.ceil(debt / limit))
+  else
+    redis.call('DEL', key)
   end
 end
 
