@@ -11,6 +11,7 @@ from agent_service.agent.dialogue import Reply
 from agent_service.agent.turn import OnText
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
+from agent_service.routes.events import EVENT_STREAM
 from agent_service.routes.parts import Parts, PartsDep, owner
 from agent_service.routes.sse import EventStream
 
@@ -25,11 +26,23 @@ def _sendable(text: str) -> str:
     return text
 
 
+# What `_sendable` takes, for those who read the OpenAPI document.
+_SENDABLE = {"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
+
 _Message = Annotated[
-    str, Field(min_length=1, max_length=10_000, description="What the user says."), AfterValidator(_sendable)
+    str,
+    Field(min_length=1, max_length=10_000, description="What the user says.", json_schema_extra=_SENDABLE),
+    AfterValidator(_sendable),
 ]
 _SystemPrompt = Annotated[
-    str, Field(max_length=5_000, description="Takes the place of the agent's system prompt."), AfterValidator(_sendable)
+    str,
+    Field(
+        min_length=1,
+        max_length=5_000,
+        description="Takes the place of the agent's system prompt.",
+        json_schema_extra=_SENDABLE,
+    ),
+    AfterValidator(_sendable),
 ]
 _ConversationId = Annotated[
     str,
@@ -74,18 +87,24 @@ class ChatAnswer(BaseModel):
     warning: str | None = Field(None, description="Says so when the conversation's memory could not be reached.")
 
 
+_ERRORS = describe(408, 413, 422, 429, 502, 503, 504)
+
 _EVENTS: dict[int | str, dict[str, object]] = {
     200: {
         "description": 'Server-sent events; the data of each is a JSON object: `{"type":"text","content"}` any number '
         'of times, then `{"type":"done","input_tokens","output_tokens","conversation_id","stop_reason"?,"warning"?}` '
         'or `{"type":"error","message"}`. Comment lines keep the connection alive while the model is silent.',
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": EVENT_STREAM,
     }
 }
 
 
 @router.post(
-    "/chat", response_model=ChatAnswer, response_model_exclude_none=True, responses=describe(429, 502, 503, 504)
+    "/chat",
+    response_model=ChatAnswer,
+    response_model_exclude_none=True,
+    # A whole answer, or events: the type of the first is added by FastAPI.
+    responses={**_ERRORS, 200: {"content": EVENT_STREAM}},
 )
 async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnswer | Response:
     """Answer a message, as a whole or (`stream: true`) as server-sent events."""
@@ -107,7 +126,7 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnsw
     )
 
 
-@router.post("/chat/stream", response_class=StreamingResponse, responses={**describe(429, 502, 503, 504), **_EVENTS})
+@router.post("/chat/stream", response_class=StreamingResponse, responses={**_ERRORS, **_EVENTS})
 async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) -> Response:
     """Answer a message as server-sent events. An error before the first of them has its HTTP status as usual."""
     return _stream(parts, request, body, body.system_prompt)

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -29,6 +29,8 @@ _STATUS: tuple[tuple[type[ModelError], int], ...] = (
     (ModelError, 502),
 )
 
+_UNPROCESSABLE = 422
+
 # Seconds to wait when the model API limits us and does not say for how long.
 _DEFAULT_RETRY_AFTER = 5
 
@@ -39,15 +41,35 @@ class ErrorAnswer(BaseModel):
     detail: str
 
 
+class Fault(BaseModel):
+    """One thing that is wrong with the input."""
+
+    type: str = Field(description="Its kind, in one word.")
+    loc: list[str | int] = Field(description="Where it is: the names and numbers that lead there.")
+    msg: str = Field(description="What is wrong, in words.")
+
+
+class InvalidInput(BaseModel):
+    """Body of a 422."""
+
+    detail: str | list[Fault]
+
+
 def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Give the OpenAPI description of the error answers of a route."""
     words = {
-        429: "The model API limits the rate of requests; `Retry-After` says for how long.",
+        408: "The request's body did not arrive in time.",
+        413: "The request's body is too large.",
+        422: "The input cannot be used.",
+        429: "Too many requests or tokens, here or at the model API; `Retry-After` says for how long to wait.",
         502: "The model API refused the request, or failed.",
         503: "The model API cannot be reached or is overloaded, or this instance is shutting down.",
         504: "The model did not finish in time.",
     }
-    return {status: {"model": ErrorAnswer, "description": words[status]} for status in statuses}
+    return {
+        status: {"model": InvalidInput if status == _UNPROCESSABLE else ErrorAnswer, "description": words[status]}
+        for status in statuses
+    }
 
 
 def install(app: FastAPI) -> None:
