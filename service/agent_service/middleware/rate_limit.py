@@ -32,7 +32,7 @@ class RateLimit:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
+                message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
         if verdict.refused is None:
