@@ -129,7 +129,7 @@ def test_a_slow_body_does_not_hold_draining(start_service: StartService, stand_i
         service.terminate()
         assert everything(sock).startswith(b"HTTP/1.1 408 ")
         assert service.wait(30) == 0
-    assert '"requests_cut": 0' in service.log()
+    assert '"requests_cut":0' in service.log()
 
 
 def test_a_stream_may_last_longer_than_its_body_was_allowed_to(start_service: StartService, stand_in: StandIn) -> None:

@@ -92,7 +92,7 @@ def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
     reader.join(30)
     assert '"done"' in reader.received
     assert service.wait() == 0
-    assert '"level": "error"' not in service.log()
+    assert '"level":"error"' not in service.log()
     assert "Unclosed" not in service.log()
     assert [seen["message"] for seen in stand_in.requests()] == ["hello [[slow:0.2]]"]
 
