@@ -78,7 +78,8 @@ function again(text) {
 }
 
 function notes(event) {
-  const cut = event.stop_reason === "max_tokens" && "The answer was cut: it reached the most tokens allowed.";
+  const reason = event.stop_reason === "max_tokens" ? "it reached the most tokens allowed" : event.stop_reason;
+  const cut = reason && reason !== "end_turn" && `The answer was cut: ${reason}.`;
   return [cut, event.warning].filter(Boolean);
 }
 

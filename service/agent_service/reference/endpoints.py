@@ -51,6 +51,20 @@ def _section(method: str, path: str, operation: Document) -> Iterator[str]:
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         yield f"Body: {in_words(content['schema'])}, as {code(media_type)}."
     yield markdown.table(["status", "body", "when"], [_answer(*one) for one in sorted(operation["responses"].items())])
+    events = operation["responses"].get("200", {}).get("content", {}).get("text/event-stream", {}).get("itemSchema")
+    if events:
+        yield "The `data` of each event is a JSON object:"
+        rows = [_event(event) for event in events["properties"]["data"]["contentSchema"]["oneOf"]]
+        yield markdown.table(["`type`", "other fields"], rows)
+
+
+def _event(schema: Document) -> list[str]:
+    fields = {name: field for name, field in schema["properties"].items() if name != "type"}
+    told = [
+        f"{code(name)} ({in_words(field)}{'' if name in schema['required'] else ', optional'})"
+        for name, field in fields.items()
+    ]
+    return [in_words(schema["properties"]["type"]), ", ".join(told)]
 
 
 def _parameter(parameter: Document) -> list[str]:

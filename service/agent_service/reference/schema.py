@@ -14,6 +14,8 @@ def in_words(schema: Schema) -> str:
         return f"[{name}](#{name.lower()})"
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(in_words(choice) for choice in schema["anyOf"]))
+    if isinstance(schema.get("type"), list):
+        return " or ".join(in_words({**schema, "type": kind}) for kind in schema["type"])
     if "const" in schema:
         return code(schema["const"])
     if "enum" in schema:
