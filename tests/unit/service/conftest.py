@@ -95,6 +95,7 @@ async def make_client(stand_in: StandIn, redis_server: RedisServer) -> AsyncIter
                 API_KEY_NAME.lower(): KEY,
                 "anthropic_base_url": stand_in.url,
                 "redis_url": redis_server.url,
+                "rate_limit_requests": 0,
             }
             app = create_app(load(**{**defaults, **given}))
             await stack.enter_async_context(app.router.lifespan_context(app))
