@@ -97,13 +97,13 @@ def test_a_body_that_nobody_may_send_is_not_waited_for(service: Service) -> None
         assert sender.recv(65536).startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_browser_of_an_allowed_origin_may_ask_whether_it_may_send_a_key(start_service: StartService) -> None:
-    service = start_service(MODEL_PROVIDER="echo", API_KEYS=ONE, CORS_ORIGINS="https://console.example")
+async def test_a_browser_of_an_allowed_origin_may_ask_whether_it_may_send_a_key(make_client: MakeClient) -> None:
+    client = await make_client(api_keys=ONE, cors_origins=("https://console.example",))
     origin = {"Origin": "https://console.example"}
     wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
-    preflight = httpx.options(f"{service.url}/chat", headers={**origin, **wanted})
+    preflight = await client.options("/chat", headers={**origin, **wanted})
     assert preflight.status_code == 200
-    refused = chat(service, origin)
+    refused = await client.post("/chat", headers=origin)
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://console.example"
     exposed = refused.headers["access-control-expose-headers"]
@@ -111,14 +111,12 @@ def test_a_browser_of_an_allowed_origin_may_ask_whether_it_may_send_a_key(start_
         assert name in exposed
 
 
-def test_credentials_are_allowed_to_named_origins_when_wanted(start_service: StartService) -> None:
-    service = start_service(
-        MODEL_PROVIDER="echo", CORS_ORIGINS="https://console.example", CORS_ALLOW_CREDENTIALS="true"
-    )
-    allowed = httpx.get(f"{service.url}/", headers={"Origin": "https://console.example", "Cookie": "a=b"})
+async def test_credentials_are_allowed_to_named_origins_when_wanted(make_client: MakeClient) -> None:
+    client = await make_client(cors_origins=("https://console.example",), cors_allow_credentials=True)
+    allowed = await client.get("/", headers={"Origin": "https://console.example", "Cookie": "a=b"})
     assert allowed.headers["access-control-allow-credentials"] == "true"
     assert allowed.headers["access-control-allow-origin"] == "https://console.example"
-    other = httpx.get(f"{service.url}/", headers={"Origin": "https://evil.example", "Cookie": "a=b"})
+    other = await client.get("/", headers={"Origin": "https://evil.example", "Cookie": "a=b"})
     assert "access-control-allow-origin" not in other.headers
 
 
@@ -171,26 +169,30 @@ def test_keys_that_come_later_close_the_door(start_service: StartService, tmp_pa
     assert chat(service, bearer(ONE)).status_code == 200
 
 
-def test_each_key_has_its_own_limit_and_wrong_ones_use_up_their_senders(start_service: StartService) -> None:
-    service = start_service(MODEL_PROVIDER="echo", API_KEYS=f"{ONE} {TWO}", RATE_LIMIT_REQUESTS="3")
-    assert [chat(service, bearer(ONE)).status_code for _ in range(4)] == [200, 200, 200, 429]
-    assert [chat(service, bearer("wrong")).status_code for _ in range(4)] == [401, 401, 401, 429]
-    assert chat(service, {}).status_code == 429
-    assert [chat(service, bearer(TWO)).status_code for _ in range(4)] == [200, 200, 200, 429]
+async def test_each_key_has_its_own_limit_and_wrong_ones_use_up_their_senders(make_client: MakeClient) -> None:
+    client = await make_client(api_keys=f"{ONE} {TWO}", rate_limit_requests=3)
+
+    async def statuses(headers: dict[str, str]) -> list[int]:
+        return [(await client.get("/nowhere", headers=headers)).status_code for _ in range(4)]
+
+    assert await statuses(bearer(ONE)) == [404, 404, 404, 429]
+    assert await statuses(bearer("wrong")) == [401, 401, 401, 429]
+    assert await statuses({}) == [429] * 4
+    assert await statuses(bearer(TWO)) == [404, 404, 404, 429]
 
 
-def test_what_one_client_said_is_not_known_to_another(start_service: StartService) -> None:
-    service = start_service(MODEL_PROVIDER="echo", API_KEYS=f"{ONE} {TWO}")
-    begun = chat(service, bearer(ONE)).json()["conversation_id"]
+async def test_what_one_client_said_is_not_known_to_another(make_client: MakeClient) -> None:
+    client = await make_client(api_keys=f"{ONE} {TWO}", model_provider="echo")
 
-    def go_on(key: str) -> str:
-        body = {"message": "and then?", "conversation_id": begun}
-        answer = httpx.post(f"{service.url}/chat", json=body, headers=bearer(key)).json()
-        conversation: str = answer["conversation_id"]
+    async def say(key: str, conversation_id: str | None = None) -> str:
+        body = {"message": "and then?", "conversation_id": conversation_id}
+        answer = await client.post("/chat", json=body, headers=bearer(key))
+        conversation: str = answer.json()["conversation_id"]
         return conversation
 
-    assert go_on(TWO) != begun
-    assert go_on(ONE) == begun
+    begun = await say(ONE)
+    assert await say(TWO, begun) != begun
+    assert await say(ONE, begun) == begun
 
 
 @pytest.mark.parametrize(

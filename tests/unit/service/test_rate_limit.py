@@ -174,33 +174,34 @@ def test_a_client_that_waits_for_as_long_as_it_is_told_gets_through(start_servic
         assert service.get("/").status_code == 200
 
 
-def test_every_answer_tells_the_limit_and_probes_and_scrapes_are_not_limited(start_service: StartService) -> None:
-    service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="5")
+async def test_every_answer_tells_the_limit_and_probes_and_scrapes_are_not_limited(make_client: MakeClient) -> None:
+    client = await make_client(model_provider="echo", rate_limit_requests=5)
     answers = [
-        service.post("/chat", message="hello"),
-        service.post("/chat/stream", message="hello"),
-        service.post("/chat"),
-        service.get("/nowhere"),
-        service.get("/chat"),
-        service.get("/"),
+        await client.post("/chat", json={"message": "hello"}),
+        await client.post("/chat/stream", json={"message": "hello"}),
+        await client.post("/chat", json={}),
+        await client.get("/nowhere"),
+        await client.get("/chat"),
+        await client.get("/"),
     ]
     assert [answer.status_code for answer in answers] == [200, 200, 422, 404, 405, 429]
     assert [answer.headers["X-RateLimit-Limit"] for answer in answers] == ["5"] * 6
     left = [int(answer.headers["X-RateLimit-Remaining"]) for answer in answers]
     assert left == [4, 3, 2, 1, 0, 0]
     assert all(0 < int(answer.headers["X-RateLimit-Reset"]) <= 60 for answer in answers)
+    assert all(answer.headers["X-Request-ID"] for answer in answers)
     for path in ("/health", "/health/live", "/health/ready", "/metrics"):
-        answer = service.get(path)
+        answer = await client.get(path)
         assert answer.status_code != 429
         assert not any(name in answer.headers for name in HEADERS)
-    assert answers[-1].headers["X-Request-ID"]
 
 
-def test_redis_keeps_no_client_for_longer_than_a_minute(start_service: StartService, redis_server: RedisServer) -> None:
-    service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="7", TRUSTED_PROXIES="127.0.0.0/8")
-    with httpx.Client(base_url=service.url) as client:
-        for number in range(50):
-            client.get("/", headers={"X-Forwarded-For": f"192.0.2.{number}"})
+async def test_redis_keeps_no_client_for_longer_than_a_minute(
+    make_client: MakeClient, redis_server: RedisServer
+) -> None:
+    client = await make_client(rate_limit_requests=7, trusted_proxies=("127.0.0.0/8",))
+    for number in range(50):
+        await client.get("/", headers={"X-Forwarded-For": f"192.0.2.{number}"})
     with redis.Redis.from_url(redis_server.url) as server:
         kept = list(server.scan_iter("*:limit:*"))
         assert len(kept) == 50
@@ -268,29 +269,30 @@ def test_a_forwarded_address_is_not_believed_by_default_and_that_is_said_once(st
     assert "TRUSTED_PROXIES" in service.log()
 
 
-def test_behind_trusted_proxies_the_nearest_address_that_is_not_one_of_them_counts(start_service: StartService) -> None:
-    service = start_service(
-        MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="1", TRUSTED_PROXIES="127.0.0.1, 10.0.0.0/8, 2001:db8::/32"
-    )
+async def test_behind_trusted_proxies_the_nearest_address_that_is_not_one_of_them_counts(
+    make_client: MakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = await make_client(rate_limit_requests=1, trusted_proxies="127.0.0.1, 10.0.0.0/8, 2001:db8::/32")
 
-    def ask(*forwarded: str) -> int:
-        return httpx.get(f"{service.url}/", headers=[("X-Forwarded-For", value) for value in forwarded]).status_code
+    async def ask(*forwarded: str) -> int:
+        return (await client.get("/", headers=[("X-Forwarded-For", value) for value in forwarded])).status_code
 
-    assert ask("192.0.2.1") == 200
-    assert ask("192.0.2.2") == 200
-    assert ask("192.0.2.1") == 429
+    assert await ask("192.0.2.1") == 200
+    assert await ask("192.0.2.2") == 200
+    assert await ask("192.0.2.1") == 429
     # What a client wrote itself stands left of what its proxy saw.
-    assert ask("192.0.2.77, 192.0.2.1, 10.1.2.3") == 429
-    assert ask("192.0.2.77", "192.0.2.1, 2001:db8::7") == 429
-    assert ask("192.0.2.77, 192.0.2.3") == 200
-    assert ask("2001:4860:1:2:3::1") == 200
-    assert ask("2001:4860:1:2:4::2") == 429
-    assert ask("2001:4860:1:3::1") == 200
-    assert ask("not an address") == 200
-    assert ask("x" * 4000) == 429
-    moved = httpx.post(f"{service.url}/chat/", headers={"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": "https"})
+    assert await ask("192.0.2.77, 192.0.2.1, 10.1.2.3") == 429
+    assert await ask("192.0.2.77, 192.0.2.1, ::ffff:10.1.2.3") == 429
+    assert await ask("192.0.2.77", "192.0.2.1, 2001:db8::7") == 429
+    assert await ask("192.0.2.77, 192.0.2.3") == 200
+    assert await ask("2001:4860:1:2:3::1") == 200
+    assert await ask("2001:4860:1:2:4::2") == 429
+    assert await ask("2001:4860:1:3::1") == 200
+    assert await ask("not an address") == 200
+    assert await ask("x" * 4000) == 429
+    moved = await client.post("/chat/", headers={"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": "https"})
     assert moved.headers["Location"].startswith("https://")
-    assert "X-Forwarded-For was ignored" not in service.log()
+    assert "X-Forwarded-For was ignored" not in capsys.readouterr().out
 
 
 def test_addresses_are_counted_as_customers_have_them() -> None:
