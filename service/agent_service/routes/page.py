@@ -28,7 +28,6 @@ _PAGE_HEADERS = {
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     # Asked for anew each time, answered 304 while nothing changed: the files of two versions never mix for long.
     "Cache-Control": "no-cache",

@@ -134,7 +134,7 @@ async def test_the_newest_text_stays_in_sight_unless_someone_reads_above(browser
     async with open_chat(browser, service.url, viewport={"width": 800, "height": 500}) as chat:
         await chat.ask("Hello [[words:600]]")
         await expect(chat.facts).to_be_in_viewport()
-        await chat.say("Hello [[slow:0.02]] [[words:400]]")
+        await chat.say("Hello [[slow:0.02]] [[words:150]]")
         await expect(chat.answer).to_contain_text("word50")
         await chat.page.evaluate("scrollTo(0, 0)")
         await expect(chat.facts).to_have_count(2)

@@ -229,6 +229,31 @@ async def test_the_page_works_below_a_path_prefix(browser: Browser, service: Ser
     await context.close()
 
 
+_DONE = '{"type":"done","input_tokens":1,"output_tokens":2,"conversation_id":"c"'
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "told"),
+    [
+        ("text/event-stream", 'data: {"type":"text","content":"Half"}\n\n', "The connection broke off"),
+        ("text/event-stream", "data: {not JSON\n\n", "The connection to the agent failed."),
+        ("text/html", "<h1>Sign in</h1>", "something on the way to it"),
+        ("text/event-stream", f'data: {_DONE},"stop_reason":"max_tokens"}}\n\n', "it reached the most tokens allowed"),
+        ("text/event-stream", f'data: {_DONE},"warning":"No memory."}}\n\n', "No memory."),
+    ],
+)
+async def test_what_a_proxy_or_a_model_cuts_is_said_to_be_cut(
+    chat: Chat, media_type: str, body: str, told: str
+) -> None:
+    async def answer(route: Route) -> None:
+        await route.fulfill(content_type=media_type, body=body)
+
+    await chat.page.route("**/chat/stream", answer)
+    await chat.say("Hello")
+    await expect(chat.answers.last).to_contain_text(told)
+    await expect(chat.send_button).to_be_visible()
+
+
 CUT_EVERYWHERE = """async () => {
     const { events } = await import(new URL("page/events.js", location.href));
     const text = [
