@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_service.clients import network
-from agent_service.state.limits import MOST_CLIENTS, UNIT, LocalBuckets
-from agent_service.state.redis import Script
+from agent_service.state.limits import MOST_CLIENTS, UNIT, Limits, LocalBuckets
+from agent_service.state.redis import Redis, Script
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
 from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
@@ -377,6 +377,18 @@ def test_the_budget_is_the_whole_agents_and_goes_on_while_redis_is_away(
         server.stop()
         assert one.post("/chat", message=WORDY).status_code == 200
         eventually(lambda: overdrawn(one), "a replica counts by itself")
+
+
+async def test_work_that_can_wait_is_told_for_how_long(redis_server: RedisServer) -> None:
+    store = Redis(redis_server.url, prefix="portside")
+    limits = Limits(store, requests_per_minute=0, tokens_per_minute=60)
+    assert await limits.tokens_wait() == 0
+    for _ in range(90):
+        limits.charge(1)
+    await limits.close()
+    assert 20 < await limits.tokens_wait() <= 30
+    assert await Limits(store, requests_per_minute=0, tokens_per_minute=0).tokens_wait() == 0
+    await store.close()
 
 
 async def test_a_request_that_is_refused_for_tokens_does_not_count_as_one_of_its_client(
