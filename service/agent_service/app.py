@@ -161,7 +161,6 @@ def _make_provider(settings: Settings) -> tuple[Provider, Credentials | None]:
     provider = ClaudeProvider(
         model=settings.default_model,
         max_tokens=settings.max_tokens,
-        timeout_seconds=settings.request_timeout_seconds,
         max_retries=settings.model_max_retries,
         credentials=credentials,
         base_url=settings.anthropic_base_url,

@@ -42,17 +42,15 @@ class ClaudeProvider:
         *,
         model: str,
         max_tokens: int,
-        timeout_seconds: float,
         credentials: Credentials,
         max_retries: int = 1,
         base_url: str | None = None,
     ) -> None:
-        """Take what is asked for, and how patiently.
+        """Take what is asked for, and of whom. How long an answer may take is for the caller to bound.
 
         Args:
             model: id of the model.
             max_tokens: most tokens of an answer.
-            timeout_seconds: most seconds of silence of the model API.
             credentials: the key.
             max_retries: how often a call is tried again that failed before the answer began.
             base_url: address of the model API, when not Anthropic's own.
@@ -65,7 +63,7 @@ class ClaudeProvider:
         self._client = anthropic.AsyncAnthropic(
             api_key=credentials.current(),
             base_url=address,
-            timeout=httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             max_retries=max_retries,
             http_client=Wire(address),
             open_telemetry=False,

@@ -66,7 +66,7 @@ class EventStream(Response):
             return _event({"type": "error", "message": "An internal error occurred."})
 
     async def _text(self, piece: str) -> None:
-        await self._write(_event({"type": "text", "content": piece}))
+        await self._write(b'data: {"type":"text","content":%b}\n\n' % _quoted(piece).encode("ascii"))
 
     async def _beat(self) -> float:
         silence = time.monotonic() - self._written_at
@@ -98,9 +98,10 @@ def _done(reply: Reply) -> bytes:
     return _event(event)
 
 
-# Escaped to ASCII: no line end of Unicode can break the framing, and half a surrogate pair stays sendable.
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
-
-
 def _event(event: dict[str, object]) -> bytes:
-    return f"data: {_to_json(event)}\n\n".encode("ascii")
+    return b"data: %b\n\n" % json.dumps(event, separators=(",", ":")).encode("ascii")
+
+
+# Escaped to ASCII, as json.dumps does: no line end of Unicode can break the framing, and half a surrogate pair stays
+# sendable. A text event comes with every token: a whole encoder for each would cost more than all else in here.
+_quoted = json.encoder.encode_basestring_ascii

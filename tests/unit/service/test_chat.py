@@ -203,7 +203,7 @@ async def test_an_answer_that_takes_too_long_is_504(make_client: MakeClient, sta
 
     # In a thread: the app runs in this one, and its connection to the stand-in is closed by the event loop.
     def disconnected() -> bool:
-        return stand_in.last()["state"] == "disconnected"
+        return bool(stand_in.last()["state"] == "disconnected")
 
     await asyncio.to_thread(eventually, disconnected, "the call to the model ends with the time")
 

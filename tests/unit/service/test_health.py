@@ -81,9 +81,7 @@ async def test_refused_credentials_make_the_pod_unready_until_a_call_succeeds(
 async def test_refused_credentials_are_looked_at_again_without_a_request(stand_in: StandIn) -> None:
     """An unready pod gets no request that could show that its key works again."""
     credentials = Credentials(KEY)
-    provider = ClaudeProvider(
-        model="claude-sonnet-5-5", max_tokens=10, timeout_seconds=5, credentials=credentials, base_url=stand_in.url
-    )
+    provider = ClaudeProvider(model="claude-sonnet-5-5", max_tokens=10, credentials=credentials, base_url=stand_in.url)
 
     async def ask() -> str:
         await provider.check()
