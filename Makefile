@@ -13,6 +13,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 LOCKS := dev service operator build
 # Extra words for pytest: make test PYTEST="-k stream"
 PYTEST ?=
+# Extra words for the bench: make bench BENCH="--without-litellm"
+BENCH ?=
 
 export CLUSTER ?= auto
 export KEEP ?=
@@ -59,6 +61,10 @@ test-cluster: $(VENV)/.dev ## The tests against a real API server
 .PHONY: test-e2e
 test-e2e: prepare ## The tests with real pods
 	@PYTHONPATH=tests $(BIN)/pytest tests/e2e $(PYTEST)
+
+.PHONY: bench
+bench: $(VENV)/.dev ## How fast the agent API is, beside others; BENCH="--soak" for growth, "--help" for all
+	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
 # What takes long happens here, where its progress is seen, and not inside a test; what may fail at once, first.
 .PHONY: prepare

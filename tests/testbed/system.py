@@ -27,6 +27,7 @@ PACKAGE_OF = {
     "runc": "runc",
     "setpriv": "util-linux",
     "socat": "socat",
+    "wrk": "wrk",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
 

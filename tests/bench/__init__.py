@@ -1,0 +1,1 @@
+"""How fast the agent API is, beside what it is measured against: `python -m bench --help`."""

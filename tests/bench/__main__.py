@@ -1,0 +1,179 @@
+"""How fast the agent API is, side by side with what it is measured against: `make bench`."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import uvloop
+
+from bench import chats, peer, report, streams, targets
+from bench.targets import Target
+from redis_bed import RedisServer, running_redis
+from testbed.console import say, step
+from testbed.errors import TestbedError
+
+_CONNECTIONS = (1, 32, 256)
+_SLOW_MODEL_SECONDS = 0.2
+_CROWD = 256
+_STREAMS = 1000
+# The peer cannot hold a thousand; what it can is told beside its row.
+_STREAMS_OF_PEER = 50
+_PACE_SECONDS = 0.1
+_MEGABYTE = 1e6
+
+
+@dataclass
+class Bench:
+    """What is up, and what was found so far."""
+
+    model: Target
+    ours: Target
+    redis: RedisServer
+    all: list[Target]
+    tables: list[str]
+
+    def add(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
+        """Keep a table, and show it at once."""
+        self.tables.append(report.table(title, columns, rows))
+        click.echo(self.tables[-1])
+
+
+@click.command()
+@click.option("--without-litellm", is_flag=True, help="Leave the peer out.")
+@click.option("--seconds", default=6, show_default=True, help="Seconds of load for each figure of chats.")
+@click.option("--stream-seconds", default=30, show_default=True, help="Seconds that each stream lasts.")
+@click.option("--soak", is_flag=True, help="Only look for growth: 100,000 chats and 10,000 cancelled streams.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the results, as Markdown.")
+def main(without_litellm: bool, seconds: int, stream_seconds: int, soak: bool, output: Path | None) -> None:
+    """Measure the agent API: one worker, settings of production, on loopback; some five minutes.
+
+    Beside it, in the same run: the model API's stand-in alone (the floor), a bare passthrough with no SDK (the limit
+    in Python), and LiteLLM's proxy (the peer). Measure on a quiet machine: all of them share its cores.
+    """
+    found = [report.circumstances()]
+    try:
+        with _everything(with_peer=not (without_litellm or soak), with_limit=not soak) as bench:
+            if soak:
+                _soak(bench)
+            else:
+                _at_rest(bench)
+                for connections in _CONNECTIONS:
+                    _chats(bench, connections, seconds)
+                _slow_model(bench, seconds)
+                _streams(bench, stream_seconds)
+            found += bench.tables
+    except TestbedError as error:
+        say(str(error))
+        sys.exit(1)
+    if output is not None:
+        output.write_text("\n".join(found), encoding="utf-8")
+
+
+@contextmanager
+def _everything(*, with_peer: bool, with_limit: bool) -> Iterator[Bench]:
+    environment = peer.environment() if with_peer else None
+    with ExitStack() as stack, step("Measuring"):
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portside-bench-")))
+        redis = stack.enter_context(running_redis(folder))
+        model = stack.enter_context(targets.model(folder))
+        ours = stack.enter_context(targets.ours(folder, model.url, redis.url))
+        all_targets = [model, ours]
+        if with_limit:
+            all_targets.insert(1, stack.enter_context(targets.passthrough(folder, model.url)))
+        if environment is not None:
+            all_targets.append(stack.enter_context(targets.litellm(folder, model.url, environment)))
+        yield Bench(model, ours, redis, all_targets, [])
+
+
+def _at_rest(bench: Bench) -> None:
+    rows: list[list[object]] = [
+        [target.name, target.start_seconds, target.resident_mb()] for target in bench.all if target.start_seconds
+    ]
+    bench.add("Start, and memory at rest", ["", "start to ready, s", "resident, MB"], rows)
+
+
+def _chats(bench: Bench, connections: int, seconds: int) -> None:
+    measured = []
+    for target in bench.all:
+        measured.append(chats.measure(target, connections=connections, seconds=seconds))
+        _must_not_fail(target, measured[-1])
+    floor = measured[0].p50
+    rows: list[list[object]] = [
+        [target.name, one.per_second, one.p50, one.p99, one.p50 - floor, one.cpu_each, target.resident_mb()]
+        for target, one in zip(bench.all, measured, strict=True)
+    ]
+    columns = ["", "chats/s", "p50, ms", "p99, ms", "added p50, ms", "CPU each, ms", "resident, MB"]
+    bench.add(f"Chats, model answers at once, {connections} at a time", columns, rows)
+
+
+def _slow_model(bench: Bench, seconds: int) -> None:
+    ideal = _CROWD / _SLOW_MODEL_SECONDS
+    rows: list[list[object]] = []
+    for target in bench.all:
+        one = chats.measure(
+            target, connections=_CROWD, seconds=seconds + 2, message=f"Hello. [[delay:{_SLOW_MODEL_SECONDS}]]"
+        )
+        _must_not_fail(target, one)
+        rows.append([target.name, one.per_second, one.per_second / ideal, one.p50, one.p99])
+    bench.add(
+        f"Chats, model takes {_SLOW_MODEL_SECONDS:g} s, {_CROWD} at a time (ideal: {ideal:,.0f}/s)",
+        ["", "chats/s", "of the ideal", "p50, ms", "p99, ms"],
+        rows,
+    )
+
+
+def _streams(bench: Bench, seconds: int) -> None:
+    tokens = round(seconds / _PACE_SECONDS)
+    rows: list[list[object]] = []
+    for target in bench.all:
+        count = _STREAMS_OF_PEER if target.name == targets.PEER else _STREAMS
+        one = uvloop.run(streams.measure(target, streams=count, tokens=tokens, pace=_PACE_SECONDS))
+        complete = f"{one.complete:,} of {one.opened:,}"
+        lateness = [one.model_p99, one.added_p50, one.added_p99, one.added_worst]
+        rows.append([target.name, complete, *lateness, one.cpu_each_50, target.resident_mb()])
+    bench.add(
+        f"Streams open at once, a token every {_PACE_SECONDS:g} s for {seconds} s; lateness of tokens in ms",
+        [
+            "",
+            "complete",
+            "p99, model",
+            "added p50",
+            "added p99",
+            "added, worst",
+            "CPU per 50 tokens, ms",
+            "resident, MB",
+        ],
+        rows,
+    )
+
+
+def _soak(bench: Bench) -> None:
+    rows: list[list[object]] = [["at rest", bench.ours.resident_mb()]]
+    answered = 0
+    for goal in (10_000, 25_000, 50_000, 75_000, 100_000):
+        while answered < goal:
+            one = chats.measure(bench.ours, connections=32, seconds=5)
+            _must_not_fail(bench.ours, one)
+            answered += one.answered
+        rows.append([f"after {answered:,} chats", bench.ours.resident_mb()])
+        say(f"    {answered:,} chats")
+    for goal in range(2_000, 10_001, 2_000):
+        uvloop.run(streams.leave(bench.ours, streams=2_000, at_once=100))
+        rows.append([f"after {goal:,} cancelled streams", bench.ours.resident_mb()])
+        say(f"    {goal:,} cancelled streams")
+    open_at_model, left = streams.at_model(bench.model)
+    rows.append(["streams that the model saw cancelled, and still open", f"{left:,}, {open_at_model:,}"])
+    bench.add("Growth of the agent API", ["", "resident, MB"], rows)
+
+
+def _must_not_fail(target: Target, seen: chats.Chats) -> None:
+    if seen.failed:
+        raise TestbedError(f"{target.name}: {seen.failed} of {seen.answered + seen.failed} chats failed.")
+
+
+if __name__ == "__main__":
+    main()

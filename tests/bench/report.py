@@ -1,0 +1,55 @@
+"""Results as Markdown, and what they were measured on."""
+
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from testbed import paths
+
+_OURS = ("fastapi", "uvicorn", "uvloop", "anthropic", "aiohttp", "redis", "orjson")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Give a table with a title; numbers are to the right, and have no more digits than they deserve."""
+    lines = [f"### {title}", "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
+    lines += [_row([_cell(value) for value in row]) for row in rows]
+    return "\n".join([*lines, ""])
+
+
+def circumstances() -> str:
+    """Say when, where, on what and with what was measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=paths.REPOSITORY, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    now = datetime.datetime.now(datetime.UTC)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in _OURS)
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    return (
+        f"{now:%Y-%m-%d %H:%M} UTC, commit {commit}, `{shlex.join(['python', '-m', 'bench', *sys.argv[1:]])}`. "
+        f"{os.cpu_count()} cores ({_processor()}), {platform.system()} {platform.release().split('-')[0]}, "
+        f"Python {platform.python_version()}; {versions}. Load average before it began: {load}.\n"
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

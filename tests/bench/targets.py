@@ -1,0 +1,187 @@
+"""What is measured: each a program of its own on a loopback port, told where the bench's model API is."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent_service.settings import Settings
+from bench import processes
+from testbed.errors import TestbedError
+
+_HERE = Path(__file__).parent
+PEER = "LiteLLM"
+
+_START_SECONDS = 120.0
+_STOP_SECONDS = 20.0
+
+# Settings of production, with limits that count every request and stop none.
+_CLIENT_KEY = "sk-" + secrets.token_hex(32)
+_AUTHORIZED = {"Authorization": f"Bearer {_CLIENT_KEY}"}
+_SETTINGS = {
+    "ENVIRONMENT": "production",
+    "ANTHROPIC_API_KEY": "sk-bench",
+    "API_KEYS": _CLIENT_KEY,
+    "RATE_LIMIT_REQUESTS": "1000000",
+    "TOKENS_PER_MINUTE": "1000000000",
+    "MAX_IN_FLIGHT": "4096",
+    "SYSTEM_PROMPT": "Be brief.",
+}
+
+
+@dataclass
+class Target:
+    """A running program. `own_form` says whether it speaks our API, or the model API's."""
+
+    name: str
+    url: str
+    process: subprocess.Popen[bytes]
+    own_form: bool
+    headers: dict[str, str] = field(default_factory=dict)
+    start_seconds: float = 0.0
+
+    @property
+    def chat_path(self) -> str:
+        """Where a chat is posted to."""
+        return "/chat" if self.own_form else "/v1/messages"
+
+    @property
+    def stream_path(self) -> str:
+        """Where a streamed chat is posted to."""
+        return "/chat/stream" if self.own_form else "/v1/messages"
+
+    def chat_body(self, message: str) -> bytes:
+        """Give the body of a chat."""
+        return self._body(message, stream=False)
+
+    def stream_body(self, message: str) -> bytes:
+        """Give the body of a streamed chat."""
+        return self._body(message, stream=True)
+
+    def cpu_seconds(self) -> float:
+        """Give the processor time that it took so far, its children included."""
+        return processes.cpu_seconds(self.process.pid)
+
+    def resident_mb(self) -> float:
+        """Give the memory that it holds now, its children included."""
+        return processes.resident_mb(self.process.pid)
+
+    def _body(self, message: str, *, stream: bool) -> bytes:
+        if self.own_form:
+            return json.dumps({"message": message}).encode()
+        messages = [{"role": "user", "content": message}]
+        asked = {"model": "claude-sonnet-5-5", "max_tokens": 4096, "messages": messages, "stream": stream}
+        return json.dumps(asked).encode()
+
+
+@contextmanager
+def model(folder: Path) -> Iterator[Target]:
+    """Run the model API of the bench; also a target by itself, the floor of all others."""
+    with _running("model", [sys.executable, str(_HERE / "model.py")], folder, {}) as process:
+        line = ""
+        log = folder / "model.log"
+        deadline = time.monotonic() + _START_SECONDS
+        while not line.endswith("\n"):
+            line = log.read_text(encoding="utf-8")
+            _look(process, log, deadline)
+        url = line.rsplit(" ", 1)[-1].strip()
+        yield Target("stand-in alone", url, process, own_form=False, headers={"x-api-key": "sk-bench"})
+
+
+@contextmanager
+def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
+    """Run the limit in Python."""
+    port = _free_port()
+    told = {"MODEL_URL": model_url, "PORT": str(port)}
+    command = [sys.executable, str(_HERE / "passthrough.py")]
+    with _running("passthrough", command, folder, told) as process:
+        seconds = _until_answers(process, f"http://127.0.0.1:{port}/", folder / "passthrough.log")
+        yield Target("no SDK", f"http://127.0.0.1:{port}", process, own_form=True, start_seconds=seconds)
+
+
+@contextmanager
+def ours(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
+    """Run the agent API as in production: client keys, limits, state in Redis, metrics and JSON logs."""
+    port = _free_port()
+    told = {**_SETTINGS, "ANTHROPIC_BASE_URL": model_url, "REDIS_URL": redis_url}
+    command = [str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1"]
+    with _running("agent-service", [*command, "--port", str(port)], folder, told) as process:
+        url = f"http://127.0.0.1:{port}"
+        seconds = _until_answers(process, f"{url}/health/ready", folder / "agent-service.log")
+        yield Target("agent-service", url, process, own_form=True, headers=_AUTHORIZED, start_seconds=seconds)
+
+
+@contextmanager
+def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]:
+    """Run LiteLLM's proxy out of the Python environment `environment`."""
+    port = _free_port()
+    config = folder / "litellm.yaml"
+    model_of = {"model": "anthropic/claude-sonnet-5-5", "api_base": model_url, "api_key": "sk-bench"}
+    # JSON is YAML.
+    listed = {"model_list": [{"model_name": "claude-sonnet-5-5", "litellm_params": model_of}]}
+    config.write_text(json.dumps(listed), encoding="utf-8")
+    command = [str(environment / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
+    told = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_MASTER_KEY": _CLIENT_KEY,
+    }
+    with _running("litellm", [*command, "--port", str(port), "--num_workers", "1"], folder, told) as process:
+        seconds = _until_answers(process, f"http://127.0.0.1:{port}/health/liveliness", folder / "litellm.log")
+        yield Target(
+            "LiteLLM", f"http://127.0.0.1:{port}", process, own_form=False, headers=_AUTHORIZED, start_seconds=seconds
+        )
+
+
+@contextmanager
+def _running(name: str, command: list[str], folder: Path, told: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    ours_to_tell = {setting.upper() for setting in Settings.model_fields} | {"PORT"}
+    environment = {key: value for key, value in os.environ.items() if key.upper() not in ours_to_tell} | told
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _until_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> float:
+    begun = time.monotonic()
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # a loopback address of ours
+                break
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                break
+        except OSError:
+            pass
+        _look(process, log, begun + _START_SECONDS)
+    return time.monotonic() - begun
+
+
+def _look(process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
+    if process.poll() is not None or time.monotonic() > deadline:
+        raise TestbedError(f"{log.stem} did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
+    time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
