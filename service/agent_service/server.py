@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from agent_service.lifecycle import Lifecycle
+from agent_service.protocol import HEAD_SECONDS, guarded
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +81,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 lifespan="on",
+                http=guarded(min(HEAD_SECONDS, request_timeout_seconds)),
                 ws="none",
                 log_config=None,
                 access_log=False,
