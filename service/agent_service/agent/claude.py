@@ -18,10 +18,7 @@ from agent_service.agent.errors import (
 )
 from agent_service.agent.events import Decoder, Event
 from agent_service.agent.provider import Prompt, Usage
-from agent_service.agent.wire import Wire
-
-# A pod that has no answer to its SYN within this time has no route; waiting longer only holds the client.
-CONNECT_SECONDS = 5.0
+from agent_service.agent.wire import CONNECT_SECONDS, Body, Failed, Wire
 
 # Less than the patience of who asks for the check, so that the words are the model API's own.
 CHECK_SECONDS = 4.0
@@ -60,12 +57,15 @@ class ClaudeProvider:
         self._options: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "stream": True}
         address = base_url or "https://api.anthropic.com"
         self._url = address.rstrip("/") + "/v1/messages"
+        self._wire = Wire(address)
+        self._headers: dict[str, str] = {}
+        self._key_of_headers = ""
         self._client = anthropic.AsyncAnthropic(
             api_key=credentials.current(),
             base_url=address,
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             max_retries=max_retries,
-            http_client=Wire(address),
+            http_client=self._wire,
             open_telemetry=False,
         )
 
@@ -75,11 +75,11 @@ class ClaudeProvider:
         Always a streamed call: a plain one could not be long, and would leave nothing to count when it is cut.
         """
         async with self._translated():
-            response = await self._ask(prompt)
+            body = await self._ask(prompt)
             complete = False
             decoder = Decoder()
             try:
-                async for chunk in cast("httpx2.AsyncByteStream", response.stream):
+                async for chunk in body:
                     text = ""
                     for event in decoder.feed(chunk):
                         if event["type"] == "content_block_delta":
@@ -92,24 +92,37 @@ class ClaudeProvider:
                     if text:
                         yield text
             finally:
-                await response.aclose()
+                await body.aclose()
             if not complete:
                 raise ModelFailedError("The model API ended its answer early.")
 
-    async def _ask(self, prompt: Prompt) -> httpx2.Response:
-        """Give the answer as bytes: the SDK's keys, headers, retries and errors, without its models of each event."""
+    async def _ask(self, prompt: Prompt) -> Body:
+        """Give the answer as bytes. The SDK would make a model of each event, of which a turn needs two fields."""
         question = {**self._options, "messages": _messages(prompt)}
         if prompt.system:
             question["system"] = _system(prompt.system)
-        answer = await self._client.post(
-            self._url,
-            content=orjson.dumps(question),
-            cast_to=httpx2.Response,
-            stream=True,
-            stream_cls=anthropic.AsyncStream[object],
-        )
+        content = orjson.dumps(question)
+        first = await self._wire.attempt(self._url, self._current_headers(), content)
+        if not isinstance(first, Failed):
+            return first
+        with self._wire.handing(first):
+            answer = await self._client.post(
+                self._url,
+                content=content,
+                cast_to=httpx2.Response,
+                stream=True,
+                stream_cls=anthropic.AsyncStream[object],
+            )
         # With this `cast_to` the SDK gives the response itself, whatever class of stream it is told.
-        return cast("httpx2.Response", answer)
+        return cast("Body", cast("httpx2.Response", answer).stream)
+
+    def _current_headers(self) -> dict[str, str]:
+        """Give the SDK's headers, which change with the key alone."""
+        if self._key_of_headers != self._client.api_key:
+            told = self._client.default_headers
+            self._headers = {name: value for name, value in told.items() if isinstance(value, str)}
+            self._key_of_headers = self._client.api_key or ""
+        return self._headers
 
     async def check(self) -> None:
         """Ask the API to count the tokens of one word: it takes the key and the model's name, and costs nothing."""

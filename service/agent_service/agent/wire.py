@@ -1,12 +1,17 @@
-"""The SDK's way to the network: one aiohttp session, with nothing between it and the SDK.
+"""The way to the model API: one aiohttp session, for the SDK and for the requests that need nothing of it.
 
-The SDK takes any `httpx2.AsyncClient`. Its own choices walk through auth flows, cookies, hooks, mounts and a copy of
-all headers for each request, none of which this one API needs; measured, that costs more than the request itself.
+The SDK takes any `httpx2.AsyncClient`; its own walks through auth flows, cookies, hooks and mounts, none of which this
+one API needs. And what the SDK itself does for each request costs as much as the request. Nearly all of them succeed
+at once, so the first attempt goes out directly, and only one that failed is handed to the SDK: as the outcome of its
+own first attempt, on which its retries and errors then work as ever.
 """
 
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,19 +21,46 @@ import httpx2
 # Below the idle timeouts of common load balancers (60 s), so that we are the ones that close.
 _KEEP_ALIVE_SECONDS = 30.0
 
+# A pod that has no answer to its SYN within this time has no route; waiting longer only holds the client.
+CONNECT_SECONDS = 5.0
+
 # The SDK sleeps for as long as `Retry-After` says. Up to this many seconds that beats an error, beyond it the client
 # is better told at once.
 LONGEST_RETRY_WAIT_SECONDS = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A first attempt that the SDK has to judge: an answer that is no success, or an error on the way."""
+
+    outcome: aiohttp.ClientResponse | Exception
+
+
 class Wire(httpx2.AsyncClient):
-    """Sends what the SDK builds. The pool of connections has no bound but the requests in flight."""
+    """The pool of connections; it has no bound but the requests in flight."""
 
     def __init__(self, base_url: str) -> None:
         # The parent's transport is never used; its own would load all certificates.
         super().__init__(transport=httpx2.AsyncBaseTransport())
         self._base_url_text = base_url
         self._session: aiohttp.ClientSession | None = None
+
+    async def attempt(self, url: str, headers: Mapping[str, str], content: bytes) -> "Body | Failed":
+        """Send a request, and give the body of its answer, or what `handing` is to tell the SDK."""
+        try:
+            answer = await (self._session or self._open()).post(url, data=content, headers=headers)
+        except _ERRORS as error:
+            return Failed(error)
+        return Body(answer) if answer.ok else Failed(answer)
+
+    @contextmanager
+    def handing(self, first: Failed) -> Iterator[None]:
+        """Within this block, `first` is the outcome of the first attempt that the SDK makes."""
+        token = _first_attempt.set(first)
+        try:
+            yield
+        finally:
+            _first_attempt.reset(token)
 
     def build_request(self, method: str, url: httpx2.URL | str, **given: Any) -> httpx2.Request:
         """Make the request, with the SDK's headers and body and no others."""
@@ -40,9 +72,8 @@ class Wire(httpx2.AsyncClient):
         Raises:
             httpx2.TransportError: as the parent does; the SDK's retries and errors are made for it.
         """
-        session = self._session or self._open()
         try:
-            answer = await session.request(
+            answer = _take_first_attempt() or await (self._session or self._open()).request(
                 request.method,
                 str(request.url),
                 data=request.content or None,
@@ -53,7 +84,7 @@ class Wire(httpx2.AsyncClient):
             raise _as_httpx2(error) from error
         # aiohttp has undone the encoding; nobody is to do it again.
         headers = [pair for pair in answer.raw_headers if pair[0].lower() != b"content-encoding"]
-        response = httpx2.Response(answer.status, headers=headers, stream=_Body(answer), request=request)
+        response = httpx2.Response(answer.status, headers=headers, stream=Body(answer), request=request)
         if response.is_error:
             _forbid_long_wait(response)
         if not stream:
@@ -74,7 +105,10 @@ class Wire(httpx2.AsyncClient):
         # A session belongs to the event loop that runs when it is made: at the first request there is one.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=self._certificates())
         self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), proxy=_proxy(self._base_url_text)
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=_proxy(self._base_url_text),
+            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
         )
         return self._session
 
@@ -104,7 +138,7 @@ class _Request(httpx2.Request):
         self._content = content or b""
 
 
-class _Body(httpx2.AsyncByteStream):
+class Body(httpx2.AsyncByteStream):
     """An answer's bytes, in the pieces in which they arrive."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
@@ -126,6 +160,19 @@ class _Body(httpx2.AsyncByteStream):
         # At the end of its answer the connection is back in the pool already; before that, closing it ends the model's
         # work at once.
         self._answer.close()
+
+
+_first_attempt: ContextVar[Failed | None] = ContextVar("first_attempt", default=None)
+
+
+def _take_first_attempt() -> aiohttp.ClientResponse | None:
+    first = _first_attempt.get()
+    if first is None:
+        return None
+    _first_attempt.set(None)
+    if isinstance(first.outcome, Exception):
+        raise first.outcome
+    return first.outcome
 
 
 def _forbid_long_wait(response: httpx2.Response) -> None:
