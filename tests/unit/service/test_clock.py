@@ -1,0 +1,115 @@
+"""The clock of the machine jumps by an hour, as it does when it is set or a virtual machine wakes: nothing notices."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from redis_bed import RedisServer
+from stand_in import StandIn
+from stand_in.agent import KEY, Service, StartService, eventually
+from testbed import system
+
+HOUR = 3600
+
+
+@pytest.fixture
+def jump(tmp_path: Path) -> Callable[[int], None]:
+    """Set the clock of a service by so many seconds, from now on; `FAKED` settings make it look there."""
+
+    def set_by(seconds: int) -> None:
+        new = tmp_path / "clock.new"
+        new.write_text(f"{seconds:+d}\n")
+        new.rename(tmp_path / "clock")
+
+    set_by(0)
+    return set_by
+
+
+@pytest.fixture
+def service(
+    start_service: StartService,
+    stand_in: StandIn,
+    redis_server: RedisServer,
+    tmp_path: Path,
+    jump: Callable[[int], None],
+) -> Service:
+    [library] = system.unpacked("libfaketime", "usr/lib").rglob("libfaketimeMT.so.1")
+    return start_service(
+        ANTHROPIC_API_KEY=KEY,
+        ANTHROPIC_BASE_URL=stand_in.url,
+        REDIS_URL=redis_server.url,
+        RATE_LIMIT_REQUESTS="6",
+        REQUEST_TIMEOUT_SECONDS="5",
+        STREAM_HEARTBEAT_SECONDS="0.2",
+        LD_PRELOAD=str(library),
+        FAKETIME_TIMESTAMP_FILE=str(tmp_path / "clock"),
+        FAKETIME_NO_CACHE="1",
+        # The clock that only counts does not jump (clock_gettime(2), CLOCK_MONOTONIC).
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )
+
+
+def hours_off(service: Service) -> int:
+    """How far the newest line of the log is from the real time."""
+    told = json.loads(service.log().splitlines()[-1])["timestamp"]
+    away = datetime.fromisoformat(told) - datetime.now(UTC)
+    return round(away.total_seconds() / HOUR)
+
+
+@pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "back"])
+def test_answers_limits_time_outs_and_the_end_do_not_notice(
+    service: Service, jump: Callable[[int], None], hours: int
+) -> None:
+    first = service.post("/chat", message="hello").json()
+    streamed: list[str] = []
+
+    def stream() -> None:
+        with httpx.stream(
+            "POST", f"{service.url}/chat/stream", json={"message": "[[slow:0.1]] one two three"}, timeout=30
+        ) as answer:
+            streamed.extend(answer.iter_lines())
+
+    reader = threading.Thread(target=stream)
+    reader.start()
+    eventually(lambda: service.metric("agent_requests_in_flight") == 1, "the stream is under way")
+    jump(hours * HOUR)
+    reader.join(15)
+    assert '"type":"done"' in "".join(streamed)
+
+    # Remembered, answered in good time.
+    again = service.post("/chat", message="again", conversation_id=first["conversation_id"])
+    assert hours_off(service) == hours, "the clock of the service did jump"
+    assert again.json()["conversation_id"] == first["conversation_id"]
+    assert 0 <= again.json()["processing_time_ms"] < 5000
+
+    # Heartbeats come, and the time limit holds: neither at once nor never.
+    begun = time.monotonic()
+    silent = service.post("/chat/stream", message="[[stall:20]]").text
+    assert 4 < time.monotonic() - begun < 8
+    assert silent.count(": waiting") > 3
+    assert '"type":"error"' in silent
+
+    # The limit counts as before.
+    for _ in range(2):
+        service.post("/chat", message="hello")
+    refused = service.post("/chat", message="hello")
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+
+    components = service.get("/health").json()["components"].values()
+    assert all(0 <= component["checked_seconds_ago"] < 60 for component in components)
+    seconds = re.findall(r'"seconds":(-?[0-9.]+)', service.log())
+    assert all(0 <= float(value) < 10 for value in seconds)
+
+    jump(0)
+    service.terminate()
+    begun = time.monotonic()
+    assert service.wait() == 0
+    assert time.monotonic() - begun < 5
