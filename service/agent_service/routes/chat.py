@@ -102,11 +102,10 @@ _EVENTS: dict[int | str, dict[str, object]] = {
 @router.post(
     "/chat",
     response_model=ChatAnswer,
-    response_model_exclude_none=True,
     # A whole answer, or events: the type of the first is added by FastAPI.
     responses={**_ERRORS, 200: {"content": EVENT_STREAM}},
 )
-async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnswer | Response:
+async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> Response:
     """Answer a message, as a whole or (`stream: true`) as server-sent events."""
     if body.stream:
         return _stream(parts, request, body, None)
@@ -116,7 +115,7 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnsw
             reply = await _reply(parts, request, body, None, _ignore)
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return ChatAnswer(
+    answer = ChatAnswer(
         response=reply.text,
         conversation_id=reply.conversation_id,
         tokens_used=reply.usage.total,
@@ -124,6 +123,8 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> ChatAnsw
         stop_reason=reply.cut,
         warning=reply.warning,
     )
+    # Written here: FastAPI would check the model once more, and make a dictionary of it on the way.
+    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 @router.post("/chat/stream", response_class=StreamingResponse, responses={**_ERRORS, **_EVENTS})
