@@ -112,7 +112,7 @@ def test_a_body_that_trickles_is_not_waited_for_either(start_service: StartServi
     with connection(service, body[:200]) as sock:
         sock.settimeout(0.1)
         answer = b""
-        for byte in body[200:]:
+        for byte in body[200:400]:
             sock.sendall(bytes([byte]))
             try:
                 answer = sock.recv(65536)
@@ -134,10 +134,10 @@ def test_a_slow_body_does_not_hold_draining(start_service: StartService, stand_i
 
 def test_a_stream_may_last_longer_than_its_body_was_allowed_to(start_service: StartService, stand_in: StandIn) -> None:
     """Waiting for the client to leave is receiving too, and has no end of its own."""
-    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="2", STREAM_HEARTBEAT_SECONDS="0.1")
-    answer = service.post("/chat/stream", message="[[slow:0.15]]")
+    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="1", STREAM_HEARTBEAT_SECONDS="0.1")
+    answer = service.post("/chat/stream", message="[[slow:0.2]] [[words:50]]")
     assert answer.status_code == 200
-    assert '"done"' in answer.text
+    assert "did not finish within 1 seconds" in answer.text.splitlines()[-2]
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by its length", "in chunks"])
