@@ -27,13 +27,18 @@ Faults on demand: directives in the last user message, or standing ones for all 
     [[end-early:3]]               in a stream: end in good form after so many pieces, with no message_stop
     [[error:overloaded_error after=3]]  in a stream: an error event of this type after so many pieces
     [[refusal]]                   stop reason `refusal`
+    [[stop:max_tokens]]           this stop reason
+    [[cached:100]]                so many input tokens more, half of them written to the cache and half read from it
+    [[too-long]]                  answer that the prompt is too long for the model
+    [[shattered]]                 in a stream: cut into single bytes on its way, with the line ends of Windows
     [[thinking]]                  a thinking block before the text
     [[garbage]]                   status 200 with HTML, as a wrong gateway answers
 
 `GET /stand-in/requests` lists what came in (the newest last): path, model, system, message,
-history (what was said before, each as `role: text`), max_tokens, stream, key
-(its last four characters), status, and state: `running`, `done`, `failed`, or `disconnected` when the client left
-before the end. `DELETE /stand-in/requests` empties it.
+history (what was said before, each as `role: text`), cached (whether the system prompt is marked for the cache),
+max_tokens, stream, host (for whom it was meant, also when a proxy was asked), key (its last four characters), status,
+and state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
+`DELETE /stand-in/requests` empties it.
 """
 
 import argparse
@@ -80,6 +85,8 @@ class Seen:
     system: str | None
     message: str
     history: list[str]
+    cached: bool
+    host: str
     max_tokens: int | None
     stream: bool
     key: str
@@ -143,7 +150,8 @@ class StandIn:
         answer = Answer(body, seen, directives)
         seen.status = 200
         if seen.stream:
-            return StreamingResponse(answer.events(), media_type="text/event-stream", headers=_ids())
+            events = _shattered(answer.events()) if directives.get("shattered") else answer.events()
+            return StreamingResponse(events, media_type="text/event-stream", headers=_ids())
         return _ended(seen, JSONResponse(answer.whole(), headers=_ids()))
 
     async def count_tokens(self, request: Request) -> Response:
@@ -186,6 +194,8 @@ class StandIn:
             system=_text(usable["system"]) if "system" in usable else None,
             message=_last_message(usable),
             history=_before_the_last(usable),
+            cached="cache_control" in str(usable.get("system")),
+            host=request.headers.get("host", ""),
             max_tokens=usable.get("max_tokens"),
             stream=usable.get("stream") is True,
             key=key[-4:],
@@ -195,6 +205,8 @@ class StandIn:
         return usable, seen, _ended(seen, refusal) if refusal else None
 
     def _fault(self, directives: Directives) -> Response | None:
+        if directives.get("too-long"):
+            return _error(400, "prompt is too long: 208310 tokens > 200000 maximum")
         fault = directives.get("fault")
         if fault is None:
             return None
@@ -218,7 +230,12 @@ class Answer:
         self.text = f'Stand-in heard "{seen.message}" (model {seen.model}; {system}).'
         self.text += "".join(f" word{number}" for number in range(int(directives.number("words") or 0)))
         self.text += (" " + "x" * (2**20 - 1)) * int(directives.number("bulk") or 0)
-        self.stop_reason = "refusal" if directives.get("refusal") else "end_turn"
+        stop = directives.get("stop")
+        self.stop_reason = "refusal" if directives.get("refusal") else stop.value if stop else "end_turn"
+        cached = int(directives.number("cached") or 0)
+        self.sent: dict[str, int] = {"input_tokens": self.input_tokens}
+        if cached:
+            self.sent |= {"cache_creation_input_tokens": cached // 2, "cache_read_input_tokens": cached - cached // 2}
         self.message: dict[str, Any] = {
             "id": f"msg_{uuid.uuid4().hex[:24]}",
             "type": "message",
@@ -227,7 +244,7 @@ class Answer:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": self.input_tokens, "output_tokens": 1},
+            "usage": {**self.sent, "output_tokens": 1},
         }
 
     @property
@@ -242,7 +259,7 @@ class Answer:
             content.insert(0, {"type": "thinking", "thinking": "Let me think.", "signature": "c2lnbmF0dXJl"})
         if self.stop_reason == "refusal":
             content = []
-        usage = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        usage = {**self.sent, "output_tokens": self.output_tokens}
         return {**self.message, "content": content, "stop_reason": self.stop_reason, "usage": usage}
 
     async def events(self) -> AsyncIterator[str]:
@@ -281,7 +298,7 @@ class Answer:
             await asyncio.sleep(directives.number("slow") or 0)
             yield _event("content_block_delta", index=index, delta={"type": "text_delta", "text": piece})
         yield _event("content_block_stop", index=index)
-        usage = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        usage = {**self.sent, "output_tokens": self.output_tokens}
         delta: dict[str, Any] = {"stop_reason": self.stop_reason, "stop_sequence": None}
         if self.stop_reason == "refusal":
             delta["stop_details"] = {"type": "refusal", "category": None, "explanation": None}
@@ -299,6 +316,12 @@ class Answer:
         if error is not None and number == int(error.options.get("after", "0")):
             return _event("error", error={"type": error.value, "message": "The stand-in was asked to fail."})
         return None
+
+
+async def _shattered(events: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    async for event in events:
+        for byte in event.replace("\n", "\r\n").encode():
+            yield bytes([byte])
 
 
 def _thinking_block() -> list[str]:

@@ -1,0 +1,99 @@
+"""What the service tells the model API, and what it makes of its answers."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from stand_in import StandIn
+from stand_in.agent import MakeClient
+
+
+async def chat(client: httpx.AsyncClient, message: str) -> dict[str, Any]:
+    answer = await client.post("/chat", json={"message": message})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def last_event(client: httpx.AsyncClient, message: str) -> dict[str, Any]:
+    answer = await client.post("/chat/stream", json={"message": message})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = json.loads(answer.text.strip().rsplit("data: ", 1)[1])
+    return found
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("fault", ["[[fault:500 retry-after=0.01]]", "[[fault:529 retry-after=0.01]]"])
+async def test_a_failed_call_is_tried_again_as_often_as_the_setting_says(
+    make_client: MakeClient, stand_in: StandIn, retries: int, fault: str
+) -> None:
+    client = await make_client(model_max_retries=retries)
+    assert (await client.post("/chat", json={"message": fault})).status_code in {502, 503}
+    assert len(stand_in.requests()) == 1 + retries
+
+
+async def test_a_request_that_is_wrong_is_not_tried_again(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(model_max_retries=5)
+    assert (await client.post("/chat", json={"message": "[[fault:400]]"})).status_code == 502
+    assert len(stand_in.requests()) == 1
+
+
+async def test_a_long_system_prompt_is_marked_for_the_cache_and_a_short_one_is_not(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
+    """No model caches fewer than 1,024 tokens."""
+    long = "Be kind. " * 600
+    for prompt, marked in ((long, True), ("Be kind.", False)):
+        client = await make_client(system_prompt=prompt)
+        await chat(client, "hello")
+        assert stand_in.last()["system"] == prompt
+        assert stand_in.last()["cached"] is marked
+
+
+async def test_tokens_written_to_and_read_from_the_cache_count_as_sent(make_client: MakeClient) -> None:
+    client = await make_client()
+    done = await last_event(client, "hello [[cached:101]]")
+    assert done["input_tokens"] == 2 + 101
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+async def test_a_prompt_too_long_for_the_model_is_422_and_says_to_start_anew(
+    make_client: MakeClient, stand_in: StandIn, path: str
+) -> None:
+    client = await make_client(model_max_retries=3)
+    answer = await client.post(path, json={"message": "[[too-long]]"})
+    assert answer.status_code == 422
+    assert "start a new" in answer.json()["detail"]
+    assert len(stand_in.requests()) == 1
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
+async def test_an_answer_that_was_cut_is_an_answer_and_says_why(make_client: MakeClient, reason: str) -> None:
+    client = await make_client()
+    assert (await chat(client, f"hello [[stop:{reason}]]"))["stop_reason"] == reason
+    assert (await last_event(client, f"hello [[stop:{reason}]]"))["stop_reason"] == reason
+    assert "stop_reason" not in await chat(client, "hello")
+
+
+async def test_an_answer_that_comes_in_single_bytes_and_windows_line_ends_is_whole(make_client: MakeClient) -> None:
+    client = await make_client()
+    message = "grüße 😀 [[shattered]] [[thinking]]"
+    assert f'heard "{message}"' in (await chat(client, message))["response"]
+
+
+async def test_a_proxy_of_the_environment_is_asked_for_the_model_api(
+    make_client: MakeClient, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", stand_in.url)
+    client = await make_client(anthropic_base_url="http://models.example")
+    await chat(client, "hello")
+    assert stand_in.last()["host"] == "models.example"
+
+
+async def test_the_address_of_the_model_api_may_have_a_path(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(anthropic_base_url=f"{stand_in.url}/gateway/")
+    answer = await client.post("/chat", json={"message": "hello"})
+    assert answer.status_code == 502
+    assert "404" in answer.json()["detail"]
