@@ -23,7 +23,6 @@ _STREAMS = 1000
 # The peer cannot hold a thousand; what it can is told beside its row.
 _STREAMS_OF_PEER = 50
 _PACE_SECONDS = 0.1
-_MEGABYTE = 1e6
 
 
 @dataclass
@@ -64,6 +63,7 @@ def main(without_litellm: bool, seconds: int, stream_seconds: int, soak: bool, o
                 for connections in _CONNECTIONS:
                     _chats(bench, connections, seconds)
                 _slow_model(bench, seconds)
+                _quick_streams(bench, seconds)
                 _streams(bench, stream_seconds)
             found += bench.tables
     except TestbedError as error:
@@ -122,6 +122,21 @@ def _slow_model(bench: Bench, seconds: int) -> None:
     bench.add(
         f"Chats, model takes {_SLOW_MODEL_SECONDS:g} s, {_CROWD} at a time (ideal: {ideal:,.0f}/s)",
         ["", "chats/s", "of the ideal", "p50, ms", "p99, ms"],
+        rows,
+    )
+
+
+def _quick_streams(bench: Bench, seconds: int) -> None:
+    rows: list[list[object]] = []
+    for target in bench.all:
+        one = chats.measure(
+            target, connections=32, seconds=seconds, message="Hello. [[pace:0]] [[tokens:50]]", streamed=True
+        )
+        _must_not_fail(target, one)
+        rows.append([target.name, one.per_second, one.p50, one.p99, one.cpu_each])
+    bench.add(
+        "Streams of 50 tokens, as fast as the model can write them one by one, 32 at a time",
+        ["", "streams/s", "p50, ms", "p99, ms", "CPU each, ms"],
         rows,
     )
 

@@ -1,4 +1,4 @@
-"""Chats as fast as they are answered: a closed loop over some connections, by wrk."""
+"""Chats as fast as they are answered, whole or streamed: a closed loop over some connections, by wrk."""
 
 import os
 import subprocess
@@ -25,11 +25,13 @@ class Chats:
     failed: int
 
 
-def measure(target: Target, *, connections: int, seconds: int, message: str = "Hello, how are you?") -> Chats:
+def measure(
+    target: Target, *, connections: int, seconds: int, message: str = "Hello, how are you?", streamed: bool = False
+) -> Chats:
     """Load the target, after a short warm-up."""
-    _wrk(target, connections, _WARM_UP_SECONDS, message)
+    _wrk(target, connections, _WARM_UP_SECONDS, message, streamed)
     cpu = target.cpu_seconds()
-    answered, microseconds, refused, p50, p99, broken = _wrk(target, connections, seconds, message)
+    answered, microseconds, refused, p50, p99, broken = _wrk(target, connections, seconds, message, streamed)
     cpu = target.cpu_seconds() - cpu
     return Chats(
         answered=int(answered),
@@ -41,14 +43,14 @@ def measure(target: Target, *, connections: int, seconds: int, message: str = "H
     )
 
 
-def _wrk(target: Target, connections: int, seconds: int, message: str) -> list[float]:
+def _wrk(target: Target, connections: int, seconds: int, message: str, streamed: bool) -> list[float]:
     system.need("wrk")
+    path = target.stream_path if streamed else target.chat_path
+    body = target.stream_body(message) if streamed else target.chat_body(message)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(_SCRIPT)]
     headers = "\n".join(f"{name}: {value}" for name, value in target.headers.items())
-    environment = os.environ | {"BENCH_BODY": target.chat_body(message).decode(), "BENCH_HEADERS": headers}
-    done = subprocess.run(
-        [*command, target.url + target.chat_path], env=environment, capture_output=True, text=True, check=False
-    )
+    environment = os.environ | {"BENCH_BODY": body.decode(), "BENCH_HEADERS": headers}
+    done = subprocess.run([*command, target.url + path], env=environment, capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
         if line.startswith("BENCH "):
             return [float(word) for word in line.split()[1:]]
