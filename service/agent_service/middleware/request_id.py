@@ -4,13 +4,13 @@ import re
 import uuid
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-ID"
+_NAME = HEADER.lower().encode()
 
 # What a caller may choose: it goes into logs and headers, so no spaces, no control characters, no novel.
-_GOOD = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_GOOD = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class RequestId:
@@ -23,12 +23,13 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if _GOOD.fullmatch(given) else uuid.uuid4().hex
+        given = next((value for name, value in scope["headers"] if name == _NAME), b"")
+        request_id = given.decode("ascii") if _GOOD.fullmatch(given) else uuid.uuid4().hex
+        header = (_NAME, request_id.encode("ascii"))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
