@@ -51,6 +51,9 @@ class WhileConnected:
         """
         self._watching.remove_done_callback(self._stop_work)
         self._watching.cancel()
+        # The task's last frame refers to this object: a cycle for each request is work for the garbage collector, which
+        # at 256 requests in flight took a fifth of the processor time.
+        del self._watching
         # As in asyncio.timeout: somebody else may want the task to end too, and then it has to.
         if self._left and self._working.uncancel() == 0 and kind is asyncio.CancelledError:
             raise ClientGoneError from None
