@@ -71,6 +71,9 @@ LABEL org.opencontainers.image.title="Portside agent API" \
       org.opencontainers.image.description="An AI agent behind an HTTP API, on Anthropic models" \
       org.opencontainers.image.licenses="Apache-2.0"
 EXPOSE 8000
+# Where the state is kept with no Redis configured: any user can write there, and our pods have a volume of their own at
+# /tmp. Mount one here to keep the state longer than the container.
+ENV STATE_DIR=/tmp/portside
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://localhost:' + (os.environ.get('API_PORT') or os.environ.get('PORT') or '8000') + '/health/live', timeout=4)"]
 ENTRYPOINT ["agent-service"]

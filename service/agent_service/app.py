@@ -59,8 +59,10 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         telemetry=parts.tracing.for_fastapi(),
     )
     app.state.parts = parts
-    for module in (page, chat, health, metrics):
+    for module in (page, chat, health):
         app.include_router(module.router)
+    if settings.metrics_port is None:
+        app.include_router(metrics.router)
     errors.install(app)
     if documented and parts.clients.need_keys:
         describe_keys(app.openapi())

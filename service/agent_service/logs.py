@@ -5,6 +5,7 @@ Neither what users write nor a key is ever logged. The libraries that would log 
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,11 @@ _TALKATIVE = ("anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio")
 def where(error: BaseException) -> str:
     """Give the places that an exception went through, without its text, which can quote what a user wrote."""
     return "".join(traceback.format_tb(error.__traceback__))
+
+
+def _discreet(record: logging.LogRecord) -> bool:
+    """Whether a library's line may be written. By its level alone it might: the SDK sets its own when imported."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _TALKATIVE
 
 
 def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -53,12 +59,24 @@ def _json(event: dict[str, Any], default: Callable[[Any], Any], **_: Any) -> str
         return json.dumps(event, default=default)
 
 
-def configure(*, level: str, form: Literal["json", "text"]) -> None:
+def _sign(process: int) -> Callable[[Any, str, structlog.typing.EventDict], structlog.typing.EventDict]:
+    pid = os.getpid()
+
+    def sign(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["process"] = process
+        event["pid"] = pid
+        return event
+
+    return sign
+
+
+def configure(*, level: str, form: Literal["json", "text"], process: int | None = None) -> None:
     """Send everything that this process logs through one formatter.
 
     Args:
         level: lowest level that is written, such as `INFO`.
         form: `json` for one object a line, `text` for people.
+        process: number of this process, where several write one log; each line then says so, and has its id.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -66,6 +84,7 @@ def configure(*, level: str, form: Literal["json", "text"]) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if process is None else [_sign(process)]),
     ]
     if form == "json":
         last: list[Any] = [
@@ -90,6 +109,7 @@ def configure(*, level: str, form: Literal["json", "text"]) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(_discreet)
     logging.captureWarnings(capture=True)
     root = logging.getLogger()
     root.handlers = [handler]

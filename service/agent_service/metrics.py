@@ -1,5 +1,8 @@
 """The Prometheus metrics of the service. Label values are bounded: route templates and model ids, never raw input."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -12,6 +15,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+
+from agent_service import shared_metrics
 
 # The `_created` series would double the number of series, and no dashboard or alert of ours reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -26,8 +31,6 @@ class Metrics:
 
     def __init__(self, *, version: str, provider: str, model: str) -> None:
         self.registry = registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
         self.http_requests = Counter(
             "agent_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=registry
         )
@@ -39,7 +42,10 @@ class Metrics:
             registry=registry,
         )
         self.in_flight = Gauge(
-            "agent_requests_in_flight", "Requests being answered, probes and scrapes not counted.", registry=registry
+            "agent_requests_in_flight",
+            "Requests being answered, probes and scrapes not counted.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.rate_limited = Counter(
             "agent_rate_limited",
@@ -79,11 +85,28 @@ class Metrics:
             ["model", "direction"],
             registry=registry,
         )
-        # prometheus-client writes an Info named agent_build as agent_build_info.
-        Info("agent_build", "What is running.", registry=registry).info(
-            {"version": version, "provider": provider, "model": model}
-        )
+        build = {"version": version, "provider": provider, "model": model}
+        folder = shared_metrics.folder()
+        if folder is None:
+            for collector in (ProcessCollector, PlatformCollector, GCCollector):
+                collector(registry=registry)
+            add_build_info(registry, build)
+            self._text: Callable[[], bytes] = partial(generate_latest, registry)
+        else:
+            self._text = of_all_processes(folder, build)
 
     def text(self) -> bytes:
         """Give all metrics in the Prometheus text format."""
-        return generate_latest(self.registry)
+        return self._text()
+
+
+def of_all_processes(folder: str, build: Mapping[str, str]) -> Callable[[], bytes]:
+    """Give what tells the metrics of all processes that share `folder`; `build` says what is running."""
+    sums = shared_metrics.registry(folder)
+    add_build_info(sums, build)
+    return partial(shared_metrics.text, sums)
+
+
+def add_build_info(registry: CollectorRegistry, build: Mapping[str, str]) -> None:
+    """Say what is running: `agent_build_info`, as prometheus_client writes an Info of that name."""
+    Info("agent_build", "What is running.", registry=registry).info(dict(build))

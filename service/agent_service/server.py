@@ -1,9 +1,7 @@
 """uvicorn, made to drain: it listens on while work is in flight, so that probes and clients are told."""
 
-import errno
 import gc
 import math
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -13,57 +11,14 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from agent_service.lifecycle import Lifecycle
+from agent_service.lifecycle import CUT_SECONDS, DRAIN_MARGIN_SECONDS, Lifecycle
 from agent_service.protocol import HEAD_SECONDS, guarded
 
 _log = structlog.get_logger(__name__)
 
-# A turn may last as long as the request timeout; its last bytes need a moment more. The pod's grace period has to be
-# longer than the timeout, this, and the preStop sleep together.
-DRAIN_MARGIN_SECONDS = 5.0
-
-# What is left after that is cut. By then only connections remain whose client does not read.
-_CUT_SECONDS = 2
-
 # Longer than the 60 s for which nginx and the cloud load balancers keep idle connections to us: they must be the ones
 # that close, or a request of theirs meets a closed connection.
 _KEEP_ALIVE_SECONDS = 75
-
-
-class PortError(Exception):
-    """There is no listening on that address and port. The message says why and what to do."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Take the port before anything slow happens.
-
-    Raises:
-        PortError: when it cannot be had.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise PortError(
-            f"Cannot listen on {host}: {error.strerror}; set API_HOST to an address of this machine."
-        ) from None
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        if error.errno == errno.EADDRINUSE:
-            message = f"Port {port} is in use; stop what uses it, or choose another with --port or API_PORT."
-        elif error.errno == errno.EACCES:
-            message = f"Port {port} needs rights that this user lacks; choose one above 1023 with --port or API_PORT."
-        else:
-            message = (
-                f"Cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}; check API_HOST and API_PORT."
-            )
-        raise PortError(message) from None
-    return sock
 
 
 class Server(uvicorn.Server):
@@ -89,7 +44,7 @@ class Server(uvicorn.Server):
                 # uvicorn would believe X-Forwarded-For from 127.0.0.1; middleware/identify.py knows whom to believe.
                 proxy_headers=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_CUT_SECONDS,
+                timeout_graceful_shutdown=CUT_SECONDS,
             )
         )
         self._lifecycle = lifecycle
@@ -112,10 +67,20 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain. uvicorn's own would also raise the signal again at the end, and spoil the exit code."""
         if self._lifecycle.draining:
-            self._cut_at = 0
-            return
-        self._cut_at = time.monotonic() + self._drain_seconds
-        self._lifecycle.begin_draining()
+            self.cut()
+        else:
+            self.drain()
+
+    def drain(self) -> None:
+        """Take no new work, and end when what is in flight is done, or after the time that it may take."""
+        if not self._lifecycle.draining:
+            self._cut_at = time.monotonic() + self._drain_seconds
+            self._lifecycle.begin_draining()
+
+    def cut(self) -> None:
+        """End now, whatever is in flight."""
+        self.drain()
+        self._cut_at = 0
 
     async def on_tick(self, counter: int) -> bool:
         """Look, ten times a second, whether the draining is done."""

@@ -314,6 +314,11 @@ class Settings(BaseSettings):
         return self.environment == "production"
 
     @property
+    def lowest_level(self) -> str:
+        """The lowest level that is logged, DEBUG considered."""
+        return "DEBUG" if self.debug else self.log_level
+
+    @property
     def redis_address(self) -> str | None:
         """The configured Redis server as an address, password included; None when there is none configured."""
         if self.redis_url is not None:

@@ -31,10 +31,12 @@ class InFlight:
             await self._shed("overload", _OVERLOADED)(scope, receive, send)
             return
         self.lifecycle.in_flight += 1
+        self.metrics.in_flight.inc()
         try:
             await self.app(scope, receive, send)
         finally:
             self.lifecycle.in_flight -= 1
+            self.metrics.in_flight.dec()
 
     def _shed(self, reason: str, detail: str) -> JSONResponse:
         self.metrics.shed.labels(reason).inc()

@@ -11,5 +11,4 @@ router = APIRouter(tags=["metrics"])
 @router.get("/metrics", response_class=Response)
 async def metrics(parts: PartsDep) -> Response:
     """Give all metrics in the Prometheus text format."""
-    parts.metrics.in_flight.set(parts.lifecycle.in_flight)
     return Response(parts.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

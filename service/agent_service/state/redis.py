@@ -62,14 +62,16 @@ class Redis:
 
     def __init__(self, address: str, *, prefix: str) -> None:
         self._prefix = prefix
+        # A connection of a Unix socket does not know the option.
+        options: dict[str, Any] = {} if address.startswith("unix:") else {"socket_keepalive": True}
         # No retries: a script that was sent may have run. Who can repeat a step knows so, and does.
         self._client = Client.from_url(
             address,
             protocol=2,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
-            socket_keepalive=not address.startswith("unix:") or None,
             retry=Retry(NoBackoff(), 0),
+            **options,
         )
         self._waiting: list[tuple[tuple[Value, ...], asyncio.Future[Any]]] = []
         self._bundles = 0

@@ -1,0 +1,76 @@
+"""The metrics on a port of their own (METRICS_PORT), which no Ingress reaches.
+
+From threads, so that a scrape is answered whatever the event loop is busy with, and where there is none.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+_PATH = "/metrics"
+
+# A client that sends nothing for so long holds a thread no longer.
+_CLIENT_SECONDS = 10.0
+
+# How soon the end of the service is noticed.
+_POLL_SECONDS = 0.1
+
+
+@contextmanager
+def serving(listener: socket.socket | None, text: Callable[[], bytes]) -> Iterator[None]:
+    """Answer `GET /metrics` with `text()` on a bound socket for as long as the context lasts; None: do nothing."""
+    if listener is None:
+        yield
+        return
+    server = _Server(listener, text)
+    thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listener: socket.socket, text: Callable[[], bytes]) -> None:
+        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.text = text
+        self.server_activate()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Be silent about a client that left in the middle; a fault of ours is in the answer, as 500."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _CLIENT_SECONDS
+    server_version = "portside"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer a scrape."""
+        if self.path.partition("?")[0] != _PATH:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        body = self.server.text()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name that http.server gives
+        """Log no scrapes, as the API logs none."""

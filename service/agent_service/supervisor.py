@@ -1,0 +1,205 @@
+"""Several API processes on one port (API_WORKERS): started, watched, replaced and drained by one that serves nothing.
+
+Each has a link to this process, a socket in place of its standard input: its orders come that way, and word that it is
+well goes back. Signals are for this process alone, so that it matters not whether a Ctrl-C, an init or a service
+manager sends them to one process or to all.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from agent_service import shared_metrics
+from agent_service.lifecycle import CUT_SECONDS, DRAIN_MARGIN_SECONDS
+from agent_service.link import BEAT_SECONDS, Assignment, Order, packed
+from agent_service.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+_FAILED = 1
+
+# An event loop that has not turned for so long will not turn again. In steps of a second, as this process counts
+# them, so that nobody is taken for hung because the whole machine stood still.
+_SILENT_STEPS = 30
+_START_STEPS = 120
+
+# What ends sooner than this was never well. So many in a row, and the fault is not going to pass.
+_WELL_SECONDS = 10.0
+_MOST_FAILURES = 5
+_FIRST_PAUSE_SECONDS = 0.2
+
+# Beyond what a process itself takes to drain, and to cut what is left.
+_END_MARGIN_SECONDS = 5.0
+
+
+@contextmanager
+def metrics_folder() -> Iterator[str]:
+    """Make the folder that the processes' metrics are in, and remove it at the end."""
+    with tempfile.TemporaryDirectory(prefix="portside-metrics-", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def supervise(settings: Settings, listener: socket.socket, folder: str, *, on_started: Callable[[], None]) -> int:
+    """Run the processes until SIGTERM or SIGINT, then until they have drained; give the exit code.
+
+    Args:
+        settings: what they are told; it has the address of a Redis.
+        listener: bound socket that they listen on.
+        folder: where their metrics are.
+        on_started: called once, when all of them answer.
+    """
+    return asyncio.run(_Supervisor(settings, listener, folder, on_started).run())
+
+
+class _Process:
+    """One API process, seen from here."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._told_to_end = False
+        self.pid = process.pid
+
+    def tell(self, order: Order) -> None:
+        """Pass an order on."""
+        self._told_to_end = True
+        self._writer.write(order.value)
+
+    def kill(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def watch(self, on_started: Callable[[], None]) -> int:
+        """Give its exit code when it ends; end it when it is silent for too long."""
+        steps, allowed = 0, _START_STEPS
+        while True:
+            try:
+                async with asyncio.timeout(BEAT_SECONDS):
+                    said = await self._reader.read(1024)
+            except TimeoutError:
+                steps += 1
+                if steps == allowed and not self._told_to_end:
+                    _log.error("API process was silent, killed it", pid=self.pid, seconds=allowed * BEAT_SECONDS)
+                    self.kill()
+                continue
+            except ConnectionError:
+                break
+            if not said:
+                break
+            if allowed == _START_STEPS:
+                on_started()
+            steps, allowed = 0, _SILENT_STEPS
+        code = await self._process.wait()
+        self._writer.close()
+        return code
+
+
+class _Supervisor:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, folder: str, on_started: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._folder = folder
+        self._on_started = on_started
+        self._processes: dict[int, _Process] = {}
+        self._starting = set(range(settings.api_workers))
+        self._ending = asyncio.Event()
+        self._code = 0
+
+    async def run(self) -> int:
+        """Keep every place filled, until the end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        async with asyncio.TaskGroup() as group:
+            for place in range(self._settings.api_workers):
+                group.create_task(self._keep(place))
+        _log.info("All API processes ended")
+        return self._code
+
+    def _on_signal(self) -> None:
+        if self._ending.is_set():
+            self._tell_all(Order.CUT)
+        else:
+            self._end(0)
+
+    def _end(self, code: int) -> None:
+        if self._ending.is_set():
+            return
+        self._code = code
+        self._ending.set()
+        self._tell_all(Order.DRAIN)
+        # What connects now is for the processes alone, until the last of them has gone.
+        self._listener.close()
+        seconds = self._settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS + CUT_SECONDS + _END_MARGIN_SECONDS
+        asyncio.get_running_loop().call_later(seconds, self._kill_all)
+
+    def _tell_all(self, order: Order) -> None:
+        for process in self._processes.values():
+            process.tell(order)
+
+    def _kill_all(self) -> None:
+        for process in self._processes.values():
+            _log.error("API process did not end, killed it", pid=process.pid)
+            process.kill()
+
+    async def _keep(self, place: int) -> None:
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while not self._ending.is_set():
+            begun = loop.time()
+            process = self._processes[place] = await self._start(place)
+            if self._ending.is_set():
+                process.tell(Order.DRAIN)
+            code = await process.watch(lambda: self._started(place))
+            del self._processes[place]
+            shared_metrics.forget_gauges(place, self._folder)
+            if self._ending.is_set():
+                return
+            failures = failures + 1 if loop.time() - begun < _WELL_SECONDS else 0
+            if self._starting or failures == _MOST_FAILURES:
+                _log.error("API process ended again and again, gave up", pid=process.pid, code=code)
+                self._end(_FAILED)
+                return
+            pause = _FIRST_PAUSE_SECONDS * 2**failures
+            _log.error("API process ended, replaced it", pid=process.pid, code=code, after_seconds=pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._ending.wait()
+
+    def _started(self, place: int) -> None:
+        if place in self._starting:
+            self._starting.remove(place)
+            if not self._starting:
+                self._on_started()
+
+    async def _start(self, place: int) -> _Process:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "agent_service.supervised",
+                stdin=theirs.fileno(),
+                pass_fds=(self._listener.fileno(),),
+                env={**os.environ, shared_metrics.FOLDER: self._folder},
+                # A Ctrl-C at the terminal is for this process.
+                process_group=0,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(packed(Assignment(self._settings, place, self._listener.fileno())))
+        return _Process(process, reader, writer)
