@@ -62,6 +62,14 @@ def run_agent_service(*arguments: str, folder: Path, **settings: str) -> subproc
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+def command_line(pid: int) -> str:
+    """The command line of a process; empty when there is none, or only what is left of one that ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 @dataclass
 class Service:
     """A running `agent-service serve`."""
@@ -84,6 +92,13 @@ class Service:
         lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(line_start)]
         assert len(lines) <= 1, lines
         return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
+
+    def children(self, word: str = "") -> list[int]:
+        """The ids of the processes that it started, of those whose command line has `word` in it."""
+        found = []
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            found += [int(pid) for pid in (task / "children").read_text(encoding="ascii").split()]
+        return sorted(pid for pid in found if word in command_line(pid))
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
