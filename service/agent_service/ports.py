@@ -10,7 +10,7 @@ class PortError(Exception):
 
 
 def bind(host: str, port: int, *, setting: str) -> socket.socket:
-    """Take the port before anything slow happens.
+    """Take the port before anything slow happens. Who connects from now on waits until the service has started.
 
     Args:
         host: name or address of this machine.
@@ -32,6 +32,8 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(address)
+        # At once: until one of them listens, several programs can be bound to a port.
+        sock.listen()
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:

@@ -68,13 +68,17 @@ class _Process:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._answers = False
         self._told_to_end = False
         self.pid = process.pid
 
     def tell(self, order: Order) -> None:
-        """Pass an order on."""
+        """Pass an order on. A process that is still starting has nothing to finish, and need not start."""
         self._told_to_end = True
         self._writer.write(order.value)
+        if not self._answers:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
 
     def kill(self) -> None:
         """End it at once."""
@@ -83,13 +87,14 @@ class _Process:
 
     async def watch(self, on_started: Callable[[], None]) -> int:
         """Give its exit code when it ends; end it when it is silent for too long."""
-        steps, allowed = 0, _START_STEPS
+        steps = 0
         while True:
             try:
                 async with asyncio.timeout(BEAT_SECONDS):
                     said = await self._reader.read(1024)
             except TimeoutError:
                 steps += 1
+                allowed = _SILENT_STEPS if self._answers else _START_STEPS
                 if steps == allowed and not self._told_to_end:
                     _log.error("API process was silent, killed it", pid=self.pid, seconds=allowed * BEAT_SECONDS)
                     self.kill()
@@ -98,9 +103,10 @@ class _Process:
                 break
             if not said:
                 break
-            if allowed == _START_STEPS:
+            steps = 0
+            if not self._answers:
+                self._answers = True
                 on_started()
-            steps, allowed = 0, _SILENT_STEPS
         code = await self._process.wait()
         self._writer.close()
         return code
@@ -171,7 +177,8 @@ class _Supervisor:
                 return
             failures = failures + 1 if loop.time() - begun < _WELL_SECONDS else 0
             if self._starting or failures == _MOST_FAILURES:
-                _log.error("API process ended again and again, gave up", pid=process.pid, code=code)
+                what = "could not start" if self._starting else "ended again and again"
+                _log.error(f"API process {what}, gave up", pid=process.pid, code=code)
                 self._end(_FAILED)
                 return
             pause = _FIRST_PAUSE_SECONDS * 2**failures
@@ -188,6 +195,7 @@ class _Supervisor:
 
     async def _start(self, place: int) -> _Process:
         ours, theirs = socket.socketpair()
+        listener = self._listener.fileno()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -195,11 +203,11 @@ class _Supervisor:
                 "-m",
                 "agent_service.supervised",
                 stdin=theirs.fileno(),
-                pass_fds=(self._listener.fileno(),),
+                pass_fds=(listener,),
                 env={**os.environ, shared_metrics.FOLDER: self._folder},
                 # A Ctrl-C at the terminal is for this process.
                 process_group=0,
             )
         reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(packed(Assignment(self._settings, place, self._listener.fileno())))
+        writer.write(packed(Assignment(self._settings, place, listener)))
         return _Process(process, reader, writer)

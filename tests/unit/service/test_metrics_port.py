@@ -1,0 +1,82 @@
+"""The metrics on a port of their own (METRICS_PORT), with one process or several."""
+
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stand_in.agent import Service, StartService, eventually, free_port, run_agent_service
+
+
+@pytest.fixture(params=["1", "2"], ids=["one process", "two processes"])
+def scraped(request: pytest.FixtureRequest, start_service: StartService) -> tuple[Service, str]:
+    """A service, and where its metrics are."""
+    port = free_port()
+    service = start_service(MODEL_PROVIDER="echo", API_WORKERS=request.param, METRICS_PORT=str(port))
+    eventually(lambda: "Agent API started" in service.log(), "all processes answer", 60)
+    return service, f"http://127.0.0.1:{port}/metrics"
+
+
+def test_they_are_there_and_only_there(scraped: tuple[Service, str]) -> None:
+    service, url = scraped
+    for _ in range(5):
+        assert service.post("/chat", message="hello").status_code == 200
+    answer = httpx.get(url)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert samples["agent_model_requests_total", "echo", "ok"] == 5
+    assert samples["agent_http_requests_total", "/chat", "200", "POST"] == 5
+    assert samples["agent_requests_in_flight",] == 0
+    assert len([key for key in samples if key[0] == "agent_build_info"]) == 1
+    assert service.get("/metrics").status_code == 404
+    assert httpx.get(url.removesuffix("metrics")).status_code == 404
+    assert httpx.get(f"{url}?name=x").status_code == 200
+    assert "/metrics" not in service.get("/openapi.json").json()["paths"]
+    assert url in service.log()
+
+
+def test_a_scraper_that_says_nothing_holds_up_nobody(scraped: tuple[Service, str]) -> None:
+    service, url = scraped
+    port = int(url.split(":")[2].partition("/")[0])
+    with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as cut:
+        cut.sendall(b"GET /metrics HTT")
+        assert httpx.get(url).status_code == 200
+        service.terminate()
+        assert service.wait() == 0
+    assert "Traceback" not in service.log()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_port_that_is_taken_is_one_plain_line(tmp_path: Path, processes: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        settings = {"MODEL_PROVIDER": "echo", "METRICS_PORT": port, "API_WORKERS": processes}
+        told = run_agent_service(
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            folder=tmp_path,
+            STATE_DIR=str(tmp_path / "state"),
+            **settings,
+        )
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == f"Port {port} is in use; stop what uses it, or choose another with METRICS_PORT.\n"
+
+
+def test_the_port_of_the_api_cannot_be_that_of_the_metrics(tmp_path: Path) -> None:
+    port = str(free_port())
+    told = run_agent_service(
+        "serve", "--host", "127.0.0.1", "--port", port, folder=tmp_path, MODEL_PROVIDER="echo", METRICS_PORT=port
+    )
+    assert told.returncode == 1
+    assert "METRICS_PORT" in told.stderr
+    assert len(told.stderr.splitlines()) == 1

@@ -1,0 +1,304 @@
+"""Several API processes on one port: one service to whoever looks at it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stand_in import StandIn
+from stand_in.agent import COMMAND, KEY, Service, StartService, command_line, environment, eventually, free_port
+
+PROCESSES = 3
+API_PROCESS = "agent_service.supervised"
+
+
+@pytest.fixture
+def start(start_service: StartService, stand_in: StandIn) -> StartService:
+    """Start a service of several processes, and wait until all of them answer."""
+    told = {
+        "API_WORKERS": str(PROCESSES),
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_BASE_URL": stand_in.url,
+        "RATE_LIMIT_REQUESTS": "0",
+        "REQUEST_TIMEOUT_SECONDS": "30",
+    }
+
+    def started(**settings: str) -> Service:
+        service = start_service(**{**told, **settings})
+        eventually(lambda: "Agent API started" in service.log(), "all processes answer", 60)
+        return service
+
+    return started
+
+
+@contextmanager
+def streams(service: Service, count: int, message: str) -> Iterator[list[str]]:
+    """Hold streams open; gives what each has received, and waits for their ends."""
+    received = ["" for _ in range(count)]
+
+    def read(index: int) -> None:
+        body = {"message": message}
+        try:
+            with httpx.stream("POST", f"{service.url}/chat/stream", json=body, timeout=60) as answer:
+                for part in answer.iter_text():
+                    received[index] += part
+        except httpx.TransportError as error:
+            received[index] += f"[{type(error).__name__}]"
+
+    threads = [threading.Thread(target=read, args=(index,), daemon=True) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    yield received
+    for thread in threads:
+        thread.join(60)
+
+
+def flowing(received: list[str]) -> bool:
+    return all('"text"' in text for text in received)
+
+
+def scraped(service: Service) -> dict[str, float]:
+    """The sum of each sample's values over all labels, of an exposition that is parsed strictly."""
+    text = service.get("/metrics").text
+    families = list(text_string_to_metric_families(text))
+    assert len({family.name for family in families}) == len(families), "a family is told twice"
+    found: dict[str, float] = {}
+    seen = set()
+    for family in families:
+        assert family.documentation
+        for sample in family.samples:
+            assert (sample.name, tuple(sorted(sample.labels.items()))) not in seen
+            seen.add((sample.name, tuple(sorted(sample.labels.items()))))
+            assert "pid" not in sample.labels
+            found[sample.name] = found.get(sample.name, 0) + sample.value
+    return found
+
+
+@contextmanager
+def by_hand(folder: Path, command: list[str], **settings: str) -> Iterator[Service]:
+    """Start a service in a process group of its own, and do not wait for it."""
+    port = free_port()
+    log_file = folder / f"by-hand-{port}.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "serve", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment(**settings),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield Service(process, f"http://127.0.0.1:{port}", log_file)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def metrics_folder(service: Service) -> Path:
+    [pid, *_] = service.children(API_PROCESS)
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    [folder] = [value for value in variables if value.startswith(b"PROMETHEUS_MULTIPROC_DIR=")]
+    return Path(folder.decode().partition("=")[2])
+
+
+def gone(pid: int) -> bool:
+    return command_line(pid) == ""
+
+
+def test_what_all_processes_did_is_told_by_each_of_them(start: StartService) -> None:
+    service = start()
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda number: service.post("/chat", message=f"hello {number}"), range(300)))
+    assert {answer.status_code for answer in answers} == {200}
+    told = [scraped(service) for _ in range(10)]
+    for sums in told:
+        assert sums["agent_model_requests_total"] == 300
+        assert sums["agent_model_request_duration_seconds_count"] == 300
+        assert sums["agent_stream_first_token_seconds_count"] == 300
+        assert sums["agent_requests_in_flight"] == 0
+        assert sums["agent_build_info"] == 1
+    lines = [json.loads(line) for line in service.log().splitlines() if '"/chat"' in line]
+    assert len(lines) == 300
+    assert {line["process"] for line in lines} <= set(range(PROCESSES))
+    assert len({line["pid"] for line in lines}) > 1, "only one process answered"
+
+
+def test_what_is_in_flight_anywhere_is_in_every_scrape(start: StartService) -> None:
+    service = start()
+    with streams(service, 6, "hello [[slow:0.2]]") as received:
+        eventually(lambda: flowing(received), "all streams flow")
+        assert [scraped(service)["agent_requests_in_flight"] for _ in range(6)] == [6] * 6
+    eventually(lambda: scraped(service)["agent_requests_in_flight"] == 0, "none is left")
+
+
+def test_the_start_is_said_once_and_a_conversation_is_known_to_every_process(
+    start: StartService, stand_in: StandIn
+) -> None:
+    service = start(REDIS_URL="")
+    started = [json.loads(line) for line in service.log().splitlines() if "Agent API started" in line]
+    assert [line["processes"] for line in started] == [PROCESSES]
+    assert started[0]["url"] == service.url
+    conversation_id = service.post("/chat", message="I am Ada").json()["conversation_id"]
+    for _ in range(9):
+        service.post("/chat", message="who am I", conversation_id=conversation_id)
+        assert "user: I am Ada" in stand_in.last()["history"]
+
+
+def test_twenty_streams_are_finished_before_the_end_and_no_new_work_is_taken(start: StartService) -> None:
+    service = start(REDIS_URL="")
+    [valkey] = service.children("valkey-server")
+    processes = service.children(API_PROCESS)
+    assert len(processes) == PROCESSES
+    with streams(service, 20, "hello [[slow:0.3]]") as received:
+        eventually(lambda: flowing(received), "all streams flow")
+        service.terminate()
+        eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
+        late = [service.post("/chat", message="late") for _ in range(6)]
+        assert {answer.status_code for answer in late} == {503}
+        assert {answer.headers["Retry-After"] for answer in late} == {"1"}
+        assert not gone(valkey)
+        assert not any('"done"' in text for text in received), "the streams were to be under way still"
+    assert [text for text in received if '"done"' not in text] == []
+    assert service.wait() == 0
+    assert [pid for pid in (valkey, *processes) if not gone(pid)] == []
+    assert '"level":"error"' not in service.log()
+    assert "warning" not in "".join(received)
+
+
+def test_an_interrupt_of_the_whole_group_as_from_a_terminal_drains_too(
+    start: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
+    settings = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "STATE_DIR": str(tmp_path / "group")}
+    with by_hand(tmp_path, [COMMAND], API_WORKERS="2", **settings) as service:
+        eventually(lambda: "Agent API started" in service.log(), "all processes answer", 60)
+        with streams(service, 4, "hello [[slow:0.2]]") as received:
+            eventually(lambda: flowing(received), "all streams flow")
+            os.killpg(service.process.pid, signal.SIGINT)
+        assert [text for text in received if '"done"' not in text or "warning" in text] == []
+        assert service.wait() == 0
+        assert "Traceback" not in service.log()
+
+
+def test_a_second_signal_cuts_what_is_left_in_all_of_them(start: StartService) -> None:
+    service = start(REQUEST_TIMEOUT_SECONDS="600")
+    with streams(service, 6, "hello [[slow:20]]") as received:
+        eventually(lambda: scraped(service)["agent_requests_in_flight"] == 6, "all streams are open")
+        service.terminate()
+        eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
+        service.terminate()
+        assert service.wait(30) == 0
+    assert not any('"done"' in text for text in received)
+
+
+def test_a_process_that_dies_is_replaced_and_the_figures_stay_true(start: StartService) -> None:
+    service = start()
+    for _ in range(30):
+        assert service.post("/chat", message="hello").status_code == 200
+    with streams(service, 9, "hello [[slow:1]]"):
+        eventually(lambda: scraped(service)["agent_requests_in_flight"] == 9, "all streams are open")
+        for pid in service.children(API_PROCESS):
+            os.kill(pid, signal.SIGKILL)
+    eventually(lambda: service.log().count("API process ended, replaced it") == PROCESSES, "the loss is noticed")
+
+    def well() -> bool:
+        try:
+            return scraped(service)["agent_requests_in_flight"] == 0
+        except httpx.TransportError:
+            return False
+
+    eventually(well, "new processes answer, and what died is not in flight", 60)
+    for _ in range(10):
+        assert service.post("/chat", message="hello").status_code == 200
+    assert scraped(service)["agent_model_requests_total"] == 40
+    folder = metrics_folder(service)
+    files = {path.name for path in folder.iterdir()}
+    assert {re.sub(r"\d+", "", name) for name in files} == {"counter_.db", "histogram_.db", "gauge_livesum_.db"}
+    assert {int(re.sub(r"\D+", "", name)) for name in files} <= set(range(PROCESSES))
+    service.terminate()
+    assert service.wait() == 0
+    assert not folder.exists()
+
+
+def test_a_process_that_cannot_start_ends_the_service_with_a_message(tmp_path: Path) -> None:
+    with by_hand(tmp_path, [COMMAND], MODEL_PROVIDER="echo", API_WORKERS="2", STATE_DIR=str(tmp_path / "s")) as service:
+        eventually(lambda: len(service.children(API_PROCESS)) == 2, "they are started")
+        valkey, victim = service.children("valkey-server")[0], service.children(API_PROCESS)[0]
+        os.kill(victim, signal.SIGKILL)
+        assert service.wait(30) == 1
+        assert "could not start, gave up" in service.log()
+        assert gone(valkey)
+
+
+@pytest.mark.parametrize(
+    ("processes", "moment"), [("1", "Valkey started"), ("2", "Valkey started"), ("2", '"process":')]
+)
+def test_a_signal_at_any_moment_of_the_start_ends_it_with_code_0_and_leaves_nothing(
+    tmp_path: Path, processes: str, moment: str
+) -> None:
+    settings = {"MODEL_PROVIDER": "echo", "API_WORKERS": processes, "STATE_DIR": str(tmp_path / "state")}
+    with by_hand(tmp_path, [COMMAND], **settings) as service:
+        eventually(lambda: moment in service.log(), f"the log says {moment}", 30)
+        pids = service.children()
+        service.terminate()
+        assert service.wait(10) == 0
+        eventually(lambda: all(gone(pid) for pid in pids), "nothing is left", 3)
+        assert "Traceback" not in service.log()
+        assert '"level":"error"' not in service.log()
+
+
+def test_a_process_that_dies_again_and_again_ends_the_service_instead_of_spinning(start: StartService) -> None:
+    service = start(API_WORKERS="2")
+    first, second = service.children(API_PROCESS)
+    killed = {second}
+    os.kill(second, signal.SIGKILL)
+
+    def kill_the_next() -> bool:
+        if service.process.poll() is not None:
+            return True
+        for pid in service.children(API_PROCESS):
+            if pid not in {first, *killed}:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+        return False
+
+    eventually(kill_the_next, "it gives up", 60)
+    assert service.wait() == 1
+    assert 3 <= len(killed) <= 6
+    assert gone(first)
+    assert "ended again and again, gave up" in service.log()
+
+
+def test_nothing_is_left_of_a_service_whose_first_process_was_killed(start: StartService) -> None:
+    service = start(REDIS_URL="")
+    pids = service.children()
+    assert len(pids) == 1 + PROCESSES
+    with streams(service, 6, "hello [[slow:0.1]]") as received:
+        eventually(lambda: flowing(received), "all streams flow")
+        service.process.kill()
+    assert [text for text in received if '"done"' not in text] == [], "what was in flight was to be finished"
+    eventually(lambda: all(gone(pid) for pid in pids), "all processes end by themselves")
+
+
+def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
+    impatient = "import agent_service.supervisor as s; s._SILENT_STEPS = 2; from agent_service.cli import main; main()"
+    settings = {"MODEL_PROVIDER": "echo", "API_WORKERS": "2", "STATE_DIR": str(tmp_path / "state")}
+    with by_hand(tmp_path, [sys.executable, "-c", impatient], **settings) as service:
+        eventually(lambda: "Agent API started" in service.log(), "all processes answer", 60)
+        hung, _ = service.children(API_PROCESS)
+        os.kill(hung, signal.SIGSTOP)
+        eventually(lambda: gone(hung), "it is ended")
+        eventually(lambda: len(service.children(API_PROCESS)) == 2, "it is replaced")
+        assert "API process was silent" in service.log()
+        service.terminate()
+        assert service.wait() == 0
