@@ -8,6 +8,10 @@ DRAIN_MARGIN_SECONDS = 5.0
 CUT_SECONDS = 2
 
 
+class StartError(Exception):
+    """The service cannot start. The message is one line that says why and what to do."""
+
+
 class Lifecycle:
     """Started or not, draining or not, and how much work is in flight. One per process; touched by its one event loop.
 

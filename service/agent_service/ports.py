@@ -4,9 +4,11 @@ import errno
 import os
 import socket
 
+from agent_service.lifecycle import StartError
 
-class PortError(Exception):
-    """There is no listening on that address and port. The message says why and what to do."""
+
+class PortError(StartError):
+    """There is no listening on that address and port."""
 
 
 def bind(host: str, port: int, *, setting: str) -> socket.socket:

@@ -11,10 +11,10 @@ import structlog
 from pydantic import SecretStr
 
 from agent_service import __version__, logs, shared_metrics
-from agent_service.ports import PortError, bind
+from agent_service.lifecycle import Lifecycle, StartError
+from agent_service.ports import bind
 from agent_service.settings import Settings
 from agent_service.state import embedded
-from agent_service.state.folder import EmbeddedError
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ def run(settings: Settings) -> int:
             logs.configure(level=settings.lowest_level, form=settings.log_format)
             serve = _in_one_process if settings.api_workers == 1 else _in_several
             return serve(_with_state(settings, stack), listener, scraped)
-    except (PortError, EmbeddedError) as error:
+    except StartError as error:
         click.echo(str(error), err=True)
         return _FAILED
 
@@ -62,10 +62,11 @@ def _ignore_signals() -> None:
 
 
 def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket.socket | None) -> int:
-    os.environ.pop(shared_metrics.FOLDER, None)
+    # prometheus_client knows the variable in both forms.
+    for name in (shared_metrics.FOLDER, shared_metrics.FOLDER.lower()):
+        os.environ.pop(name, None)
     # The SDK takes 2 s to import: not before the ports and the state are ours.
     from agent_service.app import create_app  # noqa: PLC0415
-    from agent_service.lifecycle import Lifecycle  # noqa: PLC0415
     from agent_service.metrics_server import serving  # noqa: PLC0415
     from agent_service.server import Server  # noqa: PLC0415
 

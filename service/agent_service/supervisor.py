@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import structlog
 
 from agent_service import shared_metrics
-from agent_service.lifecycle import CUT_SECONDS, DRAIN_MARGIN_SECONDS
+from agent_service.lifecycle import CUT_SECONDS, DRAIN_MARGIN_SECONDS, StartError
 from agent_service.link import BEAT_SECONDS, Assignment, Order, packed
 from agent_service.settings import Settings
 
@@ -42,9 +42,20 @@ _END_MARGIN_SECONDS = 5.0
 
 @contextmanager
 def metrics_folder() -> Iterator[str]:
-    """Make the folder that the processes' metrics are in, and remove it at the end."""
-    with tempfile.TemporaryDirectory(prefix="portside-metrics-", ignore_cleanup_errors=True) as folder:
-        yield folder
+    """Make the folder that the processes' metrics are in, and remove it at the end.
+
+    Raises:
+        StartError: when there is nowhere to make it.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="portside-metrics-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StartError(
+            f"Several API processes need a temporary folder: {error.strerror}; set TMPDIR to one that can be written "
+            "to, or API_WORKERS to 1."
+        ) from None
+    with folder as name:
+        yield name
 
 
 def supervise(settings: Settings, listener: socket.socket, folder: str, *, on_started: Callable[[], None]) -> int:
@@ -167,25 +178,34 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         while not self._ending.is_set():
             begun = loop.time()
-            process = self._processes[place] = await self._start(place)
-            if self._ending.is_set():
-                process.tell(Order.DRAIN)
-            code = await process.watch(lambda: self._started(place))
-            del self._processes[place]
-            shared_metrics.forget_gauges(place, self._folder)
+            end = await self._live(place)
             if self._ending.is_set():
                 return
             failures = failures + 1 if loop.time() - begun < _WELL_SECONDS else 0
             if self._starting or failures == _MOST_FAILURES:
                 what = "could not start" if self._starting else "ended again and again"
-                _log.error(f"API process {what}, gave up", pid=process.pid, code=code)
+                _log.error(f"API process {what}, gave up", **end)
                 self._end(_FAILED)
                 return
             pause = _FIRST_PAUSE_SECONDS * 2**failures
-            _log.error("API process ended, replaced it", pid=process.pid, code=code, after_seconds=pause)
+            _log.error("API process ended, replaced it", **end, after_seconds=pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._ending.wait()
+
+    async def _live(self, place: int) -> dict[str, object]:
+        """Run one process to its end; tell how it ended."""
+        try:
+            process = await self._start(place)
+        except OSError as error:
+            return {"error": error.strerror}
+        self._processes[place] = process
+        if self._ending.is_set():
+            process.tell(Order.DRAIN)
+        code = await process.watch(lambda: self._started(place))
+        del self._processes[place]
+        shared_metrics.forget_gauges(place, self._folder)
+        return {"pid": process.pid, "code": code}
 
     def _started(self, place: int) -> None:
         if place in self._starting:

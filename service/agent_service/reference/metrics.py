@@ -11,8 +11,9 @@ _SUFFIX = {"counter": "_total", "info": "_info"}
 
 _ABOUT = (
     "In the Prometheus text format at `/metrics`, or on a port of its own with `METRICS_PORT`. Beside these there are "
-    "the usual `process_…` and `python_…` of the Prometheus client. All durations are in seconds; of a histogram there "
-    "are `…_bucket`, `…_sum` and `…_count`."
+    "the usual `process_…` and `python_…` of the Prometheus client, unless several processes answer (`API_WORKERS`): "
+    "then the values of all of them are added up, and a single one's would say little. All durations are in seconds; "
+    "of a histogram there are `…_bucket`, `…_sum` and `…_count`."
 )
 
 

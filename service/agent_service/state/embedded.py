@@ -60,7 +60,10 @@ def _socket_path(folder: Path) -> Iterator[Path]:
     if len(bytes(path)) <= _LONGEST_PATH:
         yield path
         return
-    short = Path(tempfile.mkdtemp(prefix="portside-"))
+    try:
+        short = Path(tempfile.mkdtemp(prefix="portside-"))
+    except OSError:
+        raise EmbeddedError(f"The path {folder} is too long for a socket; set STATE_DIR to a shorter one.") from None
     try:
         yield short / path.name
     finally:

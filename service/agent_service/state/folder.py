@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from agent_service.lifecycle import StartError
 from agent_service.state import valkey
 
 _log = structlog.get_logger(__name__)
@@ -21,8 +22,8 @@ _log = structlog.get_logger(__name__)
 _LEFT_OVER_SECONDS = 10.0
 
 
-class EmbeddedError(Exception):
-    """There is no Valkey of our own. The message says why and what to do."""
+class EmbeddedError(StartError):
+    """There is no Valkey of our own."""
 
 
 @dataclass(frozen=True, slots=True)
