@@ -1,11 +1,12 @@
 """The command `agent-service`."""
 
 import sys
+from typing import NoReturn
 
 import click
 
 from agent_service import __version__, settings
-from agent_service.settings import SettingsError
+from agent_service.settings import Settings, SettingsError
 
 _WRONG_SETTINGS = 2
 
@@ -45,13 +46,49 @@ def serve(host: str | None, port: int | None) -> None:
 
     Exit codes: 0 after a clean end, 1 when it could not start, such as on a port in use, 2 when a setting is wrong.
     """
-    try:
-        chosen = settings.load(api_host=host, API_PORT=port)
-    except SettingsError as error:
-        for fault in error.faults:
-            click.echo(fault, err=True)
-        sys.exit(_WRONG_SETTINGS)
+    chosen = _load(host, port)
     # Not at the top: what it imports takes longer than to find out that a setting is wrong.
     from agent_service.serve import run  # noqa: PLC0415
 
     sys.exit(run(chosen))
+
+
+@main.command()
+@click.option("--host", help="Address of the health endpoints.  [default: API_HOST, else 0.0.0.0]")
+@click.option("--port", type=int, help="Port of the health endpoints.  [default: API_PORT or PORT, else 8000]")
+def worker(host: str | None, port: int | None) -> None:
+    """Work on background tasks until SIGTERM or Ctrl-C, then finish or hand back what is running.
+
+    The settings that matter first, beside those of the model:
+
+    \b
+      REDIS_URL            where the tasks are; needed
+      WORKER_CONCURRENCY   tasks at once (default 8)
+      TASK_TIMEOUT_SECONDS most seconds for one attempt at a task (default 300)
+      TASK_MAX_ATTEMPTS    how often a task is tried (default 5)
+
+    /health/live, /health/ready and /metrics are served on the port. A second SIGTERM hands back at once.
+
+    Exit codes: 0 after a clean end, 1 when it could not start, 2 when a setting is wrong.
+    """
+    chosen = _load(host, port)
+    if chosen.redis_address is None:
+        _wrong(
+            "REDIS_URL: is not set; a worker shares a Redis with the API (without one, the API does the work itself)"
+        )
+    from agent_service.worker_process import run  # noqa: PLC0415
+
+    sys.exit(run(chosen))
+
+
+def _load(host: str | None, port: int | None) -> Settings:
+    try:
+        return settings.load(api_host=host, API_PORT=port)
+    except SettingsError as error:
+        _wrong(*error.faults)
+
+
+def _wrong(*faults: str) -> NoReturn:
+    for fault in faults:
+        click.echo(fault, err=True)
+    sys.exit(_WRONG_SETTINGS)

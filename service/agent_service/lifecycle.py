@@ -13,7 +13,8 @@ class StartError(Exception):
 
 
 class Lifecycle:
-    """Started or not, draining or not, and how much work is in flight. One per process; touched by its one event loop.
+    """Started or not, draining or not, and how many requests and background tasks are in
+    flight. One per process; touched by its one event loop.
 
     `begin_draining` is also called from the signal handler, which Python runs between two steps of the same thread.
     """
@@ -22,6 +23,7 @@ class Lifecycle:
         self.started = False
         self.draining = False
         self.in_flight = 0
+        self.tasks = 0
 
     def begin_draining(self) -> None:
         """Take no new work from now on."""

@@ -85,6 +85,19 @@ class Metrics:
             ["model", "direction"],
             registry=registry,
         )
+        self.tasks = Gauge(
+            "agent_tasks",
+            "Background tasks of the whole agent by state; those that ended count until they are forgotten.",
+            ["state"],
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "agent_task_queue_depth",
+            "Background tasks of the whole agent that wait, for a worker or for their next attempt.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
         build = {"version": version, "provider": provider, "model": model}
         folder = shared_metrics.folder()
         if folder is None:

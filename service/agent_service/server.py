@@ -85,8 +85,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Look, ten times a second, whether the draining is done."""
         if self._lifecycle.draining and not self.should_exit:
-            in_flight = self._lifecycle.in_flight
-            if in_flight == 0 or time.monotonic() >= self._cut_at:
-                _log.info("Draining ended", requests_cut=in_flight)
+            in_flight, tasks = self._lifecycle.in_flight, self._lifecycle.tasks
+            if in_flight + tasks == 0 or time.monotonic() >= self._cut_at:
+                _log.info("Draining ended", requests_cut=in_flight, tasks_handed_back=tasks)
                 self.should_exit = True
         return await super().on_tick(counter)

@@ -108,12 +108,12 @@ class Service:
 
 
 @contextmanager
-def running_service(folder: Path, **settings: str) -> Iterator[Service]:
+def running_service(folder: Path, command: str = "serve", **settings: str) -> Iterator[Service]:
     port = free_port()
     log_file = folder / f"service-{port}.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [COMMAND, "serve", "--host", "127.0.0.1", "--port", str(port)],
+            [COMMAND, command, "--host", "127.0.0.1", "--port", str(port)],
             env=environment(**settings),
             cwd=folder,
             stdout=log,

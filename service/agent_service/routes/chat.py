@@ -29,7 +29,7 @@ def _sendable(text: str) -> str:
 # What `_sendable` takes, for those who read the OpenAPI document.
 _SENDABLE = {"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
 
-_Message = Annotated[
+Message = Annotated[
     str,
     Field(min_length=1, max_length=10_000, description="What the user says.", json_schema_extra=_SENDABLE),
     AfterValidator(_sendable),
@@ -58,7 +58,7 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    message: _Message
+    message: Message
     conversation_id: _ConversationId | None = None
     stream: bool = Field(default=False, description="Answer as `POST /chat/stream` does.")
 
@@ -68,7 +68,7 @@ class StreamRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    message: _Message
+    message: Message
     conversation_id: _ConversationId | None = None
     system_prompt: _SystemPrompt | None = None
 

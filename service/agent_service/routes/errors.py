@@ -16,6 +16,8 @@ from agent_service.agent.errors import (
     TimedOutError,
     UnreachableError,
 )
+from agent_service.state.redis import StateUnavailableError
+from agent_service.state.tasks import QueueFullError
 
 # The first class that fits decides: subclasses stand before their parents.
 _STATUS: tuple[tuple[type[ModelError], int], ...] = (
@@ -31,7 +33,7 @@ _STATUS: tuple[tuple[type[ModelError], int], ...] = (
 
 _UNPROCESSABLE = 422
 
-# Seconds to wait when the model API limits us and does not say for how long.
+# Seconds to wait when the model API limits us and does not say for how long, or the state is away.
 _DEFAULT_RETRY_AFTER = 5
 
 
@@ -58,12 +60,13 @@ class InvalidInput(BaseModel):
 def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Give the OpenAPI description of the error answers of a route."""
     words = {
+        404: "It does not exist, or belongs to somebody else.",
         408: "The request's body did not arrive in time.",
         413: "The request's body is too large.",
         422: "The input cannot be used.",
         429: "Too many requests or tokens, here or at the model API; `Retry-After` says for how long to wait.",
         502: "The model API refused the request, or failed.",
-        503: "The model API cannot be reached or is overloaded, or this instance is shutting down.",
+        503: "The model API or the state cannot be reached or is overloaded, or this instance is shutting down.",
         504: "The model did not finish in time.",
     }
     return {
@@ -75,6 +78,8 @@ def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
 def install(app: FastAPI) -> None:
     """Have the app answer errors in our way."""
     app.add_exception_handler(ModelError, _model_error)
+    app.add_exception_handler(StateUnavailableError, _come_again)
+    app.add_exception_handler(QueueFullError, _come_again)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
 
@@ -85,6 +90,10 @@ async def _model_error(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(_DEFAULT_RETRY_AFTER if error.retry_after is None else error.retry_after)
     return JSONResponse({"detail": str(error)}, status_code=status, headers=headers)
+
+
+async def _come_again(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_code=503, headers={"Retry-After": str(_DEFAULT_RETRY_AFTER)})
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -1,6 +1,7 @@
 """What the routes work with, made once by the factory and handed to them by FastAPI."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -9,7 +10,6 @@ from fastapi import Depends, Request
 from agent_service.agent.credentials import Credentials
 from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.provider import Provider
-from agent_service.agent.turn import Agent
 from agent_service.clients import Clients
 from agent_service.health import Check
 from agent_service.lifecycle import Lifecycle
@@ -17,7 +17,9 @@ from agent_service.metrics import Metrics
 from agent_service.settings import Settings
 from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
+from agent_service.state.tasks import Tasks
 from agent_service.tracing import Tracing
+from agent_service.worker import Worker
 
 # Where clients show no keys, whoever knows a conversation's id may go on with it.
 ANYONE = "anyone"
@@ -32,13 +34,25 @@ class Parts:
     metrics: Metrics
     provider: Provider
     credentials: Credentials | None
-    agent: Agent
     redis: Redis
     clients: Clients
     limits: Limits
     dialogue: Dialogue
+    tasks: Tasks
+    worker: Worker
     checks: Mapping[str, Check]
     tracing: Tracing
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Close them at the end of the context. What works with them ends before that, or would open them again."""
+        try:
+            yield
+        finally:
+            await self.provider.close()
+            await self.limits.close()
+            await self.redis.close()
+            await self.tracing.close()
 
 
 async def _parts(request: Request) -> Parts:

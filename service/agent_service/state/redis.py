@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -33,6 +34,9 @@ RECOVERY_SECONDS = 0.5
 _MOST_BUNDLES = 4
 _LARGEST_BUNDLE = 256
 
+# A server that is full refuses every command of every request: that is one line in the log, from time to time.
+_TELL_AGAIN_SECONDS = 30.0
+
 # How long a subscription waits before it looks whether its connection still lives.
 _SUBSCRIPTION_SECONDS = 10.0
 
@@ -45,11 +49,15 @@ class StateUnavailableError(Exception):
 
 
 class Script:
-    """A Lua script of `state/lua`, which the server runs in one step (Redis: "Scripting with Lua")."""
+    """A Lua script of `state/lua`, which the server runs in one step (Redis: "Scripting with Lua").
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+    Several names are one script of several files; what the first ones define, the last one uses.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self.name = names[-1]
+        folder = resources.files(__package__).joinpath("lua")
+        self.text = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
         self.sha1 = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
 
@@ -77,6 +85,7 @@ class Redis:
         self._bundles = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._available = True
+        self._told: dict[str, float] = {}
 
     def key(self, *parts: str) -> str:
         """Give the name of a key. The braces keep all keys of an agent in one slot (Redis Cluster: hash tags)."""
@@ -219,7 +228,11 @@ class Redis:
 
     def _refused(self, what: Value, error: ResponseError) -> StateUnavailableError:
         # Such as OOM, READONLY or NOAUTH. The first word is the kind; the rest could quote an argument.
-        _log.error("Redis refused a command", command=str(what), kind=str(error).split(" ", 1)[0][:40])
+        kind = str(error).split(" ", 1)[0][:40]
+        now = asyncio.get_running_loop().time()
+        if now - self._told.get(kind, -math.inf) > _TELL_AGAIN_SECONDS:
+            self._told[kind] = now
+            _log.error("Redis refused a command", command=str(what), kind=kind)
         return StateUnavailableError()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,134 @@
+"""From settings to the working parts, for the API and for the worker alike."""
+
+from agent_service import __version__
+from agent_service.agent.claude import ClaudeProvider
+from agent_service.agent.credentials import Credentials
+from agent_service.agent.dialogue import Dialogue
+from agent_service.agent.echo import EchoProvider
+from agent_service.agent.provider import Provider
+from agent_service.agent.span import TurnSpans
+from agent_service.agent.turn import Agent
+from agent_service.clients import Clients
+from agent_service.health import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
+from agent_service.lifecycle import Lifecycle
+from agent_service.metrics import Metrics
+from agent_service.routes.parts import Parts
+from agent_service.settings import API_KEY_NAME, Settings
+from agent_service.state.conversations import Conversations
+from agent_service.state.limits import Limits
+from agent_service.state.redis import Redis
+from agent_service.state.tasks import Tasks
+from agent_service.tracing import start as start_tracing
+from agent_service.worker import Worker
+
+# Autoscalers look at the depth of the queue every 15 s or so; counting costs next to nothing.
+_QUEUE_SECONDS = 5.0
+
+
+def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
+    """Make the parts.
+
+    Args:
+        settings: what they are told, with the address of a Redis.
+        lifecycle: of the process.
+    """
+    provider, credentials = _make_provider(settings)
+    tracing = start_tracing(settings)
+    if settings.redis_address is None:
+        raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
+    redis = Redis(settings.redis_address, prefix=settings.state_prefix)
+    counted = Metrics(version=__version__, provider=settings.model_provider, model=provider.model)
+    limits = Limits(
+        redis, requests_per_minute=settings.rate_limit_requests, tokens_per_minute=settings.tokens_per_minute
+    )
+
+    def agent(timeout_seconds: float) -> Agent:
+        return Agent(
+            provider,
+            counted,
+            system_prompt=settings.system_prompt,
+            timeout_seconds=timeout_seconds,
+            charge=limits.charge,
+            spans=TurnSpans(
+                tracing.tracer(),
+                provider=settings.model_provider,
+                model=provider.model,
+                max_tokens=settings.max_tokens,
+            ),
+            log_content=settings.log_content,
+        )
+
+    tasks = Tasks(
+        redis,
+        max_attempts=settings.task_max_attempts,
+        deadline_seconds=settings.task_deadline_seconds,
+        result_ttl_seconds=settings.task_result_ttl_seconds,
+        queue_limit=settings.task_queue_limit,
+    )
+    conversations = Conversations(
+        redis,
+        max_messages=settings.conversation_max_messages,
+        max_tokens=settings.conversation_max_tokens,
+        ttl_seconds=settings.conversation_ttl_seconds,
+    )
+    return Parts(
+        settings=settings,
+        lifecycle=lifecycle,
+        metrics=counted,
+        provider=provider,
+        credentials=credentials,
+        redis=redis,
+        clients=Clients(settings),
+        limits=limits,
+        dialogue=Dialogue(agent(settings.request_timeout_seconds), conversations),
+        tasks=tasks,
+        worker=Worker(
+            tasks,
+            agent(settings.task_timeout_seconds),
+            limits,
+            lifecycle,
+            concurrency=settings.worker_concurrency,
+        ),
+        checks=_make_checks(settings, provider, redis, tasks, counted),
+        tracing=tracing,
+    )
+
+
+def _make_checks(
+    settings: Settings, provider: Provider, redis: Redis, tasks: Tasks, counted: Metrics
+) -> dict[str, Check]:
+    async def model_api() -> str:
+        await provider.check()
+        return f"The provider {settings.model_provider} answers for model {provider.model}."
+
+    async def state() -> str:
+        # Written, because a server that is full or only a replica answers well to everything else.
+        await redis.call("SET", redis.key("health"), 1, "EX", 60)
+        return "The store of the state takes writes."
+
+    async def queue() -> str:
+        counts = await tasks.count()
+        for status, number in counts.items():
+            counted.tasks.labels(status).set(number)
+        counted.queue_depth.set(counts["pending"])
+        return f"{counts['pending']} tasks wait, {counts['running']} run."
+
+    return {
+        "model_api": Check(model_api, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS),
+        "redis": Check(state, every_seconds=CHECK_SECONDS),
+        "queue": Check(queue, every_seconds=_QUEUE_SECONDS),
+    }
+
+
+def _make_provider(settings: Settings) -> tuple[Provider, Credentials | None]:
+    if settings.model_provider == "echo" or settings.anthropic_api_key is None:
+        return EchoProvider(), None
+    credentials = Credentials(settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME))
+    provider = ClaudeProvider(
+        model=settings.default_model,
+        max_tokens=settings.max_tokens,
+        max_retries=settings.model_max_retries,
+        credentials=credentials,
+        base_url=settings.anthropic_base_url,
+    )
+    return provider, credentials

@@ -1,0 +1,132 @@
+"""`/tasks`: work that takes longer than a client wants to wait."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from opentelemetry import propagate
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent_service.routes.chat import Message
+from agent_service.routes.errors import describe
+from agent_service.routes.parts import PartsDep, owner
+from agent_service.state.tasks import Status, Task
+
+router = APIRouter(prefix="/tasks", tags=["tasks"])
+
+_ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+_TaskId = Annotated[str, Path(max_length=128, description="Id of the task.")]
+
+
+class TaskRequest(BaseModel):
+    """Body of `POST /tasks`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: Message
+
+
+class Accepted(BaseModel):
+    """Answer of `POST /tasks`."""
+
+    task_id: str
+    status: Literal["pending"] = "pending"
+    status_url: str = Field(description="Where to look it up.")
+
+
+class TaskResult(BaseModel):
+    """What a completed task gave."""
+
+    response: str = Field(description="What the agent says.")
+    tokens_used: int = Field(description="Tokens sent and received together, by the last attempt.")
+    stop_reason: str | None = Field(None, description="Why the answer was cut, such as `max_tokens`; null when not.")
+
+
+class TaskFailure(BaseModel):
+    """Why a task failed."""
+
+    code: str = Field(description="For programs, such as `cancelled`, `timed_out`, `refused`, `deadline_exceeded`.")
+    message: str = Field(description="For people.")
+
+
+class TaskAnswer(BaseModel):
+    """A task."""
+
+    task_id: str
+    status: Status
+    attempts: int = Field(description="How often it was taken up.")
+    created_at: datetime
+    started_at: datetime | None = Field(description="When it was first taken up.")
+    finished_at: datetime | None
+    result: TaskResult | None = Field(description="What it gave, once it is `completed`.")
+    error: TaskFailure | None = Field(description="Why it is `failed`.")
+
+
+class TaskList(BaseModel):
+    """Answer of `GET /tasks`."""
+
+    tasks: list[TaskAnswer] = Field(description="The newest first.")
+    next_cursor: str | None = Field(description="What to ask for the next page with; null on the last.")
+
+
+@router.post("", status_code=202, responses=describe(408, 413, 422, 429, 503))
+async def submit(body: TaskRequest, request: Request, response: Response, parts: PartsDep) -> Accepted:
+    """Accept a message that is answered in the background, also when this instance ends."""
+    trace: dict[str, str] = {}
+    propagate.inject(trace)
+    task_id = await parts.tasks.submit(owner(request), body.message, traceparent=trace.get("traceparent", ""))
+    url = str(request.app.url_path_for("look_up", task_id=task_id))
+    response.headers["Location"] = url
+    return Accepted(task_id=task_id, status_url=url)
+
+
+@router.get("", responses=describe(422, 429, 503))
+async def find(
+    request: Request,
+    parts: PartsDep,
+    status: Annotated[Status | None, Query(description="Only tasks in this state.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most tasks to give.")] = 20,
+    cursor: Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of the page before.")] = None,
+) -> TaskList:
+    """List the caller's tasks, the newest first."""
+    tasks = await parts.tasks.newest(owner(request), status, limit, cursor)
+    return TaskList(tasks=[_answer(task) for task in tasks], next_cursor=tasks[-1].id if len(tasks) == limit else None)
+
+
+@router.get("/{task_id}", responses=describe(404, 422, 429, 503))
+async def look_up(task_id: _TaskId, request: Request, parts: PartsDep) -> TaskAnswer:
+    """Tell the state of a task, and its result at the end."""
+    task = await parts.tasks.get(owner(request), task_id)
+    if task is None:
+        raise _unknown()
+    return _answer(task)
+
+
+@router.delete("/{task_id}", responses=describe(404, 422, 429, 503))
+async def cancel(task_id: _TaskId, request: Request, parts: PartsDep) -> TaskAnswer:
+    """Cancel a task that waits or runs: it is then `failed` with the code `cancelled`. One that has ended stays so."""
+    if not await parts.tasks.cancel(owner(request), task_id):
+        raise _unknown()
+    return await look_up(task_id, request, parts)
+
+
+def _unknown() -> HTTPException:
+    return HTTPException(404, "There is no such task; its time may be over.")
+
+
+def _answer(task: Task) -> TaskAnswer:
+    return TaskAnswer(
+        task_id=task.id,
+        status=task.status,
+        attempts=task.attempts,
+        created_at=_time(task.created),
+        started_at=None if task.started is None else _time(task.started),
+        finished_at=None if task.finished is None else _time(task.finished),
+        result=None if task.result is None else TaskResult.model_validate(task.result),
+        error=None if task.error is None else TaskFailure.model_validate(task.error),
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

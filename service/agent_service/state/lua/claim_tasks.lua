@@ -1,0 +1,41 @@
+-- Gives tasks to a worker. Result: for each {id, attempt, ms until its deadline, message, trace context}.
+-- ARGV: most to give, ms of the lease, most attempts, ms for which a result is kept, error of a task whose workers died,
+--   error of a task whose deadline passed
+local ttl = tonumber(ARGV[4])
+
+-- What its worker has not said a word about for the time of its lease: that worker is dead.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 100)) do
+  if tonumber(redis.call('HGET', task(id), 'attempts')) >= tonumber(ARGV[3]) then
+    finish(id, 'failed', 'error', ARGV[5], ttl)
+  else
+    wait(id, now)
+  end
+end
+
+-- Results whose time is over; the hashes are gone by themselves.
+for _, status in ipairs({'completed', 'failed'}) do
+  local over = redis.call('ZRANGEBYSCORE', KEYS[1] .. ':' .. status, '-inf', now, 'LIMIT', 0, 100)
+  for _, entry in ipairs(over) do
+    local id, owner = string.match(entry, '^(%S+) (.*)$')
+    redis.call('ZREM', list(owner, 'all'), id)
+    redis.call('ZREM', list(owner, status), id)
+    redis.call('ZREM', KEYS[1] .. ':' .. status, entry)
+  end
+end
+
+local given = {}
+if tonumber(ARGV[1]) == 0 then return given end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  local deadline, message, trace = unpack(redis.call('HMGET', task(id), 'deadline', 'message', 'traceparent'))
+  if tonumber(deadline) <= now then
+    finish(id, 'failed', 'error', ARGV[6], ttl)
+  else
+    redis.call('ZREM', ready, id)
+    redis.call('ZADD', leases, now + ARGV[2], id)
+    become(id, 'running')
+    redis.call('HSETNX', task(id), 'started', now)
+    local attempt = redis.call('HINCRBY', task(id), 'attempts', 1)
+    table.insert(given, {id, attempt, deadline - now, message, trace})
+  end
+end
+return given

@@ -1,0 +1,211 @@
+"""Background tasks: a durable queue whose entries are also what clients look up.
+
+Every change of a task is one script, which either happens or does not. A task is delivered at least once: its worker
+holds a lease, and when that runs out another worker takes the task up. A worker whose lease has run out can change
+nothing any more, because each change names the attempt that it belongs to.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from agent_service.state.redis import Redis, Script
+
+Status = Literal["pending", "running", "completed", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+# A worker renews its leases three times in that time. Shorter, and a busy moment would take tasks away from workers
+# that live; longer, and the tasks of a killed one wait longer.
+LEASE_SECONDS = 9.0
+
+_SUBMIT, _CLAIM, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
+    Script("task", name)
+    for name in (
+        "submit_task",
+        "claim_tasks",
+        "renew_leases",
+        "finish_task",
+        "put_back_task",
+        "hand_back_task",
+        "cancel_task",
+    )
+)
+
+
+class QueueFullError(Exception):
+    """As many tasks wait as may."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many tasks are waiting; try again later.")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """Why a task failed: a word for programs, such as `cancelled` or `timed_out`, and a sentence for people."""
+
+    code: str
+    message: str
+
+    def json(self) -> str:
+        """Give it as it is kept."""
+        return json.dumps({"code": self.code, "message": self.message})
+
+
+_WORKERS_DIED = TaskError("worker_lost", "The workers that took it up ended before it was done.")
+_TOO_LATE = TaskError("deadline_exceeded", "It was not done before its deadline.")
+_CANCELLED = TaskError("cancelled", "It was cancelled.")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as its owner sees it. Times are seconds since 1970; `result` and `error` are there at its end."""
+
+    id: str
+    status: Status
+    attempts: int
+    created: float
+    started: float | None
+    finished: float | None
+    result: Mapping[str, Any] | None
+    error: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task as its worker has it: which attempt this is, and the seconds that are left until the deadline."""
+
+    id: str
+    attempt: int
+    seconds_left: float
+    message: str
+    traceparent: str
+
+
+class Tasks:
+    """The queue, and the record of every task until its time is over. All methods raise StateUnavailableError."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        max_attempts: int,
+        deadline_seconds: float,
+        result_ttl_seconds: int,
+        queue_limit: int,
+    ) -> None:
+        self._redis = redis
+        self._name = redis.key("task")
+        self._max_attempts = max_attempts
+        self._deadline_ms = int(deadline_seconds * 1000)
+        self._ttl_ms = result_ttl_seconds * 1000
+        self._queue_limit = queue_limit
+
+    async def submit(self, owner: str, message: str, *, traceparent: str = "") -> str:
+        """Accept a task and give its id.
+
+        Raises:
+            QueueFullError: when too many wait.
+        """
+        arguments = (owner, message, secrets.token_hex(10), self._deadline_ms, self._queue_limit, traceparent)
+        task_id = await self._run(_SUBMIT, *arguments)
+        if task_id is None:
+            raise QueueFullError
+        return bytes(task_id).decode()
+
+    async def get(self, owner: str, task_id: str) -> Task | None:
+        """Give a task; None when the owner has none of that id, or its time is over."""
+        record = await self._redis.call("HGETALL", f"{self._name}:{task_id}")
+        return _task(task_id, record) if record.get(b"owner") == owner.encode() else None
+
+    async def newest(self, owner: str, status: Status | None, limit: int, before: str | None) -> list[Task]:
+        """Give the owner's tasks, newest first: those accepted before the task `before`, at most `limit`."""
+        name = f"{self._name}:of:{owner}:{status or 'all'}"
+        last = f"({before}" if before else "+"
+        found: list[Task] = []
+        while len(found) < limit:
+            ids = [
+                entry.decode()
+                for entry in await self._redis.call("ZREVRANGEBYLEX", name, last, "-", "LIMIT", 0, limit - len(found))
+            ]
+            if not ids:
+                break
+            # One whose time is over may stand in the list for a moment yet, and one may just have changed its status.
+            tasks = await asyncio.gather(*(self.get(owner, task_id) for task_id in ids))
+            found += [task for task in tasks if task is not None and status in {None, task.status}]
+            last = f"({ids[-1]}"
+        return found
+
+    async def cancel(self, owner: str, task_id: str) -> bool:
+        """End a task that waits or runs; one that has ended stays as it is. Whether the owner has such a task."""
+        return bool(await self._run(_CANCEL, task_id, owner, _CANCELLED.json(), self._ttl_ms))
+
+    async def claim(self, most: int) -> list[Claim]:
+        """Take up at most so many tasks. It also takes care of those whose worker died or whose time is over."""
+        lease = int(LEASE_SECONDS * 1000)
+        errors = (_WORKERS_DIED.json(), _TOO_LATE.json())
+        given = await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors)
+        return [
+            Claim(task_id.decode(), attempt, left / 1000, message.decode(), trace.decode())
+            for task_id, attempt, left, message, trace in given
+        ]
+
+    async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Keep the leases of these tasks; give those that are no longer the caller's."""
+        pairs = [value for claim in claims for value in (claim.id, claim.attempt)]
+        return [claims[place] for place in await self._run(_RENEW, int(LEASE_SECONDS * 1000), *pairs)]
+
+    async def complete(self, claim: Claim, result: Mapping[str, Any]) -> None:
+        """End a task well. Does nothing when it is no longer the caller's."""
+        value = json.dumps(result)
+        await self._run(_FINISH, claim.id, claim.attempt, "completed", "result", value, self._ttl_ms)
+
+    async def fail(self, claim: Claim, error: TaskError) -> None:
+        """End a task badly. Does nothing when it is no longer the caller's."""
+        await self._run(_FINISH, claim.id, claim.attempt, "failed", "error", error.json(), self._ttl_ms)
+
+    async def retry(self, claim: Claim, error: TaskError, *, after_seconds: float) -> None:
+        """Have a task tried again later; it fails with `error` when that would be too often or too late."""
+        wait = int(after_seconds * 1000)
+        await self._run(_PUT_BACK, claim.id, claim.attempt, wait, self._max_attempts, error.json(), self._ttl_ms)
+
+    async def hand_back(self, claim: Claim) -> None:
+        """Leave a task to another worker, at once; this attempt does not count."""
+        await self._run(_HAND_BACK, claim.id, claim.attempt)
+
+    async def count(self) -> dict[Status, int]:
+        """Give the number of tasks in each state."""
+        names = ("ready", "leases", "completed", "failed")
+        counts = await asyncio.gather(*(self._redis.call("ZCARD", f"{self._name}:{name}") for name in names))
+        return dict(zip(STATUSES, counts, strict=True))
+
+    async def news(self) -> AsyncGenerator[str | None]:
+        """Give None when there is something to take up, and the id of a task that was cancelled; misses some."""
+        async with self._redis.subscribe(f"{self._name}:news", f"{self._name}:cancelled") as messages:
+            async for channel, message in messages:
+                yield message.decode() if channel.endswith(":cancelled") else None
+
+    async def _run(self, script: Script, *arguments: str | int) -> Any:
+        return await self._redis.run(script, [self._name], *arguments)
+
+
+def _task(task_id: str, record: Mapping[bytes, bytes]) -> Task:
+    def seconds(name: bytes) -> float | None:
+        return int(record[name]) / 1000 if name in record else None
+
+    return Task(
+        id=task_id,
+        status=_status(record[b"status"].decode()),
+        attempts=int(record[b"attempts"]),
+        created=int(record[b"created"]) / 1000,
+        started=seconds(b"started"),
+        finished=seconds(b"finished"),
+        result=json.loads(record[b"result"]) if b"result" in record else None,
+        error=json.loads(record[b"error"]) if b"error" in record else None,
+    )
+
+
+def _status(text: str) -> Status:
+    return next(status for status in STATUSES if status == text)

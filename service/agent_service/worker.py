@@ -1,0 +1,209 @@
+"""Works on background tasks: in a process of its own (`agent-service worker`), or beside the API."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+
+import structlog
+from opentelemetry import context, propagate
+
+from agent_service.agent.dialogue import sendable
+from agent_service.agent.errors import (
+    CredentialsRefusedError,
+    ModelError,
+    ModelRefusedError,
+    RateLimitedError,
+)
+from agent_service.agent.provider import Prompt
+from agent_service.agent.turn import Agent
+from agent_service.lifecycle import Lifecycle
+from agent_service.logs import where
+from agent_service.state.limits import Limits
+from agent_service.state.redis import StateUnavailableError
+from agent_service.state.tasks import LEASE_SECONDS, Claim, TaskError, Tasks
+
+_log = structlog.get_logger(__name__)
+
+# News come at once, by subscription. This is for those that were missed, waits that end, and tasks of dead workers.
+_LOOK_SECONDS = 1.0
+
+# The pause before the second attempt; each further one is twice as long, up to the longest.
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+
+# How long the end of a task is told again and again to a Redis that is away. After that somebody else has the task.
+_TELL_SECONDS = 60.0
+_TELL_AGAIN_SECONDS = 0.5
+
+# A loop that looks every second and has not done so for this long is stuck.
+_STUCK_SECONDS = 30.0
+
+
+class Worker:
+    """Takes up tasks, at most `concurrency` at once, until the process drains."""
+
+    def __init__(self, tasks: Tasks, agent: Agent, limits: Limits, lifecycle: Lifecycle, *, concurrency: int) -> None:
+        self._tasks = tasks
+        self._agent = agent
+        self._limits = limits
+        self._lifecycle = lifecycle
+        self._concurrency = concurrency
+        self._working: dict[Claim, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._ending = False
+        self._looked_at = time.monotonic()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it has not looked for tasks for a long time."""
+        return time.monotonic() - self._looked_at > _STUCK_SECONDS
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work for as long as the context lasts; what is not done at its end is handed back."""
+        loops = [asyncio.create_task(self._forever(each)) for each in (self._take_up, self._keep_leases, self._listen)]
+        try:
+            yield
+        finally:
+            self._ending = True
+            everything = [*loops, *self._working.values()]
+            for task in everything:
+                task.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except StateUnavailableError:
+                await asyncio.sleep(_LOOK_SECONDS)
+            except Exception as error:
+                # A fault of ours in one step must not end the work of all.
+                _log.error("Worker failed unexpectedly", error=type(error).__name__, where=where(error))
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _take_up(self) -> None:
+        self._looked_at = time.monotonic()
+        self._wake.clear()
+        free = self._concurrency - len(self._working)
+        if free > 0 and not self._lifecycle.draining and await self._limits.tokens_wait() == 0:
+            claims = await self._tasks.claim(free)
+            for claim in claims:
+                self._begin(claim)
+            if len(claims) == free:
+                return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._wake.wait()
+
+    def _begin(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._work(claim))
+        self._working[claim] = task
+        self._lifecycle.tasks += 1
+        task.add_done_callback(lambda _: self._end(claim))
+
+    def _end(self, claim: Claim) -> None:
+        del self._working[claim]
+        self._lifecycle.tasks -= 1
+        self._wake.set()
+
+    async def _keep_leases(self) -> None:
+        await asyncio.sleep(LEASE_SECONDS / 3)
+        claims = list(self._working)
+        if claims:
+            for claim in await self._tasks.renew(claims):
+                self._drop(claim)
+
+    async def _listen(self) -> None:
+        async with aclosing(self._tasks.news()) as news:
+            async for cancelled in news:
+                if cancelled is None:
+                    self._wake.set()
+                for claim in [claim for claim in self._working if claim.id == cancelled]:
+                    self._drop(claim)
+
+    def _drop(self, claim: Claim) -> None:
+        """End the work on what is no longer ours."""
+        if claim in self._working:
+            self._working[claim].cancel()
+
+    async def _work(self, claim: Claim) -> None:
+        with structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt):
+            try:
+                tell = await self._attempt(claim)
+            except asyncio.CancelledError:
+                if self._ending:
+                    await self._hand_back(claim)
+                return
+            await self._tell(tell)
+
+    async def _attempt(self, claim: Claim) -> Callable[[], Awaitable[None]]:
+        """Give how the end of this attempt is told."""
+        pieces: list[str] = []
+
+        async def keep(piece: str) -> None:
+            pieces.append(piece)
+
+        try:
+            # The turn belongs to the trace of the request that the task came with (W3C Trace Context).
+            with _trace(claim):
+                async with asyncio.timeout(claim.seconds_left):
+                    usage = await self._agent.answer(Prompt(claim.message), keep)
+        except TimeoutError:
+            late = TaskError("deadline_exceeded", "It was not done before its deadline.")
+            return lambda: self._tasks.fail(claim, late)
+        except ModelError as error:
+            failed = TaskError(error.outcome, str(error))
+            if isinstance(error, ModelRefusedError) and not isinstance(error, CredentialsRefusedError):
+                return lambda: self._tasks.fail(claim, failed)
+            pause = _pause(claim.attempt, error)
+            return lambda: self._tasks.retry(claim, failed, after_seconds=pause)
+        except Exception as error:
+            _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
+            broken = TaskError("internal", "An internal error occurred; the log has it under the task's id.")
+            return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, None))
+        _log.info("Task was done", tokens=usage.total)
+        result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
+        if usage.stop_reason != "end_turn":
+            result["stop_reason"] = usage.stop_reason or ""
+        return lambda: self._tasks.complete(claim, result)
+
+    async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:
+        deadline = time.monotonic() + _TELL_SECONDS
+        while True:
+            try:
+                await tell()
+            except StateUnavailableError:
+                if self._ending or time.monotonic() > deadline:
+                    _log.warning("End of a task could not be told, another worker will take it up")
+                    return
+                await asyncio.sleep(_TELL_AGAIN_SECONDS)
+            else:
+                return
+
+    async def _hand_back(self, claim: Claim) -> None:
+        try:
+            await self._tasks.hand_back(claim)
+            _log.info("Task was handed back")
+        except StateUnavailableError:
+            _log.warning("Task could not be handed back, another worker takes it up when its lease has run out")
+
+
+@contextmanager
+def _trace(claim: Claim) -> Iterator[None]:
+    token = context.attach(propagate.extract({"traceparent": claim.traceparent}))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def _pause(attempt: int, error: ModelError | None) -> float:
+    """Give the seconds before the next attempt: what the model API asked for, or else longer each time, and random."""
+    told = error.retry_after if isinstance(error, RateLimitedError) else None
+    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
+    # Full jitter would let some come back at once; half of the pause is certain.
+    jittered = longest * random.uniform(0.5, 1)  # noqa: S311  # no secret
+    return jittered if told is None else told + jittered - longest / 2

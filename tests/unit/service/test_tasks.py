@@ -1,0 +1,286 @@
+"""Background tasks, as a client sees them; the API's own process does the work."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agent_service.state.redis import Redis
+from agent_service.state.tasks import Tasks
+from redis_bed import RedisServer, running_redis
+from stand_in import StandIn
+from stand_in.agent import MakeClient
+
+NEVER = "00000000-0000-7000-8000-000000000000"
+
+
+async def submit(client: httpx.AsyncClient, message: str, **headers: str) -> str:
+    answer = await client.post("/tasks", json={"message": message}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    body = answer.json()
+    assert body["status"] == "pending"
+    assert answer.headers["Location"] == body["status_url"] == f"/tasks/{body['task_id']}"
+    return str(body["task_id"])
+
+
+async def look_up(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
+    answer = await client.get(f"/tasks/{task_id}")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def until(condition: Callable[[], Awaitable[Any]], what: str, seconds: float = 20) -> Any:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not (found := await condition()):
+        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.05)
+    return found
+
+
+async def ended(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
+    async def look() -> dict[str, Any] | None:
+        task = await look_up(client, task_id)
+        return task if task["status"] in {"completed", "failed"} else None
+
+    found: dict[str, Any] = await until(look, f"task {task_id} ends")
+    return found
+
+
+async def test_a_task_is_answered_in_the_background(make_client: MakeClient) -> None:
+    client = await make_client(api_runs_tasks=True, system_prompt="Be kind.")
+    task = await ended(client, await submit(client, "hello there"))
+    assert task["status"] == "completed"
+    assert task["result"]["response"].startswith('Stand-in heard "hello there"')
+    assert "Be kind." in task["result"]["response"]
+    assert task["result"]["tokens_used"] > 0
+    assert task["error"] is None
+    assert task["attempts"] == 1
+    assert task["created_at"] <= task["started_at"] <= task["finished_at"]
+
+
+async def test_what_may_pass_is_tried_again(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(api_runs_tasks=True, model_max_retries=0)
+    task = await ended(client, await submit(client, "[[fault:529 times=2 id=again]] please"))
+    assert (task["status"], task["attempts"]) == ("completed", 3)
+
+
+async def test_a_task_that_fails_too_often_is_failed_with_the_reason(make_client: MakeClient) -> None:
+    client = await make_client(api_runs_tasks=True, model_max_retries=0, task_max_attempts=2)
+    task = await ended(client, await submit(client, "[[fault:500]]"))
+    assert (task["status"], task["attempts"], task["error"]["code"]) == ("failed", 2, "failed")
+    assert task["result"] is None
+
+
+async def test_what_cannot_pass_is_not_tried_again(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(api_runs_tasks=True)
+    task = await ended(client, await submit(client, "[[refusal]]"))
+    assert (task["status"], task["attempts"], task["error"]["code"]) == ("failed", 1, "declined")
+
+
+async def test_an_attempt_has_its_time_and_a_task_has_its_deadline(make_client: MakeClient) -> None:
+    client = await make_client(api_runs_tasks=True, task_timeout_seconds=0.3, task_max_attempts=1)
+    assert (await ended(client, await submit(client, "[[stall:30]]")))["error"]["code"] == "timed_out"
+    client = await make_client(api_runs_tasks=True, task_deadline_seconds=0.5, state_prefix="other")
+    assert (await ended(client, await submit(client, "[[stall:30]]")))["error"]["code"] == "deadline_exceeded"
+
+
+async def test_a_task_that_waits_too_long_is_not_begun(make_client: MakeClient, stand_in: StandIn) -> None:
+    waits = await make_client(task_deadline_seconds=0.2)
+    task_id = await submit(waits, "too late")
+    await asyncio.sleep(0.3)
+    works = await make_client(api_runs_tasks=True)
+    task = await ended(works, task_id)
+    assert (task["error"]["code"], task["attempts"]) == ("deadline_exceeded", 0)
+    assert stand_in.requests() == []
+
+
+async def test_a_running_task_can_be_cancelled_which_ends_the_model_call(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
+    client = await make_client(api_runs_tasks=True)
+    task_id = await submit(client, "[[stall:30]] never mind")
+
+    async def states() -> list[str]:
+        return [seen["state"] for seen in await asyncio.to_thread(stand_in.requests)]
+
+    await until(states, "the model is asked")
+    assert (await look_up(client, task_id))["status"] == "running"
+    cancelled = await client.delete(f"/tasks/{task_id}")
+    assert cancelled.status_code == 200
+    assert (cancelled.json()["status"], cancelled.json()["error"]["code"]) == ("failed", "cancelled")
+
+    async def left() -> bool:
+        return await states() == ["disconnected"]
+
+    await until(left, "the model call ends")
+    assert (await client.delete(f"/tasks/{task_id}")).json() == cancelled.json()
+
+
+async def test_a_waiting_task_can_be_cancelled_and_is_never_begun(make_client: MakeClient, stand_in: StandIn) -> None:
+    waits = await make_client()
+    task_id = await submit(waits, "not this one")
+    assert (await waits.delete(f"/tasks/{task_id}")).json()["error"]["code"] == "cancelled"
+    works = await make_client(api_runs_tasks=True)
+    assert (await ended(works, await submit(works, "this one")))["status"] == "completed"
+    assert [seen["message"] for seen in stand_in.requests()] == ["this one"]
+
+
+async def test_a_task_that_ended_cannot_be_cancelled(make_client: MakeClient) -> None:
+    client = await make_client(api_runs_tasks=True)
+    task = await ended(client, await submit(client, "hello"))
+    assert (await client.delete(f"/tasks/{task['task_id']}")).json() == task
+
+
+async def test_a_result_is_forgotten_when_its_time_is_over(make_client: MakeClient, redis_server: RedisServer) -> None:
+    client = await make_client(api_runs_tasks=True, task_result_ttl_seconds=1)
+    task_id = (await ended(client, await submit(client, "hello")))["task_id"]
+
+    async def gone() -> bool:
+        listed = (await client.get("/tasks")).json()["tasks"]
+        return (await client.get(f"/tasks/{task_id}")).status_code == 404 and listed == []
+
+    await until(gone, "the task is forgotten")
+
+    async def nothing_left() -> bool:
+        return redis_server.command("KEYS", "{portside}:task*") == b"*0\r\n"
+
+    await until(nothing_left, "no key of it is left")
+
+
+async def test_tasks_are_listed_newest_first_and_by_status(make_client: MakeClient) -> None:
+    client = await make_client()
+    ids = [await submit(client, f"task {number}") for number in range(5)]
+    await client.delete(f"/tasks/{ids[2]}")
+    pages = [(await client.get("/tasks", params={"limit": 2})).json()]
+    while cursor := pages[-1]["next_cursor"]:
+        pages.append((await client.get("/tasks", params={"limit": 2, "cursor": cursor})).json())
+    listed = [task["task_id"] for page in pages for task in page["tasks"]]
+    assert listed == sorted(ids, reverse=True)
+    assert [len(page["tasks"]) for page in pages] == [2, 2, 1]
+    failed = (await client.get("/tasks", params={"status": "failed"})).json()["tasks"]
+    assert [task["task_id"] for task in failed] == [ids[2]]
+    assert len((await client.get("/tasks", params={"status": "pending"})).json()["tasks"]) == 4
+
+
+async def test_ten_thousand_tasks_are_listed_once_each_while_others_come(
+    make_client: MakeClient, redis_server: RedisServer
+) -> None:
+    client = await make_client()
+    redis = Redis(redis_server.url, prefix="portside")
+    tasks = Tasks(redis, max_attempts=1, deadline_seconds=600, result_ttl_seconds=60, queue_limit=100_000)
+    ids: list[str] = []
+    for start in range(0, 10_050, 150):
+        ids += await asyncio.gather(*(tasks.submit("anyone", f"task {start + number}") for number in range(150)))
+    listed: list[str] = []
+    cursor: dict[str, str] = {}
+    for page in itertools.count():
+        answer = (await client.get("/tasks", params={"limit": 100, **cursor})).json()
+        listed += [task["task_id"] for task in answer["tasks"]]
+        if page == 50:
+            await submit(client, "one more")
+        if answer["next_cursor"] is None:
+            break
+        cursor = {"cursor": answer["next_cursor"]}
+    assert listed == sorted(ids, reverse=True)
+    await redis.close()
+
+
+async def test_tasks_belong_to_the_key_that_sent_them(make_client: MakeClient) -> None:
+    ada, eve = {"X-API-Key": "a" * 20}, {"X-API-Key": "e" * 20}
+    client = await make_client(API_KEYS=f"{'a' * 20},{'e' * 20}")
+    task_id = await submit(client, "mine", **ada)
+    assert (await client.get(f"/tasks/{task_id}", headers=ada)).status_code == 200
+    assert (await client.get(f"/tasks/{task_id}", headers=eve)).status_code == 404
+    assert (await client.delete(f"/tasks/{task_id}", headers=eve)).status_code == 404
+    assert (await client.get("/tasks", headers=eve)).json()["tasks"] == []
+    assert (await client.get(f"/tasks/{task_id}", headers=ada)).json()["status"] == "pending"
+    assert (await client.get("/tasks")).status_code == 401
+
+
+async def test_no_more_tasks_wait_than_may(make_client: MakeClient) -> None:
+    client = await make_client(task_queue_limit=2)
+    for _ in range(2):
+        await submit(client, "hello")
+    answer = await client.post("/tasks", json={"message": "one too many"})
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b"{}", b'{"message":""}', b'{"message":"a","x":1}', json.dumps({"message": "\0"}).encode()]
+)
+async def test_hostile_input_is_422(make_client: MakeClient, content: bytes) -> None:
+    client = await make_client()
+    answer = await client.post("/tasks", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("task_id", [NEVER, "x", "%00", "a" * 100, "*"])
+async def test_an_unknown_task_is_404(make_client: MakeClient, task_id: str) -> None:
+    client = await make_client()
+    assert (await client.get(f"/tasks/{task_id}")).status_code == 404
+    assert (await client.delete(f"/tasks/{task_id}")).status_code == 404
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "status=done", "cursor=x", "cursor=%00"])
+async def test_a_wrong_query_is_422(make_client: MakeClient, query: str) -> None:
+    client = await make_client()
+    assert (await client.get(f"/tasks?{query}")).status_code == 422
+
+
+async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
+    make_client: MakeClient, tmp_path: Path
+) -> None:
+    with running_redis(tmp_path) as server:
+        client = await make_client(redis_url=server.url, api_runs_tasks=True)
+        running = await submit(client, "through the outage [[stall:1.5]]")
+
+        async def begun() -> bool:
+            return bool((await look_up(client, running))["status"] == "running")
+
+        await until(begun, "the task runs")
+        server.stop()
+        for answer in (
+            await client.post("/tasks", json={"message": "hello"}),
+            await client.get("/tasks"),
+            await client.get(f"/tasks/{NEVER}"),
+            await client.delete(f"/tasks/{NEVER}"),
+        ):
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+        server.start()
+
+        async def back() -> bool:
+            return (await client.get("/tasks")).status_code == 200
+
+        await until(back, "Redis is back")
+        task = await ended(client, running)
+        assert (task["status"], task["attempts"]) == ("completed", 1)
+        assert (await ended(client, await submit(client, "afterwards")))["status"] == "completed"
+
+
+async def test_the_state_of_the_queue_is_in_health_and_metrics(make_client: MakeClient) -> None:
+    client = await make_client(api_runs_tasks=True)
+    await ended(client, await submit(client, "hello"))
+
+    async def told() -> bool:
+        text = (await client.get("/metrics")).text
+        return 'agent_tasks{state="completed"} 1.0' in text and "agent_task_queue_depth 0.0" in text
+
+    await until(told, "the metrics tell of it")
+    assert "0 tasks wait" in (await client.get("/health")).json()["components"]["queue"]["detail"]
+
+
+async def test_a_task_waits_until_there_are_tokens_again(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
+    await client.post("/chat", json={"message": "a long one [[words:620]]"})
+    task_id = await submit(client, "afterwards")
+    await asyncio.sleep(0.5)
+    assert (await look_up(client, task_id))["status"] == "pending"
+    assert (await ended(client, task_id))["status"] == "completed"

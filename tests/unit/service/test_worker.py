@@ -1,0 +1,173 @@
+"""Workers as processes of their own, on a real Redis: killed, drained, frozen out, and told what they cannot do."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redis_bed import RedisServer, running_redis
+from stand_in import StandIn
+from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service, running_service
+
+StartWorker = StartService
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path, redis_server: RedisServer, stand_in: StandIn) -> Iterator[StartWorker]:
+    """Start a worker in front of the stand-in."""
+    told = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(running_service(tmp_path, "worker", **{**told, **settings}))
+
+
+@pytest.fixture
+def api(start_service: StartService) -> Service:
+    """An API that leaves tasks to workers."""
+    return start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0")
+
+
+def submit(api: Service, message: str) -> str:
+    answer = api.post("/tasks", message=message)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["task_id"])
+
+
+def tasks(api: Service, status: str | None = None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    query = "?limit=100" + (f"&status={status}" if status else "")
+    page = api.get(f"/tasks{query}").json()
+    found += page["tasks"]
+    while page["next_cursor"]:
+        page = api.get(f"/tasks{query}&cursor={page['next_cursor']}").json()
+        found += page["tasks"]
+    return found
+
+
+def task(api: Service, task_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = api.get(f"/tasks/{task_id}").json()
+    return found
+
+
+def end_at_once(process: Service) -> None:
+    """Tell it twice; two signals at the same moment would be one."""
+    process.terminate()
+    eventually(lambda: process.get("/health/ready").status_code == 503, "it drains")
+    process.terminate()
+
+
+def test_a_killed_worker_loses_none_of_200_tasks(api: Service, start_worker: StartWorker, stand_in: StandIn) -> None:
+    doomed = start_worker(WORKER_CONCURRENCY="20")
+    ids = [submit(api, f"task number {number} [[stall:0.2]]") for number in range(200)]
+    eventually(lambda: len(tasks(api, "completed")) >= 40, "some are done")
+    doomed.process.send_signal(signal.SIGKILL)
+    doomed.wait()
+    cut_off = {each["task_id"] for each in tasks(api, "running")}
+    assert cut_off, "none was running when the worker was killed"
+    start_worker(WORKER_CONCURRENCY="50")
+    eventually(lambda: len(tasks(api, "completed")) == 200, "all are done", 60)
+    for number, task_id in enumerate(ids):
+        done = task(api, task_id)
+        assert f'heard "task number {number} ' in done["result"]["response"]
+        assert done["attempts"] == (2 if task_id in cut_off else 1)
+    assert [len(tasks(api, status)) for status in ("pending", "running", "failed")] == [0, 0, 0]
+
+
+def test_a_task_that_kills_its_workers_is_not_given_out_for_ever(api: Service, start_worker: StartWorker) -> None:
+    task_id = submit(api, "[[stall:60]]")
+    for _ in range(2):
+        doomed = start_worker(TASK_MAX_ATTEMPTS="2")
+        attempts = task(api, task_id)["attempts"]
+        eventually(lambda before=attempts: task(api, task_id)["attempts"] > before, "it is taken up", 30)  # type: ignore[misc]
+        doomed.process.kill()
+        doomed.wait()
+    start_worker(TASK_MAX_ATTEMPTS="2")
+    eventually(lambda: task(api, task_id)["status"] == "failed", "it is given up", 30)
+    assert (task(api, task_id)["error"]["code"], task(api, task_id)["attempts"]) == ("worker_lost", 2)
+
+
+def test_a_worker_told_to_end_finishes_what_it_can(api: Service, start_worker: StartWorker) -> None:
+    worker = start_worker()
+    running = submit(api, "[[stall:1]]")
+    eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+    worker.terminate()
+    eventually(lambda: worker.get("/health/ready").json()["reason"] == "draining", "it drains")
+    later = submit(api, "not by this one")
+    assert worker.wait() == 0
+    assert task(api, running)["status"] == "completed"
+    assert task(api, later)["status"] == "pending"
+
+
+def test_a_worker_hands_back_what_it_cannot_finish(api: Service, start_worker: StartWorker, stand_in: StandIn) -> None:
+    worker = start_worker()
+    running = submit(api, "[[stall:4]] in good hands")
+    eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+    end_at_once(worker)
+    assert worker.wait(10) == 0
+    assert (task(api, running)["status"], task(api, running)["attempts"]) == ("pending", 0)
+    eventually(lambda: stand_in.last()["state"] == "disconnected", "the model call ends")
+    start_worker()
+    eventually(lambda: task(api, running)["status"] == "completed", "another one does it")
+    assert task(api, running)["attempts"] == 1
+
+
+def test_a_worker_lives_through_an_outage_of_redis(
+    tmp_path: Path, start_service: StartService, start_worker: StartWorker
+) -> None:
+    with running_redis(tmp_path) as server:
+        api = start_service(MODEL_PROVIDER="echo", REDIS_URL=server.url)
+        worker = start_worker(REDIS_URL=server.url)
+        running = submit(api, "[[stall:1]]")
+        eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+        server.stop()
+        eventually(lambda: "Redis was lost" in worker.log(), "the worker notices")
+        server.start()
+        eventually(lambda: api.get(f"/tasks/{running}").json().get("status") == "completed", "it is done", 30)
+        server.freeze()
+        eventually(lambda: worker.log().count("Redis was lost") > 1, "the worker notices")
+        assert worker.get("/health/live").status_code == 200
+        server.thaw()
+        eventually(lambda: api.get("/tasks").status_code == 200, "Redis is back")
+        done = submit(api, "afterwards")
+        eventually(lambda: task(api, done)["status"] == "completed", "work goes on", 30)
+        assert "Traceback" not in worker.log()
+        worker.terminate()
+        assert worker.wait() == 0
+
+
+def test_what_was_pending_is_resumed_after_a_restart_of_an_api_with_a_valkey_of_its_own(
+    start_service: StartService, stand_in: StandIn
+) -> None:
+    told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    before = start_service(WORKER_CONCURRENCY="1", **told)
+    ids = [submit(before, f"number {number} [[stall:0.3]]") for number in range(6)]
+    eventually(lambda: len(tasks(before, "completed")) >= 1, "the first is done")
+    end_at_once(before)
+    assert before.wait() == 0
+    after = start_service(**told)
+    eventually(lambda: len(tasks(after, "completed")) == 6, "all are done", 30)
+    assert {each["task_id"] for each in tasks(after)} == set(ids)
+
+
+def test_the_log_of_a_worker_has_no_message_and_no_answer(api: Service, start_worker: StartWorker) -> None:
+    worker = start_worker(LOG_LEVEL="DEBUG")
+    done = submit(api, "my-secret-words [[fault:500 times=1 id=log]]")
+    eventually(lambda: task(api, done)["status"] == "completed", "it is done", 30)
+    assert done in worker.log()
+    assert "my-secret-words" not in worker.log()
+    assert worker.metric('agent_model_requests_total{model="claude-sonnet-5-5",outcome="ok"}') == 1
+
+
+def test_a_worker_without_redis_says_what_to_do(tmp_path: Path) -> None:
+    ended = run_agent_service("worker", folder=tmp_path, MODEL_PROVIDER="echo")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("REDIS_URL: is not set")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_wrong_setting_of_a_worker_is_one_line(tmp_path: Path) -> None:
+    ended = run_agent_service("worker", folder=tmp_path, MODEL_PROVIDER="echo", WORKER_CONCURRENCY="0")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+    assert "WORKER_CONCURRENCY" in ended.stderr
