@@ -67,7 +67,7 @@ def test_no_command_is_left_out() -> None:
     assert sum(len(_COMMANDS.findall(text)) for text in SECTIONS.values()) == PAGE.count("```bash") > 5
     # Shown and not run, because the tests do the same in their own way.
     shown = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    assert [block.split()[0] for block in shown] == ["MODEL_PROVIDER=echo", "id=$(curl"]
+    assert [block.split()[0] for block in shown] == ["MODEL_PROVIDER=echo"]
     languages = set(re.findall(r"^```(\w+)$", PAGE, re.MULTILINE))
     assert languages == {"bash", "sh", "json", "text", "js", "python"}
 
