@@ -11,6 +11,11 @@ _OPEN_FOLDERS = ("/page/", "/docs/")
 _ASK_THE_MODEL = frozenset({"/chat", "/chat/stream"})
 
 
+def is_limited(path: str) -> bool:
+    """Whether a request counts against its client's limit: the files of the chat page come eight at a time."""
+    return path not in PROBES and not path.startswith("/page/")
+
+
 def is_open(path: str) -> bool:
     """Whether a path is answered to those who show no key."""
     return path in _OPEN or path.startswith(_OPEN_FOLDERS)

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_service.metrics import Metrics
 from agent_service.middleware.identify import CLIENT
-from agent_service.middleware.paths import PROBES, asks_the_model
+from agent_service.middleware.paths import asks_the_model, is_limited
 from agent_service.state.limits import Limits, Verdict
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -15,7 +15,7 @@ _NAMES = tuple(name.lower().encode() for name in HEADERS)
 
 
 class RateLimit:
-    """Answers 429 beyond the limits. Probes and scrapes are not limited."""
+    """Answers 429 beyond the limits. Probes, scrapes and the files of the chat page are not limited."""
 
     def __init__(self, app: ASGIApp, *, limits: Limits, metrics: Metrics) -> None:
         self.app = app
@@ -23,7 +23,7 @@ class RateLimit:
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in PROBES or not self.limits.on:
+        if scope["type"] != "http" or not is_limited(scope["path"]) or not self.limits.on:
             await self.app(scope, receive, send)
             return
         takes_tokens = asks_the_model(scope["method"], scope["path"])

@@ -191,7 +191,7 @@ async def test_every_answer_tells_the_limit_and_probes_and_scrapes_are_not_limit
     assert left == [4, 3, 2, 1, 0, 0]
     assert all(0 < int(answer.headers["X-RateLimit-Reset"]) <= 60 for answer in answers)
     assert all(answer.headers["X-Request-ID"] for answer in answers)
-    for path in ("/health", "/health/live", "/health/ready", "/metrics"):
+    for path in ("/health", "/health/live", "/health/ready", "/metrics", "/page/chat.js"):
         answer = await client.get(path)
         assert answer.status_code != 429
         assert not any(name in answer.headers for name in HEADERS)

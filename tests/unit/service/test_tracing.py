@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from redis_bed import RedisServer
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, environment, eventually
+from stand_in.agent import KEY, Service, StartService, environment, eventually, running_service
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -147,6 +147,23 @@ def test_a_streamed_turn_belongs_to_its_request_too(traced: Service, collector: 
     traced.post("/chat/stream", message="hello")
     spans = collector.wait("POST /chat/stream", "chat claude-sonnet-5-5")
     assert spans["chat claude-sonnet-5-5"].parent_span_id == spans["POST /chat/stream"].span_id
+
+
+def test_a_task_belongs_to_the_request_that_it_came_with_whoever_works_on_it(
+    start_service: StartService,
+    stand_in: StandIn,
+    redis_server: RedisServer,
+    collector: Collector,
+    tmp_path: Path,
+) -> None:
+    api = start_traced(start_service, stand_in, redis_server, collector.url)
+    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "REDIS_URL": redis_server.url}
+    traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with running_service(tmp_path, "worker", **told, **traces):
+        assert api.post("/tasks", message="hello").status_code == 202
+        spans = collector.wait("POST /tasks", "chat claude-sonnet-5-5")
+        turn, request = spans["chat claude-sonnet-5-5"], spans["POST /tasks"]
+        assert (turn.trace_id, turn.parent_span_id) == (request.trace_id, request.span_id)
 
 
 def test_a_failed_turn_and_its_request_say_of_what_kind(traced: Service, collector: Collector) -> None:
