@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,22 @@ def valkey_of(service: Service) -> int:
 
 def gone(pid: int) -> bool:
     return command_line(pid) == ""
+
+
+@contextmanager
+def left_over(state: Path) -> Iterator[subprocess.Popen[str]]:
+    """A Valkey in a state folder, of a service that is no more."""
+    program = valkey.find_program()
+    assert program is not None
+    with folder.claimed(state) as claim:
+        left = valkey.start(program, claim.path, claim.path / "valkey.sock", claim.server_lock)
+        claim.note_server(left.pid, claim.path / "valkey.sock")
+    with left:
+        try:
+            eventually(lambda: valkey.ask(state / "valkey.sock", b"PING") == b"+PONG\r\n", "it answers")
+            yield left
+        finally:
+            left.kill()
 
 
 def refused(tmp_path: Path, state: Path | str) -> str:
@@ -80,9 +99,8 @@ def test_a_killed_service_leaves_no_valkey_and_loses_nothing_older_than_a_second
     server = valkey_of(service)
     service.process.kill()
     service.wait()
-    again = start()
-    assert gone(server)
-    assert knows(again, stand_in, known)
+    eventually(lambda: gone(server), "it ends with its service")
+    assert knows(start(), stand_in, known)
 
 
 def test_a_valkey_that_dies_is_started_again_and_chat_goes_on_meanwhile(start: StartService, stand_in: StandIn) -> None:
@@ -125,13 +143,7 @@ def test_a_valkey_that_an_earlier_service_left_is_ended_and_its_data_kept(
     known = say(first, "I am Ada")["conversation_id"]
     first.terminate()
     first.wait()
-    program = valkey.find_program()
-    assert program is not None
-    with folder.claimed(tmp_path / "state") as claim:
-        left = valkey.start(program, claim.path, claim.path / "valkey.sock", claim.server_lock)
-        claim.note_server(left.pid, claim.path / "valkey.sock")
-    eventually(lambda: valkey.ask(tmp_path / "state" / "valkey.sock", b"PING") == b"+PONG\r\n", "it answers")
-    with left:
+    with left_over(tmp_path / "state") as left:
         assert knows(start(), stand_in, known)
         assert left.wait(10) == 0
 
@@ -139,16 +151,11 @@ def test_a_valkey_that_an_earlier_service_left_is_ended_and_its_data_kept(
 def test_a_valkey_that_was_left_and_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "_LEFT_OVER_SECONDS", 0.2)
     monkeypatch.setattr(valkey, "_ANSWER_SECONDS", 0.2)
-    program = valkey.find_program()
-    assert program is not None
-    with folder.claimed(tmp_path) as claim:
-        left = valkey.start(program, claim.path, claim.path / "valkey.sock", claim.server_lock)
-        claim.note_server(left.pid, claim.path / "valkey.sock")
-    eventually(lambda: valkey.ask(tmp_path / "valkey.sock", b"PING") == b"+PONG\r\n", "it answers")
-    left.send_signal(signal.SIGSTOP)
-    with left, embedded.running(tmp_path) as address:
-        assert left.wait(10) == -signal.SIGKILL
-        assert address == f"unix://{tmp_path}/valkey.sock"
+    with left_over(tmp_path) as left:
+        left.send_signal(signal.SIGSTOP)
+        with embedded.running(tmp_path) as address:
+            assert left.wait(10) == -signal.SIGKILL
+            assert address == f"unix://{tmp_path}/valkey.sock"
 
 
 def last_file(state: Path) -> Path:

@@ -137,6 +137,7 @@ async def test_health_names_each_component_and_costs_no_tokens(make_client: Make
     assert {name: component["status"] for name, component in components.items()} == {
         "model_api": "up",
         "redis": "up",
+        "queue": "up",
         "memory": "up",
     }
     assert components["model_api"]["latency_ms"] > 0

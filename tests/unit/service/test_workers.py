@@ -188,6 +188,7 @@ def test_an_interrupt_of_the_whole_group_as_from_a_terminal_drains_too(
         assert [text for text in received if '"done"' not in text or "warning" in text] == []
         assert service.wait() == 0
         assert "Traceback" not in service.log()
+        assert '"level":"error"' not in service.log(), "the Valkey was to be left alone"
 
 
 def test_a_second_signal_cuts_what_is_left_in_all_of_them(start: StartService) -> None:
