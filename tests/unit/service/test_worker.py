@@ -77,10 +77,13 @@ def test_a_killed_worker_loses_none_of_200_tasks(api: Service, start_worker: Sta
 
 def test_a_task_that_kills_its_workers_is_not_given_out_for_ever(api: Service, start_worker: StartWorker) -> None:
     task_id = submit(api, "[[stall:60]]")
-    for _ in range(2):
+    for attempt in (1, 2):
         doomed = start_worker(TASK_MAX_ATTEMPTS="2")
-        attempts = task(api, task_id)["attempts"]
-        eventually(lambda before=attempts: task(api, task_id)["attempts"] > before, "it is taken up", 30)  # type: ignore[misc]
+        eventually(
+            lambda attempt=attempt: task(api, task_id)["attempts"] == attempt,  # type: ignore[misc]
+            f"it is taken up for the {attempt}. time",
+            30,
+        )
         doomed.process.kill()
         doomed.wait()
     start_worker(TASK_MAX_ATTEMPTS="2")
