@@ -173,6 +173,8 @@ class Redis:
             self._start(self._exchange(bundle))
 
     async def _exchange(self, bundle: list[tuple[tuple[Value, ...], asyncio.Future[Any]]]) -> None:
+        # Whatever happens, nobody waits for ever.
+        replies: list[Any] = [StateUnavailableError() for _ in bundle]
         try:
             pipeline = self._client.pipeline(transaction=False)
             for command, _ in bundle:
@@ -180,10 +182,6 @@ class Redis:
             replies = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
-            replies = [StateUnavailableError() for _ in bundle]
-        except asyncio.CancelledError:
-            replies = [StateUnavailableError() for _ in bundle]
-            raise
         finally:
             self._bundles -= 1
             for (_, future), reply in zip(bundle, replies, strict=True):

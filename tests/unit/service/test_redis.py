@@ -1,0 +1,38 @@
+"""The one owner of the Redis connections, where no request shows it."""
+
+import asyncio
+
+import pytest
+
+from agent_service.state.redis import Redis, StateUnavailableError
+from redis_bed import RedisServer
+
+
+async def test_a_command_that_cannot_be_sent_leaves_nobody_waiting(redis_server: RedisServer) -> None:
+    redis = Redis(redis_server.url, prefix="test")
+    half_a_pair = "\ud800"  # which UTF-8 cannot carry
+    async with asyncio.timeout(5):
+        replies = await asyncio.gather(
+            redis.call("SET", "a", half_a_pair), redis.call("GET", "a"), return_exceptions=True
+        )
+        assert isinstance(replies[1], StateUnavailableError | None)
+        assert isinstance(replies[0], StateUnavailableError)
+        assert await redis.call("PING")
+    await redis.close()
+
+
+async def test_a_caller_that_is_cancelled_leaves_the_connection_as_it_was(redis_server: RedisServer) -> None:
+    redis = Redis(redis_server.url, prefix="test")
+    for number in range(50):
+        waiting = asyncio.create_task(redis.call("ECHO", f"nobody hears {number}"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        assert await redis.call("ECHO", str(number)) == str(number).encode()
+    await redis.close()
+
+
+async def test_after_the_end_calls_fail_at_once(redis_server: RedisServer) -> None:
+    redis = Redis(redis_server.url, prefix="test")
+    await redis.close()
+    with pytest.raises(StateUnavailableError):
+        await redis.call("PING")
