@@ -15,6 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from agent_service.logs import where
+
 _log = structlog.get_logger(__name__)
 
 Value = str | int | float | bytes
@@ -182,6 +184,9 @@ class Redis:
             replies = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
+        except Exception as error:
+            # A fault of ours, such as an argument that cannot be sent.
+            _log.error("Commands to Redis failed unexpectedly", error=type(error).__name__, where=where(error))
         finally:
             self._bundles -= 1
             for (_, future), reply in zip(bundle, replies, strict=True):
