@@ -74,13 +74,13 @@ def test_its_program_starts_on_a_read_only_root(
     assert said == f"{_name(image)}, version {version('portside')}"
 
 
-def test_the_service_serves_as_any_user_with_nowhere_to_write_and_its_health_check_tells(
+def test_the_service_serves_as_any_user_with_only_tmp_to_write_to_and_its_health_check_tells(
     real_cluster: Cluster, namespace: str, built_images: list[Image]
 ) -> None:
     image = _named("agent-service", built_images)
     # A proxy for the model API must not come between the health check and the process that it checks.
     environment = {"MODEL_PROVIDER": "echo", "API_PORT": "9000", "HTTP_PROXY": "http://127.0.0.1:1"}
-    with _pod(real_cluster, namespace, image, user=ANY_USER, environment=environment, ready="/health/ready"):
+    with _pod(real_cluster, namespace, image, user=ANY_USER, environment=environment, ready="/health/ready", tmp=True):
         real_cluster.kubectl("wait", "--for=condition=Ready", "pod/trial", "-n", namespace, "--timeout=60s")
         check = _config(image)["Healthcheck"]["Test"][1:]
         inside = ["exec", "trial", "-n", namespace, "--"]
@@ -107,8 +107,12 @@ def _pod(
     user: int | None,
     environment: dict[str, str] | None = None,
     ready: str | None = None,
+    tmp: bool = False,
 ) -> Iterator[None]:
-    """A pod `trial` of the image: no volume, a read-only root, and as `user`, or as the one that the image names."""
+    """A pod `trial` of the image: a read-only root, as `user`, or as the one that the image names.
+
+    It has no volume, or with `tmp` an empty one at /tmp, as the pods of agents have.
+    """
     container: dict[str, Any] = {
         "name": "trial",
         "image": image.reference,
@@ -124,6 +128,8 @@ def _pod(
     if ready:
         port = int((environment or {})["API_PORT"])
         container["readinessProbe"] = {"httpGet": {"path": ready, "port": port}, "periodSeconds": 1}
+    if tmp:
+        container["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108  a folder of the pod
     security: dict[str, Any] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     if user is not None:
         security["runAsUser"] = user
@@ -133,6 +139,7 @@ def _pod(
         "terminationGracePeriodSeconds": 5,
         "securityContext": security,
         "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}] if tmp else [],
     }
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "trial"}, "spec": spec}
     cluster.kubectl("create", "-n", namespace, "-f-", stdin=json.dumps(pod))
