@@ -74,9 +74,9 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Content-Type", "Authorization", "X-API-Key", HEADER],
+            allow_headers=["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", HEADER],
             allow_credentials=settings.cors_allow_credentials,
-            expose_headers=[HEADER, "Retry-After", *HEADERS],
+            expose_headers=[HEADER, "Location", "Retry-After", *HEADERS],
         )
     app.add_middleware(Observe, metrics=parts.metrics)
     app.add_middleware(RequestId)

@@ -22,7 +22,7 @@ from agent_service.lifecycle import Lifecycle
 from agent_service.logs import where
 from agent_service.state.limits import Limits
 from agent_service.state.redis import StateUnavailableError
-from agent_service.state.tasks import LEASE_SECONDS, Claim, TaskError, Tasks
+from agent_service.state.tasks import LEASE_SECONDS, TOO_LATE, Claim, TaskError, Tasks
 
 _log = structlog.get_logger(__name__)
 
@@ -33,8 +33,7 @@ _LOOK_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 
-# How long the end of a task is told again and again to a Redis that is away. After that somebody else has the task.
-_TELL_SECONDS = 60.0
+# How often the end of a task is told to a Redis that is away.
 _TELL_AGAIN_SECONDS = 0.5
 
 # A loop that looks every second and has not done so for this long is stuck.
@@ -126,8 +125,8 @@ class Worker:
 
     def _drop(self, claim: Claim) -> None:
         """End the work on what is no longer ours."""
-        if claim in self._working:
-            self._working[claim].cancel()
+        if claim in self._working and self._working[claim].cancel():
+            _log.info("Task was dropped: it was cancelled, or is another worker's", task_id=claim.id)
 
     async def _work(self, claim: Claim) -> None:
         with structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt):
@@ -152,13 +151,15 @@ class Worker:
                 async with asyncio.timeout(claim.seconds_left):
                     usage = await self._agent.answer(Prompt(claim.message), keep)
         except TimeoutError:
-            late = TaskError("deadline_exceeded", "It was not done before its deadline.")
-            return lambda: self._tasks.fail(claim, late)
+            _log.info("Task was not done before its deadline")
+            return lambda: self._tasks.fail(claim, TOO_LATE)
         except ModelError as error:
             failed = TaskError(error.outcome, str(error))
             if isinstance(error, ModelRefusedError) and not isinstance(error, CredentialsRefusedError):
+                _log.info("Task failed for good", code=failed.code)
                 return lambda: self._tasks.fail(claim, failed)
             pause = _pause(claim.attempt, error)
+            _log.info("Attempt at a task failed", code=failed.code, pause_seconds=round(pause, 1))
             return lambda: self._tasks.retry(claim, failed, after_seconds=pause)
         except Exception as error:
             _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
@@ -171,12 +172,12 @@ class Worker:
         return lambda: self._tasks.complete(claim, result)
 
     async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:
-        deadline = time.monotonic() + _TELL_SECONDS
+        """Tell how an attempt ended, for as long as Redis is away: the answer was paid for."""
         while True:
             try:
                 await tell()
             except StateUnavailableError:
-                if self._ending or time.monotonic() > deadline:
+                if self._ending:
                     _log.warning("End of a task could not be told, another worker will take it up")
                     return
                 await asyncio.sleep(_TELL_AGAIN_SECONDS)

@@ -1,22 +1,33 @@
 """`/tasks`: work that takes longer than a client wants to wait."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
 from opentelemetry import propagate
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent_service.routes.chat import Message
 from agent_service.routes.errors import describe
 from agent_service.routes.parts import PartsDep, owner
-from agent_service.state.tasks import Status, Task
+from agent_service.state.tasks import KeyReusedError, Status, Task
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 _ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 _TaskId = Annotated[str, Path(max_length=128, description="Id of the task.")]
+
+# Visible ASCII, so that it fits into a header and the name of a key in Redis.
+_IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern="^[!-~]+$",
+        description="Chosen by the client: sending the same key again gives the task that it made, and no second one.",
+    ),
+]
 
 
 class TaskRequest(BaseModel):
@@ -31,7 +42,7 @@ class Accepted(BaseModel):
     """Answer of `POST /tasks`."""
 
     task_id: str
-    status: Literal["pending"] = "pending"
+    status: Status = Field(description="`pending`, unless the idempotency key made the task before.")
     status_url: str = Field(description="Where to look it up.")
 
 
@@ -71,14 +82,24 @@ class TaskList(BaseModel):
 
 
 @router.post("", status_code=202, responses=describe(408, 413, 422, 429, 503))
-async def submit(body: TaskRequest, request: Request, response: Response, parts: PartsDep) -> Accepted:
+async def submit(
+    body: TaskRequest, request: Request, response: Response, parts: PartsDep, idempotency_key: _IdempotencyKey = None
+) -> Accepted:
     """Accept a message that is answered in the background, also when this instance ends."""
     trace: dict[str, str] = {}
     propagate.inject(trace)
-    task_id = await parts.tasks.submit(owner(request), body.message, traceparent=trace.get("traceparent", ""))
+    try:
+        task_id, status = await parts.tasks.submit(
+            owner(request),
+            body.message,
+            traceparent=trace.get("traceparent", ""),
+            idempotency_key=idempotency_key or "",
+        )
+    except KeyReusedError as error:
+        raise HTTPException(422, str(error)) from None
     url = str(request.app.url_path_for("look_up", task_id=task_id))
     response.headers["Location"] = url
-    return Accepted(task_id=task_id, status_url=url)
+    return Accepted(task_id=task_id, status=status, status_url=url)
 
 
 @router.get("", responses=describe(422, 429, 503))

@@ -42,6 +42,13 @@ class QueueFullError(Exception):
         super().__init__("Too many tasks are waiting; try again later.")
 
 
+class KeyReusedError(Exception):
+    """The idempotency key belongs to a task with another message."""
+
+    def __init__(self) -> None:
+        super().__init__("The idempotency key was used with another message before; take a new one.")
+
+
 @dataclass(frozen=True, slots=True)
 class TaskError:
     """Why a task failed: a word for programs, such as `cancelled` or `timed_out`, and a sentence for people."""
@@ -54,8 +61,8 @@ class TaskError:
         return json.dumps({"code": self.code, "message": self.message})
 
 
+TOO_LATE = TaskError("deadline_exceeded", "It was not done before its deadline.")
 _WORKERS_DIED = TaskError("worker_lost", "The workers that took it up ended before it was done.")
-_TOO_LATE = TaskError("deadline_exceeded", "It was not done before its deadline.")
 _CANCELLED = TaskError("cancelled", "It was cancelled.")
 
 
@@ -103,21 +110,31 @@ class Tasks:
         self._ttl_ms = result_ttl_seconds * 1000
         self._queue_limit = queue_limit
 
-    async def submit(self, owner: str, message: str, *, traceparent: str = "") -> str:
-        """Accept a task and give its id.
+    async def submit(
+        self, owner: str, message: str, *, traceparent: str = "", idempotency_key: str = ""
+    ) -> tuple[str, Status]:
+        """Accept a task; give its id and status. With a key that the owner used before, it is the task of that time.
 
         Raises:
             QueueFullError: when too many wait.
+            KeyReusedError: when the key came with another message before.
         """
-        arguments = (owner, message, secrets.token_hex(10), self._deadline_ms, self._queue_limit, traceparent)
-        task_id = await self._run(_SUBMIT, *arguments)
-        if task_id is None:
+        remember_ms = self._deadline_ms + self._ttl_ms
+        answer = await self._run(
+            _SUBMIT,
+            *(owner, message, secrets.token_hex(10), self._deadline_ms, self._queue_limit, traceparent),
+            *(idempotency_key, remember_ms),
+        )
+        if answer == b"full":
             raise QueueFullError
-        return bytes(task_id).decode()
+        if answer == b"reused":
+            raise KeyReusedError
+        task_id, status = answer
+        return task_id.decode(), _status(status.decode())
 
     async def get(self, owner: str, task_id: str) -> Task | None:
         """Give a task; None when the owner has none of that id, or its time is over."""
-        record = await self._redis.call("HGETALL", f"{self._name}:{task_id}")
+        record = await self._redis.call("HGETALL", f"{self._name}:record:{task_id}")
         return _task(task_id, record) if record.get(b"owner") == owner.encode() else None
 
     async def newest(self, owner: str, status: Status | None, limit: int, before: str | None) -> list[Task]:
@@ -145,7 +162,7 @@ class Tasks:
     async def claim(self, most: int) -> list[Claim]:
         """Take up at most so many tasks. It also takes care of those whose worker died or whose time is over."""
         lease = int(LEASE_SECONDS * 1000)
-        errors = (_WORKERS_DIED.json(), _TOO_LATE.json())
+        errors = (_WORKERS_DIED.json(), TOO_LATE.json())
         given = await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors)
         return [
             Claim(task_id.decode(), attempt, left / 1000, message.decode(), trace.decode())

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ async def submit(client: httpx.AsyncClient, message: str, **headers: str) -> str
     answer = await client.post("/tasks", json={"message": message}, headers=headers)
     assert answer.status_code == 202, answer.text
     body = answer.json()
-    assert body["status"] == "pending"
     assert answer.headers["Location"] == body["status_url"] == f"/tasks/{body['task_id']}"
     return str(body["task_id"])
+
+
+async def accepted(tasks: Tasks, start: int, number: int) -> list[str]:
+    given = await asyncio.gather(*(tasks.submit("anyone", f"task {start + each}") for each in range(number)))
+    return [task_id for task_id, _ in given]
 
 
 async def look_up(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
@@ -54,7 +59,9 @@ async def ended(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
 
 async def test_a_task_is_answered_in_the_background(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=True, system_prompt="Be kind.")
-    task = await ended(client, await submit(client, "hello there"))
+    accepted_as = await client.post("/tasks", json={"message": "hello there"})
+    assert accepted_as.json()["status"] == "pending"
+    task = await ended(client, accepted_as.json()["task_id"])
     assert task["status"] == "completed"
     assert task["result"]["response"].startswith('Stand-in heard "hello there"')
     assert "Be kind." in task["result"]["response"]
@@ -68,6 +75,28 @@ async def test_what_may_pass_is_tried_again(make_client: MakeClient, stand_in: S
     client = await make_client(api_runs_tasks=True, model_max_retries=0)
     task = await ended(client, await submit(client, "[[fault:529 times=2 id=again]] please"))
     assert (task["status"], task["attempts"]) == ("completed", 3)
+
+
+async def test_the_next_attempt_waits_for_as_long_as_the_model_api_asks(make_client: MakeClient) -> None:
+    client = await make_client(api_runs_tasks=True, model_max_retries=0)
+    task = await ended(client, await submit(client, "[[fault:429 retry-after=3 times=1 id=wait]]"))
+    assert (task["status"], task["attempts"]) == ("completed", 2)
+    begun, finished = (datetime.fromisoformat(task[name]) for name in ("started_at", "finished_at"))
+    assert (finished - begun).total_seconds() >= 3
+
+
+async def test_credentials_that_are_refused_may_be_put_right(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(api_runs_tasks=True, model_max_retries=0)
+    stand_in.direct("[[fault:401]]")
+    task_id = await submit(client, "hello")
+
+    async def failed_once() -> bool:
+        task = await look_up(client, task_id)
+        return bool(task["status"] == "pending" and task["attempts"] == 1)
+
+    await until(failed_once, "the first attempt fails")
+    stand_in.direct("")
+    assert (await ended(client, task_id))["status"] == "completed"
 
 
 async def test_a_task_that_fails_too_often_is_failed_with_the_reason(make_client: MakeClient) -> None:
@@ -148,9 +177,10 @@ async def test_a_result_is_forgotten_when_its_time_is_over(make_client: MakeClie
     await until(gone, "the task is forgotten")
 
     async def nothing_left() -> bool:
-        return redis_server.command("KEYS", "{portside}:task*") == b"*0\r\n"
+        return b"$" not in redis_server.command("KEYS", "{portside}:task:[^h]*")
 
     await until(nothing_left, "no key of it is left")
+    assert redis_server.command("KEYS", "{portside}:task*").splitlines()[2::2] == [b"{portside}:task:heard"]
 
 
 async def test_tasks_are_listed_newest_first_and_by_status(make_client: MakeClient) -> None:
@@ -176,7 +206,7 @@ async def test_ten_thousand_tasks_are_listed_once_each_while_others_come(
     tasks = Tasks(redis, max_attempts=1, deadline_seconds=600, result_ttl_seconds=60, queue_limit=100_000)
     ids: list[str] = []
     for start in range(0, 10_050, 150):
-        ids += await asyncio.gather(*(tasks.submit("anyone", f"task {start + number}") for number in range(150)))
+        ids += await accepted(tasks, start, 150)
     listed: list[str] = []
     cursor: dict[str, str] = {}
     for page in itertools.count():
@@ -189,6 +219,29 @@ async def test_ten_thousand_tasks_are_listed_once_each_while_others_come(
         cursor = {"cursor": answer["next_cursor"]}
     assert listed == sorted(ids, reverse=True)
     await redis.close()
+
+
+async def test_the_same_idempotency_key_gives_the_same_task(make_client: MakeClient, stand_in: StandIn) -> None:
+    client = await make_client(api_runs_tasks=True)
+    key = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
+    ids = {await submit(client, "only once", **key) for _ in range(5)}
+    assert len(ids) == 1
+    await ended(client, ids.pop())
+    again = await client.post("/tasks", json={"message": "only once"}, headers=key)
+    assert (again.status_code, again.json()["status"]) == (202, "completed")
+    assert len(stand_in.requests()) == 1
+    other = await client.post("/tasks", json={"message": "something else"}, headers=key)
+    assert other.status_code == 422
+    assert "idempotency key" in other.json()["detail"]
+    for hostile in (b"", b" ", b"a b", b"a" * 256, b"\xc3\xa9"):
+        refused = await client.post("/tasks", json={"message": "only once"}, headers={b"Idempotency-Key": hostile})
+        assert refused.status_code == 422
+
+
+async def test_an_idempotency_key_is_its_owners(make_client: MakeClient) -> None:
+    client = await make_client(API_KEYS=f"{'a' * 20},{'e' * 20}")
+    ids = {await submit(client, "mine", **{"X-API-Key": owner * 20, "Idempotency-Key": "1"}) for owner in "ae"}
+    assert len(ids) == 2
 
 
 async def test_tasks_belong_to_the_key_that_sent_them(make_client: MakeClient) -> None:
@@ -221,9 +274,11 @@ async def test_hostile_input_is_422(make_client: MakeClient, content: bytes) -> 
     assert answer.status_code == 422
 
 
-@pytest.mark.parametrize("task_id", [NEVER, "x", "%00", "a" * 100, "*"])
+@pytest.mark.parametrize("task_id", [NEVER, "x", "%00", "a" * 100, "*", "ready", "failed", "of:anyone:all"])
 async def test_an_unknown_task_is_404(make_client: MakeClient, task_id: str) -> None:
     client = await make_client()
+    await submit(client, "waits")
+    await client.delete(f"/tasks/{await submit(client, 'has ended')}")
     assert (await client.get(f"/tasks/{task_id}")).status_code == 404
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 404
 
@@ -263,6 +318,21 @@ async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
         task = await ended(client, running)
         assert (task["status"], task["attempts"]) == ("completed", 1)
         assert (await ended(client, await submit(client, "afterwards")))["status"] == "completed"
+
+
+async def test_a_record_that_is_gone_from_redis_does_not_hold_up_the_others(
+    make_client: MakeClient, redis_server: RedisServer
+) -> None:
+    waits = await make_client()
+    gone = await submit(waits, "hello")
+    for key in redis_server.command("KEYS", f"*{gone}").decode().splitlines()[2::2]:
+        assert redis_server.command("DEL", key) == b":1\r\n"
+    redis_server.command("ZADD", "{portside}:task:leases", "1", NEVER)
+    works = await make_client(api_runs_tasks=True)
+    assert (await ended(works, await submit(works, "hello")))["status"] == "completed"
+    assert (await works.get(f"/tasks/{gone}")).status_code == 404
+    assert redis_server.command("ZCARD", "{portside}:task:ready") == b":0\r\n"
+    assert redis_server.command("ZCARD", "{portside}:task:leases") == b":0\r\n"
 
 
 async def test_the_state_of_the_queue_is_in_health_and_metrics(make_client: MakeClient) -> None:

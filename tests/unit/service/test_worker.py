@@ -75,6 +75,25 @@ def test_a_killed_worker_loses_none_of_200_tasks(api: Service, start_worker: Sta
     assert [len(tasks(api, status)) for status in ("pending", "running", "failed")] == [0, 0, 0]
 
 
+def test_the_tasks_of_a_killed_worker_go_to_the_one_beside_it(
+    api: Service, start_worker: StartWorker, stand_in: StandIn
+) -> None:
+    doomed, survivor = (start_worker(WORKER_CONCURRENCY="5") for _ in range(2))
+    ids = [submit(api, f"task number {number} [[stall:0.3]]") for number in range(60)]
+    eventually(lambda: len(tasks(api, "completed")) >= 10, "some are done")
+    doomed.process.send_signal(signal.SIGKILL)
+    eventually(lambda: len(tasks(api, "completed")) == 60, "all are done", 40)
+    attempts = []
+    for number, task_id in enumerate(ids):
+        done = task(api, task_id)
+        assert f'heard "task number {number} ' in done["result"]["response"]
+        attempts.append(done["attempts"])
+    assert attempts.count(2) <= 5
+    assert attempts.count(1) == 60 - attempts.count(2)
+    assert len(stand_in.requests()) == sum(attempts), "what one worker did no other one did again"
+    assert survivor.get("/health/live").status_code == 200
+
+
 def test_a_task_that_kills_its_workers_is_not_given_out_for_ever(api: Service, start_worker: StartWorker) -> None:
     task_id = submit(api, "[[stall:60]]")
     for attempt in (1, 2):

@@ -4,11 +4,17 @@
 local ttl = tonumber(ARGV[4])
 
 -- What its worker has not said a word about for the time of its lease: that worker is dead.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 100)) do
-  if tonumber(redis.call('HGET', task(id), 'attempts')) >= tonumber(ARGV[3]) then
-    finish(id, 'failed', 'error', ARGV[5], ttl)
-  else
-    wait(id, now)
+if heard(tonumber(ARGV[2])) then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 100)) do
+    local attempts = redis.call('HGET', task(id), 'attempts')
+    if not attempts then
+      -- The record is gone: somebody deleted it, or the server evicts keys. It must not hold up the others.
+      redis.call('ZREM', leases, id)
+    elseif tonumber(attempts) >= tonumber(ARGV[3]) then
+      finish(id, 'failed', 'error', ARGV[5], ttl)
+    else
+      wait(id, now)
+    end
   end
 end
 
@@ -27,7 +33,9 @@ local given = {}
 if tonumber(ARGV[1]) == 0 then return given end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local deadline, message, trace = unpack(redis.call('HMGET', task(id), 'deadline', 'message', 'traceparent'))
-  if tonumber(deadline) <= now then
+  if not deadline then
+    redis.call('ZREM', ready, id)
+  elseif tonumber(deadline) <= now then
     finish(id, 'failed', 'error', ARGV[6], ttl)
   else
     redis.call('ZREM', ready, id)

@@ -1,7 +1,16 @@
--- Accepts a task. Result: its id, or nothing when too many wait.
--- ARGV: owner, message, 20 random hex digits, ms until its deadline, most that may wait, trace context ('' if none)
+-- Accepts a task. Result: {id, status}, or a word: `full` when too many wait, `reused` when the idempotency key came with
+-- another message before.
+-- ARGV: owner, message, 20 random hex digits, ms until its deadline, most that may wait, trace context ('' if none),
+--   idempotency key ('' if none), ms for which it is remembered
 local owner, message, random = ARGV[1], ARGV[2], ARGV[3]
-if redis.call('ZCARD', ready) >= tonumber(ARGV[5]) then return false end
+local once = ARGV[7] ~= '' and KEYS[1] .. ':once:' .. owner .. ':' .. ARGV[7]
+local known = once and redis.call('GET', once)
+if known then
+  local status, before = unpack(redis.call('HMGET', task(known), 'status', 'message'))
+  if before and before ~= message then return 'reused' end
+  if status then return {known, status} end
+end
+if redis.call('ZCARD', ready) >= tonumber(ARGV[5]) then return 'full' end
 -- A UUID of version 7 (RFC 9562): ids sort by the time of acceptance.
 local hex = string.format('%012x', now)
 local id = string.sub(hex, 1, 8) .. '-' .. string.sub(hex, 9) .. '-7' .. string.sub(random, 1, 3)
@@ -11,5 +20,6 @@ redis.call('HSET', task(id), 'owner', owner, 'message', message, 'status', 'pend
 redis.call('ZADD', list(owner, 'all'), 0, id)
 redis.call('ZADD', list(owner, 'pending'), 0, id)
 redis.call('ZADD', ready, now, id)
+if once then redis.call('SET', once, id, 'PX', ARGV[8]) end
 redis.call('PUBLISH', KEYS[1] .. ':news', 'task')
-return id
+return {id, 'pending'}

@@ -7,7 +7,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ready, leases = KEYS[1] .. ':ready', KEYS[1] .. ':leases'
 
-local function task(id) return KEYS[1] .. ':' .. id end
+-- A part of its own, because clients choose the ids that they ask for: none is the name of another key.
+local function task(id) return KEYS[1] .. ':record:' .. id end
 
 local function list(owner, status) return KEYS[1] .. ':of:' .. owner .. ':' .. status end
 
@@ -38,4 +39,24 @@ end
 local function mine(id, attempt)
   local status, attempts = unpack(redis.call('HMGET', task(id), 'status', 'attempts'))
   return status == 'running' and attempts == attempt
+end
+
+-- Notes that a worker was here, and gives whether leases count. They do not for the time of a lease after one in which
+-- no worker came: then the server was away, or its clock was set, and the workers that live must be heard first.
+local function heard(lease)
+  local last, grace = KEYS[1] .. ':heard', KEYS[1] .. ':grace'
+  local ago = now - (redis.call('GET', last) or now)
+  redis.call('SET', last, now)
+  if ago > lease then
+    redis.call('SET', grace, 1, 'PX', lease)
+  elseif -ago > lease then
+    -- The clock was set back; what waits for a time of the old one would wait too long.
+    redis.call('DEL', grace)
+    for _, waiting in ipairs({ready, leases}) do
+      for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, now, '+inf')) do
+        redis.call('ZINCRBY', waiting, ago, id)
+      end
+    end
+  end
+  return redis.call('EXISTS', grace) == 0
 end
