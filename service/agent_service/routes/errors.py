@@ -62,6 +62,7 @@ def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
     words = {
         404: "It does not exist, or belongs to somebody else.",
         408: "The request's body did not arrive in time.",
+        409: "The idempotency key belongs to something else.",
         413: "The request's body is too large.",
         422: "The input cannot be used.",
         429: "Too many requests or tokens, here or at the model API; `Retry-After` says for how long to wait.",

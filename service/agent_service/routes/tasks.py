@@ -81,7 +81,7 @@ class TaskList(BaseModel):
     next_cursor: str | None = Field(description="What to ask for the next page with; null on the last.")
 
 
-@router.post("", status_code=202, responses=describe(408, 413, 422, 429, 503))
+@router.post("", status_code=202, responses=describe(408, 409, 413, 422, 429, 503))
 async def submit(
     body: TaskRequest, request: Request, response: Response, parts: PartsDep, idempotency_key: _IdempotencyKey = None
 ) -> Accepted:
@@ -96,7 +96,7 @@ async def submit(
             idempotency_key=idempotency_key or "",
         )
     except KeyReusedError as error:
-        raise HTTPException(422, str(error)) from None
+        raise HTTPException(409, str(error)) from None
     url = str(request.app.url_path_for("look_up", task_id=task_id))
     response.headers["Location"] = url
     return Accepted(task_id=task_id, status=status, status_url=url)

@@ -231,7 +231,7 @@ async def test_the_same_idempotency_key_gives_the_same_task(make_client: MakeCli
     assert (again.status_code, again.json()["status"]) == (202, "completed")
     assert len(stand_in.requests()) == 1
     other = await client.post("/tasks", json={"message": "something else"}, headers=key)
-    assert other.status_code == 422
+    assert other.status_code == 409
     assert "idempotency key" in other.json()["detail"]
     for hostile in (b"", b" ", b"a b", b"a" * 256, b"\xc3\xa9"):
         refused = await client.post("/tasks", json={"message": "only once"}, headers={b"Idempotency-Key": hostile})
