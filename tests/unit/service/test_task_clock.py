@@ -1,0 +1,129 @@
+"""The clock of Redis, or of a worker, jumps: no task is lost, none is done again, none waits for the old time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redis_bed import RedisServer, running_redis
+from stand_in import StandIn
+from stand_in.agent import KEY, Service, StartService, eventually, running_service
+from testbed import system
+
+HALF_AN_HOUR = 1800
+
+
+class Clock:
+    """A clock that programs can be told to look at; see faketime(1)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "clock"
+        [library] = system.unpacked("libfaketime", "usr/lib").rglob("libfaketimeMT.so.1")
+        self.settings = {
+            # The C library as well, or the jemalloc of Debian's Redis asks for the time before there is one.
+            "LD_PRELOAD": f"{library} libc.so.6",
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            # The clock that only counts does not jump (clock_gettime(2), CLOCK_MONOTONIC).
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self.jump(0)
+
+    def jump(self, seconds: int) -> None:
+        """Set it to so many seconds from the real time."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{seconds:+d}\n")
+        new.rename(self._file)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    return Clock(tmp_path)
+
+
+@pytest.fixture
+def redis_with_clock(tmp_path: Path, clock: Clock) -> Iterator[RedisServer]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in clock.settings.items():
+            patch.setenv(name, value)
+        server = running_redis(tmp_path)
+        started = server.__enter__()
+    yield started
+    server.__exit__(None, None, None)
+
+
+def look_up(api: Service, task_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = api.get(f"/tasks/{task_id}").json()
+    return found
+
+
+def submit(api: Service, message: str) -> str:
+    return str(api.post("/tasks", message=message).json()["task_id"])
+
+
+def done_at_once(api: Service, task_id: str) -> bool:
+    task = look_up(api, task_id)
+    assert task["attempts"] <= 1, "it was taken up again"
+    return bool(task["status"] == "completed")
+
+
+@pytest.fixture
+def api(start_service: StartService, redis_with_clock: RedisServer, stand_in: StandIn) -> Service:
+    """An API that works on two tasks at a time."""
+    return start_service(
+        REDIS_URL=redis_with_clock.url,
+        API_RUNS_TASKS="true",
+        WORKER_CONCURRENCY="2",
+        ANTHROPIC_API_KEY=KEY,
+        ANTHROPIC_BASE_URL=stand_in.url,
+        RATE_LIMIT_REQUESTS="0",
+    )
+
+
+@pytest.fixture
+def jump(clock: Clock, redis_with_clock: RedisServer) -> Callable[[int], None]:
+    def server_time() -> int:
+        return int(redis_with_clock.command("TIME").splitlines()[2])
+
+    def set_by(seconds: int) -> None:
+        before = server_time()
+        clock.jump(seconds)
+        assert round((server_time() - before) / 60) == round(seconds / 60), "the clock of Redis did jump"
+
+    return set_by
+
+
+def test_a_clock_of_redis_that_jumps_ahead_takes_no_task_from_a_worker_that_lives(
+    api: Service, jump: Callable[[int], None]
+) -> None:
+    running = submit(api, "[[stall:3]]")
+    eventually(lambda: look_up(api, running)["status"] == "running", "it is taken up")
+    jump(HALF_AN_HOUR)
+    after = submit(api, "afterwards")
+    eventually(lambda: done_at_once(api, running) and done_at_once(api, after), "both are done")
+
+
+def test_a_task_does_not_wait_for_the_time_that_the_clock_of_redis_had_before(
+    api: Service, jump: Callable[[int], None]
+) -> None:
+    running = [submit(api, "[[stall:3]]") for _ in range(2)]
+    eventually(lambda: all(look_up(api, each)["status"] == "running" for each in running), "they are taken up")
+    waiting = submit(api, "waits")
+    jump(-HALF_AN_HOUR)
+    eventually(lambda: all(done_at_once(api, each) for each in (*running, waiting)), "all are done")
+
+
+def test_the_clock_of_a_worker_jumps(
+    tmp_path: Path, start_service: StartService, redis_server: RedisServer, stand_in: StandIn, clock: Clock
+) -> None:
+    api = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0")
+    told = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    with running_service(tmp_path, "worker", **told, **clock.settings):
+        for seconds in (HALF_AN_HOUR, -HALF_AN_HOUR):
+            clock.jump(0)
+            running = submit(api, "[[stall:4]]")
+            eventually(lambda each=running: look_up(api, each)["status"] == "running", "it is taken up")  # type: ignore[misc]
+            clock.jump(seconds)
+            eventually(lambda each=running: look_up(api, each)["status"] != "running", "it ends")  # type: ignore[misc]
+            assert (look_up(api, running)["status"], look_up(api, running)["attempts"]) == ("completed", 1)
