@@ -111,8 +111,10 @@ async def find(
     cursor: Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of the page before.")] = None,
 ) -> TaskList:
     """List the caller's tasks, the newest first."""
-    tasks = await parts.tasks.newest(owner(request), status, limit, cursor)
-    return TaskList(tasks=[_answer(task) for task in tasks], next_cursor=tasks[-1].id if len(tasks) == limit else None)
+    # One more than is given tells whether there is a next page.
+    found = await parts.tasks.newest(owner(request), status, limit + 1, cursor)
+    page = found[:limit]
+    return TaskList(tasks=[_answer(task) for task in page], next_cursor=page[-1].id if len(found) > limit else None)
 
 
 @router.get("/{task_id}", responses=describe(404, 422, 429, 503))

@@ -193,6 +193,7 @@ async def test_tasks_are_listed_newest_first_and_by_status(make_client: MakeClie
     listed = [task["task_id"] for page in pages for task in page["tasks"]]
     assert listed == sorted(ids, reverse=True)
     assert [len(page["tasks"]) for page in pages] == [2, 2, 1]
+    assert (await client.get("/tasks", params={"limit": 5})).json()["next_cursor"] is None
     failed = (await client.get("/tasks", params={"status": "failed"})).json()["tasks"]
     assert [task["task_id"] for task in failed] == [ids[2]]
     assert len((await client.get("/tasks", params={"status": "pending"})).json()["tasks"]) == 4
