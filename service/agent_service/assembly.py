@@ -41,6 +41,9 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
     limits = Limits(
         redis, requests_per_minute=settings.rate_limit_requests, tokens_per_minute=settings.tokens_per_minute
     )
+    spans = TurnSpans(
+        tracing.tracer(), provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
+    )
 
     def agent(timeout_seconds: float) -> Agent:
         return Agent(
@@ -49,12 +52,7 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
             system_prompt=settings.system_prompt,
             timeout_seconds=timeout_seconds,
             charge=limits.charge,
-            spans=TurnSpans(
-                tracing.tracer(),
-                provider=settings.model_provider,
-                model=provider.model,
-                max_tokens=settings.max_tokens,
-            ),
+            spans=spans,
             log_content=settings.log_content,
         )
 

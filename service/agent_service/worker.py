@@ -167,8 +167,8 @@ class Worker:
             return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, None))
         _log.info("Task was done", tokens=usage.total)
         result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
-        if usage.stop_reason != "end_turn":
-            result["stop_reason"] = usage.stop_reason or ""
+        if usage.cut is not None:
+            result["stop_reason"] = usage.cut
         return lambda: self._tasks.complete(claim, result)
 
     async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:

@@ -3,14 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from agent_service.agent.provider import Exchange, Prompt, Usage
+from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage
 from agent_service.agent.turn import Agent, OnText
 from agent_service.state.conversations import Conversations, new_id
 from agent_service.state.redis import StateUnavailableError
-
-# Characters in a token of English text, roughly. The model API counts what it is sent as a whole only; of one message
-# this is the part to which the bound on a conversation need be true.
-_CHARACTERS_PER_TOKEN = 4
 
 _FORGOTTEN = "The memory of conversations cannot be reached: this message was answered without what was said before."
 _NOT_KEPT = "The memory of conversations cannot be reached: this answer will not be remembered."
@@ -24,11 +20,6 @@ class Reply:
     usage: Usage
     conversation_id: str
     warning: str | None = None
-
-    @property
-    def cut(self) -> str | None:
-        """Why the answer ends before its end, in the model API's words; None when the model had said all."""
-        return None if self.usage.stop_reason == "end_turn" else self.usage.stop_reason
 
 
 class Dialogue:
@@ -67,7 +58,8 @@ class Dialogue:
         usage = await self._agent.answer(Prompt(message, system_prompt, history), keep)
         text = sendable("".join(pieces))
         try:
-            tokens = math.ceil(len(message) / _CHARACTERS_PER_TOKEN) + usage.output_tokens
+            # The model API counts what it is sent as a whole only: a single message has to be estimated.
+            tokens = math.ceil(len(message) / CHARACTERS_PER_TOKEN) + usage.output_tokens
             await self._conversations.append(owner, this_id, Exchange(message, text), tokens=tokens)
         except StateUnavailableError:
             warning = warning or _NOT_KEPT

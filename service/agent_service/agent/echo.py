@@ -5,14 +5,11 @@ import math
 import re
 from collections.abc import AsyncGenerator
 
-from agent_service.agent.provider import Prompt, Usage
+from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Usage
 
 # Words come this far apart, so that a stream can be seen to flow; a whole answer takes no longer than the second.
 _WORD_SECONDS = 0.02
 _ANSWER_SECONDS = 0.5
-
-# Characters in a token of English text, roughly. There is no tokenizer here, and the counts say no more than that.
-_CHARACTERS_PER_TOKEN = 4
 
 
 class EchoProvider:
@@ -34,7 +31,7 @@ class EchoProvider:
         for piece in pieces:
             await asyncio.sleep(pause)
             written += len(piece)
-            usage.output_tokens = math.ceil(written / _CHARACTERS_PER_TOKEN)
+            usage.output_tokens = math.ceil(written / CHARACTERS_PER_TOKEN)
             yield piece
         usage.stop_reason = "end_turn"
 
@@ -46,4 +43,4 @@ class EchoProvider:
 
 
 def _tokens(text: str) -> int:
-    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
+    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)

@@ -4,6 +4,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+# Characters in a token of English text, roughly: for what the model API does not count, or does not live to count.
+CHARACTERS_PER_TOKEN = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -37,6 +40,11 @@ class Usage:
     def total(self) -> int:
         """Tokens sent and received together."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def cut(self) -> str | None:
+        """Why the answer ends before its end, in the model API's words; None when the model had said all."""
+        return None if self.stop_reason == "end_turn" else self.stop_reason
 
 
 class Provider(Protocol):

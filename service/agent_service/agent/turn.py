@@ -10,17 +10,13 @@ import structlog
 from opentelemetry.trace import Span
 
 from agent_service.agent.errors import ModelError, TimedOutError
-from agent_service.agent.provider import Prompt, Provider, Usage
+from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider, Usage
 from agent_service.agent.span import TurnSpans, finish
 from agent_service.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 
 OnText = Callable[[str], Awaitable[None]]
-
-# Characters in a token of English text, roughly. The model API counts the answer at its end: of one that was cut, an
-# estimate is all there is, and it was paid for.
-_CHARACTERS_PER_TOKEN = 4
 
 
 class Agent:
@@ -113,7 +109,8 @@ class Agent:
 
     def _count(self, outcome: str, usage: Usage, seconds: float) -> None:
         if outcome != "ok":
-            usage.output_tokens = max(usage.output_tokens, usage.characters // _CHARACTERS_PER_TOKEN)
+            # The model API counts at the end: for what was cut, and paid for, an estimate is all there is.
+            usage.output_tokens = max(usage.output_tokens, usage.characters // CHARACTERS_PER_TOKEN)
         self._charge(usage.total)
         model = self._provider.model
         self._metrics.model_requests.labels(model, outcome).inc()

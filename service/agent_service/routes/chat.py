@@ -120,7 +120,7 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> Response
         conversation_id=reply.conversation_id,
         tokens_used=reply.usage.total,
         processing_time_ms=round((time.perf_counter() - begun) * 1000, 3),
-        stop_reason=reply.cut,
+        stop_reason=reply.usage.cut,
         warning=reply.warning,
     )
     # Written here: FastAPI would check the model once more, and make a dictionary of it on the way.

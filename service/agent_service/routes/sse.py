@@ -91,8 +91,8 @@ def _done(reply: Reply) -> bytes:
         "output_tokens": reply.usage.output_tokens,
         "conversation_id": reply.conversation_id,
     }
-    if reply.cut is not None:
-        event["stop_reason"] = reply.cut
+    if reply.usage.cut is not None:
+        event["stop_reason"] = reply.usage.cut
     if reply.warning is not None:
         event["warning"] = reply.warning
     return _event(event)

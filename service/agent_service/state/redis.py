@@ -93,11 +93,6 @@ class Redis:
         """Give the name of a key. The braces keep all keys of an agent in one slot (Redis Cluster: hash tags)."""
         return ":".join((f"{{{self._prefix}}}", *parts))
 
-    @property
-    def available(self) -> bool:
-        """Whether the server answered when it was last asked."""
-        return self._available
-
     async def call(self, *command: Value) -> Any:
         """Give the server's reply to one command; texts in it are bytes.
 
@@ -123,17 +118,6 @@ class Redis:
         if isinstance(reply, ResponseError):
             raise self._refused(script.name, reply) from None
         return reply
-
-    async def check(self) -> float:
-        """Give the seconds that the server took to answer.
-
-        Raises:
-            StateUnavailableError: as for `call`.
-        """
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        await self.call("PING")
-        return loop.time() - begun
 
     @asynccontextmanager
     async def subscribe(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
