@@ -5,9 +5,9 @@ Deployment that nobody looks at.
 """
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from agent_operator.api.base import Model
 from agent_operator.api.rules import Rule
@@ -21,6 +21,8 @@ QUALIFIED_NAME = (
 )
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 MAX_KEY = 317  # a DNS subdomain of 253, a slash, a name of 63
 
@@ -61,11 +63,38 @@ Annotations = Annotated[
 Amounts = Annotated[dict[str, Quantity], Field(max_length=16), QUALIFIED_KEYS]
 
 
+ObjectName = Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
+DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
+"""Key in the data of a Secret or ConfigMap."""
+PortName = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
+
+Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+"""An object of the core API that is handed on as it is; the API server judges it when the pods are made."""
+
+
+def keyed(*keys: str) -> dict[str, Any]:
+    """What a list is to the API server whose members are told apart by these fields (KEP-555, "listType: map")."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+
+
 class ObjectReference(Model):
     """The name of an object in the same namespace."""
 
-    name: Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
+    name: ObjectName
     """Name of the object."""
+
+
+class KeyReference(Model):
+    """One key of an object in the same namespace."""
+
+    name: ObjectName
+    """Name of the object."""
+    key: DataKey
+    """Key in its data."""
 
 
 class Resources(Model):
@@ -111,3 +140,114 @@ class Toleration(Model):
     """Effect of the taint; every effect when not set."""
     toleration_seconds: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
     """Seconds that a pod stays on a node tainted `NoExecute`; for ever when not set."""
+
+
+class EnvVar(Model):
+    """An environment variable of the agent's container."""
+
+    rules = (
+        Rule(
+            cel="!(has(self.value) && has(self.valueFrom))",
+            message="a variable has value or valueFrom, not both: remove one of them",
+            holds=lambda variable: variable.value is None or variable.value_from is None,
+            field="value",
+        ),
+    )
+
+    name: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", min_length=1, max_length=253)]
+    """Name of the variable."""
+    value: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=20_000)] | None = None
+    """Its value."""
+    value_from: Verbatim | None = None
+    """Where its value comes from: `secretKeyRef`, `configMapKeyRef`, `fieldRef` or `resourceFieldRef`."""
+
+
+class EnvSource(Model):
+    """A ConfigMap or Secret, all of whose keys become environment variables of the agent's container."""
+
+    rules = (
+        Rule(
+            cel="has(self.configMapRef) != has(self.secretRef)",
+            message="set configMapRef or secretRef, one of the two",
+            holds=lambda source: (source.config_map_ref is None) != (source.secret_ref is None),
+        ),
+    )
+
+    prefix: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", max_length=128)] | None = None
+    """Put before each key."""
+    config_map_ref: ObjectReference | None = None
+    """The ConfigMap."""
+    secret_ref: ObjectReference | None = None
+    """The Secret."""
+
+
+class VolumeMount(Model):
+    """A volume in the agent's container."""
+
+    rules = (
+        Rule(
+            cel="!(self.mountPath in ['/tmp', '/etc/portside/secrets'])",
+            message="the folders /tmp and /etc/portside/secrets are mounted by Portside: choose another mountPath",
+            holds=lambda mount: mount.mount_path not in {"/tmp", "/etc/portside/secrets"},  # noqa: S108  in the pod
+            field="mountPath",
+        ),
+    )
+
+    name: PortName
+    """Name of the volume."""
+    mount_path: Annotated[str, StringConstraints(pattern=r"^/[^:\x00]*$", max_length=1024)]
+    """Where it appears."""
+    sub_path: Annotated[str, StringConstraints(pattern=r"^[^/\x00][^\x00]*$", max_length=1024)] | None = None
+    """Path inside the volume."""
+    read_only: bool | None = None
+    """Whether it cannot be written to."""
+
+
+class Volume(Model):
+    """A volume of the pods, with its source as the core API has it (`configMap`, `persistentVolumeClaim`, …)."""
+
+    # Its source is one of some thirty, and the API server knows them best.
+    model_config = ConfigDict(extra="allow")
+
+    rules = (
+        Rule(
+            cel="!(self.name in ['tmp', 'secrets'])",
+            message="the volumes tmp and secrets are Portside's own: choose another name",
+            holds=lambda volume: volume.name not in {"tmp", "secrets"},
+            field="name",
+        ),
+    )
+
+    name: PortName
+    """Name of the volume."""
+
+
+class Container(Model):
+    """A further container of the pods, as the core API has it. It gets none of the agent's hardening by itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    rules = (
+        Rule(
+            cel="self.name != 'agent'",
+            message="the container agent is Portside's own: choose another name",
+            holds=lambda container: container.name != "agent",
+            field="name",
+        ),
+    )
+
+    name: PortName
+    """Name of the container."""
+    image: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=512)]
+    """Its image."""
+
+
+class SpreadConstraint(Model):
+    """How the pods are spread; it counts the pods of the agent."""
+
+    max_skew: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Most by which two places may differ in their number of pods."""
+    topology_key: Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, min_length=1, max_length=MAX_KEY)]
+    """Label of nodes that tells places apart, such as `topology.kubernetes.io/zone`."""
+    when_unsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"] = "ScheduleAnyway"
+    """What happens when the pods cannot be spread so."""

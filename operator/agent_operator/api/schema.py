@@ -8,6 +8,7 @@ from agent_operator.api.base import Model
 Schema = dict[str, Any]
 
 INT_OR_STRING = "x-kubernetes-int-or-string"
+VERBATIM = "x-kubernetes-preserve-unknown-fields"
 
 
 def structural(model: type[Model]) -> Schema:
@@ -66,8 +67,16 @@ def _common_node(node: Schema) -> Schema:
     if isinstance(node.get("default"), dict):
         # Written out even where the properties' own defaults say the same: the API server checks the rules of an object
         # against its default as it stands.
-        node["default"] = {key: value for key, value in node["default"].items() if value is not None}
+        node["default"] = _without_nulls(node["default"])
     return node
+
+
+def _without_nulls(default: Schema) -> Schema:
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in default.items()
+        if value is not None
+    }
 
 
 def default_is_implied(node: Schema) -> bool:
@@ -79,7 +88,10 @@ def default_is_implied(node: Schema) -> bool:
 
 def _structural_node(node: Schema) -> Schema:
     node = dict(node)
-    if node.get("additionalProperties") is False:
+    if node.get(VERBATIM) or node.get("additionalProperties") is True:
+        node = {**node, VERBATIM: True}
+        del node["additionalProperties"]
+    elif node.get("additionalProperties") is False:
         del node["additionalProperties"]
     if "anyOf" in node:
         branches = node.pop("anyOf")

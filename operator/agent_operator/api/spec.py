@@ -11,23 +11,36 @@ from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
 from agent_operator.api.pods import (
-    DNS_SUBDOMAIN,
+    ATOMIC,
     Annotations,
+    Container,
+    DataKey,
+    EnvSource,
+    EnvVar,
+    KeyReference,
     Labels,
+    ObjectName,
     ObjectReference,
     PodCount,
     PodLabels,
     Resources,
+    SpreadConstraint,
     Toleration,
+    Verbatim,
+    Volume,
+    VolumeMount,
+    keyed,
 )
 from agent_operator.api.rules import Rule
+from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget, Replicas, Worker
+from agent_operator.api.state import Redis
+from agent_operator.api.traffic import Auth, Cors, HttpRoute, Ingress, NetworkPolicy, RateLimit, Service
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 SECRET_KEY = "ANTHROPIC_API_KEY"  # noqa: S105  the name of a key in a Secret, not its value
 
-Replicas = Annotated[int, Field(ge=0, le=1000)]
-AtLeastOne = Annotated[int, Field(ge=1, le=1000)]
-Name = Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
+# The user that both images run as.
+UID = 10001
 
 
 class Image(Model):
@@ -47,8 +60,24 @@ class Image(Model):
     """When the kubelet pulls the image: `IfNotPresent`, `Always` or `Never`."""
 
 
+class SystemPromptFrom(Model):
+    """Where instructions come from that are kept apart from the agent."""
+
+    config_map_key_ref: KeyReference
+    """The key of a ConfigMap in the same namespace that holds them."""
+
+
 class Agent(Model):
     """What the agent is: its model, its instructions and its limits."""
+
+    rules = (
+        Rule(
+            cel="!(has(self.systemPrompt) && has(self.systemPromptFrom))",
+            message="set agent.systemPrompt or agent.systemPromptFrom, not both: remove one of them",
+            holds=lambda agent: agent.system_prompt is None or agent.system_prompt_from is None,
+            field="systemPrompt",
+        ),
+    )
 
     provider: Literal["anthropic", "echo"] = "anthropic"
     """Who answers: `anthropic` asks the model API, `echo` answers from the message itself and needs no key."""
@@ -60,6 +89,8 @@ class Agent(Model):
         None
     )
     """Instructions that the model gets before every conversation."""
+    system_prompt_from: SystemPromptFrom | None = None
+    """Instructions that stand in a ConfigMap of yours. A changed ConfigMap is used with no restart."""
     base_url: (
         Annotated[
             str, StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*(/[!-~]*)?$", max_length=2048)
@@ -84,51 +115,12 @@ class ApiKey(Model):
         ),
     )
 
-    secret_name: Name | None = None
+    secret_name: ObjectName | None = None
     """Name of a Secret in the same namespace that holds the key. A changed Secret is used with no restart."""
-    secret_key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = (
-        SECRET_KEY
-    )
+    secret_key: DataKey = SECRET_KEY
     """Key inside that Secret."""
     value: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=4096)] | None = None
     """The key itself. Whoever can read this object can read it: for trying things out only."""
-
-
-class Autoscaling(Model):
-    """A HorizontalPodAutoscaler for the agent's pods."""
-
-    rules = (
-        Rule(
-            cel="self.minReplicas <= self.maxReplicas",
-            message="autoscaling.minReplicas must not exceed autoscaling.maxReplicas: lower one or raise the other",
-            holds=lambda scaling: scaling.min_replicas <= scaling.max_replicas,
-            field="minReplicas",
-        ),
-    )
-
-    enabled: bool = False
-    """Whether the number of pods follows their load. If so, `replicas` has no say."""
-    min_replicas: AtLeastOne = 1
-    """Fewest pods."""
-    max_replicas: AtLeastOne = 10
-    """Most pods."""
-    target_cpu_utilization_percentage: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        default=None, alias="targetCPUUtilizationPercentage"
-    )
-    """CPU use to keep, in percent of the requested CPU; 70 when no target is set at all."""
-    target_memory_utilization_percentage: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Memory use to keep, in percent of the requested memory."""
-
-
-class Service(Model):
-    """The Service in front of the agent's pods."""
-
-    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    """How the Service is reached: `ClusterIP` (inside the cluster), `NodePort` or `LoadBalancer`."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 80
-    """Port of the Service."""
-    annotations: Annotations | None = None
-    """Annotations of the Service, as load balancers read them."""
 
 
 class Logging(Model):
@@ -138,6 +130,38 @@ class Logging(Model):
     """Least level that is logged."""
     format: Literal["json", "text"] = "json"
     """One JSON object a line, or text for people."""
+
+
+class ServiceAccount(Model):
+    """The ServiceAccount of the pods. They get no token of it, as the agent does not talk to the Kubernetes API."""
+
+    create: bool = True
+    """Whether one is made for the agent."""
+    name: ObjectName | None = None
+    """Its name; the agent's name when one is made, and `default` when none is."""
+    annotations: Annotations | None = None
+    """Its annotations, as clouds read them to give the pods rights."""
+
+
+class ServiceMonitor(Model):
+    """A ServiceMonitor, by which prometheus-operator has the agent scraped."""
+
+    enabled: bool = False
+    """Whether there is one. The cluster needs prometheus-operator's definitions (monitoring.coreos.com/v1)."""
+    interval: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s|m|h)$", max_length=8)] = "30s"
+    """Time between two scrapes."""
+    scrape_timeout: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s|m|h)$", max_length=8)] | None = (
+        None
+    )
+    """Time that one scrape may take; Prometheus' own when not set."""
+    labels: PodLabels | None = None
+    """Its labels besides our own, as a Prometheus selects by them."""
+
+
+class Monitoring(Model):
+    """How the agent is watched."""
+
+    service_monitor: ServiceMonitor = ServiceMonitor()
 
 
 class Rollout(Model):
@@ -154,6 +178,8 @@ class Rollout(Model):
         ),
     )
 
+    strategy: Literal["RollingUpdate", "Recreate"] = "RollingUpdate"
+    """`RollingUpdate` replaces pods one after the other; `Recreate` ends all before it starts new ones."""
     max_surge: PodCount = 1
     """Pods above the wanted number while rolling out: a number, or a share such as "25%"."""
     max_unavailable: PodCount = 0
@@ -177,36 +203,88 @@ class AgentSpec(Model):
             ),
             field="apiKey",
         ),
+        Rule(
+            cel="!self.worker.enabled || has(self.redis.url) || has(self.redis.secretName)",
+            message="worker.enabled needs redis, where workers find their tasks: set redis.url or redis.secretName",
+            holds=lambda spec: (
+                not spec.worker.enabled or spec.redis.url is not None or spec.redis.secret_name is not None
+            ),
+            field="redis",
+        ),
     )
 
     image: Image = Image()
     image_pull_secrets: (
-        Annotated[
-            list[ObjectReference],
-            Field(
-                max_length=16,
-                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-            ),
-        ]
-        | None
+        Annotated[list[ObjectReference], Field(max_length=16, json_schema_extra=keyed("name"))] | None
     ) = None
     """Secrets of the same namespace with which the image is pulled."""
     agent: Agent = Agent()
     api_key: ApiKey = ApiKey()
+    auth: Auth = Auth()
     replicas: Replicas = 1
     """Number of pods while autoscaling is off. `kubectl scale` sets it."""
     autoscaling: Autoscaling = Autoscaling()
+    worker: Worker = Worker()
+    redis: Redis = Redis()
     service: Service = Service()
+    ingress: Ingress = Ingress()
+    http_route: HttpRoute = HttpRoute()
+    rate_limit: RateLimit = RateLimit()
+    cors: Cors = Cors()
     logging: Logging = Logging()
     resources: Resources = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "512Mi"})
     node_selector: Labels | None = None
     """Labels that a node must carry to run the pods."""
-    tolerations: (
-        Annotated[list[Toleration], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"})] | None
-    ) = None
+    tolerations: Annotated[list[Toleration], Field(max_length=32, json_schema_extra=ATOMIC)] | None = None
     """Taints of nodes that the pods put up with."""
+    affinity: Verbatim | None = None
+    """Which nodes and which other pods the pods keep to or from, as `affinity` of a pod has it."""
+    topology_spread_constraints: (
+        Annotated[
+            list[SpreadConstraint],
+            Field(max_length=8, json_schema_extra=keyed("topologyKey", "whenUnsatisfiable")),
+        ]
+        | None
+    ) = None
+    """How the pods are spread; over nodes and zones, as well as can be, when not set."""
+    priority_class_name: ObjectName | None = None
+    """PriorityClass of the pods."""
+    service_account: ServiceAccount = ServiceAccount()
     pod_annotations: Annotations | None = None
     """Annotations of the pods. A change replaces the pods."""
     pod_labels: PodLabels | None = None
     """Labels of the pods, besides our own. A change replaces the pods."""
+    pod_security_context: Verbatim = {  # noqa: RUF012  pydantic copies it
+        "runAsNonRoot": True,
+        "runAsUser": UID,
+        "runAsGroup": UID,
+        "fsGroup": UID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    """Security settings of the pods. What is set here replaces the default, which keeps the restricted Pod Security
+    Standard, as a whole."""
+    security_context: Verbatim = {  # noqa: RUF012  pydantic copies it
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    """Security settings of the agent's container. What is set here replaces the default, which keeps the restricted
+    Pod Security Standard, as a whole."""
+    extra_env: Annotated[list[EnvVar], Field(max_length=64, json_schema_extra=keyed("name"))] | None = None
+    """Environment variables of the agent's container. They win over the settings that other fields make."""
+    env_from: Annotated[list[EnvSource], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
+    """ConfigMaps and Secrets whose keys become environment variables of the agent's container."""
+    extra_volumes: Annotated[list[Volume], Field(max_length=32, json_schema_extra=keyed("name"))] | None = None
+    """Further volumes of the pods."""
+    extra_volume_mounts: (
+        Annotated[list[VolumeMount], Field(max_length=32, json_schema_extra=keyed("mountPath"))] | None
+    ) = None
+    """Further volumes in the agent's container."""
+    init_containers: Annotated[list[Container], Field(max_length=16, json_schema_extra=keyed("name"))] | None = None
+    """Containers that run to their end before the agent starts."""
+    sidecars: Annotated[list[Container], Field(max_length=16, json_schema_extra=keyed("name"))] | None = None
+    """Containers that run beside the agent."""
+    pod_disruption_budget: PodDisruptionBudget = PodDisruptionBudget()
+    network_policy: NetworkPolicy = NetworkPolicy()
+    monitoring: Monitoring = Monitoring()
     rollout: Rollout = Rollout()

@@ -96,6 +96,8 @@ def _commented_tree(tree: dict[str, Any], indent: str, depth: int = 1) -> str:
     for key, value in tree.items():
         start = f"{indent}# {'  ' * depth}{key}:"
         text += (
-            f"{start}\n{_commented_tree(value, indent, depth + 1)}" if isinstance(value, dict) else f"{start} {value}\n"
+            f"{start}\n{_commented_tree(value, indent, depth + 1)}"
+            if isinstance(value, dict)
+            else f"{start} {json.dumps(value)}\n"
         )
     return text

@@ -1,0 +1,34 @@
+"""Where an agent keeps its state."""
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from agent_operator.api.base import Model
+from agent_operator.api.pods import DataKey, ObjectName
+from agent_operator.api.rules import Rule
+
+
+class Redis(Model):
+    """The Redis that holds conversations, tasks and limits. Without one each pod keeps its own, which ends with it."""
+
+    rules = (
+        Rule(
+            cel="!(has(self.url) && has(self.secretName))",
+            message="set redis.url or redis.secretName, not both: remove one of them",
+            holds=lambda redis: redis.url is None or redis.secret_name is None,
+        ),
+        Rule(
+            cel="!has(self.url) || !self.url.contains('@')",
+            message="redis.url must not hold a password: put the address into a Secret and name it in redis.secretName",
+            holds=lambda redis: redis.url is None or "@" not in redis.url,
+            field="url",
+        ),
+    )
+
+    url: Annotated[str, StringConstraints(pattern=r"^rediss?://[!-~]+$", min_length=1, max_length=1024)] | None = None
+    """Address with no password in it: `redis://host:6379/0`, or `rediss://` for TLS."""
+    secret_name: ObjectName | None = None
+    """Name of a Secret of the same namespace that holds the address, with its password."""
+    secret_key: DataKey = "REDIS_URL"  # noqa: S105  the name of a key in a Secret, not its value
+    """Key inside that Secret."""
