@@ -20,13 +20,17 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object in the API. `selector` limits what is listed and watched, at the server."""
+    """A kind of object in the API. `selector` limits what is listed and watched, at the server.
+
+    An `optional` kind is one that a cluster may not have: its definition is installed with another product.
+    """
 
     kind: str
     group: str
     version: str
     plural: str
     selector: str | None = None
+    optional: bool = False
 
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
         """Path of the collection, of one object, or of its subresource; no namespace means all of them."""
@@ -43,14 +47,33 @@ _OURS = f"{MANAGED_BY}={OPERATOR}"
 AGENT = Resource(KIND, GROUP, VERSION, PLURAL)
 CONFIG_MAP = Resource("ConfigMap", "", "v1", "configmaps", _OURS)
 SECRET = Resource("Secret", "", "v1", "secrets", _OURS)
+SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts", _OURS)
 SERVICE = Resource("Service", "", "v1", "services", _OURS)
 DEPLOYMENT = Resource("Deployment", "apps", "v1", "deployments", _OURS)
 AUTOSCALER = Resource("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _OURS)
+DISRUPTION_BUDGET = Resource("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _OURS)
+NETWORK_POLICY = Resource("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", _OURS)
+INGRESS = Resource("Ingress", "networking.k8s.io", "v1", "ingresses", _OURS)
+HTTP_ROUTE = Resource("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", _OURS, optional=True)
+SERVICE_MONITOR = Resource("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors", _OURS, optional=True)
 POD = Resource("Pod", "", "v1", "pods", f"{NAME}={PRODUCT}")
 EVENT = Resource("Event", "", "v1", "events")
 
-CHILDREN = (CONFIG_MAP, SECRET, SERVICE, DEPLOYMENT, AUTOSCALER)
-# Secrets cannot be read, so they are not watched either.
-WATCHED = (AGENT, CONFIG_MAP, SERVICE, DEPLOYMENT, AUTOSCALER, POD)
+CHILDREN = (
+    CONFIG_MAP,
+    SECRET,
+    SERVICE_ACCOUNT,
+    SERVICE,
+    DEPLOYMENT,
+    AUTOSCALER,
+    DISRUPTION_BUDGET,
+    NETWORK_POLICY,
+    INGRESS,
+    HTTP_ROUTE,
+    SERVICE_MONITOR,
+)
+OPTIONAL = tuple(resource for resource in CHILDREN if resource.optional)
+# What every cluster has. Secrets cannot be read, so they are not watched either.
+WATCHED = (AGENT, *(each for each in CHILDREN if each is not SECRET and not each.optional), POD)
 
 BY_KIND = {resource.kind: resource for resource in (*CHILDREN, AGENT, POD, EVENT)}
