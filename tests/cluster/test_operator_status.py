@@ -117,7 +117,12 @@ def test_a_transition_time_changes_with_the_status_only(here: Namespace) -> None
         (
             {"terminated": {"exitCode": 2, "reason": "Error", "message": "DEFAULT_MODEL: no such model"}},
             "CrashLoopBackOff",
-            "exit code 2 (Error), and last said: DEFAULT_MODEL: no such model",
+            "exit code 2 (Error): its settings are wrong",
+        ),
+        (
+            {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+            "OOMKilled",
+            "more memory than resources.limits.memory allows",
         ),
         (
             {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "hello" not found'}},
@@ -164,8 +169,8 @@ def test_pods_that_a_quota_refuses_are_shown(here: Namespace) -> None:
 
     here.apply(agent())
 
-    assert "exceeded quota" in here.await_condition("Degraded", "True", "PodsRefused")["message"]
-    here.await_condition("Ready", "False", "PodsRefused")
+    assert "exceeded quota" in here.await_condition("Degraded", "True", "QuotaExceeded")["message"]
+    here.await_condition("Ready", "False", "QuotaExceeded")
 
 
 def test_an_object_that_the_api_server_refuses_is_shown(here: Namespace) -> None:
@@ -176,18 +181,17 @@ def test_an_object_that_the_api_server_refuses_is_shown(here: Namespace) -> None
     assert "must be less than or equal to memory limit" in message
 
 
-def test_a_missing_secret_is_hinted_at_while_the_pod_waits(here: Namespace) -> None:
-    here.apply(agent(agent={"provider": "anthropic"}, apiKey={"secretName": "keys"}))
+def test_what_a_container_said_last_is_not_told(here: Namespace, running: OperatorProcess) -> None:
+    here.apply(agent())
     (pod,) = eventually(lambda: here.list("pods"), "there is a pod")
 
-    waiting = {"waiting": {"reason": "ContainerCreating"}}
-    state = {"name": "agent", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "refused: sk-very-secret"}}
+    state = {"name": "agent", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": ended}
     here.set_pod_status(pod["metadata"]["name"], {"containerStatuses": [state]})
 
-    eventually(
-        lambda: "Secret keys to exist with key ANTHROPIC_API_KEY" in here.condition("Ready").get("message", ""),
-        "the message names the Secret and its key",
-    )
+    here.await_condition("Degraded", "True", "CrashLoopBackOff")
+    assert "sk-very-secret" not in json.dumps([here.get("agentdeployment")["status"], here.list("events")])
+    assert "sk-very-secret" not in running.log
 
 
 def test_an_inline_key_is_pointed_out_and_shown_nowhere(here: Namespace, running: OperatorProcess) -> None:

@@ -2,12 +2,13 @@
 
 import base64
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.controller.adoption import handed_over
 from agent_operator.controller.connection import APPLY, MERGE, ApiError, Connection
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Delete
@@ -21,6 +22,7 @@ HANDOVER_MANAGER = "portside-operator-handover"
 # Only ever looks: all its requests are dry runs.
 LOOKING_MANAGER = "portside-operator-look"
 
+FORBIDDEN = 403
 NOT_FOUND = 404
 CREATED = 201
 UNPROCESSABLE = 422
@@ -56,7 +58,7 @@ class Cluster:
             query["continue"] = token
 
     async def look_at_secret(self, namespace: str, name: str) -> Document | None:
-        """Our Secret, or the bare metadata of somebody else's, or None: without the right to read Secrets.
+        """The Secret, with its content as text under `stringData`, or None: without the right to read Secrets.
 
         The answer to a dry run of an empty apply is the object as it is; for one that is missing, it says "created".
         """
@@ -70,9 +72,20 @@ class Cluster:
         )
         if answer.code == CREATED:
             return None
-        data = {key: _decoded(value) for key, value in (answer.body.get("data") or {}).items()}
-        metadata = {key: value for key, value in answer.body["metadata"].items() if key != "managedFields"}
-        return {**body, "type": answer.body.get("type"), "metadata": metadata, "stringData": data}
+        metadata = answer.body["metadata"]
+        shares = [share for share in metadata.get("managedFields") or [] if share.get("manager") != LOOKING_MANAGER]
+        return _readable({**body, **answer.body, "metadata": {**metadata, "managedFields": shares}})
+
+    async def pod_events(self, namespace: str, pod: str) -> Sequence[Document]:
+        """What was told of the pod; nothing when the operator may not list Events."""
+        query = {"fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={pod}", "limit": "100"}
+        try:
+            page = (await self._connection.request("GET", EVENT.path(namespace), query=query)).body
+        except ApiError as error:
+            if error.code != FORBIDDEN:
+                raise
+            return []
+        return [*(page.get("items") or [])]
 
     async def apply(self, step: Apply) -> Document:
         """Apply a document of a plan, and give the object as it is then.
@@ -83,6 +96,8 @@ class Cluster:
         """
         if step.keep_replicas is not None:
             await self._hand_over_replicas(step.document, step.keep_replicas)
+        if step.taken_over is not None:
+            await self._take_over(step.kind, step.taken_over)
         try:
             document = await self._patch(step)
         except ApiError as error:
@@ -91,7 +106,7 @@ class Cluster:
             await self._replace_lists(step)
             document = await self._patch(step)
         self._metrics.applies.labels(step.kind, step.operation).inc()
-        return document
+        return _readable(document) if step.kind == SECRET.kind else document
 
     async def delete(self, namespace: str, step: Delete) -> None:
         """Delete what a plan says, if it is still the same object."""
@@ -173,6 +188,22 @@ class Cluster:
         )
         self._metrics.applies.labels(step.kind, step.operation).inc()
 
+    async def _take_over(self, kind: str, found: Document) -> None:
+        """Have Helm's share of the object's fields be ours. Refused (409) if it was changed since it was looked at."""
+        metadata = found["metadata"]
+        shares = metadata.get("managedFields") or []
+        ours = handed_over(shares, FIELD_MANAGER)
+        if ours == shares:
+            return
+        await self._connection.request(
+            "PATCH",
+            BY_KIND[kind].path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"managedFields": ours, "resourceVersion": metadata["resourceVersion"]}},
+            content_type=MERGE,
+        )
+        self._metrics.applies.labels(kind, "update").inc()
+
     async def _hand_over_replicas(self, document: Document, replicas: int) -> None:
         metadata = document["metadata"]
         await self._connection.request(
@@ -198,6 +229,12 @@ async def _none_if_missing() -> AsyncIterator[list[Document]]:
     except ApiError as error:
         if error.code != NOT_FOUND:
             raise
+
+
+def _readable(secret: Document) -> Document:
+    """The Secret with its content as text under `stringData`, as it is applied."""
+    data = {key: _decoded(value) for key, value in (secret.get("data") or {}).items()}
+    return {**{key: value for key, value in secret.items() if key != "data"}, "stringData": data}
 
 
 def _decoded(value: str) -> str:

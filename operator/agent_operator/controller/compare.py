@@ -9,19 +9,23 @@ from typing import Any
 
 from agent_operator.manifests.form import Document
 
-# Lists that server-side apply merges by a key (x-kubernetes-list-map-keys of the core API): others may add members.
-# Of ports, names serve as well as their true keys, as all of ours have one. All other lists are whole values.
+# Lists that server-side apply merges by keys (x-kubernetes-list-map-keys of the core API): others may add members.
+# Of a Service's ports, names serve as well as their true keys, as all of ours have one. All other lists, and those
+# whose members lack a key, are whole values.
 MERGE_KEYS = {
-    "containers": "name",
-    "env": "name",
-    "imagePullSecrets": "name",
-    "ownerReferences": "uid",
-    "ports": "name",
-    "topologySpreadConstraints": "topologyKey",
-    "volumeMounts": "mountPath",
-    "volumes": "name",
+    "containers": ("name",),
+    "env": ("name",),
+    "imagePullSecrets": ("name",),
+    "initContainers": ("name",),
+    "ownerReferences": ("uid",),
+    "ports": ("name",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "volumeMounts": ("mountPath",),
+    "volumes": ("name",),
 }
+# Maps of quantities, and single ones: the API server keeps them in its own form ("1000" as "1k").
 QUANTITIES = {"requests", "limits"}
+QUANTITY = {"averageValue", "divisor", "sizeLimit"}
 
 _SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _QUANTITY = re.compile(r"([0-9.]+)(?:([KMGTPE])i|([numkMGTPE]?)|[eE]([+-]?[0-9]+))")
@@ -34,25 +38,33 @@ def fingerprint(document: Document) -> str:
 
 
 def has_all(wanted: Any, found: Any, field: str = "") -> bool:
-    """Whether everything in `wanted` is in `found` with the same value, as the API server means it."""
+    """Whether everything in `wanted` is in `found` with the same value, as the API server means it.
+
+    An empty list or map that is not there at all is the same as one that is: the API server keeps few of them.
+    """
     if isinstance(wanted, dict):
         equal: Callable[[Any, Any, str], bool] = _same_quantity if field in QUANTITIES else has_all
-        return isinstance(found, dict) and all(key in found and equal(wanted[key], found[key], key) for key in wanted)
+        return isinstance(found, dict) and all(
+            equal(value, found[key], key) if key in found else value in ({}, []) for key, value in wanted.items()
+        )
     if isinstance(wanted, list):
-        return isinstance(found, list) and _list_has_all(wanted, found, field)
-    return bool(wanted == found)
+        return isinstance(found, list) and _list_has_all(wanted, found, MERGE_KEYS.get(field))
+    return bool(wanted == found) or (field in QUANTITY and _same_quantity(wanted, found, field))
 
 
-def _list_has_all(wanted: list[Any], found: list[Any], field: str) -> bool:
-    merge_key = MERGE_KEYS.get(field)
-    if merge_key is None:
+def _list_has_all(wanted: list[Any], found: list[Any], keys: tuple[str, ...] | None) -> bool:
+    if keys is None or not all(isinstance(item, dict) and item.keys() >= set(keys) for item in wanted):
         return len(wanted) == len(found) and all(map(has_all, wanted, found))
-    by_key = {item.get(merge_key): item for item in found}
-    return all(item[merge_key] in by_key and has_all(item, by_key[item[merge_key]]) for item in wanted)
+    by_key = {tuple(item.get(key) for key in keys): item for item in found}
+    pairs = ((item, by_key.get(tuple(item[key] for key in keys))) for item in wanted)
+    return all(other is not None and has_all(item, other) for item, other in pairs)
 
 
 def _same_quantity(wanted: Any, found: Any, _: str) -> bool:
-    return quantity(str(wanted)) == quantity(str(found))
+    try:
+        return quantity(str(wanted)) == quantity(str(found))
+    except ValueError:
+        return False
 
 
 def quantity(text: str) -> Decimal:

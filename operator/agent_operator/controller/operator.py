@@ -26,7 +26,7 @@ from agent_operator.controller.health import PortTakenError
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.queue import WorkQueue
 from agent_operator.controller.reconcile import Reconciler
-from agent_operator.controller.resources import AGENT, WATCHED, Key
+from agent_operator.controller.resources import AGENT, BY_KIND, WATCHED, Key
 from agent_operator.manifests.form import Document
 
 log = structlog.get_logger(__name__)
@@ -59,7 +59,9 @@ class Operator:
         self.metrics = Metrics()
         self.metrics.watch_agents(self._cache.agents)
         self._cluster = Cluster(connection, self.metrics)
-        self._reconciler = Reconciler(self._cluster, self._cache, self.metrics)
+        self._reconciler = Reconciler(
+            self._cluster, self._cache, self.metrics, served=lambda kind: not BY_KIND[kind].optional
+        )
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
         self._listed_at = time.monotonic()
 

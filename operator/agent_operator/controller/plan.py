@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.controller.adoption import ADOPT, is_adoptable
 from agent_operator.controller.cache import controller_of
 from agent_operator.controller.compare import fingerprint, has_all
 from agent_operator.manifests.form import Document
@@ -13,7 +14,7 @@ from agent_operator.manifests.names import ANNOTATION_PREFIX
 APPLIED_HASH = f"{ANNOTATION_PREFIX}/applied-hash"
 
 # Pods must not start with somebody else's settings or secrets.
-NEEDED_BY = {"Deployment": {"ConfigMap", "Secret"}}
+NEEDED_BY = {"Deployment": {"ConfigMap", "Secret", "ServiceAccount"}}
 
 Name = tuple[str, str]  # kind and name; all objects of an agent are in its namespace
 
@@ -44,11 +45,16 @@ class Owner:
 
 @dataclass(frozen=True)
 class Apply:
-    """Apply the document. `keep_replicas` is the number of pods to hand over to an autoscaler that is about to come."""
+    """Apply the document.
+
+    `keep_replicas` is the number of pods to hand over to an autoscaler that is about to come; `taken_over` is the
+    object of somebody else's that becomes ours.
+    """
 
     document: Document
     operation: Literal["create", "update"]
     keep_replicas: int | None = None
+    taken_over: Document | None = None
 
     @property
     def kind(self) -> str:
@@ -72,10 +78,16 @@ class Conflict:
     kind: str
     name: str
     former: bool
+    adoptable: bool = False
 
     def __str__(self) -> str:
         if self.former:
             return f"{self.kind} {self.name} belongs to a deleted {KIND} of the same name, and is being removed"
+        if self.adoptable:
+            return (
+                f"{self.kind} {self.name} was left by a Helm release or an agent of the same name: annotate this "
+                f"{KIND} with {ADOPT}=true to take it over, or delete it"
+            )
         return f"{self.kind} {self.name} exists and is not managed by this {KIND}: rename one of the two, or delete it"
 
 
@@ -88,27 +100,47 @@ class Plan:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def make_plan(owner: Owner, desired: Sequence[Document], observed: Mapping[Name, Document]) -> Plan:
+def make_plan(
+    owner: Owner,
+    desired: Sequence[Document],
+    observed: Mapping[Name, Document],
+    *,
+    adopt: bool = False,
+    conceded: Mapping[Name, str] | None = None,
+) -> Plan:
     """Compare what should be with what is.
 
     `observed` has every object of the agent that exists, and any other object that has a name which the agent needs.
+    `adopt` lets the agent take over what can be. `conceded` has the `lasting` fingerprint of each object that somebody
+    else changed again at our last apply, and that is left so until it is changed further.
     """
     plan = Plan(deletes=list(_superfluous(owner, desired, observed)))
     taken: set[str] = set()
     for wanted in desired:
         kind, name = wanted["kind"], wanted["metadata"]["name"]
         found = observed.get((kind, name))
-        if found is not None and not owner.owns(found):
+        ours = found is None or owner.owns(found)
+        adoptable = found is not None and not ours and is_adoptable(found, owner.name)
+        if found is not None and not ours and not (adoptable and adopt):
             former = controller_of(found)
-            plan.conflicts.append(Conflict(kind, name, former is not None and former.get("kind") == KIND))
+            plan.conflicts.append(Conflict(kind, name, former is not None and former.get("kind") == KIND, adoptable))
             taken.add(kind)
         elif not NEEDED_BY.get(kind, set()) & taken:
             document = with_owner(wanted, owner)
             if found is None:
                 plan.applies.append(Apply(document, "create"))
-            elif needs_applying(document, found):
+            elif not ours:
+                plan.applies.append(Apply(document, "update", taken_over=found))
+            elif needs_applying(document, found) and lasting(found) != (conceded or {}).get((kind, name)):
                 plan.applies.append(Apply(document, "update", _replicas_to_keep(document, found, observed)))
     return plan
+
+
+def lasting(document: Document) -> str:
+    """Fingerprint of an object as its owners set it: without its status, and without the count of its changes."""
+    passing = {"resourceVersion", "managedFields", "generation"}
+    metadata = {key: value for key, value in document["metadata"].items() if key not in passing}
+    return fingerprint({**document, "metadata": metadata, "status": None})
 
 
 def with_owner(document: Document, owner: Owner) -> Document:

@@ -12,8 +12,8 @@ CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunCont
 # The kubelet tells the cause now alone, now wrapped in this; the cause itself stays the same.
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
 
-# Enough of a container's last words to see what happened.
-LAST_WORDS = 1000
+# As the service ends when its settings are wrong (DESIGN: "A wrong value ends the start with … exit code 2").
+SETTINGS_WRONG = 2
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,18 @@ def _of_container(pod: str, container: Document) -> Trouble | None:
     if reason in CONFIG_REASONS:
         return Trouble(reason, f"Cannot start {where}: {said}")
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
-    if ended.get("exitCode"):
-        words = (ended.get("message") or "").strip()[-LAST_WORDS:]
-        how = f"ended with exit code {ended['exitCode']} ({ended.get('reason', 'Error')})"
-        return Trouble("CrashLoopBackOff", f"The {where} {how}" + (f", and last said: {words}" if words else ""))
-    return None
+    return _of_ended(pod, where, ended) if ended.get("exitCode") else None
+
+
+def _of_ended(pod: str, where: str, ended: Document) -> Trouble:
+    """What a container's end says. Its last words are not told: they are its log, and may hold what nobody may see."""
+    if ended.get("reason") == "OOMKilled":
+        return Trouble(
+            "OOMKilled", f"The {where} used more memory than resources.limits.memory allows, and was killed: raise it"
+        )
+    cause = ": its settings are wrong" if ended["exitCode"] == SETTINGS_WRONG else ""
+    return Trouble(
+        "CrashLoopBackOff",
+        f"The {where} ended with exit code {ended['exitCode']} ({ended.get('reason', 'Error')}){cause}; "
+        f"see kubectl logs {pod} --previous",
+    )

@@ -1,60 +1,64 @@
 """One agent's way: gather what is there, decide, apply, tell. Idempotent: any number of times, from any state."""
 
 import asyncio
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from agent_operator.api.agent import InvalidAgentError, parse
-from agent_operator.controller.apply import Cluster
+from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.controller import client_keys, secrets
+from agent_operator.controller.adoption import wants_adoption
+from agent_operator.controller.apply import FORBIDDEN, Cluster
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.connection import ApiError, UnreachableError
 from agent_operator.controller.metrics import Metrics
-from agent_operator.controller.plan import Apply, Name, Owner, Plan, make_plan, with_owner
+from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
+from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan, needs_applying
 from agent_operator.controller.pods import Trouble
-from agent_operator.controller.resources import AGENT, BY_KIND, SECRET, Key
+from agent_operator.controller.resources import AGENT, BY_KIND, DEPLOYMENT, SECRET, Key
+from agent_operator.controller.secrets import Secrets, look_again_seconds
 from agent_operator.controller.status import Observation, condition, same, status_of, status_of_invalid
 from agent_operator.manifests import desired
+from agent_operator.manifests.client_keys import new_key
 from agent_operator.manifests.form import Document
-from agent_operator.manifests.names import SECRETS_VOLUME
 
 log = structlog.get_logger(__name__)
 
-# What the pods need is there before the pods are; what scales them comes after.
-STAGES = ({"ConfigMap", "Secret", "Service"}, {"Deployment"}, {"HorizontalPodAutoscaler"})
+# What the pods need is there before the pods are; what scales and guards them comes after.
+STAGES = (
+    {"ConfigMap", "Secret", "ServiceAccount", "Service", "NetworkPolicy"},
+    {"Deployment"},
+    {"HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress", "HTTPRoute", "ServiceMonitor"},
+)
 
-# How soon to look again at what no watch tells us of: an object that is in our way, or a Secret that pods wait for.
+# How soon to look again at what no watch tells us of: an object that is in our way, a quota that has no room.
 LOOK_AGAIN_SECONDS = 10.0
+# How soon to ask again for Events of a pod whose containers wait: the kubelet tells of a missing Secret in a second.
+MOUNT_SECONDS = 3.0
 # What is refused for another cause waits for a change of the agent, or for the next list of everything.
 UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
 
-FORBIDDEN = 403
-
-
-@dataclass(frozen=True)
-class _Verified:
-    """Our Secret as it was applied, and when it was last seen to be so."""
-
-    document: Document
-    at: float
+# From this try on the user is told what keeps the API server from doing what it is asked.
+TELL_AT_FAILURE = 2
 
 
 class Reconciler:
-    """Brings the objects of agents in line with their specs."""
+    """Brings the objects of agents in line with their specs. `served` tells whether the cluster has a kind."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, metrics: Metrics) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, metrics: Metrics, served: Callable[[str], bool]) -> None:
         self._cluster = cluster
         self._cache = cache
         self._metrics = metrics
-        self._secrets: dict[Key, _Verified] = {}
+        self._served = served
+        self._secrets = Secrets(cluster)
+        self._conceded: dict[Key, dict[Name, str]] = {}
+        self._failures: dict[Key, int] = {}
 
     def doubt_secrets(self) -> None:
         """Look at every Secret again at the next chance, as nothing tells us of changes to them."""
-        self._secrets.clear()
+        self._secrets.doubt_all()
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one agent in line. Gives after how many seconds to look again, or None to wait for a change.
@@ -63,7 +67,7 @@ class Reconciler:
         """
         document = self._cache.agent(key)
         if document is None or "deletionTimestamp" in document["metadata"]:
-            self._secrets.pop(key, None)
+            self._forget(key)
             return None
         with self._metrics.duration.time():
             try:
@@ -71,8 +75,14 @@ class Reconciler:
             except Exception:
                 self._metrics.reconciles.labels("error").inc()
                 raise
+        self._failures.pop(key, None)
         self._metrics.reconciles.labels(result).inc()
         return again
+
+    def _forget(self, key: Key) -> None:
+        self._secrets.forget(key)
+        self._conceded.pop(key, None)
+        self._failures.pop(key, None)
 
     async def _bring_in_line(self, key: Key, document: Document) -> tuple[str, float | None]:
         try:
@@ -88,38 +98,68 @@ class Reconciler:
         observed = await self._gather(key, owner, wanted)
         if observed is None:
             return "success", None
-        plan = make_plan(owner, wanted, observed)
+        wanted = self._with_client_keys(document, wanted, observed)
+        adopt, conceded = wants_adoption(document), self._conceded.get(key)
+        plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=conceded)
         try:
-            hindrances = await self._carry_out(key, plan)
+            hindrances = [*self._impossible(wanted), *await self._carry_out(key, plan)]
         except _NamespaceEndsError:
             return "success", None
-        content = _secret_in(wanted)
-        if content is not None and not hindrances:
-            self._secrets.setdefault(key, _Verified(with_owner(content, owner), time.monotonic()))
-        seen = Observation(self._cache.get("Deployment", *key), self._cache.pods(key), hindrances)
-        if seen.deployment is not None and not owner.owns(seen.deployment):
-            seen.deployment = None
-        status = status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
+        except ApiError as error:
+            await self._tell_of_failure(key, document, agent, owner, error)
+            raise
+        status = await self._judge(key, document, agent, owner, hindrances)
         await self._tell(document, status)
-        blocked = any(hindrance.reason in UNWATCHED_CAUSES for hindrance in hindrances)
-        waits = blocked or (key in self._secrets and condition(status, "Ready")["status"] != "True")
-        return ("hindered" if hindrances else "success"), (LOOK_AGAIN_SECONDS if waits else None)
+        if waits_for_mounts(self._cache.pods(key)) is not None:
+            again: float | None = MOUNT_SECONDS
+        else:
+            again = _again(status, hindrances, wanted)
+        return ("hindered" if hindrances else "success"), again
+
+    async def _judge(
+        self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, hindrances: list[Trouble]
+    ) -> Document:
+        """The status that the agent deserves now."""
+        seen = Observation(
+            deployment=self._deployment(key, agent.name, owner),
+            worker=self._deployment(key, f"{agent.name}-worker", owner),
+            pods=self._cache.pods(key),
+            hindrances=hindrances,
+        )
+        waiting = waits_for_mounts(seen.pods)
+        if waiting is not None and seen.deployment is not None:
+            trouble = mount_trouble(seen.deployment, await self._cluster.pod_events(key.namespace, waiting))
+            seen.mounts = [trouble] if trouble is not None else []
+        return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
+
+    def _deployment(self, key: Key, name: str, owner: Owner) -> Document | None:
+        found = self._cache.get(DEPLOYMENT.kind, key.namespace, name)
+        return found if found is not None and owner.owns(found) else None
+
+    async def _tell_of_failure(
+        self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, error: ApiError
+    ) -> None:
+        """Say in the status what the API server keeps answering; the first time it may be a moment's trouble."""
+        self._failures[key] = self._failures.get(key, 0) + 1
+        if self._failures[key] >= TELL_AT_FAILURE and error.code >= 500:  # noqa: PLR2004  HTTP's server errors
+            trouble = Trouble("ApplyFailing", f"The API server cannot apply what is wanted: {error.message}")
+            await self._tell(document, await self._judge(key, document, agent, owner, [trouble]))
 
     async def _gather(self, key: Key, owner: Owner, wanted: Sequence[Document]) -> dict[Name, Document] | None:
         """Every object that counts for the decision; None when the agent turns out to be gone."""
         observed: dict[Name, Document] = {
             (kind, child["metadata"]["name"]): child for kind, child in self._cache.children(key)
         }
-        missing = [(each["kind"], each["metadata"]["name"]) for each in wanted]
+        missing = [(each["kind"], each["metadata"]["name"]) for each in self._possible(wanted)]
         missing = [name for name in missing if name not in observed and name[0] != SECRET.kind]
         # An agent that was never looked at has nothing that could have been taken away.
-        known = "status" in (self._cache.agent(key) or {})
-        if missing and known and not await self._is_still_there(key, owner.uid):
+        status = (self._cache.agent(key) or {}).get("status")
+        if missing and status is not None and not await self._is_still_there(key, owner.uid):
             return None
         found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in missing))
         observed |= {name: child for name, child in zip(missing, found, strict=True) if child is not None}
-        secret = await self._gather_secret(key, owner, wanted, observed)
-        return observed | ({(SECRET.kind, key.name): secret} if secret is not None else {})
+        names = secrets.ours(key.name, wanted, observed)
+        return observed | await self._secrets.observe(key, names, serving=_serves(status or {}))
 
     async def _is_still_there(self, key: Key, uid: str) -> bool:
         """Whether the agent is, in truth, before we make anything for it: the news of its end may yet come.
@@ -129,27 +169,33 @@ class Reconciler:
         live = await self._cluster.get(AGENT, *key)
         return live is not None and live["metadata"]["uid"] == uid and "deletionTimestamp" not in live["metadata"]
 
-    async def _gather_secret(
-        self, key: Key, owner: Owner, wanted: Sequence[Document], observed: Mapping[Name, Document]
-    ) -> Document | None:
-        """The Secret of the agent's name, if the agent has one, or had one until now (its Deployment tells)."""
-        content = _secret_in(wanted)
-        if content is None:
-            self._secrets.pop(key, None)
-            deployment = observed.get(("Deployment", key.name))
-            superfluous = _mounts(deployment, key.name) and not any(_mounts(each, key.name) for each in wanted)
-            return await self._cluster.look_at_secret(*key) if superfluous else None
-        verified = self._secrets.get(key)
-        if verified is not None and verified.document == with_owner(content, owner) and self._can_trust(key, verified):
-            return verified.document
-        self._secrets.pop(key, None)
-        return await self._cluster.look_at_secret(*key)
+    def _with_client_keys(
+        self, document: Document, wanted: Sequence[Document], observed: Mapping[Name, Document]
+    ) -> list[Document]:
+        """The objects, those of client keys with the keys that they have or shall get."""
+        metadata = document["metadata"]
+        request = (metadata.get("annotations") or {}).get(client_keys.ROTATE, "")
+        return [
+            client_keys.settled(each, observed.get((SECRET.kind, each["metadata"]["name"])), request, new_key)
+            if client_keys.is_client_keys(each, metadata["name"])
+            else each
+            for each in wanted
+        ]
 
-    def _can_trust(self, key: Key, verified: _Verified) -> bool:
-        """Whether a Secret need not be looked at again: its agent serves, or it was looked at just now."""
-        status = (self._cache.agent(key) or {}).get("status", {})
-        serves = condition(status, "Ready").get("status") == "True"
-        return serves or time.monotonic() - verified.at < LOOK_AGAIN_SECONDS
+    def _possible(self, wanted: Sequence[Document]) -> list[Document]:
+        """The objects whose kinds the cluster has."""
+        return [each for each in wanted if self._served(each["kind"])]
+
+    def _impossible(self, wanted: Sequence[Document]) -> list[Trouble]:
+        return [
+            Trouble(
+                "KindNotInstalled",
+                f"The cluster does not know {each['kind']} ({each['apiVersion']}): install its definitions, "
+                "or leave it out of the spec",
+            )
+            for each in wanted
+            if not self._served(each["kind"])
+        ]
 
     async def _carry_out(self, key: Key, plan: Plan) -> list[Trouble]:
         """Do what the plan says, and give what could not be done, and will not be until somebody changes something."""
@@ -169,9 +215,18 @@ class Reconciler:
 
     async def _apply(self, key: Key, step: Apply) -> None:
         document = await self._cluster.apply(step)
-        if step.kind != SECRET.kind:
+        name = (step.kind, step.document["metadata"]["name"])
+        if step.kind == SECRET.kind:
+            self._secrets.applied(key, document)
+        else:
             self._cache.store(step.kind, document)
         log.info("Applied", namespace=key.namespace, name=key.name, kind=step.kind, operation=step.operation)
+        if needs_applying(step.document, document):
+            # An admission webhook, most likely. To insist would be to write for ever.
+            self._conceded.setdefault(key, {})[name] = lasting(document)
+            log.warning(
+                "Left an object as others changed it at once", namespace=key.namespace, name=key.name, kind=step.kind
+            )
 
     async def _tell(self, document: Document, status: Document) -> None:
         """Write the status if it says anything new, and post an Event where a user should hear of it."""
@@ -215,16 +270,13 @@ def _refusal(step: Apply, error: BaseException) -> Trouble:
     return Trouble(reason, f"{step.kind} {step.document['metadata']['name']} was refused: {error.message}")
 
 
-def _secret_in(documents: Sequence[Document]) -> Document | None:
-    return next((each for each in documents if each["kind"] == SECRET.kind), None)
+def _serves(status: Mapping[str, Any]) -> bool:
+    return condition(status, "Ready").get("status") == "True"
 
 
-def _mounts(document: Document | None, secret: str) -> bool:
-    """Whether the document is a Deployment that mounts the Secret of this name as its secrets."""
-    if document is None or document["kind"] != "Deployment":
-        return False
-    volumes = document["spec"]["template"]["spec"].get("volumes") or []
-    return any(
-        volume["name"] == SECRETS_VOLUME and (volume.get("secret") or {}).get("secretName") == secret
-        for volume in volumes
-    )
+def _again(status: Document, hindrances: Sequence[Trouble], wanted: Sequence[Document]) -> float | None:
+    """After how many seconds to look at what no watch tells us of, or None."""
+    if any(hindrance.reason in UNWATCHED_CAUSES for hindrance in hindrances):
+        return LOOK_AGAIN_SECONDS
+    makes_secrets = any(each["kind"] == SECRET.kind for each in wanted)
+    return look_again_seconds(serving=_serves(status)) if makes_secrets else None

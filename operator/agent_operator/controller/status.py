@@ -1,5 +1,6 @@
 """The status that an agent deserves, from what was seen of it. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -7,7 +8,7 @@ from typing import Any, Literal
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.status import MAX_MESSAGE
-from agent_operator.controller.pods import Trouble, is_meant_to_run, troubles
+from agent_operator.controller.pods import Trouble, troubles
 from agent_operator.manifests.deployment import image_reference
 from agent_operator.manifests.form import Document, without_empty
 from agent_operator.manifests.labels import selector
@@ -19,6 +20,11 @@ CONDITIONS = ("Ready", "Progressing", "Degraded")
 INLINE_KEY = (
     "The API key stands in the spec, for all to read who can read this object: move it to a Secret (apiKey.secretName)"
 )
+# Each try has another name for its pod; the cause stays the same.
+_POD_NAME = re.compile(r'pods "([^" ]+-)[a-z0-9]{5}"')
+
+STUCK = "The new revision did not become available in time"
+NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent a Redis to share them (redis)"
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,27 @@ class Judgement:
 
 @dataclass
 class Observation:
-    """What was seen of a valid agent: its Deployment and pods, and what could not be done for it."""
+    """What was seen of a valid agent: its Deployments and pods, and what could not be done for it."""
 
     deployment: Document | None = None
+    worker: Document | None = None
     pods: list[Document] = field(default_factory=list)
     hindrances: list[Trouble] = field(default_factory=list)
+    mounts: list[Trouble] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One Deployment of an agent: what it is called in messages, it itself if it is there, and its least pods."""
+
+    title: str
+    deployment: Document | None
+    needed: int
+
+    @property
+    def available(self) -> int:
+        number: int = (self.deployment or {}).get("status", {}).get("availableReplicas", 0)
+        return number
 
 
 def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> Document:
@@ -82,13 +104,35 @@ def condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return next((each for each in status.get("conditions") or [] if each.get("type") == name), {})
 
 
+def _parts(agent: AgentDeployment, seen: Observation) -> list[_Part]:
+    scaling, worker = agent.spec.autoscaling, agent.spec.worker
+    parts = [_Part("pod", seen.deployment, scaling.min_replicas if scaling.enabled else agent.spec.replicas)]
+    if worker.enabled:
+        needed = worker.autoscaling.min_replicas if worker.autoscaling.enabled else worker.replicas
+        parts.append(_Part("worker", seen.worker, needed))
+    return parts
+
+
 def _judge(agent: AgentDeployment, seen: Observation) -> dict[str, Judgement]:
-    wrong = [*seen.hindrances, *_of_deployment(seen.deployment), *troubles(seen.pods)]
-    rollout = _rollout(seen.deployment)
-    ready = _ready(agent, seen, rollout, wrong)
-    if agent.spec.api_key.value is not None:
-        ready = Judgement(ready.status, ready.reason, f"{ready.message}. {INLINE_KEY}")
+    parts = _parts(agent, seen)
+    failures = [trouble for part in parts for trouble in _of_deployment(part.deployment)]
+    wrong = [*seen.hindrances, *seen.mounts, *failures, *troubles(seen.pods)]
+    rollouts = [_rollout(part) for part in parts]
+    rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
+    ready = _ready(seen, parts, rollout, wrong)
+    notes = [ready.message, *_advice(agent)]
+    ready = Judgement(ready.status, ready.reason, ". ".join(notes))
     return {"Ready": ready, "Progressing": rollout, "Degraded": _degraded(wrong)}
+
+
+def _advice(agent: AgentDeployment) -> Iterable[str]:
+    """What is as it was asked for, and yet not as it should be."""
+    spec = agent.spec
+    if spec.api_key.value is not None:
+        yield INLINE_KEY
+    most = spec.autoscaling.max_replicas if spec.autoscaling.enabled else spec.replicas
+    if most > 1 and spec.redis.url is None and spec.redis.secret_name is None:
+        yield NO_REDIS
 
 
 def _degraded(wrong: Sequence[Trouble]) -> Judgement:
@@ -97,54 +141,40 @@ def _degraded(wrong: Sequence[Trouble]) -> Judgement:
     return Judgement("True", wrong[0].reason, "; ".join(trouble.message for trouble in wrong))
 
 
-def _rollout(deployment: Document | None) -> Judgement:
+def _rollout(part: _Part) -> Judgement:
     """Whether a new revision is on its way (Kubernetes: "Deployments", "Complete Deployment")."""
+    deployment, pods = part.deployment, f"{part.title}s"
     if deployment is None:
-        return Judgement("True", "Creating", "The Deployment is not there yet")
+        return Judgement("True", "Creating", f"The Deployment of the {pods} is not there yet")
     status, spec = deployment.get("status", {}), deployment["spec"]
     if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
         return Judgement("True", "RollingOut", "The Deployment's controller has yet to see the new revision")
     if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
-        return Judgement("False", "ProgressDeadlineExceeded", "The new revision did not become available in time")
+        return Judgement("False", "ProgressDeadlineExceeded", STUCK)
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     if replicas > updated:
-        return Judgement("True", "RollingOut", "Pods of the old revision are still being replaced")
+        return Judgement("True", "RollingOut", f"{pods.capitalize()} of the old revision are still being replaced")
     # Stays so from the end of a rollout to the next one, also while an autoscaler adds pods.
     complete = _condition_of(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
-    if not complete and (updated < spec.get("replicas", 1) or status.get("availableReplicas", 0) < updated):
-        return Judgement("True", "RollingOut", "Pods of the new revision are starting")
+    if not complete and (updated < spec.get("replicas", 1) or part.available < updated):
+        return Judgement("True", "RollingOut", f"{pods.capitalize()} of the new revision are starting")
     return Judgement("False", "RolloutComplete", "All pods are of the current revision")
 
 
-def _ready(agent: AgentDeployment, seen: Observation, rollout: Judgement, wrong: Sequence[Trouble]) -> Judgement:
+def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, wrong: Sequence[Trouble]) -> Judgement:
     """Ready says that the revision of this very spec serves, with as many pods as were asked for at least."""
     if seen.hindrances:
         return Judgement("False", seen.hindrances[0].reason, seen.hindrances[0].message)
-    available = (seen.deployment or {}).get("status", {}).get("availableReplicas", 0)
-    needed = agent.spec.autoscaling.min_replicas if agent.spec.autoscaling.enabled else agent.spec.replicas
-    if rollout.reason == "RolloutComplete" and available >= needed:
-        if needed == 0:
+    short = next((part for part in parts if part.available < part.needed), None)
+    if rollout.reason == "RolloutComplete" and short is None:
+        if parts[0].needed == 0:
             return Judgement("True", "ScaledToZero", "No pods are wanted (spec.replicas is 0)")
         return Judgement("True", "Serving", "The current revision takes requests")
     if wrong:
         return Judgement("False", wrong[0].reason, wrong[0].message)
-    if rollout.reason != "RolloutComplete":
-        return Judgement("False", rollout.reason, _while_starting(agent, seen, rollout.message))
-    return Judgement("False", "PodsNotReady", f"Fewer pods take requests than the {needed} that are wanted")
-
-
-def _while_starting(agent: AgentDeployment, seen: Observation, message: str) -> str:
-    """The message, with a hint while a container cannot be made: only the kubelet knows that a Secret is missing."""
-    creating = any(is_meant_to_run(pod) and _is_being_created(pod) for pod in seen.pods)
-    if creating and agent.spec.api_key.secret_name is not None:
-        key = agent.spec.api_key
-        return f"{message}; they wait for the image, or for Secret {key.secret_name} to exist with key {key.secret_key}"
-    return message
-
-
-def _is_being_created(pod: Document) -> bool:
-    waiting = [each.get("state", {}).get("waiting") or {} for each in pod["status"].get("containerStatuses") or []]
-    return any(state.get("reason") == "ContainerCreating" for state in waiting)
+    if rollout.reason != "RolloutComplete" or short is None:
+        return Judgement("False", rollout.reason, rollout.message)
+    return Judgement("False", "PodsNotReady", f"Fewer {short.title}s are ready than the {short.needed} that are wanted")
 
 
 def _of_deployment(deployment: Document | None) -> Iterable[Trouble]:
@@ -152,10 +182,11 @@ def _of_deployment(deployment: Document | None) -> Iterable[Trouble]:
         return
     failure = _condition_of(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
-        yield Trouble("PodsRefused", f"Pods are refused: {failure.get('message', '')}")
-    progress = _condition_of(deployment, "Progressing")
-    if progress.get("reason") == "ProgressDeadlineExceeded":
-        yield Trouble("ProgressDeadlineExceeded", "The new revision did not become available in time")
+        said = _POD_NAME.sub(r'pods "\1…"', failure.get("message", ""))
+        reason = "QuotaExceeded" if "exceeded quota" in said else "PodsRefused"
+        yield Trouble(reason, f"Pods are refused: {said}")
+    if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
+        yield Trouble("ProgressDeadlineExceeded", STUCK)
 
 
 def _condition_of(deployment: Document, name: str) -> Mapping[str, Any]:

@@ -1,0 +1,60 @@
+"""Generated client keys: made once, kept, and joined by another when the user asks."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_operator.api.spec import AgentSpec
+from agent_operator.controller.client_keys import settled
+from agent_operator.manifests.client_keys import KEYS, client_keys
+
+Document = dict[str, Any]
+
+
+def wanted() -> Document:
+    spec = AgentSpec.model_validate({"agent": {"provider": "echo"}, "auth": {"enabled": True}})
+    document = client_keys("hello", "prod", spec, "portside-operator")
+    assert document is not None
+    return document
+
+
+def keys(document: Document) -> list[str]:
+    found: list[str] = document["stringData"][KEYS].split(",")
+    return found
+
+
+def test_the_first_look_makes_one_key_and_the_next_ones_keep_it() -> None:
+    first = settled(wanted(), None, "", lambda: "one")
+    again = settled(wanted(), first, "", lambda: "two")
+
+    assert keys(first) == ["one"]
+    assert again == first
+
+
+def test_a_request_puts_a_new_key_before_the_old_one_and_the_next_request_drops_that() -> None:
+    first = settled(wanted(), None, "", lambda: "one")
+    second = settled(wanted(), first, "monday", lambda: "two")
+    same = settled(wanted(), second, "monday", lambda: "three")
+    third = settled(wanted(), same, "tuesday", lambda: "three")
+
+    assert keys(second) == ["two", "one"]
+    assert same == second
+    assert keys(third) == ["three", "two"]
+
+
+@given(st.lists(st.sampled_from(["", "a", "b"]), max_size=6))
+def test_a_request_that_is_repeated_or_taken_back_changes_nothing(requests: list[str]) -> None:
+    number = iter(range(100))
+    document = settled(wanted(), None, "", lambda: f"key-{next(number)}")
+    for request in requests:
+        document = settled(wanted(), document, request, lambda: f"key-{next(number)}")
+        assert settled(wanted(), document, request, lambda: "never") == document
+        assert settled(wanted(), document, "", lambda: "never") == document
+        assert len(keys(document)) <= 2
+
+
+def test_a_secret_that_was_emptied_gets_a_new_key() -> None:
+    emptied = {**wanted(), "stringData": {}}
+
+    assert keys(settled(wanted(), emptied, "", lambda: "new")) == ["new"]

@@ -1,0 +1,77 @@
+"""What the kubelet's Events say of a folder of secrets that cannot be mounted."""
+
+from typing import Any
+
+import pytest
+
+from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
+
+Document = dict[str, Any]
+
+DEPLOYMENT: Document = {
+    "spec": {
+        "template": {
+            "spec": {
+                "volumes": [
+                    {"name": "tmp", "emptyDir": {}},
+                    {
+                        "name": "secrets",
+                        "projected": {
+                            "sources": [
+                                {"secret": {"name": "keys", "items": [{"key": "anthropic", "path": "A"}]}},
+                                {"configMap": {"name": "prompts", "items": [{"key": "main", "path": "B"}]}},
+                            ]
+                        },
+                    },
+                ]
+            }
+        }
+    }
+}
+
+
+def failed(message: str, time: str = "2026-01-01T00:00:00Z", volume: str = "secrets") -> Document:
+    text = f'MountVolume.SetUp failed for volume "{volume}" : {message}'
+    return {"reason": "FailedMount", "message": text, "lastTimestamp": time}
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "words"),
+    [
+        ('secret "keys" not found', "SecretMissing", "Secret keys does not exist"),
+        ('configmap "prompts" not found', "ConfigMapMissing", "ConfigMap prompts does not exist"),
+        ("references non-existent secret key: anthropic", "SecretKeyMissing", "Secret keys has no key anthropic"),
+        ("references non-existent config key: main", "ConfigMapKeyMissing", "ConfigMap prompts has no key main"),
+        ("failed to sync secret cache", "MountFailed", "failed to sync secret cache"),
+    ],
+)
+def test_what_is_missing_is_named(message: str, reason: str, words: str) -> None:
+    trouble = mount_trouble(DEPLOYMENT, [failed(message)])
+
+    assert trouble is not None
+    assert trouble.reason == reason
+    assert words in trouble.message
+
+
+def test_the_last_word_counts() -> None:
+    events = [failed('secret "keys" not found', "2026-01-01T00:00:09Z"), failed("timed out", "2026-01-01T00:00:01Z")]
+
+    trouble = mount_trouble(DEPLOYMENT, events)
+
+    assert trouble is not None
+    assert trouble.reason == "SecretMissing"
+
+
+def test_other_events_and_volumes_say_nothing_of_secrets() -> None:
+    pulling = {"reason": "Pulling", "message": 'volume "secrets"'}
+
+    assert mount_trouble(DEPLOYMENT, [pulling, failed("no such disk", volume="data")]) is None
+
+
+def test_only_a_pod_whose_containers_are_being_made_waits() -> None:
+    def pod(name: str, reason: str) -> Document:
+        state = {"name": "agent", "state": {"waiting": {"reason": reason}}}
+        return {"metadata": {"name": name}, "status": {"containerStatuses": [state]}}
+
+    assert waits_for_mounts([pod("b", "ContainerCreating"), pod("a", "CrashLoopBackOff")]) == "b"
+    assert waits_for_mounts([pod("a", "CrashLoopBackOff")]) is None
