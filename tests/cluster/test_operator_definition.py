@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
 from cluster.operator_bed import Namespace, agent, install_definition
 from testbed.cluster import Cluster
@@ -45,6 +46,26 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
         ({"tolerations": [{"operator": "Exists", "value": "x"}]}, "a toleration with operator Exists takes no value"),
         ({"tolerations": [{"value": "x"}]}, "a toleration without a key needs operator Exists"),
         ({"tolerations": [{"key": "a", "tolerationSeconds": 3}]}, "tolerationSeconds needs effect NoExecute"),
+        (
+            {
+                "agent": {
+                    "provider": "echo",
+                    "systemPrompt": "a",
+                    "systemPromptFrom": {"configMapKeyRef": {"name": "a", "key": "b"}},
+                }
+            },
+            "set agent.systemPrompt or agent.systemPromptFrom, not both",
+        ),
+        ({"worker": {"enabled": True}}, "worker.enabled needs redis, where workers find their tasks"),
+        ({"redis": {"url": "redis://:secret@state:6379"}}, "redis.url must not hold a password"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
+        ({"cors": {"origins": ["*"], "allowCredentials": True}}, "cors.allowCredentials cannot go with the origin *"),
+        ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "the volumes tmp and secrets are Portside's own"),
+        ({"sidecars": [{"name": "agent", "image": "x"}]}, "the container agent is Portside's own"),
+        (
+            {"extraVolumeMounts": [{"name": "a", "mountPath": "/etc/portside/secrets"}]},
+            "are mounted by Portside: choose another mountPath",
+        ),
         ({"image": {"digest": "sha256:abc"}}, "should match '^sha256:[0-9a-f]{64}$'"),
         ({"agent": {"provider": "openai"}}, 'supported values: "anthropic", "echo"'),
         ({"agent": {"provider": "echo", "maxTokens": 0}}, "should be greater than or equal to 1"),
@@ -99,6 +120,7 @@ def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
             "environment": "staging",
         },
         "apiKey": {"secretName": "keys", "secretKey": "anthropic"},
+        "auth": {"enabled": True, "existingSecret": "clients", "secretKey": "keys"},
         "replicas": 2,
         "autoscaling": {
             "enabled": True,
@@ -106,20 +128,102 @@ def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
             "maxReplicas": 4,
             "targetCPUUtilizationPercentage": 60,
             "targetMemoryUtilizationPercentage": 80,
+            "targetInFlightRequests": 20,
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
         },
+        "worker": {
+            "enabled": True,
+            "replicas": 2,
+            "concurrency": 4,
+            "resources": {"limits": {"memory": "1Gi"}},
+            "autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": 3, "targetQueueDepth": 5},
+        },
+        "redis": {"secretName": "state", "secretKey": "url"},
         "service": {"type": "NodePort", "port": 8080, "annotations": {"example.com/a": "b"}},
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "annotations": {"example.com/a": "b"},
+            "hosts": ["agent.example.com"],
+            "path": "/agent",
+            "pathType": "Prefix",
+            "tlsSecretName": "certificate",
+        },
+        "httpRoute": {
+            "enabled": True,
+            "annotations": {"example.com/a": "b"},
+            "parentRefs": [{"name": "gateway", "namespace": "edge", "sectionName": "https"}],
+            "hostnames": ["*.example.com"],
+        },
+        "rateLimit": {"requestsPerMinute": 10, "tokensPerMinute": 1000, "trustedProxies": ["10.0.0.0/8", "::1"]},
+        "cors": {"origins": ["https://app.example.com"], "allowCredentials": True},
         "logging": {"level": "DEBUG", "format": "text"},
         "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"example.com/gpu": "1"}},
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 3}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 2}],
+        "priorityClassName": "high",
+        "serviceAccount": {"create": False, "name": "robot", "annotations": {"example.com/a": "b"}},
         "podAnnotations": {"example.com/a": "b"},
         "podLabels": {"team": "blue"},
-        "rollout": {"maxSurge": "25%", "maxUnavailable": 1, "terminationGracePeriodSeconds": 30},
+        "podSecurityContext": {"runAsNonRoot": True},
+        "securityContext": {"readOnlyRootFilesystem": True},
+        "extraEnv": [
+            {"name": "A", "value": "b"},
+            {"name": "C", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
+        "envFrom": [{"prefix": "P_", "secretRef": {"name": "more"}}, {"configMapRef": {"name": "more"}}],
+        "extraVolumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+        "extraVolumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "x", "readOnly": True}],
+        "initContainers": [{"name": "first", "image": "busybox", "command": ["true"]}],
+        "sidecars": [{"name": "beside", "image": "busybox", "ports": [{"containerPort": 9000}]}],
+        "podDisruptionBudget": {"enabled": True, "maxUnavailable": "25%", "minAvailable": 1},
+        "networkPolicy": {
+            "enabled": True,
+            "ingressFrom": [{"namespaceSelector": {"matchLabels": {"team": "blue"}}}],
+            "redisPort": 6380,
+            "extraEgress": [{"ports": [{"port": 4318}]}],
+        },
+        "monitoring": {
+            "serviceMonitor": {
+                "enabled": True,
+                "interval": "15s",
+                "scrapeTimeout": "5s",
+                "labels": {"release": "prometheus"},
+            }
+        },
+        "rollout": {
+            "strategy": "RollingUpdate",
+            "maxSurge": "25%",
+            "maxUnavailable": 1,
+            "terminationGracePeriodSeconds": 30,
+        },
     }
+    assert spec.keys() == structural(AgentSpec)["properties"].keys()
 
     here.apply(agent(**spec))
 
-    assert json.loads(here.kubectl("get", "agd", "hello", "-ojson"))["spec"] == spec
+    found = json.loads(here.kubectl("get", "agd", "hello", "-ojson"))["spec"]
+    assert AgentSpec.model_validate(found) == AgentSpec.model_validate(spec)
+
+
+def test_scaling_by_hand_works_and_is_refused_with_a_sentence_while_there_is_an_autoscaler(here: Namespace) -> None:
+    here.apply(agent(replicas=2))
+    here.kubectl("scale", "agentdeployment", "hello", "--replicas=3")
+    assert here.get("agentdeployment")["spec"]["replicas"] == 3
+
+    here.apply(agent(autoscaling={"enabled": True}))
+    with pytest.raises(TestbedError, match=r"change autoscaling\.minReplicas or autoscaling\.maxReplicas"):
+        here.kubectl("scale", "agentdeployment", "hello", "--replicas=5")
+
+
+def test_replicas_may_be_left_out_once_there_is_an_autoscaler(here: Namespace) -> None:
+    here.apply(agent(replicas=3, autoscaling={"enabled": True}))
+
+    here.apply(agent(autoscaling={"enabled": True}))
+
+    assert here.get("agentdeployment")["spec"]["replicas"] == 1
 
 
 def _without_nulls(value: Any) -> Any:

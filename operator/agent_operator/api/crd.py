@@ -3,10 +3,21 @@
 from typing import Any
 
 from agent_operator.api.agent import GROUP, KIND, NAME_RULE, PLURAL, VERSION
-from agent_operator.api.rules import VALIDATIONS
+from agent_operator.api.rules import VALIDATIONS, Rule, with_rules
 from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
+
+# Only the API server sees what was before. It checks this for `kubectl scale` too, which would else succeed and do
+# nothing. Leaving `replicas` out, which makes it 1 again, is no wish for one pod.
+SCALE_RULE = Rule(
+    cel="!self.autoscaling.enabled || !oldSelf.autoscaling.enabled || self.replicas == oldSelf.replicas "
+    "|| self.replicas == 1",
+    message="replicas has no say while autoscaling is enabled: change autoscaling.minReplicas or "
+    "autoscaling.maxReplicas, or set autoscaling.enabled to false first",
+    holds=lambda _: True,
+    field="replicas",
+)
 
 
 def crd() -> dict[str, Any]:
@@ -60,7 +71,7 @@ def _schema() -> dict[str, Any]:
             "apiVersion": {"type": "string", "description": f"Version of this schema: {GROUP}/{VERSION}."},
             "kind": {"type": "string", "description": f"Kind of this object: {KIND}."},
             "metadata": {"type": "object"},
-            "spec": structural(AgentSpec),
+            "spec": with_rules(structural(AgentSpec), SCALE_RULE),
             "status": structural(AgentStatus),
         },
     }
