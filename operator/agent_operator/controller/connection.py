@@ -34,12 +34,20 @@ class UnreachableError(Exception):
 class ApiError(Exception):
     """The API server refused a request (Kubernetes API conventions: "Response Status Kind")."""
 
-    def __init__(self, code: int, reason: str, message: str, causes: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        causes: frozenset[str] = frozenset(),
+        body: Document | None = None,
+    ) -> None:
         super().__init__(message)
         self.causes = causes
         self.code = code
         self.reason = reason
         self.message = message
+        self.body: Document = body or {}
 
     @property
     def passing(self) -> bool:
@@ -103,13 +111,14 @@ class Connection:
         query: Mapping[str, str] | None = None,
         body: Document | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> Answer:
         """Send one request and give its answer. Raises ApiError if it is refused, UnreachableError if not answered."""
         serialized = await self._client.param_serialize(
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Accept": JSON, "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -125,6 +134,7 @@ class Connection:
                 document.get("reason") or response.reason or "",
                 document.get("message") or f"the API server answered {response.status}",
                 _causes(document),
+                document,
             )
         return Answer(response.status, document)
 
