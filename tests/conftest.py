@@ -4,6 +4,7 @@ With `--kubeconfig FILE`, or KUBECONFIG set, the cluster and e2e tiers use that 
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import pytest
 
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
+
+
+def pytest_configure() -> None:
+    # A shell has what it starts in the background ignore interrupts, and so would every program that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
