@@ -1,25 +1,26 @@
 """One agent's way: gather what is there, decide, apply, tell. Idempotent: any number of times, from any state."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
-from agent_operator.controller import client_keys, secrets
+from agent_operator.controller import client_keys
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import FORBIDDEN, Cluster
 from agent_operator.controller.cache import Cache
-from agent_operator.controller.connection import ApiError, UnreachableError
+from agent_operator.controller.connection import ApiError
+from agent_operator.controller.gather import Gatherer
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan, needs_applying
 from agent_operator.controller.pods import Trouble
-from agent_operator.controller.resources import AGENT, BY_KIND, DEPLOYMENT, SECRET, Key
+from agent_operator.controller.resources import DEPLOYMENT, SECRET, Key
 from agent_operator.controller.secrets import Secrets, look_again_seconds
-from agent_operator.controller.status import Observation, condition, same, status_of, status_of_invalid
+from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid
+from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
 from agent_operator.manifests.form import Document
@@ -53,6 +54,8 @@ class Reconciler:
         self._metrics = metrics
         self._served = served
         self._secrets = Secrets(cluster)
+        self._gatherer = Gatherer(cluster, cache, self._secrets)
+        self._teller = Teller(cluster, cache)
         self._conceded: dict[Key, dict[Name, str]] = {}
         self._failures: dict[Key, int] = {}
 
@@ -91,11 +94,11 @@ class Reconciler:
             metadata = document["metadata"]
             faults = [str(fault) for fault in error.faults]
             old = document.get("status", {})
-            await self._tell(document, status_of_invalid(metadata["generation"], faults, old, datetime.now(UTC)))
+            await self._teller.tell(document, status_of_invalid(metadata["generation"], faults, old, datetime.now(UTC)))
             return "invalid", None
         owner = Owner(agent.name, agent.uid)
         wanted = desired(agent.name, agent.namespace, agent.spec)
-        observed = await self._gather(key, owner, wanted)
+        observed = await self._gatherer.observe(key, owner, self._possible(wanted))
         if observed is None:
             return "success", None
         wanted = self._with_client_keys(document, wanted, observed)
@@ -109,7 +112,7 @@ class Reconciler:
             await self._tell_of_failure(key, document, agent, owner, error)
             raise
         status = await self._judge(key, document, agent, owner, hindrances)
-        await self._tell(document, status)
+        await self._teller.tell(document, status)
         if waits_for_mounts(self._cache.pods(key)) is not None:
             again: float | None = MOUNT_SECONDS
         else:
@@ -143,31 +146,7 @@ class Reconciler:
         self._failures[key] = self._failures.get(key, 0) + 1
         if self._failures[key] >= TELL_AT_FAILURE and error.code >= 500:  # noqa: PLR2004  HTTP's server errors
             trouble = Trouble("ApplyFailing", f"The API server cannot apply what is wanted: {error.message}")
-            await self._tell(document, await self._judge(key, document, agent, owner, [trouble]))
-
-    async def _gather(self, key: Key, owner: Owner, wanted: Sequence[Document]) -> dict[Name, Document] | None:
-        """Every object that counts for the decision; None when the agent turns out to be gone."""
-        observed: dict[Name, Document] = {
-            (kind, child["metadata"]["name"]): child for kind, child in self._cache.children(key)
-        }
-        missing = [(each["kind"], each["metadata"]["name"]) for each in self._possible(wanted)]
-        missing = [name for name in missing if name not in observed and name[0] != SECRET.kind]
-        # An agent that was never looked at has nothing that could have been taken away.
-        status = (self._cache.agent(key) or {}).get("status")
-        if missing and status is not None and not await self._is_still_there(key, owner.uid):
-            return None
-        found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in missing))
-        observed |= {name: child for name, child in zip(missing, found, strict=True) if child is not None}
-        names = secrets.ours(key.name, wanted, observed)
-        return observed | await self._secrets.observe(key, names, serving=_serves(status or {}))
-
-    async def _is_still_there(self, key: Key, uid: str) -> bool:
-        """Whether the agent is, in truth, before we make anything for it: the news of its end may yet come.
-
-        The garbage collector takes the children of a deleted agent one by one; each would seem to be missing.
-        """
-        live = await self._cluster.get(AGENT, *key)
-        return live is not None and live["metadata"]["uid"] == uid and "deletionTimestamp" not in live["metadata"]
+            await self._teller.tell(document, await self._judge(key, document, agent, owner, [trouble]))
 
     def _with_client_keys(
         self, document: Document, wanted: Sequence[Document], observed: Mapping[Name, Document]
@@ -228,33 +207,6 @@ class Reconciler:
                 "Left an object as others changed it at once", namespace=key.namespace, name=key.name, kind=step.kind
             )
 
-    async def _tell(self, document: Document, status: Document) -> None:
-        """Write the status if it says anything new, and post an Event where a user should hear of it."""
-        old = document.get("status", {})
-        if same(old, status):
-            return
-        key = Key(document["metadata"]["namespace"], document["metadata"]["name"])
-        written = await self._cluster.write_status(key, document["metadata"]["uid"], status)
-        if written is None:
-            return
-        self._cache.store(AGENT.kind, written)
-        for kind, reason, message in news(old, status):
-            log.info("Condition changed", namespace=key.namespace, name=key.name, reason=reason, detail=message)
-            try:
-                await self._cluster.post_event(document, kind, reason, message)
-            except (ApiError, UnreachableError) as error:
-                log.warning("Could not post an event", namespace=key.namespace, name=key.name, error=str(error))
-
-
-def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """What a user should hear of, as type, reason and message of Events: new trouble, and the end of waiting."""
-    degraded, before = condition(new, "Degraded"), condition(old, "Degraded")
-    if degraded["status"] == "True" and (before.get("status"), before.get("reason")) != ("True", degraded["reason"]):
-        yield "Warning", degraded["reason"], degraded["message"]
-    ready = condition(new, "Ready")
-    if ready["status"] == "True" and condition(old, "Ready").get("status") != "True":
-        yield "Normal", "Ready", ready["message"]
-
 
 class _NamespaceEndsError(Exception):
     """The whole namespace is being deleted, and the agent with it: there is nothing to do, and nobody to tell."""
@@ -270,13 +222,9 @@ def _refusal(step: Apply, error: BaseException) -> Trouble:
     return Trouble(reason, f"{step.kind} {step.document['metadata']['name']} was refused: {error.message}")
 
 
-def _serves(status: Mapping[str, Any]) -> bool:
-    return condition(status, "Ready").get("status") == "True"
-
-
 def _again(status: Document, hindrances: Sequence[Trouble], wanted: Sequence[Document]) -> float | None:
     """After how many seconds to look at what no watch tells us of, or None."""
     if any(hindrance.reason in UNWATCHED_CAUSES for hindrance in hindrances):
         return LOOK_AGAIN_SECONDS
     makes_secrets = any(each["kind"] == SECRET.kind for each in wanted)
-    return look_again_seconds(serving=_serves(status)) if makes_secrets else None
+    return look_again_seconds(serving=is_ready(status)) if makes_secrets else None

@@ -104,6 +104,11 @@ def condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return next((each for each in status.get("conditions") or [] if each.get("type") == name), {})
 
 
+def is_ready(status: Mapping[str, Any]) -> bool:
+    """Whether the status says that the agent serves."""
+    return condition(status, "Ready").get("status") == "True"
+
+
 def _parts(agent: AgentDeployment, seen: Observation) -> list[_Part]:
     scaling, worker = agent.spec.autoscaling, agent.spec.worker
     parts = [_Part("pod", seen.deployment, scaling.min_replicas if scaling.enabled else agent.spec.replicas)]

@@ -9,8 +9,8 @@ from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
 from agent_operator.controller.pods import Trouble, troubles
-from agent_operator.controller.reconcile import news
 from agent_operator.controller.status import Observation, condition, same, status_of, status_of_invalid
+from agent_operator.controller.tell import news
 
 Document = dict[str, Any]
 

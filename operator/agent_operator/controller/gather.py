@@ -1,0 +1,46 @@
+"""What is there of an agent: from the cache, and from the API server what the cache cannot know."""
+
+import asyncio
+from collections.abc import Sequence
+
+from agent_operator.controller import secrets
+from agent_operator.controller.apply import Cluster
+from agent_operator.controller.cache import Cache
+from agent_operator.controller.plan import Name, Owner
+from agent_operator.controller.resources import AGENT, BY_KIND, SECRET, Key
+from agent_operator.controller.secrets import Secrets
+from agent_operator.controller.status import is_ready
+from agent_operator.manifests.form import Document
+
+
+class Gatherer:
+    """Gathers the objects that count for the decision about an agent."""
+
+    def __init__(self, cluster: Cluster, cache: Cache, known: Secrets) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._secrets = known
+
+    async def observe(self, key: Key, owner: Owner, wanted: Sequence[Document]) -> dict[Name, Document] | None:
+        """Every object that counts for the decision; None when the agent turns out to be gone."""
+        observed: dict[Name, Document] = {
+            (kind, child["metadata"]["name"]): child for kind, child in self._cache.children(key)
+        }
+        missing = [(each["kind"], each["metadata"]["name"]) for each in wanted]
+        missing = [name for name in missing if name not in observed and name[0] != SECRET.kind]
+        # An agent that was never looked at has nothing that could have been taken away.
+        status = (self._cache.agent(key) or {}).get("status")
+        if missing and status is not None and not await self._is_still_there(key, owner.uid):
+            return None
+        found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in missing))
+        observed |= {name: child for name, child in zip(missing, found, strict=True) if child is not None}
+        names = secrets.ours(key.name, wanted, observed)
+        return observed | await self._secrets.observe(key, names, serving=is_ready(status or {}))
+
+    async def _is_still_there(self, key: Key, uid: str) -> bool:
+        """Whether the agent is, in truth, before we make anything for it: the news of its end may yet come.
+
+        The garbage collector takes the children of a deleted agent one by one; each would seem to be missing.
+        """
+        live = await self._cluster.get(AGENT, *key)
+        return live is not None and live["metadata"]["uid"] == uid and "deletionTimestamp" not in live["metadata"]

@@ -1,0 +1,49 @@
+"""Telling users: the status of an agent, and Events for what is news in it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+
+from agent_operator.controller.apply import Cluster
+from agent_operator.controller.cache import Cache
+from agent_operator.controller.connection import ApiError, UnreachableError
+from agent_operator.controller.resources import AGENT, Key
+from agent_operator.controller.status import condition, is_ready, same
+from agent_operator.manifests.form import Document
+
+log = structlog.get_logger(__name__)
+
+
+class Teller:
+    """Writes what changed, and nothing else."""
+
+    def __init__(self, cluster: Cluster, cache: Cache) -> None:
+        self._cluster = cluster
+        self._cache = cache
+
+    async def tell(self, document: Document, status: Document) -> None:
+        """Write the status if it says anything new, and post an Event where a user should hear of it."""
+        old = document.get("status", {})
+        if same(old, status):
+            return
+        key = Key(document["metadata"]["namespace"], document["metadata"]["name"])
+        written = await self._cluster.write_status(key, document["metadata"]["uid"], status)
+        if written is None:
+            return
+        self._cache.store(AGENT.kind, written)
+        for kind, reason, message in news(old, status):
+            log.info("Condition changed", namespace=key.namespace, name=key.name, reason=reason, detail=message)
+            try:
+                await self._cluster.post_event(document, kind, reason, message)
+            except (ApiError, UnreachableError) as error:
+                log.warning("Could not post an event", namespace=key.namespace, name=key.name, error=str(error))
+
+
+def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What a user should hear of, as type, reason and message of Events: new trouble, and the end of waiting."""
+    degraded, before = condition(new, "Degraded"), condition(old, "Degraded")
+    if degraded["status"] == "True" and (before.get("status"), before.get("reason")) != ("True", degraded["reason"]):
+        yield "Warning", degraded["reason"], degraded["message"]
+    if is_ready(new) and not is_ready(old):
+        yield "Normal", "Ready", condition(new, "Ready")["message"]
