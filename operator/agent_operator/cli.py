@@ -1,17 +1,13 @@
-"""The command `agent-operator`."""
+"""The commands `agent-operator` and `kubectl agent`."""
 
 import asyncio
-import sys
 
 import click
 import structlog
 
 from agent_operator import __version__, logs
-from agent_operator.api.crd import crd as build_crd
-from agent_operator.api.yaml import to_yaml, to_yaml_stream
 from agent_operator.logs import LogFormat
-from agent_operator.render import RenderError
-from agent_operator.render import render as render_source
+from agent_operator.tools.commands import COMMANDS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AGENT_OPERATOR"})
@@ -20,34 +16,23 @@ def main() -> None:
     """Run AI agents on Kubernetes: the operator of Portside, and what helps to work with AgentDeployments."""
 
 
-@main.command()
-def crd() -> None:
-    """Print the CustomResourceDefinition, for `kubectl apply --server-side -f -`."""
-    click.echo(to_yaml(build_crd()), nl=False)
+for command in COMMANDS:
+    main.add_command(command)
 
 
-@main.command()
-@click.option(
-    "-f",
-    "--file",
-    "source",
-    required=True,
-    metavar="FILE",
-    help="A file, a folder of YAML and JSON files, or - for stdin.",
-)
-@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
-def render(*, source: str, namespace: str) -> None:
-    """Print the objects that the operator would make of each AgentDeployment in FILE. Needs no cluster.
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kubectl agent")
+def agent() -> None:
+    """Work with AgentDeployments: why is one not ready, what would change, is a file right."""
 
-    Exit code 2 when a spec is wrong; each fault is one line with its file, object and field.
-    """
-    try:
-        objects = render_source(source, sys.stdin, namespace=namespace)
-    except RenderError as error:
-        for line in error.lines:
-            click.echo(f"Error: {line}", err=True)
-        raise SystemExit(2) from None
-    click.echo(to_yaml_stream(objects), nl=False)
+
+for command in COMMANDS:
+    agent.add_command(command)
+
+
+def plugin() -> None:
+    """The program `kubectl-agent`, which kubectl runs for `kubectl agent`."""
+    agent(prog_name="kubectl agent")
 
 
 @main.command()
@@ -61,13 +46,59 @@ def render(*, source: str, namespace: str) -> None:
     help="Serve only this namespace; may be given several times. All namespaces when not given.",
 )
 @click.option(
+    "--selector",
+    envvar="AGENT_OPERATOR_SELECTOR",
+    show_envvar=True,
+    metavar="SELECTOR",
+    help="Serve only AgentDeployments with these labels, such as portside.dev/operator=blue. All when not given.",
+)
+@click.option(
+    "--leader-elect/--no-leader-elect",
+    default=None,
+    envvar="AGENT_OPERATOR_LEADER_ELECT",
+    show_envvar=True,
+    help="Of several operators that serve the same agents, let one work. On in a pod, off elsewhere.",
+)
+@click.option(
+    "--lease-namespace",
+    envvar="AGENT_OPERATOR_LEASE_NAMESPACE",
+    show_envvar=True,
+    metavar="NAME",
+    help="Namespace of the leader's Lease; the pod's own when not given.",
+)
+@click.option(
+    "--lease-name",
+    envvar="AGENT_OPERATOR_LEASE_NAME",
+    show_envvar=True,
+    metavar="NAME",
+    help="Name of the leader's Lease; agent-operator, with a hash of namespaces and selector if any, when not given.",
+)
+@click.option(
+    "--resync-seconds",
+    type=click.FloatRange(1),
+    default=300,
+    show_default=True,
+    envvar="AGENT_OPERATOR_RESYNC_SECONDS",
+    show_envvar=True,
+    help="How often everything is listed again, and kinds that came or went are noticed.",
+)
+@click.option(
+    "--watch-silence-seconds",
+    type=click.FloatRange(1),
+    default=70,
+    show_default=True,
+    envvar="AGENT_OPERATOR_WATCH_SILENCE_SECONDS",
+    show_envvar=True,
+    help="When a watch that brings nothing counts as dead. API servers send a bookmark each minute.",
+)
+@click.option(
     "--health-port",
     type=click.IntRange(1, 65535),
     default=8080,
     show_default=True,
     envvar="AGENT_OPERATOR_HEALTH_PORT",
     show_envvar=True,
-    help="Port of /healthz and /metrics.",
+    help="Port of /healthz, /readyz and /metrics.",
 )
 @click.option(
     "--log-format",
@@ -87,18 +118,43 @@ def render(*, source: str, namespace: str) -> None:
     show_envvar=True,
     help="Least level that is logged.",
 )
-def run(*, namespaces: tuple[str, ...], health_port: int, log_format: LogFormat, log_level: str) -> None:
+def run(
+    *,
+    namespaces: tuple[str, ...],
+    selector: str | None,
+    leader_elect: bool | None,
+    lease_namespace: str | None,
+    lease_name: str | None,
+    resync_seconds: float,
+    watch_silence_seconds: float,
+    health_port: int,
+    log_format: LogFormat,
+    log_level: str,
+) -> None:
     """Run the operator: keep what every AgentDeployment asks for running.
 
     In a pod it uses the pod's service account, elsewhere the cluster that KUBECONFIG (or ~/.kube/config) names.
     Ends with code 0 when told to (SIGTERM), and with 1 and a line that says what to do when it cannot work.
     """
     # What kopf and the Kubernetes client import takes a second, which the other commands need not wait for.
-    from agent_operator.controller import operator  # noqa: PLC0415
+    from agent_operator.controller import leader, run  # noqa: PLC0415
 
+    lease = None
+    if leader.in_a_pod() if leader_elect is None else leader_elect:
+        lease = leader.lease(lease_namespace, lease_name, namespaces, selector)
+        if lease is None:
+            raise click.UsageError("--leader-elect outside a pod needs --lease-namespace, where the Lease is to be.")
+    options = run.Options(
+        namespaces=namespaces,
+        selector=selector,
+        lease=lease,
+        health_port=health_port,
+        resync_seconds=resync_seconds,
+        silence_seconds=watch_silence_seconds,
+    )
     logs.set_up(log_level.upper(), log_format)
     try:
-        asyncio.run(operator.run(namespaces, health_port))
-    except (operator.StartError, operator.EndedError) as error:
+        asyncio.run(run.run(options))
+    except (run.StartError, run.EndedError) as error:
         structlog.get_logger(__name__).error(str(error))
         raise SystemExit(1) from None

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +17,8 @@ from agent_operator.manifests.form import Document
 # A request that is not answered in this time will not be: the API server's own limit for what is not a watch is 60 s.
 REQUEST_SECONDS = 60
 CONNECT_SECONDS = 10
+
+UNAUTHORIZED = 401
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -52,7 +54,7 @@ class ApiError(Exception):
     @property
     def passing(self) -> bool:
         """Whether the same request may well succeed soon: the server is busy, or an object was changed meanwhile."""
-        return self.code in {401, 408, 409, 429} or self.code >= 500  # noqa: PLR2004  HTTP's server errors
+        return self.code in {UNAUTHORIZED, 408, 409, 429} or self.code >= 500  # noqa: PLR2004  HTTP's server errors
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,26 @@ async def configuration() -> client.Configuration:
     return settings
 
 
-class Connection:
-    """Requests to the API server. Use as an async context manager."""
+class NotLeadingError(Exception):
+    """A write was not sent, because another operator may lead by now."""
 
-    def __init__(self, settings: client.Configuration) -> None:
+
+class Connection:
+    """Requests to the API server. Use as an async context manager.
+
+    `seconds` is how long an answer may take. `may_write` is asked right before anything but a GET is sent. `log_in`
+    gives the configuration anew when the credentials are refused.
+    `log_in` gives new credentials for the same cluster when the ones at hand are refused; None leaves it at that.
+    """
+
+    def __init__(
+        self,
+        settings: client.Configuration,
+        *,
+        seconds: float = REQUEST_SECONDS,
+        may_write: Callable[[], bool] = lambda: True,
+        log_in: Callable[[], Awaitable[client.Configuration]] | None = configuration,
+    ) -> None:
         settings.retries = None
         # See the same in handlers.py.
         settings.disable_strict_ssl_verification = True
@@ -95,7 +113,11 @@ class Connection:
         self.host: str = settings.host
         self._client = client.ApiClient(settings)
         self._client.user_agent = f"agent-operator/{__version__}"
-        self._timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+        self._settings = settings
+        self._may_write = may_write
+        self._log_in = log_in
+        self._log_in = log_in
+        self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,15 +135,50 @@ class Connection:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Answer:
-        """Send one request and give its answer. Raises ApiError if it is refused, UnreachableError if not answered."""
+        """Send one request and give its answer.
+
+        Raises ApiError if it is refused, UnreachableError if it is not answered, NotLeadingError if it may not be sent.
+        """
+        try:
+            return await self._send(method, path, query, body, content_type=content_type, accept=accept)
+        except ApiError as error:
+            if error.code != UNAUTHORIZED or self._log_in is None:
+                raise
+        # A service account's token is replaced each hour, also when the old one ends before its time.
+        await self._log_in_again()
+        return await self._send(method, path, query, body, content_type=content_type, accept=accept)
+
+    async def _log_in_again(self) -> None:
+        """Have the credentials as the files say now; the connections stay."""
+        assert self._log_in is not None  # noqa: S101  the caller has looked
+        try:
+            fresh = await self._log_in()
+        except NoClusterError as error:
+            raise UnreachableError(str(error)) from error
+        self._settings.api_key = fresh.api_key
+        self._settings.api_key_prefix = fresh.api_key_prefix
+        self._settings.refresh_api_key_hook = fresh.refresh_api_key_hook
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Document | None,
+        *,
+        content_type: str,
+        accept: str,
+    ) -> Answer:
         serialized = await self._client.param_serialize(
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Accept": accept, "Content-Type": content_type},
+            header_params=headers,
             body=body,
             auth_settings=["BearerToken"],
         )
+        if method != "GET" and not self._may_write():
+            raise NotLeadingError(f"{method} {path} was not sent: another operator may lead by now")
         try:
             response = await self._client.call_api(*serialized, _request_timeout=self._timeout)
             text = await response.read()  # type: ignore[no-untyped-call]

@@ -97,6 +97,15 @@ def test_render_says_plainly_what_is_wrong_with_a_file(tmp_path: Path, text: str
     assert "Traceback" not in done.stderr
 
 
+def test_render_takes_several_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(named(name)))
+
+    done = command("render", "-f", str(tmp_path / "one.json"), "-f", str(tmp_path / "two.json"))
+
+    assert {name.split("/")[1] for name in names(done.stdout)} == {"one", "two"}
+
+
 def test_render_says_that_a_file_is_missing(tmp_path: Path) -> None:
     done = command("render", "-f", str(tmp_path / "none.yaml"))
 

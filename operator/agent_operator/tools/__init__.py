@@ -1,0 +1,1 @@
+"""What helps people and CI to work with agents: render, validate, diff, doctor. Nothing here writes to a cluster."""

@@ -1,0 +1,113 @@
+"""The commands of the tools, as `agent-operator` and `kubectl agent` both offer them."""
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import click
+
+from agent_operator.api.crd import crd as build_crd
+from agent_operator.api.yaml import to_yaml, to_yaml_stream
+from agent_operator.tools.errors import ToolError
+from agent_operator.tools.render import render as render_agents
+from agent_operator.tools.validate import validate as validate_agents
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What `kubectl diff` ends with when it could not do its work; 1 says that there are differences.
+FAILED = 2
+
+_files = click.option(
+    "-f",
+    "--file",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="A file, a folder of YAML and JSON files, or - for stdin. May be given several times.",
+)
+
+
+def told(command: Callable[P, T]) -> Callable[P, T]:
+    """The command, with every error of it told in lines that say what to do, and exit code 2."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return command(*arguments, **options)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except ToolError as error:
+            lines = error.lines
+        except Exception as error:
+            lines = (_fault_of_ours(error),)
+        for line in lines:
+            click.echo(f"Error: {line}", err=True)
+        raise SystemExit(FAILED)
+
+    return wrapped
+
+
+def _fault_of_ours(error: Exception) -> str:
+    """One line: a stack is no answer to a user. Never the error's own words, which may quote what it was about."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"This is a fault of ours: {type(error).__name__} in {where.name}, line {where.lineno}. Please report it."
+
+
+@click.command()
+def crd() -> None:
+    """Print the CustomResourceDefinition, for `kubectl apply --server-side -f -`."""
+    click.echo(to_yaml(build_crd()), nl=False)
+
+
+@click.command(no_args_is_help=True)
+@_files
+@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
+@told
+def render(*, sources: tuple[str, ...], namespace: str) -> None:
+    """Print the objects that the operator would make of each AgentDeployment in FILE. Needs no cluster.
+
+    Exit code 2 when a spec is wrong; each fault is one line with its file, object and field.
+
+    \b
+    Examples:
+      render -f agent.yaml
+      render -f agents/ -n prod
+      kustomize build . | agent-operator render -f -
+    """
+    click.echo(to_yaml_stream(render_agents(sources, sys.stdin, namespace=namespace)), nl=False)
+
+
+@click.command(no_args_is_help=True)
+@_files
+@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--strict", is_flag=True, help="Warnings count as faults.")
+@told
+def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool) -> None:
+    """Check each AgentDeployment in FILE against the schema and all its rules. Needs no cluster.
+
+    Every fault of every file is one line, `file: object: field: sentence`. What is legal but unwise is a warning.
+    Exit code 0 when there is no fault, 2 when there is one.
+
+    \b
+    Examples:
+      validate -f agent.yaml
+      validate -f agents/ --strict -o json
+    """
+    verdict = validate_agents(sources, sys.stdin, namespace=namespace)
+    if output == "json":
+        click.echo(verdict.to_json())
+    else:
+        for remark in verdict.remarks:
+            click.echo(f"{remark.severity.capitalize()}: {remark}", err=True)
+        if not verdict.errors:
+            click.echo(f"{verdict.valid} valid")
+    if verdict.errors or (strict and verdict.warnings):
+        raise SystemExit(FAILED)
+
+
+COMMANDS: tuple[click.Command, ...] = (crd, render, validate)

@@ -1,0 +1,33 @@
+"""`agent-operator render`: the objects of agents that stand in files, without a cluster."""
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.manifests import desired
+from agent_operator.manifests.form import Document
+from agent_operator.tools.errors import InputError
+from agent_operator.tools.files import Found, read_agents
+
+
+def render(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[Document]:
+    """The objects of every `AgentDeployment` in these files, folders, or on `stdin` for "-".
+
+    `namespace` is for agents that name none. Raises InputError with all faults of all files.
+    """
+    agents = valid_agents(sources, stdin, namespace=namespace)
+    return [document for agent, _ in agents for document in desired(agent.name, agent.namespace, agent.spec)]
+
+
+def valid_agents(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[tuple[AgentDeployment, Found]]:
+    """Every `AgentDeployment` of the sources, with what it was read from. Raises InputError with all faults."""
+    found, faults = read_agents(sources, stdin)
+    agents: list[tuple[AgentDeployment, Found]] = []
+    for each in found:
+        try:
+            agents.append((parse(each.document, namespace=namespace), each))
+        except InvalidAgentError as error:
+            faults += [f"{each.file}: {each.title}: {fault}" for fault in error.faults]
+    if faults:
+        raise InputError(*faults)
+    return agents

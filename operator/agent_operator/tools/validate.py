@@ -1,0 +1,95 @@
+"""`agent-operator validate`: every fault of the agents in files, and what is unwise there. Needs no cluster."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, TextIO
+
+from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.tools.advice import advice, refusals
+from agent_operator.tools.files import Found, read_agents
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that is wrong, or unwise, with one field of one object of one file.
+
+    `object` and `field` are empty where the file itself is at fault.
+    """
+
+    severity: Severity
+    file: str
+    object: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.object, self.field, self.message) if part)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All that there is to say of the sources, in their order, and how many of their agents are valid."""
+
+    valid: int
+    remarks: list[Remark]
+
+    @property
+    def errors(self) -> list[Remark]:
+        """What makes the input invalid."""
+        return [remark for remark in self.remarks if remark.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Remark]:
+        """What is legal but unwise."""
+        return [remark for remark in self.remarks if remark.severity == "warning"]
+
+    def to_json(self) -> str:
+        """The verdict for programs: `{valid, errors, warnings}`, the last two as lists of remarks."""
+        document = {
+            "valid": self.valid,
+            "errors": [asdict(remark) for remark in self.errors],
+            "warnings": [asdict(remark) for remark in self.warnings],
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def validate(sources: Sequence[str], stdin: TextIO, *, namespace: str = "default") -> Verdict:
+    """Judge every `AgentDeployment` of these files, folders, or of `stdin` for "-". Never raises for bad input.
+
+    `namespace` is for agents that name none.
+    """
+    found, faults = read_agents(sources, stdin)
+    remarks = [_of_file(fault) for fault in faults]
+    agents: list[tuple[AgentDeployment, Found]] = []
+    valid = 0
+    for each in found:
+        try:
+            agent = parse(each.document, namespace=namespace)
+        except InvalidAgentError as error:
+            remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in error.faults]
+            continue
+        errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in refusals(agent.spec)]
+        remarks += errors
+        remarks += [
+            Remark("warning", each.file, each.title, fault.field, fault.message) for fault in advice(agent.spec)
+        ]
+        valid += not errors
+        agents.append((agent, each))
+    return Verdict(valid, [*remarks, *_twice(agents)])
+
+
+def _of_file(line: str) -> Remark:
+    file, _, message = line.partition(": ")
+    return Remark("error", file, "", "", message)
+
+
+def _twice(agents: Iterable[tuple[AgentDeployment, Found]]) -> Iterator[Remark]:
+    first: dict[tuple[str, str], Found] = {}
+    for agent, found in agents:
+        other = first.setdefault((agent.namespace, agent.name), found)
+        if other is not found:
+            message = f"stands in {other.file} too, in the same namespace, and only one of the two can be"
+            yield Remark("warning", found.file, found.title, "metadata.name", message)

@@ -1,0 +1,177 @@
+"""`agent-operator validate`: every fault of every file as a line, and what is legal but unwise."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from agent_operator.api.spec import AgentSpec
+from agent_operator.cli import main
+from agent_operator.tools.advice import advice, refusals
+from agent_operator.tools.validate import validate
+
+
+def named(name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "portside.dev/v1alpha1",
+        "kind": "AgentDeployment",
+        "metadata": {"name": name},
+        "spec": {"agent": {"provider": "echo"}, **spec},
+    }
+
+
+def command(*arguments: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(main, ["validate", *arguments], input=stdin)
+
+
+def written(folder: Path, name: str, *documents: dict[str, Any]) -> Path:
+    file = folder / name
+    file.write_text(yaml.safe_dump_all(documents))
+    return file
+
+
+def test_valid_agents_are_counted(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.yaml", named("one"), named("two"), {"apiVersion": "v1", "kind": "ConfigMap"})
+
+    done = command("-f", str(file))
+
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "2 valid\n", "")
+
+
+def test_every_fault_of_every_file_is_one_line(tmp_path: Path) -> None:
+    one = written(tmp_path, "one.yaml", named("one", replicas="2", servce={}), named("fine"))
+    two = tmp_path / "two.yaml"
+    two.write_text("kind: [")
+    three = written(tmp_path, "three.yaml", named("Three"))
+
+    done = command("-f", str(one), "-f", str(two), "-f", str(three), "-f", str(tmp_path / "four.yaml"))
+
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert f"Error: {one}: AgentDeployment one: spec.replicas: input should be a valid integer" in lines
+    assert f"Error: {one}: AgentDeployment one: spec.servce: unknown field: check its spelling and place" in lines
+    assert any(line.startswith(f"Error: {two}: not valid YAML: line 1, column 8") for line in lines)
+    assert any(
+        line.startswith(f"Error: {three}: AgentDeployment Three: metadata.name: must be") for line in lines
+    ) or any(line.startswith(f"Error: {three}: AgentDeployment Three: metadata.name: ") for line in lines)
+    assert f"Error: {tmp_path}/four.yaml: no such file or folder" in lines
+    assert len(lines) == 5
+
+
+def test_the_line_of_a_broken_file_is_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("kind: AgentDeployment\nspec: {apiKey: {value: sk-very-secret]\n")
+
+    done = command("-f", str(file))
+
+    assert done.exit_code == 2
+    assert "line 2" in done.stderr
+    assert "sk-very-secret" not in done.stderr
+
+
+def test_programs_get_the_same_as_json(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.yaml", named("one", replicas=-1), named("two", replicas=2))
+
+    done = command("-f", str(file), "-o", "json")
+
+    assert done.exit_code == 2
+    verdict = json.loads(done.stdout)
+    assert verdict["valid"] == 1
+    (error,), (warning,) = verdict["errors"], verdict["warnings"]
+    assert (error["file"], error["object"], error["field"]) == (str(file), "AgentDeployment one", "spec.replicas")
+    assert (warning["object"], warning["field"]) == ("AgentDeployment two", "spec.replicas")
+
+
+def test_a_warning_fails_only_when_asked_to() -> None:
+    unwise = json.dumps(named("one", replicas=2))
+
+    assert command("-f", "-", stdin=unwise).exit_code == 0
+    assert command("-f", "-", "--strict", stdin=unwise).exit_code == 2
+    assert command("-f", "-", "--strict", stdin=json.dumps(named("one"))).exit_code == 0
+
+
+def test_two_agents_of_one_name_and_namespace_are_pointed_out(tmp_path: Path) -> None:
+    first = written(tmp_path, "a.yaml", named("one"))
+    second = written(tmp_path, "b.yaml", named("one"), {**named("one"), "metadata": {"name": "one", "namespace": "b"}})
+
+    verdict = validate([str(first), str(second)], io.StringIO())
+
+    assert [(remark.file, remark.severity) for remark in verdict.remarks] == [(str(second), "warning")]
+    assert str(first) in verdict.remarks[0].message
+
+
+ANTHROPIC = {"agent": {"provider": "anthropic"}, "apiKey": {"secretName": "anthropic"}}
+CLOSED = {"ingress": {"enabled": True, "tlsSecretName": "tls"}, "auth": {"enabled": True}}
+
+
+@pytest.mark.parametrize(
+    ("unwise", "field", "wise"),
+    [
+        ({**ANTHROPIC, "apiKey": {"value": "sk-x"}}, "spec.apiKey.value", ANTHROPIC),
+        ({"replicas": 2}, "spec.replicas", {"replicas": 2, "redis": {"url": "redis://state"}}),
+        (
+            {"autoscaling": {"enabled": True}},
+            "spec.autoscaling.maxReplicas",
+            {"autoscaling": {"enabled": True}, "redis": {"secretName": "state"}},
+        ),
+        (
+            {"resources": {"limits": {"cpu": 1}}},
+            "spec.resources.limits",
+            {"resources": {"limits": {"memory": "1Gi"}}},
+        ),
+        (
+            {"autoscaling": {"enabled": True, "maxReplicas": 1}, "resources": {"limits": {"memory": "1Gi"}}},
+            "spec.resources.requests",
+            {
+                "autoscaling": {"enabled": True, "maxReplicas": 1, "targetInFlightRequests": 5},
+                "resources": {"limits": {"memory": "1Gi"}},
+            },
+        ),
+        (
+            {"rollout": {"terminationGracePeriodSeconds": 30}},
+            "spec.rollout.terminationGracePeriodSeconds",
+            {"rollout": {"terminationGracePeriodSeconds": 75}},
+        ),
+        (
+            {**ANTHROPIC, "ingress": {"enabled": True, "tlsSecretName": "tls"}},
+            "spec.ingress",
+            {**ANTHROPIC, **CLOSED},
+        ),
+        ({**ANTHROPIC, "service": {"type": "LoadBalancer"}}, "spec.service.type", ANTHROPIC),
+        ({"ingress": {"enabled": True}}, "spec.ingress", CLOSED),
+        ({"cors": {"origins": ["*"]}}, "spec.cors.origins", {"cors": {"origins": ["https://a.example"]}}),
+        ({"networkPolicy": {"enabled": False}}, "spec.networkPolicy.enabled", {}),
+        ({"image": {"tag": "latest"}}, "spec.image.tag", {"image": {"tag": "1.0"}}),
+        (
+            {**ANTHROPIC, "agent": {"model": "cluade-x"}},
+            "spec.agent.model",
+            {**ANTHROPIC, "agent": {"model": "cluade-x", "baseUrl": "http://gateway"}},
+        ),
+        (
+            {"extraEnv": [{"name": "SEARCH_API_KEY", "value": "x"}]},
+            "spec.extraEnv[0].value",
+            {"extraEnv": [{"name": "MAX_TOKENS", "value": "1"}, {"name": "A_KEY", "valueFrom": {}}]},
+        ),
+    ],
+)
+def test_what_is_legal_but_unwise_is_advised_against(unwise: dict[str, Any], field: str, wise: dict[str, Any]) -> None:
+    assert [fault.field for fault in advice(spec(unwise))] == [field]
+    assert list(advice(spec(wise))) == []
+
+
+def test_what_no_pod_may_be_is_a_fault() -> None:
+    asking: dict[str, Any] = {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1024Mi"}}}
+
+    assert [fault.field for fault in refusals(spec(asking))] == ["spec.resources.requests.memory"]
+    assert command("-f", "-", stdin=json.dumps(named("one", **asking))).exit_code == 2
+    asking["resources"]["requests"]["memory"] = "1Gi"
+    assert list(refusals(spec(asking))) == []
+
+
+def spec(given: dict[str, Any]) -> AgentSpec:
+    return AgentSpec.model_validate({"agent": {"provider": "echo"}, **given})
