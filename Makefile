@@ -66,6 +66,11 @@ test-e2e: prepare ## The tests with real pods
 bench: $(VENV)/.dev ## How fast the agent API is, beside others; BENCH="--soak" for growth, "--help" for all
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
+.PHONY: bench-operator
+bench-operator: $(VENV)/.dev ## How fast the operator is, beside the API server's limit; BENCH="soak" for growth
+	@$(TESTBED) tools etcd kube-apiserver kube-controller-manager kubectl
+	@PYTHONPATH=tests $(BIN)/python -m bench.operator $(BENCH)
+
 # What takes long happens here, where its progress is seen, and not inside a test; what may fail at once, first.
 .PHONY: prepare
 prepare: $(VENV)/.dev

@@ -22,16 +22,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     return "\n".join([*lines, ""])
 
 
-def circumstances() -> str:
-    """Say when, where, on what and with what was measured."""
+def circumstances(module: str = "bench", packages: Sequence[str] = _OURS) -> str:
+    """Say when, where, on what and with what was measured, by which module of ours."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=paths.REPOSITORY, capture_output=True, text=True, check=False
     ).stdout.strip()
     now = datetime.datetime.now(datetime.UTC)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in _OURS)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return (
-        f"{now:%Y-%m-%d %H:%M} UTC, commit {commit}, `{shlex.join(['python', '-m', 'bench', *sys.argv[1:]])}`. "
+        f"{now:%Y-%m-%d %H:%M} UTC, commit {commit}, `{shlex.join(['python', '-m', module, *sys.argv[1:]])}`. "
         f"{os.cpu_count()} cores ({_processor()}), {platform.system()} {platform.release().split('-')[0]}, "
         f"Python {platform.python_version()}; {versions}. Load average before it began: {load}.\n"
     )

@@ -1,0 +1,177 @@
+"""What is measured. Each gives plain figures; the tables are made elsewhere."""
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass, field
+
+from agent_operator.controller.resources import AGENT, DEPLOYMENT
+from bench.operator import agents
+from bench.operator.agents import NAMESPACE, name_of
+from bench.operator.api import MERGE, USER_AGENT, Api
+from bench.operator.plane import AuditLog, Plane, Write
+from bench.operator.running import Running, operator
+from testbed.errors import TestbedError
+
+_EDIT_SECONDS = 30.0
+_EDIT_PAUSE = 0.05
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many agents written for in so many seconds, from the first write that came to the last that was done."""
+
+    agents: int
+    writes: int
+    seconds: float
+    operator_cpu: float = 0.0
+    launch_to_done: float = 0.0
+
+    @property
+    def agents_per_second(self) -> float:
+        """Agents a second."""
+        return self.agents / self.seconds
+
+    @property
+    def writes_per_second(self) -> float:
+        """Writes a second."""
+        return self.writes / self.seconds
+
+
+def _rate(writes: list[Write], agents_written: int) -> Rate:
+    if not writes:
+        raise TestbedError("Nothing was written.")
+    return Rate(agents_written, len(writes), max(write.done for write in writes) - min(write.begun for write in writes))
+
+
+async def raw_limit(api: Api, audit: AuditLog, count: int) -> Rate:
+    """A bare client writes what the operator would; what it made is gone afterwards."""
+    made = await agents.create(api, range(count))
+    audit.read()
+    await agents.apply_as_operator(api, made)
+    writes = [write for write in audit.read() if write.by == USER_AGENT]
+    await agents.delete_all(api)
+    audit.read()
+    return _rate(writes, count)
+
+
+async def created_before(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate:
+    """The operator starts on agents that are there already, and nothing of them."""
+    await agents.create(api, range(count))
+    audit.read()
+    async with operator(plane.kubeconfig) as running:
+        await running.settled(count)
+        writes = audit.by_operator()
+        found = _rate(writes, count)
+        cpu = running.cpu_seconds
+        done = max(write.done for write in writes) - running.launched
+        await running.stop()
+    await agents.delete_all(api)
+    return Rate(found.agents, found.writes, found.seconds, cpu, done)
+
+
+async def created_while(running: Running, api: Api, audit: AuditLog, first: int, count: int) -> Rate:
+    """Agents are created as fast as it goes while the operator runs: the first creation begins the time."""
+    audit.read()
+    cpu, known = running.cpu_seconds, await running.count("agent_operator_reconciles_total")
+    begun = time.time()
+    await agents.create(api, range(first, first + count))
+    await running.settled(int(known) + count)
+    writes = audit.by_operator()
+    if not writes:
+        raise TestbedError("The operator wrote nothing.")
+    seconds = max(write.done for write in writes) - begun
+    return Rate(count, len(writes), seconds, running.cpu_seconds - cpu, seconds)
+
+
+async def writes_at_rest(running: Running, audit: AuditLog, seconds: float) -> tuple[int, float]:
+    """Writes of the operator while nothing changes, and the share of a core that it used."""
+    audit.read()
+    cpu = running.cpu_seconds
+    await asyncio.sleep(seconds)
+    return len(audit.by_operator()), (running.cpu_seconds - cpu) / seconds
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start on a cluster where all is as it should be: seconds from the launch on."""
+
+    started: float
+    settled: float
+    writes: int
+    cpu: float
+    resident_mb: float
+
+
+async def start(running: Running, audit: AuditLog, count: int) -> Start:
+    """Wait for a launched operator to come to rest."""
+    started = await running.started()
+    settled = await running.settled(count)
+    return Start(
+        started - running.launched,
+        settled - running.launched,
+        len(audit.by_operator()),
+        running.cpu_seconds,
+        running.resident_mb,
+    )
+
+
+@dataclass
+class Edits:
+    """Seconds from the answer to an edit until the Deployment was heard to have changed."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.seconds)
+
+    @property
+    def p99(self) -> float:
+        """What one in a hundred exceeds."""
+        return statistics.quantiles(self.seconds, n=100, method="inclusive")[98]
+
+
+async def edits(api: Api, count: int, among: int) -> Edits:
+    """Change the prompt of one agent after another, spread over all, and wait each time for its Deployment."""
+    found = Edits()
+    heard: asyncio.Queue[tuple[str, int, float]] = asyncio.Queue()
+    version = await api.version(DEPLOYMENT.path(NAMESPACE))
+
+    async def listen() -> None:
+        async for event in api.watch(DEPLOYMENT.path(NAMESPACE), version):
+            metadata = event["object"]["metadata"]
+            heard.put_nowait((metadata["name"], metadata["generation"], time.monotonic()))
+
+    listening = asyncio.create_task(listen())
+    try:
+        for number in range(count):
+            name = name_of(number * among // count)
+            path = DEPLOYMENT.path(NAMESPACE, name)
+            generation = (await api.call("GET", path))["metadata"]["generation"]
+            change = {"spec": {"agent": {"systemPrompt": f"Be brief, for the {number + 1}th time."}}}
+            await api.call("PATCH", AGENT.path(NAMESPACE, name), change, MERGE)
+            answered = time.monotonic()
+            async with asyncio.timeout(_EDIT_SECONDS):
+                while True:
+                    what, now, at = await heard.get()
+                    if what == name and now > generation:
+                        break
+            found.seconds.append(max(at - answered, 0.0))
+            await asyncio.sleep(_EDIT_PAUSE)
+    except TimeoutError:
+        raise TestbedError(f"An edit of {name} was not seen at its Deployment within {_EDIT_SECONDS:.0f} s.") from None
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    return found
+
+
+async def cycle(running: Running, api: Api, count: int) -> None:
+    """Create so many agents, wait until the operator made all of each, and delete everything again."""
+    known = await running.count("agent_operator_reconciles_total")
+    await agents.create(api, range(count))
+    await running.settled(int(known) + count)
+    await agents.delete_all(api)
+    await running.settled(0)

@@ -1,0 +1,103 @@
+"""The API server that is measured against: a control plane of the test bed, and its log of writes."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cluster.operator_bed import install_definition
+from testbed import cluster as clusters
+from testbed.cluster import OwnCluster
+from testbed.process import running_for
+
+
+@dataclass(frozen=True)
+class Write:
+    """One write that the API server answered: when it came and when it was done (seconds of the epoch), and whose."""
+
+    begun: float
+    done: float
+    by: str
+    verb: str
+    resource: str
+
+
+class AuditLog:
+    """The API server's log of writes, read on from where it was left."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open(encoding="utf-8")
+        self._half = ""
+
+    def read(self) -> list[Write]:
+        """The writes since the last look. The API server begins a new file after 100 MB, which is followed."""
+        text = self._file.read()
+        if os.fstat(self._file.fileno()).st_ino != self._path.stat().st_ino:
+            self._file.close()
+            self._file = self._path.open(encoding="utf-8")
+            text += self._file.read()
+        *lines, self._half = (self._half + text).split("\n")
+        return [_write(line) for line in lines]
+
+    def by_operator(self) -> list[Write]:
+        """Those of the operator: our own connection, or kopf's."""
+        return [write for write in self.read() if write.by.startswith(("agent-operator", "kopf", "python", "Python"))]
+
+
+def _write(line: str) -> Write:
+    event = json.loads(line)
+    return Write(
+        datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp(),
+        datetime.fromisoformat(event["stageTimestamp"]).timestamp(),
+        event.get("userAgent", ""),
+        event["verb"],
+        event.get("objectRef", {}).get("resource", ""),
+    )
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A running control plane."""
+
+    cluster: OwnCluster
+    controllers: bool
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.cluster.kubeconfig
+
+    def audit_log(self) -> AuditLog:
+        """The log of writes from now on."""
+        log = AuditLog(self.cluster.audit_log)
+        log.read()
+        return log
+
+
+@contextmanager
+def control_plane(*, controllers: bool) -> Iterator[Plane]:
+    """A fresh etcd and API server with our definition; without `controllers`, nothing else uses them.
+
+    kube-controller-manager is then stopped (SIGSTOP) for as long as the body runs: it would make ReplicaSets and pods
+    of each Deployment, and an agent's cost could not be told from theirs.
+    """
+    with clusters.provided("control-plane", None) as cluster:
+        assert isinstance(cluster, OwnCluster)
+        install_definition(cluster)
+        managers = [pid for pid, command in running_for(cluster.folder).items() if "kube-controller-manager" in command]
+        if not controllers:
+            _send(managers, signal.SIGSTOP)
+        try:
+            yield Plane(cluster, controllers)
+        finally:
+            _send(managers, signal.SIGCONT)
+
+
+def _send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        os.kill(pid, number)
