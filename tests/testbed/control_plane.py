@@ -148,7 +148,8 @@ def _api_server(site: Site, authority: Authority) -> Process:
             f"--service-account-signing-key-file={signer.key}",
             f"--service-cluster-ip-range={SERVICE_RANGE}",
             "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction",
+            # The second is on in OpenShift, and asks for rights of its own from those who set owner references.
+            "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
             "--allow-privileged=true",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={site.logs / 'audit.log'}",
