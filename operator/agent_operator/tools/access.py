@@ -82,7 +82,7 @@ class Access:
         answer = await self.connection.request(
             "PATCH",
             resource.path(metadata["namespace"], metadata["name"]),
-            query={"fieldManager": manager, "dryRun": "All", **force},
+            query={"fieldManager": manager, "dryRun": "All", "fieldValidation": "Strict", **force},
             body=document,
             content_type=content_type,
         )

@@ -1,5 +1,6 @@
 """The commands of the tools, as `agent-operator` and `kubectl agent` both offer them."""
 
+import asyncio
 import functools
 import sys
 import traceback
@@ -110,4 +111,70 @@ def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: b
         raise SystemExit(FAILED)
 
 
-COMMANDS: tuple[click.Command, ...] = (crd, render, validate)
+def _cluster(command: Callable[..., T]) -> Callable[..., T]:
+    """The options that say where to look, as kubectl has them."""
+    options = (
+        click.option("-n", "--namespace", metavar="NAME", help="Namespace; that of the context when not given."),
+        click.option("--context", metavar="NAME", help="Context of the kubeconfig; the current one when not given."),
+        click.option("--kubeconfig", metavar="FILE", help="Kubeconfig; KUBECONFIG or ~/.kube/config when not given."),
+    )
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@click.command(no_args_is_help=True)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "-f",
+    "--file",
+    "sources",
+    multiple=True,
+    metavar="FILE",
+    help="A file, a folder of YAML and JSON files, or - for stdin. May be given several times.",
+)
+@_cluster
+@told
+def diff(
+    *,
+    names: tuple[str, ...],
+    sources: tuple[str, ...],
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+) -> None:
+    """Show what the operator would change in the cluster, for agents in FILE or for those that are there (NAME).
+
+    The API server works it out in dry runs, so nothing is changed; you need the rights to get, list and patch the
+    agent's objects. Values of Secrets are never shown. Exit code 0 when nothing would change, 1 when something would,
+    2 when that could not be found out or could not be done, as `kubectl diff` has it.
+
+    \b
+    Examples:
+      diff -f agent.yaml
+      diff my-agent -n prod
+      helm template my-agent ./chart | kubectl agent diff -f -
+    """
+    from agent_operator.tools.access import Place  # noqa: PLC0415  see told()
+    from agent_operator.tools.unified import unified  # noqa: PLC0415
+    from agent_operator.tools.diff import differences  # noqa: PLC0415
+
+    if bool(names) == bool(sources):
+        raise click.UsageError("Give either names of agents or -f FILE.")
+    place = Place(kubeconfig, context, namespace)
+    changed = hindered = False
+    for each in asyncio.run(differences(place, names, sources, sys.stdin)):
+        for text in filter(None, map(unified, each.changes)):
+            changed = True
+            _print_diff(text)
+        for hindrance in each.hindrances:
+            hindered = True
+            click.echo(f"Error: {each.agent}: {hindrance}", err=True)
+    raise SystemExit(FAILED if hindered else int(changed))
+
+
+def _print_diff(text: str) -> None:
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    for line in text.splitlines():
+        click.secho(line, fg=colours.get(line[:1]))
+
+
+COMMANDS: tuple[click.Command, ...] = (crd, render, validate, diff)

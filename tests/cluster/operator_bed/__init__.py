@@ -148,6 +148,10 @@ class OperatorProcess:
         """Wait until it ends by itself, and give its exit code."""
         return self._process.wait(DEADLINE_SECONDS)
 
+    def kill(self) -> None:
+        """End it at once, whatever it is doing."""
+        self._process.kill()
+
     def stop(self) -> int:
         """Tell it to end, and give its exit code."""
         self._process.send_signal(signal.SIGTERM)
@@ -155,10 +159,12 @@ class OperatorProcess:
 
 
 @contextmanager
-def operator(kubeconfig: Path, *namespaces: str) -> Iterator[OperatorProcess]:
+def operator(kubeconfig: Path, *namespaces: str, resync_seconds: float | None = None) -> Iterator[OperatorProcess]:
     """Run the operator, with the rights of `kubeconfig`, on these namespaces or on all."""
     port = free_port()
     arguments: Sequence[str] = [f"--namespace={name}" for name in namespaces]
+    if resync_seconds is not None:
+        arguments = [*arguments, f"--resync-seconds={resync_seconds}"]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "operator.log"
         with log.open("wb") as output:
@@ -195,15 +201,20 @@ def documented_rules() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def service_account(cluster: Cluster, namespace: str, *, cluster_wide: bool) -> Iterator[Path]:
-    """A kubeconfig of a new service account that has exactly the documented rules, for as long as the body runs."""
+def service_account(
+    cluster: Cluster, namespace: str, *, cluster_wide: bool, rules: list[dict[str, Any]] | None = None
+) -> Iterator[Path]:
+    """A kubeconfig of a new service account that has exactly these rules, for as long as the body runs.
+
+    They are the documented rules when none are given.
+    """
     scope, name = ("Cluster", f"portside-test-{namespace}") if cluster_wide else ("", "portside-test")
     where = {"name": name} if cluster_wide else {"name": name, "namespace": namespace}
     rbac = "rbac.authorization.k8s.io"
     subject = {"kind": "ServiceAccount", "name": "agent-operator", "namespace": namespace}
     documents = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "agent-operator", "namespace": namespace}},
-        {"apiVersion": f"{rbac}/v1", "kind": f"{scope}Role", "metadata": where, "rules": documented_rules()},
+        {"apiVersion": f"{rbac}/v1", "kind": f"{scope}Role", "metadata": where, "rules": rules or documented_rules()},
         {
             "apiVersion": f"{rbac}/v1",
             "kind": f"{scope}RoleBinding",

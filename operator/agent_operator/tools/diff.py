@@ -1,0 +1,191 @@
+"""`agent-operator diff`: what the operator would change, found out by dry runs of what it would send."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from agent_operator.api.agent import KIND, AgentDeployment, InvalidAgentError, parse
+from agent_operator.controller import client_keys, secrets
+from agent_operator.controller.adoption import wants_adoption
+from agent_operator.controller.apply import FIELD_MANAGER, FORBIDDEN, UNPROCESSABLE, Cluster
+from agent_operator.controller.connection import APPLY, MERGE, ApiError
+from agent_operator.controller.metrics import Metrics
+from agent_operator.controller.plan import Apply, Name, Owner, Plan, make_plan
+from agent_operator.controller.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SECRET, Resource
+from agent_operator.manifests import desired
+from agent_operator.manifests.form import Document
+from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
+from agent_operator.tools.access import NOT_FOUND, Access, Place, access, said
+from agent_operator.tools.errors import InputError, ToolError
+from agent_operator.tools.render import valid_agents
+
+# An agent that is not there yet has no uid; the API server wants some text in an owner reference.
+NO_UID = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True)
+class Change:
+    """An object as it is and as it would be; None where it is not. Secrets have their content in them."""
+
+    before: Document | None
+    after: Document | None
+
+
+@dataclass
+class Difference:
+    """What would come of one agent: the changes, and in words what could not be done."""
+
+    agent: str
+    changes: list[Change] = field(default_factory=list)
+    hindrances: list[str] = field(default_factory=list)
+
+
+async def differences(place: Place, names: Sequence[str], sources: Sequence[str], stdin: TextIO) -> list[Difference]:
+    """What would come of the agents of these names in the cluster, and of those in these files. Raises ToolError."""
+    async with access(place) as cluster:
+        agents = valid_agents(sources, stdin, namespace=cluster.namespace) if sources else []
+        return [
+            *[await of_live_agent(cluster, name) for name in names],
+            *[await difference(cluster, agent, found.document) for agent, found in agents],
+        ]
+
+
+async def difference(cluster: Access, agent: AgentDeployment, document: Document) -> Difference:
+    """What the operator would do if this were the agent. `document` is what it was read from, for its annotations.
+
+    Raises ToolError if the user's rights do not suffice.
+    """
+    live = await cluster.get(AGENT, agent.namespace, agent.name)
+    found = Difference(f"{agent.namespace}/{agent.name}")
+    if live is not None and "deletionTimestamp" in live["metadata"]:
+        found.hindrances.append(f"{KIND} {agent.name} is being deleted, and the operator makes nothing for it any more")
+        return found
+    owner = Owner(agent.name, live["metadata"]["uid"] if live is not None else NO_UID)
+    wanted = desired(agent.name, agent.namespace, agent.spec)
+    unknown = await _not_served(cluster, {each["kind"] for each in wanted})
+    found.hindrances += [
+        f"The cluster does not know {kind}: install its definition, or leave it out" for kind in unknown
+    ]
+    wanted = [each for each in wanted if each["kind"] not in unknown]
+    try:
+        observed = await _observe(cluster, agent, owner, wanted)
+        plan = make_plan(owner, _settled(document, wanted, observed), observed, adopt=wants_adoption(document))
+        await _try(cluster, plan, observed, found)
+    except ApiError as error:
+        raise ToolError(_lacking(error)) from error
+    return found
+
+
+async def of_live_agent(cluster: Access, name: str) -> Difference:
+    """What the operator would change now for an agent in the cluster. Raises ToolError, also when there is none."""
+    document = await cluster.get(AGENT, cluster.namespace, name)
+    if document is None:
+        raise ToolError(
+            f"There is no {KIND} {name} in namespace {cluster.namespace}: give another name, or --namespace."
+        )
+    try:
+        agent = parse(document)
+    except InvalidAgentError as error:
+        raise InputError(*(f"{KIND} {name}: {fault}" for fault in error.faults)) from error
+    return await difference(cluster, agent, document)
+
+
+def _lacking(error: ApiError) -> str:
+    if error.code != FORBIDDEN:
+        return said(error)
+    return (
+        "diff reads the objects of an agent, and lets the API server work out in dry runs what they would become, for "
+        f"which you need the verb patch (nothing is changed). You lack a permission: {error.message}"
+    )
+
+
+async def _not_served(cluster: Access, kinds: set[str]) -> list[str]:
+    resources = [each for each in OPTIONAL if each.kind in kinds]
+    served = await asyncio.gather(*(is_served(cluster, each) for each in resources))
+    return [each.kind for each, there in zip(resources, served, strict=True) if not there]
+
+
+async def is_served(cluster: Access, resource: Resource) -> bool:
+    """Whether the cluster has the kind (Kubernetes: "API discovery"). Raises ApiError and UnreachableError."""
+    try:
+        answer = await cluster.read(f"/apis/{resource.group}/{resource.version}")
+    except ApiError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return False
+    return any(each.get("name") == resource.plural for each in answer.get("resources") or [])
+
+
+async def _observe(
+    cluster: Access, agent: AgentDeployment, owner: Owner, wanted: Sequence[Document]
+) -> dict[Name, Document]:
+    """The objects that the agent has, and those that are in its way; Secrets as the operator looks at them."""
+    readable = [each for each in CHILDREN if each is not SECRET]
+    lists = await asyncio.gather(*(_list(cluster, each, agent.namespace) for each in readable))
+    listed = [document for documents in lists for document in documents if owner.owns(document)]
+    observed: dict[Name, Document] = {(each["kind"], each["metadata"]["name"]): each for each in listed}
+    missing = [(each["kind"], each["metadata"]["name"]) for each in wanted if each["kind"] != SECRET.kind]
+    missing = [name for name in missing if name not in observed]
+    got = await asyncio.gather(*(cluster.get(BY_KIND[kind], agent.namespace, name) for kind, name in missing))
+    observed |= {name: document for name, document in zip(missing, got, strict=True) if document is not None}
+    looker = Cluster(cluster.connection, Metrics())
+    for name in sorted(secrets.ours(agent.name, wanted, observed)):
+        document = await looker.look_at_secret(agent.namespace, name)
+        if document is not None:
+            observed[SECRET.kind, name] = document
+    return observed
+
+
+async def _list(cluster: Access, resource: Resource, namespace: str) -> list[Document]:
+    try:
+        return await cluster.list(resource, namespace, labelSelector=f"{MANAGED_BY}={OPERATOR}")
+    except ApiError as error:
+        if error.code == NOT_FOUND and resource.optional:
+            return []
+        raise
+
+
+def _settled(document: Document, wanted: Sequence[Document], observed: Mapping[Name, Document]) -> list[Document]:
+    """The objects, with a stand-in where the operator would make a client key."""
+    metadata = document["metadata"]
+    request = (metadata.get("annotations") or {}).get(client_keys.ROTATE, "")
+    return [
+        client_keys.settled(each, observed.get((SECRET.kind, each["metadata"]["name"])), request, lambda: "generated")
+        if client_keys.is_client_keys(each, metadata["name"])
+        else each
+        for each in wanted
+    ]
+
+
+async def _try(cluster: Access, plan: Plan, observed: Mapping[Name, Document], found: Difference) -> None:
+    found.hindrances += map(str, plan.conflicts)
+    found.changes += [Change(observed[step.kind, step.name], None) for step in plan.deletes]
+    results = await asyncio.gather(*(_dry_run(cluster, step) for step in plan.applies), return_exceptions=True)
+    for step, result in zip(plan.applies, results, strict=True):
+        name = step.document["metadata"]["name"]
+        if isinstance(result, ApiError) and not _lacks_the_right(result):
+            found.hindrances.append(f"{step.kind} {name} would be refused: {result.message}")
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            found.changes.append(Change(observed.get((step.kind, name)), result))
+
+
+def _lacks_the_right(error: ApiError) -> bool:
+    """Whether the user is refused; a quota and admission, which would refuse the operator too, answer 403 as well."""
+    return error.code == FORBIDDEN and " cannot patch resource " in error.message
+
+
+async def _dry_run(cluster: Access, step: Apply) -> Document:
+    """The object as it would be: as the operator applies it, lists replaced as a whole where nothing else goes."""
+    resource = BY_KIND[step.kind]
+    try:
+        after, _ = await cluster.dry_run(resource, step.document, FIELD_MANAGER, APPLY)
+    except ApiError as error:
+        if error.code != UNPROCESSABLE or step.operation != "update":
+            raise
+        after, _ = await cluster.dry_run(resource, step.document, FIELD_MANAGER, MERGE)
+    if step.keep_replicas is not None:
+        after["spec"]["replicas"] = step.keep_replicas
+    return after
