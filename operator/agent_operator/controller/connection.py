@@ -93,8 +93,7 @@ class NotLeadingError(Exception):
 class Connection:
     """Requests to the API server. Use as an async context manager.
 
-    `seconds` is how long an answer may take. `may_write` is asked right before anything but a GET is sent. `log_in`
-    gives the configuration anew when the credentials are refused.
+    `seconds` is how long an answer may take. `may_write` is asked right before anything but a GET is sent.
     `log_in` gives new credentials for the same cluster when the ones at hand are refused; None leaves it at that.
     """
 
@@ -115,7 +114,6 @@ class Connection:
         self._client.user_agent = f"agent-operator/{__version__}"
         self._settings = settings
         self._may_write = may_write
-        self._log_in = log_in
         self._log_in = log_in
         self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
 
@@ -173,7 +171,7 @@ class Connection:
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params=headers,
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -34,6 +34,18 @@ class Metrics:
             "agent_operator_applies",
             "Writes to the API server, by kind and operation: create, update or delete.",
             ["kind", "operation"],
+            registry=self.registry,
+        )
+
+        self.watch_restarts = Counter(
+            "agent_operator_watch_restarts",
+            "Watches that were begun anew, by kind: a few a minute are as it should be.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.is_leader = Gauge(
+            "agent_operator_is_leader",
+            "Whether this operator does the work (1), or waits to take over (0).",
             registry=self.registry,
         )
 

@@ -1,0 +1,151 @@
+"""`agent-operator run`: from start to end of the process."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from agent_operator import __version__
+from agent_operator.controller import health
+from agent_operator.controller.connection import (
+    ApiError,
+    Connection,
+    NoClusterError,
+    UnreachableError,
+    configuration,
+)
+from agent_operator.controller.health import PortTakenError
+from agent_operator.controller.leader import Elector, LeaseName, LostLeadershipError, NoLeaseError, Timing
+from agent_operator.controller.operator import RESYNC_SECONDS, DefinitionGoneError, Operator
+from agent_operator.controller.resources import AGENT
+from agent_operator.controller.signals import cancel_on_signals
+from agent_operator.controller.watches import SILENCE_SECONDS
+
+log = structlog.get_logger(__name__)
+
+TIMING = Timing()
+
+
+class StartError(Exception):
+    """The operator cannot start. The message says what to do."""
+
+
+class EndedError(Exception):
+    """The operator cannot go on."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `run` was told. No namespaces means all, no selector every agent in them, no lease that we are alone."""
+
+    namespaces: tuple[str, ...]
+    selector: str | None
+    lease: LeaseName | None
+    health_port: int
+    resync_seconds: float = RESYNC_SECONDS
+    silence_seconds: float = SILENCE_SECONDS
+
+
+async def run(options: Options) -> None:
+    """Run the operator until the process gets SIGTERM or SIGINT. Raises StartError or EndedError."""
+    main = asyncio.current_task()
+    assert main is not None  # noqa: S101  we are in a task
+    cancel_on_signals(main)
+    with suppress(asyncio.CancelledError):
+        await _run(options, main)
+    log.info("Stopped")
+
+
+async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
+    async with AsyncExitStack() as stack:
+        try:
+            elector = await _elector(options.lease, stack)
+            may_write = (lambda: elector.leading) if elector is not None else (lambda: True)
+            connection = await stack.enter_async_context(Connection(await configuration(), may_write=may_write))
+            operator = Operator(
+                connection,
+                options.namespaces,
+                selector=options.selector,
+                resync_seconds=options.resync_seconds,
+                silence_seconds=options.silence_seconds,
+            )
+            await stack.enter_async_context(
+                health.serve(options.health_port, operator.fault, lambda: operator.started, operator.metrics.registry)
+            )
+            await operator.list_everything()
+        except (NoClusterError, PortTakenError) as error:
+            raise StartError(str(error)) from error
+        except UnreachableError as error:
+            raise StartError(f"{error}. Check that the cluster is up, and that KUBECONFIG names it.") from error
+        except ApiError as error:
+            raise StartError(_why_not_listed(error)) from error
+        where = ", ".join(options.namespaces) or "all namespaces"
+        log.info("Started", version=__version__, server=connection.host, watching=where, selector=options.selector)
+        try:
+            await _together(operator.watch(main), operator.resync(), _lead(operator, elector))
+        except DefinitionGoneError as error:
+            # Nothing is lost with the process: all state is in the cluster, and the next start reads it there.
+            raise EndedError(f"{error}: once it is there again, the operator has to be started again.") from error
+        except LostLeadershipError as error:
+            raise EndedError(f"{error}: ended, so that no two operators work at once.") from error
+        except NoLeaseError as error:
+            raise EndedError(
+                f"{error}. Grant get, create and update of leases in that namespace (the chart helm/agent-operator "
+                "does), or run the only operator with --no-leader-elect."
+            ) from error
+
+
+async def _elector(lease: LeaseName | None, stack: AsyncExitStack) -> Elector | None:
+    if lease is None:
+        return None
+    # A renewal that hangs has to leave time for another.
+    connection = Connection(await configuration(), seconds=TIMING.renew / 2)
+    await stack.enter_async_context(connection)
+    return Elector(connection, lease, TIMING)
+
+
+async def _lead(operator: Operator, elector: Elector | None) -> None:
+    """Work for as long as we lead. What has to be done meanwhile waits in the queue."""
+    if elector is None:
+        operator.metrics.is_leader.set(1)
+        await operator.work()
+        return
+    await elector.acquire()
+    operator.metrics.is_leader.set(1)
+    try:
+        await _together(operator.work(), elector.hold())
+    finally:
+        operator.metrics.is_leader.set(0)
+        await elector.release()
+
+
+async def _together(*works: Coroutine[Any, Any, None]) -> None:
+    """Do all of it until one ends or fails, and then none."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _why_not_listed(error: ApiError) -> str:
+    if error.code == 404:  # noqa: PLR2004  not found: the only kind that a cluster can lack is ours
+        return (
+            f"The cluster does not know {AGENT.plural}.{AGENT.group}. "
+            "Install the definition: agent-operator crd | kubectl apply --server-side -f -"
+        )
+    if error.code == 401:  # noqa: PLR2004  unauthorized
+        return "The cluster refused our credentials: check the kubeconfig, or the pod's service account."
+    if error.code == 403:  # noqa: PLR2004  forbidden
+        return (
+            f"The operator lacks a permission: {error.message}. Grant it (the chart helm/agent-operator does), "
+            "or limit the operator to namespaces where it has it, with --namespace."
+        )
+    return f"The API server refused a list: {error.message}"
