@@ -1,0 +1,264 @@
+"""The operator at an API server that fails, and killed at every step: over a proxy that does the harm."""
+
+import json
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, install_definition, operator
+from cluster.operator_bed import service_account as account
+from cluster.operator_bed.proxy import Harm, Proxy, Request, proxy_to
+from testbed.cluster import Cluster
+
+# As many kinds of objects as one agent can have without the kinds of other products.
+RICH: dict[str, Any] = {
+    "autoscaling": {"enabled": True, "minReplicas": 2},
+    "apiKey": {"value": "sk-test-key"},
+    "auth": {"enabled": True},
+    "redis": {"url": "redis://redis:6379/0"},
+    "worker": {"enabled": True},
+    "podDisruptionBudget": {"enabled": True},
+    "networkPolicy": {"enabled": True},
+}
+KINDS = (
+    "configmaps,secrets,serviceaccounts,services,deployments,"
+    "horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"
+)
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def rights(control_plane: Cluster) -> Iterator[Path]:
+    """A kubeconfig with the documented rights on the whole cluster."""
+    install_definition(control_plane)
+    control_plane.kubectl("create", "namespace", "portside-faults-test")
+    try:
+        with account(control_plane, "portside-faults-test", cluster_wide=True) as kubeconfig:
+            yield kubeconfig
+    finally:
+        control_plane.kubectl("delete", "namespace", "portside-faults-test", "--wait=false")
+
+
+@pytest.fixture
+def proxy(rights: Path, tmp_path: Path) -> Iterator[Proxy]:
+    """The operator's way to the API server."""
+    with proxy_to(rights, tmp_path) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def here(control_plane: Cluster, namespace: str) -> Namespace:
+    """A fresh namespace."""
+    return Namespace(control_plane, namespace)
+
+
+def test_an_operator_killed_at_any_write_leaves_nothing_that_the_next_does_not_finish(
+    here: Namespace, proxy: Proxy
+) -> None:
+    with operator(proxy.kubeconfig, here.name):
+        here.apply(agent("agent-00", **RICH))
+        eventually(lambda: _counts(here, "agent-00"), "the undisturbed agent is settled")
+    wanted = _state(here, "agent-00")
+    steps = len(_children(here, "agent-00")) + 1
+    names = [f"agent-{step:02}" for step in range(1, steps + 1)]
+
+    for number, name in enumerate(names, 1):
+        with operator(proxy.kubeconfig, here.name) as process:
+            proxy.rule = _killing(process, name, at=number)
+            here.apply(agent(name, **RICH))
+            process.await_end()
+        proxy.rule = None
+    with operator(proxy.kubeconfig, here.name):
+        for name in names:
+            eventually(lambda name=name: _state(here, name) == wanted, f"{name} is as if nothing had been", SECONDS)  # type: ignore[misc]
+
+    for name in ["agent-00", *names]:
+        done = [each.path for each in proxy.writes_about(name) if each.passed and _is_of_a_child(each)]
+        assert len(done) == len(set(done)) == steps - 1, f"each object of {name} was written once"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_errors_of_the_api_server_lose_nothing(here: Namespace, proxy: Proxy, seed: int) -> None:
+    with operator(proxy.kubeconfig, here.name) as process:
+        proxy.rule = _at_random(seed)
+        names = [f"agent-{number}" for number in range(5)]
+        for name in [*names, "leaves"]:
+            here.apply(agent(name, autoscaling={"enabled": True}))
+        eventually(lambda: all(_counts(here, name) for name in names), "all are made in spite of it", SECONDS)
+        for name in names:
+            here.apply(agent(name, replicas=2))
+        here.kubectl("delete", "service", *names)
+        here.kubectl("delete", "agentdeployment", "leaves")
+
+        def settled() -> bool:
+            kinds = {kind: {each["metadata"]["name"] for each in here.list(kind)} for kind in ("hpa", "svc", "deploy")}
+            two = all(each["spec"]["replicas"] == 2 for each in here.list("deploy"))
+            return kinds == {"hpa": set(), "svc": set(names), "deploy": set(names)} and two
+
+        eventually(settled, "all changes arrive in spite of it", SECONDS)
+        eventually(lambda: all(_counts(here, name, 2) for name in names), "and the statuses say so", SECONDS)
+        assert "Traceback" not in process.log
+
+    refused = [each.code for each in proxy.seen if not each.passed]
+    assert {409, 429, 500, None} <= set(refused), "all the harm was done"
+
+
+def test_what_fails_is_tried_again_after_growing_and_uneven_pauses(here: Namespace, proxy: Proxy) -> None:
+    with operator(proxy.kubeconfig, here.name):
+        proxy.rule = lambda request: Harm(answer=500) if request.path.endswith("/configmaps/stuck") else None
+        here.apply(agent("stuck"))
+        here.apply(agent("well"))
+        here.await_condition("Degraded", "True", "ApplyFailing", "stuck")
+        here.await_condition("Ready", "False", "RollingOut", "well")
+        tries = eventually(
+            lambda: found if len(found := _tries(proxy, "configmaps", "stuck")) >= 5 else None, "5 tries"
+        )
+        proxy.rule = None
+        here.await_condition("Degraded", "False", "AsExpected", "stuck")
+
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    for number, pause in enumerate(pauses):
+        assert pause >= 0.25 * 2**number, f"no pause is shorter than the backoff allows: {pauses}"
+    assert len({round(pause / 2**number, 2) for number, pause in enumerate(pauses)}) > 1, f"there is jitter: {pauses}"
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_the_api_server_is_not_asked_again_before_the_time_it_named(here: Namespace, proxy: Proxy, code: int) -> None:
+    busy = iter([True, True])
+
+    def rule(request: Request) -> Harm | None:
+        if request.path.endswith("/configmaps/hello") and request.writes and next(busy, False):
+            return Harm(answer=code, retry_after=3)
+        return None
+
+    with operator(proxy.kubeconfig, here.name):
+        proxy.rule = rule
+        here.apply(agent())
+        here.get("deployment")
+
+    first, second, third = _tries(proxy, "configmaps", "hello")
+    assert second - first >= 3
+    assert third - second >= 3
+    assert here.condition("Degraded")["status"] == "False"
+
+
+def test_of_many_changes_the_last_counts_and_few_are_written(here: Namespace, proxy: Proxy) -> None:
+    delay = 0.3
+    with operator(proxy.kubeconfig, here.name):
+        here.apply(agent())
+        eventually(lambda: _counts(here, "hello"), "the agent is settled")
+        before = len(_tries(proxy, "configmaps", "hello"))
+        proxy.rule = lambda request: Harm(wait=delay) if request.writes else None
+        changes = [agent(agent={"provider": "echo", "maxTokens": number}) for number in range(1, 51)]
+        here.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, changes)))
+        eventually(lambda: here.get("configmap")["data"]["MAX_TOKENS"] == "50", "the last has come")
+        eventually(lambda: here.condition("Ready")["observedGeneration"] == 51, "and is told")
+        tries = _tries(proxy, "configmaps", "hello")[before:]
+
+    # One at a time, and each takes the delay: what changed meanwhile is one change.
+    assert len(tries) <= 2 + (tries[-1] - tries[0]) / delay
+    assert len(tries) < 25
+    assert all(later - earlier >= delay for earlier, later in pairwise(tries))
+
+
+def test_what_is_deleted_unseen_comes_back_with_the_next_list(here: Namespace, proxy: Proxy) -> None:
+    with operator(proxy.kubeconfig, here.name, resync_seconds=4):
+        here.apply(agent(**RICH))
+        eventually(lambda: _counts(here, "hello"), "the agent is settled")
+        before = _children(here, "hello")
+        assert before.keys() >= {"ConfigMap hello", "Service hello", "Deployment hello", "Secret hello"}
+
+        proxy.muted = True
+        for child in before:
+            kind, name = child.split()
+            here.kubectl("delete", kind, name, "--cascade=orphan", "--force", "--grace-period=0")
+
+        eventually(lambda: _children(here, "hello").keys() == before.keys(), "all are back", SECONDS)
+        eventually(lambda: not _children(here, "hello").items() & before.items(), "as new objects", SECONDS)
+
+
+def _killing(process: OperatorProcess, name: str, *, at: int) -> Any:
+    """A rule that kills the operator when it sends write number `at` about the agent, which does not arrive."""
+    count = 0
+
+    def rule(request: Request) -> Harm | None:
+        nonlocal count
+        if not (request.writes and request.is_about(name)):
+            return None
+        count += 1
+        if count < at:
+            return None
+        process.kill()
+        return Harm(hang_up="before")
+
+    return rule
+
+
+def _at_random(seed: int) -> Any:
+    """A rule that does harm to each third request, whatever it is for."""
+    chance = random.Random(seed)  # noqa: S311  not secrecy
+    harms = [
+        Harm(answer=429, retry_after=1),
+        Harm(answer=500),
+        Harm(hang_up="before"),
+        Harm(hang_up="after"),
+        Harm(wait=0.5),
+    ]
+
+    def rule(request: Request) -> Harm | None:
+        if chance.random() > 1 / 3:
+            return None
+        return chance.choice([*harms, Harm(answer=409)] if request.writes else harms)
+
+    return rule
+
+
+def _tries(proxy: Proxy, plural: str, name: str) -> list[float]:
+    """When the object was tried to be written."""
+    return [each.at for each in proxy.writes_about(name) if each.path.endswith(f"/{plural}/{name}")]
+
+
+def _is_of_a_child(request: Request) -> bool:
+    return "/agentdeployments/" not in request.path and not request.path.endswith("/events")
+
+
+def _counts(here: Namespace, name: str, replicas: int | None = None) -> bool:
+    """Whether the agent's status counts pods, which it does at the end."""
+    status = (here.find("agentdeployment", name) or {}).get("status", {})
+    counted = status.get("replicas", 0)
+    return bool(counted == replicas if replicas is not None else counted)
+
+
+def _children(here: Namespace, name: str) -> dict[str, str]:
+    """The agent's objects, as kind and name, with their uids."""
+    uid = here.get("agentdeployment", name)["metadata"]["uid"]
+    return {
+        f"{each['kind']} {each['metadata']['name']}": each["metadata"]["uid"]
+        for each in here.list(KINDS)
+        if any(owner["uid"] == uid for owner in each["metadata"].get("ownerReferences", []))
+    }
+
+
+def _state(here: Namespace, name: str) -> dict[str, Any]:
+    """What the operator made of the agent, and says of it, with nothing that differs between two agents."""
+    children = _children(here, name)
+    found: dict[str, Any] = {}
+    for each in here.list(KINDS):
+        if f"{each['kind']} {each['metadata']['name']}" in children:
+            metadata = {key: each["metadata"].get(key) for key in ("name", "labels")}
+            content = {key: each[key] for key in ("data", "spec") if key in each}
+            if each["metadata"]["name"].endswith("-client-keys"):
+                content = {"data": list(content["data"])}
+            for of_one in ("clusterIP", "clusterIPs"):
+                content.get("spec", {}).pop(of_one, None)
+            found[f"{each['kind']} {each['metadata']['name']}"] = {"metadata": metadata, **content}
+    status = here.get("agentdeployment", name).get("status", {})
+    for condition in status.get("conditions", []):
+        del condition["lastTransitionTime"]
+    text = json.dumps({"children": found, "status": status}, sort_keys=True).replace(name, "NAME")
+    state: dict[str, Any] = json.loads(text)
+    return state
