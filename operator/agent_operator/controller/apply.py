@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.adoption import handed_over
 from agent_operator.controller.connection import APPLY, MERGE, ApiError, Connection
@@ -15,6 +17,8 @@ from agent_operator.controller.plan import Apply, Delete
 from agent_operator.controller.resources import AGENT, BY_KIND, EVENT, SECRET, Key, Resource
 from agent_operator.controller.status import timestamp
 from agent_operator.manifests.form import Document
+
+log = structlog.get_logger(__name__)
 
 FIELD_MANAGER = "portside-operator"
 # Takes over `replicas` from us when an autoscaler comes, and holds it until that has its first say.
@@ -84,6 +88,8 @@ class Cluster:
         except ApiError as error:
             if error.code != FORBIDDEN:
                 raise
+            # Without it all works but the names of missing Secrets.
+            log.warning("May not list Events", namespace=namespace, pod=pod, error=str(error))
             return []
         return [*(page.get("items") or [])]
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.status import MAX_MESSAGE
 from agent_operator.controller.pods import Trouble, troubles
-from agent_operator.manifests.deployment import image_reference
 from agent_operator.manifests.form import Document, without_empty
 from agent_operator.manifests.labels import selector
+from agent_operator.manifests.pod import image_reference
 from agent_operator.manifests.service import url
 
 Truth = Literal["True", "False", "Unknown"]

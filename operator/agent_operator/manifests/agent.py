@@ -2,20 +2,33 @@
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.autoscaler import horizontal_pod_autoscaler
+from agent_operator.manifests.client_keys import client_keys
 from agent_operator.manifests.configmap import config_map
-from agent_operator.manifests.deployment import deployment
+from agent_operator.manifests.deployment import deployment, worker_deployment
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import OPERATOR
 from agent_operator.manifests.secret import secret
-from agent_operator.manifests.service import service
+from agent_operator.manifests.service import service, worker_service
+from agent_operator.manifests.service_account import service_account
+
+BUILDERS = (
+    config_map,
+    secret,
+    client_keys,
+    service_account,
+    service,
+    worker_service,
+    deployment,
+    worker_deployment,
+    horizontal_pod_autoscaler,
+)
 
 
 def desired(name: str, namespace: str, spec: AgentSpec, *, managed_by: str = OPERATOR) -> list[Document]:
     """The objects that an agent of this name, in this namespace, with this spec is made of.
 
     In the order in which they are applied: what the pods need comes before the pods. `managed_by` is the value of the
-    label app.kubernetes.io/managed-by.
+    label app.kubernetes.io/managed-by. The Secret of generated client keys holds none: they are not the spec's.
     """
-    builders = (config_map, secret, service, deployment, horizontal_pod_autoscaler)
-    objects = (build(name, namespace, spec, managed_by) for build in builders)
+    objects = (build(name, namespace, spec, managed_by) for build in BUILDERS)
     return [document for document in objects if document is not None]

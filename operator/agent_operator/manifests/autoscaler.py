@@ -1,6 +1,7 @@
 """The HorizontalPodAutoscaler (autoscaling/v2)."""
 
-from agent_operator.api.spec import AgentSpec, Autoscaling
+from agent_operator.api.scaling import Autoscaling
+from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.form import Document, metadata
 
 # Kept when the spec asks for autoscaling and names no target.

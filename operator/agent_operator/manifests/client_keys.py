@@ -21,7 +21,7 @@ def client_keys(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> 
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {**metadata(name, namespace, managed_by), "name": client_keys_name(name)},
+        "metadata": metadata(name, namespace, managed_by, own_name=client_keys_name(name)),
         "type": "Opaque",
     }
 

@@ -1,12 +1,17 @@
 """The ConfigMap: the settings of the agent API, under the names of its environment variables."""
 
+import hashlib
+from collections.abc import Mapping
+
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.form import Document, metadata
+from agent_operator.manifests.names import SECRETS_DIR
+from agent_operator.manifests.secret import inline_secrets, secret_sources
 
 
-def settings(spec: AgentSpec) -> dict[str, str]:
+def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
     """The settings that the spec gives. One that it does not give has no key: the service has its default."""
-    agent = spec.agent
+    agent, limit = spec.agent, spec.rate_limit
     given = {
         "MODEL_PROVIDER": agent.provider,
         "DEFAULT_MODEL": agent.model,
@@ -15,10 +20,29 @@ def settings(spec: AgentSpec) -> dict[str, str]:
         "ANTHROPIC_BASE_URL": agent.base_url,
         "REQUEST_TIMEOUT_SECONDS": str(agent.request_timeout_seconds),
         "ENVIRONMENT": agent.environment,
+        "SECRETS_DIR": SECRETS_DIR if secret_sources(name, spec) else None,
+        "RATE_LIMIT_REQUESTS": str(limit.requests_per_minute),
+        "TOKENS_PER_MINUTE": str(limit.tokens_per_minute) if limit.tokens_per_minute else None,
+        "TRUSTED_PROXIES": ",".join(limit.trusted_proxies or []) or None,
+        "CORS_ORIGINS": ",".join(spec.cors.origins or []) or None,
+        "CORS_ALLOW_CREDENTIALS": "true" if spec.cors.allow_credentials else None,
         "LOG_LEVEL": spec.logging.level,
         "LOG_FORMAT": spec.logging.format,
     }
-    return {key: value for key, value in given.items() if value is not None}
+    return {key: value for key, value in {**given, **_of_state(name, namespace, spec)}.items() if value is not None}
+
+
+def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | None]:
+    """What has a meaning with a shared Redis only."""
+    if spec.redis.url is None and spec.redis.secret_name is None:
+        return {}
+    return {
+        "REDIS_URL": spec.redis.url,
+        # Several agents may share a server.
+        "STATE_PREFIX": f"{namespace}/{name}",
+        "API_RUNS_TASKS": "false" if spec.worker.enabled else "true",
+        "WORKER_CONCURRENCY": str(spec.worker.concurrency) if spec.worker.enabled else None,
+    }
 
 
 def config_map(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document:
@@ -27,5 +51,18 @@ def config_map(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> D
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(name, namespace, managed_by),
-        "data": settings(spec),
+        "data": settings(name, namespace, spec),
     }
+
+
+def config_checksum(name: str, namespace: str, spec: AgentSpec) -> str:
+    """SHA-256, in hexadecimal, of the ConfigMap's data and then the inline Secret's, as sorted lines `KEY=VALUE`.
+
+    It stands on the pod template, so that a change of either replaces the pods, which read them only at their start.
+    """
+    lines = _lines(settings(name, namespace, spec)) + _lines(inline_secrets(spec))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _lines(mapping: Mapping[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in sorted(mapping.items()))

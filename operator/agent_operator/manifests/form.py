@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from agent_operator.manifests.labels import object_labels
+from agent_operator.manifests.labels import Component, object_labels
 
 Document = dict[str, Any]
 
 
-def metadata(name: str, namespace: str, managed_by: str) -> Document:
-    """The metadata of an agent's object."""
-    return {"name": name, "namespace": namespace, "labels": object_labels(name, managed_by)}
+def metadata(
+    agent: str, namespace: str, managed_by: str, *, own_name: str | None = None, component: Component = "api"
+) -> Document:
+    """The metadata of an agent's object, which bears the agent's name if it has none of its own."""
+    labels = object_labels(agent, managed_by, component)
+    return {"name": own_name or agent, "namespace": namespace, "labels": labels}
 
 
 def without_empty(mapping: Document) -> Document:

@@ -1,4 +1,4 @@
-"""Names that the objects of an agent share. The objects themselves all bear the agent's name."""
+"""Names that the objects of an agent share. The objects themselves bear the agent's name, some with a suffix."""
 
 CONTAINER = "agent"
 PORT_NAME = "http"
@@ -9,3 +9,8 @@ SECRETS_DIR = "/etc/portside/secrets"
 
 ANNOTATION_PREFIX = "portside.dev"
 CONFIG_CHECKSUM = f"{ANNOTATION_PREFIX}/config-checksum"
+
+
+def worker_name(agent: str) -> str:
+    """The name of what the workers have of their own."""
+    return f"{agent}-worker"

@@ -1,9 +1,9 @@
-"""The Service in front of the agent's pods."""
+"""The Services in front of the agent's pods, and of its workers."""
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.form import Document, metadata, without_empty
 from agent_operator.manifests.labels import selector
-from agent_operator.manifests.names import PORT_NAME
+from agent_operator.manifests.names import CONTAINER_PORT, PORT_NAME, worker_name
 
 
 def service(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document:
@@ -18,6 +18,23 @@ def service(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Docu
             "type": spec.service.type,
             "selector": selector(name),
             "ports": [{"name": PORT_NAME, "port": spec.service.port, "protocol": "TCP", "targetPort": PORT_NAME}],
+        },
+    }
+
+
+def worker_service(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+    """The Service of the workers, by which Prometheus finds them; nobody sends them requests. None without workers."""
+    if not spec.worker.enabled:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(name, namespace, managed_by, own_name=worker_name(name), component="worker"),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "selector": selector(name, "worker"),
+            "ports": [{"name": PORT_NAME, "port": CONTAINER_PORT, "protocol": "TCP", "targetPort": PORT_NAME}],
         },
     }
 

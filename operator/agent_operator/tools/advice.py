@@ -7,7 +7,7 @@ from agent_operator.api.agent import Fault
 from agent_operator.api.pods import Resources
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.compare import quantity
-from agent_operator.manifests.deployment import GRACE_BEYOND_REQUEST_SECONDS
+from agent_operator.manifests.pod import GRACE_BEYOND_REQUEST_SECONDS
 
 # Names under which people keep what nobody else should read.
 _SECRET_NAME = re.compile(r"(^|_)(API_?KEYS?|KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$", re.IGNORECASE)

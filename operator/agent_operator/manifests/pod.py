@@ -1,0 +1,148 @@
+"""The pods of an agent: one template for the API and the workers (Pod Security Standards, level restricted)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from agent_operator import __version__
+from agent_operator.api.base import Model
+from agent_operator.api.pods import EnvSource, Resources
+from agent_operator.api.spec import AgentSpec, Image
+from agent_operator.manifests.configmap import config_checksum
+from agent_operator.manifests.form import Document, without_empty
+from agent_operator.manifests.labels import Component, pod_labels, selector
+from agent_operator.manifests.names import (
+    CONFIG_CHECKSUM,
+    CONTAINER,
+    CONTAINER_PORT,
+    PORT_NAME,
+    SECRETS_DIR,
+    SECRETS_VOLUME,
+)
+from agent_operator.manifests.secret import secret_sources
+from agent_operator.manifests.service_account import account_name
+
+# A stopping pod still gets requests until every proxy has heard that its endpoint is gone: it goes on serving so long.
+PRE_STOP_SECONDS = 5
+# What a pod gets beyond its longest request to stop in order: the pause above, and ten seconds to close what is open.
+GRACE_BEYOND_REQUEST_SECONDS = PRE_STOP_SECONDS + 10
+
+
+def pod_template(name: str, namespace: str, spec: AgentSpec, component: Component) -> Document:
+    """The template of the pods of one component of the agent."""
+    return {
+        "metadata": {
+            "labels": {**(spec.pod_labels or {}), **pod_labels(name, component)},
+            "annotations": {**(spec.pod_annotations or {}), CONFIG_CHECKSUM: config_checksum(name, namespace, spec)},
+        },
+        "spec": _pod(name, spec, component),
+    }
+
+
+def image_reference(image: Image) -> str:
+    """The image as a container runtime takes it; a digest wins over a tag."""
+    if image.digest is not None:
+        return f"{image.repository}@{image.digest}"
+    return f"{image.repository}:{image.tag or __version__}"
+
+
+def _pod(name: str, spec: AgentSpec, component: Component) -> Document:
+    return without_empty(
+        {
+            "serviceAccountName": account_name(name, spec),
+            "automountServiceAccountToken": False,
+            # Kubernetes would set <SERVICE>_PORT for each Service of the namespace; of one named `api` the agent
+            # would read API_PORT=tcp://… as its own setting.
+            "enableServiceLinks": False,
+            "imagePullSecrets": _documents(spec.image_pull_secrets),
+            "priorityClassName": spec.priority_class_name,
+            "nodeSelector": dict(spec.node_selector or {}),
+            "tolerations": _documents(spec.tolerations),
+            "affinity": dict(spec.affinity or {}),
+            "topologySpreadConstraints": _spread(name, spec, component),
+            "terminationGracePeriodSeconds": _grace_period(spec),
+            "securityContext": dict(spec.pod_security_context),
+            "initContainers": _documents(spec.init_containers),
+            "containers": [_container(name, spec, component), *_documents(spec.sidecars)],
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                *_secrets_volume(name, spec),
+                *_documents(spec.extra_volumes),
+            ],
+        }
+    )
+
+
+def _container(name: str, spec: AgentSpec, component: Component) -> Document:
+    worker = component == "worker"
+    secrets = _secrets_volume(name, spec)
+    resources = spec.worker.resources if worker and spec.worker.resources is not None else spec.resources
+    return without_empty(
+        {
+            "name": CONTAINER,
+            "image": image_reference(spec.image),
+            "imagePullPolicy": spec.image.pull_policy,
+            "args": ["worker"] if worker else None,
+            "ports": [{"name": PORT_NAME, "containerPort": CONTAINER_PORT, "protocol": "TCP"}],
+            "envFrom": [{"configMapRef": {"name": name}}, *map(_source, spec.env_from or [])],
+            "env": _documents(spec.extra_env),
+            "volumeMounts": [
+                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a folder of the pod
+                *({"name": volume["name"], "mountPath": SECRETS_DIR, "readOnly": True} for volume in secrets),
+                *_documents(spec.extra_volume_mounts),
+            ],
+            "resources": _resources(resources),
+            # Start-up gets two minutes, looked at each second so that a pod is used as soon as it can be.
+            "startupProbe": _probe("/health/live", periodSeconds=1, failureThreshold=120, timeoutSeconds=1),
+            # Forgiving: a pod that is only busy must not be killed.
+            "livenessProbe": _probe("/health/live", periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
+            "readinessProbe": _probe("/health/ready", periodSeconds=5, failureThreshold=3, timeoutSeconds=5),
+            # Why a container failed, for those who may read the pod; the agent's status does not show it.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            # Nobody sends requests to a worker: it can stop at once.
+            "lifecycle": None if worker else {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+            "securityContext": dict(spec.security_context),
+        }
+    )
+
+
+def _probe(path: str, **timing: int) -> Document:
+    return {"httpGet": {"path": path, "port": PORT_NAME}, **timing}
+
+
+def _spread(name: str, spec: AgentSpec, component: Component) -> list[Document]:
+    given = _documents(spec.topology_spread_constraints) or [
+        {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"}
+        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+    ]
+    return [{**each, "labelSelector": {"matchLabels": selector(name, component)}} for each in given]
+
+
+def _secrets_volume(name: str, spec: AgentSpec) -> list[Document]:
+    """The folder of secrets, which the service watches; none when nothing is in it."""
+    sources = secret_sources(name, spec)
+    return [{"name": SECRETS_VOLUME, "projected": {"sources": sources}}] if sources else []
+
+
+def _grace_period(spec: AgentSpec) -> int:
+    given = spec.rollout.termination_grace_period_seconds
+    return spec.agent.request_timeout_seconds + GRACE_BEYOND_REQUEST_SECONDS if given is None else given
+
+
+def _resources(resources: Resources) -> Document:
+    """Amounts as text, the one form in which the API server gives them back."""
+    return without_empty(
+        {
+            kind: {name: str(amount) for name, amount in (amounts or {}).items()}
+            for kind, amounts in (("requests", resources.requests), ("limits", resources.limits))
+        }
+    )
+
+
+def _source(source: EnvSource) -> Document:
+    document: Document = source.model_dump(by_alias=True, exclude_none=True)
+    return document
+
+
+def _documents(models: Iterable[Model] | None) -> list[dict[str, Any]]:
+    """The models as they were written."""
+    return [model.model_dump(by_alias=True, exclude_none=True) for model in models or []]

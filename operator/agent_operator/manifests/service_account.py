@@ -1,0 +1,24 @@
+"""The ServiceAccount of the pods."""
+
+from agent_operator.api.spec import AgentSpec
+from agent_operator.manifests.form import Document, metadata, without_empty
+
+
+def account_name(name: str, spec: AgentSpec) -> str | None:
+    """The name of the pods' ServiceAccount; None for the namespace's `default`."""
+    given = spec.service_account.name
+    return given or name if spec.service_account.create else given
+
+
+def service_account(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+    """The ServiceAccount of the agent, or None when none is to be made. It gives no token to any pod."""
+    if not spec.service_account.create:
+        return None
+    annotations = dict(spec.service_account.annotations or {})
+    own = metadata(name, namespace, managed_by, own_name=account_name(name, spec))
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": without_empty(own | {"annotations": annotations}),
+        "automountServiceAccountToken": False,
+    }
