@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -78,8 +79,11 @@ def test_the_operator_chart_grants_what_its_page_says_and_nothing_else(helm: Hel
 def test_an_operator_for_some_namespaces_has_rights_in_those_alone(helm: Helm) -> None:
     objects = _objects(helm("template", "o", OPERATOR_CHART, "--set", "watchNamespaces={one,two}"))
     assert not [each for each in objects if each["kind"].startswith("ClusterRole")]
-    assert [each["metadata"]["namespace"] for each in objects if each["kind"] == "Role"] == ["one", "two"]
-    assert [each["metadata"]["namespace"] for each in objects if each["kind"] == "RoleBinding"] == ["one", "two"]
+    for kind in ("Role", "RoleBinding"):
+        places = [each["metadata"]["namespace"] for each in objects if each["kind"] == kind]
+        assert places == ["default", "one", "two"]
+    [leader] = [each for each in objects if each["kind"] == "Role" and each["metadata"]["namespace"] == "default"]
+    assert _rights(leader["rules"]) == _rights(documented_rules(of_leases=True))
     [deployment] = [each for each in objects if each["kind"] == "Deployment"]
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[-2:] == ["--namespace=one", "--namespace=two"]
@@ -98,6 +102,7 @@ def test_a_wrong_value_of_the_operator_chart_is_refused_with_its_place(helm: Hel
         *("image", "image.repository", "image.pullPolicy"),
         *("logging", "logging.level", "logging.format"),
         *("crds", "crds.install"),
+        "replicaCount",
     ],
 )
 def test_a_null_that_takes_a_default_of_the_operator_chart_away_is_refused(helm: Helm, path: str) -> None:
@@ -105,7 +110,9 @@ def test_a_null_that_takes_a_default_of_the_operator_chart_away_is_refused(helm:
         helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null")
 
 
-@pytest.mark.parametrize("path", ["watchNamespaces", "imagePullSecrets", "nodeSelector", "tolerations", "nameOverride"])
+@pytest.mark.parametrize(
+    "path", ["watchNamespaces", "selector", "imagePullSecrets", "nodeSelector", "tolerations", "nameOverride"]
+)
 def test_a_null_where_the_default_of_the_operator_chart_is_nothing_changes_nothing(helm: Helm, path: str) -> None:
     assert helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null") == helm("template", "o", OPERATOR_CHART)
 
@@ -162,9 +169,8 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 def _rights(rules: list[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
     """The verbs that rules grant on each resource of each API group."""
-    return {
-        (group, resource): set(rule["verbs"])
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
+    granted: dict[tuple[str, str], set[str]] = {}
+    for rule in rules:
+        for group, resource in product(rule["apiGroups"], rule["resources"]):
+            granted.setdefault((group, resource), set()).update(rule["verbs"])
+    return granted

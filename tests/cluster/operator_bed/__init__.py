@@ -192,9 +192,11 @@ def install_definition(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "crd/agentdeployments.portside.dev", "--timeout=30s")
 
 
-def documented_rules() -> list[dict[str, Any]]:
-    """The rules of docs/operator-rbac.md, as a Role has them."""
-    text = (paths.REPOSITORY / "docs" / "operator-rbac.md").read_text()
+def documented_rules(*, of_leases: bool = False) -> list[dict[str, Any]]:
+    """The rules of docs/operator-rbac.md, as a Role has them: for what it serves, or for its own namespace."""
+    page = (paths.REPOSITORY / "docs" / "operator-rbac.md").read_text()
+    served, _, own = page.partition("\n## In its own namespace\n")
+    text = own if of_leases else served
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ")][1:]
     rules = [[re.findall(r"`([^`]+)`", cell) for cell in row] for row in rows]
     return [{"apiGroups": groups or [""], "resources": resources, "verbs": verbs} for groups, resources, verbs in rules]
