@@ -7,7 +7,10 @@ from agent_operator.api.agent import Fault
 from agent_operator.api.pods import Resources
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.compare import quantity
-from agent_operator.manifests.pod import GRACE_BEYOND_REQUEST_SECONDS
+from agent_operator.manifests.pod import STOPPING_SECONDS
+
+# What a pod needs to stop in order, beyond its longest request (api/spec.py: Rollout).
+STOPPING_SECONDS = 15
 
 # Names under which people keep what nobody else should read.
 _SECRET_NAME = re.compile(r"(^|_)(API_?KEYS?|KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$", re.IGNORECASE)
@@ -75,7 +78,7 @@ def _capacity(spec: AgentSpec) -> Iterator[Fault]:
                     f"autoscaling by the use of {name} never acts without a request of {name}: set {name}",
                 )
     grace = spec.rollout.termination_grace_period_seconds
-    if grace is not None and grace < spec.agent.request_timeout_seconds + GRACE_BEYOND_REQUEST_SECONDS:
+    if grace is not None and grace < spec.agent.request_timeout_seconds + STOPPING_SECONDS:
         yield Fault(
             "spec.rollout.terminationGracePeriodSeconds",
             "is shorter than the longest request and 15 s, so rollouts cut requests: raise it, or leave it out",
