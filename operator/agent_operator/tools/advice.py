@@ -7,7 +7,6 @@ from agent_operator.api.agent import Fault
 from agent_operator.api.pods import Resources
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.compare import quantity
-from agent_operator.manifests.pod import STOPPING_SECONDS
 
 # What a pod needs to stop in order, beyond its longest request (api/spec.py: Rollout).
 STOPPING_SECONDS = 15
