@@ -1,0 +1,208 @@
+"""The operator's rights are the least: each verb is taken away in its turn, and something breaks."""
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.operator_bed import (
+    COMMAND,
+    DEADLINE_SECONDS,
+    Namespace,
+    OperatorProcess,
+    agent,
+    documented_rules,
+    eventually,
+    free_port,
+    install_definition,
+    operator,
+    service_account,
+)
+from cluster.operator_bed.optional import HTTP_ROUTE, SERVICE_MONITOR, install
+from testbed import cluster as clusters
+from testbed.cluster import Cluster
+
+Right = tuple[str, str, str]  # group, resource, verb
+
+RBAC = "rbac.authorization.k8s.io"
+# Everything that an agent can have, so that every kind is made; and the same with all of it switched off again.
+RICH: dict[str, Any] = {
+    "apiKey": {"value": "sk-test-key"},
+    "auth": {"enabled": True},
+    "redis": {"url": "redis://state:6379/0"},
+    "replicas": 2,
+    "autoscaling": {"enabled": True, "minReplicas": 2},
+    "worker": {"enabled": True},
+    "ingress": {"enabled": True},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
+    "monitoring": {"serviceMonitor": {"enabled": True}},
+}
+POOR: dict[str, Any] = {
+    "networkPolicy": {"enabled": False},
+    "podDisruptionBudget": {"enabled": False},
+    "serviceAccount": {"create": False},
+}
+
+
+def rights() -> list[Right]:
+    """Every single right of docs/operator-rbac.md."""
+    return [
+        (group, resource, verb)
+        for rule in documented_rules()
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+
+
+# What is asked for at the start, and in a stream from then on, is apart from what is done for an agent.
+WHILE_WORKING = [each for each in rights() if each[2] not in {"list", "watch"} or each[1] == "events"]
+AT_START = [each for each in rights() if each[2] == "list" and each[1] != "events"]
+# Two are asked for by an admission plugin only, of those who set owner references.
+REFUSALS = {
+    ("portside.dev", "agentdeployments/finalizers", "update"): "refers to a resource you can't set finalizers on",
+    ("", "configmaps", "delete"): "cannot set an ownerRef on a resource you can't delete",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A control plane of our own, as no other operator may answer for this one."""
+    with clusters.provided("control-plane", None) as cluster:
+        install_definition(cluster)
+        install(cluster, HTTP_ROUTE, SERVICE_MONITOR)
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def here(cluster: Cluster) -> Namespace:
+    """The namespace that the operator serves."""
+    cluster.kubectl("create", "namespace", "rights")
+    return Namespace(cluster, "rights")
+
+
+@pytest.fixture(scope="module")
+def account(cluster: Cluster, here: Namespace) -> Iterator[Path]:
+    """The kubeconfig of the operator's service account, whose Role the tests change."""
+    with service_account(cluster, here.name, cluster_wide=False) as kubeconfig:
+        yield kubeconfig
+
+
+@pytest.fixture(scope="module")
+def running(account: Path, here: Namespace) -> Iterator[OperatorProcess]:
+    """The operator, with the documented rights of one namespace."""
+    with operator(account, here.name) as process:
+        yield process
+
+
+@pytest.mark.parametrize("right", WHILE_WORKING, ids=" ".join)
+def test_without_this_right_something_is_refused(here: Namespace, running: OperatorProcess, right: Right) -> None:
+    group, resource, verb = right
+    name = f"a{WHILE_WORKING.index(right)}"
+    before = {"delete": RICH, "list": {}}.get(verb)
+    if before is not None:
+        here.apply(_adopting(agent(name, **before)))
+        here.await_condition("Progressing", "True", "RollingOut", name)
+    _grant(here, [each for each in rights() if each != right])
+    said = len(running.log)
+    try:
+        if verb == "list":
+            _let_a_pod_wait(here, name)
+        elif right == ("", "configmaps", "delete"):
+            here.kubectl("patch", "configmap", name, "--type=merge", '-p={"metadata":{"ownerReferences":null}}')
+        elif right == ("", "events", "create"):
+            here.apply(agent(name, resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}))
+        else:
+            here.apply(agent(name, **(POOR if verb == "delete" else RICH)))
+        words = REFUSALS.get(right, f'cannot {verb} resource "{resource}" in API group "{group}"')
+        _await_words(running, words, said)
+    finally:
+        _grant(here, rights())
+        here.kubectl("delete", "agentdeployment", name, "--ignore-not-found")
+
+
+@pytest.mark.parametrize(
+    "right", [each for each in rights() if each[2] == "list" and each[1] != "events"], ids=" ".join
+)
+def test_without_this_list_the_operator_does_not_start(here: Namespace, account: Path, right: Right) -> None:
+    _grant(here, [each for each in rights() if each != right])
+    try:
+        ended = _run_until_it_ends(account, here)
+    finally:
+        _grant(here, rights())
+    assert ended.returncode == 1
+    assert "The operator lacks a permission" in ended.stderr
+    assert f'cannot list resource \\"{right[1]}\\"' in ended.stderr
+
+
+def test_without_the_watches_each_kind_is_missed(here: Namespace, account: Path) -> None:
+    watched = [each for each in rights() if each[2] == "watch"]
+    assert watched
+    _grant(here, [each for each in rights() if each not in watched])
+    try:
+        with operator(account, here.name) as process:
+            for _, resource, _ in watched:
+                _await_words(process, f'cannot watch resource "{resource}"')
+    finally:
+        _grant(here, rights())
+
+
+def _await_words(process: OperatorProcess, words: str, start: int = 0) -> None:
+    eventually(lambda: words in process.log[start:].replace("\\", ""), f"the log says: {words}")
+
+
+def _grant(here: Namespace, granted: list[Right]) -> None:
+    """Give the operator these rights and no others, and wait until the API server goes by them."""
+    rules = [{"apiGroups": [group], "resources": [resource], "verbs": [verb]} for group, resource, verb in granted]
+    role = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "Role",
+        "metadata": {"name": "portside-test", "namespace": here.name},
+        "rules": rules,
+    }
+    here.kubectl("apply", "-f", "-", stdin=json.dumps(role))
+    missing = [right for right in rights() if right not in granted]
+    for right in missing or rights()[:1]:
+        _await_right(here, right, "no" if missing else "yes")
+
+
+def _await_right(here: Namespace, right: Right, answer: str) -> None:
+    eventually(lambda: _may(here, right) == answer, f"{' '.join(right)}: {answer}")
+
+
+def _may(here: Namespace, right: Right) -> str:
+    group, resource, verb = right
+    what, _, part = resource.partition("/")
+    account = f"system:serviceaccount:{here.name}:agent-operator"
+    target = f"{what}.{group}" if group else what
+    subresource = [f"--subresource={part}"] if part else []
+    return here.kubectl("auth", "can-i", verb, target, *subresource, f"--as={account}", check=False).strip()
+
+
+def _run_until_it_ends(kubeconfig: Path, here: Namespace) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(
+            [COMMAND, "run", f"--namespace={here.name}", f"--health-port={free_port()}"],
+            env={"PATH": "/usr/bin:/bin", "KUBECONFIG": str(kubeconfig), "HOME": folder},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+
+
+def _adopting(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "metadata": {**document["metadata"], "annotations": {"portside.dev/adopt": "true"}}}
+
+
+def _let_a_pod_wait(here: Namespace, name: str) -> None:
+    """Play the kubelet of a pod that waits for a Secret."""
+    selector = f"--selector=app.kubernetes.io/instance={name}"
+    pods = eventually(lambda: json.loads(here.kubectl("get", "pods", selector, "-ojson"))["items"], "there is a pod")
+    waiting = {"waiting": {"reason": "ContainerCreating"}}
+    state = {"name": "agent", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+    here.set_pod_status(pods[0]["metadata"]["name"], {"containerStatuses": [state]})
