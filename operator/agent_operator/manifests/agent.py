@@ -1,15 +1,20 @@
 """All objects of an agent."""
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.autoscaler import horizontal_pod_autoscaler
+from agent_operator.manifests.autoscaler import horizontal_pod_autoscaler, worker_autoscaler
 from agent_operator.manifests.client_keys import client_keys
 from agent_operator.manifests.configmap import config_map
 from agent_operator.manifests.deployment import deployment, worker_deployment
+from agent_operator.manifests.disruption_budget import pod_disruption_budget, worker_disruption_budget
 from agent_operator.manifests.form import Document
+from agent_operator.manifests.http_route import http_route
+from agent_operator.manifests.ingress import ingress
 from agent_operator.manifests.labels import OPERATOR
+from agent_operator.manifests.network_policy import network_policy
 from agent_operator.manifests.secret import secret
 from agent_operator.manifests.service import service, worker_service
 from agent_operator.manifests.service_account import service_account
+from agent_operator.manifests.service_monitor import service_monitor
 
 BUILDERS = (
     config_map,
@@ -18,9 +23,16 @@ BUILDERS = (
     service_account,
     service,
     worker_service,
+    network_policy,
     deployment,
     worker_deployment,
     horizontal_pod_autoscaler,
+    worker_autoscaler,
+    pod_disruption_budget,
+    worker_disruption_budget,
+    ingress,
+    http_route,
+    service_monitor,
 )
 
 

@@ -1,8 +1,9 @@
-"""The HorizontalPodAutoscaler (autoscaling/v2)."""
+"""The HorizontalPodAutoscalers (autoscaling/v2) of the agent API and of its workers."""
 
-from agent_operator.api.scaling import Autoscaling
+from agent_operator.api.scaling import Autoscaling, WorkerAutoscaling
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.form import Document, metadata
+from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.names import worker_name
 
 # Kept when the spec asks for autoscaling and names no target.
 DEFAULT_CPU_PERCENTAGE = 70
@@ -10,32 +11,69 @@ DEFAULT_CPU_PERCENTAGE = 70
 
 def horizontal_pod_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
     """The autoscaler of the agent's pods, or None when autoscaling is off."""
-    if not spec.autoscaling.enabled:
+    scaling = spec.autoscaling
+    if not scaling.enabled:
         return None
+    own = metadata(name, namespace, managed_by)
+    return _autoscaler(own, scaling, _metrics(scaling))
+
+
+def worker_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+    """The autoscaler of the workers, or None when there are none or their number is fixed."""
+    scaling = spec.worker.autoscaling
+    if not (spec.worker.enabled and scaling.enabled):
+        return None
+    own = metadata(name, namespace, managed_by, own_name=worker_name(name), component="worker")
+    # The queue is the agent's, whichever pod reports its depth: the metric is that of the Service.
+    depth = {
+        "type": "Object",
+        "object": {
+            "describedObject": {"apiVersion": "v1", "kind": "Service", "name": name},
+            "metric": {"name": "agent_task_queue_depth"},
+            "target": {"type": "AverageValue", "averageValue": str(scaling.target_queue_depth)},
+        },
+    }
+    return _autoscaler(own, scaling, [depth])
+
+
+def _autoscaler(own: Document, scaling: Autoscaling | WorkerAutoscaling, metrics: list[Document]) -> Document:
+    """The autoscaler of the Deployment of the same name."""
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": metadata(name, namespace, managed_by),
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-            "minReplicas": spec.autoscaling.min_replicas,
-            "maxReplicas": spec.autoscaling.max_replicas,
-            "metrics": _metrics(spec.autoscaling),
-        },
+        "metadata": own,
+        "spec": without_empty(
+            {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": own["name"]},
+                "minReplicas": scaling.min_replicas,
+                "maxReplicas": scaling.max_replicas,
+                "metrics": metrics,
+                "behavior": scaling.behavior,
+            }
+        ),
     }
 
 
 def _metrics(scaling: Autoscaling) -> list[Document]:
     cpu = scaling.target_cpu_utilization_percentage
     memory = scaling.target_memory_utilization_percentage
-    if cpu is None and memory is None:
+    in_flight = scaling.target_in_flight_requests
+    if cpu is None and memory is None and in_flight is None:
         cpu = DEFAULT_CPU_PERCENTAGE
     targets = [("cpu", cpu), ("memory", memory)]
-    return [_utilization(resource, percentage) for resource, percentage in targets if percentage is not None]
+    metrics = [_utilization(resource, percentage) for resource, percentage in targets if percentage is not None]
+    return metrics + ([_of_pods("agent_requests_in_flight", in_flight)] if in_flight is not None else [])
 
 
 def _utilization(resource: str, percentage: int) -> Document:
     return {
         "type": "Resource",
         "resource": {"name": resource, "target": {"type": "Utilization", "averageUtilization": percentage}},
+    }
+
+
+def _of_pods(metric: str, average: int) -> Document:
+    return {
+        "type": "Pods",
+        "pods": {"metric": {"name": metric}, "target": {"type": "AverageValue", "averageValue": str(average)}},
     }

@@ -15,9 +15,14 @@ PRODUCT = "portside-agent"
 OPERATOR = "portside-operator"
 
 
+def agent_selector(agent: str) -> dict[str, str]:
+    """The labels by which all that is the agent's is found."""
+    return {NAME: PRODUCT, INSTANCE: agent}
+
+
 def selector(agent: str, component: Component = "api") -> dict[str, str]:
     """The labels by which the pods of a component are found. A Deployment's selector can never change."""
-    return {NAME: PRODUCT, INSTANCE: agent, f"{PREFIX}/component": component}
+    return {**agent_selector(agent), f"{PREFIX}/component": component}
 
 
 def pod_labels(agent: str, component: Component = "api") -> dict[str, str]:

@@ -1,0 +1,68 @@
+"""The NetworkPolicy (networking.k8s.io/v1): what may reach the agent's pods, and what they may reach."""
+
+import re
+
+from agent_operator.api.spec import AgentSpec
+from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.labels import agent_selector
+from agent_operator.manifests.names import PORT_NAME
+
+DNS_PORT = 53
+REDIS_PORT = 6379
+SCHEME_PORTS = {"http": 80, "https": 443}
+# The scheme, and the port if the authority ends with one (RFC 3986, section 3.2.3). The chart has the same expression.
+_ADDRESS = re.compile(r"^([a-z]+)://[^/?#]*?(?::([0-9]+))?(?:[/?#].*)?$", re.DOTALL)
+
+
+def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+    """The policy of all pods of the agent, or None when there is none."""
+    policy = spec.network_policy
+    if not policy.enabled:
+        return None
+    requests = {"ports": [_tcp(PORT_NAME)], "from": [dict(peer) for peer in policy.ingress_from or []]}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(name, namespace, managed_by),
+        "spec": {
+            "podSelector": {"matchLabels": agent_selector(name)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [without_empty(requests)],
+            "egress": [{"ports": _egress_ports(spec)}, *(dict(rule) for rule in policy.extra_egress or [])],
+        },
+    }
+
+
+def _egress_ports(spec: AgentSpec) -> list[Document]:
+    """DNS, and the ports of the model API and of Redis: where they are is not known here."""
+    numbers = [_model_port(spec), _redis_port(spec)]
+    tcp = dict.fromkeys(number for number in numbers if number not in {None, DNS_PORT})
+    return [{"port": DNS_PORT, "protocol": "UDP"}, _tcp(DNS_PORT), *map(_tcp, tcp)]
+
+
+def _model_port(spec: AgentSpec) -> int | None:
+    if spec.agent.provider == "echo":
+        return None
+    if spec.agent.base_url is None:
+        return SCHEME_PORTS["https"]
+    scheme, port = _scheme_and_port(spec.agent.base_url)
+    return port or SCHEME_PORTS[scheme]
+
+
+def _redis_port(spec: AgentSpec) -> int | None:
+    if spec.redis.url is None and spec.redis.secret_name is None:
+        return None
+    if spec.network_policy.redis_port is not None:
+        return spec.network_policy.redis_port
+    port = _scheme_and_port(spec.redis.url)[1] if spec.redis.url is not None else None
+    return port or REDIS_PORT
+
+
+def _scheme_and_port(address: str) -> tuple[str, int | None]:
+    match = _ADDRESS.match(address)
+    assert match is not None  # noqa: S101  the spec takes no other address
+    return match[1], int(match[2]) if match[2] else None
+
+
+def _tcp(port: int | str | None) -> Document:
+    return {"port": port, "protocol": "TCP"}

@@ -1,0 +1,26 @@
+"""The ServiceMonitor (monitoring.coreos.com/v1), by which prometheus-operator has the agent scraped."""
+
+from agent_operator.api.spec import AgentSpec
+from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.labels import agent_selector
+from agent_operator.manifests.names import PORT_NAME
+
+
+def service_monitor(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+    """The ServiceMonitor of the agent's pods and workers, or None when there is none."""
+    monitor = spec.monitoring.service_monitor
+    if not monitor.enabled:
+        return None
+    own = metadata(name, namespace, managed_by)
+    endpoint = {
+        "port": PORT_NAME,
+        "path": "/metrics",
+        "interval": monitor.interval,
+        "scrapeTimeout": monitor.scrape_timeout,
+    }
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": own | {"labels": {**(monitor.labels or {}), **own["labels"]}},
+        "spec": {"selector": {"matchLabels": agent_selector(name)}, "endpoints": [without_empty(endpoint)]},
+    }
