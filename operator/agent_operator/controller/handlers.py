@@ -110,10 +110,24 @@ def _settings(resources: Iterable[Resource], silence: float) -> kopf.OperatorSet
     chosen.watching.inactivity_timeout = silence
     chosen.watching.server_timeout = int(RENEWALS * silence)
     chosen.watching.client_timeout = RENEWALS * silence + CONNECT_SECONDS
+    chosen.persistence.diffbase_storage = _NoMemory()
     for resource in resources:
         if resource.selector is not None:
             chosen.watching.label_selectors[resource.group, resource.version, resource.plural] = resource.selector
     return chosen
+
+
+class _NoMemory(kopf.DiffBaseStorage):
+    """kopf copies each object twice to find what changed since it was handled; nothing of ours asks for that."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
 
 
 async def _pass_on(heard: Heard, kind: str, *, event: kopf.RawEvent, **_: Any) -> None:
