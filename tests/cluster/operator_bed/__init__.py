@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import yaml
 
 from testbed import paths
@@ -148,6 +149,20 @@ class OperatorProcess:
         """Wait until it ends by itself, and give its exit code."""
         return self._process.wait(DEADLINE_SECONDS)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def answer(self, path: str) -> tuple[int, str]:
+        """Status and text of its HTTP server's answer."""
+        response = httpx.get(f"http://127.0.0.1:{self.health_port}{path}", timeout=10)
+        return response.status_code, response.text
+
+    def metric(self, series: str) -> float:
+        """The value of a series, such as `name{label="value"}`."""
+        lines = self.answer("/metrics")[1].splitlines()
+        return float(next(line for line in lines if line.startswith(f"{series} ")).rpartition(" ")[2])
+
     def kill(self) -> None:
         """End it at once, whatever it is doing."""
         self._process.kill()
@@ -159,10 +174,12 @@ class OperatorProcess:
 
 
 @contextmanager
-def operator(kubeconfig: Path, *namespaces: str, resync_seconds: float | None = None) -> Iterator[OperatorProcess]:
-    """Run the operator, with the rights of `kubeconfig`, on these namespaces or on all."""
+def operator(
+    kubeconfig: Path, *namespaces: str, resync_seconds: float | None = None, more: Sequence[str] = ()
+) -> Iterator[OperatorProcess]:
+    """Run the operator, with the rights of `kubeconfig`, on these namespaces or on all, with `more` arguments."""
     port = free_port()
-    arguments: Sequence[str] = [f"--namespace={name}" for name in namespaces]
+    arguments: Sequence[str] = [*(f"--namespace={name}" for name in namespaces), *more]
     if resync_seconds is not None:
         arguments = [*arguments, f"--resync-seconds={resync_seconds}"]
     with tempfile.TemporaryDirectory() as folder:

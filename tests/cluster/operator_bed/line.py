@@ -1,4 +1,4 @@
-"""A line to the API server that can be cut."""
+"""A line to the API server that can be cut, or go dead without a word."""
 
 import socket
 import threading
@@ -13,12 +13,14 @@ CHUNK = 65536
 
 
 class Line:
-    """Passes TCP connections on to a server, until it is cut; and again once it is mended."""
+    """Passes TCP connections on to a server, until it is cut or frozen; and again once it is mended."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._sockets: set[socket.socket] = set()
         self._whole = True
+        self._frozen = False
+        self._dead: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -29,14 +31,25 @@ class Line:
         for each in list(self._sockets):
             _close(each)
 
+    def freeze(self) -> None:
+        """Keep all connections open, and take new ones, but pass nothing on: not even that one side ended.
+
+        What was open stays so for ever, as with a router that forgot its connections.
+        """
+        self._frozen = True
+        self._dead |= self._sockets
+
     def mend(self) -> None:
-        """Pass connections on again."""
+        """Pass new connections on again."""
         self._whole = True
+        self._frozen = False
 
     def close(self) -> None:
         """End for good."""
         _close(self._listener)
         self.cut()
+        for each in self._dead:
+            _close(each)
 
     def _accept(self) -> None:
         while True:
@@ -47,6 +60,9 @@ class Line:
             if not self._whole:
                 _close(client)
                 continue
+            if self._frozen:
+                self._dead.add(client)
+                continue
             server = socket.create_connection(self._target)
             self._sockets |= {client, server}
             for source, target in ((client, server), (server, client)):
@@ -55,7 +71,11 @@ class Line:
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
+                if source in self._dead:
+                    return
                 target.sendall(data)
+        if source in self._dead:
+            return
         for each in (source, target):
             _close(each)
             self._sockets.discard(each)

@@ -1,0 +1,206 @@
+"""One leader among several operators: it is followed when it ends, and never works on when another leads."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.operator_bed import (
+    Namespace,
+    OperatorProcess,
+    agent,
+    documented_rules,
+    eventually,
+    install_definition,
+    operator,
+    service_account,
+)
+from cluster.operator_bed.line import line_to
+from testbed.cluster import Cluster, OwnCluster
+
+LEASE = "portside-test"
+# A dead leader's Lease runs for 15 s more, and is looked at every two.
+TAKEOVER_SECONDS = 30.0
+
+
+@pytest.fixture
+def here(control_plane: Cluster, namespace: str) -> Namespace:
+    """A namespace of a cluster with our definition."""
+    install_definition(control_plane)
+    return Namespace(control_plane, namespace)
+
+
+@contextmanager
+def elected(here: Namespace, kubeconfig: Path | None = None) -> Iterator[OperatorProcess]:
+    """An operator of this namespace that works only when it leads."""
+    more = ["--leader-elect", f"--lease-namespace={here.name}", f"--lease-name={LEASE}"]
+    with operator(kubeconfig or here.cluster.kubeconfig, here.name, more=more) as process:
+        yield process
+
+
+def leads(process: OperatorProcess) -> bool:
+    return process.metric("agent_operator_is_leader") == 1
+
+
+def lead_seconds(process: OperatorProcess) -> float:
+    """How long it took until it led."""
+    began = time.monotonic()
+    eventually(lambda: leads(process), "the operator leads", TAKEOVER_SECONDS)
+    return time.monotonic() - began
+
+
+def ended_with(process: OperatorProcess) -> str:
+    """The last line of an operator that ended by itself."""
+    assert process.await_end() == 1
+    assert "Traceback" not in process.log
+    message: str = json.loads(process.log.splitlines()[-1])["message"]
+    return message
+
+
+def rewrite_lease(here: Namespace, holder: str, **record: Any) -> None:
+    spec = {"holderIdentity": holder, **record}
+    here.kubectl("patch", "lease", LEASE, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def test_of_two_operators_one_works_and_the_other_is_ready(here: Namespace) -> None:
+    with elected(here) as first:
+        lead_seconds(first)
+        with elected(here) as second:
+            eventually(lambda: "Waited to lead" in second.log, "the second operator waits")
+            here.apply(agent())
+            here.get("deployment")
+
+            assert [leads(first), leads(second)] == [True, False]
+            assert second.answer("/readyz")[0] == second.answer("/healthz")[0] == 200
+            assert "Applied" in first.log
+            assert "Applied" not in second.log
+
+
+def test_a_killed_leader_is_followed_when_its_lease_is_dead(here: Namespace) -> None:
+    with elected(here) as leader, elected(here) as other:
+        if eventually(lambda: [each for each in (leader, other) if leads(each)], "one of them leads") == [other]:
+            leader, other = other, leader  # noqa: PLW2901  whoever came first
+        leader.signal(signal.SIGKILL)
+        here.apply(agent())
+        seconds = lead_seconds(other)
+        here.get("deployment")
+
+    print(f"A killed leader was followed after {seconds:.1f} s")  # noqa: T201  a measurement
+
+
+def test_a_leader_that_is_told_to_end_is_followed_at_once(here: Namespace) -> None:
+    with elected(here) as first:
+        lead_seconds(first)
+        with elected(here) as second:
+            eventually(lambda: "Waited to lead" in second.log, "the second operator waits")
+            assert first.stop() == 0
+            # Long before the Lease would be dead.
+            eventually(lambda: leads(second), "the second leads", 8)
+            here.apply(agent())
+            here.get("deployment")
+
+
+def _holder(here: Namespace) -> str:
+    holder: str = here.get("lease", LEASE)["spec"]["holderIdentity"]
+    return holder
+
+
+def test_a_leader_whose_lease_is_taken_by_force_ends(here: Namespace) -> None:
+    with elected(here) as process:
+        lead_seconds(process)
+        rewrite_lease(here, "somebody-else")
+
+        assert f"The Lease {here.name}/{LEASE} was taken by somebody-else" in ended_with(process)
+    # It did not take away what it no longer held.
+    assert _holder(here) == "somebody-else"
+
+
+def test_a_leader_that_was_stopped_and_wakes_after_a_takeover_writes_nothing(here: Namespace) -> None:
+    rules = [*documented_rules(), *documented_rules(of_leases=True)]
+    with (
+        service_account(here.cluster, here.name, cluster_wide=False, rules=rules) as kubeconfig,
+        elected(here, kubeconfig) as first,
+    ):
+        lead_seconds(first)
+        here.apply(agent())
+        here.get("deployment")
+        with elected(here) as second:
+            first.signal(signal.SIGSTOP)
+            here.apply(agent(replicas=2))
+            here.kubectl("delete", "configmap,service", "--selector=app.kubernetes.io/instance=hello")
+            lead_seconds(second)
+            eventually(lambda: here.get("deployment")["spec"]["replicas"] == 2, "the second works")
+            before = _writes_of(here, "agent-operator")
+            here.apply(agent(replicas=3))
+            first.signal(signal.SIGCONT)
+
+            assert LEASE in ended_with(first)
+            assert _writes_of(here, "agent-operator") == before
+
+
+def _writes_of(here: Namespace, account: str) -> int:
+    """How often the service account wrote, by the API server's audit log, where there is one to be read."""
+    if not isinstance(here.cluster, OwnCluster):
+        return 0
+    user = f"system:serviceaccount:{here.name}:{account}"
+    events = [json.loads(line) for line in here.cluster.audit_log.read_text().splitlines()]
+    writes = sum(event["user"]["username"] == user for event in events)
+    assert writes, "the audit log knows of the account's writes"
+    return writes
+
+
+def test_a_leader_that_cannot_renew_ends(here: Namespace, tmp_path: Path) -> None:
+    with line_to(here.cluster.kubeconfig, tmp_path) as (line, kubeconfig), elected(here, kubeconfig) as process:
+        lead_seconds(process)
+        line.freeze()
+
+        assert "could not be renewed for 10 s" in ended_with(process)
+
+
+def test_the_holders_wall_clock_does_not_count(here: Namespace) -> None:
+    ahead = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() + 300))
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": LEASE},
+        "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 15, "acquireTime": ahead, "renewTime": ahead},
+    }
+    here.apply(lease)
+    with elected(here) as process:
+        assert lead_seconds(process) > 5  # it had to wait for the duration, but not for five minutes
+
+
+def test_a_deleted_lease_is_made_anew_by_the_leader(here: Namespace) -> None:
+    with elected(here) as process:
+        lead_seconds(process)
+        holder = _holder(here)
+        here.kubectl("delete", "lease", LEASE)
+
+        assert eventually(lambda: here.find("lease", LEASE), "the Lease is back")["spec"]["holderIdentity"] == holder
+        assert leads(process)
+
+
+def test_roles_in_one_namespace_are_enough_to_lead_and_work_there(here: Namespace) -> None:
+    rules = [*documented_rules(), *documented_rules(of_leases=True)]
+    with (
+        service_account(here.cluster, here.name, cluster_wide=False, rules=rules) as kubeconfig,
+        elected(here, kubeconfig) as process,
+    ):
+        lead_seconds(process)
+        here.apply(agent())
+        here.get("deployment")
+        here.get("lease", LEASE)
+        assert process.stop() == 0
+
+
+def test_missing_rights_on_the_lease_are_said_plainly(here: Namespace) -> None:
+    with (
+        service_account(here.cluster, here.name, cluster_wide=False) as kubeconfig,
+        elected(here, kubeconfig) as process,
+    ):
+        assert "Grant get, create and update of leases" in ended_with(process)
