@@ -28,10 +28,14 @@ LOOKING_MANAGER = "portside-operator-look"
 
 FORBIDDEN = 403
 NOT_FOUND = 404
+CONFLICT = 409
 CREATED = 201
 UNPROCESSABLE = 422
 # An Event's message is cut by the API server at this length (core/v1 validation).
 EVENT_MESSAGE = 1024
+# No object has this resourceVersion, that of an empty etcd. The API server compares it with that of the object that it
+# is to change, if there is one (409), and ignores it when it makes the object: an apply that only ever creates.
+NOTHING_YET = "1"
 
 
 class Cluster:
@@ -96,9 +100,9 @@ class Cluster:
     async def apply(self, step: Apply) -> Document:
         """Apply a document of a plan, and give the object as it is then.
 
-        What we believe missing is applied without force: if somebody made it meanwhile with other values, that is a
-        conflict (409), and theirs stays. What was changed so that our parts and theirs do not go together (a renumbered
-        port of a Service, say) is put back with its lists as a whole.
+        What we believe missing is only ever created: if it is there all the same, that is a conflict (409), and stays
+        as it is. What was changed so that our parts and theirs do not go together (a renumbered port of a Service, say)
+        is put back with its lists as a whole.
         """
         if step.keep_replicas is not None:
             await self._hand_over_replicas(step.document, step.keep_replicas)
@@ -171,13 +175,14 @@ class Cluster:
         await self._connection.request("POST", EVENT.path(metadata["namespace"]), body=event)
 
     async def _patch(self, step: Apply) -> Document:
-        metadata = step.document["metadata"]
-        force = "true" if step.operation == "update" else "false"
+        metadata, body = step.document["metadata"], step.document
+        if step.operation == "create":
+            body = {**body, "metadata": {**metadata, "resourceVersion": NOTHING_YET}}
         answer = await self._connection.request(
             "PATCH",
             BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
-            query={"fieldManager": FIELD_MANAGER, "force": force, "fieldValidation": "Strict"},
-            body=step.document,
+            query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"},
+            body=body,
             content_type=APPLY,
         )
         return answer.body

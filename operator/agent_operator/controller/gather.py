@@ -20,6 +20,19 @@ class Gatherer:
         self._cluster = cluster
         self._cache = cache
         self._secrets = known
+        self._met: dict[Key, set[Name]] = {}
+
+    def meet(self, key: Key, name: Name) -> bool:
+        """Take in that an object is there which the cache does not know: somebody else's. Whether that is news."""
+        met = self._met.setdefault(key, set())
+        news = name not in met
+        met.add(name)
+        return news
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
+        self._met.pop(key, None)
+        self._secrets.forget(key)
 
     async def observe(self, key: Key, owner: Owner, wanted: Sequence[Document]) -> dict[Name, Document] | None:
         """Every object that counts for the decision; None when the agent turns out to be gone."""
@@ -32,8 +45,10 @@ class Gatherer:
         status = (self._cache.agent(key) or {}).get("status")
         if missing and status is not None and not await self._is_still_there(key, owner.uid):
             return None
-        found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in missing))
-        observed |= {name: child for name, child in zip(missing, found, strict=True) if child is not None}
+        # Of all others the API server tells us when we come to make them, which costs nothing.
+        met = [name for name in missing if name in self._met.get(key, ())]
+        found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in met))
+        observed |= {name: child for name, child in zip(met, found, strict=True) if child is not None}
         names = secrets.ours(key.name, wanted, observed)
         return observed | await self._secrets.observe(key, names, serving=is_ready(status or {}))
 

@@ -9,7 +9,7 @@ import structlog
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller import client_keys
 from agent_operator.controller.adoption import wants_adoption
-from agent_operator.controller.apply import FORBIDDEN, Cluster
+from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.connection import ApiError
 from agent_operator.controller.gather import Gatherer
@@ -83,7 +83,7 @@ class Reconciler:
         return again
 
     def _forget(self, key: Key) -> None:
-        self._secrets.forget(key)
+        self._gatherer.forget(key)
         self._conceded.pop(key, None)
         self._failures.pop(key, None)
 
@@ -108,6 +108,8 @@ class Reconciler:
             hindrances = [*self._impossible(wanted), *await self._carry_out(key, plan)]
         except _NamespaceEndsError:
             return "success", None
+        except _MetError:
+            return await self._bring_in_line(key, document)
         except ApiError as error:
             await self._tell_of_failure(key, document, agent, owner, error)
             raise
@@ -193,8 +195,13 @@ class Reconciler:
         return hindrances
 
     async def _apply(self, key: Key, step: Apply) -> None:
-        document = await self._cluster.apply(step)
         name = (step.kind, step.document["metadata"]["name"])
+        try:
+            document = await self._cluster.apply(step)
+        except ApiError as error:
+            if step.operation == "create" and error.code == CONFLICT and self._gatherer.meet(key, name):
+                raise _MetError from error
+            raise
         if step.kind == SECRET.kind:
             self._secrets.applied(key, document)
         else:
@@ -210,6 +217,10 @@ class Reconciler:
 
 class _NamespaceEndsError(Exception):
     """The whole namespace is being deleted, and the agent with it: there is nothing to do, and nobody to tell."""
+
+
+class _MetError(Exception):
+    """Something is there that was believed missing: look at it, and decide again."""
 
 
 def _refusal(step: Apply, error: BaseException) -> Trouble:
