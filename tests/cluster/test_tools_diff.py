@@ -1,9 +1,7 @@
 """`agent-operator diff` against a real API server: it shows what the operator then does, and changes nothing."""
 
 import json
-import os
 import re
-import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import pytest
 import yaml
 
 from cluster.operator_bed import (
-    COMMAND,
     Namespace,
     OperatorProcess,
     agent,
@@ -21,6 +18,7 @@ from cluster.operator_bed import (
     operator,
     service_account,
 )
+from cluster.tools_bed import tool
 from testbed.cluster import Cluster
 
 KEY = "sk-very-secret"
@@ -41,7 +39,7 @@ def here(control_plane: Cluster, namespace: str) -> Namespace:
 def test_a_new_agent_is_shown_with_all_that_would_be_made_for_it(here: Namespace) -> None:
     before = everything(here)
 
-    done = diff(here, "-f", "-", stdin=json.dumps(agent(**KEYED)))
+    done = tool(here, "diff", "-f", "-", stdin=json.dumps(agent(**KEYED)))
 
     assert done.returncode == 1, done.stderr
     assert {"ConfigMap", "Secret", "Service", "Deployment"} <= set(kinds(done.stdout))
@@ -55,8 +53,8 @@ def test_what_the_operator_has_done_is_no_difference_any_more(here: Namespace) -
     document = agent(**KEYED)
     made(here, document)
 
-    by_file = diff(here, "-f", "-", stdin=json.dumps(document))
-    by_name = diff(here, "hello")
+    by_file = tool(here, "diff", "-f", "-", stdin=json.dumps(document))
+    by_name = tool(here, "diff", "hello")
 
     assert (by_file.returncode, by_file.stdout, by_file.stderr) == (0, "", "")
     assert (by_name.returncode, by_name.stdout, by_name.stderr) == (0, "", "")
@@ -67,7 +65,7 @@ def test_a_changed_spec_is_shown_as_the_operator_then_carries_it_out(here: Names
     changed = agent(service={"port": 8080})
     port = here.get("service")["spec"]["ports"][0]["port"]
 
-    done = diff(here, "-f", "-", stdin=json.dumps(changed))
+    done = tool(here, "diff", "-f", "-", stdin=json.dumps(changed))
 
     assert done.returncode == 1, done.stderr
     assert kinds(done.stdout) == ["Service"]
@@ -78,7 +76,7 @@ def test_a_changed_spec_is_shown_as_the_operator_then_carries_it_out(here: Names
     assert here.get("service")["spec"]["ports"][0]["port"] == port == 80
     made(here, changed)
     assert here.get("service")["spec"]["ports"][0]["port"] == 8080
-    assert diff(here, "hello").returncode == 0
+    assert tool(here, "diff", "hello").returncode == 0
 
 
 def test_what_would_be_pruned_is_shown(here: Namespace) -> None:
@@ -86,7 +84,7 @@ def test_what_would_be_pruned_is_shown(here: Namespace) -> None:
     made(here, agent(autoscaling=scaling, redis={"url": "redis://state"}))
     here.get("horizontalpodautoscaler")
 
-    done = diff(here, "-f", "-", stdin=json.dumps(agent(replicas=1, redis={"url": "redis://state"})))
+    done = tool(here, "diff", "-f", "-", stdin=json.dumps(agent(replicas=1, redis={"url": "redis://state"})))
 
     assert done.returncode == 1, done.stderr
     assert f"--- live/autoscaling.v2.HorizontalPodAutoscaler.{here.name}.hello\n+++ /dev/null" in done.stdout
@@ -97,7 +95,7 @@ def test_replicas_are_not_shown_as_reset_when_an_autoscaler_comes(here: Namespac
     made(here, agent(replicas=3, redis={"url": "redis://state"}))
 
     scaled = agent(autoscaling={"enabled": True, "minReplicas": 2}, redis={"url": "redis://state"})
-    done = diff(here, "-f", "-", stdin=json.dumps(scaled))
+    done = tool(here, "diff", "-f", "-", stdin=json.dumps(scaled))
 
     assert done.returncode == 1, done.stderr
     assert "HorizontalPodAutoscaler" in kinds(done.stdout)
@@ -107,12 +105,12 @@ def test_replicas_are_not_shown_as_reset_when_an_autoscaler_comes(here: Namespac
 def test_drift_is_shown_and_not_what_others_own(here: Namespace) -> None:
     made(here, agent())
     here.kubectl("annotate", "deployment/hello", "example.com/note=mine")
-    assert diff(here, "hello").returncode == 0
+    assert tool(here, "diff", "hello").returncode == 0
 
     here.kubectl("delete", "service", "hello")
     here.kubectl("set", "image", "deployment/hello", "agent=example.com/other:1")
 
-    done = diff(here, "hello")
+    done = tool(here, "diff", "hello")
     assert done.returncode == 1, done.stderr
     assert sorted(kinds(done.stdout)) == ["Deployment", "Service"]
     assert any(line.startswith("-") and "example.com/other:1" in line for line in done.stdout.splitlines())
@@ -122,8 +120,8 @@ def test_drift_is_shown_and_not_what_others_own(here: Namespace) -> None:
 def test_no_value_of_a_secret_is_shown(here: Namespace) -> None:
     made(here, agent(**KEYED))
 
-    rotated = diff(here, "-f", "-", stdin=json.dumps(agent(**KEYED | {"apiKey": {"value": "sk-another-one"}})))
-    removed = diff(here, "-f", "-", stdin=json.dumps(agent()))
+    rotated = tool(here, "diff", "-f", "-", stdin=json.dumps(agent(**KEYED | {"apiKey": {"value": "sk-another-one"}})))
+    removed = tool(here, "diff", "-f", "-", stdin=json.dumps(agent()))
 
     assert "-  ANTHROPIC_API_KEY: '*** (before)'" in rotated.stdout
     assert "+  ANTHROPIC_API_KEY: '*** (after)'" in rotated.stdout
@@ -137,8 +135,8 @@ def test_a_name_that_is_taken_and_a_refused_object_are_told(here: Namespace) -> 
     here.kubectl("create", "configmap", "hello")
     asking = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
 
-    taken = diff(here, "-f", "-", stdin=json.dumps(agent()))
-    refused = diff(here, "-f", "-", stdin=json.dumps(agent("other", resources=asking)))
+    taken = tool(here, "diff", "-f", "-", stdin=json.dumps(agent()))
+    refused = tool(here, "diff", "-f", "-", stdin=json.dumps(agent("other", resources=asking)))
 
     assert taken.returncode == 2
     assert (
@@ -150,7 +148,7 @@ def test_a_name_that_is_taken_and_a_refused_object_are_told(here: Namespace) -> 
 
 
 def test_an_agent_that_is_not_there_is_told(here: Namespace) -> None:
-    done = diff(here, "nobody")
+    done = tool(here, "diff", "nobody")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert f"Error: There is no AgentDeployment nobody in namespace {here.name}" in done.stderr
@@ -159,7 +157,7 @@ def test_an_agent_that_is_not_there_is_told(here: Namespace) -> None:
 def test_a_user_without_the_right_to_patch_is_told_so(here: Namespace) -> None:
     rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
     with reader(here, rules) as kubeconfig:
-        done = diff(here, "-f", "-", stdin=json.dumps(agent()), kubeconfig=kubeconfig)
+        done = tool(here, "diff", "-f", "-", stdin=json.dumps(agent()), kubeconfig=kubeconfig)
 
     assert done.returncode == 2
     assert "you need the verb patch" in done.stderr
@@ -169,7 +167,7 @@ def test_a_user_without_the_right_to_patch_is_told_so(here: Namespace) -> None:
 
 def test_the_operators_own_rights_are_enough(here: Namespace) -> None:
     with service_account(here.cluster, here.name, cluster_wide=False) as kubeconfig:
-        done = diff(here, "-f", "-", stdin=json.dumps(agent(**KEYED)), kubeconfig=kubeconfig)
+        done = tool(here, "diff", "-f", "-", stdin=json.dumps(agent(**KEYED)), kubeconfig=kubeconfig)
 
     assert done.returncode == 1, done.stderr
 
@@ -190,23 +188,10 @@ def test_what_is_wrong_with_the_way_to_the_cluster_is_one_line(here: Namespace, 
         ("odd", (), "names no cluster"),
         ("dead", ("--context", "elsewhere"), "has no context elsewhere"),
     ):
-        done = diff(here, "hello", *arguments, kubeconfig=tmp_path / name)
+        done = tool(here, "diff", "hello", *arguments, kubeconfig=tmp_path / name)
         assert done.returncode == 2
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1, done.stderr
-
-
-def diff(
-    here: Namespace, *arguments: str, stdin: str = "", kubeconfig: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, "diff", "--namespace", here.name, *arguments],
-        input=stdin,
-        env=os.environ | {"KUBECONFIG": str(kubeconfig or here.cluster.kubeconfig)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def kinds(text: str) -> list[str]:

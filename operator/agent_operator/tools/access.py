@@ -102,6 +102,17 @@ async def access(place: Place) -> AsyncIterator[Access]:
         raise ToolError(said(error)) from error
 
 
+async def is_served(cluster: Access, resource: Resource) -> bool:
+    """Whether the cluster has the kind (Kubernetes: "API discovery"). Raises ApiError and UnreachableError."""
+    try:
+        answer = await cluster.read(f"/apis/{resource.group}/{resource.version}")
+    except ApiError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return False
+    return any(each.get("name") == resource.plural for each in answer.get("resources") or [])
+
+
 def said(error: ApiError) -> str:
     """A refusal in words that say what to do."""
     if error.code == UNAUTHORIZED:

@@ -153,9 +153,9 @@ def diff(
       diff my-agent -n prod
       helm template my-agent ./chart | kubectl agent diff -f -
     """
-    from agent_operator.tools.access import Place  # noqa: PLC0415  see told()
-    from agent_operator.tools.unified import unified  # noqa: PLC0415
+    from agent_operator.tools.access import Place  # noqa: PLC0415  takes a second
     from agent_operator.tools.diff import differences  # noqa: PLC0415
+    from agent_operator.tools.unified import unified  # noqa: PLC0415
 
     if bool(names) == bool(sources):
         raise click.UsageError("Give either names of agents or -f FILE.")
@@ -177,4 +177,47 @@ def _print_diff(text: str) -> None:
         click.secho(line, fg=colours.get(line[:1]))
 
 
-COMMANDS: tuple[click.Command, ...] = (crd, render, validate, diff)
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Look at the agents of all namespaces.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_cluster
+@told
+def doctor(
+    *,
+    names: tuple[str, ...],
+    everywhere: bool,
+    output: str,
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+) -> None:
+    """Say why agents are not ready, and what to do: those of these names, or all of the namespace.
+
+    Looks along the chain: definition, operator, spec, objects, pods, service, scaling. The first thing that is wrong is
+    the cause. Nothing is changed, and no content of a Secret is read. Exit code 0 when all are ready, 1 when one is
+    not, 2 when that could not be found out.
+
+    \b
+    Examples:
+      doctor my-agent -n prod
+      doctor -A
+      doctor my-agent -o json
+    """
+    from agent_operator.tools.access import Place  # noqa: PLC0415  takes a second
+    from agent_operator.tools.doctor.report import to_json, to_text  # noqa: PLC0415
+    from agent_operator.tools.doctor.visit import visit  # noqa: PLC0415
+
+    if names and everywhere:
+        raise click.UsageError("Give either names of agents or --all-namespaces.")
+    reports = asyncio.run(visit(Place(kubeconfig, context, namespace), names, everywhere=everywhere))
+    if output == "json":
+        click.echo(to_json(reports))
+    elif reports:
+        click.echo("\n\n".join(to_text(each, whole=bool(names)) for each in reports))
+    else:
+        click.echo("There are no agents.")
+    raise SystemExit(int(not all(each.ready for each in reports)))
+
+
+COMMANDS: tuple[click.Command, ...] = (crd, render, validate, diff, doctor)

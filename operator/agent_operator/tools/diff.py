@@ -16,7 +16,7 @@ from agent_operator.controller.resources import AGENT, BY_KIND, CHILDREN, OPTION
 from agent_operator.manifests import desired
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
-from agent_operator.tools.access import NOT_FOUND, Access, Place, access, said
+from agent_operator.tools.access import NOT_FOUND, Access, Place, access, is_served, said
 from agent_operator.tools.errors import InputError, ToolError
 from agent_operator.tools.render import valid_agents
 
@@ -104,17 +104,6 @@ async def _not_served(cluster: Access, kinds: set[str]) -> list[str]:
     resources = [each for each in OPTIONAL if each.kind in kinds]
     served = await asyncio.gather(*(is_served(cluster, each) for each in resources))
     return [each.kind for each, there in zip(resources, served, strict=True) if not there]
-
-
-async def is_served(cluster: Access, resource: Resource) -> bool:
-    """Whether the cluster has the kind (Kubernetes: "API discovery"). Raises ApiError and UnreachableError."""
-    try:
-        answer = await cluster.read(f"/apis/{resource.group}/{resource.version}")
-    except ApiError as error:
-        if error.code != NOT_FOUND:
-            raise
-        return False
-    return any(each.get("name") == resource.plural for each in answer.get("resources") or [])
 
 
 async def _observe(

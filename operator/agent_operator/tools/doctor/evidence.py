@@ -1,0 +1,117 @@
+"""All that was seen of one agent, and what could not be seen. Facts only: what they mean is for others to say."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from agent_operator.controller.plan import Name
+from agent_operator.manifests.form import Document
+from agent_operator.manifests.labels import PREFIX
+
+COMPONENT = f"{PREFIX}/component"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """An operator's Lease: who holds it, seconds since its last renewal, and whether it is still renewed."""
+
+    namespace: str
+    name: str
+    holder: str
+    age: float
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A Secret or ConfigMap that the pods need: by name, and what for."""
+
+    kind: str
+    name: str
+    use: str
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a pod says of itself: its answers to /health/ready and /health, None where it gave none."""
+
+    ready: Document | None
+    components: Document | None
+
+
+@dataclass
+class Evidence:
+    """What was seen. A list is empty, and a fact None, also where it could not be seen: `unseen` says what and why."""
+
+    namespace: str
+    name: str
+    defined: bool = True
+    agent: Document | None = None
+    objects: dict[Name, Document] = field(default_factory=dict)
+    unserved: set[str] = field(default_factory=set)
+    missing: list[Reference] = field(default_factory=list)
+    pods: list[Document] = field(default_factory=list)
+    events: list[Document] = field(default_factory=list)
+    slices: list[Document] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
+    health: dict[str, Health] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
+
+    def deployments(self) -> Iterator[tuple[str, Document | None]]:
+        """The Deployments that the agent's pods come from, by component."""
+        yield "api", self.objects.get(("Deployment", self.name))
+        worker = self.objects.get(("Deployment", f"{self.name}-worker"))
+        if worker is not None:
+            yield "worker", worker
+
+    def pods_of(self, component: str) -> list[Document]:
+        """The pods of a component that are meant to stay."""
+        return [
+            pod
+            for pod in self.pods
+            if (pod["metadata"].get("labels") or {}).get(COMPONENT, "api") == component
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    def events_of(self, name: str) -> list[Document]:
+        """What was told of the object of that name, the newest last."""
+        about = (event for event in self.events if event.get("involvedObject", {}).get("name") == name)
+        return sorted(about, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+
+
+def references(template: Document) -> list[Reference]:
+    """The Secrets and ConfigMaps without which pods of this template do not start."""
+    found: dict[tuple[str, str], Reference] = {}
+    for each in _references(template.get("spec") or {}):
+        found.setdefault((each.kind, each.name), each)
+    return list(found.values())
+
+
+def _references(pod: Document) -> Iterator[Reference]:
+    for volume in pod.get("volumes") or []:
+        where = f"volume {volume['name']}"
+        sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
+        for source in sources:
+            for field_, kind, name in (("secret", "Secret", "secretName"), ("configMap", "ConfigMap", "name")):
+                given = source.get(field_) or {}
+                if given and not given.get("optional"):
+                    items = given.get("items") or []
+                    key = items[0]["key"] if items else None
+                    yield Reference(kind, given.get(name) or given.get("name", ""), where, key)
+    for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
+        yield from _of_environment(container)
+
+
+def _of_environment(container: Document) -> Iterator[Reference]:
+    where = f"the environment of container {container['name']}"
+    for source in container.get("envFrom") or []:
+        for field_, kind in (("secretRef", "Secret"), ("configMapRef", "ConfigMap")):
+            given = source.get(field_) or {}
+            if given and not given.get("optional"):
+                yield Reference(kind, given["name"], where)
+    for variable in container.get("env") or []:
+        given_from = variable.get("valueFrom") or {}
+        for field_, kind in (("secretKeyRef", "Secret"), ("configMapKeyRef", "ConfigMap")):
+            given = given_from.get(field_) or {}
+            if given and not given.get("optional"):
+                yield Reference(kind, given["name"], where, given["key"])

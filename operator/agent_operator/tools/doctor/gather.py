@@ -1,0 +1,231 @@
+"""Gathers the evidence about one agent, as far as the user's rights go. Of Secrets it asks only whether they exist."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.controller.connection import ApiError, UnreachableError
+from agent_operator.controller.resources import (
+    AGENT,
+    BY_KIND,
+    CHILDREN,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    POD,
+    SECRET,
+    Resource,
+)
+from agent_operator.manifests import desired
+from agent_operator.manifests.form import Document
+from agent_operator.manifests.labels import INSTANCE, NAME, PRODUCT
+from agent_operator.manifests.names import CONTAINER_PORT
+from agent_operator.tools.access import UNAUTHORIZED, Access, is_served
+from agent_operator.tools.doctor.evidence import COMPONENT, Evidence, Health, Lease, Reference, references
+
+T = TypeVar("T")
+
+LEASES = Resource("Lease", "coordination.k8s.io", "v1", "leases")
+SLICES = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
+REPLICA_SETS = Resource("ReplicaSet", "apps", "v1", "replicasets")
+# As the operator names its Leases (controller/leader.py).
+LEASE_NAME = "agent-operator"
+
+# A holder renews every two seconds or so: in this time a Lease that lives has changed, whatever the clocks say.
+SECOND_LOOK_SECONDS = 5.0
+# A pod that does not answer in this time would not pass its probe either.
+POD_SECONDS = 5.0
+# Pods of one agent mostly fare alike.
+PODS_ASKED = 3
+
+
+async def operators(access: Access) -> tuple[list[Lease], str | None]:
+    """The Leases of operators, in all namespaces, and why they could not be seen if so."""
+    try:
+        first = await _leases(access)
+        now = datetime.now(UTC)
+        if all(_age(each, now) < _duration(each) for each in first):
+            return [_lease(each, now, alive=bool(_holder(each))) for each in first], None
+        # Our clock and theirs may differ: only a Lease that nobody renews is dead.
+        await asyncio.sleep(SECOND_LOOK_SECONDS)
+        later = {_key(each): each["spec"].get("renewTime") for each in await _leases(access)}
+    except ApiError as error:
+        return [], error.message
+    return [
+        _lease(each, now, alive=bool(_holder(each)) and later.get(_key(each)) != each["spec"].get("renewTime"))
+        for each in first
+    ], None
+
+
+async def _leases(access: Access) -> list[Document]:
+    # Every node has a Lease of its own, in that namespace.
+    found = await access.list(LEASES, None, fieldSelector="metadata.namespace!=kube-node-lease")
+    ours = [each for each in found if _key(each)[1] == LEASE_NAME or _key(each)[1].startswith(f"{LEASE_NAME}-")]
+    return [{**each, "spec": each.get("spec") or {}} for each in ours]
+
+
+def _key(lease: Document) -> tuple[str, str]:
+    return lease["metadata"]["namespace"], lease["metadata"]["name"]
+
+
+def _holder(lease: Document) -> str:
+    return str(lease["spec"].get("holderIdentity") or "")
+
+
+def _duration(lease: Document) -> float:
+    return float(lease["spec"].get("leaseDurationSeconds") or 0)
+
+
+def _age(lease: Document, now: datetime) -> float:
+    text = lease["spec"].get("renewTime")
+    return (now - datetime.fromisoformat(text)).total_seconds() if text else float("inf")
+
+
+def _lease(lease: Document, now: datetime, *, alive: bool) -> Lease:
+    return Lease(*_key(lease), _holder(lease), _age(lease, now), alive)
+
+
+async def is_defined(access: Access) -> bool:
+    """Whether the cluster knows AgentDeployments."""
+    return await is_served(access, AGENT)
+
+
+async def gather(access: Access, agent: Document, leases: Sequence[Lease], unseen: str | None) -> Evidence:
+    """All that can be seen of an agent, of which `agent` is the document. Raises UnreachableError."""
+    metadata = agent["metadata"]
+    evidence = Evidence(metadata["namespace"], metadata["name"], agent=agent, leases=list(leases))
+    if unseen is not None:
+        evidence.unseen["leases"] = unseen
+    await _Gathering(access, evidence).run()
+    return evidence
+
+
+class _Gathering:
+    """One agent's evidence in the making."""
+
+    def __init__(self, access: Access, evidence: Evidence) -> None:
+        self._access = access
+        self._evidence = evidence
+
+    async def run(self) -> None:
+        evidence = self._evidence
+        instance = f"{INSTANCE}={evidence.name},{NAME}={PRODUCT}"
+        service = f"kubernetes.io/service-name={evidence.name}"
+        await self._objects(instance)
+        evidence.pods, sets, evidence.slices = await asyncio.gather(
+            self._list(POD, instance), self._list(REPLICA_SETS, instance), self._list(SLICES, service)
+        )
+        await asyncio.gather(self._references(), self._events(sets), self._health())
+
+    async def _seen(self, topic: str, asking: Awaitable[T], otherwise: T) -> T:
+        """The answer; or a note of why there is none. Credentials that are refused are refused for everything."""
+        try:
+            return await asking
+        except ApiError as error:
+            if error.code == UNAUTHORIZED:
+                raise
+            self._evidence.unseen.setdefault(topic, error.message)
+            return otherwise
+
+    async def _list(self, resource: Resource, selector: str) -> list[Document]:
+        asking = self._access.list(resource, self._evidence.namespace, labelSelector=selector)
+        return await self._seen(resource.plural, asking, [])
+
+    async def _objects(self, instance: str) -> None:
+        evidence = self._evidence
+        wanted = _wanted(evidence.agent or {})
+        optional = [each for each in CHILDREN if each.optional]
+        served = await asyncio.gather(
+            *(self._seen(each.plural, is_served(self._access, each), False) for each in optional)
+        )
+        evidence.unserved = {each.kind for each, there in zip(optional, served, strict=True) if not there}
+        kinds = [each for each in CHILDREN if each is not SECRET and each.kind not in evidence.unserved]
+        lists = await asyncio.gather(*(self._list(each, instance) for each in kinds))
+        found = {(each["kind"], each["metadata"]["name"]): each for documents in lists for each in documents}
+        names = [(each["kind"], each["metadata"]["name"]) for each in wanted if each["kind"] not in evidence.unserved]
+        names = [name for name in names if name not in found]
+        got = await asyncio.gather(*(self._look(BY_KIND[kind], name) for kind, name in names))
+        found |= {name: document for name, document in zip(names, got, strict=True) if document is not None}
+        evidence.objects = found
+
+    async def _look(self, resource: Resource, name: str) -> Document | None:
+        """The object; of a Secret its metadata alone."""
+        asking = self._access.get(resource, self._evidence.namespace, name, metadata_only=resource is SECRET)
+        found = await self._seen(resource.plural, asking, None)
+        return None if found is None else {**found, "kind": resource.kind}
+
+    async def _references(self) -> None:
+        evidence = self._evidence
+        deployments = [each for (kind, _), each in evidence.objects.items() if kind == DEPLOYMENT.kind]
+        needed = [each for deployment in deployments for each in references(deployment["spec"]["template"])]
+        # Only what certainly is not there: where nothing may be seen, the pods' Events tell.
+        there = await asyncio.gather(*(self._is_there(each) for each in needed))
+        evidence.missing = list(
+            dict.fromkeys(each for each, found in zip(needed, there, strict=True) if found is False)
+        )
+
+    async def _is_there(self, reference: Reference) -> bool | None:
+        resource = SECRET if reference.kind == SECRET.kind else CONFIG_MAP
+        asking = self._access.get(resource, self._evidence.namespace, reference.name, metadata_only=True)
+        found: Document | bool | None = await self._seen(resource.plural, asking, True)
+        return found is not None
+
+    async def _events(self, sets: Iterable[Document]) -> None:
+        evidence = self._evidence
+        troubled = [pod["metadata"]["name"] for pod in evidence.pods if not is_ready(pod)][:PODS_ASKED]
+        names = {evidence.name, *(name for _, name in evidence.objects), *troubled}
+        names |= {each["metadata"]["name"] for each in sets if (each.get("spec") or {}).get("replicas")}
+        selectors = [f"involvedObject.name={name}" for name in sorted(names)]
+        lists = await asyncio.gather(
+            *(
+                self._seen("events", self._access.list(EVENT, evidence.namespace, fieldSelector=each), [])
+                for each in selectors
+            )
+        )
+        evidence.events = [event for events in lists for event in events]
+
+    async def _health(self) -> None:
+        running = [
+            pod
+            for pod in self._evidence.pods
+            if pod["status"].get("podIP") and (pod["metadata"].get("labels") or {}).get(COMPONENT) == "api"
+        ]
+        asked = sorted(running, key=is_ready)[:PODS_ASKED]
+        answers = await asyncio.gather(*(self._ask(pod["metadata"]["name"]) for pod in asked))
+        self._evidence.health = {pod["metadata"]["name"]: answer for pod, answer in zip(asked, answers, strict=True)}
+
+    async def _ask(self, pod: str) -> Health:
+        ready, components = await asyncio.gather(self._answer(pod, "health/ready"), self._answer(pod, "health"))
+        return Health(ready, components)
+
+    async def _answer(self, pod: str, path: str) -> Document | None:
+        """What the pod itself answers, whatever the code, through the API server; None when that gets no answer."""
+        place = f"/api/v1/namespaces/{quote(self._evidence.namespace)}/pods/{quote(pod)}:{CONTAINER_PORT}/proxy/{path}"
+        try:
+            async with asyncio.timeout(POD_SECONDS):
+                return await self._access.read(place)
+        except (TimeoutError, UnreachableError):
+            return None
+        except ApiError as error:
+            if error.body.get("kind") == "Status" or not error.body:
+                self._evidence.unseen.setdefault("health", error.message)
+                return None
+            return error.body
+
+
+def is_ready(pod: Document) -> bool:
+    """Whether the pod takes requests."""
+    conditions = pod["status"].get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _wanted(document: Document) -> list[Document]:
+    """The objects that the agent should have; none when its spec is not valid."""
+    try:
+        agent: AgentDeployment = parse(document)
+    except InvalidAgentError:
+        return []
+    return desired(agent.name, agent.namespace, agent.spec)

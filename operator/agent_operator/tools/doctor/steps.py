@@ -1,0 +1,69 @@
+"""How each step of the chain fares, in a few words. Pure."""
+
+from agent_operator.api.agent import GROUP, PLURAL
+from agent_operator.tools.doctor.evidence import Evidence
+from agent_operator.tools.doctor.report import STEPS, Finding, State, Step
+from agent_operator.tools.doctor.traffic import scaling_words, service_words
+
+# What the operator's objects are not among.
+_OTHER_TOPICS = {"leases", "events", "health", "pods", "replicasets", "endpointslices"}
+
+
+def steps_of(evidence: Evidence, findings: list[Finding]) -> list[Step]:
+    """The chain; after the first step that is wrong, those that depend on it can only wait."""
+    steps: list[Step] = []
+    broken = False
+    for name in STEPS:
+        wrong = next((each for each in findings if each.step == name and not each.note), None)
+        state, message = _fares(evidence, name)
+        if wrong is not None:
+            state, message = "wrong", wrong.message
+        elif broken and state == "wrong":
+            state = "waits"
+        noted = next((each for each in findings if each.step == name and each.note), None)
+        if wrong is None and noted is not None:
+            message = noted.message
+        steps.append(Step(name, state, message))
+        broken = broken or state == "wrong"
+    return steps
+
+
+def _fares(evidence: Evidence, step: str) -> tuple[State, str]:
+    """How a step fares if nothing was found wrong with it."""
+    if step == "definition":
+        return "ok", f"{PLURAL}.{GROUP} is installed"
+    if step == "operator":
+        return _operator(evidence)
+    if step == "spec":
+        return "ok", "valid"
+    if step == "objects":
+        unseen = sorted(set(evidence.unseen) - _OTHER_TOPICS)
+        count = len(evidence.objects)
+        return (
+            ("unknown", f"not all could be seen: {', '.join(unseen)}") if unseen else ("ok", f"all {count} are there")
+        )
+    if step == "pods":
+        return _pods(evidence)
+    return service_words(evidence) if step == "service" else scaling_words(evidence)
+
+
+def _operator(evidence: Evidence) -> tuple[State, str]:
+    alive = next((lease for lease in evidence.leases if lease.alive), None)
+    if alive is not None:
+        return "ok", f"{alive.holder} leads (Lease {alive.namespace}/{alive.name}), and has seen this spec"
+    if "leases" in evidence.unseen:
+        return "ok", "has seen this spec; whether it still runs could not be seen"
+    return "unknown", "has seen this spec"
+
+
+def _pods(evidence: Evidence) -> tuple[State, str]:
+    counts: list[str] = []
+    state: State = "ok"
+    for component, deployment in evidence.deployments():
+        if deployment is None:
+            return ("unknown" if "deployments" in evidence.unseen else "wrong"), "there is no Deployment"
+        wanted = deployment["spec"].get("replicas", 1)
+        available = deployment.get("status", {}).get("availableReplicas", 0)
+        counts.append(f"{available} of {wanted} {component} pods take requests" if wanted else "none are wanted")
+        state = state if available >= wanted else "wrong"
+    return state, "; ".join(counts)

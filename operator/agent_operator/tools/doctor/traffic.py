@@ -1,0 +1,107 @@
+"""Whether requests reach the pods, and whether their number follows the load. Pure."""
+
+from collections.abc import Iterator
+
+from agent_operator.controller.status import condition
+from agent_operator.manifests.form import Document
+from agent_operator.tools.doctor.evidence import Evidence
+from agent_operator.tools.doctor.report import Finding, State
+
+_METRICS = {
+    "FailedGetResourceMetric": "install metrics-server, and give the pods requests for what is measured",
+    "FailedGetPodsMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
+    "FailedGetObjectMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
+}
+
+
+def service_findings(evidence: Evidence) -> Iterator[Finding]:
+    """What is wrong with the way from the Service to the pods."""
+    service = evidence.objects.get(("Service", evidence.name))
+    if service is None or "endpointslices" in evidence.unseen:
+        return
+    if _available(evidence) and not _endpoints(evidence):
+        selector = ",".join(f"{key}={value}" for key, value in (service["spec"].get("selector") or {}).items())
+        yield Finding(
+            "service",
+            "NoEndpoints",
+            f"Service {evidence.name} leads to no pod, though pods take requests",
+            f"see that its selector finds them: kubectl get pods -n {evidence.namespace} -l {selector}",
+        )
+    balancer = service.get("status", {}).get("loadBalancer", {}).get("ingress")
+    if service["spec"].get("type") == "LoadBalancer" and not balancer:
+        yield Finding(
+            "service",
+            "AddressPending",
+            f"Service {evidence.name} has no outside address yet",
+            "see that the cluster has a controller for load balancers, and the Service's Events",
+            note=True,
+        )
+
+
+def service_words(evidence: Evidence) -> tuple[State, str]:
+    """How the Service fares."""
+    if ("Service", evidence.name) not in evidence.objects:
+        return ("unknown" if "services" in evidence.unseen else "wrong"), "there is no Service"
+    if "endpointslices" in evidence.unseen:
+        return "unknown", "which pods it leads to could not be seen"
+    count = _endpoints(evidence)
+    deployment = evidence.objects.get(("Deployment", evidence.name), {})
+    if not count and deployment.get("spec", {}).get("replicas") == 0:
+        return "ok", "leads to no pod, as none are wanted"
+    return ("ok" if count else "wrong"), f"leads to {count} pods" if count else "leads to no pod that takes requests"
+
+
+def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
+    """What keeps autoscalers from their work. The pods that there are serve all the same."""
+    for scaler in _scalers(evidence):
+        name, status = scaler["metadata"]["name"], scaler.get("status", {})
+        active, able = condition(status, "ScalingActive"), condition(status, "AbleToScale")
+        for told in (able, active):
+            if told.get("status") == "False":
+                reason = str(told.get("reason", ""))
+                yield Finding(
+                    "scaling",
+                    "NoMetrics" if reason in _METRICS else reason or "ScalingStopped",
+                    f"HorizontalPodAutoscaler {name} does not scale: {told.get('message', '')}",
+                    _METRICS.get(reason, f"kubectl describe hpa {name} -n {evidence.namespace}"),
+                    note=True,
+                )
+        limited = condition(status, "ScalingLimited")
+        if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas":
+            yield Finding(
+                "scaling",
+                "AtMaximum",
+                f"HorizontalPodAutoscaler {name} wants more pods than its maximum",
+                "raise maxReplicas",
+                note=True,
+            )
+
+
+def scaling_words(evidence: Evidence) -> tuple[State, str]:
+    """How scaling fares."""
+    if "horizontalpodautoscalers" in evidence.unseen:
+        return "unknown", "autoscalers could not be seen"
+    scalers = _scalers(evidence)
+    if not scalers:
+        return "ok", "autoscaling is off"
+    dead = [each for each in scalers if condition(each.get("status", {}), "ScalingActive").get("status") == "False"]
+    known = all(condition(each.get("status", {}), "ScalingActive") for each in scalers)
+    return ("wrong" if dead else "ok" if known else "unknown"), "; ".join(
+        f"{each['metadata']['name']}: {each.get('status', {}).get('currentReplicas', 0)} pods, "
+        f"{each['spec'].get('minReplicas', 1)} to {each['spec']['maxReplicas']}"
+        for each in scalers
+    )
+
+
+def _scalers(evidence: Evidence) -> list[Document]:
+    return [each for (kind, _), each in sorted(evidence.objects.items()) if kind == "HorizontalPodAutoscaler"]
+
+
+def _available(evidence: Evidence) -> bool:
+    deployment = evidence.objects.get(("Deployment", evidence.name), {})
+    return bool(deployment.get("status", {}).get("availableReplicas"))
+
+
+def _endpoints(evidence: Evidence) -> int:
+    endpoints = [each for part in evidence.slices for each in part.get("endpoints") or []]
+    return sum(bool((each.get("conditions") or {}).get("ready", True)) for each in endpoints)

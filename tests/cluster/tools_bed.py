@@ -1,0 +1,39 @@
+"""What the tests of the tools share: a command of `agent-operator` as a user runs it."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cluster.operator_bed import COMMAND, Namespace
+
+
+def tool(
+    here: Namespace, command: str, *arguments: str, stdin: str = "", kubeconfig: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool on the namespace, with the rights of `kubeconfig` or all."""
+    return subprocess.run(
+        [COMMAND, command, "--namespace", here.name, *arguments],
+        input=stdin,
+        env=os.environ | {"KUBECONFIG": str(kubeconfig or here.cluster.kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def report(here: Namespace, name: str = "hello") -> dict[str, Any]:
+    """What the doctor says of an agent."""
+    done = tool(here, "doctor", name, "-o", "json")
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)[0]
+    return found
+
+
+def cause(here: Namespace, name: str = "hello") -> dict[str, Any]:
+    """Why the doctor says that an agent is not ready."""
+    found = report(here, name)
+    assert found["ready"] is False, found
+    told: dict[str, Any] = found["cause"]
+    return told
