@@ -5,7 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -172,19 +172,19 @@ class Connection:
         content_type: str,
         accept: str,
     ) -> Answer:
-        serialized = await self._client.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": accept, "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        # Not by `param_serialize`, which looks into each value of a body, in case it were an object of the client's.
+        url = f"{self.host}{path}?{urlencode(query)}" if query else f"{self.host}{path}"
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._client.user_agent}
+        token = await self._settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token is not None:
+            headers["Authorization"] = token
         if method != "GET" and not self._may_write():
             raise NotLeadingError(f"{method} {path} was not sent: another operator may lead by now")
         try:
-            response = await self._client.call_api(*serialized, _request_timeout=self._timeout)
-            text = await response.read()  # type: ignore[no-untyped-call]
+            response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=self._timeout
+            )
+            text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(f"{self.host} did not answer: {error or type(error).__name__}") from error
         document = _document(text)
