@@ -44,6 +44,11 @@ class Difference:
 async def differences(place: Place, names: Sequence[str], sources: Sequence[str], stdin: TextIO) -> list[Difference]:
     """What would come of the agents of these names in the cluster, and of those in these files. Raises ToolError."""
     async with access(place) as cluster:
+        if not await is_served(cluster, AGENT):
+            raise ToolError(
+                f"The cluster does not know {AGENT.plural}.{AGENT.group}. "
+                "Install the definition: agent-operator crd | kubectl apply --server-side -f -"
+            )
         agents = valid_agents(sources, stdin, namespace=cluster.namespace) if sources else []
         return [
             *[await of_live_agent(cluster, name) for name in names],

@@ -108,9 +108,11 @@ def _of_operator(evidence: Evidence) -> Iterator[Finding]:
         )
     elif not alive and "leases" in evidence.unseen and not current:
         yield Finding("operator", "NotReconciled", f"{seen}: the operator may not run, or not serve here", install)
+    elif not alive and "leases" not in evidence.unseen and current:
+        message = "No operator holds a Lease: none runs, or one that was told to do without"
+        yield Finding("operator", "OperatorNotSeen", message, install, note=True)
     elif not alive and "leases" not in evidence.unseen:
-        message = "No operator holds a Lease" + ("" if current else f". {seen}")
-        yield Finding("operator", "OperatorMissing", message, install, note=current)
+        yield Finding("operator", "OperatorMissing", f"{seen}, and no operator holds a Lease", install)
 
 
 def _of_spec(evidence: Evidence) -> Iterator[Finding]:

@@ -1,0 +1,277 @@
+"""What the doctor makes of evidence. The cluster tests prove it against a real API server; here are the corners."""
+
+import re
+from typing import Any
+
+import pytest
+
+from agent_operator.manifests.form import Document
+from agent_operator.tools.doctor.evidence import Evidence, Health, Lease, Reference, references
+from agent_operator.tools.doctor.judge import judge
+from agent_operator.tools.doctor.report import Report, to_text
+from agent_operator.tools.doctor.words import last_line
+from testbed import paths
+
+DOCUMENT = (paths.REPOSITORY / "docs" / "tools.md").read_text()
+
+ALIVE = Lease("portside-system", "agent-operator", "operator-1", 1.0, alive=True)
+LABELS = {"app.kubernetes.io/component": "api"}
+
+
+def evidence(*, ready: bool = False, replicas: int = 1, available: int = 0, **seen: Any) -> Evidence:
+    """An agent whose status is about its spec, with a Deployment and a Service."""
+    condition = {
+        "type": "Ready",
+        "status": str(ready),
+        "reason": "RollingOut",
+        "message": "Starting",
+        "observedGeneration": 2,
+    }
+    agent = {
+        "apiVersion": "portside.dev/v1alpha1",
+        "kind": "AgentDeployment",
+        "metadata": {"name": "hello", "namespace": "prod", "uid": "uid", "generation": 2},
+        "spec": {"agent": {"provider": "echo"}},
+        "status": {"observedGeneration": 2, "conditions": [condition]},
+    }
+    owner = {"kind": "AgentDeployment", "name": "hello", "uid": "uid", "controller": True}
+    metadata = {"name": "hello", "namespace": "prod", "ownerReferences": [owner], "generation": 1}
+    deployment = {
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {"replicas": replicas, "template": {"spec": {}}},
+        "status": {"availableReplicas": available},
+    }
+    service = {"kind": "Service", "metadata": metadata, "spec": {"selector": {"a": "b"}}}
+    objects: dict[tuple[str, str], Document] = {("Deployment", "hello"): deployment, ("Service", "hello"): service}
+    seen.setdefault("leases", [ALIVE])
+    # Of the other kinds nothing could be seen.
+    unseen = dict.fromkeys(("configmaps", "serviceaccounts", "networkpolicies", "poddisruptionbudgets"), "forbidden")
+    return Evidence("prod", "hello", agent=agent, objects=objects, unseen={**unseen, **seen.pop("unseen", {})}, **seen)
+
+
+def pod(state: Document | None = None, *, ready: bool = False, name: str = "hello-1") -> Document:
+    container = {"name": "agent", "image": "x", "ready": ready, "state": state or {"running": {}}}
+    return {
+        "metadata": {"name": name, "namespace": "prod", "labels": LABELS},
+        "spec": {"containers": [{"name": "agent", "resources": {"limits": {"memory": "512Mi"}}}]},
+        "status": {
+            "phase": "Running",
+            "podIP": "10.0.0.1",
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+            "containerStatuses": [container],
+        },
+    }
+
+
+def reasons(report: Report) -> list[str]:
+    return [each.reason for each in report.findings]
+
+
+def states(report: Report) -> dict[str, str]:
+    return {step.name: step.state for step in report.steps}
+
+
+def test_the_first_thing_wrong_along_the_chain_is_the_cause() -> None:
+    crashing = pod({"terminated": {"exitCode": 1, "reason": "Error"}})
+    missing = Reference("Secret", "anthropic", "volume secrets", "KEY")
+
+    report = judge(evidence(pods=[crashing], missing=[missing], leases=[]))
+
+    assert report.cause is not None
+    assert report.cause.reason == "SecretMissing"
+    assert reasons(report)[1:2] == ["CrashLoopBackOff"]
+    assert "OperatorNotSeen" in reasons(report)[2:]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"ready": False, "reason": "credentials refused"}, "CredentialsRefused"),
+        ({"ready": False, "reason": "starting"}, "Starting"),
+        ({"ready": False, "reason": "draining"}, "Draining"),
+        ({"ready": False, "reason": "no luck"}, "ReadinessFails"),
+    ],
+)
+def test_a_pod_that_takes_no_requests_is_heard_itself(answer: Document, reason: str) -> None:
+    report = judge(evidence(pods=[pod()], health={"hello-1": Health(answer, None)}))
+
+    assert report.cause is not None
+    assert report.cause.reason == reason
+
+
+def test_a_redis_that_is_away_is_worth_knowing_also_when_the_agent_is_ready() -> None:
+    down = {"components": {"redis": {"status": "down", "detail": "redis://user:pw@state did not answer"}}}
+
+    report = judge(
+        evidence(ready=True, available=1, pods=[pod(ready=True)], health={"hello-1": Health({"ready": True}, down)})
+    )
+
+    assert report.ready
+    assert "RedisUnreachable" in reasons(report)
+    assert "user:pw" not in to_text(report)
+
+
+def test_an_agent_is_not_ready_whose_status_is_about_an_older_spec() -> None:
+    seen = evidence(ready=True, available=1)
+    assert seen.agent is not None
+    seen.agent["metadata"]["generation"] = 3
+    seen.agent["status"]["conditions"][0]["observedGeneration"] = 2
+
+    report = judge(seen)
+
+    assert not report.ready
+    assert report.cause is not None
+    assert report.cause.reason == "NotReconciled"
+
+
+def test_a_status_that_says_ready_is_not_believed_when_no_pod_is() -> None:
+    report = judge(evidence(ready=True, available=0))
+
+    assert not report.ready
+    assert report.cause is not None
+    assert states(report)["pods"] == "wrong"
+
+
+def test_an_operator_that_stopped_is_a_note_while_the_agent_serves() -> None:
+    dead = Lease("portside-system", "agent-operator", "operator-1", 3600.0, alive=False)
+
+    report = judge(evidence(ready=True, available=1, leases=[dead]))
+
+    assert report.ready
+    assert [each.note for each in report.findings if each.reason == "OperatorStopped"] == [True]
+
+
+def test_a_service_that_leads_nowhere_is_the_cause_only_when_pods_take_requests() -> None:
+    assert "NoEndpoints" not in reasons(judge(evidence()))
+    assert "NoEndpoints" in reasons(judge(evidence(available=1)))
+    ready = {"endpoints": [{"conditions": {"ready": True}}]}
+    assert "NoEndpoints" not in reasons(judge(evidence(available=1, slices=[ready])))
+
+
+def test_what_waits_for_an_earlier_step_is_not_called_wrong() -> None:
+    report = judge(evidence(pods=[pod({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})]))
+
+    assert states(report)["pods"] == "wrong"
+    assert states(report)["service"] == "waits"
+
+
+def test_a_rollout_that_is_stuck_comes_after_what_it_is_stuck_on() -> None:
+    seen = evidence(pods=[pod({"terminated": {"exitCode": 137, "reason": "OOMKilled"}})])
+    seen.objects["Deployment", "hello"]["status"]["conditions"] = [
+        {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    ]
+
+    report = judge(seen)
+
+    assert reasons(report)[:2] == ["OOMKilled", "RolloutStuck"]
+    assert "(512Mi)" in report.findings[0].message
+
+
+def test_an_invalid_spec_is_the_cause_and_its_objects_are_not_judged() -> None:
+    seen = evidence()
+    assert seen.agent is not None
+    seen.agent["spec"] = {"agent": {"provider": "echo", "maxTokens": "many"}}
+
+    report = judge(seen)
+
+    assert report.cause is not None
+    assert report.cause.reason == "InvalidSpec"
+    assert "spec.agent.maxTokens" in report.cause.message
+
+
+def test_an_agent_that_is_being_deleted_says_what_it_waits_for() -> None:
+    seen = evidence(ready=True, available=1)
+    assert seen.agent is not None
+    seen.agent["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/hold"]}
+
+    report = judge(seen)
+
+    assert report.cause is not None
+    assert report.cause.reason == "BeingDeleted"
+    assert "example.com/hold" in report.cause.message
+
+
+def test_what_could_not_be_seen_is_said() -> None:
+    text = to_text(judge(evidence(unseen={"events": "events is forbidden"})))
+
+    assert "Not seen, so there may be more to it:\n" in text
+    assert "  events: events is forbidden" in text
+
+
+def test_every_secret_and_config_map_that_a_pod_needs_is_found() -> None:
+    template = {
+        "spec": {
+            "volumes": [
+                {"name": "one", "secret": {"secretName": "s1"}},
+                {
+                    "name": "two",
+                    "projected": {
+                        "sources": [
+                            {"secret": {"name": "s2", "items": [{"key": "K", "path": "p"}]}},
+                            {"configMap": {"name": "c1", "optional": True}},
+                        ]
+                    },
+                },
+            ],
+            "containers": [
+                {
+                    "name": "agent",
+                    "envFrom": [{"configMapRef": {"name": "c2"}}, {"secretRef": {"name": "s3", "optional": True}}],
+                    "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s4", "key": "k"}}}],
+                }
+            ],
+        }
+    }
+
+    found = [(each.kind, each.name, each.key) for each in references(template)]
+
+    assert found == [
+        ("Secret", "s1", None),
+        ("Secret", "s2", "K"),
+        ("ConfigMap", "c2", None),
+        ("Secret", "s4", "k"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("one\ntwo\n\n", "two"),
+        ('{"level": "error", "message": "it broke"}', "it broke"),
+        ("", ""),
+        ("key sk-ant-api03-abc_DEF refused", "key *** refused"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("redis://user:pw@state:6379/0 is away", "redis://***@state:6379/0 is away"),
+        ("password=hunter2, next", "password=***, next"),
+        ('{"message": "x", "api_key": "abc"}', "x"),
+        ("got 0123456789abcdef0123456789abcdef here", "got *** here"),
+        ("pod hello-7d4b9c8f6-x2x9z on node worker-1", "pod hello-7d4b9c8f6-x2x9z on node worker-1"),
+    ],
+)
+def test_a_last_line_is_told_without_secrets(log: str, told: str) -> None:
+    assert last_line(log) == told
+
+
+def test_the_documentation_shows_what_the_doctor_says() -> None:
+    seen = evidence(replicas=2, missing=[Reference("Secret", "anthropic", "volume secrets", "ANTHROPIC_API_KEY")])
+    seen.unseen = {}
+    for kind in ("ConfigMap", "ServiceAccount", "NetworkPolicy"):
+        seen.objects[kind, "hello"] = {**seen.objects["Service", "hello"], "kind": kind}
+
+    text = to_text(judge(seen)).partition("\n\nAlso:")[0]
+
+    assert text in DOCUMENT
+
+
+def test_every_reason_is_documented() -> None:
+    folder = paths.REPOSITORY / "operator" / "agent_operator"
+    sources = "".join(
+        file.read_text() for part in ("tools/doctor", "controller") for file in (folder / part).glob("*.py")
+    )
+    documented = set(re.findall(r"`([A-Z][A-Za-z]+)`", DOCUMENT.partition("## doctor")[2]))
+    said = set(re.findall(r'Finding\(\s*"\w+",\s*"(\w+)"', sources))
+
+    assert len(said) > 15
+    assert said <= documented
+    assert [each for each in documented if f'"{each}"' not in sources and not each.endswith("Missing")] == []
