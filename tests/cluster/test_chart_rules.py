@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_operator.api.crd import crd
+from agent_operator.api.crd import SCALE_RULE, crd
 from testbed import paths
 from testbed.errors import TestbedError
 
@@ -27,6 +27,38 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     (KEYS, {"service": {"annotations": {"x" * 64: "x"}}}),
     (KEYS, {"resources": {"requests": {"cpu!": 1}}}),
     (KEYS, {"resources": {"limits": {"-cpu": 1}}}),
+    (KEYS, {"worker": {"resources": {"limits": {"-cpu": 1}}}}),
+    (KEYS, {"ingress": {"annotations": {"a b": "x"}}}),
+    (KEYS, {"httpRoute": {"annotations": {"a b": "x"}}}),
+    (KEYS, {"serviceAccount": {"annotations": {"a b": "x"}}}),
+    (KEYS, {"monitoring": {"serviceMonitor": {"labels": {"a b": "x"}}}}),
+    ("worker.autoscaling.minReplicas must not", {"worker": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}}),
+    (
+        "set agent.systemPrompt or agent.systemPromptFrom",
+        {
+            "agent": {
+                "provider": "echo",
+                "systemPrompt": "x",
+                "systemPromptFrom": {"configMapKeyRef": {"name": "a", "key": "b"}},
+            }
+        },
+    ),
+    ("set redis.url or redis.secretName", {"redis": {"url": "redis://a", "secretName": "b"}}),
+    ("redis.url must not hold a password", {"redis": {"url": "redis://:x@a"}}),
+    ("worker.enabled needs redis", {"worker": {"enabled": True}}),
+    ("httpRoute.enabled needs httpRoute.parentRefs", {"httpRoute": {"enabled": True}}),
+    ("cors.allowCredentials cannot go with", {"cors": {"origins": ["*"], "allowCredentials": True}}),
+    ("a variable has value or valueFrom", {"extraEnv": [{"name": "A", "value": "", "valueFrom": {"fieldRef": {}}}]}),
+    ("set configMapRef or secretRef", {"envFrom": [{"prefix": "A_"}]}),
+    ("set configMapRef or secretRef", {"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "a"}}]}),
+    ("the volumes tmp and secrets", {"extraVolumes": [{"name": "secrets", "emptyDir": {}}]}),
+    ("are mounted by Portside", {"extraVolumeMounts": [{"name": "a", "mountPath": "/etc/portside/secrets"}]}),
+    ("the container agent is", {"sidecars": [{"name": "agent", "image": "x"}]}),
+    ("the container agent is", {"initContainers": [{"name": "agent", "image": "x"}]}),
+    (
+        "labels under app.kubernetes.io/ are set by Portside",
+        {"monitoring": {"serviceMonitor": {"labels": {"app.kubernetes.io/name": "x"}}}},
+    ),
     ("labels under app.kubernetes.io/ are set by Portside", {"podLabels": {"app.kubernetes.io/instance": "x"}}),
     ("operator Exists takes no value", {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
     ("without a key needs operator Exists", {"tolerations": [{"value": "b"}]}),
@@ -46,7 +78,8 @@ def test_a_broken_rule_is_refused_in_the_sentence_of_the_api_server(
 
 def test_every_rule_of_the_definition_is_among_them() -> None:
     untried = {each for each in _sentences(crd()) if not any(sentence in each for sentence, _ in BROKEN)}
-    assert untried == set()
+    # A chart does not see what was before.
+    assert untried == {SCALE_RULE.message}
 
 
 def test_a_null_that_takes_a_default_away_is_refused_by_the_fields_name(helm: Helm) -> None:
@@ -91,14 +124,13 @@ def test_keys_and_tolerations_that_keep_the_rules_are_taken(helm: Helm) -> None:
     assert "nvidia.com/gpu" in helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps(values))
 
 
-def _with_a_default(values: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def _with_a_default(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
     """The paths of the sections and fields that have a default, without those that only the chart offers."""
-    for section, fields in values.items():
-        if section in {"nameOverride", "fullnameOverride", "extraObjects"}:
-            continue
-        yield (section,)
-        if isinstance(fields, dict):
-            yield from ((section, field) for field in fields)
+    for name, value in values.items():
+        if name not in {"nameOverride", "fullnameOverride", "extraObjects"}:
+            yield (*above, name)
+            if isinstance(value, dict):
+                yield from _with_a_default(value, *above, name)
 
 
 def _sentences(schema: object) -> Iterator[str]:

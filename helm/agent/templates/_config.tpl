@@ -13,8 +13,41 @@ SYSTEM_PROMPT: {{ . | quote }}
 ANTHROPIC_BASE_URL: {{ . | quote }}
 {{- end }}
 {{- end }}
+{{- if include "agent.secretSources" . }}
+SECRETS_DIR: /etc/portside/secrets
+{{- end }}
+{{- with .Values.rateLimit }}
+RATE_LIMIT_REQUESTS: {{ .requestsPerMinute | toJson | quote }}
+{{- with .tokensPerMinute }}
+TOKENS_PER_MINUTE: {{ . | toJson | quote }}
+{{- end }}
+{{- with .trustedProxies }}
+TRUSTED_PROXIES: {{ join "," . | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.cors.origins }}
+CORS_ORIGINS: {{ join "," . | quote }}
+{{- end }}
+{{- if .Values.cors.allowCredentials }}
+CORS_ALLOW_CREDENTIALS: "true"
+{{- end }}
+{{- if include "agent.hasRedis" . }}
+{{- with .Values.redis.url }}
+REDIS_URL: {{ . | quote }}
+{{- end }}
+STATE_PREFIX: {{ printf "%s/%s" .Release.Namespace (include "agent.fullname" .) | quote }}
+API_RUNS_TASKS: {{ ternary "false" "true" .Values.worker.enabled | quote }}
+{{- if .Values.worker.enabled }}
+WORKER_CONCURRENCY: {{ .Values.worker.concurrency | toJson | quote }}
+{{- end }}
+{{- end }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
+{{- end }}
+
+{{/* Whether the agent's state is in a Redis: a word or nothing. */}}
+{{- define "agent.hasRedis" -}}
+{{- if or .Values.redis.url .Values.redis.secretName }}yes{{ end }}
 {{- end }}
 
 {{/* The secrets that the values themselves hold, by their file names. */}}
@@ -36,27 +69,57 @@ ANTHROPIC_API_KEY: {{ . | quote }}
 {{- printf "%s%s" (include "agent.lines" $settings) (include "agent.lines" $secrets) | sha256sum }}
 {{- end }}
 
-{{/* The volume's source for the API key as a file: our own Secret or the user's; nothing when there is no key. */}}
-{{- define "agent.secretSource" -}}
+{{/*
+What the pods' folder of secrets is made of (ProjectedVolumeSource); nothing when there is nothing in it. Each setting is a
+file of its name, which the service reads again when it changes.
+*/}}
+{{- define "agent.secretSources" -}}
 {{- with .Values.apiKey }}
-{{- if .value -}}
-secretName: {{ include "agent.fullname" $ | quote }}
-items: [{key: ANTHROPIC_API_KEY, path: ANTHROPIC_API_KEY}]
-{{- else if .secretName -}}
-secretName: {{ .secretName | quote }}
-items: [{key: {{ .secretKey | quote }}, path: ANTHROPIC_API_KEY}]
+{{- if .value }}
+- secret: {name: {{ include "agent.fullname" $ | quote }}, items: [{key: ANTHROPIC_API_KEY, path: ANTHROPIC_API_KEY}]}
+{{- else if .secretName }}
+- secret: {name: {{ .secretName | quote }}, items: [{key: {{ .secretKey | quote }}, path: ANTHROPIC_API_KEY}]}
 {{- end }}
+{{- end }}
+{{- with .Values.auth }}
+{{- if and .enabled .existingSecret }}
+- secret: {name: {{ .existingSecret | quote }}, items: [{key: {{ .secretKey | quote }}, path: API_KEYS}]}
+{{- else if .enabled }}
+- secret: {name: {{ include "agent.clientKeysName" $ | quote }}, items: [{key: API_KEYS, path: API_KEYS}]}
+{{- end }}
+{{- end }}
+{{- with .Values.redis }}
+{{- if .secretName }}
+- secret: {name: {{ .secretName | quote }}, items: [{key: {{ .secretKey | quote }}, path: REDIS_URL}]}
+{{- end }}
+{{- end }}
+{{- with (.Values.agent.systemPromptFrom | default dict).configMapKeyRef }}
+- configMap: {name: {{ .name | quote }}, items: [{key: {{ .key | quote }}, path: SYSTEM_PROMPT}]}
 {{- end }}
 {{- end }}
 
-{{/* Compute resources: the default gives way as a whole. Amounts are text, the form in which the API server keeps them. */}}
-{{- define "agent.resources" -}}
-{{- $resources := dict "requests" (dict "cpu" "100m" "memory" "256Mi") "limits" (dict "memory" "512Mi") }}
-{{- if hasKey .Values "resources" }}
-{{- $resources = .Values.resources }}
+{{/*
+Defaults of free-form maps stand here and not in values.yaml: Helm would merge what is given into them, where it has to
+take their place.
+*/}}
+{{- define "agent.podSecurityContext" -}}
+{{- $default := dict "runAsNonRoot" true "runAsUser" 10001 "runAsGroup" 10001 "fsGroup" 10001 "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- with hasKey .Values "podSecurityContext" | ternary .Values.podSecurityContext $default }}
+{{- include "agent.verbatim" . }}
 {{- end }}
+{{- end }}
+
+{{- define "agent.securityContext" -}}
+{{- $default := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) }}
+{{- with hasKey .Values "securityContext" | ternary .Values.securityContext $default }}
+{{- include "agent.verbatim" . }}
+{{- end }}
+{{- end }}
+
+{{/* Compute resources: amounts are text, the form in which the API server keeps them. Takes what was given. */}}
+{{- define "agent.amounts" -}}
 {{- $given := dict }}
-{{- range $kind, $amounts := $resources }}
+{{- range $kind, $amounts := . }}
 {{- range $name, $amount := $amounts }}
 {{- $text := kindIs "string" $amount | ternary $amount (toJson $amount) }}
 {{- $_ := set $given $kind (set (get $given $kind | default dict) $name $text) }}
@@ -64,5 +127,18 @@ items: [{key: {{ .secretKey | quote }}, path: ANTHROPIC_API_KEY}]
 {{- end }}
 {{- with $given }}
 {{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "agent.resources" -}}
+{{- $default := dict "requests" (dict "cpu" "100m" "memory" "256Mi") "limits" (dict "memory" "512Mi") }}
+{{- include "agent.amounts" (hasKey .Values "resources" | ternary .Values.resources $default) }}
+{{- end }}
+
+{{- define "agent.workerResources" -}}
+{{- if hasKey .Values.worker "resources" }}
+{{- include "agent.amounts" .Values.worker.resources }}
+{{- else }}
+{{- include "agent.resources" . }}
 {{- end }}
 {{- end }}

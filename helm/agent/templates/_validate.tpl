@@ -19,6 +19,32 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) }}
 {{- fail "autoscaling.minReplicas must not exceed autoscaling.maxReplicas: lower one or raise the other" }}
 {{- end }}
+{{- with .Values.worker.autoscaling }}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+{{- fail "worker.autoscaling.minReplicas must not exceed worker.autoscaling.maxReplicas: lower one or raise the other" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.agent.systemPrompt .Values.agent.systemPromptFrom }}
+{{- fail "set agent.systemPrompt or agent.systemPromptFrom, not both: remove one of them" }}
+{{- end }}
+{{- with .Values.redis }}
+{{- if and .url .secretName }}
+{{- fail "set redis.url or redis.secretName, not both: remove one of them" }}
+{{- end }}
+{{- if contains "@" (.url | default "") }}
+{{- fail "redis.url must not hold a password: put the address into a Secret and name it in redis.secretName" }}
+{{- end }}
+{{- if and $.Values.worker.enabled (not .url) (not .secretName) }}
+{{- fail "worker.enabled needs redis, where workers find their tasks: set redis.url or redis.secretName" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+{{- fail "httpRoute.enabled needs httpRoute.parentRefs: name the Gateway that takes the route" }}
+{{- end }}
+{{- if and .Values.cors.allowCredentials (has "*" (.Values.cors.origins | default list)) }}
+{{- fail "cors.allowCredentials cannot go with the origin *: name the origins" }}
+{{- end }}
+{{- include "agent.validatePods" . }}
 {{- $none := list "0" "0%" }}
 {{- with .Values.rollout }}
 {{- if and (has (toString .maxSurge) $none) (has (toString .maxUnavailable) $none) }}
@@ -26,12 +52,18 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- end }}
 {{- end }}
 {{- $resources := .Values.resources | default dict }}
-{{- range list .Values.nodeSelector .Values.podAnnotations .Values.podLabels .Values.service.annotations $resources.requests $resources.limits }}
+{{- $ofWorkers := .Values.worker.resources | default dict }}
+{{- $labels := list .Values.podLabels .Values.monitoring.serviceMonitor.labels }}
+{{- $annotations := list .Values.podAnnotations .Values.service.annotations .Values.ingress.annotations .Values.httpRoute.annotations .Values.serviceAccount.annotations }}
+{{- $amounts := list $resources.requests $resources.limits $ofWorkers.requests $ofWorkers.limits }}
+{{- range concat (list .Values.nodeSelector) $labels $annotations $amounts }}
 {{- include "agent.validateKeys" . }}
 {{- end }}
-{{- range $key := keys (.Values.podLabels | default dict) }}
+{{- range $labels }}
+{{- range $key := keys (. | default dict) }}
 {{- if hasPrefix "app.kubernetes.io/" $key }}
 {{- fail "labels under app.kubernetes.io/ are set by Portside: choose another prefix" }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- range .Values.tolerations }}
@@ -47,19 +79,36 @@ without them there would be an empty setting, or no object at all.
 {{- $sections := dict
   "agent" (list "provider" "model" "maxTokens" "requestTimeoutSeconds" "environment")
   "apiKey" (list "secretKey")
+  "auth" (list "enabled" "secretKey")
   "autoscaling" (list "enabled" "minReplicas" "maxReplicas")
+  "cors" (list "allowCredentials")
+  "httpRoute" (list "enabled")
   "image" (list "repository" "pullPolicy")
+  "ingress" (list "enabled" "path" "pathType")
   "logging" (list "level" "format")
+  "monitoring" (list "serviceMonitor")
+  "monitoring.serviceMonitor" (list "enabled" "interval")
+  "networkPolicy" (list "enabled")
+  "podDisruptionBudget" (list "enabled" "maxUnavailable")
+  "rateLimit" (list "requestsPerMinute" "tokensPerMinute")
+  "redis" (list "secretKey")
   "replicas" list
-  "rollout" (list "maxSurge" "maxUnavailable")
+  "rollout" (list "strategy" "maxSurge" "maxUnavailable")
   "service" (list "type" "port")
+  "serviceAccount" (list "create")
+  "worker" (list "enabled" "replicas" "concurrency" "autoscaling")
+  "worker.autoscaling" (list "enabled" "minReplicas" "maxReplicas" "targetQueueDepth")
 }}
 {{- range $section, $fields := $sections }}
-{{- if not (hasKey $.Values $section) }}
+{{- $holder := $.Values }}
+{{- range $part := splitList "." $section }}
+{{- if not (hasKey $holder $part) }}
 {{- include "agent.failNull" $section }}
 {{- end }}
+{{- $holder = get $holder $part }}
+{{- end }}
 {{- range $field := $fields }}
-{{- if not (hasKey (get $.Values $section) $field) }}
+{{- if not (hasKey $holder $field) }}
 {{- include "agent.failNull" (printf "%s.%s" $section $field) }}
 {{- end }}
 {{- end }}
@@ -89,5 +138,34 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- if and (hasKey . "tolerationSeconds") (ne (.effect | default "") "NoExecute") }}
 {{- fail "tolerationSeconds needs effect NoExecute: set `effect: NoExecute`, or remove `tolerationSeconds`" }}
+{{- end }}
+{{- end }}
+
+{{/* What is Portside's own in the pods. */}}
+{{- define "agent.validatePods" -}}
+{{- range .Values.extraEnv }}
+{{- if and (hasKey . "value") (hasKey . "valueFrom") }}
+{{- fail "a variable has value or valueFrom, not both: remove one of them" }}
+{{- end }}
+{{- end }}
+{{- range .Values.envFrom }}
+{{- if eq (hasKey . "configMapRef") (hasKey . "secretRef") }}
+{{- fail "set configMapRef or secretRef, one of the two" }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraVolumes }}
+{{- if has .name (list "tmp" "secrets") }}
+{{- fail "the volumes tmp and secrets are Portside's own: choose another name" }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraVolumeMounts }}
+{{- if has .mountPath (list "/tmp" "/etc/portside/secrets") }}
+{{- fail "the folders /tmp and /etc/portside/secrets are mounted by Portside: choose another mountPath" }}
+{{- end }}
+{{- end }}
+{{- range concat (.Values.initContainers | default list) (.Values.sidecars | default list) }}
+{{- if eq .name "agent" }}
+{{- fail "the container agent is Portside's own: choose another name" }}
+{{- end }}
 {{- end }}
 {{- end }}

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from agent_operator.api.agent import API_VERSION, KIND
-from agent_operator.api.schema import INT_OR_STRING, Schema, structural
+from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema, structural
 from agent_operator.api.spec import AgentSpec
 
 # Longer texts and maps find nothing more, and take long.
@@ -13,6 +13,15 @@ MAX_LENGTH = 60
 MAX_ITEMS = 3
 
 KEYS = st.from_regex(r"([a-z]{1,9}\.[a-z]{1,5}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,9}[A-Za-z0-9])?", fullmatch=True)
+
+
+# What is handed on as it is: objects of texts, whole numbers, truths, lists and further objects. Numbers are of double
+# precision, as Helm reads all of them as floating-point ones.
+_SCALARS = st.one_of(st.text(st.characters(codec="utf-8"), max_size=9), st.integers(-(2**53), 2**53), st.booleans())
+VERBATIM_VALUES = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=2), max_leaves=4
+)
+VERBATIM_OBJECTS = st.dictionaries(KEYS, VERBATIM_VALUES, max_size=2)
 
 
 def specs() -> st.SearchStrategy[dict[str, Any]]:
@@ -36,7 +45,8 @@ def _values(schema: Schema) -> st.SearchStrategy[Any]:
         return _objects(schema)
     if schema["type"] == "array":
         keys = schema.get("x-kubernetes-list-map-keys")
-        unique = (lambda item: tuple(item[key] for key in keys)) if keys else None
+        defaults = {name: child.get("default") for name, child in schema["items"].get("properties", {}).items()}
+        unique = (lambda item: tuple(item.get(key, defaults[key]) for key in keys)) if keys else None
         return st.lists(_values(schema["items"]), max_size=MAX_ITEMS, unique_by=unique)
     if schema["type"] == "boolean":
         return st.booleans()
@@ -46,6 +56,10 @@ def _values(schema: Schema) -> st.SearchStrategy[Any]:
 def _objects(schema: Schema) -> st.SearchStrategy[dict[str, Any]]:
     if "additionalProperties" in schema:
         return st.dictionaries(KEYS, _values(schema["additionalProperties"]), max_size=MAX_ITEMS)
+    if "properties" not in schema:
+        return VERBATIM_OBJECTS
+    if schema.get(VERBATIM):
+        return st.builds(lambda more, given: more | given, VERBATIM_OBJECTS, _objects({**schema, VERBATIM: False}))
     required = schema.get("required", [])
     fields = {name: _values(child) for name, child in schema["properties"].items()}
     return st.fixed_dictionaries(
@@ -69,15 +83,17 @@ def _integers(schema: Schema) -> st.SearchStrategy[int]:
 
 def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     """The nearest spec that keeps the rules across fields."""
+    _keep_rules_of_pods(spec)
+    _keep_rules_of_traffic(spec)
     key = spec.get("apiKey", {})
     if "value" in key:
         key.pop("secretName", None)
     if "value" not in key and "secretName" not in key:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
-    scaling = spec.get("autoscaling", {})
-    low, high = scaling.get("minReplicas", 1), scaling.get("maxReplicas", 10)
-    if low > high:
-        scaling |= {"minReplicas": high, "maxReplicas": low}
+    for scaling in (spec.get("autoscaling", {}), spec.get("worker", {}).get("autoscaling", {})):
+        low, high = scaling.get("minReplicas", 1), scaling.get("maxReplicas", 10)
+        if low > high:
+            scaling |= {"minReplicas": high, "maxReplicas": low}
     rollout = spec.get("rollout", {})
     if {rollout.get("maxSurge", 1), rollout.get("maxUnavailable", 0)} <= {0, "0%"}:
         rollout["maxSurge"] = 1
@@ -89,3 +105,37 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
         if "tolerationSeconds" in toleration:
             toleration["effect"] = "NoExecute"
     return spec
+
+
+def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
+    for variable in spec.get("extraEnv", []):
+        if "value" in variable:
+            variable.pop("valueFrom", None)
+    for source in spec.get("envFrom", []):
+        if "configMapRef" in source:
+            source.pop("secretRef", None)
+        source.setdefault("configMapRef", {"name": "x"}) if "secretRef" not in source else None
+    for volume in spec.get("extraVolumes", []):
+        volume["name"] += "0"
+    for mount in spec.get("extraVolumeMounts", []):
+        mount["mountPath"] += "0"
+    for container in [*spec.get("initContainers", []), *spec.get("sidecars", [])]:
+        container["name"] += "0"
+
+
+def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
+    redis = spec.get("redis", {})
+    if "url" in redis:
+        redis.pop("secretName", None)
+        redis["url"] = redis["url"].replace("@", "0")
+    if not {"url", "secretName"} & redis.keys():
+        spec.get("worker", {})["enabled"] = False
+    route = spec.get("httpRoute", {})
+    if not route.get("parentRefs"):
+        route["enabled"] = False
+    cors = spec.get("cors", {})
+    if "*" in cors.get("origins", []):
+        cors["allowCredentials"] = False
+    agent = spec.get("agent", {})
+    if "systemPrompt" in agent:
+        agent.pop("systemPromptFrom", None)
