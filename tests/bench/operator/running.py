@@ -20,9 +20,9 @@ from testbed.process import DIE_WITH_PARENT
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
 # Settled: so many looks in a row in which it finished nothing and used less than this share of a core.
-_QUIET_LOOKS = 6
+_QUIET_LOOKS = 3
 _QUIET_SHARE = 0.12
 _LINES_OF_LOG = 15
 
