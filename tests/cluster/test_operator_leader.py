@@ -149,7 +149,7 @@ def _writes_of(here: Namespace, account: str) -> int:
         return 0
     user = f"system:serviceaccount:{here.name}:{account}"
     events = [json.loads(line) for line in here.cluster.audit_log.read_text().splitlines()]
-    writes = sum(event["user"]["username"] == user for event in events)
+    writes = len([event for event in events if event["user"]["username"] == user])
     assert writes, "the audit log knows of the account's writes"
     return writes
 

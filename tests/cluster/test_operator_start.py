@@ -122,8 +122,15 @@ def test_logs_are_one_json_object_a_line(control_plane: Cluster, namespace: str)
     assert {"message", "level", "timestamp"} <= set.intersection(*(set(line) for line in lines))
 
 
+def test_leader_election_outside_a_pod_needs_a_place_for_its_lease(control_plane: Cluster) -> None:
+    done = run(control_plane.kubeconfig, "--leader-elect")
+
+    assert done.returncode == 2
+    assert "--lease-namespace" in done.stderr
+
+
 def test_help_names_the_environment_variables() -> None:
     text = subprocess.run([COMMAND, "run", "--help"], capture_output=True, text=True, check=True).stdout
 
-    for name in ("NAMESPACE", "HEALTH_PORT", "LOG_FORMAT", "LOG_LEVEL"):
+    for name in ("NAMESPACE", "SELECTOR", "LEADER_ELECT", "LEASE_NAME", "HEALTH_PORT", "LOG_FORMAT", "LOG_LEVEL"):
         assert f"AGENT_OPERATOR_{name}" in text

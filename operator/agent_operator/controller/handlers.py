@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import aiohttp
 import kopf
+import structlog
 
 from agent_operator import __version__
 from agent_operator.controller.connection import configuration
@@ -19,6 +20,8 @@ from agent_operator.controller.resources import Resource
 from agent_operator.controller.signals import cancel_on_signals
 from agent_operator.controller.watches import RENEWALS, Watches
 from agent_operator.manifests.form import Document
+
+log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 60
 CONNECT_SECONDS = 10
@@ -143,10 +146,12 @@ class _Login:
 
     def __init__(self, trace: aiohttp.TraceConfig) -> None:
         self._trace = trace
-        self._last = -LOGIN_SECONDS
+        self._last: float | None = None
 
     async def login(self, **_: Any) -> kopf.AiohttpSession:
-        await asyncio.sleep(self._last + LOGIN_SECONDS - time.monotonic())
+        if self._last is not None:
+            log.warning("Credentials were refused, and will be read anew")
+            await asyncio.sleep(self._last + LOGIN_SECONDS - time.monotonic())
         self._last = time.monotonic()
         config = await configuration()
         header = await config.get_api_key_with_prefix("BearerToken", alias="authorization")

@@ -139,6 +139,7 @@ class Operator:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._relist.wait()
+                log.info("A watch had to list again, and everything will be")
                 await asyncio.sleep(GATHER_SECONDS)
         self._relist.clear()
 

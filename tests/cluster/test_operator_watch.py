@@ -1,0 +1,242 @@
+"""Watches survive what happens to connections, servers and credentials, and never stall without a word."""
+
+import base64
+import os
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from cluster.operator_bed import (
+    Namespace,
+    agent,
+    documented_rules,
+    eventually,
+    install_definition,
+    operator,
+    service_account,
+)
+from cluster.operator_bed.line import line_to
+from cluster.operator_bed.optional import HTTP_ROUTE, SERVICE_MONITOR, install
+from cluster.operator_bed.second import second_server
+from testbed.cluster import Cluster, OwnCluster
+
+# A watch that brings nothing for so long is dead; after six times that, the operator is.
+SILENCE = ["--watch-silence-seconds=3"]
+# A connection attempt may take 10 s, and comes up to 5 s after the last.
+SECONDS = 60.0
+AWAY_SECONDS = 30.0
+FLOOD_WRITES = 1000
+
+
+@pytest.fixture
+def here(control_plane: Cluster, namespace: str) -> Namespace:
+    """A namespace of a cluster with our definition."""
+    install_definition(control_plane)
+    return Namespace(control_plane, namespace)
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[OwnCluster]:
+    """A cluster of our own, whatever the other tests run on: its etcd will be compacted."""
+    cluster = OwnCluster(f"compacted-{os.getpid()}")
+    cluster.start("control-plane", lifeline=True)
+    try:
+        install_definition(cluster)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def test_an_api_server_that_was_away_and_forgot_its_history_loses_nothing(
+    own_cluster: OwnCluster, tmp_path: Path
+) -> None:
+    with (
+        own_cluster.fresh_namespace() as name,
+        second_server(own_cluster, tmp_path) as server,
+        operator(server.kubeconfig, name) as process,
+    ):
+        here = Namespace(own_cluster, name)
+        here.apply(agent())
+        here.apply(agent("leaves"))
+        eventually(lambda: here.find("deployment") and here.find("deployment", "leaves"), "both agents are made")
+
+        server.kill()
+        back = time.monotonic() + AWAY_SECONDS
+        here.kubectl("delete", "service", "hello")
+        here.kubectl("delete", "agentdeployment", "leaves")
+        here.apply(agent("comes"))
+        server.forget_history()
+        while time.monotonic() < back:
+            assert process.answer("/healthz")[0] == 200
+            time.sleep(0.5)
+        server.start()
+
+        eventually(lambda: here.find("service"), "the deleted Service is back", SECONDS)
+        eventually(lambda: here.find("deployment", "comes"), "the new agent is made", SECONDS)
+        eventually(lambda: here.find("deployment", "leaves") is None, "the deleted agent leaves nothing", SECONDS)
+        assert process.metric('agent_operator_watch_restarts_total{kind="Service"}') >= 1
+        assert "A watch had to list again" in process.log
+
+
+def test_a_line_that_goes_dead_without_a_word_is_noticed_and_left(here: Namespace, tmp_path: Path) -> None:
+    with (
+        line_to(here.cluster.kubeconfig, tmp_path) as (line, kubeconfig),
+        operator(kubeconfig, here.name, more=SILENCE) as process,
+    ):
+        here.apply(agent())
+        here.get("deployment")
+        assert process.answer("/healthz")[0] == 200
+
+        line.freeze()
+        here.kubectl("delete", "service", "hello")
+        here.apply(agent("comes"))
+        eventually(lambda: process.answer("/healthz")[0] == 503, "it is unhealthy", SECONDS)
+        assert "made no progress" in process.answer("/healthz")[1]
+        line.mend()
+
+        eventually(lambda: here.find("service"), "the deleted Service is back", SECONDS)
+        eventually(lambda: here.find("deployment", "comes"), "the new agent is made", SECONDS)
+        eventually(lambda: process.answer("/healthz")[0] == 200, "it is healthy again", SECONDS)
+
+
+def test_quiet_watches_are_renewed_and_healthy(here: Namespace) -> None:
+    with operator(here.cluster.kubeconfig, here.name, more=["--watch-silence-seconds=1"]) as process:
+        series = 'agent_operator_watch_restarts_total{kind="Deployment"}'
+        eventually(lambda: process.metric(series) >= 3, "nothing happens, and the watch is begun anew")
+        assert process.answer("/healthz")[0] == 200
+        here.apply(agent())
+        here.get("deployment")
+
+
+def test_kinds_that_come_and_go_are_watched_while_they_are_there(own_cluster: OwnCluster) -> None:
+    with (
+        own_cluster.fresh_namespace() as name,
+        operator(own_cluster.kubeconfig, name, resync_seconds=1) as process,
+    ):
+        here = Namespace(own_cluster, name)
+        here.apply(agent(monitoring={"serviceMonitor": {"enabled": True}}))
+        here.await_condition("Degraded", "True", "KindNotInstalled")
+
+        install(own_cluster, SERVICE_MONITOR, HTTP_ROUTE)
+        here.get("servicemonitor")
+        here.kubectl("delete", "servicemonitor", "hello")
+        eventually(lambda: here.find("servicemonitor"), "the deleted ServiceMonitor is back")
+        assert 'agent_operator_watch_restarts_total{kind="HTTPRoute"}' in process.answer("/metrics")[1]
+
+        own_cluster.kubectl("delete", "crd", SERVICE_MONITOR["metadata"]["name"], "--timeout=60s")
+        here.await_condition("Degraded", "True", "KindNotInstalled")
+        here.kubectl("delete", "service", "hello")
+        here.get("service")
+        assert process.answer("/healthz")[0] == 200
+
+
+def test_a_flood_of_events_of_other_objects_does_not_reach_the_operator(here: Namespace) -> None:
+    with operator(here.cluster.kubeconfig, here.name) as process, _flood(here) as flood:
+        eventually(lambda: flood.writes > FLOOD_WRITES, "others write")
+        here.apply(agent())
+        here.get("deployment")
+        here.kubectl("delete", "service", "hello")
+        here.get("service")
+        eventually(lambda: flood.writes > 2 * FLOOD_WRITES, "others write on")
+
+        reconciled = process.metric('agent_operator_reconciles_total{result="success"}')
+        print(f"{flood.writes} events of others, {flood.rate:.0f} a second")  # noqa: T201  a measurement
+
+    assert reconciled < FLOOD_WRITES / 10
+
+
+def test_a_token_that_ends_before_its_time_is_replaced_by_the_one_in_the_file(here: Namespace) -> None:
+    here.kubectl("create", "secret", "generic", "binds")
+    with service_account(here.cluster, here.name, cluster_wide=False, rules=documented_rules()) as kubeconfig:
+        bound = ["--bound-object-kind=Secret", "--bound-object-name=binds"]
+        _set_token(kubeconfig, here.kubectl("create", "token", "agent-operator", *bound))
+        with operator(kubeconfig, here.name, more=SILENCE) as process:
+            here.apply(agent())
+            here.get("deployment")
+
+            here.kubectl("delete", "secret", "binds")  # and with it the token ends (KEP-1205)
+            # The API server may go on taking it for 10 s; then the next watch is refused.
+            eventually(lambda: "Credentials were refused" in process.log, "the old token is refused", SECONDS)
+            here.kubectl("delete", "service", "hello")
+            _set_token(kubeconfig, here.kubectl("create", "token", "agent-operator"))
+
+            eventually(lambda: here.find("service"), "the deleted Service is back", SECONDS)
+            here.kubectl("delete", "configmap", "hello")
+            here.apply(agent("comes"))
+            eventually(lambda: here.find("configmap"), "the deleted ConfigMap is back", SECONDS)
+            eventually(lambda: here.find("deployment", "comes"), "the new agent is made", SECONDS)
+            assert process.stop() == 0
+            assert "Traceback" not in process.log
+
+
+class _Flood:
+    """Writes ConfigMaps that are no business of the operator, as fast as the API server takes them."""
+
+    def __init__(self, here: Namespace) -> None:
+        config = yaml.safe_load(here.cluster.kubeconfig.read_text())
+        self._url = f"{config['clusters'][0]['cluster']['server']}/api/v1/namespaces/{here.name}/configmaps"
+        self._client = httpx.Client(verify=_admin(config))
+        self._began = time.monotonic()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(f"noise-{each}",)) for each in range(4)]
+        self.writes = 0
+
+    @property
+    def rate(self) -> float:
+        """Writes a second, so far."""
+        return self.writes / (time.monotonic() - self._began)
+
+    def start(self) -> None:
+        for each in self._threads:
+            each.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for each in self._threads:
+            each.join()
+        self._client.close()
+
+    def _write(self, name: str) -> None:
+        labels = {"app.kubernetes.io/name": "portside-agent", "app.kubernetes.io/instance": "hello"}
+        self._client.post(self._url, json={"metadata": {"name": name, "labels": labels}}).raise_for_status()
+        headers = {"Content-Type": "application/merge-patch+json"}
+        while not self._stop.is_set():
+            patch = {"data": {"n": str(self.writes)}}
+            self._client.patch(f"{self._url}/{name}", json=patch, headers=headers).raise_for_status()
+            self.writes += 1
+
+
+@contextmanager
+def _flood(here: Namespace) -> Iterator[_Flood]:
+    flood = _Flood(here)
+    flood.start()
+    try:
+        yield flood
+    finally:
+        flood.stop()
+
+
+def _admin(config: dict[str, Any]) -> ssl.SSLContext:
+    """The administrator's certificate of a kubeconfig that holds it."""
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+def _set_token(kubeconfig: Path, token: str) -> None:
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["users"][0]["user"]["token"] = token.strip()
+    kubeconfig.write_text(yaml.safe_dump(config))
