@@ -116,18 +116,18 @@ async def _rate(bench: Bench, plane: Plane, count: int) -> None:
         await agents.make_namespace(client)
         audit = plane.audit_log()
         # Once to warm up the API server, then once before and once after: what else this machine does shows in both.
-        await measures.raw_limit(client, audit, min(count, _RAW))
+        await measures.raw_limit(plane, client, audit, min(count, _RAW))
         say("    warm")
-        first = await measures.raw_limit(client, audit, min(count, _RAW))
+        first = await measures.raw_limit(plane, client, audit, min(count, _RAW))
         before = await measures.created_before(plane, client, audit, count)
-        second = await measures.raw_limit(client, audit, min(count, _RAW))
+        second = await measures.raw_limit(plane, client, audit, min(count, _RAW))
         async with operator(plane.kubeconfig) as running:
             await running.started()
             await running.settled(0)
-            while_running = await measures.created_while(running, client, audit, 0, count)
+            while_running = await measures.created_while(plane, running, client, audit, range(count))
             await running.stop()
         await agents.delete_all(client)
-        third = await measures.raw_limit(client, audit, min(count, _RAW))
+        third = await measures.raw_limit(plane, client, audit, min(count, _RAW))
     raw_before = (first.agents_per_second + second.agents_per_second) / 2
     raw_while = (second.agents_per_second + third.agents_per_second) / 2
     rows = [
@@ -137,10 +137,26 @@ async def _rate(bench: Bench, plane: Plane, count: int) -> None:
         _rate_row(f"{count:,} created while it runs, creation included", while_running, raw_while),
         _rate_row("raw limit, after", third, third.agents_per_second),
     ]
-    columns = ["", "agents/s", "writes/s", "of raw", "writes an agent", "operator's CPU an agent, ms", "in all, s"]
+    columns = [
+        "",
+        "agents/s",
+        "writes/s",
+        "of raw",
+        "writes an agent",
+        "all CPU an agent, ms",
+        "… of it who writes, ms",
+        "in all, s",
+    ]
     bench.add(f"New agents, {_with_or_without(plane)}", columns, rows)
     share = before.agents_per_second / raw_before
-    bench.judge(f"{count:,} created at once: {_SHARE_OF_RAW} of the raw limit", f"{share:.2f}", share >= _SHARE_OF_RAW)
+    # On a machine that does nothing else both keep its cores busy, so that their CPU says the same; on one that is
+    # shared it says more.
+    by_cpu = (first.cpu + second.cpu) / (first.agents + second.agents) / (before.cpu / before.agents)
+    bench.judge(
+        f"{count:,} created at once: {_SHARE_OF_RAW} of the raw limit",
+        f"{share:.2f} (by CPU: {by_cpu:.2f})",
+        share >= _SHARE_OF_RAW,
+    )
 
 
 def _rate_row(title: str, rate: Rate, raw: float) -> list[object]:
@@ -150,7 +166,8 @@ def _rate_row(title: str, rate: Rate, raw: float) -> list[object]:
         rate.writes_per_second,
         rate.agents_per_second / raw,
         rate.writes / rate.agents,
-        rate.operator_cpu / rate.agents * 1000,
+        rate.cpu / rate.agents * 1000,
+        rate.writer_cpu / rate.agents * 1000,
         rate.launch_to_done or rate.seconds,
     ]
 
@@ -207,7 +224,7 @@ async def _curve(bench: Bench, plane: Plane, sizes: list[int]) -> None:
         for size in sizes:
             async with _launched(plane) as running:
                 await running.settled(made)
-                more = await measures.created_while(running, client, audit, made, size - made)
+                more = await measures.created_while(plane, running, client, audit, range(made, size))
                 resident = running.resident_mb
                 await running.stop()
             made = size
@@ -216,7 +233,7 @@ async def _curve(bench: Bench, plane: Plane, sizes: list[int]) -> None:
                 found = await measures.start(running, audit, size)
                 await running.stop()
             say(f"    {size:,} agents: settled {found.settled:.1f} s after the launch, {found.writes} writes")
-            create = [more.seconds / more.agents * 1000, more.operator_cpu / more.agents * 1000]
+            create = [more.seconds / more.agents * 1000, more.writer_cpu / more.agents * 1000]
             starts = [found.settled, found.writes, found.cpu, found.cpu / size * 1000]
             rows.append([f"{size:,}", *create, *starts, resident, found.resident_mb])
     columns = [

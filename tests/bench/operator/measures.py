@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agent_operator.controller.resources import AGENT, DEPLOYMENT
@@ -19,12 +20,16 @@ _EDIT_PAUSE = 0.05
 
 @dataclass(frozen=True)
 class Rate:
-    """So many agents written for in so many seconds, from the first write that came to the last that was done."""
+    """So many agents written for in so many seconds, from the first write that came to the last that was done.
+
+    `cpu` is the processor time of all that took part in it: API server, etcd, and who wrote.
+    """
 
     agents: int
     writes: int
     seconds: float
-    operator_cpu: float = 0.0
+    cpu: float
+    writer_cpu: float
     launch_to_done: float = 0.0
 
     @property
@@ -38,21 +43,24 @@ class Rate:
         return self.writes / self.seconds
 
 
-def _rate(writes: list[Write], agents_written: int) -> Rate:
+def _span(writes: list[Write]) -> float:
     if not writes:
         raise TestbedError("Nothing was written.")
-    return Rate(agents_written, len(writes), max(write.done for write in writes) - min(write.begun for write in writes))
+    return max(write.done for write in writes) - min(write.begun for write in writes)
 
 
-async def raw_limit(api: Api, audit: AuditLog, count: int) -> Rate:
+async def raw_limit(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate:
     """A bare client writes what the operator would; what it made is gone afterwards."""
     made = await agents.create(api, range(count))
     audit.read()
+    cpu, own = plane.cpu_seconds, time.process_time()
     await agents.apply_as_operator(api, made)
+    own = time.process_time() - own
+    cpu = plane.cpu_seconds - cpu + own
     writes = [write for write in audit.read() if write.by == USER_AGENT]
     await agents.delete_all(api)
     audit.read()
-    return _rate(writes, count)
+    return Rate(count, len(writes), _span(writes), cpu, own)
 
 
 async def created_before(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate:
@@ -60,28 +68,35 @@ async def created_before(plane: Plane, api: Api, audit: AuditLog, count: int) ->
     await agents.create(api, range(count))
     audit.read()
     async with operator(plane.kubeconfig) as running:
+        await running.started()
+        cpu, own = plane.cpu_seconds, running.cpu_seconds
         await running.settled(count)
+        own = running.cpu_seconds - own
+        cpu = plane.cpu_seconds - cpu + own
         writes = audit.by_operator()
-        found = _rate(writes, count)
-        cpu = running.cpu_seconds
+        span = _span(writes)
         done = max(write.done for write in writes) - running.launched
         await running.stop()
     await agents.delete_all(api)
-    return Rate(found.agents, found.writes, found.seconds, cpu, done)
+    return Rate(count, len(writes), span, cpu, own, done)
 
 
-async def created_while(running: Running, api: Api, audit: AuditLog, first: int, count: int) -> Rate:
+async def created_while(plane: Plane, running: Running, api: Api, audit: AuditLog, numbers: Sequence[int]) -> Rate:
     """Agents are created as fast as it goes while the operator runs: the first creation begins the time."""
     audit.read()
-    cpu, known = running.cpu_seconds, await running.count("agent_operator_reconciles_total")
+    count, known = len(numbers), await running.count("agent_operator_reconciles_total")
+    cpu, own, creating = plane.cpu_seconds, running.cpu_seconds, time.process_time()
     begun = time.time()
-    await agents.create(api, range(first, first + count))
+    await agents.create(api, numbers)
+    creating = time.process_time() - creating
     await running.settled(int(known) + count)
+    own = running.cpu_seconds - own
+    cpu = plane.cpu_seconds - cpu + own + creating
     writes = audit.by_operator()
     if not writes:
         raise TestbedError("The operator wrote nothing.")
     seconds = max(write.done for write in writes) - begun
-    return Rate(count, len(writes), seconds, running.cpu_seconds - cpu, seconds)
+    return Rate(count, len(writes), seconds, cpu, own, seconds)
 
 
 async def writes_at_rest(running: Running, audit: AuditLog, seconds: float) -> tuple[int, float]:

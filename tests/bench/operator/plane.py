@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bench import processes
 from cluster.operator_bed import install_definition
 from testbed import cluster as clusters
 from testbed.cluster import OwnCluster
@@ -72,6 +73,11 @@ class Plane:
         """The administrator's."""
         return self.cluster.kubeconfig
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of the API server and of etcd so far."""
+        return sum(processes.cpu_seconds(pid) for pid in _programs(self.cluster, "kube-apiserver", "etcd"))
+
     def audit_log(self) -> AuditLog:
         """The log of writes from now on."""
         log = AuditLog(self.cluster.audit_log)
@@ -89,13 +95,19 @@ def control_plane(*, controllers: bool) -> Iterator[Plane]:
     with clusters.provided("control-plane", None) as cluster:
         assert isinstance(cluster, OwnCluster)
         install_definition(cluster)
-        managers = [pid for pid, command in running_for(cluster.folder).items() if "kube-controller-manager" in command]
+        managers = _programs(cluster, "kube-controller-manager")
         if not controllers:
             _send(managers, signal.SIGSTOP)
         try:
             yield Plane(cluster, controllers)
         finally:
             _send(managers, signal.SIGCONT)
+
+
+def _programs(cluster: OwnCluster, *names: str) -> list[int]:
+    """The processes of the cluster's programs of these names."""
+    running = running_for(cluster.folder)
+    return [pid for pid, command in running.items() if Path(command.split("\0")[0]).name in names]
 
 
 def _send(pids: list[int], number: signal.Signals) -> None:
