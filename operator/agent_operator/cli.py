@@ -1,6 +1,7 @@
 """The commands `agent-operator` and `kubectl agent`."""
 
 import asyncio
+import sys
 
 import click
 import structlog
@@ -8,6 +9,7 @@ import structlog
 from agent_operator import __version__, logs
 from agent_operator.logs import LogFormat
 from agent_operator.tools.commands import COMMANDS
+from agent_operator.tools.completion import candidates
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AGENT_OPERATOR"})
@@ -33,6 +35,12 @@ for command in COMMANDS:
 def plugin() -> None:
     """The program `kubectl-agent`, which kubectl runs for `kubectl agent`."""
     agent(prog_name="kubectl agent")
+
+
+def plugin_completion() -> None:
+    """The program `kubectl_complete-agent`, which kubectl's completion asks for the words after `kubectl agent`."""
+    for line in candidates(agent, sys.argv[1:]):
+        click.echo(line)
 
 
 @main.command()

@@ -275,6 +275,10 @@ def test_kubectl_finds_the_plugin(here: Namespace) -> None:
     assert "kind: CustomResourceDefinition" in run("crd").stdout
     assert run("--help").stdout.startswith("Usage: kubectl agent ")
     assert run("run").returncode == 2
+    completed = subprocess.run(
+        [kubectl, "__complete", "agent", "do"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert completed.stdout.startswith("doctor")
 
 
 def its_pod(here: Namespace) -> str:
