@@ -1,7 +1,10 @@
 """The one owner of the connection to the Kubernetes API: credentials, timeouts, errors."""
 
+import asyncio
 import json
 import os
+import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -19,8 +22,12 @@ from agent_operator.manifests.form import Document
 # A request that is not answered in this time will not be: the API server's own limit for what is not a watch is 60 s.
 REQUEST_SECONDS = 60
 CONNECT_SECONDS = 10
+# Also when the API server says "at once".
+LEAST_WAIT_SECONDS = 1.0
 
 UNAUTHORIZED = 401
+TOO_MANY_REQUESTS = 429
+SERVER_ERROR = 500
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -36,7 +43,10 @@ class UnreachableError(Exception):
 
 
 class ApiError(Exception):
-    """The API server refused a request (Kubernetes API conventions: "Response Status Kind")."""
+    """The API server refused a request (Kubernetes API conventions: "Response Status Kind").
+
+    `retry_after` has the seconds after which it wants to be asked again, if it said so.
+    """
 
     def __init__(
         self,
@@ -45,6 +55,8 @@ class ApiError(Exception):
         message: str,
         causes: frozenset[str] = frozenset(),
         body: Document | None = None,
+        *,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.causes = causes
@@ -52,11 +64,12 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.body: Document = body or {}
+        self.retry_after = retry_after
 
     @property
     def passing(self) -> bool:
         """Whether the same request may well succeed soon: the server is busy, or an object was changed meanwhile."""
-        return self.code in {UNAUTHORIZED, 408, 409, 429} or self.code >= 500  # noqa: PLR2004  HTTP's server errors
+        return self.code in {UNAUTHORIZED, 408, 409, TOO_MANY_REQUESTS} or self.code >= SERVER_ERROR
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,8 @@ class NotLeadingError(Exception):
 class Connection:
     """Requests to the API server. Use as an async context manager.
 
-    `seconds` is how long an answer may take. `may_write` is asked right before anything but a GET is sent.
+    `seconds` is how long an answer may take, with the waits that the API server asks for. `may_write` is asked right
+    before anything but a GET is sent.
     `log_in` gives new credentials for the same cluster when the ones at hand are refused; None leaves it at that.
     """
 
@@ -120,6 +134,7 @@ class Connection:
         self._settings = settings
         self._may_write = may_write
         self._log_in = log_in
+        self._seconds = seconds
         self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
 
     async def __aenter__(self) -> Self:
@@ -142,14 +157,20 @@ class Connection:
 
         Raises ApiError if it is refused, UnreachableError if it is not answered, NotLeadingError if it may not be sent.
         """
-        try:
-            return await self._send(method, path, query, body, content_type=content_type, accept=accept)
-        except ApiError as error:
-            if error.code != UNAUTHORIZED or self._log_in is None:
-                raise
-        # A service account's token is replaced each hour, also when the old one ends before its time.
-        await self._log_in_again()
-        return await self._send(method, path, query, body, content_type=content_type, accept=accept)
+        deadline = time.monotonic() + self._seconds
+        logged_in_again = False
+        while True:
+            try:
+                return await self._send(method, path, query, body, content_type=content_type, accept=accept)
+            except ApiError as error:
+                if error.code == UNAUTHORIZED and self._log_in is not None and not logged_in_again:
+                    # A service account's token is replaced each hour, also when the old one ends before its time.
+                    await self._log_in_again()
+                    logged_in_again = True
+                elif error.retry_after is not None and time.monotonic() + error.retry_after < deadline:
+                    await asyncio.sleep(error.retry_after * random.uniform(1, 1.25))  # noqa: S311  not secrecy
+                else:
+                    raise
 
     async def _log_in_again(self) -> None:
         """Have the credentials as the files say now; the connections stay."""
@@ -195,6 +216,7 @@ class Connection:
                 document.get("message") or f"the API server answered {response.status}",
                 _causes(document),
                 document,
+                retry_after=_retry_after(response.status, response.headers),
             )
         return Answer(response.status, document)
 
@@ -211,6 +233,13 @@ def _document(text: bytes) -> Document:
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _retry_after(code: int, headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait before the same request, as a server says that is busy (RFC 9110, section 10.2.3)."""
+    said = headers.get("Retry-After", "")
+    busy = code == TOO_MANY_REQUESTS or code >= SERVER_ERROR
+    return max(float(said), LEAST_WAIT_SECONDS) if busy and said.isdecimal() else None
 
 
 def _causes(status: Document) -> frozenset[str]:

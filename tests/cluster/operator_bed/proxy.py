@@ -104,7 +104,7 @@ class Proxy:
             )
         headers = {name: value for name, value in incoming.headers.items() if name.lower() not in HOP_BY_HOP}
         url = f"{self._server}{incoming.raw_path}"
-        async with self._session.request(incoming.method, url, headers=headers, data=request.body) as answer:
+        async with self._session.request(incoming.method, url, headers=headers, data=request.body or None) as answer:
             request.code = answer.status
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
             if not request.watches:

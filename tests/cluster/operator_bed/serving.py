@@ -37,16 +37,20 @@ def serving(
 
 
 async def _start(handler: Handler, tls: ssl.SSLContext) -> tuple[web.ServerRunner, int]:
-    runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=0)
+    runner = web.ServerRunner(web.Server(handler, access_log=None), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     return runner, runner.addresses[0][1]
 
 
 async def _end(runner: web.ServerRunner, close: Callable[[], Awaitable[None]] | None) -> None:
-    await runner.cleanup()
     if close is not None:
         await close()
+    await runner.cleanup()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def authority_in(folder: Path) -> Authority:

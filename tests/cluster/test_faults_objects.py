@@ -1,0 +1,253 @@
+"""Objects that come, go and change in ways that nobody planned: the operator ends where the specs say all the same."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from agent_operator.api.crd import crd
+from cluster.operator_bed import (
+    Namespace,
+    OperatorProcess,
+    agent,
+    eventually,
+    install_definition,
+    operator,
+    service_account,
+)
+from testbed.cluster import Cluster
+
+RESYNC_SECONDS = 5
+KINDS = "configmaps,services,deployments,horizontalpodautoscalers,secrets"
+
+
+@pytest.fixture(scope="module")
+def running(control_plane: Cluster) -> Iterator[OperatorProcess]:
+    """The operator, on all namespaces, with the documented rights."""
+    install_definition(control_plane)
+    control_plane.kubectl("create", "namespace", "portside-objects-test")
+    try:
+        with (
+            service_account(control_plane, "portside-objects-test", cluster_wide=True) as kubeconfig,
+            operator(kubeconfig, resync_seconds=RESYNC_SECONDS) as process,
+        ):
+            yield process
+    finally:
+        control_plane.kubectl("delete", "namespace", "portside-objects-test", "--wait=false")
+
+
+@pytest.fixture
+def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Namespace:
+    """A fresh namespace, watched by the operator."""
+    return Namespace(control_plane, namespace)
+
+
+def test_a_namespace_that_ends_is_left_to_end(
+    control_plane: Cluster, here: Namespace, running: OperatorProcess
+) -> None:
+    with control_plane.fresh_namespace() as name:
+        ending = Namespace(control_plane, name)
+        agents = [agent(f"agent-{number}", apiKey={"value": "sk-test-key"}) for number in range(5)]
+        ending.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, agents)))
+        # Holds the namespace in its end, while its objects go one by one.
+        held = {"name": "held", "finalizers": ["test.portside.dev/held"]}
+        ending.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": held})
+        eventually(lambda: len(ending.list("deployments")) == 5, "all are made")
+
+        control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+        eventually(lambda: not ending.list("agentdeployments,services,deployments"), "all go")
+        here.apply(agent())
+        here.await_condition("Ready", "False", "RollingOut")
+        assert not ending.list("agentdeployments,services,deployments"), "and nothing comes back"
+        ending.kubectl("patch", "configmap", "held", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+        eventually(lambda: not control_plane.kubectl("get", "namespace", name, "--ignore-not-found"), "it is gone")
+    said = [json.loads(line) for line in running.log.splitlines()]
+    assert [line for line in said if line.get("namespace") == name and line["level"] != "info"] == []
+
+
+def test_a_definition_that_changes_under_load_harms_nobody(here: Namespace) -> None:
+    names = [f"agent-{number}" for number in range(10)]
+    try:
+        for round_number in range(1, 6):
+            for name in names:
+                here.apply(agent(name, agent={"provider": "echo", "maxTokens": round_number}))
+            definition = crd()
+            schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+            schema["description"] = f"Changed {round_number} times."
+            schema["properties"]["spec"]["properties"]["future"] = {"type": "integer", "maximum": round_number}
+            _apply(here.cluster, definition)
+
+        def settled() -> bool:
+            found = {each["metadata"]["name"]: each["data"] for each in here.list("configmaps")}
+            return all(found.get(name, {}).get("MAX_TOKENS") == "5" for name in names)
+
+        eventually(settled, "every agent has what it was told last", seconds=60)
+        eventually(
+            lambda: all(here.condition("Ready", name).get("observedGeneration") == 5 for name in names),
+            "and says so",
+            seconds=60,
+        )
+    finally:
+        install_definition(here.cluster)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"readyReplicas": 99, "url": "http://elsewhere", "observedGeneration": 77},
+        {"conditions": []},
+        None,
+    ],
+)
+def test_a_status_that_somebody_writes_is_put_right(here: Namespace, edited: dict[str, Any] | None) -> None:
+    here.apply(agent(replicas=0))
+    here.await_condition("Ready", "True", "ScaledToZero")
+    right = _judged(here)
+
+    patch = json.dumps({"status": edited})
+    here.kubectl("patch", "agentdeployment", "hello", "--subresource=status", "--type=merge", "-p", patch)
+
+    eventually(lambda: _judged(here) == right, "the status is as it was")
+
+
+def test_a_condition_that_somebody_adds_is_theirs_and_costs_no_writes(
+    here: Namespace, running: OperatorProcess
+) -> None:
+    here.apply(agent(replicas=0))
+    here.await_condition("Ready", "True", "ScaledToZero")
+    theirs = {
+        "type": "Reviewed",
+        "status": "True",
+        "reason": "ByTheTeam",
+        "message": "",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    status = {**agent(), "status": {"conditions": [theirs]}}
+    del status["spec"]
+    here.kubectl("apply", "--server-side", "--subresource=status", "-f", "-", stdin=json.dumps(status))
+    version = here.get("agentdeployment")["metadata"]["resourceVersion"]
+
+    # It passes by this agent again to mend its Service.
+    here.kubectl("delete", "service", "hello")
+    here.get("service")
+    here.apply(agent("other", replicas=0))
+    here.await_condition("Ready", "True", "ScaledToZero", "other")
+
+    assert here.condition("Reviewed")["reason"] == "ByTheTeam"
+    assert here.get("agentdeployment")["metadata"]["resourceVersion"] == version
+
+
+def test_malformed_objects_of_an_older_definition_are_told_and_harm_no_other(
+    here: Namespace, running: OperatorProcess
+) -> None:
+    long = "a" * 54
+    malformed: dict[str, Any] = {
+        "text": {"agent": {"provider": "echo", "maxTokens": "many"}},
+        "list": {"agent": ["echo"]},
+        "empty": {"agent": {}, "replicas": -1},
+        "unknown": {"agent": {"provider": "echo"}, "replicas": {"of": "what"}},
+        long: {"agent": {"provider": "echo"}},
+    }
+    with _lax_definition(here.cluster):
+        for name, spec in malformed.items():
+            here.apply({**agent(name), "spec": spec})
+        none = agent("none")
+        del none["spec"]
+        here.apply(none)
+
+    for name in malformed:
+        here.await_condition("Degraded", "True", "InvalidSpec", name)
+    assert "metadata.name must be at most 53" in here.condition("Ready", long)["message"]
+    here.apply(agent())
+    here.await_condition("Ready", "False", "RollingOut")
+    assert {each["metadata"]["name"] for each in here.list("deployments")} <= {"hello", "none"}
+    assert "Traceback" not in running.log
+
+    here.apply(agent("text"))
+    here.await_condition("Ready", "False", "RollingOut", "text")
+
+
+def test_the_longest_name_is_good_for_every_object(here: Namespace) -> None:
+    name = "a" * 53
+    here.apply(
+        agent(
+            name,
+            autoscaling={"enabled": True},
+            apiKey={"value": "sk-test-key"},
+            auth={"enabled": True},
+            redis={"url": "redis://redis:6379/0"},
+            worker={"enabled": True, "autoscaling": {"enabled": True}},
+        )
+    )
+
+    here.await_condition("Degraded", "False", "AsExpected", name)
+    eventually(lambda: here.list("pods"), "pods are made")
+    names = {each["metadata"]["name"] for each in here.list("secrets,deployments")}
+    assert {name, f"{name}-client-keys", f"{name}-worker"} <= names
+
+
+def test_an_agent_that_is_deleted_and_made_again_at_once_ends_as_the_last_one(here: Namespace) -> None:
+    for number in range(1, 6):
+        here.apply(agent(agent={"provider": "echo", "maxTokens": number}, apiKey={"value": f"sk-{number}"}))
+        if number < 5:
+            here.kubectl("delete", "agentdeployment", "hello", "--wait=false")
+    uid = here.get("agentdeployment")["metadata"]["uid"]
+
+    def settled() -> bool:
+        owners = {
+            (each["kind"], owner["uid"])
+            for each in here.list(KINDS)
+            for owner in each["metadata"].get("ownerReferences", [])
+        }
+        return owners == {(kind, uid) for kind in ("ConfigMap", "Service", "Deployment", "Secret")}
+
+    eventually(settled, "all objects are those of the last one", seconds=60)
+    assert here.get("configmap")["data"]["MAX_TOKENS"] == "5"
+    eventually(lambda: here.condition("Degraded").get("status") == "False", "and nothing is in its way", seconds=60)
+
+
+def test_our_secret_comes_back_while_the_agent_serves(here: Namespace) -> None:
+    here.apply(agent(apiKey={"value": "sk-test-key"}))
+    eventually(lambda: here.list("pods"), "there is a pod")
+    here.serve()
+    here.await_condition("Ready", "True", "Serving")
+    before = here.get("secret")
+    versions = {each["metadata"]["name"]: each["spec"]["template"] for each in here.list("deployments")}
+
+    here.kubectl("delete", "secret", "hello")
+
+    after = here.get("secret")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert after["data"] == before["data"]
+    assert {each["metadata"]["name"]: each["spec"]["template"] for each in here.list("deployments")} == versions
+
+
+def _judged(here: Namespace) -> dict[str, Any]:
+    """The agent's status without its times."""
+    status: dict[str, Any] = here.get("agentdeployment").get("status", {})
+    conditions = [{**each, "lastTransitionTime": ""} for each in status.get("conditions", [])]
+    return {**status, "conditions": conditions}
+
+
+@contextmanager
+def _lax_definition(cluster: Cluster) -> Iterator[None]:
+    """For a while, a definition that takes anything."""
+    definition = crd()
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    _apply(cluster, definition)
+    eventually(lambda: "maxTokens" not in cluster.kubectl("explain", "agd.spec", check=False), "it is in force")
+    try:
+        yield
+    finally:
+        install_definition(cluster)
+
+
+def _apply(cluster: Cluster, document: dict[str, Any]) -> None:
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(document))
