@@ -57,7 +57,8 @@ class Bench:
 
     def finish(self) -> None:
         """Show all targets together."""
-        self.add("The operator against its targets", ["target", "found", ""], self._verdicts)
+        if self._verdicts:
+            self.add("The operator against its targets", ["target", "found", ""], self._verdicts)
 
 
 @click.command()
@@ -262,13 +263,14 @@ async def _soak(bench: Bench, plane: Plane, cycles: int) -> None:
         await running.settled(0)
         rows.append(["at rest", running.resident_mb])
         resident: list[float] = []
-        for done in range(_BATCH, cycles + 1, _BATCH):
-            await measures.cycle(running, client, _BATCH)
+        batch = min(_BATCH, cycles)
+        for done in range(batch, cycles + 1, batch):
+            await measures.cycle(running, client, batch)
             resident.append(running.resident_mb)
             rows.append([f"after {done:,}", resident[-1]])
             say(f"    {done:,} created and deleted, {resident[-1]:.0f} MB")
         await running.stop()
-    bench.add(f"Agents created and deleted, {_BATCH} at a time", ["", "resident, MB"], rows)
+    bench.add(f"Agents created and deleted, {batch} at a time", ["", "resident, MB"], rows)
     # The first tenth fills what is kept for ever: code, pools of memory, caches of patterns.
     growth = resident[-1] - resident[len(resident) // 10]
     bench.judge(f"{cycles:,} created and deleted: no growth", f"{growth:+.1f} MB", growth < _GROWTH_MB)
