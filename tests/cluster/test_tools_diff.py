@@ -125,6 +125,8 @@ def test_no_value_of_a_secret_is_shown(here: Namespace) -> None:
 
     assert "-  ANTHROPIC_API_KEY: '*** (before)'" in rotated.stdout
     assert "+  ANTHROPIC_API_KEY: '*** (after)'" in rotated.stdout
+    assert f"--- live/v1.Secret.{here.name}.hello\n+++ /dev/null" in removed.stdout
+    assert "-  ANTHROPIC_API_KEY: '***'" in removed.stdout
     for text in (rotated.stdout, rotated.stderr, removed.stdout, removed.stderr):
         assert KEY not in text
         assert "sk-another-one" not in text
