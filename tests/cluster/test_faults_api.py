@@ -270,6 +270,9 @@ def _state(here: Namespace, name: str) -> dict[str, Any]:
                 content = {"data": list(content["data"])}
             for of_one in ("clusterIP", "clusterIPs"):
                 content.get("spec", {}).pop(of_one, None)
+            # The settings, of which it is the sum, hold the agent's name.
+            annotations = content.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations", {})
+            annotations.pop("portside.dev/config-checksum", None)
             found[f"{each['kind']} {each['metadata']['name']}"] = {"metadata": metadata, **content}
     status = here.get("agentdeployment", name).get("status", {})
     for condition in status.get("conditions", []):

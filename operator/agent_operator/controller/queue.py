@@ -11,6 +11,9 @@ K = TypeVar("K", bound=Hashable)
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 300.0
 
+# What takes longer waits for an answer, of a webhook that hangs, say. Others must not wait for it as well.
+SLOW_SECONDS = 1.0
+
 
 class WorkQueue(Generic[K]):
     """Calls `work(key)` for every key that was added. It returns after how many seconds to look again, or None.
@@ -42,24 +45,30 @@ class WorkQueue(Generic[K]):
             self._ready.put_nowait(key)
 
     async def run(self, workers: int) -> None:
-        """Work until cancelled, on as many keys at once as there are workers."""
+        """Work until cancelled, on as many keys at once as there are workers, without counting those that are slow."""
+        free = asyncio.Semaphore(workers)
         async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._worker())
+            while True:
+                key = await self._ready.get()
+                await free.acquire()
+                group.create_task(self._work_on(key, free))
 
-    async def _worker(self) -> None:
-        while True:
-            key = await self._ready.get()
-            self._wanted.discard(key)
-            self._active.add(key)
-            try:
-                again = await self._attempt(key)
-            finally:
-                self._active.discard(key)
-            if key in self._wanted:
-                self._ready.put_nowait(key)
-            elif again is not None:
-                self._timers[key] = asyncio.get_running_loop().call_later(again, self.add, key)
+    async def _work_on(self, key: K, free: asyncio.Semaphore) -> None:
+        self._wanted.discard(key)
+        self._active.add(key)
+        loop = asyncio.get_running_loop()
+        place = _Place(free)
+        slow = loop.call_later(SLOW_SECONDS, place.give_up)
+        try:
+            again = await self._attempt(key)
+        finally:
+            self._active.discard(key)
+            slow.cancel()
+            place.give_up()
+        if key in self._wanted:
+            self._ready.put_nowait(key)
+        elif again is not None:
+            self._timers[key] = loop.call_later(again, self.add, key)
 
     async def _attempt(self, key: K) -> float | None:
         try:
@@ -72,6 +81,19 @@ class WorkQueue(Generic[K]):
             return delay
         self._failures.pop(key, None)
         return again
+
+
+class _Place:
+    """A worker's place, which is given up once."""
+
+    def __init__(self, free: asyncio.Semaphore) -> None:
+        self._free = free
+        self._held = True
+
+    def give_up(self) -> None:
+        if self._held:
+            self._held = False
+            self._free.release()
 
 
 def backoff(failures: int) -> float:
