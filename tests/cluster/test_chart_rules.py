@@ -19,7 +19,10 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("metadata.name must be at most 53", {"fullnameOverride": "1-agent"}),
     ("set apiKey.secretName or apiKey.value, not both", {"apiKey": {"secretName": "a", "value": "b"}}),
     ("provider anthropic needs a key", {"agent": {"provider": "anthropic"}}),
-    ("autoscaling.minReplicas must not exceed", {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}),
+    (
+        "autoscaling.minReplicas must not exceed autoscaling.maxReplicas",
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
+    ),
     ("rollout.maxSurge and rollout.maxUnavailable", {"rollout": {"maxSurge": "0%", "maxUnavailable": 0}}),
     (KEYS, {"nodeSelector": {"a b": "x"}}),
     (KEYS, {"podAnnotations": {"/x": "x"}}),
@@ -43,7 +46,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
             }
         },
     ),
-    ("set redis.url or redis.secretName", {"redis": {"url": "redis://a", "secretName": "b"}}),
+    ("set redis.url or redis.secretName, not both", {"redis": {"url": "redis://a", "secretName": "b"}}),
     ("redis.url must not hold a password", {"redis": {"url": "redis://:x@a"}}),
     ("worker.enabled needs redis", {"worker": {"enabled": True}}),
     ("httpRoute.enabled needs httpRoute.parentRefs", {"httpRoute": {"enabled": True}}),

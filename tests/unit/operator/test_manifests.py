@@ -44,19 +44,40 @@ def parts(value: Any) -> Iterator[Any]:
         yield from parts(child)
 
 
+# Fields whose content is handed on as it was written.
+VERBATIM = {
+    *("affinity", "behavior", "podSecurityContext", "securityContext", "extraEnv", "extraVolumes"),
+    *("initContainers", "sidecars", "ingressFrom", "extraEgress"),
+}
+
+
+def without(fields: set[str], value: Any) -> Any:
+    """The spec without these fields, wherever they are."""
+    if isinstance(value, dict):
+        return {key: without(fields, child) for key, child in value.items() if key not in fields}
+    return value
+
+
 @given(specs())
 @settings(max_examples=150, deadline=None)
 def test_every_valid_spec_gives_canonical_objects_and_always_the_same(spec: Document) -> None:
     objects = desired("hello", "prod", AgentSpec.model_validate(spec))
 
     assert objects == desired("hello", "prod", AgentSpec.model_validate(spec))
-    assert {document["metadata"]["name"] for document in objects} == {"hello"}
+    own = {document["metadata"]["name"] for document in objects if document["kind"] != "ServiceAccount"}
+    assert own <= {"hello", "hello-worker", "hello-client-keys"}
     assert {document["metadata"]["namespace"] for document in objects} == {"prod"}
     for document in objects:
         assert yaml.safe_load(to_yaml(document)) == document
         assert json.loads(json.dumps(document)) == document
+
+
+@given(specs())
+@settings(max_examples=50, deadline=None)
+def test_nothing_that_we_build_is_empty_but_the_folder_for_temporary_files(spec: Document) -> None:
+    for document in desired("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec))):
         empty = [part for part in parts(document) if part is None or part in ([], {})]
-        assert empty == ([{}] if document["kind"] == "Deployment" else []), "nothing is empty but the emptyDir"
+        assert empty == ([{}] if document["kind"] == "Deployment" else []), document["kind"]
 
 
 @pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029", "n", "Y", "=", "null", "1e3", "\ufeff", "a: b", " #"])
@@ -69,19 +90,19 @@ def test_text_that_yaml_could_take_for_something_else_comes_back_as_it_was(text:
 @given(specs())
 @settings(max_examples=50, deadline=None)
 def test_every_pod_is_hardened(spec: Document) -> None:
-    objects = desired("hello", "prod", AgentSpec.model_validate(spec))
-    (deployment,) = (document for document in objects if document["kind"] == "Deployment")
-    template = deployment["spec"]["template"]["spec"]
+    objects = desired("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec)))
+    for deployment in (document for document in objects if document["kind"] == "Deployment"):
+        template = deployment["spec"]["template"]["spec"]
 
-    assert template["automountServiceAccountToken"] is False
-    assert template["securityContext"]["runAsNonRoot"] is True
-    assert template["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for each in template["containers"]:
-        assert each["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
+        assert template["automountServiceAccountToken"] is False
+        assert template["securityContext"]["runAsNonRoot"] is True
+        assert template["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for each in template["containers"]:
+            assert each["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
 
 
 def test_the_selector_has_nothing_that_an_upgrade_changes() -> None:
@@ -109,6 +130,7 @@ def test_settings_stand_in_the_config_map_and_unset_ones_have_no_key() -> None:
         "SYSTEM_PROMPT": "Be kind.",
         "REQUEST_TIMEOUT_SECONDS": "60",
         "ENVIRONMENT": "production",
+        "RATE_LIMIT_REQUESTS": "100",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
     }
@@ -132,16 +154,15 @@ def test_the_checksum_covers_the_settings_and_the_inline_key() -> None:
     ],
 )
 def test_a_key_is_mounted_as_a_file_and_never_in_the_environment(key: Document, secret: str, item: str) -> None:
-    assert pod(apiKey=key)["volumes"][1] == {
-        "name": "secrets",
-        "secret": {"secretName": secret, "items": [{"key": item, "path": "ANTHROPIC_API_KEY"}]},
-    }
-    assert container(apiKey=key)["env"] == [{"name": "SECRETS_DIR", "value": "/etc/portside/secrets"}]
+    source = {"secret": {"name": secret, "items": [{"key": item, "path": "ANTHROPIC_API_KEY"}]}}
+    assert pod(apiKey=key)["volumes"][1] == {"name": "secrets", "projected": {"sources": [source]}}
+    assert build(apiKey=key)["ConfigMap"]["data"]["SECRETS_DIR"] == "/etc/portside/secrets"
+    assert "env" not in container(apiKey=key)
     assert "sk-test" not in json.dumps(build(apiKey=key)["Deployment"])
 
 
 def test_without_a_key_there_is_no_secrets_folder() -> None:
-    assert "env" not in container()
+    assert "SECRETS_DIR" not in build()["ConfigMap"]["data"]
     assert [volume["name"] for volume in pod()["volumes"]] == ["tmp"]
     assert "Secret" not in build()
 
@@ -211,3 +232,122 @@ def test_the_manager_is_a_label_of_the_objects_and_not_of_the_pods() -> None:
         assert document["metadata"]["labels"]["app.kubernetes.io/version"] == __version__
     template = build()["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert not {"app.kubernetes.io/managed-by", "app.kubernetes.io/version"} & set(template)
+
+
+REDIS = {"redis": {"url": "redis://state:6380/0"}}
+WORKERS: Document = {**REDIS, "worker": {"enabled": True, "replicas": 2}}
+
+
+def named(**spec: Any) -> dict[tuple[str, str], Document]:
+    """The objects of an echo agent by kind and name."""
+    model = AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec})
+    return {(each["kind"], each["metadata"]["name"]): each for each in desired("hello", "prod", model)}
+
+
+def test_workers_run_beside_the_api_and_leave_no_tasks_to_it() -> None:
+    objects = named(**WORKERS, resources={"limits": {"memory": "1Gi"}})
+    worker = objects["Deployment", "hello-worker"]["spec"]
+
+    assert worker["replicas"] == 2
+    assert worker["selector"]["matchLabels"]["app.kubernetes.io/component"] == "worker"
+    assert worker["template"]["spec"]["containers"][0]["args"] == ["worker"]
+    assert worker["template"]["spec"]["containers"][0]["resources"] == {"limits": {"memory": "1Gi"}}
+    assert objects["Service", "hello-worker"]["spec"]["clusterIP"] == "None"
+    assert objects["ConfigMap", "hello"]["data"]["API_RUNS_TASKS"] == "false"
+    assert named(**REDIS)["ConfigMap", "hello"]["data"]["API_RUNS_TASKS"] == "true"
+    assert "API_RUNS_TASKS" not in named()["ConfigMap", "hello"]["data"]
+
+
+def test_agents_that_share_a_redis_keep_their_keys_apart() -> None:
+    data = named(**REDIS)["ConfigMap", "hello"]["data"]
+
+    assert (data["REDIS_URL"], data["STATE_PREFIX"]) == ("redis://state:6380/0", "prod/hello")
+
+
+def test_an_address_of_redis_with_its_password_is_a_file() -> None:
+    objects = named(redis={"secretName": "state", "secretKey": "url"})
+
+    assert "REDIS_URL" not in objects["ConfigMap", "hello"]["data"]
+    (source,) = objects["Deployment", "hello"]["spec"]["template"]["spec"]["volumes"][1]["projected"]["sources"]
+    assert source == {"secret": {"name": "state", "items": [{"key": "url", "path": "REDIS_URL"}]}}
+
+
+def test_generated_client_keys_are_a_secret_of_their_own_with_nothing_in_it_yet() -> None:
+    objects = named(auth={"enabled": True})
+
+    assert not {"data", "stringData"} & objects["Secret", "hello-client-keys"].keys()
+    assert ("Secret", "hello-client-keys") not in named(auth={"enabled": True, "existingSecret": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "ports"),
+    [
+        ({}, [53, 53]),
+        ({"agent": {"provider": "anthropic"}, "apiKey": {"secretName": "x"}}, [53, 53, 443]),
+        (
+            {"agent": {"provider": "anthropic", "baseUrl": "http://gateway:8080/v1"}, "apiKey": {"secretName": "x"}},
+            [53, 53, 8080],
+        ),
+        (
+            {"agent": {"provider": "anthropic", "baseUrl": "http://gateway"}, "apiKey": {"secretName": "x"}},
+            [53, 53, 80],
+        ),
+        (REDIS, [53, 53, 6380]),
+        ({"redis": {"url": "redis://[::1]/0"}}, [53, 53, 6379]),
+        ({"redis": {"secretName": "state"}, "networkPolicy": {"redisPort": 7000}}, [53, 53, 7000]),
+    ],
+)
+def test_pods_may_reach_names_the_model_and_redis_and_nothing_else(spec: Document, ports: list[int]) -> None:
+    policy = named(**spec)["NetworkPolicy", "hello"]["spec"]
+
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == ports
+    assert policy["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+    assert "app.kubernetes.io/component" not in policy["podSelector"]["matchLabels"]
+
+
+def test_there_is_a_budget_from_two_pods_on() -> None:
+    assert ("PodDisruptionBudget", "hello") not in named(replicas=1)
+    assert ("PodDisruptionBudget", "hello") in named(replicas=2)
+    assert ("PodDisruptionBudget", "hello") in named(autoscaling={"enabled": True, "minReplicas": 2})
+    assert ("PodDisruptionBudget", "hello-worker") in named(**WORKERS)
+    assert ("PodDisruptionBudget", "hello") not in named(replicas=2, podDisruptionBudget={"enabled": False})
+
+
+def test_agents_are_scaled_on_requests_in_flight_and_workers_on_their_queue() -> None:
+    in_flight = {"enabled": True, "targetInFlightRequests": 20}
+    (metric,) = named(autoscaling=in_flight)["HorizontalPodAutoscaler", "hello"]["spec"]["metrics"]
+    assert metric["pods"] == {
+        "metric": {"name": "agent_requests_in_flight"},
+        "target": {"type": "AverageValue", "averageValue": "20"},
+    }
+    objects = named(**REDIS, worker={"enabled": True, "autoscaling": {"enabled": True}})
+    (depth,) = objects["HorizontalPodAutoscaler", "hello-worker"]["spec"]["metrics"]
+    assert depth["object"]["describedObject"] == {"apiVersion": "v1", "kind": "Service", "name": "hello"}
+    assert "replicas" not in objects["Deployment", "hello-worker"]["spec"]
+
+
+def test_a_gateway_lets_the_longest_answer_through() -> None:
+    route = {"enabled": True, "parentRefs": [{"name": "gateway"}]}
+    (rule,) = named(httpRoute=route, service={"port": 8080})["HTTPRoute", "hello"]["spec"]["rules"]
+
+    assert rule["timeouts"] == {"request": "75s"}
+    assert rule["backendRefs"] == [{"name": "hello", "port": 8080}]
+
+
+def test_pods_are_spread_over_nodes_and_zones_or_as_was_asked() -> None:
+    keys = [each["topologyKey"] for each in pod()["topologySpreadConstraints"]]
+    assert keys == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    (asked,) = pod(topologySpreadConstraints=[{"topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}])[
+        "topologySpreadConstraints"
+    ]
+    assert (asked["topologyKey"], asked["whenUnsatisfiable"]) == ("rack", "DoNotSchedule")
+    assert asked["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api"
+
+
+def test_a_security_context_that_is_set_replaces_the_default_as_a_whole() -> None:
+    assert pod(podSecurityContext={"runAsNonRoot": True})["securityContext"] == {"runAsNonRoot": True}
+    assert "securityContext" not in container(securityContext={})
+
+
+def test_recreating_has_no_numbers_of_a_rolling_update() -> None:
+    assert build(rollout={"strategy": "Recreate"})["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.controller.plan import Owner, Plan, make_plan, with_owner
+from agent_operator.controller.plan import Owner, Plan, lasting, make_plan, with_owner
 from agent_operator.manifests import desired
 from unit.operator.strategies import specs
 
@@ -52,7 +52,9 @@ def test_what_is_missing_is_created_in_the_order_in_which_it_is_needed() -> None
 
     assert steps(plan) == [
         "create ConfigMap",
+        "create ServiceAccount",
         "create Service",
+        "create NetworkPolicy",
         "create Deployment",
         "create HorizontalPodAutoscaler",
     ]
@@ -115,10 +117,16 @@ def test_nothing_is_deleted_that_is_not_ours() -> None:
     assert make_plan(OWNER, [], observed) == Plan()
 
 
-@pytest.mark.parametrize("owners", [[], [{"kind": "Deployment", "name": "x", "uid": "y", "controller": True}]])
-def test_an_object_that_is_not_ours_is_a_conflict_and_stays(owners: list[Document]) -> None:
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {"ownerReferences": [], "labels": {}},
+        {"ownerReferences": [{"kind": "Deployment", "name": "x", "uid": "y", "controller": True}]},
+    ],
+)
+def test_an_object_that_is_not_ours_is_a_conflict_and_stays(taken: Document) -> None:
     observed = applied(objects())
-    observed["Service", "hello"]["metadata"]["ownerReferences"] = owners
+    observed["Service", "hello"]["metadata"] |= taken
 
     plan = make_plan(OWNER, objects(service={"port": 8080}), observed)
 
@@ -126,6 +134,30 @@ def test_an_object_that_is_not_ours_is_a_conflict_and_stays(owners: list[Documen
     assert [str(conflict) for conflict in plan.conflicts] == [
         "Service hello exists and is not managed by this AgentDeployment: rename one of the two, or delete it"
     ]
+
+
+def test_what_an_agent_left_behind_is_taken_over_only_when_that_is_asked_for() -> None:
+    observed = applied(objects())
+    observed["Service", "hello"]["metadata"]["ownerReferences"] = []
+
+    left = make_plan(OWNER, objects(), observed)
+    taken = make_plan(OWNER, objects(), observed, adopt=True)
+
+    assert steps(left) == []
+    assert ["portside.dev/adopt=true" in str(conflict) for conflict in left.conflicts] == [True]
+    assert (steps(taken), taken.conflicts) == (["update Service"], [])
+    assert taken.applies[0].taken_over == observed["Service", "hello"]
+
+
+def test_what_somebody_changes_again_each_time_is_left_so_until_it_changes_further() -> None:
+    observed = applied(objects())
+    observed["Service", "hello"]["spec"]["type"] = "NodePort"
+    conceded = {("Service", "hello"): lasting(observed["Service", "hello"])}
+
+    assert steps(make_plan(OWNER, objects(), observed)) == ["update Service"]
+    assert make_plan(OWNER, objects(), observed, conceded=conceded) == Plan()
+    observed["Service", "hello"]["spec"]["type"] = "LoadBalancer"
+    assert steps(make_plan(OWNER, objects(), observed, conceded=conceded)) == ["update Service"]
 
 
 def test_an_object_of_a_former_agent_of_the_same_name_is_waited_for() -> None:

@@ -53,7 +53,7 @@ def test_every_part_of_the_schema_is_structural_described_and_bounded(path: str,
     if "additionalProperties" in schema:
         assert schema["maxProperties"] > 0
     if kind == "array":
-        assert schema["x-kubernetes-list-type"] in {"map", "atomic"}
+        assert schema["x-kubernetes-list-type"] in {"map", "set", "atomic"}
 
 
 @given(specs())
