@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -113,36 +112,6 @@ def test_a_status_that_somebody_writes_is_put_right(here: Namespace, edited: dic
     eventually(lambda: _judged(here) == right, "the status is as it was")
 
 
-def test_malformed_objects_of_an_older_definition_are_told_and_harm_no_other(
-    here: Namespace, running: OperatorProcess
-) -> None:
-    long = "a" * 54
-    malformed: dict[str, Any] = {
-        "text": {"agent": {"provider": "echo", "maxTokens": "many"}},
-        "list": {"agent": ["echo"]},
-        "wrong": {"agent": {"provider": "oracle"}, "redis": "none"},
-        "unknown": {"agent": {"provider": "echo"}, "replicas": {"of": "what"}},
-        long: {"agent": {"provider": "echo"}},
-    }
-    with _lax_definition(here.cluster):
-        for name, spec in malformed.items():
-            here.apply({**agent(name), "spec": spec})
-        none = agent("none")
-        del none["spec"]
-        here.apply(none)
-
-    for name in malformed:
-        here.await_condition("Degraded", "True", "InvalidSpec", name)
-    assert "metadata.name must be at most 53" in here.condition("Ready", long)["message"]
-    here.apply(agent())
-    here.await_condition("Ready", "False", "RollingOut")
-    assert {each["metadata"]["name"] for each in here.list("deployments")} <= {"hello", "none"}
-    assert "Traceback" not in running.log
-
-    here.apply(agent("text"))
-    here.await_condition("Ready", "False", "RollingOut", "text")
-
-
 def test_the_longest_name_is_good_for_every_object(here: Namespace) -> None:
     name = "a" * 53
     here.apply(
@@ -203,22 +172,6 @@ def _judged(here: Namespace) -> dict[str, Any]:
     status: dict[str, Any] = here.get("agentdeployment").get("status", {})
     conditions = [{**each, "lastTransitionTime": ""} for each in status.get("conditions", [])]
     return {**status, "conditions": conditions}
-
-
-@contextmanager
-def _lax_definition(cluster: Cluster) -> Iterator[None]:
-    """For a while, a definition that takes anything."""
-    definition = crd()
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = anything
-    # With it the API server would look at the replicas all the same.
-    del definition["spec"]["versions"][0]["subresources"]["scale"]
-    _apply(cluster, definition)
-    eventually(lambda: "maxTokens" not in cluster.kubectl("explain", "agd.spec", check=False), "it is in force")
-    try:
-        yield
-    finally:
-        install_definition(cluster)
 
 
 def _apply(cluster: Cluster, document: dict[str, Any]) -> None:

@@ -129,7 +129,11 @@ class Cluster:
             self._metrics.applies.labels(step.kind, "delete").inc()
 
     async def write_status(self, key: Key, uid: str, status: Document) -> Document | None:
-        """Write an agent's status; None when the agent is gone or is another one by now."""
+        """Write an agent's status; None when the agent is gone or is another one by now.
+
+        An object that an older definition let in, and whose spec is not of today's types, cannot be applied to: a merge
+        says its status all the same.
+        """
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -137,16 +141,25 @@ class Cluster:
             "status": status,
         }
         async with _none_if_missing() as result:
-            answer = await self._connection.request(
-                "PATCH",
-                AGENT.path(key.namespace, key.name, "status"),
-                query={"fieldManager": FIELD_MANAGER, "force": "true"},
-                body=body,
-                content_type=APPLY,
-            )
+            try:
+                document = await self._patch_status(key, body, APPLY, {"force": "true"})
+            except ApiError as error:
+                if "typed" not in error.message:
+                    raise
+                document = await self._patch_status(key, body, MERGE, {})
             self._metrics.applies.labels(AGENT.kind, "update").inc()
-            result.append(answer.body)
+            result.append(document)
         return result[0] if result else None
+
+    async def _patch_status(self, key: Key, body: Document, content_type: str, query: Mapping[str, str]) -> Document:
+        answer = await self._connection.request(
+            "PATCH",
+            AGENT.path(key.namespace, key.name, "status"),
+            query={"fieldManager": FIELD_MANAGER, **query},
+            body=body,
+            content_type=content_type,
+        )
+        return answer.body
 
     async def post_event(self, agent: Mapping[str, Any], kind: str, reason: str, message: str) -> None:
         """Post a Kubernetes Event about an agent. `kind` is Normal or Warning."""
