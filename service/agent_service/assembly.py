@@ -13,7 +13,8 @@ from agent_service.health import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
 from agent_service.lifecycle import Lifecycle
 from agent_service.metrics import Metrics
 from agent_service.routes.parts import Parts
-from agent_service.settings import API_KEY_NAME, Settings
+from agent_service.secret_file import SecretFile
+from agent_service.settings import API_KEY_NAME, SYSTEM_PROMPT_NAME, Settings, valid_system_prompt
 from agent_service.state.conversations import Conversations
 from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
@@ -45,11 +46,15 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         tracing.tracer(), provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
     )
 
+    prompt_file = settings.secret_file(SYSTEM_PROMPT_NAME)
+    # What the settings read from a file has no white space around it either.
+    prompt = SecretFile(settings.system_prompt, prompt_file, lambda text: valid_system_prompt(text.strip()))
+
     def agent(timeout_seconds: float) -> Agent:
         return Agent(
             provider,
             counted,
-            system_prompt=settings.system_prompt,
+            system_prompt=prompt.current,
             timeout_seconds=timeout_seconds,
             charge=limits.charge,
             spans=spans,

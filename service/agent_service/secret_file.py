@@ -1,4 +1,4 @@
-"""A secret that comes from a file, and changes with it."""
+"""A setting that comes from a file of the folder of secrets, and changes with it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class SecretFile(Generic[T]):
-    """Holds what a secret file says; what comes from elsewhere (no file) stays as it is.
+    """Holds what a file says; what comes from elsewhere (no file) stays as it is.
 
     The file is read again whenever it is another one. Kubernetes replaces a mounted Secret by swapping a symbolic link
     (atomic writer of the kubelet), so a `stat` for each request sees it, and costs microseconds; no watcher can then
@@ -24,7 +24,7 @@ class SecretFile(Generic[T]):
         self._value = value
         self._file = file
         self._parse = parse
-        # None is no file's mark: the first request reads. Where there is no secret yet, a missing file is no news.
+        # None is no file's mark: the first request reads. Where there is no value yet, a missing file is no news.
         self._mark: tuple[int, ...] | None = None if value else ()
 
     def current(self) -> T:
@@ -45,8 +45,10 @@ class SecretFile(Generic[T]):
         try:
             value = self._parse(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            _log.warning("Key file could not be used, kept the last key", file=str(file), reason=type(error).__name__)
+            _log.warning(
+                "File of a setting could not be used, kept what it was", file=str(file), reason=type(error).__name__
+            )
             return
         if value != self._value:
             self._value = value
-            _log.info("Key file had changed, took the new key", file=str(file))
+            _log.info("File of a setting had changed, took what it is now", file=str(file))

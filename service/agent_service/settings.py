@@ -19,6 +19,8 @@ API_KEY_NAME = "ANTHROPIC_API_KEY"
 ENV_FILE = ".env"
 
 CLIENT_KEYS_NAME = "API_KEYS"
+SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
+LONGEST_SYSTEM_PROMPT = 100_000
 SHORTEST_CLIENT_KEY = 16
 
 # An address may hold a password, which is one of the faults that are told.
@@ -99,7 +101,11 @@ class Settings(BaseSettings):
     )
     default_model: str = Field("claude-sonnet-5-5", min_length=1, max_length=256, description="Model that answers.")
     max_tokens: int = Field(4096, ge=1, le=200_000, description="Most tokens in one answer.")
-    system_prompt: str | None = Field(None, max_length=100_000, description="System prompt of every conversation.")
+    system_prompt: str | None = Field(
+        None,
+        max_length=LONGEST_SYSTEM_PROMPT,
+        description="System prompt of every conversation. As a file in SECRETS_DIR it is read again when it changes.",
+    )
     model_max_retries: int = Field(
         1, ge=0, le=10, description="How often a failed call to the model API is tried again while a client waits."
     )
@@ -230,8 +236,7 @@ class Settings(BaseSettings):
     @field_validator("system_prompt")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
-        # The model API refuses a text of white space alone, and with it every request.
-        return value if value and value.strip() else None
+        return valid_system_prompt(value or "")
 
     @field_validator("anthropic_base_url", "otel_exporter_otlp_endpoint")
     @classmethod
@@ -339,6 +344,17 @@ class Settings(BaseSettings):
         if self.secrets_dir is None or _given(name):
             return None
         return self.secrets_dir / name
+
+
+def valid_system_prompt(raw: str) -> str | None:
+    """Give the system prompt, or None for one of white space alone, which the model API refuses with every request.
+
+    Raises:
+        ValueError: if it is too long.
+    """
+    if len(raw) > LONGEST_SYSTEM_PROMPT:
+        raise ValueError(f"has more than {LONGEST_SYSTEM_PROMPT} characters")
+    return raw if raw.strip() else None
 
 
 def valid_client_keys(raw: str) -> frozenset[str]:

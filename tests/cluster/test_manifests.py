@@ -78,8 +78,9 @@ def test_the_samples_render_without_a_cluster() -> None:
     [secrets] = [each for each in _volumes(made["support-agent", "Deployment"]) if each["name"] == "secrets"]
     # The Secret that the sample's own comment says how to make.
     command = next(line for line in (SAMPLES / "anthropic-agent.yaml").read_text().splitlines() if "kubectl" in line)
-    assert f"create secret generic {secrets['secret']['secretName']} " in command
-    assert f"--from-literal={secrets['secret']['items'][0]['key']}=" in command
+    [source] = secrets["projected"]["sources"]
+    assert f"create secret generic {source['secret']['name']} " in command
+    assert f"--from-literal={source['secret']['items'][0]['key']}=" in command
 
 
 def _generate(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

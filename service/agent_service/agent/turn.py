@@ -27,7 +27,7 @@ class Agent:
         provider: Provider,
         metrics: Metrics,
         *,
-        system_prompt: str | None,
+        system_prompt: Callable[[], str | None],
         timeout_seconds: float,
         charge: Callable[[int], None],
         spans: TurnSpans,
@@ -38,7 +38,7 @@ class Agent:
         Args:
             provider: what answers.
             metrics: count the turns.
-            system_prompt: for prompts that have none of their own.
+            system_prompt: gives what it is now, for prompts that have none of their own.
             timeout_seconds: most seconds of a turn.
             charge: is told the tokens of each turn.
             spans: trace the turns.
@@ -62,7 +62,7 @@ class Agent:
             ModelError: when there is no (whole) answer.
         """
         with self._spans.start() as span:
-            return await self._watched(replace(prompt, system=prompt.system or self._system_prompt), on_text, span)
+            return await self._watched(replace(prompt, system=prompt.system or self._system_prompt()), on_text, span)
 
     async def _watched(self, prompt: Prompt, on_text: OnText, span: Span) -> Usage:
         usage = Usage()

@@ -155,7 +155,7 @@ def test_keys_from_a_file_change_with_it_and_a_file_that_is_gone_or_unusable_ope
     swap(folder, ONE, 10)
     assert answers() == [200, 401, 401, 401]
     assert not any(key in service.log() for key in (ONE, TWO, NEW))
-    assert "Key file could not be used, kept the last key" in service.log()
+    assert "File of a setting could not be used, kept what it was" in service.log()
 
 
 def test_keys_that_come_later_close_the_door(start_service: StartService, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_keys_that_come_later_close_the_door(start_service: StartService, tmp_pa
     folder.mkdir()
     service = start_service(MODEL_PROVIDER="echo", SECRETS_DIR=str(folder))
     assert chat(service, {}).status_code == 200
-    assert "Key file" not in service.log()
+    assert "File of a setting" not in service.log()
     swap(folder, ONE, 1)
     assert chat(service, {}).status_code == 401
     assert chat(service, bearer(ONE)).status_code == 200

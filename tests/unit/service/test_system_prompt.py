@@ -1,0 +1,35 @@
+"""The system prompt as a file, which a ConfigMap becomes in a pod."""
+
+from pathlib import Path
+
+from stand_in import StandIn
+from stand_in.agent import KEY, Service, StartService
+
+
+def test_a_changed_file_is_used_from_the_next_message_on(
+    start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
+    file = tmp_path / "secrets" / "SYSTEM_PROMPT"
+    file.parent.mkdir()
+    file.write_text("Be brief.\n")
+    service = start_service(
+        ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, SECRETS_DIR=str(file.parent), RATE_LIMIT_REQUESTS="0"
+    )
+    assert 'system prompt "Be brief."' in _answer(service)
+    assert "had changed" not in service.log()
+
+    file.write_text("Be kind.\n")
+    assert 'system prompt "Be kind."' in _answer(service)
+
+    file.write_text(" \n")
+    assert "no system prompt" in _answer(service)
+
+    file.write_text("x" * 100_001)
+    assert "no system prompt" in _answer(service)
+    assert "File of a setting could not be used, kept what it was" in service.log()
+
+
+def _answer(service: Service) -> str:
+    answer = service.post("/chat", message="Hello")
+    text: str = answer.json()["response"]
+    return text
