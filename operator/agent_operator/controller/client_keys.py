@@ -1,8 +1,9 @@
 """Client keys that are generated: one is made once and kept; another comes when the user asks for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from agent_operator.manifests.client_keys import KEYS, client_keys_name, with_key
+from agent_operator.controller.plan import Name
+from agent_operator.manifests.client_keys import KEYS, is_client_keys, with_key
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.names import ANNOTATION_PREFIX
 
@@ -10,6 +11,20 @@ from agent_operator.manifests.names import ANNOTATION_PREFIX
 ROTATE = f"{ANNOTATION_PREFIX}/rotate-client-keys"
 # On the Secret: the value for which its first key was made.
 ROTATED = f"{ANNOTATION_PREFIX}/rotated-client-keys"
+
+
+def with_settled_keys(
+    agent: Document, wanted: Sequence[Document], observed: Mapping[Name, Document], new_key: Callable[[], str]
+) -> list[Document]:
+    """The objects of the `AgentDeployment`, those of client keys with the keys that they have or shall get."""
+    metadata = agent["metadata"]
+    request = (metadata.get("annotations") or {}).get(ROTATE, "")
+    return [
+        settled(each, observed.get((each["kind"], each["metadata"]["name"])), request, new_key)
+        if is_client_keys(each, metadata["name"])
+        else each
+        for each in wanted
+    ]
 
 
 def settled(wanted: Document, found: Document | None, request: str, new_key: Callable[[], str]) -> Document:
@@ -26,11 +41,6 @@ def settled(wanted: Document, found: Document | None, request: str, new_key: Cal
     elif request not in {"", rotated}:
         keys = f"{new_key()},{keys.split(',')[0]}"
     return _marked(with_key(wanted, keys), request or rotated)
-
-
-def is_client_keys(document: Document, agent: str) -> bool:
-    """Whether the document is the Secret of an agent's generated keys."""
-    return bool(document["kind"] == "Secret" and document["metadata"]["name"] == client_keys_name(agent))
 
 
 def _marked(document: Document, request: str) -> Document:

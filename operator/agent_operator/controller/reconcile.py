@@ -1,16 +1,16 @@
 """One agent's way: gather what is there, decide, apply, tell. Idempotent: any number of times, from any state."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
 
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
-from agent_operator.controller import client_keys
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
 from agent_operator.controller.cache import Cache
+from agent_operator.controller.client_keys import with_settled_keys
 from agent_operator.controller.connection import ApiError
 from agent_operator.controller.gather import Gatherer
 from agent_operator.controller.metrics import Metrics
@@ -101,7 +101,7 @@ class Reconciler:
         observed = await self._gatherer.observe(key, owner, self._possible(wanted))
         if observed is None:
             return "success", None
-        wanted = self._with_client_keys(document, wanted, observed)
+        wanted = with_settled_keys(document, wanted, observed, new_key)
         adopt, conceded = wants_adoption(document), self._conceded.get(key)
         plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=conceded)
         try:
@@ -149,19 +149,6 @@ class Reconciler:
         if self._failures[key] >= TELL_AT_FAILURE and error.code >= 500:  # noqa: PLR2004  HTTP's server errors
             trouble = Trouble("ApplyFailing", f"The API server cannot apply what is wanted: {error.message}")
             await self._teller.tell(document, await self._judge(key, document, agent, owner, [trouble]))
-
-    def _with_client_keys(
-        self, document: Document, wanted: Sequence[Document], observed: Mapping[Name, Document]
-    ) -> list[Document]:
-        """The objects, those of client keys with the keys that they have or shall get."""
-        metadata = document["metadata"]
-        request = (metadata.get("annotations") or {}).get(client_keys.ROTATE, "")
-        return [
-            client_keys.settled(each, observed.get((SECRET.kind, each["metadata"]["name"])), request, new_key)
-            if client_keys.is_client_keys(each, metadata["name"])
-            else each
-            for each in wanted
-        ]
 
     def _possible(self, wanted: Sequence[Document]) -> list[Document]:
         """The objects whose kinds the cluster has."""

@@ -34,3 +34,8 @@ def with_key(document: Document, key: str) -> Document:
 def new_key() -> str:
     """A new client key: 256 bits of chance, in characters that a header can carry."""
     return secrets.token_urlsafe(32)
+
+
+def is_client_keys(document: Document, agent: str) -> bool:
+    """Whether the document is the Secret of an agent's generated keys."""
+    return bool(document["kind"] == "Secret" and document["metadata"]["name"] == client_keys_name(agent))

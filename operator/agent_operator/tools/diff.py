@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from agent_operator.api.agent import KIND, AgentDeployment, InvalidAgentError, parse
-from agent_operator.controller import client_keys, secrets
+from agent_operator.controller import secrets
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import FIELD_MANAGER, FORBIDDEN, UNPROCESSABLE, Cluster
+from agent_operator.controller.client_keys import with_settled_keys
 from agent_operator.controller.connection import APPLY, MERGE, ApiError
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, make_plan
@@ -75,7 +76,9 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
     wanted = [each for each in wanted if each["kind"] not in unknown]
     try:
         observed = await _observe(cluster, agent, owner, wanted)
-        plan = make_plan(owner, _settled(document, wanted, observed), observed, adopt=wants_adoption(document))
+        # A stand-in where the operator would make a client key.
+        wanted = with_settled_keys(document, wanted, observed, lambda: "generated")
+        plan = make_plan(owner, wanted, observed, adopt=wants_adoption(document))
         await _try(cluster, plan, observed, found)
     except ApiError as error:
         raise ToolError(_lacking(error)) from error
@@ -138,18 +141,6 @@ async def _list(cluster: Access, resource: Resource, namespace: str) -> list[Doc
         if error.code == NOT_FOUND and resource.optional:
             return []
         raise
-
-
-def _settled(document: Document, wanted: Sequence[Document], observed: Mapping[Name, Document]) -> list[Document]:
-    """The objects, with a stand-in where the operator would make a client key."""
-    metadata = document["metadata"]
-    request = (metadata.get("annotations") or {}).get(client_keys.ROTATE, "")
-    return [
-        client_keys.settled(each, observed.get((SECRET.kind, each["metadata"]["name"])), request, lambda: "generated")
-        if client_keys.is_client_keys(each, metadata["name"])
-        else each
-        for each in wanted
-    ]
 
 
 async def _try(cluster: Access, plan: Plan, observed: Mapping[Name, Document], found: Difference) -> None:

@@ -5,6 +5,7 @@ from typing import TextIO
 
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.manifests import desired
+from agent_operator.manifests.client_keys import is_client_keys, new_key, with_key
 from agent_operator.manifests.form import Document
 from agent_operator.tools.errors import InputError
 from agent_operator.tools.files import Found, read_agents
@@ -13,10 +14,18 @@ from agent_operator.tools.files import Found, read_agents
 def render(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[Document]:
     """The objects of every `AgentDeployment` in these files, folders, or on `stdin` for "-".
 
-    `namespace` is for agents that name none. Raises InputError with all faults of all files.
+    `namespace` is for agents that name none. Client keys that the operator would generate are new ones each time.
+    Raises InputError with all faults of all files.
     """
     agents = valid_agents(sources, stdin, namespace=namespace)
-    return [document for agent, _ in agents for document in desired(agent.name, agent.namespace, agent.spec)]
+    return [document for agent, _ in agents for document in _objects(agent)]
+
+
+def _objects(agent: AgentDeployment) -> list[Document]:
+    return [
+        with_key(document, new_key()) if is_client_keys(document, agent.name) else document
+        for document in desired(agent.name, agent.namespace, agent.spec)
+    ]
 
 
 def valid_agents(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[tuple[AgentDeployment, Found]]:

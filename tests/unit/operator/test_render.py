@@ -125,3 +125,17 @@ def test_crd_prints_the_definition() -> None:
 
 def test_version_is_that_of_the_distribution() -> None:
     assert command("--version").stdout == "agent-operator, version 0.1.0\n"
+
+
+def test_what_is_rendered_has_client_keys_of_its_own_and_can_be_applied() -> None:
+    agent = json.dumps(named("hello", auth={"enabled": True}))
+    rendered = [command("render", "-f", "-", stdin=agent).stdout for _ in range(2)]
+
+    first, second = (
+        each["stringData"]["API_KEYS"]
+        for text in rendered
+        for each in yaml.safe_load_all(text)
+        if each["metadata"]["name"] == "hello-client-keys"
+    )
+    assert len(first) >= 43
+    assert first != second
