@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,8 @@ AGENT_CHART = str(HELM / "agent")
 SAMPLES = sorted((paths.REPOSITORY / "manifests" / "samples").glob("*.yaml"))
 Helm = Callable[..., str]
 
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
 # One agent with as much of the spec as one can have, so that strict validation sees every template's lines.
 FULL = {
     "image": {"digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
@@ -38,6 +42,32 @@ FULL = {
     "podAnnotations": {"example.com/team": "docks"},
     "podLabels": {"team": "docks"},
     "rollout": {"maxSurge": "25%", "maxUnavailable": 1, "terminationGracePeriodSeconds": 30},
+    "auth": {"enabled": True},
+    "redis": {"secretName": "state"},
+    "worker": {"enabled": True, "replicas": 2, "autoscaling": {"enabled": True, "minReplicas": 2}},
+    "ingress": {
+        "enabled": True,
+        "className": "nginx",
+        "hosts": ["a.example.com", "*.b.example.com"],
+        "tlsSecretName": "x",
+    },
+    "rateLimit": {"tokensPerMinute": 1000, "trustedProxies": ["10.0.0.0/8"]},
+    "cors": {"origins": ["https://app.example.com"]},
+    "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
+    "topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "priorityClassName": "system-cluster-critical",
+    "serviceAccount": {"name": "robot", "annotations": {"example.com/role": "reader"}},
+    "extraEnv": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+    "envFrom": [{"prefix": "P_", "secretRef": {"name": "more"}}],
+    "extraVolumes": [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}],
+    "extraVolumeMounts": [{"name": "data", "mountPath": "/data"}],
+    "initContainers": [{"name": "first", "image": "busybox", "command": ["true"], "securityContext": RESTRICTED}],
+    "sidecars": [{"name": "beside", "image": "busybox", "securityContext": RESTRICTED}],
+    "podDisruptionBudget": {"minAvailable": "50%"},
+    "networkPolicy": {
+        "ingressFrom": [{"namespaceSelector": {"matchLabels": {"team": "docks"}}}],
+        "extraEgress": [{"ports": [{"port": 4318, "protocol": "TCP"}]}],
+    },
 }
 
 
@@ -56,9 +86,23 @@ def test_the_api_server_takes_the_agent_chart_without_a_warning(
 ) -> None:
     objects = helm("template", "my-agent", AGENT_CHART, "-n", namespace, "-f", "-", stdin=json.dumps(values))
     accepted = _dry_run(control_plane, namespace, objects)
-    kinds = {document["kind"] for document in yaml.safe_load_all(objects) if document}
-    assert {"ConfigMap", "Service", "Deployment"} <= kinds
-    assert accepted.count("created (server dry run)") == len(kinds)
+    made = [document["kind"] for document in yaml.safe_load_all(objects) if document]
+    assert {"ConfigMap", "Service", "Deployment", "NetworkPolicy", "ServiceAccount"} <= set(made)
+    assert accepted.count("created (server dry run)") == len(made)
+
+
+def test_a_chart_that_it_is_part_of_can_switch_it_on_and_off(helm: Helm, tmp_path: Path) -> None:
+    shutil.copytree(AGENT_CHART, tmp_path / "charts" / "agent")
+    dependency = {"name": "agent", "version": "0.1.0", "condition": "agent.enabled"}
+    whole = {"apiVersion": "v2", "name": "whole", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(whole))
+
+    def rendered(*, enabled: bool) -> str:
+        values = json.dumps({"agent": {"enabled": enabled, "agent": {"provider": "echo"}}})
+        return helm("template", "my-agent", str(tmp_path), "-f", "-", stdin=values)
+
+    assert "kind: Deployment" in rendered(enabled=True)
+    assert "kind: Deployment" not in rendered(enabled=False)
 
 
 def test_the_api_server_takes_the_operator_chart_without_a_warning(

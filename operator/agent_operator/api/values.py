@@ -33,9 +33,11 @@ CHART_ONLY: dict[str, Schema] = {
     },
 }
 
-# Helm hands every chart the key `global`, and subcharts their switches, whether they want them or not.
+# Helm hands every chart the key `global`, and a chart that is part of another the switch for it (`condition` in that
+# one's Chart.yaml), whether they want them or not.
 _FROM_HELM: dict[str, Schema] = {
-    "global": {"description": "Set by Helm for all charts of a release.", "type": "object"}
+    "global": {"description": "Set by Helm for all charts of a release.", "type": "object"},
+    "enabled": {"description": "The switch for this chart in one that it is part of; not read here.", "type": "boolean"},
 }
 
 
