@@ -116,7 +116,7 @@ def test_what_fails_is_tried_again_after_growing_pauses(here: Namespace, proxy: 
         here.await_condition("Degraded", "True", "ApplyFailing", "stuck")
         here.await_condition("Ready", "False", "RollingOut", "well")
         tries = eventually(
-            lambda: found if len(found := _tries(proxy, "configmaps", "stuck")) >= 6 else None, "6 tries"
+            lambda: found if len(found := _tries(proxy, "configmaps", "stuck")) >= 5 else None, "5 tries"
         )
         proxy.rule = None
         here.await_condition("Degraded", "False", "AsExpected", "stuck")
