@@ -27,6 +27,11 @@ def agent_spec(model_api: str, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def secret_spec(model_api: str, **changes: Any) -> dict[str, Any]:
+    """A spec of one pod whose key is in the Secret `anthropic` (see `put_secret`)."""
+    return agent_spec(model_api, apiKey={"secretName": "anthropic"}, autoscaling={"enabled": False}) | changes
+
+
 def agent_object(spec: dict[str, Any]) -> dict[str, Any]:
     """The AgentDeployment with this spec."""
     return {
@@ -37,9 +42,24 @@ def agent_object(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def put_secret(cluster: Cluster, namespace: str, key: str, name: str = "ANTHROPIC_API_KEY") -> None:
+    """Create or change the Secret `anthropic`, which then holds `key` under `name` and nothing else."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "anthropic"}, "stringData": {name: key}}
+    if cluster.kubectl("get", "secret", "anthropic", "-n", namespace, "-oname", "--ignore-not-found"):
+        # An apply would leave the keys that an earlier stringData wrote into data.
+        cluster.kubectl("replace", "-n", namespace, "-f-", stdin=json.dumps(secret))
+    else:
+        cluster.kubectl("create", "-n", namespace, "-f-", stdin=json.dumps(secret))
+
+
+def apply_spec(cluster: Cluster, namespace: str, spec: dict[str, Any]) -> None:
+    """Apply the AgentDeployment, and wait for nothing."""
+    cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(agent_object(spec)))
+
+
 def apply_agent(cluster: Cluster, namespace: str, spec: dict[str, Any]) -> None:
     """Apply the AgentDeployment and wait until it says that it is Ready at this generation."""
-    cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(agent_object(spec)))
+    apply_spec(cluster, namespace, spec)
     wait_until(lambda: is_ready(cluster, namespace), "the agent is Ready", READY_SECONDS)
 
 
@@ -56,6 +76,27 @@ def _conditions(agent: dict[str, Any]) -> list[dict[str, Any]]:
 def messages(cluster: Cluster, namespace: str) -> str:
     """What the agent's conditions say."""
     return "\n".join(condition.get("message", "") for condition in conditions(cluster, namespace))
+
+
+def condition(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
+    """The agent's condition of this type; empty before the operator has seen the agent."""
+    return next((each for each in conditions(cluster, namespace) if each["type"] == name), {})
+
+
+def wait_for_reason(cluster: Cluster, namespace: str, reason: str, seconds: float) -> str:
+    """Wait until Degraded is true for this reason, and give its message."""
+    wanted = ("True", reason)
+    try:
+        wait_until(
+            lambda: _judged(condition(cluster, namespace, "Degraded")) == wanted, f"Degraded for {reason}", seconds
+        )
+    except TestbedError as error:
+        raise TestbedError(f"{error}; but {conditions(cluster, namespace)}") from None
+    return str(condition(cluster, namespace, "Degraded")["message"])
+
+
+def _judged(condition: dict[str, Any]) -> tuple[Any, Any]:
+    return condition.get("status"), condition.get("reason")
 
 
 def is_ready(cluster: Cluster, namespace: str) -> bool:
@@ -96,6 +137,16 @@ def pods(cluster: Cluster, namespace: str) -> list[str]:
     """The names of the agent's pods that are not on their way out."""
     found = cluster.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}")["items"]
     return sorted(pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"])
+
+
+def lives(cluster: Cluster, namespace: str) -> dict[str, int]:
+    """The uids of the agent's pods that are not on their way out, and how often each one's containers restarted."""
+    found = cluster.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}")["items"]
+    return {
+        pod["metadata"]["uid"]: sum(each["restartCount"] for each in pod["status"].get("containerStatuses", []))
+        for pod in found
+        if "deletionTimestamp" not in pod["metadata"]
+    }
 
 
 def leftovers(cluster: Cluster, namespace: str) -> list[str]:

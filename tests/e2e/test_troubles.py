@@ -1,0 +1,142 @@
+"""What is wrong with an agent stands in its status within seconds, in words, as kubelet and scheduler see it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.agents import (
+    AGENT,
+    READY_SECONDS,
+    apply_spec,
+    client,
+    condition,
+    is_ready,
+    put_secret,
+    secret_spec,
+    wait_for_reason,
+    wait_until,
+)
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.usefixtures("operator")
+TOLD_SECONDS = 45
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        # A port of the node itself where no registry listens.
+        (
+            {"image": {"repository": "localhost:1/nobody/agent", "tag": "1"}},
+            ["ImagePullBackOff", "localhost:1/nobody/agent:1"],
+        ),
+        (
+            {"extraEnv": [{"name": "LOG_LEVEL", "value": "SHOUT"}]},
+            ["CrashLoopBackOff", "exit code 2", "its settings are wrong", "kubectl logs my-agent-"],
+        ),
+        (
+            {"resources": {"requests": {"memory": "24Mi"}, "limits": {"memory": "24Mi"}}},
+            ["OOMKilled", "resources.limits.memory", "raise it"],
+        ),
+        (
+            {"nodeSelector": {"example.com/deck": "upper"}},
+            ["Unschedulable", "fits no node", "node affinity/selector"],
+        ),
+    ],
+    ids=["image", "setting", "memory", "node"],
+)
+def test_what_keeps_a_pod_from_running_is_told_in_words(
+    change: dict[str, Any], told: list[str], real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    apply_spec(real_cluster, namespace, secret_spec(model_api) | change)
+
+    reason, *words = told
+    asked = time.monotonic()
+    message = wait_for_reason(real_cluster, namespace, reason, TOLD_SECONDS)
+
+    print(f"{reason} was told {time.monotonic() - asked:.1f} s after the agent was applied")  # noqa: T201
+    assert all(part in message for part in words), message
+    ready = condition(real_cluster, namespace, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", reason)
+    _eventually_an_event_says(real_cluster, namespace, reason)
+
+
+def test_a_quota_that_leaves_no_room_is_told_and_ends_when_it_is_raised(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    real_cluster.kubectl("create", "quota", "tight", "-n", namespace, "--hard=pods=0")
+    # Until the quota was counted for the first time the API server refuses all pods for that reason.
+    counted = ("quota", "tight", "-n", namespace)
+    wait_until(lambda: "used" in real_cluster.get(*counted)["status"], "the quota is counted", READY_SECONDS)
+    apply_spec(real_cluster, namespace, secret_spec(model_api))
+
+    message = wait_for_reason(real_cluster, namespace, "QuotaExceeded", TOLD_SECONDS)
+    assert "exceeded quota: tight" in message
+
+    room = json.dumps({"spec": {"hard": {"pods": "4"}}})
+    real_cluster.kubectl("patch", "quota", "tight", "-n", namespace, "--type=merge", f"--patch={room}")
+    wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+
+
+def test_a_missing_secret_and_then_its_missing_key_are_named_until_both_are_there(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    apply_spec(real_cluster, namespace, secret_spec(model_api))
+    message = wait_for_reason(real_cluster, namespace, "SecretMissing", TOLD_SECONDS)
+    assert "Secret anthropic does not exist" in message
+
+    put_secret(real_cluster, namespace, "key-of-the-tests", name="SOME_OTHER_KEY")
+    message = wait_for_reason(real_cluster, namespace, "SecretKeyMissing", TOLD_SECONDS)
+    assert "Secret anthropic has no key ANTHROPIC_API_KEY" in message
+    assert not is_ready(real_cluster, namespace)
+
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+    assert condition(real_cluster, namespace, "Degraded")["status"] == "False"
+
+
+def test_a_key_that_the_model_api_refuses_makes_the_agent_unready_until_it_is_put_right(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    put_secret(real_cluster, namespace, "bad-key")
+    apply_spec(real_cluster, namespace, secret_spec(model_api))
+    deployment = ("deployment", AGENT, "-n", namespace)
+
+    wait_until(lambda: "CredentialsRefused" in _doctor(real_cluster, namespace), "doctor says why", TOLD_SECONDS)
+    assert not is_ready(real_cluster, namespace)
+    assert real_cluster.get(*deployment)["status"].get("readyReplicas", 0) == 0
+
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+    with client(real_cluster, namespace) as http:
+        assert http.post("/chat", json={"message": "And now?"}).status_code == 200
+
+
+def _eventually_an_event_says(cluster: Cluster, namespace: str, reason: str) -> None:
+    chosen = f"involvedObject.kind=AgentDeployment,reason={reason},type=Warning"
+    wait_until(
+        lambda: bool(cluster.get("events", "-n", namespace, f"--field-selector={chosen}")["items"]),
+        f"a Warning Event says {reason}",
+        TOLD_SECONDS,
+    )
+
+
+def _doctor(cluster: Cluster, namespace: str) -> str:
+    """What the doctor says of the agent."""
+    program = Path(sys.executable).with_name("agent-operator")
+    done = subprocess.run(
+        [program, "doctor", AGENT, "-n", namespace, "--kubeconfig", cluster.kubeconfig],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
