@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from agent_operator.api.spec import AgentSpec
+from agent_operator.controller.resources import CHILDREN
+from agent_operator.manifests import desired
 from cluster.operator_bed import (
     COMMAND,
     DEADLINE_SECONDS,
@@ -103,21 +106,11 @@ def running(account: Path, here: Namespace) -> Iterator[OperatorProcess]:
 def test_without_this_right_something_is_refused(here: Namespace, running: OperatorProcess, right: Right) -> None:
     group, resource, verb = right
     name = f"a{WHILE_WORKING.index(right)}"
-    before = {"delete": RICH, "list": {}}.get(verb)
-    if before is not None:
-        here.apply(_adopting(agent(name, **before)))
-        here.await_condition("Progressing", "True", "RollingOut", name)
+    _prepare(here, right, name)
     _grant(here, [each for each in rights() if each != right])
     said = len(running.log)
     try:
-        if verb == "list":
-            _let_a_pod_wait(here, name)
-        elif right == ("", "configmaps", "delete"):
-            here.kubectl("patch", "configmap", name, "--type=merge", '-p={"metadata":{"ownerReferences":null}}')
-        elif right == ("", "events", "create"):
-            here.apply(agent(name, resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}))
-        else:
-            here.apply(agent(name, **(POOR if verb == "delete" else RICH)))
+        _make_it_needed(here, right, name)
         words = REFUSALS.get(right, f'cannot {verb} resource "{resource}" in API group "{group}"')
         _await_words(running, words, said)
     finally:
@@ -125,9 +118,7 @@ def test_without_this_right_something_is_refused(here: Namespace, running: Opera
         here.kubectl("delete", "agentdeployment", name, "--ignore-not-found")
 
 
-@pytest.mark.parametrize(
-    "right", [each for each in rights() if each[2] == "list" and each[1] != "events"], ids=" ".join
-)
+@pytest.mark.parametrize("right", AT_START, ids=" ".join)
 def test_without_this_list_the_operator_does_not_start(here: Namespace, account: Path, right: Right) -> None:
     _grant(here, [each for each in rights() if each != right])
     try:
@@ -149,6 +140,35 @@ def test_without_the_watches_each_kind_is_missed(here: Namespace, account: Path)
                 _await_words(process, f'cannot watch resource "{resource}"')
     finally:
         _grant(here, rights())
+
+
+def _prepare(here: Namespace, right: Right, name: str) -> None:
+    """Bring the namespace where the next change needs the right."""
+    _, resource, verb = right
+    if verb in {"delete", "list"} or right[1:] == ("agentdeployments", "get"):
+        here.apply(_adopting(agent(name, **(RICH if verb == "delete" else {}))))
+        here.await_condition("Progressing", "True", "RollingOut", name)
+    elif verb == "get":
+        (kind,) = (each.kind for each in CHILDREN if each.plural == resource)
+        rich = AgentSpec.model_validate({"agent": {"provider": "echo"}, **RICH})
+        in_the_way = next(each for each in desired(name, here.name, rich) if each["kind"] == kind)
+        in_the_way["metadata"]["labels"] = {}
+        here.apply(in_the_way)
+
+
+def _make_it_needed(here: Namespace, right: Right, name: str) -> None:
+    """Change something that cannot be carried out without the right."""
+    _, resource, verb = right
+    if verb == "list":
+        _let_a_pod_wait(here, name)
+    elif right == ("", "configmaps", "delete"):
+        here.kubectl("patch", "configmap", name, "--type=merge", '-p={"metadata":{"ownerReferences":null}}')
+    elif right == ("", "events", "create"):
+        here.apply(agent(name, resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}))
+    elif (resource, verb) == ("agentdeployments", "get"):
+        here.kubectl("delete", "service", name)
+    else:
+        here.apply(agent(name, **(POOR if verb == "delete" else RICH)))
 
 
 def _await_words(process: OperatorProcess, words: str, start: int = 0) -> None:

@@ -37,7 +37,7 @@ CHART_ONLY: dict[str, Schema] = {
 # one's Chart.yaml), whether they want them or not.
 _FROM_HELM: dict[str, Schema] = {
     "global": {"description": "Set by Helm for all charts of a release.", "type": "object"},
-    "enabled": {"description": "The switch for this chart in one that it is part of; not read here.", "type": "boolean"},
+    "enabled": {"description": "The switch for this chart in one that it is part of.", "type": "boolean"},
 }
 
 

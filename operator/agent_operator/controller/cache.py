@@ -1,7 +1,9 @@
 """What is in the cluster, as last heard: fed by watch events, by lists, and by the answers to our own writes."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from agent_operator.api.agent import KIND
 from agent_operator.controller.resources import AGENT, POD, Key
@@ -29,6 +31,20 @@ def agent_of(kind: str, document: Document) -> Key | None:
     return Key(metadata["namespace"], instance) if instance else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One object, packed: as dictionaries a thousand agents would take 100 MB, and the garbage collector seconds."""
+
+    version: int
+    agent: Key | None
+    packed: bytes
+    true_conditions: frozenset[str]
+
+    def document(self) -> Document:
+        document: Document = json.loads(self.packed)
+        return document
+
+
 class Cache:
     """Objects by kind, namespace and name. Every change tells which agent it concerns, or None if it was no news.
 
@@ -37,69 +53,76 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        self._objects: dict[Place, Document] = {}
+        self._objects: dict[Place, _Entry] = {}
         self._by_agent: defaultdict[Key, set[Place]] = defaultdict(set)
 
     def store(self, kind: str, document: Document) -> Key | None:
         """Take in the object as it is now."""
         place = _place(kind, document)
         known = self._objects.get(place)
-        if known is not None and _version(document) <= _version(known):
+        version = int(document["metadata"]["resourceVersion"])
+        if known is not None and version <= known.version:
             return None
         self._forget(place)
-        self._objects[place] = _slim(kind, document)
-        agent = agent_of(kind, document)
-        if agent is not None:
-            self._by_agent[agent].add(place)
-        return agent
+        entry = _Entry(version, agent_of(kind, document), _packed(kind, document), _true_conditions(kind, document))
+        self._objects[place] = entry
+        if entry.agent is not None:
+            self._by_agent[entry.agent].add(place)
+        return entry.agent
 
     def remove(self, kind: str, document: Document) -> Key | None:
         """Take in that the object is gone, unless another of that name has come since."""
         place = _place(kind, document)
         known = self._objects.get(place)
-        if known is None or _version(document) < _version(known):
+        if known is None or int(document["metadata"]["resourceVersion"]) < known.version:
             return None
         self._forget(place)
-        return agent_of(kind, known)
+        return known.agent
 
     def replace(self, kind: str, namespace: str | None, documents: Iterable[Document], version: str) -> set[Key]:
         """Take in a whole list, made at resourceVersion `version`: also what is not in it any more, and was missed."""
         present = {_place(kind, document): document for document in documents}
         agents = {self.store(kind, document) for document in present.values()}
         for place in [place for place in self._objects if place[0] == kind and namespace in {None, place[1]}]:
-            if place not in present and _version(self._objects[place]) <= int(version):
-                agents.add(agent_of(kind, self._objects[place]))
+            known = self._objects[place]
+            if place not in present and known.version <= int(version):
+                agents.add(known.agent)
                 self._forget(place)
         return {agent for agent in agents if agent is not None}
 
     def get(self, kind: str, namespace: str, name: str) -> Document | None:
         """The object as last heard."""
-        return self._objects.get((kind, namespace, name))
+        entry = self._objects.get((kind, namespace, name))
+        return None if entry is None else entry.document()
 
     def agent(self, key: Key) -> Document | None:
         """The `AgentDeployment` itself."""
         return self.get(AGENT.kind, *key)
 
-    def agents(self) -> Iterator[Document]:
-        """All of them."""
-        return (document for place, document in self._objects.items() if place[0] == AGENT.kind)
+    def agents(self) -> list[Key]:
+        """All agents."""
+        return [Key(place[1], place[2]) for place in self._objects if place[0] == AGENT.kind]
+
+    def conditions(self) -> Iterator[frozenset[str]]:
+        """Of each agent, the conditions that are true."""
+        return (entry.true_conditions for place, entry in self._objects.items() if place[0] == AGENT.kind)
 
     def children(self, key: Key) -> list[tuple[str, Document]]:
         """Kind and document of what belongs to the agent, without its pods."""
-        places = self._by_agent.get(key, set())
-        return [(place[0], self._objects[place]) for place in sorted(places) if place[0] not in {AGENT.kind, POD.kind}]
+        places = [place for place in self._by_agent.get(key, ()) if place[0] not in {AGENT.kind, POD.kind}]
+        return [(place[0], self._objects[place].document()) for place in sorted(places)]
 
     def pods(self, key: Key) -> list[Document]:
         """The agent's pods."""
-        return [self._objects[place] for place in sorted(self._by_agent.get(key, set())) if place[0] == POD.kind]
+        places = [place for place in self._by_agent.get(key, ()) if place[0] == POD.kind]
+        return [self._objects[place].document() for place in sorted(places)]
 
     def _forget(self, place: Place) -> None:
         known = self._objects.pop(place, None)
-        agent = agent_of(place[0], known) if known is not None else None
-        if agent is not None:
-            self._by_agent[agent].discard(place)
-            if not self._by_agent[agent]:
-                del self._by_agent[agent]
+        if known is not None and known.agent is not None:
+            self._by_agent[known.agent].discard(place)
+            if not self._by_agent[known.agent]:
+                del self._by_agent[known.agent]
 
 
 def _place(kind: str, document: Document) -> Place:
@@ -107,8 +130,13 @@ def _place(kind: str, document: Document) -> Place:
     return kind, metadata["namespace"], metadata["name"]
 
 
-def _version(document: Document) -> int:
-    return int(document["metadata"]["resourceVersion"])
+def _packed(kind: str, document: Document) -> bytes:
+    return json.dumps(_slim(kind, document), separators=(",", ":")).encode()
+
+
+def _true_conditions(kind: str, document: Document) -> frozenset[str]:
+    conditions = document.get("status", {}).get("conditions") or [] if kind == AGENT.kind else []
+    return frozenset(each["type"] for each in conditions if each.get("status") == "True")
 
 
 def _slim(kind: str, document: Document) -> Document:

@@ -1,5 +1,6 @@
 """The operator's own metrics (names: DESIGN.md)."""
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -8,8 +9,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from agent_operator.controller.status import CONDITIONS, condition
-from agent_operator.manifests.form import Document
+from agent_operator.controller.status import CONDITIONS
 
 
 class Metrics:
@@ -49,20 +49,20 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch_agents(self, agents: Callable[[], Iterable[Document]]) -> None:
-        """Have the agents counted by condition at each scrape."""
-        self.registry.register(_AgentCollector(agents))
+    def watch_agents(self, conditions: Callable[[], Iterable[frozenset[str]]]) -> None:
+        """Have the agents counted by condition at each scrape: of each one, `conditions` gives those that are true."""
+        self.registry.register(_AgentCollector(conditions))
 
 
 class _AgentCollector(Collector):
-    def __init__(self, agents: Callable[[], Iterable[Document]]) -> None:
-        self._agents = agents
+    def __init__(self, conditions: Callable[[], Iterable[frozenset[str]]]) -> None:
+        self._conditions = conditions
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
-        statuses = [agent.get("status", {}) for agent in self._agents()]
+        counts = Counts(name for true in self._conditions() for name in true)
         for name in CONDITIONS:
-            gauge.add_metric([name], sum(condition(status, name).get("status") == "True" for status in statuses))
+            gauge.add_metric([name], counts[name])
         yield gauge

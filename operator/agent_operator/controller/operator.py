@@ -62,7 +62,7 @@ class Operator:
         self._resync_seconds = resync_seconds
         self._cache = Cache()
         self.metrics = Metrics()
-        self.metrics.watch_agents(self._cache.agents)
+        self.metrics.watch_agents(self._cache.conditions)
         self._watches = Watches(self.metrics, silence_seconds)
         self._kinds = Kinds(connection, selector)
         self._kinds_changed = asyncio.Event()
@@ -84,7 +84,7 @@ class Operator:
                 await self._list(resource, namespace)
         self._reconciler.doubt_secrets()
         for agent in self._cache.agents():
-            self._queue.add(Key(agent["metadata"]["namespace"], agent["metadata"]["name"]))
+            self._queue.add(agent)
         self._listed_at = time.monotonic()
 
     async def _list(self, resource: Resource, namespace: str | None) -> None:
