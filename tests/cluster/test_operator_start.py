@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.operator_bed import COMMAND, Namespace, agent, free_port, install_definition, operator, service_account
+from cluster.operator_bed import (
+    COMMAND,
+    Namespace,
+    agent,
+    eventually,
+    free_port,
+    install_definition,
+    operator,
+    service_account,
+)
 from testbed.cluster import Cluster
 
 SECONDS = 60
@@ -68,6 +77,19 @@ def test_a_cluster_that_is_away_is_said_plainly(control_plane: Cluster, tmp_path
 
 def test_a_missing_definition_is_said_plainly(without_definition: Cluster) -> None:
     assert "agent-operator crd | kubectl apply --server-side -f -" in said(run(without_definition.kubeconfig))
+
+
+def test_an_agent_applied_right_after_its_definition_gets_its_objects(
+    without_definition: Cluster, namespace: str
+) -> None:
+    here = Namespace(without_definition, namespace)
+    install_definition(without_definition)
+    with operator(without_definition.kubeconfig, namespace) as process:
+        here.apply(agent())
+        # For some ten seconds the admission plugin that checks owner references does not know the owner's kind.
+        eventually(lambda: here.kubectl("get", "deployments", "-oname"), "the Deployment is made")
+
+    assert "Traceback" not in process.log
 
 
 def test_the_operator_ends_plainly_when_the_definition_is_taken_away(control_plane: Cluster, namespace: str) -> None:

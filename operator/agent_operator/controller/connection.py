@@ -33,6 +33,10 @@ JSON = "application/json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
+# What the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) refuses children with for some ten
+# seconds after the definition of their owner was installed, until it has read that.
+NOT_KNOWN_YET = "cannot find RESTMapping"
+
 
 class NoClusterError(Exception):
     """There is no configuration of a cluster, or it cannot be used. The message says what to do."""
@@ -69,7 +73,8 @@ class ApiError(Exception):
     @property
     def passing(self) -> bool:
         """Whether the same request may well succeed soon: the server is busy, or an object was changed meanwhile."""
-        return self.code in {UNAUTHORIZED, 408, 409, TOO_MANY_REQUESTS} or self.code >= SERVER_ERROR
+        busy = self.code in {UNAUTHORIZED, 408, 409, TOO_MANY_REQUESTS} or self.code >= SERVER_ERROR
+        return busy or NOT_KNOWN_YET in self.message
 
 
 @dataclass(frozen=True)
