@@ -28,8 +28,10 @@ def agent_spec(model_api: str, **changes: Any) -> dict[str, Any]:
 
 
 def secret_spec(model_api: str, **changes: Any) -> dict[str, Any]:
-    """A spec of one pod whose key is in the Secret `anthropic` (see `put_secret`)."""
-    return agent_spec(model_api, apiKey={"secretName": "anthropic"}, autoscaling={"enabled": False}) | changes
+    """A spec of one pod whose key is in the Secret `anthropic` (see `put_secret`), and which takes any number of
+    requests."""
+    plain = {"autoscaling": {"enabled": False}, "rateLimit": {"requestsPerMinute": 0}}
+    return agent_spec(model_api, apiKey={"secretName": "anthropic"}) | plain | changes
 
 
 def agent_object(spec: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""Keys are changed while requests run: the new one is used within the kubelet's sync time, no pod restarts, and nobody
+notices."""
+
+import base64
+
+import httpx
+import pytest
+
+from e2e.agents import AGENT, apply_agent, client, lives, put_secret, secret_spec, wait_until
+from e2e.traffic import steady_traffic
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+# kubelet: syncFrequency (a minute by default) with its jitter of half as much, and what the watch of the Secret takes.
+SYNC_SECONDS = 100
+
+
+def test_a_rotated_api_key_is_used_with_no_restart_and_no_request_lost(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    put_secret(real_cluster, namespace, "key-old1")
+    apply_agent(real_cluster, namespace, secret_spec(model_api))
+    before = lives(real_cluster, namespace)
+
+    with (
+        client(real_cluster, "model-api", "svc/model-api") as model,
+        steady_traffic(real_cluster, f"http://{AGENT}.{namespace}") as traffic,
+    ):
+        model.delete("/stand-in/requests")
+        wait_until(lambda: "old1" in _keys(model), "the first key is used", SYNC_SECONDS)
+        put_secret(real_cluster, namespace, "key-new2")
+        wait_until(lambda: "new2" in _keys(model), "the new key is used", SYNC_SECONDS)
+        # From then on it alone: the old one could be withdrawn.
+        model.delete("/stand-in/requests")
+        wait_until(lambda: len(_keys(model)) >= 20, "further requests came", SYNC_SECONDS)
+        assert set(_keys(model)[1:]) == {"new2"}  # the first may have been on its way
+
+    assert len(traffic.answers) >= 20
+    assert traffic.failed == []
+    assert lives(real_cluster, namespace) == before
+    assert set(before.values()) == {0}
+
+
+def test_client_keys_are_rotated_with_a_time_in_which_old_and_new_are_good(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    apply_agent(real_cluster, namespace, secret_spec(model_api, auth={"enabled": True}))
+    before = lives(real_cluster, namespace)
+    [first] = _client_keys(real_cluster, namespace)
+
+    with client(real_cluster, namespace) as http:
+        assert _status(http, "") == 401
+        assert _status(http, first) == 200
+
+        with steady_traffic(real_cluster, f"http://{AGENT}.{namespace}", first) as traffic:
+            _rotate(real_cluster, namespace, "one")
+            wait_until(lambda: len(_client_keys(real_cluster, namespace)) == 2, "a second key is made", SYNC_SECONDS)
+            second, kept = _client_keys(real_cluster, namespace)
+            assert kept == first
+            wait_until(lambda: _status(http, second) == 200, "the second key is good", SYNC_SECONDS)
+            assert _status(http, first) == 200
+        assert traffic.answers
+        assert traffic.failed == []
+
+        with steady_traffic(real_cluster, f"http://{AGENT}.{namespace}", second) as traffic:
+            _rotate(real_cluster, namespace, "two")
+            wait_until(lambda: _status(http, first) == 401, "the first key is refused", SYNC_SECONDS)
+            third, kept = _client_keys(real_cluster, namespace)
+            assert kept == second
+            assert _status(http, third) == 200
+        assert traffic.answers
+        assert traffic.failed == []
+
+    assert lives(real_cluster, namespace) == before
+    shown = real_cluster.kubectl("get", "agentdeployment,events,configmap,deployment", "-n", namespace, "-oyaml")
+    assert not [key for key in (first, second, third) if key in shown]
+
+
+def _keys(model: httpx.Client) -> list[str]:
+    """The last four characters of each key that the model API was shown in a steady request."""
+    seen = model.get("/stand-in/requests").json()
+    return [each["key"] for each in seen if each["message"].startswith("steady")]
+
+
+def _client_keys(cluster: Cluster, namespace: str) -> list[str]:
+    """The generated client keys, the newest first."""
+    secret = cluster.get("secret", f"{AGENT}-client-keys", "-n", namespace)
+    return base64.b64decode(secret["data"]["API_KEYS"]).decode().split(",")
+
+
+def _rotate(cluster: Cluster, namespace: str, request: str) -> None:
+    annotation = f"portside.dev/rotate-client-keys={request}"
+    cluster.kubectl("annotate", "--overwrite", "agentdeployment", AGENT, "-n", namespace, annotation)
+
+
+def _status(http: httpx.Client, key: str) -> int:
+    headers = {"X-API-Key": key} if key else {}
+    return http.post("/chat", json={"message": "Let me in."}, headers=headers).status_code

@@ -1,0 +1,106 @@
+"""Pods that share a Redis: workers do the tasks that the API takes, and any replica goes on with a conversation."""
+
+import json
+
+import httpx
+import pytest
+
+from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec, wait_until
+from testbed import images
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.usefixtures("operator")
+REDIS = "redis"
+COMPONENT = "app.kubernetes.io/component"
+
+
+@pytest.fixture
+def shared_agent(real_cluster: Cluster, namespace: str, model_api: str) -> str:
+    """A namespace with a Redis, and an agent of two API pods and one worker that uses it."""
+    real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(_redis()))
+    real_cluster.kubectl("rollout", "status", "-n", namespace, f"deployment/{REDIS}", f"--timeout={READY_SECONDS}s")
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    sharing = {"redis": {"url": f"redis://{REDIS}:6379/0"}, "worker": {"enabled": True, "replicas": 1}, "replicas": 2}
+    apply_agent(real_cluster, namespace, secret_spec(model_api, **sharing))
+    return namespace
+
+
+def test_replicas_share_conversations_and_a_worker_does_the_tasks(real_cluster: Cluster, shared_agent: str) -> None:
+    namespace = shared_agent
+    one, other = _pods(real_cluster, namespace, "api")
+    with (
+        client(real_cluster, namespace, f"pod/{one}", 8000) as first,
+        client(real_cluster, namespace, f"pod/{other}", 8000) as second,
+        client(real_cluster, "model-api", "svc/model-api") as model,
+    ):
+        begun = first.post("/chat", json={"message": "I am the pilot."}).raise_for_status().json()
+        more = {"message": "Who am I?", "conversation_id": begun["conversation_id"]}
+        assert second.post("/chat", json=more).raise_for_status().json()["conversation_id"] == begun["conversation_id"]
+        asked = [each for each in model.get("/stand-in/requests").json() if each["message"] == more["message"]]
+        assert "user: I am the pilot." in asked[-1]["history"]
+
+        accepted = first.post("/tasks", json={"message": "Chart a course."})
+        assert accepted.status_code == 202
+        place = f"/tasks/{accepted.json()['task_id']}"
+        wait_until(lambda: _state(second, place) == "completed", "the task is done", READY_SECONDS)
+        assert 'Stand-in heard "Chart a course."' in second.get(place).json()["result"]["response"]
+
+    [worker] = _pods(real_cluster, namespace, "worker")
+    with client(real_cluster, namespace, f"pod/{worker}", 8000) as http:
+        assert _asked_the_model(http) == 1.0
+    for pod in (one, other):
+        with client(real_cluster, namespace, f"pod/{pod}", 8000) as http:
+            assert _asked_the_model(http) == 1.0  # the one turn of the conversation
+
+
+def _asked_the_model(http: httpx.Client) -> float:
+    """How many requests this pod sent to the model API with success."""
+    lines = http.get("/metrics").raise_for_status().text.splitlines()
+    counts = [line for line in lines if line.startswith("agent_model_requests_total{") and 'outcome="ok"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in counts)
+
+
+def _state(http: httpx.Client, place: str) -> str:
+    state: str = http.get(place).raise_for_status().json()["status"]
+    return state
+
+
+def _pods(cluster: Cluster, namespace: str, component: str) -> list[str]:
+    chosen = f"app.kubernetes.io/instance={AGENT},{COMPONENT}={component}"
+    found = cluster.get("pods", "-n", namespace, "-l", chosen, "--field-selector=status.phase=Running")["items"]
+    return sorted(pod["metadata"]["name"] for pod in found)
+
+
+def _redis() -> dict[str, object]:
+    """The Valkey that the service's image carries, as a server of its own, within the restricted standard."""
+    labels = {"app": REDIS}
+    start = """
+import os
+from agent_service.state.valkey import find_program
+program = find_program()
+os.execv(program, [program, "--bind", "0.0.0.0", "--protected-mode", "no", "--maxmemory-policy", "noeviction"])
+"""
+    container = {
+        "name": REDIS,
+        "image": images.reference("service"),
+        "command": ["python", "-c", start],
+        "ports": [{"containerPort": 6379}],
+        "readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "workingDir": "/tmp",  # noqa: S108  a folder of the container
+    }
+    security = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container], "securityContext": security}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": REDIS},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": REDIS},
+        "spec": {"selector": labels, "ports": [{"port": 6379}]},
+    }
+    return {"apiVersion": "v1", "kind": "List", "items": [deployment, service]}

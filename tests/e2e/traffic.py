@@ -1,0 +1,87 @@
+"""Requests that go on and on from inside the cluster, as a user of the agent would notice a gap."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from testbed import binaries
+from testbed.cluster import Cluster
+
+MOST_SECONDS = 180
+FROM = ("-n", "model-api", "deployment/model-api")
+
+# Asks on a new connection each time, as many clients would, and tells each answer in a line; ends with its input.
+_CLIENT = """
+import json, sys, threading, time, urllib.error, urllib.request as r
+url, key, most = sys.argv[1], sys.argv[2], float(sys.argv[3])
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+end, number = time.monotonic() + most, 0
+while not over.is_set() and time.monotonic() < end:
+    number += 1
+    body = json.dumps({"message": f"steady {number}"}).encode()
+    headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
+    try:
+        with r.urlopen(r.Request(url, body, headers), timeout=20) as answer:
+            status, said = answer.status, json.loads(answer.read())["response"]
+    except urllib.error.HTTPError as error:
+        status, said = error.code, error.read().decode()
+    except Exception as error:
+        status, said = 0, repr(error)
+    print(json.dumps({"at": time.time(), "status": status, "said": said}), flush=True)
+    time.sleep(0.05)
+"""
+
+
+@dataclass
+class Traffic:
+    """The answers so far, oldest first: when (`at`, in seconds since 1970), `status` (0: none came), and what was
+    `said`."""
+
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """The answers that were not 200."""
+        return [answer for answer in self.answers if answer["status"] != 200]
+
+    def last(self) -> str:
+        """What was said last; nothing before the first answer."""
+        return str(self.answers[-1]["said"]) if self.answers else ""
+
+
+@contextmanager
+def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffic]:
+    """Keep one request after the other going to `url` while the body runs; afterwards every answer is there.
+
+    `url` is that of a Service, as pods know it; `key` is sent as the client key.
+    """
+    python = ["--", "python", "-c", _CLIENT, f"{url}/chat", key, str(MOST_SECONDS)]
+    process = subprocess.Popen(
+        [str(binaries.provide("kubectl")["kubectl"]), "exec", "-i", *FROM, *python],
+        env=cluster.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    traffic = Traffic()
+    reader = threading.Thread(target=_read, args=(process, traffic))
+    reader.start()
+    try:
+        yield traffic
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        reader.join(30)
+        process.kill()
+        process.wait()
+
+
+def _read(process: subprocess.Popen[str], traffic: Traffic) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        traffic.answers.append(json.loads(line))
