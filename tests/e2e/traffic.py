@@ -8,19 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from e2e.agents import wait_until
 from testbed import binaries
 from testbed.cluster import Cluster
 
 MOST_SECONDS = 180
+BEGIN_SECONDS = 30
 FROM = ("-n", "model-api", "deployment/model-api")
 
 # Asks on a new connection each time, as many clients would, and tells each answer in a line; ends with its input.
+# What comes before the first good answer does not count: a proxy that has yet to hear of a new Service refuses.
 _CLIENT = """
 import json, sys, threading, time, urllib.error, urllib.request as r
 url, key, most = sys.argv[1], sys.argv[2], float(sys.argv[3])
 over = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
-end, number = time.monotonic() + most, 0
+end, number, begun = time.monotonic() + most, 0, False
 while not over.is_set() and time.monotonic() < end:
     number += 1
     body = json.dumps({"message": f"steady {number}"}).encode()
@@ -32,7 +35,9 @@ while not over.is_set() and time.monotonic() < end:
         status, said = error.code, error.read().decode()
     except Exception as error:
         status, said = 0, repr(error)
-    print(json.dumps({"at": time.time(), "status": status, "said": said}), flush=True)
+    begun = begun or status == 200
+    if begun:
+        print(json.dumps({"at": time.time(), "status": status, "said": said}), flush=True)
     time.sleep(0.05)
 """
 
@@ -58,6 +63,8 @@ class Traffic:
 def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffic]:
     """Keep one request after the other going to `url` while the body runs; afterwards every answer is there.
 
+    It begins with the first that is answered well.
+
     `url` is that of a Service, as pods know it; `key` is sent as the client key.
     """
     python = ["--", "python", "-c", _CLIENT, f"{url}/chat", key, str(MOST_SECONDS)]
@@ -72,6 +79,7 @@ def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffi
     reader = threading.Thread(target=_read, args=(process, traffic))
     reader.start()
     try:
+        wait_until(lambda: bool(traffic.answers), f"{url} answers", BEGIN_SECONDS)
         yield traffic
     finally:
         assert process.stdin is not None

@@ -1,0 +1,67 @@
+"""A Helm release goes over to the operator, and back, while its pods go on serving."""
+
+import json
+
+import pytest
+
+from e2e.agents import (
+    AGENT,
+    READY_SECONDS,
+    agent_object,
+    is_ready,
+    leftovers,
+    lives,
+    put_secret,
+    secret_spec,
+    wait_until,
+)
+from e2e.traffic import steady_traffic
+from testbed import paths
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.usefixtures("operator")
+CHART = str(paths.REPOSITORY / "helm" / "agent")
+
+
+def test_a_release_goes_over_to_the_operator_and_back_with_the_same_pods(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    spec = secret_spec(model_api)
+    release = ["-n", namespace, "-f-", "--wait", f"--timeout={READY_SECONDS}s"]
+    real_cluster.helm("install", AGENT, CHART, *release, stdin=json.dumps(spec))
+    before = lives(real_cluster, namespace)
+    agent = agent_object(spec)
+    agent["metadata"] |= {"annotations": {"portside.dev/adopt": "true"}}
+
+    with steady_traffic(real_cluster, f"http://{AGENT}.{namespace}") as traffic:
+        real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(agent))
+        wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+        real_cluster.kubectl("delete", "secret", "-n", namespace, "-l", f"owner=helm,name={AGENT}")
+        assert _managers(real_cluster, namespace) == {"portside-operator"}
+        assert real_cluster.helm("list", "-n", namespace, "-q") == ""
+        assert lives(real_cluster, namespace) == before
+        adopted = len(traffic.answers)
+
+        real_cluster.kubectl("delete", "agentdeployment", AGENT, "-n", namespace, "--cascade=orphan", "--timeout=30s")
+        over = ["--take-ownership", "--force-conflicts"]
+        real_cluster.helm("install", AGENT, CHART, *release, *over, stdin=json.dumps(spec))
+        assert _managers(real_cluster, namespace) == {"Helm"}
+        assert lives(real_cluster, namespace) == before
+
+    assert len(traffic.answers) > adopted > 0
+    assert traffic.failed == []
+    real_cluster.helm("uninstall", AGENT, "-n", namespace, "--wait")
+    wait_until(
+        lambda: leftovers(real_cluster, namespace) == ["secret/anthropic"],
+        "nothing is left but our Secret",
+        READY_SECONDS,
+    )
+
+
+def _managers(cluster: Cluster, namespace: str) -> set[str]:
+    """Whom the agent's own objects say that they are managed by."""
+    found = cluster.get(
+        "deployment,service,configmap,serviceaccount", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}"
+    )
+    return {each["metadata"]["labels"]["app.kubernetes.io/managed-by"] for each in found["items"]}
