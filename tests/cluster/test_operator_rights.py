@@ -75,7 +75,7 @@ REFUSALS = {
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A control plane of our own, as no other operator may answer for this one."""
-    with clusters.provided("control-plane", None) as cluster:
+    with clusters.provided("control-plane", None, name="rights") as cluster:
         install_definition(cluster)
         install(cluster, HTTP_ROUTE, SERVICE_MONITOR)
         yield cluster

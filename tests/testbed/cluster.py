@@ -262,12 +262,15 @@ def own_clusters() -> list[OwnCluster]:
 
 
 @contextmanager
-def provided(level: Level, kubeconfig: Path | None) -> Iterator[Cluster]:
-    """Give the cluster that `kubeconfig` names, else one of our own that ends with the body (or with this process)."""
+def provided(level: Level, kubeconfig: Path | None, name: str | None = None) -> Iterator[Cluster]:
+    """Give the cluster that `kubeconfig` names, else one of our own that ends with the body (or with this process).
+
+    A process that has several of a level at once tells them apart by `name`.
+    """
     if kubeconfig is not None:
         yield named_by(kubeconfig)
         return
-    cluster = OwnCluster(f"{level}-{os.getpid()}")
+    cluster = OwnCluster(f"{name or level}-{os.getpid()}")
     cluster.start(level, lifeline=True)
     try:
         yield cluster
