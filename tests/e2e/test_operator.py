@@ -1,6 +1,7 @@
 """An agent is changed, scaled and deleted by kubectl while it serves; the operator goes away and another takes over."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.usefixtures("operator")
 OPERATOR = ("deployment/agent-operator", "-n", "portside-system")
-TAKEOVER_SECONDS = 60
+CGROUPS = Path("/sys/fs/cgroup")
 PROMPT = "Answer as a lighthouse keeper."
 
 
@@ -108,7 +109,7 @@ def test_an_agent_is_deleted_with_all_that_is_its_own_while_no_operator_runs(
         real_cluster.kubectl("rollout", "status", *OPERATOR, f"--timeout={READY_SECONDS}s")
 
 
-def test_another_operator_takes_over_when_the_leaders_pod_is_killed(
+def test_another_operator_takes_over_when_the_leader_crashes(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
@@ -117,14 +118,30 @@ def test_another_operator_takes_over_when_the_leaders_pod_is_killed(
     leader = _leader(real_cluster)
     [pod] = [name for name in _operators(real_cluster) if leader.startswith(name)]
 
-    real_cluster.kubectl("delete", "pod", pod, "-n", OPERATOR[2], "--force", "--grace-period=0")
+    _crash(real_cluster, pod)
     killed = time.monotonic()
     apply_agent(real_cluster, namespace, secret_spec(model_api, agent={"baseUrl": model_api, "systemPrompt": PROMPT}))
 
-    print(f"{time.monotonic() - killed:.1f} s from the end of the leader's pod to a changed agent that serves")  # noqa: T201
+    print(f"{time.monotonic() - killed:.1f} s from the crash of the leader to a changed agent that serves")  # noqa: T201
     assert _leader(real_cluster) not in {"", leader}
     with client(real_cluster, namespace) as http:
         assert "lighthouse" in http.post("/chat", json={"message": "Who are you?"}).json()["response"]
+
+
+def _crash(cluster: Cluster, pod: str) -> None:
+    """End all processes of the operator's pod with no warning, so that none of them lets its Lease go.
+
+    Where the nodes are not of this machine the pod is deleted by force, which is the most that kubectl can do.
+    """
+    uid = cluster.get("pod", pod, "-n", OPERATOR[2])["metadata"]["uid"]
+    # Named by the kubelet, with - or with _ depending on its cgroup driver.
+    groups = [each for name in (uid, uid.replace("-", "_")) for each in CGROUPS.glob(f"**/*{name}*/cgroup.kill")]
+    for group in groups:
+        # A pod's group has those of its containers below it, which go with it.
+        if group.exists():
+            group.write_text("1")  # Linux, cgroup-v2: "cgroup.kill"
+    if not groups:
+        cluster.kubectl("delete", "pod", pod, "-n", OPERATOR[2], "--force", "--grace-period=0")
 
 
 def _operators(cluster: Cluster) -> list[str]:
