@@ -83,11 +83,16 @@ def test_an_agent_applied_right_after_its_definition_gets_its_objects(
     without_definition: Cluster, namespace: str
 ) -> None:
     here = Namespace(without_definition, namespace)
-    install_definition(without_definition)
-    with operator(without_definition.kubeconfig, namespace) as process:
-        here.apply(agent())
-        # For some ten seconds the admission plugin that checks owner references does not know the owner's kind.
-        eventually(lambda: here.kubectl("get", "deployments", "-oname"), "the Deployment is made")
+    with service_account(without_definition, namespace, cluster_wide=True) as kubeconfig:
+        # The admission plugin that checks owner references now reads all definitions, for the next half minute.
+        owner = {"apiVersion": "v1", "kind": "Nothing", "name": "x", "uid": "x", "blockOwnerDeletion": True}
+        owned = {"metadata": {"name": "owned", "ownerReferences": [owner]}, "apiVersion": "v1", "kind": "ConfigMap"}
+        apply = ["apply", "--server-side", "-n", namespace, "-f-"]
+        Cluster(kubeconfig).kubectl(*apply, stdin=json.dumps(owned), check=False)
+        install_definition(without_definition)
+        with operator(kubeconfig) as process:
+            here.apply(agent())
+            eventually(lambda: here.kubectl("get", "deployments", "-oname"), "the Deployment is made", seconds=120)
 
     assert "Traceback" not in process.log
 

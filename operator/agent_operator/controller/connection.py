@@ -33,8 +33,9 @@ JSON = "application/json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
-# What the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) refuses children with for some ten
-# seconds after the definition of their owner was installed, until it has read that.
+# What the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) refuses children with for up to half
+# a minute after the definition of their owner was installed: it reads the definitions anew that often (kube-apiserver,
+# admission's start hook).
 NOT_KNOWN_YET = "cannot find RESTMapping"
 
 
