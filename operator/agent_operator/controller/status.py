@@ -125,18 +125,18 @@ def _judge(agent: AgentDeployment, seen: Observation) -> dict[str, Judgement]:
     rollouts = [_rollout(part) for part in parts]
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, wrong)
-    notes = [ready.message, *_advice(agent)]
-    ready = Judgement(ready.status, ready.reason, ". ".join(notes))
+    ready = Judgement(ready.status, ready.reason, ". ".join([ready.message, *_advice(agent, ready)]))
     return {"Ready": ready, "Progressing": rollout, "Degraded": _degraded(wrong)}
 
 
-def _advice(agent: AgentDeployment) -> Iterable[str]:
+def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
     """What is as it was asked for, and yet not as it should be."""
     spec = agent.spec
     if spec.api_key.value is not None:
         yield INLINE_KEY
     most = spec.autoscaling.max_replicas if spec.autoscaling.enabled else spec.replicas
-    if most > 1 and spec.redis.url is None and spec.redis.secret_name is None:
+    # While something else is wrong, this would only hide it.
+    if ready.status == "True" and most > 1 and spec.redis.url is None and spec.redis.secret_name is None:
         yield NO_REDIS
 
 

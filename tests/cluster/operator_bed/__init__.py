@@ -109,12 +109,15 @@ class Namespace:
         """Play the kubelet: every pod of the agent runs and is ready. (This tier has no nodes.)"""
         selector = f"--selector=app.kubernetes.io/instance={name}"
         for pod in json.loads(self.kubectl("get", "pods", selector, "-ojson"))["items"]:
-            self.set_pod_status(pod["metadata"]["name"], {"phase": "Running", "conditions": [_TRUE_READY]})
+            # It may be one of an old revision, and gone by now.
+            self.set_pod_status(
+                pod["metadata"]["name"], {"phase": "Running", "conditions": [_TRUE_READY]}, missing_ok=True
+            )
 
-    def set_pod_status(self, pod: str, status: dict[str, Any]) -> None:
+    def set_pod_status(self, pod: str, status: dict[str, Any], *, missing_ok: bool = False) -> None:
         """Play the kubelet for one pod."""
         patch = json.dumps({"status": status})
-        self.kubectl("patch", "pod", pod, "--subresource=status", "--type=strategic", "-p", patch)
+        self.kubectl("patch", "pod", pod, "--subresource=status", "--type=strategic", "-p", patch, check=not missing_ok)
 
 
 _TRUE_READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
