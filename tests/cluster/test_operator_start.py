@@ -92,7 +92,9 @@ def test_an_agent_applied_right_after_its_definition_gets_its_objects(
         install_definition(without_definition)
         with operator(kubeconfig) as process:
             here.apply(agent())
+            message = here.await_condition("Ready", "False", "ApplyFailing")["message"]
             eventually(lambda: here.kubectl("get", "deployments", "-oname"), "the Deployment is made", seconds=120)
+            assert "cannot find RESTMapping" in message
 
     assert "Traceback" not in process.log
 

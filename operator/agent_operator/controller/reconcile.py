@@ -11,7 +11,7 @@ from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.client_keys import with_settled_keys
-from agent_operator.controller.connection import ApiError
+from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError
 from agent_operator.controller.gather import Gatherer
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
@@ -41,6 +41,8 @@ MOUNT_SECONDS = 3.0
 # What is refused for another cause waits for a change of the agent, or for the next list of everything.
 UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
 
+# Of an object that was changed meanwhile, and of an API server that is busy, nobody has to hear.
+NO_NEWS = {CONFLICT, TOO_MANY_REQUESTS}
 # From this try on the user is told what keeps the API server from doing what it is asked.
 TELL_AT_FAILURE = 2
 
@@ -146,7 +148,7 @@ class Reconciler:
     ) -> None:
         """Say in the status what the API server keeps answering; the first time it may be a moment's trouble."""
         self._failures[key] = self._failures.get(key, 0) + 1
-        if self._failures[key] >= TELL_AT_FAILURE and error.code >= 500:  # noqa: PLR2004  HTTP's server errors
+        if self._failures[key] >= TELL_AT_FAILURE and error.code not in NO_NEWS:
             trouble = Trouble("ApplyFailing", f"The API server cannot apply what is wanted: {error.message}")
             await self._teller.tell(document, await self._judge(key, document, agent, owner, [trouble]))
 
