@@ -68,12 +68,12 @@ def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDe
     metadata = document.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     faults = [*_faults_of_kind(document), *_faults_of_metadata(metadata)]
-    spec = AgentSpec.model_construct()
+    spec: AgentSpec | None = None
     try:
         spec = AgentSpec.model_validate(without_nulls(document.get("spec", {})))
     except ValidationError as error:
         faults += faults_of(error, "spec")
-    if faults:
+    if faults or spec is None:
         raise InvalidAgentError(faults)
     return AgentDeployment(
         name=metadata["name"],
