@@ -126,7 +126,11 @@ def _api_server(site: Site, authority: Authority) -> Process:
     policy.write_text(yaml.safe_dump(AUDIT_POLICY))
     # With nobody to reach it, the API server still wants an address that is not loopback: one of RFC 5737.
     advertise = ["--advertise-address=203.0.113.1", "--endpoint-reconciler-type=none"]
+    # On in OpenShift, and asks for rights of its own from those who set owner references. Where there is a node to be
+    # shown, it would have the first agent wait for half a minute, until it has read the new definition.
+    admission = "NodeRestriction,OwnerReferencesPermissionEnforcement"
     if site.advertised is not None:
+        admission = "NodeRestriction"
         advertise = [f"--advertise-address={site.advertised}"]
     process = Process(
         "kube-apiserver",
@@ -148,8 +152,7 @@ def _api_server(site: Site, authority: Authority) -> Process:
             f"--service-account-signing-key-file={signer.key}",
             f"--service-cluster-ip-range={SERVICE_RANGE}",
             "--authorization-mode=Node,RBAC",
-            # The second is on in OpenShift, and asks for rights of its own from those who set owner references.
-            "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
+            f"--enable-admission-plugins={admission}",
             "--allow-privileged=true",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={site.logs / 'audit.log'}",
