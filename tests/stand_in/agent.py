@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,9 @@ class Service:
         """The ids of the processes that it started, of those whose command line has `word` in it."""
         found = []
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            found += [int(pid) for pid in (task / "children").read_text(encoding="ascii").split()]
+            # A thread may have ended since it was listed.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found += [int(pid) for pid in (task / "children").read_text(encoding="ascii").split()]
         return sorted(pid for pid in found if word in command_line(pid))
 
     def terminate(self) -> None:

@@ -60,7 +60,8 @@ class ChatRequest(BaseModel):
 
     message: Message
     conversation_id: _ConversationId | None = None
-    stream: bool = Field(default=False, description="Answer as `POST /chat/stream` does.")
+    # Else 0, 1.0 or "yes" would be taken, which the document does not say.
+    stream: bool = Field(default=False, strict=True, description="Answer as `POST /chat/stream` does.")
 
 
 class StreamRequest(BaseModel):

@@ -134,6 +134,13 @@ async def test_a_system_prompt_is_no_field_of_chat(make_client: MakeClient) -> N
     assert (await client.post("/chat", json={"message": "a", "system_prompt": "b"})).status_code == 422
 
 
+@pytest.mark.parametrize("stream", [0, 1, 0.0, "yes", "true"])
+async def test_only_true_and_false_say_whether_to_stream(make_client: MakeClient, stream: object) -> None:
+    client = await make_client(MODEL_PROVIDER="echo")
+    answer = await client.post("/chat", json={"message": "a", "stream": stream})
+    assert answer.status_code == 422
+
+
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 @pytest.mark.parametrize(
     ("directive", "status", "words"),
