@@ -43,6 +43,27 @@ def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str) -> No
     assert _by_name(desired(name, name, agent.spec)) == _by_name(_objects(helm.stdout))
 
 
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [
+        ("https://gateway:0443", 443),
+        ("http://gateway:080/v1", 80),
+        ("https://gateway:0", 443),
+        ("http://gateway:", 80),
+        ("https://[fd00::1]:8443/v1", 8443),
+        ("https://[fd00::1]", 443),
+    ],
+)
+def test_the_port_of_an_address_is_the_same_number_on_both_faces(address: str, port: int) -> None:
+    spec = {"agent": {"baseUrl": address}, "apiKey": {"secretName": "key"}}
+    agent = parse(_agent("my-agent", spec), namespace="default")
+    helm = helm_template("my-agent", spec, "default")
+    assert helm.returncode == 0, helm.stderr
+    for objects in (desired("my-agent", "default", agent.spec), _objects(helm.stdout)):
+        policy = _by_name(objects)["NetworkPolicy my-agent"]
+        assert [each["port"] for each in policy["spec"]["egress"][0]["ports"]] == [53, 53, port]
+
+
 WRONG: dict[str, dict[str, Any]] = {
     "a key both ways": {"apiKey": {"value": "k", "secretName": "s"}},
     "no key at all": {"agent": {"provider": "anthropic"}},

@@ -10,8 +10,9 @@ from agent_operator.manifests.names import PORT_NAME
 DNS_PORT = 53
 REDIS_PORT = 6379
 SCHEME_PORTS = {"http": 80, "https": 443}
-# The scheme, and the port if the authority ends with one (RFC 3986, section 3.2.3). The chart has the same expression.
-_ADDRESS = re.compile(r"^([a-z]+)://[^/?#]*?(?::([0-9]+))?(?:[/?#].*)?$", re.DOTALL)
+# The scheme, and the port if the authority ends with one (RFC 3986, section 3.2.3), without the zeros in front, which
+# would make an octal number of it in YAML. The chart has the same expression.
+_ADDRESS = re.compile(r"^([a-z]+)://[^/?#]*?(?::0*([1-9][0-9]*)?)?(?:[/?#].*)?$", re.DOTALL)
 
 
 def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
