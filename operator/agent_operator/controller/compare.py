@@ -26,6 +26,16 @@ MERGE_KEYS = {
 # Maps of quantities, and single ones: the API server keeps them in its own form ("1000" as "1k").
 QUANTITIES = {"requests", "limits"}
 QUANTITY = {"averageValue", "divisor", "sizeLimit"}
+# The API server leaves a field out that is nothing (Go's `omitempty`), which is as well as there, but for these:
+# without them something else holds than with zero, and no default in the object tells.
+NOTHING = ("", 0, None)
+NOT_NOTHING_AT_ZERO = {
+    *("allowPrivilegeEscalation", "automountServiceAccountToken", "fsGroup", "hostUsers", "runAsGroup", "runAsNonRoot"),
+    *("runAsUser", "maxUnavailable", "minAvailable", "mode", "stabilizationWindowSeconds", "storageClassName"),
+    "tolerationSeconds",
+}
+# Maps whose keys are the user's: a key is there or not, whatever its value.
+MAPS = {"annotations", "data", "labels", "matchLabels", "nodeSelector", "stringData"} | QUANTITIES
 
 _SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _QUANTITY = re.compile(r"([0-9.]+)(?:([KMGTPE])i|([numkMGTPE]?)|[eE]([+-]?[0-9]+))")
@@ -40,16 +50,24 @@ def fingerprint(document: Document) -> str:
 def has_all(wanted: Any, found: Any, field: str = "") -> bool:
     """Whether everything in `wanted` is in `found` with the same value, as the API server means it.
 
-    An empty list or map that is not there at all is the same as one that is: the API server keeps few of them.
+    What is wanted empty, zero or false may be missing where that means the same: the API server keeps few such values.
     """
     if isinstance(wanted, dict):
         equal: Callable[[Any, Any, str], bool] = _same_quantity if field in QUANTITIES else has_all
         return isinstance(found, dict) and all(
-            equal(value, found[key], key) if key in found else value in ({}, []) for key, value in wanted.items()
+            equal(value, found[key], key) if key in found else _is_left_out(value, key, field)
+            for key, value in wanted.items()
         )
     if isinstance(wanted, list):
         return isinstance(found, list) and _list_has_all(wanted, found, MERGE_KEYS.get(field))
     return bool(wanted == found) or (field in QUANTITY and _same_quantity(wanted, found, field))
+
+
+def _is_left_out(value: Any, key: str, field: str) -> bool:
+    """Whether a value that is wanted under `key` of the map `field` is as well as there when the key is missing."""
+    if value in ({}, []):
+        return True
+    return value in NOTHING and key not in NOT_NOTHING_AT_ZERO and field not in MAPS
 
 
 def _list_has_all(wanted: list[Any], found: list[Any], keys: tuple[str, ...] | None) -> bool:

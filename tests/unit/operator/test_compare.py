@@ -17,6 +17,9 @@ from agent_operator.controller.compare import fingerprint, has_all, quantity
         ({"limits": {"cpu": "1000m", "memory": "1024Mi"}}, {"limits": {"cpu": "1", "memory": "1Gi"}}),
         ({"requests": {"cpu": "0.5"}}, {"requests": {"cpu": "500m"}}),
         ({"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "a", "tolerationSeconds": 3}]}),
+        ({"env": [{"name": "A", "value": ""}]}, {"env": [{"name": "A"}]}),
+        ({"volumeMounts": [{"mountPath": "/a", "readOnly": False}]}, {"volumeMounts": [{"mountPath": "/a"}]}),
+        ({"livenessProbe": {"initialDelaySeconds": 0}}, {"livenessProbe": {}}),
     ],
 )
 def test_what_is_there_in_another_form_or_with_more_is_there(wanted: Any, found: Any) -> None:
@@ -36,6 +39,13 @@ def test_what_is_there_in_another_form_or_with_more_is_there(wanted: Any, found:
         ({"drop": ["ALL"]}, {"drop": ["ALL", "NET_RAW"]}),
         ({"limits": {"cpu": "1"}}, {"limits": {"cpu": "2"}}),
         ({"limits": {"cpu": "1"}}, {"limits": {}}),
+        ({"limits": {"cpu": 0}}, {"limits": {}}),
+        ({"labels": {"team": ""}}, {"labels": {}}),
+        ({"env": [{"name": "A", "value": ""}]}, {"env": [{"name": "A", "value": "1"}]}),
+        ({"replicas": 0}, {"replicas": 1}),
+        ({"automountServiceAccountToken": False}, {}),
+        ({"securityContext": {"allowPrivilegeEscalation": False}}, {"securityContext": {}}),
+        ({"tolerations": [{"key": "a", "tolerationSeconds": 0}]}, {"tolerations": [{"key": "a"}]}),
     ],
 )
 def test_what_is_missing_or_different_is_noticed(wanted: Any, found: Any) -> None:
