@@ -21,6 +21,7 @@ from cluster.operator_bed import (
     service_account,
 )
 from testbed.cluster import Cluster
+from testbed.errors import TestbedError
 
 SECONDS = 60
 
@@ -79,16 +80,44 @@ def test_a_missing_definition_is_said_plainly(without_definition: Cluster) -> No
     assert "agent-operator crd | kubectl apply --server-side -f -" in said(run(without_definition.kubeconfig))
 
 
+def await_look_at_definitions(cluster: Cluster, kubeconfig: Path, namespace: str) -> None:
+    """Wait until the admission plugin that checks owner references has just read all definitions.
+
+    It reads them anew every 30 s, at its own beat; a definition made for this wait shows when.
+    """
+    names = {"plural": "heartbeats", "singular": "heartbeat", "kind": "Heartbeat"}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "heartbeats.beat.test"},
+        "spec": {"group": "beat.test", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    owner = {"apiVersion": "beat.test/v1", "kind": "Heartbeat", "name": "x", "uid": "x", "blockOwnerDeletion": True}
+    owned = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owned", "ownerReferences": [owner]}}
+
+    def unknown() -> bool:
+        apply = ["apply", "--server-side", "--dry-run=server", "-n", namespace, "-f-"]
+        try:
+            Cluster(kubeconfig).kubectl(*apply, stdin=json.dumps(owned))
+        except TestbedError as error:
+            return "cannot find RESTMapping" in str(error)
+        return False
+
+    assert unknown()
+    cluster.kubectl("apply", "-f-", stdin=json.dumps(definition))
+    try:
+        eventually(lambda: not unknown(), "the plugin knows the definition", seconds=75)
+    finally:
+        cluster.kubectl("delete", "crd", "heartbeats.beat.test", "--wait=false")
+
+
 def test_an_agent_applied_right_after_its_definition_gets_its_objects(
     without_definition: Cluster, namespace: str
 ) -> None:
     here = Namespace(without_definition, namespace)
     with service_account(without_definition, namespace, cluster_wide=True) as kubeconfig:
-        # The admission plugin that checks owner references now reads all definitions, for the next half minute.
-        owner = {"apiVersion": "v1", "kind": "Nothing", "name": "x", "uid": "x", "blockOwnerDeletion": True}
-        owned = {"metadata": {"name": "owned", "ownerReferences": [owner]}, "apiVersion": "v1", "kind": "ConfigMap"}
-        apply = ["apply", "--server-side", "-n", namespace, "-f-"]
-        Cluster(kubeconfig).kubectl(*apply, stdin=json.dumps(owned), check=False)
+        await_look_at_definitions(without_definition, kubeconfig, namespace)
         install_definition(without_definition)
         with operator(kubeconfig) as process:
             here.apply(agent())
