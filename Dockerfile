@@ -1,7 +1,7 @@
 # Two images from one file: `--target service` (the agent API, also the default) and `--target operator`.
 #
 # The base is an argument, so that it can be pinned by digest, or come from elsewhere:
-#   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:… -t portside.dev/agent-service:0.1.0 .
+#   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:… -t portside.dev/agent-service .
 # It needs Python 3.11 or later with venv and pip. Where packages come from a mirror, say so with
 # `--build-arg PIP_INDEX_URL=…` (PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST); the images and their history do not hold it.
 ARG PYTHON_IMAGE=python:3.13-slim

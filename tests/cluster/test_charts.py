@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_the_api_server_takes_the_agent_chart_without_a_warning(
 
 def test_a_chart_that_it_is_part_of_can_switch_it_on_and_off(helm: Helm, tmp_path: Path) -> None:
     shutil.copytree(AGENT_CHART, tmp_path / "charts" / "agent")
-    dependency = {"name": "agent", "version": "0.1.0", "condition": "agent.enabled"}
+    dependency = {"name": "agent", "version": version("portside"), "condition": "agent.enabled"}
     whole = {"apiVersion": "v2", "name": "whole", "version": "1.0.0", "dependencies": [dependency]}
     (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(whole))
 

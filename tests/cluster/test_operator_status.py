@@ -20,6 +20,7 @@ from cluster.operator_bed import (
     service_account,
 )
 from testbed import cluster as clusters
+from testbed import images
 from testbed.cluster import Cluster
 
 LAST_TRANSITION = "2026-01-01T00:00:00Z"
@@ -70,7 +71,7 @@ def test_an_agent_is_ready_once_its_pods_are(here: Namespace) -> None:
         "readyReplicas": 1,
         "url": f"http://hello.{here.name}.svc",
         "model": "echo",
-        "image": "portside.dev/agent-service:0.1.0",
+        "image": images.reference("service"),
     }
     assert here.condition("Progressing")["status"] == "False"
     assert here.condition("Degraded")["status"] == "False"
@@ -244,7 +245,7 @@ def test_the_columns_tell_the_truth(here: Namespace) -> None:
     assert header.split() == ["NAME", "READY", "REPLICAS", "MODEL", "URL", "AGE", "IMAGE", "REASON"]
     values = row.split()
     assert values[:5] == ["hello", "True", "1", "echo", f"http://hello.{here.name}.svc"]
-    assert values[6:] == ["portside.dev/agent-service:0.1.0", "Serving"]
+    assert values[6:] == [images.reference("service"), "Serving"]
 
 
 def test_the_operator_is_healthy_and_counts_agents_by_condition(here: Namespace, running: OperatorProcess) -> None:

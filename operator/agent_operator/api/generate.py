@@ -1,16 +1,19 @@
-"""`python -m agent_operator.api.generate [--check]`: write every file that is generated from the models."""
+"""`python -m agent_operator.api.generate [--check]`: write what comes from the models, and the version in charts."""
 
 import json
+import re
 from pathlib import Path
 
 import click
 
+from agent_operator import __version__
 from agent_operator.api.crd import crd
 from agent_operator.api.reference import reference
 from agent_operator.api.values import values_schema, values_yaml
 from agent_operator.api.yaml import to_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
+CHARTS = ("helm/agent/Chart.yaml", "helm/agent-operator/Chart.yaml")
 
 
 def generated_files() -> dict[str, str]:
@@ -20,7 +23,14 @@ def generated_files() -> dict[str, str]:
         "helm/agent/values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
         "helm/agent/values.yaml": values_yaml(),
         "docs/reference/agentdeployment.md": reference(),
+        **{chart: _of_this_version((ROOT / chart).read_text(encoding="utf-8")) for chart in CHARTS},
     }
+
+
+def _of_this_version(chart: str) -> str:
+    """A Chart.yaml with the version of the distribution, which pyproject.toml alone states."""
+    chart = re.sub(r"^version: .*$", f"version: {__version__}", chart, flags=re.MULTILINE)
+    return re.sub(r"^appVersion: .*$", f'appVersion: "{__version__}"', chart, flags=re.MULTILINE)
 
 
 def _read(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_crd_prints_the_definition() -> None:
 
 
 def test_version_is_that_of_the_distribution() -> None:
-    assert command("--version").stdout == "agent-operator, version 0.1.0\n"
+    assert command("--version").stdout == f"agent-operator, version {version('portside')}\n"
 
 
 def test_what_is_rendered_has_client_keys_of_its_own_and_can_be_applied() -> None:
