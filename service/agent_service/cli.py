@@ -1,5 +1,6 @@
 """The command `agent-service`."""
 
+import os
 import sys
 from typing import NoReturn
 
@@ -79,6 +80,33 @@ def worker(host: str | None, port: int | None) -> None:
     from agent_service.worker_process import run  # noqa: PLC0415
 
     sys.exit(run(chosen))
+
+
+@main.command()
+@click.argument("message")
+@click.option("--url", help="Where the agent is.  [default: port API_PORT or PORT, else 8000, of this machine]")
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=90.0, show_default=True, help="Seconds to wait.")
+def ask(message: str, url: str | None, timeout: float) -> None:
+    """Ask an agent that runs, and print its answer.
+
+    In the agent's own container, or beside it:
+
+    \b
+      kubectl exec deployment/my-agent -- agent-service ask "Are you there?"
+
+    A client key, where the agent wants one, is the first of API_KEYS, or of the file of that name in SECRETS_DIR.
+
+    Exit codes: 0 with an answer, 1 without one, and a line that says why.
+    """
+    from agent_service.ask import AskError, client_key  # noqa: PLC0415
+    from agent_service.ask import ask as answer_of  # noqa: PLC0415
+
+    port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
+    try:
+        click.echo(answer_of(url or f"http://localhost:{port}", message, key=client_key(), seconds=timeout))
+    except AskError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
 
 
 def _load(host: str | None, port: int | None) -> Settings:

@@ -1,0 +1,43 @@
+"""`agent-service ask`: one question to an agent that runs."""
+
+from pathlib import Path
+
+from stand_in.agent import StartService, free_port, run_agent_service
+
+CLIENT_KEY = "a-client-key-of-the-tests"
+
+
+def test_it_prints_the_answer_and_nothing_else(start_service: StartService, tmp_path: Path) -> None:
+    service = start_service(MODEL_PROVIDER="echo")
+    told = run_agent_service("ask", "Hello", "--url", service.url, folder=tmp_path)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "You said: Hello\n", "")
+
+
+def test_it_shows_the_first_client_key_of_the_folder_of_secrets(start_service: StartService, tmp_path: Path) -> None:
+    service = start_service(MODEL_PROVIDER="echo", API_KEYS=CLIENT_KEY)
+    (tmp_path / "API_KEYS").write_text(f"{CLIENT_KEY}\nanother-key-of-the-tests\n")
+    told = run_agent_service("ask", "Hello", "--url", service.url, folder=tmp_path, SECRETS_DIR=str(tmp_path))
+    assert told.stdout == "You said: Hello\n"
+
+
+def test_a_refusal_is_one_line_with_the_agents_own_words(start_service: StartService, tmp_path: Path) -> None:
+    service = start_service(MODEL_PROVIDER="echo", API_KEYS=CLIENT_KEY)
+    told = run_agent_service("ask", "Hello", "--url", service.url, folder=tmp_path, API_KEYS="a-key-that-is-not-known")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert len(told.stderr.splitlines()) == 1
+    assert "answered 401" in told.stderr
+    assert "a-key-that-is-not-known" not in told.stderr
+
+
+def test_nobody_there_is_one_line(tmp_path: Path) -> None:
+    told = run_agent_service("ask", "Hello", "--url", f"http://localhost:{free_port()}", folder=tmp_path)
+    assert told.returncode == 1
+    assert "did not answer" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_an_address_that_is_none_is_one_line(tmp_path: Path) -> None:
+    told = run_agent_service("ask", "Hello", "--url", "nowhere", folder=tmp_path)
+    assert told.returncode == 1
+    assert "no address to ask at" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
