@@ -148,7 +148,9 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    return [document for document in yaml.load_all(text, Loader=_Loader) if document]
+    """The objects of a release. What `helm test` makes is none of them: Helm neither keeps nor upgrades it."""
+    documents = [document for document in yaml.load_all(text, Loader=_Loader) if document]
+    return [each for each in documents if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
 
 
 def _agent(name: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -153,6 +153,8 @@ def lives(cluster: Cluster, namespace: str) -> dict[str, int]:
 
 def leftovers(cluster: Cluster, namespace: str) -> list[str]:
     """Everything in the namespace but what Kubernetes itself puts into each."""
-    kinds = "agentdeployments,deployments,replicasets,pods,services,hpa,secrets,configmaps"
+    kinds = "deployments,replicasets,pods,services,hpa,secrets,configmaps"
+    if cluster.kubectl("api-resources", "--api-group=portside.dev", "-oname"):
+        kinds = f"agentdeployments,{kinds}"
     names = cluster.kubectl("get", kinds, "-n", namespace, "-oname", "--ignore-not-found").split()
     return [name for name in names if name != "configmap/kube-root-ca.crt"]

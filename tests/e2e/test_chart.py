@@ -1,20 +1,29 @@
-"""The same agent with no operator: `helm install`, an answer, and `helm uninstall`."""
+"""The same agent with no operator: `helm install`, what its notes and its tests say, and `helm uninstall`."""
 
 import json
+import re
+from typing import Any
 
-from e2e.agents import AGENT, READY_SECONDS, agent_spec, client, leftovers, wait_until
+import pytest
+
+from e2e.agents import AGENT, READY_SECONDS, agent_spec, client, leftovers, put_secret, secret_spec, wait_until
+from e2e.shell import run_block
 from testbed import paths
 from testbed.cluster import Cluster
+from testbed.errors import TestbedError
 
 CHART = str(paths.REPOSITORY / "helm" / "agent")
+ECHO = {"agent": {"provider": "echo"}}
+# Nobody, so that the pod of `helm test` needs a way in of its own.
+NOBODY_ELSE = {"networkPolicy": {"ingressFrom": [{"podSelector": {"matchLabels": {"nobody": "else"}}}]}}
+ANSWER = '"response":"You said: Hello"'
 
 
 def test_an_agent_installed_by_its_chart_answers_and_leaves_nothing(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     values = json.dumps(agent_spec(model_api))
-    install = ["install", AGENT, CHART, "-n", namespace, "-f-", "--wait", f"--timeout={READY_SECONDS}s"]
-    real_cluster.helm(*install, stdin=values)
+    real_cluster.helm(*_install(namespace), "--wait", f"--timeout={READY_SECONDS}s", stdin=values)
 
     with client(real_cluster, namespace) as http:
         answer = http.post("/chat", json={"message": "And without an operator?"}).raise_for_status().json()
@@ -22,3 +31,56 @@ def test_an_agent_installed_by_its_chart_answers_and_leaves_nothing(
 
     real_cluster.helm("uninstall", AGENT, "-n", namespace, "--wait")
     wait_until(lambda: leftovers(real_cluster, namespace) == [], "nothing is left of the release", READY_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("values", "answers"),
+    [
+        ({"auth": {"enabled": True}, **NOBODY_ELSE}, 1),
+        ({"service": {"type": "NodePort", "port": 8080}}, 2),
+        ({"service": {"type": "LoadBalancer"}, "auth": {"enabled": True}}, 2),
+    ],
+    ids=["inside, with keys", "node port", "load balancer, with keys"],
+)
+def test_the_notes_work_as_printed(real_cluster: Cluster, namespace: str, values: dict[str, Any], answers: int) -> None:
+    notes = real_cluster.helm(*_install(namespace), stdin=json.dumps(ECHO | values))
+    if values.get("service", {}).get("type") == "LoadBalancer":
+        _give_an_address(real_cluster, namespace)
+
+    said = run_block(real_cluster, _commands(notes))
+
+    assert f"{AGENT}-test" in said
+    assert "You said: Answer with one word." in said
+    assert said.count(ANSWER) == answers
+
+
+def test_helm_test_fails_with_the_reason_when_the_agent_cannot_answer(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    put_secret(real_cluster, namespace, "key-that-is-refused")
+    real_cluster.helm(*_install(namespace), stdin=json.dumps(secret_spec(model_api)))
+
+    with pytest.raises(TestbedError, match="failed"):
+        real_cluster.helm("test", AGENT, "-n", namespace, "--timeout=3m")
+
+    said = real_cluster.kubectl("logs", f"{AGENT}-test", "-n", namespace)
+    assert len(said.splitlines()) == 1
+    assert "did not answer" in said
+
+
+def _install(namespace: str) -> list[str]:
+    return ["install", AGENT, CHART, "-n", namespace, "-f-"]
+
+
+def _commands(notes: str) -> str:
+    """What the notes say to type: their indented lines."""
+    return "\n".join(re.findall(r"^    (.*)$", notes.partition("NOTES:")[2], re.MULTILINE))
+
+
+def _give_an_address(cluster: Cluster, namespace: str) -> None:
+    """Do what a cloud's controller does: the address is the node's, where kube-proxy answers for it."""
+    [node] = cluster.get("nodes")["items"]
+    [address] = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
+    patch = ["patch", "service", AGENT, "-n", namespace, "--subresource=status", "--type=merge"]
+    cluster.kubectl(*patch, "-p", json.dumps(status))

@@ -5,23 +5,22 @@ import re
 import signal
 import subprocess
 import time
-from contextlib import suppress
 
 import httpx
 import pytest
 
-from testbed import binaries, paths
+from e2e.shell import run_block
+from testbed import paths
 from testbed.cluster import Cluster
 
 README = (paths.REPOSITORY / "README.md").read_text()
-BLOCK_SECONDS = 180
 
 
 @pytest.mark.usefixtures("operator")
 def test_the_way_in_with_the_operator(real_cluster: Cluster) -> None:
     [block] = _blocks("With the operator")
     try:
-        said = _run(real_cluster, block)
+        said = run_block(real_cluster, block)
     finally:
         real_cluster.kubectl("delete", "agentdeployment", "hello-agent", "--ignore-not-found")
     assert "agentdeployment.portside.dev/hello-agent condition met" in said
@@ -30,7 +29,7 @@ def test_the_way_in_with_the_operator(real_cluster: Cluster) -> None:
 
 def test_the_way_in_with_the_chart_alone(real_cluster: Cluster) -> None:
     [block] = _blocks("With the chart alone")
-    said = _run(real_cluster, block)
+    said = run_block(real_cluster, block)
     assert '"type":"done"' in said
     assert 'release "my-agent" uninstalled' in said
 
@@ -42,7 +41,7 @@ def test_the_way_in_on_a_laptop(real_cluster: Cluster) -> None:
     )
     try:
         _wait_for("http://localhost:8000/health/ready")
-        assert '"response":"You said: Hello"' in _run(real_cluster, ask)
+        assert '"response":"You said: Hello"' in run_block(real_cluster, ask)
     finally:
         os.killpg(service.pid, signal.SIGTERM)
         service.wait(30)
@@ -52,30 +51,6 @@ def _blocks(heading: str) -> list[str]:
     """The bash blocks of one section."""
     section = README.split(f"### {heading}\n")[1].split("\n#")[0]
     return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
-
-
-def _run(cluster: Cluster, block: str) -> str:
-    """Run a block in a shell that is set up as `make cluster-env` says, and end what it left in the background."""
-    path = f"{binaries.search_path('kubectl', 'helm')}:{os.environ['PATH']}"
-    shell = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", block],
-        cwd=paths.REPOSITORY,
-        env=cluster.environment | {"PATH": path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        shell.wait(BLOCK_SECONDS)
-    finally:
-        with suppress(ProcessLookupError):  # nothing may be left
-            os.killpg(shell.pid, signal.SIGTERM)
-    assert shell.stdout is not None
-    said = shell.stdout.read()
-    assert shell.returncode == 0, said
-    return said
 
 
 def _wait_for(url: str, seconds: float = 120) -> None:

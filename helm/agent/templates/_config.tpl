@@ -81,13 +81,7 @@ file of its name, which the service reads again when it changes.
 - secret: {name: {{ .secretName | quote }}, items: [{key: {{ .secretKey | quote }}, path: ANTHROPIC_API_KEY}]}
 {{- end }}
 {{- end }}
-{{- with .Values.auth }}
-{{- if and .enabled .existingSecret }}
-- secret: {name: {{ .existingSecret | quote }}, items: [{key: {{ .secretKey | quote }}, path: API_KEYS}]}
-{{- else if .enabled }}
-- secret: {name: {{ include "agent.clientKeysName" $ | quote }}, items: [{key: API_KEYS, path: API_KEYS}]}
-{{- end }}
-{{- end }}
+{{- include "agent.clientKeySources" . }}
 {{- with .Values.redis }}
 {{- if .secretName }}
 - secret: {name: {{ .secretName | quote }}, items: [{key: {{ .secretKey | quote }}, path: REDIS_URL}]}
@@ -95,6 +89,17 @@ file of its name, which the service reads again when it changes.
 {{- end }}
 {{- with (.Values.agent.systemPromptFrom | default dict).configMapKeyRef }}
 - configMap: {name: {{ .name | quote }}, items: [{key: {{ .key | quote }}, path: SYSTEM_PROMPT}]}
+{{- end }}
+{{- end }}
+
+{{/* The part of it that is client keys. */}}
+{{- define "agent.clientKeySources" -}}
+{{- with .Values.auth }}
+{{- if and .enabled .existingSecret }}
+- secret: {name: {{ .existingSecret | quote }}, items: [{key: {{ .secretKey | quote }}, path: API_KEYS}]}
+{{- else if .enabled }}
+- secret: {name: {{ include "agent.clientKeysName" $ | quote }}, items: [{key: API_KEYS, path: API_KEYS}]}
+{{- end }}
 {{- end }}
 {{- end }}
 

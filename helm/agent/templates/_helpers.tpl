@@ -18,6 +18,16 @@
 {{- include "agent.fullname" . }}-client-keys
 {{- end }}
 
+{{/* Name of what `helm test` makes, and the labels by which its pod is found. */}}
+{{- define "agent.testName" -}}
+{{- include "agent.fullname" . }}-test
+{{- end }}
+
+{{- define "agent.testLabels" -}}
+app.kubernetes.io/name: portside-agent-test
+app.kubernetes.io/instance: {{ include "agent.fullname" . | quote }}
+{{- end }}
+
 {{/* Labels by which all that is the agent's is found. */}}
 {{- define "agent.agentSelector" -}}
 app.kubernetes.io/name: {{ include "agent.name" . | quote }}

@@ -1,0 +1,44 @@
+"""Commands run as a user would paste them, in a shell that is set up as `make cluster-env` says."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from testbed import binaries, paths
+from testbed.cluster import Cluster
+
+BLOCK_SECONDS = 180
+
+
+def run_block(cluster: Cluster, block: str) -> str:
+    """Run the lines of `block`, end what they left in the background, and give what was printed.
+
+    kubectl, helm and our own programs are on PATH; the first command that fails ends the block, and fails the test.
+    """
+    path = f"{binaries.search_path('kubectl', 'helm')}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with tempfile.TemporaryFile("w+") as said:  # a pipe would stay open as long as what runs in the background
+        shell = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=paths.REPOSITORY,
+            env=cluster.environment | {"PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code: int | None = shell.wait(BLOCK_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with suppress(ProcessLookupError):  # nothing may be left
+                os.killpg(shell.pid, signal.SIGTERM)
+        said.seek(0)
+        text = said.read()
+    assert code is not None, f"not within {BLOCK_SECONDS} s:\n{block}\n{text}"
+    assert code == 0, f"{block}\n{text}"
+    return text
