@@ -20,6 +20,17 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{/* What the API server would refuse in the middle of an upgrade: selectors never change (apps/v1, DeploymentSpec). */}}
+{{- define "agent-operator.validateSelectors" -}}
+{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace (include "agent-operator.fullname" .) }}
+{{- with ((($there.spec | default dict).selector | default dict).matchLabels | default dict) }}
+{{- $name := index . "app.kubernetes.io/name" | default "" }}
+{{- if ne $name (include "agent-operator.name" $) }}
+{{- fail (printf "nameOverride cannot change while the Deployment %s is there, whose pods are found by the name %q: set it back, or uninstall the release first (the definition and all agents stay)" (include "agent-operator.fullname" $) $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Labels of every object. */}}
 {{- define "agent-operator.labels" -}}
 {{ include "agent-operator.selectorLabels" . }}

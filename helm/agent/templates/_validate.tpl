@@ -169,3 +169,14 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* What the API server would refuse in the middle of an upgrade: selectors never change (apps/v1, DeploymentSpec). */}}
+{{- define "agent.validateSelectors" -}}
+{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace (include "agent.fullname" .) }}
+{{- with ((($there.spec | default dict).selector | default dict).matchLabels | default dict) }}
+{{- $name := index . "app.kubernetes.io/name" | default "" }}
+{{- if ne $name (include "agent.name" $) }}
+{{- fail (printf "nameOverride cannot change while the Deployment %s is there, whose pods are found by the name %q: set it back, or uninstall the release first" (include "agent.fullname" $) $name) }}
+{{- end }}
+{{- end }}
+{{- end }}

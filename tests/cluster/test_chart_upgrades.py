@@ -1,0 +1,148 @@
+"""From every release of the charts to what they are now, and back; and what an upgrade refuses."""
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+from agent_operator.api.crd import crd
+from testbed import paths
+from testbed.cluster import Cluster
+from testbed.errors import TestbedError
+
+HELM = paths.REPOSITORY / "helm"
+RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
+DEFINITION = "crd/agentdeployments.portside.dev"
+OF_HELM = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace", "helm.sh/resource-policy")
+
+# Much of what could be said at the time, so that an upgrade has something to lose.
+VALUES: dict[str, Any] = {
+    "agent": {"systemPrompt": "Be brief.", "maxTokens": 1000},
+    "apiKey": {"value": "key-of-the-tests"},
+    "auth": {"enabled": True},
+    "redis": {"url": "redis://state:6379"},
+    "worker": {"enabled": True},
+    "autoscaling": {"enabled": True, "minReplicas": 2},
+    "ingress": {"enabled": True, "hosts": ["agent.example.com"]},
+    "podLabels": {"team": "docks"},
+}
+
+
+@pytest.fixture
+def own_definition(control_plane: Cluster) -> Iterator[None]:
+    """The definition as a release of the test finds it: not there."""
+    if "meta.helm.sh/release-name" in control_plane.kubectl("get", DEFINITION, "-ojson", "--ignore-not-found"):
+        pytest.skip("this cluster's definition belongs to a Helm release")
+    control_plane.kubectl("delete", DEFINITION, "--ignore-not-found", "--timeout=60s")
+    yield
+    control_plane.kubectl("annotate", DEFINITION, *(f"{each}-" for each in OF_HELM))
+    control_plane.kubectl("label", DEFINITION, "app.kubernetes.io/managed-by-")
+
+
+def test_there_is_a_release_to_come_from() -> None:
+    assert RELEASES
+    assert version("portside") not in RELEASES
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_agent_of_any_release_goes_to_the_present_chart_and_back(
+    control_plane: Cluster, namespace: str, release: str
+) -> None:
+    in_place = ["-n", namespace]
+    control_plane.helm("install", "my-agent", _package("agent", release), *in_place, "-f-", stdin=json.dumps(VALUES))
+    before = _state(control_plane, namespace)
+
+    control_plane.helm("upgrade", "my-agent", str(HELM / "agent"), "--reuse-values", *in_place)
+    after = _state(control_plane, namespace)
+    assert _version(after) == version("portside")
+    assert set(before) <= set(after)
+    assert after["Secret my-agent-client-keys"]["data"] == before["Secret my-agent-client-keys"]["data"]
+    assert after["Deployment my-agent"]["spec"]["selector"] == before["Deployment my-agent"]["spec"]["selector"]
+    assert after["ConfigMap my-agent"]["data"]["SYSTEM_PROMPT"] == "Be brief."
+
+    control_plane.helm("rollback", "my-agent", "1", *in_place)
+    assert _specs(_state(control_plane, namespace)) == _specs(before)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.usefixtures("own_definition")
+def test_the_operator_of_any_release_goes_to_the_present_chart_and_back(
+    control_plane: Cluster, namespace: str, release: str
+) -> None:
+    values = ["--set", f"watchNamespaces={{{namespace}}},logging.level=DEBUG"]
+    in_place = ["-n", namespace]
+    control_plane.helm("install", "agent-operator", _package("agent-operator", release), *in_place, *values)
+    sample = (paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml").read_text()
+    control_plane.kubectl("apply", *in_place, "-f-", stdin=sample)
+    agent = control_plane.get("agentdeployment", "hello-agent", *in_place)
+
+    control_plane.helm("upgrade", "agent-operator", str(HELM / "agent-operator"), "--reuse-values", *in_place)
+    deployment = control_plane.get("deployment", "agent-operator", *in_place)
+    assert deployment["metadata"]["labels"]["app.kubernetes.io/version"] == version("portside")
+    assert "--log-level=DEBUG" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    definition = control_plane.get(DEFINITION)
+    assert definition["metadata"]["labels"]["app.kubernetes.io/version"] == version("portside")
+    assert definition["spec"]["versions"] == crd()["spec"]["versions"]
+
+    control_plane.helm("rollback", "agent-operator", "1", *in_place)
+    deployment = control_plane.get("deployment", "agent-operator", *in_place)
+    assert deployment["metadata"]["labels"]["app.kubernetes.io/version"] == release
+    assert control_plane.get("agentdeployment", "hello-agent", *in_place)["spec"] == agent["spec"]
+    control_plane.helm("uninstall", "agent-operator", *in_place)
+
+
+@pytest.mark.usefixtures("own_definition")
+def test_a_release_that_no_longer_brings_the_definition_leaves_it_and_the_agents(
+    control_plane: Cluster, namespace: str
+) -> None:
+    chart = str(HELM / "agent-operator")
+    values = ["-n", namespace, "--set", f"watchNamespaces={{{namespace}}}"]
+    control_plane.helm("install", "agent-operator", chart, *values)
+    sample = (paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml").read_text()
+    control_plane.kubectl("apply", "-n", namespace, "-f-", stdin=sample)
+
+    control_plane.helm("upgrade", "agent-operator", chart, *values, "--set", "crds.install=false")
+    control_plane.helm("uninstall", "agent-operator", "-n", namespace)
+
+    assert "hello-agent" in control_plane.kubectl("get", "agentdeployments", "-n", namespace, "-oname")
+
+
+@pytest.mark.parametrize(
+    ("chart", "values"), [("agent", {"agent": {"provider": "echo"}}), ("agent-operator", {"crds": {"install": False}})]
+)
+def test_another_name_in_the_selector_is_refused_before_anything_changes(
+    control_plane: Cluster, namespace: str, chart: str, values: dict[str, Any]
+) -> None:
+    path = str(HELM / chart)
+    place = ["-n", namespace, "-f-"]
+    values = values if chart == "agent" else {**values, "watchNamespaces": [namespace]}
+    control_plane.helm("install", "mine", path, *place, stdin=json.dumps(values))
+
+    with pytest.raises(TestbedError, match="nameOverride cannot change while the Deployment mine is there"):
+        control_plane.helm("upgrade", "mine", path, *place, stdin=json.dumps(values | {"nameOverride": "other"}))
+
+    control_plane.helm("upgrade", "mine", path, *place, stdin=json.dumps(values))
+    assert "other" not in control_plane.kubectl("get", "all", "-n", namespace, "-oyaml")
+
+
+def _package(chart: str, release: str) -> str:
+    return str(paths.REPOSITORY / "releases" / release / f"{chart}-{release}.tgz")
+
+
+def _state(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
+    """What a release of the agent's chart made, by kind and name."""
+    kinds = "deployments,services,hpa,secrets,configmaps,ingresses,networkpolicies,pdb,serviceaccounts"
+    found = cluster.get(kinds, "-n", namespace, "-l", "app.kubernetes.io/instance=my-agent")["items"]
+    return {f"{each['kind']} {each['metadata']['name']}": each for each in found}
+
+
+def _specs(state: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What is asked for: all but what the API server and Helm keep as their books."""
+    ours = ("spec", "data")
+    return {name: [*(each.get(part) for part in ours), each["metadata"]["labels"]] for name, each in state.items()}
+
+
+def _version(state: dict[str, dict[str, Any]]) -> str:
+    return str(state["Deployment my-agent"]["metadata"]["labels"]["app.kubernetes.io/version"])
