@@ -9,22 +9,39 @@ import click
 from agent_operator import __version__
 from agent_operator.api.crd import crd
 from agent_operator.api.reference import reference
-from agent_operator.api.values import values_schema, values_yaml
+from agent_operator.api.schema import Schema
+from agent_operator.api.values import values_schema, values_table, values_yaml
 from agent_operator.api.yaml import to_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-CHARTS = ("helm/agent/Chart.yaml", "helm/agent-operator/Chart.yaml")
+VALUES_HEADING = "## Values\n\n"
 
 
 def generated_files() -> dict[str, str]:
     """Every generated file: its path below the repository's root, and its content."""
+    of_agents = values_schema()
     return {
         "helm/agent-operator/files/agentdeployments.yaml": to_yaml(crd()),
-        "helm/agent/values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
-        "helm/agent/values.yaml": values_yaml(),
+        "helm/agent/values.schema.json": json.dumps(of_agents, indent=2) + "\n",
         "docs/reference/agentdeployment.md": reference(),
-        **{chart: _of_this_version((ROOT / chart).read_text(encoding="utf-8")) for chart in CHARTS},
+        **_of_chart("helm/agent", of_agents),
+        # This chart's schema is written by hand.
+        **_of_chart("helm/agent-operator", json.loads(_text("helm/agent-operator/values.schema.json"))),
     }
+
+
+def _of_chart(folder: str, schema: Schema) -> dict[str, str]:
+    """What of a chart comes from the schema of its values and from the version."""
+    head = _text(f"{folder}/README.md").partition(VALUES_HEADING)[0]
+    return {
+        f"{folder}/Chart.yaml": _of_this_version(_text(f"{folder}/Chart.yaml")),
+        f"{folder}/values.yaml": values_yaml(schema),
+        f"{folder}/README.md": head + VALUES_HEADING + values_table(schema),
+    }
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def _of_this_version(chart: str) -> str:

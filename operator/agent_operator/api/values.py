@@ -1,7 +1,8 @@
-"""The values of the chart `helm/agent`: the fields of the spec, under the same names, and what only a chart offers."""
+"""The values of the charts. Those of `helm/agent` are the fields of the spec, and what only a chart offers."""
 
 import json
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 from agent_operator.api.agent import MAX_NAME
@@ -52,17 +53,30 @@ def values_schema() -> Schema:
     }
 
 
-def values_yaml() -> str:
-    """The chart's values.yaml: every field with its description and its default.
+def values_yaml(schema: Schema) -> str:
+    """A chart's values.yaml, from its values.schema.json: every value with its description and its default.
 
     A field without a default is there as a comment. So is a default of free-form maps (`resources`): Helm would merge
     into it what the API server replaces as a whole; the templates fill it in when the value is not set.
     """
-    head = (
-        "# Generated from the models of AgentDeployment.spec by `python -m agent_operator.api.generate`: do not edit.\n"
-    )
-    properties = draft_07(AgentSpec)["properties"] | CHART_ONLY
-    return head + "".join("\n" + _entry(name, schema, 0) for name, schema in properties.items())
+    head = "# Generated from values.schema.json by `python -m agent_operator.api.generate`: do not edit.\n"
+    own = {name: value for name, value in schema["properties"].items() if name not in _FROM_HELM}
+    return head + "".join("\n" + _entry(name, value, 0) for name, value in own.items())
+
+
+def values_table(schema: Schema) -> str:
+    """A chart's values as a table in Markdown."""
+    own = {name: value for name, value in schema["properties"].items() if name not in _FROM_HELM}
+    return "\n".join(["| value | default | what it says |", "|---|---|---|", *_rows(own)]) + "\n"
+
+
+def _rows(properties: dict[str, Schema], place: str = "") -> Iterator[str]:
+    for name, schema in properties.items():
+        text = schema["description"].replace("|", "\\|")
+        children = schema.get("properties", {}) if default_is_implied(schema) or "default" not in schema else {}
+        default = f"`{json.dumps(schema['default'])}`" if "default" in schema and not children else ""
+        yield f"| `{place}{name}` | {default} | {text} |"
+        yield from _rows(children, f"{place}{name}.")
 
 
 def _entry(name: str, schema: Schema, depth: int) -> str:
@@ -74,7 +88,7 @@ def _entry(name: str, schema: Schema, depth: int) -> str:
     if default_is_implied(schema):
         children = "".join(_entry(child, value, depth + 1) for child, value in schema["properties"].items())
         return f"{text}{indent}{name}:\n{children}"
-    if isinstance(default, dict):
+    if isinstance(default, dict) and default:
         return f"{text}{indent}# {name}:\n{_commented_tree(default, indent)}"
     return f"{text}{indent}{name}: {json.dumps(default)}\n"
 

@@ -1,0 +1,179 @@
+"""Strict JSON schemas of every kind that we write, for kubeconform: made from each release's own definitions.
+
+Strict: a field that the release does not know is a fault, where an API server without strict validation drops it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agent_operator.api.crd import crd
+from testbed import modules, paths
+from testbed.locks import exclusive
+
+Schema = dict[str, Any]
+
+KUBERNETES = "k8s.io/kubernetes"
+SWAGGER = "api/openapi-spec/swagger.json"
+_REFERENCE = "#/definitions/"
+# Raise it when this module writes other schemas from the same definitions.
+_LAYOUT = "1"
+
+_FLUX = "config/crd/bases"
+_PROMETHEUS = "example/prometheus-operator-crd/monitoring.coreos.com"
+FOREIGN = {
+    "HTTPRoute": (
+        "sigs.k8s.io/gateway-api",
+        "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+    ),
+    "ServiceMonitor": (
+        "github.com/prometheus-operator/prometheus-operator",
+        f"{_PROMETHEUS}_servicemonitors.yaml",
+    ),
+    "PrometheusRule": (
+        "github.com/prometheus-operator/prometheus-operator",
+        f"{_PROMETHEUS}_prometheusrules.yaml",
+    ),
+    "Application": ("github.com/argoproj/argo-cd/v3", "manifests/crds/application-crd.yaml"),
+    "HelmRelease": ("github.com/fluxcd/helm-controller", f"{_FLUX}/helm.toolkit.fluxcd.io_helmreleases.yaml"),
+    "Kustomization": (
+        "github.com/fluxcd/kustomize-controller",
+        f"{_FLUX}/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
+    ),
+    "GitRepository": (
+        "github.com/fluxcd/source-controller",
+        f"{_FLUX}/source.toolkit.fluxcd.io_gitrepositories.yaml",
+    ),
+    "OCIRepository": (
+        "github.com/fluxcd/source-controller",
+        f"{_FLUX}/source.toolkit.fluxcd.io_ocirepositories.yaml",
+    ),
+}
+
+
+def releases() -> list[str]:
+    """The Kubernetes releases that are linted against, such as `1.30.14`, the oldest first."""
+    found = [version.removeprefix("v") for version in modules.versions(KUBERNETES)]
+    return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
+
+
+def location() -> str:
+    """Where kubeconform finds a schema (its `-schema-location`); they are made first when they are not there."""
+    folder = _folder()
+    if not folder.exists():
+        with exclusive(folder.parent / "schemas.lock", "it makes the same schemas"):
+            if not folder.exists():
+                _write(folder)
+    return f"{folder}/{{{{ .NormalizedKubernetesVersion }}}}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
+
+
+def foreign_definition(kind: str) -> dict[str, Any]:
+    """The CustomResourceDefinition of a kind of FOREIGN, as its project publishes it."""
+    [found] = modules.definitions(*FOREIGN[kind])
+    return found
+
+
+def _folder() -> Path:
+    digest = hashlib.sha256(_LAYOUT.encode() + modules.PINS.read_bytes() + json.dumps(crd()).encode())
+    return paths.cache() / "schemas" / digest.hexdigest()[:16]
+
+
+def _write(folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    custom = [crd(), *(foreign_definition(kind) for kind in FOREIGN)]
+    for release in releases():
+        place = partial / f"v{release}"
+        place.mkdir(parents=True, exist_ok=True)
+        known = json.loads(modules.read(KUBERNETES, f"v{release}", SWAGGER))["definitions"]
+        strict = {name: _strict(schema) for name, schema in known.items()}
+        for name, content in [*_built_in(known, strict), *_custom(custom, strict)]:
+            (place / name).write_text(json.dumps(content))
+    partial.rename(folder)
+
+
+def _built_in(known: dict[str, Schema], strict: dict[str, Schema]) -> Iterator[tuple[str, Schema]]:
+    """Each kind of the release: the name of its file, and its schema with all that it refers to."""
+    for name, schema in known.items():
+        for of in schema.get("x-kubernetes-group-version-kind", []):
+            if "properties" in schema and "kind" in schema["properties"]:
+                root = _of_kind(strict[name], of["group"], of["version"], of["kind"])
+                yield _file(of["group"], of["version"], of["kind"]), _closed(root, strict)
+
+
+def _custom(definitions: list[dict[str, Any]], strict: dict[str, Schema]) -> Iterator[tuple[str, Schema]]:
+    for definition in definitions:
+        group, kind = definition["spec"]["group"], definition["spec"]["names"]["kind"]
+        for version in definition["spec"]["versions"]:
+            root = _of_kind(_strict(version["schema"]["openAPIV3Schema"]), group, version["name"], kind)
+            root["properties"]["metadata"] = {"$ref": f"{_REFERENCE}io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
+            yield _file(group, version["name"], kind), _closed(root, strict)
+
+
+def _file(group: str, version: str, kind: str) -> str:
+    """As kubeconform's ResourceKind and KindSuffix have it: the group's first word, then the version."""
+    parts = [kind, *([group.split(".")[0]] if group else []), version]
+    return f"{'-'.join(parts)}.json".lower()
+
+
+def _of_kind(schema: Schema, group: str, version: str, kind: str) -> Schema:
+    says = {"apiVersion": {"const": f"{group}/{version}" if group else version}, "kind": {"const": kind}}
+    properties = {**schema["properties"], **says}
+    return {**schema, "properties": properties, "required": sorted({*schema.get("required", []), *says})}
+
+
+def _closed(root: Schema, definitions: dict[str, Schema]) -> Schema:
+    """The schema together with every definition that it refers to, at any depth."""
+    needed: dict[str, Schema] = {}
+    pending = [root]
+    while pending:
+        for name in re.findall(r'"#/definitions/([^"]+)"', json.dumps(pending.pop())):
+            if name not in needed:
+                needed[name] = definitions[name]
+                pending.append(definitions[name])
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **root, "definitions": needed}
+
+
+def _strict(schema: Schema) -> Schema:
+    """The schema in plain JSON Schema: no field beside those that it names, and what Kubernetes writes otherwise."""
+    if schema.get("x-kubernetes-int-or-string") or schema.get("format") == "int-or-string":
+        return {"type": ["integer", "string"]}
+    # A quantity may be written as a number (resource.Quantity, UnmarshalJSON); the document says string.
+    if schema.get("description", "").startswith("Quantity is a fixed-point representation"):
+        return {"type": ["string", "number"]}
+    result = {key: value for key, value in schema.items() if key in _KEPT}
+    for key in ("items", "additionalProperties"):
+        if isinstance(result.get(key), dict):
+            result[key] = _strict(result[key])
+    for key in ("allOf", "anyOf", "oneOf"):
+        if key in result:
+            result[key] = [_loose(each) for each in result[key]]
+    if "properties" in schema:
+        result["properties"] = {name: _strict(each) for name, each in schema["properties"].items()}
+        open_ended = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+        if not open_ended:
+            result["additionalProperties"] = False
+    if schema.get("nullable") and isinstance(result.get("type"), str):
+        result["type"] = [result["type"], "null"]
+    return result
+
+
+def _loose(schema: Schema) -> Schema:
+    """A branch of anyOf and its like: it constrains, and the schema around it says which fields there are."""
+    result = {key: value for key, value in schema.items() if key in (*_KEPT, "not")}
+    if "properties" in result:
+        result["properties"] = {name: _loose(each) for name, each in result["properties"].items()}
+    return result
+
+
+# What JSON Schema and OpenAPI mean alike. Descriptions are left out (they are most of the text), formats too: the
+# API server takes more as a date-time than JSON Schema does.
+_KEPT = frozenset(
+    {
+        *("$ref", "additionalProperties", "allOf", "anyOf", "enum", "exclusiveMaximum", "exclusiveMinimum", "items"),
+        *("maxItems", "maxLength", "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum"),
+        *("multipleOf", "oneOf", "pattern", "properties", "required", "type", "uniqueItems"),
+    }
+)
