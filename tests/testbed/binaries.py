@@ -90,7 +90,17 @@ HELM = Family(
     version_variables=("helm.sh/helm/v4/internal/version.version",),
 )
 KIND = Family(folder="kind", module="sigs.k8s.io/kind", programs={"kind": "sigs.k8s.io/kind"})
-FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND)
+KUBECONFORM = Family(
+    folder="kubeconform",
+    module="github.com/yannh/kubeconform",
+    programs={"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"},
+)
+ACTIONLINT = Family(
+    folder="actionlint",
+    module="github.com/rhysd/actionlint",
+    programs={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
+)
+FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND, KUBECONFORM, ACTIONLINT)
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")
