@@ -1,40 +1,56 @@
-"""Write `manifests/install`: the operator as plain YAML for kustomize, rendered from its chart, the one source.
+"""Write what comes from the operator's chart or goes into it: the install and its overlays as plain YAML for kustomize
+(`manifests`), rendered from the chart, which is the one source, and the dashboards (`helm/agent-operator/files`).
 
 `python manifests/generate.py` writes the files; with `--check` it writes nothing, names what is stale, and exits 1.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import dashboards
 import yaml
 
 from testbed import binaries
 from testbed.errors import TestbedError
 
-MANIFESTS = Path(__file__).resolve().parent
-CHART = MANIFESTS.parent / "helm" / "agent-operator"
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "helm" / "agent-operator"
 RELEASE = "agent-operator"
 NAMESPACE = "portside-system"
+DEFINITION = "CustomResourceDefinition"
+# What the overlay `monitoring` adds, as values of the chart.
+MONITORING: dict[str, Any] = {
+    "monitoring": {each: {"enabled": True} for each in ("serviceMonitor", "prometheusRule", "dashboards")}
+}
 HEAD = "# Generated from helm/agent-operator by `make generate`: do not edit.\n"
 
 
 def files() -> dict[str, str]:
-    """Every generated file: its path below `manifests`, and its content."""
-    objects = [_plain(each) for each in _rendered()]
-    definition = [each for each in objects if each["kind"] == "CustomResourceDefinition"]
-    rest = [_namespace(), *(each for each in objects if each["kind"] != "CustomResourceDefinition")]
-    return {"install/agentdeployments.yaml": _text(definition), "install/operator.yaml": _text(rest)}
+    """Every generated file: its path below the repository's root, and its content."""
+    objects = rendered({})
+    definition = [each for each in objects if each["kind"] == DEFINITION]
+    rest = [_namespace(), *(each for each in objects if each["kind"] != DEFINITION)]
+    with_monitoring = rendered(MONITORING)
+    return {
+        "manifests/install/agentdeployments.yaml": _text(definition),
+        "manifests/install/operator.yaml": _text(rest),
+        "manifests/overlays/monitoring/monitoring.yaml": _text(
+            [each for each in with_monitoring if each not in objects]
+        ),
+    }
 
 
-def _rendered() -> list[dict[str, Any]]:
+def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the chart makes with `values`, without what only a Helm release has. Raises TestbedError."""
     helm = str(binaries.provide("helm")["helm"])
-    command = [helm, "template", RELEASE, str(CHART), "--namespace", NAMESPACE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [helm, "template", RELEASE, str(CHART), "--namespace", NAMESPACE, "-f-"]
+    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise TestbedError(f"The operator's chart does not render: {done.stderr.strip()}")
-    return [each for each in yaml.safe_load_all(done.stdout) if each]
+    return [_plain(each) for each in yaml.safe_load_all(done.stdout) if each]
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
@@ -59,17 +75,24 @@ def _text(objects: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Write or check the files."""
+    check = "--check" in sys.argv[1:]
+    folder = "helm/agent-operator/files/dashboards"
     try:
-        stale = {name: text for name, text in files().items() if _current(MANIFESTS / name) != text}
+        # The dashboards first: the chart has them as files.
+        _bring_up_to_date({f"{folder}/{name}": text for name, text in dashboards.files().items()}, check=check)
+        _bring_up_to_date(files(), check=check)
     except TestbedError as error:
         sys.exit(str(error))
-    if stale and "--check" in sys.argv[1:]:
-        names = ", ".join(f"manifests/{name}" for name in stale)
-        sys.exit(f"Stale: {names}. Run `make generate`, and commit what it writes.")
+
+
+def _bring_up_to_date(wanted: dict[str, str], *, check: bool) -> None:
+    stale = {name: text for name, text in wanted.items() if _current(ROOT / name) != text}
+    if stale and check:
+        raise TestbedError(f"Stale: {', '.join(stale)}. Run `make generate`, and commit what it writes.")
     for name, text in stale.items():
-        (MANIFESTS / name).parent.mkdir(exist_ok=True)
-        (MANIFESTS / name).write_text(text)
-        sys.stdout.write(f"Wrote: manifests/{name}\n")
+        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / name).write_text(text)
+        sys.stdout.write(f"Wrote: {name}\n")
 
 
 def _current(path: Path) -> str | None:

@@ -1,0 +1,334 @@
+"""The Grafana dashboards, from a few lines each: what they show stands here, the JSON is generated."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+WIDTH, HEIGHT, ACROSS = 8, 8, 24
+# As the dashboards' variables choose them. Each is a regular expression; `All` is one that takes everything.
+AGENT = 'namespace=~"$namespace", service=~"$service"'
+# The workers are scraped by a Service of their own.
+WORKERS = 'namespace=~"$namespace", service=~"($service)-worker"'
+SERVED = 'route!~"/health.*|/metrics"'
+BY = "namespace, service"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A graph: its title, its unit (of Grafana), and its lines, as pairs of a legend and a query."""
+
+    title: str
+    unit: str
+    lines: tuple[tuple[str, str], ...]
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A choice at the top of a dashboard: the values of the label of its name, in that metric."""
+
+    name: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A page: `uid` is also the name of its file."""
+
+    uid: str
+    title: str
+    variables: tuple[Variable, ...]
+    panels: tuple[Panel, ...]
+
+
+def _quantile(share: float, metric: str, labels: str, by: str) -> str:
+    return f"histogram_quantile({share}, sum by (le, {by}) (rate({metric}_bucket{{{labels}}}[$__rate_interval])))"
+
+
+def _rate(metric: str, labels: str, by: str) -> str:
+    return f"sum by ({by}) (rate({metric}{{{labels}}}[$__rate_interval]))"
+
+
+_NAMESPACE = Variable("namespace", "agent_build_info")
+_SERVICE = Variable("service", "agent_build_info")
+_WHO = "{{namespace}}/{{service}}"
+
+FLEET = Dashboard(
+    "portside-fleet",
+    "Portside / Fleet",
+    (_NAMESPACE, _SERVICE),
+    (
+        Panel("Requests", "reqps", ((_WHO, _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", BY)),)),
+        Panel(
+            "Requests that fail",
+            "percentunit",
+            (
+                (
+                    _WHO,
+                    _rate("agent_http_requests_total", f'{AGENT}, {SERVED}, status=~"5.."', BY)
+                    + " / "
+                    + _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", BY),
+                ),
+            ),
+            "5xx among all answers, without probes and scrapes.",
+        ),
+        Panel(
+            "95% of answers take at most",
+            "s",
+            ((_WHO, _quantile(0.95, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', BY)),),
+        ),
+        Panel("Requests in flight", "short", ((_WHO, f"sum by ({BY}) (agent_requests_in_flight{{{AGENT}}})"),)),
+        Panel(
+            "Tokens", "short", ((f"{_WHO} {{{{direction}}}}", _rate("agent_tokens_total", AGENT, f"{BY}, direction")),)
+        ),
+        Panel("Tasks that wait", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
+        Panel(
+            "Turns that the model turns away",
+            "reqps",
+            (
+                (
+                    f"{_WHO} {{{{outcome}}}}",
+                    _rate("agent_model_requests_total", f'{AGENT}, outcome!~"ok|cancelled"', f"{BY}, outcome"),
+                ),
+            ),
+        ),
+        Panel("Pods that serve", "short", ((_WHO, f"count by ({BY}) (agent_build_info{{{AGENT}}})"),)),
+        Panel(
+            "Requests over a limit",
+            "reqps",
+            ((f"{_WHO} {{{{reason}}}}", _rate("agent_rate_limited_total", AGENT, f"{BY}, reason")),),
+        ),
+    ),
+)
+
+ONE_AGENT = Dashboard(
+    "portside-agent",
+    "Portside / One agent",
+    (_NAMESPACE, _SERVICE),
+    (
+        Panel(
+            "Requests by status",
+            "reqps",
+            (("{{status}}", _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "status")),),
+        ),
+        Panel(
+            "Requests by route",
+            "reqps",
+            (("{{method}} {{route}}", _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "method, route")),),
+        ),
+        Panel(
+            "Time of an answer",
+            "s",
+            tuple(
+                (
+                    f"{share:.0%}",
+                    _quantile(share, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', "service"),
+                )
+                for share in (0.5, 0.95, 0.99)
+            ),
+        ),
+        Panel(
+            "Time to a stream's first words",
+            "s",
+            tuple(
+                (f"{share:.0%}", _quantile(share, "agent_stream_first_token_seconds", AGENT, "service"))
+                for share in (0.5, 0.95, 0.99)
+            ),
+        ),
+        Panel(
+            "Time of a turn with the model",
+            "s",
+            tuple(
+                (f"{{{{model}}}} {share:.0%}", _quantile(share, "agent_model_request_duration_seconds", AGENT, "model"))
+                for share in (0.5, 0.95)
+            ),
+            "Retries included.",
+        ),
+        Panel(
+            "Turns by outcome",
+            "reqps",
+            (("{{outcome}}", _rate("agent_model_requests_total", AGENT, "outcome")),),
+        ),
+        Panel(
+            "Tokens", "short", (("{{model}} {{direction}}", _rate("agent_tokens_total", AGENT, "model, direction")),)
+        ),
+        Panel(
+            "Requests in flight, each pod",
+            "short",
+            (("{{pod}}", f"sum by (pod) (agent_requests_in_flight{{{AGENT}}})"),),
+        ),
+        Panel(
+            "Requests that were not taken",
+            "reqps",
+            (
+                ("over a limit: {{reason}}", _rate("agent_rate_limited_total", AGENT, "reason")),
+                ("shed: {{reason}}", _rate("agent_requests_shed_total", AGENT, "reason")),
+            ),
+        ),
+        Panel("CPU of each pod", "short", (("{{pod}}", _rate("process_cpu_seconds_total", AGENT, "pod")),)),
+        Panel(
+            "Memory of each pod", "bytes", (("{{pod}}", f"sum by (pod) (process_resident_memory_bytes{{{AGENT}}})"),)
+        ),
+    ),
+)
+
+QUEUE = Dashboard(
+    "portside-queue",
+    "Portside / Workers and queue",
+    (_NAMESPACE, _SERVICE),
+    (
+        Panel("Tasks that wait", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
+        Panel("Tasks by state", "short", (("{{state}}", f"max by (state) (agent_tasks{{{AGENT}}})"),)),
+        Panel(
+            "Tasks handed in",
+            "reqps",
+            (("{{status}}", _rate("agent_http_requests_total", f'{AGENT}, method="POST", route="/tasks"', "status")),),
+        ),
+        Panel(
+            "Turns of the workers by outcome",
+            "reqps",
+            (
+                (
+                    "{{outcome}}",
+                    _rate(
+                        "agent_model_requests_total",
+                        WORKERS,
+                        "outcome",
+                    ),
+                ),
+            ),
+        ),
+        Panel(
+            "Time of a worker's turn",
+            "s",
+            (
+                (
+                    "95%",
+                    _quantile(
+                        0.95,
+                        "agent_model_request_duration_seconds",
+                        WORKERS,
+                        "service",
+                    ),
+                ),
+            ),
+        ),
+        Panel(
+            "Memory of each worker",
+            "bytes",
+            (
+                (
+                    "{{pod}}",
+                    f"sum by (pod) (process_resident_memory_bytes{{{WORKERS}}})",
+                ),
+            ),
+        ),
+    ),
+)
+
+_OPERATOR = 'namespace=~"$namespace"'
+OPERATOR = Dashboard(
+    "portside-operator",
+    "Portside / Operator",
+    (Variable("namespace", "agent_operator_is_leader"),),
+    (
+        Panel(
+            "Agents by condition",
+            "short",
+            (("{{condition}}", f"max by (condition) (agent_operator_agents{{{_OPERATOR}}})"),),
+        ),
+        Panel("Who leads", "short", (("{{pod}}", f"max by (pod) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
+        Panel(
+            "Looks at agents by result",
+            "ops",
+            (("{{result}}", _rate("agent_operator_reconciles_total", _OPERATOR, "result")),),
+        ),
+        Panel(
+            "Time of a look",
+            "s",
+            tuple(
+                (f"{share:.0%}", _quantile(share, "agent_operator_reconcile_duration_seconds", _OPERATOR, "namespace"))
+                for share in (0.5, 0.99)
+            ),
+        ),
+        Panel(
+            "Writes",
+            "ops",
+            (("{{operation}} {{kind}}", _rate("agent_operator_applies_total", _OPERATOR, "operation, kind")),),
+            "At rest there are none.",
+        ),
+        Panel(
+            "Watches begun anew",
+            "ops",
+            (("{{kind}}", _rate("agent_operator_watch_restarts_total", _OPERATOR, "kind")),),
+        ),
+        Panel(
+            "CPU",
+            "short",
+            (("{{pod}}", _rate("process_cpu_seconds_total", f'{_OPERATOR}, container="operator"', "pod")),),
+        ),
+        Panel(
+            "Memory",
+            "bytes",
+            (("{{pod}}", f'sum by (pod) (process_resident_memory_bytes{{{_OPERATOR}, container="operator"}})'),),
+        ),
+    ),
+)
+
+DASHBOARDS = (FLEET, ONE_AGENT, QUEUE, OPERATOR)
+
+
+def files() -> dict[str, str]:
+    """Each dashboard as JSON (Grafana, dashboard JSON model), by the name of its file."""
+    return {f"{each.uid}.json": json.dumps(_document(each), indent=1) + "\n" for each in DASHBOARDS}
+
+
+def _document(dashboard: Dashboard) -> dict[str, Any]:
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "tags": ["portside"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [_DATASOURCES, *map(_variable, dashboard.variables)]},
+        "panels": list(_panels(dashboard.panels)),
+    }
+
+
+_DATASOURCES = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
+
+
+def _variable(variable: Variable) -> dict[str, Any]:
+    return {
+        "name": variable.name,
+        "type": "query",
+        "datasource": DATASOURCE,
+        "query": f"label_values({variable.metric}, {variable.name})",
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    }
+
+
+def _panels(panels: tuple[Panel, ...]) -> Iterator[dict[str, Any]]:
+    for index, panel in enumerate(panels):
+        place = index * WIDTH
+        yield {
+            "id": index + 1,
+            "type": "timeseries",
+            "title": panel.title,
+            "description": panel.help,
+            "datasource": DATASOURCE,
+            "gridPos": {"x": place % ACROSS, "y": place // ACROSS * HEIGHT, "w": WIDTH, "h": HEIGHT},
+            "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+            "targets": [
+                {"refId": chr(ord("A") + number), "expr": query, "legendFormat": legend, "datasource": DATASOURCE}
+                for number, (legend, query) in enumerate(panel.lines)
+            ],
+        }
