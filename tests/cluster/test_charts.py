@@ -200,7 +200,7 @@ def test_kustomize_gives_the_install_and_the_api_server_takes_it(control_plane: 
 @pytest.mark.parametrize("sample", SAMPLES, ids=[sample.stem for sample in SAMPLES])
 def test_a_sample_is_valid_as_it_stands(control_plane: Cluster, namespace: str, sample: Any) -> None:
     control_plane.kubectl("apply", "--server-side", "-f-", stdin=json.dumps(crd()))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/agentdeployments.portside.dev", "--timeout=30s")
+    control_plane.await_definition("agentdeployments.portside.dev")
     said = control_plane.kubectl("apply", "-n", namespace, "--dry-run=server", "--validate=strict", "-f", str(sample))
     assert "created (server dry run)" in said
 

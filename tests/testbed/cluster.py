@@ -23,6 +23,7 @@ Level = Literal["control-plane", "node"]
 START_SECONDS = 300
 STOP_SECONDS = 90
 COMMAND_SECONDS = 300
+DEFINITION_SECONDS = 30
 KIND_CONFIG = Path(__file__).resolve().parent / "kind.yaml"
 
 
@@ -44,6 +45,21 @@ class Cluster:
         """Run `kubectl get` and give the object, or the list, as a dictionary."""
         answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-ojson"))
         return answer
+
+    def await_definition(self, name: str) -> None:
+        """Wait until the CustomResourceDefinition `name` is served. Raises TestbedError when it is not in time.
+
+        `kubectl wait` fails on a definition so young that its conditions are null.
+        """
+        deadline = time.monotonic() + DEFINITION_SECONDS
+        while not self._established(name):
+            if time.monotonic() > deadline:
+                raise TestbedError(f"The definition {name} is not served after {DEFINITION_SECONDS} s.")
+            time.sleep(0.1)
+
+    def _established(self, name: str) -> bool:
+        conditions = self.get("crd", name).get("status", {}).get("conditions") or []
+        return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
 
     @contextmanager
     def fresh_namespace(self) -> Iterator[str]:

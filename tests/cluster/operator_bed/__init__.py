@@ -209,7 +209,7 @@ def install_definition(cluster: Cluster) -> None:
     """Install the CRD as the command prints it."""
     crd = subprocess.run([COMMAND, "crd"], capture_output=True, text=True, check=True).stdout
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=crd)
-    cluster.kubectl("wait", "--for=condition=Established", "crd/agentdeployments.portside.dev", "--timeout=30s")
+    cluster.await_definition("agentdeployments.portside.dev")
 
 
 def documented_rules(*, of_leases: bool = False) -> list[dict[str, Any]]:

@@ -33,4 +33,4 @@ def install(cluster: Cluster, *definitions: dict[str, Any]) -> None:
     """Install the definitions, and wait until the API server serves them."""
     cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(definitions))
     for each in definitions:
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{each['metadata']['name']}", "--timeout=30s")
+        cluster.await_definition(each["metadata"]["name"])
