@@ -111,6 +111,11 @@ check: $(VENV)/.dev ## Formatting, lint, types, and that generated files and the
 	PYTHONPATH=tests $(BIN)/python manifests/generate.py --check
 	@$(MAKE) --no-print-directory check-lock
 
+.PHONY: lint
+lint: $(VENV)/.dev ## Linters over charts, manifests, samples, the Dockerfile and the workflows (helm, kubeconform, Checkov, ...)
+	@$(TESTBED) tools helm kubectl kubeconform actionlint >/dev/null
+	@PYTHONPATH=tests $(BIN)/python -m lint
+
 .PHONY: format
 format: $(VENV)/.dev ## Format the code, and mend what the linter can mend
 	$(BIN)/ruff format

@@ -5,7 +5,6 @@ Strict: a field that the release does not know is a fault, where an API server w
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ KUBERNETES = "k8s.io/kubernetes"
 SWAGGER = "api/openapi-spec/swagger.json"
 _REFERENCE = "#/definitions/"
 # Raise it when this module writes other schemas from the same definitions.
-_LAYOUT = "1"
+_LAYOUT = "2"
 
 _FLUX = "config/crd/bases"
 _PROMETHEUS = "example/prometheus-operator-crd/monitoring.coreos.com"
@@ -98,7 +97,7 @@ def _built_in(known: dict[str, Schema], strict: dict[str, Schema]) -> Iterator[t
     """Each kind of the release: the name of its file, and its schema with all that it refers to."""
     for name, schema in known.items():
         for of in schema.get("x-kubernetes-group-version-kind", []):
-            if "properties" in schema and "kind" in schema["properties"]:
+            if "kind" in schema.get("properties", {}) and not of["kind"].endswith("List"):
                 root = _of_kind(strict[name], of["group"], of["version"], of["kind"])
                 yield _file(of["group"], of["version"], of["kind"]), _closed(root, strict)
 
@@ -114,7 +113,7 @@ def _custom(definitions: list[dict[str, Any]], strict: dict[str, Schema]) -> Ite
 
 def _file(group: str, version: str, kind: str) -> str:
     """As kubeconform's ResourceKind and KindSuffix have it: the group's first word, then the version."""
-    parts = [kind, *([group.split(".")[0]] if group else []), version]
+    parts = [kind, *([group.partition(".")[0]] if group else []), version]
     return f"{'-'.join(parts)}.json".lower()
 
 
@@ -125,15 +124,30 @@ def _of_kind(schema: Schema, group: str, version: str, kind: str) -> Schema:
 
 
 def _closed(root: Schema, definitions: dict[str, Schema]) -> Schema:
-    """The schema together with every definition that it refers to, at any depth."""
+    """The schema with every definition that it refers to in its place: kubeconform tells no fault behind a reference.
+
+    Only those that refer to themselves, such as JSONSchemaProps, stay references to what is added at the end.
+    """
     needed: dict[str, Schema] = {}
-    pending = [root]
-    while pending:
-        for name in re.findall(r'"#/definitions/([^"]+)"', json.dumps(pending.pop())):
-            if name not in needed:
-                needed[name] = definitions[name]
-                pending.append(definitions[name])
-    return {"$schema": "http://json-schema.org/draft-07/schema#", **root, "definitions": needed}
+    whole: Schema = _inlined(root, definitions, (), needed)
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **whole, "definitions": needed}
+
+
+def _inlined(node: Any, definitions: dict[str, Schema], inside: tuple[str, ...], needed: dict[str, Schema]) -> Any:
+    if isinstance(node, list):
+        return [_inlined(each, definitions, inside, needed) for each in node]
+    if not isinstance(node, dict):
+        return node
+    reference = node.get("$ref")
+    if not isinstance(reference, str):
+        return {key: _inlined(each, definitions, inside, needed) for key, each in node.items()}
+    name = reference.removeprefix(_REFERENCE)
+    if name not in inside:
+        return _inlined(definitions[name], definitions, (*inside, name), needed)
+    if name not in needed:
+        needed[name] = {}  # found when it comes up in itself
+        needed[name] = _inlined(definitions[name], definitions, (name,), needed)
+    return {"$ref": reference}
 
 
 def _strict(schema: Schema) -> Schema:

@@ -1,4 +1,4 @@
-"""Files of other projects' Go modules, such as their definitions and schemas: got once, checked by hash, never committed.
+"""Files of other projects' Go modules, such as their definitions: got once, checked by hash, never committed.
 
 `modules.txt` pins each module; `go mod download` gets it, from wherever Go's own modules come (GOPROXY).
 """
@@ -29,7 +29,7 @@ def read(module: str, version: str, path: str) -> bytes:
 
     Raises TestbedError when the module is not pinned, cannot be had, or is not the one that was pinned.
     """
-    [pinned] = [hashed for name, which, hashed in _pins() if (name, which) == (module, version)] or [None]
+    pinned = next((hashed for name, which, hashed in _pins() if (name, which) == (module, version)), None)
     if pinned is None:
         raise TestbedError(f"{PINS} does not pin {module} {version}.")
     # The hash names the folder, so that another pin never finds the old file.
