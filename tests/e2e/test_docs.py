@@ -1,0 +1,52 @@
+"""The commands of the documents, each page from its first to its last, as they are written there, on a real cluster."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs_bed import NODE, Block, command_blocks, pages
+from e2e.shell import run_block
+from testbed.cluster import Cluster
+from testbed.paths import REPOSITORY
+
+PAGES = {
+    str(page.relative_to(REPOSITORY)): blocks
+    for page in pages()
+    if (blocks := [block for block in command_blocks(page) if block.run_by == NODE])
+}
+
+
+@pytest.fixture
+def as_a_reader(real_cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
+    """The cluster with a namespace of the page's own in place of `default`; what it installs goes with it."""
+    name = f"docs-{uuid.uuid4().hex[:8]}"
+    real_cluster.kubectl("create", "namespace", name)
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_bytes(real_cluster.kubeconfig.read_bytes())
+    reader = Cluster(kubeconfig)
+    reader.kubectl("config", "set-context", "--current", f"--namespace={name}")
+    yield reader
+    real_cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.usefixtures("operator", "model_api")
+@pytest.mark.parametrize("blocks", PAGES.values(), ids=PAGES)
+def test_the_commands_of_a_page_work(as_a_reader: Cluster, blocks: list[Block]) -> None:
+    said = run_block(as_a_reader, "\n".join(_told(block) for block in blocks))
+    for block in blocks:
+        assert f"== {block.place}" in said, said
+
+
+def _told(block: Block) -> str:
+    """The block with a line before it, so that a failure shows where it was."""
+    return f"echo {json.dumps(f'== {block.place}')}\n{_commands(block)}"
+
+
+def _commands(block: Block) -> str:
+    """What is typed: of a console the lines after `$`, with those that go on."""
+    if block.language != "console":
+        return block.text
+    return "\n".join(line[2:] for line in block.text.splitlines() if line.startswith(("$ ", "> ")))

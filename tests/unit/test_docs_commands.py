@@ -1,0 +1,40 @@
+"""Every command that the documents show is run by a test, or says why it is not."""
+
+from pathlib import Path
+
+import pytest
+
+from docs_bed import NODE, command_blocks, languages, pages
+from testbed.paths import REPOSITORY
+
+PAGES = pages()
+NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_block_names_its_language_and_every_command_block_who_runs_it(page: Path) -> None:
+    assert "" not in languages(page), "a block that names no language: `text`, if it is none"
+    unaccounted = [block.place for block in command_blocks(page) if block.run_by is None and block.reason is None]
+    assert unaccounted == [], "say who runs it, or why nobody does: see tests/docs_bed"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_test_that_is_named_reads_the_page(page: Path) -> None:
+    named = {block.run_by for block in command_blocks(page)} - {None, NODE}
+    for test in named:
+        assert page.name in (REPOSITORY / str(test)).read_text(encoding="utf-8")
+
+
+def test_a_block_that_nobody_accounts_for_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Text.\n\n```bash\nls\n```\n\n<!-- not run: needs a cloud -->\n```sh\nls\n```\n")
+    first, second = command_blocks(page)
+    assert (first.run_by, first.reason) == (None, None)
+    assert (second.run_by, second.reason) == (None, "needs a cloud")
+
+
+def test_a_comment_of_the_page_stands_for_blocks_without_one(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    blocks = "```bash\nls\n```\n\n<!-- not run: why -->\n```bash\nls\n```\n"
+    page.write_text(f"<!-- all run: node -->\n\n# Page\n\n{blocks}")
+    assert [(block.run_by, block.reason) for block in command_blocks(page)] == [("node", None), (None, "why")]
