@@ -25,8 +25,8 @@ from cluster.operator_bed import (
     operator,
     service_account,
 )
-from cluster.operator_bed.optional import HTTP_ROUTE, SERVICE_MONITOR, install
 from testbed import cluster as clusters
+from testbed import definitions
 from testbed.cluster import Cluster
 
 Right = tuple[str, str, str]  # group, resource, verb
@@ -77,7 +77,7 @@ def cluster() -> Iterator[Cluster]:
     """A control plane of our own, as no other operator may answer for this one."""
     with clusters.provided("control-plane", None, name="rights") as cluster:
         install_definition(cluster)
-        install(cluster, HTTP_ROUTE, SERVICE_MONITOR)
+        definitions.install(cluster, "HTTPRoute", "ServiceMonitor")
         yield cluster
 
 

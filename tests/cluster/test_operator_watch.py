@@ -25,8 +25,8 @@ from cluster.operator_bed import (
     service_account,
 )
 from cluster.operator_bed.line import line_to
-from cluster.operator_bed.optional import HTTP_ROUTE, SERVICE_MONITOR, install
 from cluster.operator_bed.second import second_server
+from testbed import definitions
 from testbed.cluster import Cluster, OwnCluster
 
 # A watch that brings nothing for so long is dead; after six times that, the operator is.
@@ -126,13 +126,15 @@ def test_kinds_that_come_and_go_are_watched_while_they_are_there(own_cluster: Ow
         here.apply(agent(monitoring={"serviceMonitor": {"enabled": True}}))
         here.await_condition("Degraded", "True", "KindNotInstalled")
 
-        install(own_cluster, SERVICE_MONITOR, HTTP_ROUTE)
+        definitions.install(own_cluster, "ServiceMonitor", "HTTPRoute")
         here.get("servicemonitor")
         here.kubectl("delete", "servicemonitor", "hello")
         eventually(lambda: here.find("servicemonitor"), "the deleted ServiceMonitor is back")
         assert 'agent_operator_watch_restarts_total{kind="HTTPRoute"}' in process.answer("/metrics")[1]
 
-        own_cluster.kubectl("delete", "crd", SERVICE_MONITOR["metadata"]["name"], "--timeout=60s")
+        own_cluster.kubectl(
+            "delete", "crd", definitions.definition("ServiceMonitor")["metadata"]["name"], "--timeout=60s"
+        )
         here.await_condition("Degraded", "True", "KindNotInstalled")
         here.kubectl("delete", "service", "hello")
         here.get("service")

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from testbed import binaries, paths
@@ -22,7 +24,12 @@ class Rendering:
     """One face of what we hand out, such as `chart-agent-production`."""
 
     name: str
-    text: str
+    make: Callable[[], str]
+
+    @property
+    def text(self) -> str:
+        """Render it. Raises TestbedError with the words of the program that cannot."""
+        return self.make()
 
 
 def everything() -> list[Rendering]:
@@ -38,7 +45,9 @@ def value_sets(chart: Path) -> list[Path]:
 def charts() -> list[Rendering]:
     """Both charts with each of their sets of values."""
     return [
-        Rendering(f"chart-{chart.name}-{file.stem.removesuffix('-values')}", template(chart, "--values", str(file)))
+        Rendering(
+            f"chart-{chart.name}-{file.stem.removesuffix('-values')}", partial(template, chart, "--values", str(file))
+        )
         for chart in sorted(CHARTS.iterdir())
         for file in value_sets(chart)
     ]
@@ -52,7 +61,7 @@ def template(chart: Path, *arguments: str) -> str:
 def kustomizations() -> list[Rendering]:
     """The install and each overlay."""
     folders = [MANIFESTS / "install", *sorted((MANIFESTS / "overlays").iterdir())]
-    return [Rendering(f"kustomize-{folder.name}", kustomize(folder)) for folder in folders]
+    return [Rendering(f"kustomize-{folder.name}", partial(kustomize, folder)) for folder in folders]
 
 
 def kustomize(folder: Path) -> str:
@@ -63,12 +72,12 @@ def kustomize(folder: Path) -> str:
 def samples() -> list[Rendering]:
     """The samples as they stand."""
     files = [*sorted(SAMPLES.glob("*.yaml")), *sorted(GITOPS.glob("*.yaml"))]
-    return [Rendering(f"sample-{file.stem}", file.read_text()) for file in files]
+    return [Rendering(f"sample-{file.stem}", file.read_text) for file in files]
 
 
 def objects_of_samples() -> list[Rendering]:
     """The objects that the operator makes of each sample's agents."""
-    return [Rendering(f"objects-{file.stem}", render(file)) for file in sorted(SAMPLES.glob("*.yaml"))]
+    return [Rendering(f"objects-{file.stem}", partial(render, file)) for file in sorted(SAMPLES.glob("*.yaml"))]
 
 
 def render(file: Path) -> str:

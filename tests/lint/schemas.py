@@ -11,6 +11,7 @@ from typing import Any
 
 from agent_operator.api.crd import crd
 from testbed import modules, paths
+from testbed.definitions import FOREIGN, definition
 from testbed.locks import exclusive
 
 Schema = dict[str, Any]
@@ -20,37 +21,6 @@ SWAGGER = "api/openapi-spec/swagger.json"
 _REFERENCE = "#/definitions/"
 # Raise it when this module writes other schemas from the same definitions.
 _LAYOUT = "2"
-
-_FLUX = "config/crd/bases"
-_PROMETHEUS = "example/prometheus-operator-crd/monitoring.coreos.com"
-FOREIGN = {
-    "HTTPRoute": (
-        "sigs.k8s.io/gateway-api",
-        "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
-    ),
-    "ServiceMonitor": (
-        "github.com/prometheus-operator/prometheus-operator",
-        f"{_PROMETHEUS}_servicemonitors.yaml",
-    ),
-    "PrometheusRule": (
-        "github.com/prometheus-operator/prometheus-operator",
-        f"{_PROMETHEUS}_prometheusrules.yaml",
-    ),
-    "Application": ("github.com/argoproj/argo-cd/v3", "manifests/crds/application-crd.yaml"),
-    "HelmRelease": ("github.com/fluxcd/helm-controller", f"{_FLUX}/helm.toolkit.fluxcd.io_helmreleases.yaml"),
-    "Kustomization": (
-        "github.com/fluxcd/kustomize-controller",
-        f"{_FLUX}/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
-    ),
-    "GitRepository": (
-        "github.com/fluxcd/source-controller",
-        f"{_FLUX}/source.toolkit.fluxcd.io_gitrepositories.yaml",
-    ),
-    "OCIRepository": (
-        "github.com/fluxcd/source-controller",
-        f"{_FLUX}/source.toolkit.fluxcd.io_ocirepositories.yaml",
-    ),
-}
 
 
 def releases() -> list[str]:
@@ -69,20 +39,15 @@ def location() -> str:
     return f"{folder}/{{{{ .NormalizedKubernetesVersion }}}}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
 
 
-def foreign_definition(kind: str) -> dict[str, Any]:
-    """The CustomResourceDefinition of a kind of FOREIGN, as its project publishes it."""
-    [found] = modules.definitions(*FOREIGN[kind])
-    return found
-
-
 def _folder() -> Path:
-    digest = hashlib.sha256(_LAYOUT.encode() + modules.PINS.read_bytes() + json.dumps(crd()).encode())
+    what = (_LAYOUT, modules.PINS.read_text(), json.dumps([FOREIGN, crd()]))
+    digest = hashlib.sha256("\n".join(what).encode())
     return paths.cache() / "schemas" / digest.hexdigest()[:16]
 
 
 def _write(folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
-    custom = [crd(), *(foreign_definition(kind) for kind in FOREIGN)]
+    custom = [crd(), *(definition(kind) for kind in FOREIGN)]
     for release in releases():
         place = partial / f"v{release}"
         place.mkdir(parents=True, exist_ok=True)
@@ -103,9 +68,9 @@ def _built_in(known: dict[str, Schema], strict: dict[str, Schema]) -> Iterator[t
 
 
 def _custom(definitions: list[dict[str, Any]], strict: dict[str, Schema]) -> Iterator[tuple[str, Schema]]:
-    for definition in definitions:
-        group, kind = definition["spec"]["group"], definition["spec"]["names"]["kind"]
-        for version in definition["spec"]["versions"]:
+    for each in definitions:
+        group, kind = each["spec"]["group"], each["spec"]["names"]["kind"]
+        for version in each["spec"]["versions"]:
             root = _of_kind(_strict(version["schema"]["openAPIV3Schema"]), group, version["name"], kind)
             root["properties"]["metadata"] = {"$ref": f"{_REFERENCE}io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
             yield _file(group, version["name"], kind), _closed(root, strict)

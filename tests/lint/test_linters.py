@@ -10,6 +10,7 @@ import yaml
 
 from lint import checkov, linters, rendered, schemas
 from testbed import modules, paths
+from testbed.definitions import FOREIGN
 from testbed.errors import TestbedError
 
 AGENT_CHART = rendered.CHARTS / "agent"
@@ -69,11 +70,11 @@ def test_kubeconform_knows_what_came_after_the_oldest_release(tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def handed_out() -> list[dict[str, Any]]:
     """Every object of the charts and the samples."""
-    texts = [each.text for each in [*rendered.charts(), *rendered.samples()]]
+    texts = [each.text for each in (*rendered.charts(), *rendered.samples())]
     return [document for text in texts for document in yaml.safe_load_all(text) if document]
 
 
-@pytest.mark.parametrize("kind", ["AgentDeployment", *schemas.FOREIGN])
+@pytest.mark.parametrize("kind", ["AgentDeployment", *FOREIGN])
 def test_kubeconform_knows_the_fields_of_custom_kinds(
     tmp_path: Path, handed_out: list[dict[str, Any]], kind: str
 ) -> None:
@@ -134,7 +135,7 @@ def test_a_module_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypa
     pins.write_text("sigs.k8s.io/gateway-api v1.6.3 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
     monkeypatch.setattr(modules, "PINS", pins)
     with pytest.raises(TestbedError, match="is not the one that"):
-        modules.definitions(*schemas.FOREIGN["HTTPRoute"])
+        modules.definitions(*FOREIGN["HTTPRoute"])
 
 
 BAD_WORKFLOW = """
