@@ -98,6 +98,14 @@ kind-down: $(VENV)/.dev ## Remove the kind cluster
 	@$(TESTBED) kind --delete
 
 ##
+## Reading it
+##
+.PHONY: docs
+docs: $(VENV)/.dev ## The documents as a site, in build/docs
+	$(BIN)/sphinx-build -c docs -n -W --keep-going -q . build/docs
+	@echo "==> build/docs/index.html"
+
+##
 ## Changing it
 ##
 .PHONY: check

@@ -6,7 +6,7 @@ A block of `bash`, `sh` or `console` is a command block. A comment right before 
     <!-- run: tests/…/test_….py -->  that test runs it
     <!-- not run: WHY -->            nobody does, and that is why
 
-A comment `<!-- all run: node -->`, `<!-- all not run: WHY -->` at the top of a page stands for all blocks that have none.
+`<!-- all run: node -->` or `<!-- all not run: WHY -->` at the top of a page stands for all its blocks that have none.
 """
 
 import re
