@@ -28,7 +28,7 @@ def checkout(tmp_path: Path, control_plane: Cluster) -> Path:
 
 def test_manifests_that_the_chart_has_left_behind_are_named_and_written_anew(checkout: Path) -> None:
     values = checkout / "helm" / "agent-operator" / "values.yaml"
-    values.write_text(values.read_text().replace("level: INFO", "level: DEBUG"))
+    values.write_text(values.read_text().replace('level: "INFO"', 'level: "DEBUG"'))
 
     stale = _generate(checkout, "--check")
     assert stale.returncode == 1
@@ -42,7 +42,7 @@ def test_manifests_that_the_chart_has_left_behind_are_named_and_written_anew(che
 
 def test_a_chart_that_does_not_render_is_said_in_helms_words(checkout: Path) -> None:
     values = checkout / "helm" / "agent-operator" / "values.yaml"
-    values.write_text(values.read_text().replace("level: INFO", "level: LOUD"))
+    values.write_text(values.read_text().replace('level: "INFO"', 'level: "LOUD"'))
     failed = _generate(checkout)
     assert failed.returncode == 1
     assert "/logging/level" in failed.stderr
