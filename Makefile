@@ -105,6 +105,10 @@ docs: $(VENV)/.dev ## The documents as a site, in build/docs
 	$(BIN)/sphinx-build -c docs -n -W --keep-going -q . build/docs
 	@echo "==> build/docs/index.html"
 
+.PHONY: picture
+picture: $(VENV)/.dev ## Draw the documents' pictures anew from their sources
+	PYTHONPATH=tests $(BIN)/python -m docs_bed.picture
+
 ##
 ## Changing it
 ##
@@ -121,7 +125,7 @@ check: $(VENV)/.dev ## Formatting, lint, types, and that generated files and the
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Linters over charts, manifests, samples, the Dockerfile and the workflows (helm, kubeconform, Checkov, ...)
-	@$(TESTBED) tools helm kubectl kubeconform actionlint >/dev/null
+	@$(TESTBED) tools helm kubectl kubeconform actionlint glua >/dev/null
 	@PYTHONPATH=tests $(BIN)/python -m lint
 
 .PHONY: format

@@ -100,7 +100,12 @@ ACTIONLINT = Family(
     module="github.com/rhysd/actionlint",
     programs={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
 )
-FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND, KUBECONFORM, ACTIONLINT)
+GLUA = Family(
+    folder="glua",
+    module="github.com/yuin/gopher-lua",
+    programs={"glua": "github.com/yuin/gopher-lua/cmd/glua"},
+)
+FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND, KUBECONFORM, ACTIONLINT, GLUA)
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")

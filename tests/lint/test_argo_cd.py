@@ -1,0 +1,60 @@
+"""The health check that manifests/gitops hands to Argo CD, run in Argo CD's own Lua."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lint import rendered
+from testbed import binaries
+
+KEY = "resource.customizations.health.portside.dev_AgentDeployment"
+READY = {"type": "Ready", "status": "True", "message": "All pods are ready"}
+ROLLING = {"type": "Ready", "status": "False", "message": "1 of 2 pods is ready"}
+SOUND = {"type": "Degraded", "status": "False", "message": "Nothing is wrong"}
+DEGRADED = {"type": "Degraded", "status": "True", "message": "The image cannot be pulled"}
+
+
+@pytest.mark.parametrize(
+    ("status", "health", "message"),
+    [
+        (None, "Progressing", "Waiting for the operator"),
+        ({"observedGeneration": 1, "conditions": [READY, SOUND]}, "Progressing", "Waiting for the operator"),
+        ({"observedGeneration": 2}, "Progressing", "Waiting for the operator"),
+        ({"observedGeneration": 2, "conditions": [ROLLING, SOUND]}, "Progressing", "1 of 2 pods is ready"),
+        ({"observedGeneration": 2, "conditions": [READY, SOUND]}, "Healthy", "All pods are ready"),
+        ({"observedGeneration": 2, "conditions": [ROLLING, DEGRADED]}, "Degraded", "The image cannot be pulled"),
+    ],
+    ids=["unseen", "seen before a change", "no conditions", "rolling out", "ready", "degraded"],
+)
+def test_argo_cd_judges_an_agent_as_its_conditions_do(
+    tmp_path: Path, status: dict[str, Any] | None, health: str, message: str
+) -> None:
+    agent = {"metadata": {"name": "hello", "generation": 2}, **({"status": status} if status else {})}
+    script = tmp_path / "health.lua"
+    script.write_text(
+        f"obj = {_lua(agent)}\nlocal judged = (function()\n{_health_check()}end)()\n"
+        'print(judged.status .. "\\n" .. judged.message)\n'
+    )
+    done = subprocess.run(
+        [binaries.provide("glua")["glua"], script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == [health, message], done.stderr
+
+
+def _health_check() -> str:
+    documents = yaml.safe_load_all((rendered.GITOPS / "argo-cd.yaml").read_text())
+    [check] = [each["data"][KEY] for each in documents if each["kind"] == "ConfigMap"]
+    return str(check)
+
+
+def _lua(value: Any) -> str:
+    """The value as Lua writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"[{json.dumps(key)}] = {_lua(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "{" + ", ".join(map(_lua, value)) + "}"
+    return json.dumps(value)
