@@ -12,7 +12,9 @@ import yaml
 from testbed import paths, system
 
 ALERTS = paths.REPOSITORY / "helm" / "agent-operator" / "files" / "alerts.yaml"
-RULES: list[dict[str, Any]] = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+RULES: list[dict[str, Any]] = [
+    rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
+]
 RUNBOOKS = (paths.REPOSITORY / "docs" / "runbooks.md").read_text()
 OF = 'namespace="team-a", service="support"'
 REQUESTS = f"agent_http_requests_total{{{OF}"

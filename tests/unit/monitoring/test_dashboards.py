@@ -1,0 +1,104 @@
+"""The dashboards and the rules ask for metrics that there are, in queries that Prometheus takes."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+
+from agent_operator.controller.metrics import Metrics
+from testbed import paths, system
+
+FILES = paths.REPOSITORY / "helm" / "agent-operator" / "files"
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((FILES / "dashboards").glob("*.json"))}
+REFERENCE = (paths.REPOSITORY / "docs" / "reference" / "metrics.md").read_text()
+# Words of a query that are no metrics: what they are given is in parentheses, braces or quotes.
+METRIC = re.compile(r"\b(?:agent|kube|process|portside:)[a-z0-9_:]*\b(?=[{\[ )>]|$)")
+# What others than we count: the Prometheus client, and kube-state-metrics.
+OF_OTHERS = {
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "kube_pod_container_status_waiting_reason",
+}
+
+
+def _queries(dashboard: dict[str, Any]) -> dict[str, str]:
+    """The queries by panel and letter, with Grafana's own variables filled in as Grafana would."""
+    filled = {"$__rate_interval": "1m", "$namespace": ".*", "$service": ".*"}
+    found = {}
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            query = target["expr"]
+            for variable, value in filled.items():
+                query = query.replace(variable, value)
+            found[f"{panel['title']} {target['refId']}"] = query
+    return found
+
+
+RULES = [rule for group in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+EVERYTHING = {
+    **{f"{name}: {panel}": query for name, each in DASHBOARDS.items() for panel, query in _queries(each).items()},
+    **{rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES},
+}
+
+
+def _known() -> set[str]:
+    """Every series that an agent, an operator or one of the others has."""
+    rows = re.findall(r"^\| `(agent_\w+)` \| (\w+) \|", REFERENCE, re.MULTILINE)
+    metrics = Metrics()
+    metrics.watch_agents(list)
+    rows += re.findall(r"^# TYPE (agent_\w+) (\w+)$", generate_latest(metrics.registry).decode(), re.MULTILINE)
+    histograms = {f"{name}_{part}" for name, kind in rows if kind == "histogram" for part in ("bucket", "count", "sum")}
+    return {name for name, kind in rows if kind != "histogram"} | histograms | OF_OTHERS | RECORDED
+
+
+def test_there_are_the_four_dashboards() -> None:
+    assert DASHBOARDS.keys() == {"portside-agent", "portside-fleet", "portside-operator", "portside-queue"}
+
+
+@pytest.mark.parametrize("query", EVERYTHING.values(), ids=EVERYTHING.keys())
+def test_every_metric_of_a_query_is_there(query: str) -> None:
+    without_labels = re.sub(r"\bby \([^)]*\)", "by ", re.sub(r'"[^"]*"', '""', query))
+    asked = set(METRIC.findall(without_labels))
+    assert asked, "a query asks for something"
+    assert asked <= _known()
+
+
+def test_prometheus_takes_every_query_of_the_dashboards(tmp_path: Path) -> None:
+    queries = [query for dashboard in DASHBOARDS.values() for query in _queries(dashboard).values()]
+    assert not [query for query in queries if "$" in query], "every variable of a query is known"
+    rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.yaml"
+    file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
+    command = [str(system.unpacked("prometheus", "usr/bin/promtool")), "check", "rules", "--lint=none", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_asks_the_source_that_is_chosen_at_its_top(name: str) -> None:
+    dashboard = DASHBOARDS[name]
+    assert dashboard["uid"] == name
+    source, *variables = dashboard["templating"]["list"]
+    assert (source["name"], source["type"], source["query"]) == ("datasource", "datasource", "prometheus")
+    asking = [*variables, *dashboard["panels"], *(each for panel in dashboard["panels"] for each in panel["targets"])]
+    assert {each["datasource"]["uid"] for each in asking} == {"${datasource}"}
+    assert {variable["query"].partition("(")[2].partition(",")[0] for variable in variables} <= _known()
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
+    panels = DASHBOARDS[name]["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = [cell for panel in panels for cell in _cells(**panel["gridPos"])]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) < 24, "Grafana's grid has 24 columns"
+
+
+def _cells(x: int, y: int, w: int, h: int) -> list[tuple[int, int]]:
+    return [(column, row) for column in range(x, x + w) for row in range(y, y + h)]
