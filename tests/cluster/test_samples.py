@@ -36,11 +36,18 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def here(cluster: Cluster) -> Iterator[Namespace]:
-    """A namespace that warns of what the restricted Pod Security Standard forbids, besides forbidding it."""
+@pytest.fixture(scope="module")
+def dry(cluster: Cluster) -> Iterator[Namespace]:
+    """A namespace that warns of what the restricted Pod Security Standard forbids; nothing is ever made in it."""
     with cluster.fresh_namespace() as name:
         cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/warn=restricted")
+        yield Namespace(cluster, name)
+
+
+@pytest.fixture
+def here(cluster: Cluster) -> Iterator[Namespace]:
+    """A namespace of the test's own."""
+    with cluster.fresh_namespace() as name:
         yield Namespace(cluster, name)
 
 
@@ -52,9 +59,9 @@ def running(here: Namespace) -> Iterator[OperatorProcess]:
 
 
 @pytest.mark.parametrize("name", RENDERINGS)
-def test_the_api_server_takes_it_strictly_and_without_a_warning(here: Namespace, name: str) -> None:
-    objects = _into(here.name, RENDERINGS[name].text)
-    said = _dry_run(here, objects)
+def test_the_api_server_takes_it_strictly_and_without_a_warning(dry: Namespace, name: str) -> None:
+    objects = _into(dry.name, RENDERINGS[name].text)
+    said = _dry_run(dry, objects)
     assert said.count("(server dry run)") == len(objects)
 
 
@@ -68,15 +75,15 @@ def test_the_api_server_takes_it_strictly_and_without_a_warning(here: Namespace,
     ids=["unknown field", "wrong type", "not restricted"],
 )
 def test_the_strict_dry_run_refuses_what_is_wrong(
-    here: Namespace, place: tuple[str, ...], value: object, said: str
+    dry: Namespace, place: tuple[str, ...], value: object, said: str
 ) -> None:
-    objects = _into(here.name, RENDERINGS["objects-echo-agent"].text)
+    objects = _into(dry.name, RENDERINGS["objects-echo-agent"].text)
     [deployment] = [each for each in objects if each["kind"] == "Deployment"]
     for step in place[:-1]:
         deployment = deployment[step]
     deployment[place[-1]] = value
     with pytest.raises(TestbedError, match=said):
-        _dry_run(here, objects)
+        _dry_run(dry, objects)
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +128,9 @@ def test_objects_with_the_defaults_of_the_real_definitions_are_left_alone(
     assert [here.get(kind)["metadata"]["resourceVersion"] for kind in ("httproute", "servicemonitor")] == before
 
 
-def _dry_run(here: Namespace, objects: list[dict[str, Any]]) -> str:
+def _dry_run(dry: Namespace, objects: list[dict[str, Any]]) -> str:
     apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--warnings-as-errors"]
-    return here.kubectl(*apply, "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects))
+    return dry.kubectl(*apply, "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
 
 def _into(namespace: str, text: str) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""The health check that manifests/gitops hands to Argo CD, run in Argo CD's own Lua."""
+"""What manifests/gitops hands to Argo CD and Flux: values that the chart takes, and a health check in Argo CD's Lua."""
 
 import json
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,25 @@ def test_argo_cd_judges_an_agent_as_its_conditions_do(
     assert done.stdout.splitlines() == [health, message], done.stderr
 
 
+def test_the_chart_takes_the_values_of_both_tools_at_the_version_that_they_name(tmp_path: Path) -> None:
+    [argo_cd] = [each["spec"]["source"] for each in _documents("argo-cd") if each["metadata"]["name"] == "portside"]
+    [flux] = [each["spec"]["values"] for each in _documents("flux") if each["kind"] == "HelmRelease"]
+    [source] = [each["spec"]["ref"] for each in _documents("flux") if each["kind"] == "OCIRepository"]
+    assert argo_cd["targetRevision"] == version("portside"), "a new version is written into manifests/gitops too"
+    assert source["semver"] == f"{version('portside').rpartition('.')[0]}.x"
+    file = tmp_path / "values.yaml"
+    for values in (argo_cd["helm"]["valuesObject"], flux):
+        file.write_text(json.dumps(values))
+        made = rendered.template(rendered.CHARTS / "agent-operator", "--values", str(file))
+        assert {"ServiceMonitor", "PrometheusRule"} <= {each["kind"] for each in yaml.safe_load_all(made) if each}
+
+
+def _documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((rendered.GITOPS / f"{name}.yaml").read_text()))
+
+
 def _health_check() -> str:
-    documents = yaml.safe_load_all((rendered.GITOPS / "argo-cd.yaml").read_text())
-    [check] = [each["data"][KEY] for each in documents if each["kind"] == "ConfigMap"]
+    [check] = [each["data"][KEY] for each in _documents("argo-cd") if each["kind"] == "ConfigMap"]
     return str(check)
 
 
