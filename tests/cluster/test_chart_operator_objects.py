@@ -1,0 +1,188 @@
+"""What the operator's chart makes with its values, at a real API server with the definitions of prometheus-operator."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.operator_bed import eventually
+from testbed import definitions, paths
+from testbed.cluster import Cluster
+
+CHART = paths.REPOSITORY / "helm" / "agent-operator"
+NAME = "agent-operator"
+AGENTS = "agentdeployments.portside.dev"
+WITHOUT_DEFINITION: dict[str, Any] = {"crds": {"install": False}}
+ALL_ON: dict[str, Any] = {each: {"enabled": True} for each in ("serviceMonitor", "prometheusRule", "dashboards")}
+
+
+@pytest.fixture(scope="module")
+def monitored(control_plane: Cluster) -> Cluster:
+    """The control plane, where prometheus-operator's kinds are known."""
+    definitions.install(control_plane, "ServiceMonitor", "PrometheusRule")
+    return control_plane
+
+
+@pytest.fixture
+def no_rights_left(control_plane: Cluster, namespace: str) -> Iterator[None]:
+    """Removes what a release of the test has outside its namespace."""
+    yield
+    control_plane.helm("uninstall", NAME, "-n", namespace, "--ignore-not-found")
+
+
+@pytest.mark.usefixtures("no_rights_left")
+def test_monitoring_is_taken_as_prometheus_operator_defines_it(monitored: Cluster, namespace: str) -> None:
+    values = WITHOUT_DEFINITION | {"monitoring": ALL_ON, "watchNamespaces": [namespace]}
+    _install(monitored, namespace, values)
+
+    service = monitored.get("service", NAME, "-n", namespace)
+    monitor = monitored.get("servicemonitor", NAME, "-n", namespace)["spec"]
+    template = monitored.get("deployment", NAME, "-n", namespace)["spec"]["template"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    [port] = service["spec"]["ports"]
+    assert port["name"] == monitor["endpoints"][0]["port"]
+    assert port["targetPort"] in [each["name"] for each in template["spec"]["containers"][0]["ports"]]
+
+    rules = monitored.get("prometheusrule", NAME, "-n", namespace)["spec"]["groups"]
+    links = [rule["annotations"]["runbook_url"] for group in rules for rule in group["rules"] if "alert" in rule]
+    assert links
+    assert all(link.startswith("https://portside.dev/docs/runbooks.html#") for link in links)
+
+    dashboards = monitored.get("configmaps", "-n", namespace, "-l", "grafana_dashboard=1")["items"]
+    files = {path.name: path.read_text() for path in (CHART / "files" / "dashboards").iterdir()}
+    assert {name: text for each in dashboards for name, text in each["data"].items()} == files
+
+
+def test_labels_runbooks_and_places_are_the_ones_asked_for(monitored: Cluster, namespace: str) -> None:
+    chosen = {"release": "prometheus"}
+    monitoring = {
+        "serviceMonitor": {"enabled": True, "labels": chosen, "interval": "5s"},
+        "prometheusRule": {"enabled": True, "labels": chosen, "runbooks": "https://wiki.example.com/agents"},
+        "dashboards": {
+            "enabled": True,
+            "labels": {"grafana_dashboard": "yes"},
+            "annotations": {"folder": "Agents"},
+            "namespace": "grafana",
+        },
+    }
+    made = _rendered(monitored, namespace, {"monitoring": monitoring})
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        [one] = made[kind]
+        assert one["metadata"]["labels"]["release"] == "prometheus"
+    assert made["ServiceMonitor"][0]["spec"]["endpoints"][0]["interval"] == "5s"
+    assert "https://wiki.example.com/agents#agentoperatordown" in json.dumps(made["PrometheusRule"])
+    for dashboard in made["ConfigMap"]:
+        metadata = dashboard["metadata"]
+        assert metadata["labels"]["grafana_dashboard"] == "yes"
+        assert (metadata["namespace"], metadata["annotations"]) == ("grafana", {"folder": "Agents"})
+
+
+def test_nothing_of_prometheus_is_made_unasked(monitored: Cluster, namespace: str) -> None:
+    made = _rendered(monitored, namespace, {})
+    assert not {"ServiceMonitor", "PrometheusRule", "ConfigMap", "Service"} & made.keys()
+
+
+@pytest.mark.usefixtures("no_rights_left")
+def test_who_may_edit_or_view_a_namespace_may_do_so_to_its_agents(control_plane: Cluster, namespace: str) -> None:
+    control_plane.kubectl("apply", "--server-side", "-f", str(CHART / "files" / "agentdeployments.yaml"))
+    control_plane.await_definition(AGENTS)
+    _install(control_plane, namespace, WITHOUT_DEFINITION)
+    for role in ("view", "edit"):
+        binding = ["create", "rolebinding", role, "-n", namespace, f"--clusterrole={role}", f"--user={role}er"]
+        control_plane.kubectl(*binding)
+
+    # The controller that aggregates roles takes a moment, and goes role by role.
+    eventually(lambda: _may(control_plane, namespace, "viewer", "list", AGENTS), "rights to read")
+    eventually(lambda: _may(control_plane, namespace, "editer", "list", AGENTS), "rights to read")
+    eventually(lambda: _may(control_plane, namespace, "editer", "patch", AGENTS), "rights to write")
+    may = {
+        user: {
+            verb
+            for verb in ("get", "list", "create", "patch", "delete")
+            if _may(control_plane, namespace, user, verb, AGENTS)
+        }
+        for user in ("viewer", "editer")
+    }
+    assert may == {"viewer": {"get", "list"}, "editer": {"get", "list", "create", "patch", "delete"}}
+    assert _may(control_plane, namespace, "editer", "patch", AGENTS, "--subresource=scale")
+    assert not _may(control_plane, namespace, "editer", "patch", AGENTS, "--subresource=status")
+
+
+@pytest.mark.parametrize("values", [{"rbac": {"aggregate": False}}, {"watchNamespaces": ["one"]}])
+def test_roles_of_people_are_left_alone_where_that_is_asked_or_rights_are_narrow(
+    control_plane: Cluster, namespace: str, values: dict[str, Any]
+) -> None:
+    assert "aggregate-to" not in json.dumps(_rendered(control_plane, namespace, values))
+
+
+def test_a_service_account_that_is_there_already_gets_the_rights(control_plane: Cluster, namespace: str) -> None:
+    values = {"serviceAccount": {"create": False, "name": "robot"}, "watchNamespaces": ["one"]}
+    made = _rendered(control_plane, namespace, values)
+    assert "ServiceAccount" not in made
+    assert made["Deployment"][0]["spec"]["template"]["spec"]["serviceAccountName"] == "robot"
+    subjects = [subject["name"] for binding in made["RoleBinding"] for subject in binding["subjects"]]
+    assert set(subjects) == {"robot"}
+    cluster_wide = _rendered(control_plane, namespace, {"serviceAccount": {"name": "robot"}})
+    assert cluster_wide["ServiceAccount"][0]["metadata"]["name"] == "robot"
+    assert cluster_wide["ClusterRoleBinding"][0]["subjects"][0]["name"] == "robot"
+
+
+def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: Cluster, namespace: str) -> None:
+    proxy = {"ports": [{"port": 3128, "protocol": "TCP"}]}
+    scraper = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+    values = {"networkPolicy": {"scrapeFrom": [scraper], "extraEgress": [proxy], "apiServerPorts": [6443]}}
+    [policy] = _rendered(control_plane, namespace, values)["NetworkPolicy"]
+    spec = policy["spec"]
+    assert spec["ingress"] == [{"ports": [{"port": "health", "protocol": "TCP"}], "from": [scraper]}]
+    ours, extra = spec["egress"]
+    assert [(each["port"], each["protocol"]) for each in ours["ports"]] == [(53, "UDP"), (53, "TCP"), (6443, "TCP")]
+    assert extra == proxy
+    assert "NetworkPolicy" not in _rendered(control_plane, namespace, {"networkPolicy": {"enabled": False}})
+
+
+def test_a_budget_is_there_for_several_operators_unless_it_is_not_wanted(
+    control_plane: Cluster, namespace: str
+) -> None:
+    assert _rendered(control_plane, namespace, {})["PodDisruptionBudget"][0]["spec"]["maxUnavailable"] == 1
+    for values in ({"podDisruptionBudget": {"enabled": False}}, {"replicaCount": 1}):
+        assert "PodDisruptionBudget" not in _rendered(control_plane, namespace, values)
+
+
+def test_pods_get_what_is_asked_for_and_keep_their_own_labels(control_plane: Cluster, namespace: str) -> None:
+    affinity: dict[str, Any] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    values = {
+        "priorityClassName": "system-cluster-critical",
+        "affinity": affinity,
+        "podLabels": {"team": "docks", "app.kubernetes.io/name": "other"},
+        "podAnnotations": {"prometheus.io/scrape": "false"},
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"}],
+    }
+    [deployment] = _rendered(control_plane, namespace, values)["Deployment"]
+    template = deployment["spec"]["template"]
+    assert template["spec"]["priorityClassName"] == "system-cluster-critical"
+    assert template["spec"]["affinity"] == affinity
+    assert template["spec"]["containers"][0]["env"] == values["extraEnv"]
+    assert template["metadata"]["labels"]["team"] == "docks"
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert template["metadata"]["annotations"]["prometheus.io/scrape"] == "false"
+
+
+def _install(cluster: Cluster, namespace: str, values: dict[str, Any]) -> None:
+    cluster.helm("install", NAME, str(CHART), "-n", namespace, "-f", "-", stdin=json.dumps(values))
+
+
+def _rendered(cluster: Cluster, namespace: str, values: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    text = cluster.helm("template", NAME, str(CHART), "-n", namespace, "-f", "-", stdin=json.dumps(values))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for document in yaml.safe_load_all(text):
+        if document:
+            found.setdefault(document["kind"], []).append(document)
+    return found
+
+
+def _may(cluster: Cluster, namespace: str, user: str, *asked: str) -> bool:
+    answer = cluster.kubectl("auth", "can-i", *asked, "-n", namespace, f"--as={user}", check=False)
+    return answer.strip() == "yes"
