@@ -20,6 +20,7 @@ PACKAGE_OF = {
     "conntrack": "conntrack",
     "containerd": "containerd",
     "debootstrap": "debootstrap",
+    "dot": "graphviz",
     "ip": "iproute2",
     "iptables": "iptables",
     "nsenter": "util-linux",

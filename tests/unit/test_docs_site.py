@@ -1,0 +1,70 @@
+"""The documents as a site: built without a warning and without a link that leads nowhere, and it asks no other host."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from docs_bed.picture import stale
+from testbed.paths import REPOSITORY
+
+CONDITIONS = (REPOSITORY / "docs" / "reference" / "conditions.md").read_text()
+TROUBLE = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
+# Nothing is wrong with these.
+FINE = {"Serving", "ScaledToZero", "Creating", "RollingOut", "RolloutComplete", "AsExpected"}
+LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site. A warning, such as of a link that leads nowhere, ends the build."""
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "sphinx", "-c", "docs", "-n", "-W", "--keep-going", "-q", ".", str(folder)]
+    done = subprocess.run(build, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class _Loads(HTMLParser):
+    """What a page has a browser load at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        address = dict(attrs).get(LOADED.get(tag, ""))
+        if address and dict(attrs).get("rel") not in {"search", "index", "next", "prev", "canonical"}:
+            self.found.append(address)
+
+
+def test_every_page_is_in_the_site_and_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        loads = _Loads()
+        loads.feed(page.read_text(encoding="utf-8"))
+        assert [address for address in loads.found if re.match(r"(https?:)?//", address)] == []
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\(\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8"))
+
+
+def test_the_first_page_leads_to_the_documents(site: Path) -> None:
+    assert 'href="docs/index.html"' in (site / "index.html").read_text()
+    assert "Portside puts AI agents on Kubernetes" in (site / "docs" / "index.html").read_text()
+
+
+def test_pictures_are_those_of_their_sources() -> None:
+    assert stale() == [], "run `make picture`"
+
+
+def test_every_reason_of_trouble_has_its_section_and_is_one_of_the_operator() -> None:
+    rows = [line.split("|")[1] for line in CONDITIONS.splitlines() if line.startswith("| `")]
+    reasons = {name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row)} - {"Ready", "Progressing", "Degraded"}
+    sections = set(re.findall(r"^## ([A-Z]\w+)$", TROUBLE, re.MULTILINE))
+    assert sections == reasons - FINE
+    code = "".join(each.read_text() for each in (REPOSITORY / "operator").rglob("*.py"))
+    assert [reason for reason in reasons if f'"{reason}"' not in code] == []
