@@ -40,6 +40,7 @@ def files() -> dict[str, str]:
         "manifests/overlays/monitoring/monitoring.yaml": _text(
             [each for each in with_monitoring if each not in objects]
         ),
+        "manifests/monitoring/alerts.yaml": _rules(),
     }
 
 
@@ -67,6 +68,13 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
 def _namespace() -> dict[str, Any]:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+
+
+def _rules() -> str:
+    """The rules as Prometheus itself reads them (`rule_files`), where there is no prometheus-operator."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    runbooks = values["monitoring"]["prometheusRule"]["runbooks"]
+    return HEAD + (CHART / "files" / "alerts.yaml").read_text().replace("RUNBOOKS", runbooks)
 
 
 def _text(objects: list[dict[str, Any]]) -> str:

@@ -12,6 +12,7 @@ import yaml
 from testbed import paths, system
 
 ALERTS = paths.REPOSITORY / "helm" / "agent-operator" / "files" / "alerts.yaml"
+PLAIN = paths.REPOSITORY / "manifests" / "monitoring" / "alerts.yaml"
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
 ]
@@ -164,8 +165,9 @@ def test_what_fires(tmp_path: Path, series: dict[str, str], minute: int, firing:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtool_takes_the_rules_as_they_are() -> None:
-    done = _promtool("check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
+@pytest.mark.parametrize("file", [ALERTS, PLAIN], ids=["chart", "plain"])
+def test_promtool_takes_the_rules_as_they_are(file: Path) -> None:
+    done = _promtool("check", "rules", "--lint=all", "--lint-fatal", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
