@@ -18,6 +18,8 @@ BENCH ?=
 
 export CLUSTER ?= auto
 export KEEP ?=
+# The image of kind's node, for another Kubernetes: make kind KIND_NODE=kindest/node:v1.30.13
+export KIND_NODE ?=
 export NAME ?= dev
 ifdef KUBECONFIG
 export KUBECONFIG
@@ -164,6 +166,23 @@ endef
 clean: ## Remove the environment, the clusters and everything cached
 	@if [ -x $(BIN)/python ]; then $(TESTBED) clean || true; fi
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+##
+## Releasing it
+##
+RELEASE := PYTHONPATH=tests $(BIN)/python releases/release.py
+
+.PHONY: package
+package: $(VENV)/.dev ## Both charts as packages, in build/charts
+	@$(RELEASE) package
+
+.PHONY: release-notes
+release-notes: $(VENV)/.dev ## The changelog's section: make release-notes VERSION=0.1.0
+	@$(RELEASE) notes "$(VERSION)"
+
+.PHONY: check-release
+check-release: $(VENV)/.dev ## What is missing for a release: make check-release VERSION=0.2.0
+	@$(RELEASE) check "$(VERSION)"
 
 ##
 ## The Python environment: .service is enough to run the agent API, .dev has everything

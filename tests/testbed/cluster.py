@@ -243,10 +243,11 @@ class KindCluster(Cluster):
         self.name = name
 
     def start(self) -> None:
-        """Make the cluster, or take it as it is when there is one of this name."""
+        """Make the cluster, of the node image KIND_NODE or kind's own, or take the one of this name as it is."""
         if self.name not in self._kind("get", "clusters").split():
             with step(f"Making the kind cluster {self.name}"):
-                self._kind("create", "cluster", "--name", self.name, "--config", KIND_CONFIG, "--wait=180s")
+                node = ["--image", image] if (image := os.environ.get("KIND_NODE")) else []
+                self._kind("create", "cluster", "--name", self.name, "--config", KIND_CONFIG, "--wait=180s", *node)
         self._kind("export", "kubeconfig", "--name", self.name)
 
     def stop(self) -> None:

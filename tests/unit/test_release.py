@@ -1,0 +1,92 @@
+"""What a release is made with (docs/releasing.md): packages, notes, the check before it, and the workflows."""
+
+import re
+import subprocess
+import tarfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from testbed import binaries
+from testbed.paths import REPOSITORY
+
+WORKFLOWS = REPOSITORY / ".github" / "workflows"
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "--silent", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+def test_packages_are_of_this_version_and_the_same_bytes_each_time() -> None:
+    done = make("package")
+    assert done.returncode == 0, done.stderr
+    archives = [Path(line) for line in done.stdout.split()]
+    assert [each.name for each in archives] == [
+        f"{name}-{version('portside')}.tgz" for name in ("agent", "agent-operator")
+    ]
+    before = [each.read_bytes() for each in archives]
+    assert make("package").returncode == 0
+    assert [each.read_bytes() for each in archives] == before
+    for archive in archives:
+        with tarfile.open(archive) as package:
+            names = package.getnames()
+        assert any(name.endswith("/README.md") for name in names)
+        assert not [name for name in names if "_test.yaml" in name or "/ci/" in name]
+
+
+def test_the_notes_are_the_changelogs_section_alone() -> None:
+    done = make("release-notes", "VERSION=0.1.0")
+    assert done.returncode == 0
+    assert "The main job, from end to end." in done.stdout
+    assert "## " not in done.stdout
+
+
+def test_notes_of_no_version_are_an_error_in_words() -> None:
+    done = make("release-notes", "VERSION=9.9.9")
+    assert done.returncode != 0
+    assert "CHANGELOG.md has no section ## 9.9.9" in done.stderr
+
+
+def test_what_is_missing_for_a_release_is_said_line_by_line() -> None:
+    done = make("check-release", "VERSION=0.1.0")
+    assert done.returncode != 0
+    said = done.stderr
+    assert "pyproject.toml says" in said
+    assert "helm/agent/Chart.yaml is of" in said
+    assert "releases/0.1.0 is there already" in said
+    assert "CHANGELOG.md" not in said
+
+
+def test_an_undated_section_is_not_a_release() -> None:
+    done = make("check-release", f"VERSION={version('portside')}")
+    assert "give it its date" in done.stderr
+
+
+@pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_workflow_runs_what_is_here_with_no_right_that_it_does_not_need(file: Path) -> None:
+    workflow = yaml.safe_load(file.read_text())
+    assert workflow["permissions"] == {}
+    targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    for name, job in workflow["jobs"].items():
+        assert "timeout-minutes" in job, name
+        for step in job["steps"]:
+            assert set(re.findall(r"\bmake (?:--silent )?([a-z0-9-]+)", step.get("run", ""))) <= targets
+            assert re.fullmatch(r"[^@]+@[0-9a-f]{40}", step.get("uses", f"x@{'0' * 40}"))
+
+
+def test_kind_is_tried_with_every_kubernetes_from_the_oldest_that_the_charts_take_to_the_newest_that_is_tested() -> (
+    None
+):
+    jobs = yaml.safe_load((WORKFLOWS / "e2e-kind.yaml").read_text())["jobs"]
+    tried = [int(node.split(".")[1]) for node in jobs["kind"]["strategy"]["matrix"]["node"]]
+    chart = yaml.safe_load((REPOSITORY / "helm" / "agent" / "Chart.yaml").read_text())
+    oldest = int(re.fullmatch(r">=1\.(\d+)\.0-0", chart["kubeVersion"])[1])  # type: ignore[index]
+    assert tried == list(range(oldest, int(binaries.KUBERNETES.version.split(".")[1]) + 1))
+
+
+def test_the_page_on_releases_names_the_kubernetes_that_are_tried() -> None:
+    page = (REPOSITORY / "docs" / "releasing.md").read_text()
+    assert f"1.30 to {binaries.KUBERNETES.version.removeprefix('v').rpartition('.')[0]}" in page
