@@ -72,13 +72,11 @@ def all_findings(say: Callable[[str], None]) -> list[str]:
         for release in schemas.releases():
             note(f"kubeconform {release} ({len(files)} files)", kubeconform(release, *files))
         shutil.copy(DOCKERFILE, folder)
-        if WORKFLOWS.exists():
-            shutil.copytree(WORKFLOWS, folder / ".github" / "workflows")
+        shutil.copytree(WORKFLOWS, folder / ".github" / "workflows")
         note("checkov", checkov.judged(checkov.scan(folder)))
     note("hadolint", hadolint(DOCKERFILE))
-    if workflows:
-        note(f"actionlint ({len(workflows)} files)", actionlint(*workflows))
-        note("zizmor", zizmor(*workflows))
+    note(f"actionlint ({len(workflows)} files)", actionlint(*workflows))
+    note("zizmor", zizmor(*workflows))
     return found
 
 
