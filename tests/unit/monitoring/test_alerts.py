@@ -186,6 +186,14 @@ def test_an_alert_says_what_is_wrong_and_has_a_runbook(rule: dict[str, Any]) -> 
     assert rule["alert"].lower() in headings
 
 
+def test_what_a_runbook_looks_for_in_a_log_is_written_there() -> None:
+    words = re.findall(r"grep '([^']+)'", RUNBOOKS)
+    code = [each for part in ("service", "operator") for each in (paths.REPOSITORY / part).rglob("*.py")]
+    sources = "".join(each.read_text() for each in code)
+    assert words
+    assert [each for each in words if each not in sources] == []
+
+
 def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(system.unpacked("prometheus", "usr/bin/promtool")), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
