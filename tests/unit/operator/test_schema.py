@@ -63,7 +63,7 @@ def test_the_chart_takes_every_valid_spec_as_values(spec: dict[str, Any]) -> Non
 
 
 def test_the_values_of_the_chart_are_the_defaults_of_the_spec() -> None:
-    values = yaml.safe_load(values_yaml())
+    values = yaml.safe_load(values_yaml(values_schema()))
     jsonschema.Draft7Validator(values_schema()).validate(values)
     own = {key: value for key, value in values.items() if key not in CHART_ONLY}
 
