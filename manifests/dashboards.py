@@ -1,46 +1,15 @@
 """The Grafana dashboards, from a few lines each: what they show stands here, the JSON is generated."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
-DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-WIDTH, HEIGHT, ACROSS = 8, 8, 24
+from grafana import Dashboard, Panel, Variable, document
+
 # As the dashboards' variables choose them. Each is a regular expression; `All` is one that takes everything.
 AGENT = 'namespace=~"$namespace", service=~"$service"'
 # The workers are scraped by a Service of their own.
 WORKERS = 'namespace=~"$namespace", service=~"($service)-worker"'
 SERVED = 'route!~"/health.*|/metrics"'
 BY = "namespace, service"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A graph: its title, its unit (of Grafana), and its lines, as pairs of a legend and a query."""
-
-    title: str
-    unit: str
-    lines: tuple[tuple[str, str], ...]
-    help: str = ""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A choice at the top of a dashboard: the values of the label of its name, in that metric."""
-
-    name: str
-    metric: str
-
-
-@dataclass(frozen=True)
-class Dashboard:
-    """A page: `uid` is also the name of its file."""
-
-    uid: str
-    title: str
-    variables: tuple[Variable, ...]
-    panels: tuple[Panel, ...]
 
 
 def _quantile(share: float, metric: str, labels: str, by: str) -> str:
@@ -281,54 +250,5 @@ DASHBOARDS = (FLEET, ONE_AGENT, QUEUE, OPERATOR)
 
 
 def files() -> dict[str, str]:
-    """Each dashboard as JSON (Grafana, dashboard JSON model), by the name of its file."""
-    return {f"{each.uid}.json": json.dumps(_document(each), indent=1) + "\n" for each in DASHBOARDS}
-
-
-def _document(dashboard: Dashboard) -> dict[str, Any]:
-    return {
-        "uid": dashboard.uid,
-        "title": dashboard.title,
-        "tags": ["portside"],
-        "schemaVersion": 39,
-        "editable": True,
-        "refresh": "30s",
-        "time": {"from": "now-1h", "to": "now"},
-        "templating": {"list": [_DATASOURCES, *map(_variable, dashboard.variables)]},
-        "panels": list(_panels(dashboard.panels)),
-    }
-
-
-_DATASOURCES = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
-
-
-def _variable(variable: Variable) -> dict[str, Any]:
-    return {
-        "name": variable.name,
-        "type": "query",
-        "datasource": DATASOURCE,
-        "query": f"label_values({variable.metric}, {variable.name})",
-        "refresh": 2,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": "All", "value": "$__all"},
-    }
-
-
-def _panels(panels: tuple[Panel, ...]) -> Iterator[dict[str, Any]]:
-    for index, panel in enumerate(panels):
-        place = index * WIDTH
-        yield {
-            "id": index + 1,
-            "type": "timeseries",
-            "title": panel.title,
-            "description": panel.help,
-            "datasource": DATASOURCE,
-            "gridPos": {"x": place % ACROSS, "y": place // ACROSS * HEIGHT, "w": WIDTH, "h": HEIGHT},
-            "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
-            "targets": [
-                {"refId": chr(ord("A") + number), "expr": query, "legendFormat": legend, "datasource": DATASOURCE}
-                for number, (legend, query) in enumerate(panel.lines)
-            ],
-        }
+    """Each dashboard as JSON, by the name of its file."""
+    return {f"{each.uid}.json": json.dumps(document(each), indent=1) + "\n" for each in DASHBOARDS}
