@@ -4,6 +4,7 @@
 #   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:… -t portside.dev/agent-service .
 # It needs Python 3.11 or later with venv and pip. Where packages come from a mirror, say so with
 # `--build-arg PIP_INDEX_URL=…` (PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST); the images and their history do not hold it.
+# VERSION, REVISION and SOURCE (a commit, and where it is) go into the labels of a release.
 ARG PYTHON_IMAGE=python:3.13-slim
 
 # An environment without a pip of its own: the base's installs into it.
@@ -55,6 +56,14 @@ STOPSIGNAL SIGTERM
 
 FROM runtime AS operator
 COPY --from=operator-environment /opt/portside /opt/portside
+ARG PYTHON_IMAGE
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 LABEL org.opencontainers.image.title="Portside operator" \
       org.opencontainers.image.description="Turns AgentDeployments into hardened, autoscaled, observable objects" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -67,6 +76,14 @@ COPY --from=project /project /
 
 FROM runtime AS service
 COPY --from=service-environment /opt/portside /opt/portside
+ARG PYTHON_IMAGE
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 LABEL org.opencontainers.image.title="Portside agent API" \
       org.opencontainers.image.description="An AI agent behind an HTTP API, on Anthropic models" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -176,6 +176,12 @@ RELEASE := PYTHONPATH=tests $(BIN)/python releases/release.py
 package: $(VENV)/.dev ## Both charts as packages, in build/charts
 	@$(RELEASE) package
 
+.PHONY: sbom
+sbom: $(VENV)/.dev ## What is in the images, of Python's, as CycloneDX in build/sbom
+	@mkdir -p build/sbom
+	@for target in service operator; do PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+		--of JSON -o build/sbom/agent-$$target.cdx.json requirements/$$target.txt && echo build/sbom/agent-$$target.cdx.json; done
+
 .PHONY: release-notes
 release-notes: $(VENV)/.dev ## The changelog's section: make release-notes VERSION=0.1.0
 	@$(RELEASE) notes "$(VERSION)"

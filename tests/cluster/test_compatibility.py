@@ -49,7 +49,8 @@ def _narrower(old: Schema, new: Schema, path: str) -> Iterator[str]:
     for key in NARROWING:
         if new.get(key, old.get(key)) != old.get(key) and not _wider(key, old, new):
             yield f"{path or 'the spec'}: {key} was {old.get(key)!r} and is {new.get(key)!r}"
-    for value in [each for each in old.get("enum", []) if each not in new.get("enum", old["enum"])]:
+    taken: list[Any] = new.get("enum") or old.get("enum") or []
+    for value in [each for each in old.get("enum", []) if each not in taken]:
         yield f"{path}: {value!r} is no longer taken"
     if "enum" in new and "enum" not in old:
         yield f"{path}: only some values are taken"

@@ -1,6 +1,9 @@
-"""The images as they come out of the Dockerfile: what they say of themselves, what is in them, and that they run."""
+"""The images as they come out of the Dockerfile (docs/images.md): what they say, what is in them, that they run."""
 
+import gzip
 import json
+import re
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +15,10 @@ import pytest
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.images import Image
+from testbed.paths import REPOSITORY
 
 SITE_PACKAGES = "opt/portside/lib/python3."
+LARGEST_BYTES = 150_000_000
 LIVENESS = {"agent-service": "/health/live", "agent-operator": "/healthz"}
 UNCHECKED_HASH = (1).to_bytes(4, "little")  # the flags of a module that stays valid whatever its file's time (PEP 552)
 # A user that no image knows of, as OpenShift gives each namespace.
@@ -32,7 +37,9 @@ def test_it_runs_as_a_numbered_user_and_checks_its_own_liveness(image: Image) ->
     assert config["Entrypoint"] == [_name(image)]
     assert LIVENESS[_name(image)] in config["Healthcheck"]["Test"][-1]
     assert config["StopSignal"] == "SIGTERM"
-    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
+    assert (labels["licenses"], labels["version"]) == ("Apache-2.0", version("portside"))
+    assert all(labels[name] for name in ("title", "description", "base.name"))
     assert not [variable for variable in config["Env"] if variable.startswith("PIP_")]
 
 
@@ -45,6 +52,22 @@ def test_its_environment_has_what_it_runs_and_nothing_to_build_with(image: Image
     assert ("fastapi" in packages) == (_name(image) == "agent-service")
     assert not [name for name in files if name.endswith(("bin/gcc", "bin/cc", "bin/make", "bin/g++"))]
     assert not [name for name in files if name.startswith(("source/", "project/", "requirements"))]
+
+
+def test_it_is_small_enough_to_be_pulled_in_seconds(image: Image) -> None:
+    assert len(gzip.compress(image.archive.read_bytes(), compresslevel=6)) < LARGEST_BYTES
+
+
+def test_the_bill_of_materials_is_what_is_in_it(image: Image) -> None:
+    make = subprocess.run(["make", "--silent", "sbom"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    file = next(line for line in make.stdout.split() if _name(image) in line)
+    bill = json.loads((REPOSITORY / file).read_text())
+    listed = {(_normal(each["name"]), each["version"]) for each in bill["components"]}
+    found = {tuple(name.split("/")[5].removesuffix(".dist-info").rsplit("-", 1)) for name in _metadata(image)}
+    installed = {(_normal(name), number) for name, number in found} - {("portside", version("portside"))}
+    # The bill is for any machine; what only another one needs is not installed here.
+    assert installed <= listed
+    assert len(listed - installed) < len(listed) / 10
 
 
 def test_its_modules_are_compiled_so_that_no_start_has_to(image: Image) -> None:
@@ -74,19 +97,20 @@ def test_its_program_starts_on_a_read_only_root(
     assert said == f"{_name(image)}, version {version('portside')}"
 
 
+@pytest.mark.parametrize("port", ["API_PORT", "PORT"], ids=["our-name", "as-platforms-say-it"])
 def test_the_service_serves_as_any_user_with_only_tmp_to_write_to_and_its_health_check_tells(
-    real_cluster: Cluster, namespace: str, built_images: list[Image]
+    real_cluster: Cluster, namespace: str, built_images: list[Image], port: str
 ) -> None:
     image = _named("agent-service", built_images)
     # A proxy for the model API must not come between the health check and the process that it checks.
-    environment = {"MODEL_PROVIDER": "echo", "API_PORT": "9000", "HTTP_PROXY": "http://127.0.0.1:1"}
+    environment = {"MODEL_PROVIDER": "echo", port: "9000", "HTTP_PROXY": "http://127.0.0.1:1"}
     with _pod(real_cluster, namespace, image, user=ANY_USER, environment=environment, ready="/health/ready", tmp=True):
         real_cluster.kubectl("wait", "--for=condition=Ready", "pod/trial", "-n", namespace, "--timeout=60s")
         check = _config(image)["Healthcheck"]["Test"][1:]
         inside = ["exec", "trial", "-n", namespace, "--"]
         real_cluster.kubectl(*inside, *check)
         with pytest.raises(TestbedError, match="refused"):
-            real_cluster.kubectl(*inside, "env", "API_PORT=1", *check)
+            real_cluster.kubectl(*inside, "env", f"{port}=1", *check)
 
 
 @pytest.mark.usefixtures("operator")
@@ -126,7 +150,7 @@ def _pod(
         },
     }
     if ready:
-        port = int((environment or {})["API_PORT"])
+        port = int(next(value for name, value in (environment or {}).items() if name.endswith("PORT")))
         container["readinessProbe"] = {"httpGet": {"path": ready, "port": port}, "periodSeconds": 1}
     if tmp:
         container["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108  a folder of the pod
@@ -182,6 +206,17 @@ def _member(archive: tarfile.TarFile, name: str | tarfile.TarInfo) -> Any:
 def _packages(files: list[str]) -> set[str]:
     """The top folders of those of `files` that are in the environment's site-packages."""
     return {name.split("/")[5] for name in files if name.startswith(SITE_PACKAGES) and name.count("/") > 5}
+
+
+def _metadata(image: Image) -> list[str]:
+    """The files that say which packages are in the environment (PEP 376)."""
+    files = [name for layer in _layers(image) for name in layer]
+    return [name for name in files if name.startswith(SITE_PACKAGES) and name.endswith(".dist-info/METADATA")]
+
+
+def _normal(name: str) -> str:
+    """A package's name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _compiled(module: str) -> str:

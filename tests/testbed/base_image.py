@@ -1,4 +1,4 @@
-"""A base image with Python for machines that reach no image registry: Debian's own packages, by debootstrap."""
+"""Images for machines that reach no image registry, of Debian's own packages, by debootstrap: the base with Python."""
 
 import hashlib
 import shutil
@@ -14,27 +14,27 @@ PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # None of this is needed to run Python, and it is a third of the base.
 NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists", "var/log")
-RECIPE = 'FROM scratch\nCOPY root /\nCMD ["python3"]\n'
+RECIPE = "FROM scratch\nCOPY root /\n"
 
 
-def reference() -> str:
-    """The name of the base image; it changes with all that goes into it, but for new releases of Debian's packages."""
+def reference(name: str = "python-base", packages: tuple[str, ...] = PACKAGES) -> str:
+    """The name of an image; it changes with all that goes into it, but for new releases of Debian's packages."""
     certificates = CERTIFICATES.read_bytes() if CERTIFICATES.exists() else b""
-    recipe = hashlib.sha256(repr((SUITE, PACKAGES, NOT_NEEDED, RECIPE)).encode() + certificates).hexdigest()[:16]
-    return f"portside.dev/python-base:{SUITE}-{recipe}"
+    recipe = hashlib.sha256(repr((SUITE, packages, NOT_NEEDED, RECIPE)).encode() + certificates).hexdigest()[:16]
+    return f"portside.dev/{name}:{SUITE}-{recipe}"
 
 
-def provide(buildah: Buildah) -> None:
-    """Make sure that `buildah` has the base image, made first if it is not there (about a minute).
+def provide(buildah: Buildah, name: str = "python-base", packages: tuple[str, ...] = PACKAGES) -> None:
+    """Make sure that `buildah` has the image, made first if it is not there (about a minute).
 
     Raises TestbedError when Debian's packages cannot be had.
     """
-    if not buildah.has(reference()):
-        with step(f"Making a base image with Python from Debian {SUITE} (once; kept in the cache)"):
-            _make(buildah)
+    if not buildah.has(reference(name, packages)):
+        with step(f"Making the image {name} from Debian {SUITE} (once; kept in the cache)"):
+            _make(buildah, name, packages)
 
 
-def _make(buildah: Buildah) -> None:
+def _make(buildah: Buildah, name: str, packages: tuple[str, ...]) -> None:
     system.need("debootstrap")
     context = buildah.folder / "base.partial"
     log = buildah.folder / "debootstrap.log"
@@ -43,14 +43,16 @@ def _make(buildah: Buildah) -> None:
     try:
         root = context / "root"
         root.mkdir(parents=True)
-        include = f"--include={','.join(PACKAGES)}"
+        include = f"--include={','.join(packages)}"
         run([*CONTAINED, "debootstrap", "--variant=minbase", include, SUITE, root], log)
         for folder in NOT_NEEDED:
             shutil.rmtree(root / folder, ignore_errors=True)
             (root / folder).mkdir()
         if CERTIFICATES.exists():
-            shutil.copy(CERTIFICATES, root / CERTIFICATES.relative_to("/"))
+            copy = root / CERTIFICATES.relative_to("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CERTIFICATES, copy)
         (context / "Dockerfile").write_text(RECIPE)
-        buildah.build(reference(), context, [], log)
+        buildah.build(reference(name, packages), context, [], log)
     finally:
         shutil.rmtree(context, ignore_errors=True)

@@ -105,7 +105,13 @@ GLUA = Family(
     module="github.com/yuin/gopher-lua",
     programs={"glua": "github.com/yuin/gopher-lua/cmd/glua"},
 )
-FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND, KUBECONFORM, ACTIONLINT, GLUA)
+COMPOSE = Family(
+    folder="compose",
+    module="github.com/docker/compose/v2",
+    programs={"docker-compose": "github.com/docker/compose/v2/cmd"},
+    version_variables=("github.com/docker/compose/v2/internal.Version",),
+)
+FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND, KUBECONFORM, ACTIONLINT, GLUA, COMPOSE)
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")

@@ -36,6 +36,8 @@ SOURCES = (
 TARGETS = {"service": "portside.dev/agent-service", "operator": "portside.dev/agent-operator"}
 # Where pip finds packages; the rest of its settings are of this machine and mean nothing inside a build.
 INDEX_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
+# What a release says of itself in the images' labels, as far as it is known here.
+_OF_RELEASE = (f"--build-arg=VERSION={version('portside')}",)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class _Buildah:
 
     def build(self, target: str, context: Path, archive: Path) -> None:
         index = _index()
-        options = [f"--build-arg=PYTHON_IMAGE={self._base}", f"--target={target}", *_build_args(index)]
+        options = [f"--build-arg=PYTHON_IMAGE={self._base}", f"--target={target}", *_OF_RELEASE, *_build_args(index)]
         log = _log(target)
         self._buildah.build(reference(target), context, options, log, index)
         self._buildah.save(reference(target), archive, log)
@@ -127,7 +129,7 @@ class _Docker:
 
     def build(self, target: str, context: Path, archive: Path) -> None:
         index = _index()
-        options = [f"--target={target}", f"--tag={reference(target)}", *_build_args(index)]
+        options = [f"--target={target}", f"--tag={reference(target)}", *_OF_RELEASE, *_build_args(index)]
         if self._base:
             options.append(f"--build-arg=PYTHON_IMAGE={self._base}")
         log = _log(target)
