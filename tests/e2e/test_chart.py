@@ -2,12 +2,14 @@
 
 import json
 import re
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 
 from e2e.agents import AGENT, READY_SECONDS, agent_spec, client, leftovers, put_secret, secret_spec, wait_until
 from e2e.shell import run_block
+from e2e.traffic import steady_traffic
 from testbed import paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
@@ -16,6 +18,7 @@ CHART = str(paths.REPOSITORY / "helm" / "agent")
 ECHO = {"agent": {"provider": "echo"}}
 # Nobody, so that the pod of `helm test` needs a way in of its own.
 NOBODY_ELSE = {"networkPolicy": {"ingressFrom": [{"podSelector": {"matchLabels": {"nobody": "else"}}}]}}
+RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
 ANSWER = '"response":"You said: Hello"'
 
 
@@ -66,6 +69,47 @@ def test_helm_test_fails_with_the_reason_when_the_agent_cannot_answer(
     said = real_cluster.kubectl("logs", f"{AGENT}-test", "-n", namespace)
     assert len(said.splitlines()) == 1
     assert "did not answer" in said
+
+
+def test_a_missing_secret_is_named_and_nothing_crashes_again_and_again(real_cluster: Cluster, namespace: str) -> None:
+    values = {"apiKey": {"secretName": "anthropic"}}
+    with pytest.raises(TestbedError, match=r"deadline exceeded|not ready|timed out"):
+        real_cluster.helm(*_install(namespace), "--wait", "--timeout=10s", stdin=json.dumps(values))
+
+    [pod] = real_cluster.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}")["items"]
+    [container] = pod["status"]["containerStatuses"]
+    assert container["state"]["waiting"]["reason"] == "ContainerCreating"
+    assert container["restartCount"] == 0
+    # The command that the notes give.
+    said = real_cluster.kubectl("get", "events", "-n", namespace, "--field-selector", "type=Warning")
+    assert 'secret "anthropic" not found' in said
+
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    wait_until(lambda: _started(real_cluster, namespace), "the pod starts by itself", READY_SECONDS)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_agent_of_any_release_answers_all_through_an_upgrade_and_the_way_back(
+    real_cluster: Cluster, namespace: str, model_api: str, release: str
+) -> None:
+    old = str(paths.REPOSITORY / "releases" / release / f"agent-{release}.tgz")
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    # The images of old releases are nowhere to be had: both charts run the present one.
+    values = json.dumps(secret_spec(model_api, image={"tag": version("portside")}, replicas=2))
+    wait = ["-n", namespace, "--wait", f"--timeout={READY_SECONDS}s"]
+    real_cluster.helm("install", AGENT, old, *wait, "-f-", stdin=values)
+
+    with steady_traffic(real_cluster, f"http://{AGENT}.{namespace}") as traffic:
+        real_cluster.helm("upgrade", AGENT, CHART, "--reuse-values", "--set", "agent.maxTokens=100", *wait)
+        real_cluster.helm("rollback", AGENT, "1", *wait)
+
+    assert traffic.answers
+    assert traffic.failed == []
+
+
+def _started(cluster: Cluster, namespace: str) -> bool:
+    pods = cluster.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}")["items"]
+    return all(each.get("started") for pod in pods for each in pod["status"]["containerStatuses"])
 
 
 def _install(namespace: str) -> list[str]:
