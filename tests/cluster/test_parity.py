@@ -18,7 +18,7 @@ from unit.operator.strategies import agents
 
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 # Each example is one `helm template`, a fifth of a second.
-EXAMPLES = 100
+EXAMPLES = 250
 ONLY_OF_ONE_FACE = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 
 
