@@ -1,18 +1,54 @@
 """What a release is made with (docs/releasing.md): packages, notes, the check before it, and the workflows."""
 
+import json
+import os
 import re
+import socket
 import subprocess
 import tarfile
+import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
-from testbed import binaries
+from testbed import binaries, system
 from testbed.paths import REPOSITORY
 
+SECONDS = 30
 WORKFLOWS = REPOSITORY / ".github" / "workflows"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """A real OCI registry on loopback; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    storage = {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}
+    config = {"version": "0.1", "log": {"level": "error"}, "storage": storage, "http": {"addr": address}}
+    (tmp_path / "registry.json").write_text(json.dumps(config))
+    program = system.unpacked("docker-registry", "usr/bin/docker-registry")
+    process = subprocess.Popen([program, "serve", tmp_path / "registry.json"], stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not _answers(f"http://{address}/v2/"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,6 +71,29 @@ def test_packages_are_of_this_version_and_the_same_bytes_each_time() -> None:
             names = package.getnames()
         assert any(name.endswith("/README.md") for name in names)
         assert not [name for name in names if "_test.yaml" in name or "/ci/" in name]
+
+
+def test_charts_can_be_pushed_to_a_registry_and_installed_from_there(registry: str, tmp_path: Path) -> None:
+    helm = str(binaries.provide("helm")["helm"])
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([helm, *arguments], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    for archive in make("package").stdout.split():
+        # The line that the workflow reads the digest from, to sign it.
+        assert re.search(
+            r"^Digest: sha256:[0-9a-f]{64}$",
+            run("push", archive, f"oci://{registry}/charts", "--plain-http"),
+            re.MULTILINE,
+        )
+    values = ["--set", "agent.provider=echo"]
+    pulled = run(
+        "template", "x", f"oci://{registry}/charts/agent", "--plain-http", "--version", version("portside"), *values
+    )
+    assert run("template", "x", str(REPOSITORY / "helm" / "agent"), *values) in pulled
 
 
 def test_the_notes_are_the_changelogs_section_alone() -> None:
