@@ -83,12 +83,9 @@ def test_charts_can_be_pushed_to_a_registry_and_installed_from_there(registry: s
         return done.stdout + done.stderr
 
     for archive in make("package").stdout.split():
+        said = run("push", archive, f"oci://{registry}/charts", "--plain-http")
         # The line that the workflow reads the digest from, to sign it.
-        assert re.search(
-            r"^Digest: sha256:[0-9a-f]{64}$",
-            run("push", archive, f"oci://{registry}/charts", "--plain-http"),
-            re.MULTILINE,
-        )
+        assert re.search(r"^Digest: sha256:[0-9a-f]{64}$", said, re.MULTILINE)
     values = ["--set", "agent.provider=echo"]
     pulled = run(
         "template", "x", f"oci://{registry}/charts/agent", "--plain-http", "--version", version("portside"), *values
