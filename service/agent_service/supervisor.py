@@ -210,7 +210,8 @@ class _Supervisor:
     def _started(self, place: int) -> None:
         if place in self._starting:
             self._starting.remove(place)
-            if not self._starting:
+            # One that was told to end may still say that it is up: it is, to find no listener of ours any more.
+            if not self._starting and not self._ending.is_set():
                 self._on_started()
 
     async def _start(self, place: int) -> _Process:

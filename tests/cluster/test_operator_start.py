@@ -39,10 +39,11 @@ def run(kubeconfig: Path | str, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a failed start says."""
+    """The one error that a failed start says; it may have told before that the cluster serves optional kinds."""
     assert done.returncode == 1, done.stderr
-    (line,) = done.stderr.splitlines()
-    message: str = json.loads(line)["message"]
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    (message,) = [line["message"] for line in lines if line["level"] == "error"]
+    assert isinstance(message, str)
     return message
 
 

@@ -244,7 +244,8 @@ def test_a_process_that_cannot_start_ends_the_service_with_a_message(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("processes", "moment"), [("1", "Valkey started"), ("2", "Valkey started"), ("2", '"process":')]
+    ("processes", "moment"),
+    [("1", "Valkey started"), ("2", "Valkey started"), ("2", '"process":'), ("2", "Application startup complete")],
 )
 def test_a_signal_at_any_moment_of_the_start_ends_it_with_code_0_and_leaves_nothing(
     tmp_path: Path, processes: str, moment: str
@@ -254,7 +255,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_it_with_code_0_and_leaves_noth
         eventually(lambda: moment in service.log(), f"the log says {moment}", 30)
         pids = service.children()
         service.terminate()
-        assert service.wait(10) == 0
+        assert service.wait(10) == 0, service.log()
         eventually(lambda: all(gone(pid) for pid in pids), "nothing is left", 3)
         assert "Traceback" not in service.log()
         assert '"level":"error"' not in service.log()
