@@ -206,7 +206,11 @@ OPERATOR = Dashboard(
         Panel(
             "Agents by condition",
             "short",
-            (("{{condition}}", f"max by (condition) (agent_operator_agents{{{_OPERATOR}}})"),),
+            (
+                ("{{condition}}", f"max by (condition) (agent_operator_agents{{{_OPERATOR}}})"),
+                ("not ready", f"max(agent_operator_agents_not_ready{{{_OPERATOR}}})"),
+                ("not scaling", f"max(agent_operator_agents_not_scaling{{{_OPERATOR}}})"),
+            ),
         ),
         Panel("Who leads", "short", (("{{pod}}", f"max by (pod) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
         Panel(

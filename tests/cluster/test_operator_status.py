@@ -259,6 +259,29 @@ def test_the_operator_is_healthy_and_counts_agents_by_condition(here: Namespace,
     assert _metric(base, 'agent_operator_applies_total{kind="Deployment",operation="create"}') >= 1
 
 
+def test_an_autoscaler_without_its_metric_is_told_until_autoscaling_is_off(here: Namespace) -> None:
+    here.apply(agent(autoscaling={"enabled": True, "targetInFlightRequests": 5}))
+    _serve(here)
+
+    told = here.await_condition("ScalingActive", "False", "FailedGetPodsMetric")
+
+    assert "custom.metrics.k8s.io" in told["message"]
+    assert here.await_condition("Ready", "True", "Serving"), "the pods that there are serve"
+    assert here.condition("Degraded")["status"] == "False"
+    here.apply(agent())
+    eventually(lambda: "ScalingActive" not in _types(here), "the condition goes with what it is about")
+
+
+def test_workers_without_their_metric_are_told_of(here: Namespace) -> None:
+    scaled = {"enabled": True, "autoscaling": {"enabled": True}}
+    here.apply(agent(redis={"url": "redis://state:6379/0"}, worker=scaled))
+    _serve_all(here)
+
+    told = here.await_condition("ScalingActive", "False", "FailedGetObjectMetric")
+
+    assert told["message"].startswith("The number of workers does not follow their load")
+
+
 @contextmanager
 def older_definition(cluster: Cluster) -> Iterator[None]:
     """For a while, a definition that takes any spec."""
@@ -291,6 +314,21 @@ def _serve(here: Namespace) -> None:
         "the operator has seen the spec",
     )
     eventually(look, "one pod of the newest revision is available")
+
+
+def _serve_all(here: Namespace) -> None:
+    """Play the kubelet until the agent is Ready."""
+
+    def look() -> bool:
+        here.serve()
+        return bool(here.condition("Ready")["status"] == "True")
+
+    eventually(lambda: here.list("hpa"), "there is an autoscaler")
+    eventually(look, "all pods are available")
+
+
+def _types(here: Namespace) -> set[str]:
+    return {each["type"] for each in here.get("agentdeployment")["status"]["conditions"]}
 
 
 def _events(here: Namespace, reason: str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from testbed.paths import REPOSITORY
 CONDITIONS = (REPOSITORY / "docs" / "reference" / "conditions.md").read_text()
 TROUBLE = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
 # Nothing is wrong with these.
-FINE = {"Serving", "ScaledToZero", "Creating", "RollingOut", "RolloutComplete", "AsExpected"}
+FINE = {"Serving", "ScaledToZero", "Creating", "RollingOut", "RolloutComplete", "AsExpected", "MetricsFound"}
 LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 
 
@@ -63,6 +63,11 @@ def test_pictures_are_those_of_their_sources() -> None:
 
 def test_every_reason_of_trouble_has_its_section() -> None:
     rows = [line.split("|")[1] for line in CONDITIONS.splitlines() if line.startswith("| `")]
-    reasons = {name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row)} - {"Ready", "Progressing", "Degraded"}
+    reasons = {name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row)} - {
+        "Ready",
+        "Progressing",
+        "Degraded",
+        "ScalingActive",
+    }
     sections = set(re.findall(r"^## ([A-Z]\w+)$", TROUBLE, re.MULTILINE))
     assert sections == reasons - FINE

@@ -19,7 +19,7 @@ Reason = Annotated[
 class Condition(Model):
     """One judgement about the agent, in the standard form of metav1.Condition."""
 
-    type: Literal["Ready", "Progressing", "Degraded"]
+    type: Literal["Ready", "Progressing", "Degraded", "ScalingActive"]
     """What is judged."""
     status: Literal["True", "False", "Unknown"]
     """The judgement."""
@@ -60,4 +60,4 @@ class AgentStatus(Model):
         ]
         | None
     ) = None
-    """Ready, Progressing and Degraded."""
+    """Ready, Progressing and Degraded; ScalingActive where an autoscaler has the say."""

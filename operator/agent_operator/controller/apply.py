@@ -11,11 +11,11 @@ import structlog
 
 from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.adoption import handed_over
+from agent_operator.controller.conditions import timestamp
 from agent_operator.controller.connection import APPLY, MERGE, ApiError, Connection
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Delete
 from agent_operator.controller.resources import AGENT, BY_KIND, EVENT, SECRET, Key, Resource
-from agent_operator.controller.status import timestamp
 from agent_operator.manifests.form import Document
 
 log = structlog.get_logger(__name__)

@@ -1,6 +1,7 @@
 """What is in the cluster, as last heard: fed by watch events, by lists, and by the answers to our own writes."""
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import INSTANCE
 
 Place = tuple[str, str, str]  # kind, namespace, name
+Conditions = frozenset[tuple[str, str]]  # type, status
 
 
 def controller_of(document: Document) -> Document | None:
@@ -38,7 +40,7 @@ class _Entry:
     version: int
     agent: Key | None
     packed: bytes
-    true_conditions: frozenset[str]
+    conditions: Conditions
 
     def document(self) -> Document:
         document: Document = json.loads(self.packed)
@@ -64,7 +66,7 @@ class Cache:
         if known is not None and version <= known.version:
             return None
         self._forget(place)
-        entry = _Entry(version, agent_of(kind, document), _packed(kind, document), _true_conditions(kind, document))
+        entry = _Entry(version, agent_of(kind, document), _packed(kind, document), _conditions(kind, document))
         self._objects[place] = entry
         if entry.agent is not None:
             self._by_agent[entry.agent].add(place)
@@ -103,9 +105,9 @@ class Cache:
         """All agents."""
         return [Key(place[1], place[2]) for place in self._objects if place[0] == AGENT.kind]
 
-    def conditions(self) -> Iterator[frozenset[str]]:
-        """Of each agent, the conditions that are true."""
-        return (entry.true_conditions for place, entry in self._objects.items() if place[0] == AGENT.kind)
+    def conditions(self) -> Iterator[Conditions]:
+        """Of each agent, its conditions."""
+        return (entry.conditions for place, entry in self._objects.items() if place[0] == AGENT.kind)
 
     def children(self, key: Key) -> list[tuple[str, Document]]:
         """Kind and document of what belongs to the agent, without its pods."""
@@ -134,9 +136,10 @@ def _packed(kind: str, document: Document) -> bytes:
     return json.dumps(_slim(kind, document), separators=(",", ":")).encode()
 
 
-def _true_conditions(kind: str, document: Document) -> frozenset[str]:
-    conditions = document.get("status", {}).get("conditions") or [] if kind == AGENT.kind else []
-    return frozenset(each["type"] for each in conditions if each.get("status") == "True")
+def _conditions(kind: str, document: Document) -> Conditions:
+    found = document.get("status", {}).get("conditions") or [] if kind == AGENT.kind else []
+    # Interned, as thousands of agents have the same few.
+    return frozenset((sys.intern(each["type"]), sys.intern(each.get("status", ""))) for each in found)
 
 
 def _slim(kind: str, document: Document) -> Document:

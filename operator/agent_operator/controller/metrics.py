@@ -9,7 +9,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from agent_operator.controller.status import CONDITIONS
+from agent_operator.controller.cache import Conditions
+from agent_operator.controller.status import CONDITIONS, SCALING_ACTIVE
 
 
 class Metrics:
@@ -49,20 +50,31 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch_agents(self, conditions: Callable[[], Iterable[frozenset[str]]]) -> None:
-        """Have the agents counted by condition at each scrape: of each one, `conditions` gives those that are true."""
+    def watch_agents(self, conditions: Callable[[], Iterable[Conditions]]) -> None:
+        """Have the agents counted by condition at each scrape: `conditions` gives those of each agent."""
         self.registry.register(_AgentCollector(conditions))
 
 
 class _AgentCollector(Collector):
-    def __init__(self, conditions: Callable[[], Iterable[frozenset[str]]]) -> None:
+    def __init__(self, conditions: Callable[[], Iterable[Conditions]]) -> None:
         self._conditions = conditions
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
+        agents = list(self._conditions())
+        counts = Counts(each for agent in agents for each in agent)
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
-        counts = Counts(name for true in self._conditions() for name in true)
-        for name in CONDITIONS:
-            gauge.add_metric([name], counts[name])
+        for name in (*CONDITIONS, SCALING_ACTIVE):
+            gauge.add_metric([name], counts[name, "True"])
         yield gauge
+        yield GaugeMetricFamily(
+            "agent_operator_agents_not_ready",
+            "Agents that are not Ready, for whatever reason.",
+            len(agents) - counts["Ready", "True"],
+        )
+        yield GaugeMetricFamily(
+            "agent_operator_agents_not_scaling",
+            "Agents whose autoscaler lacks a value that it is to go by.",
+            counts[SCALING_ACTIVE, "False"],
+        )

@@ -17,13 +17,14 @@ from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan, needs_applying
 from agent_operator.controller.pods import Trouble
-from agent_operator.controller.resources import DEPLOYMENT, SECRET, Key
+from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
 from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid
 from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
 from agent_operator.manifests.form import Document
+from agent_operator.manifests.names import worker_name
 
 log = structlog.get_logger(__name__)
 
@@ -128,8 +129,10 @@ class Reconciler:
     ) -> Document:
         """The status that the agent deserves now."""
         seen = Observation(
-            deployment=self._deployment(key, agent.name, owner),
-            worker=self._deployment(key, f"{agent.name}-worker", owner),
+            deployment=self._own(DEPLOYMENT, key, agent.name, owner),
+            worker=self._own(DEPLOYMENT, key, worker_name(agent.name), owner),
+            autoscaler=self._own(AUTOSCALER, key, agent.name, owner),
+            worker_autoscaler=self._own(AUTOSCALER, key, worker_name(agent.name), owner),
             pods=self._cache.pods(key),
             hindrances=hindrances,
         )
@@ -139,8 +142,8 @@ class Reconciler:
             seen.mounts = [trouble] if trouble is not None else []
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
 
-    def _deployment(self, key: Key, name: str, owner: Owner) -> Document | None:
-        found = self._cache.get(DEPLOYMENT.kind, key.namespace, name)
+    def _own(self, resource: Resource, key: Key, name: str, owner: Owner) -> Document | None:
+        found = self._cache.get(resource.kind, key.namespace, name)
         return found if found is not None and owner.owns(found) else None
 
     async def _tell_of_failure(

@@ -3,19 +3,21 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
-from agent_operator.api.status import MAX_MESSAGE
+from agent_operator.controller.conditions import Judgement, condition, conditions
 from agent_operator.controller.pods import Trouble, troubles
+from agent_operator.controller.scaling import Scaled, judge_scaling
 from agent_operator.manifests.form import Document, without_empty
 from agent_operator.manifests.labels import selector
 from agent_operator.manifests.pod import image_reference
 from agent_operator.manifests.service import url
 
-Truth = Literal["True", "False", "Unknown"]
+# Every agent has these; one that is scaled has ScalingActive too.
 CONDITIONS = ("Ready", "Progressing", "Degraded")
+SCALING_ACTIVE = "ScalingActive"
 
 INLINE_KEY = (
     "The API key stands in the spec, for all to read who can read this object: move it to a Secret (apiKey.secretName)"
@@ -27,21 +29,14 @@ STUCK = "The new revision did not become available in time"
 NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent a Redis to share them (redis)"
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """A condition without its times."""
-
-    status: Truth
-    reason: str
-    message: str
-
-
 @dataclass
 class Observation:
-    """What was seen of a valid agent: its Deployments and pods, and what could not be done for it."""
+    """What was seen of a valid agent: its objects that run and scale, its pods, and what could not be done for it."""
 
     deployment: Document | None = None
     worker: Document | None = None
+    autoscaler: Document | None = None
+    worker_autoscaler: Document | None = None
     pods: list[Document] = field(default_factory=list)
     hindrances: list[Trouble] = field(default_factory=list)
     mounts: list[Trouble] = field(default_factory=list)
@@ -74,7 +69,7 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
             "url": url(agent.name, agent.namespace, agent.spec),
             "model": agent.spec.agent.model if agent.spec.agent.provider == "anthropic" else agent.spec.agent.provider,
             "image": image_reference(agent.spec.image),
-            "conditions": _conditions(_judge(agent, seen), agent.generation, old, now),
+            "conditions": conditions(_judge(agent, seen), agent.generation, old, now),
         }
     )
 
@@ -90,18 +85,13 @@ def status_of_invalid(generation: int, faults: Sequence[str], old: Mapping[str, 
     return {
         **old,
         "observedGeneration": generation,
-        "conditions": _conditions(judgements, generation, old, now),
+        "conditions": conditions(judgements, generation, old, now),
     }
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two statuses say the same, whenever they said it first."""
     return _without_times(one) == _without_times(other)
-
-
-def condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The condition of that type; empty when there is none."""
-    return next((each for each in status.get("conditions") or [] if each.get("type") == name), {})
 
 
 def is_ready(status: Mapping[str, Any]) -> bool:
@@ -126,7 +116,17 @@ def _judge(agent: AgentDeployment, seen: Observation) -> dict[str, Judgement]:
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, wrong)
     ready = Judgement(ready.status, ready.reason, ". ".join([ready.message, *_advice(agent, ready)]))
-    return {"Ready": ready, "Progressing": rollout, "Degraded": _degraded(wrong)}
+    judgements = {"Ready": ready, "Progressing": rollout, "Degraded": _degraded(wrong)}
+    scaling = judge_scaling(_scaled(agent, seen))
+    return judgements if scaling is None else {**judgements, SCALING_ACTIVE: scaling}
+
+
+def _scaled(agent: AgentDeployment, seen: Observation) -> list[Scaled]:
+    worker = agent.spec.worker
+    scaled = [Scaled("pods", seen.autoscaler)] if agent.spec.autoscaling.enabled else []
+    if worker.enabled and worker.autoscaling.enabled:
+        scaled.append(Scaled("workers", seen.worker_autoscaler))
+    return scaled
 
 
 def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
@@ -196,29 +196,6 @@ def _of_deployment(deployment: Document | None) -> Iterable[Trouble]:
 
 def _condition_of(deployment: Document, name: str) -> Mapping[str, Any]:
     return condition(deployment.get("status", {}), name)
-
-
-def _conditions(
-    judgements: Mapping[str, Judgement], generation: int, old: Mapping[str, Any], now: datetime
-) -> list[Document]:
-    return [_condition(name, judgements[name], generation, condition(old, name), now) for name in CONDITIONS]
-
-
-def _condition(name: str, judgement: Judgement, generation: int, old: Mapping[str, Any], now: datetime) -> Document:
-    changed = old.get("status") != judgement.status
-    return {
-        "type": name,
-        "status": judgement.status,
-        "observedGeneration": generation,
-        "lastTransitionTime": timestamp(now) if changed else old["lastTransitionTime"],
-        "reason": judgement.reason,
-        "message": judgement.message[:MAX_MESSAGE],
-    }
-
-
-def timestamp(moment: datetime) -> str:
-    """The moment as the API has times: UTC, RFC 3339, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _without_times(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import structlog
 
 from agent_operator.controller.apply import UNPROCESSABLE, Cluster
 from agent_operator.controller.cache import Cache
+from agent_operator.controller.conditions import condition
 from agent_operator.controller.connection import ApiError, UnreachableError
 from agent_operator.controller.resources import AGENT, Key
-from agent_operator.controller.status import condition, is_ready, same
+from agent_operator.controller.status import is_ready, same
 from agent_operator.manifests.form import Document
 
 log = structlog.get_logger(__name__)

@@ -101,9 +101,18 @@ CASES: dict[str, tuple[dict[str, str], int, set[str]]] = {
         30,
         {"AgentsDegraded"},
     ),
+    "agents are not ready": (operator("agent_operator_agents_not_ready", 'pod="a"', "1x800"), 30, {"AgentsNotReady"}),
+    "agents are rolled out": (operator("agent_operator_agents_not_ready", 'pod="a"', "1x10 0x800"), 30, set()),
+    "agents do not scale": (
+        operator("agent_operator_agents_not_scaling", 'pod="a"', "3x800"),
+        30,
+        {"AgentsNotScaling"},
+    ),
     "agents are ready": (
         operator("agent_operator_agents", 'condition="Ready"', "2x800")
-        | operator("agent_operator_agents", 'condition="Degraded"', "0x800"),
+        | operator("agent_operator_agents", 'condition="Degraded"', "0x800")
+        | operator("agent_operator_agents_not_ready", 'pod="a"', "0x800")
+        | operator("agent_operator_agents_not_scaling", 'pod="a"', "0x800"),
         30,
         set(),
     ),

@@ -8,8 +8,9 @@ import pytest
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
+from agent_operator.controller.conditions import condition
 from agent_operator.controller.pods import Trouble, troubles
-from agent_operator.controller.status import Observation, condition, same, status_of, status_of_invalid
+from agent_operator.controller.status import Observation, same, status_of, status_of_invalid
 from agent_operator.controller.tell import news
 
 Document = dict[str, Any]

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller.adoption import wants_adoption
+from agent_operator.controller.conditions import condition
 from agent_operator.controller.plan import Owner, make_plan
 from agent_operator.controller.resources import BY_KIND
-from agent_operator.controller.status import condition
 from agent_operator.manifests import desired
 from agent_operator.manifests.form import Document
 from agent_operator.tools.doctor.evidence import Evidence

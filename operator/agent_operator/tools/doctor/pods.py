@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from agent_operator.controller.conditions import condition
 from agent_operator.controller.mounts import mount_trouble
 from agent_operator.controller.pods import Trouble, is_meant_to_run, troubles
-from agent_operator.controller.status import condition
 from agent_operator.manifests.form import Document
 from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.report import Finding

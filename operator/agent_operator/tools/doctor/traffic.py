@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from agent_operator.controller.status import condition
+from agent_operator.controller.conditions import condition
+from agent_operator.controller.scaling import missing_metrics
 from agent_operator.manifests.form import Document
 from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.report import Finding, State
@@ -66,6 +67,15 @@ def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
                     _METRICS.get(reason, f"kubectl describe hpa {name} -n {evidence.namespace}"),
                     note=True,
                 )
+        missing = ", ".join(missing_metrics(scaler)) if active.get("status") == "True" else ""
+        if missing:
+            yield Finding(
+                "scaling",
+                "NoMetrics",
+                f"HorizontalPodAutoscaler {name} gets no value of {missing}, and goes by the others alone",
+                f"kubectl describe hpa {name} -n {evidence.namespace}",
+                note=True,
+            )
         limited = condition(status, "ScalingLimited")
         if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas":
             yield Finding(

@@ -1,0 +1,81 @@
+"""What is said of the autoscalers of an agent, from what the cluster's controller says of them."""
+
+from typing import Any
+
+import pytest
+
+from agent_operator.controller.metrics import Metrics
+from agent_operator.controller.scaling import Scaled, judge_scaling
+
+Document = dict[str, Any]
+
+CPU = {"type": "Resource", "resource": {"name": "cpu"}}
+IN_FLIGHT = {"type": "Pods", "pods": {"metric": {"name": "agent_requests_in_flight"}}}
+# What the controller leaves in the place of a metric that has no value.
+NONE = {"type": ""}
+
+
+def autoscaler(*current: Document, active: str = "True", reason: str = "ValidMetricFound", said: str = "") -> Document:
+    condition = {"type": "ScalingActive", "status": active, "reason": reason, "message": said}
+    return {
+        "spec": {"metrics": [CPU, IN_FLIGHT]},
+        "status": {"conditions": [condition], "currentMetrics": list(current)},
+    }
+
+
+def judged(*scaled: Document | None) -> tuple[str, str]:
+    found = judge_scaling([Scaled(pods, each) for pods, each in zip(("pods", "workers"), scaled, strict=False)])
+    assert found is not None
+    return found.status, found.reason
+
+
+def test_an_agent_that_nothing_scales_has_no_such_condition() -> None:
+    assert judge_scaling([]) is None
+
+
+@pytest.mark.parametrize("there", [None, {"spec": {}}, {"spec": {}, "status": {"conditions": []}}])
+def test_what_the_controller_has_not_looked_at_is_unknown(there: Document | None) -> None:
+    assert judged(there) == ("Unknown", "NotLookedYet")
+
+
+def test_all_values_are_there() -> None:
+    assert judged(autoscaler(CPU, IN_FLIGHT)) == ("True", "MetricsFound")
+
+
+def test_no_value_at_all_is_told_in_the_controllers_words() -> None:
+    lost = autoscaler(NONE, NONE, active="False", reason="FailedGetPodsMetric", said="no custom metrics API")
+    found = judge_scaling([Scaled("pods", lost)])
+    assert found is not None
+    assert (found.status, found.reason) == ("False", "FailedGetPodsMetric")
+    assert "custom.metrics.k8s.io" in found.message
+    assert found.message.endswith("no custom metrics API")
+
+
+def test_one_value_of_several_that_is_missing_is_named_though_the_controller_is_content() -> None:
+    found = judge_scaling([Scaled("pods", autoscaler(CPU, NONE))])
+    assert found is not None
+    assert (found.status, found.reason) == ("False", "MetricMissing")
+    assert "agent_requests_in_flight" in found.message
+    assert "cpu" not in found.message
+
+
+def test_the_worst_of_the_agents_and_the_workers_counts() -> None:
+    well, lost = autoscaler(CPU, IN_FLIGHT), autoscaler(active="False", reason="FailedGetObjectMetric")
+    assert judged(well, lost) == ("False", "FailedGetObjectMetric")
+    assert judged(lost, well) == ("False", "FailedGetObjectMetric")
+    assert judged(well, None) == ("Unknown", "NotLookedYet")
+    assert judged(None, lost) == ("False", "FailedGetObjectMetric")
+
+
+def test_agents_are_counted_by_what_their_conditions_say() -> None:
+    metrics = Metrics()
+    ready, new = frozenset({("Ready", "True"), ("ScalingActive", "False")}), frozenset[tuple[str, str]]()
+    metrics.watch_agents(lambda: [ready, ready, new, frozenset({("Ready", "False"), ("ScalingActive", "Unknown")})])
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"agent_operator_{name}", labels)
+
+    assert value("agents", condition="Ready") == 2
+    assert value("agents", condition="ScalingActive") == 0
+    assert value("agents_not_ready") == 2
+    assert value("agents_not_scaling") == 2
