@@ -1,6 +1,6 @@
 """The Prometheus metrics of the service. Label values are bounded: route templates and model ids, never raw input."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from prometheus_client import (
@@ -13,10 +13,10 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
 
 from agent_service import shared_metrics
+from agent_service.exposition import Expose, Exposition, expose
 
 # The `_created` series would double the number of series, and no dashboard or alert of ours reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -104,20 +104,20 @@ class Metrics:
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
                 collector(registry=registry)
             add_build_info(registry, build)
-            self._text: Callable[[], bytes] = partial(generate_latest, registry)
+            self._expose: Expose = partial(expose, registry)
         else:
-            self._text = of_all_processes(folder, build)
+            self._expose = of_all_processes(folder, build)
 
-    def text(self) -> bytes:
-        """Give all metrics in the Prometheus text format."""
-        return self._text()
+    def expose(self, accept: str) -> Exposition:
+        """Give all metrics, in the format that an `Accept` header with this value asks for."""
+        return self._expose(accept)
 
 
-def of_all_processes(folder: str, build: Mapping[str, str]) -> Callable[[], bytes]:
+def of_all_processes(folder: str, build: Mapping[str, str]) -> Expose:
     """Give what tells the metrics of all processes that share `folder`; `build` says what is running."""
     sums = shared_metrics.registry(folder)
     add_build_info(sums, build)
-    return partial(shared_metrics.text, sums)
+    return partial(shared_metrics.expose, sums)
 
 
 def add_build_info(registry: CollectorRegistry, build: Mapping[str, str]) -> None:

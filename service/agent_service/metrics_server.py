@@ -5,13 +5,13 @@ From threads, so that a scrape is answered whatever the event loop is busy with,
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST
+from agent_service.exposition import Expose
 
 _PATH = "/metrics"
 
@@ -23,12 +23,12 @@ _POLL_SECONDS = 0.1
 
 
 @contextmanager
-def serving(listener: socket.socket | None, text: Callable[[], bytes]) -> Iterator[None]:
-    """Answer `GET /metrics` with `text()` on a bound socket for as long as the context lasts; None: do nothing."""
+def serving(listener: socket.socket | None, expose: Expose) -> Iterator[None]:
+    """Answer `GET /metrics` on a bound socket for as long as the context lasts; None: do nothing."""
     if listener is None:
         yield
         return
-    server = _Server(listener, text)
+    server = _Server(listener, expose)
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True)
     thread.start()
     try:
@@ -43,11 +43,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, listener: socket.socket, text: Callable[[], bytes]) -> None:
+    def __init__(self, listener: socket.socket, expose: Expose) -> None:
         super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
-        self.text = text
+        self.expose = expose
         self.server_activate()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -65,9 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] != _PATH:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        body = self.server.text()
+        body, content_type = self.server.expose(self.headers.get("Accept", ""))
         self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -78,7 +78,7 @@ def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket
         request_timeout_seconds=settings.request_timeout_seconds,
         on_listening=lambda: _announce(settings, listener, scraped),
     )
-    with serving(scraped, app.state.parts.metrics.text):
+    with serving(scraped, app.state.parts.metrics.expose):
         server.run(sockets=[listener])
     return 0 if server.started else _FAILED
 

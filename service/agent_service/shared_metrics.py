@@ -1,15 +1,18 @@
 """Metrics where several processes answer: each keeps its own in files, and whoever is asked adds them all up.
 
 See prometheus_client, "Multiprocess Mode". The figures of a single process (`process_…`, `python_…`) are not told then:
-a sum of them would jump whenever a process is replaced.
+a sum of them would jump whenever a process is replaced. Nor are exemplars, which the library does not keep in files.
 """
 
 import os
 import struct
 import time
 
-from prometheus_client import CollectorRegistry, generate_latest, values
+from prometheus_client import CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from agent_service import exposition
+from agent_service.exposition import Exposition
 
 # Where it is set, prometheus_client keeps what is counted in files of this folder; it looks when it is imported.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -44,11 +47,11 @@ def registry(where: str) -> CollectorRegistry:
     return sums
 
 
-def text(sums: CollectorRegistry) -> bytes:
-    """Give the sums in the Prometheus text format."""
+def expose(sums: CollectorRegistry, accept: str) -> Exposition:
+    """Give the sums, in the format that an `Accept` header with this value asks for."""
     for _ in range(_TRIES - 1):
         try:
-            return generate_latest(sums)
+            return exposition.expose(sums, accept)
         except (struct.error, FileNotFoundError):
             time.sleep(_PAUSE_SECONDS)
-    return generate_latest(sums)
+    return exposition.expose(sums, accept)

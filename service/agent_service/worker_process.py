@@ -62,7 +62,7 @@ def run(settings: Settings) -> int:
             app = create_worker_app(settings, lifecycle)
             if settings.metrics_port is not None:
                 scraped = stack.enter_context(bind(settings.api_host, settings.metrics_port, setting="METRICS_PORT"))
-                stack.enter_context(serving(scraped, app.state.parts.metrics.text))
+                stack.enter_context(serving(scraped, app.state.parts.metrics.expose))
             server = Server(
                 app,
                 lifecycle,

@@ -182,6 +182,7 @@ def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
         "networkPolicy": {
             "enabled": True,
             "ingressFrom": [{"namespaceSelector": {"matchLabels": {"team": "blue"}}}],
+            "scrapeFrom": [{"podSelector": {}}],
             "redisPort": 6380,
             "extraEgress": [{"ports": [{"port": 4318}]}],
         },

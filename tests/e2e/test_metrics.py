@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from e2e.agents import agent_spec, apply_agent, client
+from e2e.agents import AGENT, agent_spec, apply_agent, client
 from testbed import system
 from testbed.cluster import Cluster
 
@@ -15,6 +15,7 @@ def test_promtool_finds_nothing_to_complain_about(real_cluster: Cluster, namespa
     apply_agent(real_cluster, namespace, agent_spec(model_api))
     with client(real_cluster, namespace) as http:
         http.post("/chat", json={"message": "Count me."}).raise_for_status()
+    with client(real_cluster, namespace, f"deployment/{AGENT}", 9090) as http:
         agent = http.get("/metrics").raise_for_status().text
     with client(real_cluster, "portside-system", "deployment/agent-operator", 8080) as http:
         operator = http.get("/metrics").raise_for_status().text

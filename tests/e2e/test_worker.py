@@ -17,7 +17,7 @@ COMPONENT = "app.kubernetes.io/component"
 @pytest.fixture
 def shared_agent(real_cluster: Cluster, namespace: str, model_api: str) -> str:
     """A namespace with a Redis, and an agent of two API pods and one worker that uses it."""
-    real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(_redis()))
+    real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(redis()))
     real_cluster.kubectl("rollout", "status", "-n", namespace, f"deployment/{REDIS}", f"--timeout={READY_SECONDS}s")
     put_secret(real_cluster, namespace, "key-of-the-tests")
     sharing = {"redis": {"url": f"redis://{REDIS}:6379/0"}, "worker": {"enabled": True, "replicas": 1}, "replicas": 2}
@@ -46,10 +46,10 @@ def test_replicas_share_conversations_and_a_worker_does_the_tasks(real_cluster: 
         assert 'Stand-in heard "Chart a course."' in second.get(place).json()["result"]["response"]
 
     [worker] = _pods(real_cluster, namespace, "worker")
-    with client(real_cluster, namespace, f"pod/{worker}", 8000) as http:
+    with client(real_cluster, namespace, f"pod/{worker}", 9090) as http:
         assert _asked_the_model(http) == 1.0
     for pod in (one, other):
-        with client(real_cluster, namespace, f"pod/{pod}", 8000) as http:
+        with client(real_cluster, namespace, f"pod/{pod}", 9090) as http:
             assert _asked_the_model(http) == 1.0  # the one turn of the conversation
 
 
@@ -71,7 +71,7 @@ def _pods(cluster: Cluster, namespace: str, component: str) -> list[str]:
     return sorted(pod["metadata"]["name"] for pod in found)
 
 
-def _redis() -> dict[str, object]:
+def redis() -> dict[str, object]:
     """The Valkey that the service's image carries, as a server of its own, within the restricted standard."""
     labels = {"app": REDIS}
     start = """

@@ -43,6 +43,7 @@ WORKER_CONCURRENCY: {{ .Values.worker.concurrency | toJson | quote }}
 {{- end }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
+METRICS_PORT: "9090"
 {{- end }}
 
 {{/* Whether the agent's state is in a Redis: a word or nothing. */}}

@@ -14,7 +14,9 @@ metadata:
     {{- include "agent.texts" .Values.podLabels | indent 4 }}
   annotations:
     portside.dev/config-checksum: {{ include "agent.configChecksum" . }}
-    {{- include "agent.texts" (omit (.Values.podAnnotations | default dict) "portside.dev/config-checksum") | indent 4 }}
+    {{- $scraped := dict "prometheus.io/scrape" "true" "prometheus.io/port" "9090" "prometheus.io/path" "/metrics" }}
+    {{- $annotations := merge dict (.Values.podAnnotations | default dict) (ternary dict $scraped .Values.monitoring.serviceMonitor.enabled) }}
+    {{- include "agent.texts" (omit $annotations "portside.dev/config-checksum") | indent 4 }}
 spec:
   {{- with include "agent.serviceAccountName" . }}
   serviceAccountName: {{ . | quote }}
@@ -64,6 +66,9 @@ spec:
       ports:
         - name: http
           containerPort: 8000
+          protocol: TCP
+        - name: metrics
+          containerPort: 9090
           protocol: TCP
       envFrom:
         - configMapRef:

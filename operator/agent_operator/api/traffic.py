@@ -138,9 +138,13 @@ class NetworkPolicy(Model):
     """What may reach the agent's pods, and what they may reach. Needs a network plugin that keeps policies."""
 
     enabled: bool = True
-    """Whether there is one: in go requests to the API's port; out go DNS, the model API's port and that of Redis."""
+    """Whether there is one: in go requests to the API's port, and scrapes; out go DNS, the model API's port and that of
+    Redis."""
     ingress_from: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
     """Who may send requests, as `from` of networking.k8s.io/v1 has it; anybody when not set."""
+    scrape_from: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
+    """Who may read the metrics (port 9090), as `from` of networking.k8s.io/v1 has it; any pod of the cluster when not
+    set."""
     redis_port: Port | None = None
     """Port of Redis, when the address is in a Secret and the port is not 6379."""
     extra_egress: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.form import Document, metadata
-from agent_operator.manifests.names import SECRETS_DIR
+from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
 from agent_operator.manifests.secret import inline_secrets, secret_sources
 
 
@@ -28,6 +28,7 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "CORS_ALLOW_CREDENTIALS": "true" if spec.cors.allow_credentials else None,
         "LOG_LEVEL": spec.logging.level,
         "LOG_FORMAT": spec.logging.format,
+        "METRICS_PORT": str(METRICS_PORT),
     }
     return {key: value for key, value in {**given, **_of_state(name, namespace, spec)}.items() if value is not None}
 

@@ -3,6 +3,10 @@
 CONTAINER = "agent"
 PORT_NAME = "http"
 CONTAINER_PORT = 8000
+# Apart from the API's, so that no Ingress, route or load balancer leads there.
+METRICS_PORT_NAME = "metrics"
+METRICS_PORT = 9090
+METRICS_PATH = "/metrics"
 
 SECRETS_VOLUME = "secrets"
 SECRETS_DIR = "/etc/portside/secrets"

@@ -5,10 +5,11 @@ import re
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.form import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
-from agent_operator.manifests.names import PORT_NAME
+from agent_operator.manifests.names import METRICS_PORT_NAME, PORT_NAME
 
 DNS_PORT = 53
 REDIS_PORT = 6379
+ANY_POD: tuple[Document, ...] = ({"namespaceSelector": {}},)
 SCHEME_PORTS = {"http": 80, "https": 443}
 # The scheme, and the port if the authority ends with one (RFC 3986, section 3.2.3), without the zeros in front, which
 # would make an octal number of it in YAML. The chart has the same expression.
@@ -21,6 +22,7 @@ def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) 
     if not policy.enabled:
         return None
     requests = {"ports": [_tcp(PORT_NAME)], "from": [dict(peer) for peer in policy.ingress_from or []]}
+    scrapes = {"ports": [_tcp(METRICS_PORT_NAME)], "from": [dict(peer) for peer in policy.scrape_from or ANY_POD]}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -28,7 +30,7 @@ def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) 
         "spec": {
             "podSelector": {"matchLabels": agent_selector(name)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [without_empty(requests)],
+            "ingress": [without_empty(requests), scrapes],
             "egress": [{"ports": _egress_ports(spec)}, *(dict(rule) for rule in policy.extra_egress or [])],
         },
     }

@@ -14,6 +14,9 @@ from agent_operator.manifests.names import (
     CONFIG_CHECKSUM,
     CONTAINER,
     CONTAINER_PORT,
+    METRICS_PATH,
+    METRICS_PORT,
+    METRICS_PORT_NAME,
     PORT_NAME,
     SECRETS_DIR,
     SECRETS_VOLUME,
@@ -32,9 +35,24 @@ def pod_template(name: str, namespace: str, spec: AgentSpec, component: Componen
     return {
         "metadata": {
             "labels": {**(spec.pod_labels or {}), **pod_labels(name, component)},
-            "annotations": {**(spec.pod_annotations or {}), CONFIG_CHECKSUM: config_checksum(name, namespace, spec)},
+            "annotations": {
+                **_scraped(spec),
+                **(spec.pod_annotations or {}),
+                CONFIG_CHECKSUM: config_checksum(name, namespace, spec),
+            },
         },
         "spec": _pod(name, spec, component),
+    }
+
+
+def _scraped(spec: AgentSpec) -> dict[str, str]:
+    """The annotations by which a plain Prometheus finds the pods; with a ServiceMonitor they would be found twice."""
+    if spec.monitoring.service_monitor.enabled:
+        return {}
+    return {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(METRICS_PORT),
+        "prometheus.io/path": METRICS_PATH,
     }
 
 
@@ -82,7 +100,10 @@ def _container(name: str, spec: AgentSpec, component: Component) -> Document:
             "image": image_reference(spec.image),
             "imagePullPolicy": spec.image.pull_policy,
             "args": ["worker"] if worker else None,
-            "ports": [{"name": PORT_NAME, "containerPort": CONTAINER_PORT, "protocol": "TCP"}],
+            "ports": [
+                {"name": PORT_NAME, "containerPort": CONTAINER_PORT, "protocol": "TCP"},
+                {"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"},
+            ],
             "envFrom": [{"configMapRef": {"name": name}}, *map(_source, spec.env_from or [])],
             "env": _documents(spec.extra_env),
             "volumeMounts": [

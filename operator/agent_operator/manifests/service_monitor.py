@@ -3,7 +3,7 @@
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.form import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
-from agent_operator.manifests.names import PORT_NAME
+from agent_operator.manifests.names import METRICS_PATH, METRICS_PORT_NAME
 
 
 def service_monitor(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
@@ -13,8 +13,9 @@ def service_monitor(name: str, namespace: str, spec: AgentSpec, managed_by: str)
         return None
     own = metadata(name, namespace, managed_by)
     endpoint = {
-        "port": PORT_NAME,
-        "path": "/metrics",
+        # Of the pods: no Service has it, or a load balancer would hand it out.
+        "targetPort": METRICS_PORT_NAME,
+        "path": METRICS_PATH,
         "interval": monitor.interval,
         "scrapeTimeout": monitor.scrape_timeout,
     }

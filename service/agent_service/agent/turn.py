@@ -12,6 +12,7 @@ from opentelemetry.trace import Span
 from agent_service.agent.errors import ModelError, TimedOutError
 from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider, Usage
 from agent_service.agent.span import TurnSpans, finish
+from agent_service.exposition import exemplar
 from agent_service.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -96,7 +97,7 @@ class Agent:
                 async for piece in pieces:
                     if first:
                         seconds = time.perf_counter() - begun
-                        self._metrics.first_token.observe(seconds)
+                        self._metrics.first_token.observe(seconds, exemplar())
                         span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
                         first = False
                     usage.characters += len(piece)
@@ -114,7 +115,7 @@ class Agent:
         self._charge(usage.total)
         model = self._provider.model
         self._metrics.model_requests.labels(model, outcome).inc()
-        self._metrics.model_duration.labels(model).observe(seconds)
+        self._metrics.model_duration.labels(model).observe(seconds, exemplar())
         self._metrics.tokens.labels(model, "input").inc(usage.input_tokens)
         self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
         if outcome not in {"ok", "cancelled"}:

@@ -5,6 +5,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent_service.exposition import exemplar
 from agent_service.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +45,6 @@ class Observe:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "unmatched")
         self.metrics.http_requests.labels(method, route, str(status)).inc()
-        self.metrics.http_duration.labels(method, route).observe(seconds)
+        self.metrics.http_duration.labels(method, route).observe(seconds, exemplar())
         write = _log.debug if route.startswith(_ROUTINE) else _log.info
         write("Request answered", method=method, route=route, status=status, seconds=round(seconds, 4))

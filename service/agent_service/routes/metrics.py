@@ -1,7 +1,6 @@
 """`GET /metrics`."""
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Request, Response
 
 from agent_service.routes.parts import PartsDep
 
@@ -9,6 +8,7 @@ router = APIRouter(tags=["metrics"])
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(parts: PartsDep) -> Response:
-    """Give all metrics in the Prometheus text format."""
-    return Response(parts.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(request: Request, parts: PartsDep) -> Response:
+    """Give all metrics in the Prometheus text format, or in OpenMetrics where `Accept` asks for it."""
+    body, content_type = parts.metrics.expose(request.headers.get("Accept", ""))
+    return Response(body, headers={"Content-Type": content_type})

@@ -47,7 +47,7 @@ def parts(value: Any) -> Iterator[Any]:
 # Fields whose content is handed on as it was written.
 VERBATIM = {
     *("affinity", "behavior", "podSecurityContext", "securityContext", "extraEnv", "extraVolumes"),
-    *("initContainers", "sidecars", "ingressFrom", "extraEgress"),
+    *("initContainers", "sidecars", "ingressFrom", "scrapeFrom", "extraEgress"),
 }
 
 
@@ -74,10 +74,12 @@ def test_every_valid_spec_gives_canonical_objects_and_always_the_same(spec: Docu
 
 @given(specs())
 @settings(max_examples=50, deadline=None)
-def test_nothing_that_we_build_is_empty_but_the_folder_for_temporary_files(spec: Document) -> None:
+def test_nothing_that_we_build_is_empty_but_what_says_something_by_it(spec: Document) -> None:
+    # The folder for temporary files, and all namespaces.
+    meant: dict[str, list[Document]] = {"Deployment": [{}], "NetworkPolicy": [{}]}
     for document in desired("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec))):
         empty = [part for part in parts(document) if part is None or part in ([], {})]
-        assert empty == ([{}] if document["kind"] == "Deployment" else []), document["kind"]
+        assert empty == meant.get(document["kind"], []), document["kind"]
 
 
 @pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029", "n", "Y", "=", "null", "1e3", "\ufeff", "a: b", " #"])
@@ -133,6 +135,7 @@ def test_settings_stand_in_the_config_map_and_unset_ones_have_no_key() -> None:
         "RATE_LIMIT_REQUESTS": "100",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
+        "METRICS_PORT": "9090",
     }
 
 
@@ -143,7 +146,37 @@ def test_the_checksum_covers_the_settings_and_the_inline_key() -> None:
 
     annotations = objects["Deployment"]["spec"]["template"]["metadata"]["annotations"]
 
-    assert annotations == {"portside.dev/config-checksum": expected}
+    assert annotations["portside.dev/config-checksum"] == expected
+
+
+SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": "9090", "prometheus.io/path": "/metrics"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, SCRAPED),
+        ({"podAnnotations": {"prometheus.io/scrape": "false"}}, SCRAPED | {"prometheus.io/scrape": "false"}),
+        ({"podAnnotations": {"team": "a"}}, SCRAPED | {"team": "a"}),
+        # Or one Prometheus would find the pods twice.
+        ({"monitoring": {"serviceMonitor": {"enabled": True}}}, {}),
+    ],
+)
+def test_pods_say_where_their_metrics_are(spec: Document, expected: Document) -> None:
+    for kind in ("hello", "hello-worker"):
+        template = named(**WORKERS, **spec)["Deployment", kind]["spec"]["template"]
+        annotations = template["metadata"]["annotations"]
+        del annotations["portside.dev/config-checksum"]
+        assert annotations == expected
+        ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+        assert ports == {"http": 8000, "metrics": 9090}
+
+
+def test_metrics_are_behind_no_service_that_people_reach() -> None:
+    objects = named(service={"type": "LoadBalancer"}, monitoring={"serviceMonitor": {"enabled": True}})
+    assert [port["targetPort"] for port in objects["Service", "hello"]["spec"]["ports"]] == ["http"]
+    [endpoint] = objects["ServiceMonitor", "hello"]["spec"]["endpoints"]
+    assert endpoint["targetPort"] == "metrics"
 
 
 @pytest.mark.parametrize(
@@ -301,8 +334,19 @@ def test_pods_may_reach_names_the_model_and_redis_and_nothing_else(spec: Documen
     policy = named(**spec)["NetworkPolicy", "hello"]["spec"]
 
     assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == ports
-    assert policy["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+    requests = {"ports": [{"port": "http", "protocol": "TCP"}]}
+    scrapes = {"ports": [{"port": "metrics", "protocol": "TCP"}], "from": [{"namespaceSelector": {}}]}
+    assert policy["ingress"] == [requests, scrapes]
     assert "app.kubernetes.io/component" not in policy["podSelector"]["matchLabels"]
+
+
+def test_who_may_ask_and_who_may_scrape_are_two_questions() -> None:
+    asks, scrapes = {"podSelector": {"matchLabels": {"app": "a"}}}, {"namespaceSelector": {"matchLabels": {"b": "c"}}}
+    policy = named(networkPolicy={"ingressFrom": [asks], "scrapeFrom": [scrapes]})["NetworkPolicy", "hello"]["spec"]
+    assert [(rule["ports"][0]["port"], rule["from"]) for rule in policy["ingress"]] == [
+        ("http", [asks]),
+        ("metrics", [scrapes]),
+    ]
 
 
 def test_there_is_a_budget_from_two_pods_on() -> None:

@@ -17,6 +17,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from prometheus_client.openmetrics import parser as openmetrics
 
 from redis_bed import RedisServer
 from stand_in import StandIn
@@ -192,6 +193,42 @@ def test_log_lines_of_a_request_name_its_trace(traced: Service) -> None:
     assert set(of_request) == {"Turn with the model failed", "Request answered"}
     assert len({line["span_id"] for line in of_request.values()}) == 2
     assert all(line.get("trace_id") in {None, TRACE} for line in lines)
+
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+def exemplars(service: Service) -> dict[str, set[str]]:
+    """The traces that each histogram leads to."""
+    answer = httpx.get(f"{service.url}/metrics", headers={"Accept": OPENMETRICS})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    found: dict[str, set[str]] = {}
+    for family in openmetrics.text_string_to_metric_families(answer.text):  # type: ignore[no-untyped-call]
+        traces = {sample.exemplar.labels["trace_id"] for sample in family.samples if sample.exemplar}
+        if traces:
+            found[family.name] = traces
+    return found
+
+
+def test_histograms_lead_to_traces(traced: Service) -> None:
+    traced.get("/health")
+    httpx.post(f"{traced.url}/chat", json={"message": "hello"}, headers=TRACEPARENT, timeout=30)
+    names = ("http_request_duration_seconds", "model_request_duration_seconds", "stream_first_token_seconds")
+    assert exemplars(traced) == {f"agent_{name}": {TRACE} for name in names}
+    assert "trace_id" not in traced.get("/metrics").text, "the plain format has no place for them"
+
+
+def test_a_trace_that_nobody_keeps_is_led_to_by_nothing(traced: Service) -> None:
+    unsampled = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
+    assert httpx.post(f"{traced.url}/chat", json={"message": "hello"}, headers=unsampled).status_code == 200
+    assert exemplars(traced) == {}
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=x", "text/plain;version=;q", "*/*", ";,;"])
+def test_whoever_asks_for_metrics_in_an_odd_way_gets_them(traced: Service, accept: str) -> None:
+    answer = httpx.get(f"{traced.url}/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert "agent_build_info" in answer.text
 
 
 def test_probes_scrapes_and_background_checks_make_no_spans(traced: Service, collector: Collector) -> None:

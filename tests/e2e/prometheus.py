@@ -1,0 +1,189 @@
+"""A real Prometheus in the cluster, Debian's, which finds what it scrapes by asking the API server."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import yaml
+
+from e2e.agents import READY_SECONDS, wait_until
+from testbed import binaries, images, system
+from testbed.cluster import Cluster
+from testbed.errors import TestbedError
+from testbed.paths import REPOSITORY
+from testbed.portforward import forwarded
+
+NAME = "prometheus"
+PORT = 9090
+MONITORING = REPOSITORY / "manifests" / "monitoring"
+# The image has no Prometheus: it is copied into the running pod, which waits for it.
+PROGRAM = "/data/prometheus"
+UPLOAD_SECONDS = 120
+START = f"""
+until [ -e {PROGRAM}.whole ]; do sleep 0.2; done
+exec {PROGRAM} --config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/data/tsdb --web.enable-lifecycle
+"""
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A Prometheus that runs; `url` leads to it while it does."""
+
+    url: str
+
+    def query(self, query: str) -> list[dict[str, Any]]:
+        """The result of an instant query. Raises TestbedError when Prometheus refuses it."""
+        return list(self._ask("query", query=query)["result"])
+
+    def value(self, query: str) -> float:
+        """The one value that a query gives; 0 when it gives none."""
+        result = self.query(query)
+        return float(result[0]["value"][1]) if result else 0.0
+
+    def targets(self) -> list[dict[str, Any]]:
+        """What is scraped, with the health of each."""
+        return list(self._ask("targets", state="active")["activeTargets"])
+
+    def rules(self) -> list[dict[str, Any]]:
+        """All rules, with how their last evaluation went."""
+        return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
+
+    def _ask(self, what: str, **parameters: str) -> dict[str, Any]:
+        answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=30).json()
+        if answer["status"] != "success":
+            raise TestbedError(f"Prometheus refused {parameters}: {answer['error']}")
+        data: dict[str, Any] = answer["data"]
+        return data
+
+
+@contextmanager
+def running(cluster: Cluster, namespace: str, monitors: list[dict[str, Any]]) -> Iterator[Prometheus]:
+    """A Prometheus in `namespace`: with our scrape configuration for annotations, our rules, and what
+    prometheus-operator makes of these ServiceMonitors. It reads each target once a second."""
+    objects = {"apiVersion": "v1", "kind": "List", "items": _objects(namespace, _configuration(monitors))}
+    cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(objects))
+    try:
+        wait = ["wait", "-n", namespace, f"pod/{NAME}", f"--timeout={READY_SECONDS}s"]
+        cluster.kubectl(*wait, "--for=jsonpath={.status.phase}=Running")
+        _upload(cluster, namespace)
+        cluster.kubectl(*wait, "--for=condition=Ready")
+        with forwarded(cluster, namespace, f"pod/{NAME}", PORT) as url:
+            yield Prometheus(url)
+    finally:
+        cluster.kubectl("delete", "clusterrolebinding,clusterrole", f"{NAME}-{namespace}", "--ignore-not-found")
+
+
+def await_value(prometheus: Prometheus, query: str, seconds: float = 60) -> float:
+    """Wait until a query gives anything but 0, and give it."""
+    wait_until(lambda: prometheus.value(query) != 0, f"Prometheus has {query}", seconds)
+    return prometheus.value(query)
+
+
+def _upload(cluster: Cluster, namespace: str) -> None:
+    kubectl = str(binaries.provide("kubectl")["kubectl"])
+    store = f"cat > {PROGRAM} && chmod +x {PROGRAM} && touch {PROGRAM}.whole"
+    command = [kubectl, "exec", "-i", "-n", namespace, NAME, "--", "sh", "-c", store]
+    with system.unpacked("prometheus", "usr/bin/prometheus").open("rb") as program:
+        subprocess.run(command, env=cluster.environment, stdin=program, timeout=UPLOAD_SECONDS, check=True)
+
+
+def _configuration(monitors: list[dict[str, Any]]) -> str:
+    configuration = yaml.safe_load((MONITORING / "scrape.yaml").read_text())
+    configuration["scrape_configs"] += [_job(monitor) for monitor in monitors]
+    configuration["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    configuration["rule_files"] = ["/etc/prometheus/alerts.yaml"]
+    return json.dumps(configuration)
+
+
+def _job(monitor: dict[str, Any]) -> dict[str, Any]:
+    """The job that prometheus-operator makes of a ServiceMonitor with one endpoint (its promcfg.go)."""
+    [endpoint] = monitor["spec"]["endpoints"]
+    metadata = monitor["metadata"]
+    keep = [
+        {
+            "action": "keep",
+            "source_labels": [f"__meta_kubernetes_service_label_{_sanitized(label)}"],
+            "regex": f"({value})",
+        }
+        for label, value in monitor["spec"]["selector"]["matchLabels"].items()
+    ]
+    if "targetPort" in endpoint:
+        port = {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": endpoint["targetPort"]}
+    else:
+        port = {"source_labels": ["__meta_kubernetes_endpointslice_port_name"], "regex": endpoint["port"]}
+    copies = {
+        "namespace": "namespace",
+        "service_name": "service",
+        "pod_name": "pod",
+        "pod_container_name": "container",
+    }
+    return {
+        "job_name": f"serviceMonitor/{metadata['namespace']}/{metadata['name']}/0",
+        "kubernetes_sd_configs": [{"role": "endpointslice", "namespaces": {"names": [metadata["namespace"]]}}],
+        "metrics_path": endpoint["path"],
+        "relabel_configs": [
+            *keep,
+            {"action": "keep", **port},
+            *(
+                {"source_labels": [f"__meta_kubernetes_{source}"], "target_label": target}
+                for source, target in copies.items()
+            ),
+        ],
+    }
+
+
+def _sanitized(label: str) -> str:
+    return "".join(char if char.isalnum() else "_" for char in label)
+
+
+def _objects(namespace: str, configuration: str) -> list[dict[str, Any]]:
+    role = f"{NAME}-{namespace}"
+    files = {"prometheus.yml": configuration, "alerts.yaml": (MONITORING / "alerts.yaml").read_text()}
+    container = {
+        "name": NAME,
+        "image": images.reference("service"),
+        "command": ["sh", "-c", START],
+        "ports": [{"containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/-/ready", "port": PORT}, "periodSeconds": 1},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [
+            {"name": "data", "mountPath": "/data"},
+            {"name": "configuration", "mountPath": "/etc/prometheus"},
+        ],
+    }
+    user = {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001}
+    watched = [
+        {"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+    ]
+    rbac = "rbac.authorization.k8s.io"
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME}, "data": files},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME}},
+        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": role}, "rules": watched},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}],
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": NAME},
+            "spec": {
+                "serviceAccountName": NAME,
+                "securityContext": {**user, "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [container],
+                "volumes": [
+                    {"name": "data", "emptyDir": {}},
+                    {"name": "configuration", "configMap": {"name": NAME}},
+                ],
+            },
+        },
+    ]

@@ -1,0 +1,154 @@
+"""A real Prometheus reads agents, workers and the operator; the dashboards and the rules work on what it has."""
+
+import json
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from e2e import prometheus
+from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec, wait_until
+from e2e.prometheus import Prometheus
+from e2e.test_worker import REDIS, redis
+from testbed import definitions
+from testbed.cluster import Cluster
+from testbed.paths import REPOSITORY
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+DASHBOARDS = sorted((REPOSITORY / "helm" / "agent-operator" / "files" / "dashboards").glob("*.json"))
+# As Grafana fills in its own variables.
+FILLED = {"$__rate_interval": "20s", "$namespace": ".*", "$service": ".*"}
+MONITOR = "servicemonitors.monitoring.coreos.com"
+# What callers do all the time while the queries are asked: answers, streams, tasks, and failures of each kind.
+MESSAGES = ("Hello.", "[[fault:500 times=9]] Fail.", "[[fault:429]] Be throttled.")
+
+
+@dataclass
+class Scraped:
+    """What the tests of this file look at."""
+
+    prometheus: Prometheus
+    monitored: str
+    annotated: str
+
+
+@pytest.fixture(scope="module")
+def scraped(real_cluster: Cluster, operator: None, model_api: str) -> Iterator[Scraped]:
+    """An agent with workers and a ServiceMonitor, one found by its annotations, a Prometheus, and traffic to both."""
+    with ExitStack() as stack:
+        monitored, annotated, place = (stack.enter_context(real_cluster.fresh_namespace()) for _ in range(3))
+        stack.enter_context(_known_monitors(real_cluster))
+        for namespace in (monitored, annotated):
+            put_secret(real_cluster, namespace, "key-of-the-tests")
+        real_cluster.kubectl("apply", "-n", monitored, "-f-", stdin=json.dumps(redis()))
+        real_cluster.kubectl("rollout", "status", "-n", monitored, f"deployment/{REDIS}", f"--timeout={READY_SECONDS}s")
+        watched = {
+            "redis": {"url": f"redis://{REDIS}:6379/0"},
+            "worker": {"enabled": True},
+            "monitoring": {"serviceMonitor": {"enabled": True, "interval": "1s"}},
+        }
+        apply_agent(real_cluster, annotated, secret_spec(model_api))
+        apply_agent(real_cluster, monitored, secret_spec(model_api, **watched))
+        monitor = real_cluster.get("servicemonitor", AGENT, "-n", monitored)
+        found = stack.enter_context(prometheus.running(real_cluster, place, [monitor]))
+        for namespace in (monitored, annotated):
+            stack.enter_context(_traffic(stack.enter_context(client(real_cluster, namespace))))
+        yield Scraped(found, monitored, annotated)
+
+
+@contextmanager
+def _known_monitors(cluster: Cluster) -> Iterator[None]:
+    """The cluster knows ServiceMonitors for a while, and so does the operator."""
+    definitions.install(cluster, "ServiceMonitor")
+    try:
+        # It would notice with its next list of everything, in five minutes at most.
+        cluster.kubectl("rollout", "restart", "-n", "portside-system", "deployment/agent-operator")
+        cluster.kubectl("rollout", "status", "-n", "portside-system", "deployment/agent-operator", "--timeout=2m")
+        yield
+    finally:
+        cluster.kubectl("delete", "crd", MONITOR, "--timeout=60s")
+
+
+@contextmanager
+def _traffic(http: httpx.Client) -> Iterator[None]:
+    """Chats, streams and tasks, one after the other, while the body runs."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            for message in MESSAGES:
+                http.post("/chat", json={"message": message})
+            http.post("/chat/stream", json={"message": "Hello."})
+            http.post("/tasks", json={"message": "Hello."})
+            over.wait(0.2)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
+
+
+def _queries() -> Iterator[Any]:
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                query = target["expr"]
+                for variable, value in FILLED.items():
+                    query = query.replace(variable, value)
+                yield pytest.param(query, id=f"{path.stem}: {panel['title']} {target['refId']}")
+
+
+@pytest.mark.parametrize("query", _queries())
+def test_every_panel_of_the_dashboards_shows_data(scraped: Scraped, query: str) -> None:
+    def numbers() -> list[float]:
+        return [float(each["value"][1]) for each in scraped.prometheus.query(query)]
+
+    wait_until(lambda: any(math.isfinite(number) for number in numbers()), f"data for {query}", 90)
+
+
+def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> None:
+    targets = [target for target in scraped.prometheus.targets() if target["labels"]["namespace"] != "default"]
+    assert {target["health"] for target in targets} == {"up"}, [target["lastError"] for target in targets]
+    places = [(each["labels"]["namespace"], each["labels"]["service"]) for each in targets]
+    assert places.count((scraped.monitored, AGENT)) == 1
+    assert places.count((scraped.monitored, f"{AGENT}-worker")) == 1
+    assert places.count((scraped.annotated, AGENT)) == 1
+    assert places.count(("portside-system", "agent-operator")) == 2
+    assert len({each["scrapeUrl"] for each in targets}) == len(targets), "no pod is read twice"
+
+
+def test_the_rules_work(scraped: Scraped) -> None:
+    wait_until(lambda: all(rule["health"] == "ok" for rule in scraped.prometheus.rules()), "all rules were tried", 30)
+    names = {rule["name"] for rule in scraped.prometheus.rules()}
+    assert {"AgentModelThrottled", "AgentsNotReady", "AgentsNotScaling"} <= names
+    # The traffic fails in part: the alert on that is on its way.
+    throttled = [rule for rule in scraped.prometheus.rules() if rule["name"] == "AgentModelThrottled"]
+    wait_until(lambda: bool(throttled) and _pending(scraped, "AgentModelThrottled"), "it is pending", 60)
+
+
+def _pending(scraped: Scraped, name: str) -> bool:
+    found = [rule for rule in scraped.prometheus.rules() if rule["name"] == name]
+    return any(rule["state"] in {"pending", "firing"} for rule in found)
+
+
+def test_who_comes_through_the_service_sees_no_metrics(real_cluster: Cluster, scraped: Scraped) -> None:
+    with client(real_cluster, scraped.annotated) as http:
+        assert http.get("/metrics").status_code == 404
+
+
+def test_an_agent_takes_few_series(scraped: Scraped) -> None:
+    """docs/observability.md has the figures; ten thousand odd requests add none (tests/unit/service)."""
+    for service in (AGENT, f"{AGENT}-worker"):
+        count = f'count({{namespace="{scraped.monitored}", service="{service}", __name__!~"scrape_.*|up"}})'
+        series = scraped.prometheus.value(count)
+        print(f"{service}: {series:.0f} series")  # noqa: T201
+        assert 50 < series < 400
