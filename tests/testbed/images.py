@@ -6,10 +6,13 @@ PYTHON_IMAGE names another base for either.
 
 import ast
 import hashlib
+import io
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,6 +90,19 @@ def build_all() -> list[Image]:
 def reference(target: str) -> str:
     """The name of the image of `target`, as manifests use it."""
     return f"{TARGETS[target]}:{version('portside')}"
+
+
+def renamed(image: Image, name: str, archive: Path) -> Image:
+    """The same image under another name, written to `archive`."""
+    with tarfile.open(image.archive) as old, tarfile.open(archive, "w") as new:
+        for member in old:
+            content = old.extractfile(member)
+            if member.name == "manifest.json" and content is not None:
+                [manifest] = json.load(content)
+                written = json.dumps([{**manifest, "RepoTags": [name]}]).encode()
+                member.size, content = len(written), io.BytesIO(written)
+            new.addfile(member, content)
+    return Image(name, archive)
 
 
 class _Buildah:

@@ -1,0 +1,107 @@
+"""Many streams at once from inside the cluster, one after the other at each place, as users of a busy agent do."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from e2e.agents import wait_until
+from e2e.traffic import FROM
+from testbed import binaries
+from testbed.cluster import Cluster
+
+MOST_SECONDS = 400
+END_SECONDS = 60
+
+# Opens a stream at each place, tells in a line how it ended, and opens the next; after its input's end, no further one.
+# Each on a connection of its own, begun over half a minute so that not all end at once.
+_CLIENT = """
+import http.client, json, random, sys, threading, time
+host, places, message, most = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+over, end = threading.Event(), time.monotonic() + most
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+lock = threading.Lock()
+
+def one():
+    told = {"status": 0, "done": False, "text": "", "error": None, "began": time.time()}
+    connection = http.client.HTTPConnection(host, timeout=60)
+    try:
+        body = json.dumps({"message": message})
+        connection.request("POST", "/chat/stream", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        told["status"] = answer.status
+        for line in answer:
+            if line.startswith(b"data:"):
+                event = json.loads(line[5:])
+                told["text"] += event.get("content", "")
+                told["done"] = told["done"] or event["type"] == "done"
+                if event["type"] == "error":
+                    told["error"] = event["message"]
+    except Exception as error:
+        told["error"] = repr(error)
+    finally:
+        connection.close()
+    told["text"] = told["text"][:200]
+    told["ended"] = time.time()
+    with lock:
+        print(json.dumps(told), flush=True)
+
+def place(number):
+    time.sleep(number * 30 / places)
+    while not over.is_set() and time.monotonic() < end:
+        one()
+
+threads = [threading.Thread(target=place, args=(number,)) for number in range(places)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+@dataclass
+class Streams:
+    """The streams that ended so far, in that order: `status` (0: no answer), `done` (whole), `text` (its beginning),
+    `error`, and when it `began` and `ended` (seconds since 1970)."""
+
+    ended: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def broken(self) -> list[dict[str, Any]]:
+        """Those that were refused, cut, or ended with an error."""
+        return [each for each in self.ended if each["status"] != 200 or not each["done"] or each["error"]]
+
+
+@contextmanager
+def open_streams(cluster: Cluster, host: str, places: int, message: str) -> Iterator[Streams]:
+    """Keep a stream open at each of so many places while the body runs; afterwards every one of them has ended.
+
+    `host` is that of a Service, as pods know it; `message` is what each asks.
+    """
+    python = ["--", "python", "-c", _CLIENT, host, str(places), message, str(MOST_SECONDS)]
+    process = subprocess.Popen(
+        [str(binaries.provide("kubectl")["kubectl"]), "exec", "-i", *FROM, *python],
+        env=cluster.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    streams = Streams()
+    reader = threading.Thread(target=_read, args=(process, streams))
+    reader.start()
+    try:
+        wait_until(lambda: bool(streams.ended), f"streams of {host} end well", END_SECONDS)
+        yield streams
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        reader.join(END_SECONDS)
+        process.kill()
+        process.wait()
+
+
+def _read(process: subprocess.Popen[str], streams: Streams) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        streams.ended.append(json.loads(line))
