@@ -122,11 +122,13 @@ def test_agents_of_a_release_are_valid_and_unchanged_under_the_present_definitio
 ) -> None:
     text = yaml.safe_dump(_old_definition(release))
     control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f-", stdin=text)
+    control_plane.await_definition("agentdeployments.portside.dev")
     try:
         for sample in SAMPLES:
             agents = [each for each in yaml.safe_load_all(sample.read_text()) if each["kind"] == "AgentDeployment"]
-            apply = ["apply", "--server-side", "--validate=strict", "-n", namespace, "-f-"]
-            control_plane.kubectl(*apply, stdin=yaml.safe_dump_all(agents))
+            # What a sample says that the release had no field for is left out, as it would have been then.
+            create = ["create", "--validate=ignore", "-n", namespace, "-f-"]
+            control_plane.kubectl(*create, stdin=yaml.safe_dump_all(agents))
         before = _specs(control_plane, namespace)
         assert len(before) >= len(SAMPLES)
     finally:

@@ -1,4 +1,4 @@
-"""A real Prometheus in the cluster, Debian's, which finds what it scrapes by asking the API server."""
+"""A real Prometheus in the cluster, which finds what it scrapes by asking the API server."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import httpx
 import yaml
 
 from e2e.agents import READY_SECONDS, wait_until
-from testbed import binaries, images, system
+from testbed import binaries, images
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.paths import REPOSITORY
@@ -87,7 +87,7 @@ def _upload(cluster: Cluster, namespace: str) -> None:
     kubectl = str(binaries.provide("kubectl")["kubectl"])
     store = f"cat > {PROGRAM} && chmod +x {PROGRAM} && touch {PROGRAM}.whole"
     command = [kubectl, "exec", "-i", "-n", namespace, NAME, "--", "sh", "-c", store]
-    with system.unpacked("prometheus", "usr/bin/prometheus").open("rb") as program:
+    with binaries.provide("prometheus")["prometheus"].open("rb") as program:
         subprocess.run(command, env=cluster.environment, stdin=program, timeout=UPLOAD_SECONDS, check=True)
 
 

@@ -3,9 +3,11 @@
 import json
 import math
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -58,7 +60,9 @@ def scraped(real_cluster: Cluster, operator: None, model_api: str) -> Iterator[S
         monitor = real_cluster.get("servicemonitor", AGENT, "-n", monitored)
         found = stack.enter_context(prometheus.running(real_cluster, place, [monitor]))
         for namespace in (monitored, annotated):
-            stack.enter_context(_traffic(stack.enter_context(client(real_cluster, namespace))))
+            http = stack.enter_context(client(real_cluster, namespace))
+            stack.enter_context(_again_and_again(partial(_ask, http)))
+        stack.enter_context(_again_and_again(partial(_touch, real_cluster, annotated)))
         yield Scraped(found, monitored, annotated)
 
 
@@ -75,26 +79,35 @@ def _known_monitors(cluster: Cluster) -> Iterator[None]:
         cluster.kubectl("delete", "crd", MONITOR, "--timeout=60s")
 
 
+def _touch(cluster: Cluster, namespace: str) -> None:
+    """Have the operator look at the agent."""
+    cluster.kubectl("annotate", "agentdeployment", AGENT, "-n", namespace, f"at={time.time()}", "--overwrite")
+
+
+def _ask(http: httpx.Client) -> None:
+    for message in MESSAGES:
+        http.post("/chat", json={"message": message})
+    http.post("/chat/stream", json={"message": "Hello."})
+    http.post("/tasks", json={"message": "Hello."})
+
+
 @contextmanager
-def _traffic(http: httpx.Client) -> Iterator[None]:
-    """Chats, streams and tasks, one after the other, while the body runs."""
+def _again_and_again(do: Callable[[], object]) -> Iterator[None]:
+    """Do it while the body runs."""
     over = threading.Event()
 
-    def ask() -> None:
+    def loop() -> None:
         while not over.is_set():
-            for message in MESSAGES:
-                http.post("/chat", json={"message": message})
-            http.post("/chat/stream", json={"message": "Hello."})
-            http.post("/tasks", json={"message": "Hello."})
-            over.wait(0.2)
+            do()
+            over.wait(0.3)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    looping = threading.Thread(target=loop)
+    looping.start()
     try:
         yield
     finally:
         over.set()
-        asking.join()
+        looping.join()
 
 
 def _queries() -> Iterator[Any]:
@@ -107,7 +120,7 @@ def _queries() -> Iterator[Any]:
                 yield pytest.param(query, id=f"{path.stem}: {panel['title']} {target['refId']}")
 
 
-@pytest.mark.parametrize("query", _queries())
+@pytest.mark.parametrize("query", list(_queries()))
 def test_every_panel_of_the_dashboards_shows_data(scraped: Scraped, query: str) -> None:
     def numbers() -> list[float]:
         return [float(each["value"][1]) for each in scraped.prometheus.query(query)]

@@ -56,6 +56,7 @@ def test_a_roll_of_prompt_image_and_key_cuts_no_stream_and_refuses_no_request(
             wait_until(lambda: "new2" in _keys(model.get("/stand-in/requests").json()), "the new key", SYNC_SECONDS)
         assert lives(real_cluster, namespace) == before, "a key rolls no pod"
 
+    print(f"{len(streams.ended)} streams, {len(streams.broken)} cut or refused")  # noqa: T201
     assert len(streams.ended) > 3 * STREAMS
     assert streams.broken == []
 
