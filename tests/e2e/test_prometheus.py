@@ -129,7 +129,7 @@ def test_every_panel_of_the_dashboards_shows_data(scraped: Scraped, query: str) 
 
 
 def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> None:
-    targets = [target for target in scraped.prometheus.targets() if target["labels"]["namespace"] != "default"]
+    targets = scraped.prometheus.targets()
     assert {target["health"] for target in targets} == {"up"}, [target["lastError"] for target in targets]
     places = [(each["labels"]["namespace"], each["labels"]["service"]) for each in targets]
     assert places.count((scraped.monitored, AGENT)) == 1

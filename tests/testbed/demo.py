@@ -24,6 +24,7 @@ SAMPLE = paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml"
 AGENT = "hello-agent"
 READY_SECONDS = 180
 ANSWER_SECONDS = 30
+METRICS_PORT = 9090
 
 
 def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None:
@@ -116,10 +117,11 @@ def _talk(cluster: Cluster) -> None:
         with step(f"POST {url}/chat/stream"):
             for line in _lines("POST", f"{url}/chat/stream", {"message": "And now word by word."}):
                 say(f"    {line}")
-        with step(f"GET {url}/metrics"):
-            for line in _lines("GET", f"{url}/metrics"):
-                if line.startswith(("agent_http_requests_total", "agent_tokens_total", "agent_build_info")):
-                    say(f"    {line}")
+    pods = forwarded(cluster, NAMESPACE, f"deployment/{AGENT}", METRICS_PORT)
+    with pods as url, step(f"GET {url}/metrics (a port of the pods alone)"):
+        for line in _lines("GET", f"{url}/metrics"):
+            if line.startswith(("agent_http_requests_total", "agent_tokens_total", "agent_build_info")):
+                say(f"    {line}")
 
 
 def _lines(method: str, url: str, body: dict[str, str] | None = None) -> Iterator[str]:
