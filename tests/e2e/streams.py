@@ -1,19 +1,16 @@
 """Many streams at once from inside the cluster, one after the other at each place, as users of a busy agent do."""
 
-import json
-import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from e2e.agents import wait_until
-from e2e.traffic import FROM
-from testbed import binaries
+from e2e.traffic import lines_of
 from testbed.cluster import Cluster
 
 MOST_SECONDS = 400
+BEGIN_SECONDS = 60
 END_SECONDS = 60
 
 # Opens a stream at each place, tells in a line how it ended, and opens the next; after its input's end, no further one.
@@ -65,7 +62,7 @@ class Streams:
     """The streams that ended so far, in that order: `status` (0: no answer), `done` (whole), `text` (its beginning),
     `error`, and when it `began` and `ended` (seconds since 1970)."""
 
-    ended: list[dict[str, Any]] = field(default_factory=list)
+    ended: list[dict[str, Any]]
 
     @property
     def broken(self) -> list[dict[str, Any]]:
@@ -79,29 +76,6 @@ def open_streams(cluster: Cluster, host: str, places: int, message: str) -> Iter
 
     `host` is that of a Service, as pods know it; `message` is what each asks.
     """
-    python = ["--", "python", "-c", _CLIENT, host, str(places), message, str(MOST_SECONDS)]
-    process = subprocess.Popen(
-        [str(binaries.provide("kubectl")["kubectl"]), "exec", "-i", *FROM, *python],
-        env=cluster.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    streams = Streams()
-    reader = threading.Thread(target=_read, args=(process, streams))
-    reader.start()
-    try:
-        wait_until(lambda: bool(streams.ended), f"streams of {host} end well", END_SECONDS)
-        yield streams
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        reader.join(END_SECONDS)
-        process.kill()
-        process.wait()
-
-
-def _read(process: subprocess.Popen[str], streams: Streams) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        streams.ended.append(json.loads(line))
+    with lines_of(cluster, _CLIENT, host, str(places), message, str(MOST_SECONDS), end_seconds=END_SECONDS) as ended:
+        wait_until(lambda: bool(ended), f"streams of {host} end well", BEGIN_SECONDS)
+        yield Streams(ended)

@@ -5,7 +5,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from e2e.agents import wait_until
@@ -14,6 +14,7 @@ from testbed.cluster import Cluster
 
 MOST_SECONDS = 180
 BEGIN_SECONDS = 30
+END_SECONDS = 30
 FROM = ("-n", "model-api", "deployment/model-api")
 
 # Asks on a new connection each time, as many clients would, and tells each answer in a line; ends with its input.
@@ -47,7 +48,7 @@ class Traffic:
     """The answers so far, oldest first: when (`at`, in seconds since 1970), `status` (0: none came), and what was
     `said`."""
 
-    answers: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]]
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -67,29 +68,41 @@ def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffi
 
     `url` is that of a Service, as pods know it; `key` is sent as the client key.
     """
-    python = ["--", "python", "-c", _CLIENT, f"{url}/chat", key, str(MOST_SECONDS)]
+    with lines_of(cluster, _CLIENT, f"{url}/chat", key, str(MOST_SECONDS)) as answers:
+        wait_until(lambda: bool(answers), f"{url} answers", BEGIN_SECONDS)
+        yield Traffic(answers)
+
+
+@contextmanager
+def lines_of(
+    cluster: Cluster, program: str, *arguments: str, end_seconds: float = END_SECONDS
+) -> Iterator[list[dict[str, Any]]]:
+    """Run a Python program in a pod while the body runs, and give the JSON objects that it printed so far, one a line.
+
+    It is to end when its input does, within `end_seconds`; afterwards everything that it printed is there.
+    """
+    kubectl = str(binaries.provide("kubectl")["kubectl"])
     process = subprocess.Popen(
-        [str(binaries.provide("kubectl")["kubectl"]), "exec", "-i", *FROM, *python],
+        [kubectl, "exec", "-i", *FROM, "--", "python", "-c", program, *arguments],
         env=cluster.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    traffic = Traffic()
-    reader = threading.Thread(target=_read, args=(process, traffic))
+    lines: list[dict[str, Any]] = []
+    reader = threading.Thread(target=_read, args=(process, lines))
     reader.start()
     try:
-        wait_until(lambda: bool(traffic.answers), f"{url} answers", BEGIN_SECONDS)
-        yield traffic
+        yield lines
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        reader.join(30)
+        reader.join(end_seconds)
         process.kill()
         process.wait()
 
 
-def _read(process: subprocess.Popen[str], traffic: Traffic) -> None:
+def _read(process: subprocess.Popen[str], lines: list[dict[str, Any]]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        traffic.answers.append(json.loads(line))
+        lines.append(json.loads(line))  # noqa: PERF401  what came so far is looked at meanwhile
