@@ -78,7 +78,7 @@ bench-operator: $(VENV)/.dev ## How fast the operator is, beside the API server'
 prepare: $(VENV)/.dev
 	@$(TESTBED) images
 	@$(TESTBED) tools
-	@$(TESTBED) tools docker-compose prometheus
+	@$(TESTBED) tools docker-compose prometheus metrics-server prometheus-adapter
 
 .PHONY: cluster-up
 cluster-up: $(VENV)/.dev ## A one-node cluster of our own with our images, left running; prints its KUBECONFIG

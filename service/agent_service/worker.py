@@ -159,8 +159,9 @@ class Worker:
                 _log.info("Task failed for good", code=failed.code)
                 return lambda: self._tasks.fail(claim, failed)
             pause = _pause(claim.attempt, error)
+            throttled = isinstance(error, RateLimitedError)
             _log.info("Attempt at a task failed", code=failed.code, pause_seconds=round(pause, 1))
-            return lambda: self._tasks.retry(claim, failed, after_seconds=pause)
+            return lambda: self._again(claim, failed, pause, hold=throttled)
         except Exception as error:
             _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
             broken = TaskError("internal", "An internal error occurred; the log has it under the task's id.")
@@ -170,6 +171,13 @@ class Worker:
         if usage.cut is not None:
             result["stop_reason"] = usage.cut
         return lambda: self._tasks.complete(claim, result)
+
+    async def _again(self, claim: Claim, failed: TaskError, pause: float, *, hold: bool) -> None:
+        """Have it tried again. With `hold` the others wait too: the model API would turn them away as well, and each
+        would have spent an attempt."""
+        if hold:
+            await self._tasks.hold(min(pause, _LONGEST_PAUSE_SECONDS))
+        await self._tasks.retry(claim, failed, after_seconds=pause)
 
     async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:
         """Tell how an attempt ended, for as long as Redis is away: the answer was paid for."""

@@ -1,7 +1,6 @@
 """A real Prometheus in the cluster, which finds what it scrapes by asking the API server."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from typing import Any
 import httpx
 import yaml
 
-from e2e.agents import READY_SECONDS, wait_until
-from testbed import binaries, images
+from e2e import programs
+from e2e.programs import FILES, Program
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.paths import REPOSITORY
@@ -20,13 +19,11 @@ from testbed.portforward import forwarded
 NAME = "prometheus"
 PORT = 9090
 MONITORING = REPOSITORY / "manifests" / "monitoring"
-# The image has no Prometheus: it is copied into the running pod, which waits for it.
-PROGRAM = "/data/prometheus"
-UPLOAD_SECONDS = 120
-START = f"""
-until [ -e {PROGRAM}.whole ]; do sleep 0.2; done
-exec {PROGRAM} --config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/data/tsdb --web.enable-lifecycle
-"""
+_WATCHED = ("get", "list", "watch")
+_RULES = (
+    {"apiGroups": [""], "resources": ["pods", "services"], "verbs": _WATCHED},
+    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _WATCHED},
+)
 
 
 @dataclass(frozen=True)
@@ -64,38 +61,22 @@ class Prometheus:
 def running(cluster: Cluster, namespace: str, monitors: list[dict[str, Any]]) -> Iterator[Prometheus]:
     """A Prometheus in `namespace`: with our scrape configuration for annotations, our rules, and what
     prometheus-operator makes of these ServiceMonitors. It reads each target once a second."""
-    objects = {"apiVersion": "v1", "kind": "List", "items": _objects(namespace, _configuration(monitors))}
-    cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(objects))
+    files = {"prometheus.yml": _configuration(monitors), "alerts.yaml": (MONITORING / "alerts.yaml").read_text()}
+    arguments = (f"--config.file={FILES}/prometheus.yml", "--storage.tsdb.path=/data/tsdb")
+    program = Program(NAME, arguments, PORT, "/-/ready", files=files, rules=_RULES)
     try:
-        wait = ["wait", "-n", namespace, f"pod/{NAME}", f"--timeout={READY_SECONDS}s"]
-        cluster.kubectl(*wait, "--for=jsonpath={.status.phase}=Running")
-        _upload(cluster, namespace)
-        cluster.kubectl(*wait, "--for=condition=Ready")
+        programs.start(cluster, namespace, program)
         with forwarded(cluster, namespace, f"pod/{NAME}", PORT) as url:
             yield Prometheus(url)
     finally:
-        cluster.kubectl("delete", "clusterrolebinding,clusterrole", f"{NAME}-{namespace}", "--ignore-not-found")
-
-
-def await_value(prometheus: Prometheus, query: str, seconds: float = 60) -> float:
-    """Wait until a query gives anything but 0, and give it."""
-    wait_until(lambda: prometheus.value(query) != 0, f"Prometheus has {query}", seconds)
-    return prometheus.value(query)
-
-
-def _upload(cluster: Cluster, namespace: str) -> None:
-    kubectl = str(binaries.provide("kubectl")["kubectl"])
-    store = f"cat > {PROGRAM} && chmod +x {PROGRAM} && touch {PROGRAM}.whole"
-    command = [kubectl, "exec", "-i", "-n", namespace, NAME, "--", "sh", "-c", store]
-    with binaries.provide("prometheus")["prometheus"].open("rb") as program:
-        subprocess.run(command, env=cluster.environment, stdin=program, timeout=UPLOAD_SECONDS, check=True)
+        programs.forget(cluster, namespace, program)
 
 
 def _configuration(monitors: list[dict[str, Any]]) -> str:
     configuration = yaml.safe_load((MONITORING / "scrape.yaml").read_text())
     configuration["scrape_configs"] += [_job(monitor) for monitor in monitors]
     configuration["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-    configuration["rule_files"] = ["/etc/prometheus/alerts.yaml"]
+    configuration["rule_files"] = [f"{FILES}/alerts.yaml"]
     return json.dumps(configuration)
 
 
@@ -138,52 +119,3 @@ def _job(monitor: dict[str, Any]) -> dict[str, Any]:
 
 def _sanitized(label: str) -> str:
     return "".join(char if char.isalnum() else "_" for char in label)
-
-
-def _objects(namespace: str, configuration: str) -> list[dict[str, Any]]:
-    role = f"{NAME}-{namespace}"
-    files = {"prometheus.yml": configuration, "alerts.yaml": (MONITORING / "alerts.yaml").read_text()}
-    container = {
-        "name": NAME,
-        "image": images.reference("service"),
-        "command": ["sh", "-c", START],
-        "ports": [{"containerPort": PORT}],
-        "readinessProbe": {"httpGet": {"path": "/-/ready", "port": PORT}, "periodSeconds": 1},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [
-            {"name": "data", "mountPath": "/data"},
-            {"name": "configuration", "mountPath": "/etc/prometheus"},
-        ],
-    }
-    user = {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001}
-    watched = [
-        {"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-    ]
-    rbac = "rbac.authorization.k8s.io"
-    return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME}, "data": files},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME}},
-        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": role}, "rules": watched},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": role},
-            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": role},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}],
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": NAME},
-            "spec": {
-                "serviceAccountName": NAME,
-                "securityContext": {**user, "seccompProfile": {"type": "RuntimeDefault"}},
-                "containers": [container],
-                "volumes": [
-                    {"name": "data", "emptyDir": {}},
-                    {"name": "configuration", "configMap": {"name": NAME}},
-                ],
-            },
-        },
-    ]

@@ -120,7 +120,20 @@ PROMETHEUS = Family(
     # Of the many ways in which it finds what to scrape, Kubernetes alone: a fifth of the time. (Debian's has not that.)
     tags="remove_all_sd,enable_kubernetes_sd",
 )
-FAMILIES = (KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND, KUBECONFORM, ACTIONLINT, GLUA, COMPOSE, PROMETHEUS)
+METRICS_SERVER = Family(
+    folder="metrics-server",
+    module="sigs.k8s.io/metrics-server",
+    programs={"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
+)
+ADAPTER = Family(
+    folder="prometheus-adapter",
+    module="sigs.k8s.io/prometheus-adapter",
+    programs={"prometheus-adapter": "sigs.k8s.io/prometheus-adapter/cmd/adapter"},
+)
+FAMILIES = (
+    *(KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND, KUBECONFORM, ACTIONLINT, GLUA, COMPOSE),
+    *(PROMETHEUS, METRICS_SERVER, ADAPTER),
+)
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")

@@ -122,6 +122,8 @@ def _api_server(site: Site, authority: Authority) -> Process:
     serving = authority.issue("kube-apiserver", [], names)
     # The API server calls the kubelet (exec, logs, port-forward) as a member of this group.
     kubelet_client = authority.issue("kube-apiserver-kubelet-client", ["system:masters"])
+    # What serves an API of its own (metrics) is asked as this user, on behalf of others ("Aggregation Layer").
+    front = authority.issue("front-proxy-client", [])
     policy = site.folder / "audit-policy.yaml"
     policy.write_text(yaml.safe_dump(AUDIT_POLICY))
     # With nobody to reach it, the API server still wants an address that is not loopback: one of RFC 5737.
@@ -147,6 +149,13 @@ def _api_server(site: Site, authority: Authority) -> Process:
             f"--kubelet-client-key={kubelet_client.key}",
             f"--kubelet-certificate-authority={authority.certificate}",
             "--kubelet-preferred-address-types=InternalIP",
+            f"--requestheader-client-ca-file={authority.certificate}",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={front.certificate}",
+            f"--proxy-client-key-file={front.key}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={signer.certificate}",
             f"--service-account-signing-key-file={signer.key}",

@@ -28,12 +28,20 @@ CONNECT_SECONDS = 5.0
 # is better told at once.
 LONGEST_RETRY_WAIT_SECONDS = 2.0
 
+# Too many of ours, too many of everybody's (Claude docs, "Errors").
+_THROTTLED = frozenset({429, 529})
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A first attempt that the SDK has to judge: an answer that is no success, or an error on the way."""
 
     outcome: aiohttp.ClientResponse | Exception
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the model API turned the request away because it has too many."""
+        return not isinstance(self.outcome, Exception) and self.outcome.status in _THROTTLED
 
 
 class Wire(httpx2.AsyncClient):

@@ -21,11 +21,12 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 # that live; longer, and the tasks of a killed one wait longer.
 LEASE_SECONDS = 9.0
 
-_SUBMIT, _CLAIM, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
+_SUBMIT, _CLAIM, _DUE, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
     Script("task", name)
     for name in (
         "submit_task",
         "claim_tasks",
+        "due_tasks",
         "renew_leases",
         "finish_task",
         "put_back_task",
@@ -197,6 +198,15 @@ class Tasks:
         names = ("ready", "leases", "completed", "failed")
         counts = await asyncio.gather(*(self._redis.call("ZCARD", f"{self._name}:{name}") for name in names))
         return dict(zip(STATUSES, counts, strict=True))
+
+    async def hold(self, seconds: float) -> None:
+        """Give no task out for that time, to any worker: the model API turns them away."""
+        await self._redis.call("SET", f"{self._name}:held", 1, "PX", int(seconds * 1000) or 1)
+
+    async def due(self) -> int:
+        """Give the number of tasks that a worker could take up now."""
+        number: int = await self._run(_DUE)
+        return number
 
     async def news(self) -> AsyncGenerator[str | None]:
         """Give None when there is something to take up, and the id of a task that was cancelled; misses some."""

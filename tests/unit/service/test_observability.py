@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -16,6 +17,14 @@ def test_requests_are_counted_by_the_template_of_their_route(service: Service) -
     before = service.metric(counted)
     service.post("/chat", message="hello")
     assert service.metric(counted) == before + 1
+
+
+def test_requests_that_the_model_api_turned_away_are_told_while_they_wait(service: Service) -> None:
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(service.post, "/chat", message="[[fault:429 retry-after=2 times=1 id=waits]]")
+        eventually(lambda: service.metric("agent_requests_throttled ") == 1, "it waits", 2)
+        assert answer.result().status_code == 200
+    assert service.metric("agent_requests_throttled ") == 0
 
 
 def test_no_path_or_method_of_a_caller_becomes_a_label(service: Service) -> None:

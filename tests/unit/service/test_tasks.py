@@ -348,6 +348,41 @@ async def test_the_state_of_the_queue_is_in_health_and_metrics(make_client: Make
     assert "0 tasks wait" in (await client.get("/health")).json()["components"]["queue"]["detail"]
 
 
+async def test_while_the_model_api_turns_tasks_away_none_is_given_out(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
+    client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=1)
+    turned_away = await submit(client, "first [[fault:429 retry-after=8 times=1 id=away]]")
+
+    async def waits_again() -> bool:
+        found = await look_up(client, turned_away)
+        return (found["status"], found["attempts"]) == ("pending", 1)
+
+    await until(waits_again, "it is turned away")
+    held = [await submit(client, f"held {number}") for number in range(3)]
+
+    async def told() -> bool:
+        text = (await client.get("/metrics")).text
+        return "agent_task_queue_depth 4.0" in text and "agent_tasks_due 0.0" in text
+
+    await until(told, "four tasks wait, none of them is due")
+    assert len(stand_in.requests()) == 1, "the model API is left alone meanwhile"
+    for task_id in held:
+        assert (await ended(client, task_id))["attempts"] == 1
+    assert (await ended(client, turned_away))["status"] == "completed"
+
+
+async def test_tasks_that_no_worker_takes_up_are_due(make_client: MakeClient) -> None:
+    client = await make_client(api_runs_tasks=False)
+    for number in range(3):
+        await submit(client, f"number {number}")
+
+    async def told() -> bool:
+        return "agent_tasks_due 3.0" in (await client.get("/metrics")).text
+
+    await until(told, "three are due")
+
+
 async def test_a_task_waits_until_there_are_tokens_again(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
     await client.post("/chat", json={"message": "a long one [[words:620]]"})

@@ -30,7 +30,7 @@ for _, status in ipairs({'completed', 'failed'}) do
 end
 
 local given = {}
-if tonumber(ARGV[1]) == 0 then return given end
+if tonumber(ARGV[1]) == 0 or held() then return given end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local deadline, message, trace = unpack(redis.call('HMGET', task(id), 'deadline', 'message', 'traceparent'))
   if not deadline then

@@ -41,6 +41,9 @@ local function mine(id, attempt)
   return status == 'running' and attempts == attempt
 end
 
+-- Whether none is to be given out: the model API would turn it away.
+local function held() return redis.call('EXISTS', KEYS[1] .. ':held') == 1 end
+
 -- Notes that a worker was here, and gives whether leases count. They do not for the time of a lease after one in which
 -- no worker came: then the server was away, or its clock was set, and the workers that live must be heard first.
 local function heard(lease)
