@@ -52,6 +52,12 @@ FLEET = Dashboard(
         Panel(
             "Tokens", "short", ((f"{_WHO} {{{{direction}}}}", _rate("agent_tokens_total", AGENT, f"{BY}, direction")),)
         ),
+        Panel(
+            "Budget that is used",
+            "percentunit",
+            ((_WHO, f"max by ({BY}) (agent_budget_used_ratio{{{AGENT}}})"),),
+            "Of this day or month; 0 for agents that have none.",
+        ),
         Panel("Tasks that wait", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
         Panel(
             "Turns that the model turns away",
@@ -127,6 +133,12 @@ ONE_AGENT = Dashboard(
             "Requests in flight, each pod",
             "short",
             (("{{pod}}", f"sum by (pod) (agent_requests_in_flight{{{AGENT}}})"),),
+        ),
+        Panel(
+            "Requests that wait for a model that turned them away",
+            "short",
+            (("{{pod}}", f"sum by (pod) (agent_requests_throttled{{{AGENT}}})"),),
+            "Autoscaling does not count them: more pods would not help.",
         ),
         Panel(
             "Requests that were not taken",

@@ -15,6 +15,7 @@ from agent_service.metrics import Metrics
 from agent_service.routes.parts import Parts
 from agent_service.secret_file import SecretFile
 from agent_service.settings import API_KEY_NAME, SYSTEM_PROMPT_NAME, Settings, valid_system_prompt
+from agent_service.state.budget import Budget, Prices, Terms
 from agent_service.state.conversations import Conversations
 from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
@@ -23,7 +24,7 @@ from agent_service.tracing import start as start_tracing
 from agent_service.worker import Worker
 
 # Autoscalers look at the depth of the queue every 15 s or so; counting costs next to nothing.
-_QUEUE_SECONDS = 5.0
+_COUNT_SECONDS = 5.0
 
 
 def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
@@ -33,14 +34,17 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         settings: what they are told, with the address of a Redis.
         lifecycle: of the process.
     """
-    provider, credentials = _make_provider(settings)
+    counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
+    provider, credentials = _make_provider(settings, counted)
     tracing = start_tracing(settings)
     if settings.redis_address is None:
         raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
     redis = Redis(settings.redis_address, prefix=settings.state_prefix)
-    counted = Metrics(version=__version__, provider=settings.model_provider, model=provider.model)
     limits = Limits(
-        redis, requests_per_minute=settings.rate_limit_requests, tokens_per_minute=settings.tokens_per_minute
+        redis,
+        requests_per_minute=settings.rate_limit_requests,
+        tokens_per_minute=settings.tokens_per_minute,
+        budget=Budget(redis, _budget_terms(settings)),
     )
     spans = TurnSpans(
         tracing.tracer(), provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
@@ -92,13 +96,36 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
             lifecycle,
             concurrency=settings.worker_concurrency,
         ),
-        checks=_make_checks(settings, provider, redis, tasks, counted),
+        checks=_make_checks(
+            settings,
+            provider,
+            redis,
+            _queue_check(tasks, limits, counted),
+            _budget_check(limits.budget, counted),
+        ),
         tracing=tracing,
     )
 
 
+def _budget_terms(settings: Settings) -> Terms:
+    written, read = settings.price_cache_write, settings.price_cache_read
+    prices = Prices(
+        settings.price_input,
+        settings.price_output,
+        cache_write=settings.price_input if written is None else written,
+        cache_read=settings.price_input if read is None else read,
+    )
+    return Terms(
+        settings.budget_period,
+        settings.budget_tokens,
+        settings.budget_cost,
+        stops=settings.budget_action == "stop",
+        prices=prices,
+    )
+
+
 def _make_checks(
-    settings: Settings, provider: Provider, redis: Redis, tasks: Tasks, counted: Metrics
+    settings: Settings, provider: Provider, redis: Redis, queue: Check, budget: Check | None
 ) -> dict[str, Check]:
     async def model_api() -> str:
         await provider.check()
@@ -109,21 +136,39 @@ def _make_checks(
         await redis.call("SET", redis.key("health"), 1, "EX", 60)
         return "The store of the state takes writes."
 
-    async def queue() -> str:
+    checks = {
+        "model_api": Check(model_api, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS),
+        "redis": Check(state, every_seconds=CHECK_SECONDS),
+        "queue": queue,
+    }
+    return checks if budget is None else checks | {"budget": budget}
+
+
+def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
+    async def look() -> str:
         counts = await tasks.count()
         for status, number in counts.items():
             counted.tasks.labels(status).set(number)
         counted.queue_depth.set(counts["pending"])
+        counted.tasks_due.set(0 if await limits.tokens_wait() else await tasks.due())
         return f"{counts['pending']} tasks wait, {counts['running']} run."
 
-    return {
-        "model_api": Check(model_api, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS),
-        "redis": Check(state, every_seconds=CHECK_SECONDS),
-        "queue": Check(queue, every_seconds=_QUEUE_SECONDS),
-    }
+    return Check(look, every_seconds=_COUNT_SECONDS)
 
 
-def _make_provider(settings: Settings) -> tuple[Provider, Credentials | None]:
+def _budget_check(budget: Budget, counted: Metrics) -> Check | None:
+    async def look() -> str:
+        account = await budget.used()
+        share = budget.share(account)
+        counted.budget_ratio.set(share)
+        counted.budget_tokens.set(account.spent.tokens)
+        counted.budget_cost.set(account.spent.money)
+        return f"{share:.0%} of the budget of {account.period} is used."
+
+    return Check(look, every_seconds=_COUNT_SECONDS) if budget.terms.on else None
+
+
+def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Credentials | None]:
     if settings.model_provider == "echo" or settings.anthropic_api_key is None:
         return EchoProvider(), None
     credentials = Credentials(settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME))
@@ -133,5 +178,6 @@ def _make_provider(settings: Settings) -> tuple[Provider, Credentials | None]:
         max_retries=settings.model_max_retries,
         credentials=credentials,
         base_url=settings.anthropic_base_url,
+        throttled=counted.throttled.track_inprogress,
     )
     return provider, credentials

@@ -47,9 +47,15 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.throttled = Gauge(
+            "agent_requests_throttled",
+            "Requests and tasks that wait to ask the model API again, which turned them away; more pods do not help.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.rate_limited = Counter(
             "agent_rate_limited",
-            "Requests answered 429, by the limit: `requests` of a client, `tokens` of the agent.",
+            "Requests answered 429, by the limit: `requests` of a client, `tokens` or `budget` of the agent.",
             ["reason"],
             registry=registry,
         )
@@ -59,7 +65,7 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        for reason in ("requests", "tokens"):
+        for reason in ("requests", "tokens", "budget"):
             self.rate_limited.labels(reason)
         for reason in ("overload", "draining"):
             self.shed.labels(reason)
@@ -95,6 +101,31 @@ class Metrics:
         self.queue_depth = Gauge(
             "agent_task_queue_depth",
             "Background tasks of the whole agent that wait, for a worker or for their next attempt.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.tasks_due = Gauge(
+            "agent_tasks_due",
+            "Background tasks of the whole agent that one more worker could begin now: not those that wait for their "
+            "next attempt, and none while the model API turns tasks away.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.budget_ratio = Gauge(
+            "agent_budget_used_ratio",
+            "Share of the whole agent's budget that is used in this day or month; 0 when it has none, and in workers.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.budget_tokens = Gauge(
+            "agent_budget_used_tokens",
+            "Tokens of the whole agent's budget that are used in this day or month; 0 in workers.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.budget_cost = Gauge(
+            "agent_budget_used_cost",
+            "Money of the whole agent's budget that is used in this day or month, by its prices; 0 in workers.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )

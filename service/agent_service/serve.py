@@ -42,8 +42,7 @@ def run(settings: Settings) -> int:
 
 def _build_info(settings: Settings) -> dict[str, str]:
     """Say what is running."""
-    model = "echo" if settings.model_provider == "echo" else settings.default_model
-    return {"version": __version__, "provider": settings.model_provider, "model": model}
+    return {"version": __version__, "provider": settings.model_provider, "model": settings.model}
 
 
 def _with_state(settings: Settings, stack: ExitStack) -> Settings:

@@ -7,6 +7,7 @@ per setting in the folder that SECRETS_DIR names (as Kubernetes mounts a Secret)
 import ipaddress
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -34,6 +35,7 @@ _STATE_HOME = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.lo
 _KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
 
 
+_Money = Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=6, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -124,6 +126,26 @@ class Settings(BaseSettings):
     )
     tokens_per_minute: int = Field(
         0, ge=0, le=1_000_000_000, description="Most tokens of the whole agent in a minute; 0 is no limit."
+    )
+    budget_tokens: int = Field(
+        0, ge=0, le=10**15, description="Most tokens of the whole agent in a day or month (UTC); 0 is any number."
+    )
+    budget_cost: _Money = Field(
+        Decimal(0), description="Most money of the whole agent in a day or month, by the prices; 0 is any amount."
+    )
+    budget_period: Literal["day", "month"] = Field("month", description="What the budget is for.")
+    budget_action: Literal["warn", "stop"] = Field(
+        "stop",
+        description="When the budget is used up: `stop` answers 429 until the period ends, and lets tasks wait; `warn` "
+        "goes on and says so in the log and the metrics.",
+    )
+    price_input: _Money = Field(Decimal(0), description="Price of a million tokens sent to the model.")
+    price_output: _Money = Field(Decimal(0), description="Price of a million tokens received from the model.")
+    price_cache_write: _Money | None = Field(
+        None, description="Price of a million tokens that the model API writes to its cache; else PRICE_INPUT."
+    )
+    price_cache_read: _Money | None = Field(
+        None, description="Price of a million tokens that the model API reads from its cache; else PRICE_INPUT."
     )
     max_in_flight: int = Field(
         1024, ge=1, le=100_000, description="Most requests in flight in one pod; what is above gets 503 at once."
@@ -309,6 +331,8 @@ class Settings(BaseSettings):
             faults.append("DEBUG: must be off in production; set DEBUG=false, or another ENVIRONMENT")
         if self.redis_url is not None and self.redis_host is not None:
             faults.append("REDIS_HOST: cannot be set beside REDIS_URL; remove one of them")
+        if self.budget_cost and not (self.price_input or self.price_output):
+            faults.append("BUDGET_COST: needs prices to count by; set PRICE_INPUT and PRICE_OUTPUT")
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -317,6 +341,11 @@ class Settings(BaseSettings):
     def is_production(self) -> bool:
         """Whether this is the environment in which nothing is shown that users do not need."""
         return self.environment == "production"
+
+    @property
+    def model(self) -> str:
+        """The name of the model that answers, as metrics and answers tell it."""
+        return "echo" if self.model_provider == "echo" else self.default_model
 
     @property
     def lowest_level(self) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import click
 import structlog
@@ -29,7 +30,10 @@ _FAILED = 1
 def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
     """Make the app of a worker, which works for as long as the app runs."""
     app = FastAPI(title="Portside worker", version=__version__, docs_url=None, openapi_url=None, lifespan=_lifespan)
-    app.state.parts = parts = make_parts(settings, lifecycle)
+    parts = make_parts(settings, lifecycle)
+    # The API's pods tell of the agent's budget: from the workers, whose Service is another, alerts would come twice.
+    checks = {name: check for name, check in parts.checks.items() if name != "budget"}
+    app.state.parts = parts = replace(parts, checks=checks)
 
     @app.get("/health/live")
     async def live() -> JSONResponse:

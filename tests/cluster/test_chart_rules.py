@@ -14,6 +14,8 @@ from testbed.errors import TestbedError
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 Helm = Callable[..., str]
 
+REDIS = {"url": "redis://redis"}
+PRICES = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
 KEYS = "each key must be a qualified name"
 BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("metadata.name must be at most 53", {"fullnameOverride": "1-agent"}),
@@ -49,6 +51,13 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("set redis.url or redis.secretName, not both", {"redis": {"url": "redis://a", "secretName": "b"}}),
     ("redis.url must not hold a password", {"redis": {"url": "redis://:x@a"}}),
     ("worker.enabled needs redis", {"worker": {"enabled": True}}),
+    ("budget needs redis", {"budget": {"tokens": 1}}),
+    ("budget.cost must be more than 0", {"budget": {"cost": "0.00", "prices": PRICES}, "redis": REDIS}),
+    ("budget.cost needs the prices of agent.model", {"budget": {"cost": "1"}, "redis": REDIS}),
+    (
+        "budget.cost needs the prices of agent.model",
+        {"agent": {"provider": "echo", "model": "other"}, "budget": {"cost": "1", "prices": PRICES}, "redis": REDIS},
+    ),
     ("httpRoute.enabled needs httpRoute.parentRefs", {"httpRoute": {"enabled": True}}),
     ("cors.allowCredentials cannot go with", {"cors": {"origins": ["*"], "allowCredentials": True}}),
     ("a variable has value or valueFrom", {"extraEnv": [{"name": "A", "value": "", "valueFrom": {"fieldRef": {}}}]}),

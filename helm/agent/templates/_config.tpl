@@ -41,6 +41,28 @@ API_RUNS_TASKS: {{ ternary "false" "true" .Values.worker.enabled | quote }}
 WORKER_CONCURRENCY: {{ .Values.worker.concurrency | toJson | quote }}
 {{- end }}
 {{- end }}
+{{- with .Values.budget }}
+{{- if or .tokens .cost }}
+BUDGET_PERIOD: {{ .period | quote }}
+BUDGET_ACTION: {{ .action | quote }}
+{{- with .tokens }}
+BUDGET_TOKENS: {{ . | toJson | quote }}
+{{- end }}
+{{- with .cost }}
+BUDGET_COST: {{ . | quote }}
+{{- end }}
+{{- with get (.prices | default dict) $.Values.agent.model }}
+PRICE_INPUT: {{ .input | quote }}
+PRICE_OUTPUT: {{ .output | quote }}
+{{- with .cacheWrite }}
+PRICE_CACHE_WRITE: {{ . | quote }}
+{{- end }}
+{{- with .cacheRead }}
+PRICE_CACHE_READ: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
 METRICS_PORT: "9090"

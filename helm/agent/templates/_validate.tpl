@@ -38,6 +38,17 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- fail "worker.enabled needs redis, where workers find their tasks: set redis.url or redis.secretName" }}
 {{- end }}
 {{- end }}
+{{- with .Values.budget }}
+{{- if and (or .tokens .cost) (not (include "agent.hasRedis" $)) }}
+{{- fail "budget needs redis, where it is kept what was used: set redis.url or redis.secretName" }}
+{{- end }}
+{{- if and .cost (not (trimAll "0." .cost)) }}
+{{- fail "budget.cost must be more than 0: raise it, or remove it" }}
+{{- end }}
+{{- if and .cost (not (hasKey (.prices | default dict) $.Values.agent.model)) }}
+{{- fail "budget.cost needs the prices of agent.model: add budget.prices with the model's id as the key" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 {{- fail "httpRoute.enabled needs httpRoute.parentRefs: name the Gateway that takes the route" }}
 {{- end }}
@@ -81,6 +92,7 @@ without them there would be an empty setting, or no object at all.
   "apiKey" (list "secretKey")
   "auth" (list "enabled" "secretKey")
   "autoscaling" (list "enabled" "minReplicas" "maxReplicas")
+  "budget" (list "period" "action")
   "cors" (list "allowCredentials")
   "httpRoute" (list "enabled")
   "image" (list "repository" "pullPolicy")

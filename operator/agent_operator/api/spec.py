@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
+from agent_operator.api.budget import Budget
 from agent_operator.api.pods import (
     ATOMIC,
     Annotations,
@@ -206,10 +207,21 @@ class AgentSpec(Model):
         Rule(
             cel="!self.worker.enabled || has(self.redis.url) || has(self.redis.secretName)",
             message="worker.enabled needs redis, where workers find their tasks: set redis.url or redis.secretName",
-            holds=lambda spec: (
-                not spec.worker.enabled or spec.redis.url is not None or spec.redis.secret_name is not None
-            ),
+            holds=lambda spec: not spec.worker.enabled or spec.redis.given,
             field="redis",
+        ),
+        Rule(
+            cel="!(has(self.budget.tokens) || has(self.budget.cost)) "
+            "|| has(self.redis.url) || has(self.redis.secretName)",
+            message="budget needs redis, where it is kept what was used: set redis.url or redis.secretName",
+            holds=lambda spec: not spec.budget.on or spec.redis.given,
+            field="redis",
+        ),
+        Rule(
+            cel="!has(self.budget.cost) || (has(self.budget.prices) && self.agent.model in self.budget.prices)",
+            message="budget.cost needs the prices of agent.model: add budget.prices with the model's id as the key",
+            holds=lambda spec: spec.budget.cost is None or spec.agent.model in (spec.budget.prices or {}),
+            field="budget",
         ),
     )
 
@@ -230,6 +242,7 @@ class AgentSpec(Model):
     ingress: Ingress = Ingress()
     http_route: HttpRoute = HttpRoute()
     rate_limit: RateLimit = RateLimit()
+    budget: Budget = Budget()
     cors: Cors = Cors()
     logging: Logging = Logging()
     resources: Resources = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "512Mi"})

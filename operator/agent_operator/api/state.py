@@ -32,3 +32,8 @@ class Redis(Model):
     """Name of a Secret of the same namespace that holds the address, with its password."""
     secret_key: DataKey = "REDIS_URL"  # noqa: S105  the name of a key in a Secret, not its value
     """Key inside that Secret."""
+
+    @property
+    def given(self) -> bool:
+        """Whether there is one."""
+        return self.url is not None or self.secret_name is not None

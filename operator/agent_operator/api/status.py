@@ -19,7 +19,7 @@ Reason = Annotated[
 class Condition(Model):
     """One judgement about the agent, in the standard form of metav1.Condition."""
 
-    type: Literal["Ready", "Progressing", "Degraded", "ScalingActive"]
+    type: Literal["Ready", "Progressing", "Degraded", "ScalingActive", "WithinBudget"]
     """What is judged."""
     status: Literal["True", "False", "Unknown"]
     """The judgement."""
@@ -31,6 +31,13 @@ class Condition(Model):
     """Why, in one word for programs."""
     message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE)]
     """Why, in words for people."""
+
+
+class BudgetStatus(Model):
+    """How the agent keeps to its budget."""
+
+    used_percent: Count
+    """How much of the budget of this day or month is used, in percent."""
 
 
 class AgentStatus(Model):
@@ -50,6 +57,8 @@ class AgentStatus(Model):
     """What answers: the model's id, or `echo` where the message itself is the answer."""
     image: Text | None = None
     """Image that the pods are to run."""
+    budget: BudgetStatus | None = None
+    """What is used of the budget."""
     conditions: (
         Annotated[
             list[Condition],
@@ -60,4 +69,5 @@ class AgentStatus(Model):
         ]
         | None
     ) = None
-    """Ready, Progressing and Degraded; ScalingActive where an autoscaler has the say."""
+    """Ready, Progressing and Degraded; ScalingActive where an autoscaler has the say, WithinBudget where there is a
+    budget."""

@@ -9,6 +9,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from agent_operator.controller.budget import WITHIN_BUDGET
 from agent_operator.controller.cache import Conditions
 from agent_operator.controller.status import CONDITIONS, SCALING_ACTIVE
 
@@ -65,7 +66,7 @@ class _AgentCollector(Collector):
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
-        for name in (*CONDITIONS, SCALING_ACTIVE):
+        for name in (*CONDITIONS, SCALING_ACTIVE, WITHIN_BUDGET):
             gauge.add_metric([name], counts[name, "True"])
         yield gauge
         yield GaugeMetricFamily(

@@ -18,6 +18,7 @@ from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.queue import WorkQueue, backoff
 from agent_operator.controller.reconcile import Reconciler
 from agent_operator.controller.resources import Key, Resource
+from agent_operator.controller.spending import Spending
 from agent_operator.controller.watches import SILENCE_SECONDS, Watches
 from agent_operator.manifests.form import Document
 
@@ -68,7 +69,8 @@ class Operator:
         self._kinds_changed = asyncio.Event()
         self._relist = asyncio.Event()
         self._cluster = Cluster(connection, self.metrics)
-        self._reconciler = Reconciler(self._cluster, self._cache, self.metrics, served=self._kinds.has)
+        self._spending = Spending(self._cache, wake=self._wake)
+        self._reconciler = Reconciler(self._cluster, self._cache, self.metrics, self._spending, served=self._kinds.has)
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
         self._listed_at: float | None = None
 
@@ -103,6 +105,9 @@ class Operator:
         if agent is not None:
             self._queue.add(agent)
 
+    def _wake(self, agent: Key) -> None:
+        self._queue.add(agent)
+
     @property
     def started(self) -> bool:
         """Whether everything was listed once."""
@@ -120,6 +125,10 @@ class Operator:
     async def work(self) -> None:
         """Reconcile, until cancelled."""
         await self._queue.run(WORKERS)
+
+    async def look_at_spending(self) -> None:
+        """Find out what agents used of their budgets, until cancelled."""
+        await self._spending.look_on()
 
     async def resync(self) -> None:
         """List everything again and again, until cancelled. Raises DefinitionGoneError."""

@@ -19,6 +19,7 @@ from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, ma
 from agent_operator.controller.pods import Trouble
 from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
+from agent_operator.controller.spending import Spending
 from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid
 from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
@@ -51,10 +52,13 @@ TELL_AT_FAILURE = 2
 class Reconciler:
     """Brings the objects of agents in line with their specs. `served` tells whether the cluster has a kind."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, metrics: Metrics, served: Callable[[str], bool]) -> None:
+    def __init__(
+        self, cluster: Cluster, cache: Cache, metrics: Metrics, spending: Spending, served: Callable[[str], bool]
+    ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._metrics = metrics
+        self._spending = spending
         self._served = served
         self._secrets = Secrets(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
@@ -87,6 +91,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
+        self._spending.expect(key, budget=False)
         self._conceded.pop(key, None)
         self._failures.pop(key, None)
 
@@ -135,6 +140,7 @@ class Reconciler:
             worker_autoscaler=self._own(AUTOSCALER, key, worker_name(agent.name), owner),
             pods=self._cache.pods(key),
             hindrances=hindrances,
+            used=self._spending.expect(key, budget=agent.spec.budget.on),
         )
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
+from agent_operator.controller.budget import WITHIN_BUDGET, Used, judge_budget, status_of_budget
 from agent_operator.controller.conditions import Judgement, condition, conditions
 from agent_operator.controller.pods import Trouble, troubles
 from agent_operator.controller.scaling import Scaled, judge_scaling
@@ -15,7 +16,7 @@ from agent_operator.manifests.labels import selector
 from agent_operator.manifests.pod import image_reference
 from agent_operator.manifests.service import url
 
-# Every agent has these; one that is scaled has ScalingActive too.
+# Every agent has these; one that is scaled has ScalingActive too, and one that has a budget WithinBudget.
 CONDITIONS = ("Ready", "Progressing", "Degraded")
 SCALING_ACTIVE = "ScalingActive"
 
@@ -31,7 +32,8 @@ NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent
 
 @dataclass
 class Observation:
-    """What was seen of a valid agent: its objects that run and scale, its pods, and what could not be done for it."""
+    """What was seen of a valid agent: its objects that run and scale, its pods, what could not be done for it, and
+    what it used of its budget."""
 
     deployment: Document | None = None
     worker: Document | None = None
@@ -40,6 +42,7 @@ class Observation:
     pods: list[Document] = field(default_factory=list)
     hindrances: list[Trouble] = field(default_factory=list)
     mounts: list[Trouble] = field(default_factory=list)
+    used: Used | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
             "url": url(agent.name, agent.namespace, agent.spec),
             "model": agent.spec.agent.model if agent.spec.agent.provider == "anthropic" else agent.spec.agent.provider,
             "image": image_reference(agent.spec.image),
-            "conditions": conditions(_judge(agent, seen), agent.generation, old, now),
+            "budget": status_of_budget(agent.spec.budget, seen.used, old),
+            "conditions": conditions(_judge(agent, seen, old), agent.generation, old, now),
         }
     )
 
@@ -108,7 +112,7 @@ def _parts(agent: AgentDeployment, seen: Observation) -> list[_Part]:
     return parts
 
 
-def _judge(agent: AgentDeployment, seen: Observation) -> dict[str, Judgement]:
+def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any]) -> dict[str, Judgement]:
     parts = _parts(agent, seen)
     failures = [trouble for part in parts for trouble in _of_deployment(part.deployment)]
     wrong = [*seen.hindrances, *seen.mounts, *failures, *troubles(seen.pods)]
@@ -118,7 +122,9 @@ def _judge(agent: AgentDeployment, seen: Observation) -> dict[str, Judgement]:
     ready = Judgement(ready.status, ready.reason, ". ".join([ready.message, *_advice(agent, ready)]))
     judgements = {"Ready": ready, "Progressing": rollout, "Degraded": _degraded(wrong)}
     scaling = judge_scaling(_scaled(agent, seen))
-    return judgements if scaling is None else {**judgements, SCALING_ACTIVE: scaling}
+    budget = judge_budget(agent.spec.budget, seen.used, old)
+    optional = {SCALING_ACTIVE: scaling, WITHIN_BUDGET: budget}
+    return judgements | {name: judgement for name, judgement in optional.items() if judgement is not None}
 
 
 def _scaled(agent: AgentDeployment, seen: Observation) -> list[Scaled]:
@@ -136,7 +142,7 @@ def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
         yield INLINE_KEY
     most = spec.autoscaling.max_replicas if spec.autoscaling.enabled else spec.replicas
     # While something else is wrong, this would only hide it.
-    if ready.status == "True" and most > 1 and spec.redis.url is None and spec.redis.secret_name is None:
+    if ready.status == "True" and most > 1 and not spec.redis.given:
         yield NO_REDIS
 
 

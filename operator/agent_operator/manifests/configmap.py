@@ -12,7 +12,7 @@ from agent_operator.manifests.secret import inline_secrets, secret_sources
 def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
     """The settings that the spec gives. One that it does not give has no key: the service has its default."""
     agent, limit = spec.agent, spec.rate_limit
-    given = {
+    given: dict[str, str | None] = {
         "MODEL_PROVIDER": agent.provider,
         "DEFAULT_MODEL": agent.model,
         "MAX_TOKENS": str(agent.max_tokens),
@@ -30,12 +30,13 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "LOG_FORMAT": spec.logging.format,
         "METRICS_PORT": str(METRICS_PORT),
     }
-    return {key: value for key, value in {**given, **_of_state(name, namespace, spec)}.items() if value is not None}
+    given |= _of_state(name, namespace, spec) | _of_budget(spec)
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | None]:
     """What has a meaning with a shared Redis only."""
-    if spec.redis.url is None and spec.redis.secret_name is None:
+    if not spec.redis.given:
         return {}
     return {
         "REDIS_URL": spec.redis.url,
@@ -43,6 +44,28 @@ def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | Non
         "STATE_PREFIX": f"{namespace}/{name}",
         "API_RUNS_TASKS": "false" if spec.worker.enabled else "true",
         "WORKER_CONCURRENCY": str(spec.worker.concurrency) if spec.worker.enabled else None,
+    }
+
+
+def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
+    """What may be used, and what it costs with the agent's model."""
+    budget = spec.budget
+    if not budget.on:
+        return {}
+    bounds = {
+        "BUDGET_PERIOD": budget.period,
+        "BUDGET_ACTION": budget.action,
+        "BUDGET_TOKENS": str(budget.tokens) if budget.tokens else None,
+        "BUDGET_COST": budget.cost,
+    }
+    price = (budget.prices or {}).get(spec.agent.model)
+    if price is None:
+        return bounds
+    return bounds | {
+        "PRICE_INPUT": price.input,
+        "PRICE_OUTPUT": price.output,
+        "PRICE_CACHE_WRITE": price.cache_write,
+        "PRICE_CACHE_READ": price.cache_read,
     }
 
 

@@ -53,7 +53,7 @@ def _model_port(spec: AgentSpec) -> int | None:
 
 
 def _redis_port(spec: AgentSpec) -> int | None:
-    if spec.redis.url is None and spec.redis.secret_name is None:
+    if not spec.redis.given:
         return None
     if spec.network_policy.redis_port is not None:
         return spec.network_policy.redis_port

@@ -54,7 +54,7 @@ def _secrets(spec: AgentSpec) -> Iterator[Fault]:
 
 def _state(spec: AgentSpec) -> Iterator[Fault]:
     most = spec.autoscaling.max_replicas if spec.autoscaling.enabled else spec.replicas
-    if most > 1 and spec.redis.url is None and spec.redis.secret_name is None:
+    if most > 1 and not spec.redis.given:
         field = "spec.autoscaling.maxReplicas" if spec.autoscaling.enabled else "spec.replicas"
         yield Fault(
             field, "each of several pods has its own conversations, tasks and limits without a Redis: set redis"

@@ -1,7 +1,7 @@
 """The provider that speaks to the Anthropic Messages API, through the official SDK."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, cast
 
 import anthropic
@@ -42,6 +42,7 @@ class ClaudeProvider:
         credentials: Credentials,
         max_retries: int = 1,
         base_url: str | None = None,
+        throttled: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """Take what is asked for, and of whom. How long an answer may take is for the caller to bound.
 
@@ -51,9 +52,11 @@ class ClaudeProvider:
             credentials: the key.
             max_retries: how often a call is tried again that failed before the answer began.
             base_url: address of the model API, when not Anthropic's own.
+            throttled: entered for as long as a call waits because the model API turned it away.
         """
         self.model = model
         self._credentials = credentials
+        self._throttled = throttled
         self._options: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "stream": True}
         address = base_url or "https://api.anthropic.com"
         self._url = address.rstrip("/") + "/v1/messages"
@@ -105,7 +108,8 @@ class ClaudeProvider:
         first = await self._wire.attempt(self._url, self._current_headers(), content)
         if not isinstance(first, Failed):
             return first
-        with self._wire.handing(first):
+        waits = self._throttled() if first.throttled else nullcontext()
+        with waits, self._wire.handing(first):
             answer = await self._client.post(
                 self._url,
                 content=content,
@@ -203,4 +207,6 @@ def _count(told: dict[str, int | None], usage: Usage) -> None:
     # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py).
     sent = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     usage.input_tokens = sum(told.get(name) or 0 for name in sent) or usage.input_tokens
+    usage.cache_write_tokens = told.get("cache_creation_input_tokens") or usage.cache_write_tokens
+    usage.cache_read_tokens = told.get("cache_read_input_tokens") or usage.cache_read_tokens
     usage.output_tokens = told.get("output_tokens") or usage.output_tokens

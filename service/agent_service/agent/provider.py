@@ -31,6 +31,9 @@ class Usage:
 
     input_tokens: int = 0
     output_tokens: int = 0
+    # Of the tokens sent, those that the model API wrote to its cache, and read from it, at prices of their own.
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
     # Length of the answer's text so far.
     characters: int = 0
     # Why the model stopped, in the model API's words (`end_turn`, `max_tokens`, …); None until it did.

@@ -30,7 +30,7 @@ class Agent:
         *,
         system_prompt: Callable[[], str | None],
         timeout_seconds: float,
-        charge: Callable[[int], None],
+        charge: Callable[[Usage], None],
         spans: TurnSpans,
         log_content: bool = False,
     ) -> None:
@@ -41,7 +41,7 @@ class Agent:
             metrics: count the turns.
             system_prompt: gives what it is now, for prompts that have none of their own.
             timeout_seconds: most seconds of a turn.
-            charge: is told the tokens of each turn.
+            charge: is told what each turn used.
             spans: trace the turns.
             log_content: log what is asked and answered.
         """
@@ -112,7 +112,7 @@ class Agent:
         if outcome != "ok":
             # The model API counts at the end: for what was cut, and paid for, an estimate is all there is.
             usage.output_tokens = max(usage.output_tokens, usage.characters // CHARACTERS_PER_TOKEN)
-        self._charge(usage.total)
+        self._charge(usage)
         model = self._provider.model
         self._metrics.model_requests.labels(model, outcome).inc()
         self._metrics.model_duration.labels(model).observe(seconds, exemplar())

@@ -50,7 +50,9 @@ class RateLimit:
 
     def _refuse(self, verdict: Verdict) -> JSONResponse:
         seconds = max(1, math.ceil(verdict.wait / 1000))
-        if verdict.refused == "requests":
+        if verdict.refused == "budget":
+            told = f"This agent has used up its budget of the {self.limits.budget.terms.period}"
+        elif verdict.refused == "requests":
             told = f"You may send {self.limits.requests_per_minute} requests a minute"
         else:
             told = f"This agent has used up its {self.limits.tokens_per_minute} tokens a minute"

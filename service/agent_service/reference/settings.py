@@ -42,7 +42,7 @@ def _value(field: FieldInfo, schema: Schema) -> str:
     if "SecretStr" in str(field.annotation):
         return "secret"
     # That it need not be set is what an empty cell for the default says.
-    [choice] = [choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null"]
+    choice = next(choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null")
     said = in_words(choice)
     return {"boolean": "`true` or `false`", "list of string": "list"}.get(said, said)
 

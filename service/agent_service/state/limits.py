@@ -1,4 +1,4 @@
-"""How often a client may ask, and how many tokens the agent may use: buckets that are full again after a minute."""
+"""How often a client may ask, and how much the agent may use: in a minute, by buckets, and of its budget."""
 
 import asyncio
 import math
@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
+from agent_service.agent.provider import Usage
+from agent_service.state.budget import Budget
 from agent_service.state.redis import Redis, Script, StateUnavailableError
 
 _LIMIT = Script("limit")
@@ -23,9 +25,9 @@ _REFUSED_BY = (None, "requests", "tokens")
 class Verdict(NamedTuple):
     """What the limits say to one request. Times are whole milliseconds.
 
-    `refused` is None, `requests` (of this client) or `tokens` (of the whole agent). `left` is the number of requests
-    that the client has left, `reset` how long until it has all of them again, `wait` how long until the same request
-    would get through.
+    `refused` is None, `requests` (of this client), `tokens` or `budget` (of the whole agent). `left` is the number of
+    requests that the client has left, `reset` how long until it has all of them again, `wait` how long until the same
+    request would get through.
     """
 
     refused: str | None
@@ -37,7 +39,7 @@ class Verdict(NamedTuple):
 class Limits:
     """The limits of all replicas together, in Redis; those of this process alone while Redis is away.
 
-    Both are off when they are 0.
+    Both are off when they are 0; the budget is when it has no bound.
     """
 
     def __init__(
@@ -46,10 +48,12 @@ class Limits:
         *,
         requests_per_minute: int,
         tokens_per_minute: int,
+        budget: Budget,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requests_per_minute = requests_per_minute
         self.tokens_per_minute = tokens_per_minute
+        self.budget = budget
         self._redis = redis
         self._local = LocalBuckets(MOST_CLIENTS)
         self._seconds = seconds
@@ -62,7 +66,7 @@ class Limits:
     @property
     def on(self) -> bool:
         """Whether there is any limit."""
-        return bool(self.requests_per_minute or self.tokens_per_minute)
+        return bool(self.requests_per_minute or self.tokens_per_minute or self.budget.terms.stops)
 
     async def admit(self, client: str, *, takes_tokens: bool) -> Verdict:
         """Count one request of `client`, and say whether it may go on; a refused one is not counted.
@@ -71,23 +75,29 @@ class Limits:
             client: whose request it is.
             takes_tokens: whether the model will be asked, so that the agent's budget of tokens matters.
         """
-        return await self._step(client, self.requests_per_minute, self.tokens_per_minute if takes_tokens else 0, 0)
+        verdict = await self._step(client, self.requests_per_minute, self.tokens_per_minute if takes_tokens else 0, 0)
+        if verdict.refused is None and takes_tokens and (wait := await self.budget.wait()):
+            return verdict._replace(refused="budget", wait=math.ceil(wait * 1000))
+        return verdict
 
-    def charge(self, tokens: int) -> None:
-        """Take tokens that were used off the agent's budget. Does not wait: what comes meanwhile is told together."""
-        if self.tokens_per_minute and tokens > 0:
-            self._used += tokens
+    def charge(self, usage: Usage) -> None:
+        """Count what a turn used. Does not wait: what comes meanwhile is told together."""
+        self.budget.charge(usage)
+        if self.tokens_per_minute and usage.total > 0:
+            self._used += usage.total
             if self._charging is None:
                 self._charging = asyncio.get_running_loop().create_task(self._charge())
 
     async def tokens_wait(self) -> float:
-        """Give the seconds until the agent's budget of tokens is no longer overdrawn; 0 when work may begin."""
-        if not self.tokens_per_minute:
-            return 0.0
+        """Give the seconds until the agent may use tokens again; 0 when work may begin."""
+        of_budget = await self.budget.wait()
+        if of_budget or not self.tokens_per_minute:
+            return of_budget
         return (await self._step("", 0, self.tokens_per_minute, 0)).wait / 1000
 
     async def close(self) -> None:
         """Tell what is still to be told."""
+        await self.budget.close()
         if self._charging is not None:
             await self._charging
 

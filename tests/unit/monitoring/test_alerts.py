@@ -50,6 +50,11 @@ def queue(depth: str, running: int) -> dict[str, str]:
     return {f"agent_task_queue_depth{{{OF}}}": depth, f'agent_tasks{{{OF}, state="running"}}': f"{running}x800"}
 
 
+def used(share: str) -> dict[str, str]:
+    """Of the budget."""
+    return {f"agent_budget_used_ratio{{{OF}}}": share}
+
+
 def waiting(reason: str) -> dict[str, str]:
     labels = f'namespace="team-a", pod="support-1", container="agent", reason="{reason}"'
     return {f"kube_pod_container_status_waiting_reason{{{labels}}}": "1x800"}
@@ -88,6 +93,10 @@ CASES: dict[str, tuple[dict[str, str], int, set[str]]] = {
     "one turn in ten finds the model overloaded": (turns("overloaded", 90, 10), 30, {"AgentModelThrottled"}),
     "one turn in a hundred is throttled": (turns("rate_limited", 99, 1), 30, set()),
     "turns are throttled for a moment": (turns("rate_limited", 50, 50), 5, set()),
+    "most of the budget is used": (used("0.9x800"), 30, {"AgentBudgetNearlyUsedUp"}),
+    "all of the budget is used": (used("1.1x800"), 30, {"AgentBudgetUsedUp"}),
+    "half of the budget is used": (used("0.5x800"), 30, set()),
+    "a day's budget is used up and the next day comes": (used("1.1x5 0x800"), 30, set()),
     "the key is refused": (turns("credentials_refused", 10, 1), 30, {"AgentCredentialsRefused"}),
     "tasks wait and none runs": (queue("3x800", 0), 30, {"AgentQueueStuck"}),
     "tasks wait and some run": (queue("3x800", 2), 30, set()),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema, structural
-from agent_operator.api.spec import AgentSpec
+from agent_operator.api.spec import DEFAULT_MODEL, AgentSpec
 
 # Longer texts and maps find nothing more, and take long.
 MAX_LENGTH = 60
@@ -128,8 +128,15 @@ def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     if "url" in redis:
         redis.pop("secretName", None)
         redis["url"] = redis["url"].replace("@", "0")
+    budget = spec.get("budget", {})
     if not {"url", "secretName"} & redis.keys():
         spec.get("worker", {})["enabled"] = False
+        budget.pop("tokens", None)
+        budget.pop("cost", None)
+    if "cost" in budget:
+        budget["cost"] = f"1{budget['cost'][:8]}" if not budget["cost"].strip("0.") else budget["cost"]
+        model = spec.get("agent", {}).get("model", DEFAULT_MODEL)
+        budget["prices"] = {**budget.get("prices", {}), model: {"input": "3", "output": "15.5", "cacheRead": "0.0"}}
     route = spec.get("httpRoute", {})
     if not route.get("parentRefs"):
         route["enabled"] = False

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,9 @@ import redis
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from agent_service.agent.provider import Usage
 from agent_service.clients import network
+from agent_service.state.budget import Budget, Prices, Terms
 from agent_service.state.limits import MOST_CLIENTS, UNIT, Limits, LocalBuckets
 from agent_service.state.redis import Redis, Script
 from redis_bed import RedisServer, running_redis
@@ -384,13 +387,14 @@ def test_the_budget_is_the_whole_agents_and_goes_on_while_redis_is_away(
 
 async def test_work_that_can_wait_is_told_for_how_long(redis_server: RedisServer) -> None:
     store = Redis(redis_server.url, prefix="portside")
-    limits = Limits(store, requests_per_minute=0, tokens_per_minute=60)
+    budget = Budget(store, Terms("day", tokens=0, cost=Decimal(0), stops=True, prices=Prices()))
+    limits = Limits(store, requests_per_minute=0, tokens_per_minute=60, budget=budget)
     assert await limits.tokens_wait() == 0
     for _ in range(90):
-        limits.charge(1)
+        limits.charge(Usage(output_tokens=1))
     await limits.close()
     assert 20 < await limits.tokens_wait() <= 30
-    assert await Limits(store, requests_per_minute=0, tokens_per_minute=0).tokens_wait() == 0
+    assert await Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget).tokens_wait() == 0
     await store.close()
 
 

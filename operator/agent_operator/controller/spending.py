@@ -1,0 +1,92 @@
+"""Asks the pods of agents with a budget, again and again, how much of it is used."""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable
+
+import aiohttp
+
+from agent_operator.controller.budget import Used
+from agent_operator.controller.cache import Cache
+from agent_operator.controller.conditions import condition
+from agent_operator.controller.resources import Key
+from agent_operator.manifests.form import Document
+from agent_operator.manifests.labels import selector
+from agent_operator.manifests.names import METRICS_PATH, METRICS_PORT
+
+LOOK_SECONDS = 30.0
+# Of one pod, which answers in milliseconds. Pods that cannot be reached must hold up nobody but those who ask them.
+ANSWER_SECONDS = 2.0
+# Every pod tells what all of them used, so one is enough; another, in case the first is just going.
+MOST_PODS = 2
+AT_ONCE = 32
+
+METRIC = "agent_budget_used_ratio"
+
+
+class Spending:
+    """What was used, as last told. `wake` is called with an agent of which something else is told than before."""
+
+    def __init__(self, cache: Cache, wake: Callable[[Key], None]) -> None:
+        self._cache = cache
+        self._wake = wake
+        self._used: dict[Key, Used | None] = {}
+
+    def expect(self, key: Key, *, budget: bool) -> Used | None:
+        """Look after the agent if it has a budget; give what is known of it, None before the first look."""
+        if not budget:
+            self._used.pop(key, None)
+            return None
+        return self._used.setdefault(key, None)
+
+    async def look_on(self) -> None:
+        """Look at all of them again and again, until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        places = asyncio.Semaphore(AT_ONCE)
+        # No proxy and no cookies: pods are asked by their addresses.
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            while True:
+                await asyncio.gather(*(self._look(session, places, key) for key in list(self._used)))
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, session: aiohttp.ClientSession, places: asyncio.Semaphore, key: Key) -> None:
+        async with places:
+            used = Used(None)
+            for address in serving(key, self._cache.pods(key))[:MOST_PODS]:
+                used = Used(await _ask(session, address))
+                if used.percent is not None:
+                    break
+        if key in self._used and self._used[key] != used:
+            self._used[key] = used
+            self._wake(key)
+
+
+def serving(key: Key, pods: Iterable[Document]) -> list[str]:
+    """The addresses of the API's pods that are ready and not on their way out."""
+    labels = selector(key.name).items()
+    return [
+        pod["status"]["podIP"]
+        for pod in pods
+        if labels <= pod["metadata"].get("labels", {}).items()
+        and "deletionTimestamp" not in pod["metadata"]
+        and condition(pod["status"], "Ready").get("status") == "True"
+        and pod["status"].get("podIP")
+    ]
+
+
+async def _ask(session: aiohttp.ClientSession, address: str) -> int | None:
+    host = f"[{address}]" if ":" in address else address
+    try:
+        async with session.get(f"http://{host}:{METRICS_PORT}{METRICS_PATH}") as answer:
+            return percent_in(await answer.text()) if answer.ok else None
+    except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError):
+        return None
+
+
+def percent_in(metrics: str) -> int | None:
+    """How much of the budget is used, in whole percent, by metrics in Prometheus' text format; None if they say not."""
+    line = next((line for line in metrics.splitlines() if line.startswith(f"{METRIC} ")), None)
+    try:
+        return None if line is None else math.floor(float(line.removeprefix(METRIC)) * 100)
+    except (ValueError, OverflowError):
+        return None

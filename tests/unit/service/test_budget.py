@@ -1,0 +1,177 @@
+"""The budget of a day or month: counted by all replicas together, by tokens and prices of each turn, and held to."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_service.agent.provider import Usage
+from agent_service.state.budget import Budget, Prices, Terms
+from agent_service.state.redis import Redis
+from redis_bed import RedisServer, running_redis
+from stand_in import StandIn
+from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service
+
+OPUS = Prices(Decimal(5), Decimal(25), cache_write=Decimal("6.25"), cache_read=Decimal("0.5"))
+
+
+class Calendar:
+    """A clock that is set by hand."""
+
+    def __init__(self, text: str) -> None:
+        self.set(text)
+
+    def set(self, text: str) -> None:
+        self.moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+
+@pytest.fixture
+def start(start_service: StartService, stand_in: StandIn) -> Callable[..., Service]:
+    """Start an agent API in front of the stand-in, with no limit on requests."""
+    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "RATE_LIMIT_REQUESTS": "0"}
+    return lambda **settings: start_service(**{**told, **settings})
+
+
+def component(service: Service) -> dict[str, Any]:
+    found: dict[str, Any] = service.get("/health").json()["components"]["budget"]
+    return found
+
+
+def refused(service: Service) -> bool:
+    return service.post("/chat", message="hello").status_code == 429
+
+
+def test_an_agent_that_used_its_budget_up_is_asked_nothing_more(
+    start: Callable[..., Service], stand_in: StandIn
+) -> None:
+    service = start(BUDGET_TOKENS="50", BUDGET_PERIOD="day")
+    answer = service.post("/chat", message="hello [[words:100]]")
+    assert answer.status_code == 200
+    eventually(lambda: refused(service), "it is used up")
+    asked = len(stand_in.requests())
+    for path in ("/chat", "/chat/stream"):
+        answer = service.post(path, message="hello")
+        assert answer.status_code == 429
+        assert answer.json()["detail"].startswith("This agent has used up its budget of the day; try again in ")
+        assert 0 < int(answer.headers["Retry-After"]) <= 86_400
+    assert len(stand_in.requests()) == asked
+    assert service.metric('agent_rate_limited_total{reason="budget"}') >= 3
+    eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics tell of it")
+    assert service.metric("agent_budget_used_tokens ") > 50
+    assert "Budget is used up" in service.log()
+    assert service.get("/health/ready").status_code == 200
+
+
+def test_an_agent_that_is_only_to_warn_goes_on(start: Callable[..., Service]) -> None:
+    service = start(BUDGET_TOKENS="50", BUDGET_ACTION="warn")
+    for _ in range(3):
+        assert service.post("/chat", message="hello [[words:100]]").status_code == 200
+    eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics tell of it")
+    [line] = [line for line in service.log().splitlines() if "Budget is used up" in line]
+    assert json.loads(line)["stops"] is False
+    eventually(lambda: "% of the budget of 20" in component(service)["detail"], "health tells of it")
+
+
+def test_money_is_counted_by_the_prices(start: Callable[..., Service], stand_in: StandIn) -> None:
+    prices = {"PRICE_INPUT": "1000", "PRICE_OUTPUT": "0", "PRICE_CACHE_WRITE": "2000", "PRICE_CACHE_READ": "100"}
+    service = start(BUDGET_COST="1000", **prices)
+    service.post("/chat", message="hello [[cached:100]]")
+    sent = service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}')
+    expected = ((sent - 100) * 1000 + 50 * 2000 + 50 * 100) / 1_000_000
+    eventually(lambda: service.metric("agent_budget_used_cost ") == pytest.approx(expected), "the metrics tell of it")
+    assert service.metric("agent_budget_used_ratio ") == pytest.approx(expected / 1000)
+
+
+def test_tasks_wait_for_the_next_period(start: Callable[..., Service], stand_in: StandIn) -> None:
+    service = start(BUDGET_TOKENS="50", API_RUNS_TASKS="true")
+    service.post("/chat", message="hello [[words:100]]")
+    eventually(lambda: refused(service), "it is used up")
+    asked = len(stand_in.requests())
+    task = service.post("/tasks", message="hello").json()
+    eventually(lambda: service.metric("agent_task_queue_depth ") == 1, "it waits")
+    assert service.get(task["status_url"]).json()["status"] == "pending"
+    assert service.metric("agent_tasks_due ") == 0, "no worker more would help"
+    assert len(stand_in.requests()) == asked
+
+
+def test_replicas_share_a_budget_which_outlives_them(start: Callable[..., Service], tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        one, other = (start(BUDGET_TOKENS="50", REDIS_URL=server.url) for _ in range(2))
+        one.post("/chat", message="hello [[words:100]]")
+        eventually(lambda: refused(other), "the other replica knows")
+        third = start(BUDGET_TOKENS="50", REDIS_URL=server.url)
+        assert refused(third)
+        server.stop()
+        assert refused(one), "it goes by what it heard last"
+        server.start()
+        assert refused(one)
+
+
+def test_what_is_used_while_redis_is_away_is_told_when_it_is_back(
+    start: Callable[..., Service], tmp_path: Path
+) -> None:
+    with running_redis(tmp_path) as server:
+        one, other = (start(BUDGET_TOKENS="50", REDIS_URL=server.url) for _ in range(2))
+        server.stop()
+        assert one.post("/chat", message="hello [[words:100]]").status_code == 200
+        eventually(lambda: refused(one), "it counts by itself")
+        server.start()
+        eventually(lambda: refused(other), "the other replica hears of it", 30)
+
+
+async def test_each_period_has_an_account_of_its_own(redis_server: RedisServer) -> None:
+    store, calendar = Redis(redis_server.url, prefix="portside"), Calendar("2026-12-31T23:00")
+    of_month, of_day = (
+        Budget(store, Terms(period, tokens=10, cost=Decimal(0), stops=True, prices=Prices()), now=calendar)
+        for period in ("month", "day")
+    )
+    for budget in (of_month, of_day):
+        assert await budget.wait() == 0
+        budget.charge(Usage(output_tokens=10))
+        assert await budget.wait() == 3600
+    calendar.set("2027-01-01T00:00")
+    for budget in (of_month, of_day):
+        assert await budget.wait() == 0
+        budget.charge(Usage(output_tokens=10))
+        await budget.close()
+    calendar.set("2027-01-02T00:00")
+    assert await of_day.wait() == 0
+    assert await of_month.wait() == 30 * 86_400
+    assert (await of_month.used()).period == "2027-01"
+    await store.close()
+
+
+async def test_small_sums_add_up(redis_server: RedisServer) -> None:
+    store = Redis(redis_server.url, prefix="portside")
+    budget = Budget(store, Terms("month", tokens=0, cost=Decimal("0.001"), stops=True, prices=OPUS))
+    for _ in range(39):
+        budget.charge(Usage(output_tokens=1))
+    assert await budget.wait() == 0
+    budget.charge(Usage(output_tokens=1))
+    assert await budget.wait() > 0
+    assert (await budget.used()).spent.money == pytest.approx(0.001)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"BUDGET_COST": "5"}, "BUDGET_COST: needs prices to count by; set PRICE_INPUT and PRICE_OUTPUT"),
+        ({"BUDGET_COST": "five"}, "BUDGET_COST: "),
+        ({"BUDGET_TOKENS": "-1"}, "BUDGET_TOKENS: "),
+        ({"BUDGET_PERIOD": "year"}, "BUDGET_PERIOD: "),
+        ({"PRICE_INPUT": "0.0000001"}, "PRICE_INPUT: "),
+    ],
+)
+def test_a_wrong_budget_ends_the_start(tmp_path: Path, wrong: dict[str, str], said: str) -> None:
+    ended = run_agent_service("serve", folder=tmp_path, MODEL_PROVIDER="echo", **wrong)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(said)
+    assert len(ended.stderr.splitlines()) == 1
