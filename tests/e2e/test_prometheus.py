@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from e2e import prometheus
-from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec, wait_until
+from e2e.agents import AGENT, apply_agent, client, put_secret, secret_spec, wait_until
 from e2e.prometheus import Prometheus
-from e2e.test_worker import REDIS, redis
+from e2e.redis import SHARED, put_redis
 from testbed import definitions
 from testbed.cluster import Cluster
 from testbed.paths import REPOSITORY
@@ -48,10 +48,9 @@ def scraped(real_cluster: Cluster, operator: None, model_api: str) -> Iterator[S
         stack.enter_context(_known_monitors(real_cluster))
         for namespace in (monitored, annotated):
             put_secret(real_cluster, namespace, "key-of-the-tests")
-        real_cluster.kubectl("apply", "-n", monitored, "-f-", stdin=json.dumps(redis()))
-        real_cluster.kubectl("rollout", "status", "-n", monitored, f"deployment/{REDIS}", f"--timeout={READY_SECONDS}s")
+        put_redis(real_cluster, monitored)
         watched = {
-            "redis": {"url": f"redis://{REDIS}:6379/0"},
+            "redis": SHARED,
             "worker": {"enabled": True},
             "monitoring": {"serviceMonitor": {"enabled": True, "interval": "1s"}},
         }

@@ -1,26 +1,22 @@
 """Pods that share a Redis: workers do the tasks that the API takes, and any replica goes on with a conversation."""
 
-import json
-
 import httpx
 import pytest
 
 from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec, wait_until
-from testbed import images
+from e2e.redis import SHARED, put_redis
 from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.usefixtures("operator")
-REDIS = "redis"
 COMPONENT = "app.kubernetes.io/component"
 
 
 @pytest.fixture
 def shared_agent(real_cluster: Cluster, namespace: str, model_api: str) -> str:
     """A namespace with a Redis, and an agent of two API pods and one worker that uses it."""
-    real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(redis()))
-    real_cluster.kubectl("rollout", "status", "-n", namespace, f"deployment/{REDIS}", f"--timeout={READY_SECONDS}s")
+    put_redis(real_cluster, namespace)
     put_secret(real_cluster, namespace, "key-of-the-tests")
-    sharing = {"redis": {"url": f"redis://{REDIS}:6379/0"}, "worker": {"enabled": True, "replicas": 1}, "replicas": 2}
+    sharing = {"redis": SHARED, "worker": {"enabled": True, "replicas": 1}, "replicas": 2}
     apply_agent(real_cluster, namespace, secret_spec(model_api, **sharing))
     return namespace
 
@@ -69,38 +65,3 @@ def _pods(cluster: Cluster, namespace: str, component: str) -> list[str]:
     chosen = f"app.kubernetes.io/instance={AGENT},{COMPONENT}={component}"
     found = cluster.get("pods", "-n", namespace, "-l", chosen, "--field-selector=status.phase=Running")["items"]
     return sorted(pod["metadata"]["name"] for pod in found)
-
-
-def redis() -> dict[str, object]:
-    """The Valkey that the service's image carries, as a server of its own, within the restricted standard."""
-    labels = {"app": REDIS}
-    start = """
-import os
-from agent_service.state.valkey import find_program
-program = find_program()
-os.execv(program, [program, "--bind", "0.0.0.0", "--protected-mode", "no", "--maxmemory-policy", "noeviction"])
-"""
-    container = {
-        "name": REDIS,
-        "image": images.reference("service"),
-        "command": ["python", "-c", start],
-        "ports": [{"containerPort": 6379}],
-        "readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "workingDir": "/tmp",  # noqa: S108  a folder of the container
-    }
-    security = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [container], "securityContext": security}}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": REDIS},
-        "spec": {"selector": {"matchLabels": labels}, "template": template},
-    }
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": REDIS},
-        "spec": {"selector": labels, "ports": [{"port": 6379}]},
-    }
-    return {"apiVersion": "v1", "kind": "List", "items": [deployment, service]}

@@ -14,7 +14,10 @@ from testbed.paths import REPOSITORY
 CONDITIONS = (REPOSITORY / "docs" / "reference" / "conditions.md").read_text()
 TROUBLE = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
 # Nothing is wrong with these.
-FINE = {"Serving", "ScaledToZero", "Creating", "RollingOut", "RolloutComplete", "AsExpected", "MetricsFound"}
+FINE = {"Serving", "ScaledToZero", "Creating", "RollingOut", "RolloutComplete", "AsExpected", "MetricsFound"} | {
+    "BudgetLeft",
+    "NearlyUsedUp",
+}
 LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 
 
@@ -68,6 +71,7 @@ def test_every_reason_of_trouble_has_its_section() -> None:
         "Progressing",
         "Degraded",
         "ScalingActive",
+        "WithinBudget",
     }
     sections = set(re.findall(r"^## ([A-Z]\w+)$", TROUBLE, re.MULTILINE))
     assert sections == reasons - FINE

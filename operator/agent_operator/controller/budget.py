@@ -49,7 +49,7 @@ def judge_budget(budget: Budget, used: Used | None, old: Mapping[str, Any]) -> J
         )
     if used.percent >= NEARLY:
         return Judgement("True", "NearlyUsedUp", f"{NEARLY}% of the budget of the {budget.period} or more is used")
-    return Judgement("True", "WithinBudget", f"Less than {NEARLY}% of the budget of the {budget.period} is used")
+    return Judgement("True", "BudgetLeft", f"Less than {NEARLY}% of the budget of the {budget.period} is used")
 
 
 def status_of_budget(budget: Budget, used: Used | None, old: Mapping[str, Any]) -> Document | None:

@@ -20,8 +20,8 @@ LABELS = {
 @pytest.mark.parametrize(
     ("percent", "judged"),
     [
-        (0, ("True", "WithinBudget")),
-        (79, ("True", "WithinBudget")),
+        (0, ("True", "BudgetLeft")),
+        (79, ("True", "BudgetLeft")),
         (80, ("True", "NearlyUsedUp")),
         (99, ("True", "NearlyUsedUp")),
         (100, ("False", "BudgetUsedUp")),

@@ -1,0 +1,50 @@
+"""A budget on the real node: held to by all pods, told in the status, and raised."""
+
+import pytest
+
+from e2e.agents import AGENT, apply_agent, client, condition, pods, put_secret, secret_spec, wait_until
+from e2e.redis import SHARED, put_redis
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+# The operator asks every half minute.
+TOLD_SECONDS = 90
+
+
+def test_an_agent_with_a_budget_stops_and_goes_on_when_it_is_raised(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    def column() -> str:
+        line = real_cluster.kubectl("get", "agentdeployment", AGENT, "-n", namespace, "-owide").splitlines()
+        return dict(zip(line[0].split(), line[1].split(), strict=True))["BUDGET"]
+
+    def judged() -> str:
+        return str(condition(real_cluster, namespace, "WithinBudget").get("reason"))
+
+    put_redis(real_cluster, namespace)
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    prices = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
+    budget = {"period": "month", "tokens": 200, "cost": "10.00", "prices": prices}
+    spec = secret_spec(model_api, redis=SHARED, replicas=2, budget=budget)
+    apply_agent(real_cluster, namespace, spec)
+    wait_until(lambda: judged() == "BudgetLeft", "the status tells of it", TOLD_SECONDS)
+    assert column() == "0"
+
+    one, other = pods(real_cluster, namespace)
+    with (
+        client(real_cluster, namespace, f"pod/{one}", 8000) as first,
+        client(real_cluster, namespace, f"pod/{other}", 8000) as second,
+    ):
+        first.post("/chat", json={"message": "[[words:300]]"}).raise_for_status()
+        refuses = lambda: second.post("/chat", json={"message": "Hello."}).status_code == 429  # noqa: E731
+        wait_until(refuses, "the other pod knows that it is used up", 10)
+    wait_until(lambda: judged() == "BudgetUsedUp", "the status tells of it", TOLD_SECONDS)
+    assert int(column()) > 100
+    told = real_cluster.get("events", "-n", namespace, "--field-selector", "reason=BudgetUsedUp")["items"]
+    assert [event["type"] for event in told] == ["Warning"]
+
+    apply_agent(real_cluster, namespace, spec | {"budget": budget | {"tokens": 100_000}})
+    wait_until(lambda: judged() == "BudgetLeft", "the status tells of the raise", TOLD_SECONDS)
+    with client(real_cluster, namespace) as http:
+        assert http.post("/chat", json={"message": "Hello."}).status_code == 200
