@@ -144,7 +144,7 @@ class NetworkPolicy(Model):
     """Who may send requests, as `from` of networking.k8s.io/v1 has it; anybody when not set."""
     scrape_from: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
     """Who may read the metrics (port 9090), as `from` of networking.k8s.io/v1 has it; any pod of the cluster when not
-    set."""
+    set. With a `budget` the operator is one who has to."""
     redis_port: Port | None = None
     """Port of Redis, when the address is in a Secret and the port is not 6379."""
     extra_egress: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
