@@ -137,7 +137,10 @@ def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: 
     [policy] = _rendered(control_plane, namespace, values)["NetworkPolicy"]
     spec = policy["spec"]
     assert spec["ingress"] == [{"ports": [{"port": "health", "protocol": "TCP"}], "from": [scraper]}]
-    ours, extra = spec["egress"]
+    ours, agents, extra = spec["egress"]
+    # What agents with a budget used is read at the port of their metrics, and nobody else's.
+    assert agents["ports"] == [{"port": 9090, "protocol": "TCP"}]
+    assert agents["to"][0]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "portside-agent"}}
     assert [(each["port"], each["protocol"]) for each in ours["ports"]] == [(53, "UDP"), (53, "TCP"), (6443, "TCP")]
     assert extra == proxy
     assert "NetworkPolicy" not in _rendered(control_plane, namespace, {"networkPolicy": {"enabled": False}})
