@@ -84,11 +84,12 @@ def _columns() -> list[dict[str, Any]]:
         _column("Model", ".status.model", "What answers: the model, or echo."),
         _column("URL", ".status.url", "Address inside the cluster."),
         _column("Age", ".metadata.creationTimestamp", "Time since the agent was made.", kind="date"),
+        _column("Image", ".status.image", "Image of the pods.", priority=1),
+        _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not.", priority=1),
+        # The last, as most have none.
         _column(
             "Budget", ".status.budget.usedPercent", "Percent of its budget that is used.", kind="integer", priority=1
         ),
-        _column("Image", ".status.image", "Image of the pods.", priority=1),
-        _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not.", priority=1),
     ]
 
 
