@@ -51,6 +51,19 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("set redis.url or redis.secretName, not both", {"redis": {"url": "redis://a", "secretName": "b"}}),
     ("redis.url must not hold a password", {"redis": {"url": "redis://:x@a"}}),
     ("worker.enabled needs redis", {"worker": {"enabled": True}}),
+    (
+        "set autoscaling.prometheusAddress",
+        {"autoscaling": {"enabled": True, "engine": "keda", "targetInFlightRequests": 5}},
+    ),
+    (
+        "set autoscaling.prometheusAddress",
+        {
+            "autoscaling": {"engine": "keda"},
+            "worker": {"enabled": True, "autoscaling": {"enabled": True}},
+            "redis": REDIS,
+        },
+    ),
+    ("budget needs a bound", {"budget": {"period": "day"}, "redis": REDIS}),
     ("budget needs redis", {"budget": {"tokens": 1}}),
     ("budget.cost must be more than 0", {"budget": {"cost": "0.00", "prices": PRICES}, "redis": REDIS}),
     ("budget.cost needs the prices of agent.model", {"budget": {"cost": "1"}, "redis": REDIS}),

@@ -124,6 +124,8 @@ def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
         "replicas": 2,
         "autoscaling": {
             "enabled": True,
+            "engine": "keda",
+            "prometheusAddress": "https://prometheus.example.com/team",
             "minReplicas": 2,
             "maxReplicas": 4,
             "targetCPUUtilizationPercentage": 60,
@@ -193,6 +195,13 @@ def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
                 "scrapeTimeout": "5s",
                 "labels": {"release": "prometheus"},
             }
+        },
+        "budget": {
+            "period": "day",
+            "tokens": 10**15,
+            "cost": "999999999.999999",
+            "prices": {"some-model": {"input": "3", "output": "15", "cacheWrite": "3.75", "cacheRead": "0.3"}},
+            "action": "warn",
         },
         "rollout": {
             "strategy": "RollingUpdate",

@@ -44,6 +44,7 @@ RICH: dict[str, Any] = {
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
     "monitoring": {"serviceMonitor": {"enabled": True}},
 }
+BY_KEDA: dict[str, Any] = {"autoscaling": {"enabled": True, "engine": "keda", "minReplicas": 2}}
 POOR: dict[str, Any] = {
     "networkPolicy": {"enabled": False},
     "podDisruptionBudget": {"enabled": False},
@@ -77,7 +78,7 @@ def cluster() -> Iterator[Cluster]:
     """A control plane of our own, as no other operator may answer for this one."""
     with clusters.provided("control-plane", None, name="rights") as cluster:
         install_definition(cluster)
-        definitions.install(cluster, "HTTPRoute", "ServiceMonitor")
+        definitions.install(cluster, "HTTPRoute", "ServiceMonitor", "ScaledObject")
         yield cluster
 
 
@@ -146,11 +147,11 @@ def _prepare(here: Namespace, right: Right, name: str) -> None:
     """Bring the namespace where the next change needs the right."""
     _, resource, verb = right
     if verb in {"delete", "list"} or right[1:] == ("agentdeployments", "get"):
-        here.apply(_adopting(agent(name, **(RICH if verb == "delete" else {}))))
+        here.apply(_adopting(agent(name, **(_rich(resource) if verb == "delete" else {}))))
         here.await_condition("Progressing", "True", "RollingOut", name)
     elif verb == "get":
         (kind,) = (each.kind for each in CHILDREN if each.plural == resource)
-        rich = AgentSpec.model_validate({"agent": {"provider": "echo"}, **RICH})
+        rich = AgentSpec.model_validate({"agent": {"provider": "echo"}, **_rich(resource)})
         in_the_way = next(each for each in desired(name, here.name, rich) if each["kind"] == kind)
         in_the_way["metadata"]["labels"] = {}
         here.apply(in_the_way)
@@ -168,7 +169,12 @@ def _make_it_needed(here: Namespace, right: Right, name: str) -> None:
     elif (resource, verb) == ("agentdeployments", "get"):
         here.kubectl("delete", "service", name)
     else:
-        here.apply(agent(name, **(POOR if verb == "delete" else RICH)))
+        here.apply(agent(name, **(POOR if verb == "delete" else _rich(resource))))
+
+
+def _rich(resource: str) -> dict[str, Any]:
+    """A spec that asks for everything, with the one of two autoscalers that is meant."""
+    return RICH | BY_KEDA if resource == "scaledobjects" else RICH
 
 
 def _await_words(process: OperatorProcess, words: str, start: int = 0) -> None:

@@ -20,7 +20,7 @@ from cluster.operator_bed import (
     service_account,
 )
 from testbed import cluster as clusters
-from testbed import images
+from testbed import definitions, images
 from testbed.cluster import Cluster
 
 LAST_TRANSITION = "2026-01-01T00:00:00Z"
@@ -270,6 +270,48 @@ def test_an_autoscaler_without_its_metric_is_told_until_autoscaling_is_off(here:
     assert here.condition("Degraded")["status"] == "False"
     here.apply(agent())
     eventually(lambda: "ScalingActive" not in _types(here), "the condition goes with what it is about")
+
+
+def test_the_autoscaler_that_keda_makes_is_judged_too(here: Namespace) -> None:
+    definitions.install(here.cluster, "ScaledObject")
+    spec = {"enabled": True, "engine": "keda", "targetCPUUtilizationPercentage": 50}
+    here.apply(agent(autoscaling={"enabled": True}))
+    here.get("horizontalpodautoscaler")
+
+    here.apply(agent(autoscaling=spec))
+    scaled = here.get("scaledobject")
+    eventually(lambda: not here.find("horizontalpodautoscaler"), "the autoscaler of our own is gone")
+    here.await_condition("ScalingActive", "Unknown", "NotLookedYet")
+    here.apply(_made_by_keda(scaled))
+    told = here.await_condition("ScalingActive", "False", "FailedGetResourceMetric")
+    assert "metrics-server" in told["message"]
+
+    here.kubectl("delete", "scaledobject", "hello")
+    eventually(lambda: here.find("scaledobject"), "the deleted ScaledObject is back")
+    here.apply(agent())
+    eventually(lambda: not here.find("scaledobject"), "it goes when nobody asks for it")
+    eventually(lambda: "ScalingActive" not in _types(here), "and so does the condition")
+
+
+def _made_by_keda(scaled: dict[str, Any]) -> dict[str, Any]:
+    """The autoscaler that KEDA makes of a ScaledObject (its controllers/keda/hpa.go): with its labels, and its own."""
+    metadata = scaled["metadata"]
+    owner = {"apiVersion": scaled["apiVersion"], "kind": scaled["kind"], "controller": True}
+    target = {"type": "Utilization", "averageUtilization": 50}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {
+            "name": f"keda-hpa-{metadata['name']}",
+            "labels": metadata["labels"],
+            "ownerReferences": [owner | {"name": metadata["name"], "uid": metadata["uid"]}],
+        },
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"]},
+            "maxReplicas": 10,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        },
+    }
 
 
 def test_workers_without_their_metric_are_told_of(here: Namespace) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from agent_operator.api.spec import AgentSpec
+from agent_operator.manifests import desired
 from e2e import prometheus
 from e2e.agents import AGENT, apply_agent, client, put_secret, secret_spec, wait_until
 from e2e.prometheus import Prometheus
@@ -155,6 +157,24 @@ def _pending(scraped: Scraped, name: str) -> bool:
 def test_who_comes_through_the_service_sees_no_metrics(real_cluster: Cluster, scraped: Scraped) -> None:
     with client(real_cluster, scraped.annotated) as http:
         assert http.get("/metrics").status_code == 404
+
+
+def test_what_keda_would_ask_has_an_answer(scraped: Scraped) -> None:
+    scaled = {
+        "enabled": True,
+        "engine": "keda",
+        "prometheusAddress": scraped.prometheus.url,
+        "targetInFlightRequests": 5,
+    }
+    worker = {"enabled": True, "autoscaling": {"enabled": True}}
+    spec = AgentSpec.model_validate(
+        {"agent": {"provider": "echo"}, "redis": SHARED, "autoscaling": scaled, "worker": worker}
+    )
+    objects = desired(AGENT, scraped.monitored, spec)
+    triggers = [each for found in objects if found["kind"] == "ScaledObject" for each in found["spec"]["triggers"]]
+    assert len(triggers) == 2
+    for trigger in triggers:
+        assert len(scraped.prometheus.query(trigger["metadata"]["query"])) == 1
 
 
 def test_an_agent_takes_few_series(scraped: Scraped) -> None:

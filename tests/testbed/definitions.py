@@ -13,6 +13,7 @@ FOREIGN = {
     "HTTPRoute": ("sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
     "ServiceMonitor": (_PROMETHEUS[0], f"{_PROMETHEUS[1]}/monitoring.coreos.com_servicemonitors.yaml"),
     "PrometheusRule": (_PROMETHEUS[0], f"{_PROMETHEUS[1]}/monitoring.coreos.com_prometheusrules.yaml"),
+    "ScaledObject": ("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
     "Application": ("github.com/argoproj/argo-cd/v3", "manifests/crds/application-crd.yaml"),
     "HelmRelease": ("github.com/fluxcd/helm-controller", f"{_FLUX}/helm.toolkit.fluxcd.io_helmreleases.yaml"),
     "Kustomization": (

@@ -42,9 +42,8 @@ WORKER_CONCURRENCY: {{ .Values.worker.concurrency | toJson | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.budget }}
-{{- if or .tokens .cost }}
-BUDGET_PERIOD: {{ .period | quote }}
-BUDGET_ACTION: {{ .action | quote }}
+BUDGET_PERIOD: {{ .period | default "month" | quote }}
+BUDGET_ACTION: {{ .action | default "stop" | quote }}
 {{- with .tokens }}
 BUDGET_TOKENS: {{ . | toJson | quote }}
 {{- end }}
@@ -59,7 +58,6 @@ PRICE_CACHE_WRITE: {{ . | quote }}
 {{- end }}
 {{- with .cacheRead }}
 PRICE_CACHE_READ: {{ . | quote }}
-{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -19,6 +19,13 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) }}
 {{- fail "autoscaling.minReplicas must not exceed autoscaling.maxReplicas: lower one or raise the other" }}
 {{- end }}
+{{- with .Values.autoscaling }}
+{{- $byRequests := and .enabled .targetInFlightRequests }}
+{{- $byQueue := and $.Values.worker.enabled $.Values.worker.autoscaling.enabled }}
+{{- if and (eq (.engine | default "hpa") "keda") (or $byRequests $byQueue) (not .prometheusAddress) }}
+{{- fail "autoscaling.engine keda asks Prometheus for requests in flight and tasks: set autoscaling.prometheusAddress" }}
+{{- end }}
+{{- end }}
 {{- with .Values.worker.autoscaling }}
 {{- if gt (int .minReplicas) (int .maxReplicas) }}
 {{- fail "worker.autoscaling.minReplicas must not exceed worker.autoscaling.maxReplicas: lower one or raise the other" }}
@@ -39,7 +46,10 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- end }}
 {{- end }}
 {{- with .Values.budget }}
-{{- if and (or .tokens .cost) (not (include "agent.hasRedis" $)) }}
+{{- if not (or .tokens .cost) }}
+{{- fail "budget needs a bound: set budget.tokens or budget.cost" }}
+{{- end }}
+{{- if not (include "agent.hasRedis" $) }}
 {{- fail "budget needs redis, where it is kept what was used: set redis.url or redis.secretName" }}
 {{- end }}
 {{- if and .cost (not (trimAll "0." .cost)) }}
@@ -92,7 +102,6 @@ without them there would be an empty setting, or no object at all.
   "apiKey" (list "secretKey")
   "auth" (list "enabled" "secretKey")
   "autoscaling" (list "enabled" "minReplicas" "maxReplicas")
-  "budget" (list "period" "action")
   "cors" (list "allowCredentials")
   "httpRoute" (list "enabled")
   "image" (list "repository" "pullPolicy")

@@ -29,6 +29,11 @@ class Budget(Model):
 
     rules = (
         Rule(
+            cel="has(self.tokens) || has(self.cost)",
+            message="budget needs a bound: set budget.tokens or budget.cost",
+            holds=lambda budget: budget.tokens is not None or budget.cost is not None,
+        ),
+        Rule(
             cel="!has(self.cost) || !self.cost.matches('^[0.]*$')",
             message="budget.cost must be more than 0: raise it, or remove it",
             holds=lambda budget: budget.cost is None or budget.cost.strip("0.") != "",
@@ -47,8 +52,3 @@ class Budget(Model):
     action: Literal["warn", "stop"] = "stop"
     """When it is used up: `stop` answers 429 and lets tasks wait until the period ends; `warn` goes on. Either shows in
     the status, the metrics and the log."""
-
-    @property
-    def on(self) -> bool:
-        """Whether there is any bound."""
-        return self.tokens is not None or self.cost is not None

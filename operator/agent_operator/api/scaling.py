@@ -1,8 +1,8 @@
 """How many pods an agent has: autoscaling, workers, and what holds when pods are moved."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
 from agent_operator.api.pods import PodCount, Resources, Verbatim
@@ -14,7 +14,7 @@ _Share = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Autoscaling(Model):
-    """A HorizontalPodAutoscaler for the agent's pods."""
+    """An autoscaler for the agent's pods."""
 
     rules = (
         Rule(
@@ -27,6 +27,16 @@ class Autoscaling(Model):
 
     enabled: bool = False
     """Whether the number of pods follows their load. If so, `replicas` has no say."""
+    engine: Literal["hpa", "keda"] | None = None
+    """Who scales, the workers too: `hpa`, also when not set, is a HorizontalPodAutoscaler, which gets requests in
+    flight and tasks from an adapter; `keda` is a ScaledObject of KEDA, which asks Prometheus itself."""
+    prometheus_address: (
+        Annotated[
+            str, StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*(/[!-~]*)?$", max_length=2048)
+        ]
+        | None
+    ) = None
+    """Address of the Prometheus that KEDA asks, such as http://prometheus.monitoring:9090."""
     min_replicas: AtLeastOne = 1
     """Fewest pods."""
     max_replicas: AtLeastOne = 10
@@ -37,13 +47,13 @@ class Autoscaling(Model):
     """Memory use to keep, in percent of the requested memory."""
     target_in_flight_requests: _Share | None = None
     """Requests in flight to keep in each pod, which says more of an agent's load than its CPU does. Needs the metric
-    `agent_requests_in_flight` in the custom metrics API, as prometheus-adapter serves it."""
+    `agent_requests_in_flight` in the custom metrics API, as prometheus-adapter serves it, or `engine: keda`."""
     behavior: Verbatim | None = None
     """How fast pods are added and taken away, as `behavior` of autoscaling/v2 has it."""
 
 
 class WorkerAutoscaling(Model):
-    """A HorizontalPodAutoscaler for the workers."""
+    """An autoscaler for the workers, of the engine that `autoscaling.engine` says."""
 
     rules = (
         Rule(
@@ -63,7 +73,7 @@ class WorkerAutoscaling(Model):
     """Most workers."""
     target_queue_depth: Annotated[int, Field(ge=1, le=100_000)] = 10
     """Waiting tasks to keep for each worker. Needs the metric `agent_task_queue_depth` of the agent's Service in the
-    custom metrics API, as prometheus-adapter serves it."""
+    custom metrics API, as prometheus-adapter serves it, or `autoscaling.engine: keda`."""
     behavior: Verbatim | None = None
     """How fast workers are added and taken away, as `behavior` of autoscaling/v2 has it."""
 

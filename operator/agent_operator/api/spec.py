@@ -211,16 +211,28 @@ class AgentSpec(Model):
             field="redis",
         ),
         Rule(
-            cel="!(has(self.budget.tokens) || has(self.budget.cost)) "
-            "|| has(self.redis.url) || has(self.redis.secretName)",
+            cel="!has(self.budget) || has(self.redis.url) || has(self.redis.secretName)",
             message="budget needs redis, where it is kept what was used: set redis.url or redis.secretName",
-            holds=lambda spec: not spec.budget.on or spec.redis.given,
+            holds=lambda spec: spec.budget is None or spec.redis.given,
             field="redis",
         ),
         Rule(
-            cel="!has(self.budget.cost) || (has(self.budget.prices) && self.agent.model in self.budget.prices)",
+            cel="!has(self.autoscaling.engine) || self.autoscaling.engine != 'keda' "
+            "|| has(self.autoscaling.prometheusAddress) "
+            "|| !((self.autoscaling.enabled && has(self.autoscaling.targetInFlightRequests)) "
+            "|| (self.worker.enabled && self.worker.autoscaling.enabled))",
+            message="autoscaling.engine keda asks Prometheus for requests in flight and tasks: "
+            "set autoscaling.prometheusAddress",
+            holds=lambda spec: not spec.asks_prometheus or spec.autoscaling.prometheus_address is not None,
+            field="autoscaling",
+        ),
+        Rule(
+            cel="!has(self.budget) || !has(self.budget.cost) "
+            "|| (has(self.budget.prices) && self.agent.model in self.budget.prices)",
             message="budget.cost needs the prices of agent.model: add budget.prices with the model's id as the key",
-            holds=lambda spec: spec.budget.cost is None or spec.agent.model in (spec.budget.prices or {}),
+            holds=lambda spec: (
+                spec.budget is None or spec.budget.cost is None or spec.agent.model in (spec.budget.prices or {})
+            ),
             field="budget",
         ),
     )
@@ -242,7 +254,8 @@ class AgentSpec(Model):
     ingress: Ingress = Ingress()
     http_route: HttpRoute = HttpRoute()
     rate_limit: RateLimit = RateLimit()
-    budget: Budget = Budget()
+    budget: Budget | None = None
+    """What the agent may use in a day or a month; as much as it likes when not set."""
     cors: Cors = Cors()
     logging: Logging = Logging()
     resources: Resources = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "512Mi"})
@@ -301,3 +314,10 @@ class AgentSpec(Model):
     network_policy: NetworkPolicy = NetworkPolicy()
     monitoring: Monitoring = Monitoring()
     rollout: Rollout = Rollout()
+
+    @property
+    def asks_prometheus(self) -> bool:
+        """Whether KEDA is to scale by what only Prometheus knows."""
+        by_requests = self.autoscaling.enabled and self.autoscaling.target_in_flight_requests is not None
+        by_queue = self.worker.enabled and self.worker.autoscaling.enabled
+        return self.autoscaling.engine == "keda" and (by_requests or by_queue)

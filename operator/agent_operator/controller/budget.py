@@ -31,12 +31,12 @@ class Used:
     percent: int | None
 
 
-def judge_budget(budget: Budget, used: Used | None, old: Mapping[str, Any]) -> Judgement | None:
+def judge_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any]) -> Judgement | None:
     """Whether the agent keeps to its budget; None when it has none.
 
     Before the first look (`used` is None) what the status said before (`old`) holds.
     """
-    if not budget.on:
+    if budget is None:
         return None
     if used is None:
         before = condition(old, WITHIN_BUDGET)
@@ -52,9 +52,9 @@ def judge_budget(budget: Budget, used: Used | None, old: Mapping[str, Any]) -> J
     return Judgement("True", "BudgetLeft", f"Less than {NEARLY}% of the budget of the {budget.period} is used")
 
 
-def status_of_budget(budget: Budget, used: Used | None, old: Mapping[str, Any]) -> Document | None:
+def status_of_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any]) -> Document | None:
     """What the status says of the budget in numbers, or None when there is nothing to say."""
-    if not budget.on:
+    if budget is None:
         return None
     if used is None:
         return old.get("budget")

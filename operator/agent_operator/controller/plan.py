@@ -176,7 +176,7 @@ def _replicas_to_keep(document: Document, found: Document, observed: Mapping[Nam
     name = document["metadata"]["name"]
     if document["kind"] != "Deployment" or "replicas" in document["spec"]:
         return None
-    if ("HorizontalPodAutoscaler", name) in observed:
+    if {("HorizontalPodAutoscaler", name), ("ScaledObject", name)} & observed.keys():
         return None
     replicas: int | None = found["spec"].get("replicas")
     return replicas

@@ -17,7 +17,7 @@ from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan, needs_applying
 from agent_operator.controller.pods import Trouble
-from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SECRET, Key, Resource
+from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
 from agent_operator.controller.spending import Spending
 from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid
@@ -25,7 +25,7 @@ from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
 from agent_operator.manifests.form import Document
-from agent_operator.manifests.names import worker_name
+from agent_operator.manifests.names import keda_autoscaler_name, worker_name
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 STAGES = (
     {"ConfigMap", "Secret", "ServiceAccount", "Service", "NetworkPolicy"},
     {"Deployment"},
-    {"HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress", "HTTPRoute", "ServiceMonitor"},
+    {"HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget", "Ingress", "HTTPRoute", "ServiceMonitor"},
 )
 
 # How soon to look again at what no watch tells us of: an object that is in our way, a quota that has no room.
@@ -136,11 +136,11 @@ class Reconciler:
         seen = Observation(
             deployment=self._own(DEPLOYMENT, key, agent.name, owner),
             worker=self._own(DEPLOYMENT, key, worker_name(agent.name), owner),
-            autoscaler=self._own(AUTOSCALER, key, agent.name, owner),
-            worker_autoscaler=self._own(AUTOSCALER, key, worker_name(agent.name), owner),
+            autoscaler=self._autoscaler(key, agent, agent.name, owner),
+            worker_autoscaler=self._autoscaler(key, agent, worker_name(agent.name), owner),
             pods=self._cache.pods(key),
             hindrances=hindrances,
-            used=self._spending.expect(key, budget=agent.spec.budget.on),
+            used=self._spending.expect(key, budget=agent.spec.budget is not None),
         )
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
@@ -151,6 +151,14 @@ class Reconciler:
     def _own(self, resource: Resource, key: Key, name: str, owner: Owner) -> Document | None:
         found = self._cache.get(resource.kind, key.namespace, name)
         return found if found is not None and owner.owns(found) else None
+
+    def _autoscaler(self, key: Key, agent: AgentDeployment, name: str, owner: Owner) -> Document | None:
+        """The HorizontalPodAutoscaler of a Deployment: ours, or what KEDA made of our ScaledObject, with its labels."""
+        if agent.spec.autoscaling.engine != "keda":
+            return self._own(AUTOSCALER, key, name, owner)
+        if self._own(SCALED_OBJECT, key, name, owner) is None:
+            return None
+        return self._cache.get(AUTOSCALER.kind, key.namespace, keda_autoscaler_name(name))
 
     async def _tell_of_failure(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, error: ApiError

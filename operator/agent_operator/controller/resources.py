@@ -56,6 +56,7 @@ NETWORK_POLICY = Resource("NetworkPolicy", "networking.k8s.io", "v1", "networkpo
 INGRESS = Resource("Ingress", "networking.k8s.io", "v1", "ingresses", _OURS)
 HTTP_ROUTE = Resource("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", _OURS, optional=True)
 SERVICE_MONITOR = Resource("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors", _OURS, optional=True)
+SCALED_OBJECT = Resource("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", _OURS, optional=True)
 POD = Resource("Pod", "", "v1", "pods", f"{NAME}={PRODUCT}")
 EVENT = Resource("Event", "", "v1", "events")
 
@@ -71,6 +72,7 @@ CHILDREN = (
     INGRESS,
     HTTP_ROUTE,
     SERVICE_MONITOR,
+    SCALED_OBJECT,
 )
 OPTIONAL = tuple(resource for resource in CHILDREN if resource.optional)
 # What every cluster has. Secrets cannot be read, so they are not watched either.

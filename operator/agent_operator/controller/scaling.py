@@ -14,6 +14,7 @@ _ADVICE = {
     "FailedGetResourceMetric": "this needs metrics-server, and pods that are ready",
     "FailedGetPodsMetric": "this needs an adapter that serves the metric in custom.metrics.k8s.io",
     "FailedGetObjectMetric": "this needs an adapter that serves the metric in custom.metrics.k8s.io",
+    "FailedGetExternalMetric": "this needs KEDA, and the Prometheus that autoscaling.prometheusAddress names",
 }
 
 

@@ -11,6 +11,7 @@ from agent_operator.manifests.http_route import http_route
 from agent_operator.manifests.ingress import ingress
 from agent_operator.manifests.labels import OPERATOR
 from agent_operator.manifests.network_policy import network_policy
+from agent_operator.manifests.scaled_object import scaled_object, worker_scaled_object
 from agent_operator.manifests.secret import secret
 from agent_operator.manifests.service import service, worker_service
 from agent_operator.manifests.service_account import service_account
@@ -28,6 +29,8 @@ BUILDERS = (
     worker_deployment,
     horizontal_pod_autoscaler,
     worker_autoscaler,
+    scaled_object,
+    worker_scaled_object,
     pod_disruption_budget,
     worker_disruption_budget,
     ingress,

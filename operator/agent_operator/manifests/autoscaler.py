@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscalers (autoscaling/v2) of the agent API and of its workers."""
+"""The HorizontalPodAutoscalers (autoscaling/v2) of the agent API and of its workers; KEDA has its own."""
 
 from agent_operator.api.scaling import Autoscaling, WorkerAutoscaling
 from agent_operator.api.spec import AgentSpec
@@ -10,18 +10,18 @@ DEFAULT_CPU_PERCENTAGE = 70
 
 
 def horizontal_pod_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The autoscaler of the agent's pods, or None when autoscaling is off."""
+    """The autoscaler of the agent's pods, or None when autoscaling is off, or KEDA's."""
     scaling = spec.autoscaling
-    if not scaling.enabled:
+    if not scaling.enabled or scaling.engine == "keda":
         return None
     own = metadata(name, namespace, managed_by)
     return _autoscaler(own, scaling, _metrics(scaling))
 
 
 def worker_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The autoscaler of the workers, or None when there are none or their number is fixed."""
+    """The autoscaler of the workers, or None when there are none, their number is fixed, or KEDA scales them."""
     scaling = spec.worker.autoscaling
-    if not (spec.worker.enabled and scaling.enabled):
+    if not (spec.worker.enabled and scaling.enabled) or spec.autoscaling.engine == "keda":
         return None
     own = metadata(name, namespace, managed_by, own_name=worker_name(name), component="worker")
     # The queue is the agent's, whichever pod reports its depth: the metric is that of the Service.
@@ -55,14 +55,18 @@ def _autoscaler(own: Document, scaling: Autoscaling | WorkerAutoscaling, metrics
 
 
 def _metrics(scaling: Autoscaling) -> list[Document]:
+    in_flight = scaling.target_in_flight_requests
+    metrics = [_utilization(resource, percentage) for resource, percentage in utilizations(scaling).items()]
+    return metrics + ([_of_pods("agent_requests_in_flight", in_flight)] if in_flight is not None else [])
+
+
+def utilizations(scaling: Autoscaling) -> dict[str, int]:
+    """The use of each resource that is to be kept, in percent of what is requested."""
     cpu = scaling.target_cpu_utilization_percentage
     memory = scaling.target_memory_utilization_percentage
-    in_flight = scaling.target_in_flight_requests
-    if cpu is None and memory is None and in_flight is None:
+    if cpu is None and memory is None and scaling.target_in_flight_requests is None:
         cpu = DEFAULT_CPU_PERCENTAGE
-    targets = [("cpu", cpu), ("memory", memory)]
-    metrics = [_utilization(resource, percentage) for resource, percentage in targets if percentage is not None]
-    return metrics + ([_of_pods("agent_requests_in_flight", in_flight)] if in_flight is not None else [])
+    return {resource: share for resource, share in (("cpu", cpu), ("memory", memory)) if share is not None}
 
 
 def _utilization(resource: str, percentage: int) -> Document:

@@ -50,7 +50,7 @@ def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | Non
 def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
     """What may be used, and what it costs with the agent's model."""
     budget = spec.budget
-    if not budget.on:
+    if budget is None:
         return {}
     bounds = {
         "BUDGET_PERIOD": budget.period,

@@ -15,6 +15,11 @@ ANNOTATION_PREFIX = "portside.dev"
 CONFIG_CHECKSUM = f"{ANNOTATION_PREFIX}/config-checksum"
 
 
+def keda_autoscaler_name(scaled_object: str) -> str:
+    """The name of the HorizontalPodAutoscaler that KEDA makes of a ScaledObject (its controllers/keda/hpa.go)."""
+    return f"keda-hpa-{scaled_object}"
+
+
 def worker_name(agent: str) -> str:
     """The name of what the workers have of their own."""
     return f"{agent}-worker"

@@ -90,10 +90,7 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
         key.pop("secretName", None)
     if "value" not in key and "secretName" not in key:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
-    for scaling in (spec.get("autoscaling", {}), spec.get("worker", {}).get("autoscaling", {})):
-        low, high = scaling.get("minReplicas", 1), scaling.get("maxReplicas", 10)
-        if low > high:
-            scaling |= {"minReplicas": high, "maxReplicas": low}
+    _keep_rules_of_scaling(spec)
     rollout = spec.get("rollout", {})
     if {rollout.get("maxSurge", 1), rollout.get("maxUnavailable", 0)} <= {0, "0%"}:
         rollout["maxSurge"] = 1
@@ -105,6 +102,15 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
         if "tolerationSeconds" in toleration:
             toleration["effect"] = "NoExecute"
     return spec
+
+
+def _keep_rules_of_scaling(spec: dict[str, Any]) -> None:
+    for scaling in (spec.get("autoscaling", {}), spec.get("worker", {}).get("autoscaling", {})):
+        low, high = scaling.get("minReplicas", 1), scaling.get("maxReplicas", 10)
+        if low > high:
+            scaling |= {"minReplicas": high, "maxReplicas": low}
+    if spec.get("autoscaling", {}).get("engine") == "keda":
+        spec["autoscaling"].setdefault("prometheusAddress", "http://prometheus:9090")
 
 
 def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
@@ -128,11 +134,12 @@ def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     if "url" in redis:
         redis.pop("secretName", None)
         redis["url"] = redis["url"].replace("@", "0")
-    budget = spec.get("budget", {})
     if not {"url", "secretName"} & redis.keys():
         spec.get("worker", {})["enabled"] = False
-        budget.pop("tokens", None)
-        budget.pop("cost", None)
+        spec.pop("budget", None)
+    budget = spec.get("budget", {"tokens": 1})
+    if "cost" not in budget:
+        budget.setdefault("tokens", 1)
     if "cost" in budget:
         budget["cost"] = f"1{budget['cost'][:8]}" if not budget["cost"].strip("0.") else budget["cost"]
         model = spec.get("agent", {}).get("model", DEFAULT_MODEL)

@@ -48,8 +48,8 @@ def test_it_says_what_happens_next() -> None:
 
 
 def test_an_agent_without_a_budget_has_no_condition() -> None:
-    assert judge_budget(Budget(), Used(0), {}) is None
-    assert status_of_budget(Budget(), Used(0), {"budget": {"usedPercent": 1}}) is None
+    assert judge_budget(None, Used(0), {}) is None
+    assert status_of_budget(None, Used(0), {"budget": {"usedPercent": 1}}) is None
 
 
 def test_before_the_first_look_the_status_stays_as_it_was() -> None:

@@ -357,6 +357,32 @@ def test_there_is_a_budget_from_two_pods_on() -> None:
     assert ("PodDisruptionBudget", "hello") not in named(replicas=2, podDisruptionBudget={"enabled": False})
 
 
+def test_keda_gets_scaled_objects_in_place_of_autoscalers() -> None:
+    prometheus = {"engine": "keda", "prometheusAddress": "http://prometheus.monitoring:9090"}
+    targets = {"enabled": True, "targetInFlightRequests": 20, "targetCPUUtilizationPercentage": 60, "minReplicas": 2}
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
+    worker = {"enabled": True, "autoscaling": {"enabled": True, "targetQueueDepth": 7, "behavior": behavior}}
+    objects = named(**REDIS, autoscaling=prometheus | targets, worker=worker)
+
+    assert not [name for kind, name in objects if kind == "HorizontalPodAutoscaler"]
+    assert "replicas" not in objects["Deployment", "hello"]["spec"]
+    spec = objects["ScaledObject", "hello"]["spec"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, 10)
+    cpu, in_flight = spec["triggers"]
+    assert cpu == {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}
+    assert in_flight["metadata"]["serverAddress"] == "http://prometheus.monitoring:9090"
+    assert in_flight["metadata"]["threshold"] == "20"
+    assert 'agent_requests_in_flight{namespace="prod", service="hello"}' in in_flight["metadata"]["query"]
+    assert "- sum(agent_requests_throttled" in in_flight["metadata"]["query"]
+
+    spec = objects["ScaledObject", "hello-worker"]["spec"]
+    assert spec["scaleTargetRef"] == {"name": "hello-worker"}
+    assert spec["advanced"] == {"horizontalPodAutoscalerConfig": {"behavior": behavior}}
+    (queue,) = spec["triggers"]
+    assert queue["metadata"]["query"] == 'max(agent_tasks_due{namespace="prod", service="hello"})'
+    assert queue["metadata"]["threshold"] == "7"
+
+
 def test_agents_are_scaled_on_requests_in_flight_and_workers_on_their_queue() -> None:
     in_flight = {"enabled": True, "targetInFlightRequests": 20}
     (metric,) = named(autoscaling=in_flight)["HorizontalPodAutoscaler", "hello"]["spec"]["metrics"]

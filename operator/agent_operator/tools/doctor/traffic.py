@@ -12,6 +12,7 @@ _METRICS = {
     "FailedGetResourceMetric": "install metrics-server, and give the pods requests for what is measured",
     "FailedGetPodsMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
     "FailedGetObjectMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
+    "FailedGetExternalMetric": "see that KEDA runs, and reaches the Prometheus of autoscaling.prometheusAddress",
 }
 
 
