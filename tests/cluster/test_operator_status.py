@@ -38,8 +38,9 @@ def control_plane(kubeconfig: Path | None, control_plane: Cluster) -> Iterator[C
 
 @pytest.fixture(scope="module")
 def running(control_plane: Cluster) -> Iterator[OperatorProcess]:
-    """The operator, on all namespaces, with the documented rights."""
+    """The operator, on all namespaces, with the documented rights, where KEDA's ScaledObjects are known."""
     install_definition(control_plane)
+    definitions.install(control_plane, "ScaledObject")
     control_plane.kubectl("create", "namespace", "portside-status-test")
     try:
         with (
@@ -49,6 +50,7 @@ def running(control_plane: Cluster) -> Iterator[OperatorProcess]:
             yield process
     finally:
         control_plane.kubectl("delete", "namespace", "portside-status-test", "--wait=false")
+        control_plane.kubectl("delete", "crd", definitions.definition("ScaledObject")["metadata"]["name"])
 
 
 @pytest.fixture
@@ -273,7 +275,6 @@ def test_an_autoscaler_without_its_metric_is_told_until_autoscaling_is_off(here:
 
 
 def test_the_autoscaler_that_keda_makes_is_judged_too(here: Namespace) -> None:
-    definitions.install(here.cluster, "ScaledObject")
     spec = {"enabled": True, "engine": "keda", "targetCPUUtilizationPercentage": 50}
     here.apply(agent(autoscaling={"enabled": True}))
     here.get("horizontalpodautoscaler")
