@@ -17,11 +17,14 @@ from agent_operator.manifests.names import METRICS_PATH, METRICS_PORT
 LOOK_SECONDS = 30.0
 # Of one pod, which answers in milliseconds. Pods that cannot be reached must hold up nobody but those who ask them.
 ANSWER_SECONDS = 2.0
+# Many times what a pod has to tell. What runs there is the user's, and may say anything.
+MOST_BYTES = 1 << 20
 # Every pod tells what all of them used, so one is enough; another, in case the first is just going.
 MOST_PODS = 2
 AT_ONCE = 32
 
 METRIC = "agent_budget_used_ratio"
+OK = 200
 
 
 class Spending:
@@ -77,10 +80,21 @@ def serving(key: Key, pods: Iterable[Document]) -> list[str]:
 async def _ask(session: aiohttp.ClientSession, address: str) -> int | None:
     host = f"[{address}]" if ":" in address else address
     try:
-        async with session.get(f"http://{host}:{METRICS_PORT}{METRICS_PATH}") as answer:
-            return percent_in(await answer.text()) if answer.ok else None
-    except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError):
+        # Nor is it to send us elsewhere.
+        address = f"http://{host}:{METRICS_PORT}{METRICS_PATH}"
+        async with session.get(address, allow_redirects=False) as answer:
+            return percent_in((await _beginning(answer)).decode(errors="replace")) if answer.status == OK else None
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
+
+
+async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
+    read = bytearray()
+    async for chunk in answer.content.iter_any():
+        read += chunk
+        if len(read) > MOST_BYTES:
+            break
+    return bytes(read)
 
 
 def percent_in(metrics: str) -> int | None:

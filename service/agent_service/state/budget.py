@@ -100,6 +100,11 @@ class Budget:
         self._telling: asyncio.Task[None] | None = None
         self._warned_of = ""
 
+    @property
+    def stops(self) -> bool:
+        """Whether there is a budget at whose end the agent stops."""
+        return self.terms.on and self.terms.stops
+
     def charge(self, usage: Usage) -> None:
         """Take what a turn used off the budget. Does not wait: what comes meanwhile is told together."""
         if not self.terms.on:
@@ -123,7 +128,7 @@ class Budget:
 
     async def wait(self) -> float:
         """Give the seconds until the agent may use more; 0 when it may now."""
-        if not self.terms.on or not self.terms.stops or self.share(await self.used()) < 1:
+        if not self.stops or self.share(await self.used()) < 1:
             return 0.0
         now = self._now()
         return max(0.001, (_end(self.terms.period, now) - now).total_seconds())

@@ -66,7 +66,7 @@ class Limits:
     @property
     def on(self) -> bool:
         """Whether there is any limit."""
-        return bool(self.requests_per_minute or self.tokens_per_minute or self.budget.terms.stops)
+        return bool(self.requests_per_minute or self.tokens_per_minute or self.budget.stops)
 
     async def admit(self, client: str, *, takes_tokens: bool) -> Verdict:
         """Count one request of `client`, and say whether it may go on; a refused one is not counted.

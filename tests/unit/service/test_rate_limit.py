@@ -388,6 +388,9 @@ def test_the_budget_is_the_whole_agents_and_goes_on_while_redis_is_away(
 async def test_work_that_can_wait_is_told_for_how_long(redis_server: RedisServer) -> None:
     store = Redis(redis_server.url, prefix="portside")
     budget = Budget(store, Terms("day", tokens=0, cost=Decimal(0), stops=True, prices=Prices()))
+    assert not Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget).on, (
+        "Redis is not asked for nothing"
+    )
     limits = Limits(store, requests_per_minute=0, tokens_per_minute=60, budget=budget)
     assert await limits.tokens_wait() == 0
     for _ in range(90):
