@@ -112,6 +112,10 @@ docs: $(VENV)/.dev ## The documents as a site, in build/docs
 picture: $(VENV)/.dev ## Draw the documents' pictures anew from their sources
 	PYTHONPATH=tests $(BIN)/python -m docs_bed.picture
 
+.PHONY: pictures-of-dashboards
+pictures-of-dashboards: prepare ## Draw the dashboards anew, from agents on a cluster of our own and a real Prometheus
+	@PYTHONPATH=tests $(BIN)/pytest tests/e2e/test_prometheus.py -k drawn --pictures
+
 ##
 ## Changing it
 ##

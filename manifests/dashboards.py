@@ -20,8 +20,20 @@ def _rate(metric: str, labels: str, by: str) -> str:
     return f"sum by ({by}) (rate({metric}{{{labels}}}[$__rate_interval]))"
 
 
-_NAMESPACE = Variable("namespace", "agent_build_info")
-_SERVICE = Variable("service", "agent_build_info")
+def _memory(labels: str, ours: str) -> str:
+    return f"sum by (pod) (process_resident_memory_bytes{{{labels}}} and on (namespace, pod) {ours})"
+
+
+def _cpu(labels: str, ours: str) -> str:
+    return (
+        f"sum by (pod) (rate(process_cpu_seconds_total{{{labels}}}[$__rate_interval]) and on (namespace, pod) {ours})"
+    )
+
+
+# What others have too is shown of pods that have one of these alone: `All` would take in every program that is scraped.
+OF_AGENTS, OF_OPERATORS = "agent_build_info", "agent_operator_is_leader"
+_NAMESPACE = Variable("namespace", OF_AGENTS)
+_SERVICE = Variable("service", OF_AGENTS)
 _WHO = "{{namespace}}/{{service}}"
 
 FLEET = Dashboard(
@@ -98,7 +110,7 @@ ONE_AGENT = Dashboard(
             "s",
             tuple(
                 (
-                    f"{share:.0%}",
+                    f"{{{{service}}}} {share:.0%}",
                     _quantile(share, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', "service"),
                 )
                 for share in (0.5, 0.95, 0.99)
@@ -108,7 +120,7 @@ ONE_AGENT = Dashboard(
             "Time to a stream's first words",
             "s",
             tuple(
-                (f"{share:.0%}", _quantile(share, "agent_stream_first_token_seconds", AGENT, "service"))
+                (f"{{{{service}}}} {share:.0%}", _quantile(share, "agent_stream_first_token_seconds", AGENT, "service"))
                 for share in (0.5, 0.95, 0.99)
             ),
         ),
@@ -148,10 +160,8 @@ ONE_AGENT = Dashboard(
                 ("shed: {{reason}}", _rate("agent_requests_shed_total", AGENT, "reason")),
             ),
         ),
-        Panel("CPU of each pod", "short", (("{{pod}}", _rate("process_cpu_seconds_total", AGENT, "pod")),)),
-        Panel(
-            "Memory of each pod", "bytes", (("{{pod}}", f"sum by (pod) (process_resident_memory_bytes{{{AGENT}}})"),)
-        ),
+        Panel("CPU of each pod", "short", (("{{pod}}", _cpu(AGENT, OF_AGENTS)),)),
+        Panel("Memory of each pod", "bytes", (("{{pod}}", _memory(AGENT, OF_AGENTS)),)),
     ),
 )
 
@@ -186,7 +196,7 @@ QUEUE = Dashboard(
             "s",
             (
                 (
-                    "95%",
+                    "{{service}} 95%",
                     _quantile(
                         0.95,
                         "agent_model_request_duration_seconds",
@@ -199,12 +209,7 @@ QUEUE = Dashboard(
         Panel(
             "Memory of each worker",
             "bytes",
-            (
-                (
-                    "{{pod}}",
-                    f"sum by (pod) (process_resident_memory_bytes{{{WORKERS}}})",
-                ),
-            ),
+            (("{{pod}}", _memory(WORKERS, OF_AGENTS)),),
         ),
     ),
 )
@@ -213,7 +218,7 @@ _OPERATOR = 'namespace=~"$namespace"'
 OPERATOR = Dashboard(
     "portside-operator",
     "Portside / Operator",
-    (Variable("namespace", "agent_operator_is_leader"),),
+    (Variable("namespace", OF_OPERATORS),),
     (
         Panel(
             "Agents by condition",
@@ -234,7 +239,10 @@ OPERATOR = Dashboard(
             "Time of a look",
             "s",
             tuple(
-                (f"{share:.0%}", _quantile(share, "agent_operator_reconcile_duration_seconds", _OPERATOR, "namespace"))
+                (
+                    f"{{{{namespace}}}} {share:.0%}",
+                    _quantile(share, "agent_operator_reconcile_duration_seconds", _OPERATOR, "namespace"),
+                )
                 for share in (0.5, 0.99)
             ),
         ),
@@ -252,12 +260,12 @@ OPERATOR = Dashboard(
         Panel(
             "CPU",
             "short",
-            (("{{pod}}", _rate("process_cpu_seconds_total", f'{_OPERATOR}, container="operator"', "pod")),),
+            (("{{pod}}", _cpu(_OPERATOR, OF_OPERATORS)),),
         ),
         Panel(
             "Memory",
             "bytes",
-            (("{{pod}}", f'sum by (pod) (process_resident_memory_bytes{{{_OPERATOR}, container="operator"}})'),),
+            (("{{pod}}", _memory(_OPERATOR, OF_OPERATORS)),),
         ),
     ),
 )

@@ -26,6 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="run the cluster and e2e tiers on the cluster of this file (default: KUBECONFIG, else one of our own)",
     )
+    parser.addoption(
+        "--pictures",
+        action="store_true",
+        help="draw the documents' pictures of the dashboards anew, from five minutes of data",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,27 +12,29 @@ DOCS = REPOSITORY / "docs"
 
 
 def stale() -> list[Path]:
-    """The sources whose picture is missing or of another source: a picture names the hash of what it was drawn from."""
-    return [source for source in sorted(DOCS.glob("*.dot")) if _mark(source) not in _drawn(source)]
+    """The sources whose picture is missing or of another source."""
+    return [source for source in sorted(DOCS.glob("*.dot")) if is_stale(_picture(source), source)]
+
+
+def is_stale(picture: Path, source: Path) -> bool:
+    """Whether the picture is missing or of another source."""
+    return not picture.exists() or mark(source).encode() not in picture.read_bytes()
+
+
+def mark(source: Path) -> str:
+    """What a picture says of its source: the hash of what it was drawn from."""
+    return f"drawn from {source.name}, sha256 {hashlib.sha256(source.read_bytes()).hexdigest()}"
 
 
 def draw(source: Path) -> None:
     """Draw a picture with Graphviz (Debian's package)."""
     system.need("dot")
     svg = subprocess.run(["dot", "-Tsvg", source], capture_output=True, text=True, check=True).stdout
-    _picture(source).write_text(f"{svg.rstrip()}\n{_mark(source)}\n")
-
-
-def _mark(source: Path) -> str:
-    return f"<!-- drawn from {source.name}, sha256 {hashlib.sha256(source.read_bytes()).hexdigest()} -->"
+    _picture(source).write_text(f"{svg.rstrip()}\n<!-- {mark(source)} -->\n")
 
 
 def _picture(source: Path) -> Path:
     return DOCS / "images" / f"{source.stem}.svg"
-
-
-def _drawn(source: Path) -> str:
-    return _picture(source).read_text() if _picture(source).exists() else ""
 
 
 if __name__ == "__main__":

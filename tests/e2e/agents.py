@@ -109,7 +109,7 @@ def is_ready(cluster: Cluster, namespace: str) -> bool:
     return now in judged
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float) -> None:
+def wait_until(true: Callable[[], object], what: str, seconds: float) -> None:
     """Poll until `true()`; fail with `what` when it does not come within `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():

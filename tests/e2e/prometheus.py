@@ -1,6 +1,7 @@
 """A real Prometheus in the cluster, which finds what it scrapes by asking the API server."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import yaml
 
+from docs_bed.dashboards import Series
 from e2e import programs
 from e2e.programs import FILES, Program
 from testbed.cluster import Cluster
@@ -35,6 +37,19 @@ class Prometheus:
     def query(self, query: str) -> list[dict[str, Any]]:
         """The result of an instant query. Raises TestbedError when Prometheus refuses it."""
         return list(self._ask("query", query=query)["result"])
+
+    def since(self, query: str, seconds: float) -> list[Series]:
+        """What a query gave in the last `seconds`, in 120 steps."""
+        now = time.time()
+        span = {"start": str(now - seconds), "end": str(now), "step": str(seconds / 120)}
+        return [
+            Series(
+                each["metric"],
+                [(at - now) / 60 for at, _ in each["values"]],
+                [float(value) for _, value in each["values"]],
+            )
+            for each in self._ask("query_range", query=query, **span)["result"]
+        ]
 
     def value(self, query: str) -> float:
         """The one value that a query gives; 0 when it gives none."""

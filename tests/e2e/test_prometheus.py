@@ -1,6 +1,5 @@
 """A real Prometheus reads agents, workers and the operator; the dashboards and the rules work on what it has."""
 
-import json
 import math
 import threading
 import time
@@ -8,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,20 +15,21 @@ import pytest
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests import desired
+from docs_bed import dashboards
 from e2e import prometheus
 from e2e.agents import AGENT, apply_agent, client, put_secret, secret_spec, wait_until
 from e2e.prometheus import Prometheus
 from e2e.redis import SHARED, put_redis
 from testbed import definitions
 from testbed.cluster import Cluster
-from testbed.paths import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-DASHBOARDS = sorted((REPOSITORY / "helm" / "agent-operator" / "files" / "dashboards").glob("*.json"))
-# As Grafana fills in its own variables.
-FILLED = {"$__rate_interval": "20s", "$namespace": ".*", "$service": ".*"}
 MONITOR = "servicemonitors.monitoring.coreos.com"
+# Seconds that the documents' pictures show.
+FOR_DOCUMENTS = 300
+# How often a target was read: once a second.
+READINGS = "max(count_over_time(up[1h]))"
 # What callers do all the time while the queries are asked: answers, streams, tasks, and failures of each kind.
 MESSAGES = ("Hello.", "[[fault:500 times=9]] Fail.", "[[fault:429]] Be throttled.")
 
@@ -112,13 +113,10 @@ def _again_and_again(do: Callable[[], object]) -> Iterator[None]:
 
 
 def _queries() -> Iterator[Any]:
-    for path in DASHBOARDS:
-        for panel in json.loads(path.read_text())["panels"]:
+    for source in dashboards.sources():
+        for panel in dashboards.load(source)["panels"]:
             for target in panel["targets"]:
-                query = target["expr"]
-                for variable, value in FILLED.items():
-                    query = query.replace(variable, value)
-                yield pytest.param(query, id=f"{path.stem}: {panel['title']} {target['refId']}")
+                yield pytest.param(target["expr"], id=f"{source.stem}: {panel['title']} {target['refId']}")
 
 
 @pytest.mark.parametrize("query", list(_queries()))
@@ -127,6 +125,37 @@ def test_every_panel_of_the_dashboards_shows_data(scraped: Scraped, query: str) 
         return [float(each["value"][1]) for each in scraped.prometheus.query(query)]
 
     wait_until(lambda: any(math.isfinite(number) for number in numbers()), f"data for {query}", 90)
+
+
+@pytest.mark.parametrize("source", dashboards.sources(), ids=lambda source: source.stem)
+def test_a_dashboard_is_drawn(scraped: Scraped, source: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """Each line gets a name of its own, by labels that its series have."""
+    for_documents = pytestconfig.getoption("--pictures")
+    seconds = FOR_DOCUMENTS if for_documents else 30
+    wait_until(lambda: scraped.prometheus.value(READINGS) > seconds, f"{seconds} seconds of data", 2 * seconds)
+    target = dashboards.picture(source) if for_documents else tmp_path / "dashboard.png"
+    dashboards.draw(source, target, partial(scraped.prometheus.since, seconds=seconds))
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("portside-agent", "agent_build_info"),
+        ("portside-queue", "agent_build_info"),
+        ("portside-operator", "agent_operator_is_leader"),
+    ],
+)
+def test_a_dashboard_shows_no_pods_of_others(scraped: Scraped, name: str, ours: str) -> None:
+    def pods(query: str) -> set[str]:
+        return {each["metric"]["pod"] for each in scraped.prometheus.query(query)}
+
+    panels = dashboards.load(dashboards.DASHBOARDS / f"{name}.json")["panels"]
+    queries = [each["expr"] for panel in panels for each in panel["targets"] if each["legendFormat"] == "{{pod}}"]
+    assert queries
+    for query in queries:
+        wait_until(partial(pods, query), f"data for {query}", 60)
+        assert pods(query) <= pods(ours)
 
 
 def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> None:

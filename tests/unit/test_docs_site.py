@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs_bed.picture import stale
+from docs_bed import dashboards, picture
 from testbed.paths import REPOSITORY
 
 CONDITIONS = (REPOSITORY / "docs" / "reference" / "conditions.md").read_text()
@@ -61,7 +61,8 @@ def test_the_first_page_leads_to_the_documents(site: Path) -> None:
 
 
 def test_pictures_are_those_of_their_sources() -> None:
-    assert stale() == [], "run `make picture`"
+    assert picture.stale() == [], "run `make picture`"
+    assert dashboards.stale() == [], "run `make pictures-of-dashboards`"
 
 
 def test_every_reason_of_trouble_has_its_section() -> None:

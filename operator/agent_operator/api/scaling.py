@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from agent_operator.api.base import Model
 from agent_operator.api.pods import PodCount, Resources, Verbatim
 from agent_operator.api.rules import Rule
+from agent_operator.api.traffic import HttpAddress
 
 Replicas = Annotated[int, Field(ge=0, le=1000)]
 AtLeastOne = Annotated[int, Field(ge=1, le=1000)]
@@ -30,12 +31,7 @@ class Autoscaling(Model):
     engine: Literal["hpa", "keda"] | None = None
     """Who scales, the workers too: `hpa`, also when not set, is a HorizontalPodAutoscaler, which gets requests in
     flight and tasks from an adapter; `keda` is a ScaledObject of KEDA, which asks Prometheus itself."""
-    prometheus_address: (
-        Annotated[
-            str, StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*(/[!-~]*)?$", max_length=2048)
-        ]
-        | None
-    ) = None
+    prometheus_address: HttpAddress | None = None
     """Address of the Prometheus that KEDA asks, such as http://prometheus.monitoring:9090."""
     min_replicas: AtLeastOne = 1
     """Fewest pods."""

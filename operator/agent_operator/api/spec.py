@@ -35,7 +35,7 @@ from agent_operator.api.pods import (
 from agent_operator.api.rules import Rule
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget, Replicas, Worker
 from agent_operator.api.state import Redis
-from agent_operator.api.traffic import Auth, Cors, HttpRoute, Ingress, NetworkPolicy, RateLimit, Service
+from agent_operator.api.traffic import Auth, Cors, HttpAddress, HttpRoute, Ingress, NetworkPolicy, RateLimit, Service
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 SECRET_KEY = "ANTHROPIC_API_KEY"  # noqa: S105  the name of a key in a Secret, not its value
@@ -92,12 +92,7 @@ class Agent(Model):
     """Instructions that the model gets before every conversation."""
     system_prompt_from: SystemPromptFrom | None = None
     """Instructions that stand in a ConfigMap of yours. A changed ConfigMap is used with no restart."""
-    base_url: (
-        Annotated[
-            str, StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*(/[!-~]*)?$", max_length=2048)
-        ]
-        | None
-    ) = None
+    base_url: HttpAddress | None = None
     """Address of the model API, for a gateway or proxy; the provider's own when not set."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
     """Seconds that one request may take in all."""

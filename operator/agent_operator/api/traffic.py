@@ -18,6 +18,9 @@ HostName = Annotated[
         min_length=1,
     ),
 ]
+HttpAddress = Annotated[
+    str, StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*(/[!-~]*)?$", max_length=2048)
+]
 _Origin = Annotated[
     str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*)$", min_length=1, max_length=253)
 ]

@@ -9,6 +9,7 @@ import aiohttp
 from agent_operator.controller.budget import Used
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.conditions import condition
+from agent_operator.controller.pods import is_meant_to_run
 from agent_operator.controller.resources import Key
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import selector
@@ -71,7 +72,7 @@ def serving(key: Key, pods: Iterable[Document]) -> list[str]:
         pod["status"]["podIP"]
         for pod in pods
         if labels <= pod["metadata"].get("labels", {}).items()
-        and "deletionTimestamp" not in pod["metadata"]
+        and is_meant_to_run(pod)
         and condition(pod["status"], "Ready").get("status") == "True"
         and pod["status"].get("podIP")
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from agent_operator.controller.budget import NEARLY
 from testbed import paths, system
 
 ALERTS = paths.REPOSITORY / "helm" / "agent-operator" / "files" / "alerts.yaml"
@@ -202,6 +203,11 @@ def test_an_alert_says_what_is_wrong_and_has_a_runbook(rule: dict[str, Any]) -> 
     headings = [heading.lower() for heading in re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE)]
     assert rule["annotations"]["runbook_url"] == f"RUNBOOKS#{rule['alert'].lower()}"
     assert rule["alert"].lower() in headings
+
+
+def test_the_alert_and_the_operator_warn_of_a_budget_at_the_same_share() -> None:
+    [rule] = [each for each in RULES if each.get("alert") == "AgentBudgetNearlyUsedUp"]
+    assert f">= {NEARLY / 100})" in rule["expr"]
 
 
 def test_what_a_runbook_looks_for_in_a_log_is_written_there() -> None:

@@ -11,10 +11,11 @@ import yaml
 from prometheus_client import generate_latest
 
 from agent_operator.controller.metrics import Metrics
+from docs_bed import dashboards
 from testbed import paths, system
 
 FILES = paths.REPOSITORY / "helm" / "agent-operator" / "files"
-DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((FILES / "dashboards").glob("*.json"))}
+DASHBOARDS = {source.stem: dashboards.load(source) for source in dashboards.sources()}
 REFERENCE = (paths.REPOSITORY / "docs" / "reference" / "metrics.md").read_text()
 # Words of a query that are no metrics: what they are given is in parentheses, braces or quotes.
 METRIC = re.compile(r"\b(?:agent|kube|process|portside:)[a-z0-9_:]*\b(?=[{\[ )>]|$)")
@@ -27,16 +28,12 @@ OF_OTHERS = {
 
 
 def _queries(dashboard: dict[str, Any]) -> dict[str, str]:
-    """The queries by panel and letter, with Grafana's own variables filled in as Grafana would."""
-    filled = {"$__rate_interval": "1m", "$namespace": ".*", "$service": ".*"}
-    found = {}
-    for panel in dashboard["panels"]:
-        for target in panel["targets"]:
-            query = target["expr"]
-            for variable, value in filled.items():
-                query = query.replace(variable, value)
-            found[f"{panel['title']} {target['refId']}"] = query
-    return found
+    """The queries by panel and letter."""
+    return {
+        f"{panel['title']} {target['refId']}": target["expr"]
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    }
 
 
 RULES = [rule for group in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]

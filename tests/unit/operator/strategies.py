@@ -140,7 +140,7 @@ def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     budget = spec.get("budget", {"tokens": 1})
     if "cost" not in budget:
         budget.setdefault("tokens", 1)
-    if "cost" in budget:
+    else:
         budget["cost"] = f"1{budget['cost'][:8]}" if not budget["cost"].strip("0.") else budget["cost"]
         model = spec.get("agent", {}).get("model", DEFAULT_MODEL)
         budget["prices"] = {**budget.get("prices", {}), model: {"input": "3", "output": "15.5", "cacheRead": "0.0"}}

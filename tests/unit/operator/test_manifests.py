@@ -13,6 +13,7 @@ from agent_operator import __version__
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.yaml import to_yaml
 from agent_operator.manifests import desired
+from testbed import paths
 from unit.operator.strategies import specs
 
 Document = dict[str, Any]
@@ -381,6 +382,18 @@ def test_keda_gets_scaled_objects_in_place_of_autoscalers() -> None:
     (queue,) = spec["triggers"]
     assert queue["metadata"]["query"] == 'max(agent_tasks_due{namespace="prod", service="hello"})'
     assert queue["metadata"]["threshold"] == "7"
+
+
+def test_keda_asks_what_the_rules_of_the_adapter_ask() -> None:
+    file = paths.REPOSITORY / "manifests" / "monitoring" / "adapter-rules.yaml"
+    in_flight, queue = yaml.safe_load(file.read_text())["rules"]
+    scaled = {"enabled": True, "engine": "keda", "prometheusAddress": "http://prometheus", "targetInFlightRequests": 1}
+    objects = named(**REDIS, autoscaling=scaled, worker={"enabled": True, "autoscaling": {"enabled": True}})
+    for name, rule in (("hello", in_flight), ("hello-worker", queue)):
+        series = rule["seriesQuery"].partition("{")[0]
+        query = " ".join(rule["metricsQuery"].split()).replace(" by (<<.GroupBy>>) ", "").replace("<<.Series>>", series)
+        (trigger,) = objects["ScaledObject", name]["spec"]["triggers"]
+        assert trigger["metadata"]["query"] == query.replace("<<.LabelMatchers>>", 'namespace="prod", service="hello"')
 
 
 def test_agents_are_scaled_on_requests_in_flight_and_workers_on_their_queue() -> None:
