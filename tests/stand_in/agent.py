@@ -64,10 +64,19 @@ _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 def command_line(pid: int) -> str:
     """The command line of a process; empty when there is none, or only what is left of one that ended."""
+    found = b""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        # It is empty for a moment, too, while the process executes a program (execve(2)).
+        while not found and not _is_zombie(pid):
+            found = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+    return found.replace(b"\0", b" ").decode()
+
+
+def _is_zombie(pid: int) -> bool:
+    # The state follows the name in parentheses, which may have any characters (proc(5)).
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][0] in "ZX"
 
 
 @dataclass
