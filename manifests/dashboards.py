@@ -9,7 +9,8 @@ AGENT = 'namespace=~"$namespace", service=~"$service"'
 # The workers are scraped by a Service of their own.
 WORKERS = 'namespace=~"$namespace", service=~"($service)-worker"'
 SERVED = 'route!~"/health.*|/metrics"'
-BY = "namespace, service"
+# With `All` chosen there may be agents of one name, in namespaces of their own.
+BY, PODS = "namespace, service", "namespace, pod"
 
 
 def _quantile(share: float, metric: str, labels: str, by: str) -> str:
@@ -21,20 +22,18 @@ def _rate(metric: str, labels: str, by: str) -> str:
 
 
 def _memory(labels: str, ours: str) -> str:
-    return f"sum by (pod) (process_resident_memory_bytes{{{labels}}} and on (namespace, pod) {ours})"
+    return f"sum by ({PODS}) (process_resident_memory_bytes{{{labels}}} and on ({PODS}) {ours})"
 
 
 def _cpu(labels: str, ours: str) -> str:
-    return (
-        f"sum by (pod) (rate(process_cpu_seconds_total{{{labels}}}[$__rate_interval]) and on (namespace, pod) {ours})"
-    )
+    return f"sum by ({PODS}) (rate(process_cpu_seconds_total{{{labels}}}[$__rate_interval]) and on ({PODS}) {ours})"
 
 
 # What others have too is shown of pods that have one of these alone: `All` would take in every program that is scraped.
 OF_AGENTS, OF_OPERATORS = "agent_build_info", "agent_operator_is_leader"
 _NAMESPACE = Variable("namespace", OF_AGENTS)
 _SERVICE = Variable("service", OF_AGENTS)
-_WHO = "{{namespace}}/{{service}}"
+_WHO, _POD = "{{namespace}}/{{service}}", "{{namespace}}/{{pod}}"
 
 FLEET = Dashboard(
     "portside-fleet",
@@ -110,8 +109,8 @@ ONE_AGENT = Dashboard(
             "s",
             tuple(
                 (
-                    f"{{{{service}}}} {share:.0%}",
-                    _quantile(share, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', "service"),
+                    f"{_WHO} {share:.0%}",
+                    _quantile(share, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', BY),
                 )
                 for share in (0.5, 0.95, 0.99)
             ),
@@ -120,7 +119,7 @@ ONE_AGENT = Dashboard(
             "Time to a stream's first words",
             "s",
             tuple(
-                (f"{{{{service}}}} {share:.0%}", _quantile(share, "agent_stream_first_token_seconds", AGENT, "service"))
+                (f"{_WHO} {share:.0%}", _quantile(share, "agent_stream_first_token_seconds", AGENT, BY))
                 for share in (0.5, 0.95, 0.99)
             ),
         ),
@@ -144,12 +143,12 @@ ONE_AGENT = Dashboard(
         Panel(
             "Requests in flight, each pod",
             "short",
-            (("{{pod}}", f"sum by (pod) (agent_requests_in_flight{{{AGENT}}})"),),
+            ((_POD, f"sum by ({PODS}) (agent_requests_in_flight{{{AGENT}}})"),),
         ),
         Panel(
             "Requests that wait for a model that turned them away",
             "short",
-            (("{{pod}}", f"sum by (pod) (agent_requests_throttled{{{AGENT}}})"),),
+            ((_POD, f"sum by ({PODS}) (agent_requests_throttled{{{AGENT}}})"),),
             "Autoscaling does not count them: more pods would not help.",
         ),
         Panel(
@@ -160,8 +159,8 @@ ONE_AGENT = Dashboard(
                 ("shed: {{reason}}", _rate("agent_requests_shed_total", AGENT, "reason")),
             ),
         ),
-        Panel("CPU of each pod", "short", (("{{pod}}", _cpu(AGENT, OF_AGENTS)),)),
-        Panel("Memory of each pod", "bytes", (("{{pod}}", _memory(AGENT, OF_AGENTS)),)),
+        Panel("CPU of each pod", "short", ((_POD, _cpu(AGENT, OF_AGENTS)),)),
+        Panel("Memory of each pod", "bytes", ((_POD, _memory(AGENT, OF_AGENTS)),)),
     ),
 )
 
@@ -196,12 +195,12 @@ QUEUE = Dashboard(
             "s",
             (
                 (
-                    "{{service}} 95%",
+                    f"{_WHO} 95%",
                     _quantile(
                         0.95,
                         "agent_model_request_duration_seconds",
                         WORKERS,
-                        "service",
+                        BY,
                     ),
                 ),
             ),
@@ -209,7 +208,7 @@ QUEUE = Dashboard(
         Panel(
             "Memory of each worker",
             "bytes",
-            (("{{pod}}", _memory(WORKERS, OF_AGENTS)),),
+            ((_POD, _memory(WORKERS, OF_AGENTS)),),
         ),
     ),
 )
@@ -229,7 +228,7 @@ OPERATOR = Dashboard(
                 ("not scaling", f"max(agent_operator_agents_not_scaling{{{_OPERATOR}}})"),
             ),
         ),
-        Panel("Who leads", "short", (("{{pod}}", f"max by (pod) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
+        Panel("Who leads", "short", ((_POD, f"max by ({PODS}) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
         Panel(
             "Looks at agents by result",
             "ops",
@@ -260,12 +259,12 @@ OPERATOR = Dashboard(
         Panel(
             "CPU",
             "short",
-            (("{{pod}}", _cpu(_OPERATOR, OF_OPERATORS)),),
+            ((_POD, _cpu(_OPERATOR, OF_OPERATORS)),),
         ),
         Panel(
             "Memory",
             "bytes",
-            (("{{pod}}", _memory(_OPERATOR, OF_OPERATORS)),),
+            ((_POD, _memory(_OPERATOR, OF_OPERATORS)),),
         ),
     ),
 )

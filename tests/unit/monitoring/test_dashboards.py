@@ -89,6 +89,15 @@ def test_a_dashboard_asks_the_source_that_is_chosen_at_its_top(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
+def test_agents_and_pods_of_one_name_are_told_apart_by_their_namespaces(name: str) -> None:
+    targets = [target for panel in DASHBOARDS[name]["panels"] for target in panel["targets"]]
+    grouped = [re.split(", ", by) for target in targets for by in re.findall(r"\bby \(([^)]*)\)", target["expr"])]
+    assert [labels for labels in grouped if {"service", "pod"} & {*labels} and "namespace" not in labels] == []
+    named = [re.findall(r"{{(\w+)}}", target["legendFormat"]) for target in targets]
+    assert [labels for labels in named if {"service", "pod"} & {*labels} and "namespace" not in labels] == []
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
 def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
     panels = DASHBOARDS[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
