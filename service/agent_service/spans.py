@@ -1,5 +1,6 @@
 """What is done with spans on their way out. Imported by `tracing` alone, and only when traces are wanted."""
 
+import socket
 import uuid
 from collections.abc import Sequence
 
@@ -22,6 +23,8 @@ def resource(settings: Settings) -> Resource:
             "service.name": "portside-agent",
             "service.version": __version__,
             "service.instance.id": str(uuid.uuid4()),
+            # In Kubernetes the name of the pod.
+            "host.name": socket.gethostname(),
             "deployment.environment.name": settings.environment,
         }
     )

@@ -194,7 +194,8 @@ def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
                 "interval": "15s",
                 "scrapeTimeout": "5s",
                 "labels": {"release": "prometheus"},
-            }
+            },
+            "tracing": {"endpoint": "https://collector.example:4318/otlp"},
         },
         "budget": {
             "period": "day",

@@ -1,11 +1,11 @@
 """Real pods: a cluster with a node, the built images in it, the operator installed by its chart, and a model API."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from e2e import scripts
 from stand_in import SERVER
 from testbed import cluster as clusters
 from testbed import images, paths
@@ -62,39 +62,9 @@ def namespace(real_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator
 def model_api(real_cluster: Cluster) -> Iterator[str]:
     """The stand-in for the model API as a Service of the cluster; gives its URL, as pods resolve it."""
     real_cluster.kubectl("create", "namespace", MODEL_API)
-    real_cluster.kubectl("apply", "-n", MODEL_API, "-f-", stdin=json.dumps(_model_api()))
-    real_cluster.kubectl("rollout", "status", "-n", MODEL_API, f"deployment/{MODEL_API}", READY)
-    yield f"http://{MODEL_API}.{MODEL_API}.svc"
+    anywhere = ("--host", "0.0.0.0", "--port", "8000")  # noqa: S104  it is for a pod
+    yield scripts.start(real_cluster, MODEL_API, MODEL_API, SERVER, 8000, *anywhere)
     real_cluster.kubectl("delete", "namespace", MODEL_API, "--wait=false")
-
-
-def _model_api() -> dict[str, object]:
-    """The stand-in's one file, run by the Python of the service's image."""
-    labels = {"app": MODEL_API}
-    metadata = {"name": MODEL_API}
-    container = {
-        "name": MODEL_API,
-        "image": images.reference("service"),
-        "command": ["python", "/stand-in/server.py", "--host", "0.0.0.0", "--port", "8000"],  # noqa: S104
-        "ports": [{"containerPort": 8000}],
-        "readinessProbe": {"httpGet": {"path": "/stand-in/requests", "port": 8000}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "stand-in", "mountPath": "/stand-in"}],
-    }
-    pod = {"containers": [container], "volumes": [{"name": "stand-in", "configMap": metadata}]}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": metadata,
-        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
-    }
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata,
-        "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8000}]},
-    }
-    code = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {SERVER.name: SERVER.read_text()}}
-    return {"apiVersion": "v1", "kind": "List", "items": [code, deployment, service]}
 
 
 FAILED = pytest.StashKey[bool]()

@@ -56,6 +56,12 @@ class Prometheus:
         result = self.query(query)
         return float(result[0]["value"][1]) if result else 0.0
 
+    def traces(self, query: str, seconds: float) -> set[str]:
+        """The traces that the histograms of a query led to in the last `seconds` (their exemplars)."""
+        now = time.time()
+        found = self._ask("query_exemplars", query=query, start=str(now - seconds), end=str(now))
+        return {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
+
     def targets(self) -> list[dict[str, Any]]:
         """What is scraped, with the health of each."""
         return list(self._ask("targets", state="active")["activeTargets"])
@@ -64,12 +70,11 @@ class Prometheus:
         """All rules, with how their last evaluation went."""
         return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
 
-    def _ask(self, what: str, **parameters: str) -> dict[str, Any]:
+    def _ask(self, what: str, **parameters: str) -> Any:
         answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=30).json()
         if answer["status"] != "success":
             raise TestbedError(f"Prometheus refused {parameters}: {answer['error']}")
-        data: dict[str, Any] = answer["data"]
-        return data
+        return answer["data"]
 
 
 @contextmanager
@@ -77,7 +82,11 @@ def running(cluster: Cluster, namespace: str, monitors: list[dict[str, Any]]) ->
     """A Prometheus in `namespace`: with our scrape configuration for annotations, our rules, and what
     prometheus-operator makes of these ServiceMonitors. It reads each target once a second."""
     files = {"prometheus.yml": _configuration(monitors), "alerts.yaml": (MONITORING / "alerts.yaml").read_text()}
-    arguments = (f"--config.file={FILES}/prometheus.yml", "--storage.tsdb.path=/data/tsdb")
+    arguments = (
+        f"--config.file={FILES}/prometheus.yml",
+        "--storage.tsdb.path=/data/tsdb",
+        "--enable-feature=exemplar-storage",
+    )
     program = Program(NAME, arguments, PORT, "/-/ready", files=files, rules=_RULES)
     try:
         programs.start(cluster, namespace, program)

@@ -61,6 +61,11 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.monitoring.tracing }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
+OTEL_SERVICE_NAME: {{ include "agent.fullname" $ | quote }}
+OTEL_RESOURCE_ATTRIBUTES: {{ printf "service.namespace=%[1]s,k8s.namespace.name=%[1]s" $.Release.Namespace | quote }}
+{{- end }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
 METRICS_PORT: "9090"

@@ -154,10 +154,19 @@ class ServiceMonitor(Model):
     """Its labels besides our own, as a Prometheus selects by them."""
 
 
+class Tracing(Model):
+    """OpenTelemetry traces of requests, tasks and turns with the model, under the agent's name; without content."""
+
+    endpoint: HttpAddress
+    """Base address of a collector that takes OTLP over HTTP, such as http://collector.observability:4318. The
+    NetworkPolicy lets the pods out to its port."""
+
+
 class Monitoring(Model):
     """How the agent is watched."""
 
     service_monitor: ServiceMonitor = ServiceMonitor()
+    tracing: Tracing | None = None
 
 
 class Rollout(Model):

@@ -141,8 +141,8 @@ class NetworkPolicy(Model):
     """What may reach the agent's pods, and what they may reach. Needs a network plugin that keeps policies."""
 
     enabled: bool = True
-    """Whether there is one: in go requests to the API's port, and scrapes; out go DNS, the model API's port and that of
-    Redis."""
+    """Whether there is one: in go requests to the API's port, and scrapes; out go DNS, and what is for the ports of the
+    model API, of Redis and of the collector of traces."""
     ingress_from: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
     """Who may send requests, as `from` of networking.k8s.io/v1 has it; anybody when not set."""
     scrape_from: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None

@@ -30,7 +30,7 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "LOG_FORMAT": spec.logging.format,
         "METRICS_PORT": str(METRICS_PORT),
     }
-    given |= _of_state(name, namespace, spec) | _of_budget(spec)
+    given |= _of_state(name, namespace, spec) | _of_budget(spec) | _of_tracing(name, namespace, spec)
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -66,6 +66,19 @@ def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
         "PRICE_OUTPUT": price.output,
         "PRICE_CACHE_WRITE": price.cache_write,
         "PRICE_CACHE_READ": price.cache_read,
+    }
+
+
+def _of_tracing(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
+    """Where traces go, and whose they are (OpenTelemetry, "Specify resource attributes using Kubernetes annotations",
+    says what a service's name and namespace are)."""
+    tracing = spec.monitoring.tracing
+    if tracing is None:
+        return {}
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": tracing.endpoint,
+        "OTEL_SERVICE_NAME": name,
+        "OTEL_RESOURCE_ATTRIBUTES": f"service.namespace={namespace},k8s.namespace.name={namespace}",
     }
 
 

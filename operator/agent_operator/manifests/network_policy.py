@@ -37,8 +37,8 @@ def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) 
 
 
 def _egress_ports(spec: AgentSpec) -> list[Document]:
-    """DNS, and the ports of the model API and of Redis: where they are is not known here."""
-    numbers = [_model_port(spec), _redis_port(spec)]
+    """DNS, and the ports of the model API, of Redis and of the traces' collector: where they are is not known here."""
+    numbers = [_model_port(spec), _redis_port(spec), _collector_port(spec)]
     tcp = dict.fromkeys(number for number in numbers if number not in {None, DNS_PORT})
     return [{"port": DNS_PORT, "protocol": "UDP"}, _tcp(DNS_PORT), *map(_tcp, tcp)]
 
@@ -46,10 +46,7 @@ def _egress_ports(spec: AgentSpec) -> list[Document]:
 def _model_port(spec: AgentSpec) -> int | None:
     if spec.agent.provider == "echo":
         return None
-    if spec.agent.base_url is None:
-        return SCHEME_PORTS["https"]
-    scheme, port = _scheme_and_port(spec.agent.base_url)
-    return port or SCHEME_PORTS[scheme]
+    return SCHEME_PORTS["https"] if spec.agent.base_url is None else _http_port(spec.agent.base_url)
 
 
 def _redis_port(spec: AgentSpec) -> int | None:
@@ -59,6 +56,15 @@ def _redis_port(spec: AgentSpec) -> int | None:
         return spec.network_policy.redis_port
     port = _scheme_and_port(spec.redis.url)[1] if spec.redis.url is not None else None
     return port or REDIS_PORT
+
+
+def _collector_port(spec: AgentSpec) -> int | None:
+    return _http_port(spec.monitoring.tracing.endpoint) if spec.monitoring.tracing else None
+
+
+def _http_port(address: str) -> int:
+    scheme, port = _scheme_and_port(address)
+    return port or SCHEME_PORTS[scheme]
 
 
 def _scheme_and_port(address: str) -> tuple[str, int | None]:

@@ -140,6 +140,16 @@ def test_settings_stand_in_the_config_map_and_unset_ones_have_no_key() -> None:
     }
 
 
+def test_traces_go_to_the_collector_under_the_name_and_namespace_of_the_agent() -> None:
+    data = build(monitoring={"tracing": {"endpoint": "http://collector:4318"}})["ConfigMap"]["data"]
+
+    assert {key: value for key, value in data.items() if key.startswith("OTEL_")} == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+        "OTEL_SERVICE_NAME": "hello",
+        "OTEL_RESOURCE_ATTRIBUTES": "service.namespace=prod,k8s.namespace.name=prod",
+    }
+
+
 def test_the_checksum_covers_the_settings_and_the_inline_key() -> None:
     objects = build(apiKey={"value": "sk-test"})
     lines = [f"{key}={value}\n" for key, value in sorted(objects["ConfigMap"]["data"].items())]
@@ -329,9 +339,13 @@ def test_generated_client_keys_are_a_secret_of_their_own_with_nothing_in_it_yet(
         (REDIS, [53, 53, 6380]),
         ({"redis": {"url": "redis://[::1]/0"}}, [53, 53, 6379]),
         ({"redis": {"secretName": "state"}, "networkPolicy": {"redisPort": 7000}}, [53, 53, 7000]),
+        ({"monitoring": {"tracing": {"endpoint": "http://collector.watch:4318"}}}, [53, 53, 4318]),
+        ({"monitoring": {"tracing": {"endpoint": "https://collector.example/otlp"}}}, [53, 53, 443]),
     ],
 )
-def test_pods_may_reach_names_the_model_and_redis_and_nothing_else(spec: Document, ports: list[int]) -> None:
+def test_pods_may_reach_names_the_model_redis_and_the_collector_and_nothing_else(
+    spec: Document, ports: list[int]
+) -> None:
     policy = named(**spec)["NetworkPolicy", "hello"]["spec"]
 
     assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == ports

@@ -8,75 +8,27 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.openmetrics import parser as openmetrics
 
 from redis_bed import RedisServer
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, environment, eventually, running_service
+from stand_in.collector import Collector, attributes
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 
 
-class Collector:
-    """Receives traces on a loopback port, and keeps them."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        bodies = self.bodies
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if self.path == "/v1/traces":
-                    bodies.append(body)
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name
-                """Nobody reads it."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def spans(self) -> list[WireSpan]:
-        """Give all spans so far, in the order of their ends."""
-        return [
-            span
-            for body in list(self.bodies)
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def resource(self) -> dict[str, Any]:
-        """Give what the first spans say that they come from."""
-        return attributes(ExportTraceServiceRequest.FromString(self.bodies[0]).resource_spans[0].resource.attributes)
-
-    def wait(self, *names: str) -> dict[str, WireSpan]:
-        """Wait for spans of these names, and give them by name."""
-        eventually(lambda: {span.name for span in self.spans()} >= set(names), f"spans {names} arrive")
-        return {span.name: span for span in self.spans()}
-
-
-def attributes(pairs: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        kind = pair.value.WhichOneof("value")
-        value = getattr(pair.value, kind)
-        found[pair.key] = [item.string_value for item in value.values] if kind == "array_value" else value
-    return found
+def wait_for(collector: Collector, *names: str) -> dict[str, Span]:
+    """Wait for spans of these names, and give them by name."""
+    eventually(lambda: {span.name for span in collector.spans()} >= set(names), f"spans {names} arrive")
+    return {span.name: span for span in collector.spans()}
 
 
 @pytest.fixture
@@ -112,10 +64,10 @@ def test_a_request_and_its_turn_are_spans_of_the_callers_trace(traced: Service, 
     private = f"private-{uuid.uuid4()}"
     answer = httpx.post(f"{traced.url}/chat?{private}", json={"message": private}, headers=TRACEPARENT)
     assert answer.status_code == 200
-    spans = collector.wait("POST /chat", "chat claude-sonnet-5-5")
+    spans = wait_for(collector, "POST /chat", "chat claude-sonnet-5-5")
     request, turn = spans["POST /chat"], spans["chat claude-sonnet-5-5"]
     assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, PARENT)
-    assert request.kind == WireSpan.SPAN_KIND_SERVER
+    assert request.kind == Span.SPAN_KIND_SERVER
     assert (
         attributes(request.attributes).items()
         >= {
@@ -125,7 +77,7 @@ def test_a_request_and_its_turn_are_spans_of_the_callers_trace(traced: Service, 
         }.items()
     )
     assert (turn.trace_id, turn.parent_span_id) == (request.trace_id, request.span_id)
-    assert turn.kind == WireSpan.SPAN_KIND_CLIENT
+    assert turn.kind == Span.SPAN_KIND_CLIENT
     told = attributes(turn.attributes)
     assert told.pop("gen_ai.response.time_to_first_chunk") > 0
     usage = told.pop("gen_ai.usage.input_tokens") + told.pop("gen_ai.usage.output_tokens")
@@ -146,7 +98,7 @@ def test_a_request_and_its_turn_are_spans_of_the_callers_trace(traced: Service, 
 
 def test_a_streamed_turn_belongs_to_its_request_too(traced: Service, collector: Collector) -> None:
     traced.post("/chat/stream", message="hello")
-    spans = collector.wait("POST /chat/stream", "chat claude-sonnet-5-5")
+    spans = wait_for(collector, "POST /chat/stream", "chat claude-sonnet-5-5")
     assert spans["chat claude-sonnet-5-5"].parent_span_id == spans["POST /chat/stream"].span_id
 
 
@@ -162,14 +114,14 @@ def test_a_task_belongs_to_the_request_that_it_came_with_whoever_works_on_it(
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     with running_service(tmp_path, "worker", **told, **traces):
         assert api.post("/tasks", message="hello").status_code == 202
-        spans = collector.wait("POST /tasks", "chat claude-sonnet-5-5")
+        spans = wait_for(collector, "POST /tasks", "chat claude-sonnet-5-5")
         turn, request = spans["chat claude-sonnet-5-5"], spans["POST /tasks"]
         assert (turn.trace_id, turn.parent_span_id) == (request.trace_id, request.span_id)
 
 
 def test_a_failed_turn_and_its_request_say_of_what_kind(traced: Service, collector: Collector) -> None:
     assert traced.post("/chat", message="[[fault:529 retry-after=9]]").status_code == 503
-    spans = collector.wait("POST /chat", "chat claude-sonnet-5-5")
+    spans = wait_for(collector, "POST /chat", "chat claude-sonnet-5-5")
     turn = spans["chat claude-sonnet-5-5"]
     assert attributes(turn.attributes)["error.type"] == "overloaded"
     assert turn.status.code == Status.STATUS_CODE_ERROR
@@ -180,7 +132,7 @@ def test_a_failed_turn_and_its_request_say_of_what_kind(traced: Service, collect
 def test_a_client_that_leaves_is_no_error_of_the_turn(traced: Service, collector: Collector) -> None:
     with httpx.stream("POST", f"{traced.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
         next(answer.iter_bytes())
-    turn = collector.wait("chat claude-sonnet-5-5")["chat claude-sonnet-5-5"]
+    turn = wait_for(collector, "chat claude-sonnet-5-5")["chat claude-sonnet-5-5"]
     assert attributes(turn.attributes)["portside.turn.outcome"] == "cancelled"
     assert turn.status.code == Status.STATUS_CODE_UNSET
 
@@ -235,7 +187,7 @@ def test_probes_scrapes_and_background_checks_make_no_spans(traced: Service, col
     for path in ("/health", "/health/live", "/health/ready", "/metrics"):
         traced.get(path)
     traced.post("/chat", message="hello")
-    collector.wait("POST /chat")
+    wait_for(collector, "POST /chat")
     assert {span.name for span in collector.spans()} == {"POST /chat", "chat claude-sonnet-5-5"}
 
 
@@ -252,10 +204,11 @@ def test_the_standard_variables_name_the_service_and_the_address(
         OTEL_RESOURCE_ATTRIBUTES="k8s.pod.name=my-pod",
     )
     service.post("/chat", message="hello")
-    collector.wait("POST /chat")
+    wait_for(collector, "POST /chat")
     told = collector.resource()
     assert (told["service.name"], told["k8s.pod.name"]) == ("my-agent", "my-pod")
     assert told["deployment.environment.name"] == "development"
+    assert told["host.name"] == socket.gethostname()
 
 
 @pytest.mark.parametrize(
