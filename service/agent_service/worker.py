@@ -129,7 +129,8 @@ class Worker:
             _log.info("Task was dropped: it was cancelled, or is another worker's", task_id=claim.id)
 
     async def _work(self, claim: Claim) -> None:
-        with structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt):
+        # Log lines and the turn belong to the trace of the request that the task came with (W3C Trace Context).
+        with structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt), _trace(claim):
             try:
                 tell = await self._attempt(claim)
             except asyncio.CancelledError:
@@ -146,10 +147,8 @@ class Worker:
             pieces.append(piece)
 
         try:
-            # The turn belongs to the trace of the request that the task came with (W3C Trace Context).
-            with _trace(claim):
-                async with asyncio.timeout(claim.seconds_left):
-                    usage = await self._agent.answer(Prompt(claim.message), keep)
+            async with asyncio.timeout(claim.seconds_left):
+                usage = await self._agent.answer(Prompt(claim.message), keep)
         except TimeoutError:
             _log.info("Task was not done before its deadline")
             return lambda: self._tasks.fail(claim, TOO_LATE)

@@ -112,11 +112,14 @@ def test_a_task_belongs_to_the_request_that_it_came_with_whoever_works_on_it(
     api = start_traced(start_service, stand_in, redis_server, collector.url)
     told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "REDIS_URL": redis_server.url}
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    with running_service(tmp_path, "worker", **told, **traces):
+    with running_service(tmp_path, "worker", **told, **traces) as worker:
         assert api.post("/tasks", message="hello").status_code == 202
         spans = wait_for(collector, "POST /tasks", "chat claude-sonnet-5-5")
         turn, request = spans["chat claude-sonnet-5-5"], spans["POST /tasks"]
         assert (turn.trace_id, turn.parent_span_id) == (request.trace_id, request.span_id)
+        eventually(lambda: "Task was done" in worker.log(), "the worker logs it")
+        [done] = [json.loads(line) for line in worker.log().splitlines() if "Task was done" in line]
+        assert done["trace_id"] == request.trace_id.hex()
 
 
 def test_a_failed_turn_and_its_request_say_of_what_kind(traced: Service, collector: Collector) -> None:
