@@ -1,4 +1,7 @@
-"""Pods that share a Redis: workers do the tasks that the API takes, and any replica goes on with a conversation."""
+"""Pods that share a Redis: workers do the tasks that the API takes, any replica goes on with a conversation, and all
+together keep one limit."""
+
+import time
 
 import httpx
 import pytest
@@ -47,6 +50,32 @@ def test_replicas_share_conversations_and_a_worker_does_the_tasks(real_cluster: 
     for pod in (one, other):
         with client(real_cluster, namespace, f"pod/{pod}", 9090) as http:
             assert _asked_the_model(http) == 1.0  # the one turn of the conversation
+
+
+def test_pods_that_come_take_no_more_than_the_limit_of_all(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    def taken() -> int:
+        """How many requests get an answer, of forty to each pod."""
+        answers = []
+        for pod in _pods(real_cluster, namespace, "api"):
+            with client(real_cluster, namespace, f"pod/{pod}", 8000) as http:
+                answers += [http.post("/chat", json={"message": "Hello."}).status_code for _ in range(40)]
+        assert {*answers} <= {200, 429}
+        return answers.count(200)
+
+    put_redis(real_cluster, namespace)
+    put_secret(real_cluster, namespace, "key-of-the-tests")
+    limited = {"redis": SHARED, "rateLimit": {"requestsPerMinute": 30}}
+    apply_agent(real_cluster, namespace, secret_spec(model_api, **limited))
+    begun, alone = time.monotonic(), taken()
+    apply_agent(real_cluster, namespace, secret_spec(model_api, **limited, replicas=3))
+    wait_until(lambda: len(_pods(real_cluster, namespace, "api")) == 3, "there are three pods", READY_SECONDS)
+    together = taken()
+
+    assert alone >= 30
+    # One comes back every two seconds; with a limit each the two others would have taken 60.
+    assert alone + together <= 31 + (time.monotonic() - begun) / 2
 
 
 def _asked_the_model(http: httpx.Client) -> float:
