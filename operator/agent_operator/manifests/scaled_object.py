@@ -61,5 +61,7 @@ def _prometheus(spec: AgentSpec, query: str, threshold: int) -> Document:
         "serverAddress": spec.autoscaling.prometheus_address,
         "query": query,
         "threshold": str(threshold),
+        # Or KEDA would take an agent that nobody scrapes for one without load, and say that all is well.
+        "ignoreNullValues": "false",
     }
     return {"type": "prometheus", "metadata": metadata}

@@ -396,6 +396,7 @@ def test_keda_gets_scaled_objects_in_place_of_autoscalers() -> None:
     (queue,) = spec["triggers"]
     assert queue["metadata"]["query"] == 'max(agent_tasks_due{namespace="prod", service="hello"})'
     assert queue["metadata"]["threshold"] == "7"
+    assert {each["metadata"]["ignoreNullValues"] for each in (in_flight, queue)} == {"false"}
 
 
 def test_keda_asks_what_the_rules_of_the_adapter_ask() -> None:
