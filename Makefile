@@ -64,6 +64,11 @@ test-cluster: $(VENV)/.dev ## The tests against a real API server
 test-e2e: prepare ## The tests with real pods
 	@PYTHONPATH=tests $(BIN)/pytest tests/e2e $(PYTEST)
 
+.PHONY: test-keda
+test-keda: prepare ## The scaling tests by a real KEDA, which `make test` leaves out: it takes long to build
+	@$(TESTBED) tools keda keda-adapter
+	@PYTHONPATH=tests $(BIN)/pytest tests/e2e/test_scaling.py --keda $(PYTEST)
+
 .PHONY: bench
 bench: $(VENV)/.dev ## How fast the agent API is, beside others; BENCH="--soak" for growth, "--help" for all
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)

@@ -31,6 +31,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="draw the documents' pictures of the dashboards anew, from five minutes of data",
     )
+    parser.addoption(
+        "--keda",
+        action="store_true",
+        help="have the scaling tests scale by a real KEDA, which takes long to build, instead of prometheus-adapter",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "scaling by: " + ("KEDA" if config.getoption("--keda") else "prometheus-adapter (by KEDA: make test-keda)")
 
 
 @pytest.fixture(scope="session")

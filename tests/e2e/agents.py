@@ -128,6 +128,13 @@ def client(cluster: Cluster, namespace: str, target: str = f"svc/{AGENT}", port:
         yield http
 
 
+def notice_kinds(cluster: Cluster) -> None:
+    """Have the operator notice kinds that the cluster has learnt, as it does with its next list of everything, in five
+    minutes at most."""
+    cluster.kubectl("rollout", "restart", "-n", "portside-system", "deployment/agent-operator")
+    cluster.kubectl("rollout", "status", "-n", "portside-system", "deployment/agent-operator", "--timeout=2m")
+
+
 def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     """The JSON objects of a server-sent event stream, each as it arrives; comment lines are passed over."""
     for line in lines:

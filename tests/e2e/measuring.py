@@ -1,11 +1,11 @@
-"""What autoscalers go by, as a cluster has it: metrics-server, Prometheus, and prometheus-adapter with our rules."""
+"""What autoscalers go by: metrics-server, Prometheus, and prometheus-adapter with our rules, or else KEDA."""
 
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from e2e import programs, prometheus
+from e2e import keda, programs, prometheus
 from e2e.agents import wait_until
 from e2e.programs import FILES, Program
 from e2e.prometheus import MONITORING, Prometheus
@@ -34,14 +34,26 @@ SERVED_SECONDS = 60
 
 
 @contextmanager
-def measuring(cluster: Cluster, namespace: str) -> Iterator[Prometheus]:
-    """Run all three in the namespace; autoscalers get their values while the body runs."""
-    adapter = Program(
+def measuring(cluster: Cluster, namespace: str, engine: str) -> Iterator[Prometheus]:
+    """Run all three in the namespace; autoscalers of this engine get their values while the body runs."""
+    with ExitStack() as stack:
+        found = stack.enter_context(prometheus.running(cluster, namespace, []))
+        stack.enter_context(_serving(cluster, namespace, METRICS_SERVER, "metrics.k8s.io", "v1beta1"))
+        if engine == "keda":
+            stack.enter_context(keda.running(cluster))
+        else:
+            adapter = _adapter(found.address)
+            stack.enter_context(_serving(cluster, namespace, adapter, "custom.metrics.k8s.io", "v1beta2"))
+        yield found
+
+
+def _adapter(address: str) -> Program:
+    return Program(
         "prometheus-adapter",
         (
             "--cert-dir=/data",
             "--secure-port=6443",
-            f"--prometheus-url=http://prometheus.{namespace}.svc",
+            f"--prometheus-url={address}",
             f"--config={FILES}/rules.yaml",
             "--metrics-relist-interval=2s",
             "--metrics-max-age=1m",
@@ -52,21 +64,11 @@ def measuring(cluster: Cluster, namespace: str) -> Iterator[Prometheus]:
         files={"rules.yaml": (MONITORING / "adapter-rules.yaml").read_text()},
         rules=({"apiGroups": [""], "resources": ["pods", "services", "namespaces"], "verbs": READ},),
     )
-    with ExitStack() as stack:
-        found = stack.enter_context(prometheus.running(cluster, namespace, []))
-        for program, group, version in (
-            (METRICS_SERVER, "metrics.k8s.io", "v1beta1"),
-            (adapter, "custom.metrics.k8s.io", "v1beta2"),
-        ):
-            stack.callback(programs.forget, cluster, namespace, program)
-            programs.start(cluster, namespace, program)
-            stack.enter_context(_served(cluster, namespace, program.name, group, version))
-        yield found
 
 
 @contextmanager
-def _served(cluster: Cluster, namespace: str, service: str, group: str, version: str) -> Iterator[None]:
-    """The API server passes requests for this API on to the Service."""
+def _serving(cluster: Cluster, namespace: str, program: Program, group: str, version: str) -> Iterator[None]:
+    """Run the program; the API server passes requests for this API on to it."""
     api: dict[str, Any] = {
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",
@@ -74,18 +76,20 @@ def _served(cluster: Cluster, namespace: str, service: str, group: str, version:
         "spec": {
             "group": group,
             "version": version,
-            "service": {"name": service, "namespace": namespace},
+            "service": {"name": program.name, "namespace": namespace},
             "insecureSkipTLSVerify": True,
             "groupPriorityMinimum": 100,
             "versionPriority": 100,
         },
     }
-    cluster.kubectl("apply", "-f-", stdin=json.dumps(api))
     try:
+        programs.start(cluster, namespace, program)
+        cluster.kubectl("apply", "-f-", stdin=json.dumps(api))
         path = f"/apis/{group}/{version}"
         wait_until(
             lambda: bool(cluster.kubectl("get", "--raw", path, check=False)), f"{path} is served", SERVED_SECONDS
         )
         yield
     finally:
-        cluster.kubectl("delete", "apiservice", f"{version}.{group}")
+        cluster.kubectl("delete", "apiservice", f"{version}.{group}", "--ignore-not-found")
+        programs.forget(cluster, namespace, program)

@@ -11,6 +11,8 @@ from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 
 UPLOAD_SECONDS = 120
+# Of a container that waits for its program: the command before the program's name and arguments.
+WAITING = ("sh", "-c", 'until [ -e /data/whole ]; do sleep 0.2; done; exec "/data/$0" "$@"')
 FILES = "/etc/program"
 
 
@@ -36,7 +38,7 @@ def start(cluster: Cluster, namespace: str, program: Program) -> None:
     cluster.kubectl("apply", "-f-", stdin=json.dumps(objects))
     wait = ["wait", "-n", namespace, f"pod/{program.name}", f"--timeout={READY_SECONDS}s"]
     cluster.kubectl(*wait, "--for=jsonpath={.status.phase}=Running")
-    _upload(cluster, namespace, program.name)
+    upload(cluster, namespace, program.name, program.name)
     try:
         cluster.kubectl(*wait, "--for=condition=Ready")
     except TestbedError as error:
@@ -51,10 +53,11 @@ def forget(cluster: Cluster, namespace: str, program: Program) -> None:
     cluster.kubectl("delete", "rolebinding", role, "-n", "kube-system", "--ignore-not-found")
 
 
-def _upload(cluster: Cluster, namespace: str, name: str) -> None:
+def upload(cluster: Cluster, namespace: str, target: str, name: str) -> None:
+    """Give the program `name` to the pod `target` that waits for it."""
     kubectl = str(binaries.provide("kubectl")["kubectl"])
     store = f"cat > /data/{name} && chmod +x /data/{name} && touch /data/whole"
-    command = [kubectl, "exec", "-i", "-n", namespace, name, "--", "sh", "-c", store]
+    command = [kubectl, "exec", "-i", "-n", namespace, target, "--", "sh", "-c", store]
     with binaries.provide(name)[name].open("rb") as program:
         subprocess.run(command, env=cluster.environment, stdin=program, timeout=UPLOAD_SECONDS, check=True)
 
@@ -106,12 +109,11 @@ def _service(own: dict[str, str], program: Program) -> dict[str, Any]:
 
 
 def _pod(own: dict[str, str], program: Program) -> dict[str, Any]:
-    begin = 'until [ -e /data/whole ]; do sleep 0.2; done; exec "/data/$0" "$@"'
     probe = {"path": program.ready, "port": program.port, "scheme": program.scheme}
     container = {
         "name": program.name,
         "image": images.reference("service"),
-        "command": ["sh", "-c", begin, program.name, *program.arguments],
+        "command": [*WAITING, program.name, *program.arguments],
         "ports": [{"containerPort": program.port}],
         "readinessProbe": {"httpGet": probe, "periodSeconds": 1},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},

@@ -30,9 +30,10 @@ _RULES = (
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A Prometheus that runs; `url` leads to it while it does."""
+    """A Prometheus that runs; `url` leads to it while it does, and for pods `address`."""
 
     url: str
+    address: str
 
     def query(self, query: str) -> list[dict[str, Any]]:
         """The result of an instant query. Raises TestbedError when Prometheus refuses it."""
@@ -91,7 +92,7 @@ def running(cluster: Cluster, namespace: str, monitors: list[dict[str, Any]]) ->
     try:
         programs.start(cluster, namespace, program)
         with forwarded(cluster, namespace, f"pod/{NAME}", PORT) as url:
-            yield Prometheus(url)
+            yield Prometheus(url, f"http://{NAME}.{namespace}.svc")
     finally:
         programs.forget(cluster, namespace, program)
 

@@ -17,7 +17,7 @@ from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests import desired
 from docs_bed import dashboards
 from e2e import prometheus
-from e2e.agents import AGENT, apply_agent, client, put_secret, secret_spec, wait_until
+from e2e.agents import AGENT, apply_agent, client, notice_kinds, put_secret, secret_spec, wait_until
 from e2e.prometheus import Prometheus
 from e2e.redis import SHARED, put_redis
 from testbed import definitions
@@ -73,9 +73,7 @@ def _known_monitors(cluster: Cluster) -> Iterator[None]:
     """The cluster knows ServiceMonitors for a while, and so does the operator."""
     definitions.install(cluster, "ServiceMonitor")
     try:
-        # It would notice with its next list of everything, in five minutes at most.
-        cluster.kubectl("rollout", "restart", "-n", "portside-system", "deployment/agent-operator")
-        cluster.kubectl("rollout", "status", "-n", "portside-system", "deployment/agent-operator", "--timeout=2m")
+        notice_kinds(cluster)
         yield
     finally:
         cluster.kubectl("delete", "crd", MONITOR, "--timeout=60s")

@@ -1,6 +1,7 @@
 """Load comes and pods come, load goes and they go, with no stream cut: by the cluster's own autoscalers.
 
 Those take their time (they look every 15 s, at values that are up to 15 s old), so all tests' agents start at once.
+With `--keda` agents have `engine: keda`, and it is a real KEDA that scales them.
 """
 
 import time
@@ -18,6 +19,7 @@ from e2e.agents import (
     client,
     condition,
     is_ready,
+    notice_kinds,
     put_secret,
     secret_spec,
     wait_until,
@@ -69,15 +71,27 @@ AGENTS: dict[str, dict[str, Any]] = {
 }
 
 
+# What the autoscaler calls the requests in flight.
+IN_FLIGHT = {"hpa": "agent_requests_in_flight", "keda": "s1-prometheus"}
+
+
 @pytest.fixture(scope="module")
-def measured(real_cluster: Cluster, operator: None) -> Iterator[Prometheus]:
-    """metrics-server, Prometheus and prometheus-adapter."""
-    with real_cluster.fresh_namespace() as place, measuring(real_cluster, place) as prometheus:
+def engine(pytestconfig: pytest.Config) -> str:
+    """Whose autoscalers these are."""
+    return "keda" if pytestconfig.getoption("--keda") else "hpa"
+
+
+@pytest.fixture(scope="module")
+def measured(real_cluster: Cluster, operator: None, engine: str) -> Iterator[Prometheus]:
+    """metrics-server, Prometheus, and prometheus-adapter or KEDA."""
+    with real_cluster.fresh_namespace() as place, measuring(real_cluster, place, engine) as prometheus:
+        if engine == "keda":
+            notice_kinds(real_cluster)
         yield prometheus
 
 
 @pytest.fixture(scope="module")
-def places(real_cluster: Cluster, measured: Prometheus, model_api: str) -> Iterator[dict[str, str]]:
+def places(real_cluster: Cluster, measured: Prometheus, model_api: str, engine: str) -> Iterator[dict[str, str]]:
     """The namespace of each agent. All are ready, and those that can be measured are."""
     with ExitStack() as stack:
         found = {name: stack.enter_context(real_cluster.fresh_namespace()) for name in AGENTS}
@@ -85,7 +99,11 @@ def places(real_cluster: Cluster, measured: Prometheus, model_api: str) -> Itera
             if "redis" in AGENTS[name]:
                 put_redis(real_cluster, place)
             put_secret(real_cluster, place, "key-of-the-tests")
-            apply_spec(real_cluster, place, secret_spec(model_api, **AGENTS[name]))
+            spec = secret_spec(model_api, **AGENTS[name])
+            if engine == "keda":
+                asking = {"engine": "keda", "prometheusAddress": measured.address}
+                spec = spec | {"autoscaling": spec["autoscaling"] | asking}
+            apply_spec(real_cluster, place, spec)
         for name, place in found.items():
             wait_until(partial(is_ready, real_cluster, place), f"{name}: ready", READY_SECONDS)
             if name != "blind":
@@ -126,10 +144,10 @@ def count(cluster: Cluster, namespace: str, status: str) -> int:
         return len(http.get(f"/tasks?status={status}&limit=100").raise_for_status().json()["tasks"])
 
 
-def test_a_value_that_is_missing_is_told(real_cluster: Cluster, places: dict[str, str]) -> None:
+def test_a_value_that_is_missing_is_told(real_cluster: Cluster, places: dict[str, str], engine: str) -> None:
     def told() -> bool:
         found = condition(real_cluster, places["blind"], "ScalingActive")
-        return found.get("status") == "False" and "agent_requests_in_flight" in found["message"]
+        return found.get("status") == "False" and IN_FLIGHT[engine] in found["message"]
 
     wait_until(told, "it is told", FOUND_SECONDS)
 

@@ -130,9 +130,19 @@ ADAPTER = Family(
     module="sigs.k8s.io/prometheus-adapter",
     programs={"prometheus-adapter": "sigs.k8s.io/prometheus-adapter/cmd/adapter"},
 )
+# Not part of `make test`: over three thousand packages.
+KEDA = Family(
+    folder="keda",
+    module="github.com/kedacore/keda/v2",
+    programs={
+        "keda": "github.com/kedacore/keda/v2/cmd/operator",
+        "keda-adapter": "github.com/kedacore/keda/v2/cmd/adapter",
+    },
+    version_variables=("github.com/kedacore/keda/v2/version.Version",),
+)
 FAMILIES = (
     *(KUBERNETES, ETCD, COREDNS, PAUSE, HELM, KIND, KUBECONFORM, ACTIONLINT, GLUA, COMPOSE),
-    *(PROMETHEUS, METRICS_SERVER, ADAPTER),
+    *(PROMETHEUS, METRICS_SERVER, ADAPTER, KEDA),
 )
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")

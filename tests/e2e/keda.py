@@ -1,0 +1,75 @@
+"""KEDA in the cluster, by the manifests of its own release, with its programs built here and copied into their pods."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from e2e import programs
+from e2e.agents import wait_until
+from testbed import images, modules
+from testbed.cluster import Cluster
+
+MODULE = "github.com/kedacore/keda/v2"
+NAMESPACE = "keda"
+# Its operator makes certificates, and waits until the kubelet has put them into its pod.
+READY_SECONDS = 180
+_FILES = (
+    "general/namespace.yaml",
+    *(f"crd/bases/keda.sh_{kind}.yaml" for kind in ("scaledobjects", "scaledjobs")),
+    *(f"crd/bases/keda.sh_{kind}.yaml" for kind in ("triggerauthentications", "clustertriggerauthentications")),
+    *(f"crd/bases/eventing.keda.sh_{kind}.yaml" for kind in ("cloudeventsources", "clustercloudeventsources")),
+    "service_account/service_account.yaml",
+    *(f"rbac/{file}.yaml" for file in ("role", "role_binding")),
+    *(f"manager/{file}.yaml" for file in ("manager", "service")),
+    *(f"metrics-server/{file}.yaml" for file in ("role", "role_binding", "deployment", "service", "api_service")),
+)
+# The programs of its Deployments, and what they are told besides.
+_PROGRAMS = {"keda-operator": ("keda", "--enable-webhook-patching=false"), "keda-metrics-apiserver": ("keda-adapter",)}
+
+
+@contextmanager
+def running(cluster: Cluster) -> Iterator[None]:
+    """Run KEDA; ScaledObjects are known and kept to while the body runs."""
+    documents = [_here(document) for file in _FILES for document in modules.definitions(MODULE, f"config/{file}")]
+    manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    try:
+        cluster.kubectl("apply", "--server-side", "-f-", stdin=manifests)
+        for deployment, (program, *_) in _PROGRAMS.items():
+            chosen = ("pods", "-n", NAMESPACE, "-l", f"app={deployment}", "--field-selector=status.phase=Running")
+            waits = f"{deployment} waits for its program"
+            wait_until(partial(_are_there, cluster, *chosen), waits, READY_SECONDS)
+            programs.upload(cluster, NAMESPACE, f"deployment/{deployment}", program)
+            rollout = ("rollout", "status", "-n", NAMESPACE, f"deployment/{deployment}")
+            cluster.kubectl(*rollout, f"--timeout={READY_SECONDS}s")
+        yield
+    finally:
+        # KEDA has to be there still to let go of them (finalizer.keda.sh), or they and their namespaces stay for ever.
+        everywhere = ("--all", "--all-namespaces", f"--timeout={READY_SECONDS}s")
+        cluster.kubectl("delete", "scaledobjects.keda.sh", *everywhere, check=False)
+        cluster.kubectl("delete", "--ignore-not-found", "-f-", stdin=manifests)
+
+
+def _are_there(cluster: Cluster, *chosen: str) -> bool:
+    return bool(cluster.get(*chosen)["items"])
+
+
+def _here(document: dict[str, Any]) -> dict[str, Any]:
+    """A Deployment whose pod waits for its program; anything else as it is."""
+    if document["kind"] != "Deployment":
+        return document
+    pod = document["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    program, *more = _PROGRAMS[document["metadata"]["name"]]
+    container |= {
+        "image": images.reference("service"),
+        "imagePullPolicy": "IfNotPresent",
+        "command": [*programs.WAITING, program],
+        "args": [*container["args"], *more],
+    }
+    container["volumeMounts"].append({"name": "program", "mountPath": "/data"})
+    pod["volumes"].append({"name": "program", "emptyDir": {}})
+    # Until it has its program it has nothing to say.
+    container.pop("livenessProbe")
+    return document
