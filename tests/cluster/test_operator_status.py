@@ -283,6 +283,12 @@ def test_the_autoscaler_that_keda_makes_is_judged_too(here: Namespace) -> None:
     scaled = here.get("scaledobject")
     eventually(lambda: not here.find("horizontalpodautoscaler"), "the autoscaler of our own is gone")
     here.await_condition("ScalingActive", "Unknown", "NotLookedYet")
+    # As its operator does when it cannot make an autoscaler.
+    refused = {"type": "Ready", "status": "False", "reason": "ScaledObjectCheckFailed", "message": "no such trigger"}
+    status = json.dumps({"status": {"conditions": [refused]}})
+    here.kubectl("patch", "scaledobject", "hello", "--subresource=status", "--type=merge", "-p", status)
+    told = here.await_condition("ScalingActive", "False", "ScaledObjectNotReady")
+    assert told["message"].endswith("no such trigger")
     here.apply(_made_by_keda(scaled))
     told = here.await_condition("ScalingActive", "False", "FailedGetResourceMetric")
     assert "metrics-server" in told["message"]

@@ -55,6 +55,8 @@ def test_a_roll_of_prompt_image_and_key_cuts_no_stream_and_refuses_no_request(
         with client(real_cluster, "model-api", "svc/model-api") as model:
             wait_until(lambda: "new2" in _keys(model.get("/stand-in/requests").json()), "the new key", SYNC_SECONDS)
         assert lives(real_cluster, namespace) == before, "a key rolls no pod"
+        changed = time.time()
+        wait_until(lambda: _whole_after(streams, changed), "streams end well that began with the new key", ROLL_SECONDS)
 
     print(f"{len(streams.ended)} streams, {len(streams.broken)} cut or refused")  # noqa: T201
     assert len(streams.ended) > 3 * STREAMS
@@ -65,6 +67,10 @@ def _running(streams: Streams) -> int:
     """How many places have a stream, by those that ended so far: half a minute after the first, all have one."""
     first = streams.ended[0]
     return STREAMS if time.time() - first["began"] > 30 else 0
+
+
+def _whole_after(streams: Streams, moment: float) -> bool:
+    return any(each["began"] > moment and each["done"] for each in streams.ended)
 
 
 def _keys(requests: list[dict[str, str]]) -> set[str]:

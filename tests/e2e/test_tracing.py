@@ -38,7 +38,10 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
     with prometheus.running(real_cluster, namespace, []) as found, client(real_cluster, namespace) as http:
         http.post("/chat", json={"message": "Hello."}, headers=CALLED).raise_for_status()
         http.post("/tasks", json={"message": "Hello."}, headers=CALLED).raise_for_status()
-        wait_until(lambda: len(_of(traced, TURN)) == 2, "both turns are told of", READY_SECONDS)
+        # API and worker each tell of theirs every few seconds.
+        expected = {TURN: 2, "POST /chat": 1, "POST /tasks": 1}
+        told = lambda: {name: len(_of(traced, name)) for name in expected} == expected  # noqa: E731
+        wait_until(told, "all spans are told of", READY_SECONDS)
         [chat], [task] = _of(traced, "POST /chat"), _of(traced, "POST /tasks")
         turns = {turn["parent_id"]: turn for turn in _of(traced, TURN)}
 
@@ -47,10 +50,10 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
         assert turns[chat["span_id"]]["resource"]["host.name"] == chat["resource"]["host.name"]
         assert turns[task["span_id"]]["resource"]["host.name"].startswith(f"{AGENT}-worker-")
         for turn in turns.values():
-            resource, told = turn["resource"], turn["attributes"]
+            resource, attributes = turn["resource"], turn["attributes"]
             assert (resource["service.name"], resource["service.namespace"]) == (AGENT, namespace)
-            assert told["gen_ai.request.model"] == "claude-sonnet-5-5"
-            assert int(told["gen_ai.usage.output_tokens"]) > 0
+            assert attributes["gen_ai.request.model"] == "claude-sonnet-5-5"
+            assert int(attributes["gen_ai.usage.output_tokens"]) > 0
 
         for span in (chat, turns[task["span_id"]]):
             said = real_cluster.kubectl("logs", span["resource"]["host.name"], "-n", namespace)

@@ -11,6 +11,7 @@ from typing import Any
 from e2e.agents import wait_until
 from testbed import binaries
 from testbed.cluster import Cluster
+from testbed.errors import TestbedError
 
 MOST_SECONDS = 180
 BEGIN_SECONDS = 30
@@ -79,7 +80,8 @@ def lines_of(
 ) -> Iterator[list[dict[str, Any]]]:
     """Run a Python program in a pod while the body runs, and give the JSON objects that it printed so far, one a line.
 
-    It is to end when its input does, within `end_seconds`; afterwards everything that it printed is there.
+    It is to end when its input does, within `end_seconds`; afterwards everything that it printed is there. Raises
+    TestbedError when it does not, as what it still waits for is then missing.
     """
     kubectl = str(binaries.provide("kubectl")["kubectl"])
     process = subprocess.Popen(
@@ -98,8 +100,11 @@ def lines_of(
         assert process.stdin is not None
         process.stdin.close()
         reader.join(end_seconds)
+        hangs = reader.is_alive()
         process.kill()
         process.wait()
+    if hangs:
+        raise TestbedError(f"The program in the pod still waited for an answer {end_seconds:g} s after its end.")
 
 
 def _read(process: subprocess.Popen[str], lines: list[dict[str, Any]]) -> None:

@@ -153,12 +153,14 @@ class Reconciler:
         return found if found is not None and owner.owns(found) else None
 
     def _autoscaler(self, key: Key, agent: AgentDeployment, name: str, owner: Owner) -> Document | None:
-        """The HorizontalPodAutoscaler of a Deployment: ours, or what KEDA made of our ScaledObject, with its labels."""
+        """The HorizontalPodAutoscaler of a Deployment: ours, or what KEDA made of our ScaledObject, with its labels; the
+        ScaledObject itself while KEDA has made none."""
         if agent.spec.autoscaling.engine != "keda":
             return self._own(AUTOSCALER, key, name, owner)
-        if self._own(SCALED_OBJECT, key, name, owner) is None:
+        scaled_object = self._own(SCALED_OBJECT, key, name, owner)
+        if scaled_object is None:
             return None
-        return self._cache.get(AUTOSCALER.kind, key.namespace, keda_autoscaler_name(name))
+        return self._cache.get(AUTOSCALER.kind, key.namespace, keda_autoscaler_name(name)) or scaled_object
 
     async def _tell_of_failure(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, error: ApiError

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent_operator.controller.conditions import Judgement, condition
+from agent_operator.controller.resources import SCALED_OBJECT
 from agent_operator.manifests.form import Document
 
 # What a cluster mostly lacks when the controller says this.
@@ -20,7 +21,10 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Scaled:
-    """One Deployment of an agent whose pods are scaled: what they are called, and their autoscaler if it is there."""
+    """One Deployment of an agent whose pods are scaled: what they are called, and their autoscaler if it is there.
+
+    While KEDA has made none, the ScaledObject of which it is to make one stands in its place.
+    """
 
     pods: str
     autoscaler: Document | None
@@ -36,6 +40,8 @@ def judge_scaling(scaled: Sequence[Scaled]) -> Judgement | None:
 
 
 def _judge(scaled: Scaled) -> Judgement:
+    if (scaled.autoscaler or {}).get("kind") == SCALED_OBJECT.kind:
+        return _judge_scaled_object(scaled)
     status = (scaled.autoscaler or {}).get("status", {})
     active = condition(status, "ScalingActive")
     if scaled.autoscaler is None or not active:
@@ -51,6 +57,20 @@ def _judge(scaled: Scaled) -> Judgement:
         message = f"The number of {scaled.pods} does not follow {missing}: there is no value of it"
         return Judgement("False", "MetricMissing", message)
     return Judgement("True", "MetricsFound", "")
+
+
+def _judge_scaled_object(scaled: Scaled) -> Judgement:
+    """Why KEDA has made no autoscaler, by its own conditions (keda.sh/v1alpha1, condition_types.go)."""
+    status = (scaled.autoscaler or {}).get("status", {})
+    ready, paused = condition(status, "Ready"), condition(status, "Paused")
+    if paused.get("status") == "True":
+        message = f"KEDA was told to pause: the number of {scaled.pods} stays (annotations of the ScaledObject)"
+        return Judgement("False", "ScaledObjectPaused", message)
+    if ready.get("status") == "False":
+        message = f"KEDA does not scale the {scaled.pods}: {ready.get('message', '')}"
+        return Judgement("False", "ScaledObjectNotReady", message)
+    message = f"KEDA has yet to make the autoscaler of the {scaled.pods}: if it makes none, its operator does not run"
+    return Judgement("Unknown", "NotLookedYet", message)
 
 
 def missing_metrics(autoscaler: Document) -> Iterator[str]:

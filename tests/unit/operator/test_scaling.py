@@ -38,6 +38,29 @@ def test_what_the_controller_has_not_looked_at_is_unknown(there: Document | None
     assert judged(there) == ("Unknown", "NotLookedYet")
 
 
+def scaled_object(**conditions: str) -> Document:
+    """As KEDA leaves it where it makes no autoscaler of it."""
+    said = [{"type": name, "status": status, "message": f"{name} it says"} for name, status in conditions.items()]
+    return {"kind": "ScaledObject", "spec": {}, **({"status": {"conditions": said}} if said else {})}
+
+
+@pytest.mark.parametrize(
+    ("there", "judgement", "said"),
+    [
+        (scaled_object(), ("Unknown", "NotLookedYet"), "its operator does not run"),
+        (scaled_object(Ready="Unknown"), ("Unknown", "NotLookedYet"), "its operator does not run"),
+        (scaled_object(Ready="True", Paused="False"), ("Unknown", "NotLookedYet"), "its operator does not run"),
+        (scaled_object(Ready="False"), ("False", "ScaledObjectNotReady"), "Ready it says"),
+        (scaled_object(Ready="True", Paused="True"), ("False", "ScaledObjectPaused"), "told to pause"),
+    ],
+)
+def test_while_keda_makes_no_autoscaler_it_is_told_why(there: Document, judgement: tuple[str, str], said: str) -> None:
+    found = judge_scaling([Scaled("pods", there)])
+    assert found is not None
+    assert (found.status, found.reason) == judgement
+    assert said in found.message
+
+
 def test_all_values_are_there() -> None:
     assert judged(autoscaler(CPU, IN_FLIGHT)) == ("True", "MetricsFound")
 
