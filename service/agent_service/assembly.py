@@ -171,7 +171,8 @@ def _budget_check(budget: Budget, counted: Metrics) -> Check | None:
 def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Credentials | None]:
     if settings.model_provider == "echo" or settings.anthropic_api_key is None:
         return EchoProvider(), None
-    credentials = Credentials(settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME))
+    key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
+    credentials = Credentials(key, file, counted.credentials_refused.set)
     provider = ClaudeProvider(
         model=settings.default_model,
         max_tokens=settings.max_tokens,

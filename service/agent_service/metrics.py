@@ -71,8 +71,20 @@ class Metrics:
             self.shed.labels(reason)
         self.first_token = Histogram(
             "agent_stream_first_token_seconds",
-            "Time from asking the model to the first text of its stream.",
+            "Time from a request for a stream to the first text of it.",
             buckets=_MODEL_BUCKETS,
+            registry=registry,
+        )
+        self.stream_errors = Counter(
+            "agent_stream_errors",
+            "Streams that failed after they had begun: with status 200, and a last event that tells of an error which "
+            "would have been a 5xx.",
+            registry=registry,
+        )
+        self.credentials_refused = Gauge(
+            "agent_model_credentials_refused",
+            "Whether the model API refuses the key in use (1): pods are not ready until it is another, or is accepted.",
+            multiprocess_mode="livemax",
             registry=registry,
         )
         self.model_requests = Counter(
@@ -93,21 +105,22 @@ class Metrics:
         )
         self.tasks = Gauge(
             "agent_tasks",
-            "Background tasks of the whole agent by state; those that ended count until they are forgotten.",
+            "Background tasks of the whole agent by state; those that ended count until they are forgotten. Workers do "
+            "not tell.",
             ["state"],
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.queue_depth = Gauge(
             "agent_task_queue_depth",
-            "Background tasks of the whole agent that wait, for a worker or for their next attempt.",
+            "Background tasks of the whole agent that wait, for a worker or for their next attempt; 0 in workers.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.tasks_due = Gauge(
             "agent_tasks_due",
             "Background tasks of the whole agent that one more worker could begin now: not those that wait for their "
-            "next attempt, and none while the model API turns tasks away.",
+            "next attempt, and none while the model API turns tasks away; 0 in workers.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )

@@ -31,8 +31,8 @@ def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
     """Make the app of a worker, which works for as long as the app runs."""
     app = FastAPI(title="Portside worker", version=__version__, docs_url=None, openapi_url=None, lifespan=_lifespan)
     parts = make_parts(settings, lifecycle)
-    # The API's pods tell of the agent's budget: from the workers, whose Service is another, alerts would come twice.
-    checks = {name: check for name, check in parts.checks.items() if name != "budget"}
+    # The API's pods tell of budget and queue: from the workers, whose Service is another, alerts would come twice.
+    checks = {name: check for name, check in parts.checks.items() if name not in {"budget", "queue"}}
     app.state.parts = parts = replace(parts, checks=checks)
 
     @app.get("/health/live")

@@ -66,3 +66,11 @@ class TimedOutError(ModelError):
     """The answer was not complete within the time limit."""
 
     outcome = "timed_out"
+
+
+def _outcomes(kind: type[ModelError]) -> set[str]:
+    return {kind.outcome}.union(*map(_outcomes, kind.__subclasses__()))
+
+
+OUTCOMES = tuple(sorted(_outcomes(ModelError)))
+"""What a turn that failed can be counted as."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import structlog
 from opentelemetry.trace import Span
 
-from agent_service.agent.errors import ModelError, TimedOutError
+from agent_service.agent.errors import OUTCOMES, ModelError, TimedOutError
 from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider, Usage
 from agent_service.agent.span import TurnSpans, finish
 from agent_service.exposition import exemplar
@@ -52,6 +52,9 @@ class Agent:
         self._metrics = metrics
         self._system_prompt = system_prompt
         self._timeout_seconds = timeout_seconds
+        # From the start: of a series that is born with a value, Prometheus sees no increase.
+        for outcome in ("ok", "cancelled", *OUTCOMES):
+            metrics.model_requests.labels(provider.model, outcome)
 
     async def answer(self, prompt: Prompt, on_text: OnText) -> Usage:
         """Ask the model, hand each piece of its answer to `on_text`, and give the tokens that it took.
@@ -96,9 +99,7 @@ class Agent:
             async with aclosing(self._provider.stream(prompt, usage)) as pieces:
                 async for piece in pieces:
                     if first:
-                        seconds = time.perf_counter() - begun
-                        self._metrics.first_token.observe(seconds, exemplar())
-                        span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
+                        span.set_attribute("gen_ai.response.time_to_first_chunk", time.perf_counter() - begun)
                         first = False
                     usage.characters += len(piece)
                     if self._log_content:

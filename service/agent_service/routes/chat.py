@@ -137,6 +137,7 @@ async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) ->
 def _stream(parts: Parts, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None) -> Response:
     return EventStream(
         lambda on_text: _reply(parts, request, body, system_prompt, on_text),
+        metrics=parts.metrics,
         heartbeat_seconds=parts.settings.stream_heartbeat_seconds,
     )
 

@@ -85,8 +85,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
 
 
+def status_of(error: Exception) -> int:
+    """Give the HTTP status of what went wrong in a turn with the model."""
+    unforeseen = 502 if isinstance(error, ModelError) else 500
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), unforeseen)
+
+
 async def _model_error(_: Request, error: Exception) -> JSONResponse:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
+    status = status_of(error)
     headers = {}
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(_DEFAULT_RETRY_AFTER if error.retry_after is None else error.retry_after)

@@ -12,10 +12,15 @@ from starlette.types import Receive, Scope, Send
 from agent_service.agent.dialogue import Reply
 from agent_service.agent.errors import ModelError
 from agent_service.agent.turn import OnText
+from agent_service.exposition import exemplar
 from agent_service.logs import where
+from agent_service.metrics import Metrics
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
+from agent_service.routes.errors import status_of
 
 _log = structlog.get_logger(__name__)
+
+_SERVER_ERROR = 500
 
 _HEARTBEAT = b": waiting for the model\n\n"
 
@@ -28,13 +33,17 @@ class EventStream(Response):
 
     The reply is made in the request's own task, which writes each piece itself: a slow client holds back the model's
     stream, and a client that leaves ends it. The answer begins with the first piece, or with the first heartbeat; an
-    error before it is raised, and has its HTTP status as usual.
+    error before it is raised, and has its HTTP status as usual. One after it is counted: its status was 200.
     """
 
-    def __init__(self, reply: Callable[[OnText], Awaitable[Reply]], *, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, reply: Callable[[OnText], Awaitable[Reply]], *, metrics: Metrics, heartbeat_seconds: float
+    ) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._reply = reply
+        self._metrics = metrics
+        self._asked_at: float | None = time.perf_counter()
         self._heartbeat_seconds = heartbeat_seconds
         self._begun = False
         # Two tasks write: this one, and the one that watches the connection writes heartbeats.
@@ -58,14 +67,24 @@ class EventStream(Response):
         except ModelError as error:
             if not self._begun:
                 raise
+            self._count(error)
             return _event({"type": "error", "message": str(error)})
         except Exception as error:
             if not self._begun:
                 raise
+            self._count(error)
             _log.error("Turn failed unexpectedly", error=type(error).__name__, where=where(error))
             return _event({"type": "error", "message": "An internal error occurred."})
 
+    def _count(self, error: Exception) -> None:
+        # As of answers: what the client or a limit is the cause of, a 4xx, is no failure of the agent.
+        if status_of(error) >= _SERVER_ERROR:
+            self._metrics.stream_errors.inc()
+
     async def _text(self, piece: str) -> None:
+        if self._asked_at is not None:
+            self._metrics.first_token.observe(time.perf_counter() - self._asked_at, exemplar())
+            self._asked_at = None
         await self._write(b'data: {"type":"text","content":%b}\n\n' % _quoted(piece).encode("ascii"))
 
     async def _beat(self) -> float:

@@ -114,6 +114,43 @@ async def test_a_refused_key_makes_the_pod_unready_before_any_request(
     client = await make_client()
     await health(client, status=503)
     assert await readiness(client) == (503, "credentials refused")
+    assert "agent_model_credentials_refused 1.0" in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_metrics_tell_of_a_refused_key_until_another_is_there_or_it_is_accepted(
+    start_service: StartService, stand_in: StandIn, tmp_path: Path, processes: int
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    swap(folder, "good-key-0001")
+    service = start_service(SECRETS_DIR=str(folder), ANTHROPIC_BASE_URL=stand_in.url, API_WORKERS=str(processes))
+
+    def refused() -> bool:
+        return service.metric("agent_model_credentials_refused") == 1
+
+    assert not refused()
+    swap(folder, "bad-key-0002")
+    service.post("/chat", message="hello")
+    assert refused()
+    swap(folder, "good-key-0003")
+
+    def looked_at() -> bool:
+        """Each process finds the new key for itself: when it is probed, or looks at the model API."""
+        service.get("/health/ready")
+        return not refused()
+
+    eventually(looked_at, "the new key is found")
+    stand_in.direct("[[fault:401]]")
+    service.post("/chat", message="hello")
+    assert refused()
+    stand_in.direct("")
+
+    def asked() -> bool:
+        service.post("/chat", message="hello")
+        return not refused()
+
+    eventually(asked, "the same key is accepted again")
 
 
 async def health(client: AsyncClient, *, status: int) -> dict[str, Any]:

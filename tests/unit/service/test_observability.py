@@ -60,7 +60,6 @@ def test_tokens_and_times_are_counted(service: Service) -> None:
         return [
             service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}'),
             service.metric('agent_tokens_total{direction="output",model="claude-sonnet-5-5"}'),
-            service.metric("agent_stream_first_token_seconds_count"),
             service.metric('agent_model_request_duration_seconds_count{model="claude-sonnet-5-5"}'),
         ]
 
@@ -69,7 +68,61 @@ def test_tokens_and_times_are_counted(service: Service) -> None:
     grown = [after - earlier for after, earlier in zip(counts(), before, strict=True)]
     assert grown[0] == 4
     assert grown[0] + grown[1] == used
-    assert grown[2:] == [1, 1]
+    assert grown[2:] == [1]
+
+
+def test_the_time_to_the_first_words_is_that_of_streams_alone(service: Service) -> None:
+    counted = "agent_stream_first_token_seconds_count"
+    before = service.metric(counted)
+    service.post("/chat", message="hello")
+    assert service.metric(counted) == before, "nobody waits for the first words of a plain answer"
+    service.post("/chat/stream", message="hello")
+    service.post("/chat", message="hello", stream=True)
+    assert service.metric(counted) == before + 2
+    service.post("/chat/stream", message="[[stall:0.3]] hello")
+    assert service.metric('agent_stream_first_token_seconds_bucket{le="0.25"}') <= before + 2
+
+
+def test_every_outcome_of_a_turn_is_told_before_there_is_one(start_service: StartService) -> None:
+    """Else the first of a kind is no increase to Prometheus."""
+    text = start_service(ANTHROPIC_API_KEY=KEY, DEFAULT_MODEL="claude-of-the-test").get("/metrics").text
+    samples = [line for line in text.splitlines() if line.startswith("agent_model_requests_total{")]
+    assert {line.rpartition(" ")[2] for line in samples} == {"0.0"}
+    for outcome in ("ok", "cancelled", "error", "failed", "credentials_refused", "rate_limited", "timed_out"):
+        assert f'agent_model_requests_total{{model="claude-of-the-test",outcome="{outcome}"}} 0.0' in samples
+
+
+@pytest.mark.parametrize(
+    ("message", "counts"),
+    [
+        ("hello", 0),
+        ("[[break:2]]", 1),
+        # It begins with a heartbeat, and then fails.
+        ("[[stall:0.6]] [[fault:500 times=9]]", 1),
+        ("[[stall:0.6]] [[fault:429 retry-after=9]]", 0),
+        ("[[fault:400]]", 0),
+    ],
+    ids=[
+        "goes well",
+        "breaks off",
+        "fails after a heartbeat",
+        "is limited after a heartbeat",
+        "has a status of its own",
+    ],
+)
+def test_streams_that_fail_after_they_began_are_counted(service: Service, message: str, counts: int) -> None:
+    before = service.metric("agent_stream_errors_total ")
+    answer = service.post("/chat/stream", message=message)
+    assert ('"type":"error"' in answer.text) is ("break" in message or "stall" in message)
+    assert service.metric("agent_stream_errors_total ") == before + counts
+
+
+def test_a_client_that_leaves_its_stream_is_no_error(service: Service) -> None:
+    before = service.metric("agent_stream_errors_total ")
+    with httpx.stream("POST", f"{service.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
+        next(answer.iter_bytes())
+    eventually(lambda: service.metric("agent_requests_in_flight") == 0, "it is over")
+    assert service.metric("agent_stream_errors_total ") == before
 
 
 def test_a_stream_in_flight_is_in_the_gauge_and_its_client_leaving_is_told(service: Service) -> None:

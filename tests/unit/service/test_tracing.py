@@ -167,7 +167,7 @@ def exemplars(service: Service) -> dict[str, set[str]]:
 
 def test_histograms_lead_to_traces(traced: Service) -> None:
     traced.get("/health")
-    httpx.post(f"{traced.url}/chat", json={"message": "hello"}, headers=TRACEPARENT, timeout=30)
+    httpx.post(f"{traced.url}/chat/stream", json={"message": "hello"}, headers=TRACEPARENT, timeout=30)
     names = ("http_request_duration_seconds", "model_request_duration_seconds", "stream_first_token_seconds")
     assert exemplars(traced) == {f"agent_{name}": {TRACE} for name in names}
     assert "trace_id" not in traced.get("/metrics").text, "the plain format has no place for them"

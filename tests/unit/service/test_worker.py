@@ -1,6 +1,7 @@
 """Workers as processes of their own, on a real Redis: killed, drained, frozen out, and told what they cannot do."""
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service, running_service
+from testbed import system
 
 StartWorker = StartService
 
@@ -188,3 +190,25 @@ def test_a_wrong_setting_of_a_worker_is_one_line(tmp_path: Path) -> None:
     ended = run_agent_service("worker", folder=tmp_path, MODEL_PROVIDER="echo", WORKER_CONCURRENCY="0")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "WORKER_CONCURRENCY" in ended.stderr
+
+
+def test_a_worker_tells_of_its_turns_and_not_of_the_queue(api: Service, start_worker: StartWorker) -> None:
+    """The pods of the API tell of the queue: by workers, whose Service is another, alerts would come twice."""
+    worker = start_worker()
+    ids = [submit(api, f"task {number}") for number in range(3)]
+    eventually(lambda: len(tasks(api, "completed")) == len(ids), "all are done")
+    eventually(lambda: api.metric('agent_tasks{state="completed"}') == len(ids), "the API tells of them")
+    text = worker.get("/metrics").text
+    assert 'agent_model_requests_total{model="claude-sonnet-5-5",outcome="ok"} 3.0' in text
+    assert "agent_tasks{" not in text
+    assert "agent_task_queue_depth 0.0" in text
+    assert "agent_stream_first_token_seconds_count 0.0" in text, "nobody waits for the first words of a task"
+    assert worker.get("/health").json()["components"].keys() == {"model_api", "redis", "memory"}
+    done = subprocess.run(
+        [system.unpacked("prometheus", "usr/bin/promtool"), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
