@@ -105,9 +105,13 @@ class Cache:
         """All agents."""
         return [Key(place[1], place[2]) for place in self._objects if place[0] == AGENT.kind]
 
-    def conditions(self) -> Iterator[Conditions]:
-        """Of each agent, its conditions."""
-        return (entry.conditions for place, entry in self._objects.items() if place[0] == AGENT.kind)
+    def conditions(self) -> Iterator[tuple[Key, Conditions]]:
+        """The agents, each with its conditions."""
+        return (
+            (Key(place[1], place[2]), entry.conditions)
+            for place, entry in self._objects.items()
+            if place[0] == AGENT.kind
+        )
 
     def children(self, key: Key) -> list[tuple[str, Document]]:
         """Kind and document of what belongs to the agent, without its pods."""

@@ -53,7 +53,7 @@ async def watch(
 
     What is seen of the watches goes to `watches`, and `main` is cancelled on signals: kopf would end itself alone.
     """
-    watches.expect(resources)
+    watches.expect(resources, namespaces)
     tasks = await kopf.spawn_tasks(
         registry=_registry(resources, heard, watches.tracing(listed_again)),
         settings=_settings(resources, watches.silence),

@@ -1,7 +1,7 @@
 """The operator's own metrics (names: DESIGN.md)."""
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from agent_operator.controller.budget import WITHIN_BUDGET
 from agent_operator.controller.cache import Conditions
+from agent_operator.controller.resources import Key
 from agent_operator.controller.status import CONDITIONS, SCALING_ACTIVE
 
 
@@ -41,7 +42,7 @@ class Metrics:
 
         self.watch_restarts = Counter(
             "agent_operator_watch_restarts",
-            "Watches that were begun anew, by kind: a few a minute are as it should be.",
+            "Watches that were begun anew, by kind: of each watch, about one in five minutes is as it should be.",
             ["kind"],
             registry=self.registry,
         )
@@ -51,18 +52,45 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch_agents(self, conditions: Callable[[], Iterable[Conditions]]) -> None:
-        """Have the agents counted by condition at each scrape: `conditions` gives those of each agent."""
+    def watch_agents(self, conditions: Callable[[], Iterable[tuple[Key, Conditions]]]) -> None:
+        """Have the agents' conditions told at each scrape, of each agent and as sums."""
         self.registry.register(_AgentCollector(conditions))
+
+    def watch_watches(self, silent: Callable[[], Mapping[str, Sequence[float]]]) -> None:
+        """Have told at each scrape for how many seconds each watch, of each kind, has made no progress."""
+        self.registry.register(_WatchCollector(silent))
+
+
+class _WatchCollector(Collector):
+    def __init__(self, silent: Callable[[], Mapping[str, Sequence[float]]]) -> None:
+        self._silent = silent
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        number = GaugeMetricFamily(
+            "agent_operator_watches",
+            "Watches of a kind: one, or one for each namespace that the operator is limited to.",
+            labels=["kind"],
+        )
+        longest = GaugeMetricFamily(
+            "agent_operator_watch_silent_seconds",
+            "Time since a watch of the kind last brought an object or was begun anew; of several, the longest. Where "
+            "nothing happens, up to 290 s are as it should be; above 420 s the operator is unhealthy.",
+            labels=["kind"],
+        )
+        for kind, seconds in self._silent().items():
+            number.add_metric([kind], len(seconds))
+            longest.add_metric([kind], max(seconds))
+        yield number
+        yield longest
 
 
 class _AgentCollector(Collector):
-    def __init__(self, conditions: Callable[[], Iterable[Conditions]]) -> None:
+    def __init__(self, conditions: Callable[[], Iterable[tuple[Key, Conditions]]]) -> None:
         self._conditions = conditions
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         agents = list(self._conditions())
-        counts = Counts(each for agent in agents for each in agent)
+        counts = Counts(each for _, conditions in agents for each in conditions)
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
@@ -79,3 +107,20 @@ class _AgentCollector(Collector):
             "Agents whose autoscaler lacks a value that it is to go by.",
             counts[SCALING_ACTIVE, "False"],
         )
+        yield _of_each(agents)
+
+
+def _of_each(agents: Iterable[tuple[Key, Conditions]]) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(
+        "agent_operator_agent_condition",
+        "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, and ScalingActive while it is known.",
+        labels=["agent_namespace", "agent", "condition"],
+    )
+    for (namespace, name), conditions in agents:
+        for condition in ("Ready", "Degraded"):
+            gauge.add_metric([namespace, name, condition], (condition, "True") in conditions)
+        # An agent that is not scaled has it not, and one that was just made has yet to be looked at.
+        for status, value in (("True", 1), ("False", 0)):
+            if (SCALING_ACTIVE, status) in conditions:
+                gauge.add_metric([namespace, name, SCALING_ACTIVE], value)
+    return gauge

@@ -100,7 +100,7 @@ class Operator:
 
     def heard(self, kind: str, exists: bool, document: Document) -> None:
         """Take in an event of a watch, and wake the agent that it concerns."""
-        self._watches.heard(kind)
+        self._watches.heard(kind, document["metadata"]["namespace"])
         agent = self._cache.store(kind, document) if exists else self._cache.remove(kind, document)
         if agent is not None:
             self._queue.add(agent)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agent_operator.controller.metrics import Metrics
+from agent_operator.controller.resources import Key
 from agent_operator.controller.scaling import Scaled, judge_scaling
 
 Document = dict[str, Any]
@@ -93,7 +94,9 @@ def test_the_worst_of_the_agents_and_the_workers_counts() -> None:
 def test_agents_are_counted_by_what_their_conditions_say() -> None:
     metrics = Metrics()
     ready, new = frozenset({("Ready", "True"), ("ScalingActive", "False")}), frozenset[tuple[str, str]]()
-    metrics.watch_agents(lambda: [ready, ready, new, frozenset({("Ready", "False"), ("ScalingActive", "Unknown")})])
+    unknown = frozenset({("Ready", "False"), ("ScalingActive", "Unknown"), ("Degraded", "True")})
+    agents = {"one": ready, "two": ready, "new": new, "lost": unknown}
+    metrics.watch_agents(lambda: [(Key("team", name), found) for name, found in agents.items()])
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"agent_operator_{name}", labels)
@@ -102,3 +105,16 @@ def test_agents_are_counted_by_what_their_conditions_say() -> None:
     assert value("agents", condition="ScalingActive") == 0
     assert value("agents_not_ready") == 2
     assert value("agents_not_scaling") == 2
+
+    def told(agent: str) -> dict[str, float | None]:
+        labels = {"agent_namespace": "team", "agent": agent}
+        found = {
+            each: value("agent_condition", condition=each, **labels) for each in ("Ready", "Degraded", "ScalingActive")
+        }
+        return {name: number for name, number in found.items() if number is not None}
+
+    assert told("one") == {"Ready": 1, "Degraded": 0, "ScalingActive": 0}
+    assert told("new") == {"Ready": 0, "Degraded": 0}
+    assert told("lost") == {"Ready": 0, "Degraded": 1}, "nothing is told of what is not known"
+    del agents["one"]
+    assert told("one") == {}

@@ -1,0 +1,91 @@
+"""What is told of the watches: how many there are, and for how long each has been silent."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from agent_operator.controller import watches
+from agent_operator.controller.metrics import Metrics
+from agent_operator.controller.resources import DEPLOYMENT
+from agent_operator.controller.watches import LIMIT, Watches
+
+SILENCE = 70.0
+
+
+class Clock:
+    """The clock of the watches, which goes on when it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(watches, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def told(metrics: Metrics) -> Callable[[str], float | None]:
+    return lambda name: metrics.registry.get_sample_value(f"agent_operator_{name}", {"kind": "Deployment"})
+
+
+def answer(watched: Watches, path: str) -> None:
+    """The API server answers a request to watch."""
+    [answered] = watched.tracing(lambda: None).on_request_end
+    request = SimpleNamespace(url=URL(f"https://api{path}?watch=true"), response=SimpleNamespace(status=200))
+    nobody = cast("aiohttp.ClientSession", None)
+    asyncio.run(cast("Any", answered)(nobody, SimpleNamespace(), request))
+
+
+def test_a_watch_is_silent_until_it_brings_something_or_begins_anew(
+    clock: Clock, metrics: Metrics, told: Callable[[str], float | None]
+) -> None:
+    watched = Watches(metrics, SILENCE)
+    watched.expect([DEPLOYMENT])
+    clock.now += 100
+    assert told("watch_silent_seconds") == 100
+    watched.heard("Deployment", "one")
+    assert told("watch_silent_seconds") == 0
+    clock.now += 30
+    answer(watched, "/apis/apps/v1/deployments")
+    assert told("watch_silent_seconds") == 0
+    assert told("watches") == 1
+
+
+def test_a_watch_that_stalls_is_told_though_that_of_another_namespace_goes_on(
+    clock: Clock, metrics: Metrics, told: Callable[[str], float | None]
+) -> None:
+    watched = Watches(metrics, SILENCE)
+    watched.expect([DEPLOYMENT], ["one", "two"])
+    assert told("watches") == 2
+    for _ in range(LIMIT + 1):
+        clock.now += SILENCE
+        watched.heard("Deployment", "one")
+    assert told("watch_silent_seconds") == (LIMIT + 1) * SILENCE
+    assert watched.fault() == "the watch of Deployment in two made no progress for 490 s"
+    answer(watched, "/apis/apps/v1/namespaces/two/deployments")
+    assert watched.fault() is None
+
+
+def test_a_kind_that_went_is_told_no_more(clock: Clock, metrics: Metrics, told: Callable[[str], float | None]) -> None:
+    watched = Watches(metrics, SILENCE)
+    watched.expect([DEPLOYMENT])
+    watched.expect([])
+    watched.heard("Deployment", "one")
+    clock.now += 1000
+    assert (told("watches"), told("watch_silent_seconds"), watched.fault()) == (None, None, None)
