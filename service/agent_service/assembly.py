@@ -146,11 +146,16 @@ def _make_checks(
 
 def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
     async def look() -> str:
-        counts = await tasks.count()
-        for status, number in counts.items():
-            counted.tasks.labels(status).set(number)
-        counted.queue_depth.set(counts["pending"])
-        counted.tasks_due.set(0 if await limits.tokens_wait() else await tasks.due())
+        due = 0
+        try:
+            counts = await tasks.count()
+            for status, number in counts.items():
+                counted.tasks.labels(status).set(number)
+            counted.queue_depth.set(counts["pending"])
+            due = 0 if await limits.tokens_wait() else await tasks.due()
+        finally:
+            # Autoscalers go by it: what was due before Redis was lost must not bring workers for as long as it is away.
+            counted.tasks_due.set(due)
         return f"{counts['pending']} tasks wait, {counts['running']} run."
 
     return Check(look, every_seconds=_COUNT_SECONDS)

@@ -22,16 +22,20 @@ from agent_service.lifecycle import Lifecycle
 from agent_service.logs import where
 from agent_service.state.limits import Limits
 from agent_service.state.redis import StateUnavailableError
-from agent_service.state.tasks import LEASE_SECONDS, TOO_LATE, Claim, TaskError, Tasks
+from agent_service.state.tasks import (
+    FIRST_PAUSE_SECONDS,
+    LEASE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    TOO_LATE,
+    Claim,
+    TaskError,
+    Tasks,
+)
 
 _log = structlog.get_logger(__name__)
 
 # News come at once, by subscription. This is for those that were missed, waits that end, and tasks of dead workers.
 _LOOK_SECONDS = 1.0
-
-# The pause before the second attempt; each further one is twice as long, up to the longest.
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
 
 # How often the end of a task is told to a Redis that is away.
 _TELL_AGAIN_SECONDS = 0.5
@@ -87,11 +91,12 @@ class Worker:
         self._looked_at = time.monotonic()
         self._wake.clear()
         free = self._concurrency - len(self._working)
-        if free > 0 and not self._lifecycle.draining and await self._limits.tokens_wait() == 0:
-            claims = await self._tasks.claim(free)
+        if not self._lifecycle.draining:
+            # Those whose deadline passes fail also while all of them wait.
+            claims = await self._tasks.claim(0 if free and await self._limits.tokens_wait() else free)
             for claim in claims:
                 self._begin(claim)
-            if len(claims) == free:
+            if claims and len(claims) == free:
                 return
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_SECONDS):
@@ -157,25 +162,25 @@ class Worker:
             if isinstance(error, ModelRefusedError) and not isinstance(error, CredentialsRefusedError):
                 _log.info("Task failed for good", code=failed.code)
                 return lambda: self._tasks.fail(claim, failed)
-            pause = _pause(claim.attempt, error)
-            throttled = isinstance(error, RateLimitedError)
+            told = (error.retry_after or 0) if isinstance(error, RateLimitedError) else None
+            pause = _pause(claim.attempt, told or 0)
             _log.info("Attempt at a task failed", code=failed.code, pause_seconds=round(pause, 1))
-            return lambda: self._again(claim, failed, pause, hold=throttled)
+            return lambda: self._again(claim, failed, pause, told)
         except Exception as error:
             _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
             broken = TaskError("internal", "An internal error occurred; the log has it under the task's id.")
-            return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, None))
+            return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
         _log.info("Task was done", tokens=usage.total)
         result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
         if usage.cut is not None:
             result["stop_reason"] = usage.cut
         return lambda: self._tasks.complete(claim, result)
 
-    async def _again(self, claim: Claim, failed: TaskError, pause: float, *, hold: bool) -> None:
-        """Have it tried again. With `hold` the others wait too: the model API would turn them away as well, and each
-        would have spent an attempt."""
-        if hold:
-            await self._tasks.hold(min(pause, _LONGEST_PAUSE_SECONDS))
+    async def _again(self, claim: Claim, failed: TaskError, pause: float, told: int | None) -> None:
+        """Have it tried again. Where the model API turned it away, asking for `told` seconds, the others wait too: it
+        would turn them away as well, and each would have spent an attempt."""
+        if told is not None:
+            await self._tasks.hold(told)
         await self._tasks.retry(claim, failed, after_seconds=pause)
 
     async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:
@@ -208,10 +213,8 @@ def _trace(claim: Claim) -> Iterator[None]:
         context.detach(token)
 
 
-def _pause(attempt: int, error: ModelError | None) -> float:
-    """Give the seconds before the next attempt: what the model API asked for, or else longer each time, and random."""
-    told = error.retry_after if isinstance(error, RateLimitedError) else None
-    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
+def _pause(attempt: int, told: float) -> float:
+    """Give the seconds before the next attempt: longer each time, and random, and no less than the model API `told`."""
+    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
     # Full jitter would let some come back at once; half of the pause is certain.
-    jittered = longest * random.uniform(0.5, 1)  # noqa: S311  # no secret
-    return jittered if told is None else told + jittered - longest / 2
+    return max(told, longest / 2) + longest / 2 * random.random()  # noqa: S311  # no secret

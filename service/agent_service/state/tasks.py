@@ -7,6 +7,7 @@ nothing any more, because each change names the attempt that it belongs to.
 
 import asyncio
 import json
+import random
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,21 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 # that live; longer, and the tasks of a killed one wait longer.
 LEASE_SECONDS = 9.0
 
-_SUBMIT, _CLAIM, _DUE, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
+# How long no task is given out after the model API turned one away: at first, and at most; each time twice as long.
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+# For so long after that no worker more is wanted, unless a task was completed: where the next ones are turned away too,
+# autoscalers must not have begun to bring workers in between.
+_THROTTLED_SECONDS = 60.0
+
+_SUBMIT, _CLAIM, _DUE, _HOLD, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
     Script("task", name)
     for name in (
         "submit_task",
         "claim_tasks",
         "due_tasks",
+        "hold_tasks",
         "renew_leases",
         "finish_task",
         "put_back_task",
@@ -161,7 +171,8 @@ class Tasks:
         return bool(await self._run(_CANCEL, task_id, owner, _CANCELLED.json(), self._ttl_ms))
 
     async def claim(self, most: int) -> list[Claim]:
-        """Take up at most so many tasks. It also takes care of those whose worker died or whose time is over."""
+        """Take up at most so many tasks, fewer while the model API turns them away. It also takes care of those whose
+        worker died or whose time is over: somebody has to do so, even where none can be taken up."""
         lease = int(LEASE_SECONDS * 1000)
         errors = (_WORKERS_DIED.json(), TOO_LATE.json())
         given = await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors)
@@ -199,12 +210,16 @@ class Tasks:
         counts = await asyncio.gather(*(self._redis.call("ZCARD", f"{self._name}:{name}") for name in names))
         return dict(zip(STATUSES, counts, strict=True))
 
-    async def hold(self, seconds: float) -> None:
-        """Give no task out for that time, to any worker: the model API turns them away."""
-        await self._redis.call("SET", f"{self._name}:held", 1, "PX", int(seconds * 1000) or 1)
+    async def hold(self, told_seconds: float) -> None:
+        """Give no task out for a while, to any worker, and then few until one is completed: the model API turns them
+        away. It asked for `told_seconds`, 0 when it did not say."""
+        bounds = (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, _THROTTLED_SECONDS)
+        milliseconds = [int(seconds * 1000) for seconds in (told_seconds, *bounds)]
+        # Drawn here: a script's numbers are the same ones each time.
+        await self._run(_HOLD, *milliseconds, random.random())  # noqa: S311  # no secret
 
     async def due(self) -> int:
-        """Give the number of tasks that a worker could take up now."""
+        """Give the number of tasks that one more worker could begin now."""
         number: int = await self._run(_DUE)
         return number
 
@@ -214,7 +229,7 @@ class Tasks:
             async for channel, message in messages:
                 yield message.decode() if channel.endswith(":cancelled") else None
 
-    async def _run(self, script: Script, *arguments: str | int) -> Any:
+    async def _run(self, script: Script, *arguments: str | float) -> Any:
         return await self._redis.run(script, [self._name], *arguments)
 
 

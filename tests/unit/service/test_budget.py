@@ -101,6 +101,15 @@ def test_tasks_wait_for_the_next_period(start: Callable[..., Service], stand_in:
     assert len(stand_in.requests()) == asked
 
 
+def test_tasks_that_wait_for_the_next_period_fail_at_their_deadline(start: Callable[..., Service]) -> None:
+    service = start(BUDGET_TOKENS="50", API_RUNS_TASKS="true", TASK_DEADLINE_SECONDS="2")
+    service.post("/chat", message="hello [[words:100]]")
+    eventually(lambda: refused(service), "it is used up")
+    task = service.post("/tasks", message="hello").json()
+    eventually(lambda: service.get(task["status_url"]).json().get("status") == "failed", "it is too late")
+    assert service.get(task["status_url"]).json()["error"]["code"] == "deadline_exceeded"
+
+
 def test_replicas_share_a_budget_which_outlives_them(start: Callable[..., Service], tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         one, other = (start(BUDGET_TOKENS="50", REDIS_URL=server.url) for _ in range(2))

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from agent_service.state.redis import Redis
-from agent_service.state.tasks import Tasks
+from agent_service.state.tasks import TOO_LATE, Tasks
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
-from stand_in.agent import MakeClient
+from stand_in.agent import MakeClient, StartService, eventually
 
 NEVER = "00000000-0000-7000-8000-000000000000"
 
@@ -31,6 +31,14 @@ async def submit(client: httpx.AsyncClient, message: str, **headers: str) -> str
 async def accepted(tasks: Tasks, start: int, number: int) -> list[str]:
     given = await asyncio.gather(*(tasks.submit("anyone", f"task {start + each}") for each in range(number)))
     return [task_id for task_id, _ in given]
+
+
+@pytest.fixture
+async def tasks(redis_server: RedisServer) -> AsyncIterator[Tasks]:
+    """The queue itself, of the same agent; what it accepts has to be done in four seconds."""
+    store = Redis(redis_server.url, prefix="portside")
+    yield Tasks(store, max_attempts=5, deadline_seconds=4, result_ttl_seconds=60, queue_limit=1000)
+    await store.close()
 
 
 async def look_up(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
@@ -372,6 +380,73 @@ async def test_while_the_model_api_turns_tasks_away_none_is_given_out(
     assert (await ended(client, turned_away))["status"] == "completed"
 
 
+async def test_a_model_api_that_does_not_say_for_how_long_is_left_alone_longer_each_time(
+    make_client: MakeClient, stand_in: StandIn, tasks: Tasks
+) -> None:
+    client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=4)
+    stand_in.direct("[[fault:529]]")
+    ids = [await submit(client, f"number {number}") for number in range(40)]
+
+    async def turned_away() -> bool:
+        return bool(stand_in.requests()) and await tasks.due() == 0
+
+    await until(turned_away, "it is turned away")
+    for _ in range(80):
+        assert await tasks.due() == 0, "no worker more would help, also not between two tries"
+        await asyncio.sleep(0.1)
+    assert len(stand_in.requests()) <= 4 + 5, "one finds out for all, after 1, 2 and 4 seconds"
+    stand_in.direct("")
+    for task_id in ids:
+        assert (await ended(client, task_id))["status"] == "completed"
+
+
+async def test_a_while_in_which_no_task_is_given_out_is_never_cut(redis_server: RedisServer, tasks: Tasks) -> None:
+    def milliseconds() -> int:
+        return int(redis_server.command("PTTL", "{portside}:task:held")[1:])
+
+    for _ in range(8):
+        await tasks.hold(0)
+    assert milliseconds() <= 1000, "those that were under way together count once"
+    await tasks.hold(50)
+    await tasks.hold(0)
+    assert milliseconds() > 45_000
+    await tasks.hold(3600)
+    assert 55_000 < milliseconds() <= 60_000
+
+
+async def test_a_task_that_was_under_way_before_says_nothing_about_the_model_api_of_now(tasks: Tasks) -> None:
+    for number in range(3):
+        await tasks.submit("anyone", f"number {number}")
+    early, refused = await tasks.claim(2)
+    await tasks.hold(0)
+    await tasks.retry(refused, TOO_LATE, after_seconds=60)
+    await tasks.complete(early, {})
+    assert await tasks.claim(2) == []
+    [probe] = await until(lambda: tasks.claim(2), "one is given out after a while")
+    assert await tasks.due() == 0
+    await tasks.complete(probe, {})
+    await tasks.submit("anyone", "one more")
+    assert await tasks.due() == 1
+
+
+async def test_deadlines_count_while_no_task_is_given_out(redis_server: RedisServer, tasks: Tasks) -> None:
+    await tasks.submit("anyone", "hello")
+    task_id, _ = await tasks.submit("anyone", "hello again")
+    [claim] = await tasks.claim(1)
+    await tasks.hold(60)
+    await tasks.hand_back(claim)
+
+    async def failed() -> bool:
+        assert await tasks.claim(0) == []
+        task = await tasks.get("anyone", task_id)
+        assert task is not None
+        return task.status == "failed" and task.error is not None and task.error["code"] == "deadline_exceeded"
+
+    await until(failed, "it is too late")
+    assert (await tasks.count())["failed"] == 2
+    assert redis_server.command("ZCARD", "{portside}:task:deadlines") == b":0\r\n"
+
+
 async def test_tasks_that_no_worker_takes_up_are_due(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=False)
     for number in range(3):
@@ -381,6 +456,15 @@ async def test_tasks_that_no_worker_takes_up_are_due(make_client: MakeClient) ->
         return "agent_tasks_due 3.0" in (await client.get("/metrics")).text
 
     await until(told, "three are due")
+
+
+def test_no_task_is_known_to_be_due_while_redis_is_away(start_service: StartService, tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        service = start_service(MODEL_PROVIDER="echo", REDIS_URL=server.url)
+        assert service.post("/tasks", message="hello").status_code == 202
+        eventually(lambda: service.metric("agent_tasks_due ") == 1, "one is due")
+        server.stop()
+        eventually(lambda: service.metric("agent_tasks_due ") == 0, "it cannot be known, and brings no worker")
 
 
 async def test_a_task_waits_until_there_are_tokens_again(make_client: MakeClient, stand_in: StandIn) -> None:

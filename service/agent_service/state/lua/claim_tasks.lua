@@ -1,4 +1,5 @@
--- Gives tasks to a worker. Result: for each {id, attempt, ms until its deadline, message, trace context}.
+-- Gives tasks to a worker, and takes care of those whose worker died or whose time is over, whether or not any is given.
+-- Result: for each {id, attempt, ms until its deadline, message, trace context}.
 -- ARGV: most to give, ms of the lease, most attempts, ms for which a result is kept, error of a task whose workers died,
 --   error of a task whose deadline passed
 local ttl = tonumber(ARGV[4])
@@ -29,9 +30,24 @@ for _, status in ipairs({'completed', 'failed'}) do
   end
 end
 
-local given = {}
-if tonumber(ARGV[1]) == 0 or held() then return given end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+-- What was not done in time, however long none is given out.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', now, 'LIMIT', 0, 100)) do
+  if redis.call('HGET', task(id), 'status') == 'pending' then
+    finish(id, 'failed', 'error', ARGV[6], ttl)
+  else
+    redis.call('ZREM', deadlines, id)
+  end
+end
+
+local given, most = {}, tonumber(ARGV[1])
+if most == 0 or held() then return given end
+local step = redis.call('HGET', throttled, 'step')
+if step then
+  -- One finds out for all whether the model API takes tasks again.
+  if redis.call('EXISTS', probing) == 1 then return given end
+  most = 1
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, most)) do
   local deadline, message, trace = unpack(redis.call('HMGET', task(id), 'deadline', 'message', 'traceparent'))
   if not deadline then
     redis.call('ZREM', ready, id)
@@ -39,11 +55,14 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, 
     finish(id, 'failed', 'error', ARGV[6], ttl)
   else
     redis.call('ZREM', ready, id)
+    redis.call('ZREM', deadlines, id)
     redis.call('ZADD', leases, now + ARGV[2], id)
     become(id, 'running')
+    redis.call('HSET', task(id), 'taken', now)
     redis.call('HSETNX', task(id), 'started', now)
     local attempt = redis.call('HINCRBY', task(id), 'attempts', 1)
     table.insert(given, {id, attempt, deadline - now, message, trace})
+    if step then redis.call('SET', probing, 1, 'PX', step) end
   end
 end
 return given

@@ -20,6 +20,7 @@ redis.call('HSET', task(id), 'owner', owner, 'message', message, 'status', 'pend
 redis.call('ZADD', list(owner, 'all'), 0, id)
 redis.call('ZADD', list(owner, 'pending'), 0, id)
 redis.call('ZADD', ready, now, id)
+redis.call('ZADD', deadlines, now + ARGV[4], id)
 if once then redis.call('SET', once, id, 'PX', ARGV[8]) end
 redis.call('PUBLISH', KEYS[1] .. ':news', 'task')
 return {id, 'pending'}

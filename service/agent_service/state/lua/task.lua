@@ -1,11 +1,15 @@
 -- What the scripts of tasks have in common; it stands in front of each.
 -- KEYS[1]: first part of the names of all keys. A task is a hash, and its id stands
---   in `ready` (score: when it may be taken up) or in `leases` (score: when its worker is taken for dead) or, with its
---   owner, in `completed` or `failed` (score: when it is forgotten); and in its owner's two lists, all and by status.
+--   in `ready` (score: when it may be taken up) and `deadlines`, or in `leases` (score: when its worker is taken for
+--   dead) or, with its owner, in `completed` or `failed` (score: when it is forgotten); and in its owner's two lists,
+--   all and by status. While the model API turns tasks away: `held` is there as long as none is given out; `throttled` has
+--   the ms of one such while (`step`) and when the last one was turned away (`at`); `probing` is there for a step after
+--   one was given out.
 -- Times are milliseconds of this server's clock, and of no other.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ready, leases = KEYS[1] .. ':ready', KEYS[1] .. ':leases'
+local ready, leases, deadlines = KEYS[1] .. ':ready', KEYS[1] .. ':leases', KEYS[1] .. ':deadlines'
+local hold, throttled, probing = KEYS[1] .. ':held', KEYS[1] .. ':throttled', KEYS[1] .. ':probing'
 
 -- A part of its own, because clients choose the ids that they ask for: none is the name of another key.
 local function task(id) return KEYS[1] .. ':record:' .. id end
@@ -23,12 +27,12 @@ end
 local function wait(id, due)
   redis.call('ZREM', leases, id)
   redis.call('ZADD', ready, due, id)
+  redis.call('ZADD', deadlines, redis.call('HGET', task(id), 'deadline'), id)
   become(id, 'pending')
 end
 
 local function finish(id, status, field, value, ttl)
-  redis.call('ZREM', ready, id)
-  redis.call('ZREM', leases, id)
+  for _, place in ipairs({ready, deadlines, leases}) do redis.call('ZREM', place, id) end
   local owner = become(id, status)
   redis.call('HSET', task(id), field, value, 'finished', now)
   redis.call('PEXPIRE', task(id), ttl)
@@ -42,7 +46,7 @@ local function mine(id, attempt)
 end
 
 -- Whether none is to be given out: the model API would turn it away.
-local function held() return redis.call('EXISTS', KEYS[1] .. ':held') == 1 end
+local function held() return redis.call('EXISTS', hold) == 1 end
 
 -- Notes that a worker was here, and gives whether leases count. They do not for the time of a lease after one in which
 -- no worker came: then the server was away, or its clock was set, and the workers that live must be heard first.
@@ -54,7 +58,7 @@ local function heard(lease)
     redis.call('SET', grace, 1, 'PX', lease)
   elseif -ago > lease then
     -- The clock was set back; what waits for a time of the old one would wait too long.
-    redis.call('DEL', grace)
+    redis.call('DEL', grace, hold, throttled, probing)
     for _, waiting in ipairs({ready, leases}) do
       for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, now, '+inf')) do
         redis.call('ZINCRBY', waiting, ago, id)
