@@ -1,5 +1,7 @@
 """From settings to the working parts, for the API and for the worker alike."""
 
+import math
+
 from agent_service import __version__
 from agent_service.agent.claude import ClaudeProvider
 from agent_service.agent.credentials import Credentials
@@ -15,7 +17,7 @@ from agent_service.metrics import Metrics
 from agent_service.routes.parts import Parts
 from agent_service.secret_file import SecretFile
 from agent_service.settings import API_KEY_NAME, SYSTEM_PROMPT_NAME, Settings, valid_system_prompt
-from agent_service.state.budget import Budget, Prices, Terms
+from agent_service.state.budget import Account, Budget, Prices, Terms, UnknownError
 from agent_service.state.conversations import Conversations
 from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
@@ -162,13 +164,19 @@ def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
 
 
 def _budget_check(budget: Budget, counted: Metrics) -> Check | None:
+    def tell(account: Account) -> None:
+        # What this process alone used says nothing: nobody is to take it for little.
+        counted.budget_ratio.set(budget.share(account) if account.known else math.nan)
+        counted.budget_tokens.set(account.spent.tokens if account.known else math.nan)
+        counted.budget_cost.set(account.spent.money if account.known else math.nan)
+
     async def look() -> str:
+        tell(budget.account())
         account = await budget.used()
-        share = budget.share(account)
-        counted.budget_ratio.set(share)
-        counted.budget_tokens.set(account.spent.tokens)
-        counted.budget_cost.set(account.spent.money)
-        return f"{share:.0%} of the budget of {account.period} is used."
+        tell(account)
+        if not account.known:
+            raise UnknownError(account.period)
+        return f"{budget.share(account):.0%} of the budget of {account.period} is used."
 
     return Check(look, every_seconds=_COUNT_SECONDS) if budget.terms.on else None
 

@@ -1,9 +1,11 @@
 """How many tokens, and how much money, the whole agent may use in a day or a month (UTC)."""
 
 import asyncio
+import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal, NamedTuple
@@ -23,6 +25,13 @@ _TOKENS_OF_A_PRICE = 10**6
 
 # For people who look a period up after its end.
 _KEPT = timedelta(days=7)
+
+# How often what was used is told to a Redis that is away.
+_TELL_AGAIN_SECONDS = 1.0
+
+# For so long Redis knows what a process told last, so as not to count it again. It is told again within seconds of its
+# answering; a day is for one that stood still with all its data.
+_REMEMBERED_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +85,72 @@ class Spent(NamedTuple):
         """Give the sum."""
         return Spent(self.tokens + more.tokens, self.cost + more.cost)
 
+    def at_least(self, least: "Spent") -> "Spent":
+        """Give the larger number of each."""
+        return Spent(max(self.tokens, least.tokens), max(self.cost, least.cost))
+
 
 _NOTHING = Spent()
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What was used of a period, by its name: `2026-11-23` or `2026-11`."""
+    """What was used of a period, by its name: `2026-11-23` or `2026-11`. Not `known` while Redis could not be asked:
+    then it is what this process alone used."""
 
     period: str
-    spent: Spent = _NOTHING
+    spent: Spent
+    known: bool
+
+
+class UnknownError(StateUnavailableError):
+    """What all processes used is not known."""
+
+    def __init__(self, period: str) -> None:
+        Exception.__init__(
+            self, f"It is not known what was used of the budget of {period}: Redis could not be asked yet."
+        )
+
+
+class _Page:
+    """A period as this process knows it.
+
+    What was used goes to Redis in numbered batches. One that got no answer may have been counted or not: it is told
+    again as it was, with its number, by which Redis counts it once. What is used meanwhile is for the next.
+    """
+
+    def __init__(self, forget_at: int, numbers: Iterator[int]) -> None:
+        self.heard: Spent | None = None
+        self._numbers = numbers
+        self._forget_at = forget_at
+        self._number = 0
+        self._batch = self._rest = _NOTHING
+
+    @property
+    def untold(self) -> Spent:
+        """What Redis may not know of."""
+        return self._batch.and_also(self._rest)
+
+    def add(self, spent: Spent) -> None:
+        """Note what was used."""
+        self._rest = self._rest.and_also(spent)
+
+    async def tell(self, redis: Redis, keys: tuple[str, str]) -> None:
+        """Tell a batch, and hear what was used everywhere. Several may do so at once.
+
+        Raises:
+            StateUnavailableError: it has to be told again.
+        """
+        if not any(self._batch) and any(self._rest):
+            self._number = next(self._numbers)
+            self._batch, self._rest = self._rest, _NOTHING
+        number, least = self._number, self.heard or _NOTHING
+        told = (number, *self._batch, *least, self._forget_at, _REMEMBERED_SECONDS)
+        heard = Spent(*map(int, await redis.run(_SPEND, keys, *told)))
+        if self._number == number:
+            self._batch = _NOTHING
+        # Answers come in any order, and what was used becomes no less.
+        self.heard = heard.at_least(self.heard or _NOTHING)
 
 
 class Budget:
@@ -95,8 +160,11 @@ class Budget:
         self.terms = terms
         self._redis = redis
         self._now = now
-        self._heard = Account("")
-        self._untold = _NOTHING
+        self._process = secrets.token_hex(8)
+        # Of all pages, since one may be made anew, when the clock is set back.
+        self._numbers = itertools.count(1)
+        # By the period's name: that of now, and those before of which something is yet to be told.
+        self._pages: dict[str, _Page] = {}
         self._telling: asyncio.Task[None] | None = None
         self._warned_of = ""
 
@@ -110,14 +178,19 @@ class Budget:
         if not self.terms.on:
             return
         cost = math.ceil(self.terms.prices.of(usage) * _PARTS)
-        self._untold = self._untold.and_also(Spent(usage.total, cost))
-        if self._telling is None:
+        self._page()[1].add(Spent(usage.total, cost))
+        if self._telling is None and self._untold():
             self._telling = asyncio.get_running_loop().create_task(self._tell_all())
+
+    def account(self) -> Account:
+        """Give what is known of the period so far."""
+        period, page = self._page()
+        return Account(period, (page.heard or _NOTHING).and_also(page.untold), known=page.heard is not None)
 
     async def used(self) -> Account:
         """Give what was used of the period so far."""
         await self._tell()
-        return self._account()
+        return self.account()
 
     def share(self, account: Account) -> float:
         """Give how much of the budget that is; 1 is all of it, and more can have been used."""
@@ -136,37 +209,47 @@ class Budget:
     async def close(self) -> None:
         """Tell what is still to be told."""
         if self._telling is not None:
-            await self._telling
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
+        if self._untold():
+            await self._tell()
+
+    def _page(self) -> tuple[str, _Page]:
+        """Give the name and the page of now."""
+        now = self._now()
+        name = _name(self.terms.period, now)
+        if name not in self._pages:
+            self._pages[name] = _Page(int((_end(self.terms.period, now) + _KEPT).timestamp()), self._numbers)
+        return name, self._pages[name]
+
+    def _untold(self) -> bool:
+        return any(any(page.untold) for page in self._pages.values())
 
     async def _tell_all(self) -> None:
         try:
-            while any(self._untold):
+            while self._untold():
                 if not await self._tell():
-                    return
+                    await asyncio.sleep(_TELL_AGAIN_SECONDS)
         finally:
             self._telling = None
 
     async def _tell(self) -> bool:
         """Tell what was used here and hear what was used everywhere; whether that worked."""
-        telling, self._untold = self._untold, _NOTHING
-        now = self._now()
-        period = _name(self.terms.period, now)
-        forget_at = int((_end(self.terms.period, now) + _KEPT).timestamp())
+        current, _ = self._page()
         try:
-            tokens, cost = await self._redis.run(_SPEND, [self._redis.key("budget", period)], *telling, forget_at)
+            for period, page in list(self._pages.items()):
+                account = self._redis.key("budget", period)
+                await page.tell(self._redis, (account, f"{account}:{self._process}"))
+                if period != current and not any(page.untold):
+                    self._pages.pop(period, None)
         except StateUnavailableError:
-            self._untold = self._untold.and_also(telling)
             return False
-        self._heard = Account(period, Spent(tokens, cost))
-        self._warn(self._account())
+        finally:
+            self._warn()
         return True
 
-    def _account(self) -> Account:
-        period = _name(self.terms.period, self._now())
-        heard = self._heard if self._heard.period == period else Account(period)
-        return replace(heard, spent=heard.spent.and_also(self._untold))
-
-    def _warn(self, account: Account) -> None:
+    def _warn(self) -> None:
+        account = self.account()
         if self.share(account) >= 1 and self._warned_of != account.period:
             self._warned_of = account.period
             _log.warning("Budget is used up", period=account.period, stops=self.terms.stops)

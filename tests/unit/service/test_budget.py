@@ -1,7 +1,10 @@
 """The budget of a day or month: counted by all replicas together, by tokens and prices of each turn, and held to."""
 
+import asyncio
 import json
-from collections.abc import Callable
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -155,6 +158,100 @@ async def test_each_period_has_an_account_of_its_own(redis_server: RedisServer) 
     assert await of_month.wait() == 30 * 86_400
     assert (await of_month.used()).period == "2027-01"
     await store.close()
+
+
+@asynccontextmanager
+async def counting(
+    server: RedisServer, now: Callable[[], datetime] = lambda: datetime.now(UTC), *, stops: bool = True
+) -> AsyncIterator[Budget]:
+    """A budget of a hundred tokens a day, as one process counts it."""
+    store = Redis(server.url, prefix="portside")
+    budget = Budget(store, Terms("day", tokens=100, cost=Decimal(0), stops=stops, prices=Prices()), now=now)
+    yield budget
+    await budget.close()
+    await store.close()
+
+
+async def until_used(budget: Budget, tokens: int) -> None:
+    deadline = asyncio.get_running_loop().time() + 20
+    while not ((account := await budget.used()).known and account.spent.tokens == tokens):
+        assert asyncio.get_running_loop().time() < deadline, f"{tokens} tokens are used, and not {account}"
+        await asyncio.sleep(0.1)
+
+
+async def test_what_is_used_while_redis_is_away_belongs_to_the_period_in_which_it_was(tmp_path: Path) -> None:
+    calendar, day_before = Calendar("2026-11-23T23:59"), Calendar("2026-11-23T23:59")
+    with running_redis(tmp_path) as server:
+        async with counting(server, calendar) as budget, counting(server, day_before) as other:
+            await until_used(budget, 0)
+            server.stop()
+            budget.charge(Usage(output_tokens=100))
+            assert await budget.wait() == 60
+            calendar.set("2026-11-24T00:00")
+            assert await budget.wait() == 0
+            budget.charge(Usage(output_tokens=1))
+            server.start()
+            await until_used(budget, 1)
+            await until_used(other, 100)
+
+
+async def test_what_a_redis_that_stalls_counted_is_not_counted_again(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        async with counting(server) as budget, counting(server) as other:
+            await until_used(budget, 0)
+            server.freeze()
+            budget.charge(Usage(output_tokens=10))
+            assert (await budget.used()).spent.tokens == 10
+            budget.charge(Usage(output_tokens=1))
+            # Each of these may reach it, and none is answered.
+            await asyncio.gather(*(budget.used() for _ in range(5)))
+            server.thaw()
+            await until_used(budget, 11)
+            await until_used(other, 11)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_what_was_used_is_told_as_soon_as_redis_is_back(tmp_path: Path, *, stops: bool) -> None:
+    with running_redis(tmp_path) as server:
+        async with counting(server, stops=stops) as budget, counting(server) as other:
+            await budget.used()
+            server.stop()
+            budget.charge(Usage(output_tokens=10))
+            await other.used()
+            server.start()
+            await until_used(other, 10)
+
+
+async def test_a_process_that_ends_tells_what_it_used(redis_server: RedisServer) -> None:
+    async with counting(redis_server, stops=False) as budget:
+        budget.charge(Usage(output_tokens=10))
+    async with counting(redis_server) as other:
+        await until_used(other, 10)
+
+
+async def test_a_redis_that_forgot_hears_what_was_known(redis_server: RedisServer) -> None:
+    async with counting(redis_server) as budget, counting(redis_server) as other:
+        budget.charge(Usage(output_tokens=10))
+        await until_used(other, 10)
+        redis_server.command("FLUSHALL")
+        budget.charge(Usage(output_tokens=5))
+        await until_used(budget, 15)
+        await until_used(other, 15)
+
+
+def test_what_was_used_is_not_known_before_redis_was_asked(start: Callable[..., Service], tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        server.stop()
+        service = start(BUDGET_TOKENS="50", REDIS_URL=server.url)
+        eventually(lambda: component(service)["status"] == "down", "it is looked at")
+        assert component(service)["detail"].startswith("It is not known what was used of the budget of 20")
+        assert all(math.isnan(service.metric(f"agent_budget_used_{name} ")) for name in ("ratio", "tokens", "cost"))
+        service.post("/chat", message="hello [[words:100]]")
+        eventually(lambda: refused(service), "it goes by what it used itself")
+        eventually(lambda: service.log().count("Budget is used up") == 1, "the log tells of it")
+        assert math.isnan(service.metric("agent_budget_used_ratio "))
+        server.start()
+        eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "it is known", 30)
 
 
 async def test_small_sums_add_up(redis_server: RedisServer) -> None:
