@@ -73,8 +73,11 @@ def _namespace() -> dict[str, Any]:
 def _rules() -> str:
     """The rules as Prometheus itself reads them (`rule_files`), where there is no prometheus-operator."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
+    text = (CHART / "files" / "alerts.yaml").read_text()
     runbooks = values["monitoring"]["prometheusRule"]["runbooks"]
-    return HEAD + (CHART / "files" / "alerts.yaml").read_text().replace("RUNBOOKS", runbooks)
+    for word, stands_for in {"RUNBOOKS": runbooks, "OPERATOR_NAMESPACE": NAMESPACE, "OPERATOR_NAME": RELEASE}.items():
+        text = text.replace(word, stands_for)
+    return HEAD + text
 
 
 def _text(objects: list[dict[str, Any]]) -> str:

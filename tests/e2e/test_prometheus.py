@@ -170,7 +170,7 @@ def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> No
 def test_the_rules_work(scraped: Scraped) -> None:
     wait_until(lambda: all(rule["health"] == "ok" for rule in scraped.prometheus.rules()), "all rules were tried", 30)
     names = {rule["name"] for rule in scraped.prometheus.rules()}
-    assert {"AgentModelThrottled", "AgentsNotReady", "AgentsNotScaling"} <= names
+    assert {"AgentModelThrottled", "AgentNotReady", "AgentNotScaling"} <= names
     # The traffic fails in part: the alert on that is on its way.
     throttled = [rule for rule in scraped.prometheus.rules() if rule["name"] == "AgentModelThrottled"]
     wait_until(lambda: bool(throttled) and _pending(scraped, "AgentModelThrottled"), "it is pending", 60)

@@ -19,22 +19,34 @@ RULES: list[dict[str, Any]] = [
 ]
 RUNBOOKS = (paths.REPOSITORY / "docs" / "runbooks.md").read_text()
 OF = 'namespace="team-a", service="support"'
-REQUESTS = f"agent_http_requests_total{{{OF}"
 # One operator that leads and one that waits, as it should be.
 LEADER = {'agent_operator_is_leader{namespace="o", service="op", pod="a"}': "1x800"}
 WAITING = {'agent_operator_is_leader{namespace="o", service="op", pod="b"}': "0x800"}
 OPERATORS = LEADER | WAITING
+# What the chart puts in the place of these words.
+RELEASE = {"OPERATOR_NAMESPACE": "o", "OPERATOR_NAME": "op"}
+
+Series = dict[str, str]
+"""Values, in promtool's notation and one a minute, by series."""
 
 
-def chats(good: int, bad: int) -> dict[str, str]:
+def requests(status: str, values: str, *, method: str = "POST", route: str = "/chat", of: str = OF) -> Series:
+    return {f'agent_http_requests_total{{{of}, method="{method}", route="{route}", status="{status}"}}': values}
+
+
+def chats(good: int, bad: int, of: str = OF) -> Series:
     """Answers a minute."""
-    return {
-        f'{REQUESTS}, route="/chat", status="200"}}': f"0+{good}x800",
-        f'{REQUESTS}, route="/chat", status="503"}}': f"0+{bad}x800",
+    return requests("200", f"0+{good}x800", of=of) | requests("503", f"0+{bad}x800", of=of)
+
+
+def streams(good: int, broken: int) -> Series:
+    """Streams a minute; one that breaks off was answered 200, too."""
+    return requests("200", f"0+{good + broken}x800", route="/chat/stream") | {
+        f"agent_stream_errors_total{{{OF}}}": f"0+{broken}x800"
     }
 
 
-def slow(metric: str, labels: str, limit: str, fast: int, every: int) -> dict[str, str]:
+def slow(metric: str, labels: str, limit: str, fast: int, every: int) -> Series:
     """Of `every` a minute `fast` are within the limit."""
     return {
         f'{metric}_bucket{{{OF}{labels}, le="{limit}"}}': f"0+{fast}x800",
@@ -42,87 +54,230 @@ def slow(metric: str, labels: str, limit: str, fast: int, every: int) -> dict[st
     }
 
 
-def turns(outcome: str, good: int, bad: int) -> dict[str, str]:
+def turns(outcome: str, good: int, bad: int) -> Series:
     series = f'agent_model_requests_total{{{OF}, model="m"'
     return {f'{series}, outcome="ok"}}': f"0+{good}x800", f'{series}, outcome="{outcome}"}}': f"0+{bad}x800"}
 
 
-def queue(depth: str, running: int) -> dict[str, str]:
-    return {f"agent_task_queue_depth{{{OF}}}": depth, f'agent_tasks{{{OF}, state="running"}}': f"{running}x800"}
+def queue(depth: str, running: int, due: str | None = None, pod: str = "a") -> Series:
+    of = f'{OF}, pod="{pod}"'
+    return {
+        f"agent_task_queue_depth{{{of}}}": depth,
+        f"agent_tasks_due{{{of}}}": depth if due is None else due,
+        f'agent_tasks{{{of}, state="running"}}': f"{running}x800",
+    }
 
 
-def used(share: str) -> dict[str, str]:
+# What workers tell: none of what the API tells of the queue, and of the budget.
+WORKER = 'namespace="team-a", service="support-worker"'
+BESIDE = {
+    f"{each}{{{WORKER}}}": "0x800"
+    for each in ("agent_task_queue_depth", "agent_tasks_due", "agent_budget_used_ratio", "agent_stream_errors_total")
+}
+
+
+def used(share: str) -> Series:
     """Of the budget."""
     return {f"agent_budget_used_ratio{{{OF}}}": share}
 
 
-def waiting(reason: str) -> dict[str, str]:
-    labels = f'namespace="team-a", pod="support-1", container="agent", reason="{reason}"'
-    return {f"kube_pod_container_status_waiting_reason{{{labels}}}": "1x800"}
+def refused(by_limit: str, values: str) -> Series:
+    return {f'agent_rate_limited_total{{{OF}, reason="{by_limit}"}}': values}
 
 
-def operator(metric: str, labels: str, values: str) -> dict[str, str]:
+def key(values: str, pod: str = "a") -> Series:
+    """Whether a pod says that its key is refused."""
+    return {f'agent_model_credentials_refused{{{OF}, pod="{pod}"}}': values}
+
+
+AGENT_IMAGE = "portside.dev/agent-service:0.2.0"
+WAITS = "1x2 stale _x2 1x2 stale _x2 "
+
+
+def container(reason: str, values: str, image: str = AGENT_IMAGE, label: str = "image", name: str = "agent") -> Series:
+    """What kube-state-metrics says of a container."""
+    labels = f'namespace="team-a", pod="support-1", container="{name}"'
+    return {
+        f'kube_pod_container_status_waiting_reason{{{labels}, reason="{reason}"}}': values,
+        f'kube_pod_container_info{{{labels}, {label}="{image}"}}': "1x800",
+    }
+
+
+def operator(metric: str, labels: str, values: str) -> Series:
     return {f'{metric}{{namespace="o", service="op", {labels}}}': values}
 
 
-ANSWERS = ("agent_http_request_duration_seconds", ', route="/chat"', "30.0")
+def condition(name: str, values: str, agent: str = "support", pod: str = "a") -> Series:
+    labels = f'pod="{pod}", agent_namespace="team-a", agent="{agent}", condition="{name}"'
+    return operator("agent_operator_agent_condition", labels, values)
+
+
+def watches(restarts: str, number: int = 1, silent: str = "0x800") -> Series:
+    of = 'pod="a", kind="Service"'
+    return (
+        operator("agent_operator_watch_restarts_total", of, restarts)
+        | operator("agent_operator_watches", of, f"{number}x800")
+        | operator("agent_operator_watch_silent_seconds", of, silent)
+    )
+
+
+ANSWERS = ("agent_http_request_duration_seconds", ', method="POST", route="/chat"', "30.0")
 FIRST = ("agent_stream_first_token_seconds", "", "5.0")
-PROBES = {f'{REQUESTS}, route="/health/ready", status="503"}}': "0+100x800"}
+PROBES = requests("503", "0+100x800", method="GET", route="/health/ready")
+
+
+def burns(objective: str, *tiers: str) -> set[str]:
+    return {f"Agent{objective}BudgetBurns{tier}" for tier in tiers}
+
 
 # What is there besides the operators, at which minute it is looked at, and what fires then.
-CASES: dict[str, tuple[dict[str, str], int, set[str]]] = {
-    "all is well": (chats(100, 0) | turns("rate_limited", 100, 0), 400, set()),
+CASES: dict[str, tuple[Series, int, set[str]]] = {
+    "all is well": (chats(100, 0) | streams(50, 0) | turns("rate_limited", 100, 0) | BESIDE, 400, set()),
     "one answer in 500 fails": (chats(499, 1), 400, set()),
-    "one answer in 10 fails": (chats(90, 10), 400, {"AgentErrorBudgetBurnsSlow"}),
-    "every other answer fails": (chats(50, 50), 400, {"AgentErrorBudgetBurnsFast", "AgentErrorBudgetBurnsSlow"}),
+    "one answer in 50 fails": (chats(49, 1), 400, burns("Error", "Steadily")),
+    "one answer in 10 fails": (chats(90, 10), 400, burns("Error", "Slow", "Steadily")),
+    "every other answer fails": (chats(50, 50), 400, burns("Error", "Fast", "Slow", "Steadily")),
+    "every other stream breaks off": (streams(50, 50), 400, burns("Error", "Fast", "Slow", "Steadily")),
+    "one failure among six requests": (
+        requests("200", "0+0.1x800") | requests("503", "0x380 1x400"),
+        382,
+        set(),
+    ),
+    "one failure each hour, as half of what is asked": (
+        requests("200", "0+0.02x800") | requests("503", "0+0.02x800"),
+        400,
+        set(),
+    ),
+    "failures are thinned by polls and pages": (
+        chats(50, 50)
+        | requests("200", "0+1000x800", method="GET", route="/tasks/{task_id}")
+        | requests("200", "0+1000x800", method="GET", route="/"),
+        400,
+        burns("Error", "Fast", "Slow", "Steadily"),
+    ),
+    "failures are thinned by what callers do wrong": (
+        chats(50, 50) | requests("404", "0+1000x800", route="unmatched"),
+        400,
+        burns("Error", "Fast", "Slow", "Steadily"),
+    ),
+    "load is shed unread": (
+        chats(50, 0) | requests("503", "0+50x800", route="unmatched"),
+        400,
+        burns("Error", "Fast", "Slow", "Steadily"),
+    ),
+    "failures of an hour end": (
+        requests("200", "0+50x800") | requests("503", "0+50x60 3000x700"),
+        100,
+        burns("Error", "Steadily"),
+    ),
+    "failures of an hour ended long ago": (
+        requests("200", "0+5000x800") | requests("503", "0+50x60 3000x700"),
+        500,
+        set(),
+    ),
+    "pods start anew, and count from nothing": (
+        requests("200", "0+100x100 0+100x100 0+100x100 0+100x100") | requests("503", "0+1x100 0+1x100 0+1x100 0+1x100"),
+        390,
+        set(),
+    ),
+    "failures begin in pods that had none": (
+        requests("200", "0+50x800") | requests("503", "_x300 50+50x500"),
+        400,
+        burns("Error", "Fast", "Slow", "Steadily"),
+    ),
+    "one agent fails, and another is asked a lot": (
+        chats(50, 50) | chats(10_000, 0, 'namespace="team-b", service="support"'),
+        400,
+        burns("Error", "Fast", "Slow", "Steadily"),
+    ),
     "probes of a draining pod are no errors": (chats(100, 0) | PROBES, 400, set()),
     "one answer in 50 is slow": (slow(*ANSWERS, 98, 100), 400, set()),
-    "four answers in ten are slow": (slow(*ANSWERS, 60, 100), 400, {"AgentLatencyBudgetBurnsSlow"}),
-    "nearly all answers are slow": (
-        slow(*ANSWERS, 10, 100),
-        400,
-        {"AgentLatencyBudgetBurnsFast", "AgentLatencyBudgetBurnsSlow"},
-    ),
+    "one answer in ten is slow": (slow(*ANSWERS, 90, 100), 400, burns("Latency", "Steadily")),
+    "four answers in ten are slow": (slow(*ANSWERS, 60, 100), 400, burns("Latency", "Slow", "Steadily")),
+    "nearly all answers are slow": (slow(*ANSWERS, 10, 100), 400, burns("Latency", "Fast", "Slow", "Steadily")),
     "one stream in 50 begins late": (slow(*FIRST, 98, 100), 400, set()),
-    "four streams in ten begin late": (slow(*FIRST, 60, 100), 400, {"AgentFirstTokenBudgetBurnsSlow"}),
-    "nearly all streams begin late": (
-        slow(*FIRST, 10, 100),
-        400,
-        {"AgentFirstTokenBudgetBurnsFast", "AgentFirstTokenBudgetBurnsSlow"},
-    ),
+    "one stream in ten begins late": (slow(*FIRST, 90, 100), 400, burns("FirstToken", "Steadily")),
+    "four streams in ten begin late": (slow(*FIRST, 60, 100), 400, burns("FirstToken", "Slow", "Steadily")),
+    "nearly all streams begin late": (slow(*FIRST, 10, 100), 400, burns("FirstToken", "Fast", "Slow", "Steadily")),
     "one turn in ten is throttled": (turns("rate_limited", 90, 10), 30, {"AgentModelThrottled"}),
     "one turn in ten finds the model overloaded": (turns("overloaded", 90, 10), 30, {"AgentModelThrottled"}),
     "one turn in a hundred is throttled": (turns("rate_limited", 99, 1), 30, set()),
     "turns are throttled for a moment": (turns("rate_limited", 50, 50), 5, set()),
     "most of the budget is used": (used("0.9x800"), 30, {"AgentBudgetNearlyUsedUp"}),
-    "all of the budget is used": (used("1.1x800"), 30, {"AgentBudgetUsedUp"}),
+    "all of the budget is used": (used("1.1x800") | refused("budget", "0x800"), 30, {"AgentBudgetUsedUp"}),
+    "the budget is used up, and requests are refused": (
+        used("1x800") | refused("budget", "0+1x800"),
+        30,
+        {"AgentBudgetUsedUp", "AgentBudgetRefuses"},
+    ),
+    "a client has its limit": (refused("requests", "0+10x800"), 30, set()),
     "half of the budget is used": (used("0.5x800"), 30, set()),
-    "a day's budget is used up and the next day comes": (used("1.1x5 0x800"), 30, set()),
-    "the key is refused": (turns("credentials_refused", 10, 1), 30, {"AgentCredentialsRefused"}),
-    "tasks wait and none runs": (queue("3x800", 0), 30, {"AgentQueueStuck"}),
+    "a day's budget is used up and the next day comes": (
+        used("1.1x5 0x800") | refused("budget", "0+5x5 25x800"),
+        30,
+        set(),
+    ),
+    "the key is refused, and no request comes": (key("1x800") | key("0x800", "b"), 30, {"AgentCredentialsRefused"}),
+    "the key was refused, and is right again": (key("1x20 0x800"), 30, set()),
+    "the key of a pod is refused, and its successor has a new one": (
+        key("1x20 stale") | key("_x20 0x800", "b"),
+        30,
+        set(),
+    ),
+    "tasks could be done and none runs": (queue("3x800", 0) | BESIDE, 30, {"AgentQueueStuck"}),
+    "a pod lost Redis, and tells of no task": (
+        queue("3x800", 0) | queue("0x800", 0, pod="b"),
+        30,
+        {"AgentQueueStuck"},
+    ),
+    "tasks wait for a model that turns them away": (queue("3x800", 0, due="0x800"), 30, set()),
     "tasks wait and some run": (queue("3x800", 2), 30, set()),
+    "tasks were stuck, and are done now": (queue("3x30 0x800", 0), 45, set()),
     "no task waits": (queue("0x800", 0), 30, set()),
-    "ever more tasks wait": (queue("200+5x800", 8), 90, {"AgentQueueGrows"}),
+    "ever more tasks wait": (queue("200+5x800", 8) | BESIDE, 90, {"AgentQueueGrows"}),
     "ever fewer tasks wait": (queue("5000-5x800", 8), 90, set()),
-    "a pod crashes again and again": (waiting("CrashLoopBackOff"), 30, {"AgentCrashLoops"}),
-    "a pod is being made": (waiting("ContainerCreating"), 30, set()),
-    "agents are degraded": (
-        operator("agent_operator_agents", 'condition="Degraded"', "2x800"),
+    "an agent crashes again and again": (container("CrashLoopBackOff", WAITS * 8), 30, {"AgentCrashLoops"}),
+    "an agent of which only the spec has the image's name crashes": (
+        container("CrashLoopBackOff", WAITS * 8, label="image_spec"),
         30,
-        {"AgentsDegraded"},
+        {"AgentCrashLoops"},
     ),
-    "agents are not ready": (operator("agent_operator_agents_not_ready", 'pod="a"', "1x800"), 30, {"AgentsNotReady"}),
-    "agents are rolled out": (operator("agent_operator_agents_not_ready", 'pod="a"', "1x10 0x800"), 30, set()),
-    "agents do not scale": (
-        operator("agent_operator_agents_not_scaling", 'pod="a"', "3x800"),
+    "an operator crashes again and again": (
+        container("CrashLoopBackOff", WAITS * 8, "registry.example/portside/agent-operator@sha256:0", name="operator"),
         30,
-        {"AgentsNotScaling"},
+        {"AgentCrashLoops"},
     ),
+    "the agent of another product crashes": (
+        container("CrashLoopBackOff", WAITS * 8, "gcr.io/datadoghq/agent:7"),
+        30,
+        set(),
+    ),
+    "an agent crashed, and runs": (container("CrashLoopBackOff", "1x20 stale"), 30, set()),
+    "a pod is being made": (container("ContainerCreating", "1x800"), 30, set()),
+    "an agent is degraded": (condition("Degraded", "1x800"), 30, {"AgentDegraded"}),
+    "an agent is not ready": (condition("Ready", "0x800"), 30, {"AgentNotReady"}),
+    "an agent is not ready, another is": (
+        condition("Ready", "0x800") | condition("Ready", "1x800", "other"),
+        30,
+        {"AgentNotReady"},
+    ),
+    "agents are rolled out one after the other": (
+        condition("Ready", "0x10 1x800")
+        | condition("Ready", "1x9 0x10 1x800", "b")
+        | condition("Ready", "1x18 0x15 1x800", "c"),
+        30,
+        set(),
+    ),
+    "an agent that was not ready is deleted": (condition("Ready", "0x20 stale"), 30, set()),
+    "an agent was not ready, and is": (condition("Ready", "0x20 1x800"), 30, set()),
+    "another operator takes over to tell of a bad agent": (
+        condition("Degraded", "1x20 stale") | condition("Degraded", "_x5 1x800", pod="b"),
+        30,
+        {"AgentDegraded"},
+    ),
+    "an agent does not scale": (condition("ScalingActive", "0x800"), 30, {"AgentNotScaling"}),
     "agents are ready": (
-        operator("agent_operator_agents", 'condition="Ready"', "2x800")
-        | operator("agent_operator_agents", 'condition="Degraded"', "0x800")
-        | operator("agent_operator_agents_not_ready", 'pod="a"', "0x800")
-        | operator("agent_operator_agents_not_scaling", 'pod="a"', "0x800"),
+        condition("Ready", "1x800") | condition("Degraded", "0x800") | condition("ScalingActive", "1x800"),
         30,
         set(),
     ),
@@ -136,25 +291,46 @@ CASES: dict[str, tuple[dict[str, str], int, set[str]]] = {
         40,
         set(),
     ),
-    "watches are cut each minute": (
-        operator("agent_operator_watch_restarts_total", 'kind="Service"', "0+1x800"),
-        60,
-        {"AgentOperatorWatchesCut"},
-    ),
-    "watches begin anew every five minutes": (
-        operator("agent_operator_watch_restarts_total", 'kind="Service"', "0+0.2x800"),
-        60,
-        set(),
+    "watches are cut each minute": (watches("0+1x800"), 60, {"AgentOperatorWatchesCut"}),
+    "watches begin anew every five minutes": (watches("0+0.2x800"), 60, set()),
+    "watches of five namespaces begin anew every five minutes": (watches("0+1x800", 5), 60, set()),
+    "a watch is silent until it is renewed": (watches("0x800", silent="0+60x4 0+60x4 0+60x4 0+60x4"), 18, set()),
+    "a watch stalls until the operator starts anew, again and again": (
+        watches("0x800", silent="0+60x7 0+60x7 0+60x7 0+60x7"),
+        30,
+        {"AgentOperatorWatchStalled"},
     ),
 }
+BRIEF = "0x1 stale _x4 "
 # The same about the operators themselves.
-OF_OPERATORS: dict[str, tuple[dict[str, str], int, set[str]]] = {
+OF_OPERATORS: dict[str, tuple[Series, int, set[str]]] = {
     "no operator is there": ({}, 30, {"AgentOperatorDown"}),
+    "the operator of another release is there": (
+        {'agent_operator_is_leader{namespace="o2", service="op", pod="a"}': "1x800"},
+        30,
+        {"AgentOperatorDown"},
+    ),
+    "the operator crashes again and again": (
+        {'agent_operator_is_leader{namespace="o", service="op", pod="a"}': BRIEF * 8},
+        40,
+        {"AgentOperatorDown"},
+    ),
     "no operator leads": (WAITING, 30, {"AgentOperatorNoLeader"}),
+    "an operator leads for a moment now and then": (
+        WAITING
+        | {'agent_operator_is_leader{namespace="o", service="op", pod="a"}': "0x4 1 0x4 1 0x4 1 0x4 1 0x4 1 0x4 1"},
+        29,
+        {"AgentOperatorNoLeader"},
+    ),
     "two operators lead": (
         LEADER | {'agent_operator_is_leader{namespace="o", service="op", pod="c"}': "1x800"},
         30,
         {"AgentOperatorSeveralLeaders"},
+    ),
+    "the leader is read twice": (
+        LEADER | {'agent_operator_is_leader{namespace="o", service="op", pod="a", job="twice"}': "1x800"},
+        30,
+        set(),
     ),
     "one operator takes over from the other": (
         {
@@ -164,12 +340,31 @@ OF_OPERATORS: dict[str, tuple[dict[str, str], int, set[str]]] = {
         22,
         set(),
     ),
+    "the only operator is replaced": (
+        {
+            'agent_operator_is_leader{namespace="o", service="op", pod="a"}': "1x20 stale",
+            'agent_operator_is_leader{namespace="o", service="op", pod="b"}': "_x22 1x800",
+        },
+        24,
+        set(),
+    ),
 }
 ALL = {name: (OPERATORS | series, at, fires) for name, (series, at, fires) in CASES.items()} | OF_OPERATORS
 
 
+@pytest.fixture(scope="session")
+def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rules of the release `op` in namespace `o`."""
+    text = ALERTS.read_text()
+    for word, stands_for in RELEASE.items():
+        text = text.replace(word, stands_for)
+    file = tmp_path_factory.mktemp("rules") / "alerts.yaml"
+    file.write_text(text)
+    return file
+
+
 @pytest.mark.parametrize(("series", "minute", "firing"), ALL.values(), ids=ALL.keys())
-def test_what_fires(tmp_path: Path, series: dict[str, str], minute: int, firing: set[str]) -> None:
+def test_what_fires(rules: Path, tmp_path: Path, series: Series, minute: int, firing: set[str]) -> None:
     given = [{"series": name, "values": values} for name, values in series.items()]
     expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(firing)]
     look = {
@@ -179,7 +374,7 @@ def test_what_fires(tmp_path: Path, series: dict[str, str], minute: int, firing:
     }
     test = {"interval": "1m", "input_series": given, "promql_expr_test": [look]}
     file = tmp_path / "test.yaml"
-    file.write_text(json.dumps({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": [test]}))
+    file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]}))
     done = _promtool("test", "rules", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -23,6 +23,7 @@ METRIC = re.compile(r"\b(?:agent|kube|process|portside:)[a-z0-9_:]*\b(?=[{\[ )>]
 OF_OTHERS = {
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
+    "kube_pod_container_info",
     "kube_pod_container_status_waiting_reason",
 }
 
@@ -49,6 +50,7 @@ def _known() -> set[str]:
     rows = re.findall(r"^\| `(agent_\w+)` \| (\w+) \|", REFERENCE, re.MULTILINE)
     metrics = Metrics()
     metrics.watch_agents(list)
+    metrics.watch_watches(dict)
     rows += re.findall(r"^# TYPE (agent_\w+) (\w+)$", generate_latest(metrics.registry).decode(), re.MULTILINE)
     histograms = {f"{name}_{part}" for name, kind in rows if kind == "histogram" for part in ("bucket", "count", "sum")}
     return {name for name, kind in rows if kind != "histogram"} | histograms | OF_OTHERS | RECORDED
