@@ -34,11 +34,12 @@ def files() -> dict[str, str]:
     definition = [each for each in objects if each["kind"] == DEFINITION]
     rest = [_namespace(), *(each for each in objects if each["kind"] != DEFINITION)]
     with_monitoring = rendered(MONITORING)
+    there = [_identity(each) for each in objects]
     return {
         "manifests/install/agentdeployments.yaml": _text(definition),
         "manifests/install/operator.yaml": _text(rest),
         "manifests/overlays/monitoring/monitoring.yaml": _text(
-            [each for each in with_monitoring if each not in objects]
+            [each for each in with_monitoring if _identity(each) not in there]
         ),
         "manifests/monitoring/alerts.yaml": _rules(),
     }
@@ -63,6 +64,10 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
     if not document["metadata"].get("annotations", True):
         del document["metadata"]["annotations"]
     return document
+
+
+def _identity(document: dict[str, Any]) -> tuple[str, str]:
+    return document["kind"], document["metadata"]["name"]
 
 
 def _namespace() -> dict[str, Any]:

@@ -56,6 +56,32 @@ def test_monitoring_is_taken_as_prometheus_operator_defines_it(monitored: Cluste
     assert {name: text for each in dashboards for name, text in each["data"].items()} == files
 
 
+def test_the_alert_on_an_operator_that_is_away_names_the_release(control_plane: Cluster, namespace: str) -> None:
+    values = {"monitoring": ALL_ON, "fullnameOverride": "blue"}
+    made = _rendered(control_plane, namespace, values)
+    rules = [rule for group in made["PrometheusRule"][0]["spec"]["groups"] for rule in group["rules"]]
+    [down] = [rule for rule in rules if rule.get("alert") == "AgentOperatorDown"]
+    assert f'agent_operator_is_leader{{namespace="{namespace}", service="blue"}}' in down["expr"]
+    assert f"{namespace}/blue" in down["annotations"]["summary"]
+    # By this name Prometheus knows the operator's pods.
+    assert made["Service"][0]["metadata"]["name"] == "blue"
+    assert not [word for word in ("OPERATOR_NAME", "RUNBOOKS") if word in json.dumps(made["PrometheusRule"])]
+
+
+def test_pods_that_a_service_monitor_finds_are_not_found_by_annotations_too(
+    control_plane: Cluster, namespace: str
+) -> None:
+    def annotations(values: dict[str, Any]) -> dict[str, str]:
+        [deployment] = _rendered(control_plane, namespace, values)["Deployment"]
+        found: dict[str, str] = deployment["spec"]["template"]["metadata"].get("annotations", {})
+        return found
+
+    assert annotations({})["prometheus.io/scrape"] == "true"
+    monitored = {"monitoring": {"serviceMonitor": {"enabled": True}}}
+    assert annotations(monitored) == {}
+    assert annotations(monitored | {"podAnnotations": {"team": "docks"}}) == {"team": "docks"}
+
+
 def test_labels_runbooks_and_places_are_the_ones_asked_for(monitored: Cluster, namespace: str) -> None:
     chosen = {"release": "prometheus"}
     monitoring = {
@@ -131,6 +157,8 @@ def test_a_service_account_that_is_there_already_gets_the_rights(control_plane: 
 
 
 def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: Cluster, namespace: str) -> None:
+    [policy] = _rendered(control_plane, namespace, {})["NetworkPolicy"]
+    assert policy["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}], "pods of the cluster, and not anybody"
     proxy = {"ports": [{"port": 3128, "protocol": "TCP"}]}
     scraper = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
     values = {"networkPolicy": {"scrapeFrom": [scraper], "extraEgress": [proxy], "apiServerPorts": [6443]}}
