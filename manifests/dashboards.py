@@ -29,16 +29,22 @@ def _cpu(labels: str, ours: str) -> str:
     return f"sum by ({PODS}) (rate(process_cpu_seconds_total{{{labels}}}[$__rate_interval]) and on ({PODS}) {ours})"
 
 
+# As the alerts count them (helm/agent-operator/files/alerts.yaml).
+_FAILED = f'agent_http_requests_total{{{AGENT}, method="POST", status=~"5.."}}[$__rate_interval]'
+_BROKE_OFF = f"agent_stream_errors_total{{{AGENT}}}[$__rate_interval]"
+
 # What others have too is shown of pods that have one of these alone: `All` would take in every program that is scraped.
 OF_AGENTS, OF_OPERATORS = "agent_build_info", "agent_operator_is_leader"
-_NAMESPACE = Variable("namespace", OF_AGENTS)
-_SERVICE = Variable("service", OF_AGENTS)
+# Workers, who are asked nothing over HTTP, are chosen with their agent.
+ASKED = "agent_http_requests_total"
+_CHOICE = (Variable("namespace", ASKED), Variable("service", ASKED, within="namespace"))
+_ONE = (Variable("namespace", ASKED, several=False), Variable("service", ASKED, within="namespace", several=False))
 _WHO, _POD = "{{namespace}}/{{service}}", "{{namespace}}/{{pod}}"
 
 FLEET = Dashboard(
     "portside-fleet",
     "Portside / Fleet",
-    (_NAMESPACE, _SERVICE),
+    _CHOICE,
     (
         Panel("Requests", "reqps", ((_WHO, _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", BY)),)),
         Panel(
@@ -47,12 +53,11 @@ FLEET = Dashboard(
             (
                 (
                     _WHO,
-                    _rate("agent_http_requests_total", f'{AGENT}, {SERVED}, status=~"5.."', BY)
-                    + " / "
-                    + _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", BY),
+                    f"sum by ({BY}) (rate({_FAILED}) or rate({_BROKE_OFF})) / "
+                    + _rate("agent_http_requests_total", f'{AGENT}, method="POST", status!~"4.."', BY),
                 ),
             ),
-            "5xx among all answers, without probes and scrapes.",
+            "Messages and tasks that end with 5xx, and streams that break off, of all but those that end with 4xx.",
         ),
         Panel(
             "95% of answers take at most",
@@ -75,12 +80,17 @@ FLEET = Dashboard(
             "reqps",
             (
                 (
-                    f"{_WHO} {{{{outcome}}}}",
-                    _rate("agent_model_requests_total", f'{AGENT}, outcome!~"ok|cancelled"', f"{BY}, outcome"),
+                    _WHO,
+                    _rate("agent_model_requests_total", f'{AGENT}, outcome=~"rate_limited|overloaded"', BY),
                 ),
             ),
         ),
-        Panel("Pods that serve", "short", ((_WHO, f"count by ({BY}) (agent_build_info{{{AGENT}}})"),)),
+        Panel(
+            "Pods",
+            "short",
+            ((_WHO, f"count by ({BY}) (agent_build_info{{{AGENT}}})"),),
+            "Those that Prometheus reads, ready or not; workers under their own name.",
+        ),
         Panel(
             "Requests over a limit",
             "reqps",
@@ -92,12 +102,15 @@ FLEET = Dashboard(
 ONE_AGENT = Dashboard(
     "portside-agent",
     "Portside / One agent",
-    (_NAMESPACE, _SERVICE),
+    _ONE,
     (
         Panel(
             "Requests by status",
             "reqps",
-            (("{{status}}", _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "status")),),
+            (
+                ("{{status}}", _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "status")),
+                ("streams that broke off", f"sum(rate({_BROKE_OFF}))"),
+            ),
         ),
         Panel(
             "Requests by route",
@@ -167,10 +180,12 @@ ONE_AGENT = Dashboard(
 QUEUE = Dashboard(
     "portside-queue",
     "Portside / Workers and queue",
-    (_NAMESPACE, _SERVICE),
+    _CHOICE,
     (
         Panel("Tasks that wait", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
-        Panel("Tasks by state", "short", (("{{state}}", f"max by (state) (agent_tasks{{{AGENT}}})"),)),
+        Panel(
+            "Tasks by state", "short", ((f"{_WHO} {{{{state}}}}", f"max by ({BY}, state) (agent_tasks{{{AGENT}}})"),)
+        ),
         Panel(
             "Tasks handed in",
             "reqps",
@@ -223,24 +238,24 @@ OPERATOR = Dashboard(
             "Agents by condition",
             "short",
             (
-                ("{{condition}}", f"max by (condition) (agent_operator_agents{{{_OPERATOR}}})"),
-                ("not ready", f"max(agent_operator_agents_not_ready{{{_OPERATOR}}})"),
-                ("not scaling", f"max(agent_operator_agents_not_scaling{{{_OPERATOR}}})"),
+                (f"{_WHO} {{{{condition}}}}", f"max by ({BY}, condition) (agent_operator_agents{{{_OPERATOR}}})"),
+                (f"{_WHO} not ready", f"max by ({BY}) (agent_operator_agents_not_ready{{{_OPERATOR}}})"),
+                (f"{_WHO} not scaling", f"max by ({BY}) (agent_operator_agents_not_scaling{{{_OPERATOR}}})"),
             ),
         ),
         Panel("Who leads", "short", ((_POD, f"max by ({PODS}) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
         Panel(
             "Looks at agents by result",
             "ops",
-            (("{{result}}", _rate("agent_operator_reconciles_total", _OPERATOR, "result")),),
+            ((f"{_WHO} {{{{result}}}}", _rate("agent_operator_reconciles_total", _OPERATOR, f"{BY}, result")),),
         ),
         Panel(
             "Time of a look",
             "s",
             tuple(
                 (
-                    f"{{{{namespace}}}} {share:.0%}",
-                    _quantile(share, "agent_operator_reconcile_duration_seconds", _OPERATOR, "namespace"),
+                    f"{_WHO} {share:.0%}",
+                    _quantile(share, "agent_operator_reconcile_duration_seconds", _OPERATOR, BY),
                 )
                 for share in (0.5, 0.99)
             ),
@@ -248,13 +263,24 @@ OPERATOR = Dashboard(
         Panel(
             "Writes",
             "ops",
-            (("{{operation}} {{kind}}", _rate("agent_operator_applies_total", _OPERATOR, "operation, kind")),),
+            (
+                (
+                    f"{_WHO} {{{{operation}}}} {{{{kind}}}}",
+                    _rate("agent_operator_applies_total", _OPERATOR, f"{BY}, operation, kind"),
+                ),
+            ),
             "At rest there are none.",
         ),
         Panel(
             "Watches begun anew",
             "ops",
-            (("{{kind}}", _rate("agent_operator_watch_restarts_total", _OPERATOR, "kind")),),
+            ((f"{_WHO} {{{{kind}}}}", _rate("agent_operator_watch_restarts_total", _OPERATOR, f"{BY}, kind")),),
+        ),
+        Panel(
+            "Silence of watches",
+            "s",
+            ((f"{_WHO} {{{{kind}}}}", f"max by ({BY}, kind) (agent_operator_watch_silent_seconds{{{_OPERATOR}}})"),),
+            "Up to 290 s where nothing happens.",
         ),
         Panel(
             "CPU",

@@ -20,10 +20,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Variable:
-    """A choice at the top of a dashboard: the values of the label of its name, in that metric."""
+    """A choice at the top of a dashboard: the values of the label of its name, in that metric.
+
+    `within` is the name of an earlier choice that narrows this one. With `several` more than one value can be chosen, and
+    all are at first.
+    """
 
     name: str
     metric: str
+    within: str | None = None
+    several: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,16 +61,19 @@ _DATASOURCES = {"name": "datasource", "label": "Data source", "type": "datasourc
 
 
 def _variable(variable: Variable) -> dict[str, Any]:
+    chosen = f'{{{variable.within}=~"${variable.within}"}}' if variable.within else ""
+    several = {"allValue": ".*", "current": {"text": "All", "value": "$__all"}}
     return {
         "name": variable.name,
         "type": "query",
         "datasource": DATASOURCE,
-        "query": f"label_values({variable.metric}, {variable.name})",
+        "query": f"label_values({variable.metric}{chosen}, {variable.name})",
+        # Also when an earlier choice changes, and the time.
         "refresh": 2,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": "All", "value": "$__all"},
+        "multi": variable.several,
+        "includeAll": variable.several,
+        # Without one, Grafana takes the first.
+        **(several if variable.several else {}),
     }
 
 

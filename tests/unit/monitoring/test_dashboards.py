@@ -87,7 +87,30 @@ def test_a_dashboard_asks_the_source_that_is_chosen_at_its_top(name: str) -> Non
     assert (source["name"], source["type"], source["query"]) == ("datasource", "datasource", "prometheus")
     asking = [*variables, *dashboard["panels"], *(each for panel in dashboard["panels"] for each in panel["targets"])]
     assert {each["datasource"]["uid"] for each in asking} == {"${datasource}"}
-    assert {variable["query"].partition("(")[2].partition(",")[0] for variable in variables} <= _known()
+    queries = [re.fullmatch(r"label_values\((\w+)(?:{.*})?, \w+\)", variable["query"]) for variable in variables]
+    assert {query[1] for query in queries if query} <= _known()
+    assert all(queries)
+
+
+def test_services_are_those_of_the_namespace_that_is_chosen_and_no_workers() -> None:
+    """A worker's own Service has no requests; the panels of workers add its suffix to that of the agent."""
+    for name in ("portside-agent", "portside-fleet", "portside-queue"):
+        text = (dashboards.DASHBOARDS / f"{name}.json").read_text()
+        [service] = [each for each in json.loads(text)["templating"]["list"] if each["name"] == "service"]
+        assert service["query"] == 'label_values(agent_http_requests_total{namespace=~"$namespace"}, service)'
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_only_the_dashboard_of_one_agent_has_a_single_choice(name: str) -> None:
+    _source, *variables = DASHBOARDS[name]["templating"]["list"]
+    several = name != "portside-agent"
+    assert {(each["multi"], each["includeAll"], "current" in each) for each in variables} == {(several,) * 3}
+
+
+@pytest.mark.parametrize("name", ["portside-fleet", "portside-operator", "portside-queue"])
+def test_what_is_the_largest_of_several_pods_is_that_of_one_agent_or_release(name: str) -> None:
+    queries = [target["expr"] for panel in DASHBOARDS[name]["panels"] for target in panel["targets"]]
+    assert [query for query in queries if re.search(r"\bmax(?! by \(namespace, (service|pod))", query)] == []
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
