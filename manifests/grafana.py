@@ -22,8 +22,8 @@ class Panel:
 class Variable:
     """A choice at the top of a dashboard: the values of the label of its name, in that metric.
 
-    `within` is the name of an earlier choice that narrows this one. With `several` more than one value can be chosen, and
-    all are at first.
+    `within` is the name of an earlier choice that narrows this one. With `several` more than one value can be chosen,
+    and all are at first.
     """
 
     name: str

@@ -16,12 +16,25 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _ROUTINE = ("/health", "/metrics")
 
 
+# What is a failure to the alerts, by route: `unmatched` is what is shed unread.
+_FAILURES = {
+    "/chat": ("500", "502", "503", "504"),
+    "/chat/stream": ("500", "502", "503", "504"),
+    "/tasks": ("500", "503"),
+    "unmatched": ("503",),
+}
+
+
 class Observe:
     """Fills the HTTP metrics and writes one line for each request."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
+        # From the start: of a series that is born with a value, Prometheus sees no increase.
+        for route, statuses in _FAILURES.items():
+            for status in statuses:
+                metrics.http_requests.labels("POST", route, status)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

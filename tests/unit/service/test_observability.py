@@ -83,13 +83,16 @@ def test_the_time_to_the_first_words_is_that_of_streams_alone(service: Service) 
     assert service.metric('agent_stream_first_token_seconds_bucket{le="0.25"}') <= before + 2
 
 
-def test_every_outcome_of_a_turn_is_told_before_there_is_one(start_service: StartService) -> None:
+def test_every_outcome_and_failure_is_told_before_there_is_one(start_service: StartService) -> None:
     """Else the first of a kind is no increase to Prometheus."""
     text = start_service(ANTHROPIC_API_KEY=KEY, DEFAULT_MODEL="claude-of-the-test").get("/metrics").text
     samples = [line for line in text.splitlines() if line.startswith("agent_model_requests_total{")]
     assert {line.rpartition(" ")[2] for line in samples} == {"0.0"}
     for outcome in ("ok", "cancelled", "error", "failed", "credentials_refused", "rate_limited", "timed_out"):
         assert f'agent_model_requests_total{{model="claude-of-the-test",outcome="{outcome}"}} 0.0' in samples
+    for route, status in (("/chat", 502), ("/chat/stream", 504), ("/tasks", 503), ("unmatched", 503)):
+        assert f'agent_http_requests_total{{method="POST",route="{route}",status="{status}"}} 0.0' in text
+    assert "agent_stream_errors_total 0.0" in text
 
 
 @pytest.mark.parametrize(
