@@ -1,13 +1,14 @@
 """From settings to the working parts, for the API and for the worker alike."""
 
 import math
+from contextlib import nullcontext
 
 from agent_service import __version__
 from agent_service.agent.claude import ClaudeProvider
 from agent_service.agent.credentials import Credentials
 from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.echo import EchoProvider
-from agent_service.agent.provider import Provider
+from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.span import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.clients import Clients
@@ -56,13 +57,14 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
     # What the settings read from a file has no white space around it either.
     prompt = SecretFile(settings.system_prompt, prompt_file, lambda text: valid_system_prompt(text.strip()))
 
-    def agent(timeout_seconds: float) -> Agent:
+    def agent(timeout_seconds: float, waiting: Waiting) -> Agent:
         return Agent(
             provider,
             counted,
             system_prompt=prompt.current,
             timeout_seconds=timeout_seconds,
             charge=limits.charge,
+            waiting=waiting,
             spans=spans,
             log_content=settings.log_content,
         )
@@ -89,11 +91,11 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         redis=redis,
         clients=Clients(settings),
         limits=limits,
-        dialogue=Dialogue(agent(settings.request_timeout_seconds), conversations),
+        dialogue=Dialogue(agent(settings.request_timeout_seconds, counted.throttled.track_inprogress), conversations),
         tasks=tasks,
         worker=Worker(
             tasks,
-            agent(settings.task_timeout_seconds),
+            agent(settings.task_timeout_seconds, nullcontext),
             limits,
             lifecycle,
             concurrency=settings.worker_concurrency,
@@ -192,6 +194,5 @@ def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Cred
         max_retries=settings.model_max_retries,
         credentials=credentials,
         base_url=settings.anthropic_base_url,
-        throttled=counted.throttled.track_inprogress,
     )
     return provider, credentials

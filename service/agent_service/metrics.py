@@ -49,7 +49,7 @@ class Metrics:
         )
         self.throttled = Gauge(
             "agent_requests_throttled",
-            "Requests and tasks that wait to ask the model API again, which turned them away; more pods do not help.",
+            "Requests (not tasks) that wait to ask the model API again, which turned them away; more pods do not help.",
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -126,19 +126,21 @@ class Metrics:
         )
         self.budget_ratio = Gauge(
             "agent_budget_used_ratio",
-            "Share of the whole agent's budget that is used in this day or month; 0 when it has none, and in workers.",
+            "Share of the whole agent's budget that is used in this day or month; 0 when it has none, and in workers, "
+            "NaN while that is not known.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.budget_tokens = Gauge(
             "agent_budget_used_tokens",
-            "Tokens of the whole agent's budget that are used in this day or month; 0 in workers.",
+            "Tokens of the whole agent's budget that are used in this day or month; 0 in workers, NaN while not known.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.budget_cost = Gauge(
             "agent_budget_used_cost",
-            "Money of the whole agent's budget that is used in this day or month, by its prices; 0 in workers.",
+            "Money of the whole agent's budget that is used in this day or month, by its prices; 0 in workers, NaN "
+            "while not known.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )

@@ -331,7 +331,8 @@ class Settings(BaseSettings):
             faults.append("DEBUG: must be off in production; set DEBUG=false, or another ENVIRONMENT")
         if self.redis_url is not None and self.redis_host is not None:
             faults.append("REDIS_HOST: cannot be set beside REDIS_URL; remove one of them")
-        if self.budget_cost and not (self.price_input or self.price_output):
+        # A model that costs nothing has prices too.
+        if self.budget_cost and not self.model_fields_set & {"price_input", "price_output"}:
             faults.append("BUDGET_COST: needs prices to count by; set PRICE_INPUT and PRICE_OUTPUT")
         if faults:
             raise ValueError("\n".join(faults))

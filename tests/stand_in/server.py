@@ -29,6 +29,7 @@ Faults on demand: directives in the last user message, or standing ones for all 
     [[refusal]]                   stop reason `refusal`
     [[stop:max_tokens]]           this stop reason
     [[cached:100]]                so many input tokens more, half of them written to the cache and half read from it
+    [[recount:7]]                 in a stream: tell at the end of so many uncached input tokens, and of no others
     [[too-long]]                  answer that the prompt is too long for the model
     [[shattered]]                 in a stream: cut into single bytes on its way, with the line ends of Windows
     [[thinking]]                  a thinking block before the text
@@ -298,7 +299,9 @@ class Answer:
             await asyncio.sleep(directives.number("slow") or 0)
             yield _event("content_block_delta", index=index, delta={"type": "text_delta", "text": piece})
         yield _event("content_block_stop", index=index)
-        usage = {**self.sent, "output_tokens": self.output_tokens}
+        recount = directives.number("recount")
+        sent = self.sent if recount is None else {"input_tokens": int(recount)}
+        usage = {**sent, "output_tokens": self.output_tokens}
         delta: dict[str, Any] = {"stop_reason": self.stop_reason, "stop_sequence": None}
         if self.stop_reason == "refusal":
             delta["stop_details"] = {"type": "refusal", "category": None, "explanation": None}

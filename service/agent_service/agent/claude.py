@@ -1,7 +1,7 @@
 """The provider that speaks to the Anthropic Messages API, through the official SDK."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, cast
 
 import anthropic
@@ -17,7 +17,7 @@ from agent_service.agent.errors import (
     ModelRefusedError,
 )
 from agent_service.agent.events import Decoder, Event
-from agent_service.agent.provider import Prompt, Usage
+from agent_service.agent.provider import Prompt, Usage, Waiting
 from agent_service.agent.wire import CONNECT_SECONDS, Body, Failed, Wire
 
 # Less than the patience of who asks for the check, so that the words are the model API's own.
@@ -42,7 +42,6 @@ class ClaudeProvider:
         credentials: Credentials,
         max_retries: int = 1,
         base_url: str | None = None,
-        throttled: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """Take what is asked for, and of whom. How long an answer may take is for the caller to bound.
 
@@ -52,11 +51,9 @@ class ClaudeProvider:
             credentials: the key.
             max_retries: how often a call is tried again that failed before the answer began.
             base_url: address of the model API, when not Anthropic's own.
-            throttled: entered for as long as a call waits because the model API turned it away.
         """
         self.model = model
         self._credentials = credentials
-        self._throttled = throttled
         self._options: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "stream": True}
         address = base_url or "https://api.anthropic.com"
         self._url = address.rstrip("/") + "/v1/messages"
@@ -72,13 +69,13 @@ class ClaudeProvider:
             open_telemetry=False,
         )
 
-    async def stream(self, prompt: Prompt, usage: Usage) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Give the answer's text as it comes in, in pieces that arrived together.
 
         Always a streamed call: a plain one could not be long, and would leave nothing to count when it is cut.
         """
         async with self._translated():
-            body = await self._ask(prompt)
+            body = await self._ask(prompt, usage, waiting)
             complete = False
             decoder = Decoder()
             try:
@@ -99,16 +96,18 @@ class ClaudeProvider:
             if not complete:
                 raise ModelFailedError("The model API ended its answer early.")
 
-    async def _ask(self, prompt: Prompt) -> Body:
+    async def _ask(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> Body:
         """Give the answer as bytes. The SDK would make a model of each event, of which a turn needs two fields."""
         question = {**self._options, "messages": _messages(prompt)}
         if prompt.system:
             question["system"] = _system(prompt.system)
         content = orjson.dumps(question)
+        usage.sent = True
         first = await self._wire.attempt(self._url, self._current_headers(), content)
         if not isinstance(first, Failed):
             return first
-        waits = self._throttled() if first.throttled else nullcontext()
+        usage.sent = False
+        waits = waiting() if first.throttled else nullcontext()
         with waits, self._wire.handing(first):
             answer = await self._client.post(
                 self._url,
@@ -117,6 +116,7 @@ class ClaudeProvider:
                 stream=True,
                 stream_cls=anthropic.AsyncStream[object],
             )
+        usage.sent = True
         # With this `cast_to` the SDK gives the response itself, whatever class of stream it is told.
         return cast("Body", cast("httpx2.Response", answer).stream)
 
@@ -204,9 +204,9 @@ def _note(event: Event, usage: Usage) -> bool:
 
 
 def _count(told: dict[str, int | None], usage: Usage) -> None:
-    # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py).
-    sent = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    usage.input_tokens = sum(told.get(name) or 0 for name in sent) or usage.input_tokens
+    # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py), which are
+    # kept apart: an event may tell of one and leave the others as they were.
+    usage.uncached_tokens = told.get("input_tokens") or usage.uncached_tokens
     usage.cache_write_tokens = told.get("cache_creation_input_tokens") or usage.cache_write_tokens
     usage.cache_read_tokens = told.get("cache_read_input_tokens") or usage.cache_read_tokens
     usage.output_tokens = told.get("output_tokens") or usage.output_tokens

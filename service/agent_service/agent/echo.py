@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import AsyncGenerator
 
-from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Usage
+from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Usage, Waiting
 
 # Words come this far apart, so that a stream can be seen to flow; a whole answer takes no longer than the second.
 _WORD_SECONDS = 0.02
@@ -17,14 +17,9 @@ class EchoProvider:
 
     model = "echo"
 
-    async def stream(self, prompt: Prompt, usage: Usage) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Give the message back in pieces of one word each."""
-        said = [
-            prompt.system or "",
-            *(exchange.user + exchange.assistant for exchange in prompt.history),
-            prompt.message,
-        ]
-        usage.input_tokens = _tokens("".join(said))
+        usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
         pieces = ["You said: ", *re.findall(r"\s*\S+\s*", prompt.message)]
         pause = min(_WORD_SECONDS, _ANSWER_SECONDS / len(pieces))
         written = 0
@@ -40,7 +35,3 @@ class EchoProvider:
 
     async def close(self) -> None:
         """There is nothing to close."""
-
-
-def _tokens(text: str) -> int:
-    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)

@@ -1,11 +1,15 @@
 """What a source of answers has to offer."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 # Characters in a token of English text, roughly: for what the model API does not count, or does not live to count.
 CHARACTERS_PER_TOKEN = 4
+
+# Makes what is entered for as long as a call waits because the model API turned it away.
+Waiting = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +28,33 @@ class Prompt:
     system: str | None = None
     history: tuple[Exchange, ...] = ()
 
+    @property
+    def characters(self) -> int:
+        """Length of all the text."""
+        said = sum(len(exchange.user) + len(exchange.assistant) for exchange in self.history)
+        return len(self.system or "") + said + len(self.message)
+
 
 @dataclass(slots=True)
 class Usage:
     """Tokens of one turn; grows while the answer comes in, so that a broken turn is counted as far as it came."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    # Of the tokens sent, those that the model API wrote to its cache, and read from it, at prices of their own.
+    # Of the tokens sent: those that the model API wrote to its cache, those that it read from there, and all others.
+    uncached_tokens: int = 0
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
+    output_tokens: int = 0
+    # Whether the model API has the prompt, as far as is known: it has not while it turns the call away.
+    sent: bool = False
     # Length of the answer's text so far.
     characters: int = 0
     # Why the model stopped, in the model API's words (`end_turn`, `max_tokens`, …); None until it did.
     stop_reason: str | None = None
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens sent."""
+        return self.uncached_tokens + self.cache_write_tokens + self.cache_read_tokens
 
     @property
     def total(self) -> int:
@@ -55,7 +72,7 @@ class Provider(Protocol):
 
     model: str
 
-    def stream(self, prompt: Prompt, usage: Usage) -> AsyncGenerator[str]:
+    def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Give the answer piece by piece and fill in `usage` on the way. Closing the generator ends the call."""
         ...
 

@@ -10,12 +10,15 @@ import structlog
 from opentelemetry.trace import Span
 
 from agent_service.agent.errors import OUTCOMES, ModelError, TimedOutError
-from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider, Usage
+from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider, Usage, Waiting
 from agent_service.agent.span import TurnSpans, finish
 from agent_service.exposition import exemplar
 from agent_service.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
+
+# How a turn ends that we leave while the model works on it.
+_CUT = frozenset({"cancelled", TimedOutError.outcome})
 
 OnText = Callable[[str], Awaitable[None]]
 
@@ -31,6 +34,7 @@ class Agent:
         system_prompt: Callable[[], str | None],
         timeout_seconds: float,
         charge: Callable[[Usage], None],
+        waiting: Waiting,
         spans: TurnSpans,
         log_content: bool = False,
     ) -> None:
@@ -42,12 +46,14 @@ class Agent:
             system_prompt: gives what it is now, for prompts that have none of their own.
             timeout_seconds: most seconds of a turn.
             charge: is told what each turn used.
+            waiting: entered for as long as a turn waits because the model API turned it away.
             spans: trace the turns.
             log_content: log what is asked and answered.
         """
         self._spans = spans
         self._log_content = log_content
         self._charge = charge
+        self._waiting = waiting
         self._provider = provider
         self._metrics = metrics
         self._system_prompt = system_prompt
@@ -86,7 +92,7 @@ class Agent:
             outcome = ModelError.outcome
             raise
         finally:
-            self._count(outcome, usage, time.perf_counter() - begun)
+            self._count(outcome, prompt, usage, time.perf_counter() - begun)
             finish(span, outcome, usage)
         return usage
 
@@ -96,7 +102,7 @@ class Agent:
         if self._log_content:
             _log.info("Model was asked", message=prompt.message)
         try:
-            async with aclosing(self._provider.stream(prompt, usage)) as pieces:
+            async with aclosing(self._provider.stream(prompt, usage, self._waiting)) as pieces:
                 async for piece in pieces:
                     if first:
                         span.set_attribute("gen_ai.response.time_to_first_chunk", time.perf_counter() - begun)
@@ -109,10 +115,13 @@ class Agent:
             if self._log_content:
                 _log.info("Model answered", answer="".join(heard))
 
-    def _count(self, outcome: str, usage: Usage, seconds: float) -> None:
+    def _count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float) -> None:
         if outcome != "ok":
             # The model API counts at the end: for what was cut, and paid for, an estimate is all there is.
             usage.output_tokens = max(usage.output_tokens, usage.characters // CHARACTERS_PER_TOKEN)
+        if outcome in _CUT and usage.sent and not usage.input_tokens:
+            # Before it had said how long the prompt is.
+            usage.uncached_tokens = prompt.characters // CHARACTERS_PER_TOKEN
         self._charge(usage)
         model = self._provider.model
         self._metrics.model_requests.labels(model, outcome).inc()

@@ -45,9 +45,8 @@ class Prices:
 
     def of(self, usage: Usage) -> Decimal:
         """Give the price of a turn."""
-        plain = usage.input_tokens - usage.cache_write_tokens - usage.cache_read_tokens
         return (
-            plain * self.input
+            usage.uncached_tokens * self.input
             + usage.output_tokens * self.output
             + usage.cache_write_tokens * self.cache_write
             + usage.cache_read_tokens * self.cache_read

@@ -19,7 +19,7 @@ UNIT = 60_000
 # While Redis is away each process counts by itself. So many clients are some 4 MB; who asks least is forgotten first.
 MOST_CLIENTS = 10_000
 
-_REFUSED_BY = (None, "requests", "tokens")
+_REFUSED_BY = (None, "requests", "tokens", "budget")
 
 
 class Verdict(NamedTuple):
@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
 
     `refused` is None, `requests` (of this client), `tokens` or `budget` (of the whole agent). `left` is the number of
     requests that the client has left, `reset` how long until it has all of them again, `wait` how long until the same
-    request would get through.
+    request would get through. Of several that refuse, it is the one that does so longest.
     """
 
     refused: str | None
@@ -75,10 +75,9 @@ class Limits:
             client: whose request it is.
             takes_tokens: whether the model will be asked, so that the agent's budget of tokens matters.
         """
-        verdict = await self._step(client, self.requests_per_minute, self.tokens_per_minute if takes_tokens else 0, 0)
-        if verdict.refused is None and takes_tokens and (wait := await self.budget.wait()):
-            return verdict._replace(refused="budget", wait=math.ceil(wait * 1000))
-        return verdict
+        of_budget = math.ceil(await self.budget.wait() * 1000) if takes_tokens else 0
+        tokens = self.tokens_per_minute if takes_tokens else 0
+        return await self._step(client, self.requests_per_minute, tokens, 0, of_budget)
 
     def charge(self, usage: Usage) -> None:
         """Count what a turn used. Does not wait: what comes meanwhile is told together."""
@@ -109,13 +108,13 @@ class Limits:
         finally:
             self._charging = None
 
-    async def _step(self, client: str, requests: int, tokens: int, used: int) -> Verdict:
+    async def _step(self, client: str, requests: int, tokens: int, used: int, of_budget: int = 0) -> Verdict:
         keys = (self._requests_key + client, self._tokens_key)
         try:
-            refused, left, reset, wait = await self._redis.run(_LIMIT, keys, requests, tokens, used)
+            refused, left, reset, wait = await self._redis.run(_LIMIT, keys, requests, tokens, used, of_budget)
         except StateUnavailableError:
             now = int(self._seconds() * 1000)
-            refused, left, reset, wait = self._local.step(client, now, requests, tokens, used)
+            refused, left, reset, wait = self._local.step(client, now, requests, tokens, used, of_budget=of_budget)
         return Verdict(_REFUSED_BY[refused], left, reset, wait)
 
 
@@ -146,20 +145,24 @@ class LocalBuckets:
     def __len__(self) -> int:
         return len(self._clients)
 
-    def step(self, client: str, now: int, requests: int, tokens: int, used: int) -> tuple[int, int, int, int]:
+    def step(
+        self, client: str, now: int, requests: int, tokens: int, used: int, *, of_budget: int = 0
+    ) -> tuple[int, int, int, int]:
         """Do what the script says of itself, at a time in milliseconds."""
-        refused = wait = 0
+        refused, wait = (3, of_budget) if of_budget else (0, 0)
         if tokens:
             spent = self._agent.settle(tokens, now) + used * UNIT
             self._agent.debt = spent
-            if spent > tokens * UNIT:
-                refused, wait = 2, math.ceil((spent - tokens * UNIT) / tokens)
+            of_tokens = math.ceil((spent - tokens * UNIT) / tokens)
+            if of_tokens > wait:
+                refused, wait = 2, of_tokens
         if not requests:
             return refused, 0, 0, wait
         bucket = self._bucket(client)
         debt = bucket.settle(requests, now)
-        if debt > (requests - 1) * UNIT:
-            refused, wait = 1, max(wait, math.ceil((debt - (requests - 1) * UNIT) / requests))
+        of_requests = math.ceil((debt - (requests - 1) * UNIT) / requests)
+        if of_requests > wait:
+            refused, wait = 1, of_requests
         elif not refused:
             bucket.debt = debt = debt + UNIT
         return refused, (requests * UNIT - debt) // UNIT, math.ceil(debt / requests), wait

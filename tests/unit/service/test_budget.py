@@ -4,12 +4,13 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from agent_service.agent.provider import Usage
@@ -92,6 +93,31 @@ def test_money_is_counted_by_the_prices(start: Callable[..., Service], stand_in:
     assert service.metric("agent_budget_used_ratio ") == pytest.approx(expected / 1000)
 
 
+def test_what_an_event_does_not_tell_of_the_tokens_sent_stays_as_it_was(start: Callable[..., Service]) -> None:
+    prices = {"PRICE_INPUT": "1000", "PRICE_OUTPUT": "0", "PRICE_CACHE_WRITE": "2000", "PRICE_CACHE_READ": "100"}
+    service = start(BUDGET_COST="1000", **prices)
+    service.post("/chat", message="hello [[cached:100]] [[recount:7]]")
+    assert service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}') == 107
+    expected = (7 * 1000 + 50 * 2000 + 50 * 100) / 1_000_000
+    eventually(lambda: service.metric("agent_budget_used_cost ") == pytest.approx(expected), "the metrics tell of it")
+
+
+@pytest.mark.parametrize("setting", ["REQUEST_TIMEOUT_SECONDS", ""], ids=["times out", "its client leaves"])
+def test_a_turn_that_is_cut_before_its_beginning_is_estimated(start: Callable[..., Service], setting: str) -> None:
+    service = start(BUDGET_TOKENS="5000", **({setting: "1"} if setting else {}))
+    message = "[[stall:5]] " + "hello " * 1000
+    with suppress(httpx.ReadTimeout):
+        httpx.post(f"{service.url}/chat", json={"message": message}, timeout=30 if setting else 1)
+    eventually(lambda: service.metric("agent_budget_used_tokens ") == len(message) // 4, "it is estimated")
+
+
+def test_what_the_model_api_turned_away_is_not_counted(start: Callable[..., Service]) -> None:
+    service = start(BUDGET_TOKENS="5000", REQUEST_TIMEOUT_SECONDS="1")
+    assert service.post("/chat", message="[[fault:429 retry-after=2]] " + "hello " * 1000).status_code == 504
+    used = service.post("/chat", message="hello").json()["tokens_used"]
+    eventually(lambda: service.metric("agent_budget_used_tokens ") == used, "no more than that was used")
+
+
 def test_tasks_wait_for_the_next_period(start: Callable[..., Service], stand_in: StandIn) -> None:
     service = start(BUDGET_TOKENS="50", API_RUNS_TASKS="true")
     service.post("/chat", message="hello [[words:100]]")
@@ -136,6 +162,25 @@ def test_what_is_used_while_redis_is_away_is_told_when_it_is_back(
         eventually(lambda: refused(one), "it counts by itself")
         server.start()
         eventually(lambda: refused(other), "the other replica hears of it", 30)
+
+
+def test_a_request_that_is_refused_for_the_budget_does_not_count_as_one_of_its_client(
+    start: Callable[..., Service],
+) -> None:
+    service = start(BUDGET_TOKENS="50", BUDGET_PERIOD="month", RATE_LIMIT_REQUESTS="3")
+    assert service.post("/chat", message="hello [[words:100]]").status_code == 200
+    eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "it is used up")
+    for _ in range(5):
+        answer = service.post("/chat", message="hello")
+        assert answer.status_code == 429
+        assert int(answer.headers["X-RateLimit-Remaining"]) >= 2
+        assert answer.json()["detail"].startswith("This agent has used up its budget of the month")
+    for _ in range(3):
+        service.get("/tasks")
+    answer = service.post("/chat", message="hello")
+    assert answer.headers["X-RateLimit-Remaining"] == "0"
+    assert answer.json()["detail"].startswith("This agent has used up its budget of the month"), "which lasts longest"
+    assert service.get("/tasks").json()["detail"].startswith("You may send 3 requests a minute")
 
 
 async def test_each_period_has_an_account_of_its_own(redis_server: RedisServer) -> None:

@@ -27,6 +27,20 @@ def test_requests_that_the_model_api_turned_away_are_told_while_they_wait(servic
     assert service.metric("agent_requests_throttled ") == 0
 
 
+def test_tasks_that_the_model_api_turned_away_are_no_requests(start_service: StartService, stand_in: StandIn) -> None:
+    """Autoscalers take what is throttled off the requests in flight."""
+    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_RUNS_TASKS": "true"}
+    service = start_service(**told)
+    service.post("/tasks", message="[[fault:429 retry-after=2 times=1 id=task]]")
+    eventually(lambda: bool(stand_in.requests()), "it is turned away")
+
+    def again() -> bool:
+        assert service.metric("agent_requests_throttled ") == 0
+        return len(stand_in.requests()) == 2
+
+    eventually(again, "it is asked again")
+
+
 def test_no_path_or_method_of_a_caller_becomes_a_label(service: Service) -> None:
     httpx.get(f"{service.url}/secret/{uuid.uuid4()}")
     httpx.request("BREW", f"{service.url}/chat")

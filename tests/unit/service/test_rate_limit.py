@@ -33,7 +33,7 @@ class ScriptWithClock:
     def __init__(self, server: redis.Redis) -> None:
         text = Script("limit").text.decode()
         for real, ours in {
-            "redis.call('TIME')": "{math.floor(ARGV[4] / 1000), ARGV[4] % 1000 * 1000}",
+            "redis.call('TIME')": "{math.floor(ARGV[5] / 1000), ARGV[5] % 1000 * 1000}",
             "math.ceil(debt / limit))": "3600000)",
         }.items():
             assert text.count(real) == 1, real
@@ -44,8 +44,10 @@ class ScriptWithClock:
     def clear(self) -> None:
         self._server.flushall()
 
-    def step(self, client: str, now: int, requests: int, tokens: int, used: int) -> tuple[int, ...]:
-        return tuple(self._script(keys=[f"client:{client}", "agent"], args=[requests, tokens, used, now]))
+    def step(
+        self, client: str, now: int, requests: int, tokens: int, used: int, *, of_budget: int = 0
+    ) -> tuple[int, ...]:
+        return tuple(self._script(keys=[f"client:{client}", "agent"], args=[requests, tokens, used, of_budget, now]))
 
 
 @pytest.fixture(scope="module")
@@ -61,24 +63,25 @@ _STEPS = st.lists(
         st.one_of(st.integers(0, 500), st.integers(0, 2 * MINUTE), st.integers(-3 * MINUTE, 0)),
         st.booleans(),
         st.one_of(st.just(0), st.integers(1, 5000)),
+        st.one_of(st.just(0), st.integers(1, MINUTE)),
     ),
     max_size=30,
 )
 
 
 @settings(deadline=None, max_examples=300)
-@example(steps=[("a", 0, False, 0), ("a", MINUTE, True, 5000), ("a", -MINUTE, False, 0)], requests=1, tokens=1)
+@example(steps=[("a", 0, False, 0, 0), ("a", MINUTE, True, 5000, 0), ("a", -MINUTE, False, 0, 7)], requests=1, tokens=1)
 @given(steps=_STEPS, requests=st.sampled_from([0, 1, 2, 7, 60, 1_000_000]), tokens=st.sampled_from([0, 1, 13, 10**9]))
 def test_the_script_and_its_twin_in_this_process_always_say_the_same(
-    script: ScriptWithClock, steps: list[tuple[str, int, bool, int]], requests: int, tokens: int
+    script: ScriptWithClock, steps: list[tuple[str, int, bool, int, int]], requests: int, tokens: int
 ) -> None:
     script.clear()
     twin = LocalBuckets(MOST_CLIENTS)
     now = 1_763_866_129_000
-    for client, later, takes_tokens, used in steps:
+    for client, later, takes_tokens, used, of_budget in steps:
         now += later
         asked = (client, now, requests, tokens if takes_tokens else 0, used if takes_tokens else 0)
-        assert twin.step(*asked) == script.step(*asked)
+        assert twin.step(*asked, of_budget=of_budget) == script.step(*asked, of_budget=of_budget)
 
 
 @settings(deadline=None)

@@ -31,6 +31,12 @@ def test_a_missing_key_is_a_fault_that_says_what_to_do() -> None:
     assert "MODEL_PROVIDER=echo" in fault
 
 
+def test_a_model_may_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BUDGET_COST": "10", "PRICE_INPUT": "0", "PRICE_OUTPUT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert load(model_provider="echo").price_input == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
