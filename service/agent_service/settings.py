@@ -136,8 +136,8 @@ class Settings(BaseSettings):
     budget_period: Literal["day", "month"] = Field("month", description="What the budget is for.")
     budget_action: Literal["warn", "stop"] = Field(
         "stop",
-        description="When the budget is used up: `stop` answers 429 until the period ends, and lets tasks wait; `warn` "
-        "goes on and says so in the log and the metrics.",
+        description="When the budget is used up: `stop` answers 429 until the period ends, and lets tasks wait, or "
+        "fail at their deadline; `warn` goes on and says so in the log and the metrics.",
     )
     price_input: _Money = Field(Decimal(0), description="Price of a million tokens sent to the model.")
     price_output: _Money = Field(Decimal(0), description="Price of a million tokens received from the model.")

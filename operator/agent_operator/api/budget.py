@@ -50,5 +50,6 @@ class Budget(Model):
     prices: Annotated[dict[str, Price], Field(max_length=32)] | None = None
     """Prices by the model's id."""
     action: Literal["warn", "stop"] = "stop"
-    """When it is used up: `stop` answers 429 and lets tasks wait until the period ends; `warn` goes on. Either shows in
-    the status, the metrics and the log."""
+    """When it is used up: `stop` answers 429 until the period ends and lets tasks wait, which fail at their deadline
+    (TASK_DEADLINE_SECONDS, an hour unless set in extraEnv); `warn` goes on. Either shows in the status, the metrics and
+    the log."""

@@ -9,17 +9,19 @@ from agent_operator.controller.conditions import Judgement, condition
 from agent_operator.manifests.form import Document
 
 WITHIN_BUDGET = "WithinBudget"
+USED_UP = "BudgetUsedUp"
+NEARLY_USED_UP = "NearlyUsedUp"
 
 # In percent: from here on users are told, so that it is no surprise.
 NEARLY = 80
 ALL = 100
 
 _UNTOLD = (
-    "No pod of the agent tells what was used: the operator reads it at their port 9090, so they have to be ready, and "
-    "networkPolicy.scrapeFrom has to let it in"
+    "No pod of the agent tells what was used: the operator reads it at their port 9090, so they have to be ready, to "
+    "know it from Redis and to have the budget that is set now, and networkPolicy.scrapeFrom has to let it in"
 )
 _AFTERWARDS = {
-    "stop": "requests are answered 429 and tasks wait until it ends, or until the budget is raised",
+    "stop": "until it ends or is raised, requests are answered 429 and tasks wait, or fail at their deadline",
     "warn": "the agent goes on, as budget.action is warn",
 }
 
@@ -43,19 +45,31 @@ def judge_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any
         return Judgement(before["status"], before["reason"], before["message"]) if before else None
     if used.percent is None:
         return Judgement("Unknown", "NotTold", _UNTOLD)
-    if used.percent >= ALL:
-        return Judgement(
-            "False", "BudgetUsedUp", f"The budget of the {budget.period} is used up: {_AFTERWARDS[budget.action]}"
-        )
-    if used.percent >= NEARLY:
-        return Judgement("True", "NearlyUsedUp", f"{NEARLY}% of the budget of the {budget.period} or more is used")
-    return Judgement("True", "BudgetLeft", f"Less than {NEARLY}% of the budget of the {budget.period} is used")
+    reason = _reason(used.percent)
+    if reason == USED_UP:
+        return Judgement("False", reason, f"The budget of the {budget.period} is used up: {_AFTERWARDS[budget.action]}")
+    if reason == NEARLY_USED_UP:
+        return Judgement("True", reason, f"{NEARLY}% of the budget of the {budget.period} or more is used")
+    return Judgement("True", reason, f"Less than {NEARLY}% of the budget of the {budget.period} is used")
 
 
 def status_of_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any]) -> Document | None:
-    """What the status says of the budget in numbers, or None when there is nothing to say."""
+    """What the status says of the budget in numbers, or None when there is nothing to say. While no pod tells, that is
+    what was told last."""
     if budget is None:
         return None
-    if used is None:
+    if used is None or used.percent is None:
         return old.get("budget")
-    return None if used.percent is None else {"usedPercent": used.percent}
+    return {"usedPercent": used.percent}
+
+
+def last_reason(status: Mapping[str, Any]) -> str | None:
+    """How the agent kept to its budget when that was told last; None when it never was."""
+    percent = (status.get("budget") or {}).get("usedPercent")
+    return None if percent is None else _reason(percent)
+
+
+def _reason(percent: int) -> str:
+    if percent >= ALL:
+        return USED_UP
+    return NEARLY_USED_UP if percent >= NEARLY else "BudgetLeft"

@@ -24,6 +24,7 @@ from agent_operator.controller.status import Observation, is_ready, status_of, s
 from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
+from agent_operator.manifests.configmap import config_checksum
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.names import keda_autoscaler_name, worker_name
 
@@ -91,7 +92,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
-        self._spending.expect(key, budget=False)
+        self._spending.expect(key, None)
         self._conceded.pop(key, None)
         self._failures.pop(key, None)
 
@@ -140,7 +141,9 @@ class Reconciler:
             worker_autoscaler=self._autoscaler(key, agent, worker_name(agent.name), owner),
             pods=self._cache.pods(key),
             hindrances=hindrances,
-            used=self._spending.expect(key, budget=agent.spec.budget is not None),
+            used=self._spending.expect(
+                key, agent.spec.budget, config_checksum(agent.name, agent.namespace, agent.spec)
+            ),
         )
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
@@ -153,8 +156,8 @@ class Reconciler:
         return found if found is not None and owner.owns(found) else None
 
     def _autoscaler(self, key: Key, agent: AgentDeployment, name: str, owner: Owner) -> Document | None:
-        """The HorizontalPodAutoscaler of a Deployment: ours, or what KEDA made of our ScaledObject, with its labels; the
-        ScaledObject itself while KEDA has made none."""
+        """The HorizontalPodAutoscaler of a Deployment: ours, or what KEDA made of our ScaledObject, with its labels;
+        the ScaledObject itself while KEDA has made none."""
         if agent.spec.autoscaling.engine != "keda":
             return self._own(AUTOSCALER, key, name, owner)
         scaled_object = self._own(SCALED_OBJECT, key, name, owner)

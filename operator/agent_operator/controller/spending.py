@@ -3,9 +3,11 @@
 import asyncio
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import aiohttp
 
+from agent_operator.api.budget import Budget
 from agent_operator.controller.budget import Used
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.conditions import condition
@@ -13,7 +15,7 @@ from agent_operator.controller.pods import is_meant_to_run
 from agent_operator.controller.resources import Key
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import selector
-from agent_operator.manifests.names import METRICS_PATH, METRICS_PORT
+from agent_operator.manifests.names import CONFIG_CHECKSUM, METRICS_PATH, METRICS_PORT
 
 LOOK_SECONDS = 30.0
 # Of one pod, which answers in milliseconds. Pods that cannot be reached must hold up nobody but those who ask them.
@@ -26,6 +28,19 @@ AT_ONCE = 32
 
 METRIC = "agent_budget_used_ratio"
 OK = 200
+# More is no share that anybody counted, and would not fit where it is written.
+MOST_PERCENT = 10**7
+
+
+@dataclass
+class _Agent:
+    """An agent, with the checksum of the settings that its pods are to have. Since its budget was `changed`, pods with
+    other settings tell shares of another budget."""
+
+    budget: Budget
+    checksum: str
+    used: Used | None
+    changed: bool
 
 
 class Spending:
@@ -34,14 +49,26 @@ class Spending:
     def __init__(self, cache: Cache, wake: Callable[[Key], None]) -> None:
         self._cache = cache
         self._wake = wake
-        self._used: dict[Key, Used | None] = {}
+        self._agents: dict[Key, _Agent] = {}
 
-    def expect(self, key: Key, *, budget: bool) -> Used | None:
-        """Look after the agent if it has a budget; give what is known of it, None before the first look."""
-        if not budget:
-            self._used.pop(key, None)
+    def expect(self, key: Key, budget: Budget | None, checksum: str = "") -> Used | None:
+        """Look after the agent if it has a budget; give what is known of it, None before the first look.
+
+        Args:
+            key: whose.
+            budget: which.
+            checksum: of its settings, as its pods are annotated with.
+        """
+        if budget is None:
+            self._agents.pop(key, None)
             return None
-        return self._used.setdefault(key, None)
+        agent = self._agents.get(key)
+        if agent is None:
+            agent = self._agents[key] = _Agent(budget, checksum, used=None, changed=False)
+        elif agent.budget != budget:
+            agent = self._agents[key] = _Agent(budget, checksum, used=Used(None), changed=True)
+        agent.checksum = checksum
+        return agent.used
 
     async def look_on(self) -> None:
         """Look at all of them again and again, until cancelled."""
@@ -50,29 +77,37 @@ class Spending:
         # No proxy and no cookies: pods are asked by their addresses.
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
             while True:
-                await asyncio.gather(*(self._look(session, places, key) for key in list(self._used)))
+                await asyncio.gather(*(self._look(session, places, key) for key in list(self._agents)))
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self, session: aiohttp.ClientSession, places: asyncio.Semaphore, key: Key) -> None:
+        agent = self._agents.get(key)
+        if agent is None:
+            return
         async with places:
             used = Used(None)
-            for address in serving(key, self._cache.pods(key))[:MOST_PODS]:
+            settings = agent.checksum if agent.changed else None
+            for address in serving(key, self._cache.pods(key), settings)[:MOST_PODS]:
                 used = Used(await _ask(session, address))
                 if used.percent is not None:
+                    agent.changed = False
                     break
-        if key in self._used and self._used[key] != used:
-            self._used[key] = used
+        # Meanwhile its budget may have been changed, or taken away.
+        if self._agents.get(key) is agent and agent.used != used:
+            agent.used = used
             self._wake(key)
 
 
-def serving(key: Key, pods: Iterable[Document]) -> list[str]:
-    """The addresses of the API's pods that are ready and not on their way out."""
+def serving(key: Key, pods: Iterable[Document], settings: str | None = None) -> list[str]:
+    """The addresses of the API's pods that are ready and not on their way out; with `settings`, of those that have the
+    settings of this checksum."""
     labels = selector(key.name).items()
     return [
         pod["status"]["podIP"]
         for pod in pods
         if labels <= pod["metadata"].get("labels", {}).items()
         and is_meant_to_run(pod)
+        and settings in {None, pod["metadata"].get("annotations", {}).get(CONFIG_CHECKSUM)}
         and condition(pod["status"], "Ready").get("status") == "True"
         and pod["status"].get("podIP")
     ]
@@ -102,6 +137,7 @@ def percent_in(metrics: str) -> int | None:
     """How much of the budget is used, in whole percent, by metrics in Prometheus' text format; None if they say not."""
     line = next((line for line in metrics.splitlines() if line.startswith(f"{METRIC} ")), None)
     try:
-        return None if line is None else math.floor(float(line.removeprefix(METRIC)) * 100)
+        percent = None if line is None else math.floor(float(line.removeprefix(METRIC)) * 100)
     except (ValueError, OverflowError):
         return None
+    return percent if percent is not None and 0 <= percent <= MOST_PERCENT else None

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from agent_operator.controller.apply import UNPROCESSABLE, Cluster
-from agent_operator.controller.budget import WITHIN_BUDGET
+from agent_operator.controller.budget import NEARLY_USED_UP, USED_UP, WITHIN_BUDGET, last_reason
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.conditions import condition
 from agent_operator.controller.connection import ApiError, UnreachableError
@@ -54,8 +54,9 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, 
     degraded, before = condition(new, "Degraded"), condition(old, "Degraded")
     if degraded["status"] == "True" and (before.get("status"), before.get("reason")) != ("True", degraded["reason"]):
         yield "Warning", degraded["reason"], degraded["message"]
-    budget, before = condition(new, WITHIN_BUDGET), condition(old, WITHIN_BUDGET)
-    if budget.get("reason") in {"NearlyUsedUp", "BudgetUsedUp"} and budget["reason"] != before.get("reason"):
+    budget = condition(new, WITHIN_BUDGET)
+    # Not by the condition of before: for a moment in which no pod told anything, nobody is to hear the same again.
+    if budget.get("reason") in {NEARLY_USED_UP, USED_UP} and budget["reason"] != last_reason(old):
         yield "Warning", budget["reason"], budget["message"]
     if is_ready(new) and not is_ready(old):
         yield "Normal", "Ready", condition(new, "Ready")["message"]

@@ -8,6 +8,7 @@ from agent_operator.api.budget import Budget
 from agent_operator.controller.budget import Used, judge_budget, status_of_budget
 from agent_operator.controller.resources import Key
 from agent_operator.controller.spending import percent_in, serving
+from agent_operator.controller.tell import news
 
 DAY = Budget(period="day", tokens=1000)
 LABELS = {
@@ -47,6 +48,23 @@ def test_it_says_what_happens_next() -> None:
     assert "goes on" in warns.message
 
 
+def test_while_no_pod_tells_anything_the_number_stays_and_nobody_hears_the_same_again() -> None:
+    def status(percent: int | None, old: dict[str, Any]) -> dict[str, Any]:
+        judged = judge_budget(DAY, Used(percent), old)
+        assert judged is not None
+        told = {"type": "WithinBudget", "status": judged.status, "reason": judged.reason, "message": judged.message}
+        degraded = {"type": "Degraded", "status": "False", "reason": "AsExpected", "message": ""}
+        return {"budget": status_of_budget(DAY, Used(percent), old), "conditions": [degraded, told]}
+
+    used_up = status(120, {})
+    untold = status(None, used_up)
+    assert untold["budget"] == {"usedPercent": 120}
+    assert [reason for _, reason, _ in news({}, used_up)] == ["BudgetUsedUp"]
+    assert list(news(used_up, untold)) == []
+    assert list(news(untold, status(125, untold))) == []
+    assert [reason for _, reason, _ in news(status(10, untold), used_up)] == ["BudgetUsedUp"]
+
+
 def test_an_agent_without_a_budget_has_no_condition() -> None:
     assert judge_budget(None, Used(0), {}) is None
     assert status_of_budget(None, Used(0), {"budget": {"usedPercent": 1}}) is None
@@ -70,6 +88,9 @@ def test_before_the_first_look_the_status_stays_as_it_was() -> None:
         ("agent_budget_used_ratio_else 1.0\n", None),
         ("agent_budget_used_ratio NaN\n", None),
         ("agent_budget_used_ratio +Inf\n", None),
+        ("agent_budget_used_ratio -5\n", None),
+        ("agent_budget_used_ratio 1e300\n", None),
+        ("agent_budget_used_ratio 1e5\n", 10_000_000),
         ("agent_budget_used_ratio\n", None),
         ("agent_budget_used_ratio \n", None),
         ("<html>", None),
