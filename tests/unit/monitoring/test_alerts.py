@@ -365,18 +365,62 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("series", "minute", "firing"), ALL.values(), ids=ALL.keys())
 def test_what_fires(rules: Path, tmp_path: Path, series: Series, minute: int, firing: set[str]) -> None:
-    given = [{"series": name, "values": values} for name, values in series.items()]
     expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(firing)]
-    look = {
-        "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
-        "eval_time": f"{minute}m",
-        "exp_samples": expected,
-    }
-    test = {"interval": "1m", "input_series": given, "promql_expr_test": [look]}
-    file = tmp_path / "test.yaml"
-    file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]}))
-    done = _promtool("test", "rules", str(file))
-    assert done.returncode == 0, done.stdout + done.stderr
+    _expect(
+        rules,
+        tmp_path,
+        series,
+        {
+            "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
+            "eval_time": f"{minute}m",
+            "exp_samples": expected,
+        },
+    )
+
+
+# Of two that are alike, the labels of the only alert that there is.
+NAMED: dict[str, tuple[str, Series, str]] = {
+    "agents of one name in two namespaces": (
+        "AgentErrorBudgetBurnsFast",
+        chats(50, 50) | chats(50, 0, 'namespace="team-b", service="support"'),
+        'namespace="team-a", service="support"',
+    ),
+    "an agent and its workers": (
+        "AgentCredentialsRefused",
+        key("1x800") | {f"agent_model_credentials_refused{{{WORKER}}}": "0x800"},
+        'namespace="team-a", service="support"',
+    ),
+    "an agent, its pods, and its workers": (
+        "AgentQueueStuck",
+        queue("3x800", 0) | queue("3x800", 0, pod="b") | BESIDE,
+        'namespace="team-a", service="support"',
+    ),
+    "agents that two operators tell of": (
+        "AgentNotReady",
+        condition("Ready", "0x800") | condition("Ready", "0x800", pod="b") | condition("Ready", "1x800", "other"),
+        'namespace="o", service="op", agent_namespace="team-a", agent="support"',
+    ),
+    "operators of one release": (
+        "AgentOperatorWatchStalled",
+        operator("agent_operator_watch_silent_seconds", 'pod="a", kind="Service"', "400x800")
+        | operator("agent_operator_watch_silent_seconds", 'pod="b", kind="Service"', "200x800"),
+        'namespace="o", service="op", pod="a", kind="Service"',
+    ),
+}
+
+
+@pytest.mark.parametrize(("alert", "series", "labels"), NAMED.values(), ids=NAMED.keys())
+def test_an_alert_names_whom_it_is_about(rules: Path, tmp_path: Path, alert: str, series: Series, labels: str) -> None:
+    _expect(
+        rules,
+        tmp_path,
+        OPERATORS | series,
+        {
+            "expr": f'group without (alertstate, severity) (ALERTS{{alertname="{alert}", alertstate="firing"}})',
+            "eval_time": "400m",
+            "exp_samples": [{"labels": f'{{alertname="{alert}", {labels}}}', "value": 1}],
+        },
+    )
 
 
 @pytest.mark.parametrize("file", [ALERTS, PLAIN], ids=["chart", "plain"])
@@ -411,6 +455,15 @@ def test_what_a_runbook_looks_for_in_a_log_is_written_there() -> None:
     sources = "".join(each.read_text() for each in code)
     assert words
     assert [each for each in words if each not in sources] == []
+
+
+def _expect(rules: Path, folder: Path, series: Series, look: dict[str, Any]) -> None:
+    given = [{"series": name, "values": values} for name, values in series.items()]
+    test = {"interval": "1m", "input_series": given, "promql_expr_test": [look]}
+    file = folder / "test.yaml"
+    file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]}))
+    done = _promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
