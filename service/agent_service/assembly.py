@@ -23,6 +23,7 @@ from agent_service.state.conversations import Conversations
 from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
 from agent_service.state.tasks import Tasks
+from agent_service.task_spans import TaskSpans
 from agent_service.tracing import start as start_tracing
 from agent_service.worker import Worker
 
@@ -98,6 +99,7 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
             agent(settings.task_timeout_seconds, nullcontext),
             limits,
             lifecycle,
+            TaskSpans(tracing.tracer()),
             concurrency=settings.worker_concurrency,
         ),
         checks=_make_checks(

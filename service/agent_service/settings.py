@@ -218,6 +218,9 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str | None = Field(
         None, description="Where traces go (OTLP over HTTP), such as http://collector:4318; nowhere when not set."
     )
+    otel_propagators: str = Field(
+        "tracecontext,baggage", description="By which headers callers tell their traces: those of the W3C are there."
+    )
     secrets_dir: Path | None = Field(
         None,
         description="Folder with one file per secret setting. A changed key file is used from the next request on.",
@@ -270,6 +273,14 @@ class Settings(BaseSettings):
             raise ValueError("must be an address that begins with http:// or https://")
         if parts.username or parts.password:
             raise ValueError("must not hold a user name or password")
+        return value
+
+    @field_validator("otel_propagators")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        # OpenTelemetry would end the start with a traceback, or at `none` fail each request.
+        if not {each.strip() for each in value.split(",")} <= {"tracecontext", "baggage"}:
+            raise ValueError("must be tracecontext, baggage or both; leave it unset for both")
         return value
 
     @field_validator("redis_url")

@@ -3,11 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import structlog
-from opentelemetry import context, propagate
+from opentelemetry.trace import Span
 
 from agent_service.agent.dialogue import sendable
 from agent_service.agent.errors import (
@@ -31,6 +31,7 @@ from agent_service.state.tasks import (
     TaskError,
     Tasks,
 )
+from agent_service.task_spans import TaskSpans, fail
 
 _log = structlog.get_logger(__name__)
 
@@ -47,11 +48,21 @@ _STUCK_SECONDS = 30.0
 class Worker:
     """Takes up tasks, at most `concurrency` at once, until the process drains."""
 
-    def __init__(self, tasks: Tasks, agent: Agent, limits: Limits, lifecycle: Lifecycle, *, concurrency: int) -> None:
+    def __init__(
+        self,
+        tasks: Tasks,
+        agent: Agent,
+        limits: Limits,
+        lifecycle: Lifecycle,
+        spans: TaskSpans,
+        *,
+        concurrency: int,
+    ) -> None:
         self._tasks = tasks
         self._agent = agent
         self._limits = limits
         self._lifecycle = lifecycle
+        self._spans = spans
         self._concurrency = concurrency
         self._working: dict[Claim, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
@@ -134,17 +145,17 @@ class Worker:
             _log.info("Task was dropped: it was cancelled, or is another worker's", task_id=claim.id)
 
     async def _work(self, claim: Claim) -> None:
-        # Log lines and the turn belong to the trace of the request that the task came with (W3C Trace Context).
-        with structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt), _trace(claim):
+        known = structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt)
+        with known, self._spans.start(claim) as span:
             try:
-                tell = await self._attempt(claim)
+                tell = await self._attempt(claim, span)
             except asyncio.CancelledError:
                 if self._ending:
                     await self._hand_back(claim)
                 return
             await self._tell(tell)
 
-    async def _attempt(self, claim: Claim) -> Callable[[], Awaitable[None]]:
+    async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
         """Give how the end of this attempt is told."""
         pieces: list[str] = []
 
@@ -156,9 +167,11 @@ class Worker:
                 usage = await self._agent.answer(Prompt(claim.message), keep)
         except TimeoutError:
             _log.info("Task was not done before its deadline")
+            fail(span, TOO_LATE.code)
             return lambda: self._tasks.fail(claim, TOO_LATE)
         except ModelError as error:
             failed = TaskError(error.outcome, str(error))
+            fail(span, failed.code)
             if isinstance(error, ModelRefusedError) and not isinstance(error, CredentialsRefusedError):
                 _log.info("Task failed for good", code=failed.code)
                 return lambda: self._tasks.fail(claim, failed)
@@ -169,6 +182,7 @@ class Worker:
         except Exception as error:
             _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
             broken = TaskError("internal", "An internal error occurred; the log has it under the task's id.")
+            fail(span, broken.code)
             return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
         _log.info("Task was done", tokens=usage.total)
         result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
@@ -202,15 +216,6 @@ class Worker:
             _log.info("Task was handed back")
         except StateUnavailableError:
             _log.warning("Task could not be handed back, another worker takes it up when its lease has run out")
-
-
-@contextmanager
-def _trace(claim: Claim) -> Iterator[None]:
-    token = context.attach(propagate.extract({"traceparent": claim.traceparent}))
-    try:
-        yield
-    finally:
-        context.detach(token)
 
 
 def _pause(attempt: int, told: float) -> float:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("operator")
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CALLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-TURN = "chat claude-sonnet-5-5"
+TURN, ATTEMPT = "chat claude-sonnet-5-5", "process tasks"
 
 
 @pytest.fixture
@@ -39,23 +39,24 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
         http.post("/chat", json={"message": "Hello."}, headers=CALLED).raise_for_status()
         http.post("/tasks", json={"message": "Hello."}, headers=CALLED).raise_for_status()
         # API and worker each tell of theirs every few seconds.
-        expected = {TURN: 2, "POST /chat": 1, "POST /tasks": 1}
+        expected = {TURN: 2, ATTEMPT: 1, "POST /chat": 1, "POST /tasks": 1}
         told = lambda: {name: len(_of(traced, name)) for name in expected} == expected  # noqa: E731
         wait_until(told, "all spans are told of", READY_SECONDS)
-        [chat], [task] = _of(traced, "POST /chat"), _of(traced, "POST /tasks")
+        [chat], [task], [attempt] = (_of(traced, name) for name in ("POST /chat", "POST /tasks", ATTEMPT))
         turns = {turn["parent_id"]: turn for turn in _of(traced, TURN)}
 
         assert {span["parent_id"] for span in (chat, task)} == {PARENT}
-        assert turns.keys() == {chat["span_id"], task["span_id"]}
+        assert attempt["parent_id"] == task["span_id"]
+        assert turns.keys() == {chat["span_id"], attempt["span_id"]}
         assert turns[chat["span_id"]]["resource"]["host.name"] == chat["resource"]["host.name"]
-        assert turns[task["span_id"]]["resource"]["host.name"].startswith(f"{AGENT}-worker-")
+        assert turns[attempt["span_id"]]["resource"]["host.name"].startswith(f"{AGENT}-worker-")
         for turn in turns.values():
             resource, attributes = turn["resource"], turn["attributes"]
             assert (resource["service.name"], resource["service.namespace"]) == (AGENT, namespace)
             assert attributes["gen_ai.request.model"] == "claude-sonnet-5-5"
             assert int(attributes["gen_ai.usage.output_tokens"]) > 0
 
-        for span in (chat, turns[task["span_id"]]):
+        for span in (chat, attempt):
             said = real_cluster.kubectl("logs", span["resource"]["host.name"], "-n", namespace)
             assert f'"trace_id":"{TRACE}"' in said
         times = "agent_http_request_duration_seconds_bucket"

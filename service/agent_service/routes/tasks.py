@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
-from opentelemetry import propagate
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent_service.routes.chat import Message
 from agent_service.routes.errors import describe
 from agent_service.routes.parts import PartsDep, owner
 from agent_service.state.tasks import KeyReusedError, Status, Task
+from agent_service.task_spans import traceparent
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -86,13 +86,11 @@ async def submit(
     body: TaskRequest, request: Request, response: Response, parts: PartsDep, idempotency_key: _IdempotencyKey = None
 ) -> Accepted:
     """Accept a message that is answered in the background, also when this instance ends."""
-    trace: dict[str, str] = {}
-    propagate.inject(trace)
     try:
         task_id, status = await parts.tasks.submit(
             owner(request),
             body.message,
-            traceparent=trace.get("traceparent", ""),
+            traceparent=traceparent(),
             idempotency_key=idempotency_key or "",
         )
     except KeyReusedError as error:

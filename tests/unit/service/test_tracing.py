@@ -113,13 +113,44 @@ def test_a_task_belongs_to_the_request_that_it_came_with_whoever_works_on_it(
     told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "REDIS_URL": redis_server.url}
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     with running_service(tmp_path, "worker", **told, **traces) as worker:
-        assert api.post("/tasks", message="hello").status_code == 202
-        spans = wait_for(collector, "POST /tasks", "chat claude-sonnet-5-5")
-        turn, request = spans["chat claude-sonnet-5-5"], spans["POST /tasks"]
-        assert (turn.trace_id, turn.parent_span_id) == (request.trace_id, request.span_id)
+        accepted = api.post("/tasks", message="hello")
+        assert accepted.status_code == 202
+        spans = wait_for(collector, "POST /tasks", "process tasks", "chat claude-sonnet-5-5")
+        turn, attempt, request = spans["chat claude-sonnet-5-5"], spans["process tasks"], spans["POST /tasks"]
+        assert {span.trace_id for span in (turn, attempt, request)} == {request.trace_id}
+        assert (turn.parent_span_id, attempt.parent_span_id) == (attempt.span_id, request.span_id)
+        assert attempt.kind == Span.SPAN_KIND_CONSUMER
+        assert attributes(attempt.attributes) == {
+            "messaging.system": "portside",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": "tasks",
+            "messaging.message.id": accepted.json()["task_id"],
+            "portside.task.attempt": 1,
+        }
         eventually(lambda: "Task was done" in worker.log(), "the worker logs it")
         [done] = [json.loads(line) for line in worker.log().splitlines() if "Task was done" in line]
         assert done["trace_id"] == request.trace_id.hex()
+
+
+@pytest.mark.parametrize("propagators", ["tracecontext,baggage", "baggage"])
+def test_each_attempt_at_a_task_is_a_span_in_its_requests_trace(
+    start_service: StartService, stand_in: StandIn, redis_server: RedisServer, collector: Collector, propagators: str
+) -> None:
+    more = {"OTEL_PROPAGATORS": propagators, "TASK_MAX_ATTEMPTS": "2", "API_RUNS_TASKS": "true"}
+    service = start_traced(start_service, stand_in, redis_server, collector.url, **more)
+    service.post("/tasks", message="[[fault:401]]")
+    eventually(lambda: len(_attempts(collector)) == 2, "both attempts are told of", seconds=30)
+    attempts = _attempts(collector)
+    request = wait_for(collector, "POST /tasks")["POST /tasks"]
+    assert {(span.trace_id, span.parent_span_id) for span in attempts} == {(request.trace_id, request.span_id)}
+    assert [attributes(span.attributes)["portside.task.attempt"] for span in attempts] == [1, 2]
+    assert {attributes(span.attributes)["error.type"] for span in attempts} == {"credentials_refused"}
+    assert {span.status.code for span in attempts} == {Status.STATUS_CODE_ERROR}
+
+
+def _attempts(collector: Collector) -> list[Span]:
+    return [span for span in collector.spans() if span.name == "process tasks"]
 
 
 def test_a_failed_turn_and_its_request_say_of_what_kind(traced: Service, collector: Collector) -> None:
