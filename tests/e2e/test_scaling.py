@@ -169,7 +169,8 @@ def test_while_the_model_api_turns_requests_and_tasks_away_no_pods_come(
     real_cluster: Cluster, places: dict[str, str], measured: Prometheus
 ) -> None:
     api, queue = places["by requests, throttled"], places["by queue, throttled"]
-    submit(real_cluster, queue, 30, "[[fault:529 retry-after=60]]")
+    # With no word of when to come again, as 529s mostly are.
+    submit(real_cluster, queue, 30, "[[fault:529]]")
     with open_streams(real_cluster, f"{AGENT}.{api}", 40, "[[fault:429 retry-after=2]] Tell me all."):
         in_flight = f'sum(agent_requests_in_flight{{namespace="{api}"}}) > 30'
         wait_until(lambda: bool(measured.query(in_flight)), "many requests are in flight", UP_SECONDS)
@@ -179,7 +180,8 @@ def test_while_the_model_api_turns_requests_and_tasks_away_no_pods_come(
             assert wanted_replicas(real_cluster, queue, WORKER) == 1
             time.sleep(1)
         assert measured.query(in_flight), "they still are"
-    assert count(real_cluster, queue, "pending") == 30
+    # One of them may be asking whether it is over.
+    assert count(real_cluster, queue, "pending") + count(real_cluster, queue, "running") == 30
 
 
 def test_pods_follow_their_cpu_and_workers_their_queue(real_cluster: Cluster, places: dict[str, str]) -> None:
