@@ -114,6 +114,20 @@ def test_a_task_does_not_wait_for_the_time_that_the_clock_of_redis_had_before(
     eventually(lambda: all(done_at_once(api, each) for each in (*running, waiting)), "all are done")
 
 
+def test_a_model_api_that_turns_tasks_away_is_not_waited_for_by_the_time_that_the_clock_of_redis_had_before(
+    api: Service, jump: Callable[[int], None]
+) -> None:
+    turned_away = submit(api, "[[fault:429 retry-after=5 times=1 id=clock]]")
+    eventually(lambda: tried(api, turned_away), "it is turned away")
+    jump(-HALF_AN_HOUR)
+    eventually(lambda: look_up(api, turned_away)["status"] == "completed", "it is done", 30)
+
+
+def tried(api: Service, task_id: str) -> bool:
+    task = look_up(api, task_id)
+    return (task["status"], task["attempts"]) == ("pending", 1)
+
+
 def test_the_clock_of_a_worker_jumps(
     tmp_path: Path, start_service: StartService, redis_server: RedisServer, stand_in: StandIn, clock: Clock
 ) -> None:

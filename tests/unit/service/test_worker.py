@@ -156,6 +156,22 @@ def test_a_worker_lives_through_an_outage_of_redis(
         assert worker.wait() == 0
 
 
+def test_a_worker_tells_what_it_used_of_a_budget_while_redis_was_away(
+    tmp_path: Path, start_service: StartService, start_worker: StartWorker
+) -> None:
+    with running_redis(tmp_path) as server:
+        told = {"REDIS_URL": server.url, "BUDGET_TOKENS": "1000", "BUDGET_ACTION": "warn"}
+        api, worker = start_service(MODEL_PROVIDER="echo", **told), start_worker(**told)
+        done = submit(api, "[[stall:1]]")
+        eventually(lambda: task(api, done)["status"] == "running", "it is taken up")
+        server.stop()
+        eventually(lambda: "Task was done" in worker.log(), "it is done")
+        server.start()
+        eventually(lambda: api.get(f"/tasks/{done}").json().get("status") == "completed", "it is told", 30)
+        used = task(api, done)["result"]["tokens_used"]
+        eventually(lambda: api.metric("agent_budget_used_tokens ") == used, "what it used is told, too")
+
+
 def test_what_was_pending_is_resumed_after_a_restart_of_an_api_with_a_valkey_of_its_own(
     start_service: StartService, stand_in: StandIn
 ) -> None:
