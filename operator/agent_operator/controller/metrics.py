@@ -104,8 +104,8 @@ class _AgentCollector(Collector):
         )
         yield GaugeMetricFamily(
             "agent_operator_agents_not_scaling",
-            "Agents whose autoscaler lacks a value that it is to go by.",
-            counts[SCALING_ACTIVE, "False"],
+            "Agents whose autoscaler lacks a value that it is to go by, or does not say that it has all.",
+            counts[SCALING_ACTIVE, "False"] + counts[SCALING_ACTIVE, "Unknown"],
         )
         yield _of_each(agents)
 
@@ -113,14 +113,12 @@ class _AgentCollector(Collector):
 def _of_each(agents: Iterable[tuple[Key, Conditions]]) -> GaugeMetricFamily:
     gauge = GaugeMetricFamily(
         "agent_operator_agent_condition",
-        "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, and ScalingActive while it is known.",
+        "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, and ScalingActive where it is scaled.",
         labels=["agent_namespace", "agent", "condition"],
     )
     for (namespace, name), conditions in agents:
-        for condition in ("Ready", "Degraded"):
+        scaled = any(condition == SCALING_ACTIVE for condition, _ in conditions)
+        # Where it stays Unknown nobody scales: no controller looks, or KEDA does not run.
+        for condition in ("Ready", "Degraded", *([SCALING_ACTIVE] if scaled else [])):
             gauge.add_metric([namespace, name, condition], (condition, "True") in conditions)
-        # An agent that is not scaled has it not, and one that was just made has yet to be looked at.
-        for status, value in (("True", 1), ("False", 0)):
-            if (SCALING_ACTIVE, status) in conditions:
-                gauge.add_metric([namespace, name, SCALING_ACTIVE], value)
     return gauge

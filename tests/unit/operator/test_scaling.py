@@ -104,7 +104,7 @@ def test_agents_are_counted_by_what_their_conditions_say() -> None:
     assert value("agents", condition="Ready") == 2
     assert value("agents", condition="ScalingActive") == 0
     assert value("agents_not_ready") == 2
-    assert value("agents_not_scaling") == 2
+    assert value("agents_not_scaling") == 3
 
     def told(agent: str) -> dict[str, float | None]:
         labels = {"agent_namespace": "team", "agent": agent}
@@ -115,6 +115,6 @@ def test_agents_are_counted_by_what_their_conditions_say() -> None:
 
     assert told("one") == {"Ready": 1, "Degraded": 0, "ScalingActive": 0}
     assert told("new") == {"Ready": 0, "Degraded": 0}
-    assert told("lost") == {"Ready": 0, "Degraded": 1}, "nothing is told of what is not known"
+    assert told("lost") == {"Ready": 0, "Degraded": 1, "ScalingActive": 0}, "who says nothing of scaling does not scale"
     del agents["one"]
     assert told("one") == {}
