@@ -169,7 +169,10 @@ def test_while_the_model_api_turns_requests_and_tasks_away_no_pods_come(
     real_cluster: Cluster, places: dict[str, str], measured: Prometheus
 ) -> None:
     api, queue = places["by requests, throttled"], places["by queue, throttled"]
-    # With no word of when to come again, as 529s mostly are.
+    # With no word of when to come again, as 529s mostly are. The first one finds out for the others.
+    submit(real_cluster, queue, 1, "[[fault:529]]")
+    turned_away = f'sum(agent_model_requests_total{{namespace="{queue}", outcome="overloaded"}})'
+    wait_until(lambda: measured.value(turned_away) >= 1, "a task was turned away", UP_SECONDS)
     submit(real_cluster, queue, 30, "[[fault:529]]")
     with open_streams(real_cluster, f"{AGENT}.{api}", 40, "[[fault:429 retry-after=2]] Tell me all."):
         in_flight = f'sum(agent_requests_in_flight{{namespace="{api}"}}) > 30'
@@ -181,7 +184,7 @@ def test_while_the_model_api_turns_requests_and_tasks_away_no_pods_come(
             time.sleep(1)
         assert measured.query(in_flight), "they still are"
     # One of them may be asking whether it is over.
-    assert count(real_cluster, queue, "pending") + count(real_cluster, queue, "running") == 30
+    assert count(real_cluster, queue, "pending") + count(real_cluster, queue, "running") == 31
 
 
 def test_pods_follow_their_cpu_and_workers_their_queue(real_cluster: Cluster, places: dict[str, str]) -> None:
