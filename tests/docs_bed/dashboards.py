@@ -5,9 +5,10 @@ Grafana's look is not copied, but what its panels would show is there: the same 
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib as mpl
@@ -19,8 +20,10 @@ from docs_bed.picture import DOCS, is_stale, mark
 from testbed.paths import REPOSITORY
 
 DASHBOARDS = REPOSITORY / "helm" / "agent-operator" / "files" / "dashboards"
-# As Grafana fills in its own variables, for a Prometheus that reads its targets once a second.
-FILLED = {"$__rate_interval": "20s", "$namespace": ".*", "$service": ".*"}
+# As Grafana fills in its own, for a Prometheus that reads its targets once a second.
+RATE_INTERVAL = "20s"
+# Names that are longer stand below each other, as two of them would be wider than the panel.
+LONG = 30
 # Columns and rows of Grafana's grid, in inches.
 _COLUMN, _ROW = 0.6, 0.36
 # Which values a panel's unit (of Grafana) stands for at its axis.
@@ -58,19 +61,24 @@ def stale() -> list[Path]:
     return [source for source in sources() if is_stale(picture(source), source)]
 
 
-def load(source: Path) -> dict[str, Any]:
-    """A dashboard, with queries as Grafana would ask them."""
-    text = source.read_text()
-    for variable, value in FILLED.items():
-        text = text.replace(variable, value)
+def load(source: Path, chosen: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """A dashboard, with queries as Grafana would ask them: where one value of a variable has to be chosen, with that
+    of `chosen` if it is there, and elsewhere with all."""
+    text = source.read_text().replace("$__rate_interval", RATE_INTERVAL)
+    for variable in json.loads(text)["templating"]["list"][1:]:
+        one = None if variable["multi"] else chosen.get(variable["name"])
+        text = text.replace(f"${variable['name']}", one or ".*")
     found: dict[str, Any] = json.loads(text)
     return found
 
 
-def draw(source: Path, target: Path, ask: Callable[[str], list[Series]]) -> None:
-    """Draw a dashboard to `target` (PNG); `ask` gives what a query finds. Raises KeyError when a legend names a label
-    that the query's series do not have, and ValueError when two lines of a panel get one name."""
-    dashboard = load(source)
+def draw(source: Path, target: Path, chosen: Mapping[str, str], ask: Callable[[str], list[Series]]) -> None:
+    """Draw a dashboard to `target` (PNG): of what is `chosen`, where one has to be; `ask` gives what a query finds.
+
+    Raises KeyError when a legend names a label that the query's series do not have, and ValueError when two lines of a
+    panel get one name.
+    """
+    dashboard = load(source, chosen)
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
     with mpl.rc_context({"font.size": 7, "axes.titlesize": 9, "axes.titleweight": "bold"}):
         figure = Figure(figsize=(24 * _COLUMN, rows * _ROW + 0.4), layout="constrained", facecolor="#f4f5f5")
@@ -97,7 +105,8 @@ def _panel(axes: Axes, panel: dict[str, Any], ask: Callable[[str], list[Series]]
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g} min"))
     axes.grid(color="#e4e5e6")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False, fontsize=6)
+    columns = 1 if max(map(len, names), default=0) > LONG else 2
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns, frameon=False, fontsize=6)
 
 
 def _legend(form: str, labels: dict[str, str]) -> str:

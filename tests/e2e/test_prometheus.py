@@ -132,7 +132,8 @@ def test_a_dashboard_is_drawn(scraped: Scraped, source: Path, tmp_path: Path, py
     seconds = FOR_DOCUMENTS if for_documents else 30
     wait_until(lambda: scraped.prometheus.value(READINGS) > seconds, f"{seconds} seconds of data", 2 * seconds)
     target = dashboards.picture(source) if for_documents else tmp_path / "dashboard.png"
-    dashboards.draw(source, target, partial(scraped.prometheus.since, seconds=seconds))
+    one = {"namespace": scraped.monitored, "service": AGENT}
+    dashboards.draw(source, target, one, partial(scraped.prometheus.since, seconds=seconds))
     assert target.read_bytes().startswith(b"\x89PNG")
 
 
