@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
 import aiohttp
@@ -25,6 +25,8 @@ MOST_BYTES = 1 << 20
 # Every pod tells what all of them used, so one is enough; another, in case the first is just going.
 MOST_PODS = 2
 AT_ONCE = 32
+# Of one agent, before those that no pod has are forgotten. Not at once: pods may come that were not heard of yet.
+MOST_CHECKSUMS = 16
 
 METRIC = "agent_budget_used_ratio"
 OK = 200
@@ -34,13 +36,12 @@ MOST_PERCENT = 10**7
 
 @dataclass
 class _Agent:
-    """An agent, with the checksum of the settings that its pods are to have. Since its budget was `changed`, pods with
-    other settings tell shares of another budget."""
+    """An agent, with the `checksums` of settings that have its budget: pods with others tell shares of another budget.
+    None until its budget is first changed: till then any pod is believed."""
 
     budget: Budget
-    checksum: str
+    checksums: set[str] | None
     used: Used | None
-    changed: bool
 
 
 class Spending:
@@ -64,10 +65,14 @@ class Spending:
             return None
         agent = self._agents.get(key)
         if agent is None:
-            agent = self._agents[key] = _Agent(budget, checksum, used=None, changed=False)
+            agent = self._agents[key] = _Agent(budget, checksums=None, used=None)
         elif agent.budget != budget:
-            agent = self._agents[key] = _Agent(budget, checksum, used=Used(None), changed=True)
-        agent.checksum = checksum
+            agent = self._agents[key] = _Agent(budget, checksums=set(), used=Used(None))
+        if agent.checksums is not None:
+            # Those of before as well: when another setting is changed later, and its rollout sticks, their pods stay.
+            agent.checksums.add(checksum)
+            if len(agent.checksums) > MOST_CHECKSUMS:
+                agent.checksums &= {checksum, *map(_settings_of, self._cache.pods(key))}
         return agent.used
 
     async def look_on(self) -> None:
@@ -86,11 +91,9 @@ class Spending:
             return
         async with places:
             used = Used(None)
-            settings = agent.checksum if agent.changed else None
-            for address in serving(key, self._cache.pods(key), settings)[:MOST_PODS]:
+            for address in serving(key, self._cache.pods(key), agent.checksums)[:MOST_PODS]:
                 used = Used(await _ask(session, address))
                 if used.percent is not None:
-                    agent.changed = False
                     break
         # Meanwhile its budget may have been changed, or taken away.
         if self._agents.get(key) is agent and agent.used != used:
@@ -98,19 +101,25 @@ class Spending:
             self._wake(key)
 
 
-def serving(key: Key, pods: Iterable[Document], settings: str | None = None) -> list[str]:
-    """The addresses of the API's pods that are ready and not on their way out; with `settings`, of those that have the
-    settings of this checksum."""
+def serving(key: Key, pods: Iterable[Document], checksums: Set[str] | None = None) -> list[str]:
+    """The addresses of the API's pods that are ready and not on their way out; with `checksums`, of those that have the
+    settings of one of them."""
     labels = selector(key.name).items()
     return [
         pod["status"]["podIP"]
         for pod in pods
         if labels <= pod["metadata"].get("labels", {}).items()
         and is_meant_to_run(pod)
-        and settings in {None, pod["metadata"].get("annotations", {}).get(CONFIG_CHECKSUM)}
+        and (checksums is None or _settings_of(pod) in checksums)
         and condition(pod["status"], "Ready").get("status") == "True"
         and pod["status"].get("podIP")
     ]
+
+
+def _settings_of(pod: Document) -> str:
+    """The checksum of the settings that the pod has."""
+    checksum: str = pod["metadata"].get("annotations", {}).get(CONFIG_CHECKSUM, "")
+    return checksum
 
 
 async def _ask(session: aiohttp.ClientSession, address: str) -> int | None:
