@@ -8,6 +8,7 @@ from grafana import Dashboard, Panel, Variable, document
 AGENT = 'namespace=~"$namespace", service=~"$service"'
 # The workers are scraped by a Service of their own.
 WORKERS = 'namespace=~"$namespace", service=~"($service)-worker"'
+BOTH = 'namespace=~"$namespace", service=~"($service)(-worker)?"'
 SERVED = 'route!~"/health.*|/metrics"'
 # With `All` chosen there may be agents of one name, in namespaces of their own.
 BY, PODS = "namespace, service", "namespace, pod"
@@ -66,7 +67,7 @@ FLEET = Dashboard(
         ),
         Panel("Requests in flight", "short", ((_WHO, f"sum by ({BY}) (agent_requests_in_flight{{{AGENT}}})"),)),
         Panel(
-            "Tokens", "short", ((f"{_WHO} {{{{direction}}}}", _rate("agent_tokens_total", AGENT, f"{BY}, direction")),)
+            "Tokens", "short", ((f"{_WHO} {{{{direction}}}}", _rate("agent_tokens_total", BOTH, f"{BY}, direction")),)
         ),
         Panel(
             "Budget that is used",
@@ -81,14 +82,14 @@ FLEET = Dashboard(
             (
                 (
                     _WHO,
-                    _rate("agent_model_requests_total", f'{AGENT}, outcome=~"rate_limited|overloaded"', BY),
+                    _rate("agent_model_requests_total", f'{BOTH}, outcome=~"rate_limited|overloaded"', BY),
                 ),
             ),
         ),
         Panel(
             "Pods",
             "short",
-            ((_WHO, f"count by ({BY}) (agent_build_info{{{AGENT}}})"),),
+            ((_WHO, f"count by ({BY}) (agent_build_info{{{BOTH}}})"),),
             "Those that Prometheus reads, ready or not; workers under their own name.",
         ),
         Panel(
@@ -140,7 +141,7 @@ ONE_AGENT = Dashboard(
             "Time of a turn with the model",
             "s",
             tuple(
-                (f"{{{{model}}}} {share:.0%}", _quantile(share, "agent_model_request_duration_seconds", AGENT, "model"))
+                (f"{{{{model}}}} {share:.0%}", _quantile(share, "agent_model_request_duration_seconds", BOTH, "model"))
                 for share in (0.5, 0.95)
             ),
             "Retries included.",
@@ -148,10 +149,10 @@ ONE_AGENT = Dashboard(
         Panel(
             "Turns by outcome",
             "reqps",
-            (("{{outcome}}", _rate("agent_model_requests_total", AGENT, "outcome")),),
+            (("{{outcome}}", _rate("agent_model_requests_total", BOTH, "outcome")),),
         ),
         Panel(
-            "Tokens", "short", (("{{model}} {{direction}}", _rate("agent_tokens_total", AGENT, "model, direction")),)
+            "Tokens", "short", (("{{model}} {{direction}}", _rate("agent_tokens_total", BOTH, "model, direction")),)
         ),
         Panel(
             "Requests in flight, each pod",
@@ -172,8 +173,8 @@ ONE_AGENT = Dashboard(
                 ("shed: {{reason}}", _rate("agent_requests_shed_total", AGENT, "reason")),
             ),
         ),
-        Panel("CPU of each pod", "short", ((_POD, _cpu(AGENT, OF_AGENTS)),)),
-        Panel("Memory of each pod", "bytes", ((_POD, _memory(AGENT, OF_AGENTS)),)),
+        Panel("CPU of each pod", "short", ((_POD, _cpu(BOTH, OF_AGENTS)),)),
+        Panel("Memory of each pod", "bytes", ((_POD, _memory(BOTH, OF_AGENTS)),)),
     ),
 )
 

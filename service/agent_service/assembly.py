@@ -173,6 +173,7 @@ def _budget_check(budget: Budget, counted: Metrics) -> Check | None:
         counted.budget_ratio.set(budget.share(account) if account.known else math.nan)
         counted.budget_tokens.set(account.spent.tokens if account.known else math.nan)
         counted.budget_cost.set(account.spent.money if account.known else math.nan)
+        counted.budget_stops.set(budget.stops and budget.share(account) >= 1)
 
     async def look() -> str:
         tell(budget.account())

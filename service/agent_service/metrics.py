@@ -144,6 +144,12 @@ class Metrics:
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
+        self.budget_stops = Gauge(
+            "agent_budget_stops",
+            "Whether the agent is stopped, as its budget is used up (1); 0 in workers, which wait with it.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
         build = {"version": version, "provider": provider, "model": model}
         folder = shared_metrics.folder()
         if folder is None:

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 from decimal import Decimal
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -219,7 +220,8 @@ class Settings(BaseSettings):
         None, description="Where traces go (OTLP over HTTP), such as http://collector:4318; nowhere when not set."
     )
     otel_propagators: str = Field(
-        "tracecontext,baggage", description="By which headers callers tell their traces: those of the W3C are there."
+        "tracecontext,baggage",
+        description="By which headers callers tell their traces: those of the W3C are there. In the environment only.",
     )
     secrets_dir: Path | None = Field(
         None,
@@ -279,8 +281,12 @@ class Settings(BaseSettings):
     @classmethod
     def _known(cls, value: str) -> str:
         # OpenTelemetry would end the start with a traceback, or at `none` fail each request.
-        if not {each.strip() for each in value.split(",")} <= {"tracecontext", "baggage"}:
-            raise ValueError("must be tracecontext, baggage or both; leave it unset for both")
+        there = {each.name for each in entry_points(group="opentelemetry_propagator")}
+        unknown = [each for each in value.split(",") if each.strip() not in there]
+        if unknown:
+            raise ValueError(
+                f"'{unknown[0].strip()}' is none of {', '.join(sorted(there))}; leave it unset for the W3C's"
+            )
         return value
 
     @field_validator("redis_url")

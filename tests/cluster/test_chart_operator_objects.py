@@ -56,15 +56,20 @@ def test_monitoring_is_taken_as_prometheus_operator_defines_it(monitored: Cluste
     assert {name: text for each in dashboards for name, text in each["data"].items()} == files
 
 
-def test_the_alert_on_an_operator_that_is_away_names_the_release(control_plane: Cluster, namespace: str) -> None:
-    values = {"monitoring": ALL_ON, "fullnameOverride": "blue"}
+@pytest.mark.parametrize("by_monitor", [True, False], ids=["ServiceMonitor", "annotations"])
+def test_the_alert_on_an_operator_that_is_away_names_the_release(
+    control_plane: Cluster, namespace: str, *, by_monitor: bool
+) -> None:
+    values = {"monitoring": ALL_ON | {"serviceMonitor": {"enabled": by_monitor}}, "fullnameOverride": "blue"}
     made = _rendered(control_plane, namespace, values)
     rules = [rule for group in made["PrometheusRule"][0]["spec"]["groups"] for rule in group["rules"]]
     [down] = [rule for rule in rules if rule.get("alert") == "AgentOperatorDown"]
-    assert f'agent_operator_is_leader{{namespace="{namespace}", service="blue"}}' in down["expr"]
-    assert f"{namespace}/blue" in down["annotations"]["summary"]
-    # By this name Prometheus knows the operator's pods.
-    assert made["Service"][0]["metadata"]["name"] == "blue"
+    # By this name Prometheus knows the operator's pods: by their Service's, or by a label of theirs (scrape.yaml).
+    pods = made["Deployment"][0]["spec"]["template"]["metadata"]["labels"]
+    name = made["Service"][0]["metadata"]["name"] if by_monitor else pods["app.kubernetes.io/instance"]
+    assert f'agent_operator_is_leader{{namespace="{namespace}", service="{name}"}}' in down["expr"]
+    assert f"{namespace}/{name}" in down["annotations"]["summary"]
+    assert (down["labels"]["namespace"], down["labels"]["service"]) == (namespace, name)
     assert not [word for word in ("OPERATOR_NAME", "RUNBOOKS") if word in json.dumps(made["PrometheusRule"])]
 
 

@@ -113,7 +113,7 @@ class _AgentCollector(Collector):
 def _of_each(agents: Iterable[tuple[Key, Conditions]]) -> GaugeMetricFamily:
     gauge = GaugeMetricFamily(
         "agent_operator_agent_condition",
-        "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, and ScalingActive where it is scaled.",
+        "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, ScalingActive where it is scaled.",
         labels=["agent_namespace", "agent", "condition"],
     )
     for (namespace, name), conditions in agents:

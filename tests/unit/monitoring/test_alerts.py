@@ -19,6 +19,8 @@ RULES: list[dict[str, Any]] = [
 ]
 RUNBOOKS = (paths.REPOSITORY / "docs" / "runbooks.md").read_text()
 OF = 'namespace="team-a", service="support"'
+# Seconds between two scrapes: none is at 5, 15, 25 minutes.
+SPARSE = 40
 # One operator that leads and one that waits, as it should be.
 LEADER = {'agent_operator_is_leader{namespace="o", service="op", pod="a"}': "1x800"}
 WAITING = {'agent_operator_is_leader{namespace="o", service="op", pod="b"}': "0x800"}
@@ -74,6 +76,11 @@ BESIDE = {
     f"{each}{{{WORKER}}}": "0x800"
     for each in ("agent_task_queue_depth", "agent_tasks_due", "agent_budget_used_ratio", "agent_stream_errors_total")
 }
+
+
+def stops(whether: str) -> Series:
+    """Whether the budget stops the agent."""
+    return {f"agent_budget_stops{{{OF}}}": whether}
 
 
 def used(share: str) -> Series:
@@ -204,16 +211,20 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
     "one turn in a hundred is throttled": (turns("rate_limited", 99, 1), 30, set()),
     "turns are throttled for a moment": (turns("rate_limited", 50, 50), 5, set()),
     "most of the budget is used": (used("0.9x800"), 30, {"AgentBudgetNearlyUsedUp"}),
-    "all of the budget is used": (used("1.1x800") | refused("budget", "0x800"), 30, {"AgentBudgetUsedUp"}),
-    "the budget is used up, and requests are refused": (
-        used("1x800") | refused("budget", "0+1x800"),
+    "all of the budget is used, and the agent goes on": (
+        used("1.1x800") | stops("0x800"),
         30,
-        {"AgentBudgetUsedUp", "AgentBudgetRefuses"},
+        {"AgentBudgetUsedUp"},
+    ),
+    "all of the budget is used, and the agent is stopped": (
+        used("1x800") | stops("1x800"),
+        30,
+        {"AgentBudgetUsedUp", "AgentStoppedByBudget"},
     ),
     "a client has its limit": (refused("requests", "0+10x800"), 30, set()),
     "half of the budget is used": (used("0.5x800"), 30, set()),
     "a day's budget is used up and the next day comes": (
-        used("1.1x5 0x800") | refused("budget", "0+5x5 25x800"),
+        used("1.1x5 0x800") | stops("1x5 0x800"),
         30,
         set(),
     ),
@@ -294,6 +305,12 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
     "watches are cut each minute": (watches("0+1x800"), 60, {"AgentOperatorWatchesCut"}),
     "watches begin anew every five minutes": (watches("0+0.2x800"), 60, set()),
     "watches of five namespaces begin anew every five minutes": (watches("0+1x800", 5), 60, set()),
+    "watches of forty namespaces are renewed as they should be": (watches("0+8.57x800", 40), 60, set()),
+    "of five namespaces the watch of one is cut each minute": (
+        watches("0+1.8x800", 5),
+        60,
+        {"AgentOperatorWatchesCut"},
+    ),
     "a watch is silent until it is renewed": (watches("0x800", silent="0+60x4 0+60x4 0+60x4 0+60x4"), 18, set()),
     "a watch stalls until the operator starts anew, again and again": (
         watches("0x800", silent="0+60x7 0+60x7 0+60x7 0+60x7"),
@@ -400,6 +417,11 @@ NAMED: dict[str, tuple[str, Series, str]] = {
         condition("Ready", "0x800") | condition("Ready", "0x800", pod="b") | condition("Ready", "1x800", "other"),
         'namespace="o", service="op", agent_namespace="team-a", agent="support"',
     ),
+    "a release whose operators are gone": (
+        "AgentOperatorDown",
+        dict.fromkeys(OPERATORS, "_x800"),
+        'namespace="o", service="op"',
+    ),
     "operators of one release": (
         "AgentOperatorWatchStalled",
         operator("agent_operator_watch_silent_seconds", 'pod="a", kind="Service"', "400x800")
@@ -421,6 +443,15 @@ def test_an_alert_names_whom_it_is_about(rules: Path, tmp_path: Path, alert: str
             "exp_samples": [{"labels": f'{{alertname="{alert}", {labels}}}', "value": 1}],
         },
     )
+
+
+def test_what_happens_at_each_full_five_minutes_is_in_the_three_days(rules: Path, tmp_path: Path) -> None:
+    """What happens there, between two scrapes, is in no record that begins or ends there."""
+    jobs = [10 * ((second + 300) // 600) for second in range(0, 12 * 3600, SPARSE)]
+    failures = requests("500", " ".join(map(str, jobs)))
+    all_of_them = "portside:http_errors:increase3d > bool 0.5 * 10 * 6 * 12"
+    look = {"expr": all_of_them, "eval_time": "12h", "exp_samples": [{"labels": f"{{{OF}}}", "value": 1}]}
+    _expect(rules, tmp_path, failures, look, interval=f"{SPARSE}s")
 
 
 @pytest.mark.parametrize("file", [ALERTS, PLAIN], ids=["chart", "plain"])
@@ -457,9 +488,9 @@ def test_what_a_runbook_looks_for_in_a_log_is_written_there() -> None:
     assert [each for each in words if each not in sources] == []
 
 
-def _expect(rules: Path, folder: Path, series: Series, look: dict[str, Any]) -> None:
+def _expect(rules: Path, folder: Path, series: Series, look: dict[str, Any], interval: str = "1m") -> None:
     given = [{"series": name, "values": values} for name, values in series.items()]
-    test = {"interval": "1m", "input_series": given, "promql_expr_test": [look]}
+    test = {"interval": interval, "input_series": given, "promql_expr_test": [look]}
     file = folder / "test.yaml"
     file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]}))
     done = _promtool("test", "rules", str(file))

@@ -69,6 +69,7 @@ def test_an_agent_that_used_its_budget_up_is_asked_nothing_more(
     assert service.metric('agent_rate_limited_total{reason="budget"}') >= 3
     eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics tell of it")
     assert service.metric("agent_budget_used_tokens ") > 50
+    assert service.metric("agent_budget_stops ") == 1
     assert "Budget is used up" in service.log()
     assert service.get("/health/ready").status_code == 200
 
@@ -78,6 +79,7 @@ def test_an_agent_that_is_only_to_warn_goes_on(start: Callable[..., Service]) ->
     for _ in range(3):
         assert service.post("/chat", message="hello [[words:100]]").status_code == 200
     eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics tell of it")
+    assert service.metric("agent_budget_stops ") == 0
     [line] = [line for line in service.log().splitlines() if "Budget is used up" in line]
     assert json.loads(line)["stops"] is False
     eventually(lambda: "% of the budget of 20" in component(service)["detail"], "health tells of it")
