@@ -151,9 +151,7 @@ ONE_AGENT = Dashboard(
             "reqps",
             (("{{outcome}}", _rate("agent_model_requests_total", BOTH, "outcome")),),
         ),
-        Panel(
-            "Tokens", "short", (("{{model}} {{direction}}", _rate("agent_tokens_total", BOTH, "model, direction")),)
-        ),
+        Panel("Tokens", "short", (("{{model}} {{direction}}", _rate("agent_tokens_total", BOTH, "model, direction")),)),
         Panel(
             "Requests in flight, each pod",
             "short",
