@@ -67,6 +67,7 @@ class Worker:
         self._working: dict[Claim, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._ending = False
+        self._lacks_tokens = False
         self._looked_at = time.monotonic()
 
     @property
@@ -103,12 +104,10 @@ class Worker:
         self._wake.clear()
         free = self._concurrency - len(self._working)
         if not self._lifecycle.draining:
+            self._lacks_tokens = bool(free and await self._limits.tokens_wait())
             # Those whose deadline passes fail also while all of them wait.
-            claims = await self._tasks.claim(0 if free and await self._limits.tokens_wait() else free)
-            for claim in claims:
+            for claim in await self._tasks.claim(0 if self._lacks_tokens else free):
                 self._begin(claim)
-            if claims and len(claims) == free:
-                return
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_SECONDS):
                 await self._wake.wait()
@@ -134,7 +133,8 @@ class Worker:
     async def _listen(self) -> None:
         async with aclosing(self._tasks.news()) as news:
             async for cancelled in news:
-                if cancelled is None:
+                # One that can begin nothing would ask Redis at each task that is submitted; when it can, it looks.
+                if cancelled is None and not self._lacks_tokens and len(self._working) < self._concurrency:
                     self._wake.set()
                 for claim in [claim for claim in self._working if claim.id == cancelled]:
                     self._drop(claim)
@@ -161,6 +161,10 @@ class Worker:
 
         async def keep(piece: str) -> None:
             pieces.append(piece)
+            if claim.probe and len(pieces) == 1:
+                # Its end says so again.
+                with suppress(StateUnavailableError):
+                    await self._tasks.resume(claim)
 
         try:
             async with asyncio.timeout(claim.seconds_left):

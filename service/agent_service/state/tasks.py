@@ -26,17 +26,18 @@ LEASE_SECONDS = 9.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
-# For so long after that no worker more is wanted, unless a task was completed: where the next ones are turned away too,
+# For so long after that no worker more is wanted, unless a task was answered: where the next ones are turned away too,
 # autoscalers must not have begun to bring workers in between.
 _THROTTLED_SECONDS = 60.0
 
-_SUBMIT, _CLAIM, _DUE, _HOLD, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
+_SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
     Script("task", name)
     for name in (
         "submit_task",
         "claim_tasks",
         "due_tasks",
         "hold_tasks",
+        "resume_tasks",
         "renew_leases",
         "finish_task",
         "put_back_task",
@@ -93,13 +94,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A task as its worker has it: which attempt this is, and the seconds that are left until the deadline."""
+    """A task as its worker has it: which attempt this is, and the seconds that are left until the deadline.
+
+    A `probe` finds out for the others whether the model API takes tasks again.
+    """
 
     id: str
     attempt: int
     seconds_left: float
     message: str
     traceparent: str
+    probe: bool
 
 
 class Tasks:
@@ -177,8 +182,8 @@ class Tasks:
         errors = (_WORKERS_DIED.json(), TOO_LATE.json())
         given = await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors)
         return [
-            Claim(task_id.decode(), attempt, left / 1000, message.decode(), trace.decode())
-            for task_id, attempt, left, message, trace in given
+            Claim(task_id.decode(), attempt, left / 1000, message.decode(), trace.decode(), bool(probe))
+            for task_id, attempt, left, message, trace, probe in given
         ]
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
@@ -211,12 +216,16 @@ class Tasks:
         return dict(zip(STATUSES, counts, strict=True))
 
     async def hold(self, told_seconds: float) -> None:
-        """Give no task out for a while, to any worker, and then few until one is completed: the model API turns them
+        """Give no task out for a while, to any worker, and then few until one is answered: the model API turns them
         away. It asked for `told_seconds`, 0 when it did not say."""
         bounds = (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, _THROTTLED_SECONDS)
         milliseconds = [int(seconds * 1000) for seconds in (told_seconds, *bounds)]
         # Drawn here: a script's numbers are the same ones each time.
         await self._run(_HOLD, *milliseconds, random.random())  # noqa: S311  # no secret
+
+    async def resume(self, probe: Claim) -> None:
+        """Give tasks out again as always: the model API answers the one that found out for the others."""
+        await self._run(_RESUME, probe.id, probe.attempt)
 
     async def due(self) -> int:
         """Give the number of tasks that one more worker could begin now."""

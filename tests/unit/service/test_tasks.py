@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from agent_service.state.redis import Redis
-from agent_service.state.tasks import TOO_LATE, Tasks
+from agent_service.state.tasks import TOO_LATE, Status, Tasks
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
 from stand_in.agent import MakeClient, StartService, eventually
@@ -420,13 +421,50 @@ async def test_a_task_that_was_under_way_before_says_nothing_about_the_model_api
     early, refused = await tasks.claim(2)
     await tasks.hold(0)
     await tasks.retry(refused, TOO_LATE, after_seconds=60)
+    await tasks.resume(early)
     await tasks.complete(early, {})
     assert await tasks.claim(2) == []
     [probe] = await until(lambda: tasks.claim(2), "one is given out after a while")
+    assert (early.probe, probe.probe) == (False, True)
     assert await tasks.due() == 0
     await tasks.complete(probe, {})
     await tasks.submit("anyone", "one more")
     assert await tasks.due() == 1
+
+
+async def test_a_task_that_is_another_workers_by_now_says_nothing_about_the_model_api(tasks: Tasks) -> None:
+    await tasks.submit("anyone", "hello")
+    await tasks.hold(0)
+    [lost] = await until(lambda: tasks.claim(1), "it is given out after a while")
+    await tasks.hand_back(lost)
+    await tasks.resume(lost)
+    [probe] = await until(lambda: tasks.claim(1), "it is given out again")
+    assert probe.probe
+    await tasks.submit("anyone", "one more")
+    assert await tasks.due() == 0
+    await tasks.resume(probe)
+    assert await tasks.due() == 1
+
+
+async def test_the_first_words_of_an_answer_say_that_the_model_api_takes_tasks_again(
+    make_client: MakeClient, stand_in: StandIn, tasks: Tasks
+) -> None:
+    client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=8)
+    await submit(client, "first [[fault:429 times=1 id=once]]")
+
+    async def turned_away() -> bool:
+        return bool(stand_in.requests()) and await tasks.due() == 0
+
+    await until(turned_away, "it is turned away")
+    for number in range(12):
+        await submit(client, f"number {number} [[slow:0.3]] [[words:60]]")
+
+    async def all_are_under_way() -> bool:
+        return (await tasks.count())["running"] == 8
+
+    await until(all_are_under_way, "as many as may be are under way", 5)
+    assert await tasks.due() > 0, "a worker more could begin the others"
+    assert [seen["state"] for seen in stand_in.requests() if "words" in seen["message"]] == ["running"] * 8
 
 
 async def test_deadlines_count_while_no_task_is_given_out(redis_server: RedisServer, tasks: Tasks) -> None:
@@ -465,6 +503,45 @@ def test_no_task_is_known_to_be_due_while_redis_is_away(start_service: StartServ
         eventually(lambda: service.metric("agent_tasks_due ") == 1, "one is due")
         server.stop()
         eventually(lambda: service.metric("agent_tasks_due ") == 0, "it cannot be known, and brings no worker")
+
+
+async def scripts_beside(redis_server: RedisServer, tasks: Tasks, submits: int) -> int:
+    """Give the number of scripts that others ran while so many tasks were submitted."""
+
+    def scripts() -> int:
+        [calls] = re.findall(rb"cmdstat_evalsha:calls=(\d+)", redis_server.command("INFO", "commandstats"))
+        return int(calls)
+
+    before = scripts()
+    for number in range(submits):
+        await tasks.submit("anyone", f"number {number}")
+    return scripts() - before - submits
+
+
+async def test_a_worker_with_all_hands_full_does_not_look_at_each_task_that_is_submitted(
+    make_client: MakeClient, redis_server: RedisServer, tasks: Tasks
+) -> None:
+    client = await make_client(api_runs_tasks=True, worker_concurrency=1)
+    running = await submit(client, "[[stall:60]]")
+
+    async def number(status: Status) -> int:
+        return (await tasks.count())[status]
+
+    await until(lambda: number("running"), "it is taken up")
+    assert await scripts_beside(redis_server, tasks, 100) <= 20
+    await client.delete(f"/tasks/{running}")
+    await until(lambda: number("completed"), "others are begun when it has ended")
+
+
+async def test_a_worker_without_tokens_does_not_look_at_each_task_that_is_submitted(
+    make_client: MakeClient, redis_server: RedisServer, tasks: Tasks
+) -> None:
+    client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
+    await client.post("/chat", json={"message": "a long one [[words:700]]"})
+    # A look later it knows.
+    await asyncio.sleep(1.5)
+    assert await scripts_beside(redis_server, tasks, 100) <= 20
+    assert (await tasks.count())["pending"] == 100
 
 
 async def test_a_task_waits_until_there_are_tokens_again(make_client: MakeClient, stand_in: StandIn) -> None:

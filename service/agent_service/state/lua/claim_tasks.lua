@@ -1,5 +1,6 @@
 -- Gives tasks to a worker, and takes care of those whose worker died or whose time is over, whether or not any is given.
--- Result: for each {id, attempt, ms until its deadline, message, trace context}.
+-- Result: for each {id, attempt, ms until its deadline, message, trace context, 1 if it finds out for the others whether the
+--   model API takes tasks again, else 0}.
 -- ARGV: most to give, ms of the lease, most attempts, ms for which a result is kept, error of a task whose workers died,
 --   error of a task whose deadline passed
 local ttl = tonumber(ARGV[4])
@@ -43,7 +44,7 @@ local given, most = {}, tonumber(ARGV[1])
 if most == 0 or held() then return given end
 local step = redis.call('HGET', throttled, 'step')
 if step then
-  -- One finds out for all whether the model API takes tasks again.
+  -- One each step finds out for all whether the model API takes tasks again.
   if redis.call('EXISTS', probing) == 1 then return given end
   most = 1
 end
@@ -61,7 +62,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, 
     redis.call('HSET', task(id), 'taken', now)
     redis.call('HSETNX', task(id), 'started', now)
     local attempt = redis.call('HINCRBY', task(id), 'attempts', 1)
-    table.insert(given, {id, attempt, deadline - now, message, trace})
+    table.insert(given, {id, attempt, deadline - now, message, trace, step and 1 or 0})
     if step then redis.call('SET', probing, 1, 'PX', step) end
   end
 end

@@ -1,6 +1,6 @@
 -- Notes that the model API turned a task away, so that it would turn the others away as well. For a while none is given
--- out; then one at a time, until one of these is completed. Each refusal after such a while makes the next one twice as
--- long; those within it are of tasks that were given out before.
+-- out; then one each `step`, until one of these is answered. Each refusal after such a while makes the next one, and the
+-- step, twice as long; those within it are of tasks that were given out before.
 -- ARGV: ms that the model API asked for, ms of the first while, most ms, ms for which it is remembered afterwards, chance
 --   (0 to 1; all that is certain of a while is its half)
 local most = tonumber(ARGV[3])

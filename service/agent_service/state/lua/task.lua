@@ -48,6 +48,15 @@ end
 -- Whether none is to be given out: the model API would turn it away.
 local function held() return redis.call('EXISTS', hold) == 1 end
 
+-- The model API takes tasks again, if it answers one that was given out after it had turned the last one away.
+local function answered(id)
+  local taken, at = redis.call('HGET', task(id), 'taken'), redis.call('HGET', throttled, 'at')
+  if taken and at and tonumber(taken) > tonumber(at) then
+    redis.call('DEL', throttled, probing)
+    redis.call('PUBLISH', KEYS[1] .. ':news', 'task')
+  end
+end
+
 -- Notes that a worker was here, and gives whether leases count. They do not for the time of a lease after one in which
 -- no worker came: then the server was away, or its clock was set, and the workers that live must be heard first.
 local function heard(lease)
