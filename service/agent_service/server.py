@@ -2,6 +2,7 @@
 
 import gc
 import math
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -51,6 +52,13 @@ class Server(uvicorn.Server):
         self._drain_seconds = request_timeout_seconds + DRAIN_MARGIN_SECONDS
         self._cut_at = math.inf
         self._on_listening = on_listening
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end. From here on signals are the server's: what an earlier handler raised while the event
+        loop is made would leave half a loop behind."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so once connections are taken."""

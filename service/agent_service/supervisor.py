@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import structlog
 
@@ -25,6 +26,7 @@ from agent_service.settings import Settings
 _log = structlog.get_logger(__name__)
 
 _FAILED = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 # An event loop that has not turned for so long will not turn again. In steps of a second, as this process counts
 # them, so that nobody is taken for hung because the whole machine stood still.
@@ -67,7 +69,12 @@ def supervise(settings: Settings, listener: socket.socket, folder: str, *, on_st
         folder: where their metrics are.
         on_started: called once, when all of them answer.
     """
-    return asyncio.run(_Supervisor(settings, listener, folder, on_started).run())
+    supervisor = _Supervisor(settings, listener, folder, on_started)
+    # Until the loop hears of them itself: what an earlier handler raised while it is made would leave half a loop
+    # behind.
+    for number in _SIGNALS:
+        signal.signal(number, supervisor.end_at_once)
+    return asyncio.run(supervisor.run())
 
 
 class _Process:
@@ -135,12 +142,19 @@ class _Supervisor:
         self._starting = set(range(settings.api_workers))
         self._ending = asyncio.Event()
         self._code = 0
+        self._end_at_once = False
+
+    def end_at_once(self, _: int, __: FrameType | None) -> None:
+        """End before anything begins."""
+        self._end_at_once = True
 
     async def run(self) -> int:
         """Keep every place filled, until the end."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, self._on_signal)
+        if self._end_at_once:
+            self._end(0)
         async with asyncio.TaskGroup() as group:
             for place in range(self._settings.api_workers):
                 group.create_task(self._keep(place))

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from redis_bed import RedisServer
 from stand_in import StandIn
 from stand_in.agent import COMMAND, KEY, Service, StartService, command_line, environment, eventually, free_port
 
@@ -258,6 +259,33 @@ def test_a_signal_at_any_moment_of_the_start_ends_it_with_code_0_and_leaves_noth
         eventually(lambda: all(gone(pid) for pid in pids), "nothing is left", 3)
         assert "Traceback" not in service.log()
         assert '"level":"error"' not in service.log()
+
+
+# Python runs it before anything else: the first event loop that is made gets a signal in the middle of it.
+SIGNALLED_LOOP = """
+import asyncio, os, signal
+def make(loop, made=asyncio.BaseEventLoop.__init__):
+    made(loop)
+    try:
+        os.close(os.open(os.environ["SIGNALLED"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGTERM)
+asyncio.BaseEventLoop.__init__ = make
+"""
+
+
+def test_a_signal_while_the_event_loop_is_made_ends_it_with_code_0_and_no_traceback(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SIGNALLED_LOOP)
+    signalled = {"PYTHONPATH": str(tmp_path), "SIGNALLED": str(tmp_path / "signalled")}
+    settings = {"MODEL_PROVIDER": "echo", "API_WORKERS": "2", "REDIS_URL": redis_server.url}
+    with by_hand(tmp_path, [COMMAND], **settings, **signalled) as service:
+        assert service.wait(20) == 0, service.log()
+        assert (tmp_path / "signalled").exists()
+        assert "Traceback" not in service.log()
+        assert "never awaited" not in service.log()
 
 
 def test_a_process_that_dies_again_and_again_ends_the_service_instead_of_spinning(start: StartService) -> None:
