@@ -9,6 +9,7 @@ import structlog
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
+from agent_operator.controller.budget import Used
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.client_keys import with_settled_keys
 from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError
@@ -141,15 +142,19 @@ class Reconciler:
             worker_autoscaler=self._autoscaler(key, agent, worker_name(agent.name), owner),
             pods=self._cache.pods(key),
             hindrances=hindrances,
-            used=self._spending.expect(
-                key, agent.spec.budget, config_checksum(agent.name, agent.namespace, agent.spec)
-            ),
+            used=self._used(key, agent),
         )
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
             trouble = mount_trouble(seen.deployment, await self._cluster.pod_events(key.namespace, waiting))
             seen.mounts = [trouble] if trouble is not None else []
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
+
+    def _used(self, key: Key, agent: AgentDeployment) -> Used | None:
+        """What is known of the agent's budget, None where it has none."""
+        budget = agent.spec.budget
+        checksum = config_checksum(agent.name, agent.namespace, agent.spec) if budget is not None else ""
+        return self._spending.expect(key, budget, checksum)
 
     def _own(self, resource: Resource, key: Key, name: str, owner: Owner) -> Document | None:
         found = self._cache.get(resource.kind, key.namespace, name)
