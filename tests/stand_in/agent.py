@@ -22,6 +22,9 @@ START_SECONDS = 60.0
 
 # The key that the tests give to the service; the stand-in accepts any that is not said to be bad.
 KEY = "sk-stand-in-key-0001"
+# In the command line of each process that answers requests, where there is more than one.
+API_PROCESS = "agent_service.supervised"
+
 SETTING_NAMES = {name.upper() for name in Settings.model_fields} | {"PORT"}
 
 
@@ -117,6 +120,21 @@ class Service:
     def wait(self, seconds: float = 30.0) -> int:
         return self.process.wait(seconds)
 
+    def kill(self) -> None:
+        """End it and its API processes, and wait until they are gone.
+
+        One that is left would go on until it finds its supervisor gone, and ask the next test's model API meanwhile.
+        """
+        if self.process.poll() is not None:
+            return
+        children = self.children(API_PROCESS)
+        self.process.kill()
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        eventually(lambda: not any(map(command_line, children)), "its API processes are gone")
+
 
 @contextmanager
 def running_service(folder: Path, command: str = "serve", **settings: str) -> Iterator[Service]:
@@ -135,9 +153,7 @@ def running_service(folder: Path, command: str = "serve", **settings: str) -> It
         eventually(lambda: _listens(service), f"the service answers; its log:\n{service.log()}", START_SECONDS)
         yield service
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        service.kill()
 
 
 def _listens(service: Service) -> bool:

@@ -18,10 +18,20 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from redis_bed import RedisServer
 from stand_in import StandIn
-from stand_in.agent import COMMAND, KEY, Service, StartService, command_line, environment, eventually, free_port
+from stand_in.agent import (
+    API_PROCESS,
+    COMMAND,
+    KEY,
+    Service,
+    StartService,
+    command_line,
+    environment,
+    eventually,
+    free_port,
+    running_service,
+)
 
 PROCESSES = 3
-API_PROCESS = "agent_service.supervised"
 
 
 @pytest.fixture
@@ -41,6 +51,15 @@ def start(start_service: StartService, stand_in: StandIn) -> StartService:
         return service
 
     return started
+
+
+def test_a_service_that_a_test_is_done_with_leaves_no_process_to_disturb_the_next(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    with running_service(tmp_path, REDIS_URL=redis_server.url, MODEL_PROVIDER="echo", API_WORKERS="3") as service:
+        processes = service.children(API_PROCESS)
+        assert len(processes) == PROCESSES
+    assert [pid for pid in processes if command_line(pid)] == []
 
 
 @contextmanager
