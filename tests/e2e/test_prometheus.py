@@ -177,6 +177,20 @@ def test_the_rules_work(scraped: Scraped) -> None:
     wait_until(lambda: bool(throttled) and _pending(scraped, "AgentModelThrottled"), "it is pending", 60)
 
 
+def test_every_agent_that_is_scraped_would_be_missed(scraped: Scraped) -> None:
+    """The operator's labels and those of the scrapes are of one agent, whichever way Prometheus found it."""
+    [rule] = [rule for rule in scraped.prometheus.rules() if rule["name"] == "AgentNotScraped"]
+    present_as_if_past = rule["query"].replace("[1d:10m]", "[1d:5s]").replace("unless on", "and on")
+    assert rule["query"] != present_as_if_past
+
+    def missed() -> set[tuple[str, str]]:
+        found = [each["metric"] for each in scraped.prometheus.query(present_as_if_past)]
+        return {(each["agent_namespace"], each["agent"]) for each in found}
+
+    wait_until(lambda: missed() >= {(scraped.monitored, AGENT), (scraped.annotated, AGENT)}, "both are known", 60)
+    assert rule["state"] == "inactive"
+
+
 def _pending(scraped: Scraped, name: str) -> bool:
     found = [rule for rule in scraped.prometheus.rules() if rule["name"] == name]
     return any(rule["state"] in {"pending", "firing"} for rule in found)

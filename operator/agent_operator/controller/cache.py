@@ -5,6 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_operator.api.agent import KIND
 from agent_operator.controller.resources import AGENT, POD, Key
@@ -13,6 +14,16 @@ from agent_operator.manifests.labels import INSTANCE
 
 Place = tuple[str, str, str]  # kind, namespace, name
 Conditions = frozenset[tuple[str, str]]  # type, status
+
+
+class Standing(NamedTuple):
+    """What an agent's status says of it, as far as it is told in metrics."""
+
+    conditions: Conditions
+    ready_pods: int
+
+
+_NONE = Standing(frozenset(), 0)
 
 
 def controller_of(document: Document) -> Document | None:
@@ -40,7 +51,7 @@ class _Entry:
     version: int
     agent: Key | None
     packed: bytes
-    conditions: Conditions
+    standing: Standing
 
     def document(self) -> Document:
         document: Document = json.loads(self.packed)
@@ -66,7 +77,7 @@ class Cache:
         if known is not None and version <= known.version:
             return None
         self._forget(place)
-        entry = _Entry(version, agent_of(kind, document), _packed(kind, document), _conditions(kind, document))
+        entry = _Entry(version, agent_of(kind, document), _packed(kind, document), _standing(kind, document))
         self._objects[place] = entry
         if entry.agent is not None:
             self._by_agent[entry.agent].add(place)
@@ -105,10 +116,10 @@ class Cache:
         """All agents."""
         return [Key(place[1], place[2]) for place in self._objects if place[0] == AGENT.kind]
 
-    def conditions(self) -> Iterator[tuple[Key, Conditions]]:
-        """The agents, each with its conditions."""
+    def standings(self) -> Iterator[tuple[Key, Standing]]:
+        """The agents, each with what its status says."""
         return (
-            (Key(place[1], place[2]), entry.conditions)
+            (Key(place[1], place[2]), entry.standing)
             for place, entry in self._objects.items()
             if place[0] == AGENT.kind
         )
@@ -140,10 +151,15 @@ def _packed(kind: str, document: Document) -> bytes:
     return json.dumps(_slim(kind, document), separators=(",", ":")).encode()
 
 
-def _conditions(kind: str, document: Document) -> Conditions:
-    found = document.get("status", {}).get("conditions") or [] if kind == AGENT.kind else []
+def _standing(kind: str, document: Document) -> Standing:
+    if kind != AGENT.kind:
+        return _NONE
+    status = document.get("status", {})
     # Interned, as thousands of agents have the same few.
-    return frozenset((sys.intern(each["type"]), sys.intern(each.get("status", ""))) for each in found)
+    conditions = frozenset(
+        (sys.intern(each["type"]), sys.intern(each.get("status", ""))) for each in status.get("conditions") or []
+    )
+    return Standing(conditions, status.get("readyReplicas", 0))
 
 
 def _slim(kind: str, document: Document) -> Document:

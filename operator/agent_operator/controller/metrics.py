@@ -10,7 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from agent_operator.controller.budget import WITHIN_BUDGET
-from agent_operator.controller.cache import Conditions
+from agent_operator.controller.cache import Standing
 from agent_operator.controller.resources import Key
 from agent_operator.controller.status import CONDITIONS, SCALING_ACTIVE
 
@@ -52,9 +52,9 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch_agents(self, conditions: Callable[[], Iterable[tuple[Key, Conditions]]]) -> None:
-        """Have the agents' conditions told at each scrape, of each agent and as sums."""
-        self.registry.register(_AgentCollector(conditions))
+    def watch_agents(self, standings: Callable[[], Iterable[tuple[Key, Standing]]]) -> None:
+        """Have told at each scrape what the agents' statuses say, of each agent and as sums."""
+        self.registry.register(_AgentCollector(standings))
 
     def watch_watches(self, silent: Callable[[], Mapping[str, Sequence[float]]]) -> None:
         """Have told at each scrape for how many seconds each watch, of each kind, has made no progress."""
@@ -85,12 +85,12 @@ class _WatchCollector(Collector):
 
 
 class _AgentCollector(Collector):
-    def __init__(self, conditions: Callable[[], Iterable[tuple[Key, Conditions]]]) -> None:
-        self._conditions = conditions
+    def __init__(self, standings: Callable[[], Iterable[tuple[Key, Standing]]]) -> None:
+        self._standings = standings
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        agents = list(self._conditions())
-        counts = Counts(each for _, conditions in agents for each in conditions)
+        agents = list(self._standings())
+        counts = Counts(each for _, standing in agents for each in standing.conditions)
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
@@ -107,18 +107,25 @@ class _AgentCollector(Collector):
             "Agents whose autoscaler lacks a value that it is to go by, or does not say that it has all.",
             counts[SCALING_ACTIVE, "False"] + counts[SCALING_ACTIVE, "Unknown"],
         )
-        yield _of_each(agents)
+        yield from _of_each(agents)
 
 
-def _of_each(agents: Iterable[tuple[Key, Conditions]]) -> GaugeMetricFamily:
-    gauge = GaugeMetricFamily(
+def _of_each(agents: Iterable[tuple[Key, Standing]]) -> Iterable[GaugeMetricFamily]:
+    condition_of = GaugeMetricFamily(
         "agent_operator_agent_condition",
         "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, ScalingActive where it is scaled.",
         labels=["agent_namespace", "agent", "condition"],
     )
-    for (namespace, name), conditions in agents:
+    pods_of = GaugeMetricFamily(
+        "agent_operator_agent_ready_pods",
+        "Pods of an agent that take requests, without its workers.",
+        labels=["agent_namespace", "agent"],
+    )
+    for (namespace, name), (conditions, ready_pods) in agents:
+        pods_of.add_metric([namespace, name], ready_pods)
         scaled = any(condition == SCALING_ACTIVE for condition, _ in conditions)
         # Where it stays Unknown nobody scales: no controller looks, or KEDA does not run.
         for condition in ("Ready", "Degraded", *([SCALING_ACTIVE] if scaled else [])):
-            gauge.add_metric([namespace, name, condition], (condition, "True") in conditions)
-    return gauge
+            condition_of.add_metric([namespace, name, condition], (condition, "True") in conditions)
+    yield condition_of
+    yield pods_of

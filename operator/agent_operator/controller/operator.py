@@ -63,7 +63,7 @@ class Operator:
         self._resync_seconds = resync_seconds
         self._cache = Cache()
         self.metrics = Metrics()
-        self.metrics.watch_agents(self._cache.conditions)
+        self.metrics.watch_agents(self._cache.standings)
         self._watches = Watches(self.metrics, silence_seconds)
         self._kinds = Kinds(connection, selector)
         self._kinds_changed = asyncio.Event()

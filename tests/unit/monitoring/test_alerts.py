@@ -88,10 +88,6 @@ def used(share: str) -> Series:
     return {f"agent_budget_used_ratio{{{OF}}}": share}
 
 
-def refused(by_limit: str, values: str) -> Series:
-    return {f'agent_rate_limited_total{{{OF}, reason="{by_limit}"}}': values}
-
-
 def key(values: str, pod: str = "a") -> Series:
     """Whether a pod says that its key is refused."""
     return {f'agent_model_credentials_refused{{{OF}, pod="{pod}"}}': values}
@@ -117,6 +113,16 @@ def operator(metric: str, labels: str, values: str) -> Series:
 def condition(name: str, values: str, agent: str = "support", pod: str = "a") -> Series:
     labels = f'pod="{pod}", agent_namespace="team-a", agent="{agent}", condition="{name}"'
     return operator("agent_operator_agent_condition", labels, values)
+
+
+def takes_requests(pods: str) -> Series:
+    """How many pods of an agent do, as the operator knows."""
+    return operator("agent_operator_agent_ready_pods", 'pod="a", agent_namespace="team-a", agent="support"', pods)
+
+
+def scraped(values: str, of: str = OF, pod: str = "support-1") -> Series:
+    """What there is of each pod that is scraped."""
+    return {f'agent_build_info{{{of}, pod="{pod}"}}': values}
 
 
 def watches(restarts: str, number: int = 1, silent: str = "0x800") -> Series:
@@ -221,7 +227,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         30,
         {"AgentBudgetUsedUp", "AgentStoppedByBudget"},
     ),
-    "a client has its limit": (refused("requests", "0+10x800"), 30, set()),
+    "a client has its limit": (requests("200", "0+10x800") | requests("429", "0+10x800"), 400, set()),
     "half of the budget is used": (used("0.5x800"), 30, set()),
     "a day's budget is used up and the next day comes": (
         used("1.1x5 0x800") | stops("1x5 0x800"),
@@ -287,6 +293,28 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         {"AgentDegraded"},
     ),
     "an agent does not scale": (condition("ScalingActive", "0x800"), 30, {"AgentNotScaling"}),
+    "an agent takes requests, and is not scraped any more": (
+        takes_requests("2x800") | scraped("1x30 stale"),
+        50,
+        {"AgentNotScraped"},
+    ),
+    "an agent is not scraped any more, its workers and its namesake are": (
+        takes_requests("2x800")
+        | scraped("1x30 stale")
+        | scraped("1x800", WORKER)
+        | scraped("1x800", 'namespace="team-b", service="support"'),
+        50,
+        {"AgentNotScraped"},
+    ),
+    "an agent is not scraped for a moment": (takes_requests("2x800") | scraped("1x30 stale _x12 1x800"), 48, set()),
+    "one of an agent's pods is scraped": (
+        takes_requests("2x800") | scraped("1x30 stale") | scraped("1x800", pod="support-2"),
+        50,
+        set(),
+    ),
+    "an agent was never scraped": (takes_requests("2x800"), 50, set()),
+    "an agent is scaled to nothing": (takes_requests("2x30 0x800") | scraped("1x30 stale"), 50, set()),
+    "an agent is deleted": (takes_requests("2x30 stale") | scraped("1x30 stale"), 50, set()),
     "agents are ready": (
         condition("Ready", "1x800") | condition("Degraded", "0x800") | condition("ScalingActive", "1x800"),
         30,
@@ -415,6 +443,15 @@ NAMED: dict[str, tuple[str, Series, str]] = {
     "agents that two operators tell of": (
         "AgentNotReady",
         condition("Ready", "0x800") | condition("Ready", "0x800", pod="b") | condition("Ready", "1x800", "other"),
+        'namespace="o", service="op", agent_namespace="team-a", agent="support"',
+    ),
+    "agents that two operators tell of, and one that is scraped": (
+        "AgentNotScraped",
+        takes_requests("2x800")
+        | operator("agent_operator_agent_ready_pods", 'pod="b", agent_namespace="team-a", agent="support"', "2x800")
+        | operator("agent_operator_agent_ready_pods", 'pod="a", agent_namespace="team-a", agent="other"', "2x800")
+        | scraped("1x30 stale")
+        | scraped("1x800", 'namespace="team-a", service="other"'),
         'namespace="o", service="op", agent_namespace="team-a", agent="support"',
     ),
     "a release whose operators are gone": (

@@ -62,7 +62,7 @@ def test_there_are_the_four_dashboards() -> None:
 
 @pytest.mark.parametrize("query", EVERYTHING.values(), ids=EVERYTHING.keys())
 def test_every_metric_of_a_query_is_there(query: str) -> None:
-    without_labels = re.sub(r"\bby \([^)]*\)", "by ", re.sub(r'"[^"]*"', '""', query))
+    without_labels = re.sub(r"\b(?:by|on) \([^)]*\)", "by ", re.sub(r'"[^"]*"', '""', query))
     asked = set(METRIC.findall(without_labels))
     assert asked, "a query asks for something"
     assert asked <= _known()

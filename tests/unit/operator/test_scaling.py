@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agent_operator.controller.cache import Standing
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.resources import Key
 from agent_operator.controller.scaling import Scaled, judge_scaling
@@ -96,7 +97,7 @@ def test_agents_are_counted_by_what_their_conditions_say() -> None:
     ready, new = frozenset({("Ready", "True"), ("ScalingActive", "False")}), frozenset[tuple[str, str]]()
     unknown = frozenset({("Ready", "False"), ("ScalingActive", "Unknown"), ("Degraded", "True")})
     agents = {"one": ready, "two": ready, "new": new, "lost": unknown}
-    metrics.watch_agents(lambda: [(Key("team", name), found) for name, found in agents.items()])
+    metrics.watch_agents(lambda: [(Key("team", name), Standing(found, 2)) for name, found in agents.items()])
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"agent_operator_{name}", labels)
@@ -116,5 +117,8 @@ def test_agents_are_counted_by_what_their_conditions_say() -> None:
     assert told("one") == {"Ready": 1, "Degraded": 0, "ScalingActive": 0}
     assert told("new") == {"Ready": 0, "Degraded": 0}
     assert told("lost") == {"Ready": 0, "Degraded": 1, "ScalingActive": 0}, "who says nothing of scaling does not scale"
+    pods = {"agent_namespace": "team", "agent": "one"}
+    assert value("agent_ready_pods", **pods) == 2
     del agents["one"]
     assert told("one") == {}
+    assert value("agent_ready_pods", **pods) is None
