@@ -73,6 +73,13 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ),
     ("httpRoute.enabled needs httpRoute.parentRefs", {"httpRoute": {"enabled": True}}),
     ("cors.allowCredentials cannot go with", {"cors": {"origins": ["*"], "allowCredentials": True}}),
+    *(
+        (
+            "scrapeTimeout must not exceed",
+            {"monitoring": {"serviceMonitor": {"interval": every, "scrapeTimeout": limit}}},
+        )
+        for every, limit in (("30s", "31s"), ("1m", "60001ms"), ("999ms", "1s"), ("59m", "1h"))
+    ),
     ("a variable has value or valueFrom", {"extraEnv": [{"name": "A", "value": "", "valueFrom": {"fieldRef": {}}}]}),
     ("set configMapRef or secretRef", {"envFrom": [{"prefix": "A_"}]}),
     ("set configMapRef or secretRef", {"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "a"}}]}),
@@ -133,13 +140,14 @@ def test_a_null_where_the_chart_alone_has_a_default_is_that_default(helm: Helm) 
     assert plain == with_nulls
 
 
-def test_keys_and_tolerations_that_keep_the_rules_are_taken(helm: Helm) -> None:
+def test_keys_tolerations_and_times_that_keep_the_rules_are_taken(helm: Helm) -> None:
     values = {
         "agent": {"provider": "echo"},
         "podLabels": {"example.com/Team_1": "", "a": "b"},
         "podAnnotations": {"app.kubernetes.io/anything": "annotations are the user's"},
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "resources": {"limits": {"nvidia.com/gpu": 1}},
+        "monitoring": {"serviceMonitor": {"interval": "999999h", "scrapeTimeout": "999999h"}},
         "tolerations": [
             {"operator": "Exists"},
             {"key": "a", "value": ""},

@@ -43,6 +43,10 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
         ({"rollout": {"maxSurge": "0%", "maxUnavailable": "0%"}}, "as no pod could be replaced: raise one"),
         ({"podLabels": {"app.kubernetes.io/name": "x"}}, "labels under app.kubernetes.io/ are set by Portside"),
         ({"nodeSelector": {"a b": "x"}}, "each key must be a qualified name"),
+        (
+            {"monitoring": {"serviceMonitor": {"scrapeTimeout": "1m"}}},
+            "monitoring.serviceMonitor.scrapeTimeout must not exceed monitoring.serviceMonitor.interval",
+        ),
         ({"tolerations": [{"operator": "Exists", "value": "x"}]}, "a toleration with operator Exists takes no value"),
         ({"tolerations": [{"value": "x"}]}, "a toleration without a key needs operator Exists"),
         ({"tolerations": [{"key": "a", "tolerationSeconds": 3}]}, "tolerationSeconds needs effect NoExecute"),

@@ -62,6 +62,11 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 {{- fail "httpRoute.enabled needs httpRoute.parentRefs: name the Gateway that takes the route" }}
 {{- end }}
+{{- with .Values.monitoring.serviceMonitor }}
+{{- if gt (include "agent.milliseconds" (.scrapeTimeout | default "1ms") | int) (include "agent.milliseconds" .interval | int) }}
+{{- fail "monitoring.serviceMonitor.scrapeTimeout must not exceed monitoring.serviceMonitor.interval: lower one or raise the other" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.cors.allowCredentials (has "*" (.Values.cors.origins | default list)) }}
 {{- fail "cors.allowCredentials cannot go with the origin *: name the origins" }}
 {{- end }}
@@ -147,6 +152,12 @@ without them there would be an empty setting, or no object at all.
 {{- fail (printf "%s: each key must be a qualified name: letters, digits, '-', '_' and '.', with an optional prefix like 'example.com/'" $key) }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* How long a duration of the schema's form is. */}}
+{{- define "agent.milliseconds" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 }}
+{{- mul (regexFind "^[0-9]+" .) (get $units (regexFind "[a-z]+$" .)) }}
 {{- end }}
 
 {{/* What the API server asks of a toleration. */}}

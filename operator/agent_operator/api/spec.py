@@ -139,16 +139,37 @@ class ServiceAccount(Model):
     """Its annotations, as clouds read them to give the pods rights."""
 
 
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+_Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s|m|h)$", max_length=8)]
+
+
+def _milliseconds(duration: str) -> int:
+    number = duration.rstrip("smh")
+    return int(number) * _MILLISECONDS[duration.removeprefix(number)]
+
+
 class ServiceMonitor(Model):
     """A ServiceMonitor, by which prometheus-operator has the agent scraped."""
 
+    rules = (
+        # prometheus-operator leaves such a monitor out, and says so in its own log alone.
+        Rule(
+            cel="!has(self.scrapeTimeout) || duration(self.scrapeTimeout) <= duration(self.interval)",
+            message="monitoring.serviceMonitor.scrapeTimeout must not exceed monitoring.serviceMonitor.interval: "
+            "lower one or raise the other",
+            holds=lambda monitor: (
+                monitor.scrape_timeout is None
+                or _milliseconds(monitor.scrape_timeout) <= _milliseconds(monitor.interval)
+            ),
+            field="scrapeTimeout",
+        ),
+    )
+
     enabled: bool = False
     """Whether there is one. The cluster needs prometheus-operator's definitions (monitoring.coreos.com/v1)."""
-    interval: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s|m|h)$", max_length=8)] = "30s"
+    interval: _Duration = "30s"
     """Time between two scrapes."""
-    scrape_timeout: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s|m|h)$", max_length=8)] | None = (
-        None
-    )
+    scrape_timeout: _Duration | None = None
     """Time that one scrape may take; Prometheus' own when not set."""
     labels: PodLabels | None = None
     """Its labels besides our own, as a Prometheus selects by them."""

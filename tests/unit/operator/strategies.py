@@ -91,6 +91,9 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     if "value" not in key and "secretName" not in key:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
     _keep_rules_of_scaling(spec)
+    monitor = spec.get("monitoring", {}).get("serviceMonitor", {})
+    if "scrapeTimeout" in monitor:
+        monitor["interval"] = monitor["scrapeTimeout"]
     rollout = spec.get("rollout", {})
     if {rollout.get("maxSurge", 1), rollout.get("maxUnavailable", 0)} <= {0, "0%"}:
         rollout["maxSurge"] = 1
