@@ -15,9 +15,10 @@ BEGIN_SECONDS = 60
 END_SECONDS = 90
 
 # Opens a stream at each place, tells in a line how it ended, and opens the next; after its input's end, no further one.
-# Each on a connection of its own, begun over half a minute so that not all end at once.
+# Each on a connection of its own, begun over half a minute so that not all end at once. None before the Service can be
+# reached at all: a proxy that has yet to hear of a new one refuses.
 _CLIENT = """
-import http.client, json, random, sys, threading, time
+import http.client, json, socket, sys, threading, time
 host, places, message, most = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 over, end = threading.Event(), time.monotonic() + most
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
@@ -52,6 +53,15 @@ def place(number):
     while not over.is_set() and time.monotonic() < end:
         one()
 
+def known():
+    try:
+        socket.create_connection((host, 80), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+while not known() and not over.is_set() and time.monotonic() < end:
+    time.sleep(0.1)
 threads = [threading.Thread(target=place, args=(number,)) for number in range(places)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

@@ -18,8 +18,11 @@ from e2e.agents import (
     pods,
     wait_until,
 )
+from e2e.traffic import steady_traffic
 from testbed import paths
 from testbed.cluster import Cluster
+
+ANSWERS_SECONDS = 30
 
 pytestmark = pytest.mark.usefixtures("operator")
 
@@ -49,10 +52,10 @@ def test_kubectl_get_shows_a_ready_agent_and_where_to_reach_it(
     shown = dict(zip(header.split(), row.split(), strict=True))
     assert shown["READY"] == "True"
     assert shown["MODEL"] == "claude-sonnet-5-5"
-    # The URL is a promise: it is kept for whoever asks from inside the cluster.
-    code = f"import urllib.request as r; print(r.urlopen('{shown['URL']}/health/ready', timeout=10).status)"
-    pod = pods(real_cluster, namespace)[0]
-    assert real_cluster.kubectl("exec", "-n", namespace, pod, "--", "python", "-c", code).strip() == "200"
+    # The URL is a promise: it is kept for whoever asks from inside the cluster, as soon as the proxy has heard of it.
+    with steady_traffic(real_cluster, shown["URL"]) as traffic:
+        wait_until(lambda: len(traffic.answers) >= 10, "ten answers", ANSWERS_SECONDS)
+    assert traffic.failed == []
 
 
 def test_a_stream_passes_through_while_the_model_still_speaks(
