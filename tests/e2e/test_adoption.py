@@ -42,7 +42,7 @@ def test_a_release_goes_over_to_the_operator_and_back_with_the_same_pods(
         assert lives(real_cluster, namespace) == before
         adopted = len(traffic.answers)
 
-        real_cluster.kubectl("delete", "agentdeployment", AGENT, "-n", namespace, "--cascade=orphan", "--timeout=30s")
+        real_cluster.kubectl("delete", "agentdeployment", AGENT, "-n", namespace, "--cascade=orphan", "--timeout=90s")
         over = ["--take-ownership", "--force-conflicts"]
         real_cluster.helm("install", AGENT, CHART, *release, *over, stdin=json.dumps(spec))
         assert _managers(real_cluster, namespace) == {"Helm"}

@@ -22,6 +22,10 @@ def test_an_agent_with_a_budget_stops_and_goes_on_when_it_is_raised(
     def judged() -> str:
         return str(condition(real_cluster, namespace, "WithinBudget").get("reason"))
 
+    def events() -> list[str]:
+        of = ["--field-selector", "reason=BudgetUsedUp"]
+        return [event["type"] for event in real_cluster.get("events", "-n", namespace, *of)["items"]]
+
     put_redis(real_cluster, namespace)
     put_secret(real_cluster, namespace, "key-of-the-tests")
     prices = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
@@ -41,8 +45,7 @@ def test_an_agent_with_a_budget_stops_and_goes_on_when_it_is_raised(
         wait_until(refuses, "the other pod knows that it is used up", 10)
     wait_until(lambda: judged() == "BudgetUsedUp", "the status tells of it", TOLD_SECONDS)
     assert int(column()) > 100
-    told = real_cluster.get("events", "-n", namespace, "--field-selector", "reason=BudgetUsedUp")["items"]
-    assert [event["type"] for event in told] == ["Warning"]
+    wait_until(lambda: events() == ["Warning"], "an event tells of it, once", TOLD_SECONDS)
 
     apply_agent(real_cluster, namespace, spec | {"budget": budget | {"tokens": 100_000}})
     wait_until(lambda: judged() == "BudgetLeft", "the status tells of the raise", TOLD_SECONDS)

@@ -60,7 +60,7 @@ def test_the_notes_work_as_printed(real_cluster: Cluster, namespace: str, values
 def test_helm_test_fails_with_the_reason_when_the_agent_cannot_answer(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
-    put_secret(real_cluster, namespace, "key-that-is-refused")
+    # Its Secret is missing: no pod starts.
     real_cluster.helm(*_install(namespace), stdin=json.dumps(secret_spec(model_api)))
 
     with pytest.raises(TestbedError, match="failed"):

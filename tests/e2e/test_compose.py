@@ -130,7 +130,7 @@ def test_several_behind_nginx_share_the_load_and_streams_come_as_they_are_made(e
         lines = engine.inside("python3", "-c", STREAM, PROXY, "word " * 60).splitlines()
         times = [float(line.split(" ", 1)[0]) for line in lines]
         assert '"type":"done"' in lines[-1]
-        assert times[0] < times[-1] / 2
+        assert times[-1] - times[0] > 0.3, "words come one by one, not all at the end"
 
         here.compose("--profile", "scale", "kill", "--signal", "KILL", "api")
         for _ in range(10):

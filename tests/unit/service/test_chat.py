@@ -202,15 +202,19 @@ async def test_a_hiccup_of_the_model_api_is_retried_once(make_client: MakeClient
     assert [seen["status"] for seen in stand_in.requests()] == [500, 200]
 
 
+def _states(stand_in: StandIn) -> list[str]:
+    return [seen["state"] for seen in stand_in.requests()]
+
+
 @pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]", "[[ping:20]]", "[[slow:20]]"])
 async def test_an_answer_that_takes_too_long_is_504(make_client: MakeClient, stand_in: StandIn, directive: str) -> None:
-    client = await make_client(request_timeout_seconds=0.5)
+    client = await make_client(request_timeout_seconds=2)
     answer = await client.post("/chat", json={"message": directive})
     assert answer.status_code == 504
 
     # In a thread: the app runs in this one, and its connection to the stand-in is closed by the event loop.
     def disconnected() -> bool:
-        return bool(stand_in.last()["state"] == "disconnected")
+        return _states(stand_in) == ["disconnected"]
 
     await asyncio.to_thread(eventually, disconnected, "the call to the model ends with the time")
 
@@ -230,8 +234,9 @@ def test_a_client_that_leaves_ends_the_call_to_the_model(
     # `/chat` says nothing before its answer, a stream at least a heartbeat: leave at the first byte, or after a while.
     with (
         contextlib.suppress(httpx.ReadTimeout),
-        httpx.stream("POST", service.url + path, json={"message": directive}, timeout=0.5) as answer,
+        httpx.stream("POST", service.url + path, json={"message": directive}, timeout=2) as answer,
     ):
         next(answer.iter_bytes())
-    eventually(lambda: stand_in.last()["state"] == "disconnected", "the stand-in sees its client leave")
+        eventually(lambda: stand_in.requests() != [], "the model is asked")
+    eventually(lambda: _states(stand_in) == ["disconnected"], "the stand-in sees its client leave")
     eventually(lambda: service.metric("agent_requests_in_flight") == 0, "nothing is in flight any more")

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,15 @@ from agent_service.app import create_app
 from agent_service.health import Check, running
 from agent_service.settings import load
 from redis_bed import running_redis
-from stand_in import StandIn
+from stand_in import StandIn, running_stand_in
 from stand_in.agent import KEY, MakeClient, StartService, eventually
+
+
+@pytest.fixture(scope="module")
+def stand_in_process() -> Iterator[StandIn]:
+    """One that nobody else asks: a service that other tests share looks at theirs every half minute."""
+    with running_stand_in() as stand_in:
+        yield stand_in
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:

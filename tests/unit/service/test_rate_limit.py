@@ -365,10 +365,12 @@ async def test_broken_answers_are_charged(make_client: MakeClient, fault: str) -
 
 def test_what_a_client_got_before_it_left_is_charged(start_service: StartService, stand_in: StandIn) -> None:
     service = start_with_budget(start_service, stand_in)
-    body = {"message": "[[words:200]] [[slow:0.002]]"}
+    body = {"message": "[[words:2000]] [[slow:0.002]]"}
     with httpx.stream("POST", f"{service.url}/chat/stream", json=body, timeout=30) as answer:
-        for number, _ in enumerate(answer.iter_lines()):
-            if number > 300:
+        received = 0
+        for line in answer.iter_lines():
+            received += len(line)
+            if received > 8_000:
                 break
     eventually(lambda: stand_in.requests()[0]["state"] == "disconnected", "the call to the model has ended")
     eventually(lambda: overdrawn(service), "the tokens are charged")

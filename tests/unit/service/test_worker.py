@@ -62,7 +62,7 @@ def end_at_once(process: Service) -> None:
 
 def test_a_killed_worker_loses_none_of_200_tasks(api: Service, start_worker: StartWorker, stand_in: StandIn) -> None:
     doomed = start_worker(WORKER_CONCURRENCY="20")
-    ids = [submit(api, f"task number {number} [[stall:0.2]]") for number in range(200)]
+    ids = [submit(api, f"task number {number} [[stall:0.5]]") for number in range(200)]
     eventually(lambda: len(tasks(api, "completed")) >= 40, "some are done")
     doomed.process.send_signal(signal.SIGKILL)
     doomed.wait()
@@ -92,7 +92,8 @@ def test_the_tasks_of_a_killed_worker_go_to_the_one_beside_it(
         attempts.append(done["attempts"])
     assert attempts.count(2) <= 5
     assert attempts.count(1) == 60 - attempts.count(2)
-    assert len(stand_in.requests()) == sum(attempts), "what one worker did no other one did again"
+    # A task that was just taken up when the worker was killed has an attempt, and may have had no request yet.
+    assert 60 <= len(stand_in.requests()) <= sum(attempts), "what one worker did no other one did again"
     assert survivor.get("/health/live").status_code == 200
 
 
@@ -109,7 +110,7 @@ def test_a_task_that_kills_its_workers_is_not_given_out_for_ever(api: Service, s
 
 def test_a_worker_told_to_end_finishes_what_it_can(api: Service, start_worker: StartWorker) -> None:
     worker = start_worker()
-    running = submit(api, "[[stall:1]]")
+    running = submit(api, "[[stall:3]]")
     eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
     worker.terminate()
     eventually(lambda: worker.get("/health/ready").json()["reason"] == "draining", "it drains")
@@ -177,7 +178,7 @@ def test_what_was_pending_is_resumed_after_a_restart_of_an_api_with_a_valkey_of_
 ) -> None:
     told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
     before = start_service(WORKER_CONCURRENCY="1", **told)
-    ids = [submit(before, f"number {number} [[stall:0.3]]") for number in range(6)]
+    ids = [submit(before, f"number {number} [[stall:1]]") for number in range(6)]
     eventually(lambda: len(tasks(before, "completed")) >= 1, "the first is done")
     end_at_once(before)
     assert before.wait() == 0
