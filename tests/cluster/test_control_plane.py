@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.operator_bed import eventually
 from testbed import paths
 from testbed.cluster import Cluster, OwnCluster
 from testbed.errors import TestbedError
@@ -27,7 +28,9 @@ time.sleep(600)
 
 def test_the_api_server_is_ready_and_its_controllers_work(control_plane: Cluster, namespace: str) -> None:
     assert control_plane.kubectl("get", "--raw=/readyz") == "ok"
-    accounts = control_plane.get("serviceaccounts", "-n", namespace)["items"]
+    accounts = eventually(
+        lambda: control_plane.get("serviceaccounts", "-n", namespace)["items"], "the namespace has its account"
+    )
     assert [account["metadata"]["name"] for account in accounts] == ["default"]
 
 

@@ -267,6 +267,8 @@ def test_a_restart_and_a_rest_write_nothing(unwatched: Namespace, rights: Path) 
         for name in ("one", "two", "three"):
             unwatched.await_condition("Ready", "False", "RollingOut", name)
             eventually(lambda name=name: _replicas(unwatched, name) == 1, "its pods are counted")  # type: ignore[misc]
+        # The controller of autoscalers says something of a new one only after 15 s.
+        unwatched.await_condition("ScalingActive", "False", "FailedGetResourceMetric", "one")
     before = _versions(unwatched)
     writes = _writes_by_operators(unwatched)
 

