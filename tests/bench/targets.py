@@ -19,6 +19,8 @@ from bench import processes
 from testbed.errors import TestbedError
 
 _HERE = Path(__file__).parent
+# Without the script's folder among the places to import from: `operator` in it would be taken for the standard library's.
+_PYTHON = (sys.executable, "-P")
 PEER = "LiteLLM"
 
 _START_SECONDS = 120.0
@@ -86,7 +88,7 @@ class Target:
 @contextmanager
 def model(folder: Path) -> Iterator[Target]:
     """Run the model API of the bench; also a target by itself, the floor of all others."""
-    with _running("model", [sys.executable, str(_HERE / "model.py")], folder, {}) as process:
+    with _running("model", [*_PYTHON, str(_HERE / "model.py")], folder, {}) as process:
         line = ""
         log = folder / "model.log"
         deadline = time.monotonic() + _START_SECONDS
@@ -102,7 +104,7 @@ def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
     """Run the limit in Python."""
     port = _free_port()
     told = {"MODEL_URL": model_url, "PORT": str(port)}
-    command = [sys.executable, str(_HERE / "passthrough.py")]
+    command = [*_PYTHON, str(_HERE / "passthrough.py")]
     with _running("passthrough", command, folder, told) as process:
         seconds = _until_answers(process, f"http://127.0.0.1:{port}/", folder / "passthrough.log")
         yield Target("no SDK", f"http://127.0.0.1:{port}", process, own_form=True, start_seconds=seconds)

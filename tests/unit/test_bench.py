@@ -1,0 +1,22 @@
+"""The bench itself: what it measures starts, and answers."""
+
+from pathlib import Path
+
+import httpx
+
+from bench import targets
+from redis_bed import running_redis
+
+
+def test_what_the_bench_measures_starts_and_answers(tmp_path: Path) -> None:
+    with (
+        running_redis(tmp_path) as redis,
+        targets.model(tmp_path) as model,
+        targets.passthrough(tmp_path, model.url) as limit,
+        targets.ours(tmp_path, model.url, redis.url) as ours,
+    ):
+        for target in (model, limit, ours):
+            asked = target.url + target.chat_path
+            headers = {"Content-Type": "application/json", **target.headers}
+            answer = httpx.post(asked, content=target.chat_body("Hello."), headers=headers)
+            assert answer.status_code == 200, f"{target.name}: {answer.text}"
