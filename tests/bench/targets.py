@@ -19,7 +19,8 @@ from bench import processes
 from testbed.errors import TestbedError
 
 _HERE = Path(__file__).parent
-# Without the script's folder among the places to import from: `operator` in it would be taken for the standard library's.
+# Without the script's folder among the places to import from: `operator` in it would be taken for the standard
+# library's.
 _PYTHON = (sys.executable, "-P")
 PEER = "LiteLLM"
 
