@@ -67,6 +67,8 @@ def test_an_operator_killed_at_any_write_leaves_nothing_that_the_next_does_not_f
     with operator(proxy.kubeconfig, here.name):
         here.apply(agent("agent-00", **RICH))
         eventually(lambda: _counts(here, "agent-00"), "the undisturbed agent is settled")
+        # The controller of autoscalers says something of a new one only after 15 s.
+        here.await_condition("ScalingActive", "False", "FailedGetResourceMetric", "agent-00")
     wanted = _state(here, "agent-00")
     steps = len(_children(here, "agent-00")) + 1
     names = [f"agent-{step:02}" for step in range(1, steps + 1)]
@@ -284,9 +286,8 @@ def _state(here: Namespace, name: str) -> dict[str, Any]:
             annotations.pop("portside.dev/config-checksum", None)
             found[f"{each['kind']} {each['metadata']['name']}"] = {"metadata": metadata, **content}
     status = here.get("agentdeployment", name).get("status", {})
-    # What the autoscaler's controller says of it changes 15 s after it is made.
-    conditions = [each for each in status.get("conditions", []) if each["type"] != "ScalingActive"]
-    status["conditions"] = [{**each, "lastTransitionTime": None} for each in conditions]
+    for condition in status.get("conditions", []):
+        del condition["lastTransitionTime"]
     text = json.dumps({"children": found, "status": status}, sort_keys=True).replace(name, "NAME")
     state: dict[str, Any] = json.loads(text)
     return state

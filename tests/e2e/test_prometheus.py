@@ -160,8 +160,10 @@ def test_a_dashboard_shows_no_pods_of_others(scraped: Scraped, name: str, ours: 
 
 
 def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> None:
-    all_up = lambda: {target["health"] for target in scraped.prometheus.targets()} == {"up"}  # noqa: E731
-    wait_until(all_up, "all targets are up", READ_SECONDS)
+    def health() -> set[str]:
+        return {target["health"] for target in scraped.prometheus.targets()}
+
+    wait_until(lambda: health() == {"up"}, "all targets are up", READ_SECONDS)
     targets = scraped.prometheus.targets()
     places = [(each["labels"]["namespace"], each["labels"]["service"]) for each in targets]
     assert places.count((scraped.monitored, AGENT)) == 1
@@ -176,13 +178,12 @@ def test_the_rules_work(scraped: Scraped) -> None:
     names = {rule["name"] for rule in scraped.prometheus.rules()}
     assert {"AgentModelThrottled", "AgentNotReady", "AgentNotScaling"} <= names
     # The traffic fails in part: the alert on that is on its way.
-    throttled = [rule for rule in scraped.prometheus.rules() if rule["name"] == "AgentModelThrottled"]
-    wait_until(lambda: bool(throttled) and _pending(scraped, "AgentModelThrottled"), "it is pending", 60)
+    wait_until(lambda: _pending(scraped, "AgentModelThrottled"), "it is pending", 60)
 
 
 def test_every_agent_that_is_scraped_would_be_missed(scraped: Scraped) -> None:
     """The operator's labels and those of the scrapes are of one agent, whichever way Prometheus found it."""
-    [rule] = [rule for rule in scraped.prometheus.rules() if rule["name"] == "AgentNotScraped"]
+    [rule] = _rules(scraped, "AgentNotScraped")
     present_as_if_past = rule["query"].replace("[1d:10m]", "[1d:5s]").replace("unless on", "and on")
     assert rule["query"] != present_as_if_past
 
@@ -191,12 +192,15 @@ def test_every_agent_that_is_scraped_would_be_missed(scraped: Scraped) -> None:
         return {(each["agent_namespace"], each["agent"]) for each in found}
 
     wait_until(lambda: missed() >= {(scraped.monitored, AGENT), (scraped.annotated, AGENT)}, "both are known", 60)
-    assert rule["state"] != "firing"
+    wait_until(lambda: not _pending(scraped, "AgentNotScraped"), "neither is missed", READ_SECONDS)
 
 
 def _pending(scraped: Scraped, name: str) -> bool:
-    found = [rule for rule in scraped.prometheus.rules() if rule["name"] == name]
-    return any(rule["state"] in {"pending", "firing"} for rule in found)
+    return any(rule["state"] in {"pending", "firing"} for rule in _rules(scraped, name))
+
+
+def _rules(scraped: Scraped, name: str) -> list[dict[str, Any]]:
+    return [rule for rule in scraped.prometheus.rules() if rule["name"] == name]
 
 
 def test_who_comes_through_the_service_sees_no_metrics(real_cluster: Cluster, scraped: Scraped) -> None:
@@ -216,11 +220,18 @@ def test_what_keda_would_ask_has_an_answer(scraped: Scraped) -> None:
         {"agent": {"provider": "echo"}, "redis": SHARED, "autoscaling": scaled, "worker": worker}
     )
     objects = desired(AGENT, scraped.monitored, spec)
-    triggers = [each for found in objects if found["kind"] == "ScaledObject" for each in found["spec"]["triggers"]]
-    assert len(triggers) == 2
-    for trigger in triggers:
-        asked = partial(scraped.prometheus.query, trigger["metadata"]["query"])
-        wait_until(lambda asked=asked: len(asked()) == 1, "there is one answer", READ_SECONDS)  # type: ignore[misc]
+    queries = [
+        each["metadata"]["query"]
+        for found in objects
+        if found["kind"] == "ScaledObject"
+        for each in found["spec"]["triggers"]
+    ]
+    assert len(queries) == 2
+
+    def answers() -> list[int]:
+        return [len(scraped.prometheus.query(query)) for query in queries]
+
+    wait_until(lambda: answers() == [1, 1], "each has one answer", READ_SECONDS)
 
 
 def test_an_agent_takes_few_series(scraped: Scraped) -> None:
