@@ -48,12 +48,21 @@ run: $(VENV)/.service ## The agent API alone on this machine, with the echo prov
 ## Testing it
 ##
 .PHONY: test
-test: prepare ## Everything: unit, cluster (real API server) and e2e (real pods) tests
+test: prepare ## Everything: unit, service, programs, lint, cluster (real API server) and e2e (real pods) tests
 	@PYTHONPATH=tests $(BIN)/pytest $(PYTEST)
 
 .PHONY: test-unit
-test-unit: $(VENV)/.dev ## The unit tests
+test-unit: $(VENV)/.dev ## The unit tests: pure, in seconds
 	@PYTHONPATH=tests $(BIN)/pytest tests/unit $(PYTEST)
+
+.PHONY: test-service
+test-service: $(VENV)/.dev ## The tests of the agent API with what it needs: processes, Redis, a browser
+	@PYTHONPATH=tests $(BIN)/pytest tests/service $(PYTEST)
+
+.PHONY: test-programs
+test-programs: $(VENV)/.dev ## The tests by other programs: charts packed, docs built, alert rules, commands
+	@$(TESTBED) tools helm
+	@PYTHONPATH=tests $(BIN)/pytest tests/programs $(PYTEST)
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## The tests against a real API server

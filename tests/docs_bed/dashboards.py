@@ -51,6 +51,15 @@ def sources() -> list[Path]:
     return sorted(DASHBOARDS.glob("*.json"))
 
 
+def queries(dashboard: dict[str, Any]) -> dict[str, str]:
+    """Return the queries of a dashboard, by panel and letter."""
+    return {
+        f"{panel['title']} {target['refId']}": target["expr"]
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    }
+
+
 def picture(source: Path) -> Path:
     """Where the documents have the picture of a dashboard."""
     return DOCS / "images" / f"{source.stem}.png"

@@ -235,7 +235,7 @@ def test_what_keda_would_ask_has_an_answer(scraped: Scraped) -> None:
 
 
 def test_an_agent_takes_few_series(scraped: Scraped) -> None:
-    """docs/observability.md has the figures; ten thousand odd requests add none (tests/unit/service)."""
+    """docs/observability.md has the figures; ten thousand odd requests add none (tests/service)."""
     for service in (AGENT, f"{AGENT}-worker"):
         count = f'count({{namespace="{scraped.monitored}", service="{service}", __name__!~"scrape_.*|up"}})'
         wait_until(partial(scraped.prometheus.query, count), "it is read", READ_SECONDS)

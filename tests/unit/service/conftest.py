@@ -1,106 +1,15 @@
-"""The service in front of the stand-in model API: as a process, or as an app in this process."""
+"""The settings of the agent API come from the test alone."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 
-from agent_service.app import create_app
-from agent_service.settings import API_KEY_NAME, load
-from redis_bed import RedisServer, running_redis
-from stand_in import StandIn, running_stand_in
-from stand_in.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
+from stand_in.agent import SETTING_NAMES
 
 
 @pytest.fixture(autouse=True)
-def _nobody_elses_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the developer's environment nor a `.env` file of theirs tells these tests anything."""
+def _settings_of_the_test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the developer's environment and `.env` file out of these tests."""
     for name in SETTING_NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def stand_in_process() -> Iterator[StandIn]:
-    with running_stand_in() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def stand_in(stand_in_process: StandIn) -> StandIn:
-    """The stand-in model API, with nothing in its memory."""
-    stand_in_process.reset()
-    return stand_in_process
-
-
-@pytest.fixture(scope="session")
-def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def redis_server(redis_process: RedisServer) -> RedisServer:
-    """A Redis with nothing in it; many tests use the same one. To stop or freeze one, `running_redis` makes another."""
-    redis_process.command("FLUSHALL")
-    return redis_process
-
-
-@pytest.fixture
-def start_service(tmp_path: Path, redis_server: RedisServer) -> Iterator[StartService]:
-    """Start a service of this test's own, told by keyword arguments that are its environment.
-
-    Its state is in the tests' Redis; REDIS_URL="" gives it a Valkey of its own.
-    """
-    defaults = {"REDIS_URL": redis_server.url, "STATE_DIR": str(tmp_path / "state")}
-    with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(running_service(tmp_path, **{**defaults, **settings}))
-
-
-@pytest.fixture(scope="session")
-def shared_service(
-    stand_in_process: StandIn, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    with running_service(
-        tmp_path_factory.mktemp("service"),
-        ANTHROPIC_API_KEY=KEY,
-        ANTHROPIC_BASE_URL=stand_in_process.url,
-        REDIS_URL=redis_process.url,
-        RATE_LIMIT_REQUESTS="0",
-        SYSTEM_PROMPT="Be brief.",
-        STREAM_HEARTBEAT_SECONDS="0.2",
-        CORS_ORIGINS="https://console.example",
-        LOG_LEVEL="DEBUG",
-        ANTHROPIC_LOG="debug",
-    ) as running:
-        yield running
-
-
-@pytest.fixture
-def service(shared_service: Service, stand_in: StandIn) -> Service:
-    """A service in front of the stand-in; many tests talk to the same one."""
-    assert stand_in.requests() == []
-    return shared_service
-
-
-@pytest.fixture
-async def make_client(stand_in: StandIn, redis_server: RedisServer) -> AsyncIterator[MakeClient]:
-    """Make the app in this process, started, in front of the stand-in; arguments are settings by field name."""
-    async with AsyncExitStack() as stack:
-
-        async def make(**given: object) -> httpx.AsyncClient:
-            defaults: dict[str, object] = {
-                API_KEY_NAME.lower(): KEY,
-                "anthropic_base_url": stand_in.url,
-                "redis_url": redis_server.url,
-                "rate_limit_requests": 0,
-            }
-            app = create_app(load(**{**defaults, **given}))
-            await stack.enter_async_context(app.router.lifespan_context(app))
-            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            client = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=30)
-            return await stack.enter_async_context(client)
-
-        yield make

@@ -7,7 +7,6 @@ from anthropic.resources.messages import DEPRECATED_MODELS
 from anthropic.types import model as model_ids
 
 from agent_service.settings import SettingsError, load
-from stand_in.agent import run_agent_service
 
 
 def faults(**environment_variables: str) -> list[str]:
@@ -147,21 +146,3 @@ def test_origins_are_read_from_a_comma_list_and_from_json(monkeypatch: pytest.Mo
 
 def test_the_settings_never_show_their_key_when_printed() -> None:
     assert "sk-secret" not in repr(load(anthropic_api_key="sk-secret"))
-
-
-def test_wrong_settings_end_the_start_with_code_2_and_one_line_each(tmp_path: Path) -> None:
-    wrong = {"MAX_TOKENS": "many", "API_PORT": "high", "ANTHROPIC_API_KEY": "sk secret"}
-    done = run_agent_service("serve", folder=tmp_path, **wrong)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 3
-    assert "Traceback" not in done.stderr
-    assert "sk secret" not in done.stderr
-
-
-def test_an_unreadable_env_file_is_a_line_and_code_2(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"SYSTEM_PROMPT=\xff\xfe")
-    done = run_agent_service("serve", folder=tmp_path, MODEL_PROVIDER="echo")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert ".env" in done.stderr

@@ -1,4 +1,4 @@
-"""What a release is made with (docs/releasing.md): packages, notes, the check before it, and the workflows."""
+"""What a release is made with (docs/releasing.md): packages, notes, and the check before it."""
 
 import json
 import os
@@ -13,13 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from testbed import binaries, system
 from testbed.paths import REPOSITORY
 
 SECONDS = 30
-WORKFLOWS = REPOSITORY / ".github" / "workflows"
 
 
 @pytest.fixture
@@ -119,30 +117,3 @@ def test_what_is_missing_for_a_release_is_said_line_by_line() -> None:
 def test_an_undated_section_is_not_a_release() -> None:
     done = make("check-release", f"VERSION={version('portside')}")
     assert "give it its date" in done.stderr
-
-
-@pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.yaml")), ids=lambda file: file.stem)
-def test_a_workflow_runs_what_is_here_with_no_right_that_it_does_not_need(file: Path) -> None:
-    workflow = yaml.safe_load(file.read_text())
-    assert workflow["permissions"] == {}
-    targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-    for name, job in workflow["jobs"].items():
-        assert "timeout-minutes" in job, name
-        for step in job["steps"]:
-            assert set(re.findall(r"\bmake (?:--silent )?([a-z0-9-]+)", step.get("run", ""))) <= targets
-            assert re.fullmatch(r"[^@]+@[0-9a-f]{40}", step.get("uses", f"x@{'0' * 40}"))
-
-
-def test_kind_is_tried_with_every_kubernetes_from_the_oldest_that_the_charts_take_to_the_newest_that_is_tested() -> (
-    None
-):
-    jobs = yaml.safe_load((WORKFLOWS / "e2e-kind.yaml").read_text())["jobs"]
-    tried = [int(node.split(".")[1]) for node in jobs["kind"]["strategy"]["matrix"]["node"]]
-    chart = yaml.safe_load((REPOSITORY / "helm" / "agent" / "Chart.yaml").read_text())
-    oldest = int(re.fullmatch(r">=1\.(\d+)\.0-0", chart["kubeVersion"])[1])  # type: ignore[index]
-    assert tried == list(range(oldest, int(binaries.KUBERNETES.version.split(".")[1]) + 1))
-
-
-def test_the_page_on_releases_names_the_kubernetes_that_are_tried() -> None:
-    page = (REPOSITORY / "docs" / "releasing.md").read_text()
-    assert f"1.30 to {binaries.KUBERNETES.version.removeprefix('v').rpartition('.')[0]}" in page

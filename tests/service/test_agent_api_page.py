@@ -17,7 +17,7 @@ from browser_bed import running_browser
 from redis_bed import RedisServer
 from stand_in.agent import Service, StartService, environment, free_port, running_service
 
-PAGE = (Path(__file__).parents[3] / "docs" / "agent-api.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "agent-api.md").read_text(encoding="utf-8")
 CLIENT_KEY = "a-client-key-of-some-length"
 SECTIONS = dict(re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", "## Start\n" + PAGE, re.MULTILINE | re.DOTALL))
 
@@ -106,7 +106,7 @@ def test_the_python_example_prints_the_answer(agent: Service, tmp_path: Path) ->
 
 
 def test_every_link_of_the_page_leads_somewhere() -> None:
-    folder = Path(__file__).parents[3] / "docs"
+    folder = Path(__file__).parents[2] / "docs"
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGE):
         assert (folder / target).is_file(), target
 

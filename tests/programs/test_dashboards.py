@@ -1,0 +1,21 @@
+"""Prometheus takes the queries of the dashboards."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from docs_bed import dashboards
+from testbed import system
+
+
+def test_prometheus_takes_every_query_of_the_dashboards(tmp_path: Path) -> None:
+    queries = [
+        query for source in dashboards.sources() for query in dashboards.queries(dashboards.load(source)).values()
+    ]
+    assert not [query for query in queries if "$" in query], "every variable of a query is known"
+    rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.yaml"
+    file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
+    command = [str(system.unpacked("prometheus", "usr/bin/promtool")), "check", "rules", "--lint=none", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
