@@ -13,6 +13,9 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 LOCKS := dev service operator build
 # Extra words for pytest: make test PYTEST="-k stream"
 PYTEST ?=
+# Processes that run tests side by side; most tests wait more than they compute. PARALLEL=0 runs one after the other.
+PARALLEL ?= 4
+SIDE_BY_SIDE := -n $(PARALLEL) --dist loadgroup --no-loadscope-reorder
 # Extra words for the bench: make bench BENCH="--without-litellm"
 BENCH ?=
 
@@ -49,7 +52,7 @@ run: $(VENV)/.service ## The agent API alone on this machine, with the echo prov
 ##
 .PHONY: test
 test: prepare ## Everything: unit, service, programs, lint, cluster (real API server) and e2e (real pods) tests
-	@PYTHONPATH=tests $(BIN)/pytest $(PYTEST)
+	@PYTHONPATH=tests $(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## The unit tests: pure, in seconds
@@ -57,7 +60,7 @@ test-unit: $(VENV)/.dev ## The unit tests: pure, in seconds
 
 .PHONY: test-service
 test-service: $(VENV)/.dev ## The tests of the agent API with what it needs: processes, Redis, a browser
-	@PYTHONPATH=tests $(BIN)/pytest tests/service $(PYTEST)
+	@PYTHONPATH=tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/service $(PYTEST)
 
 .PHONY: test-programs
 test-programs: $(VENV)/.dev ## The tests by other programs: charts packed, docs built, alert rules, commands
@@ -67,7 +70,7 @@ test-programs: $(VENV)/.dev ## The tests by other programs: charts packed, docs 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## The tests against a real API server
 	@$(TESTBED) tools etcd kube-apiserver kube-controller-manager kubectl helm
-	@PYTHONPATH=tests $(BIN)/pytest tests/cluster $(PYTEST)
+	@PYTHONPATH=tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/cluster $(PYTEST)
 
 .PHONY: test-e2e
 test-e2e: prepare ## The tests with real pods

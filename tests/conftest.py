@@ -1,4 +1,4 @@
-"""What every tier shares: which cluster the tests run against, and a fresh namespace for each test.
+"""What every tier shares: how tests are spread over workers, which cluster they use, and a namespace for each test.
 
 With `--kubeconfig FILE`, or KUBECONFIG set, the cluster and e2e tiers use that cluster. Otherwise they start their own.
 """
@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from testbed import cluster as clusters
+from testbed import paths
 from testbed.cluster import Cluster
+
+# The order in which `pytest -n` starts the tiers: what takes longest and cannot be divided comes first.
+TIERS = ("e2e", "cluster", "programs", "lint", "service", "unit")
 
 
 def pytest_configure() -> None:
@@ -38,6 +42,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the tests by tier and file, and group them so that each worker starts few services and clusters.
+
+    `pytest -n WORKERS --dist loadgroup` runs a group in one worker (pytest-xdist, "Running tests in parallel").
+    """
+    if not config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    shared = _given_kubeconfig(config) is not None
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item, shared=shared)))
+    items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+
+def _group(item: pytest.Item, *, shared: bool) -> str:
+    """Return the group of a test: its file, or its cluster where there is one for many files.
+
+    All e2e tests share a node. Where all tests are to use one given cluster (`shared`), the cluster tier is in that
+    group too: its files install and remove the same definitions.
+    """
+    tier = _tier(item)
+    if tier == "e2e" or (shared and tier == "cluster"):
+        return "e2e"
+    return item.path.relative_to(paths.REPOSITORY / "tests").with_suffix("").as_posix()
+
+
+def _tier(item: pytest.Item) -> str:
+    return item.path.relative_to(paths.REPOSITORY / "tests").parts[0]
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return "scaling by: " + ("KEDA" if config.getoption("--keda") else "prometheus-adapter (by KEDA: make test-keda)")
 
@@ -45,7 +79,11 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.fixture(scope="session")
 def kubeconfig(request: pytest.FixtureRequest) -> Path | None:
     """The kubeconfig of the cluster that the tests were told to use, if they were."""
-    option: Path | None = request.config.getoption("--kubeconfig")
+    return _given_kubeconfig(request.config)
+
+
+def _given_kubeconfig(config: pytest.Config) -> Path | None:
+    option: Path | None = config.getoption("--kubeconfig")
     environment = os.environ.get("KUBECONFIG")
     return option or (Path(environment) if environment else None)
 
