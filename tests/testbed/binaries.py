@@ -146,6 +146,9 @@ FAMILIES = (
     *(PROMETHEUS, METRICS_SERVER, ADAPTER, KEDA),
 )
 
+# The sources and the compiled packages of everything take 6 GB.
+ROOM_BYTES = 8 * 10**9
+
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")
 
@@ -158,8 +161,13 @@ def provide(*names: str) -> dict[str, Path]:
     found = {name: _find(_family_of(name), name) for name in names}
     if None in found.values():
         with exclusive(paths.cache() / "bin.lock", "it builds the same programs"), progress():
-            _get([name for name in dict.fromkeys(names) if _find(_family_of(name), name) is None])
+            _get(missing(*names))
     return {name: path or _require(name) for name, path in found.items()}
+
+
+def missing(*names: str) -> list[str]:
+    """Return those of the programs `names` that have yet to be got or built."""
+    return [name for name in dict.fromkeys(names) if _find(_family_of(name), name) is None]
 
 
 def search_path(*names: str) -> str:
@@ -199,4 +207,4 @@ def _from_wheel(name: str) -> None:
 
 def _compile(names: list[str]) -> None:
     by_family = [(family, [name for name in family.programs if name in names]) for family in FAMILIES]
-    compiling.build([(family, missing) for family, missing in by_family if missing])
+    compiling.build([(family, wanted) for family, wanted in by_family if wanted])

@@ -20,6 +20,7 @@ CONTAINED = (
 # all go, which costs one build from the start.
 STORAGE_LIMIT_BYTES = 4 * 2**30
 LOG_TAIL_LINES = 20
+COMMANDS = ("buildah", "setpriv")
 
 
 def run(command: list[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -51,7 +52,7 @@ class Buildah:
     def prepare(self) -> None:
         """Make buildah ready to build. Raises TestbedError without root, or when it cannot be installed."""
         system.need_root("Building images with buildah")
-        system.need("buildah", "setpriv")
+        system.need(*COMMANDS)
         if self._storage.exists() and _size(self._storage) > STORAGE_LIMIT_BYTES:
             say("    emptying the storage of layers, which has grown large")
             shutil.rmtree(self._storage, ignore_errors=True)

@@ -6,13 +6,13 @@ and the next family starts to compile when the one before it has only its last p
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Set
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from testbed import golang, together
-from testbed.console import Activity, step
+from testbed.console import step
 from testbed.errors import TestbedError
 
 # Nobody debugs these programs: without DWARF the compilers and the linker write less.
@@ -23,6 +23,7 @@ COMPILERS = {"GOGC": "off", "GOMEMLIMIT": "3GiB"}
 # Packages are reported when their compilation starts. With so few left, most of the time some core is idle.
 LAST_PACKAGES = 0.97
 ERROR_LINES = 15
+STALE = "{{if .Stale}}{{.ImportPath}}{{end}}"  # the packages that are not in Go's cache
 
 
 class Family(Protocol):
@@ -57,6 +58,8 @@ class _Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # The packages that families before have compiled: the next find them in Go's cache.
+        self.compiled: set[str] = set()
 
     def take(self) -> Callable[[], None]:
         """Wait for the turn, and return what passes it on; a second call of that does nothing."""
@@ -88,19 +91,19 @@ def _family(family: Family, names: list[str], turns: _Turns, environment: dict[s
     packages = [family.package(name) for name in names]
     how = [GCFLAGS, f"-tags={family.tags}"]
     with step(f"Downloading the modules of {family.folder}"):
-        stale = "{{if .Stale}}{{.ImportPath}}{{end}}"
-        listed = _go(family, ["list", "-deps", *how, "-f", stale, *packages], environment)
-        total = sum(1 for line in listed if line and not line.startswith("go: "))
+        listed = _go(family, ["list", "-deps", *how, "-f", STALE, *packages], environment)
     pass_on = turns.take()
     partial_folder = family.cache.with_name(f"{family.cache.name}.partial")
     try:
         with step(f"Compiling {_names(names)}") as activity:
-            activity.total = total
+            activity.total = to_compile(listed, turns.compiled)
             shutil.rmtree(partial_folder, ignore_errors=True)
             partial_folder.mkdir(parents=True)
 
-            def started(_: str) -> None:
-                if _count(activity) >= total * LAST_PACKAGES:
+            def started(package: str) -> None:
+                turns.compiled.add(package)
+                activity.done = min(activity.done + 1, activity.total)
+                if activity.done >= activity.total * LAST_PACKAGES:
                     pass_on()
 
             # With one package, `-o` names its program; with several, their folder, where each has its own name.
@@ -123,9 +126,9 @@ def _names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _count(activity: Activity) -> int:
-    activity.done = min(activity.done + 1, activity.total)
-    return activity.done
+def to_compile(listed: Iterable[str], compiled: Set[str]) -> int:
+    """Return how many packages of the lines of `go list` have to be compiled, without those `compiled` meanwhile."""
+    return len({line for line in listed if line and not line.startswith("go: ")} - compiled)
 
 
 def _go(
