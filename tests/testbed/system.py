@@ -17,7 +17,6 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/s
 PACKAGE_OF = {
     "buildah": "buildah",
     "chromium": "chromium",
-    "chroot": "coreutils",
     "conntrack": "conntrack",
     "containerd": "containerd",
     "debootstrap": "debootstrap",
