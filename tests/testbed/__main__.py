@@ -94,10 +94,11 @@ def build_images() -> None:
 @main.command()
 def prepare() -> None:
     """Build the images and all programs that the tests use, at the same time."""
-    system.check(
-        "Running the tests", (*images.commands(), *NODE_COMMANDS), folder=paths.cache(), room=binaries.ROOM_BYTES
-    )
-    programs = dict.fromkeys((*binaries.NODE, "helm", *OF_TESTS))
+    programs = tuple(dict.fromkeys((*binaries.NODE, "helm", *OF_TESTS)))
+    commands = images.commands() if "KUBECONFIG" in os.environ else (*images.commands(), *NODE_COMMANDS)
+    if commands:
+        room = binaries.ROOM_BYTES if binaries.missing(*programs) else 0
+        system.check("Running the tests", commands, folder=paths.cache(), room=room)
     with console.progress():
         together.together(images.build_all, lambda: binaries.provide(*programs))
 

@@ -15,9 +15,10 @@ from testbed import binaries, images, paths, system
 from testbed.cluster import NODE_COMMANDS, Cluster, KindCluster, OwnCluster, named_by
 from testbed.console import progress, say, step, table_of_times, times
 from testbed.errors import TestbedError
+from testbed.locks import exclusive
 from testbed.portforward import forwarded
 from testbed.report import describe
-from testbed.together import StoppedError, together
+from testbed.together import together
 
 Where = Literal["auto", "own", "kind", "current"]
 NAME = "demo"
@@ -34,12 +35,13 @@ ROOM_TO_BUILD = 7 * 10**9
 ROOM_TO_RUN = 2 * 10**9
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Place:
-    """Where the demo is shown: a cluster, and whether it is the demo's own, which is removed as a whole."""
+    """Where the demo is shown: a cluster, whether it is the demo's own, which is removed as a whole, and is up."""
 
     cluster: Cluster
     ours: bool
+    up: bool = False
 
 
 def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None:
@@ -52,9 +54,9 @@ def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None
     begun = time.monotonic()
     place = _place(where, name, kubeconfig)
     _check(place.cluster)
-    with _cleaned(place, keep=keep):
+    with exclusive(paths.cache() / f"demo-{name}.lock", "it shows the demo"), _cleaned(place, keep=keep):
         with progress():
-            built, _ = together(images.build_all, partial(_start, place.cluster, keep=keep))
+            built, _ = together(images.build_all, partial(_start, place, keep=keep))
             together(*(partial(_load, place.cluster, image) for image in built or []))
             _install(place.cluster)
             _apply_sample(place.cluster)
@@ -94,8 +96,9 @@ def _check(cluster: Cluster) -> None:
     system.check("The demo", commands, folder=paths.cache(), room=room)
 
 
-def _start(cluster: Cluster, *, keep: bool) -> None:
+def _start(place: _Place, *, keep: bool) -> None:
     """Start the cluster, unless it runs already."""
+    cluster = place.cluster
     binaries.provide(*_programs(cluster, keep=keep))
     if isinstance(cluster, KindCluster):
         cluster.start()
@@ -104,6 +107,7 @@ def _start(cluster: Cluster, *, keep: bool) -> None:
     elif isinstance(cluster, OwnCluster):
         # No part of the demo resolves a name; who keeps the cluster may.
         cluster.start("node", lifeline=not keep, dns=keep)
+    place.up = True
 
 
 def _load(cluster: Cluster, image: images.Image) -> None:
@@ -116,11 +120,8 @@ def _cleaned(place: _Place, *, keep: bool) -> Iterator[None]:
     """Remove what the demo made, also after a failure, which is shown first."""
     try:
         yield
-    except StoppedError:
-        _remove(place)
-        raise
     except TestbedError:
-        if _reached(place.cluster):
+        if place.up:
             say(describe(place.cluster, OPERATOR_NAMESPACE, NAMESPACE))
         _remove(place)
         raise
@@ -131,25 +132,14 @@ def _cleaned(place: _Place, *, keep: bool) -> Iterator[None]:
         _remove(place)
 
 
-def _reached(cluster: Cluster) -> bool:
-    """Whether there is a cluster to look at: a build may have failed before it was started."""
-    if isinstance(cluster, OwnCluster):
-        return cluster.running
-    return cluster.kubeconfig.exists() and not binaries.missing("kubectl")
-
-
 def _remove(place: _Place) -> None:
-    if not place.ours:
-        _remove_objects(place.cluster)
-    elif isinstance(place.cluster, OwnCluster | KindCluster):
+    if not place.up:
+        return  # what fails to start removes itself
+    if place.ours and isinstance(place.cluster, OwnCluster | KindCluster):
         with step("Removing the cluster"):  # and with it all that is in it
-            _stop(place.cluster)
-
-
-def _stop(cluster: OwnCluster | KindCluster) -> None:
-    if isinstance(cluster, KindCluster) and binaries.missing("kind"):
-        return  # it was never made
-    cluster.stop()
+            place.cluster.stop()
+    else:
+        _remove_objects(place.cluster)
 
 
 def _install(cluster: Cluster) -> None:
