@@ -40,6 +40,7 @@ class _Console:
         self.activities: list[Activity] = []
         self.times: list[tuple[str, float]] = []
         self.live = False
+        self._begun = 0.0
         self._lock = threading.RLock()
 
     def line(self, text: str) -> None:
@@ -56,13 +57,16 @@ class _Console:
             self.activities.remove(activity)
             self.times.append((activity.what + (" (failed)" if failed else ""), activity.seconds))
 
-    def refresh(self, begun: float) -> None:
+    def start(self) -> None:
+        self._begun = time.monotonic()
+        self.live = True
+
+    def refresh(self) -> None:
         """Show what is running, on a terminal in place."""
         if not _terminal():
-            self.line(f"    {progress_line(self.activities, time.monotonic() - begun)}")
+            self.line(f"    {progress_line(self.activities, time.monotonic() - self._begun)}")
             return
         with self._lock:
-            self._begun = begun
             print(self._erase(), end="", file=sys.stderr)  # noqa: T201  the one place that prints
             self._draw()
 
@@ -79,8 +83,6 @@ class _Console:
             width = shutil.get_terminal_size().columns - 1
             text = progress_line(self.activities, time.monotonic() - self._begun)[:width]
             print(text, end="", file=sys.stderr, flush=True)  # noqa: T201  the one place that prints
-
-    _begun = 0.0
 
 
 _console = _Console()
@@ -129,14 +131,13 @@ def progress() -> Iterator[None]:
     if _console.live:
         yield
         return
-    begun = time.monotonic()
     ended = threading.Event()
 
     def show() -> None:
         while not ended.wait(TERMINAL_SECONDS if _terminal() else LOG_SECONDS):
-            _console.refresh(begun)
+            _console.refresh()
 
-    _console.live = True
+    _console.start()
     shower = threading.Thread(target=show, daemon=True)
     shower.start()
     try:

@@ -57,7 +57,8 @@ def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None
     with exclusive(paths.cache() / f"demo-{name}.lock", "it shows the demo"), _cleaned(place, keep=keep):
         with progress():
             built, _ = together(images.build_all, partial(_start, place, keep=keep))
-            together(*(partial(_load, place.cluster, image) for image in built or []))
+            for image in built or []:
+                _load(place.cluster, image)
             _install(place.cluster)
             _apply_sample(place.cluster)
         _talk(place.cluster)
@@ -137,9 +138,16 @@ def _remove(place: _Place) -> None:
         return  # what fails to start removes itself
     if place.ours and isinstance(place.cluster, OwnCluster | KindCluster):
         with step("Removing the cluster"):  # and with it all that is in it
-            place.cluster.stop()
+            _stop(place.cluster)
     else:
         _remove_objects(place.cluster)
+
+
+def _stop(cluster: OwnCluster | KindCluster) -> None:
+    if isinstance(cluster, OwnCluster):
+        cluster.stop(at_once=True)
+    else:
+        cluster.stop()
 
 
 def _install(cluster: Cluster) -> None:
