@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --annotation-style line pyproject.toml
-LOCKS := dev service operator build
+LOCKS := dev service operator build testbed
 # Extra words for pytest: make test PYTEST="-k stream"
 PYTEST ?=
 # Processes that run tests side by side; most tests wait more than they compute. PARALLEL=0 runs one after the other.
@@ -36,11 +36,11 @@ help: ## List the targets
 ## Using it
 ##
 .PHONY: demo
-demo: $(VENV)/.dev ## The main job from end to end; KEEP=1 leaves it up; CLUSTER=own|kind|current
+demo: $(VENV)/.testbed ## The main job from end to end; KEEP=1 leaves it up; CLUSTER=own|kind|current
 	@$(TESTBED) demo $(if $(KEEP),--keep) --cluster $(CLUSTER)
 
 .PHONY: demo-down
-demo-down: $(VENV)/.dev ## Remove what `make demo KEEP=1` left up
+demo-down: $(VENV)/.testbed ## Remove what `make demo KEEP=1` left up
 	@$(TESTBED) demo-down
 
 .PHONY: run
@@ -90,12 +90,10 @@ bench-operator: $(VENV)/.dev ## How fast the operator is, beside the API server'
 	@$(TESTBED) tools etcd kube-apiserver kube-controller-manager kubectl
 	@PYTHONPATH=tests $(BIN)/python -m bench.operator $(BENCH)
 
-# What takes long happens here, where its progress is seen, and not inside a test; what may fail at once, first.
+# What takes long happens here, where its progress is seen, and not inside a test: all of it at the same time.
 .PHONY: prepare
 prepare: $(VENV)/.dev
-	@$(TESTBED) images
-	@$(TESTBED) tools
-	@$(TESTBED) tools docker-compose prometheus metrics-server prometheus-adapter
+	@$(TESTBED) prepare
 
 .PHONY: cluster-up
 cluster-up: $(VENV)/.dev ## A one-node cluster of our own with our images, left running; prints its KUBECONFIG
@@ -181,7 +179,8 @@ define write-lock
 $(LOCK) $(2) --extra service --extra operator --group dev --group build --output-file $(1)/dev.txt && \
 	$(LOCK) --extra service --constraint $(1)/dev.txt --output-file $(1)/service.txt && \
 	$(LOCK) --extra operator --constraint $(1)/dev.txt --output-file $(1)/operator.txt && \
-	$(filter-out pyproject.toml,$(LOCK)) --group build --constraint $(1)/dev.txt --output-file $(1)/build.txt
+	$(filter-out pyproject.toml,$(LOCK)) --group build --constraint $(1)/dev.txt --output-file $(1)/build.txt && \
+	$(LOCK) --group testbed --constraint $(1)/dev.txt --output-file $(1)/testbed.txt
 endef
 
 .PHONY: clean
@@ -213,7 +212,7 @@ check-release: $(VENV)/.dev ## What is missing for a release: make check-release
 	@$(RELEASE) check "$(VERSION)"
 
 ##
-## The Python environment: .service is enough to run the agent API, .dev has everything
+## The Python environment: .service is enough to run the agent API, .testbed for the demo; .dev has everything
 ##
 $(VENV)/.python:
 	@echo "==> Making a Python environment in $(VENV)"
@@ -228,6 +227,9 @@ $(VENV)/.python:
 
 $(VENV)/.service: $(VENV)/.python requirements/service.txt requirements/build.txt pyproject.toml
 	$(call install,requirements/service.txt -r requirements/build.txt)
+
+$(VENV)/.testbed: $(VENV)/.python requirements/testbed.txt requirements/build.txt pyproject.toml
+	$(call install,requirements/testbed.txt -r requirements/build.txt)
 
 $(VENV)/.dev: $(VENV)/.service requirements/dev.txt
 	$(call install,requirements/dev.txt)

@@ -2,13 +2,18 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from testbed import binaries, paths
+from testbed import binaries, compiling, paths, wheels
+from testbed.errors import TestbedError
+from testbed.process import running_for
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,68 @@ def test_without_a_network_and_without_go_it_says_what_to_do(tmp_path: Path) -> 
     assert "Traceback" not in done.stderr
 
 
+def test_without_the_wheel_of_a_program_it_is_built(tmp_path: Path) -> None:
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
+    done = _tools(tmp_path, "helm", GOPROXY="off", **nowhere)
+    assert done.returncode == 1
+    assert "helm could not be had from its wheel, so it is built" in done.stderr
+    assert "helm could not be built" in done.stderr
+
+
+@pytest.mark.parametrize("wheel", wheels.WHEELS, ids=lambda wheel: wheel.program)
+def test_a_program_comes_from_its_wheel_in_the_version_that_is_pinned(wheel: wheels.Wheel, cache: Path) -> None:
+    if not wheel.fits:
+        assert wheel.program in {name for family in binaries.FAMILIES for name in family.programs}
+        return
+    done = _tools(cache, wheel.program, PATH=_path_without_go())
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == cache / "bin" / wheel.cache.name / wheel.program
+    assert not list(cache.glob("bin/*.partial"))
+
+
+def test_two_processes_that_need_the_same_program_build_it_once(tmp_path: Path) -> None:
+    both = [_start(tmp_path, "pause") for _ in range(2)]
+    ends = [each.communicate(timeout=300) for each in both]
+    assert [each.returncode for each in both] == [0, 0], ends
+    assert ends[0][0] == ends[1][0]
+    assert sum("Compiling pause" in errors for _, errors in ends) == 1
+
+
+def test_an_interrupted_build_leaves_no_compiler_and_nothing_half_built(tmp_path: Path) -> None:
+    building = _start(tmp_path, "actionlint", "glua", TMPDIR=str(_folder(tmp_path / "tmp")))
+    assert building.stderr is not None
+    try:
+        for line in building.stderr:
+            if "Compiling" in line:
+                break
+        _await(lambda: any("/compile" in command for command in running_for(tmp_path).values()))
+        building.send_signal(signal.SIGINT)
+        _, errors = building.communicate(timeout=60)
+    finally:
+        building.kill()
+        building.wait()
+    assert building.returncode == 130, errors
+    assert "Traceback" not in errors
+    _await(lambda: not running_for(tmp_path))
+    assert not list(tmp_path.glob("bin/*.partial"))
+
+
+def test_a_build_that_fails_ends_the_others_and_is_the_one_that_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORTSIDE_CACHE", str(tmp_path / "cache"))
+    broken = _family(tmp_path / "broken", "package main\n\nfunc main() { undefined() }\n")
+    others = [
+        _family(tmp_path / f"other{number}", 'package main\n\nimport "strings"\n\nfunc main() { strings.Fields("") }\n')
+        for number in range(2)
+    ]
+    with pytest.raises(TestbedError, match="undefined: undefined"):
+        compiling.build([(each, ["it"]) for each in (others[0], broken, others[1])])
+    assert not running_for(tmp_path)
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not (broken.cache / "it").exists()
+
+
 def test_programs_of_kubebuilder_assets_are_taken_as_they_are(tmp_path: Path) -> None:
     etcd = tmp_path / "etcd"
     etcd.write_text("#!/bin/sh\n")
@@ -71,6 +138,39 @@ def test_the_cache_knows_a_changed_pin_from_the_old_one(family: binaries.Family,
     (copy / "go.sum").write_text((copy / "go.sum").read_text() + "\n")
     changed = binaries.Family(folder=str(copy), programs=family.programs, module=family.module)
     assert changed.cache.name != family.cache.name
+
+
+def _family(folder: Path, source: str) -> binaries.Family:
+    _folder(folder)
+    (folder / "go.mod").write_text("module example.org/it\n\ngo 1.24\n")
+    (folder / "main.go").write_text(source)
+    return binaries.Family(folder=str(folder), programs={"it": "."}, module="example.org/it")
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _await(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _start(cache: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start `python -m testbed tools` with a cache of its own."""
+    own = {"PORTSIDE_CACHE": str(cache), "PYTHONPATH": str(paths.REPOSITORY / "tests")}
+    inherited = {key: value for key, value in os.environ.items() if key != "KUBEBUILDER_ASSETS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "testbed", "tools", *arguments],
+        env=inherited | own | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def _tools(cache: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -26,6 +26,7 @@ def test_the_demo_ends_with_an_answer_out_of_a_pod_and_leaves_nothing_behind() -
     assert "Is anybody in that pod?" in said
     assert '"type":"done"' in said.replace('"type": "done"', '"type":"done"')
     assert "agent_http_requests_total" in said
+    assert "in all" in said
     assert "hello-agent" in said
     assert _remains(name) == []
 
@@ -46,6 +47,22 @@ def test_an_interrupted_demo_leaves_nothing_behind() -> None:
         demo.wait()
     assert "Traceback" not in said
     assert _remains(name) == []
+
+
+def test_on_a_cluster_that_is_not_its_own_the_demo_removes_what_it_made_and_nothing_else() -> None:
+    cluster = OwnCluster(f"foreign-{os.getpid()}")
+    cluster.start("node", lifeline=True)
+    try:
+        before = _namespaces(cluster)
+        demo = _demo(cluster.name, "--cluster=current", KUBECONFIG=str(cluster.kubeconfig))
+        said, _ = demo.communicate(timeout=DEMO_SECONDS)
+        assert demo.returncode == 0, said
+        assert "Is anybody in that pod?" in said
+        assert cluster.running
+        assert _namespaces(cluster) == before
+        assert cluster.get("crd")["items"] == []
+    finally:
+        cluster.stop()
 
 
 def test_a_node_whose_supervisor_is_killed_stops_running_and_is_swept_up() -> None:
@@ -78,10 +95,14 @@ def test_one_who_is_not_root_is_told_so_plainly() -> None:
     assert "Traceback" not in done.stderr
 
 
-def _demo(name: str) -> subprocess.Popen[str]:
+def _namespaces(cluster: OwnCluster) -> set[str]:
+    return {each["metadata"]["name"] for each in cluster.get("namespaces")["items"]}
+
+
+def _demo(name: str, where: str = "--cluster=own", **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "testbed", "demo", "--cluster=own", "--name", name],
-        env=_environment(),
+        [sys.executable, "-m", "testbed", "demo", where, "--name", name],
+        env=_environment() | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

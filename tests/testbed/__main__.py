@@ -10,11 +10,13 @@ from types import FrameType
 
 import click
 
-from testbed import binaries, console, demo, images, paths
-from testbed.cluster import KindCluster, Level, OwnCluster, own_clusters
+from testbed import binaries, console, demo, images, paths, system, together
+from testbed.cluster import NODE_COMMANDS, KindCluster, Level, OwnCluster, own_clusters
 from testbed.errors import TestbedError
 
 KIND_NAME = "portside"
+# Besides those of a cluster; the tests of compose, metrics and scaling run them.
+OF_TESTS = ("docker-compose", "prometheus", "metrics-server", "prometheus-adapter")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,6 +89,18 @@ def build_images() -> None:
     """Build the images, and print the path of each one's archive."""
     for image in images.build_all():
         click.echo(image.archive)
+
+
+@main.command()
+def prepare() -> None:
+    """Build the images and all programs that the tests use, at the same time."""
+    programs = tuple(dict.fromkeys((*binaries.NODE, "helm", *OF_TESTS)))
+    commands = images.commands() if "KUBECONFIG" in os.environ else (*images.commands(), *NODE_COMMANDS)
+    if commands:
+        room = binaries.ROOM_BYTES if binaries.missing(*programs) else 0
+        system.check("Running the tests", commands, folder=paths.cache(), room=room)
+    with console.progress():
+        together.together(images.build_all, lambda: binaries.provide(*programs))
 
 
 @main.command("demo")

@@ -14,6 +14,7 @@ PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # None of this is needed to run Python, and it is a third of the base.
 NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists", "var/log")
+COMMANDS = ("debootstrap",)
 RECIPE = "FROM scratch\nCOPY root /\n"
 
 
@@ -35,7 +36,7 @@ def provide(buildah: Buildah, name: str = "python-base", packages: tuple[str, ..
 
 
 def _make(buildah: Buildah, name: str, packages: tuple[str, ...]) -> None:
-    system.need("debootstrap")
+    system.need(*COMMANDS)
     context = buildah.folder / "base.partial"
     log = buildah.folder / "debootstrap.log"
     log.unlink(missing_ok=True)

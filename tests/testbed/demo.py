@@ -1,20 +1,24 @@
-"""`make demo`: the main job from end to end, on a real cluster, each step said and timed."""
+"""`make demo`: the main job from end to end, on a real cluster, each step shown and timed."""
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import httpx
 
-from testbed import images, paths, system
-from testbed.cluster import Cluster, KindCluster, OwnCluster, named_by
-from testbed.console import say, step
+from testbed import binaries, images, paths, system
+from testbed.cluster import NODE_COMMANDS, Cluster, KindCluster, OwnCluster, named_by
+from testbed.console import progress, say, step, table_of_times, times
 from testbed.errors import TestbedError
+from testbed.locks import exclusive
 from testbed.portforward import forwarded
 from testbed.report import describe
+from testbed.together import together
 
 Where = Literal["auto", "own", "kind", "current"]
 NAME = "demo"
@@ -25,6 +29,19 @@ AGENT = "hello-agent"
 READY_SECONDS = 180
 ANSWER_SECONDS = 30
 METRICS_PORT = 9090
+SHOWN_METRICS = ("agent_http_requests_total", "agent_tokens_total", "agent_build_info")
+# The sources of what a node needs, and the compiled packages, take 4 GB; the images and what makes them 2 GB.
+ROOM_TO_BUILD = 7 * 10**9
+ROOM_TO_RUN = 2 * 10**9
+
+
+@dataclass
+class _Place:
+    """Where the demo is shown: a cluster, whether it is the demo's own, which is removed as a whole, and is up."""
+
+    cluster: Cluster
+    ours: bool
+    up: bool = False
 
 
 def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None:
@@ -35,62 +52,102 @@ def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None
     Raises TestbedError at the first step that fails, after showing what the cluster looked like; then nothing is kept.
     """
     begun = time.monotonic()
-    with _cluster(where, name, kubeconfig, keep=keep) as cluster, _cleaned(cluster, keep=keep):
-        for image in images.build_all():
-            with step(f"Loading {image.reference} into the cluster"):
-                cluster.load_image(image.archive)
-        _install(cluster)
-        _apply_sample(cluster)
-        _talk(cluster)
-        _show(cluster)
+    place = _place(where, name, kubeconfig)
+    _check(place.cluster)
+    with exclusive(paths.cache() / f"demo-{name}.lock", "it shows the demo"), _cleaned(place, keep=keep):
+        with progress():
+            built, _ = together(images.build_all, partial(_start, place, keep=keep))
+            for image in built or []:
+                _load(place.cluster, image)
+            _install(place.cluster)
+            _apply_sample(place.cluster)
+        _talk(place.cluster)
+        _show(place.cluster)
         if keep:
-            _say_how_to_reach(cluster)
-    say(f"\nThe demo took {time.monotonic() - begun:.0f} s in all.")
+            _say_how_to_reach(place.cluster)
+    say(f"\nThe demo took:\n{table_of_times(times(), time.monotonic() - begun)}")
 
 
-@contextmanager
-def _cluster(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> Iterator[Cluster]:
-    """Give the cluster to show the demo on, started if need be, and stop it afterwards if it was, unless it is kept."""
+def _place(where: Where, name: str, kubeconfig: Path | None) -> _Place:
     if where == "current":
         if kubeconfig is None:
             raise TestbedError("CLUSTER=current uses the cluster of KUBECONFIG, which is not set.")
-        yield named_by(kubeconfig)
-        return
-    cluster: OwnCluster | KindCluster
+        return _Place(named_by(kubeconfig), ours=False)
     if where == "kind" or (where == "auto" and system.docker_works()):
-        cluster = KindCluster(paths.cache() / "kind.kubeconfig", "portside-demo")
+        return _Place(KindCluster(paths.cache() / "kind.kubeconfig", "portside-demo"), ours=True)
+    return _Place(OwnCluster(name), ours=True)
+
+
+def _programs(cluster: Cluster, *, keep: bool) -> tuple[str, ...]:
+    """Return the programs that the demo needs: no more, for each takes long to build."""
+    tools = ("kubectl", "helm")
+    if isinstance(cluster, OwnCluster) and not cluster.running:
+        return (*(name for name in binaries.NODE if keep or name != "coredns"), *tools)
+    return (*tools, "kind") if isinstance(cluster, KindCluster) else tools
+
+
+def _check(cluster: Cluster) -> None:
+    """Make sure at the beginning that nothing is missing that would be noticed after minutes."""
+    own = isinstance(cluster, OwnCluster)
+    commands = (*images.commands(), *(NODE_COMMANDS if own else ()))
+    if not commands:
+        return  # Docker does it all
+    cold = binaries.missing(*_programs(cluster, keep=False))
+    room = ROOM_TO_BUILD if len(cold) > 1 else ROOM_TO_RUN
+    system.check("The demo", commands, folder=paths.cache(), room=room)
+
+
+def _start(place: _Place, *, keep: bool) -> None:
+    """Start the cluster, unless it runs already."""
+    cluster = place.cluster
+    binaries.provide(*_programs(cluster, keep=keep))
+    if isinstance(cluster, KindCluster):
         cluster.start()
-    else:
-        cluster = OwnCluster(name)
-        if cluster.running:
-            say(f"Using the cluster {name} that an earlier demo kept.")
-        else:
-            cluster.start("node", lifeline=not keep)
-    try:
-        yield cluster
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        if not keep:
-            with step("Removing the cluster"):
-                cluster.stop()
+    elif isinstance(cluster, OwnCluster) and cluster.running:
+        say(f"Using the cluster {cluster.name}, which is up already.")
+    elif isinstance(cluster, OwnCluster):
+        # No part of the demo resolves a name; who keeps the cluster may.
+        cluster.start("node", lifeline=not keep, dns=keep)
+    place.up = True
+
+
+def _load(cluster: Cluster, image: images.Image) -> None:
+    with step(f"Loading {image.reference} into the cluster"):
+        cluster.load_image(image.archive)
 
 
 @contextmanager
-def _cleaned(cluster: Cluster, *, keep: bool) -> Iterator[None]:
-    """Remove what the demo put into the cluster, also after a failure, which is shown first."""
+def _cleaned(place: _Place, *, keep: bool) -> Iterator[None]:
+    """Remove what the demo made, also after a failure, which is shown first."""
     try:
         yield
     except TestbedError:
-        say(describe(cluster, OPERATOR_NAMESPACE, NAMESPACE))
-        _remove(cluster)
+        if place.up:
+            say(describe(place.cluster, OPERATOR_NAMESPACE, NAMESPACE))
+        _remove(place)
         raise
     except BaseException:
-        _remove(cluster)
+        _remove(place)
         raise
     if not keep:
-        _remove(cluster)
+        _remove(place)
+
+
+def _remove(place: _Place) -> None:
+    if not place.up:
+        return  # what fails to start removes itself
+    if place.ours and isinstance(place.cluster, OwnCluster | KindCluster):
+        with step("Removing the cluster"):  # and with it all that is in it
+            _stop(place.cluster)
+    else:
+        _remove_objects(place.cluster)
+
+
+def _stop(cluster: OwnCluster | KindCluster) -> None:
+    if isinstance(cluster, OwnCluster):
+        cluster.stop(at_once=True)
+    else:
+        cluster.stop()
 
 
 def _install(cluster: Cluster) -> None:
@@ -120,12 +177,17 @@ def _talk(cluster: Cluster) -> None:
     pods = forwarded(cluster, NAMESPACE, f"deployment/{AGENT}", METRICS_PORT)
     with pods as url, step(f"GET {url}/metrics (a port of the pods alone)"):
         for line in _lines("GET", f"{url}/metrics"):
-            if line.startswith(("agent_http_requests_total", "agent_tokens_total", "agent_build_info")):
+            if worth_showing(line):
                 say(f"    {line}")
 
 
+def worth_showing(line: str) -> bool:
+    """Whether a line of metrics is of one that the demo shows, and not of a series that is still zero."""
+    return line.startswith(SHOWN_METRICS) and float(line.rpartition(" ")[2]) != 0
+
+
 def _lines(method: str, url: str, body: dict[str, str] | None = None) -> Iterator[str]:
-    """Give the lines of the answer that are not empty, each as it arrives."""
+    """Yield the lines of the answer that are not empty, each as it arrives."""
     try:
         with httpx.stream(method, url, json=body, timeout=ANSWER_SECONDS) as answer:
             if answer.is_error:
@@ -151,7 +213,7 @@ The cluster is left up. To reach it:
 To remove all of it: make demo-down""")
 
 
-def _remove(cluster: Cluster) -> None:
+def _remove_objects(cluster: Cluster) -> None:
     with step("Removing the agent, the operator and the resource definition"):
         cluster.kubectl(
             "delete", "-n", NAMESPACE, "-f", str(SAMPLE), "--ignore-not-found", "--timeout=60s", check=False

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-from testbed import base_image, buildah, system
+from testbed import base_image, buildah, system, together
 from testbed.console import say, step
 from testbed.locks import exclusive
 from testbed.paths import REPOSITORY, cache
@@ -79,12 +79,20 @@ def build_all() -> list[Image]:
         if missing:
             builder.prepare()
         for target, image in images.items():
+            together.check()
             if target in missing:
                 with step(f"Building {image.reference}"):
                     _build(builder, target, context, image.archive)
             else:
                 say(f"    {image.reference} is built already")
         return list(images.values())
+
+
+def commands() -> tuple[str, ...]:
+    """Return the commands that building the images needs on this machine: none where Docker runs."""
+    if system.docker_works():
+        return ()
+    return buildah.COMMANDS if "PYTHON_IMAGE" in os.environ else (*buildah.COMMANDS, *base_image.COMMANDS)
 
 
 def reference(target: str) -> str:

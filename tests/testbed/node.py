@@ -45,7 +45,8 @@ def start(site: Site, authority: Authority, cgroup: str) -> Iterator[Process]:
     _import_pause(site)
     yield _kubelet(site, authority, cgroup)
     yield _kube_proxy(site, authority)
-    yield _dns(site)
+    if "coredns" in site.programs:
+        yield _dns(site)
 
 
 def prepare_mounts() -> None:

@@ -4,10 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from testbed import paths
-from testbed.console import step
+from testbed.console import say, step
 from testbed.errors import TestbedError
 
 # Debian's sbin folders are not on every PATH (`su` without a dash leaves them out), and iptables is there.
@@ -16,7 +17,6 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/s
 PACKAGE_OF = {
     "buildah": "buildah",
     "chromium": "chromium",
-    "chroot": "coreutils",
     "conntrack": "conntrack",
     "containerd": "containerd",
     "debootstrap": "debootstrap",
@@ -46,14 +46,75 @@ def need_root(what: str) -> None:
         )
 
 
+def missing_packages(*commands: str) -> list[str]:
+    """Return the Debian packages of those `commands` that this machine lacks."""
+    return sorted({PACKAGE_OF[command] for command in commands if shutil.which(command) is None})
+
+
+def check(what: str, commands: Iterable[str], *, folder: Path, room: int) -> None:
+    """Make sure that this machine can do `what`, and install the Debian packages of the `commands` that it lacks.
+
+    `room` is how many bytes the file system of `folder` has to have free. Raises TestbedError with everything that is
+    missing at once; then nothing was changed.
+    """
+    if problems := list(_problems(what, commands, folder, room)):
+        raise TestbedError("\n".join(["This machine is not ready:", *(f"  - {each}" for each in problems)]))
+    need(*commands)
+
+
+def _problems(what: str, commands: Iterable[str], folder: Path, room: int) -> Iterator[str]:
+    try:
+        need_root(what)
+    except TestbedError as error:
+        yield str(error)
+    else:
+        if not _makes_namespaces():
+            yield f"{what} needs namespaces, and this machine does not allow them (is it a restricted container?)."
+    missing = missing_packages(*commands)
+    if missing and not _installs_packages():
+        yield _these_are_missing(missing)
+    if problem := lack_of_room(folder, room):
+        yield problem
+
+
+def lack_of_room(folder: Path, room: int) -> str | None:
+    """Return what to do when the file system of `folder`, which need not exist, has less than `room` bytes free."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    if free >= room:
+        return None
+    return (
+        f"{there} has {free / 1e9:.1f} GB free, and {room / 1e9:.1f} GB are needed. Make room, or set PORTSIDE_CACHE "
+        "to a folder elsewhere."
+    )
+
+
+def _makes_namespaces() -> bool:
+    tried = subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, check=False)
+    return tried.returncode == 0
+
+
+def _installs_packages() -> bool:
+    return shutil.which("apt-get") is not None and os.geteuid() == 0
+
+
+def _these_are_missing(packages: list[str]) -> str:
+    names = " ".join(packages)
+    return f"These packages are missing: {names}. Install them (on Debian: apt-get install {names})."
+
+
 def need(*commands: str) -> None:
-    """Make sure that `commands` are there: install the Debian packages of those that are not (as root)."""
-    missing = sorted({PACKAGE_OF[command] for command in commands if shutil.which(command) is None})
+    """Make sure that `commands` are there: name the Debian packages of those that are not, and install them (as root).
+
+    Raises TestbedError when they cannot be installed.
+    """
+    missing = missing_packages(*commands)
     if not missing:
         return
+    if not _installs_packages():
+        raise TestbedError(_these_are_missing(missing))
     names = " ".join(missing)
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise TestbedError(f"These packages are missing: {names}. Install them (on Debian: apt-get install {names}).")
+    say(f"This machine gets Debian packages that it lacks, which stay installed: {names}")
     with step(f"Installing Debian packages: {names}"):
         install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
         if _apt(install).returncode != 0:
