@@ -15,7 +15,7 @@ LOCKS := dev service operator build testbed
 PYTEST ?=
 # Processes that run tests side by side; most tests wait more than they compute. PARALLEL=0 runs one after the other.
 PARALLEL ?= 4
-SIDE_BY_SIDE := -n $(PARALLEL) --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n $(PARALLEL)
 # Extra words for the bench: make bench BENCH="--without-litellm"
 BENCH ?=
 
@@ -135,15 +135,23 @@ pictures-of-dashboards: prepare ## Draw the dashboards anew, from agents on a cl
 ## Changing it
 ##
 .PHONY: check
-check: $(VENV)/.dev ## Formatting, lint, types, and that generated files and the lock are up to date
+check: check-format check-types check-generated check-lock ## Formatting, lint, types, and that generated files and the lock are up to date
+
+.PHONY: check-format
+check-format: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+
+.PHONY: check-types
+check-types: $(VENV)/.dev
 	$(BIN)/mypy
+
+.PHONY: check-generated
+check-generated: $(VENV)/.dev
 	$(BIN)/python -m agent_operator.api.generate --check
 	$(BIN)/python -m agent_service.reference --check
 	@$(TESTBED) tools helm
 	PYTHONPATH=tests $(BIN)/python manifests/generate.py --check
-	@$(MAKE) --no-print-directory check-lock
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Linters over charts, manifests, samples, the Dockerfile and the workflows (helm, kubeconform, Checkov, ...)

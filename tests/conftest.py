@@ -7,11 +7,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from testbed import cluster as clusters
-from testbed import paths
 from testbed.cluster import Cluster
 
 # The order in which `pytest -n` starts the tiers: what takes longest and cannot be divided comes first.
@@ -42,34 +43,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the tests by tier and file, and group them so that each worker starts few services and clusters.
+    """Order the tests by tier for `pytest -n`, which hands them to its workers in this order."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: TIERS.index(_tier(item.nodeid)))
 
-    `pytest -n WORKERS --dist loadgroup` runs a group in one worker (pytest-xdist, "Running tests in parallel").
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Have each worker of `pytest -n` start few services and clusters."""
+    return _Scheduling(config, log, shared_cluster=_given_kubeconfig(config) is not None)
+
+
+class _Scheduling(LoadScopeScheduling):
+    """Tests that share what is expensive to start run in one worker: those of a file, and all of e2e, on one node.
+
+    With `shared_cluster` all tests use a cluster that was given: then the cluster tier runs in the worker of e2e, as
+    its files install and remove the same definitions.
     """
-    if not config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        return
-    shared = _given_kubeconfig(config) is not None
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item, shared=shared)))
-    items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+    def __init__(self, config: pytest.Config, log: Any, *, shared_cluster: bool) -> None:
+        config.option.loadscopereorder = False  # the order of `pytest_collection_modifyitems`
+        super().__init__(config, log)
+        self._on_one_cluster = {"e2e", "cluster"} if shared_cluster else {"e2e"}
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "e2e" if _tier(nodeid) in self._on_one_cluster else nodeid.partition("::")[0]
 
 
-def _group(item: pytest.Item, *, shared: bool) -> str:
-    """Return the group of a test: its file, or its cluster where there is one for many files.
-
-    All e2e tests share a node. Where all tests are to use one given cluster (`shared`), the cluster tier is in that
-    group too: its files install and remove the same definitions.
-    """
-    tier = _tier(item)
-    if tier == "e2e" or (shared and tier == "cluster"):
-        return "e2e"
-    return item.path.relative_to(paths.REPOSITORY / "tests").with_suffix("").as_posix()
-
-
-def _tier(item: pytest.Item) -> str:
-    return item.path.relative_to(paths.REPOSITORY / "tests").parts[0]
+def _tier(nodeid: str) -> str:
+    """Return the tier of a test, such as `e2e` of `tests/e2e/test_agent.py::test_a`."""
+    return nodeid.split("/")[1]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

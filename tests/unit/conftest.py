@@ -7,9 +7,11 @@ program in tests/programs.
 import ipaddress
 import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
+_TIER = Path(__file__).parent
 _PROCESS_EVENTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
 
 
@@ -52,7 +54,9 @@ sys.addaudithook(_GUARD)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Guard the test with its fixtures."""
+    """Guard the test with its fixtures; under pytest-xdist this is called for the tests of other tiers, too."""
+    if not item.path.is_relative_to(_TIER):
+        return (yield)
     _GUARD.test = item.nodeid
     try:
         return (yield)
