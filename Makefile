@@ -227,7 +227,7 @@ $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 …'; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "    installing the venv module (Debian keeps it apart)"; \
+		echo "    This machine gets a Debian package that it lacks, which stays installed: python3-venv"; \
 		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv; } >/dev/null \
 		|| { echo 'Python has no venv module: install it (on Debian: apt-get install python3-venv).'; exit 1; }; }
 	@$(PYTHON) -m venv --clear $(VENV)
