@@ -7,9 +7,11 @@ program in tests/programs.
 import ipaddress
 import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
+_TIER = Path(__file__).parent
 _PROCESS_EVENTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
 
 
@@ -52,8 +54,8 @@ sys.addaudithook(_GUARD)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Guard the test with its fixtures."""
-    _GUARD.test = item.nodeid
+    """Guard the test with its fixtures. pytest calls this hook for the tests of all folders."""
+    _GUARD.test = item.nodeid if item.path.is_relative_to(_TIER) else None
     try:
         return (yield)
     finally:
