@@ -81,6 +81,13 @@ test-keda: prepare ## The scaling tests by a real KEDA, which `make test` leaves
 	@$(TESTBED) tools keda keda-adapter
 	@PYTHONPATH=tests $(BIN)/pytest tests/e2e/test_scaling.py --keda $(PYTEST)
 
+# The tests to repeat: make test-races RACES=tests/service
+RACES ?= tests
+TIMES ?= 1
+.PHONY: test-races
+test-races: prepare ## The timing-sensitive tests while every core is busy; TIMES=3, RACES=tests/service
+	@PYTHONPATH=tests $(BIN)/python -m races --times $(TIMES) $(RACES) $(PYTEST)
+
 .PHONY: bench
 bench: $(VENV)/.dev ## How fast the agent API is, beside others; BENCH="--soak" for growth, "--help" for all
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)

@@ -60,21 +60,30 @@ def start_service(tmp_path: Path, redis_server: RedisServer) -> Iterator[StartSe
 
 
 @pytest.fixture(scope="session")
-def shared_service(
-    stand_in_process: StandIn, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    with running_service(
-        tmp_path_factory.mktemp("service"),
-        ANTHROPIC_API_KEY=KEY,
-        ANTHROPIC_BASE_URL=stand_in_process.url,
-        REDIS_URL=redis_process.url,
-        RATE_LIMIT_REQUESTS="0",
-        SYSTEM_PROMPT="Be brief.",
-        STREAM_HEARTBEAT_SECONDS="0.2",
-        CORS_ORIGINS="https://console.example",
-        LOG_LEVEL="DEBUG",
-        ANTHROPIC_LOG="debug",
-    ) as running:
+def shared_settings(stand_in_process: StandIn, redis_process: RedisServer) -> dict[str, str]:
+    return {
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_BASE_URL": stand_in_process.url,
+        "REDIS_URL": redis_process.url,
+        "RATE_LIMIT_REQUESTS": "0",
+        "SYSTEM_PROMPT": "Be brief.",
+        "CORS_ORIGINS": "https://console.example",
+        "LOG_LEVEL": "DEBUG",
+        "ANTHROPIC_LOG": "debug",
+    }
+
+
+@pytest.fixture(scope="session")
+def shared_service(shared_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("service"), **shared_settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def heartbeat_service(shared_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Its heartbeats come every 0.2 s, so an answer that is slower has begun: its errors are events of the stream."""
+    folder = tmp_path_factory.mktemp("heartbeat")
+    with running_service(folder, **shared_settings, STREAM_HEARTBEAT_SECONDS="0.2") as running:
         yield running
 
 

@@ -20,6 +20,8 @@ from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service
 
+pytestmark = pytest.mark.timing
+
 OPUS = Prices(Decimal(5), Decimal(25), cache_write=Decimal("6.25"), cache_read=Decimal("0.5"))
 
 

@@ -1,8 +1,8 @@
 """`POST /chat`: answers, input that is refused, and what becomes of the model API's faults."""
 
 import asyncio
-import contextlib
 import json
+import socket
 import uuid
 from collections.abc import Iterator
 
@@ -11,6 +11,8 @@ import pytest
 
 from stand_in import StandIn
 from stand_in.agent import MakeClient, Service, eventually
+
+pytestmark = pytest.mark.timing
 
 
 async def test_an_answer_comes_from_the_model_with_its_tokens_and_time(make_client: MakeClient) -> None:
@@ -231,12 +233,13 @@ async def test_no_connection_to_the_model_api_is_503(make_client: MakeClient) ->
 def test_a_client_that_leaves_ends_the_call_to_the_model(
     service: Service, stand_in: StandIn, path: str, directive: str
 ) -> None:
-    # `/chat` says nothing before its answer, a stream at least a heartbeat: leave at the first byte, or after a while.
-    with (
-        contextlib.suppress(httpx.ReadTimeout),
-        httpx.stream("POST", service.url + path, json={"message": directive}, timeout=2) as answer,
-    ):
-        next(answer.iter_bytes())
+    address = httpx.URL(service.url)
+    body = json.dumps({"message": directive})
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((address.host, address.port or 80)) as client:
+        client.sendall((head + body).encode())
         eventually(lambda: stand_in.requests() != [], "the model is asked")
     eventually(lambda: _states(stand_in) == ["disconnected"], "the stand-in sees its client leave")
     eventually(lambda: service.metric("agent_requests_in_flight") == 0, "nothing is in flight any more")

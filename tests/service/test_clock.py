@@ -16,6 +16,8 @@ from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, eventually
 from testbed import system
 
+pytestmark = pytest.mark.timing
+
 HOUR = 3600
 
 
@@ -65,14 +67,15 @@ def hours_off(service: Service) -> int:
 
 @pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "back"])
 def test_answers_limits_time_outs_and_the_end_do_not_notice(
-    service: Service, jump: Callable[[int], None], hours: int
+    service: Service, stand_in: StandIn, jump: Callable[[int], None], hours: int
 ) -> None:
+    since = time.monotonic()
     first = service.post("/chat", message="hello").json()
     streamed: list[str] = []
 
     def stream() -> None:
         with httpx.stream(
-            "POST", f"{service.url}/chat/stream", json={"message": "[[slow:0.1]] one two three"}, timeout=30
+            "POST", f"{service.url}/chat/stream", json={"message": "[[hold:stream after=1]] one two three"}, timeout=30
         ) as answer:
             streamed.extend(answer.iter_lines())
 
@@ -80,7 +83,8 @@ def test_answers_limits_time_outs_and_the_end_do_not_notice(
     reader.start()
     eventually(lambda: service.metric("agent_requests_in_flight") == 1, "the stream is under way")
     jump(hours * HOUR)
-    reader.join(15)
+    stand_in.release("stream")
+    reader.join(30)
     assert '"type":"done"' in "".join(streamed)
 
     # Remembered, answered in good time.
@@ -96,11 +100,13 @@ def test_answers_limits_time_outs_and_the_end_do_not_notice(
     assert silent.count(": waiting") > 3
     assert '"type":"error"' in silent
 
-    # The limit counts as before.
-    for _ in range(2):
-        service.post("/chat", message="hello")
-    refused = service.post("/chat", message="hello")
+    # The limit counts as before: six at once, and one more every ten seconds.
+    allowed = 4
+    while (refused := service.post("/chat", message="hello")).status_code == 200:
+        allowed += 1
+        assert allowed < 30, "no request is refused"
     assert refused.status_code == 429
+    assert 6 <= allowed <= 6 + (time.monotonic() - since) / 10
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
 
     components = service.get("/health").json()["components"].values()

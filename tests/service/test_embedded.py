@@ -14,6 +14,8 @@ from agent_service.state import embedded, folder, valkey
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, command_line, eventually, run_agent_service
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture
 def start(start_service: StartService, stand_in: StandIn) -> StartService:

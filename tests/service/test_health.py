@@ -22,6 +22,8 @@ from redis_bed import running_redis
 from stand_in import StandIn, running_stand_in
 from stand_in.agent import KEY, MakeClient, StartService, eventually
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture(scope="module")
 def stand_in_process() -> Iterator[StandIn]:

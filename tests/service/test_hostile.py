@@ -15,6 +15,8 @@ from redis_bed import RedisServer
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, eventually, running_service
 
+pytestmark = pytest.mark.timing
+
 # Patience of the service under test with a head, a body, an answer.
 TIMEOUT_SECONDS = 2
 PRIVATE = "private-words-of-a-user"

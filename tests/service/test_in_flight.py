@@ -11,6 +11,8 @@ import pytest
 from stand_in import StandIn
 from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
 
+pytestmark = pytest.mark.timing
+
 
 def start(start_service: StartService, stand_in: StandIn, **settings: str) -> Service:
     return start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, RATE_LIMIT_REQUESTS="0", **settings)

@@ -11,6 +11,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from stand_in import StandIn
 from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
 
+pytestmark = pytest.mark.timing
+
+
+@pytest.fixture
+def service(heartbeat_service: Service, stand_in: StandIn) -> Service:
+    """A service whose streams have heartbeats within the time of a test."""
+    assert stand_in.requests() == []
+    return heartbeat_service
+
 
 def test_requests_are_counted_by_the_template_of_their_route(service: Service) -> None:
     counted = 'agent_http_requests_total{method="POST",route="/chat",status="200"}'

@@ -10,7 +10,7 @@ from browser_bed import running_browser
 from browser_bed.chat import open_chat
 from stand_in.agent import Service
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
 
 # WCAG 2.2, 1.4.3 and 1.4.11.
 TEXT_CONTRAST = 4.5

@@ -17,7 +17,7 @@ from stand_in import StandIn
 from stand_in.agent import Service, StartService, eventually
 
 # One browser serves all tests of this file, and lives in their event loop.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
 
 FACTS = re.compile(r"^(\d+) tokens in, (\d+) out · \d+\.\d+ s · first text after \d+\.\d+ s$")
 CLIENT_KEY = "a-client-key-of-some-length"

@@ -13,6 +13,8 @@ from agent_service import __version__
 from stand_in import StandIn
 from stand_in.agent import Service, StartService, eventually, run_agent_service
 
+pytestmark = pytest.mark.timing
+
 
 def test_help_and_version_help(tmp_path: Path) -> None:
     told = run_agent_service("--version", folder=tmp_path)
@@ -77,7 +79,7 @@ def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url)
-    reader = Reader(service.url, "hello [[slow:0.2]]")
+    reader = Reader(service.url, "hello [[hold:stream after=1]]")
     eventually(lambda: '"text"' in reader.received, "the stream flows")
     service.terminate()
     eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
@@ -89,12 +91,13 @@ def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
     assert "shutting down" in refused.json()["detail"]
     assert "agent_requests_in_flight 1.0" in service.get("/metrics").text
     assert '"done"' not in reader.received
+    stand_in.release("stream")
     reader.join(30)
     assert '"done"' in reader.received
     assert service.wait() == 0
     assert '"level":"error"' not in service.log()
     assert "Unclosed" not in service.log()
-    assert [seen["message"] for seen in stand_in.requests()] == ["hello [[slow:0.2]]"]
+    assert [seen["message"] for seen in stand_in.requests()] == ["hello [[hold:stream after=1]]"]
 
 
 def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: StartService, stand_in: StandIn) -> None:

@@ -23,6 +23,8 @@ from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
 from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
 
+pytestmark = pytest.mark.timing
+
 MINUTE = 60_000
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 

@@ -15,6 +15,8 @@ from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, eventually
 
+pytestmark = pytest.mark.timing
+
 # A frozen server costs the requests of that moment the patience of the connection, and no more.
 LONGEST_SECONDS = 3.5
 

@@ -10,6 +10,15 @@ import pytest
 from stand_in import StandIn
 from stand_in.agent import Service, StartService
 
+pytestmark = pytest.mark.timing
+
+
+@pytest.fixture
+def service(heartbeat_service: Service, stand_in: StandIn) -> Service:
+    """A service whose streams have heartbeats within the time of a test."""
+    assert stand_in.requests() == []
+    return heartbeat_service
+
 
 def lines(service: Service, path: str = "/chat/stream", **body: object) -> Iterator[str]:
     """Give the lines that are not empty, as they arrive."""

@@ -18,6 +18,8 @@ from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
 from stand_in.agent import MakeClient, StartService, eventually
 
+pytestmark = pytest.mark.timing
+
 NEVER = "00000000-0000-7000-8000-000000000000"
 
 
@@ -300,11 +302,11 @@ async def test_a_wrong_query_is_422(make_client: MakeClient, query: str) -> None
 
 
 async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
-    make_client: MakeClient, tmp_path: Path
+    make_client: MakeClient, stand_in: StandIn, tmp_path: Path
 ) -> None:
     with running_redis(tmp_path) as server:
         client = await make_client(redis_url=server.url, api_runs_tasks=True)
-        running = await submit(client, "through the outage [[stall:1.5]]")
+        running = await submit(client, "through the outage [[hold:outage]]")
 
         async def begun() -> bool:
             return bool((await look_up(client, running))["status"] == "running")
@@ -325,6 +327,7 @@ async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
             return (await client.get("/tasks")).status_code == 200
 
         await until(back, "Redis is back")
+        await asyncio.to_thread(stand_in.release, "outage")
         task = await ended(client, running)
         assert (task["status"], task["attempts"]) == ("completed", 1)
         assert (await ended(client, await submit(client, "afterwards")))["status"] == "completed"
@@ -457,14 +460,14 @@ async def test_the_first_words_of_an_answer_say_that_the_model_api_takes_tasks_a
 
     await until(turned_away, "it is turned away")
     for number in range(12):
-        await submit(client, f"number {number} [[slow:0.3]] [[words:60]]")
+        await submit(client, f"number {number} [[hold:all after=1]] [[words:60]]")
 
     async def all_are_under_way() -> bool:
         seen = await asyncio.to_thread(stand_in.requests)
         return [each["state"] for each in seen if "words" in each["message"]] == ["running"] * 8
 
     await until(all_are_under_way, "as many as may be are under way")
-    assert await tasks.due() > 0, "a worker more could begin the others"
+    await until(tasks.due, "a worker more could begin the others")
 
 
 async def test_deadlines_count_while_no_task_is_given_out(redis_server: RedisServer, tasks: Tasks) -> None:
@@ -538,16 +541,21 @@ async def test_a_worker_without_tokens_does_not_look_at_each_task_that_is_submit
 ) -> None:
     client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
     await client.post("/chat", json={"message": "a long one [[words:700]]"})
-    # A look later it knows.
-    await asyncio.sleep(1.5)
+
+    async def knows() -> bool:
+        return await scripts_beside(redis_server, tasks, 20) <= 4
+
+    await until(knows, "its last look found no tokens")
+    before = (await tasks.count())["pending"]
     assert await scripts_beside(redis_server, tasks, 100) <= 20
-    assert (await tasks.count())["pending"] == 100
+    assert (await tasks.count())["pending"] == before + 100
 
 
 async def test_a_task_waits_until_there_are_tokens_again(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
+    since = asyncio.get_running_loop().time()
     await client.post("/chat", json={"message": "a long one [[words:620]]"})
     task_id = await submit(client, "afterwards")
-    await asyncio.sleep(0.5)
-    assert (await look_up(client, task_id))["status"] == "pending"
     assert (await ended(client, task_id))["status"] == "completed"
+    # Ten tokens come back each second, and more than twenty were missing.
+    assert asyncio.get_running_loop().time() - since >= 2

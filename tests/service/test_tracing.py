@@ -20,6 +20,8 @@ from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, environment, eventually, running_service
 from stand_in.collector import Collector, attributes
 
+pytestmark = pytest.mark.timing
+
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}

@@ -16,6 +16,8 @@ from testbed import system
 
 StartWorker = StartService
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture
 def start_worker(tmp_path: Path, redis_server: RedisServer, stand_in: StandIn) -> Iterator[StartWorker]:

@@ -31,6 +31,8 @@ from stand_in.agent import (
     running_service,
 )
 
+pytestmark = pytest.mark.timing
+
 PROCESSES = 3
 
 
@@ -82,6 +84,10 @@ def streams(service: Service, count: int, message: str) -> Iterator[list[str]]:
     yield received
     for thread in threads:
         thread.join(60)
+
+
+# The first word goes out, and the others when the test releases them.
+HELD = "hello [[hold:streams after=1]]"
 
 
 def flowing(received: list[str]) -> bool:
@@ -153,11 +159,12 @@ def test_what_all_processes_did_is_told_by_each_of_them(start: StartService) -> 
     assert len({line["pid"] for line in lines}) > 1, "only one process answered"
 
 
-def test_what_is_in_flight_anywhere_is_in_every_scrape(start: StartService) -> None:
+def test_what_is_in_flight_anywhere_is_in_every_scrape(start: StartService, stand_in: StandIn) -> None:
     service = start()
-    with streams(service, 6, "hello [[slow:0.2]]") as received:
+    with streams(service, 6, HELD) as received:
         eventually(lambda: flowing(received), "all streams flow")
         assert [scraped(service)["agent_requests_in_flight"] for _ in range(6)] == [6] * 6
+        stand_in.release("streams")
     eventually(lambda: scraped(service)["agent_requests_in_flight"] == 0, "none is left")
 
 
@@ -174,12 +181,14 @@ def test_the_start_is_said_once_and_a_conversation_is_known_to_every_process(
         assert "user: I am Ada" in stand_in.last()["history"]
 
 
-def test_twenty_streams_are_finished_before_the_end_and_no_new_work_is_taken(start: StartService) -> None:
+def test_twenty_streams_are_finished_before_the_end_and_no_new_work_is_taken(
+    start: StartService, stand_in: StandIn
+) -> None:
     service = start(REDIS_URL="")
     [valkey] = service.children("valkey-server")
     processes = service.children(API_PROCESS)
     assert len(processes) == PROCESSES
-    with streams(service, 20, "hello [[slow:0.3]]") as received:
+    with streams(service, 20, HELD) as received:
         eventually(lambda: flowing(received), "all streams flow")
         service.terminate()
         eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
@@ -191,6 +200,7 @@ def test_twenty_streams_are_finished_before_the_end_and_no_new_work_is_taken(sta
         assert {answer.headers["Retry-After"] for answer in late} == {"1"}
         assert not gone(valkey)
         assert not any('"done"' in text for text in received), "the streams were to be under way still"
+        stand_in.release("streams")
     assert [text for text in received if '"done"' not in text] == []
     assert service.wait() == 0
     assert [pid for pid in (valkey, *processes) if not gone(pid)] == []
@@ -204,9 +214,11 @@ def test_an_interrupt_of_the_whole_group_as_from_a_terminal_drains_too(
     settings = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "STATE_DIR": str(tmp_path / "group")}
     with by_hand(tmp_path, [COMMAND], API_WORKERS="2", **settings) as service:
         eventually(lambda: "Agent API started" in service.log(), "all processes answer", 60)
-        with streams(service, 4, "hello [[slow:0.2]]") as received:
+        with streams(service, 4, HELD) as received:
             eventually(lambda: flowing(received), "all streams flow")
             os.killpg(service.process.pid, signal.SIGINT)
+            eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
+            stand_in.release("streams")
         assert [text for text in received if '"done"' not in text or "warning" in text] == []
         assert service.wait() == 0
         assert "Traceback" not in service.log()
@@ -228,7 +240,7 @@ def test_a_process_that_dies_is_replaced_and_the_figures_stay_true(start: StartS
     service = start()
     for _ in range(30):
         assert service.post("/chat", message="hello").status_code == 200
-    with streams(service, 9, "hello [[slow:1]]"):
+    with streams(service, 9, HELD):
         eventually(lambda: scraped(service)["agent_requests_in_flight"] == 9, "all streams are open")
         for pid in service.children(API_PROCESS):
             os.kill(pid, signal.SIGKILL)
@@ -329,13 +341,15 @@ def test_a_process_that_dies_again_and_again_ends_the_service_instead_of_spinnin
     assert "ended again and again, gave up" in service.log()
 
 
-def test_nothing_is_left_of_a_service_whose_first_process_was_killed(start: StartService) -> None:
+def test_nothing_is_left_of_a_service_whose_first_process_was_killed(start: StartService, stand_in: StandIn) -> None:
     service = start(REDIS_URL="")
     pids = service.children()
     assert len(pids) == 1 + PROCESSES
-    with streams(service, 6, "hello [[slow:0.1]]") as received:
+    with streams(service, 6, HELD) as received:
         eventually(lambda: flowing(received), "all streams flow")
         service.process.kill()
+        eventually(lambda: gone(service.process.pid), "the first process is gone")
+        stand_in.release("streams")
     assert [text for text in received if '"done"' not in text] == [], "what was in flight was to be finished"
     eventually(lambda: all(gone(pid) for pid in pids), "all processes end by themselves")
 

@@ -45,8 +45,12 @@ class StandIn:
         """Have these directives stand for all requests from now on; an empty text ends them."""
         self._client.put("/stand-in/directives", content=directives).raise_for_status()
 
+    def release(self, name: str) -> None:
+        """Let the answers go on that `[[hold:name]]` holds."""
+        self._client.put(f"/stand-in/released/{name}").raise_for_status()
+
     def reset(self) -> None:
-        """Forget all requests and standing directives."""
+        """Forget all requests, standing directives and releases."""
         self.direct("")
         self._client.delete("/stand-in/requests").raise_for_status()
 

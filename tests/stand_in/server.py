@@ -18,6 +18,8 @@ Faults on demand: directives in the last user message, or standing ones for all 
     [[fault:429 retry-after=3]]   answer with this status and Anthropic's error body; retry-after is optional,
     [[fault:500 times=1 id=a]]    `times` makes the first so many requests with this id fail, and the next work
     [[stall:2]]                   say nothing at all for so many seconds, then answer
+    [[hold:name]]                 say nothing until the test releases this name (`PUT /stand-in/released/name`); with
+                                  `after=3`, in a stream: so many pieces first. A hold of two minutes breaks off
     [[silent:2]]                  in a stream: after message_start, so many seconds without a byte
     [[ping:2]]                    in a stream: so many seconds of ping events in place of text, one every 0.1 s
     [[slow:0.1]]                  in a stream: so many seconds before each piece of text
@@ -39,7 +41,7 @@ Faults on demand: directives in the last user message, or standing ones for all 
 history (what was said before, each as `role: text`), cached (whether the system prompt is marked for the cache),
 max_tokens, stream, host (for whom it was meant, also when a proxy was asked), key (its last four characters), status,
 and state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
-`DELETE /stand-in/requests` empties it.
+`DELETE /stand-in/requests` empties it, and forgets what was released.
 """
 
 import argparse
@@ -63,6 +65,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 _DIRECTIVE = re.compile(r"\[\[([a-z-]+)(?::([^\]\s]+))?((?:\s+[a-z-]+=[^\]\s]+)*)\]\]")
+
+# Of a hold that no test releases: longer than any test waits, but not without end.
+_LONGEST_HOLD_SECONDS = 120
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -125,6 +130,47 @@ class Directives:
         return float(directive.value) if directive else None
 
 
+class Gates:
+    """What holds answers until a test releases them, by name."""
+
+    def __init__(self) -> None:
+        self._released: dict[str, asyncio.Event] = {}
+
+    def release(self, name: str) -> None:
+        """Let everything pass that is held by this name, or comes later."""
+        self._event(name).set()
+
+    def forget(self) -> None:
+        """Let everything pass that is held now, and hold again what comes later."""
+        for event in self._released.values():
+            event.set()
+        self._released.clear()
+
+    async def wait(self, name: str) -> None:
+        """Wait for the release; raise ConnectionAbortedError when none comes."""
+        try:
+            async with asyncio.timeout(_LONGEST_HOLD_SECONDS):
+                await self._event(name).wait()
+        except TimeoutError:
+            raise ConnectionAbortedError(f"No test released {name}.") from None
+
+    async def passed(self, request: Request, name: str) -> bool:
+        """Wait for the release, unless the client leaves; return whether it stayed."""
+        waiting = asyncio.ensure_future(self.wait(name))
+        try:
+            while not waiting.done():
+                if await request.is_disconnected():
+                    return False
+                await asyncio.wait([waiting], timeout=0.02)
+            await waiting
+            return True
+        finally:
+            waiting.cancel()
+
+    def _event(self, name: str) -> asyncio.Event:
+        return self._released.setdefault(name, asyncio.Event())
+
+
 class StandIn:
     """All state of the process."""
 
@@ -132,6 +178,7 @@ class StandIn:
         self.seen: deque[Seen] = deque(maxlen=1000)
         self.standing = ""
         self.failed: dict[str, int] = {}
+        self.gates = Gates()
 
     async def messages(self, request: Request) -> Response:
         """`POST /v1/messages`."""
@@ -139,8 +186,7 @@ class StandIn:
         if refusal is not None:
             return refusal
         directives = Directives(self.standing + seen.message)
-        stall = directives.number("stall")
-        if stall and not await _pause(request, stall):
+        if not await self._waited(request, directives):
             seen.state = "disconnected"
             return Response(status_code=499)
         fault = self._fault(directives)
@@ -148,12 +194,20 @@ class StandIn:
             return _ended(seen, fault)
         if directives.get("garbage"):
             return _ended(seen, HTMLResponse("<html><body>It works!</body></html>"))
-        answer = Answer(body, seen, directives)
+        answer = Answer(body, seen, directives, self.gates)
         seen.status = 200
         if seen.stream:
             events = _shattered(answer.events()) if directives.get("shattered") else answer.events()
             return StreamingResponse(events, media_type="text/event-stream", headers=_ids())
         return _ended(seen, JSONResponse(answer.whole(), headers=_ids()))
+
+    async def _waited(self, request: Request, directives: Directives) -> bool:
+        """Wait as the directives say before an answer; return whether the client stayed."""
+        stall = directives.number("stall")
+        if stall and not await _pause(request, stall):
+            return False
+        hold = directives.get("hold")
+        return hold is None or "after" in hold.options or await self.gates.passed(request, hold.value)
 
     async def count_tokens(self, request: Request) -> Response:
         """`POST /v1/messages/count_tokens`."""
@@ -175,6 +229,12 @@ class StandIn:
     async def forget_requests(self, _: Request) -> Response:
         """`DELETE /stand-in/requests`."""
         self.seen.clear()
+        self.gates.forget()
+        return Response(status_code=204)
+
+    async def release(self, request: Request) -> Response:
+        """`PUT /stand-in/released/{name}`."""
+        self.gates.release(request.path_params["name"])
         return Response(status_code=204)
 
     async def set_directives(self, request: Request) -> Response:
@@ -223,8 +283,9 @@ class StandIn:
 class Answer:
     """What is said in answer to one request, whole or as events."""
 
-    def __init__(self, body: dict[str, Any], seen: Seen, directives: Directives) -> None:
+    def __init__(self, body: dict[str, Any], seen: Seen, directives: Directives, gates: Gates) -> None:
         self.seen = seen
+        self.gates = gates
         self.directives = directives
         self.input_tokens = _input_tokens(body)
         system = f'system prompt "{seen.system[:80]}"' if seen.system else "no system prompt"
@@ -296,6 +357,9 @@ class Answer:
             if end is not None:
                 yield end
                 return
+            hold = directives.get("hold")
+            if hold and hold.options.get("after") == str(number):
+                await self.gates.wait(hold.value)
             await asyncio.sleep(directives.number("slow") or 0)
             yield _event("content_block_delta", index=index, delta={"type": "text_delta", "text": piece})
         yield _event("content_block_stop", index=index)
@@ -429,6 +493,7 @@ def make_app() -> Starlette:
             Route("/v1/messages/count_tokens", stand_in.count_tokens, methods=["POST"]),
             Route("/stand-in/requests", stand_in.list_requests, methods=["GET"]),
             Route("/stand-in/requests", stand_in.forget_requests, methods=["DELETE"]),
+            Route("/stand-in/released/{name}", stand_in.release, methods=["PUT"]),
             Route("/stand-in/directives", stand_in.set_directives, methods=["PUT"]),
         ]
     )

@@ -54,10 +54,8 @@ sys.addaudithook(_GUARD)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Guard the test with its fixtures; under pytest-xdist this is called for the tests of other tiers, too."""
-    if not item.path.is_relative_to(_TIER):
-        return (yield)
-    _GUARD.test = item.nodeid
+    """Guard the test with its fixtures. pytest calls this hook for the tests of all folders."""
+    _GUARD.test = item.nodeid if item.path.is_relative_to(_TIER) else None
     try:
         return (yield)
     finally:

@@ -1,0 +1,1 @@
+"""Repeats the timing-sensitive tests on a machine that has other work."""
