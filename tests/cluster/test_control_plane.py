@@ -16,6 +16,15 @@ from testbed.cluster import Cluster, OwnCluster
 from testbed.errors import TestbedError
 from testbed.process import running_for
 
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep this test's clusters where no other process that starts one sweeps up; the programs are the usual ones."""
+    for kept in ("bin", "go"):
+        (tmp_path / kept).symlink_to(paths.cache() / kept)
+    monkeypatch.setenv("PORTSIDE_CACHE", str(tmp_path))
+
+
 HOLDER = """
 import sys, time
 from testbed.cluster import OwnCluster
@@ -39,6 +48,7 @@ def test_a_command_that_fails_says_what_kubectl_said(control_plane: Cluster) -> 
         control_plane.kubectl("get", "namespace", "not-there")
 
 
+@pytest.mark.usefixtures("own_folder")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_a_cluster_ends_with_the_process_that_started_it(how: signal.Signals) -> None:
     name = f"orphan-{how.name.lower()}-{os.getpid()}"
@@ -63,6 +73,7 @@ def test_a_cluster_ends_with_the_process_that_started_it(how: signal.Signals) ->
     assert not (paths.clusters() / name).exists()
 
 
+@pytest.mark.usefixtures("own_folder")
 def test_a_killed_supervisor_takes_its_programs_along_and_the_next_start_sweeps_up() -> None:
     name = f"stale-{os.getpid()}"
     stale = OwnCluster(name)

