@@ -54,7 +54,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return _Scheduling(config, log, shared_cluster=_given_kubeconfig(config) is not None)
 
 
-class _Scheduling(LoadScopeScheduling):
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Tests that share what is expensive to start run in one worker: those of a file, and all of e2e, on one node.
 
     With `shared_cluster` all tests use a cluster that was given: then the cluster tier runs in the worker of e2e, as
