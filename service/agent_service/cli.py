@@ -86,7 +86,14 @@ def worker(host: str | None, port: int | None) -> None:
 @click.argument("message")
 @click.option("--url", help="Where the agent is.  [default: port API_PORT or PORT, else 8000, of this machine]")
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=90.0, show_default=True, help="Seconds to wait.")
-def ask(message: str, url: str | None, timeout: float) -> None:
+@click.option(
+    "--connect-timeout",
+    type=click.FloatRange(min=0),
+    default=15.0,  # as agent_service.ask.CONNECT_SECONDS, whose import `agent-service serve` does not need
+    show_default=True,
+    help="Seconds to retry while no connection can be made, as with a Service that is new.",
+)
+def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -> None:
     """Ask an agent that runs, and print its answer.
 
     In the agent's own container, or beside it:
@@ -103,7 +110,8 @@ def ask(message: str, url: str | None, timeout: float) -> None:
 
     port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
     try:
-        click.echo(answer_of(url or f"http://localhost:{port}", message, key=client_key(), seconds=timeout))
+        place = url or f"http://localhost:{port}"
+        click.echo(answer_of(place, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
     except AskError as error:
         click.echo(str(error), err=True)
         sys.exit(1)

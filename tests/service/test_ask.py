@@ -30,7 +30,8 @@ def test_a_refusal_is_one_line_with_the_agents_own_words(start_service: StartSer
 
 
 def test_nobody_there_is_one_line(tmp_path: Path) -> None:
-    told = run_agent_service("ask", "Hello", "--url", f"http://localhost:{free_port()}", folder=tmp_path)
+    nowhere = f"http://localhost:{free_port()}"
+    told = run_agent_service("ask", "Hello", "--url", nowhere, "--connect-timeout", "0", folder=tmp_path)
     assert told.returncode == 1
     assert "did not answer" in told.stderr
     assert len(told.stderr.splitlines()) == 1
