@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# Its hook makes a test that fails show the state of its cluster.
+from failing import pytest_runtest_makereport  # noqa: F401  pytest finds it here
+from failing import remember
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
 
@@ -51,9 +54,10 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def control_plane(kubeconfig: Path | None) -> Iterator[Cluster]:
+def control_plane(kubeconfig: Path | None, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A real API server with its controllers; our own has no nodes."""
     with clusters.provided("control-plane", kubeconfig) as cluster:
+        remember(request, cluster)
         yield cluster
 
 
