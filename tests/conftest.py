@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 # Its hook makes a test that fails show the state of its cluster.
-from failing import pytest_runtest_makereport  # noqa: F401  pytest finds it here
-from failing import remember
+from failing import (
+    pytest_runtest_makereport,  # noqa: F401  pytest finds it here
+    remember,
+)
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
 
