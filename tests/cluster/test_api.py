@@ -27,6 +27,8 @@ def place(control_plane: Cluster, namespace: str) -> str:
         ("configmaps", "--selector=deck=lower"),
         ("configmap", "--field-selector=metadata.name=charts"),
         ("configmap", "nothing", "--ignore-not-found"),
+        ("configmaps,serviceaccounts,deployments",),
+        ("configmaps,services", "-l", "deck=upper"),
         ("hpa",),
         ("horizontalpodautoscaler",),
         ("deployments.apps",),
@@ -56,8 +58,8 @@ def test_kubectl_reports_what_is_missing_and_reads_what_is_beyond_the_test_bed(
         control_plane.get("configmap", "nothing", "-n", place)
     with pytest.raises(TestbedError, match="have a resource type"):
         control_plane.get("ships", "-n", place)
-    kinds = {each["kind"] for each in control_plane.get("configmaps,serviceaccounts", "-n", place)["items"]}
-    assert "ConfigMap" in kinds
+    everywhere = control_plane.get("configmaps", "--all-namespaces")["items"]
+    assert place in {each["metadata"]["namespace"] for each in everywhere}
 
 
 def test_a_kind_that_comes_and_goes_is_found_and_missed(control_plane: Cluster, place: str) -> None:

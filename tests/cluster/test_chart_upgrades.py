@@ -13,6 +13,8 @@ from testbed import paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 
+pytestmark = pytest.mark.timing
+
 HELM = paths.REPOSITORY / "helm"
 RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
 DEFINITION = "crd/agentdeployments.portside.dev"

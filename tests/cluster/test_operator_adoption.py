@@ -10,6 +10,8 @@ from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, 
 from testbed import paths
 from testbed.cluster import Cluster
 
+pytestmark = pytest.mark.timing
+
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 VALUES: dict[str, Any] = {
     "agent": {"provider": "anthropic"},

@@ -8,6 +8,8 @@ import pytest
 from cluster.operator_bed import Namespace, agent, eventually, install_definition, operator
 from testbed.cluster import Cluster
 
+pytestmark = pytest.mark.timing
+
 T = TypeVar("T")
 KINDS = "deployment,service,configmap,agentdeployment"
 

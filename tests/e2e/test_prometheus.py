@@ -23,7 +23,7 @@ from e2e.redis import SHARED, put_redis
 from testbed import definitions
 from testbed.cluster import Cluster
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 MONITOR = "servicemonitors.monitoring.coreos.com"
 # Seconds that the documents' pictures show.

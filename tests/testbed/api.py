@@ -3,7 +3,7 @@
 import base64
 import ssl
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,18 @@ class Api:
         or the arguments are not among those of `_OPTIONS`: kubectl has the right words then.
         """
         request = _parse(arguments)
+        if "," in request.kind:
+            return self._of_several(request)
+        return self._get(request)
+
+    def _of_several(self, request: _Request) -> dict[str, Any]:
+        """The lists of several kinds, which are separated by commas, as one."""
+        if request.name:
+            raise NotServedError(request.kind)
+        lists = [self._get(replace(request, kind=kind)) for kind in request.kind.split(",")]
+        return {"apiVersion": "v1", "kind": "List", "items": [item for each in lists if each for item in each["items"]]}
+
+    def _get(self, request: _Request) -> dict[str, Any] | None:
         kind = self._kind(request.kind)
         path = kind.path(request.namespace or self._namespace, request.name)
         try:
@@ -142,7 +154,7 @@ def _parse(arguments: tuple[str, ...]) -> _Request:
             raise NotServedError(each)
         else:
             words += each.split("/")
-    if not words or len(words) > 2 or "," in words[0]:
+    if not words or len(words) > 2:
         raise NotServedError(" ".join(arguments))
     namespace = options.pop("namespace", None)
     return _Request(words[0], words[1] if words[1:] else None, namespace, options, ignore_missing)
