@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# Its hook makes a test that fails show the state of its cluster.
+from failing import (
+    pytest_runtest_makereport,  # noqa: F401  pytest finds it here
+    remember,
+)
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
 
@@ -92,9 +97,10 @@ def _given_kubeconfig(config: pytest.Config) -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def control_plane(kubeconfig: Path | None) -> Iterator[Cluster]:
+def control_plane(kubeconfig: Path | None, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A real API server with its controllers; our own has no nodes."""
     with clusters.provided("control-plane", kubeconfig) as cluster:
+        remember(request, cluster)
         yield cluster
 
 

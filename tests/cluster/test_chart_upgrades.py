@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from agent_operator.api.crd import crd
+from cluster.operator_bed import eventually
 from testbed import paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
+
+pytestmark = pytest.mark.timing
 
 HELM = paths.REPOSITORY / "helm"
 RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
@@ -52,6 +55,7 @@ def test_an_agent_of_any_release_goes_to_the_present_chart_and_back(
 ) -> None:
     in_place = ["-n", namespace]
     control_plane.helm("install", "my-agent", _package("agent", release), *in_place, "-f-", stdin=json.dumps(VALUES))
+    _await_autoscaler(control_plane, namespace)
     before = _state(control_plane, namespace)
 
     control_plane.helm("upgrade", "my-agent", str(HELM / "agent"), "--reuse-values", *in_place)
@@ -63,6 +67,7 @@ def test_an_agent_of_any_release_goes_to_the_present_chart_and_back(
     assert after["ConfigMap my-agent"]["data"]["SYSTEM_PROMPT"] == "Be brief."
 
     control_plane.helm("rollback", "my-agent", "1", *in_place)
+    _await_autoscaler(control_plane, namespace)
     assert _specs(_state(control_plane, namespace)) == _specs(before)
 
 
@@ -129,6 +134,15 @@ def test_another_name_in_the_selector_is_refused_before_anything_changes(
 
 def _package(chart: str, release: str) -> str:
     return str(paths.REPOSITORY / "releases" / release / f"{chart}-{release}.tgz")
+
+
+def _await_autoscaler(cluster: Cluster, namespace: str) -> None:
+    """Wait until the autoscaler, which looks every few seconds, has set its least number of pods."""
+    least = VALUES["autoscaling"]["minReplicas"]
+    eventually(
+        lambda: cluster.get("deployment", "my-agent", "-n", namespace)["spec"]["replicas"] == least,
+        f"the autoscaler has set {least} replicas",
+    )
 
 
 def _state(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:

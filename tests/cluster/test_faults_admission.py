@@ -19,6 +19,8 @@ from cluster.operator_bed import (
 from cluster.operator_bed.webhook import Verdict, webhook
 from testbed.cluster import Cluster
 
+pytestmark = pytest.mark.timing
+
 # The operator under test lists everything this often, so that what only the next list can mend is mended soon.
 RESYNC_SECONDS = 5
 # More agents than the operator works on at once.
@@ -94,7 +96,7 @@ def test_a_webhook_that_hangs_holds_up_nobody_else(here: Namespace, elsewhere: N
         eventually(lambda: len(hook.asked) >= MANY / 2, "many writes hang")
 
         elsewhere.apply(agent())
-        eventually(lambda: elsewhere.find("deployment"), "an agent elsewhere is made meanwhile", seconds=8)
+        eventually(lambda: elsewhere.find("deployment"), "an agent elsewhere is made meanwhile", seconds=12)
 
         said = here.await_condition("Degraded", "True", "ApplyFailing", "hangs-00")["message"]
         assert "judge.test.portside.dev" in said

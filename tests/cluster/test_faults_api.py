@@ -15,6 +15,8 @@ from cluster.operator_bed import service_account as account
 from cluster.operator_bed.proxy import Harm, Proxy, Request, proxy_to
 from testbed.cluster import Cluster
 
+pytestmark = pytest.mark.timing
+
 # As many kinds of objects as one agent can have without the kinds of other products.
 RICH: dict[str, Any] = {
     "autoscaling": {"enabled": True},
@@ -67,7 +69,7 @@ def test_an_operator_killed_at_any_write_leaves_nothing_that_the_next_does_not_f
     with operator(proxy.kubeconfig, here.name):
         here.apply(agent("agent-00", **RICH))
         eventually(lambda: _counts(here, "agent-00"), "the undisturbed agent is settled")
-        # The controller of autoscalers says something of a new one only after 15 s.
+        # The controller of autoscalers says something of a new one only at its next look.
         here.await_condition("ScalingActive", "False", "FailedGetResourceMetric", "agent-00")
     wanted = _state(here, "agent-00")
     steps = len(_children(here, "agent-00")) + 1

@@ -10,6 +10,8 @@ from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, 
 from testbed import paths
 from testbed.cluster import Cluster
 
+pytestmark = pytest.mark.timing
+
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 VALUES: dict[str, Any] = {
     "agent": {"provider": "anthropic"},
@@ -40,7 +42,8 @@ def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Na
 def release(helm: Helm, here: Namespace) -> Namespace:
     """A namespace with the agent as a Helm release, whose pods run."""
     helm("install", "hello", CHART, "-n", here.name, "-f", "-", stdin=json.dumps(VALUES))
-    eventually(lambda: len(here.list("pods")) == 2, "the pods are there")
+    here.await_rollout()
+    eventually(lambda: here.get("pdb")["status"].get("expectedPods") == 2, "the budget counts the pods")
     return here
 
 
@@ -85,7 +88,9 @@ def test_what_is_no_longer_wanted_goes_also_when_helm_had_put_it_there(release: 
 
 def test_an_agent_that_was_deleted_with_its_objects_left_comes_back(here: Namespace) -> None:
     here.apply(agent(**VALUES))
-    eventually(lambda: len(here.list("pods")) == 2, "the pods are there")
+    # The status is written after all objects.
+    here.await_condition("Ready", "False", "RollingOut")
+    here.await_rollout()
     pods, keys = _pods(here), here.get("secret", "hello-client-keys")["data"]
     here.kubectl("delete", "agentdeployment", "hello", "--cascade=orphan")
     eventually(lambda: not any(_is_owned(each) for each in _objects(here)), "the objects have no owner")
@@ -99,7 +104,9 @@ def test_an_agent_that_was_deleted_with_its_objects_left_comes_back(here: Namesp
 
 def test_the_way_back_to_helm_keeps_the_pods(here: Namespace, helm: Helm) -> None:
     here.apply(agent(**VALUES))
-    eventually(lambda: len(here.list("pods")) == 2, "the pods are there")
+    # The status is written after all objects.
+    here.await_condition("Ready", "False", "RollingOut")
+    here.await_rollout()
     pods, keys = _pods(here), here.get("secret", "hello-client-keys")["data"]
 
     # As docs/adoption.md has it.

@@ -254,7 +254,7 @@ def test_a_foreground_deletion_is_not_fought(here: Namespace) -> None:
     here.apply(agent())
     here.get("deployment")
 
-    here.kubectl("delete", "agentdeployment", "hello", "--cascade=foreground", "--timeout=30s")
+    here.kubectl("delete", "agentdeployment", "hello", "--cascade=foreground", "--timeout=60s")
 
     eventually(lambda: here.find("deployment") is None, "the Deployment is gone")
 
@@ -267,7 +267,7 @@ def test_a_restart_and_a_rest_write_nothing(unwatched: Namespace, rights: Path) 
         for name in ("one", "two", "three"):
             unwatched.await_condition("Ready", "False", "RollingOut", name)
             eventually(lambda name=name: _replicas(unwatched, name) == 1, "its pods are counted")  # type: ignore[misc]
-        # The controller of autoscalers says something of a new one only after 15 s.
+        # The controller of autoscalers says something of a new one only at its next look.
         unwatched.await_condition("ScalingActive", "False", "FailedGetResourceMetric", "one")
     before = _versions(unwatched)
     writes = _writes_by_operators(unwatched)
@@ -301,7 +301,7 @@ def test_an_agent_deleted_while_the_operator_was_away_leaves_nothing(unwatched: 
     with operator(rights, unwatched.name):
         unwatched.get("deployment")
 
-    unwatched.kubectl("delete", "agentdeployment", "hello", "--timeout=10s")
+    unwatched.kubectl("delete", "agentdeployment", "hello", "--timeout=30s")
 
     for kind in CHILDREN:
         eventually(lambda kind=kind: unwatched.find(kind) is None, f"{kind} is gone")  # type: ignore[misc]

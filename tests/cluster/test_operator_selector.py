@@ -1,12 +1,16 @@
 """Several operators side by side, each with its own agents."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
 from cluster.operator_bed import Namespace, agent, eventually, install_definition, operator
 from testbed.cluster import Cluster
 
+pytestmark = pytest.mark.timing
+
+T = TypeVar("T")
 KINDS = "deployment,service,configmap,agentdeployment"
 
 
@@ -49,7 +53,8 @@ def test_an_agent_that_is_moved_to_another_operator_is_taken_on_as_it_is(here: N
     ):
         here.apply(labelled("blue"))
         here.await_condition("Ready", "False", "RollingOut")
-        before = _settled(here)
+        here.await_rollout()
+        before = _settled(lambda: _versions(here))
 
         here.kubectl("label", "--overwrite", "agentdeployment", "hello", "portside.dev/operator=green")
         eventually(lambda: _reconciles(green) >= 1, "the other operator looks at it")
@@ -58,7 +63,7 @@ def test_an_agent_that_is_moved_to_another_operator_is_taken_on_as_it_is(here: N
         assert {name: version for name, version in after.items() if "AgentDeployment" not in name} == {
             name: version for name, version in before.items() if "AgentDeployment" not in name
         }
-        done = _reconciles(blue)
+        done = _settled(lambda: _reconciles(blue))
         here.kubectl("delete", "service", "hello")
         here.get("service")
         assert "Applied" in green.log
@@ -75,13 +80,13 @@ def _versions(here: Namespace) -> dict[str, str]:
     return {f"{each['kind']}/{each['metadata']['name']}": each["metadata"]["resourceVersion"] for each in items}
 
 
-def _settled(here: Namespace) -> dict[str, str]:
-    """The versions of all objects, once two looks in a row give the same."""
-    looks: list[dict[str, str]] = []
+def _settled(look: Callable[[], T]) -> T:
+    """Return what two looks in a row see."""
+    looks: list[T] = []
 
-    def look() -> bool:
-        looks.append(_versions(here))
+    def again() -> bool:
+        looks.append(look())
         return looks[-2:-1] == looks[-1:]
 
-    eventually(look, "nothing changes any more")
+    eventually(again, "nothing changes any more")
     return looks[-1]

@@ -66,7 +66,7 @@ def test_an_agent_is_ready_once_its_pods_are(here: Namespace) -> None:
     _serve(here)
 
     here.await_condition("Ready", "True", "Serving")
-    here.kubectl("wait", "agentdeployment/hello", "--for=condition=Ready", "--timeout=10s")
+    here.kubectl("wait", "agentdeployment/hello", "--for=condition=Ready", "--timeout=30s")
     status = here.get("agentdeployment")["status"]
     assert {name: status[name] for name in ("replicas", "readyReplicas", "url", "model", "image")} == {
         "replicas": 1,

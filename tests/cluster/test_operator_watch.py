@@ -29,6 +29,8 @@ from cluster.operator_bed.second import second_server
 from testbed import definitions
 from testbed.cluster import Cluster, OwnCluster
 
+pytestmark = pytest.mark.timing
+
 # A watch that brings nothing for so long is dead; after six times that, the operator is.
 SILENCE = ["--watch-silence-seconds=3"]
 # A connection attempt may take 10 s, and comes up to 5 s after the last.

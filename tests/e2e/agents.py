@@ -14,7 +14,7 @@ from testbed.portforward import forwarded
 
 AGENT = "my-agent"
 READY_SECONDS = 120
-POLL_SECONDS = 0.3
+POLL_SECONDS = 0.1
 ANSWER_SECONDS = 30
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from e2e import scripts
+from failing import remember
 from stand_in import SERVER
 from testbed import cluster as clusters
 from testbed import images, paths
-from testbed.cluster import Cluster
+from testbed.cluster import Cluster, OwnCluster
 from testbed.images import Image
-from testbed.report import describe
 
 OPERATOR_NAMESPACE = "portside-system"
 MODEL_API = "model-api"
@@ -25,9 +25,12 @@ def built_images() -> list[Image]:
 
 
 @pytest.fixture(scope="session")
-def real_cluster(kubeconfig: Path | None, built_images: list[Image]) -> Iterator[Cluster]:
+def real_cluster(
+    kubeconfig: Path | None, built_images: list[Image], request: pytest.FixtureRequest
+) -> Iterator[Cluster]:
     """A cluster whose node runs pods and has our images."""
     with clusters.provided("node", kubeconfig) as cluster:
+        remember(request, cluster)
         for image in built_images:
             cluster.load_image(image.archive)
         yield cluster
@@ -38,24 +41,20 @@ def operator(real_cluster: Cluster) -> Iterator[None]:
     """The operator, installed by its chart as its users install it."""
     chart = str(paths.REPOSITORY / "helm" / "agent-operator")
     place = ["-n", OPERATOR_NAMESPACE, "--create-namespace"]
-    try:
-        real_cluster.helm("upgrade", "--install", "agent-operator", chart, *place, "--wait", READY)
-    except BaseException:
-        print(describe(real_cluster, OPERATOR_NAMESPACE))  # noqa: T201 - pytest shows it with the failure
-        raise
+    real_cluster.helm("upgrade", "--install", "agent-operator", chart, *place, "--wait", READY)
     yield
+    if isinstance(real_cluster, OwnCluster):
+        return  # all of it ends with the cluster, which is next
     real_cluster.helm("uninstall", "agent-operator", "-n", OPERATOR_NAMESPACE, "--wait")
     real_cluster.kubectl("delete", "crd", "agentdeployments.portside.dev")
     real_cluster.kubectl("delete", "namespace", OPERATOR_NAMESPACE)
 
 
 @pytest.fixture
-def namespace(real_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A fresh namespace of the real cluster, under the restricted Pod Security Standard; shown when the test fails."""
+def namespace(real_cluster: Cluster) -> Iterator[str]:
+    """A fresh namespace of the real cluster, under the restricted Pod Security Standard."""
     with real_cluster.fresh_namespace() as name:
         yield name
-        if request.node.stash.get(FAILED, False):
-            print(describe(real_cluster, OPERATOR_NAMESPACE, name))  # noqa: T201 - pytest shows it with the failure
 
 
 @pytest.fixture(scope="session")
@@ -65,15 +64,3 @@ def model_api(real_cluster: Cluster) -> Iterator[str]:
     anywhere = ("--host", "0.0.0.0", "--port", "8000")  # noqa: S104  it is for a pod
     yield scripts.start(real_cluster, MODEL_API, MODEL_API, SERVER, 8000, *anywhere)
     real_cluster.kubectl("delete", "namespace", MODEL_API, "--wait=false")
-
-
-FAILED = pytest.StashKey[bool]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Remember that a test failed, so that its namespace can show what the cluster looked like."""
-    report: pytest.TestReport = yield  # type: ignore[assignment]
-    if report.when == "call" and report.failed:
-        item.stash[FAILED] = True
-    return report  # type: ignore[return-value]

@@ -9,6 +9,7 @@ from e2e.agents import READY_SECONDS
 from testbed import binaries, images
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
+from testbed.podspec import RESOURCES
 
 UPLOAD_SECONDS = 120
 # Of a container that waits for its program: the command before the program's name and arguments.
@@ -116,6 +117,7 @@ def _pod(own: dict[str, str], program: Program) -> dict[str, Any]:
         "command": [*WAITING, program.name, *program.arguments],
         "ports": [{"containerPort": program.port}],
         "readinessProbe": {"httpGet": probe, "periodSeconds": 1},
+        "resources": RESOURCES,
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "files", "mountPath": FILES}],
     }

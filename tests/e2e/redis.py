@@ -5,6 +5,7 @@ import json
 from e2e.agents import READY_SECONDS
 from testbed import images
 from testbed.cluster import Cluster
+from testbed.podspec import RESOURCES
 
 NAME = "redis"
 # As `spec.redis` of an agent that shares it.
@@ -31,6 +32,7 @@ os.execv(program, [program, "--bind", "0.0.0.0", "--protected-mode", "no", "--ma
         "image": images.reference("service"),
         "command": ["python", "-c", start],
         "ports": [{"containerPort": 6379}],
+        "resources": RESOURCES,
         "readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "workingDir": "/tmp",  # noqa: S108  a folder of the container

@@ -6,6 +6,7 @@ from typing import Any
 
 from testbed import images
 from testbed.cluster import Cluster
+from testbed.podspec import BUSY_RESOURCES
 
 _READY = "--timeout=180s"
 
@@ -25,6 +26,7 @@ def _objects(name: str, script: Path, port: int, arguments: tuple[str, ...]) -> 
         "image": images.reference("service"),
         "command": ["python", f"/script/{script.name}", *arguments],
         "ports": [{"containerPort": port}],
+        "resources": BUSY_RESOURCES,
         "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "script", "mountPath": "/script"}],

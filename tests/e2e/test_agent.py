@@ -24,7 +24,7 @@ from testbed.cluster import Cluster
 
 ANSWERS_SECONDS = 30
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 
 def test_an_applied_agent_is_ready_and_answers_through_a_port_forward(

@@ -14,6 +14,7 @@ from testbed import paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 
+pytestmark = pytest.mark.timing
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 ECHO = {"agent": {"provider": "echo"}}
 # Nobody, so that the pod of `helm test` needs a way in of its own.

@@ -16,6 +16,7 @@ from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.images import Image
 from testbed.paths import REPOSITORY
+from testbed.podspec import RESOURCES
 
 SITE_PACKAGES = "opt/portside/lib/python3."
 LARGEST_BYTES = 150_000_000
@@ -142,6 +143,7 @@ def _pod(
         "image": image.reference,
         "imagePullPolicy": "IfNotPresent",
         "args": list(arguments),
+        "resources": RESOURCES,
         "env": [{"name": name, "value": value} for name, value in (environment or {}).items()],
         "securityContext": {
             "allowPrivilegeEscalation": False,

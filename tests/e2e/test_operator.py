@@ -23,7 +23,7 @@ from e2e.agents import (
 from e2e.traffic import steady_traffic
 from testbed.cluster import Cluster
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 OPERATOR = ("deployment/agent-operator", "-n", "portside-system")
 CGROUPS = Path("/sys/fs/cgroup")
 PROMPT = "Answer as a lighthouse keeper."

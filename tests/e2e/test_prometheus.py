@@ -23,7 +23,7 @@ from e2e.redis import SHARED, put_redis
 from testbed import definitions
 from testbed.cluster import Cluster
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 MONITOR = "servicemonitors.monitoring.coreos.com"
 # Seconds that the documents' pictures show.
@@ -43,6 +43,7 @@ class Scraped:
     prometheus: Prometheus
     monitored: str
     annotated: str
+    traffic: list["Repeated"]
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +64,13 @@ def scraped(real_cluster: Cluster, operator: None, model_api: str) -> Iterator[S
         apply_agent(real_cluster, monitored, secret_spec(model_api, **watched))
         monitor = real_cluster.get("servicemonitor", AGENT, "-n", monitored)
         found = stack.enter_context(prometheus.running(real_cluster, place, [monitor]))
+        traffic = []
         for namespace in (monitored, annotated):
             http = stack.enter_context(client(real_cluster, namespace))
-            stack.enter_context(_again_and_again(partial(_ask, http)))
-        stack.enter_context(_again_and_again(partial(_touch, real_cluster, annotated)))
-        yield Scraped(found, monitored, annotated)
+            traffic.append(stack.enter_context(_again_and_again(f"traffic to {namespace}", partial(_ask, http), 0.3)))
+        touch = partial(_touch, real_cluster, annotated)
+        traffic.append(stack.enter_context(_again_and_again("changes of the agent", touch, 1)))
+        yield Scraped(found, monitored, annotated, traffic)
 
 
 @contextmanager
@@ -93,23 +96,51 @@ def _ask(http: httpx.Client) -> None:
     http.post("/tasks", json={"message": "Hello."})
 
 
+@dataclass
+class Repeated:
+    """Something that is done over and over in a thread of its own, until it fails."""
+
+    what: str
+    fault: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise, with the reason, if it is no longer done."""
+        if self.fault is not None:
+            raise AssertionError(f"{self.what} ended before the tests did: {self.fault!r}") from self.fault
+
+
 @contextmanager
-def _again_and_again(do: Callable[[], object]) -> Iterator[None]:
-    """Do it while the body runs."""
+def _again_and_again(what: str, do: Callable[[], object], pause: float) -> Iterator[Repeated]:
+    """Do it while the body runs, with so many seconds between."""
     over = threading.Event()
+    repeated = Repeated(what)
 
     def loop() -> None:
-        while not over.is_set():
-            do()
-            over.wait(0.3)
+        try:
+            while not over.is_set():
+                do()
+                over.wait(pause)
+        except Exception as error:
+            repeated.fault = error
 
     looping = threading.Thread(target=loop)
     looping.start()
     try:
-        yield
+        yield repeated
     finally:
         over.set()
         looping.join()
+    repeated.check()
+
+
+@pytest.fixture(autouse=True)
+def _traffic_goes_on(scraped: Scraped) -> Iterator[None]:
+    """Fail a test with the reason when the traffic that it needs has ended."""
+    for each in scraped.traffic:
+        each.check()
+    yield
+    for each in scraped.traffic:
+        each.check()
 
 
 def _queries() -> Iterator[Any]:

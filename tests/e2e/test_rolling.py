@@ -11,7 +11,7 @@ from testbed import images
 from testbed.cluster import Cluster
 from testbed.images import Image
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 STREAMS = 200
 # Ten seconds each: longer than a new pod takes to be ready, so that each roll meets streams in the middle.

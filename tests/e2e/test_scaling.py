@@ -1,6 +1,6 @@
 """Load comes and pods come, load goes and they go, with no stream cut: by the cluster's own autoscalers.
 
-Those take their time (they look every 15 s, at values that are up to 15 s old), so all tests' agents start at once.
+Those take their time (they look every 5 s, at values that are up to 15 s old), so all tests' agents start at once.
 With `--keda` agents have `engine: keda`, and it is a real KEDA that scales them.
 """
 
@@ -30,13 +30,13 @@ from e2e.redis import SHARED, put_redis
 from e2e.streams import open_streams
 from testbed.cluster import Cluster
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 FOUND_SECONDS = 180
 UP_SECONDS = 120
 DOWN_SECONDS = 180
-# Four looks of the controller.
-HELD_SECONDS = 60
+# Eight looks of the controller, at values of which the oldest are from before the load.
+HELD_SECONDS = 40
 SLOW = "[[slow:0.5]] Tell me all."
 WORKER = f"{AGENT}-worker"
 

@@ -10,7 +10,7 @@ from e2e.agents import AGENT, apply_agent, client, lives, put_secret, secret_spe
 from e2e.traffic import steady_traffic
 from testbed.cluster import Cluster
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 # kubelet: syncFrequency (a minute by default) with its jitter of half as much, and what the watch of the Secret takes.
 SYNC_SECONDS = 100

@@ -24,7 +24,7 @@ from e2e.agents import (
 )
 from testbed.cluster import Cluster
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 TOLD_SECONDS = 45
 
 

@@ -2,9 +2,10 @@
 
 import json
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,8 @@ from testbed import binaries
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 
-MOST_SECONDS = 180
-BEGIN_SECONDS = 30
+MOST_SECONDS = 600
+BEGIN_SECONDS = 60
 END_SECONDS = 30
 FROM = ("-n", "model-api", "deployment/model-api")
 
@@ -78,33 +79,49 @@ def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffi
 def lines_of(
     cluster: Cluster, program: str, *arguments: str, end_seconds: float = END_SECONDS
 ) -> Iterator[list[dict[str, Any]]]:
-    """Run a Python program in a pod while the body runs, and give the JSON objects that it printed so far, one a line.
+    """Run a Python program in a pod while the body runs, and yield the JSON objects that it printed so far, one a line.
 
     It is to end when its input does, within `end_seconds`; afterwards everything that it printed is there. Raises
-    TestbedError when it does not, as what it still waits for is then missing.
+    TestbedError with the reason when it does not, or when it ended before the body did or with an error, as what it
+    would have reported is then missing.
     """
     kubectl = str(binaries.provide("kubectl")["kubectl"])
-    process = subprocess.Popen(
-        [kubectl, "exec", "-i", *FROM, "--", "python", "-c", program, *arguments],
-        env=cluster.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    lines: list[dict[str, Any]] = []
-    reader = threading.Thread(target=_read, args=(process, lines))
-    reader.start()
-    try:
-        yield lines
-    finally:
-        assert process.stdin is not None
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [kubectl, "exec", "-i", *FROM, "--", "python", "-c", program, *arguments],
+            env=cluster.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        lines: list[dict[str, Any]] = []
+        reader = threading.Thread(target=_read, args=(process, lines))
+        reader.start()
+        try:
+            yield lines
+            early = process.poll() is not None
+        finally:
+            fault = _end(process, reader, end_seconds)
+        errors.seek(0)
+        if early:
+            fault = "ended before the test did"
+        if fault:
+            raise TestbedError(f"The program in the pod {fault}. It printed: {errors.read()[-2000:]}")
+
+
+def _end(process: subprocess.Popen[str], reader: threading.Thread, seconds: float) -> str:
+    """End the program, and return what is wrong with its end."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it ended by itself
         process.stdin.close()
-        reader.join(end_seconds)
-        hangs = reader.is_alive()
+    reader.join(seconds)
+    if reader.is_alive():
         process.kill()
         process.wait()
-    if hangs:
-        raise TestbedError(f"The program in the pod still waited for an answer {end_seconds:g} s after its end.")
+        return f"still waited for an answer {seconds:g} s after its end"
+    code = process.wait(END_SECONDS)
+    return f"ended with code {code}" if code else ""
 
 
 def _read(process: subprocess.Popen[str], lines: list[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from testbed import binaries, paths, system, together
+from testbed.api import Api, NotServedError
 from testbed.console import say, step
 from testbed.errors import TestbedError
 from testbed.host import Host
@@ -34,6 +35,7 @@ class Cluster:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
+        self._api: Api | None = None
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Run kubectl and give its standard output. Raises TestbedError with its words if it fails under `check`."""
@@ -44,8 +46,24 @@ class Cluster:
         return self._run("helm", *arguments, stdin=stdin, check=check)
 
     def get(self, *arguments: str) -> dict[str, Any]:
-        """Run `kubectl get` and give the object, or the list, as a dictionary."""
-        answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-ojson"))
+        """Return the object, or the list, that `kubectl get` with these arguments finds. Raises TestbedError."""
+        answer = self.find(*arguments)
+        if answer is None:
+            raise TestbedError(f"`kubectl get {' '.join(arguments)}` found nothing.")
+        return answer
+
+    def find(self, *arguments: str) -> dict[str, Any] | None:
+        """Return the same; None when there is no such object, under `--ignore-not-found`.
+
+        In this process where that is possible, as tests poll; kubectl does the rest, and reports what is wrong.
+        """
+        try:
+            if self._api is None:
+                self._api = Api(self.kubeconfig)
+            return self._api.get(*arguments)
+        except NotServedError:
+            text = self.kubectl("get", *arguments, "-ojson")
+        answer: dict[str, Any] | None = json.loads(text) if text.strip() else None
         return answer
 
     def await_definition(self, name: str) -> None:

@@ -1,13 +1,13 @@
 """etcd, kube-apiserver, kube-controller-manager and kube-scheduler: their command lines, and when each is ready."""
 
 import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from testbed.api import Api
 from testbed.certificates import Authority
 from testbed.process import Process
 
@@ -81,12 +81,6 @@ def start(site: Site, authority: Authority, *, scheduler: bool) -> Iterator[Proc
         config = _component_kubeconfig(site, authority, "system:kube-scheduler")
         flags = [f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0"]
         yield Process("kube-scheduler", [site.programs["kube-scheduler"], *flags], site.logs)
-
-
-def kubectl(site: Site, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run kubectl as the administrator and give what came of it, whatever its exit code."""
-    command = [str(site.programs["kubectl"]), f"--kubeconfig={site.kubeconfig}", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
 
 
 def _etcd(site: Site) -> Process:
@@ -169,7 +163,8 @@ def _api_server(site: Site, authority: Authority) -> Process:
         ],
         site.logs,
     )
-    process.wait_until(lambda: kubectl(site, "get", "--raw=/readyz").stdout == "ok", "/readyz", START_SECONDS)
+    api = Api(site.kubeconfig)
+    process.wait_until(lambda: api.answers("/readyz"), "/readyz", START_SECONDS)
     return process
 
 
@@ -188,14 +183,13 @@ def _controller_manager(site: Site, authority: Authority) -> Process:
             "--kube-api-burst=400",
             "--leader-elect=false",
             "--secure-port=0",
+            # It looks at each autoscaler every 15 s by default, which is what the tests of scaling would wait for.
+            "--horizontal-pod-autoscaler-sync-period=5s",
         ],
         site.logs,
     )
-    process.wait_until(
-        lambda: kubectl(site, "get", "serviceaccount", "default", "-n", "default").returncode == 0,
-        "the default service account",
-        START_SECONDS,
-    )
+    api, account = Api(site.kubeconfig), "/api/v1/namespaces/default/serviceaccounts/default"
+    process.wait_until(lambda: api.answers(account), "the default service account", START_SECONDS)
     return process
 
 

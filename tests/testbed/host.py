@@ -1,11 +1,11 @@
 """What a node needs of the machine outside its namespaces, and how each piece is put back as it was."""
 
-import contextlib
 import ipaddress
 import json
 import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from testbed.errors import TestbedError
@@ -25,7 +25,7 @@ KERNEL_SETTINGS = (
     "kernel/keys/root_maxbytes",
 )
 CGROUP_REMOVAL_SECONDS = 10
-POLL_SECONDS = 0.05
+CGROUP_PAUSE_SECONDS = 0.05
 
 
 class Host:
@@ -79,7 +79,7 @@ class Host:
                 if _setting(name).read_text() != value:
                     _setting(name).write_text(value)
         for hierarchy in _hierarchies():
-            remove_cgroups(hierarchy / self.cgroup[1:])
+            _remove_cgroups(hierarchy / self.cgroup[1:])
         for each in KUBELET_FOLDERS:
             if each.exists() and not any(each.iterdir()):
                 each.rmdir()
@@ -99,17 +99,19 @@ def _hierarchies() -> list[Path]:
     return [each for each in CGROUPS.iterdir() if (each / "cgroup.procs").exists() and not each.is_symlink()]
 
 
-def remove_cgroups(top: Path) -> None:
-    """Remove a tree of empty cgroups, of which the kernel or another process may remove some meanwhile.
+def _remove_cgroups(top: Path) -> None:
+    """Remove a tree of empty cgroups; the kernel may take a moment to see that the last process is gone.
 
-    The kernel may take a moment to notice that the last process ended. Raises TestbedError when one stays in use for
-    CGROUP_REMOVAL_SECONDS.
+    Folders may vanish meanwhile, as those of a pod whose last process ends. Raises TestbedError when one still has
+    processes after CGROUP_REMOVAL_SECONDS.
     """
     deadline = time.monotonic() + CGROUP_REMOVAL_SECONDS
     while top.exists():
+        # A folder that vanishes while os.walk is in it has no subfolders to list (its `onerror`).
         for folder, _, _ in os.walk(top, topdown=False):
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 Path(folder).rmdir()
-        if time.monotonic() > deadline:
-            raise TestbedError(f"The cgroup {top} still has processes in it.")
-        time.sleep(POLL_SECONDS)
+        if top.exists():
+            if time.monotonic() > deadline:
+                raise TestbedError(f"The cgroup {top} still has processes in it.")
+            time.sleep(CGROUP_PAUSE_SECONDS)

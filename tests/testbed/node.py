@@ -19,8 +19,9 @@ from pathlib import Path
 
 import yaml
 
+from testbed.api import Api, NotServedError
 from testbed.certificates import Authority
-from testbed.control_plane import SERVICE_RANGE, Site, kubectl
+from testbed.control_plane import SERVICE_RANGE, Site
 from testbed.errors import TestbedError
 from testbed.process import Process
 
@@ -246,7 +247,8 @@ def _kubelet(site: Site, authority: Authority, cgroup: str) -> Process:
         # A laptop's full disk or busy memory is no reason to throw the tests' pods or images out.
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
-        "syncFrequency": "10s",
+        # A changed Secret is in its pods with the next sync, by default within a minute and a half.
+        "syncFrequency": "5s",
     }
     process = Process(
         "kubelet",
@@ -260,13 +262,18 @@ def _kubelet(site: Site, authority: Authority, cgroup: str) -> Process:
         ],
         site.logs,
     )
-    process.wait_until(lambda: _node_is_ready(site), "the node's Ready condition", START_SECONDS)
+    api = Api(site.kubeconfig)
+    process.wait_until(lambda: _node_is_ready(api), "the node's Ready condition", START_SECONDS)
     return process
 
 
-def _node_is_ready(site: Site) -> bool:
-    path = "-ojsonpath={.status.conditions[?(@.type=='Ready')].status}"
-    return kubectl(site, "get", "node", NAME, path).stdout == "True"
+def _node_is_ready(api: Api) -> bool:
+    try:
+        node = api.get("node", NAME, "--ignore-not-found") or {}
+    except NotServedError:
+        return False
+    conditions = node.get("status", {}).get("conditions") or []
+    return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
 
 
 def _write(site: Site, name: str, config: dict[str, object]) -> Path:

@@ -4,12 +4,11 @@ import io
 import re
 import tarfile
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from testbed import binaries, compiling, demo, host, paths, system, wheels
+from testbed import binaries, compiling, demo, paths, system, wheels
 from testbed.console import Activity, progress_line, table_of_times
 from testbed.errors import TestbedError
 
@@ -120,20 +119,3 @@ def _tar(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
-
-
-def test_cgroups_that_vanish_while_they_are_removed_do_not_matter(tmp_path: Path) -> None:
-    top = tmp_path / "portside-test"
-    for number in range(200):
-        (top / f"pod{number}" / "container").mkdir(parents=True)
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(host.remove_cgroups, [top] * 4))
-    assert not top.exists()
-
-
-def test_a_cgroup_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "CGROUP_REMOVAL_SECONDS", 0.2)
-    (tmp_path / "top" / "pod").mkdir(parents=True)
-    (tmp_path / "top" / "pod" / "in-use").touch()
-    with pytest.raises(TestbedError, match=r"The cgroup \S+/top still has processes in it"):
-        host.remove_cgroups(tmp_path / "top")
