@@ -2,8 +2,10 @@
 
 import ipaddress
 import json
+import os
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from testbed.errors import TestbedError
@@ -23,6 +25,7 @@ KERNEL_SETTINGS = (
     "kernel/keys/root_maxbytes",
 )
 CGROUP_REMOVAL_SECONDS = 10
+CGROUP_PAUSE_SECONDS = 0.05
 
 
 class Host:
@@ -97,16 +100,18 @@ def _hierarchies() -> list[Path]:
 
 
 def _remove_cgroups(top: Path) -> None:
-    """Remove a tree of empty cgroups; the kernel may take a moment to see that the last process is gone."""
-    if not top.exists():
-        return
+    """Remove a tree of empty cgroups; the kernel may take a moment to see that the last process is gone.
+
+    Folders may vanish meanwhile, as those of a pod whose last process ends. Raises TestbedError when one still has
+    processes after CGROUP_REMOVAL_SECONDS.
+    """
     deadline = time.monotonic() + CGROUP_REMOVAL_SECONDS
-    for folder in sorted((each for each in [top, *top.rglob("*")] if each.is_dir()), reverse=True):
-        while True:
-            try:
-                folder.rmdir()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise TestbedError(f"The cgroup {folder} still has processes in it.") from None
-                time.sleep(0.05)
+    while top.exists():
+        # A folder that vanishes while os.walk is in it has no subfolders to list (its `onerror`).
+        for folder, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):
+                Path(folder).rmdir()
+        if top.exists():
+            if time.monotonic() > deadline:
+                raise TestbedError(f"The cgroup {top} still has processes in it.")
+            time.sleep(CGROUP_PAUSE_SECONDS)
