@@ -1,9 +1,8 @@
 """A real Prometheus reads agents, workers and the operator; the dashboards and the rules work on what it has."""
 
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from e2e import prometheus
 from e2e.agents import AGENT, apply_agent, client, notice_kinds, put_secret, secret_spec, wait_until
 from e2e.prometheus import Prometheus
 from e2e.redis import SHARED, put_redis
+from e2e.traffic import Repeated, again_and_again
 from testbed import definitions
 from testbed.cluster import Cluster
 
@@ -43,7 +43,7 @@ class Scraped:
     prometheus: Prometheus
     monitored: str
     annotated: str
-    traffic: list["Repeated"]
+    traffic: list[Repeated]
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def scraped(real_cluster: Cluster, operator: None, model_api: str) -> Iterator[S
         traffic = []
         for namespace in (monitored, annotated):
             http = stack.enter_context(client(real_cluster, namespace))
-            traffic.append(stack.enter_context(_again_and_again(f"traffic to {namespace}", partial(_ask, http), 0.3)))
+            traffic.append(stack.enter_context(again_and_again(f"traffic to {namespace}", partial(_ask, http), 0.3)))
         touch = partial(_touch, real_cluster, annotated)
-        traffic.append(stack.enter_context(_again_and_again("changes of the agent", touch, 1)))
+        traffic.append(stack.enter_context(again_and_again("changes of the agent", touch, 1)))
         yield Scraped(found, monitored, annotated, traffic)
 
 
@@ -94,43 +94,6 @@ def _ask(http: httpx.Client) -> None:
         http.post("/chat", json={"message": message})
     http.post("/chat/stream", json={"message": "Hello."})
     http.post("/tasks", json={"message": "Hello."})
-
-
-@dataclass
-class Repeated:
-    """Something that is done over and over in a thread of its own, until it fails."""
-
-    what: str
-    fault: BaseException | None = None
-
-    def check(self) -> None:
-        """Raise, with the reason, if it is no longer done."""
-        if self.fault is not None:
-            raise AssertionError(f"{self.what} ended before the tests did: {self.fault!r}") from self.fault
-
-
-@contextmanager
-def _again_and_again(what: str, do: Callable[[], object], pause: float) -> Iterator[Repeated]:
-    """Do it while the body runs, with so many seconds between."""
-    over = threading.Event()
-    repeated = Repeated(what)
-
-    def loop() -> None:
-        try:
-            while not over.is_set():
-                do()
-                over.wait(pause)
-        except Exception as error:
-            repeated.fault = error
-
-    looping = threading.Thread(target=loop)
-    looping.start()
-    try:
-        yield repeated
-    finally:
-        over.set()
-        looping.join()
-    repeated.check()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -128,3 +128,40 @@ def _read(process: subprocess.Popen[str], lines: list[dict[str, Any]]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         lines.append(json.loads(line))  # noqa: PERF401  what came so far is looked at meanwhile
+
+
+@dataclass
+class Repeated:
+    """Something that is done over and over in a thread of its own, until it fails."""
+
+    what: str
+    fault: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise, with the reason, if it is no longer done."""
+        if self.fault is not None:
+            raise AssertionError(f"{self.what} ended before the tests did: {self.fault!r}") from self.fault
+
+
+@contextmanager
+def again_and_again(what: str, do: Callable[[], object], pause: float) -> Iterator[Repeated]:
+    """Do it while the body runs, with so many seconds between."""
+    over = threading.Event()
+    repeated = Repeated(what)
+
+    def loop() -> None:
+        try:
+            while not over.is_set():
+                do()
+                over.wait(pause)
+        except Exception as error:
+            repeated.fault = error
+
+    looping = threading.Thread(target=loop)
+    looping.start()
+    try:
+        yield repeated
+    finally:
+        over.set()
+        looping.join()
+    repeated.check()

@@ -1,0 +1,69 @@
+"""Traffic that ends before a test does fails it with the reason: a test without its traffic proves nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from e2e.agents import wait_until
+from e2e.traffic import Repeated, again_and_again, lines_of
+from testbed.cluster import Cluster
+from testbed.errors import TestbedError
+
+SECONDS = 60
+
+
+@pytest.mark.usefixtures("model_api")
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("print('{}'); raise ValueError('adrift')", r"ended before the test did(.|\n)*ValueError: adrift"),
+        ("print('{}')", "ended before the test did"),
+    ],
+    ids=["error", "silence"],
+)
+def test_a_program_in_a_pod_that_ends_too_early_is_reported(program: str, reason: str, real_cluster: Cluster) -> None:
+    def wait_for_its_end() -> None:
+        with lines_of(real_cluster, program) as lines:
+            wait_until(lambda: len(lines) == 1 and not _runs(program), "it ended", SECONDS)
+
+    with pytest.raises(TestbedError, match=reason):
+        wait_for_its_end()
+
+
+@pytest.mark.usefixtures("model_api")
+def test_a_program_in_a_pod_ends_with_its_input_and_reports_all(real_cluster: Cluster) -> None:
+    with lines_of(real_cluster, "import sys; sys.stdin.read(); print('{}')") as lines:
+        assert lines == []
+    assert lines == [{}]
+
+    with pytest.raises(TestbedError, match=r"ended with code 1(.|\n)*aground"):  # noqa: SIM117
+        with lines_of(real_cluster, "import sys; sys.stdin.read(); sys.exit('aground')"):
+            pass
+
+
+def test_what_is_done_again_and_again_and_fails_is_reported() -> None:
+    def do() -> None:
+        raise OSError("no wind")
+
+    def sail(seen: list[Repeated]) -> None:
+        with again_and_again("sailing", do, 0.1) as sailing:
+            seen.append(sailing)
+            wait_until(lambda: sailing.fault, "the failure is known", SECONDS)
+
+    seen: list[Repeated] = []
+    with pytest.raises(AssertionError, match="sailing ended before the tests did: OSError"):
+        sail(seen)
+    with pytest.raises(AssertionError, match="no wind"):
+        seen[0].check()
+
+
+def _runs(program: str) -> bool:
+    """Whether a process has this program on its command line."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        if program in command.split("\0"):
+            return True
+    return False
