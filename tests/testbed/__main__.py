@@ -10,11 +10,13 @@ from types import FrameType
 
 import click
 
-from testbed import binaries, console, demo, images, paths
+from testbed import addons, binaries, commands, console, demo, images, paths, playground
 from testbed.cluster import KindCluster, Level, OwnCluster, own_clusters
 from testbed.errors import TestbedError
 
 KIND_NAME = "portside"
+# The exit code of a command that Ctrl-C ended, as shells have it.
+INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +24,17 @@ def main() -> None:
     """Real Kubernetes for Portside's tests and demo, from pinned sources, with no registry and no Docker."""
 
 
-@main.command()
+_UP_HELP = "\n\n".join(
+    (
+        "Bring up a cluster with all that the documents use, leave it running, and print the path of its kubeconfig.",
+        "Its node has our images and these add-ons:",
+        "\n".join(["\b", *(f"{addon.name:<16}{addon.summary}" for addon in addons.ADDONS)]),
+        "On a cluster that runs already this adds what is missing, and removes nothing.",
+    )
+)
+
+
+@main.command(help=_UP_HELP)
 @click.option("--name", default="dev", show_default=True, help="Name of the cluster; several can run side by side.")
 @click.option(
     "--level",
@@ -31,32 +43,37 @@ def main() -> None:
     show_default=True,
     help="An API server with its controllers, or besides that a node that runs pods (as root).",
 )
-def up(name: str, level: Level) -> None:
-    """Bring a cluster up, with our images on its node, leave it running, and print the path of its kubeconfig."""
+@click.option(
+    "--without",
+    multiple=True,
+    envvar="WITHOUT",
+    type=click.Choice([*addons.NAMES, addons.ALL]),
+    help=f"An add-on to leave out, or {addons.ALL}. May be repeated; WITHOUT has several, separated by blanks: "
+    'make cluster-up WITHOUT="redis metrics-server".',
+)
+def up(name: str, level: Level, without: tuple[str, ...]) -> None:
     cluster = OwnCluster(name)
-    if cluster.running:
-        console.say(f"The cluster {name} is up already.")
-    else:
-        cluster.start(level, lifeline=False)
-    if cluster.level == "node":
-        for image in images.build_all():
-            with console.step(f"Loading {image.reference}"):
-                cluster.load_image(image.archive)
-    of_this = "" if name == "dev" else f" NAME={name}"
-    console.say(f'To use it:  eval "$(make -s cluster-env{of_this})"')
-    console.say(f"To end it:  make cluster-down{of_this}")
+    try:
+        playground.bring_up(cluster, level, without)
+    except KeyboardInterrupt:
+        if not cluster.running:
+            raise
+        console.say(f"\nInterrupted. The cluster {name} stays up: run this again to complete it.")
+        sys.exit(INTERRUPTED)
+    wanted = addons.chosen(without) if cluster.level == "node" else ()
+    console.say(playground.guide(name, wanted))
     click.echo(cluster.kubeconfig)
 
 
 @main.command()
 @click.option("--name", default="dev", show_default=True, help="Name of the cluster.")
 def env(name: str) -> None:
-    """Print the shell commands that point kubectl and helm to a cluster, and put both on PATH."""
+    """Print the shell commands that point to a cluster, and put kubectl, helm and `kubectl agent` on PATH."""
     cluster = OwnCluster(name)
     if not cluster.running:
         raise TestbedError(f"There is no cluster {name}. Bring one up: make cluster-up")
     click.echo(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
-    click.echo(f'export PATH={shlex.quote(binaries.search_path("kubectl", "helm"))}:"$PATH"')
+    click.echo(f'export PATH={shlex.quote(commands.search_path(cluster.folder / "bin"))}:"$PATH"')
 
 
 @main.command()
@@ -149,4 +166,4 @@ if __name__ == "__main__":
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         console.say("\nInterrupted. What was started is stopped again.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
