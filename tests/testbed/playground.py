@@ -44,7 +44,8 @@ def guide(name: str, wanted: tuple[Addon, ...]) -> str:
     lines = [f"\nThe cluster {name} has our images" + (" and:" if wanted else ".")]
     lines += [f"    {addon.name:<{width}}  {addon.summary}" for addon in wanted]
     if left_out:
-        lines.append(f"Left out: {', '.join(left_out)}. To add them: make cluster-up{of_this}")
+        them = "it" if len(left_out) == 1 else "them"
+        lines.append(f"Left out: {', '.join(left_out)}. To add {them}: make cluster-up{of_this}")
     lines += [
         "",
         "To use it (kubectl, helm and kubectl agent on PATH, KUBECONFIG set):",
