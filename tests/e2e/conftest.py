@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from e2e.failures import FAILED, show_if_failed
 from testbed import addons, images, playground, scripts
 from testbed import cluster as clusters
-from testbed.addons import MODEL_API, OPERATOR_NAMESPACE
+from testbed.addons import MODEL_API
 from testbed.cluster import Cluster, OwnCluster
 from testbed.images import Image
-from testbed.report import describe
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +41,7 @@ def namespace(real_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator
     """A fresh namespace of the real cluster, under the restricted Pod Security Standard; shown when the test fails."""
     with real_cluster.fresh_namespace() as name:
         yield name
-        if request.node.stash.get(FAILED, False):
-            print(describe(real_cluster, OPERATOR_NAMESPACE, name))  # noqa: T201 - pytest shows it with the failure
+        show_if_failed(request, real_cluster, name)
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +65,6 @@ def playground_cluster(request: pytest.FixtureRequest, kubeconfig: Path | None) 
         yield cluster
     finally:
         cluster.stop()
-
-
-FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from docs_bed import NODE, Block, command_blocks, pages
-from e2e.conftest import FAILED
+from e2e.failures import show_if_failed
 from e2e.shell import run_block
-from testbed.addons import OPERATOR_NAMESPACE
 from testbed.cluster import Cluster
 from testbed.paths import REPOSITORY
-from testbed.report import describe
 
 PAGES = {
     str(page.relative_to(REPOSITORY)): blocks
@@ -33,8 +31,7 @@ def as_a_reader(playground_cluster: Cluster, tmp_path: Path, request: pytest.Fix
     reader = Cluster(kubeconfig)
     reader.kubectl("config", "set-context", "--current", f"--namespace={name}")
     yield reader
-    if request.node.stash.get(FAILED, False):
-        print(describe(playground_cluster, OPERATOR_NAMESPACE, name))  # noqa: T201 - pytest shows it with the failure
+    show_if_failed(request, playground_cluster, name)
     playground_cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 

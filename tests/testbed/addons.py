@@ -27,8 +27,8 @@ METRICS_SERVER = Program(
         "--secure-port=10250",
         "--kubelet-preferred-address-types=InternalIP",
         "--kubelet-use-node-status-port",
-        # A value of a pod takes two readings; by default one is made each minute. This is the shortest interval.
-        "--metric-resolution=10s",
+        # A value of a pod takes two readings; by default one is made each minute.
+        "--metric-resolution=15s",
         # The kubelet's certificate is of its own making.
         "--kubelet-insecure-tls",
     ),
