@@ -24,6 +24,8 @@ export KEEP ?=
 # The image of kind's node, for another Kubernetes: make kind KIND_NODE=kindest/node:v1.30.13
 export KIND_NODE ?=
 export NAME ?= dev
+# What cluster-up leaves out, such as "redis metrics-server", or all.
+export WITHOUT ?=
 ifdef KUBECONFIG
 export KUBECONFIG
 endif
@@ -103,15 +105,15 @@ prepare: $(VENV)/.dev
 	@$(TESTBED) prepare
 
 .PHONY: cluster-up
-cluster-up: $(VENV)/.dev ## A one-node cluster of our own with our images, left running; prints its KUBECONFIG
+cluster-up: $(VENV)/.dev ## A playground: one node, operator, model API, Redis, metrics-server; WITHOUT="redis operator"
 	@$(TESTBED) up --name $(NAME)
 
 .PHONY: cluster-env
-cluster-env: $(VENV)/.dev ## The shell commands that point kubectl and helm to it: eval "$(make -s cluster-env)"
+cluster-env: $(VENV)/.dev ## kubectl, helm and `kubectl agent` for that cluster: eval "$(make -s cluster-env)"
 	@$(TESTBED) env --name $(NAME)
 
 .PHONY: cluster-down
-cluster-down: $(VENV)/.dev ## End that cluster
+cluster-down: $(VENV)/.dev ## End that cluster, with all that is in it
 	@$(TESTBED) down --name $(NAME)
 
 .PHONY: kind

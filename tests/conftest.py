@@ -22,6 +22,17 @@ from testbed.cluster import Cluster
 
 # The order in which `pytest -n` starts the tiers: what takes longest and cannot be divided comes first.
 TIERS = ("e2e", "cluster", "programs", "lint", "service", "unit")
+# The files of e2e that do not share the node of all others: those on the playground, those that measure or restart
+# much and take long, and those that start what they need.
+NODES = {
+    "test_docs": "playground",
+    "test_playground": "playground",
+    "test_readme": "playground",
+    "test_prometheus": "measuring",
+    "test_scaling": "measuring",
+    "test_compose": "compose",
+    "test_demo": "demo",
+}
 
 
 def pytest_configure() -> None:
@@ -60,7 +71,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Tests that share what is expensive to start run in one worker: those of a file, and all of e2e, on one node.
+    """Tests that share what is expensive to start run in one worker: those of a file, and those on one node of e2e.
 
     With `shared_cluster` all tests use a cluster that was given: then the cluster tier runs in the worker of e2e, as
     its files install and remove the same definitions.
@@ -69,10 +80,13 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no ty
     def __init__(self, config: pytest.Config, log: Any, *, shared_cluster: bool) -> None:
         config.option.loadscopereorder = False  # the order of `pytest_collection_modifyitems`
         super().__init__(config, log)
-        self._on_one_cluster = {"e2e", "cluster"} if shared_cluster else {"e2e"}
+        self._on_one_cluster = {"e2e", "cluster"} if shared_cluster else set()
 
     def _split_scope(self, nodeid: str) -> str:
-        return "e2e" if _tier(nodeid) in self._on_one_cluster else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        if _tier(nodeid) in self._on_one_cluster:
+            return "given cluster"
+        return f"e2e on {NODES.get(Path(file).stem, 'its node')}" if _tier(nodeid) == "e2e" else file
 
 
 def _tier(nodeid: str) -> str:

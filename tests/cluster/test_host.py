@@ -1,4 +1,4 @@
-"""The cgroups of a node go when it ends, also while those of its pods vanish by themselves."""
+"""What a node changes on the machine is restored: cgroups, and kernel settings that nodes share."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -34,3 +34,57 @@ def test_a_cgroup_that_stays_in_use_is_named(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "portside" / "a file, as no empty cgroup has any here").touch()
     with pytest.raises(TestbedError, match="still has processes"):
         host._remove_cgroups(tmp_path / "portside")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of /proc/sys, with no cgroups beside it."""
+    sysctls = tmp_path / "sys"
+    for name in host.KERNEL_SETTINGS:
+        (sysctls / name).parent.mkdir(parents=True, exist_ok=True)
+        (sysctls / name).write_text("as it was")
+    (tmp_path / "cgroups").mkdir()
+    monkeypatch.setattr(host, "SYSCTLS", sysctls)
+    monkeypatch.setattr(host, "CGROUPS", tmp_path / "cgroups")
+    monkeypatch.setattr(host, "KUBELET_FOLDERS", (tmp_path / "kubelet",))
+    return sysctls
+
+
+@pytest.mark.parametrize("first_to_end", ["one", "two"])
+def test_the_last_of_two_nodes_restores_what_the_first_one_found(
+    machine: Path, tmp_path: Path, first_to_end: str
+) -> None:
+    nodes = {name: _node(tmp_path / "clusters" / name) for name in ("one", "two")}
+    for node in nodes.values():
+        node.remember_settings()
+        _write(machine, "a kubelet's")
+    nodes.pop(first_to_end).clean_up()
+    assert _values(machine) == {"a kubelet's"}
+    assert (tmp_path / "kubelet").exists()
+    [last] = nodes.values()
+    last.clean_up()
+    assert _values(machine) == {"as it was"}
+    assert not (tmp_path / "kubelet").exists()
+
+
+def test_a_node_that_is_cleaned_up_twice_leaves_a_later_change_alone(machine: Path, tmp_path: Path) -> None:
+    node = _node(tmp_path / "clusters" / "one")
+    node.remember_settings()
+    node.clean_up()
+    _write(machine, "the administrator's")
+    node.clean_up()
+    assert _values(machine) == {"the administrator's"}
+
+
+def _node(folder: Path) -> host.Host:
+    folder.mkdir(parents=True)
+    return host.Host(folder)
+
+
+def _write(machine: Path, value: str) -> None:
+    for name in host.KERNEL_SETTINGS:
+        (machine / name).write_text(value)
+
+
+def _values(machine: Path) -> set[str]:
+    return {(machine / name).read_text() for name in host.KERNEL_SETTINGS}

@@ -1,21 +1,17 @@
 """Real pods: a cluster with a node, the built images in it, the operator installed by its chart, and a model API."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from e2e import scripts
 from failing import remember
-from stand_in import SERVER
+from testbed import addons, images, playground, scripts
 from testbed import cluster as clusters
-from testbed import images, paths
+from testbed.addons import MODEL_API
 from testbed.cluster import Cluster, OwnCluster
 from testbed.images import Image
-
-OPERATOR_NAMESPACE = "portside-system"
-MODEL_API = "model-api"
-READY = "--timeout=180s"
 
 
 @pytest.fixture(scope="session")
@@ -39,15 +35,12 @@ def real_cluster(
 @pytest.fixture(scope="session")
 def operator(real_cluster: Cluster) -> Iterator[None]:
     """The operator, installed by its chart as its users install it."""
-    chart = str(paths.REPOSITORY / "helm" / "agent-operator")
-    place = ["-n", OPERATOR_NAMESPACE, "--create-namespace"]
-    real_cluster.helm("upgrade", "--install", "agent-operator", chart, *place, "--wait", READY)
-    yield
     if isinstance(real_cluster, OwnCluster):
-        return  # all of it ends with the cluster, which is next
-    real_cluster.helm("uninstall", "agent-operator", "-n", OPERATOR_NAMESPACE, "--wait")
-    real_cluster.kubectl("delete", "crd", "agentdeployments.portside.dev")
-    real_cluster.kubectl("delete", "namespace", OPERATOR_NAMESPACE)
+        addons.install(real_cluster, addons.named("operator"))
+        yield  # all of it ends with the cluster, which is next
+        return
+    with addons.running(real_cluster, "operator"):
+        yield
 
 
 @pytest.fixture
@@ -60,7 +53,23 @@ def namespace(real_cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def model_api(real_cluster: Cluster) -> Iterator[str]:
     """The stand-in for the model API as a Service of the cluster; gives its URL, as pods resolve it."""
-    real_cluster.kubectl("create", "namespace", MODEL_API)
-    anywhere = ("--host", "0.0.0.0", "--port", "8000")  # noqa: S104  it is for a pod
-    yield scripts.start(real_cluster, MODEL_API, MODEL_API, SERVER, 8000, *anywhere)
-    real_cluster.kubectl("delete", "namespace", MODEL_API, "--wait=false")
+    with addons.running(real_cluster, MODEL_API):
+        yield scripts.url(MODEL_API, MODEL_API)
+
+
+@pytest.fixture(scope="session")
+def playground_cluster(request: pytest.FixtureRequest, kubeconfig: Path | None) -> Iterator[Cluster]:
+    """What `make cluster-up` makes, by the function that it calls; on a given cluster, the same add-ons."""
+    if kubeconfig is not None:
+        given: Cluster = request.getfixturevalue("real_cluster")
+        remember(request, given)
+        with addons.running(given, *addons.NAMES):
+            yield given
+        return
+    cluster = OwnCluster(f"playground-{os.getpid()}")
+    try:
+        playground.bring_up(cluster, lifeline=True)
+        remember(request, cluster)
+        yield cluster
+    finally:
+        cluster.stop(at_once=True)

@@ -1,20 +1,23 @@
 """KEDA in the cluster, by the manifests of its own release, with its programs built here and copied into their pods."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from e2e import programs
 from e2e.agents import wait_until
-from testbed import images, modules
+from testbed import binaries, images, modules
 from testbed.cluster import Cluster
 
 MODULE = "github.com/kedacore/keda/v2"
 NAMESPACE = "keda"
 # Its operator makes certificates, and waits until the kubelet has put them into its pod.
 READY_SECONDS = 180
+UPLOAD_SECONDS = 120
+# Of a container that waits for its program: the command before the program's name and arguments.
+_WAITING = ("sh", "-c", 'until [ -e /data/whole ]; do sleep 0.2; done; exec "/data/$0" "$@"')
 _FILES = (
     "general/namespace.yaml",
     *(f"crd/bases/keda.sh_{kind}.yaml" for kind in ("scaledobjects", "scaledjobs")),
@@ -40,7 +43,7 @@ def running(cluster: Cluster) -> Iterator[None]:
             chosen = ("pods", "-n", NAMESPACE, "-l", f"app={deployment}", "--field-selector=status.phase=Running")
             waits = f"{deployment} waits for its program"
             wait_until(partial(_are_there, cluster, *chosen), waits, READY_SECONDS)
-            programs.upload(cluster, NAMESPACE, f"deployment/{deployment}", program)
+            _upload(cluster, f"deployment/{deployment}", program)
             rollout = ("rollout", "status", "-n", NAMESPACE, f"deployment/{deployment}")
             cluster.kubectl(*rollout, f"--timeout={READY_SECONDS}s")
         yield
@@ -49,6 +52,15 @@ def running(cluster: Cluster) -> Iterator[None]:
         everywhere = ("--all", "--all-namespaces", f"--timeout={READY_SECONDS}s")
         cluster.kubectl("delete", "scaledobjects.keda.sh", *everywhere, check=False)
         cluster.kubectl("delete", "--ignore-not-found", "-f-", stdin=manifests)
+
+
+def _upload(cluster: Cluster, target: str, name: str) -> None:
+    """Copy the program `name` into the pod `target`, which waits for it."""
+    kubectl = str(binaries.provide("kubectl")["kubectl"])
+    store = f"cat > /data/{name} && chmod +x /data/{name} && touch /data/whole"
+    command = [kubectl, "exec", "-i", "-n", NAMESPACE, target, "--", "sh", "-c", store]
+    with binaries.provide(name)[name].open("rb") as program:
+        subprocess.run(command, env=cluster.environment, stdin=program, timeout=UPLOAD_SECONDS, check=True)
 
 
 def _are_there(cluster: Cluster, *chosen: str) -> bool:
@@ -65,7 +77,7 @@ def _here(document: dict[str, Any]) -> dict[str, Any]:
     container |= {
         "image": images.reference("service"),
         "imagePullPolicy": "IfNotPresent",
-        "command": [*programs.WAITING, program],
+        "command": [*_WAITING, program],
         "args": [*container["args"], *more],
     }
     container["volumeMounts"].append({"name": "program", "mountPath": "/data"})

@@ -11,20 +11,19 @@ import httpx
 import yaml
 
 from docs_bed.dashboards import Series
-from e2e import programs
-from e2e.programs import FILES, Program
+from testbed import programs
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.paths import REPOSITORY
 from testbed.portforward import forwarded
+from testbed.programs import FILES, READ, Program
 
 NAME = "prometheus"
 PORT = 9090
 MONITORING = REPOSITORY / "manifests" / "monitoring"
-_WATCHED = ("get", "list", "watch")
 _RULES = (
-    {"apiGroups": [""], "resources": ["pods", "services"], "verbs": _WATCHED},
-    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _WATCHED},
+    {"apiGroups": [""], "resources": ["pods", "services"], "verbs": READ},
+    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ},
 )
 
 
@@ -91,7 +90,7 @@ def running(cluster: Cluster, namespace: str, monitors: list[dict[str, Any]]) ->
     program = Program(NAME, arguments, PORT, "/-/ready", files=files, rules=_RULES)
     try:
         programs.start(cluster, namespace, program)
-        with forwarded(cluster, namespace, f"pod/{NAME}", PORT) as url:
+        with forwarded(cluster, namespace, f"deployment/{NAME}", PORT) as url:
             yield Prometheus(url, f"http://{NAME}.{namespace}.svc")
     finally:
         programs.forget(cluster, namespace, program)

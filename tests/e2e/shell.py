@@ -3,24 +3,24 @@
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from testbed import binaries, paths
+from testbed import commands, paths
 from testbed.cluster import Cluster
 
 BLOCK_SECONDS = 180
 
 
 def run_block(cluster: Cluster, block: str) -> str:
-    """Run the lines of `block`, end what they left in the background, and give what was printed.
+    """Run the lines of `block`, end what they left in the background, and return what was printed.
 
-    kubectl, helm and our own programs are on PATH; the first command that fails ends the block, and fails the test.
+    PATH begins as `make cluster-env` has it; the first command that fails ends the block, and fails the test.
     """
-    path = f"{binaries.search_path('kubectl', 'helm')}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with tempfile.TemporaryFile("w+") as said:  # a pipe would stay open as long as what runs in the background
+    # A pipe, in place of the file, would stay open as long as what runs in the background.
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as links:
+        path = f"{commands.search_path(Path(links))}:{os.environ['PATH']}"
         shell = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=paths.REPOSITORY,

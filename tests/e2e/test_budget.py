@@ -3,8 +3,8 @@
 import pytest
 
 from e2e.agents import AGENT, apply_agent, client, condition, pods, put_secret, secret_spec, wait_until
-from e2e.redis import SHARED, put_redis
 from testbed.cluster import Cluster
+from testbed.redis import SHARED, put_redis
 
 pytestmark = pytest.mark.usefixtures("operator")
 

@@ -1,4 +1,5 @@
-"""The commands of the documents, each page from its first to its last, as they are written there, on a real cluster."""
+"""The commands of the documents, each page from its first to its last, as they are written there, on the cluster of
+`make cluster-up`."""
 
 import json
 import uuid
@@ -20,19 +21,18 @@ PAGES = {
 
 
 @pytest.fixture
-def as_a_reader(real_cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
+def as_a_reader(playground_cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
     """The cluster with a namespace of the page's own in place of `default`; what it installs goes with it."""
     name = f"docs-{uuid.uuid4().hex[:8]}"
-    real_cluster.kubectl("create", "namespace", name)
+    playground_cluster.kubectl("create", "namespace", name)
     kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_bytes(real_cluster.kubeconfig.read_bytes())
+    kubeconfig.write_bytes(playground_cluster.kubeconfig.read_bytes())
     reader = Cluster(kubeconfig)
     reader.kubectl("config", "set-context", "--current", f"--namespace={name}")
     yield reader
-    real_cluster.kubectl("delete", "namespace", name, "--wait=false")
+    playground_cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.mark.usefixtures("operator", "model_api")
 @pytest.mark.parametrize("blocks", PAGES.values(), ids=PAGES)
 def test_the_commands_of_a_page_work(as_a_reader: Cluster, blocks: list[Block]) -> None:
     said = run_block(as_a_reader, "\n".join(_told(block) for block in blocks))

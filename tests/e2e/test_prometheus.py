@@ -18,10 +18,10 @@ from docs_bed import dashboards
 from e2e import prometheus
 from e2e.agents import AGENT, apply_agent, client, notice_kinds, put_secret, secret_spec, wait_until
 from e2e.prometheus import Prometheus
-from e2e.redis import SHARED, put_redis
 from e2e.traffic import Repeated, again_and_again
 from testbed import definitions
 from testbed.cluster import Cluster
+from testbed.redis import SHARED, put_redis
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 

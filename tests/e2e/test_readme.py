@@ -7,7 +7,6 @@ import subprocess
 import time
 
 import httpx
-import pytest
 
 from e2e.shell import run_block
 from testbed import paths
@@ -16,32 +15,31 @@ from testbed.cluster import Cluster
 README = (paths.REPOSITORY / "README.md").read_text()
 
 
-@pytest.mark.usefixtures("operator")
-def test_the_way_in_with_the_operator(real_cluster: Cluster) -> None:
+def test_the_way_in_with_the_operator(playground_cluster: Cluster) -> None:
     [block] = _blocks("With the operator")
     try:
-        said = run_block(real_cluster, block)
+        said = run_block(playground_cluster, block)
     finally:
-        real_cluster.kubectl("delete", "agentdeployment", "hello-agent", "--ignore-not-found")
+        playground_cluster.kubectl("delete", "agentdeployment", "hello-agent", "--ignore-not-found")
     assert "agentdeployment.portside.dev/hello-agent condition met" in said
     assert '"response":"You said: Hello"' in said
 
 
-def test_the_way_in_with_the_chart_alone(real_cluster: Cluster) -> None:
+def test_the_way_in_with_the_chart_alone(playground_cluster: Cluster) -> None:
     [block] = _blocks("With the chart alone")
-    said = run_block(real_cluster, block)
+    said = run_block(playground_cluster, block)
     assert '"type":"done"' in said
     assert 'release "my-agent" uninstalled' in said
 
 
-def test_the_way_in_on_a_laptop(real_cluster: Cluster) -> None:
+def test_the_way_in_on_a_laptop(playground_cluster: Cluster) -> None:
     start, ask = _blocks("On a laptop")
     service = subprocess.Popen(
         ["bash", "-ec", start], cwd=paths.REPOSITORY, stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
         _wait_for("http://localhost:8000/health/ready")
-        assert '"response":"You said: Hello"' in run_block(real_cluster, ask)
+        assert '"response":"You said: Hello"' in run_block(playground_cluster, ask)
     finally:
         os.killpg(service.pid, signal.SIGTERM)
         service.wait(30)

@@ -26,9 +26,9 @@ from e2e.agents import (
 )
 from e2e.measuring import measuring
 from e2e.prometheus import Prometheus
-from e2e.redis import SHARED, put_redis
 from e2e.streams import open_streams
 from testbed.cluster import Cluster
+from testbed.redis import SHARED, put_redis
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 

@@ -7,11 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e import prometheus, scripts
+from e2e import prometheus
 from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec, wait_until
-from e2e.redis import SHARED, put_redis
 from stand_in import collector
+from testbed import scripts
 from testbed.cluster import Cluster
+from testbed.redis import SHARED, put_redis
 
 pytestmark = pytest.mark.usefixtures("operator")
 

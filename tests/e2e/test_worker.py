@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec, wait_until
-from e2e.redis import SHARED, put_redis
 from testbed.cluster import Cluster
+from testbed.redis import SHARED, put_redis
 
 pytestmark = pytest.mark.usefixtures("operator")
 COMPONENT = "app.kubernetes.io/component"

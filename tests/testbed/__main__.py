@@ -10,13 +10,15 @@ from types import FrameType
 
 import click
 
-from testbed import binaries, console, demo, images, paths, system, together
+from testbed import addons, binaries, commands, console, demo, images, paths, playground, prerequisites, together
 from testbed.cluster import NODE_COMMANDS, KindCluster, Level, OwnCluster, own_clusters
 from testbed.errors import TestbedError
 
 KIND_NAME = "portside"
 # Besides those of a cluster; the tests of compose, metrics and scaling run them.
 OF_TESTS = ("docker-compose", "prometheus", "metrics-server", "prometheus-adapter")
+# The exit code of a command that Ctrl-C ended, as shells have it.
+INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,7 +26,17 @@ def main() -> None:
     """Real Kubernetes for Portside's tests and demo, from pinned sources, with no registry and no Docker."""
 
 
-@main.command()
+_UP_HELP = "\n\n".join(
+    (
+        "Bring up a cluster with all that the documents use, leave it running, and print the path of its kubeconfig.",
+        "Its node has our images and these add-ons:",
+        "\n".join(["\b", *(f"{addon.name:<16}{addon.summary}" for addon in addons.ADDONS)]),
+        "On a cluster that runs already this adds what is missing, and removes nothing.",
+    )
+)
+
+
+@main.command(help=_UP_HELP)
 @click.option("--name", default="dev", show_default=True, help="Name of the cluster; several can run side by side.")
 @click.option(
     "--level",
@@ -33,32 +45,38 @@ def main() -> None:
     show_default=True,
     help="An API server with its controllers, or besides that a node that runs pods (as root).",
 )
-def up(name: str, level: Level) -> None:
-    """Bring a cluster up, with our images on its node, leave it running, and print the path of its kubeconfig."""
+@click.option(
+    "--without",
+    multiple=True,
+    envvar="WITHOUT",
+    type=click.Choice([*addons.NAMES, addons.ALL]),
+    help=f"An add-on to leave out, or {addons.ALL}. May be repeated; WITHOUT has several, separated by blanks: "
+    'make cluster-up WITHOUT="redis metrics-server".',
+)
+def up(name: str, level: Level, without: tuple[str, ...]) -> None:
     cluster = OwnCluster(name)
-    if cluster.running:
-        console.say(f"The cluster {name} is up already.")
-    else:
-        cluster.start(level, lifeline=False)
-    if cluster.level == "node":
-        for image in images.build_all():
-            with console.step(f"Loading {image.reference}"):
-                cluster.load_image(image.archive)
-    of_this = "" if name == "dev" else f" NAME={name}"
-    console.say(f'To use it:  eval "$(make -s cluster-env{of_this})"')
-    console.say(f"To end it:  make cluster-down{of_this}")
+    try:
+        with console.progress():
+            playground.bring_up(cluster, level, without)
+    except KeyboardInterrupt:
+        if not cluster.running:
+            raise
+        console.say(f"\nInterrupted. The cluster {name} stays up: run this again to complete it.")
+        sys.exit(INTERRUPTED)
+    wanted = addons.chosen(without) if cluster.level == "node" else ()
+    console.say(playground.guide(name, wanted))
     click.echo(cluster.kubeconfig)
 
 
 @main.command()
 @click.option("--name", default="dev", show_default=True, help="Name of the cluster.")
 def env(name: str) -> None:
-    """Print the shell commands that point kubectl and helm to a cluster, and put both on PATH."""
+    """Print the shell commands that point to a cluster, and put kubectl, helm and `kubectl agent` on PATH."""
     cluster = OwnCluster(name)
     if not cluster.running:
         raise TestbedError(f"There is no cluster {name}. Bring one up: make cluster-up")
     click.echo(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
-    click.echo(f'export PATH={shlex.quote(binaries.search_path("kubectl", "helm"))}:"$PATH"')
+    click.echo(f'export PATH={shlex.quote(commands.search_path(cluster.folder / "bin"))}:"$PATH"')
 
 
 @main.command()
@@ -95,10 +113,7 @@ def build_images() -> None:
 def prepare() -> None:
     """Build the images and all programs that the tests use, at the same time."""
     programs = tuple(dict.fromkeys((*binaries.NODE, "helm", *OF_TESTS)))
-    commands = images.commands() if "KUBECONFIG" in os.environ else (*images.commands(), *NODE_COMMANDS)
-    if commands:
-        room = binaries.ROOM_BYTES if binaries.missing(*programs) else 0
-        system.check("Running the tests", commands, folder=paths.cache(), room=room)
+    prerequisites.check("Running the tests", () if "KUBECONFIG" in os.environ else NODE_COMMANDS, programs)
     with console.progress():
         together.together(images.build_all, lambda: binaries.provide(*programs))
 
@@ -163,4 +178,4 @@ if __name__ == "__main__":
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         console.say("\nInterrupted. What was started is stopped again.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

@@ -146,9 +146,6 @@ FAMILIES = (
     *(PROMETHEUS, METRICS_SERVER, ADAPTER, KEDA),
 )
 
-# The sources and compiled packages of what the tests run take 8 GB, the images 3 GB.
-ROOM_BYTES = 11 * 10**9
-
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "pause")
 

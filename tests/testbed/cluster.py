@@ -194,8 +194,9 @@ class OwnCluster(Cluster):
         """
         if not self.folder.exists():
             return
-        if (self.folder / "kernel-settings.json").exists():
-            Host(self.folder).clean_up()
+        host = Host(self.folder)
+        if host.is_changed:
+            host.clean_up()
         shutil.rmtree(self.folder)
 
     def load_image(self, archive: Path) -> None:

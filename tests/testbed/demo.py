@@ -11,7 +11,7 @@ from typing import Literal
 
 import httpx
 
-from testbed import binaries, images, paths, system
+from testbed import binaries, images, paths, prerequisites, system
 from testbed.cluster import NODE_COMMANDS, Cluster, KindCluster, OwnCluster, named_by
 from testbed.console import progress, say, step, table_of_times, times
 from testbed.errors import TestbedError
@@ -30,9 +30,6 @@ READY_SECONDS = 180
 ANSWER_SECONDS = 30
 METRICS_PORT = 9090
 SHOWN_METRICS = ("agent_http_requests_total", "agent_tokens_total", "agent_build_info")
-# The sources of what a node needs, and the compiled packages, take 4 GB; the images and what makes them 2 GB.
-ROOM_TO_BUILD = 7 * 10**9
-ROOM_TO_RUN = 2 * 10**9
 
 
 @dataclass
@@ -88,13 +85,8 @@ def _programs(cluster: Cluster, *, keep: bool) -> tuple[str, ...]:
 
 def _check(cluster: Cluster) -> None:
     """Make sure at the beginning that nothing is missing that would be noticed after minutes."""
-    own = isinstance(cluster, OwnCluster)
-    commands = (*images.commands(), *(NODE_COMMANDS if own else ()))
-    if not commands:
-        return  # Docker does it all
-    cold = binaries.missing(*_programs(cluster, keep=False))
-    room = ROOM_TO_BUILD if len(cold) > 1 else ROOM_TO_RUN
-    system.check("The demo", commands, folder=paths.cache(), room=room)
+    needed = NODE_COMMANDS if isinstance(cluster, OwnCluster) else ()
+    prerequisites.check("The demo", needed, _programs(cluster, keep=False))
 
 
 def _start(place: _Place, *, keep: bool) -> None:

@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from testbed.errors import TestbedError
+from testbed.locks import exclusive
 
 CGROUPS = Path("/sys/fs/cgroup")
+SYSCTLS = Path("/proc/sys")
 # RFC 2544 sets 198.18.0.0/15 aside for tests: no real network has it. A link takes four addresses of it.
 LINKS = ipaddress.IPv4Network("198.18.0.0/24")
 # Folders that the kubelet insists on; the node mounts private ones over them.
@@ -24,6 +26,7 @@ KERNEL_SETTINGS = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
 )
+RECORD = "kernel-settings.json"
 CGROUP_REMOVAL_SECONDS = 10
 CGROUP_PAUSE_SECONDS = 0.05
 
@@ -33,15 +36,31 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._settings = folder / "kernel-settings.json"
+        self._record = folder / RECORD
         self.cgroup = f"/portside-{folder.name}"
 
     def remember_settings(self) -> None:
-        """Write down what the node will change, before it does; `clean_up` puts it back, also after a killed run."""
-        settings = {name: _setting(name).read_text() for name in KERNEL_SETTINGS if _setting(name).exists()}
-        self._settings.write_text(json.dumps(settings))
-        for each in KUBELET_FOLDERS:
-            each.mkdir(exist_ok=True)
+        """Record what the node will change, before it does; `clean_up` restores it, also after a killed run.
+
+        Another cluster's node may have changed it already: then its record is taken over.
+        """
+        with self._changing_settings():
+            earlier = next(iter(self._other_records()), None)
+            self._record.write_text(earlier.read_text() if earlier else json.dumps(_settings()))
+            for each in KUBELET_FOLDERS:
+                each.mkdir(exist_ok=True)
+
+    def _other_records(self) -> list[Path]:
+        """Return the records of the other clusters that have a node."""
+        return [each for each in self._folder.parent.glob(f"*/{RECORD}") if each != self._record]
+
+    def _changing_settings(self) -> AbstractContextManager[None]:
+        return exclusive(self._folder.parent / ".settings.lock", "it records or restores kernel settings")
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is something to clean up."""
+        return self._record.exists()
 
     def make_cgroups(self) -> None:
         """Make the parent of the pods' cgroups, in each hierarchy (cgroups(7): one in version 2, many in version 1)."""
@@ -73,24 +92,34 @@ class Host:
         raise TestbedError(f"No free link is left in {LINKS}. See `ip link` for ones named portside*, and remove them.")
 
     def clean_up(self) -> None:
-        """Put the machine back as it was, once every process is gone (the link went with the namespace)."""
-        if self._settings.exists():
-            for name, value in json.loads(self._settings.read_text()).items():
-                if _setting(name).read_text() != value:
-                    _setting(name).write_text(value)
+        """Restore the machine once every process is gone (the link went with the namespace).
+
+        What clusters share, the last one restores. To remove a folder that another node has mounted over would end
+        that mount (vfs_rmdir of Linux, "detach_mounts").
+        """
         for hierarchy in _hierarchies():
             _remove_cgroups(hierarchy / self.cgroup[1:])
-        for each in KUBELET_FOLDERS:
-            if each.exists() and not any(each.iterdir()):
-                each.rmdir()
+        with self._changing_settings():
+            if self.is_changed and not self._other_records():
+                _restore(json.loads(self._record.read_text()))
+                for each in KUBELET_FOLDERS:
+                    if each.exists() and not any(each.iterdir()):
+                        each.rmdir()
+            self._record.unlink(missing_ok=True)
 
 
 def _ip(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
 
 
-def _setting(name: str) -> Path:
-    return Path("/proc/sys") / name
+def _settings() -> dict[str, str]:
+    return {name: (SYSCTLS / name).read_text() for name in KERNEL_SETTINGS if (SYSCTLS / name).exists()}
+
+
+def _restore(settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        if (SYSCTLS / name).read_text() != value:
+            (SYSCTLS / name).write_text(value)
 
 
 def _hierarchies() -> list[Path]:

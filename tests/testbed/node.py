@@ -4,21 +4,18 @@ All of it runs inside mount, network and PID namespaces that the supervisor made
 iptables rules are the namespace's own, and nothing in it has a route to the outside.
 """
 
-import hashlib
 import http.client
-import io
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
+from testbed import program_image
 from testbed.api import Api, NotServedError
 from testbed.certificates import Authority
 from testbed.control_plane import SERVICE_RANGE, Site
@@ -125,7 +122,7 @@ def _pod_network(site: Site) -> dict[str, object]:
 
 def _import_pause(site: Site) -> None:
     archive = site.folder / "pause.tar"
-    archive.write_bytes(_image_archive(PAUSE_IMAGE, site.programs["pause"]))
+    archive.write_bytes(program_image.archive(PAUSE_IMAGE, site.programs["pause"]))
     import_image(archive)
 
 
@@ -144,37 +141,6 @@ def import_image(archive: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise TestbedError(f"The image archive {archive} could not be loaded: {done.stderr.strip()}")
-
-
-def _image_archive(reference: str, program: Path) -> bytes:
-    """Make a one-file image: the archive that `docker save` would write, with `program` as its entry point."""
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    layer = _tar({program.name: program.read_bytes()})
-    config = {
-        "architecture": architecture,
-        "os": "linux",
-        "config": {"Entrypoint": [f"/{program.name}"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_sha256(layer)}"]},
-    }
-    manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"]}]
-    return _tar(
-        {
-            "layer.tar": layer,
-            "config.json": json.dumps(config).encode(),
-            "manifest.json": json.dumps(manifest).encode(),
-        }
-    )
-
-
-def _tar(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            member.mode = 0o755
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def _kube_proxy(site: Site, authority: Authority) -> Process:
@@ -297,10 +263,6 @@ def _answers(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _run(*command: str) -> None:
