@@ -12,11 +12,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Its hook makes a test that fails show the state of its cluster.
-from failing import (
-    pytest_runtest_makereport,  # noqa: F401  pytest finds it here
-    remember,
-)
+import failing
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
 
@@ -35,7 +31,8 @@ NODES = {
 }
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(failing, "failing")  # a test that fails shows the state of its cluster
     # A shell has what it starts in the background ignore interrupts, and so would every program that a test starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -114,7 +111,7 @@ def _given_kubeconfig(config: pytest.Config) -> Path | None:
 def control_plane(kubeconfig: Path | None, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A real API server with its controllers; our own has no nodes."""
     with clusters.provided("control-plane", kubeconfig) as cluster:
-        remember(request, cluster)
+        failing.remember(request, cluster)
         yield cluster
 
 

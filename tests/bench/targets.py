@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from agent_service.settings import Settings
 from bench import processes
 from testbed.errors import TestbedError
+from testbed.ports import free_port
 
 _HERE = Path(__file__).parent
 # Without the script's folder among the places to import from: `operator` in it would be taken for the standard
@@ -103,7 +103,7 @@ def model(folder: Path) -> Iterator[Target]:
 @contextmanager
 def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
     """Run the limit in Python."""
-    port = _free_port()
+    port = free_port()
     told = {"MODEL_URL": model_url, "PORT": str(port)}
     command = [*_PYTHON, str(_HERE / "passthrough.py")]
     with _running("passthrough", command, folder, told) as process:
@@ -114,7 +114,7 @@ def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
 @contextmanager
 def ours(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
     """Run the agent API as in production: client keys, limits, state in Redis, metrics and JSON logs."""
-    port = _free_port()
+    port = free_port()
     told = {**_SETTINGS, "ANTHROPIC_BASE_URL": model_url, "REDIS_URL": redis_url}
     command = [str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1"]
     with _running("agent-service", [*command, "--port", str(port)], folder, told) as process:
@@ -126,7 +126,7 @@ def ours(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
 @contextmanager
 def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]:
     """Run LiteLLM's proxy out of the Python environment `environment`."""
-    port = _free_port()
+    port = free_port()
     config = folder / "litellm.yaml"
     model_of = {"model": "anthropic/claude-sonnet-5-5", "api_base": model_url, "api_key": "sk-bench"}
     # JSON is YAML.
@@ -182,9 +182,3 @@ def _look(process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
     if process.poll() is not None or time.monotonic() > deadline:
         raise TestbedError(f"{log.stem} did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")
     time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port

@@ -174,18 +174,13 @@ def _start(cache: Path, *arguments: str, **environment: str) -> subprocess.Popen
 
 
 def _tools(cache: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m testbed tools` with a cache of its own."""
-    own = {"PORTSIDE_CACHE": str(cache), "PYTHONPATH": str(paths.REPOSITORY / "tests")}
-    inherited = {key: value for key, value in os.environ.items() if key != "KUBEBUILDER_ASSETS"}
-    return subprocess.run(
-        [sys.executable, "-m", "testbed", "tools", *arguments],
-        env=inherited | own | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    """Run it to its end."""
+    started = _start(cache, *arguments, **environment)
+    try:
+        output, errors = started.communicate(timeout=600)
+    finally:
+        started.kill()
+    return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
 
 def _path_without_go() -> str:

@@ -20,7 +20,6 @@ from cluster.operator_bed import (
     agent,
     documented_rules,
     eventually,
-    free_port,
     install_definition,
     operator,
     service_account,
@@ -28,6 +27,7 @@ from cluster.operator_bed import (
 from testbed import cluster as clusters
 from testbed import definitions
 from testbed.cluster import Cluster
+from testbed.ports import free_port
 
 Right = tuple[str, str, str]  # group, resource, verb
 

@@ -15,13 +15,13 @@ from cluster.operator_bed import (
     Namespace,
     agent,
     eventually,
-    free_port,
     install_definition,
     operator,
     service_account,
 )
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
+from testbed.ports import free_port
 
 SECONDS = 60
 

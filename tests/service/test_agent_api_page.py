@@ -15,7 +15,8 @@ from playwright.async_api import expect
 
 from browser_bed import running_browser
 from redis_bed import RedisServer
-from stand_in.agent import Service, StartService, environment, free_port, running_service
+from stand_in.agent import Service, StartService, environment, running_service
+from testbed.ports import free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agent-api.md").read_text(encoding="utf-8")
 CLIENT_KEY = "a-client-key-of-some-length"

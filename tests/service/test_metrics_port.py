@@ -7,7 +7,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stand_in.agent import Service, StartService, eventually, free_port, run_agent_service
+from stand_in.agent import Service, StartService, eventually, run_agent_service
+from testbed.ports import free_port
 
 
 @pytest.fixture(params=["1", "2"], ids=["one process", "two processes"])

@@ -27,9 +27,9 @@ from stand_in.agent import (
     command_line,
     environment,
     eventually,
-    free_port,
     running_service,
 )
+from testbed.ports import free_port
 
 pytestmark = pytest.mark.timing
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import httpx
 import pytest
 
 from agent_service.settings import Settings
+from testbed.ports import free_port
 
 COMMAND = str(Path(sys.executable).with_name("agent-service"))
 START_SECONDS = 60.0
@@ -26,12 +26,6 @@ KEY = "sk-stand-in-key-0001"
 API_PROCESS = "agent_service.supervised"
 
 SETTING_NAMES = {name.upper() for name in Settings.model_fields} | {"PORT"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:

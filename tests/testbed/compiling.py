@@ -15,7 +15,7 @@ from testbed import golang, together
 from testbed.console import step
 from testbed.errors import TestbedError
 
-# Nobody debugs these programs: without DWARF the compilers and the linker write less.
+# DWARF is for debuggers, which these programs do not need: without it the compilers and the linker write less.
 GCFLAGS = "-gcflags=all=-dwarf=false"
 # A compiler lives for seconds: collecting its garbage costs more than the memory. Measured on CoreDNS, from nothing, on
 # 2 cores: 79 s and 152 s of CPU as Go does it, 69 s and 134 s with both of these.
@@ -27,7 +27,7 @@ STALE = "{{if .Stale}}{{.ImportPath}}{{end}}"  # the packages that are not in Go
 
 
 class Family(Protocol):
-    """What is built together: a folder with a go.mod, and what `go build` is told."""
+    """What is built together: a folder with a go.mod, and the arguments of `go build`."""
 
     @property
     def folder(self) -> str:

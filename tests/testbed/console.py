@@ -45,8 +45,7 @@ class _Console:
 
     def line(self, text: str) -> None:
         with self._lock:
-            print(f"{self._erase()}{text}", file=sys.stderr, flush=True)  # noqa: T201  the one place that prints
-            self._draw()
+            _write(f"{self._erase()}{text}\n{self._progress()}")
 
     def add(self, activity: Activity) -> None:
         with self._lock:
@@ -67,22 +66,21 @@ class _Console:
             self.line(f"    {progress_line(self.activities, time.monotonic() - self._begun)}")
             return
         with self._lock:
-            print(self._erase(), end="", file=sys.stderr)  # noqa: T201  the one place that prints
-            self._draw()
+            _write(f"{self._erase()}{self._progress()}")
 
     def stop(self) -> None:
         with self._lock:
-            print(self._erase(), end="", file=sys.stderr, flush=True)  # noqa: T201  the one place that prints
+            _write(self._erase())
             self.live = False
 
     def _erase(self) -> str:
         return "\r\x1b[2K" if self.live and _terminal() else ""
 
-    def _draw(self) -> None:
-        if self.live and _terminal() and self.activities:
-            width = shutil.get_terminal_size().columns - 1
-            text = progress_line(self.activities, time.monotonic() - self._begun)[:width]
-            print(text, end="", file=sys.stderr, flush=True)  # noqa: T201  the one place that prints
+    def _progress(self) -> str:
+        if not (self.live and _terminal() and self.activities):
+            return ""
+        width = shutil.get_terminal_size().columns - 1
+        return progress_line(self.activities, time.monotonic() - self._begun)[:width]
 
 
 _console = _Console()
@@ -151,6 +149,11 @@ def progress() -> Iterator[None]:
 def times() -> list[tuple[str, float]]:
     """Return the steps that this process has finished, with their seconds, in the order of their ends."""
     return list(_console.times)
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 def _terminal() -> bool:

@@ -56,18 +56,6 @@ class Site:
         return self.folder / "kubeconfig"
 
 
-def free_ports(count: int) -> list[int]:
-    """Give `count` TCP ports of the loopback address that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 def start(site: Site, authority: Authority, *, scheduler: bool) -> Iterator[Process]:
     """Start the control plane of `site`, giving each program when it is ready for the next.
 

@@ -25,6 +25,7 @@ from testbed.console import say
 from testbed.control_plane import Site
 from testbed.errors import TestbedError
 from testbed.host import Host
+from testbed.ports import free_ports
 from testbed.process import DIE_WITH_PARENT, Process
 
 WATCH_SECONDS = 0.5
@@ -157,7 +158,7 @@ def _start(folder: Path, programs: dict[str, Path], level: str, authority: Autho
         yield from control_plane.start(site, authority, scheduler=True)
         yield from node.start(site, authority, Host(folder).cgroup)
     else:
-        api, etcd, peer = control_plane.free_ports(3)
+        api, etcd, peer = free_ports(3)
         site = Site(folder, programs, "127.0.0.1", api_port=api, etcd_port=etcd, etcd_peer_port=peer)
         yield from control_plane.start(site, authority, scheduler=False)
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import aiohttp
 
 from bench import processes
-from cluster.operator_bed import COMMAND, free_port
+from cluster.operator_bed import COMMAND
 from testbed.errors import TestbedError
+from testbed.ports import free_port
 from testbed.process import DIE_WITH_PARENT
 
 _START_SECONDS = 180.0

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import yaml
 
 from testbed import paths
 from testbed.cluster import Cluster
+from testbed.ports import free_port
 
 T = TypeVar("T")
 
@@ -282,11 +282,3 @@ def _kubeconfig_for(admin: Path, token: str) -> dict[str, Any]:
     current = next(each for each in config["contexts"] if each["name"] == config["current-context"])
     current["context"] = {"cluster": current["context"]["cluster"], "user": "bearer"}
     return {**config, "contexts": [current], "users": [{"name": "bearer", "user": {"token": token}}]}
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

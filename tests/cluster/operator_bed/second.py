@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import yaml
 
-from cluster.operator_bed import free_port
 from testbed.cluster import Cluster, OwnCluster
+from testbed.ports import free_port
 from testbed.process import running_for
 
 READY_SECONDS = 60.0

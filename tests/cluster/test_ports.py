@@ -1,0 +1,29 @@
+"""Ports for programs of the tests: free, and given to one of many processes alone."""
+
+import socket
+import subprocess
+import sys
+from collections import Counter
+
+from testbed import ports
+from testbed.paths import REPOSITORY
+
+TAKES = "from testbed.ports import free_ports; print(*free_ports(50))"
+
+
+def test_processes_that_ask_at_the_same_time_get_different_ports() -> None:
+    asking = [
+        subprocess.Popen([sys.executable, "-c", TAKES], cwd=REPOSITORY / "tests", stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    got = Counter(port for each in asking for port in each.communicate(timeout=60)[0].split())
+    assert len(got) == 200
+    assert set(got.values()) == {1}
+
+
+def test_a_port_on_which_something_listens_is_not_given_out() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", ports.free_port()))
+        server.listen()
+        taken = server.getsockname()[1]
+        assert taken not in ports.free_ports(ports.LAST - ports.FIRST - 1000)
