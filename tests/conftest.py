@@ -1,11 +1,10 @@
-"""What every tier shares: how tests are spread over workers, which cluster they use, and a namespace for each test.
+"""What every tier shares: how tests are spread over workers, and which cluster they use.
 
 With `--kubeconfig FILE`, or KUBECONFIG set, the cluster and e2e tiers use that cluster. Otherwise they start their own.
 """
 
 import os
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 import failing
-from testbed import cluster as clusters
-from testbed.cluster import Cluster
 
 # The order in which `pytest -n` starts the tiers: what takes longest and cannot be divided comes first.
 TIERS = ("e2e", "cluster", "programs", "lint", "service", "unit")
@@ -105,24 +102,3 @@ def _given_kubeconfig(config: pytest.Config) -> Path | None:
     option: Path | None = config.getoption("--kubeconfig")
     environment = os.environ.get("KUBECONFIG")
     return option or (Path(environment) if environment else None)
-
-
-@pytest.fixture(scope="session")
-def control_plane(kubeconfig: Path | None, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A real API server with its controllers; our own has no nodes."""
-    with clusters.provided("control-plane", kubeconfig) as cluster:
-        failing.remember(request, cluster)
-        yield cluster
-
-
-@pytest.fixture(scope="session")
-def helm(control_plane: Cluster) -> Callable[..., str]:
-    """Runs helm against the control plane: `helm(*arguments, stdin=None, check=True)` gives its standard output."""
-    return control_plane.helm
-
-
-@pytest.fixture
-def namespace(control_plane: Cluster) -> Iterator[str]:
-    """A fresh namespace of the control plane, under the restricted Pod Security Standard."""
-    with control_plane.fresh_namespace() as name:
-        yield name

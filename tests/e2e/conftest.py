@@ -1,4 +1,7 @@
-"""Real pods: a cluster with a node, the built images in it, the operator installed by its chart, and a model API."""
+"""Real pods: a cluster with a node, the built images in it, the operator installed by its chart, and a model API.
+
+They end before a worker goes on to the next tier.
+"""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ def built_images() -> list[Image]:
     return images.build_all()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real_cluster(
     kubeconfig: Path | None, built_images: list[Image], request: pytest.FixtureRequest
 ) -> Iterator[Cluster]:
@@ -32,7 +35,7 @@ def real_cluster(
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator(real_cluster: Cluster) -> Iterator[None]:
     """The operator, installed by its chart as its users install it."""
     if isinstance(real_cluster, OwnCluster):
@@ -50,14 +53,14 @@ def namespace(real_cluster: Cluster) -> Iterator[str]:
         yield name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model_api(real_cluster: Cluster) -> Iterator[str]:
     """The stand-in for the model API as a Service of the cluster; gives its URL, as pods resolve it."""
     with addons.running(real_cluster, MODEL_API):
         yield scripts.url(MODEL_API, MODEL_API)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def playground_cluster(request: pytest.FixtureRequest, kubeconfig: Path | None) -> Iterator[Cluster]:
     """What `make cluster-up` makes, by the function that it calls; on a given cluster, the same add-ons."""
     if kubeconfig is not None:

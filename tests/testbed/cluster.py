@@ -331,7 +331,7 @@ def provided(level: Level, kubeconfig: Path | None, name: str | None = None) -> 
     try:
         yield cluster
     finally:
-        cluster.stop()
+        cluster.stop(at_once=True)
 
 
 def _changing_clusters() -> AbstractContextManager[None]:

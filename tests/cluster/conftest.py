@@ -1,0 +1,31 @@
+"""A control plane for all files that a worker runs of this tier. It ends before the worker goes on to the next tier."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from failing import remember
+from testbed import cluster as clusters
+from testbed.cluster import Cluster
+
+
+@pytest.fixture(scope="package")
+def control_plane(kubeconfig: Path | None, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A real API server with its controllers; our own has no nodes."""
+    with clusters.provided("control-plane", kubeconfig) as cluster:
+        remember(request, cluster)
+        yield cluster
+
+
+@pytest.fixture(scope="package")
+def helm(control_plane: Cluster) -> Callable[..., str]:
+    """Runs helm against the control plane: `helm(*arguments, stdin=None, check=True)` gives its standard output."""
+    return control_plane.helm
+
+
+@pytest.fixture
+def namespace(control_plane: Cluster) -> Iterator[str]:
+    """A fresh namespace of the control plane, under the restricted Pod Security Standard."""
+    with control_plane.fresh_namespace() as name:
+        yield name

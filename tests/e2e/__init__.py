@@ -1,0 +1,1 @@
+"""Pods on a node: images, operator, charts, and the commands of the documents."""
