@@ -4,7 +4,6 @@ import math
 from contextlib import nullcontext
 
 from agent_service import __version__
-from agent_service.agent.claude import ClaudeProvider
 from agent_service.agent.credentials import Credentials
 from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.echo import EchoProvider
@@ -191,6 +190,9 @@ def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Cred
         return EchoProvider(), None
     key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
     credentials = Credentials(key, file, counted.credentials_refused.set)
+    # The SDK takes three quarters of the time that a start takes: only an agent that uses it waits for it.
+    from agent_service.agent.claude import ClaudeProvider  # noqa: PLC0415
+
     provider = ClaudeProvider(
         model=settings.default_model,
         max_tokens=settings.max_tokens,

@@ -64,7 +64,7 @@ def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket
     # prometheus_client knows the variable in both forms.
     for name in (shared_metrics.FOLDER, shared_metrics.FOLDER.lower()):
         os.environ.pop(name, None)
-    # The SDK takes 2 s to import: not before the ports and the state are ours.
+    # With the SDK these imports take 2 s: not before the ports and the state are ours.
     from agent_service.app import create_app  # noqa: PLC0415
     from agent_service.metrics_server import serving  # noqa: PLC0415
     from agent_service.server import Server  # noqa: PLC0415

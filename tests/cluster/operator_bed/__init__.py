@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -226,9 +227,13 @@ def operator(
 
 def install_definition(cluster: Cluster) -> None:
     """Install the CRD as the command prints it."""
-    crd = subprocess.run([COMMAND, "crd"], capture_output=True, text=True, check=True).stdout
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=crd)
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_definition())
     cluster.await_definition("agentdeployments.portside.dev")
+
+
+@cache
+def _definition() -> str:
+    return subprocess.run([COMMAND, "crd"], capture_output=True, text=True, check=True).stdout
 
 
 def documented_rules(*, of_leases: bool = False) -> list[dict[str, Any]]:

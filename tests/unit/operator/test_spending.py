@@ -130,6 +130,8 @@ class Rollout:
 @pytest.fixture
 def rollout(monkeypatch: pytest.MonkeyPatch) -> Rollout:
     monkeypatch.setattr("agent_operator.controller.spending.LOOK_SECONDS", 0.1)
+    # On a busy machine these pods take longer to answer than real ones may.
+    monkeypatch.setattr("agent_operator.controller.spending.ANSWER_SECONDS", 15.0)
     return Rollout()
 
 
