@@ -76,7 +76,7 @@ test-cluster: $(VENV)/.dev ## The tests against a real API server
 
 .PHONY: test-e2e
 test-e2e: prepare ## The tests with real pods
-	@PYTHONPATH=tests $(BIN)/pytest tests/e2e $(PYTEST)
+	@PYTHONPATH=tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/e2e $(PYTEST)
 
 .PHONY: test-keda
 test-keda: prepare ## The scaling tests by a real KEDA, which `make test` leaves out: it takes long to build
@@ -88,7 +88,7 @@ RACES ?= tests
 TIMES ?= 1
 .PHONY: test-races
 test-races: prepare ## The timing-sensitive tests while every core is busy; TIMES=3, RACES=tests/service
-	@PYTHONPATH=tests $(BIN)/python -m races --times $(TIMES) $(RACES) $(PYTEST)
+	@PYTHONPATH=tests $(BIN)/python -m races --times $(TIMES) $(RACES) $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## How fast the agent API is, beside others; BENCH="--soak" for growth, "--help" for all

@@ -33,11 +33,11 @@ def repeat(times: int, words: list[str]) -> list[Run]:
     """Run pytest so many times beside busy cores, and go on after a failure: a race is found by its rate."""
     command = [sys.executable, "-m", "pytest", "-m", "timing", "-p", "no:cacheprovider", *words]
     runs = []
-    with busy_cores():
-        for number in range(1, times + 1):
-            begin = time.monotonic()
+    for number in range(1, times + 1):
+        begin = time.monotonic()
+        with busy_cores():
             exit_code = subprocess.run(command, check=False).returncode
-            runs.append(Run(number, exit_code, time.monotonic() - begin))
+        runs.append(Run(number, exit_code, time.monotonic() - begin))
     return runs
 
 
