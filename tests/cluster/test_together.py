@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +69,25 @@ def test_an_error_of_inner_jobs_ends_the_outer_ones(tmp_path: Path) -> None:
     _await(lambda: not _alive(pids))
 
 
+def test_an_interrupt_while_jobs_are_started_ends_those_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = tmp_path / "pids"
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *work: Any, **more: Any) -> Any:
+            if (tmp_path / "submitted").exists():
+                _await(pids.exists)
+                raise KeyboardInterrupt
+            (tmp_path / "submitted").touch()
+            return super().submit(*work, **more)
+
+    monkeypatch.setattr(together, "ThreadPoolExecutor", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        together.together(lambda: together.run(["sh", "-c", FAMILY, pids], on_line=print), lambda: 0)
+    _await(lambda: not _alive(pids))
+
+
 def test_after_an_error_a_job_starts_no_further_child() -> None:
     failed = threading.Event()
     refused: list[bool] = []
@@ -119,7 +140,7 @@ together(lambda: run(["sh", "-c", {FAMILY!r}, {str(pids)!r}], on_line=print), la
         process.send_signal(number)
         process.wait(DEADLINE_SECONDS)
         children = _alive(pids)
-        if number == signal.SIGKILL:  # nobody is left to end the whole group: the kernel ends the child itself
+        if number == signal.SIGKILL:  # the kernel ends the child itself, and no process is left that would end its group
             children = [int(pids.read_text().split()[0])]
         _await(lambda: not any(_runs(each) for each in children))
     finally:

@@ -65,8 +65,8 @@ def together(*jobs: Callable[[], T]) -> list[T]:
     token = _current.set(group)
     try:
         with ThreadPoolExecutor(max(1, len(jobs))) as pool:
-            futures = [pool.submit(contextvars.copy_context().run, job) for job in jobs]
             try:
+                futures = [pool.submit(contextvars.copy_context().run, job) for job in jobs]
                 _await(futures, group)
             except BaseException:
                 group.stop()

@@ -62,7 +62,16 @@ async def run(options: Options) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     with suppress(asyncio.CancelledError):
         await _run(options, main)
+    # asyncio.run closes the watches that kopf left open, and logs a stack for one that does not close at once.
+    asyncio.get_running_loop().set_exception_handler(_log_at_end)
     log.info("Stopped")
+
+
+def _log_at_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if "asyncgen" in context:
+        log.debug("A watch did not close", error=str(context.get("exception")))
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
