@@ -140,7 +140,7 @@ together(lambda: run(["sh", "-c", {FAMILY!r}, {str(pids)!r}], on_line=print), la
         process.send_signal(number)
         process.wait(DEADLINE_SECONDS)
         children = _alive(pids)
-        if number == signal.SIGKILL:  # the kernel ends the child itself, and no process is left that would end its group
+        if number == signal.SIGKILL:  # no process is left that would end its group
             children = [int(pids.read_text().split()[0])]
         _await(lambda: not any(_runs(each) for each in children))
     finally:
