@@ -39,6 +39,9 @@ class Component(BaseModel):
     latency_ms: float | None = Field(None, description="Milliseconds that finding out took, where something was asked.")
     checked_seconds_ago: float = Field(0.0, description="How old this knowledge is, in seconds.")
     detail: str = Field(description="What was found, in words.")
+    kind: str | None = Field(
+        None, description="One word for what is wrong, where it is known, such as `certificate` or `dns`."
+    )
 
 
 class Health(BaseModel):
@@ -93,6 +96,7 @@ def _component(finding: Finding | None) -> Component:
         latency_ms=round(finding.seconds * 1000, 3),
         checked_seconds_ago=round(finding.age_seconds, 1),
         detail=finding.detail,
+        kind=finding.kind,
     )
 
 
