@@ -1,5 +1,6 @@
 """The provider that speaks to the Anthropic Messages API, through the official SDK."""
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, cast
@@ -27,6 +28,8 @@ _NO_SUCH_CALL = frozenset({404, 405, 501})
 
 # Characters of what an upstream says that go to the log.
 _LONGEST_UPSTREAM = 300
+# Of the address of a proxy, mostly.
+_USER_OF_URL = re.compile(r"//[^/@\s]*@")
 
 _PAGE = "text/html"
 
@@ -175,7 +178,7 @@ class ClaudeProvider:
         if error.upstream is not None:
             # Split on white space, so that it stays one line. Gateways quote the key that they refuse.
             words = " ".join(error.upstream.split()).replace(key, "***")
-            error.upstream = words[:_LONGEST_UPSTREAM]
+            error.upstream = _USER_OF_URL.sub("//***@", words)[:_LONGEST_UPSTREAM]
         return error
 
 

@@ -25,7 +25,7 @@ _SENTENCES = {
     "connection_refused": f"{_NONE}: its address refused the connection.",
     "connect_timeout": f"{_NONE}: its address did not accept the connection in time.",
     "no_route": f"{_NONE}: there is no route to its address.",
-    "disconnected": f"{_NONE}: it was closed before there was an answer.",
+    "disconnected": f"{_NONE}: it was closed before there was an answer. Check the scheme and the port of its address.",
     "connection": f"{_NONE}.",
 }
 
@@ -49,6 +49,9 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ConnectionTimeoutError, "connect_timeout"),
     (httpx2.ConnectTimeout, "connect_timeout"),
     (aiohttp.ServerDisconnectedError, "disconnected"),
+    # Of a handshake of TLS that the other end breaks off, asyncio makes these without a number.
+    (ConnectionAbortedError, "disconnected"),
+    (ConnectionResetError, "disconnected"),
 )
 
 _DISCONNECTED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})

@@ -166,7 +166,9 @@ def test_a_number_of_tokens_that_cannot_be_one_counts_as_missing(name: str, valu
 
 @pytest.mark.parametrize("told", [None, [], 5, "many", {"output_tokens": {}}])
 def test_usage_of_another_form_counts_as_missing(told: object) -> None:
-    text, usage = read(sse({"type": "message_start", "message": {"usage": told}}, BLOCK, TEXT, {**DELTA, "usage": told}))
+    text, usage = read(
+        sse({"type": "message_start", "message": {"usage": told}}, BLOCK, TEXT, {**DELTA, "usage": told})
+    )
     assert (text, usage.total) == ("Hello", 0)
 
 
@@ -175,7 +177,9 @@ def test_a_whole_number_that_is_written_as_a_float_counts() -> None:
     assert (usage.input_tokens, usage.output_tokens, usage.output_known) == (7, 2, True)
 
 
-@pytest.mark.parametrize("reason", ["evil\r\nSet-Cookie: a=b", "x" * 1000, ["end_turn"], {"a": 1}, 5, True, "", "Überlauf"])
+@pytest.mark.parametrize(
+    "reason", ["evil\r\nSet-Cookie: a=b", "x" * 1000, ["end_turn"], {"a": 1}, 5, True, "", "Überlauf"]
+)
 def test_a_stop_reason_of_another_form_is_none(reason: object) -> None:
     text, usage = read(sse(START, BLOCK, TEXT, {**DELTA, "delta": {"stop_reason": reason}}, STOP))
     assert (text, usage.stop_reason) == ("Hello", None)
@@ -219,13 +223,12 @@ def test_an_event_that_cannot_be_read_is_no_hole_in_an_answer(data: bytes) -> No
 def _endless(piece: bytes, *, max_tokens: int = 100) -> tuple[int, ModelFailedError]:
     """Feed `piece` again and again; return the number of bytes until the error, and the error."""
     answer = Answer(Usage(), max_tokens=max_tokens, media_type="text/event-stream")
-    fed = 0
-    with pytest.raises(ModelFailedError) as raised:
-        while fed < 2**27:
-            fed += len(piece)
-            for _ in answer.feed(piece):
-                pass
-    return fed, raised.value
+    for fed in range(len(piece), 2**27, len(piece)):
+        try:
+            list(answer.feed(piece))
+        except ModelFailedError as error:
+            return fed, error
+    pytest.fail("It has no end.")
 
 
 ENDLESS = {
