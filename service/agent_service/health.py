@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from agent_service.agent.errors import ModelError
+from agent_service.agent.errors import ModelError, TimedOutError
 from agent_service.logs import where
 from agent_service.state.redis import StateUnavailableError
 
@@ -97,7 +97,7 @@ class Check:
                 detail = await self._ask()
             up = True
         except TimeoutError:
-            detail = f"There was no answer within {self._limit:g} seconds."
+            detail, kind = f"It did not answer within {self._limit:g} seconds.", TimedOutError.outcome
         except ModelError as error:
             detail, kind, upstream = str(error), error.kind, error.upstream
         except StateUnavailableError as error:

@@ -26,7 +26,7 @@ Faults on demand: directives in the last user message, or standing ones for all 
     [[ping:2]]                    in a stream: so many seconds of ping events in place of text, one every 0.1 s
     [[slow:0.1]]                  in a stream: so many seconds before each piece of text
     [[words:50]]                  an answer of so many words more
-    [[bulk:8]]                    an answer of so many mebibytes more, in pieces of one each
+    [[bulk:8]]                    an answer of so many mebibytes more, in pieces of 64 KiB
     [[break:3]]                   in a stream: cut the connection after so many pieces
     [[end-early:3]]               in a stream: end in good form after so many pieces, with no message_stop
     [[error:overloaded_error after=3]]  in a stream: an error event of this type after so many pieces
@@ -295,7 +295,7 @@ class Answer:
         system = f'system prompt "{seen.system[:80]}"' if seen.system else "no system prompt"
         self.text = f'Stand-in heard "{seen.message}" (model {seen.model}; {system}).'
         self.text += "".join(f" word{number}" for number in range(int(directives.number("words") or 0)))
-        self.text += (" " + "x" * (2**20 - 1)) * int(directives.number("bulk") or 0)
+        self.text += (" " + "x" * (2**16 - 1)) * 16 * int(directives.number("bulk") or 0)
         if directives.get("empty") or directives.get("blank"):
             self.text = " \n\n " if directives.get("blank") else ""
         stop = directives.get("stop")
