@@ -45,7 +45,7 @@ class Decoder:
                 if self._data_bytes > LONGEST_EVENT_BYTES:
                     raise EventTooLargeError
             elif line.startswith(b"event:"):
-                self._name = line[6:].strip()
+                self._name = line
             elif not line:
                 event = _event(b"\n".join(self._data), self._name) if self._data else None
                 self._data, self._data_bytes, self._name = [], 0, b""
@@ -68,17 +68,17 @@ class Decoder:
 
 
 def _event(data: bytes, name: bytes) -> Event | None:
-    data = data.strip()
-    if data == DONE.encode():
-        return {"type": DONE}
-    if not data.startswith(b"{"):
-        return None
     try:
-        event: Event = orjson.loads(data)
+        event = orjson.loads(data)
     except orjson.JSONDecodeError:
+        data = data.strip()
+        if not data.startswith(b"{"):
+            return {"type": DONE} if data == DONE.encode() else None
         # Escapes of JSON can hold half a surrogate pair, where a token ends within a character; orjson refuses it.
         event = json.loads(data)
+    if not isinstance(event, dict):
+        return None
     if "type" not in event:
         # Some gateways name the type in the `event` line alone.
-        event["type"] = name.decode("ascii", "replace")
+        event["type"] = name.removeprefix(b"event:").strip().decode("ascii", "replace")
     return event
