@@ -1,7 +1,6 @@
 """Workers as processes of their own, on a real Redis: killed, drained, frozen out, and told what they cannot do."""
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from promtool import promtool
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service, running_service
-from testbed import system
 
 StartWorker = StartService
 
@@ -223,11 +222,4 @@ def test_a_worker_tells_of_its_turns_and_not_of_the_queue(api: Service, start_wo
     assert "agent_task_queue_depth 0.0" in text
     assert "agent_stream_first_token_seconds_count 0.0" in text, "nobody waits for the first words of a task"
     assert worker.get("/health").json()["components"].keys() == {"model_api", "redis", "memory"}
-    done = subprocess.run(
-        [system.unpacked("prometheus", "usr/bin/promtool"), "check", "metrics"],
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert promtool("check", "metrics", stdin=text) == (0, "")
