@@ -212,3 +212,13 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* Under an alias the agent had the release's name alone until 0.1.0: an upgrade would replace it and its Service. */}}
+{{- define "agent.validateAlias" -}}
+{{- if ne (include "agent.fullname" .) .Release.Name }}
+{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace .Release.Name }}
+{{- if hasPrefix (printf "%s-" .Chart.Name) (index (($there.metadata | default dict).labels | default dict) "helm.sh/chart" | default "") }}
+{{- fail (printf "the Deployment %s is this agent under its earlier name: keep it with %s.fullnameOverride=%s, or uninstall the release first" .Release.Name .Chart.Name .Release.Name) }}
+{{- end }}
+{{- end }}
+{{- end }}
