@@ -8,7 +8,6 @@ import ipaddress
 import os
 import re
 from decimal import Decimal
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -16,6 +15,8 @@ from urllib.parse import quote, urlsplit
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from agent_service.addresses import host_name, model_api_address, redis_address
 
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 ENV_FILE = ".env"
@@ -49,7 +50,10 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """What the service can be told. A field's name in upper case is its name in the environment."""
+    """What the service can be told. A field's name in upper case is its name in the environment.
+
+    White space around a value is left out: a line end is easily read into a Secret, and is part of no value.
+    """
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
@@ -221,12 +225,21 @@ class Settings(BaseSettings):
     )
     otel_propagators: str = Field(
         "tracecontext,baggage",
-        description="By which headers callers tell their traces: those of the W3C are there. In the environment only.",
+        description="By which headers callers pass their traces on: those of the W3C are there, others are left out, "
+        "and `none` takes none. In the environment only.",
     )
     secrets_dir: Path | None = Field(
         None,
         description="Folder with one file per secret setting. A changed key file is used from the next request on.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trim(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+        return {name: value for name, value in trimmed.items() if value != ""}
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -265,43 +278,30 @@ class Settings(BaseSettings):
     def _not_blank(cls, value: str | None) -> str | None:
         return valid_system_prompt(value or "")
 
-    @field_validator("anthropic_base_url", "otel_exporter_otlp_endpoint")
+    @field_validator("anthropic_base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address that begins with http:// or https://")
-        if parts.username or parts.password:
-            raise ValueError("must not hold a user name or password")
+        # As it was given: whoever uses it logs what is left out of it.
+        if value is not None:
+            model_api_address(value)
         return value
 
-    @field_validator("otel_propagators")
+    @field_validator("redis_host")
     @classmethod
-    def _known(cls, value: str) -> str:
-        # OpenTelemetry would end the start with a traceback, or at `none` fail each request.
-        there = {each.name for each in entry_points(group="opentelemetry_propagator")}
-        unknown = [each for each in value.split(",") if each.strip() not in there]
-        if unknown:
-            raise ValueError(
-                f"'{unknown[0].strip()}' is none of {', '.join(sorted(there))}; leave it unset for the W3C's"
-            )
+    def _host(cls, value: str | None) -> str | None:
+        return None if value is None else host_name(value)
+
+    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", mode="before")
+    @classmethod
+    def _one_line(cls, value: object) -> object:
+        if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
+            raise ValueError("must not hold line ends or other control characters")
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        parts = urlsplit(value.get_secret_value())
-        try:
-            usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if parts.scheme not in {"redis", "rediss", "unix"} or not usable:
-            raise ValueError("must look like redis://host:6379/0, rediss://user:password@host:6379/0 or unix:///path")
-        return value
+        return None if value is None else SecretStr(redis_address(value.get_secret_value()))
 
     @field_validator("api_keys")
     @classmethod
@@ -466,5 +466,6 @@ def _line(fault: Any) -> str:
     name = str(fault["loc"][0]).upper()
     name = {"PORT": "API_PORT (or PORT)", "API_PORT": "API_PORT (or PORT)"}.get(name, name)
     shown = fault["input"] if name not in _NEVER_SHOWN else None
-    message = message[:1].lower() + message[1:]
+    # It may quote what was written, which must not reach a terminal with its control characters.
+    message = re.sub(r"[\x00-\x1f\x7f]+", " ", message[:1].lower() + message[1:])
     return f"{name}: {message}" + (f" (it is {shown!r:.80})" if isinstance(shown, (str, int, float)) else "")

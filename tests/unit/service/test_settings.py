@@ -55,8 +55,6 @@ def test_a_model_may_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ("STREAM_HEARTBEAT_SECONDS", "-1"),
         ("ANTHROPIC_BASE_URL", "ftp://model.example"),
         ("ANTHROPIC_BASE_URL", "https://user:word@model.example"),
-        ("OTEL_PROPAGATORS", "b3"),
-        ("OTEL_PROPAGATORS", "none"),
         ("CORS_ORIGINS", "console.example"),
         ("SECRETS_DIR", "no-such-folder"),
     ],
