@@ -1,6 +1,9 @@
-"""Addresses as people write them, checked by the parsers that will use them, before anything starts. Pure.
+"""Addresses as people write them: what is put right, and what is refused with a sentence. Pure.
 
 An address may hold a password: no message quotes one.
+
+The same file is in the agent service, which reads the addresses, and in the operator, whose tools warn of what the
+service would refuse; their images do not hold each other's code.
 """
 
 import ipaddress
@@ -63,9 +66,7 @@ def http_address(raw: str) -> str:
         raise ValueError("must have a port from 1 to 65535 behind the colon, or no colon")
     if "?" in text or "#" in text:
         raise ValueError("must end with the path: remove the `?` or `#` and what follows")
-    address = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
-    _check_with_yarl(address)
-    return address
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
 def model_api_address(raw: str) -> tuple[str, str]:
@@ -98,7 +99,7 @@ def host_name(raw: str) -> str:
 
 
 def redis_address(raw: str) -> str:
-    """Return the address of a Redis server, once redis-py could make a connection of it.
+    """Return the address of a Redis server as redis-py is to get it.
 
     Raises:
         ValueError: with words that say what to write.
@@ -117,12 +118,13 @@ def redis_address(raw: str) -> str:
     else:
         if not host or port == 0 or parts.fragment:
             # `#`, `/` and `?` in a password end the part of the address that it stands in.
-            raise ValueError(f"{_REDIS_FORM}; write `#`, `/`, `?`, `@` and `%` of a password as %23, %2F, %3F, %40, %25")
+            raise ValueError(
+                f"{_REDIS_FORM}; write `#`, `/`, `?`, `@` and `%` of a password as %23, %2F, %3F, %40, %25"
+            )
         _valid_host(unquote(host))
         if not re.fullmatch(r"/?[0-9]*/?", parts.path):
             raise ValueError("must have the number of a database behind the slash, such as redis://host:6379/0")
     _check_options(parts.scheme, parts.query)
-    _check_with_redis_py(text)
     return text
 
 
@@ -141,31 +143,6 @@ def _check_options(scheme: str, query: str) -> None:
             0 < float(options.get(name, "1")) <= _LONGEST_WAIT_SECONDS
         ):
             raise ValueError(f"must have seconds between 0 and {_LONGEST_WAIT_SECONDS} in its option {name}")
-
-
-def _check_with_redis_py(address: str) -> None:
-    # Not at the top: only an agent with a Redis of its own has such an address.
-    from agent_service.state.redis import connect  # noqa: PLC0415
-
-    try:
-        connection = connect(address).connection_pool.make_connection()
-        certificates = getattr(connection, "ssl_context", None)
-        if certificates is not None:
-            certificates.get()
-    except OSError:
-        raise ValueError("names a file of certificates or keys that cannot be read or used") from None
-    except Exception:  # noqa: BLE001  whatever it is, it would come again with each command
-        raise ValueError("has an option whose value cannot be used; check the options behind the `?`") from None
-
-
-def _check_with_yarl(address: str) -> None:
-    # Not at the top: an agent that needs neither the model API nor a collector does not load it.
-    import yarl  # noqa: PLC0415
-
-    try:
-        yarl.URL(address)
-    except ValueError:
-        raise ValueError("cannot be used as an address: write it as https://host:port/path") from None
 
 
 def _one_line(raw: str) -> str:

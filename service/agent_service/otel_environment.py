@@ -90,7 +90,9 @@ def warn() -> None:
 def _usable(name: str, value: str) -> str:
     """Return what of a value can be used; nothing if none of it."""
     if name in _LISTS:
-        there = {each.name for each in entry_points(group=_LISTS[name])} | ({_NO_PROPAGATORS} if "PROPAG" in name else set())
+        there = {each.name for each in entry_points(group=_LISTS[name])} | (
+            {_NO_PROPAGATORS} if "PROPAG" in name else set()
+        )
         return ",".join(each.strip() for each in value.split(",") if each.strip() in there)
     if name in _NAMES:
         return value if value in {each.name for each in entry_points(group=_NAMES[name])} else ""

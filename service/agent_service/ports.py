@@ -30,9 +30,7 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
     except (OSError, UnicodeError, ValueError) as error:
         # A name that is none, such as one with an empty label, is a UnicodeError.
         reason = getattr(error, "strerror", None) or "it is no name or address of a host"
-        raise PortError(
-            f"Cannot listen on {host}: {reason}; set API_HOST to an address of this machine."
-        ) from None
+        raise PortError(f"Cannot listen on {host}: {reason}; set API_HOST to an address of this machine.") from None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(address)

@@ -283,7 +283,7 @@ class Settings(BaseSettings):
     def _http_url(cls, value: str | None) -> str | None:
         # As it was given: whoever uses it logs what is left out of it.
         if value is not None:
-            model_api_address(value)
+            _check_with_yarl(model_api_address(value)[0])
         return value
 
     @field_validator("redis_host")
@@ -301,7 +301,11 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        return None if value is None else SecretStr(redis_address(value.get_secret_value()))
+        if value is None:
+            return None
+        address = redis_address(value.get_secret_value())
+        _check_with_redis_py(address)
+        return SecretStr(address)
 
     @field_validator("api_keys")
     @classmethod
@@ -391,6 +395,32 @@ class Settings(BaseSettings):
         if self.secrets_dir is None or _given(name):
             return None
         return self.secrets_dir / name
+
+
+def _check_with_yarl(address: str) -> None:
+    # Not at the top: an agent that asks no model API does not load it.
+    import yarl  # noqa: PLC0415
+
+    try:
+        yarl.URL(address)
+    except ValueError:
+        raise ValueError("cannot be used as an address: write it as https://host:port/path") from None
+
+
+def _check_with_redis_py(address: str) -> None:
+    # Not at the top: only an agent with a Redis of its own has such an address.
+    from agent_service.state.redis import connect  # noqa: PLC0415
+
+    try:
+        connection: object = connect(address).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        certificates = getattr(connection, "ssl_context", None)
+        if certificates is not None:
+            certificates.get()
+    except OSError:
+        raise ValueError("names a file of certificates or keys that cannot be read or used") from None
+    except Exception:
+        # Whatever it is, it would come again with each command. Its words may quote a password.
+        raise ValueError("has an option whose value cannot be used; check the options behind the `?`") from None
 
 
 def valid_system_prompt(raw: str) -> str | None:

@@ -58,7 +58,13 @@ def cluster() -> Iterator[Cluster]:
 def run(folder: Path, *arguments: str, kubeconfig: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": kubeconfig or str(folder / "config")}
     return subprocess.run(
-        [COMMAND, *arguments], env={**environment, **more}, cwd="/", capture_output=True, text=True, timeout=120, check=False
+        [COMMAND, *arguments],
+        env={**environment, **more},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -67,20 +73,33 @@ def write(folder: Path, cluster: Cluster, script: str, **plugin: Any) -> None:
     (folder / "plugin.sh").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "plugin.sh").chmod(0o755)
     (folder / "credential.json").write_text(json.dumps(CREDENTIAL))
-    execute = {"apiVersion": CREDENTIAL["apiVersion"], "command": "./plugin.sh", "interactiveMode": "IfAvailable", **plugin}
+    execute = {
+        "apiVersion": CREDENTIAL["apiVersion"],
+        "command": "./plugin.sh",
+        "interactiveMode": "IfAvailable",
+        **plugin,
+    }
     document = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": cluster.url, "certificate-authority-data": base64.b64encode(b"ca").decode()}}],
+        "clusters": [
+            {
+                "name": "c",
+                "cluster": {"server": cluster.url, "certificate-authority-data": base64.b64encode(b"ca").decode()},
+            }
+        ],
         "users": [{"name": "u", "user": {"exec": execute}}],
     }
     (folder / "config").write_text(yaml.safe_dump(document))
 
 
 def test_the_credentials_of_a_plugin_are_used(tmp_path: Path, cluster: Cluster) -> None:
-    script = f'[ "$FLAVOUR" = eks ] && echo "$KUBERNETES_EXEC_INFO" > {tmp_path}/info && echo a note >&2 && cat {tmp_path}/credential.json'
+    script = f"""[ "$FLAVOUR" = eks ] || exit 1
+echo "$KUBERNETES_EXEC_INFO" > {tmp_path}/info
+echo a note >&2
+cat {tmp_path}/credential.json"""
     write(tmp_path, cluster, script, env=[{"name": "FLAVOUR", "value": "eks"}], provideClusterInfo=True, args=None)
     run(tmp_path, "doctor", "-A")
     assert set(cluster.asked) == {"Bearer token-of-the-plugin"}
@@ -90,14 +109,30 @@ def test_the_credentials_of_a_plugin_are_used(tmp_path: Path, cluster: Cluster) 
 
 
 FAILURES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "it fails": ("printf 'expired: \\033[31mrun cloud login\\n' >&2; exit 1", {}, "plugin.sh failed with exit code 1: expired: [31mrun cloud login"),
+    "it fails": (
+        "printf 'expired: \\033[31mrun cloud login\\n' >&2; exit 1",
+        {},
+        "plugin.sh failed with exit code 1: expired: [31mrun cloud login",
+    ),
     "it fails silently": ("exit 3", {}, "plugin.sh failed with exit code 3: it printed no reason"),
-    "it is not there": ("", {"command": "no-such-plugin", "installHint": "Install the CLI."}, "no-such-plugin could not be started: No such file or directory. Install the CLI."),
+    "it is not there": (
+        "",
+        {"command": "no-such-plugin", "installHint": "Install the CLI."},
+        "no-such-plugin could not be started: No such file or directory. Install the CLI.",
+    ),
     "it may not be run": ("", {"command": "/etc/passwd"}, "passwd could not be started: Permission denied"),
     "it prints nothing": ("true", {}, "plugin.sh printed no ExecCredential"),
     "it prints something else": ("echo token-s3cret", {}, "plugin.sh printed no ExecCredential"),
-    "it prints no credential": ('echo \'{"apiVersion": "client.authentication.k8s.io/v1", "status": {}}\'', {}, "gave neither a token nor a certificate"),
-    "it speaks another version": ("cat DIR/credential.json", {"apiVersion": "client.authentication.k8s.io/v1beta1"}, "speaks client.authentication.k8s.io/v1"),
+    "it prints no credential": (
+        'echo \'{"apiVersion": "client.authentication.k8s.io/v1", "status": {}}\'',
+        {},
+        "gave neither a token nor a certificate",
+    ),
+    "it speaks another version": (
+        "cat DIR/credential.json",
+        {"apiVersion": "client.authentication.k8s.io/v1beta1"},
+        "speaks client.authentication.k8s.io/v1",
+    ),
     "it has no command": ("", {"command": None}, "has no command"),
 }
 

@@ -28,7 +28,11 @@ def two_servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Forw
     folders = tmp_path / "first", tmp_path / "second"
     for folder in folders:
         folder.mkdir()
-    with running_redis(folders[0], *AT_ONCE) as first, running_redis(folders[1]) as second, forwarding(first.port) as forward:
+    with (
+        running_redis(folders[0], *AT_ONCE) as first,
+        running_redis(folders[1]) as second,
+        forwarding(first.port) as forward,
+    ):
         second.command("REPLICAOF", "127.0.0.1", str(first.port))
         wait_for(lambda: b"master_link_status:up" in second.command("INFO", "replication"))
         yield first, second, forward
@@ -45,7 +49,7 @@ async def until(condition: Any, what: str, seconds: float = 60.0) -> None:
     """Wait until the coroutine function gives something true."""
     try:
         async with asyncio.timeout(seconds):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110  other processes take part: polling is all there is
                 await asyncio.sleep(0.05)
     except TimeoutError:
         pytest.fail(f"not in time: {what}")
@@ -67,7 +71,7 @@ async def submit(client: AsyncClient, number: int) -> str | None:
 
 async def completed(client: AsyncClient, task_id: str) -> bool:
     answer = await client.get(f"/tasks/{task_id}")
-    return answer.status_code == 200 and answer.json()["status"] == "completed"
+    return answer.status_code == 200 and bool(answer.json()["status"] == "completed")
 
 
 def fail_over(first: RedisServer, second: RedisServer, forward: Forward) -> None:
@@ -211,9 +215,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("reason", REFUSALS)
-async def test_health_distinguishes_why_redis_refuses(
-    make_client: MakeClient, tmp_path: Path, reason: str
-) -> None:
+async def test_health_distinguishes_why_redis_refuses(make_client: MakeClient, tmp_path: Path, reason: str) -> None:
     with running_redis(tmp_path) as redis:
         for command in REFUSALS[reason]:
             redis.command(*command)

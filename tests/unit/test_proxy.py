@@ -57,7 +57,7 @@ def test_service_and_operator_have_the_same_rules() -> None:
         ("http://localhost:8000", "localhost", True),
     ],
 )
-def test_no_proxy_exempts_as_kubectl_and_curl_do(url: str, no_proxy: str, exempt: bool) -> None:  # noqa: FBT001
+def test_no_proxy_exempts_as_kubectl_and_curl_do(url: str, no_proxy: str, exempt: bool) -> None:
     assert is_exempt(url, no_proxy) is exempt
     assert (proxy_for(url, {"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy}) is None) is exempt
 
@@ -86,7 +86,9 @@ def test_all_proxy_counts_where_it_is_asked_for() -> None:
     assert proxy_for("http://gw.example", both, any_scheme=True) == PROXY
 
 
-@pytest.mark.parametrize("value", ["socks5://127.0.0.1:1", "http://", "http://proxy:port", "http://[::1", "a b", "ftp://x"])
+@pytest.mark.parametrize(
+    "value", ["socks5://127.0.0.1:1", "http://", "http://proxy:port", "http://[::1", "a b", "ftp://x"]
+)
 def test_a_proxy_that_cannot_be_used_is_an_error_without_its_password(value: str) -> None:
     with pytest.raises(ProxyError, match="HTTP_PROXY"):
         proxy_for("http://gw.example", {"HTTP_PROXY": value})

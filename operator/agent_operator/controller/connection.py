@@ -131,8 +131,8 @@ class Connection:
         # See the same in handlers.py.
         settings.disable_strict_ssl_verification = True
         settings.connection_pool_maxsize = 32
-        # aiohttp would look for a proxy and a password (.netrc) in a thread before each request: 15 % of our time. And it
-        # knows no networks in NO_PROXY: the settings have the proxy.
+        # aiohttp would look for a proxy and a password (.netrc) in a thread before each request: 15 % of our time. And
+        # it knows no networks in NO_PROXY: the settings have the proxy.
         settings.client_session_kwargs = {"trust_env": False}
         self.host: str = settings.host
         self._client = client.ApiClient(settings)
@@ -232,10 +232,14 @@ class Connection:
 
 
 def _proxy_failed(host: str, proxy: str, error: aiohttp.ClientError) -> str:
-    why = f"it answered {error.status}" if isinstance(error, aiohttp.ClientHttpProxyError) else "it cannot be connected to"
+    why = (
+        f"it answered {error.status}"
+        if isinstance(error, aiohttp.ClientHttpProxyError)
+        else "it cannot be connected to"
+    )
     return (
-        f"The proxy {without_password(proxy)} does not lead to {host}: {why}. It is that of HTTPS_PROXY or of the kubeconfig; "
-        "if the cluster is reached without one, add its address to NO_PROXY"
+        f"The proxy {without_password(proxy)} does not lead to {host}: {why}. It is that of HTTPS_PROXY or of the "
+        "kubeconfig; if the cluster is reached without one, add its address to NO_PROXY"
     )
 
 

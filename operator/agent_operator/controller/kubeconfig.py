@@ -159,7 +159,9 @@ def _read(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     lists = [content.get(key) or [] for key in _MEMBER] if isinstance(content, dict) else [[None]]
-    if not all(isinstance(part, list) and all(isinstance(each, dict) and each.get("name") for each in part) for part in lists):
+    if not all(
+        isinstance(part, list) and all(isinstance(each, dict) and each.get("name") for each in part) for part in lists
+    ):
         raise KubeconfigError(f"{path} is no kubeconfig: it has no lists of clusters, contexts and users with names")
     # A null is as good as absent to kubectl.
     return {key: value for key, value in content.items() if value is not None}

@@ -129,7 +129,9 @@ async def _configuration(place: Place) -> tuple[client.Configuration, str]:
         if kubeconfig.in_cluster() and not (place.kubeconfig or place.context):
             return kubeconfig.load_in_cluster(), "default"
         if not any(each.exists() for each in files):
-            raise ToolError(f"No cluster to talk to: there is no file {shown}. Name one with --kubeconfig or KUBECONFIG.")
+            raise ToolError(
+                f"No cluster to talk to: there is no file {shown}. Name one with --kubeconfig or KUBECONFIG."
+            )
         chosen = await kubeconfig.load(files, place.context)
     except LoginError as error:
         raise ToolError(f"Could not log in to the cluster of {shown}: {error}.") from error

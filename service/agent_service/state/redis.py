@@ -177,7 +177,9 @@ class Redis:
         if lacking:
             # A key stands for all keys of its part.
             names = ", ".join(dict.fromkeys(f"{name[:-5]}*" if name.endswith(":check") else name for name in lacking))
-            raise StateUnavailableError("not_permitted", f"The Redis user may not use all that the agent needs: {names}.")
+            raise StateUnavailableError(
+                "not_permitted", f"The Redis user may not use all that the agent needs: {names}."
+            )
 
     @asynccontextmanager
     async def subscribe(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:

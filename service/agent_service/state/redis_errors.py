@@ -65,7 +65,10 @@ _CODE = re.compile(r"(?<![A-Za-z])(" + "|".join(_OF_CODE) + r")(?= )")
 # Replies of the code ERR (Redis 6 and 7, Valkey): what a script may not do or the server does not know; a long command
 # of a client that has not logged in; a database other than 0 in a cluster.
 _OF_WORDS: tuple[tuple[re.Pattern[str], Reason], ...] = (
-    (re.compile(r"ACL failure in script|user executing the script can't|no permissions", re.IGNORECASE), "not_permitted"),
+    (
+        re.compile(r"ACL failure in script|user executing the script can't|no permissions", re.IGNORECASE),
+        "not_permitted",
+    ),
     (re.compile(r"unknown (redis )?command", re.IGNORECASE), "not_permitted"),
     (re.compile(r"unauthenticated (multi)?bulk length"), "wrong_password"),
     (re.compile(r"in cluster mode"), "cluster"),

@@ -97,7 +97,17 @@ async def test_files_of_other_editors_are_read(tmp_path: Path, mark: str, end: s
 
 @pytest.mark.parametrize(
     "content",
-    ["- 1\n", "text", "{", "clusters: 5\n", "clusters: [5]\n", "clusters: [{cluster: {}}]\n", "a: b\n", "\x00\x01", "users: [{name: a, user: 5}]\n"],
+    [
+        "- 1\n",
+        "text",
+        "{",
+        "clusters: 5\n",
+        "clusters: [5]\n",
+        "clusters: [{cluster: {}}]\n",
+        "a: b\n",
+        "\x00\x01",
+        "users: [{name: a, user: 5}]\n",
+    ],
 )
 async def test_what_is_no_kubeconfig_is_one_sentence(tmp_path: Path, content: str) -> None:
     with pytest.raises(KubeconfigError) as raised:

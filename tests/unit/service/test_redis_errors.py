@@ -49,7 +49,8 @@ REPLIES = {
 
 @pytest.mark.parametrize("reply", REPLIES)
 def test_each_reply_of_a_server_has_its_reason(reply: str) -> None:
-    assert reason_of(BaseParser.parse_error(reply)) == REPLIES[reply]
+    error: Exception = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
+    assert reason_of(error) == REPLIES[reply]
 
 
 @pytest.mark.parametrize(
