@@ -146,7 +146,7 @@ async def state(client: AsyncClient) -> dict[str, Any]:
 
     async def known() -> bool:
         found.update((await client.get("/health")).json()["components"]["redis"])
-        return found["status"] != "unknown"
+        return bool(found["status"] != "unknown")
 
     await until(known, "Redis was looked at")
     return found

@@ -57,10 +57,11 @@ def _secrets(spec: AgentSpec) -> Iterator[Fault]:
 def _addresses(spec: AgentSpec) -> Iterator[Fault]:
     """Addresses that fit the schema, and with which the agent would not start, or not work."""
     tracing = spec.monitoring.tracing
+    endpoint = None if tracing is None else tracing.endpoint
     written = (
         ("spec.agent.baseUrl", spec.agent.base_url, model_api_address, "the pods would not start"),
         ("spec.redis.url", spec.redis.url, redis_address, "the pods would not start"),
-        ("spec.monitoring.tracing.endpoint", tracing and tracing.endpoint, http_address, "there would be no traces"),
+        ("spec.monitoring.tracing.endpoint", endpoint, http_address, "there would be no traces"),
     )
     for field, value, read, outcome in written:
         try:
