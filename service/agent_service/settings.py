@@ -20,6 +20,8 @@ from agent_service.addresses import host_name, model_api_address, redis_address
 
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 ENV_FILE = ".env"
+# Editors on Windows put a mark at the beginning, which would be part of the first name.
+_ENV_FILE_ENCODING = "utf-8-sig"
 
 CLIENT_KEYS_NAME = "API_KEYS"
 SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
@@ -56,7 +58,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
+        env_file=ENV_FILE,
+        env_file_encoding=_ENV_FILE_ENCODING,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
     )
 
     environment: Literal["development", "testing", "staging", "production"] = Field(
@@ -296,7 +303,7 @@ class Settings(BaseSettings):
     def _one_line(cls, value: object) -> object:
         if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
             raise ValueError("must not hold line ends or other control characters")
-        return value
+        return _unquoted(value) if isinstance(value, str) else value
 
     @field_validator("redis_url")
     @classmethod
@@ -318,7 +325,7 @@ class Settings(BaseSettings):
     @classmethod
     def _key(cls, value: object) -> object:
         raw = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return valid_key(raw) if isinstance(raw, str) else raw
+        return valid_key(_unquoted(raw)) if isinstance(raw, str) else raw
 
     @field_validator("secrets_dir")
     @classmethod
@@ -395,6 +402,13 @@ class Settings(BaseSettings):
         if self.secrets_dir is None or _given(name):
             return None
         return self.secrets_dir / name
+
+
+def _unquoted(value: str) -> str:
+    # As `docker run --env-file` leaves them, which takes a line as it is.
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        raise ValueError("is in quotes, which are part of the value here: remove them")
+    return value
 
 
 def _check_with_yarl(address: str) -> None:
@@ -482,10 +496,10 @@ def load(**overrides: object) -> Settings:
 
 def _given(name: str) -> str | None:
     """Give a setting's raw value from the environment or the `.env` file."""
-    for names in (os.environ, dotenv_values(ENV_FILE)):
+    for names in (os.environ, dotenv_values(ENV_FILE, encoding=_ENV_FILE_ENCODING)):
         for key, value in names.items():
-            if key.upper() == name and value:
-                return value
+            if key.upper() == name and value and value.strip():
+                return value.strip()
     return None
 
 

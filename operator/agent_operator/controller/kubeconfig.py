@@ -19,7 +19,7 @@ import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.config import ConfigException
 
-from agent_operator.controller.proxy import ProxyError, proxy_for
+from agent_operator.controller.proxy import ProxyError, proxy_for, usable_proxy
 
 # What stands in these is the path of a file, from the folder of the kubeconfig.
 _PATHS = {"clusters": ("certificate-authority",), "users": ("client-certificate", "client-key", "tokenFile")}
@@ -31,6 +31,9 @@ _AUTH_PROVIDERS = frozenset({"gcp", "oidc"})
 _LONGEST_WORDS = 300
 
 _NO_USER = " none "
+
+# `expanduser`, unlike Path.home, does not fail for a user with no home.
+_USUAL = "~/.kube/config"
 
 
 class KubeconfigError(Exception):
@@ -65,12 +68,12 @@ def in_cluster() -> bool:
 def named(files: str | None) -> list[Path]:
     """Return the files of a list as KUBECONFIG has it, each once; what is empty between two colons names none."""
     parts = [part.strip() for part in (files or "").split(os.pathsep)]
-    return [Path(part).expanduser() for part in dict.fromkeys(parts) if part]
+    return [Path(os.path.expanduser(part)) for part in dict.fromkeys(parts) if part]
 
 
 def chosen_files(files: str | None) -> list[Path]:
     """Return the files to read: those named, else those of KUBECONFIG, else the usual one."""
-    return named(files) or named(os.environ.get("KUBECONFIG")) or [Path.home() / ".kube" / "config"]
+    return named(files) or named(os.environ.get("KUBECONFIG")) or [Path(os.path.expanduser(_USUAL))]
 
 
 def load_in_cluster() -> client.Configuration:
@@ -130,7 +133,8 @@ async def load(files: Iterable[Path], context: str | None = None) -> Chosen:
 def _with_proxy(settings: client.Configuration) -> client.Configuration:
     """Have the proxy of the environment where the kubeconfig names none, for each connection that is made of it."""
     try:
-        settings.proxy = settings.proxy or proxy_for(settings.host)
+        own = settings.proxy
+        settings.proxy = usable_proxy(own, "proxy-url") if own else proxy_for(settings.host)
     except ProxyError as error:
         raise KubeconfigError(str(error)) from error
     return settings

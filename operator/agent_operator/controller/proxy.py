@@ -36,14 +36,27 @@ def proxy_for(url: str, environ: Mapping[str, str] = os.environ, *, any_scheme: 
     name, value = next(((name, value) for name in names if (value := _variable(environ, name))), ("", ""))
     if not value or is_exempt(url, _variable(environ, "no_proxy")):
         return None
-    proxy = value if "://" in value else f"http://{value}"
+    return usable_proxy(value, name.upper())
+
+
+def usable_proxy(written: str, where: str) -> str:
+    """Return the address of a proxy with its scheme.
+
+    Args:
+        written: the address, perhaps without a scheme.
+        where: what it stands in, for the words of the error.
+
+    Raises:
+        ProxyError: when the proxy is not one that is spoken to in HTTP.
+    """
+    proxy = written if "://" in written else f"http://{written}"
     try:
-        told = urlsplit(proxy)
-        usable = told.scheme.lower() in _SCHEMES and bool(told.hostname) and told.port != 0
+        parts = urlsplit(proxy)
+        usable = parts.scheme.lower() in _SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable or re.search(r"\s", proxy):
-        raise ProxyError(f"{name.upper()} is not the address of an HTTP proxy: write it as http://host:port")
+        raise ProxyError(f"{where} is not the address of an HTTP proxy: write it as http://host:port")
     return proxy
 
 

@@ -155,6 +155,13 @@ async def test_the_proxy_of_the_environment_is_used_unless_no_proxy_exempts_the_
     assert (await outcome(str(write(tmp_path / "config", content)))).settings.proxy == "http://own:2"
 
 
+async def test_a_proxy_of_the_kubeconfig_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    content = document("a")
+    content["clusters"][0]["cluster"]["proxy-url"] = "socks5://proxy:1080"
+    with pytest.raises(KubeconfigError, match="proxy-url is not the address of an HTTP proxy"):
+        await outcome(str(write(tmp_path / "config", content)))
+
+
 async def test_a_proxy_that_cannot_be_used_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://user:hunter2@proxy:1")
     with pytest.raises(KubeconfigError, match="HTTPS_PROXY is not the address of an HTTP proxy") as raised:
