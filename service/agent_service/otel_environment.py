@@ -39,7 +39,7 @@ _SAMPLERS = frozenset(
     for parent in (False, True)
 )
 
-# Variables that list parts by the names that their packages give them, and the group of those names.
+# Variables that list parts by the names of their entry points, and the group of those names.
 _LISTS = {
     "OTEL_PROPAGATORS": "opentelemetry_propagator",
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "opentelemetry_resource_detector",
@@ -64,11 +64,13 @@ def repair(environ: MutableMapping[str, str] = os.environ) -> list[str]:
     """
     bad = []
     for name in sorted(name for name in environ if name.startswith(_PREFIX)):
-        given = ",".join(each.strip() for each in environ[name].split(",")) if name in _LISTS else environ[name].strip()
-        kept = _usable(name, given)
+        value = environ[name].strip()
+        if name in _LISTS:
+            value = ",".join(each.strip() for each in value.split(","))
+        kept = _usable(name, value)
         if kept != environ[name]:
             environ[name] = kept
-        if kept != given:
+        if kept != value:
             bad.append(name)
         if not kept:
             # Some readers take an empty value for a wrong one.

@@ -242,10 +242,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _trim(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+    def _trim(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
         return {name: value for name, value in trimmed.items() if value != ""}
 
     @field_validator("log_level", mode="before")
@@ -288,7 +288,7 @@ class Settings(BaseSettings):
     @field_validator("anthropic_base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        # As it was given: whoever uses it logs what is left out of it.
+        # Kept as it was written: its user logs what is left out.
         if value is not None:
             _check_with_yarl(model_api_address(value)[0])
         return value

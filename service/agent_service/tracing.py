@@ -71,9 +71,9 @@ class Tracing:
 
 
 def start(settings: Settings) -> Tracing:
-    """Begin to collect spans, when the settings or the standard variables say where to.
+    """Begin to collect spans, when the settings or the standard variables name a collector.
 
-    Where that is not possible, a line in the log says so, and the agent works without.
+    Where that is not possible, one warning is logged, and the agent works without.
     """
     try:
         endpoint = _endpoint(settings)

@@ -38,7 +38,7 @@ class Cluster:
                 self.send_error(403)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the library's name
-                """Nobody reads it."""
+                """No log."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -126,7 +126,7 @@ FAILURES: dict[str, tuple[str, dict[str, Any], str]] = {
     "it prints no credential": (
         'echo \'{"apiVersion": "client.authentication.k8s.io/v1", "status": {}}\'',
         {},
-        "gave neither a token nor a certificate",
+        "returned neither a token nor a certificate",
     ),
     "it speaks another version": (
         "cat DIR/credential.json",

@@ -1,4 +1,4 @@
-"""Redis changes its role, or lets its user do only part of what the agent needs: what is lost, and what health says."""
+"""Redis changes its role, or permits its user only part of what is needed: what is lost, and what health shows."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ def wait_for(condition: Any, seconds: float = 30.0) -> None:
 
 
 async def until(condition: Any, what: str, seconds: float = 60.0) -> None:
-    """Wait until the coroutine function gives something true."""
+    """Wait until the coroutine function returns something true."""
     try:
         async with asyncio.timeout(seconds):
             while not await condition():  # noqa: ASYNC110  other processes take part: polling is all there is
@@ -56,7 +56,7 @@ async def until(condition: Any, what: str, seconds: float = 60.0) -> None:
 
 
 async def submit(client: AsyncClient, number: int) -> str | None:
-    """Submit a task until it is accepted; give its id."""
+    """Submit a task until it is accepted; return its id."""
     for _ in range(200):
         answer = await client.post(
             "/tasks", json={"message": f"task {number}"}, headers={"Idempotency-Key": f"key-{number}"}
@@ -141,7 +141,7 @@ async def closing(redis: Redis) -> AsyncIterator[None]:
 
 
 async def state(client: AsyncClient) -> dict[str, Any]:
-    """Give what health says of Redis, once it was looked at."""
+    """Return what health shows of Redis, once it was checked."""
     found: dict[str, Any] = {"status": "unknown"}
 
     async def known() -> bool:
@@ -153,7 +153,7 @@ async def state(client: AsyncClient) -> dict[str, Any]:
 
 
 def user(redis: RedisServer, *rights: str) -> str:
-    """Make a user with these rights; give the address to connect as that user."""
+    """Make a user with these rights; return the address to connect as that user."""
     assert redis.command("ACL", "SETUSER", "agent", "reset", "on", ">password", *rights).startswith(b"+OK")
     return redis.url.replace("://", "://agent:password@")
 
@@ -181,7 +181,7 @@ async def test_a_user_with_no_right_to_channels_has_tasks_accepted_once_and_done
     [
         (("~*", "&*", "+@all", "-zadd"), "ZADD"),
         (("~*", "&*", "+@all", "-ltrim"), "LTRIM"),
-        (("~{portside}:health", "~{portside}:task:*", "~{portside}:conversation:*", "&*", "+@all"), "budget:*"),
+        (("~{portside}:health", "~{portside}:task:*", "~{portside}:conversation:*", "&*", "+@all"), "keys of budgets"),
         (("~*", "&*", "+@all", "-eval", "-evalsha"), "lacks a right"),
         (("~other:*", "&*", "+@all"), "lacks a right"),
         (("~*", "&{portside}:task:news", "+@all"), "PUBLISH"),

@@ -49,7 +49,7 @@ def http_address(raw: str) -> str:
         raw: what was written; white space around it is left out.
 
     Raises:
-        ValueError: with words that say what to write.
+        ValueError: the message has what to write instead.
     """
     text = _one_line(raw)
     if not re.match(r"https?://", text, re.IGNORECASE):
@@ -86,7 +86,7 @@ def host_name(raw: str) -> str:
     """Return a host, of an IPv6 address without its brackets.
 
     Raises:
-        ValueError: with words that say what to write.
+        ValueError: the message has what to write instead.
     """
     text = _one_line(raw)
     if "://" in text or "/" in text or "@" in text:
@@ -102,7 +102,7 @@ def redis_address(raw: str) -> str:
     """Return the address of a Redis server as redis-py is to get it.
 
     Raises:
-        ValueError: with words that say what to write.
+        ValueError: the message has what to write instead.
     """
     text = _one_line(raw)
     try:

@@ -47,7 +47,7 @@ class UnreachableError(Exception):
 
 
 class ProxyFailedError(UnreachableError):
-    """The proxy before the API server failed. The message says which, and what to do."""
+    """The proxy before the API server failed. The message has its address, and what to do."""
 
 
 class ApiError(Exception):

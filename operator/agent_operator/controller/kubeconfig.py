@@ -1,7 +1,8 @@
 """Kubeconfig files as kubectl reads them (kubectl: "Organizing Cluster Access Using kubeconfig Files").
 
-The Kubernetes client of Python takes the last current-context of several files where kubectl takes the first, and goes
-on as nobody when a login plugin fails. So files, merging and plugins are here, and the client gets the outcome.
+The Kubernetes client of Python takes the last current-context of several files where kubectl takes the first, and
+continues as an anonymous user when a login plugin fails. So files, merging and plugins are here, and the client gets
+the outcome.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ _USUAL = "~/.kube/config"
 
 
 class KubeconfigError(Exception):
-    """The files name no cluster that can be talked to. The message says why."""
+    """The files name no cluster that can be used. The message has the reason."""
 
 
 class NoContextError(KubeconfigError):
@@ -126,7 +127,7 @@ async def load(files: Iterable[Path], context: str | None = None) -> Chosen:
         words = str(error) if isinstance(error, ConfigException | OSError) else "it has a value that cannot be used"
         raise KubeconfigError(_line(words)) from error
     if user.get("auth-provider") and not settings.api_key:
-        raise LoginError(f"the auth-provider {user['auth-provider'].get('name')} gave no token: log in again")
+        raise LoginError(f"the auth-provider {user['auth-provider'].get('name')} returned no token: log in again")
     return Chosen(_with_proxy(settings), place.get("namespace") or "default")
 
 
@@ -192,7 +193,7 @@ def _member(merged: dict[str, Any], key: str, name: str | None) -> dict[str, Any
 
 
 async def _log_in(user: dict[str, Any], cluster: dict[str, Any]) -> None:
-    """Put what the user's login plugin gives in place of the plugin (Kubernetes: "client-go credential plugins")."""
+    """Put the output of the user's login plugin in place of the plugin (Kubernetes: "client-go credential plugins")."""
     provider = user.get("auth-provider")
     if provider and provider.get("name") not in _AUTH_PROVIDERS:
         raise LoginError(f"the auth-provider {provider.get('name')} is not supported: use a login plugin (exec)")
@@ -200,12 +201,12 @@ async def _log_in(user: dict[str, Any], cluster: dict[str, Any]) -> None:
     if plugin is None:
         return
     status = await _credential(plugin, cluster)
-    for given, name in (
+    for field, name in (
         ("clientCertificateData", "client-certificate-data"),
         ("clientKeyData", "client-key-data"),
     ):
-        if status.get(given):
-            user[name] = base64.b64encode(str(status[given]).encode()).decode()
+        if status.get(field):
+            user[name] = base64.b64encode(str(status[field]).encode()).decode()
     if status.get("token"):
         user["token"] = status["token"]
 
@@ -248,12 +249,12 @@ async def _credential(plugin: dict[str, Any], cluster: dict[str, Any]) -> dict[s
     if answer.get("apiVersion") != version:
         raise LoginError(f"{shown} speaks {_line(str(answer.get('apiVersion')))}, but the kubeconfig has {version}")
     if not usable or bool(status.get("clientCertificateData")) != bool(status.get("clientKeyData")):
-        raise LoginError(f"{shown} gave neither a token nor a certificate with its key")
+        raise LoginError(f"{shown} returned neither a token nor a certificate with its key")
     return dict(status)
 
 
 def _cluster_info(cluster: dict[str, Any]) -> dict[str, Any]:
-    """Return the cluster as a plugin is told of it (client-go: ExecCredential, "spec.cluster")."""
+    """Return the cluster in the form that plugins read (client-go: ExecCredential, "spec.cluster")."""
     info = {name: cluster[name] for name in ("server", "tls-server-name", "proxy-url") if cluster.get(name)}
     if cluster.get("insecure-skip-tls-verify"):
         info["insecure-skip-tls-verify"] = True

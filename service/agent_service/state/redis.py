@@ -50,7 +50,7 @@ _SUBSCRIBE_AGAIN_SECONDS = 10.0
 # New connections may lead to the same server, as until a failover is known to DNS. So not with each request.
 _RECONNECT_SECONDS = 0.5
 
-# What the agent needs a right to; `{}:task:check` stands for all keys of tasks. See `lua/check.lua`.
+# What the agent needs a right to; one key stands for all keys of its part. See `lua/check.lua`.
 _PARTS_OF_STATE = ("task", "conversation", "limit", "budget")
 _CHANNELS = ("news", "cancelled")
 
@@ -58,7 +58,7 @@ _CHANNELS = ("news", "cancelled")
 class StateUnavailableError(Exception):
     """The Redis server cannot be reached, or cannot do what it was asked. The words are fit for a client.
 
-    `reason` is for programs; `detail` is a sentence for whoever runs the agent, without any words of the server.
+    `reason` is for programs; `detail` is a sentence for those who run the agent, without any words of the server.
     """
 
     def __init__(self, reason: Reason = "unreachable", detail: str | None = None) -> None:
@@ -127,8 +127,8 @@ class Redis:
         self._tasks: set[asyncio.Task[None]] = set()
         # Why nothing is sent; None while the server answers.
         self._away: Reason | None = None
-        # Why channels cannot be listened to; None while they can, or where nothing listens.
-        self._deaf: Reason | None = None
+        # Why the server refuses a subscription; None while it does not, or where nothing subscribes.
+        self._unsubscribed: Reason | None = None
         self._told: dict[str, float] = {}
 
     def key(self, *parts: str) -> str:
@@ -168,18 +168,15 @@ class Redis:
             StateUnavailableError: if not. Its detail names what the user has no right to.
         """
         # Written, because a server that is full or only a replica answers well to everything else.
-        keys = [self.key(part, "check") for part in _PARTS_OF_STATE]
+        parts = {self.key(part, "check"): f"keys of {part}s" for part in _PARTS_OF_STATE}
         channels = [self.key("task", name) for name in _CHANNELS]
-        reply = await self.run(_CHECK, [self.key("health")], len(keys), *keys, *channels)
-        lacking = [name.decode() for name in reply]
-        if self._deaf == "not_permitted":
+        reply = await self.run(_CHECK, [self.key("health")], len(parts), *parts, *channels)
+        lacking = [parts.get(name.decode(), name.decode()) for name in reply]
+        if self._unsubscribed == "not_permitted":
             lacking.append("SUBSCRIBE")
         if lacking:
-            # A key stands for all keys of its part.
-            names = ", ".join(dict.fromkeys(f"{name[:-5]}*" if name.endswith(":check") else name for name in lacking))
-            raise StateUnavailableError(
-                "not_permitted", f"The Redis user may not use all that the agent needs: {names}."
-            )
+            names = ", ".join(dict.fromkeys(lacking))
+            raise StateUnavailableError("not_permitted", f"The Redis user may not use what the agent needs: {names}.")
 
     @asynccontextmanager
     async def subscribe(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
@@ -203,7 +200,7 @@ class Redis:
         await _close(self._link)
 
     async def _ask(self, command: tuple[Value, ...]) -> Any:
-        """Give the reply, which may be an error of the server's as an object.
+        """Return the reply, which may be an error of the server's as an object.
 
         After a failover an old connection still leads to the server that was the master. It has executed nothing, so
         the command is sent once more on a new connection, which leads to where the name points now.
@@ -254,16 +251,17 @@ class Redis:
             self._send_bundle()
 
     def _reconnect(self, link: _Link) -> bool:
-        """Leave the connections of `link` for new ones; whether there are others than those now.
-
-        What is under way on the old ones ends there.
-        """
+        """Leave the connections of `link` for new ones; return whether there are others than those now."""
         now = asyncio.get_running_loop().time()
         if link is self._link and now - self._reconnected_at >= _RECONNECT_SECONDS and self._away is None:
             self._reconnected_at = now
-            self._link = _Link(connect(self._address))
-            self._retire(link)
+            self._replace_link()
         return link is not self._link
+
+    def _replace_link(self) -> None:
+        """Use new connections from now on. What is under way on the old ones ends there."""
+        old, self._link = self._link, _Link(connect(self._address))
+        self._retire(old)
 
     def _retire(self, link: _Link) -> None:
         if link is not self._link and not link.bundles:
@@ -279,6 +277,8 @@ class Redis:
             _log.warning("Redis was lost", error=type(error).__name__, kind=reason)
             self._start(self._recover())
         self._away = reason
+        # Others of these connections may lead to a machine that is gone, and each would cost its time limit.
+        self._replace_link()
 
     def _give_up(self, reason: Reason) -> None:
         waiting, self._waiting = self._waiting, []
@@ -293,7 +293,8 @@ class Redis:
                     await self._link.client.get(self.key("health"))
             except (RedisError, OSError, TimeoutError) as error:
                 reason = reason_of(error)
-                # A server that refuses only this command is there; one that let nobody in says what it said before.
+                # A server that refuses only this command has answered; one that refuses the login has the same reason
+                # as before.
                 if not isinstance(error, ResponseError) or reason == self._away:
                     if reason != self._away:
                         _log.warning("Redis was not back yet", error=type(error).__name__, kind=reason)
@@ -311,11 +312,11 @@ class Redis:
                     await subscription.subscribe(*channels)
                     while link is self._link:
                         message = await subscription.get_message(timeout=_SUBSCRIPTION_SECONDS)
-                        self._deaf = None
+                        self._unsubscribed = None
                         if message is not None:
                             yield message["channel"].decode(), message["data"]
             except ResponseError as error:
-                self._deaf = self._refused("SUBSCRIBE", error).reason
+                self._unsubscribed = self._refused("SUBSCRIBE", error).reason
                 await asyncio.sleep(_SUBSCRIBE_AGAIN_SECONDS)
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(RECOVERY_SECONDS)
