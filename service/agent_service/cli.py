@@ -110,7 +110,7 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
 
     port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
     try:
-        place = url or f"http://localhost:{port}"
+        place = (url or f"http://localhost:{port}").strip()
         click.echo(answer_of(place, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
     except AskError as error:
         click.echo(str(error), err=True)

@@ -211,7 +211,8 @@ class Redis:
             reply = await self._send(command)
         return reply
 
-    async def _send(self, command: tuple[Value, ...]) -> Any:
+    def _send(self, command: tuple[Value, ...]) -> "asyncio.Future[Any]":
+        """Put the command into the next bundle; return the future of its reply."""
         if self._away is not None:
             raise StateUnavailableError(self._away)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -219,7 +220,7 @@ class Redis:
         if len(self._waiting) == 1 and self._bundles < _MOST_BUNDLES:
             # Not at once: what else is ready to run in this round of the loop sends its commands first.
             asyncio.get_running_loop().call_soon(self._send_bundle)
-        return await future
+        return future
 
     def _send_bundle(self) -> None:
         if self._waiting and self._bundles < _MOST_BUNDLES:
