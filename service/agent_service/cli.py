@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import click
 
-from agent_service import __version__, settings
+from agent_service import __version__, otel_environment, settings
 from agent_service.settings import Settings, SettingsError
 
 _WRONG_SETTINGS = 2
@@ -110,7 +110,7 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
 
     port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
     try:
-        place = url or f"http://localhost:{port}"
+        place = (url or f"http://localhost:{port}").strip()
         click.echo(answer_of(place, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
     except AskError as error:
         click.echo(str(error), err=True)
@@ -118,6 +118,8 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
 
 
 def _load(host: str | None, port: int | None) -> Settings:
+    # Before anything imports OpenTelemetry, which reads its variables as it is imported.
+    otel_environment.repair()
     try:
         return settings.load(api_host=host, API_PORT=port)
     except SettingsError as error:

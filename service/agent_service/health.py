@@ -12,6 +12,7 @@ import structlog
 from agent_service.agent.errors import ModelError
 from agent_service.logs import where
 from agent_service.state.redis import StateUnavailableError
+from agent_service.state.redis_errors import Reason
 
 _log = structlog.get_logger(__name__)
 
@@ -29,12 +30,16 @@ _JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: whether all is well, words about it, the seconds that it took, and how long ago that was."""
+    """What a check found: whether all is well, words about it, the seconds that it took, and how long ago that was.
+
+    `reason` is one of a few words for programs where the state cannot be used, else None.
+    """
 
     up: bool
     detail: str
     seconds: float
     age_seconds: float
+    reason: Reason | None = None
 
 
 class Check:
@@ -56,48 +61,53 @@ class Check:
         self._limit = limit_seconds
         self._every = every_seconds
         self._quiet = every_seconds if quiet_seconds is None else quiet_seconds
-        self._found: tuple[bool, str, float] | None = None
+        self._found: tuple[bool, str, float, Reason | None] | None = None
         self._at = 0.0
 
     def finding(self) -> Finding | None:
         """Give what is known; None before the first answer. What should have been looked at long ago is down."""
         if self._found is None:
             return None
-        up, detail, seconds = self._found
+        up, detail, seconds, reason = self._found
         age = time.monotonic() - self._at
         if age > 2 * (max(self._every, self._quiet) + self._limit):
-            up, detail = False, f"It could not be looked at for {age:.0f} seconds."
-        return Finding(up, detail, seconds, age)
+            up, detail, reason = False, f"It could not be looked at for {age:.0f} seconds.", None
+        return Finding(up, detail, seconds, age, reason)
 
     async def run(self, name: str) -> None:
         """Ask for ever. A change for the better or worse is logged under `name`."""
         while True:
             before = self._found
-            self._found = up, detail, _ = await self._answer(name)
+            self._found = up, detail, _, reason = await self._answer(name)
             self._at = time.monotonic()
             if up and before is not None and not before[0]:
                 _log.info("Component was up again", component=name)
-            elif not up and (before is None or before[0]):
-                _log.warning("Component was down", component=name, reason=detail)
+            elif not up and (before is None or (before[0], before[3]) != (up, reason)):
+                # Also when it is down for another reason than before: the cause has changed.
+                kind = {} if reason is None else {"kind": reason}
+                _log.warning("Component was down", component=name, reason=detail, **kind)
             pause = self._quiet if up else self._every
             await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  # no secret
 
-    async def _answer(self, name: str) -> tuple[bool, str, float]:
+    async def _answer(self, name: str) -> tuple[bool, str, float, Reason | None]:
         begun = time.perf_counter()
         up = False
+        reason: Reason | None = None
         try:
             async with asyncio.timeout(self._limit):
                 detail = await self._ask()
             up = True
         except TimeoutError:
             detail = f"There was no answer within {self._limit:g} seconds."
-        except (ModelError, StateUnavailableError) as error:
+        except ModelError as error:
             detail = str(error)
+        except StateUnavailableError as error:
+            detail, reason = error.detail, error.reason
         except Exception as error:
             # A fault of ours must not end the looking.
             _log.error("Check failed unexpectedly", component=name, error=type(error).__name__, where=where(error))
             detail = "It could not be looked at; the log says why."
-        return up, detail, time.perf_counter() - begun
+        return up, detail, time.perf_counter() - begun, reason
 
 
 @asynccontextmanager

@@ -27,10 +27,10 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         sock = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise PortError(
-            f"Cannot listen on {host}: {error.strerror}; set API_HOST to an address of this machine."
-        ) from None
+    except (OSError, UnicodeError, ValueError) as error:
+        # A name that is none, such as one with an empty label, is a UnicodeError.
+        reason = getattr(error, "strerror", None) or "it is no name or address of a host"
+        raise PortError(f"Cannot listen on {host}: {reason}; set API_HOST to an address of this machine.") from None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(address)

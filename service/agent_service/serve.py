@@ -10,7 +10,7 @@ import click
 import structlog
 from pydantic import SecretStr
 
-from agent_service import __version__, logs, shared_metrics
+from agent_service import __version__, logs, otel_environment, shared_metrics
 from agent_service.lifecycle import Lifecycle, StartError
 from agent_service.ports import bind
 from agent_service.settings import Settings
@@ -33,6 +33,7 @@ def run(settings: Settings) -> int:
             if settings.metrics_port is not None:
                 scraped = stack.enter_context(bind(settings.api_host, settings.metrics_port, setting="METRICS_PORT"))
             logs.configure(level=settings.lowest_level, form=settings.log_format)
+            otel_environment.warn()
             serve = _in_one_process if settings.api_workers == 1 else _in_several
             return serve(_with_state(settings, stack), listener, scraped)
     except StartError as error:

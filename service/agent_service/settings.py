@@ -8,7 +8,6 @@ import ipaddress
 import os
 import re
 from decimal import Decimal
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -17,8 +16,12 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agent_service.addresses import host_name, model_api_address, redis_address
+
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 ENV_FILE = ".env"
+# Editors on Windows put a mark at the beginning, which would be part of the first name.
+_ENV_FILE_ENCODING = "utf-8-sig"
 
 CLIENT_KEYS_NAME = "API_KEYS"
 SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
@@ -49,10 +52,18 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """What the service can be told. A field's name in upper case is its name in the environment."""
+    """What the service can be told. A field's name in upper case is its name in the environment.
+
+    White space around a value is left out: a line end is easily read into a Secret, and is part of no value.
+    """
 
     model_config = SettingsConfigDict(
-        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
+        env_file=ENV_FILE,
+        env_file_encoding=_ENV_FILE_ENCODING,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
     )
 
     environment: Literal["development", "testing", "staging", "production"] = Field(
@@ -221,12 +232,21 @@ class Settings(BaseSettings):
     )
     otel_propagators: str = Field(
         "tracecontext,baggage",
-        description="By which headers callers tell their traces: those of the W3C are there. In the environment only.",
+        description="By which headers callers pass their traces on: those of the W3C are there, others are left out, "
+        "and `none` takes none. In the environment only.",
     )
     secrets_dir: Path | None = Field(
         None,
         description="Folder with one file per secret setting. A changed key file is used from the next request on.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trim(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+        return {name: value for name, value in trimmed.items() if value != ""}
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -265,43 +285,34 @@ class Settings(BaseSettings):
     def _not_blank(cls, value: str | None) -> str | None:
         return valid_system_prompt(value or "")
 
-    @field_validator("anthropic_base_url", "otel_exporter_otlp_endpoint")
+    @field_validator("anthropic_base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address that begins with http:// or https://")
-        if parts.username or parts.password:
-            raise ValueError("must not hold a user name or password")
+        # Kept as it was written: its user logs what is left out.
+        if value is not None:
+            _check_with_yarl(model_api_address(value)[0])
         return value
 
-    @field_validator("otel_propagators")
+    @field_validator("redis_host")
     @classmethod
-    def _known(cls, value: str) -> str:
-        # OpenTelemetry would end the start with a traceback, or at `none` fail each request.
-        there = {each.name for each in entry_points(group="opentelemetry_propagator")}
-        unknown = [each for each in value.split(",") if each.strip() not in there]
-        if unknown:
-            raise ValueError(
-                f"'{unknown[0].strip()}' is none of {', '.join(sorted(there))}; leave it unset for the W3C's"
-            )
-        return value
+    def _host(cls, value: str | None) -> str | None:
+        return None if value is None else host_name(value)
+
+    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", mode="before")
+    @classmethod
+    def _one_line(cls, value: object) -> object:
+        if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
+            raise ValueError("must not hold line ends or other control characters")
+        return _unquoted(value) if isinstance(value, str) else value
 
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        parts = urlsplit(value.get_secret_value())
-        try:
-            usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if parts.scheme not in {"redis", "rediss", "unix"} or not usable:
-            raise ValueError("must look like redis://host:6379/0, rediss://user:password@host:6379/0 or unix:///path")
-        return value
+        address = redis_address(value.get_secret_value())
+        _check_with_redis_py(address)
+        return SecretStr(address)
 
     @field_validator("api_keys")
     @classmethod
@@ -314,7 +325,7 @@ class Settings(BaseSettings):
     @classmethod
     def _key(cls, value: object) -> object:
         raw = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return valid_key(raw) if isinstance(raw, str) else raw
+        return valid_key(_unquoted(raw)) if isinstance(raw, str) else raw
 
     @field_validator("secrets_dir")
     @classmethod
@@ -393,6 +404,39 @@ class Settings(BaseSettings):
         return self.secrets_dir / name
 
 
+def _unquoted(value: str) -> str:
+    # As `docker run --env-file` leaves them, which takes a line as it is.
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        raise ValueError("is in quotes, which are part of the value here: remove them")
+    return value
+
+
+def _check_with_yarl(address: str) -> None:
+    # Not at the top: an agent that asks no model API does not load it.
+    import yarl  # noqa: PLC0415
+
+    try:
+        yarl.URL(address)
+    except ValueError:
+        raise ValueError("cannot be used as an address: write it as https://host:port/path") from None
+
+
+def _check_with_redis_py(address: str) -> None:
+    # Not at the top: only an agent with a Redis of its own has such an address.
+    from agent_service.state.redis import connect  # noqa: PLC0415
+
+    try:
+        connection: object = connect(address).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        certificates = getattr(connection, "ssl_context", None)
+        if certificates is not None:
+            certificates.get()
+    except OSError:
+        raise ValueError("names a file of certificates or keys that cannot be read or used") from None
+    except Exception:
+        # Whatever it is, it would come again with each command. Its words may quote a password.
+        raise ValueError("has an option whose value cannot be used; check the options behind the `?`") from None
+
+
 def valid_system_prompt(raw: str) -> str | None:
     """Give the system prompt, or None for one of white space alone, which the model API refuses with every request.
 
@@ -452,10 +496,10 @@ def load(**overrides: object) -> Settings:
 
 def _given(name: str) -> str | None:
     """Give a setting's raw value from the environment or the `.env` file."""
-    for names in (os.environ, dotenv_values(ENV_FILE)):
+    for names in (os.environ, dotenv_values(ENV_FILE, encoding=_ENV_FILE_ENCODING)):
         for key, value in names.items():
-            if key.upper() == name and value:
-                return value
+            if key.upper() == name and value and value.strip():
+                return value.strip()
     return None
 
 
@@ -466,5 +510,6 @@ def _line(fault: Any) -> str:
     name = str(fault["loc"][0]).upper()
     name = {"PORT": "API_PORT (or PORT)", "API_PORT": "API_PORT (or PORT)"}.get(name, name)
     shown = fault["input"] if name not in _NEVER_SHOWN else None
-    message = message[:1].lower() + message[1:]
+    # It may quote what was written, which must not reach a terminal with its control characters.
+    message = re.sub(r"[\x00-\x1f\x7f]+", " ", message[:1].lower() + message[1:])
     return f"{name}: {message}" + (f" (it is {shown!r:.80})" if isinstance(shown, (str, int, float)) else "")

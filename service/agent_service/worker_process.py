@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.responses import JSONResponse
 
-from agent_service import __version__, logs
+from agent_service import __version__, logs, otel_environment
 from agent_service.assembly import make_parts
 from agent_service.health import running
 from agent_service.lifecycle import Lifecycle, StartError
@@ -59,6 +59,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def run(settings: Settings) -> int:
     """Work until the end; give the exit code. What prevents the start is one line on standard error."""
     logs.configure(level=settings.lowest_level, form=settings.log_format)
+    otel_environment.warn()
     lifecycle = Lifecycle()
     try:
         with contextlib.ExitStack() as stack:

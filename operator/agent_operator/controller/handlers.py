@@ -176,7 +176,8 @@ class _Login:
             connector=aiohttp.TCPConnector(limit=0, ssl=_ssl_context(info)),
             headers={**info.as_http_headers(), "User-Agent": f"agent-operator/{__version__}"},
             proxy=info.proxy_url,
-            trust_env=info.trust_env,
+            # The configuration has the proxy of the environment already, by all of NO_PROXY.
+            trust_env=False,
             trace_configs=[self._trace],
         )
         return kopf.AiohttpSession(server=info.server, aiohttp_session=session)

@@ -15,6 +15,7 @@ from agent_operator.controller.connection import (
     ApiError,
     Connection,
     NoClusterError,
+    ProxyFailedError,
     UnreachableError,
     configuration,
 )
@@ -93,6 +94,8 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
             await operator.list_everything()
         except (NoClusterError, PortTakenError) as error:
             raise StartError(str(error)) from error
+        except ProxyFailedError as error:
+            raise StartError(f"{error}.") from error
         except UnreachableError as error:
             raise StartError(f"{error}. Check that the cluster is up, and that KUBECONFIG names it.") from error
         except ApiError as error:

@@ -28,6 +28,9 @@ def of_exception(error: Exception) -> ModelError:
     cause = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else error
     if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
         return TimedOutError("The model API did not answer in time.")
+    if isinstance(cause, httpx2.ProxyError):
+        # It is neither the model API nor its address that is at fault.
+        return UnreachableError("The proxy in front of the model API (HTTPS_PROXY or HTTP_PROXY) does not lead to it.")
     if isinstance(error, anthropic.APIConnectionError) or isinstance(
         cause, httpx2.ConnectError | httpx2.ConnectTimeout
     ):

@@ -5,6 +5,6 @@ local owner, status = unpack(redis.call('HMGET', task(id), 'owner', 'status'))
 if owner ~= ARGV[2] then return 0 end
 if status == 'pending' or status == 'running' then
   finish(id, 'failed', 'error', ARGV[3], tonumber(ARGV[4]))
-  redis.call('PUBLISH', KEYS[1] .. ':cancelled', id)
+  announce('cancelled', id)
 end
 return 1

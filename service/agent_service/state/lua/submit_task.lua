@@ -22,5 +22,5 @@ redis.call('ZADD', list(owner, 'pending'), 0, id)
 redis.call('ZADD', ready, now, id)
 redis.call('ZADD', deadlines, now + ARGV[4], id)
 if once then redis.call('SET', once, id, 'PX', ARGV[8]) end
-redis.call('PUBLISH', KEYS[1] .. ':news', 'task')
+announce('news', 'task')
 return {id, 'pending'}

@@ -16,6 +16,10 @@ local function task(id) return KEYS[1] .. ':record:' .. id end
 
 local function list(owner, status) return KEYS[1] .. ':of:' .. owner .. ':' .. status end
 
+-- Publishes to workers. They look from time to time all the same: what was committed before does not depend on it, and a
+-- user of Redis 7 has no right to any channel unless it is given one.
+local function announce(channel, message) redis.pcall('PUBLISH', KEYS[1] .. ':' .. channel, message) end
+
 local function become(id, status)
   local was, owner = unpack(redis.call('HMGET', task(id), 'status', 'owner'))
   redis.call('ZREM', list(owner, was), id)
@@ -53,7 +57,7 @@ local function answered(id)
   local taken, at = redis.call('HGET', task(id), 'taken'), redis.call('HGET', throttled, 'at')
   if taken and at and tonumber(taken) > tonumber(at) then
     redis.call('DEL', throttled, probing)
-    redis.call('PUBLISH', KEYS[1] .. ':news', 'task')
+    announce('news', 'task')
   end
 end
 
