@@ -5,14 +5,13 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from agent_service.agent.errors import ModelError
 from agent_service.logs import where
 from agent_service.state.redis import StateUnavailableError
-from agent_service.state.redis_errors import Reason
 
 _log = structlog.get_logger(__name__)
 
@@ -32,14 +31,14 @@ _JITTER = 0.1
 class Finding:
     """What a check found: whether all is well, words about it, the seconds that it took, and how long ago that was.
 
-    `reason` is one of a few words for programs where the state cannot be used, else None.
+    `kind` is one word for what is wrong, where there is one.
     """
 
     up: bool
     detail: str
     seconds: float
     age_seconds: float
-    reason: Reason | None = None
+    kind: str | None = None
 
 
 class Check:
@@ -61,38 +60,38 @@ class Check:
         self._limit = limit_seconds
         self._every = every_seconds
         self._quiet = every_seconds if quiet_seconds is None else quiet_seconds
-        self._found: tuple[bool, str, float, Reason | None] | None = None
+        self._found: Finding | None = None
         self._at = 0.0
 
     def finding(self) -> Finding | None:
         """Give what is known; None before the first answer. What should have been looked at long ago is down."""
         if self._found is None:
             return None
-        up, detail, seconds, reason = self._found
         age = time.monotonic() - self._at
+        found = replace(self._found, age_seconds=age)
         if age > 2 * (max(self._every, self._quiet) + self._limit):
-            up, detail, reason = False, f"It could not be looked at for {age:.0f} seconds.", None
-        return Finding(up, detail, seconds, age, reason)
+            return replace(found, up=False, detail=f"It could not be looked at for {age:.0f} seconds.", kind=None)
+        return found
 
     async def run(self, name: str) -> None:
         """Ask for ever. A change for the better or worse is logged under `name`."""
         while True:
             before = self._found
-            self._found = up, detail, _, reason = await self._answer(name)
+            self._found, upstream = await self._answer(name)
             self._at = time.monotonic()
-            if up and before is not None and not before[0]:
+            if self._found.up and before is not None and not before.up:
                 _log.info("Component was up again", component=name)
-            elif not up and (before is None or (before[0], before[3]) != (up, reason)):
-                # Also when it is down for another reason than before: the cause has changed.
-                kind = {} if reason is None else {"kind": reason}
-                _log.warning("Component was down", component=name, reason=detail, **kind)
-            pause = self._quiet if up else self._every
+            elif not self._found.up and (before is None or before.up or before.kind != self._found.kind):
+                more = {"kind": self._found.kind, "upstream": upstream}
+                known = {key: value for key, value in more.items() if value is not None}
+                _log.warning("Component was down", component=name, reason=self._found.detail, **known)
+            pause = self._quiet if self._found.up else self._every
             await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  # no secret
 
-    async def _answer(self, name: str) -> tuple[bool, str, float, Reason | None]:
+    async def _answer(self, name: str) -> tuple[Finding, str | None]:
+        """Return what is found, and what the upstream said, for the log."""
         begun = time.perf_counter()
-        up = False
-        reason: Reason | None = None
+        up, kind, upstream = False, None, None
         try:
             async with asyncio.timeout(self._limit):
                 detail = await self._ask()
@@ -100,14 +99,14 @@ class Check:
         except TimeoutError:
             detail = f"There was no answer within {self._limit:g} seconds."
         except ModelError as error:
-            detail = str(error)
+            detail, kind, upstream = str(error), error.kind, error.upstream
         except StateUnavailableError as error:
-            detail, reason = error.detail, error.reason
+            detail, kind = error.detail, error.reason
         except Exception as error:
             # A fault of ours must not end the looking.
             _log.error("Check failed unexpectedly", component=name, error=type(error).__name__, where=where(error))
             detail = "It could not be looked at; the log says why."
-        return up, detail, time.perf_counter() - begun, reason
+        return Finding(up, detail, time.perf_counter() - begun, 0.0, kind), upstream
 
 
 @asynccontextmanager

@@ -146,7 +146,7 @@ async def await_state(client: AsyncClient, status: str, reason: str | None) -> s
 
     async def known() -> bool:
         found.update((await client.get("/health")).json()["components"]["redis"])
-        return (found["status"], found["reason"]) == (status, reason)
+        return (found["status"], found["kind"]) == (status, reason)
 
     await until(known, f"Redis is {status} ({reason})")
     return str(found["detail"])

@@ -85,7 +85,9 @@ class ChatAnswer(BaseModel):
         None,
         description="Why the answer was cut, in the model API's words, such as `max_tokens`; absent when it was not.",
     )
-    warning: str | None = Field(None, description="Says so when the conversation's memory could not be reached.")
+    warning: str | None = Field(
+        None, description="Why the answer is not remembered, or does not know what was said before."
+    )
 
 
 _ERRORS = describe(408, 413, 422, 429, 502, 503, 504)

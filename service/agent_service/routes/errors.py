@@ -41,6 +41,9 @@ class ErrorAnswer(BaseModel):
     """Body of an error."""
 
     detail: str
+    kind: str | None = Field(
+        None, description="One word for why there is no connection to the model API, such as `certificate` or `dns`."
+    )
 
 
 class Fault(BaseModel):
@@ -96,7 +99,8 @@ async def _model_error(_: Request, error: Exception) -> JSONResponse:
     headers = {}
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(_DEFAULT_RETRY_AFTER if error.retry_after is None else error.retry_after)
-    return JSONResponse({"detail": str(error)}, status_code=status, headers=headers)
+    kind = {"kind": error.kind} if isinstance(error, UnreachableError) else {}
+    return JSONResponse({"detail": str(error), **kind}, status_code=status, headers=headers)
 
 
 async def _come_again(_: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 from agent_service import __version__, memory
 from agent_service.health import Finding
 from agent_service.routes.parts import Parts, PartsDep
-from agent_service.state.redis_errors import Reason
 
 router = APIRouter(tags=["health"])
 
@@ -40,7 +39,9 @@ class Component(BaseModel):
     latency_ms: float | None = Field(None, description="Milliseconds that finding out took, where something was asked.")
     checked_seconds_ago: float = Field(0.0, description="How old this knowledge is, in seconds.")
     detail: str = Field(description="What was found, in words.")
-    reason: Reason | None = Field(None, description="Why the state is down, for programs; null where it is not.")
+    kind: str | None = Field(
+        None, description="One word for what is wrong, where it is known, such as `certificate` or `dns`."
+    )
 
 
 class Health(BaseModel):
@@ -95,7 +96,7 @@ def _component(finding: Finding | None) -> Component:
         latency_ms=round(finding.seconds * 1000, 3),
         checked_seconds_ago=round(finding.age_seconds, 1),
         detail=finding.detail,
-        reason=finding.reason,
+        kind=finding.kind,
     )
 
 
