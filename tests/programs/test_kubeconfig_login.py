@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from agent_operator.cli import main
 from testbed.ports import free_port
 
 COMMAND = Path(sys.executable).parent / "agent-operator"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "KUBERNETES_SERVICE_HOST")
 
 CREDENTIAL = {
     "apiVersion": "client.authentication.k8s.io/v1",
@@ -56,16 +59,20 @@ def cluster() -> Iterator[Cluster]:
 
 
 def run(folder: Path, *arguments: str, kubeconfig: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the operator as a process of its own, and a tool in this one, which spares its imports."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": kubeconfig or str(folder / "config")}
-    return subprocess.run(
-        [COMMAND, *arguments],
-        env={**environment, **more},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment |= more
+    if arguments[0] == "run":
+        return subprocess.run(
+            [COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in PROXIES:
+            patch.delenv(name, raising=False)
+            patch.delenv(name.lower(), raising=False)
+        done = CliRunner().invoke(main, arguments, env=environment)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def write(folder: Path, cluster: Cluster, script: str, **plugin: Any) -> None:
