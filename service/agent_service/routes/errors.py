@@ -60,6 +60,7 @@ class InvalidInput(BaseModel):
 def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Give the OpenAPI description of the error answers of a route."""
     words = {
+        403: "This agent does not allow it to this caller; `detail` has the reason.",
         404: "It does not exist, or belongs to somebody else.",
         408: "The request's body did not arrive in time.",
         409: "The idempotency key belongs to something else.",

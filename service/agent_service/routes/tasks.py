@@ -16,6 +16,11 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 _ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
+_NO_LIST = (
+    "This agent has no client keys, so it cannot distinguish its callers and lists no tasks: "
+    "look a task up by the id that POST /tasks returned."
+)
+
 _TaskId = Annotated[str, Path(max_length=128, description="Id of the task.")]
 
 # Visible ASCII, so that it fits into a header and the name of a key in Redis.
@@ -100,7 +105,7 @@ async def submit(
     return Accepted(task_id=task_id, status=status, status_url=url)
 
 
-@router.get("", responses=describe(422, 429, 503))
+@router.get("", responses=describe(403, 422, 429, 503))
 async def find(
     request: Request,
     parts: PartsDep,
@@ -108,7 +113,12 @@ async def find(
     limit: Annotated[int, Query(ge=1, le=100, description="Most tasks to give.")] = 20,
     cursor: Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of the page before.")] = None,
 ) -> TaskList:
-    """List the caller's tasks, the newest first."""
+    """List the tasks of the caller's client key, the newest first.
+
+    An agent without client keys cannot distinguish its callers, so it lists nothing: there the id is what grants access.
+    """
+    if not parts.clients.need_keys:
+        raise HTTPException(403, _NO_LIST)
     # One more than is given tells whether there is a next page.
     found = await parts.tasks.newest(owner(request), status, limit + 1, cursor)
     page = found[:limit]
