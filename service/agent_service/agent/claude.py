@@ -157,6 +157,7 @@ class ClaudeProvider:
             yield
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
             translated = translation.of_exception(error)
+            translated.upstream = translated.upstream.replace(key, "***")
             if isinstance(translated, CredentialsRefusedError):
                 self._credentials.refuse(key)
             raise translated from error

@@ -5,9 +5,14 @@
 
 
 class ModelError(Exception):
-    """The turn failed. The message says what happened."""
+    """The turn failed. The message says what happened, in our words alone.
+
+    `upstream` is what the model API, or a gateway in front of it, answered: for the log, and for no client. It may name
+    internal addresses, keys and people.
+    """
 
     outcome = "error"
+    upstream = ""
 
 
 class ModelRefusedError(ModelError):

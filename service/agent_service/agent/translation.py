@@ -24,7 +24,9 @@ _TOO_LONG = ("prompt is too long", "exceed context limit")
 def of_exception(error: Exception) -> ModelError:
     """Give our error for one of the SDK's or of the HTTP library below it (which shows while a stream is read)."""
     if isinstance(error, anthropic.APIStatusError):
-        return _of_status(error.status_code, error.api_message, retry_after(error.response))
+        return _with_upstream(
+            _of_status(error.status_code, error.api_message, retry_after(error.response)), error.api_message
+        )
     cause = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else error
     if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
         return TimedOutError("The model API did not answer in time.")
@@ -40,7 +42,15 @@ def of_exception(error: Exception) -> ModelError:
 def of_event(event: Event) -> ModelError:
     """Give our error for one that comes as an event of a stream, whose HTTP status was 200."""
     error = event["error"]
-    return _of_status(_STATUS_OF_TYPE.get(error["type"], 500), error.get("message"), None)
+    message = error.get("message")
+    return _with_upstream(_of_status(_STATUS_OF_TYPE.get(error["type"], 500), message, None), message)
+
+
+def _with_upstream(error: ModelError, message: object) -> ModelError:
+    # Words about a key that is not accepted might quote it.
+    if isinstance(message, str) and not isinstance(error, CredentialsRefusedError):
+        error.upstream = message
+    return error
 
 
 def _of_status(status: int, message: str | None, wait: int | None) -> ModelError:
@@ -57,12 +67,10 @@ def _of_status(status: int, message: str | None, wait: int | None) -> ModelError
 
 def _refused(status: int, message: str | None) -> ModelRefusedError:
     if status in {401, 403}:
-        # The API's own words might quote the key: they stay here.
         return CredentialsRefusedError(f"The model API did not accept the agent's credentials ({status}).")
     if message and any(words in message for words in _TOO_LONG):
         return PromptTooLongError("The conversation has grown too long for the model; start a new one.")
-    reason = f": {message:.200}" if message else "."
-    return ModelRefusedError(f"The model API refused the request ({status}){reason}")
+    return ModelRefusedError(f"The model API refused the request ({status}); the agent's log has its reason.")
 
 
 # https://docs.claude.com/en/api/errors

@@ -14,6 +14,7 @@ from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider,
 from agent_service.agent.span import TurnSpans, finish
 from agent_service.exposition import exemplar
 from agent_service.metrics import Metrics
+from agent_service.redact import for_log
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +77,7 @@ class Agent:
 
     async def _watched(self, prompt: Prompt, on_text: OnText, span: Span) -> Usage:
         usage = Usage()
-        outcome = "cancelled"
+        outcome, upstream = "cancelled", ""
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -86,13 +87,13 @@ class Agent:
             outcome = TimedOutError.outcome
             raise TimedOutError(f"The model did not finish within {self._timeout_seconds:g} seconds.") from None
         except ModelError as error:
-            outcome = error.outcome
+            outcome, upstream = error.outcome, error.upstream
             raise
         except Exception:
             outcome = ModelError.outcome
             raise
         finally:
-            self._count(outcome, prompt, usage, time.perf_counter() - begun)
+            self._count(outcome, prompt, usage, time.perf_counter() - begun, upstream)
             finish(span, outcome, usage)
         return usage
 
@@ -115,7 +116,7 @@ class Agent:
             if self._log_content:
                 _log.info("Model answered", answer="".join(heard))
 
-    def _count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float) -> None:
+    def _count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float, upstream: str) -> None:
         if outcome != "ok":
             # The model API counts at the end: for what was cut, and paid for, an estimate is all there is.
             usage.output_tokens = max(usage.output_tokens, usage.characters // CHARACTERS_PER_TOKEN)
@@ -129,4 +130,11 @@ class Agent:
         self._metrics.tokens.labels(model, "input").inc(usage.input_tokens)
         self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
         if outcome not in {"ok", "cancelled"}:
-            _log.warning("Turn with the model failed", model=model, outcome=outcome, seconds=round(seconds, 3))
+            more = {"upstream": for_log(upstream, private=_words(prompt))} if upstream else {}
+            _log.warning("Turn with the model failed", model=model, outcome=outcome, seconds=round(seconds, 3), **more)
+
+
+def _words(prompt: Prompt) -> list[str]:
+    """Return what must not be logged of a prompt, whatever an error message quotes."""
+    said = [text for exchange in prompt.history for text in (exchange.user, exchange.assistant)]
+    return [prompt.message, prompt.system or "", *said]

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from agent_service.routes.body import Body
 from agent_service.routes.chat import Message
 from agent_service.routes.errors import describe
 from agent_service.routes.parts import PartsDep, owner
@@ -35,10 +36,8 @@ _IdempotencyKey = Annotated[
 ]
 
 
-class TaskRequest(BaseModel):
+class TaskRequest(Body):
     """Body of `POST /tasks`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     message: Message
 

@@ -44,7 +44,12 @@ _SUBSCRIPTION_SECONDS = 10.0
 
 
 class StateUnavailableError(Exception):
-    """The Redis server cannot be reached, or cannot do what it was asked. The words are fit for a client."""
+    """The Redis server cannot be reached, or cannot do what it was asked. The words are fit for a client.
+
+    `kind` is a word for programs, as `GET /health` shows it.
+    """
+
+    kind = "unavailable"
 
     def __init__(self) -> None:
         super().__init__("The store of this agent's state cannot be reached; try again in a moment.")
