@@ -46,8 +46,9 @@ class Finding:
 class Check:
     """Asks one question again and again, and knows the latest answer.
 
-    `ask` gives words when all is well, and raises a ModelError or StateUnavailableError, whose words are shown to
-    anyone, when not; it has `limit_seconds` for that. It is asked every `every_seconds`, or every `quiet_seconds` while all is well.
+    `ask` gives words when all is well, and raises a ModelError or StateUnavailableError when not, whose words are shown
+    to anyone; it has `limit_seconds` for that. It is asked every `every_seconds`, or every `quiet_seconds` while all is
+    well.
     """
 
     def __init__(

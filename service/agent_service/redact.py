@@ -45,7 +45,7 @@ def for_log(text: str, *, known: Iterable[str] = (), private: Iterable[str] = ()
         line = line.replace(secret, _MASK) if secret else line
     for pattern, replacement in _SECRETS:
         line = pattern.sub(replacement, line)
-    line = line[:_LONGEST].strip()
+    line = " ".join(line.split())[:_LONGEST]
     pieces = {line[start : start + _QUOTED] for start in range(len(line) - _QUOTED + 1)}
     if any(piece in words for words in private for piece in pieces):
         return "withheld, as it quotes a user"

@@ -5,6 +5,7 @@ and read the answers: for the browser both are one site. Only `Host` shows it, w
 """
 
 import ipaddress
+import re
 from collections.abc import Sequence
 
 from starlette.responses import JSONResponse
@@ -15,6 +16,9 @@ from agent_service.middleware.paths import HEALTH
 
 _MISDIRECTED = 421
 
+# RFC 3986, 3.2: an IPv6 address in brackets, or a name or IPv4 address, and a port.
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]*)(:[0-9]*)?")
+
 _REFUSED = (
     "This agent does not answer under the host name of this request. "
     "If the name is one of the agent's, add it to ALLOWED_HOSTS."
@@ -24,9 +28,9 @@ _REFUSED = (
 class AllowedHosts:
     """Answers 421 (RFC 9110, 15.5.20) to a host that is not one of `allowed`.
 
-    With none given, any host is answered, except over a local connection while there are no client keys: there it has to
-    be one that no other site can have, such as `localhost` or an address. Health is always answered: probes go by a pod's
-    address.
+    With none given, any host is answered, except over a loopback connection while there are no client keys: there it
+    has to be one that no other site can have, such as `localhost` or an address. Health is always answered: probes go by
+    a pod's address.
     """
 
     def __init__(self, app: ASGIApp, *, allowed: Sequence[str], clients: Clients) -> None:
@@ -56,18 +60,17 @@ class AllowedHosts:
 
 
 def _hosts(scope: Scope) -> list[str]:
-    """Return the hosts that a request names, without ports: all of them, as it is not certain which one counts."""
+    """Return the hosts that a request names: all of them, as it is not certain which one counts."""
     return [host_of(value.decode("latin-1")) for name, value in scope["headers"] if name == b"host"]
 
 
 def host_of(authority: str) -> str:
-    """Return the host of `host:port` in the form in which it is compared; `""` for what cannot be one."""
+    """Return the host of `host:port` in the form in which it is compared; what is malformed stays as it is."""
     value = authority.strip().lower()
-    if value.startswith("["):
-        # An IPv6 address (RFC 3986, 3.2.2).
-        host, _, rest = value[1:].partition("]")
-        return _address(host) if _address(host) and (not rest or rest.startswith(":")) else ""
-    host = value.partition(":")[0].removesuffix(".")
+    parts = _AUTHORITY.fullmatch(value)
+    if parts is None:
+        return value
+    host = parts["host"].strip("[]").removesuffix(".")
     return _address(host) or host
 
 
@@ -77,7 +80,8 @@ def _is_harmless(host: str) -> bool:
     Browsers resolve names below `localhost` themselves (RFC 6761, 6.3). Top-level domains have no addresses (ICANN
     forbids them), so that a name of one label is one of this machine or its network.
     """
-    return "." not in host or host.endswith(".localhost") or bool(_address(host))
+    well_formed = _AUTHORITY.fullmatch(host) is not None and ("." not in host or host.endswith(".localhost"))
+    return well_formed or bool(_address(host))
 
 
 def _is_local(scope: Scope) -> bool:

@@ -40,8 +40,8 @@ _SystemPrompt = Annotated[
     Field(
         min_length=1,
         max_length=5_000,
-        description="Takes the place of the agent's system prompt, where the agent allows it; 403 where it does not, as "
-        "in production.",
+        description="Takes the place of the agent's system prompt, where the agent allows it; 403 where it does not, "
+        "as in production.",
         json_schema_extra=_SENDABLE,
     ),
     AfterValidator(_sendable),

@@ -124,7 +124,7 @@ async def _http_error(_: Request, error: Exception) -> JSONResponse:
 
 
 def _printable(value: object, longest: int | None = None) -> object:
-    """Replace what UTF-8 cannot carry (a lone surrogate in the name of an unknown field), and cut texts to `longest`."""
+    """Replace what UTF-8 cannot carry (half a surrogate pair in the name of an unknown field); cut to `longest`."""
     if isinstance(value, str):
         text = value if longest is None or len(value) <= longest else f"{value[:longest]}…"
         return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Files of the package that browsers get: closed to everything from elsewhere, and sent again only when they changed."""
+"""Files of the package that browsers get: closed to what is elsewhere, and sent again only when they changed."""
 
 import hashlib
 from importlib.resources.abc import Traversable
@@ -12,7 +12,7 @@ _MEDIA_TYPES = {
     "svg": "image/svg+xml",
 }
 
-# Nothing from elsewhere, nothing inline, in no other site's frame: also a hole in a page's code would stay small (CSP 3).
+# Nothing from elsewhere, nothing inline, in no other site's frame: a hole in a page's code would stay small (CSP 3).
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "

@@ -114,7 +114,7 @@ async def find(
 ) -> TaskList:
     """List the tasks of the caller's client key, the newest first.
 
-    An agent without client keys cannot distinguish its callers, so it lists nothing: there the id is what grants access.
+    An agent without client keys cannot distinguish its callers and lists nothing: there the id is what grants access.
     """
     if not parts.clients.need_keys:
         raise HTTPException(403, _NO_LIST)
