@@ -7,6 +7,7 @@ from typing import NoReturn
 import click
 
 from agent_service import __version__, settings
+from agent_service.redact import harmless
 from agent_service.settings import Settings, SettingsError
 
 _WRONG_SETTINGS = 2
@@ -111,10 +112,15 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
     port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
     try:
         place = url or f"http://localhost:{port}"
-        click.echo(answer_of(place, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
+        _show(answer_of(place, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
     except AskError as error:
-        click.echo(str(error), err=True)
+        _show(str(error), error=True)
         sys.exit(1)
+
+
+def _show(text: str, *, error: bool = False) -> None:
+    """Print what may be another's words, such as a model's: none of them reaches the terminal as a command to it."""
+    click.echo(harmless(text), err=error)
 
 
 def _load(host: str | None, port: int | None) -> Settings:
@@ -126,5 +132,5 @@ def _load(host: str | None, port: int | None) -> Settings:
 
 def _wrong(*faults: str) -> NoReturn:
     for fault in faults:
-        click.echo(fault, err=True)
+        _show(fault, error=True)
     sys.exit(_WRONG_SETTINGS)

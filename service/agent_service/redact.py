@@ -31,6 +31,19 @@ _SECRETS = (
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
+# The same, but for tab and line feed.
+_TERMINAL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text as one line without control characters, also those that change the direction of what follows."""
+    return " ".join(_CONTROL.sub(" ", text).split())
+
+
+def harmless(text: str) -> str:
+    """Return a text of several lines that cannot control a terminal: such characters are shown as `\\uXXXX`."""
+    return _TERMINAL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
 
 def for_log(text: str, *, known: Iterable[str] = (), private: Iterable[str] = ()) -> str:
     """Return a text of another program's as one line of at most 300 characters.
@@ -40,12 +53,12 @@ def for_log(text: str, *, known: Iterable[str] = (), private: Iterable[str] = ()
         known: secrets that the text may quote, such as our own key.
         private: what users wrote. A text that quotes a part of it is withheld as a whole.
     """
-    line = _CONTROL.sub(" ", text[: 4 * _LONGEST])
+    line = printable(text[: 4 * _LONGEST])
     for secret in known:
         line = line.replace(secret, _MASK) if secret else line
     for pattern, replacement in _SECRETS:
         line = pattern.sub(replacement, line)
-    line = " ".join(line.split())[:_LONGEST]
+    line = line[:_LONGEST]
     pieces = {line[start : start + _QUOTED] for start in range(len(line) - _QUOTED + 1)}
     if any(piece in words for words in private for piece in pieces):
         return "withheld, as it quotes a user"

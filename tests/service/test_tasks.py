@@ -1,11 +1,10 @@
 """Background tasks, as a client sees them; the API's own process does the work."""
 
 import asyncio
-import hashlib
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,13 @@ import pytest
 from agent_service.state.redis import Redis
 from agent_service.state.tasks import TOO_LATE, Status, Tasks
 from redis_bed import RedisServer, running_redis
+from service.task_client import OWNER, keyed, submit, until
 from stand_in import StandIn
 from stand_in.agent import MakeClient, StartService, eventually
 
 pytestmark = pytest.mark.timing
 
 NEVER = "00000000-0000-7000-8000-000000000000"
-CLIENT_KEY = "a-client-key-of-some-length"
-# As a key is named in Redis.
-OWNER = hashlib.sha256(CLIENT_KEY.encode()).hexdigest()[:16]
-
-
-async def keyed(make_client: MakeClient, **settings: object) -> httpx.AsyncClient:
-    """A client that shows a key: only those have their tasks listed."""
-    client = await make_client(api_keys=CLIENT_KEY, **settings)
-    client.headers["X-API-Key"] = CLIENT_KEY
-    return client
-
-
-async def submit(client: httpx.AsyncClient, message: str, **headers: str) -> str:
-    answer = await client.post("/tasks", json={"message": message}, headers=headers)
-    assert answer.status_code == 202, answer.text
-    body = answer.json()
-    assert answer.headers["Location"] == body["status_url"] == f"/tasks/{body['task_id']}"
-    return str(body["task_id"])
 
 
 async def accepted(tasks: Tasks, start: int, number: int) -> list[str]:
@@ -59,14 +41,6 @@ async def look_up(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
     answer = await client.get(f"/tasks/{task_id}")
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
-    return found
-
-
-async def until(condition: Callable[[], Awaitable[Any]], what: str, seconds: float = 20) -> Any:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not (found := await condition()):
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.05)
     return found
 
 

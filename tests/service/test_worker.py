@@ -7,14 +7,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from redis_bed import RedisServer, running_redis
+from service.task_client import CLIENT_KEY
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service, running_service
 from testbed import system
 
 StartWorker = StartService
+
+# An API without client keys lists no tasks.
+SHOWN = {"X-API-Key": CLIENT_KEY}
 
 pytestmark = pytest.mark.timing
 
@@ -30,11 +35,11 @@ def start_worker(tmp_path: Path, redis_server: RedisServer, stand_in: StandIn) -
 @pytest.fixture
 def api(start_service: StartService) -> Service:
     """An API that leaves tasks to workers."""
-    return start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0")
+    return start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0", API_KEYS=CLIENT_KEY)
 
 
 def submit(api: Service, message: str) -> str:
-    answer = api.post("/tasks", message=message)
+    answer = httpx.post(f"{api.url}/tasks", json={"message": message}, headers=SHOWN, timeout=30)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["task_id"])
 
@@ -42,16 +47,20 @@ def submit(api: Service, message: str) -> str:
 def tasks(api: Service, status: str | None = None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     query = "?limit=100" + (f"&status={status}" if status else "")
-    page = api.get(f"/tasks{query}").json()
+    page = _get(api, f"/tasks{query}")
     found += page["tasks"]
     while page["next_cursor"]:
-        page = api.get(f"/tasks{query}&cursor={page['next_cursor']}").json()
+        page = _get(api, f"/tasks{query}&cursor={page['next_cursor']}")
         found += page["tasks"]
     return found
 
 
 def task(api: Service, task_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = api.get(f"/tasks/{task_id}").json()
+    return _get(api, f"/tasks/{task_id}")
+
+
+def _get(api: Service, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{api.url}{path}", headers=SHOWN, timeout=30).json()
     return found
 
 
@@ -178,7 +187,7 @@ def test_a_worker_tells_what_it_used_of_a_budget_while_redis_was_away(
 def test_what_was_pending_is_resumed_after_a_restart_of_an_api_with_a_valkey_of_its_own(
     start_service: StartService, stand_in: StandIn
 ) -> None:
-    told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_KEYS": CLIENT_KEY}
     before = start_service(WORKER_CONCURRENCY="1", **told)
     ids = [submit(before, f"number {number} [[stall:1]]") for number in range(6)]
     eventually(lambda: len(tasks(before, "completed")) >= 1, "the first is done")

@@ -10,8 +10,8 @@ from agent_operator.api.pods import DataKey, ObjectName
 from agent_operator.api.rules import Rule
 
 # What stands in a ConfigMap must hold no secret, and an address can hold one as its userinfo, or as an option of its
-# query (redis-py: `password`, `username`, `ssl_password`, also percent-encoded). So the options are listed that can hold
-# none. The chart's helm/agent/templates/_validate.tpl has the same expression.
+# query (redis-py: `password`, `username`, `ssl_password`, also percent-encoded). So those options are listed that can
+# hold none. The chart's helm/agent/templates/_validate.tpl has the same expression.
 _OPTIONS = (
     "client_name|db|health_check_interval|max_connections|protocol|retry_on_timeout|timeout|"
     "socket_(connect_timeout|keepalive|timeout)|ssl_(ca_certs|ca_path|cert_reqs|certfile|check_hostname|ciphers|keyfile|"

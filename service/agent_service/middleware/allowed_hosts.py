@@ -29,8 +29,8 @@ class AllowedHosts:
     """Answers 421 (RFC 9110, 15.5.20) to a host that is not one of `allowed`.
 
     With none given, any host is answered, except over a loopback connection while there are no client keys: there it
-    has to be one that no other site can have, such as `localhost` or an address. Health is always answered: probes go by
-    a pod's address.
+    has to be one that no other site can have, such as `localhost` or an address. Health is always answered: probes go
+    by a pod's address.
     """
 
     def __init__(self, app: ASGIApp, *, allowed: Sequence[str], clients: Clients) -> None:
