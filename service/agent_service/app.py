@@ -98,5 +98,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _warn_of_an_open_door(parts: Parts) -> None:
+    if any(network.endswith("/0") for network in parts.settings.trusted_proxies):
+        _log.warning(
+            "Every address is a trusted proxy: a client that reaches this service directly can claim any address",
+            action="name the proxies alone in TRUSTED_PROXIES, or let nothing else reach the service",
+        )
     if not parts.clients.need_keys and parts.settings.environment not in {"development", "testing"}:
         _log.warning("Client keys are off: whoever reaches this service can use it", action=f"set {CLIENT_KEYS_NAME}")

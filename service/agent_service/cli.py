@@ -41,7 +41,7 @@ def serve(host: str | None, port: int | None) -> None:
       REQUEST_TIMEOUT_SECONDS  most seconds for one answer (default 60)
       REDIS_URL                where the state lives; without it a Valkey is started, with its data in STATE_DIR
       API_WORKERS              processes that answer (default 1)
-      METRICS_PORT             port of its own for /metrics
+      METRICS_PORT             port of its own for /metrics; in production there is no other
       LOG_LEVEL, LOG_FORMAT    INFO by default; json (default) or text
 
     A second SIGTERM or Ctrl-C cuts what is still in flight.
@@ -69,7 +69,8 @@ def worker(host: str | None, port: int | None) -> None:
       TASK_TIMEOUT_SECONDS most seconds for one attempt at a task (default 300)
       TASK_MAX_ATTEMPTS    how often a task is tried (default 5)
 
-    /health/live, /health/ready and /metrics are served on the port. A second SIGTERM hands back at once.
+    /health/live and /health/ready are served on the port, and /metrics, which in production is on METRICS_PORT alone.
+    A second SIGTERM hands back at once.
 
     Exit codes: 0 after a clean end, 1 when it could not start, 2 when a setting is wrong.
     """

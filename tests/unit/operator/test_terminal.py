@@ -41,7 +41,7 @@ def test_validate_shows_the_names_in_a_file_in_a_visible_form(output: str) -> No
     assert unsafe(done.output) == []
     assert "owned" in done.output
     if output == "json":
-        assert HOSTILE in str(json.loads(done.stdout))
+        assert any(each["field"] == f"spec.{HOSTILE}" for each in json.loads(done.stdout)["errors"])
 
 
 def test_a_file_with_a_hostile_name_is_named_in_a_visible_form(tmp_path: Path) -> None:
