@@ -34,6 +34,11 @@ def test_kind_is_tried_with_every_kubernetes_from_the_oldest_that_the_charts_tak
     assert tried == list(range(oldest, int(binaries.KUBERNETES.version.split(".")[1]) + 1))
 
 
+def test_make_run_listens_on_this_machine_alone() -> None:
+    recipe = (REPOSITORY / "Makefile").read_text().split("\nrun: ", 1)[1].split("\n\n", 1)[0]
+    assert "API_HOST=$${API_HOST:-127.0.0.1}" in recipe
+
+
 def test_the_base_of_the_images_is_pinned_by_its_digest() -> None:
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
     [base] = re.findall(r"^ARG PYTHON_IMAGE=(.+)$", dockerfile, re.MULTILINE)
