@@ -10,6 +10,7 @@ from agent_operator import __version__, logs
 from agent_operator.logs import LogFormat
 from agent_operator.tools.commands import COMMANDS
 from agent_operator.tools.completion import candidates
+from agent_operator.tools.terminal import show
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AGENT_OPERATOR"})
@@ -40,7 +41,7 @@ def plugin() -> None:
 def plugin_completion() -> None:
     """The program `kubectl_complete-agent`, which kubectl's completion asks for the words after `kubectl agent`."""
     for line in candidates(agent, sys.argv[1:]):
-        click.echo(line)
+        show(line)
 
 
 @main.command()

@@ -82,6 +82,7 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         deadline_seconds=settings.task_deadline_seconds,
         result_ttl_seconds=settings.task_result_ttl_seconds,
         queue_limit=settings.task_queue_limit,
+        on_damaged=counted.damaged_records.inc,
     )
     conversations = Conversations(
         redis,

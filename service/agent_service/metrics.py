@@ -103,6 +103,11 @@ class Metrics:
             ["model", "direction"],
             registry=registry,
         )
+        self.damaged_records = Counter(
+            "agent_damaged_records",
+            "Records in Redis that could not be read, and were passed over.",
+            registry=registry,
+        )
         self.tasks = Gauge(
             "agent_tasks",
             "Background tasks of the whole agent by state; those that ended count until they are forgotten. Workers do "

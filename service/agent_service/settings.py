@@ -39,6 +39,9 @@ _STATE_HOME = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.lo
 _KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
 
 
+# RFC 1123, 2.1, with the `_` that Docker and others allow; `*` alone, or for the first label.
+_HOST_SHAPE = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+
 _Money = Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=6, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -86,10 +89,17 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=65535,
-        description="Port of its own for `/metrics`, which is then not on the API's port.",
+        description="Port of its own for `/metrics`, which is then not on the API's port. When not set, it is on the "
+        "API's port, and in `production` nowhere.",
     )
     chat_page: bool | None = Field(
         None, description="Whether browsers get a chat page at `/`; when not set, they do outside production."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names under which the service is reached, separated by commas: `agent.example.com`, "
+        "`*.example.com`, or `*` for any. A request whose `Host` is another is answered 421. When not set, any host is "
+        "taken, but on a loopback connection without client keys only `localhost`, addresses, and names without a dot.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call the API, separated by commas; none when empty."
@@ -115,6 +125,11 @@ class Settings(BaseSettings):
     )
     default_model: str = Field("claude-sonnet-5-5", min_length=1, max_length=256, description="Model that answers.")
     max_tokens: int = Field(4096, ge=1, le=200_000, description="Most tokens in one answer.")
+    allow_system_prompt: bool | None = Field(
+        None,
+        description="Whether a request to `/chat/stream` may replace the system prompt by its own; when not set, it "
+        "may outside production.",
+    )
     system_prompt: str | None = Field(
         None,
         max_length=LONGEST_SYSTEM_PROMPT,
@@ -253,13 +268,18 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         # The JSON list is how the variable was written in this service's first days; both forms stay readable.
         if not isinstance(value, str):
             return value
         return tuple(part.strip(" []\"'").rstrip("/") for part in value.split(",") if part.strip(" []\"'"))
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(valid_host(each) for each in value)
 
     @field_validator("cors_origins")
     @classmethod
@@ -372,6 +392,16 @@ class Settings(BaseSettings):
         return self.environment == "production"
 
     @property
+    def shows_metrics(self) -> bool:
+        """Whether `/metrics` is on the API's own port, where every caller can read it."""
+        return self.metrics_port is None and not self.is_production
+
+    @property
+    def takes_system_prompts(self) -> bool:
+        """Whether callers may replace the agent's system prompt."""
+        return not self.is_production if self.allow_system_prompt is None else self.allow_system_prompt
+
+    @property
     def model(self) -> str:
         """The name of the model that answers, as metrics and answers tell it."""
         return "echo" if self.model_provider == "echo" else self.default_model
@@ -446,6 +476,23 @@ def valid_system_prompt(raw: str) -> str | None:
     if len(raw) > LONGEST_SYSTEM_PROMPT:
         raise ValueError(f"has more than {LONGEST_SYSTEM_PROMPT} characters")
     return raw if raw.strip() else None
+
+
+def valid_host(raw: str) -> str:
+    """Return a name, or an address, of ALLOWED_HOSTS in the form in which it is compared: lower case, no brackets.
+
+    Raises:
+        ValueError: if no request could have it as its host.
+    """
+    host = raw.strip("[]").lower().removesuffix(".")
+    try:
+        return ipaddress.ip_address(host).compressed
+    except ValueError:
+        if not _HOST_SHAPE.fullmatch(host):
+            raise ValueError(
+                f"'{raw:.80}' is not a host name; write it without scheme and port, such as agent.example.com"
+            ) from None
+        return host
 
 
 def valid_client_keys(raw: str) -> frozenset[str]:

@@ -41,7 +41,7 @@ def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         return JSONResponse({"alive": not parts.worker.stuck}, status_code=503 if parts.worker.stuck else 200)
 
     app.include_router(health.router)
-    if settings.metrics_port is None:
+    if settings.shows_metrics:
         app.include_router(metrics.router)
     app.add_middleware(Unhandled)
     app.add_middleware(RequestId)

@@ -38,8 +38,8 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if and .url .secretName }}
 {{- fail "set redis.url or redis.secretName, not both: remove one of them" }}
 {{- end }}
-{{- if contains "@" (.url | default "") }}
-{{- fail "redis.url must not hold a password: put the address into a Secret and name it in redis.secretName" }}
+{{- if not (regexMatch "^[^?&#@]*([?&](client_name|db|health_check_interval|max_connections|protocol|retry_on_timeout|timeout|socket_(connect_timeout|keepalive|timeout)|ssl_(ca_certs|ca_path|cert_reqs|certfile|check_hostname|ciphers|keyfile|min_version))=[^?&#@;]*)*$" (.url | default "")) }}
+{{- fail "redis.url must not hold a password, nor an option that may be one: put the address into a Secret and name it in redis.secretName" }}
 {{- end }}
 {{- if and $.Values.worker.enabled (not .url) (not .secretName) }}
 {{- fail "worker.enabled needs redis, where workers find their tasks: set redis.url or redis.secretName" }}

@@ -92,6 +92,9 @@ class Agent(Model):
     """Instructions that the model gets before every conversation."""
     system_prompt_from: SystemPromptFrom | None = None
     """Instructions that stand in a ConfigMap of yours. A changed ConfigMap is used with no restart."""
+    allow_system_prompt: bool | None = None
+    """Whether a caller of `/chat/stream` may replace the instructions by its own, at the owner's expense; when not set,
+    outside `production`."""
     base_url: HttpAddress | None = None
     """Address of the model API, for a gateway or proxy; the provider's own when not set."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60

@@ -146,6 +146,19 @@ class Redis:
             raise self._refused(command[0], reply) from None
         return reply
 
+    async def read(self, *command: Value) -> Any:
+        """Return what `call` does, but None where the key holds a value of another type than the command reads.
+
+        Raises:
+            StateUnavailableError: as for `call`.
+        """
+        reply = await self._ask(command)
+        if isinstance(reply, ResponseError):
+            if _is_wrong_type(reply):
+                return None
+            raise self._refused(command[0], reply) from None
+        return reply
+
     async def run(self, script: Script, keys: Sequence[str], *arguments: Value) -> Any:
         """Give the result of a script.
 
@@ -349,3 +362,8 @@ def _settle(future: asyncio.Future[Any], reply: Any) -> None:
 async def _close(link: _Link) -> None:
     with contextlib.suppress(RedisError, OSError, TimeoutError):
         await link.client.aclose()
+
+
+def _is_wrong_type(error: ResponseError) -> bool:
+    # redis-py cuts the code of an error off its text, and keeps it beside.
+    return getattr(error, "status_code", None) == "WRONGTYPE" or "wrong kind of value" in str(error)

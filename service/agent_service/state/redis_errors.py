@@ -17,7 +17,7 @@ Reason = Literal[
     "wrong_password",
     "cluster",
     "loading",
-    "timeout",
+    "timed_out",
     "unreachable",
     "refused",
 ]
@@ -30,7 +30,7 @@ DETAILS: dict[Reason, str] = {
     "wrong_password": "The Redis server does not accept the user name or the password.",
     "cluster": "The Redis server is part of a cluster: others hold the agent's keys, or the database is not 0.",
     "loading": "The Redis server has started and is loading its data.",
-    "timeout": "The Redis server did not answer in time.",
+    "timed_out": "The Redis server did not answer in time.",
     "unreachable": "There is no connection to the Redis server.",
     "refused": "The Redis server refused a command; the log names it.",
 }
@@ -56,7 +56,7 @@ _OF_CODE: dict[str, Reason] = {
     "CLUSTERDOWN": "cluster",
     "CROSSSLOT": "cluster",
     "LOADING": "loading",
-    "BUSY": "timeout",
+    "BUSY": "timed_out",
 }
 
 # Inside a script, servers before Redis 7 put their own words in front of the code.
@@ -84,7 +84,7 @@ def reason_of(error: BaseException) -> Reason:
     if isinstance(error, AuthenticationError):
         return "wrong_password"
     if isinstance(error, RedisTimeoutError | TimeoutError):
-        return "timeout"
+        return "timed_out"
     if isinstance(error, RedisError):
         # redis-py takes the code that it knows out of the text.
         known = _OF_CODE.get(error.status_code or "")

@@ -140,6 +140,19 @@ def test_settings_stand_in_the_config_map_and_unset_ones_have_no_key() -> None:
     }
 
 
+@pytest.mark.parametrize(("given", "value"), [(True, "true"), (False, "false"), (None, None)])
+def test_whether_callers_may_replace_the_instructions_is_a_setting(given: bool | None, value: str | None) -> None:
+    agent = {"provider": "echo"} | ({} if given is None else {"allowSystemPrompt": given})
+
+    assert build(agent=agent)["ConfigMap"]["data"].get("ALLOW_SYSTEM_PROMPT") == value
+
+
+def test_beside_a_proxy_in_the_pod_any_host_is_taken() -> None:
+    assert "ALLOWED_HOSTS" not in build()["ConfigMap"]["data"]
+    sidecars = [{"name": "proxy", "image": "proxy"}]
+    assert build(sidecars=sidecars)["ConfigMap"]["data"]["ALLOWED_HOSTS"] == "*"
+
+
 def test_traces_go_to_the_collector_under_the_name_and_namespace_of_the_agent() -> None:
     data = build(monitoring={"tracing": {"endpoint": "http://collector:4318"}})["ConfigMap"]["data"]
 

@@ -39,7 +39,7 @@ REPLIES = {
     "CROSSSLOT Keys in request don't hash to the same slot": "cluster",
     "ERR SELECT is not allowed in cluster mode": "cluster",
     "LOADING Redis is loading the dataset in memory": "loading",
-    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.": "timeout",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.": "timed_out",
     "ERR max number of clients reached": "unreachable",
     "ERR value is not an integer or out of range": "refused",
     "WRONGTYPE Operation against a key holding the wrong kind of value": "refused",
@@ -56,8 +56,8 @@ def test_each_reply_of_a_server_has_its_reason(reply: str) -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (RedisTimeoutError("Timeout reading"), "timeout"),
-        (TimeoutError(), "timeout"),
+        (RedisTimeoutError("Timeout reading"), "timed_out"),
+        (TimeoutError(), "timed_out"),
         (RedisConnectionError("Connection closed by server."), "unreachable"),
         (ConnectionRefusedError(111, "Connection refused"), "unreachable"),
     ],
