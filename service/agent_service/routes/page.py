@@ -75,6 +75,7 @@ _HTML: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", response_model=About, responses=_HTML)
 async def about(
     request: Request,
@@ -99,6 +100,7 @@ async def about(
     )
 
 
+@router.head("/page/{name}", include_in_schema=False)
 @router.get("/page/{name}", include_in_schema=False)
 async def file(name: str, request: Request, parts: PartsDep) -> Response:
     """Give a file of the chat page."""
