@@ -55,7 +55,8 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "agent_rate_limited",
-            "Requests answered 429, by the limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the agent.",
+            "Requests answered 429, by the limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the "
+            "agent.",
             ["reason"],
             registry=registry,
         )

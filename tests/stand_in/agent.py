@@ -131,12 +131,28 @@ class Service:
 
 
 @contextmanager
-def running_service(folder: Path, command: str = "serve", **settings: str) -> Iterator[Service]:
+def running_service(
+    folder: Path,
+    command: str = "serve",
+    *,
+    host: str | None = "127.0.0.1",
+    descriptors: tuple[int, int] | None = None,
+    **settings: str,
+) -> Iterator[Service]:
+    """Run a service for as long as the context lasts.
+
+    `host` is where it listens, None for its own default; `descriptors` its soft and hard limit of open files.
+    """
     port = free_port()
+    limited = (
+        []
+        if descriptors is None
+        else ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *map(str, descriptors)]
+    )
     log_file = folder / f"service-{port}.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [COMMAND, command, "--host", "127.0.0.1", "--port", str(port)],
+            [*limited, COMMAND, command, *(("--host", host) if host else ()), "--port", str(port)],
             env=environment(**settings),
             cwd=folder,
             stdout=log,

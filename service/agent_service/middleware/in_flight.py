@@ -14,7 +14,10 @@ from agent_service.middleware.paths import PROBES, is_open
 
 _DRAINING = "This instance is shutting down; send the request again."
 _OVERLOADED = "This instance has as many requests in flight as it takes; send the request again in a moment."
-_CLIENT_BUSY = "You have as many requests in flight at this instance as one client may; send the request again when one of them is answered."
+_CLIENT_BUSY = (
+    "You have as many requests in flight at this instance as one client may; send the request again when one of them "
+    "is answered."
+)
 
 # From here on an answer is an error: it is small, and its work is done before it is sent.
 _FIRST_ERROR = 400

@@ -75,7 +75,7 @@ _HTML: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.head("/", include_in_schema=False)
+@router.head("/", response_model=About, include_in_schema=False)
 @router.get("/", response_model=About, responses=_HTML)
 async def about(
     request: Request,
