@@ -294,7 +294,7 @@ def test_idle_connections_leave_descriptors_for_probes_and_one_line_in_the_log(
     start_service: StartService, sent: bytes, workers: str
 ) -> None:
     service = start_service(
-        descriptors=(512, 512), MODEL_PROVIDER="echo", API_WORKERS=workers, RATE_LIMIT_REQUESTS="0", LOG_LEVEL="WARNING"
+        descriptors="512 512", MODEL_PROVIDER="echo", API_WORKERS=workers, RATE_LIMIT_REQUESTS="0", LOG_LEVEL="WARNING"
     )
     lines = len(service.log().splitlines())
     with ExitStack() as stack:
@@ -320,6 +320,6 @@ def test_a_connection_that_works_is_not_closed_to_make_room(start_service: Start
 
 
 def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(start_service: StartService) -> None:
-    service = start_service(descriptors=(256, 2048), MODEL_PROVIDER="echo")
+    service = start_service(descriptors="256 2048", MODEL_PROVIDER="echo")
     limits = Path(f"/proc/{service.process.pid}/limits").read_text(encoding="ascii")
     assert re.search(r"^Max open files\s+2048\s+2048\s", limits, re.MULTILINE)

@@ -137,11 +137,9 @@ def test_an_idle_connection_stays_open_as_long_as_the_setting_says(start_service
 ADDRESSES = ["127.0.0.1", "::1"] if Path("/proc/net/if_inet6").exists() else ["127.0.0.1"]
 
 
-@pytest.mark.parametrize("host", [None, "::"], ids=["by default", "::"])
+@pytest.mark.parametrize("host", ["", "::"], ids=["by default", "::"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_both_families_of_addresses_are_listened_on(
-    start_service: StartService, host: str | None, workers: str
-) -> None:
+def test_both_families_of_addresses_are_listened_on(start_service: StartService, host: str, workers: str) -> None:
     metrics = free_port()
     service = start_service(
         host=host,
@@ -182,7 +180,7 @@ def test_where_ipv6_is_off_ipv4_is_listened_on(monkeypatch: pytest.MonkeyPatch, 
                 raise OSError(error, "no IPv6")
             super().bind(address)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ports.socket, "socket", WithoutIPv6)
+    monkeypatch.setattr(socket, "socket", WithoutIPv6)
     with ports.bind("::", 0, setting="--port") as sock:
         assert sock.family == socket.AF_INET
         with socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=5):

@@ -132,27 +132,26 @@ class Service:
 
 @contextmanager
 def running_service(
-    folder: Path,
-    command: str = "serve",
-    *,
-    host: str | None = "127.0.0.1",
-    descriptors: tuple[int, int] | None = None,
-    **settings: str,
+    folder: Path, command: str = "serve", *, host: str = "127.0.0.1", descriptors: str = "", **settings: str
 ) -> Iterator[Service]:
     """Run a service for as long as the context lasts.
 
-    `host` is where it listens, None for its own default; `descriptors` its soft and hard limit of open files.
+    `host` is where it listens, its own default when empty; `descriptors` its soft and hard limit of open files,
+    separated by a space.
     """
     port = free_port()
-    limited = (
-        []
-        if descriptors is None
-        else ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *map(str, descriptors)]
-    )
+    limited = ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *descriptors.split()]
     log_file = folder / f"service-{port}.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [*limited, COMMAND, command, *(("--host", host) if host else ()), "--port", str(port)],
+            [
+                *(limited if descriptors else ()),
+                COMMAND,
+                command,
+                *(("--host", host) if host else ()),
+                "--port",
+                str(port),
+            ],
             env=environment(**settings),
             cwd=folder,
             stdout=log,
