@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.assembly import make_parts
-from agent_service.descriptors import bounds
+from agent_service.descriptors import bounds, wanted_in_flight
 from agent_service.health import running
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.body_limit import BodyLimit
@@ -95,6 +95,7 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     _warn_of_an_open_door(parts)
+    _warn_of_lowered_bounds(parts.settings)
     works = parts.worker.running() if parts.settings.runs_tasks else contextlib.nullcontext()
     async with parts.open(), running(parts.checks), works:
         parts.lifecycle.started = True
@@ -104,3 +105,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _warn_of_an_open_door(parts: Parts) -> None:
     if not parts.clients.need_keys and parts.settings.environment not in {"development", "testing"}:
         _log.warning("Client keys are off: whoever reaches this service can use it", action=f"set {CLIENT_KEYS_NAME}")
+
+
+def _warn_of_lowered_bounds(settings: Settings) -> None:
+    bound = bounds(settings)
+    if bound.in_flight < wanted_in_flight(settings):
+        _log.warning(
+            "MAX_IN_FLIGHT was lowered: there are too few connections for it",
+            in_flight=bound.in_flight,
+            connections=bound.connections,
+            action="raise MAX_CONNECTIONS, or the hard limit of open files (ulimit -Hn)",
+        )

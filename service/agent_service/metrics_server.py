@@ -44,6 +44,8 @@ def serving(listener: socket.socket | None, expose: Expose) -> Iterator[None]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # The default of 5 would have clients of a flood, and the scrape among them, wait for a second or more.
+    request_queue_size = 128
     block_on_close = False
 
     def __init__(self, listener: socket.socket, expose: Expose) -> None:

@@ -162,12 +162,12 @@ class Settings(BaseSettings):
         description="Most requests in flight of one client (key or address) in one pod; what is above gets 429 at "
         "once. When not set, three quarters of MAX_IN_FLIGHT.",
     )
-    max_connections: int = Field(
-        4096,
+    max_connections: int | None = Field(
+        None,
         ge=64,
         le=1_000_000,
-        description="Most open connections of one pod; above it the one that is idle for longest is closed. Fewer "
-        "where the limit of open files is too low.",
+        description="Most open connections of one pod; above it the one that is idle for longest is closed. When not "
+        "set, 4,096, or twice MAX_IN_FLIGHT if that is more. Fewer where the limit of open files is too low.",
     )
     keep_alive_seconds: int = Field(
         620,

@@ -13,12 +13,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 # answered whoever holds the rest.
 _MOST_CONNECTIONS = 64
 
-# A client that reads nothing, or begins a request and does not end it, is cut after so many seconds without a further
-# request.
+# Longer than a kubelet's period and than most scrape intervals.
 _KEEP_ALIVE_SECONDS = 75.0
 
-# What the kernel completes before it is accepted, in one go.
+# As many are completed by the kernel before they are accepted, all in one go.
 _BACKLOG = 64
+
+_OPEN_MAX = 10_240
 
 
 class PortTakenError(Exception):
@@ -94,7 +95,10 @@ class _Server(web.Server):
 
 def _raise_descriptor_limit() -> None:
     """Raise the soft limit of file descriptors to the hard one: systemd and containerd start programs with 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS refuses what is above its own bound, which it does not report here.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard
+    if hard == resource.RLIM_INFINITY:
+        # What macOS reports; it refuses more than its OPEN_MAX.
+        wanted = max(soft, _OPEN_MAX)
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
