@@ -55,6 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _body_length: int | None = None
     _head_timer: TimerHandle | None = None
     _head_tail = b""
+    _unparsed = False
     _queued = b""
     _dropping = False
     _fault = ""
@@ -109,6 +110,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Be ready for the head of the next request."""
+        if self.parser.should_upgrade() and self._body_length and not self._body:
+            # httptools takes what follows a head with `Upgrade` for another protocol. Here it is the body, and parsed
+            # as the next request it would be one that a proxy in front never saw.
+            self._unparsed = True
+            return
         self._in_head = True
         self._overhead = self._body = 0
         super().on_message_complete()
@@ -193,13 +199,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head and self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
         self._overhead += len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # to what this service does not speak: it goes on in HTTP/1.1 (RFC 9110, 7.8)
-        except httptools.HttpParserError:
-            if not self._dropping:
-                self._refuse(HTTPStatus.BAD_REQUEST, self._fault or "Invalid HTTP request received.")
+        if self._unparsed:
+            self._take_unparsed(data)
+        elif not self._feed(data):
             return
         if self._overhead <= LARGEST_HEAD_BYTES + _FRAMING * self._body or self.transport.is_closing():
             if self.cycle is not None and self.cycle.response_complete:
@@ -212,6 +214,24 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large.")
         else:
             self.transport.close()  # trailers without end: nobody reads them, and an answer may be under way
+
+    def _feed(self, data: bytes) -> bool:
+        """Pass bytes to the parser; return whether it can go on."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # to what this service does not speak: it goes on in HTTP/1.1 (RFC 9110, 7.8)
+        except httptools.HttpParserError:
+            if not self._dropping:
+                self._refuse(HTTPStatus.BAD_REQUEST, self._fault or "Invalid HTTP request received.")
+            return False
+        return True
+
+    def _take_unparsed(self, body: bytes) -> None:
+        self.on_body(body)
+        if self._body == self._body_length:
+            self._unparsed = False
+            self.on_message_complete()
 
     def _check_head(self, *, old: bool) -> None:
         """Note the length of the body; refuse a head without one valid Host (RFC 9112, 3.2).
@@ -229,6 +249,9 @@ class GuardedProtocol(HttpToolsProtocol):
                     raise _StopError
             elif name == b"content-length" and value.isdigit():
                 self._body_length = int(value)
+            elif name == b"transfer-encoding" and self.parser.should_upgrade():
+                self._fault = "A request with the header Upgrade cannot have a body in chunks."
+                raise _StopError
         if hosts > 1 or (hosts == 0 and not old):
             self._fault = f"A request needs one Host header; this one has {hosts or 'none'}."
             raise _StopError

@@ -123,6 +123,14 @@ async def test_a_slash_too_much_is_404_and_leads_nowhere(make_client: MakeClient
     assert "location" not in answer.headers
 
 
+def test_a_body_in_chunks_with_an_upgrade_is_refused_and_not_taken_for_a_request(service: Service) -> None:
+    inner = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    head = "POST /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer, body = ask(service, head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(inner), inner))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"alive" not in body
+
+
 def test_an_idle_connection_stays_open_as_long_as_the_setting_says(start_service: StartService) -> None:
     service = start_service(MODEL_PROVIDER="echo", KEEP_ALIVE_SECONDS="1")
     for sent in (b"", b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"):
