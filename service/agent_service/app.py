@@ -1,7 +1,6 @@
 """The factory: from settings to the ASGI app."""
 
 import contextlib
-import math
 from collections.abc import AsyncIterator
 
 import structlog
@@ -10,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.assembly import make_parts
+from agent_service.descriptors import bounds, wanted_in_flight
 from agent_service.health import running
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.allowed_hosts import AllowedHosts
@@ -46,6 +46,8 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
         lifespan=_lifespan,
+        # A redirect would lead to the caller's own Host header, and to `http` where a proxy ends TLS.
+        redirect_slashes=False,
         telemetry=parts.tracing.for_fastapi(),
     )
     app.state.parts = parts
@@ -68,9 +70,16 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
     app.add_middleware(BodyLimit, largest_bytes=settings.max_body_bytes, seconds=settings.request_timeout_seconds)
     app.add_middleware(RequireKey, clients=parts.clients)
     app.add_middleware(RateLimit, limits=parts.limits, metrics=parts.metrics)
+    bound = bounds(settings)
+    app.add_middleware(
+        InFlight,
+        lifecycle=parts.lifecycle,
+        metrics=parts.metrics,
+        clients=parts.clients,
+        most=bound.in_flight,
+        most_of_client=bound.in_flight_per_client,
+    )
     app.add_middleware(Identify, clients=parts.clients, trusted_proxies=settings.trusted_proxies)
-    most = math.ceil(settings.max_in_flight / settings.api_workers)
-    app.add_middleware(InFlight, lifecycle=parts.lifecycle, metrics=parts.metrics, most=most)
     app.add_middleware(Unhandled)
     if settings.cors_origins:
         # The settings refuse `*` with credentials, of which Starlette would make "any origin, with cookies".
@@ -91,6 +100,7 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     _warn_of_an_open_door(parts)
+    _warn_of_lowered_bounds(parts.settings)
     works = parts.worker.running() if parts.settings.runs_tasks else contextlib.nullcontext()
     async with parts.open(), running(parts.checks), works:
         parts.lifecycle.started = True
@@ -105,3 +115,14 @@ def _warn_of_an_open_door(parts: Parts) -> None:
         )
     if not parts.clients.need_keys and parts.settings.environment not in {"development", "testing"}:
         _log.warning("Client keys are off: whoever reaches this service can use it", action=f"set {CLIENT_KEYS_NAME}")
+
+
+def _warn_of_lowered_bounds(settings: Settings) -> None:
+    bound = bounds(settings)
+    if bound.in_flight < wanted_in_flight(settings):
+        _log.warning(
+            "MAX_IN_FLIGHT was lowered: there are too few connections for it",
+            in_flight=bound.in_flight,
+            connections=bound.connections,
+            action="raise MAX_CONNECTIONS, or the hard limit of open files (ulimit -Hn)",
+        )

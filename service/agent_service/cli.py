@@ -25,7 +25,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--host", help="Address to listen on.  [default: API_HOST, else 0.0.0.0]")
+@click.option("--host", help="Address to listen on.  [default: API_HOST, else all]")
 @click.option("--port", type=int, help="Port to listen on, 0 for any.  [default: API_PORT or PORT, else 8000]")
 def serve(host: str | None, port: int | None) -> None:
     """Run the API until SIGTERM or Ctrl-C, then finish what is in flight.
@@ -56,7 +56,7 @@ def serve(host: str | None, port: int | None) -> None:
 
 
 @main.command()
-@click.option("--host", help="Address of the health endpoints.  [default: API_HOST, else 0.0.0.0]")
+@click.option("--host", help="Address of the health endpoints.  [default: API_HOST, else all]")
 @click.option("--port", type=int, help="Port of the health endpoints.  [default: API_PORT or PORT, else 8000]")
 def worker(host: str | None, port: int | None) -> None:
     """Work on background tasks until SIGTERM or Ctrl-C, then finish or hand back what is running.

@@ -55,7 +55,8 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "agent_rate_limited",
-            "Requests answered 429, by the limit: `requests` of a client, `tokens` or `budget` of the agent.",
+            "Requests answered 429, by the limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the "
+            "agent.",
             ["reason"],
             registry=registry,
         )
@@ -65,7 +66,7 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        for reason in ("requests", "tokens", "budget"):
+        for reason in ("requests", "in_flight", "tokens", "budget"):
             self.rate_limited.labels(reason)
         for reason in ("overload", "draining"):
             self.shed.labels(reason)

@@ -11,6 +11,7 @@ import structlog
 from pydantic import SecretStr
 
 from agent_service import __version__, logs, otel_environment, shared_metrics
+from agent_service.descriptors import raise_limit
 from agent_service.lifecycle import Lifecycle, StartError
 from agent_service.ports import bind
 from agent_service.settings import Settings
@@ -28,6 +29,7 @@ def run(settings: Settings) -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         with ExitStack() as stack:
+            raise_limit()
             listener = stack.enter_context(bind(settings.api_host, settings.api_port, setting="--port or API_PORT"))
             scraped = None
             if settings.metrics_port is not None:
@@ -75,7 +77,7 @@ def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket
     server = Server(
         app,
         lifecycle,
-        request_timeout_seconds=settings.request_timeout_seconds,
+        settings,
         on_listening=lambda: _announce(settings, listener, scraped),
     )
     with serving(scraped, app.state.parts.metrics.expose):

@@ -76,7 +76,11 @@ class Settings(BaseSettings):
     )
     debug: bool = Field(default=False, description="Logs at level DEBUG, whatever LOG_LEVEL says; not in production.")
 
-    api_host: str = Field("0.0.0.0", min_length=1, description="Address to listen on.")  # noqa: S104  # a pod listens on all
+    api_host: str = Field(
+        "::",
+        min_length=1,
+        description="Address to listen on. `::` is all addresses, IPv6 and IPv4; where IPv6 is off, IPv4 alone.",
+    )
     api_port: int = Field(
         8000,
         ge=0,
@@ -176,6 +180,30 @@ class Settings(BaseSettings):
     )
     max_in_flight: int = Field(
         1024, ge=1, le=100_000, description="Most requests in flight in one pod; what is above gets 503 at once."
+    )
+    max_in_flight_per_client: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Most requests in flight of one client (key or address) in one pod; what is above gets 429 at "
+        "once. When not set, three quarters of MAX_IN_FLIGHT.",
+    )
+    max_connections: int | None = Field(
+        None,
+        ge=64,
+        le=1_000_000,
+        description="Most open connections of one pod; above it the one that is idle for longest is closed. When not "
+        "set, 4,096, or twice MAX_IN_FLIGHT if that is more. Fewer where the limit of open files is too low.",
+    )
+    keep_alive_seconds: int = Field(
+        620,
+        ge=1,
+        le=86_400,
+        description="Seconds for which an idle connection stays open; longer than the load balancers in front keep "
+        "theirs.",
+    )
+    write_timeout_seconds: _Seconds = Field(
+        30, gt=0, le=3600, description="Seconds after which a connection is closed whose client does not read."
     )
     max_body_bytes: int = Field(
         256 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body, in bytes; what is above gets 413."

@@ -163,7 +163,8 @@ def test_a_service_account_that_is_there_already_gets_the_rights(control_plane: 
 
 def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: Cluster, namespace: str) -> None:
     [policy] = _rendered(control_plane, namespace, {})["NetworkPolicy"]
-    assert policy["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}], "pods of the cluster, and not anybody"
+    prometheus = {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}
+    assert policy["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}, "podSelector": prometheus}]
     proxy = {"ports": [{"port": 3128, "protocol": "TCP"}]}
     scraper = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
     values = {"networkPolicy": {"scrapeFrom": [scraper], "extraEgress": [proxy], "apiServerPorts": [6443]}}
@@ -174,7 +175,8 @@ def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: 
     # What agents with a budget used is read at the port of their metrics, and nobody else's.
     assert agents["ports"] == [{"port": 9090, "protocol": "TCP"}]
     assert agents["to"][0]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "portside-agent"}}
-    assert [(each["port"], each["protocol"]) for each in ours["ports"]] == [(53, "UDP"), (53, "TCP"), (6443, "TCP")]
+    dns = [(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")]
+    assert [(each["port"], each["protocol"]) for each in ours["ports"]] == [*dns, (6443, "TCP")]
     assert extra == proxy
     assert "NetworkPolicy" not in _rendered(control_plane, namespace, {"networkPolicy": {"enabled": False}})
 

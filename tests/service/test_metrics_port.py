@@ -1,6 +1,7 @@
 """The metrics on a port of their own (METRICS_PORT), with one process or several."""
 
 import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -81,6 +82,23 @@ def test_a_scraper_that_says_nothing_holds_up_nobody(scraped: tuple[Service, str
         assert httpx.get(url).status_code == 200
         service.terminate()
         assert service.wait() == 0
+    assert "Traceback" not in service.log()
+
+
+def test_scrapers_that_only_connect_make_room_for_others(scraped: tuple[Service, str]) -> None:
+    service, url = scraped
+    port = int(url.split(":")[2].partition("/")[0])
+    with ExitStack() as stack:
+        for number in range(300):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            if number % 2:
+                # Where it was closed by then, that is what this is about.
+                with suppress(OSError):
+                    sock.sendall(b"GET /metrics HTT")
+            if number % 100 == 99:
+                assert httpx.get(url).status_code == 200
+        threads = len(list(Path(f"/proc/{service.process.pid}/task").iterdir()))
+        assert threads < 100
     assert "Traceback" not in service.log()
 
 

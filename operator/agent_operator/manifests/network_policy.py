@@ -7,7 +7,9 @@ from agent_operator.manifests.form import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
 from agent_operator.manifests.names import METRICS_PORT_NAME, PORT_NAME
 
-DNS_PORT = 53
+# A policy applies after the Service's address is translated: what counts is the port of the DNS pods, which is 5353 on
+# OpenShift (docs.redhat.com, "DNS Operator").
+DNS_PORTS = (53, 5353)
 REDIS_PORT = 6379
 ANY_POD: tuple[Document, ...] = ({"namespaceSelector": {}},)
 SCHEME_PORTS = {"http": 80, "https": 443}
@@ -38,9 +40,10 @@ def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) 
 
 def _egress_ports(spec: AgentSpec) -> list[Document]:
     """DNS, and the ports of the model API, of Redis and of the traces' collector: where they are is not known here."""
+    dns = [{"port": number, "protocol": protocol} for number in DNS_PORTS for protocol in ("UDP", "TCP")]
     numbers = [_model_port(spec), _redis_port(spec), _collector_port(spec)]
-    tcp = dict.fromkeys(number for number in numbers if number not in {None, DNS_PORT})
-    return [{"port": DNS_PORT, "protocol": "UDP"}, _tcp(DNS_PORT), *map(_tcp, tcp)]
+    tcp = dict.fromkeys(number for number in numbers if number not in {None, *DNS_PORTS})
+    return [*dns, *map(_tcp, tcp)]
 
 
 def _model_port(spec: AgentSpec) -> int | None:

@@ -56,12 +56,14 @@ class Health(BaseModel):
     components: dict[str, Component]
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> Alive:
     """Say that the process can answer."""
     return Alive(alive=True)
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses={503: {"model": Ready}})
 async def ready(parts: PartsDep, response: Response) -> Ready:
     """Say whether requests should come here. Asks nobody: an outage of the model API leaves every pod ready."""
@@ -71,6 +73,7 @@ async def ready(parts: PartsDep, response: Response) -> Ready:
     return Ready(ready=reason is None, reason=reason)
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", responses={503: {"model": Health}})
 async def health(parts: PartsDep, response: Response) -> Health:
     """Tell what is known of every component, looked at every few seconds. For people and monitors, not for probes."""

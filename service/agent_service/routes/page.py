@@ -39,6 +39,7 @@ _HTML: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.head("/", response_model=About, include_in_schema=False)
 @router.get("/", response_model=About, responses=_HTML)
 async def about(
     request: Request,
@@ -63,6 +64,7 @@ async def about(
     )
 
 
+@router.head("/page/{name}", include_in_schema=False)
 @router.get("/page/{name}", include_in_schema=False)
 async def file(name: str, request: Request, parts: PartsDep) -> Response:
     """Give a file of the chat page."""
