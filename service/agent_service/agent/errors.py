@@ -5,7 +5,7 @@
 
 
 class ModelError(Exception):
-    """The turn failed. The message says what happened, in our words alone.
+    """The turn failed. The message is what happened, in our words alone.
 
     `upstream` is what the model API, or a gateway in front of it, answered: for the log, and for no client. It may name
     internal addresses, keys and people.
