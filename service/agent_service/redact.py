@@ -10,7 +10,7 @@ _QUOTED = 16
 
 _MASK = "***"
 
-# Each keeps what says which secret it was.
+# Each keeps the name of the secret.
 _SECRETS = (
     # The userinfo of an address (RFC 3986, 3.2.1); what people write into it is not always encoded.
     (re.compile(r"(://)[^\s/@]+@"), rf"\1{_MASK}@"),
@@ -49,7 +49,7 @@ def for_log(text: str, *, known: Iterable[str] = (), private: Iterable[str] = ()
     """Return a text of another program's as one line of at most 300 characters.
 
     Args:
-        text: what it said.
+        text: its answer.
         known: secrets that the text may quote, such as our own key.
         private: what users wrote. A text that quotes a part of it is withheld as a whole.
     """

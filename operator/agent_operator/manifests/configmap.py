@@ -25,7 +25,7 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "RATE_LIMIT_REQUESTS": str(limit.requests_per_minute),
         "TOKENS_PER_MINUTE": str(limit.tokens_per_minute) if limit.tokens_per_minute else None,
         "TRUSTED_PROXIES": ",".join(limit.trusted_proxies or []) or None,
-        # A proxy beside the agent hands on the host that its client asked for, over the pod's loopback address.
+        # A proxy beside the agent passes the host that its client asked for, over the pod's loopback address.
         "ALLOWED_HOSTS": "*" if spec.sidecars else None,
         "CORS_ORIGINS": ",".join(spec.cors.origins or []) or None,
         "CORS_ALLOW_CREDENTIALS": "true" if spec.cors.allow_credentials else None,

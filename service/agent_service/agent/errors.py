@@ -6,7 +6,7 @@ sentences: they name neither a key, nor what the user wrote, nor what the model 
 
 
 class ModelError(Exception):
-    """The turn failed. The message says what happened, in our words alone.
+    """The turn failed. The message is what happened, in our words alone.
 
     `kind` is one word for it. `upstream` is what the model API, a gateway or the network answered: for the log, and for
     no client. It may name internal addresses, keys and people.

@@ -62,10 +62,10 @@ function example(schema) {
   return Object.fromEntries(needed.map(([name, field]) => [name, example(field)]));
 }
 
-function operation(method, path, told) {
-  const parameters = told.parameters ?? [];
-  const body = Object.values(told.requestBody?.content ?? {})[0]?.schema;
-  const parts = [element("p", { text: told.description ?? "" })];
+function operation(method, path, documented) {
+  const parameters = documented.parameters ?? [];
+  const body = Object.values(documented.requestBody?.content ?? {})[0]?.schema;
+  const parts = [element("p", { text: documented.description ?? "" })];
   if (parameters.length) {
     const rows = parameters.map((one) => [
       element("code", { text: one.name }),
@@ -78,7 +78,7 @@ function operation(method, path, told) {
   if (body) {
     parts.push(element("h4", { text: "Body" }), element("p", {}, ...type(body)));
   }
-  const answers = Object.entries(told.responses).map(([status, answer]) => [
+  const answers = Object.entries(documented.responses).map(([status, answer]) => [
     status,
     Object.entries(answer.content ?? {}).flatMap(([kind, { schema }], place) => [
       place ? " or " : "",
@@ -88,7 +88,7 @@ function operation(method, path, told) {
   ]);
   parts.push(element("h4", { text: "Answers" }), table(["status", "body", "meaning"], answers));
   parts.push(form(method, path, parameters, body));
-  const title = element("summary", {}, element("code", { text: `${method} ${path}` }), told.summary ?? "");
+  const title = element("summary", {}, element("code", { text: `${method} ${path}` }), documented.summary ?? "");
   return element("details", {}, title, ...parts);
 }
 
@@ -146,11 +146,11 @@ async function main() {
   if (!answer.ok) {
     throw new Error(`The agent answered ${answer.status} for its OpenAPI document.`);
   }
-  const told = await answer.json();
-  objects = told.components?.schemas ?? {};
-  document.getElementById("version").textContent = told.info.version;
-  document.getElementById("description").textContent = told.info.description ?? "";
-  const made = Object.entries(told.paths).flatMap(([path, methods]) =>
+  const documented = await answer.json();
+  objects = documented.components?.schemas ?? {};
+  document.getElementById("version").textContent = documented.info.version;
+  document.getElementById("description").textContent = documented.info.description ?? "";
+  const made = Object.entries(documented.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, one]) => operation(method.toUpperCase(), path, one)),
   );
   document.getElementById("operations").append(...made);

@@ -28,7 +28,7 @@ class Identify:
         self.app = app
         self.clients = clients
         self.trusted = [ipaddress.ip_network(each) for each in trusted_proxies]
-        self.told = False
+        self.warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,16 +41,16 @@ class Identify:
             client = forwarded_client(address, _values(scope, b"x-forwarded-for"), self.trusted)
             # The number of its port is not known: only what the proxy saw.
             scope["client"] = (str(client), 0)
-        elif not self.told:
-            self._tell(scope, peer)
+        elif not self.warned:
+            self._warn(scope, peer)
         found = scope.get("client")
         scope[CLIENT] = self.clients.identify(scope["headers"], found[0] if found else None)
         await self.app(scope, receive, send)
 
-    def _tell(self, scope: Scope, peer: str | None) -> None:
-        """Say, once, that there seems to be a proxy: all who come through it share the limits of one address."""
+    def _warn(self, scope: Scope, peer: str | None) -> None:
+        """Log, once, that there seems to be a proxy: all who come through it share the limits of one address."""
         if any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
-            self.told = True
+            self.warned = True
             _log.warning(
                 "X-Forwarded-For was ignored: its sender is not among the trusted proxies",
                 peer=peer,
@@ -109,6 +109,6 @@ def _values(scope: Scope, wanted: bytes) -> list[str]:
 
 
 def _forwarded_scheme(scope: Scope) -> str | None:
-    """Return how the client of the nearest proxy came, `http` or `https`; None when that is not said."""
-    said = ",".join(_values(scope, b"x-forwarded-proto")).rpartition(",")[2].strip().lower()
-    return said if said in {"http", "https"} else None
+    """Return how the client of the nearest proxy came, `http` or `https`; None when it is unknown."""
+    scheme = ",".join(_values(scope, b"x-forwarded-proto")).rpartition(",")[2].strip().lower()
+    return scheme if scheme in {"http", "https"} else None

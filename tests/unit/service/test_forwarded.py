@@ -30,10 +30,10 @@ TRUSTED = [ipaddress.ip_network(each) for each in ("10.0.0.0/8", "2001:db8:ffff:
         (["fe80::1%eth0"], "fe80::1"),
         (["::ffff:203.0.113.7"], "203.0.113.7"),
         (["203.0.113.7, ::ffff:10.0.0.6"], "203.0.113.7"),
-        # Empty entries say nothing.
+        # Empty entries are skipped.
         (["203.0.113.7,,10.0.0.6"], "203.0.113.7"),
         (["203.0.113.7, "], "203.0.113.7"),
-        # What is no address is nobody's: the last proxy that is known counts.
+        # What is no address names no client: the last proxy that is known counts.
         (["unknown"], "10.0.0.1"),
         (["_hidden, 10.0.0.6"], "10.0.0.6"),
         (["203.0.113.7, garbage"], "10.0.0.1"),
