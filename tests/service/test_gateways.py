@@ -106,7 +106,7 @@ async def test_connections_are_used_again_after_an_answer() -> None:
     assert len(connections) == 1
 
 
-USAGES = [
+USAGES: list[object] = [
     None,
     {},
     [],

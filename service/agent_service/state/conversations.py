@@ -61,8 +61,7 @@ class Conversations:
 def _exchange(element: bytes) -> Exchange | None:
     """Return what an element holds, as it can be sent; None when it cannot be read or sent."""
     try:
-        texts = json.loads(element.partition(b" ")[2])
-        user, assistant = texts if isinstance(texts, list) else ()
+        user, assistant = json.loads(element.partition(b" ")[2])
         exchange = Exchange(sendable(user), sendable(assistant))
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
