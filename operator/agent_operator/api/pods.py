@@ -68,7 +68,10 @@ DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_len
 """Key in the data of a Secret or ConfigMap."""
 PortName = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
 
-Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+# A field manager owns it as a whole: else the managed fields of the object would repeat each level of it, and an object
+# that is just within the API server's depth of 10,000 would be stored beyond it, where no list can be decoded again.
+_UNKNOWN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True, "x-kubernetes-map-type": "atomic"}
+Verbatim = Annotated[dict[str, Any], Field(json_schema_extra=_UNKNOWN)]
 """An object of the core API that is handed on as it is; the API server judges it when the pods are made."""
 
 
