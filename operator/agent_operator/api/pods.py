@@ -70,8 +70,8 @@ PortName = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max
 
 # A field manager owns it as a whole: else the managed fields of the object would repeat each level of it, and an object
 # that is just within the API server's depth of 10,000 would be stored beyond it, where no list can be decoded again.
-_UNKNOWN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True, "x-kubernetes-map-type": "atomic"}
-Verbatim = Annotated[dict[str, Any], Field(json_schema_extra=_UNKNOWN)]
+_WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
+Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, **_WHOLE})]
 """An object of the core API that is handed on as it is; the API server judges it when the pods are made."""
 
 
@@ -210,7 +210,7 @@ class Volume(Model):
     """A volume of the pods, with its source as the core API has it (`configMap`, `persistentVolumeClaim`, …)."""
 
     # Its source is one of some thirty, and the API server knows them best.
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_WHOLE)
 
     rules = (
         Rule(
@@ -228,7 +228,7 @@ class Volume(Model):
 class Container(Model):
     """A further container of the pods, as the core API has it. It gets none of the agent's hardening by itself."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_WHOLE)
 
     rules = (
         Rule(

@@ -11,6 +11,7 @@ import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.config import ConfigException
 
+from agent_operator.controller.apply import PAGE
 from agent_operator.controller.connection import APPLY, JSON, ApiError, Connection, UnreachableError
 from agent_operator.controller.resources import Resource
 from agent_operator.manifests.form import Document
@@ -58,7 +59,7 @@ class Access:
 
     async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Document]:
         """The objects of a kind, in one namespace or in all, that the query (`labelSelector`, say) picks."""
-        asked = {"limit": "500", **query}
+        asked = {"limit": str(PAGE), **query}
         api_version = f"{resource.group}/{resource.version}".removeprefix("/")
         items: list[Document] = []
         while True:
