@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agent_operator.api.bounds import UNREADABLE, excess
+from agent_operator.api.bounds import MAX_DEPTH, UNREADABLE, excess
 from agent_operator.api.rules import Rule
 from agent_operator.api.spec import AgentSpec
 
@@ -96,7 +96,7 @@ def _beyond_bounds(document: Mapping[str, Any]) -> Iterator[Fault]:
     spec = document.get("spec")
     fields = spec.items() if isinstance(spec, Mapping) else ()
     found = [Fault(f"spec.{key}", fault) for key, value in fields if (fault := excess(value)) is not None]
-    whole = excess(spec) if not found else None
+    whole = excess(spec, MAX_DEPTH + 1) if not found else None
     yield from found or ([Fault("spec", whole)] if whole is not None else [])
 
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-# The deepest object of the core API, with its managed fields, has some 20 levels, and Python ends at 1,000.
+# Of one field of a spec. The deepest object of the core API, with its managed fields, has some 20 levels, and Python
+# ends at 1,000.
 MAX_DEPTH = 64
-# Members of objects and lists. A Deployment with 33 full containers and its managed fields has some 8,000; more than
+# Members of objects and lists in a whole spec. A Deployment with 33 full containers and its managed fields has some 8,000; more than
 # these take 75 times their text as Python's.
 MAX_VALUES = 20_000
 
@@ -15,7 +16,7 @@ UNREADABLE = "portside.dev/unreadable"
 """Member of the summary of an object that is beyond bounds: pairs of field and sentence. The API server stores none."""
 
 
-def excess(value: Any) -> str | None:
+def excess(value: Any, max_depth: int = MAX_DEPTH, max_values: int = MAX_VALUES) -> str | None:
     """State how the value is beyond bounds; None if it is not. Takes values of any depth."""
     number, level, depth = 0, [value], 0
     while level:
@@ -27,9 +28,9 @@ def excess(value: Any) -> str | None:
             elif isinstance(each, list):
                 inner.extend(each)
                 number += max(len(each), 1)
-        if number > MAX_VALUES:
+        if number > max_values:
             return TOO_MANY
         level, depth = [each for each in inner if isinstance(each, dict | list)], depth + 1
-        if depth > MAX_DEPTH:
+        if depth > max_depth:
             return TOO_DEEP
     return None

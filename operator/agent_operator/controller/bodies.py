@@ -14,6 +14,9 @@ from typing import Any
 from agent_operator.api.bounds import MAX_DEPTH, MAX_VALUES, TOO_DEEP, TOO_MANY, UNREADABLE, excess
 from agent_operator.manifests.form import Document
 
+# Of a whole object: a spec within bounds, and what the API server and others add.
+OBJECT_DEPTH = MAX_DEPTH + 2
+OBJECT_VALUES = MAX_VALUES + 5_000
 # Of one page of a list, before each item is read by itself.
 MAX_PAGE_VALUES = 200_000
 # What takes longer to read than the event loop should pause for.
@@ -54,7 +57,7 @@ def decode(raw: bytes) -> Document:
     An answer is an object, a list of objects, or a Status.
     """
     try:
-        fault = _fault(raw, MAX_VALUES)
+        fault = _fault(raw)
         if fault is None:
             return _object(json.loads(raw))
         items = next((span for key, *span in _members(raw) if key == "items"), None)
@@ -71,10 +74,10 @@ async def decode_answer(raw: bytes) -> Document:
 def within_bounds(line: bytes) -> bytes:
     """Return the line of a watch as it is, or with a summary of its object if that is beyond bounds."""
     try:
-        if _fault(line, MAX_VALUES) is None:
+        if _fault(line) is None:
             return line
         spans = {key: line[start:end] for key, start, end in _members(line)}
-        fault = _fault(spans["object"], MAX_VALUES)
+        fault = _fault(spans["object"])
         found = json.loads(spans["object"]) if fault is None else _within_bounds(spans["object"], fault)
         return json.dumps({"type": json.loads(spans["type"]), "object": found}).encode()
     except (ValueError, KeyError):
@@ -96,16 +99,16 @@ async def lines_within_bounds(chunks: AsyncIterator[bytes]) -> AsyncIterator[byt
         yield within_bounds(bytes(buffer))
 
 
-def _fault(raw: bytes, most: int) -> str | None:
+def _fault(raw: bytes, most: int = OBJECT_VALUES, max_depth: int = OBJECT_DEPTH) -> str | None:
     """State how the JSON is beyond bounds, None if it is not. Takes 10 ms for a megabyte."""
     skeleton = _STRINGS.sub(b"", raw).translate(None, _NO_SKELETON)
     opened = skeleton.count(b"{") + skeleton.count(b"[")
     if opened + skeleton.count(b",") > most:
         return TOO_MANY
-    if opened <= MAX_DEPTH:
+    if opened <= max_depth:
         return None
     skeleton = skeleton.replace(b",", b"")
-    for _ in range(MAX_DEPTH):  # each time without the innermost
+    for _ in range(max_depth):  # each time without the innermost
         left = skeleton.replace(b"{}", b"").replace(b"[]", b"")
         if not left or len(left) == len(skeleton):
             return None
@@ -120,7 +123,7 @@ def _within_bounds(raw: bytes, fault: str) -> Document:
     if "managedFields" in metadata:
         start, end = metadata.pop("managedFields")
         rest = raw[:start] + b"null" + raw[end:]
-        rest_fault = _fault(rest, MAX_VALUES)
+        rest_fault = _fault(rest)
         if rest_fault is None:
             document = _object(json.loads(rest))
             del document["metadata"]["managedFields"]
@@ -133,14 +136,14 @@ def _within_bounds(raw: bytes, fault: str) -> Document:
 def _read(raw: bytes, spans: Mapping[str, tuple[int, int]]) -> Document:
     """Those of the members that are within bounds."""
     parts = {key: raw[start:end] for key, (start, end) in spans.items()}
-    return {key: json.loads(part) for key, part in parts.items() if _fault(part, MAX_VALUES) is None}
+    return {key: json.loads(part) for key, part in parts.items() if _fault(part) is None}
 
 
 def _faults(raw: bytes, spans: Mapping[str, tuple[int, int]], fault: str) -> Iterator[list[str]]:
     """Field and sentence for each field of the spec that is beyond bounds, else for the whole."""
     spec = spans.get("spec")
     members = _members(raw, spec[0]) if spec is not None and raw[spec[0] : spec[0] + 1] == b"{" else ()
-    found = [(f"spec.{key}", _fault(raw[start:end], MAX_VALUES)) for key, start, end in members]
+    found = [(f"spec.{key}", _fault(raw[start:end], MAX_VALUES, MAX_DEPTH)) for key, start, end in members]
     yield from [[field, each] for field, each in found if each is not None] or [["spec", fault]]
 
 
@@ -161,16 +164,16 @@ def _list(raw: bytes) -> Document:
 
 
 def _item(raw: bytes) -> Document:
-    fault = _fault(raw, MAX_VALUES)
+    fault = _fault(raw)
     return json.loads(raw) if fault is None else _within_bounds(raw, fault)
 
 
 def _counted(item: Document) -> Document:
     """The item of a list, or its summary."""
-    if excess(item) is None:
+    if excess(item, OBJECT_DEPTH, OBJECT_VALUES) is None:
         return item
     item["metadata"].pop("managedFields", None)
-    fault = excess(item)
+    fault = excess(item, OBJECT_DEPTH, OBJECT_VALUES)
     if fault is None:
         return item
     parts = {key: item[key] for key in _PARTS if key in item and excess(item[key]) is None}

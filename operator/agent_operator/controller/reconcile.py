@@ -108,6 +108,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
+        self._teller.forget(key)
         self._spending.expect(key, None)
         self._conceded.pop(key, None)
         self._failures.pop(key, None)
