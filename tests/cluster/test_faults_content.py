@@ -286,3 +286,17 @@ def test_memory_does_not_grow_with_the_size_of_agents(here: Namespace, rights: P
         peak = process.peak_memory()
 
     assert peak < 300 * MEBIBYTE
+
+
+def test_a_quota_bounds_the_number_of_agents(here: Namespace) -> None:
+    count = "count/agentdeployments.portside.dev"
+    here.apply(
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "agents"}, "spec": {"hard": {count: "1"}}}
+    )
+    eventually(lambda: here.get("resourcequota", "agents").get("status", {}).get("used", {}).get(count), "it counts")
+
+    here.apply(agent("one", replicas=0))
+    refused = here.kubectl("create", "-o=name", "-f", "-", stdin=json.dumps(agent("two", replicas=0)), check=False)
+
+    assert refused == ""
+    assert [each["metadata"]["name"] for each in here.list("agentdeployments")] == ["one"]
