@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from agent_operator.api.base import Model
+from agent_operator.api.kubernetes import WHOLE
 from agent_operator.api.rules import Rule
 
 # apimachinery, api/resource/quantity.go, without the sign: nothing here can be negative.
@@ -68,10 +69,7 @@ DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_len
 """Key in the data of a Secret or ConfigMap."""
 PortName = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
 
-# A field manager owns it as a whole: else the managed fields of the object would repeat each level of it, and an object
-# that is just within the API server's depth of 10,000 would be stored beyond it, where no list can be decoded again.
-_WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
-Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, **_WHOLE})]
+Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, **WHOLE})]
 """An object of the core API that is handed on as it is; the API server judges it when the pods are made."""
 
 
@@ -80,7 +78,6 @@ def keyed(*keys: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
-ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 
 
@@ -210,7 +207,7 @@ class Volume(Model):
     """A volume of the pods, with its source as the core API has it (`configMap`, `persistentVolumeClaim`, …)."""
 
     # Its source is one of some thirty, and the API server knows them best.
-    model_config = ConfigDict(extra="allow", json_schema_extra=_WHOLE)
+    model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
 
     rules = (
         Rule(
@@ -228,7 +225,7 @@ class Volume(Model):
 class Container(Model):
     """A further container of the pods, as the core API has it. It gets none of the agent's hardening by itself."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra=_WHOLE)
+    model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
 
     rules = (
         Rule(
