@@ -19,9 +19,9 @@ ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Texts = Annotated[list[Text], Field(max_length=1000, json_schema_extra=ATOMIC)]
 TextMap = Annotated[dict[str, Text], Field(max_length=1000)]
-_Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
-_Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-_IntOrText = Annotated[Text | _Int32, Field()]
+# Kubernetes has 64 bits for a user or a group, and takes those of this range (apimachinery, IsValidUserID).
+_Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_NumberOrText = Annotated[Text | _Number, Field()]
 
 
 class Part(Model):
@@ -92,7 +92,7 @@ class NodeSelector(Part):
 class PreferredNodes(Part):
     """Nodes that are preferred."""
 
-    weight: _Int32
+    weight: _Number
     """Weight of the preference, from 1 to 100."""
     preference: NodeSelectorTerm
     """Which nodes."""
@@ -132,7 +132,7 @@ PodAffinityTerms = Annotated[list[PodAffinityTerm], Field(max_length=1000, json_
 class WeightedPodAffinityTerm(Part):
     """Other pods that are preferred near, or far."""
 
-    weight: _Int32
+    weight: _Number
     """Weight of the preference, from 1 to 100."""
     pod_affinity_term: PodAffinityTerm
     """Which pods."""
@@ -193,9 +193,9 @@ class Capabilities(Part):
 
 
 class _AnySecurityContext(Part):
-    run_as_user: _Int64 | None = None
+    run_as_user: _Number | None = None
     """User that the processes run as."""
-    run_as_group: _Int64 | None = None
+    run_as_group: _Number | None = None
     """Group that the processes run as."""
     run_as_non_root: bool | None = None
     """Whether root is refused."""
@@ -210,11 +210,11 @@ class _AnySecurityContext(Part):
 class PodSecurityContext(_AnySecurityContext):
     """Security settings of pods."""
 
-    fs_group: _Int64 | None = None
+    fs_group: _Number | None = None
     """Group that owns the volumes."""
     fs_group_change_policy: Text | None = None
     """When the owner of a volume is changed: `OnRootMismatch` or `Always`."""
-    supplemental_groups: Annotated[list[_Int64], Field(max_length=1000, json_schema_extra=ATOMIC)] | None = None
+    supplemental_groups: Annotated[list[_Number], Field(max_length=1000, json_schema_extra=ATOMIC)] | None = None
     """Further groups of the processes."""
     supplemental_groups_policy: Text | None = None
     """How further groups are found: `Merge` or `Strict`."""
@@ -258,9 +258,9 @@ class NetworkPolicyPeer(Part):
 class NetworkPolicyPort(Part):
     """A port, or several."""
 
-    port: _IntOrText | None = None
+    port: _NumberOrText | None = None
     """Number or name of the port."""
-    end_port: _Int32 | None = None
+    end_port: _Number | None = None
     """Last number, where there are several."""
     protocol: Text | None = None
     """`TCP`, `UDP` or `SCTP`."""
