@@ -14,8 +14,12 @@ from testbed.errors import TestbedError
 
 SPEC = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
 POLICY = SPEC["networkPolicy"]["properties"]
-CORE, NETWORKING = "api/v1", "apis/networking.k8s.io/v1"
+CORE, NETWORKING, SCALING = "api/v1", "apis/networking.k8s.io/v1", "apis/autoscaling/v2"
+VALUE_FROM = SPEC["extraEnv"]["items"]["properties"]["valueFrom"]
+BEHAVIOR = SPEC["autoscaling"]["properties"]["behavior"]
 TYPED = {
+    "valueFrom": (VALUE_FROM, CORE, "io.k8s.api.core.v1.EnvVarSource"),
+    "behavior": (BEHAVIOR, SCALING, "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerBehavior"),
     "Affinity": (SPEC["affinity"], CORE, "io.k8s.api.core.v1.Affinity"),
     "PodSecurityContext": (SPEC["podSecurityContext"], CORE, "io.k8s.api.core.v1.PodSecurityContext"),
     "SecurityContext": (SPEC["securityContext"], CORE, "io.k8s.api.core.v1.SecurityContext"),
@@ -85,7 +89,7 @@ def test_a_value_of_a_wrong_type_is_refused_where_it_is_written(
 def test_fields_that_we_do_not_know_are_kept(control_plane: Cluster, namespace: str) -> None:
     install_definition(control_plane)
     here = Namespace(control_plane, namespace)
-    newer = {
+    newer: dict[str, Any] = {
         "affinity": {"newer": {"a": [1]}, "nodeAffinity": {"newer": True}},
         "securityContext": {"newer": "x", "capabilities": {"drop": ["ALL"], "newer": 1}},
         "podSecurityContext": {"sysctls": [{"name": "a", "value": "b"}], "newer": None},
@@ -97,5 +101,5 @@ def test_fields_that_we_do_not_know_are_kept(control_plane: Cluster, namespace: 
     spec = here.get("agentdeployment")["spec"]
     assert spec["affinity"] == newer["affinity"]
     assert spec["securityContext"] == newer["securityContext"]
-    assert spec["podSecurityContext"]["sysctls"] == newer["podSecurityContext"]["sysctls"]  # type: ignore[index]
+    assert spec["podSecurityContext"]["sysctls"] == newer["podSecurityContext"]["sysctls"]
     assert spec["networkPolicy"]["extraEgress"] == newer["networkPolicy"]["extraEgress"]

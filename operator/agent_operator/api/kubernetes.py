@@ -273,3 +273,74 @@ class NetworkPolicyEgressRule(Part):
     """Which ports; all when not set."""
     to: Annotated[list[NetworkPolicyPeer], Field(max_length=1000, json_schema_extra=ATOMIC)] | None = None
     """Whom; everybody when not set."""
+
+
+class KeySelector(Part):
+    """A key of an object."""
+
+    name: Text | None = None
+    """Name of the object."""
+    key: Text
+    """Key in its data."""
+    optional: bool | None = None
+    """Whether it may be missing."""
+
+
+class FieldSelector(Part):
+    """A field of the pod."""
+
+    field_path: Text
+    """Path of the field, such as `metadata.name`."""
+
+
+class ResourceFieldSelector(Part):
+    """An amount of a container's resources."""
+
+    container_name: Text | None = None
+    """Name of the container."""
+    resource: Text
+    """Which amount, such as `limits.memory`."""
+
+
+class EnvVarSource(Part):
+    """Where the value of a variable comes from."""
+
+    secret_key_ref: KeySelector | None = None
+    """A key of a Secret."""
+    config_map_key_ref: KeySelector | None = None
+    """A key of a ConfigMap."""
+    field_ref: FieldSelector | None = None
+    """A field of the pod."""
+    resource_field_ref: ResourceFieldSelector | None = None
+    """An amount of a container's resources."""
+
+
+class ScalingPolicy(Part):
+    """How many pods may come or go in a period."""
+
+    type: Text
+    """`Pods` or `Percent`."""
+    value: _Number
+    """How many."""
+    period_seconds: _Number
+    """Length of the period in seconds."""
+
+
+class ScalingRules(Part):
+    """How fast pods come, or go."""
+
+    select_policy: Text | None = None
+    """`Max`, `Min` or `Disabled`."""
+    stabilization_window_seconds: _Number | None = None
+    """Seconds of past recommendations that count."""
+    policies: Annotated[list[ScalingPolicy], Field(max_length=1000, json_schema_extra=ATOMIC)] | None = None
+    """Policies, of which one is selected."""
+
+
+class ScalingBehavior(Part):
+    """How fast pods are added and removed."""
+
+    scale_up: ScalingRules | None = None
+    """How fast they are added."""
+    scale_down: ScalingRules | None = None
+    """How fast they are removed."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.kubernetes import WHOLE
+from agent_operator.api.kubernetes import WHOLE, AsWritten, EnvVarSource
 from agent_operator.api.rules import Rule
 
 # apimachinery, api/resource/quantity.go, without the sign: nothing here can be negative.
@@ -68,9 +68,6 @@ ObjectName = Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=
 DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
 """Key in the data of a Secret or ConfigMap."""
 PortName = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
-
-Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, **WHOLE})]
-"""An object of the core API that is handed on as it is; the API server judges it when the pods are made."""
 
 
 def keyed(*keys: str) -> dict[str, Any]:
@@ -158,7 +155,7 @@ class EnvVar(Model):
     """Name of the variable."""
     value: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=20_000)] | None = None
     """Its value."""
-    value_from: Verbatim | None = None
+    value_from: Annotated[dict[str, Any], AsWritten(EnvVarSource)] | None = None
     """Where its value comes from: `secretKeyRef`, `configMapKeyRef`, `fieldRef` or `resourceFieldRef`."""
 
 
