@@ -33,6 +33,8 @@ CREATED = 201
 UNPROCESSABLE = 422
 # An Event's message is cut by the API server at this length (core/v1 validation).
 EVENT_MESSAGE = 1024
+# Objects of one page of a list. Each may have 1.5 MiB, as much as etcd takes.
+PAGE = 50
 # No object has this resourceVersion, that of an empty etcd. The API server compares it with that of the object that it
 # is to change, if there is one (409), and ignores it when it makes the object: an apply that only ever creates.
 NOTHING_YET = "1"
@@ -51,18 +53,18 @@ class Cluster:
             result.append((await self._connection.request("GET", resource.path(namespace, name))).body)
         return result[0] if result else None
 
-    async def list(self, resource: Resource, namespace: str | None) -> tuple[list[Document], str]:
-        """The objects that we watch, in one namespace or in all, and the resourceVersion of the list."""
-        query = {"limit": "500"} | ({"labelSelector": resource.selector} if resource.selector else {})
+    async def list(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Document], str]]:
+        """Yield the objects that we watch, in one namespace or in all, page by page with the list's resourceVersion."""
+        query = {"limit": str(PAGE)} | ({"labelSelector": resource.selector} if resource.selector else {})
         api_version = f"{resource.group}/{resource.version}".removeprefix("/")
-        items: list[Document] = []
         while True:
             page = (await self._connection.request("GET", resource.path(namespace), query=query)).body
             # A list says once what all its items are.
-            items += [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
+            items = [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
             token = page["metadata"].get("continue")
+            yield items, page["metadata"]["resourceVersion"]
             if not token:
-                return items, page["metadata"]["resourceVersion"]
+                return
             query["continue"] = token
 
     async def look_at_secret(self, namespace: str, name: str) -> Document | None:

@@ -39,6 +39,10 @@ class Gatherer:
         observed: dict[Name, Document] = {
             (kind, child["metadata"]["name"]): child for kind, child in self._cache.children(key)
         }
+        for kind, name in [each for each in observed if not self._cache.is_whole(each[0], key.namespace, each[1])]:
+            child = await self._cluster.get(BY_KIND[kind], key.namespace, name)
+            # Where it is gone, the event of that is yet to come.
+            observed |= {(kind, name): child} if child is not None else {}
         missing = [(each["kind"], each["metadata"]["name"]) for each in wanted]
         missing = [name for name in missing if name not in observed and name[0] != SECRET.kind]
         # An agent that was never looked at has nothing that could have been taken away.

@@ -90,13 +90,19 @@ class Operator:
         self._listed_at = time.monotonic()
 
     async def _list(self, resource: Resource, namespace: str | None) -> None:
+        present: set[tuple[str, str]] = set()
+        version = "0"
         try:
-            documents, version = await self._cluster.list(resource, namespace)
+            async for documents, listed_at in self._cluster.list(resource, namespace):
+                version = listed_at
+                for document in documents:
+                    self._cache.store(resource.kind, document)
+                    present.add((document["metadata"]["namespace"], document["metadata"]["name"]))
         except ApiError as error:
             if error.code == NOT_FOUND and resource.optional:
                 return  # It went a moment ago, and is noticed with the next list.
             raise
-        self._cache.replace(resource.kind, namespace, documents, version)
+        self._cache.retain(resource.kind, namespace, present, version)
 
     def heard(self, kind: str, exists: bool, document: Document) -> None:
         """Take in an event of a watch, and wake the agent that it concerns."""

@@ -18,7 +18,7 @@ from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan, needs_applying
 from agent_operator.controller.pods import Trouble
-from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
+from agent_operator.controller.resources import AGENT, AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
 from agent_operator.controller.spending import Spending
 from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid
@@ -45,6 +45,9 @@ MOUNT_SECONDS = 3.0
 # What is refused for another cause waits for a change of the agent, or for the next list of everything.
 UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
 
+# Agents of which only a summary is kept that are worked on at once: each may take 50 MB.
+MAX_LARGE = 2
+
 # Of an object that was changed meanwhile, and of an API server that is busy, nobody has to hear.
 NO_NEWS = {CONFLICT, TOO_MANY_REQUESTS}
 # From this try on the user is told what keeps the API server from doing what it is asked.
@@ -67,6 +70,7 @@ class Reconciler:
         self._teller = Teller(cluster, cache)
         self._conceded: dict[Key, dict[Name, str]] = {}
         self._failures: dict[Key, int] = {}
+        self._large = asyncio.Semaphore(MAX_LARGE)
 
     def doubt_secrets(self) -> None:
         """Look at every Secret again at the next chance, as nothing tells us of changes to them."""
@@ -83,7 +87,10 @@ class Reconciler:
             return None
         with self._metrics.duration.time():
             try:
-                result, again = await self._bring_in_line(key, document)
+                if self._cache.is_whole(AGENT.kind, *key):
+                    result, again = await self._bring_in_line(key, document)
+                else:
+                    result, again = await self._bring_large_in_line(key)
             except Exception:
                 self._metrics.reconciles.labels("error").inc()
                 raise
@@ -91,8 +98,17 @@ class Reconciler:
         self._metrics.reconciles.labels(result).inc()
         return again
 
+    async def _bring_large_in_line(self, key: Key) -> tuple[str, float | None]:
+        """Do it for an agent of which a summary is kept: read it, a few of them at once."""
+        async with self._large:
+            document = await self._cluster.get(AGENT, *key)
+            if document is None or "deletionTimestamp" in document["metadata"]:
+                return "success", None
+            return await self._bring_in_line(key, document)
+
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
+        self._teller.forget(key)
         self._spending.expect(key, None)
         self._conceded.pop(key, None)
         self._failures.pop(key, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kubernetes.aio import client
 
 from agent_operator.controller import kubeconfig
+from agent_operator.controller.apply import PAGE
 from agent_operator.controller.connection import APPLY, JSON, ApiError, Connection, ProxyFailedError, UnreachableError
 from agent_operator.controller.kubeconfig import KubeconfigError, LoginError, NoContextError
 from agent_operator.controller.resources import Resource
@@ -55,7 +56,7 @@ class Access:
 
     async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Document]:
         """The objects of a kind, in one namespace or in all, that the query (`labelSelector`, say) picks."""
-        asked = {"limit": "500", **query}
+        asked = {"limit": str(PAGE), **query}
         api_version = f"{resource.group}/{resource.version}".removeprefix("/")
         items: list[Document] = []
         while True:
