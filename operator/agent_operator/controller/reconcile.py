@@ -12,11 +12,12 @@ from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
 from agent_operator.controller.budget import Used
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.client_keys import with_settled_keys
+from agent_operator.controller.conflicts import described
 from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError
 from agent_operator.controller.gather import Gatherer
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
-from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan, needs_applying
+from agent_operator.controller.plan import Apply, Delete, Name, Owner, Plan, lasting, make_plan, needs_applying
 from agent_operator.controller.pods import Trouble
 from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
@@ -115,7 +116,8 @@ class Reconciler:
         adopt, conceded = wants_adoption(document), self._conceded.get(key)
         plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=conceded)
         try:
-            hindrances = [*self._impossible(wanted), *await self._carry_out(key, plan)]
+            hindrances = [*self._impossible(wanted), *_conflicts(key, plan, adopt=adopt)]
+            hindrances += await self._carry_out(key, plan)
         except _NamespaceEndsError:
             return "success", None
         except _MetError:
@@ -196,9 +198,9 @@ class Reconciler:
 
     async def _carry_out(self, key: Key, plan: Plan) -> list[Trouble]:
         """Do what the plan says, and give what could not be done, and will not be until somebody changes something."""
-        hindrances = [Trouble("NameConflict", str(conflict)) for conflict in plan.conflicts]
+        hindrances: list[Trouble] = []
         for step in plan.deletes:
-            await self._cluster.delete(key.namespace, step)
+            await self._delete(key, step)
             log.info("Deleted what is no longer wanted", namespace=key.namespace, name=step.name, kind=step.kind)
         for stage in STAGES:
             steps = [step for step in plan.applies if step.kind in stage]
@@ -210,6 +212,15 @@ class Reconciler:
                 return hindrances + refusals
         return hindrances
 
+    async def _delete(self, key: Key, step: Delete) -> None:
+        try:
+            await self._cluster.delete(key.namespace, step)
+        except ApiError as error:
+            if error.code == CONFLICT:
+                # What is remembered of Secrets would be just as old the next time.
+                self._secrets.forget(key)
+            raise
+
     async def _apply(self, key: Key, step: Apply) -> None:
         name = (step.kind, step.document["metadata"]["name"])
         try:
@@ -217,6 +228,8 @@ class Reconciler:
         except ApiError as error:
             if step.operation == "create" and error.code == CONFLICT and self._gatherer.meet(key, name):
                 raise _MetError from error
+            if step.kind == SECRET.kind and error.code == CONFLICT:
+                self._secrets.forget(key)
             raise
         if step.kind == SECRET.kind:
             self._secrets.applied(key, document)
@@ -237,6 +250,10 @@ class _NamespaceEndsError(Exception):
 
 class _MetError(Exception):
     """Something is there that was believed missing: look at it, and decide again."""
+
+
+def _conflicts(key: Key, plan: Plan, *, adopt: bool) -> list[Trouble]:
+    return [Trouble("NameConflict", text) for text in described(plan.conflicts, key.namespace, key.name, adopt=adopt)]
 
 
 def _refusal(step: Apply, error: BaseException) -> Trouble:

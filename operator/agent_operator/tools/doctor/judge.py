@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.conditions import condition
+from agent_operator.controller.conflicts import described
 from agent_operator.controller.plan import Owner, make_plan
 from agent_operator.controller.resources import BY_KIND
 from agent_operator.manifests import desired
@@ -139,9 +140,10 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
     wanted = desired(agent.name, agent.namespace, agent.spec)
     for kind in sorted({each["kind"] for each in wanted} & evidence.unserved):
         yield Finding("objects", "KindNotInstalled", f"The cluster does not know {kind}", _APPLYING["KindNotInstalled"])
-    plan = make_plan(Owner(agent.name, agent.uid), wanted, evidence.objects, adopt=wants_adoption(evidence.agent or {}))
-    for conflict in plan.conflicts:
-        yield Finding("objects", "NameConflict", str(conflict), _APPLYING["NameConflict"])
+    adopt = wants_adoption(evidence.agent or {})
+    plan = make_plan(Owner(agent.name, agent.uid), wanted, evidence.objects, adopt=adopt)
+    for text in described(plan.conflicts, agent.namespace, agent.name, adopt=adopt):
+        yield Finding("objects", "NameConflict", text, _APPLYING["NameConflict"])
     lacking = _names(evidence, [each.document for each in plan.applies if each.operation == "create"])
     if lacking:
         yield Finding(
