@@ -103,8 +103,10 @@ def test_consent_without_a_wish_takes_nothing_over(release: Namespace) -> None:
     release.apply(agent(**VALUES))
 
     eventually(
-        lambda: "annotate --namespace" in (text := release.condition("Degraded").get("message", ""))
-        and "agentdeployment/hello portside.dev/adopt=true" in text,
+        lambda: (
+            "annotate --namespace" in (text := release.condition("Degraded").get("message", ""))
+            and "agentdeployment/hello portside.dev/adopt=true" in text
+        ),
         "the command that asks for it",
     )
     assert _versions(release) == before

@@ -112,3 +112,41 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [events]
   verbs: [list, create]
 {{- end }}
+
+{{/* Name of the ConfigMap with the policy. */}}
+{{- define "agent-operator.policyName" -}}
+{{- printf "%s-policy" (include "agent-operator.fullname" . | trunc 56 | trimSuffix "-") }}
+{{- end }}
+
+{{/* The policy as a ConfigMap has it: each setting is a text, and a list is one with commas. */}}
+{{- define "agent-operator.policyData" -}}
+{{- range $name, $value := .Values.policies.allow }}
+{{ $name }}: {{ ternary (join "," $value) (toString $value) (kindIs "slice" $value) | quote }}
+{{- end }}
+{{- end }}
+
+{{/*
+A label selector, as `--selector` takes it, as matchExpressions (Kubernetes: "Labels and Selectors", set-based and
+equality-based requirements).
+*/}}
+{{- define "agent-operator.matchExpressions" -}}
+{{- range $one := regexFindAll "[^,()]+(\\([^()]*\\))?" . -1 }}
+{{- $one = trim $one }}
+{{- $set := regexFind "\\s(in|notin)\\s*\\(.*\\)$" $one }}
+{{- if $set }}
+- key: {{ regexFind "^[^ ]+" $one | quote }}
+  operator: {{ ternary "NotIn" "In" (hasPrefix "notin" (trim $set)) }}
+  values:
+    {{- range regexFindAll "[^,() ]+" (regexFind "\\(.*\\)$" $one) -1 }}
+    - {{ quote . }}
+    {{- end }}
+{{- else if contains "=" $one }}
+- key: {{ regexFind "^[^!= ]+" $one | quote }}
+  operator: {{ ternary "NotIn" "In" (contains "!=" $one) }}
+  values: [{{ regexFind "[^= ]*$" $one | quote }}]
+{{- else }}
+- key: {{ trimPrefix "!" $one | trim | quote }}
+  operator: {{ ternary "DoesNotExist" "Exists" (hasPrefix "!" $one) }}
+{{- end }}
+{{- end }}
+{{- end }}

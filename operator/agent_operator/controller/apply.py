@@ -128,7 +128,11 @@ class Cluster:
             await self._connection.request(
                 "DELETE",
                 BY_KIND[step.kind].path(namespace, step.name),
-                body={"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": step.uid, "resourceVersion": step.version}},
+                body={
+                    "apiVersion": "v1",
+                    "kind": "DeleteOptions",
+                    "preconditions": {"uid": step.uid, "resourceVersion": step.version},
+                },
             )
             self._metrics.applies.labels(step.kind, "delete").inc()
 
@@ -229,7 +233,10 @@ class Cluster:
         shares = metadata.get("managedFields") or []
         ours = handed_over(shares, FIELD_MANAGER)
         change = {
-            "ownerReferences": [*(metadata.get("ownerReferences") or []), *step.document["metadata"]["ownerReferences"]],
+            "ownerReferences": [
+                *(metadata.get("ownerReferences") or []),
+                *step.document["metadata"]["ownerReferences"],
+            ],
             "annotations": {CONSENT: None},
             "resourceVersion": metadata["resourceVersion"],
         }

@@ -22,13 +22,15 @@ from agent_operator.controller.pods import Trouble
 from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
 from agent_operator.controller.spending import Spending
-from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid
+from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid, status_of_refused
 from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
 from agent_operator.manifests.configmap import config_checksum
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.names import keda_autoscaler_name, worker_name
+from agent_operator.policy.refusals import refusals
+from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
 
@@ -53,16 +55,27 @@ TELL_AT_FAILURE = 2
 
 
 class Reconciler:
-    """Brings the objects of agents in line with their specs. `served` tells whether the cluster has a kind."""
+    """Brings the objects of agents in line with their specs.
+
+    `served` tells whether the cluster has a kind. What `policy` refuses is not carried out; without one all is.
+    """
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, metrics: Metrics, spending: Spending, served: Callable[[str], bool]
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        metrics: Metrics,
+        spending: Spending,
+        *,
+        served: Callable[[str], bool],
+        policy: Policy | None = None,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._metrics = metrics
         self._spending = spending
         self._served = served
+        self._policy = policy
         self._secrets = Secrets(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
         self._teller = Teller(cluster, cache)
@@ -108,6 +121,12 @@ class Reconciler:
             await self._teller.tell(document, status_of_invalid(metadata["generation"], faults, old, datetime.now(UTC)))
             return "invalid", None
         owner = Owner(agent.name, agent.uid)
+        if self._policy is not None and (refused := refusals(agent.spec, self._policy)):
+            deployment = self._own(DEPLOYMENT, key, agent.name, owner)
+            old = document.get("status", {})
+            status = status_of_refused(agent.generation, list(map(str, refused)), deployment, old, datetime.now(UTC))
+            await self._teller.tell(document, status)
+            return "refused", None
         wanted = desired(agent.name, agent.namespace, agent.spec)
         observed = await self._gatherer.observe(key, owner, self._possible(wanted))
         if observed is None:

@@ -10,11 +10,13 @@ from agent_operator.controller import secrets
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import FIELD_MANAGER, FORBIDDEN, UNPROCESSABLE, Cluster
 from agent_operator.controller.client_keys import with_settled_keys
+from agent_operator.controller.conditions import condition
 from agent_operator.controller.conflicts import described
 from agent_operator.controller.connection import APPLY, MERGE, ApiError
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, make_plan
 from agent_operator.controller.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SECRET, Resource
+from agent_operator.controller.status import POLICY_REFUSED
 from agent_operator.manifests import desired
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
@@ -99,6 +101,11 @@ async def of_live_agent(cluster: Access, name: str) -> Difference:
         agent = parse(document)
     except InvalidAgentError as error:
         raise InputError(*(f"{KIND} {name}: {fault}" for fault in error.faults)) from error
+    status = document.get("status") or {}
+    ready = condition(status, "Ready")
+    # Only the operator knows its policy.
+    if ready.get("reason") == POLICY_REFUSED and ready.get("observedGeneration") == agent.generation:
+        return Difference(f"{agent.namespace}/{agent.name}", hindrances=[str(ready.get("message", ""))])
     return await difference(cluster, agent, document)
 
 
