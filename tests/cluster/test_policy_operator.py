@@ -145,13 +145,14 @@ def test_the_tools_say_what_the_policy_refuses(here: Namespace, policy: Path, tm
     )
 
     for done in (doctor, diff, validate):
-        assert "spec.ingress.enabled: an Ingress is not allowed by the operator's policy (policies.allow.ingresses)" in (
-            (done.stdout + done.stderr).replace("\n", " ")
+        assert (
+            "spec.ingress.enabled: an Ingress is not allowed by the operator's policy (policies.allow.ingresses)"
+            in ((done.stdout + done.stderr).replace("\n", " "))
         )
     assert (doctor.returncode, diff.returncode, validate.returncode) == (1, 2, 2)
 
 
-@pytest.mark.parametrize("text", ["ingresses: maybe", "ingress: true", "podLabels: [a b]", "- x", "{", "ingresses: 1"])
+@pytest.mark.parametrize("text", ["ingress: true", "{"])
 def test_an_operator_does_not_start_with_a_policy_that_it_cannot_read(tmp_path: Path, text: str) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(text)

@@ -118,11 +118,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s-policy" (include "agent-operator.fullname" . | trunc 56 | trimSuffix "-") }}
 {{- end }}
 
-{{/* The policy as a ConfigMap has it: each setting is a text, and a list is one with commas. */}}
+{{/* A setting of the policy as text; a list is one with commas. */}}
+{{- define "agent-operator.policyText" -}}
+{{- if kindIs "slice" . }}{{ join "," . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
+{{/* The policy as a ConfigMap has it. */}}
 {{- define "agent-operator.policyData" -}}
 {{- range $name, $value := .Values.policies.allow }}
-{{ $name }}: {{ ternary (join "," $value) (toString $value) (kindIs "slice" $value) | quote }}
+{{ $name }}: {{ include "agent-operator.policyText" $value | quote }}
 {{- end }}
+{{- end }}
+
+{{/* The same as a map of CEL; the schema lets no text in that would end one there. */}}
+{{- define "agent-operator.policyLiteral" -}}
+{{- $entries := list }}
+{{- range $name, $value := .Values.policies.allow }}
+{{- $entries = append $entries (printf "'%s': '%s'" $name (include "agent-operator.policyText" $value)) }}
+{{- end }}
+{{- printf "{%s}" (join ", " $entries) }}
 {{- end }}
 
 {{/*

@@ -1,7 +1,8 @@
 """The checks of a policy as CEL, for a ValidatingAdmissionPolicy (Kubernetes: "Validating Admission Policy").
 
-Its parameters are the ConfigMap of the policy's settings. The text is the same for every policy; the chart has it as a
-file, and adds names.
+The text is the same for every policy: the chart has it as a file, and adds the settings as a variable of its own, `allow`,
+a map of the texts that the ConfigMap has for the operator. They are no parameters (`paramKind`): an API server loses those
+of a core kind for good once no policy is bound to one, and goes by old ones (kubernetes/kubernetes#130887).
 """
 
 import json
@@ -33,7 +34,7 @@ def admission() -> dict[str, Any]:
     settings = list(dict.fromkeys(check.setting for check in CHECKS))
     lists = [name for name in settings if isinstance(Policy().model_dump(by_alias=True)[name], list)]
     refused = {name: _sum([_refused(check) for check in CHECKS if check.setting == name]) for name in settings}
-    variables = {_listed(name): f"params.data['{name}'].split(',')" for name in lists}
+    variables = {_listed(name): f"variables.allow['{name}'].split(',')" for name in lists}
     variables |= {_refusals(name): expression for name, expression in refused.items()}
     variables |= {
         "refusals": _sum([f"variables.{_refusals(name)}" for name in settings]),
@@ -72,7 +73,7 @@ def _refused(check: Check) -> str:
         other = _optional("object.spec", check.when.path.split("."))
         conditions.append(f"{other} == optional.of({_cel(check.when.value)})")
     if isinstance(check.test, Is | IsNot):
-        conditions.append(f"params.data['{check.setting}'] != 'true'")
+        conditions.append(f"variables.allow['{check.setting}'] != 'true'")
     found = _found(check)
     return f"{' && '.join(conditions)} ? ({found}) : []" if conditions else found
 

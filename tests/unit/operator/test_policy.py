@@ -77,8 +77,7 @@ def test_every_setting_has_a_check_and_every_check_a_setting() -> None:
 
 def _refused(policy: Policy, **spec: Any) -> list[str]:
     return [
-        fault.field
-        for fault in refusals(AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec}), policy)
+        fault.field for fault in refusals(AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec}), policy)
     ]
 
 
