@@ -120,8 +120,8 @@ def test_the_api_server_refuses_what_the_operator_refuses_of_any_spec(
 
 
 def test_a_change_of_the_spec_is_refused_as_its_creation_is(served: Served) -> None:
-    served.apply(agent("changing"))
-    refused = agent("changing", networkPolicy={"redisPort": 9999})
+    served.apply(agent("changing", networkPolicy={"enabled": False}))
+    refused = agent("changing", networkPolicy={"enabled": True, "redisPort": 9999})
 
     for command in (
         ["apply", "--server-side", "--force-conflicts", "-f", "-"],

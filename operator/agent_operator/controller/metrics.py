@@ -24,7 +24,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self.reconciles = Counter(
             "agent_operator_reconciles",
-            "Agents that were looked at, by result: success, invalid (spec), refused (by the policy), hindered (said in a "
+            "Agents that were looked at, by result: success, invalid (spec), refused (by policy), hindered (said in a "
             "condition) or error.",
             ["result"],
             registry=self.registry,

@@ -1,8 +1,8 @@
 """The checks of a policy as CEL, for a ValidatingAdmissionPolicy (Kubernetes: "Validating Admission Policy").
 
-The text is the same for every policy: the chart has it as a file, and adds the settings as a variable of its own, `allow`,
-a map of the texts that the ConfigMap has for the operator. They are no parameters (`paramKind`): an API server loses those
-of a core kind for good once no policy is bound to one, and goes by old ones (kubernetes/kubernetes#130887).
+The text is the same for every policy: the chart has it as a file, and adds the settings as a variable, `allow`, a map
+of the texts that the ConfigMap has for the operator. They are no parameters (`paramKind`): an API server loses those of
+a core kind for good once no policy is bound to one, and goes by old ones (kubernetes/kubernetes#130887).
 """
 
 import json

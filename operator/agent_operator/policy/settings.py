@@ -10,9 +10,9 @@ from pydantic import Field, StringConstraints, ValidationError
 from agent_operator.api.agent import faults_of
 from agent_operator.api.base import Model
 
-# A whole value, or the beginning of one and `*`. Without commas, as a ConfigMap has a list as one text, and without what
-# has a meaning in a text of CEL.
-Pattern = Annotated[str, StringConstraints(pattern=r"^([!#-&(-)+.-\[\]-~]+\*?|\*)$", min_length=1, max_length=512)]
+# A whole value, or the beginning of one and `*`. Without commas, as a ConfigMap has a list as one text, and without
+# what has a meaning in a text of CEL.
+Pattern = Annotated[str, StringConstraints(pattern=r"^([-!#-&()+.-\[\]-~]+\*?|\*)$", min_length=1, max_length=512)]
 Patterns = Annotated[list[Pattern], Field(max_length=64)]
 Ports = Annotated[list[Annotated[int, Field(ge=1, le=65535)]], Field(max_length=64)]
 

@@ -139,6 +139,17 @@ def test_what_is_switched_off_is_not_judged() -> None:
     assert _refused(Policy(), networkPolicy={"enabled": False, "extraEgress": [{}]}, redis={"url": "redis://h:1"}) == []
 
 
+@pytest.mark.parametrize("entry", ["a", "ci-*", "*", "example.com/*", "http://h:9090/x?y=z", "a_b.c"])
+def test_an_entry_is_a_value_or_the_beginning_of_one(entry: str) -> None:
+    assert Policy(pod_labels=[entry]).listed("podLabels") == [entry]
+
+
+@pytest.mark.parametrize("entry", ["", "a,b", "a b", "a'", 'a"', "a\\", "**", "a*b", "*a", "ä", "a\n"])
+def test_an_entry_holds_nothing_that_a_config_map_or_an_expression_would_take_apart(entry: str) -> None:
+    with pytest.raises(ValueError, match="pod_labels"):
+        Policy(pod_labels=[entry])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
