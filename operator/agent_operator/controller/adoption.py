@@ -1,7 +1,7 @@
 """Taking over the objects of a Helm release, or those that a deleted agent left behind. Pure.
 
-Two must agree: the agent asks for it (`ADOPT`), and each object says that this agent may have it (`CONSENT`). Whoever
-may only write AgentDeployments can set the first, but not the second.
+Both sides must agree: the agent asks for it (`ADOPT`), and each object names this agent (`CONSENT`). A user who may
+only write AgentDeployments can set the first, but not the second.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ def wants_adoption(agent: Document) -> bool:
 
 
 def consents_to(found: Document) -> str | None:
-    """Return the name of the agent that may take the object over, as the object says; None if it names no agent."""
+    """Return the name of the agent that may take the object over; None if the object names none."""
     name: str | None = (found["metadata"].get("annotations") or {}).get(CONSENT)
     return name or None
 

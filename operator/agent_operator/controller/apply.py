@@ -120,7 +120,7 @@ class Cluster:
         return _readable(document) if step.kind == SECRET.kind else document
 
     async def delete(self, namespace: str, step: Delete) -> None:
-        """Delete what a plan says, if it is still the same object, unchanged: it may be another's by now.
+        """Delete what a plan says, if it is still the same object, unchanged: its owner may have changed.
 
         Raises ApiError (409) if it is not.
         """

@@ -49,9 +49,9 @@ def conflict_of(found: Document, kind: str, name: str, agent: str) -> Conflict:
 
 
 def described(conflicts: Sequence[Conflict], namespace: str, agent: str, *, adopt: bool) -> list[str]:
-    """Return what to tell the user of the conflicts, a sentence each or one for several, with the commands that help.
+    """Return the conflicts in sentences for the user, one for each or for several, with the commands that resolve them.
 
-    `adopt` says whether the agent asks for objects to be taken over already.
+    `adopt` is whether the agent already asks for objects to be taken over.
     """
     return [*_described(conflicts, f"kubectl annotate --namespace {namespace}", agent, adopt=adopt)]
 
@@ -64,7 +64,7 @@ def _described(conflicts: Sequence[Conflict], annotate: str, agent: str, *, adop
             yield f"{each.title} exists and is not managed by this {KIND}: rename one of the two, or delete it"
         elif each.why == "promised":
             yield (
-                f"{each.title} may be taken over by {KIND} {each.to} alone, as its annotation {CONSENT} says: rename "
+                f"{each.title} may be taken over by {KIND} {each.to} alone, by its annotation {CONSENT}: rename "
                 f"this {KIND}, or let the owner of the object consent with "
                 f"`{annotate} --overwrite {each.argument} {CONSENT}={agent}`"
             )

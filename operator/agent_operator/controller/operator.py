@@ -51,7 +51,7 @@ class DefinitionGoneError(Exception):
 class Operator:
     """Everything of one running operator. `namespaces` limits it (none: all), and `selector`, by the agents' labels.
 
-    `policy` says which specs it refuses; none without one.
+    It refuses the specs that `policy` does not allow; without one, none.
     """
 
     def __init__(

@@ -57,7 +57,7 @@ TELL_AT_FAILURE = 2
 class Reconciler:
     """Brings the objects of agents in line with their specs.
 
-    `served` tells whether the cluster has a kind. What `policy` refuses is not carried out; without one all is.
+    `served` returns whether the cluster has a kind. A spec that `policy` refuses is not carried out.
     """
 
     def __init__(

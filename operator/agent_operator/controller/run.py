@@ -102,7 +102,14 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
         except ApiError as error:
             raise StartError(_why_not_listed(error)) from error
         where = ", ".join(options.namespaces) or "all namespaces"
-        log.info("Started", version=__version__, server=connection.host, watching=where, selector=options.selector)
+        log.info(
+            "Started",
+            version=__version__,
+            server=connection.host,
+            watching=where,
+            selector=options.selector,
+            policy=options.policy is not None,
+        )
         try:
             await _together(operator.watch(main), operator.resync(), _lead(operator, elector))
         except DefinitionGoneError as error:

@@ -30,7 +30,7 @@ CHANGED = (
 
 
 def admission() -> dict[str, Any]:
-    """Return the part of the ValidatingAdmissionPolicy's spec that says what is refused."""
+    """Return the part of the ValidatingAdmissionPolicy's spec with the checks."""
     settings = list(dict.fromkeys(check.setting for check in CHECKS))
     lists = [name for name in settings if isinstance(Policy().model_dump(by_alias=True)[name], list)]
     refused = {name: _sum([_refused(check) for check in CHECKS if check.setting == name]) for name in settings}

@@ -7,7 +7,7 @@ refuse the same.
 from dataclasses import dataclass
 from typing import Any
 
-# In a list of values: the field is there, but says nothing.
+# Values of a field that is there and has no effect.
 NOTHING: tuple[Any, ...] = (None, [], {}, "")
 
 
@@ -57,7 +57,7 @@ class When:
 class Check:
     """One check. `path` is below `spec`; its first `[]` stands for a list of named entries, a further one for any list.
 
-    `setting` is the one of `policies.allow` that lets the field pass, and `sentence` says what is refused.
+    `setting` is the one of `policies.allow` that lets the field pass, and `sentence` what is refused.
     """
 
     setting: str

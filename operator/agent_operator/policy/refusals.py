@@ -27,16 +27,17 @@ class _Place:
 
 def refusals(spec: AgentSpec, policy: Policy) -> list[Fault]:
     """Return what the policy refuses of the spec: each field, with a sentence that names the setting."""
-    document = spec.model_dump(by_alias=True, exclude_none=True)
-    return list(dict.fromkeys(fault for check in CHECKS for fault in _refusals(document, check, policy)))
+    document, settings = spec.model_dump(by_alias=True, exclude_none=True), policy.by_name()
+    return list(dict.fromkeys(fault for check in CHECKS for fault in _refusals(document, check, settings)))
 
 
-def _refusals(spec: Mapping[str, Any], check: Check, policy: Policy) -> Iterator[Fault]:
+def _refusals(spec: Mapping[str, Any], check: Check, settings: Mapping[str, bool | list[str]]) -> Iterator[Fault]:
     if check.when is not None and _only(spec, check.when.path.split(".")) != check.when.value:
         return
-    if isinstance(check.test, Is | IsNot) and policy.allows(check.setting):
+    setting = settings[check.setting]
+    if setting is True:
         return
-    listed = [] if isinstance(check.test, Is | IsNot) else policy.listed(check.setting)
+    listed = setting if isinstance(setting, list) else []
     for place, rest in _places(spec, check.segments):
         try:
             fields = _refused(place, rest, check.test, listed)

@@ -40,7 +40,7 @@ class Policy(Model):
     service_monitors: bool = False
     """Whether agents may have a ServiceMonitor."""
     prometheus_addresses: Patterns = []  # noqa: RUF012
-    """Addresses that KEDA may be told to ask for agents (autoscaling.prometheusAddress)."""
+    """Addresses that agents may have KEDA query (autoscaling.prometheusAddress)."""
     drain_blocking: bool = False
     """Whether a PodDisruptionBudget may keep nodes from being drained: minAvailable, or maxUnavailable 0."""
     service_account_names: Patterns = []  # noqa: RUF012
@@ -75,17 +75,14 @@ class Policy(Model):
     """Whether containers may have what the Pod Security Standard baseline refuses: privileged mode, capabilities,
     host ports, unconfined profiles, sysctls, SELinux options, hosts in probes and hooks."""
 
-    def allows(self, setting: str) -> bool:
-        """Return whether a setting that is true or false, by its name in the chart, is true."""
-        return self.model_dump(by_alias=True)[setting] is True
-
-    def listed(self, setting: str) -> list[str]:
-        """Return the entries of a setting that is a list, by its name in the chart, as texts."""
-        return [str(entry) for entry in self.model_dump(by_alias=True)[setting]]
+    def by_name(self) -> dict[str, bool | list[str]]:
+        """Return the settings by their names in the chart; the entries of lists are texts."""
+        settings = self.model_dump(by_alias=True)
+        return {name: list(map(str, each)) if isinstance(each, list) else each for name, each in settings.items()}
 
 
 class PolicyError(ValueError):
-    """A policy that cannot be read. The message says where and why."""
+    """A policy that cannot be read. The message has the place and the reason."""
 
 
 def load(path: Path) -> Policy:

@@ -141,7 +141,7 @@ def test_what_is_switched_off_is_not_judged() -> None:
 
 @pytest.mark.parametrize("entry", ["a", "ci-*", "*", "example.com/*", "http://h:9090/x?y=z", "a_b.c"])
 def test_an_entry_is_a_value_or_the_beginning_of_one(entry: str) -> None:
-    assert Policy(pod_labels=[entry]).listed("podLabels") == [entry]
+    assert Policy(pod_labels=[entry]).by_name()["podLabels"] == [entry]
 
 
 @pytest.mark.parametrize("entry", ["", "a,b", "a b", "a'", 'a"', "a\\", "**", "a*b", "*a", "ä", "a\n"])

@@ -19,7 +19,7 @@ from agent_operator.tools.doctor.traffic import scaling_findings, service_findin
 
 # What the operator says in the agent's conditions, and only it can know: what it was answered when it applied.
 _APPLYING = {
-    POLICY_REFUSED: "leave the field out, or have whoever runs the operator allow it (docs/policies.md)",
+    POLICY_REFUSED: "leave the field out, or ask the owner of the operator to allow it (docs/policies.md)",
     "NameConflict": "do as the message says",
     "QuotaExceeded": "raise the ResourceQuota of the namespace, or ask for less",
     "ApplyRefused": "put right in the spec what the message objects to",
