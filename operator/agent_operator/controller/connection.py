@@ -145,8 +145,8 @@ class Connection:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._client.rest_client.ssl_context),
             headers={"User-Agent": f"agent-operator/{__version__}"},
-            # aiohttp would look for a proxy and a password (.netrc) in a thread before each request: 15 % of our time. And
-            # it knows no networks in NO_PROXY: the settings have the proxy.
+            # aiohttp would look for a proxy and a password (.netrc) in a thread before each request: 15 % of our time.
+            # And it knows no networks in NO_PROXY: the settings have the proxy.
             trust_env=False,
         )
         return self

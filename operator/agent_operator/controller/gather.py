@@ -49,8 +49,9 @@ class Gatherer:
         status = (self._cache.agent(key) or {}).get("status")
         if missing and status is not None and not await self._is_still_there(key, owner.uid):
             return None
-        # Of all others the API server tells us when we come to make them, which costs nothing.
-        met = [name for name in missing if name in self._met.get(key, ())]
+        # An apply that creates finds a foreign object at no cost (409). Once one is known, all are read, so that one
+        # message names them all.
+        met = missing if self._met.get(key) else []
         found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in met))
         observed |= {name: child for name, child in zip(met, found, strict=True) if child is not None}
         names = secrets.ours(key.name, wanted, observed)

@@ -21,6 +21,7 @@ from agent_operator.controller.resources import Key, Resource
 from agent_operator.controller.spending import Spending
 from agent_operator.controller.watches import SILENCE_SECONDS, Watches
 from agent_operator.manifests.form import Document
+from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,10 @@ class DefinitionGoneError(Exception):
 
 
 class Operator:
-    """Everything of one running operator. `namespaces` limits it (none: all), and `selector`, by the agents' labels."""
+    """Everything of one running operator. `namespaces` limits it (none: all), and `selector`, by the agents' labels.
+
+    It refuses the specs that `policy` does not allow; without one, none.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Operator:
         namespaces: Sequence[str],
         *,
         selector: str | None = None,
+        policy: Policy | None = None,
         resync_seconds: float = RESYNC_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
@@ -70,7 +75,9 @@ class Operator:
         self._relist = asyncio.Event()
         self._cluster = Cluster(connection, self.metrics)
         self._spending = Spending(self._cache, wake=self._wake)
-        self._reconciler = Reconciler(self._cluster, self._cache, self.metrics, self._spending, served=self._kinds.has)
+        self._reconciler = Reconciler(
+            self._cluster, self._cache, self.metrics, self._spending, served=self._kinds.has, policy=policy
+        )
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
         self._listed_at: float | None = None
 

@@ -25,6 +25,7 @@ from agent_operator.controller.operator import RESYNC_SECONDS, DefinitionGoneErr
 from agent_operator.controller.resources import AGENT
 from agent_operator.controller.signals import cancel_on_signals
 from agent_operator.controller.watches import SILENCE_SECONDS
+from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,8 @@ class EndedError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What `run` was told. No namespaces means all, no selector every agent in them, no lease that we are alone."""
+    """The options of `run`. No namespaces means all, no selector every agent in them, no lease that we are alone, no
+    policy that no spec is refused."""
 
     namespaces: tuple[str, ...]
     selector: str | None
@@ -53,6 +55,7 @@ class Options:
     health_port: int
     resync_seconds: float = RESYNC_SECONDS
     silence_seconds: float = SILENCE_SECONDS
+    policy: Policy | None = None
 
 
 async def run(options: Options) -> None:
@@ -85,6 +88,7 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
                 connection,
                 options.namespaces,
                 selector=options.selector,
+                policy=options.policy,
                 resync_seconds=options.resync_seconds,
                 silence_seconds=options.silence_seconds,
             )
@@ -101,7 +105,14 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
         except ApiError as error:
             raise StartError(_why_not_listed(error)) from error
         where = ", ".join(options.namespaces) or "all namespaces"
-        log.info("Started", version=__version__, server=connection.host, watching=where, selector=options.selector)
+        log.info(
+            "Started",
+            version=__version__,
+            server=connection.host,
+            watching=where,
+            selector=options.selector,
+            policy=options.policy is not None,
+        )
         try:
             await _together(operator.watch(main), operator.resync(), _lead(operator, elector))
         except DefinitionGoneError as error:

@@ -5,12 +5,15 @@ import functools
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
 
 from agent_operator.api.crd import crd as build_crd
 from agent_operator.api.yaml import to_yaml, to_yaml_stream
+from agent_operator.policy.settings import PolicyError
+from agent_operator.policy.settings import load as load_policy
 from agent_operator.tools.errors import ToolError
 from agent_operator.tools.render import render as render_agents
 from agent_operator.tools.terminal import show
@@ -88,8 +91,15 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--strict", is_flag=True, help="Warnings count as faults.")
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE",
+    help="The operator's policy: the settings of its chart's policies.allow, or the ConfigMap with them, as YAML.",
+)
 @told
-def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool) -> None:
+def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool, policy_path: Path | None) -> None:
     """Check each AgentDeployment in FILE against the schema and all its rules. Needs no cluster.
 
     Every fault of every file is one line, `file: object: field: sentence`. What is legal but unwise is a warning.
@@ -99,8 +109,13 @@ def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: b
     Examples:
       validate -f agent.yaml
       validate -f agents/ --strict -o json
+      validate -f agent.yaml --policy policy.yaml
     """
-    verdict = validate_agents(sources, sys.stdin, namespace=namespace)
+    try:
+        policy = load_policy(policy_path) if policy_path is not None else None
+    except PolicyError as error:
+        raise ToolError(str(error)) from error
+    verdict = validate_agents(sources, sys.stdin, namespace=namespace, policy=policy)
     if output == "json":
         show(verdict.to_json())
     else:
