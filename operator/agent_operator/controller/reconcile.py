@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.api.bounds import UNREADABLE
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
 from agent_operator.controller.budget import Used
@@ -101,10 +102,10 @@ class Reconciler:
             return None
         with self._metrics.duration.time():
             try:
-                if self._cache.is_whole(AGENT.kind, *key):
+                if self._cache.is_whole(AGENT.kind, *key) and UNREADABLE not in document:
                     result, again = await self._bring_in_line(key, document)
                 else:
-                    result, again = await self._bring_large_in_line(key)
+                    result, again = await self._bring_large_in_line(key, document)
             except Exception:
                 self._metrics.reconciles.labels("error").inc()
                 raise
@@ -112,10 +113,13 @@ class Reconciler:
         self._metrics.reconciles.labels(result).inc()
         return again
 
-    async def _bring_large_in_line(self, key: Key) -> tuple[str, float | None]:
-        """Do it for an agent of which a summary is kept: read it, a few of them at once."""
+    async def _bring_large_in_line(self, key: Key, summary: Document) -> tuple[str, float | None]:
+        """Do it for an agent of which a summary is kept: read it if it can be read.
+
+        A few of them at once, as writing a status takes the API server seconds, and more of them its time-out.
+        """
         async with self._large:
-            document = await self._cluster.get(AGENT, *key)
+            document = summary if UNREADABLE in summary else await self._cluster.get(AGENT, *key)
             if document is None or "deletionTimestamp" in document["metadata"]:
                 return "success", None
             return await self._bring_in_line(key, document)
