@@ -17,6 +17,7 @@ SETTINGS = "what the agent's own process does"
 LIKE_A_DEPLOYMENT = "what a Deployment has as well, within its own namespace"
 NUMBER = "how many pods there are: quotas limit them"
 OF_A_GUARDED_OBJECT = "counts only where the object is allowed"
+JUDGED = "what no check is about, Pod Security admission judges, as of any pod"
 NARROWS = "who may send requests to the agent's own pods, as an agent without a policy has it"
 UNGUARDED: dict[str, str] = {
     "agent.": SETTINGS,
@@ -45,6 +46,8 @@ UNGUARDED: dict[str, str] = {
     "monitoring.serviceMonitor.": OF_A_GUARDED_OBJECT,
     "networkPolicy.ingressFrom": NARROWS,
     "networkPolicy.scrapeFrom": NARROWS,
+    "podSecurityContext.": JUDGED,
+    "securityContext.": JUDGED,
     "podDisruptionBudget.enabled": "a budget that keeps no node from being drained harms no one",
     "service.port": "a port inside the cluster",
     "serviceAccount.create": "an account of the agent's own name; other names are guarded",
