@@ -94,7 +94,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.fixture(scope="session")
 def kubeconfig(request: pytest.FixtureRequest) -> Path | None:
-    """The kubeconfig of the cluster that the tests were told to use, if they were."""
+    """The kubeconfig of the cluster given by `--kubeconfig` or KUBECONFIG, if any."""
     return _given_kubeconfig(request.config)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from agent_service.agent.errors import ModelError, TimedOutError
+from agent_service.agent.errors import ModelError
 from agent_service.logs import where
+from agent_service.redact import for_log
 from agent_service.state.redis import StateUnavailableError
 
 _log = structlog.get_logger(__name__)
@@ -31,7 +32,7 @@ _JITTER = 0.1
 class Finding:
     """What a check found: whether all is well, words about it, the seconds that it took, and how long ago that was.
 
-    `kind` is one word for what is wrong, where there is one.
+    `kind` is a word for programs, such as `unreachable` or `timed_out`; None while all is well.
     """
 
     up: bool
@@ -44,8 +45,9 @@ class Finding:
 class Check:
     """Asks one question again and again, and knows the latest answer.
 
-    `ask` gives words when all is well, and raises a ModelError or StateUnavailableError, whose words are shown, when
-    not; it has `limit_seconds` for that. It is asked every `every_seconds`, or every `quiet_seconds` while all is well.
+    `ask` gives words when all is well, and raises a ModelError or StateUnavailableError when not, whose words are shown
+    to anyone; it has `limit_seconds` for that. It is asked every `every_seconds`, or every `quiet_seconds` while all is
+    well.
     """
 
     def __init__(
@@ -70,7 +72,8 @@ class Check:
         age = time.monotonic() - self._at
         found = replace(self._found, age_seconds=age)
         if age > 2 * (max(self._every, self._quiet) + self._limit):
-            return replace(found, up=False, detail=f"It could not be looked at for {age:.0f} seconds.", kind=None)
+            words = f"It could not be looked at for {age:.0f} seconds."
+            return replace(found, up=False, detail=words, kind="not_checked")
         return found
 
     async def run(self, name: str) -> None:
@@ -82,9 +85,9 @@ class Check:
             if self._found.up and before is not None and not before.up:
                 _log.info("Component was up again", component=name)
             elif not self._found.up and (before is None or before.up or before.kind != self._found.kind):
-                more = {"kind": self._found.kind, "upstream": upstream}
-                known = {key: value for key, value in more.items() if value is not None}
-                _log.warning("Component was down", component=name, reason=self._found.detail, **known)
+                more = {} if upstream is None else {"upstream": for_log(upstream)}
+                found = self._found
+                _log.warning("Component was down", component=name, kind=found.kind, reason=found.detail, **more)
             pause = self._quiet if self._found.up else self._every
             await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  # no secret
 
@@ -97,15 +100,15 @@ class Check:
                 detail = await self._ask()
             up = True
         except TimeoutError:
-            detail, kind = f"It did not answer within {self._limit:g} seconds.", TimedOutError.outcome
+            detail, kind = f"It did not answer within {self._limit:g} seconds.", "timed_out"
         except ModelError as error:
             detail, kind, upstream = str(error), error.kind, error.upstream
         except StateUnavailableError as error:
-            detail = str(error)
+            detail, kind = error.detail, error.reason
         except Exception as error:
             # A fault of ours must not end the looking.
             _log.error("Check failed unexpectedly", component=name, error=type(error).__name__, where=where(error))
-            detail = "It could not be looked at; the log says why."
+            detail, kind = "It could not be looked at; the log says why.", "internal"
         return Finding(up, detail, time.perf_counter() - begun, 0.0, kind), upstream
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import pytest
 import yaml
 
 from agent_operator.controller.budget import NEARLY
-from testbed import paths, system
+from promtool import promtool
+from testbed import paths
 
 ALERTS = paths.REPOSITORY / "helm" / "agent-operator" / "files" / "alerts.yaml"
 PLAIN = paths.REPOSITORY / "manifests" / "monitoring" / "alerts.yaml"
@@ -493,8 +493,8 @@ def test_what_happens_at_each_full_five_minutes_is_in_the_three_days(rules: Path
 
 @pytest.mark.parametrize("file", [ALERTS, PLAIN], ids=["chart", "plain"])
 def test_promtool_takes_the_rules_as_they_are(file: Path) -> None:
-    done = _promtool("check", "rules", "--lint=all", "--lint-fatal", str(file))
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, output = promtool("check", "rules", "--lint=all", "--lint-fatal", str(file))
+    assert code == 0, output
 
 
 def test_every_alert_is_tried_both_ways() -> None:
@@ -530,10 +530,5 @@ def _expect(rules: Path, folder: Path, series: Series, look: dict[str, Any], int
     test = {"interval": interval, "input_series": given, "promql_expr_test": [look]}
     file = folder / "test.yaml"
     file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]}))
-    done = _promtool("test", "rules", str(file))
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(system.unpacked("prometheus", "usr/bin/promtool")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    code, output = promtool("test", "rules", str(file))
+    assert code == 0, output

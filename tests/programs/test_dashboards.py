@@ -1,11 +1,10 @@
 """Prometheus takes the queries of the dashboards."""
 
 import json
-import subprocess
 from pathlib import Path
 
 from docs_bed import dashboards
-from testbed import system
+from promtool import promtool
 
 
 def test_prometheus_takes_every_query_of_the_dashboards(tmp_path: Path) -> None:
@@ -16,6 +15,5 @@ def test_prometheus_takes_every_query_of_the_dashboards(tmp_path: Path) -> None:
     rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
     file = tmp_path / "queries.yaml"
     file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
-    command = [str(system.unpacked("prometheus", "usr/bin/promtool")), "check", "rules", "--lint=none", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, output = promtool("check", "rules", "--lint=none", str(file))
+    assert code == 0, output

@@ -75,10 +75,10 @@ def test_an_attempt_that_times_out_is_retried(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_retries_end_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = _pauses(monkeypatch, lambda: None)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
         with pytest.raises(ask.AskError, match="Connection refused"):
-            _ask(nobody.getsockname()[1], connect_seconds=0)
+            _ask(unused.getsockname()[1], connect_seconds=0)
     assert pauses == []
 
 

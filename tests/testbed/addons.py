@@ -76,9 +76,9 @@ def _await_operator(cluster: Cluster) -> None:
 
 
 def _remove_operator(cluster: Cluster) -> None:
-    cluster.helm("uninstall", "agent-operator", "-n", OPERATOR_NAMESPACE, "--wait")
-    cluster.kubectl("delete", "crd", "agentdeployments.portside.dev")
-    cluster.kubectl("delete", "namespace", OPERATOR_NAMESPACE)
+    cluster.helm("uninstall", "agent-operator", "-n", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait")
+    cluster.kubectl("delete", "crd", "agentdeployments.portside.dev", "--ignore-not-found")
+    cluster.kubectl("delete", "namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--timeout=120s")
 
 
 def _put_model_api(cluster: Cluster) -> None:
@@ -129,15 +129,16 @@ def _deployed(name: str, summary: str, put: Callable[[Cluster], None]) -> Addon:
     )
 
 
+OPERATOR = Addon(
+    "operator",
+    OPERATOR_NAMESPACE,
+    f"the operator, installed by its chart in namespace {OPERATOR_NAMESPACE}",
+    _put_operator,
+    _await_operator,
+    _remove_operator,
+)
 ADDONS = (
-    Addon(
-        "operator",
-        OPERATOR_NAMESPACE,
-        f"the operator, installed by its chart in namespace {OPERATOR_NAMESPACE}",
-        _put_operator,
-        _await_operator,
-        _remove_operator,
-    ),
+    OPERATOR,
     _deployed(
         MODEL_API,
         f"a stand-in for the model API: agent.baseUrl {scripts.url(MODEL_API, MODEL_API)}, any key will do",

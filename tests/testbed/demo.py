@@ -11,7 +11,8 @@ from typing import Literal
 
 import httpx
 
-from testbed import binaries, images, paths, prerequisites, system
+from testbed import binaries, commands, images, paths, prerequisites, system
+from testbed.addons import OPERATOR
 from testbed.cluster import NODE_COMMANDS, Cluster, KindCluster, OwnCluster, named_by
 from testbed.console import progress, say, step, table_of_times, times
 from testbed.errors import TestbedError
@@ -22,7 +23,6 @@ from testbed.together import together
 
 Where = Literal["auto", "own", "kind", "current"]
 NAME = "demo"
-OPERATOR_NAMESPACE = "portside-system"
 NAMESPACE = "portside-demo"
 SAMPLE = paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml"
 AGENT = "hello-agent"
@@ -77,7 +77,7 @@ def _place(where: Where, name: str, kubeconfig: Path | None) -> _Place:
 
 def _programs(cluster: Cluster, *, keep: bool) -> tuple[str, ...]:
     """Return the programs that the demo needs: no more, for each takes long to build."""
-    tools = ("kubectl", "helm")
+    tools = commands.PROGRAMS
     if isinstance(cluster, OwnCluster) and not cluster.running:
         return (*(name for name in binaries.NODE if keep or name != "coredns"), *tools)
     return (*tools, "kind") if isinstance(cluster, KindCluster) else tools
@@ -115,7 +115,7 @@ def _cleaned(place: _Place, *, keep: bool) -> Iterator[None]:
         yield
     except TestbedError:
         if place.up:
-            say(describe(place.cluster, OPERATOR_NAMESPACE, NAMESPACE))
+            say(describe(place.cluster, OPERATOR.namespace, NAMESPACE))
         _remove(place)
         raise
     except BaseException:
@@ -144,9 +144,8 @@ def _stop(cluster: OwnCluster | KindCluster) -> None:
 
 def _install(cluster: Cluster) -> None:
     with step("Installing the operator with Helm"):
-        chart = str(paths.REPOSITORY / "helm" / "agent-operator")
-        place = ["--namespace", OPERATOR_NAMESPACE, "--create-namespace"]
-        cluster.helm("upgrade", "--install", "agent-operator", chart, *place, "--wait", f"--timeout={READY_SECONDS}s")
+        OPERATOR.put(cluster)
+        OPERATOR.await_ready(cluster)
 
 
 def _apply_sample(cluster: Cluster) -> None:
@@ -213,11 +212,7 @@ def _remove_objects(cluster: Cluster) -> None:
         # A namespace that still has pods when it is deleted is not looked at again for half their grace period.
         cluster.kubectl("wait", "--for=delete", "pods", "--all", "-n", NAMESPACE, "--timeout=90s", check=False)
         cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", check=False)
-        cluster.helm(
-            "uninstall", "agent-operator", "-n", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait", check=False
-        )
-        cluster.kubectl("delete", "namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--timeout=120s", check=False)
-        cluster.kubectl("delete", "crd", "agentdeployments.portside.dev", "--ignore-not-found", check=False)
+        OPERATOR.remove(cluster)
 
 
 def down() -> None:

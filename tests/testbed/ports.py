@@ -1,4 +1,4 @@
-"""TCP ports of the loopback address for programs that are told where to listen."""
+"""TCP ports of the loopback address for programs whose port is an argument."""
 
 import fcntl
 import os

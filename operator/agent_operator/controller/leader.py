@@ -6,7 +6,6 @@ not changed for its duration by our own monotonic clock, whatever times stand in
 
 import asyncio
 import hashlib
-import os
 import random
 import socket
 import time
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from agent_operator.controller import kubeconfig
 from agent_operator.controller.connection import ApiError, Connection, UnreachableError
 from agent_operator.controller.resources import Resource
 from agent_operator.manifests.form import Document
@@ -269,4 +269,4 @@ class Elector:
 
 def in_a_pod() -> bool:
     """Whether the process runs in a pod and talks to that pod's cluster."""
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and not os.environ.get("KUBECONFIG")
+    return kubeconfig.in_cluster()

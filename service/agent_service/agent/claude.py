@@ -1,6 +1,5 @@
 """The provider that speaks to the Anthropic Messages API, through the official SDK."""
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, cast
@@ -25,11 +24,6 @@ CHECK_SECONDS = 4.0
 
 # What answers with these, and not in Anthropic's words, does not know the call.
 _NO_SUCH_CALL = frozenset({404, 405, 501})
-
-# Characters of what an upstream says that go to the log.
-_LONGEST_UPSTREAM = 300
-# Of the address of a proxy, mostly.
-_USER_OF_URL = re.compile(r"//[^/@\s]*@")
 
 _PAGE = "text/html"
 
@@ -176,9 +170,8 @@ class ClaudeProvider:
         if isinstance(error, CredentialsRefusedError):
             self._credentials.refuse(key)
         if error.upstream is not None:
-            # Split on white space, so that it stays one line. Gateways quote the key that they refuse.
-            words = " ".join(error.upstream.split()).replace(key, "***")
-            error.upstream = _USER_OF_URL.sub("//***@", words)[:_LONGEST_UPSTREAM]
+            # Gateways quote the key that they refuse.
+            error.upstream = error.upstream.replace(key, "***")
         return error
 
 

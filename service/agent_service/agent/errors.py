@@ -6,9 +6,10 @@ sentences: they name neither a key, nor what the user wrote, nor what the model 
 
 
 class ModelError(Exception):
-    """The turn failed. The message says what happened.
+    """The turn failed. The message is what happened, in our words alone.
 
-    `kind` is one word for it. `upstream` is what the model API, a gateway or the network said: for the log alone.
+    `kind` is one word for it. `upstream` is what the model API, a gateway or the network answered: for the log, and for
+    no client. It may name internal addresses, keys and people.
     """
 
     outcome = "error"

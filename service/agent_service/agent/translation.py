@@ -35,7 +35,7 @@ def of_exception(error: Exception) -> ModelError:
     if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
         return TimedOutError("The model API did not answer in time.", upstream=str(cause))
     if isinstance(error, anthropic.APIConnectionError) or isinstance(
-        cause, httpx2.ConnectError | httpx2.ConnectTimeout
+        cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError
     ):
         return connection.failed(error)
     if isinstance(error, httpx2.HTTPError):

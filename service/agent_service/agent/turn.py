@@ -15,6 +15,7 @@ from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider,
 from agent_service.agent.span import TurnSpans, finish
 from agent_service.exposition import exemplar
 from agent_service.metrics import Metrics
+from agent_service.redact import for_log
 
 _log = structlog.get_logger(__name__)
 
@@ -133,4 +134,12 @@ class Agent:
         self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
         if outcome not in {"ok", "cancelled"}:
             known = {name: value for name, value in detail.items() if value is not None}
+            if "upstream" in known:
+                known["upstream"] = for_log(known["upstream"], private=_words(prompt))
             _log.warning("Turn with the model failed", model=model, outcome=outcome, seconds=round(seconds, 3), **known)
+
+
+def _words(prompt: Prompt) -> list[str]:
+    """Return what must not be logged of a prompt, whatever an error message quotes."""
+    said = [text for exchange in prompt.history for text in (exchange.user, exchange.assistant)]
+    return [prompt.message, prompt.system or "", *said]

@@ -11,7 +11,6 @@ import email.utils
 import math
 import ssl
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,8 +21,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
+import structlog
 
 from agent_service.agent.connection import CertificateFileError
+from agent_service.proxy import ProxyError, proxy_for
+
+_log = structlog.get_logger(__name__)
 
 # Below the idle timeouts of common load balancers (60 s), so that we are the ones that close.
 _KEEP_ALIVE_SECONDS = 30.0
@@ -307,6 +310,8 @@ _HTTPX2_OF: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
     (CertificateFileError, httpx2.ConnectError),
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (TimeoutError, httpx2.ReadTimeout),
+    (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
     (aiohttp.ClientPayloadError, httpx2.ReadError),
     (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
     (aiohttp.ClientConnectionError, httpx2.ConnectError),
@@ -321,8 +326,8 @@ def _as_httpx2(error: Exception) -> httpx2.TransportError:
 
 def _proxy(address: str) -> str | None:
     """Give the proxy that the environment wants for an address (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
-    parts = urlsplit(address)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    try:
+        return proxy_for(address, any_scheme=True)
+    except ProxyError as error:
+        _log.warning("Proxy cannot be used, the model API is asked directly", reason=str(error))
         return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
