@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.assembly import make_parts
+from agent_service.dependencies import publishing
 from agent_service.health import running
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.body_limit import BodyLimit
@@ -87,7 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     _warn_of_an_open_door(parts)
     works = parts.worker.running() if parts.settings.runs_tasks else contextlib.nullcontext()
-    async with parts.open(), running(parts.checks), works:
+    async with parts.open(), running(parts.checks), publishing(parts.checks, parts.metrics), works:
         parts.lifecycle.started = True
         yield
 

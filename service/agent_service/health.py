@@ -29,12 +29,16 @@ _JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: whether all is well, words about it, the seconds that it took, and how long ago that was."""
+    """What a check found: whether all is well, words about it, the seconds that it took, and how long ago that was.
+
+    `kind` is one word for what is wrong, for programs.
+    """
 
     up: bool
     detail: str
     seconds: float
     age_seconds: float
+    kind: str | None = None
 
 
 class Check:
@@ -56,24 +60,24 @@ class Check:
         self._limit = limit_seconds
         self._every = every_seconds
         self._quiet = every_seconds if quiet_seconds is None else quiet_seconds
-        self._found: tuple[bool, str, float] | None = None
+        self._found: tuple[bool, str, float, str | None] | None = None
         self._at = 0.0
 
     def finding(self) -> Finding | None:
         """Give what is known; None before the first answer. What should have been looked at long ago is down."""
         if self._found is None:
             return None
-        up, detail, seconds = self._found
+        up, detail, seconds, kind = self._found
         age = time.monotonic() - self._at
         if age > 2 * (max(self._every, self._quiet) + self._limit):
-            up, detail = False, f"It could not be looked at for {age:.0f} seconds."
-        return Finding(up, detail, seconds, age)
+            up, detail, kind = False, f"It could not be looked at for {age:.0f} seconds.", "not_checked"
+        return Finding(up, detail, seconds, age, kind)
 
     async def run(self, name: str) -> None:
         """Ask for ever. A change for the better or worse is logged under `name`."""
         while True:
             before = self._found
-            self._found = up, detail, _ = await self._answer(name)
+            self._found = up, detail, *_ = await self._answer(name)
             self._at = time.monotonic()
             if up and before is not None and not before[0]:
                 _log.info("Component was up again", component=name)
@@ -82,22 +86,24 @@ class Check:
             pause = self._quiet if up else self._every
             await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  # no secret
 
-    async def _answer(self, name: str) -> tuple[bool, str, float]:
+    async def _answer(self, name: str) -> tuple[bool, str, float, str | None]:
         begun = time.perf_counter()
-        up = False
+        up, kind = False, None
         try:
             async with asyncio.timeout(self._limit):
                 detail = await self._ask()
             up = True
         except TimeoutError:
-            detail = f"There was no answer within {self._limit:g} seconds."
-        except (ModelError, StateUnavailableError) as error:
-            detail = str(error)
+            detail, kind = f"There was no answer within {self._limit:g} seconds.", "timeout"
+        except ModelError as error:
+            detail, kind = str(error), error.outcome
+        except StateUnavailableError as error:
+            detail, kind = str(error), "unreachable"
         except Exception as error:
             # A fault of ours must not end the looking.
             _log.error("Check failed unexpectedly", component=name, error=type(error).__name__, where=where(error))
-            detail = "It could not be looked at; the log says why."
-        return up, detail, time.perf_counter() - begun
+            detail, kind = "It could not be looked at; the log says why.", "error"
+        return up, detail, time.perf_counter() - begun, kind
 
 
 @asynccontextmanager

@@ -9,18 +9,18 @@ import structlog
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
-from agent_operator.controller.budget import Used
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.client_keys import with_settled_keys
 from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError
+from agent_operator.controller.dependencies import Report, seconds_until_degraded
 from agent_operator.controller.gather import Gatherer
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan, needs_applying
 from agent_operator.controller.pods import Trouble
+from agent_operator.controller.reports import Reports
 from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
-from agent_operator.controller.spending import Spending
 from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid
 from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
@@ -55,12 +55,12 @@ class Reconciler:
     """Brings the objects of agents in line with their specs. `served` tells whether the cluster has a kind."""
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, metrics: Metrics, spending: Spending, served: Callable[[str], bool]
+        self, cluster: Cluster, cache: Cache, metrics: Metrics, reports: Reports, served: Callable[[str], bool]
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._metrics = metrics
-        self._spending = spending
+        self._reports = reports
         self._served = served
         self._secrets = Secrets(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
@@ -93,7 +93,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
-        self._spending.expect(key, None)
+        self._reports.forget(key)
         self._conceded.pop(key, None)
         self._failures.pop(key, None)
 
@@ -125,11 +125,10 @@ class Reconciler:
             raise
         status = await self._judge(key, document, agent, owner, hindrances)
         await self._teller.tell(document, status)
+        result = "hindered" if hindrances else "success"
         if waits_for_mounts(self._cache.pods(key)) is not None:
-            again: float | None = MOUNT_SECONDS
-        else:
-            again = _again(status, hindrances, wanted)
-        return ("hindered" if hindrances else "success"), again
+            return result, MOUNT_SECONDS
+        return result, _again(status, hindrances, wanted)
 
     async def _judge(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, hindrances: list[Trouble]
@@ -142,7 +141,7 @@ class Reconciler:
             worker_autoscaler=self._autoscaler(key, agent, worker_name(agent.name), owner),
             pods=self._cache.pods(key),
             hindrances=hindrances,
-            used=self._used(key, agent),
+            reported=self._reported(key, agent),
         )
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
@@ -150,11 +149,11 @@ class Reconciler:
             seen.mounts = [trouble] if trouble is not None else []
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
 
-    def _used(self, key: Key, agent: AgentDeployment) -> Used | None:
-        """What is known of the agent's budget, None where it has none."""
+    def _reported(self, key: Key, agent: AgentDeployment) -> Report:
+        """What the agent's pods reported of its budget, if it has one, and of its dependencies."""
         budget = agent.spec.budget
         checksum = config_checksum(agent.name, agent.namespace, agent.spec) if budget is not None else ""
-        return self._spending.expect(key, budget, checksum)
+        return self._reports.expect(key, budget, checksum)
 
     def _own(self, resource: Resource, key: Key, name: str, owner: Owner) -> Document | None:
         found = self._cache.get(resource.kind, key.namespace, name)
@@ -254,4 +253,6 @@ def _again(status: Document, hindrances: Sequence[Trouble], wanted: Sequence[Doc
     if any(hindrance.reason in UNWATCHED_CAUSES for hindrance in hindrances):
         return LOOK_AGAIN_SECONDS
     makes_secrets = any(each["kind"] == SECRET.kind for each in wanted)
-    return look_again_seconds(serving=is_ready(status)) if makes_secrets else None
+    secrets = look_again_seconds(serving=is_ready(status)) if makes_secrets else None
+    outage = seconds_until_degraded(status, datetime.now(UTC))
+    return min((seconds for seconds in (secrets, outage) if seconds is not None), default=None)
