@@ -13,6 +13,7 @@ from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.adoption import handed_over
 from agent_operator.controller.conditions import timestamp
 from agent_operator.controller.connection import APPLY, MERGE, ApiError, Connection
+from agent_operator.controller.drift import FIELD_MANAGER, HANDOVER_MANAGER, reclaimed
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Delete
 from agent_operator.controller.resources import AGENT, BY_KIND, EVENT, SECRET, Key, Resource
@@ -20,9 +21,6 @@ from agent_operator.manifests.form import Document
 
 log = structlog.get_logger(__name__)
 
-FIELD_MANAGER = "portside-operator"
-# Takes over `replicas` from us when an autoscaler comes, and holds it until that has its first say.
-HANDOVER_MANAGER = "portside-operator-handover"
 # Only ever looks: all its requests are dry runs.
 LOOKING_MANAGER = "portside-operator-look"
 
@@ -108,6 +106,8 @@ class Cluster:
             await self._hand_over_replicas(step.document, step.keep_replicas)
         if step.taken_over is not None:
             await self._take_over(step.kind, step.taken_over)
+        if any(each.manager for each in step.foreign):
+            await self._reclaim(step)
         try:
             document = await self._patch(step)
         except ApiError as error:
@@ -212,12 +212,21 @@ class Cluster:
         )
         self._metrics.applies.labels(step.kind, step.operation).inc()
 
+    async def _reclaim(self, step: Apply) -> None:
+        """Have what others put into the object be ours. Refused (409) if it is changed at the same time."""
+        metadata = step.document["metadata"]
+        live = await self.get(BY_KIND[step.kind], metadata["namespace"], metadata["name"])
+        if live is not None:
+            await self._own(step.kind, live, reclaimed(live["metadata"].get("managedFields") or [], step.document))
+
     async def _take_over(self, kind: str, found: Document) -> None:
         """Have Helm's share of the object's fields be ours. Refused (409) if it was changed since it was looked at."""
+        await self._own(kind, found, handed_over(found["metadata"].get("managedFields") or [], FIELD_MANAGER))
+
+    async def _own(self, kind: str, found: Document, ours: Sequence[Document]) -> None:
+        """Set the managed fields of the object as it was found."""
         metadata = found["metadata"]
-        shares = metadata.get("managedFields") or []
-        ours = handed_over(shares, FIELD_MANAGER)
-        if ours == shares:
+        if ours == (metadata.get("managedFields") or []):
             return
         await self._connection.request(
             "PATCH",

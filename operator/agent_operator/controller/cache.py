@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent_operator.api.agent import KIND
-from agent_operator.controller.resources import AGENT, POD, Key
+from agent_operator.controller.drift import shares
+from agent_operator.controller.resources import AGENT, BY_KIND, POD, Key
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import INSTANCE
 
@@ -165,6 +166,8 @@ def _standing(kind: str, document: Document) -> Standing:
 def _slim(kind: str, document: Document) -> Document:
     """The object without what nobody here reads; of a pod, only who it is and how it fares."""
     metadata = {key: value for key, value in document["metadata"].items() if key != "managedFields"}
+    if kind in BY_KIND and kind not in {POD.kind, AGENT.kind}:
+        metadata["managedFields"] = shares(kind, document)
     if kind == POD.kind:
         return {"metadata": metadata, "status": document.get("status", {})}
     return {**document, "metadata": metadata}

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from agent_operator.controller.budget import WITHIN_BUDGET
 from agent_operator.controller.cache import Standing
 from agent_operator.controller.dependencies import DEPENDENCIES_REACHABLE
+from agent_operator.controller.disputes import DRIFTED
 from agent_operator.controller.resources import Key
 from agent_operator.controller.status import CONDITIONS, SCALING_ACTIVE
 
@@ -95,7 +96,7 @@ class _AgentCollector(Collector):
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
-        for name in (*CONDITIONS, SCALING_ACTIVE, WITHIN_BUDGET, DEPENDENCIES_REACHABLE):
+        for name in (*CONDITIONS, SCALING_ACTIVE, WITHIN_BUDGET, DEPENDENCIES_REACHABLE, DRIFTED):
             gauge.add_metric([name], counts[name, "True"])
         yield gauge
         yield GaugeMetricFamily(

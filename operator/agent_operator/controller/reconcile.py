@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -13,10 +14,12 @@ from agent_operator.controller.cache import Cache
 from agent_operator.controller.client_keys import with_settled_keys
 from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError
 from agent_operator.controller.dependencies import Report, seconds_until_degraded
+from agent_operator.controller.disputes import Conceded, Disputes, Left, Why
+from agent_operator.controller.drift import foreign, named, needs_applying
 from agent_operator.controller.gather import Gatherer
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
-from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan, needs_applying
+from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan
 from agent_operator.controller.pods import Trouble
 from agent_operator.controller.reports import Reports
 from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
@@ -65,7 +68,8 @@ class Reconciler:
         self._secrets = Secrets(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
         self._teller = Teller(cluster, cache)
-        self._conceded: dict[Key, dict[Name, str]] = {}
+        self._conceded: dict[Key, dict[Name, Conceded]] = {}
+        self._disputes = Disputes()
         self._failures: dict[Key, int] = {}
 
     def doubt_secrets(self) -> None:
@@ -95,6 +99,7 @@ class Reconciler:
         self._gatherer.forget(key)
         self._reports.forget(key)
         self._conceded.pop(key, None)
+        self._disputes.forget(key)
         self._failures.pop(key, None)
 
     async def _bring_in_line(self, key: Key, document: Document) -> tuple[str, float | None]:
@@ -112,7 +117,8 @@ class Reconciler:
         if observed is None:
             return "success", None
         wanted = with_settled_keys(document, wanted, observed, new_key)
-        adopt, conceded = wants_adoption(document), self._conceded.get(key)
+        adopt = wants_adoption(document)
+        conceded = {name: each.fingerprint for name, each in self._conceded.get(key, {}).items()}
         plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=conceded)
         try:
             hindrances = [*self._impossible(wanted), *await self._carry_out(key, plan)]
@@ -142,6 +148,7 @@ class Reconciler:
             pods=self._cache.pods(key),
             hindrances=hindrances,
             reported=self._reported(key, agent),
+            left=self._left(key),
         )
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
@@ -154,6 +161,17 @@ class Reconciler:
         budget = agent.spec.budget
         checksum = config_checksum(agent.name, agent.namespace, agent.spec) if budget is not None else ""
         return self._reports.expect(key, budget, checksum)
+
+    def _left(self, key: Key) -> list[Left]:
+        """The objects that are left as others changed them."""
+        left = []
+        for (kind, name), conceded in list(self._conceded.get(key, {}).items()):
+            found = self._cache.get(kind, key.namespace, name)
+            if found is not None and needs_applying(conceded.document, found):
+                left.append(Left(kind, name, conceded.why, tuple(foreign(conceded.document, found))))
+            else:
+                del self._conceded[key][kind, name]
+        return left
 
     def _own(self, resource: Resource, key: Key, name: str, owner: Owner) -> Document | None:
         found = self._cache.get(resource.kind, key.namespace, name)
@@ -211,8 +229,9 @@ class Reconciler:
 
     async def _apply(self, key: Key, step: Apply) -> None:
         name = (step.kind, step.document["metadata"]["name"])
+        lost = bool(step.foreign) and self._disputes.is_lost(key, name, step.foreign)
         try:
-            document = await self._cluster.apply(step)
+            document = await self._cluster.apply(replace(step, foreign=()) if lost else step)
         except ApiError as error:
             if step.operation == "create" and error.code == CONFLICT and self._gatherer.meet(key, name):
                 raise _MetError from error
@@ -222,9 +241,16 @@ class Reconciler:
         else:
             self._cache.store(step.kind, document)
         log.info("Applied", namespace=key.namespace, name=key.name, kind=step.kind, operation=step.operation)
-        if needs_applying(step.document, document):
-            # An admission webhook, most likely. To insist would be to write for ever.
-            self._conceded.setdefault(key, {})[name] = lasting(document)
+        if step.foreign and not lost:
+            self._disputes.removed(key, name, step.foreign)
+            what = named(step.foreign)
+            log.info("Removed what others added", namespace=key.namespace, name=key.name, kind=step.kind, what=what)
+        if not needs_applying(step.document, document):
+            self._conceded.get(key, {}).pop(name, None)
+        else:
+            # An admission webhook, most likely, or another controller. To insist would be to write for ever.
+            why: Why = "ChangedAgain" if lost else "ChangedByAdmission"
+            self._conceded.setdefault(key, {})[name] = Conceded(lasting(document), why, step.document)
             log.warning(
                 "Left an object as others changed it at once", namespace=key.namespace, name=key.name, kind=step.kind
             )

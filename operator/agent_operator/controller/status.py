@@ -15,6 +15,7 @@ from agent_operator.controller.dependencies import (
     judge_dependencies,
     lasting_outage,
 )
+from agent_operator.controller.disputes import DRIFTED, Left, judge_drift
 from agent_operator.controller.pods import Trouble, troubles
 from agent_operator.controller.scaling import Scaled, judge_scaling
 from agent_operator.manifests.form import Document, without_empty
@@ -39,8 +40,8 @@ NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent
 
 @dataclass
 class Observation:
-    """What was seen of a valid agent: its objects that run and scale, its pods, what could not be done for it, and
-    what its pods reported."""
+    """What was seen of a valid agent: its objects that run and scale, its pods, what could not be done for it, what
+    is left as others changed it, and what its pods reported."""
 
     deployment: Document | None = None
     worker: Document | None = None
@@ -49,6 +50,7 @@ class Observation:
     pods: list[Document] = field(default_factory=list)
     hindrances: list[Trouble] = field(default_factory=list)
     mounts: list[Trouble] = field(default_factory=list)
+    left: Sequence[Left] = ()
     reported: Report = field(default_factory=Report)
 
 
@@ -142,6 +144,7 @@ def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], no
     scaling = judge_scaling(_scaled(agent, seen))
     budget = judge_budget(agent.spec.budget, seen.reported.used, old)
     optional = {SCALING_ACTIVE: scaling, WITHIN_BUDGET: budget, DEPENDENCIES_REACHABLE: dependencies}
+    optional[DRIFTED] = judge_drift(seen.left)
     return judgements | {name: judgement for name, judgement in optional.items() if judgement is not None}
 
 
