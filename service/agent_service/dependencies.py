@@ -1,6 +1,7 @@
 """Publishes the state of the dependencies as metrics, by which the operator and alerts learn of an outage.
 
-Only the parts that all else needs: `/health` has the rest. The sentences of a finding stay out of the metrics.
+Only the parts that all else needs: `/health` has the rest. The sentences of a finding stay out of the metrics. Workers
+publish nothing: their Service is another, so alerts would come twice.
 """
 
 import asyncio

@@ -90,7 +90,7 @@ class Metrics:
         self.dependency_up = Gauge(
             "agent_dependency_up",
             "Whether what the agent needs, `model_api` or `redis`, does what it is asked (1), by the last look at it; "
-            "absent before the first. With several processes: whether it does so for all of them.",
+            "absent before the first, and in workers. With several processes: whether it does so for all of them.",
             ["component"],
             multiprocess_mode="livemin",
             registry=registry,

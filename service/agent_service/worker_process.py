@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse
 
 from agent_service import __version__, logs
 from agent_service.assembly import make_parts
-from agent_service.dependencies import publishing
 from agent_service.health import running
 from agent_service.lifecycle import Lifecycle, StartError
 from agent_service.metrics_server import serving
@@ -52,12 +51,7 @@ def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
-    async with (
-        parts.open(),
-        running(parts.checks),
-        publishing(parts.checks, parts.metrics),
-        parts.worker.running(),
-    ):
+    async with parts.open(), running(parts.checks), parts.worker.running():
         parts.lifecycle.started = True
         yield
 

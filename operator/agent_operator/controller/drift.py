@@ -63,7 +63,7 @@ _ALLOWED_FIELDS: dict[str, set[Path]] = {
         ("spec", name)
         for name in (
             *("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"),
-            *("loadBalancerIP", "loadBalancerClass", "sessionAffinity", "internalTrafficPolicy"),
+            *("loadBalancerIP", "loadBalancerClass"),
         )
     },
 }
