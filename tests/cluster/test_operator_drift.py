@@ -1,4 +1,4 @@
-"""What others put into an agent's objects goes, whoever they are and however they write; what is allowed stays."""
+"""What others put into an agent's objects goes, whatever they write it with; what is allowed stays."""
 
 import json
 import time
@@ -50,8 +50,8 @@ def content(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def patch(here: Namespace, kind: str, change: Any, form: str = "strategic", *arguments: str) -> None:
-    said = here.kubectl("patch", kind, "hello", f"--type={form}", "-p", json.dumps(change), *arguments)
-    assert "no change" not in said
+    output = here.kubectl("patch", kind, "hello", f"--type={form}", "-p", json.dumps(change), *arguments)
+    assert "no change" not in output
 
 
 def in_pod(**change: Any) -> dict[str, Any]:

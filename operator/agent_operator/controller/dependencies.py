@@ -16,7 +16,7 @@ from agent_operator.controller.pods import Trouble
 DEPENDENCIES_REACHABLE = "DependenciesReachable"
 
 # Longer than a failover of Redis, a restart of a gateway or most hiccups of a model API, all of which pass by
-# themselves. From then on somebody should act.
+# themselves. From then on someone should act.
 DEGRADED_AFTER = timedelta(minutes=5)
 
 # How many looks in a row it takes. One failed look may be a moment's fault. A dependency that fails every other time
@@ -44,7 +44,7 @@ COMPONENTS = {"model_api": "the model API", "redis": "Redis"}
 _REASONS = {"model_api": "ModelAPIUnavailable", "redis": "RedisUnavailable"}
 SEVERAL = "DependenciesUnavailable"
 
-# It answers, and turns some requests away: that is no outage, and comes and goes.
+# It answers, and limits the rate: that is not an outage, and comes and goes.
 _NOT_DOWN = frozenset({"rate_limited"})
 OTHER = "other"
 _KINDS = {
@@ -153,7 +153,7 @@ class Dependencies:
 
     @property
     def is_pending(self) -> bool:
-        """Whether another look soon would tell whether something has changed."""
+        """Whether another look soon would show whether something has changed."""
         return any(settled.is_pending for settled in self._settled.values())
 
     @property
@@ -168,7 +168,7 @@ class Dependencies:
 def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judgement | None:
     """Whether the pods reach all they need; None when no pod reports it.
 
-    While nothing is settled, as after a start of the operator, what the status said before (`old`) holds.
+    While nothing is settled, as after a start of the operator, what the status had before (`old`) holds.
     """
     if settled is None:
         before = condition(old, DEPENDENCIES_REACHABLE)

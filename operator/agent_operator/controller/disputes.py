@@ -1,4 +1,4 @@
-"""Objects of ours that others keep changing: when to stop putting them back, and what the status says then."""
+"""Objects of ours that others keep changing: when to stop putting them back, and how the status reports it."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -78,12 +78,12 @@ class Disputes:
 
 
 def judge_drift(left: Sequence[Left]) -> Judgement | None:
-    """What the status says of objects that are left as others changed them; None when there are none."""
+    """The condition about objects that are left as others changed them; None when there are none."""
     if not left:
         return None
-    return Judgement("True", left[0].why, "; ".join(map(_said, left)))
+    return Judgement("True", left[0].why, "; ".join(map(_described, left)))
 
 
-def _said(left: Left) -> str:
+def _described(left: Left) -> str:
     what = named(left.entries) if left.entries else "others changed values that the operator sets"
     return f"{left.kind} {left.name} is not as the spec has it, and stays so, because {_WORDS[left.why]}: {what}"

@@ -1,7 +1,7 @@
 """What others put into our objects, and how it becomes ours to remove. Pure.
 
 Server-side apply removes only what its field manager owns, so an entry that someone else adds to a list of ours would
-stay. Each object's managed fields say who owns what (Kubernetes: "Server-Side Apply", "Field management"): what another
+stay. Each object's managed fields show who owns what (Kubernetes: "Server-Side Apply", "Field management"): what another
 manager owns, and we do not want, is foreign. Defaults, and what admission adds, have no owner.
 
 Metadata is shared: labels and annotations of others stay. All else of an object is ours, but for what is allowed here.
@@ -56,7 +56,7 @@ ALLOWED_ANNOTATIONS = frozenset(
 )
 # Reloader's other way: a variable that no program reads, named after the object that changed.
 ALLOWED_ENV = re.compile(r"STAKATER_[A-Z0-9_]+_(CONFIGMAP|SECRET)")
-# What a cluster assigns, and controllers of load balancers set. An autoscaler has the say of `replicas`.
+# What a cluster assigns, and controllers of load balancers set. `replicas` is an autoscaler's, where there is one.
 _ALLOWED_FIELDS: dict[str, set[Path]] = {
     "Deployment": {("spec", "replicas"), (*_TEMPLATE, "creationTimestamp")},
     "Service": {

@@ -141,7 +141,7 @@ def test_an_outage_that_lasts_makes_the_agent_degraded_and_ends_so() -> None:
     soon = NOW + DEGRADED_AFTER / 2
     left = seconds_until_degraded(began, soon)
     assert left is not None
-    # The operator may have been started anew meanwhile, and not know yet.
+    # The operator may have been restarted meanwhile, and not know yet.
     later = soon + timedelta(seconds=left)
     lasted = status(None, began, later)
     assert conditions(lasted)["Degraded"] == ("True", "ModelAPIUnavailable")
