@@ -1,7 +1,7 @@
 """What others put into our objects, and how it becomes ours to remove. Pure.
 
 Server-side apply removes only what its field manager owns, so an entry that someone else adds to a list of ours would
-stay. Each object's managed fields show who owns what (Kubernetes: "Server-Side Apply", "Field management"): what another
+stay. Managed fields show who owns what (Kubernetes: "Server-Side Apply", "Field management"): what another
 manager owns, and we do not want, is foreign. Defaults, and what admission adds, have no owner.
 
 Metadata is shared: labels and annotations of others stay. All else of an object is ours, but for what is allowed here.
