@@ -1,11 +1,11 @@
 # Two images from one file: `--target service` (the agent API, also the default) and `--target operator`.
 #
-# The base is an argument, so that it can be pinned by digest, or come from elsewhere:
-#   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:… -t portside.dev/agent-service .
+# The base is pinned by the digest of its index, which is the same for every architecture; docs/images.md has how to move
+# it. It is an argument, so that it can come from elsewhere: docker build --build-arg PYTHON_IMAGE=… .
 # It needs Python 3.11 or later with venv and pip. Where packages come from a mirror, say so with
 # `--build-arg PIP_INDEX_URL=…` (PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST); the images and their history do not hold it.
 # VERSION, REVISION and SOURCE (a commit, and where it is) go into the labels of a release.
-ARG PYTHON_IMAGE=python:3.13-slim
+ARG PYTHON_IMAGE=python:3.13.15-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 # An environment without a pip of its own: the base's installs into it.
 FROM ${PYTHON_IMAGE} AS environment

@@ -25,6 +25,8 @@ DEFINITION = "CustomResourceDefinition"
 MONITORING: dict[str, Any] = {
     "monitoring": {each: {"enabled": True} for each in ("serviceMonitor", "prometheusRule", "dashboards")}
 }
+# What the overlay `policies` adds.
+POLICIES: dict[str, Any] = {"policies": {"enabled": True}}
 HEAD = "# Generated from helm/agent-operator by `make generate`: do not edit.\n"
 
 
@@ -33,13 +35,19 @@ def files() -> dict[str, str]:
     objects = rendered({})
     definition = [each for each in objects if each["kind"] == DEFINITION]
     rest = [_namespace(), *(each for each in objects if each["kind"] != DEFINITION)]
-    with_monitoring = rendered(MONITORING)
+    with_monitoring, with_policies = rendered(MONITORING), rendered(POLICIES)
     there = [_identity(each) for each in objects]
     return {
         "manifests/install/agentdeployments.yaml": _text(definition),
         "manifests/install/operator.yaml": _text(rest),
         "manifests/overlays/monitoring/monitoring.yaml": _text(
             [each for each in with_monitoring if _identity(each) not in there]
+        ),
+        "manifests/overlays/policies/policies.yaml": _text(
+            [each for each in with_policies if _identity(each) not in there]
+        ),
+        "manifests/overlays/policies/deployment.yaml": _text(
+            [each for each in with_policies if each["kind"] == "Deployment"]
         ),
         "manifests/monitoring/alerts.yaml": _rules(),
     }

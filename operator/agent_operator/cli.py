@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 import click
 import structlog
@@ -10,6 +11,7 @@ from agent_operator import __version__, logs
 from agent_operator.logs import LogFormat
 from agent_operator.tools.commands import COMMANDS
 from agent_operator.tools.completion import candidates
+from agent_operator.tools.terminal import show
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AGENT_OPERATOR"})
@@ -40,7 +42,7 @@ def plugin() -> None:
 def plugin_completion() -> None:
     """The program `kubectl_complete-agent`, which kubectl's completion asks for the words after `kubectl agent`."""
     for line in candidates(agent, sys.argv[1:]):
-        click.echo(line)
+        show(line)
 
 
 @main.command()
@@ -59,6 +61,16 @@ def plugin_completion() -> None:
     show_envvar=True,
     metavar="SELECTOR",
     help="Serve only AgentDeployments with these labels, such as portside.dev/operator=blue. All when not given.",
+)
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(exists=True, path_type=Path),
+    envvar="AGENT_OPERATOR_POLICY",
+    show_envvar=True,
+    metavar="PATH",
+    help="What AgentDeployments may ask for: a YAML file with the settings of the chart's policies.allow, or the "
+    "folder as which its ConfigMap is mounted. Read at the start. Everything is allowed when not given.",
 )
 @click.option(
     "--leader-elect/--no-leader-elect",
@@ -130,6 +142,7 @@ def run(
     *,
     namespaces: tuple[str, ...],
     selector: str | None,
+    policy_path: Path | None,
     leader_elect: bool | None,
     lease_namespace: str | None,
     lease_name: str | None,
@@ -146,12 +159,17 @@ def run(
     """
     # What kopf and the Kubernetes client import takes a second, which the other commands need not wait for.
     from agent_operator.controller import leader, run  # noqa: PLC0415
+    from agent_operator.policy import settings  # noqa: PLC0415
 
     lease = None
     if leader.in_a_pod() if leader_elect is None else leader_elect:
         lease = leader.lease(lease_namespace, lease_name, namespaces, selector)
         if lease is None:
             raise click.UsageError("--leader-elect outside a pod needs --lease-namespace, where the Lease is to be.")
+    try:
+        policy = settings.load(policy_path) if policy_path is not None else None
+    except settings.PolicyError as error:
+        raise click.UsageError(str(error)) from error
     options = run.Options(
         namespaces=namespaces,
         selector=selector,
@@ -159,6 +177,7 @@ def run(
         health_port=health_port,
         resync_seconds=resync_seconds,
         silence_seconds=watch_silence_seconds,
+        policy=policy,
     )
     logs.set_up(log_level.upper(), log_format)
     try:

@@ -1,7 +1,6 @@
 """The factory: from settings to the ASGI app."""
 
 import contextlib
-import math
 from collections.abc import AsyncIterator
 
 import structlog
@@ -11,8 +10,10 @@ from starlette.middleware.cors import CORSMiddleware
 from agent_service import __version__
 from agent_service.assembly import make_parts
 from agent_service.dependencies import publishing
+from agent_service.descriptors import bounds, wanted_in_flight
 from agent_service.health import running
 from agent_service.lifecycle import Lifecycle
+from agent_service.middleware.allowed_hosts import AllowedHosts
 from agent_service.middleware.body_limit import BodyLimit
 from agent_service.middleware.identify import Identify
 from agent_service.middleware.in_flight import InFlight
@@ -21,7 +22,7 @@ from agent_service.middleware.rate_limit import HEADERS, RateLimit
 from agent_service.middleware.request_id import HEADER, RequestId
 from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
-from agent_service.routes import chat, errors, health, metrics, page, tasks
+from agent_service.routes import chat, docs, errors, health, metrics, page, tasks
 from agent_service.routes.parts import Parts
 from agent_service.settings import CLIENT_KEYS_NAME, Settings
 
@@ -41,16 +42,21 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         title="Portside agent API",
         version=__version__,
         description="Talk to an AI agent. Errors are JSON objects with a `detail`.",
-        docs_url="/docs" if documented else None,
+        # FastAPI's pages load their code from a CDN; routes/docs.py has one of our own.
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
         lifespan=_lifespan,
+        # A redirect would lead to the caller's own Host header, and to `http` where a proxy ends TLS.
+        redirect_slashes=False,
         telemetry=parts.tracing.for_fastapi(),
     )
     app.state.parts = parts
     for module in (page, chat, tasks, health):
         app.include_router(module.router)
-    if settings.metrics_port is None:
+    if documented:
+        app.include_router(docs.router)
+    if settings.shows_metrics:
         app.include_router(metrics.router)
     errors.install(app)
     if documented and parts.clients.need_keys:
@@ -65,9 +71,16 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
     app.add_middleware(BodyLimit, largest_bytes=settings.max_body_bytes, seconds=settings.request_timeout_seconds)
     app.add_middleware(RequireKey, clients=parts.clients)
     app.add_middleware(RateLimit, limits=parts.limits, metrics=parts.metrics)
+    bound = bounds(settings)
+    app.add_middleware(
+        InFlight,
+        lifecycle=parts.lifecycle,
+        metrics=parts.metrics,
+        clients=parts.clients,
+        most=bound.in_flight,
+        most_of_client=bound.in_flight_per_client,
+    )
     app.add_middleware(Identify, clients=parts.clients, trusted_proxies=settings.trusted_proxies)
-    most = math.ceil(settings.max_in_flight / settings.api_workers)
-    app.add_middleware(InFlight, lifecycle=parts.lifecycle, metrics=parts.metrics, most=most)
     app.add_middleware(Unhandled)
     if settings.cors_origins:
         # The settings refuse `*` with credentials, of which Starlette would make "any origin, with cookies".
@@ -79,6 +92,7 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
             allow_credentials=settings.cors_allow_credentials,
             expose_headers=[HEADER, "Location", "Retry-After", *HEADERS],
         )
+    app.add_middleware(AllowedHosts, allowed=settings.allowed_hosts, clients=parts.clients)
     app.add_middleware(Observe, metrics=parts.metrics)
     app.add_middleware(RequestId)
 
@@ -87,6 +101,7 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     _warn_of_an_open_door(parts)
+    _warn_of_lowered_bounds(parts.settings)
     works = parts.worker.running() if parts.settings.runs_tasks else contextlib.nullcontext()
     async with parts.open(), running(parts.checks), publishing(parts.checks, parts.metrics), works:
         parts.lifecycle.started = True
@@ -94,5 +109,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _warn_of_an_open_door(parts: Parts) -> None:
+    if any(network.endswith("/0") for network in parts.settings.trusted_proxies):
+        _log.warning(
+            "Every address is a trusted proxy: a client that reaches this service directly can claim any address",
+            action="name the proxies alone in TRUSTED_PROXIES, or let nothing else reach the service",
+        )
     if not parts.clients.need_keys and parts.settings.environment not in {"development", "testing"}:
         _log.warning("Client keys are off: whoever reaches this service can use it", action=f"set {CLIENT_KEYS_NAME}")
+
+
+def _warn_of_lowered_bounds(settings: Settings) -> None:
+    bound = bounds(settings)
+    if bound.in_flight < wanted_in_flight(settings):
+        _log.warning(
+            "MAX_IN_FLIGHT was lowered: there are too few connections for it",
+            in_flight=bound.in_flight,
+            connections=bound.connections,
+            action="raise MAX_CONNECTIONS, or the hard limit of open files (ulimit -Hn)",
+        )

@@ -3,7 +3,10 @@
 import math
 from contextlib import nullcontext
 
+import structlog
+
 from agent_service import __version__
+from agent_service.addresses import model_api_address
 from agent_service.agent.credentials import Credentials
 from agent_service.agent.dialogue import Dialogue
 from agent_service.agent.echo import EchoProvider
@@ -25,6 +28,10 @@ from agent_service.state.tasks import Tasks
 from agent_service.task_spans import TaskSpans
 from agent_service.tracing import start as start_tracing
 from agent_service.worker import Worker
+
+_log = structlog.get_logger(__name__)
+
+ANTHROPIC = "https://api.anthropic.com"
 
 # Autoscalers look at the depth of the queue every 15 s or so; counting costs next to nothing.
 _COUNT_SECONDS = 5.0
@@ -75,6 +82,7 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         deadline_seconds=settings.task_deadline_seconds,
         result_ttl_seconds=settings.task_result_ttl_seconds,
         queue_limit=settings.task_queue_limit,
+        on_damaged=counted.damaged_records.inc,
     )
     conversations = Conversations(
         redis,
@@ -137,8 +145,7 @@ def _make_checks(
         return f"The provider {settings.model_provider} answers for model {provider.model}."
 
     async def state() -> str:
-        # Written, because a server that is full or only a replica answers well to everything else.
-        await redis.call("SET", redis.key("health"), 1, "EX", 60)
+        await redis.check()
         return "The store of the state takes writes."
 
     checks = {
@@ -190,6 +197,9 @@ def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Cred
         return EchoProvider(), None
     key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
     credentials = Credentials(key, file, counted.credentials_refused.set)
+    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
+    if left_out:
+        _log.warning("Base URL ended with a path of the API, which was left out", left_out=left_out)
     # The SDK takes three quarters of the time that a start takes: only an agent that uses it waits for it.
     from agent_service.agent.claude import ClaudeProvider  # noqa: PLC0415
 
@@ -198,6 +208,6 @@ def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Cred
         max_tokens=settings.max_tokens,
         max_retries=settings.model_max_retries,
         credentials=credentials,
-        base_url=settings.anthropic_base_url,
+        base_url=base_url,
     )
     return provider, credentials

@@ -6,7 +6,8 @@ from typing import NoReturn
 
 import click
 
-from agent_service import __version__, settings
+from agent_service import __version__, otel_environment, settings
+from agent_service.redact import harmless
 from agent_service.settings import Settings, SettingsError
 
 _WRONG_SETTINGS = 2
@@ -24,7 +25,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--host", help="Address to listen on.  [default: API_HOST, else 0.0.0.0]")
+@click.option("--host", help="Address to listen on.  [default: API_HOST, else all]")
 @click.option("--port", type=int, help="Port to listen on, 0 for any.  [default: API_PORT or PORT, else 8000]")
 def serve(host: str | None, port: int | None) -> None:
     """Run the API until SIGTERM or Ctrl-C, then finish what is in flight.
@@ -40,7 +41,7 @@ def serve(host: str | None, port: int | None) -> None:
       REQUEST_TIMEOUT_SECONDS  most seconds for one answer (default 60)
       REDIS_URL                where the state lives; without it a Valkey is started, with its data in STATE_DIR
       API_WORKERS              processes that answer (default 1)
-      METRICS_PORT             port of its own for /metrics
+      METRICS_PORT             port of its own for /metrics; in production there is no other
       LOG_LEVEL, LOG_FORMAT    INFO by default; json (default) or text
 
     A second SIGTERM or Ctrl-C cuts what is still in flight.
@@ -55,7 +56,7 @@ def serve(host: str | None, port: int | None) -> None:
 
 
 @main.command()
-@click.option("--host", help="Address of the health endpoints.  [default: API_HOST, else 0.0.0.0]")
+@click.option("--host", help="Address of the health endpoints.  [default: API_HOST, else all]")
 @click.option("--port", type=int, help="Port of the health endpoints.  [default: API_PORT or PORT, else 8000]")
 def worker(host: str | None, port: int | None) -> None:
     """Work on background tasks until SIGTERM or Ctrl-C, then finish or hand back what is running.
@@ -68,7 +69,8 @@ def worker(host: str | None, port: int | None) -> None:
       TASK_TIMEOUT_SECONDS most seconds for one attempt at a task (default 300)
       TASK_MAX_ATTEMPTS    how often a task is tried (default 5)
 
-    /health/live, /health/ready and /metrics are served on the port. A second SIGTERM hands back at once.
+    /health/live and /health/ready are served on the port, and /metrics, which in production is on METRICS_PORT alone.
+    A second SIGTERM hands back at once.
 
     Exit codes: 0 after a clean end, 1 when it could not start, 2 when a setting is wrong.
     """
@@ -110,14 +112,21 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
 
     port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
     try:
-        place = url or f"http://localhost:{port}"
-        click.echo(answer_of(place, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
+        place = (url or f"http://localhost:{port}").strip()
+        _show(answer_of(place, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
     except AskError as error:
-        click.echo(str(error), err=True)
+        _show(str(error), error=True)
         sys.exit(1)
 
 
+def _show(text: str, *, error: bool = False) -> None:
+    """Print what may be another's words, such as a model's: none of them reaches the terminal as a command to it."""
+    click.echo(harmless(text), err=error)
+
+
 def _load(host: str | None, port: int | None) -> Settings:
+    # Before anything imports OpenTelemetry, which reads its variables as it is imported.
+    otel_environment.repair()
     try:
         return settings.load(api_host=host, API_PORT=port)
     except SettingsError as error:
@@ -126,5 +135,5 @@ def _load(host: str | None, port: int | None) -> Settings:
 
 def _wrong(*faults: str) -> NoReturn:
     for fault in faults:
-        click.echo(fault, err=True)
+        _show(fault, error=True)
     sys.exit(_WRONG_SETTINGS)

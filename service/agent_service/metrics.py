@@ -55,7 +55,8 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "agent_rate_limited",
-            "Requests answered 429, by the limit: `requests` of a client, `tokens` or `budget` of the agent.",
+            "Requests answered 429, by the limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the "
+            "agent.",
             ["reason"],
             registry=registry,
         )
@@ -65,7 +66,7 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        for reason in ("requests", "tokens", "budget"):
+        for reason in ("requests", "in_flight", "tokens", "budget"):
             self.rate_limited.labels(reason)
         for reason in ("overload", "draining"):
             self.shed.labels(reason)
@@ -116,6 +117,11 @@ class Metrics:
             "agent_tokens",
             "Tokens sent to (input) and received from (output) the model.",
             ["model", "direction"],
+            registry=registry,
+        )
+        self.damaged_records = Counter(
+            "agent_damaged_records",
+            "Records in Redis that could not be read, and were passed over.",
             registry=registry,
         )
         self.tasks = Gauge(

@@ -6,7 +6,7 @@ From threads, so that a scrape is answered whatever the event loop is busy with,
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,6 +17,9 @@ _PATH = "/metrics"
 
 # A client that sends nothing for so long holds a thread no longer.
 _CLIENT_SECONDS = 10.0
+
+# Each connection has a thread. Beyond these the oldest makes room, so that a scrape is answered whoever holds the rest.
+_MOST_CONNECTIONS = 32
 
 # How soon the end of the service is noticed.
 _POLL_SECONDS = 0.1
@@ -41,6 +44,8 @@ def serving(listener: socket.socket | None, expose: Expose) -> Iterator[None]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # The default of 5 would have clients of a flood, and the scrape among them, wait for a second or more.
+    request_queue_size = 128
     block_on_close = False
 
     def __init__(self, listener: socket.socket, expose: Expose) -> None:
@@ -48,7 +53,24 @@ class _Server(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self.expose = expose
+        self.connections: dict[socket.socket, None] = {}
         self.server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection; end the oldest where there are too many."""
+        while len(self.connections) >= _MOST_CONNECTIONS:
+            with suppress(StopIteration, KeyError, OSError):
+                oldest = next(iter(self.connections))
+                del self.connections[oldest]
+                # Its thread stops reading or writing, and closes it.
+                oldest.shutdown(socket.SHUT_RDWR)
+        self.connections[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self.connections.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Be silent about a client that left in the middle; a fault of ours is in the answer, as 500."""
@@ -60,6 +82,10 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "portside"
     sys_version = ""
 
+    def do_HEAD(self) -> None:
+        """Answer as to GET, without the body."""
+        self.do_GET()
+
     def do_GET(self) -> None:
         """Answer a scrape."""
         if self.path.partition("?")[0] != _PATH:
@@ -70,7 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name that http.server gives
         """Log no scrapes, as the API logs none."""

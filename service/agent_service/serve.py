@@ -10,7 +10,8 @@ import click
 import structlog
 from pydantic import SecretStr
 
-from agent_service import __version__, logs, shared_metrics
+from agent_service import __version__, logs, otel_environment, shared_metrics
+from agent_service.descriptors import raise_limit
 from agent_service.lifecycle import Lifecycle, StartError
 from agent_service.ports import bind
 from agent_service.settings import Settings
@@ -28,11 +29,13 @@ def run(settings: Settings) -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         with ExitStack() as stack:
+            raise_limit()
             listener = stack.enter_context(bind(settings.api_host, settings.api_port, setting="--port or API_PORT"))
             scraped = None
             if settings.metrics_port is not None:
                 scraped = stack.enter_context(bind(settings.api_host, settings.metrics_port, setting="METRICS_PORT"))
             logs.configure(level=settings.lowest_level, form=settings.log_format)
+            otel_environment.warn()
             serve = _in_one_process if settings.api_workers == 1 else _in_several
             return serve(_with_state(settings, stack), listener, scraped)
     except StartError as error:
@@ -74,7 +77,7 @@ def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket
     server = Server(
         app,
         lifecycle,
-        request_timeout_seconds=settings.request_timeout_seconds,
+        settings,
         on_listening=lambda: _announce(settings, listener, scraped),
     )
     with serving(scraped, app.state.parts.metrics.expose):

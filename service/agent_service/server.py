@@ -12,14 +12,16 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from agent_service.connections import Connections
+from agent_service.descriptors import bounds
 from agent_service.lifecycle import CUT_SECONDS, DRAIN_MARGIN_SECONDS, Lifecycle
 from agent_service.protocol import HEAD_SECONDS, guarded
+from agent_service.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
-# Longer than the 60 s for which nginx and the cloud load balancers keep idle connections to us: they must be the ones
-# that close, or a request of theirs meets a closed connection.
-_KEEP_ALIVE_SECONDS = 75
+# The server looks around ten times a second.
+_TICKS_OF_A_SWEEP = 10
 
 
 class Server(uvicorn.Server):
@@ -29,27 +31,30 @@ class Server(uvicorn.Server):
         self,
         app: FastAPI,
         lifecycle: Lifecycle,
+        settings: Settings,
         *,
-        request_timeout_seconds: float,
         on_listening: Callable[[], None],
     ) -> None:
+        bound = bounds(settings)
+        self._connections = Connections(most=bound.connections, write_seconds=settings.write_timeout_seconds)
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="on",
-                http=guarded(min(HEAD_SECONDS, request_timeout_seconds)),
+                http=guarded(min(HEAD_SECONDS, settings.request_timeout_seconds), self._connections),
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 # uvicorn would believe X-Forwarded-For from 127.0.0.1; middleware/identify.py knows whom to believe.
                 proxy_headers=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                backlog=bound.backlog,
+                timeout_keep_alive=settings.keep_alive_seconds,
                 timeout_graceful_shutdown=CUT_SECONDS,
             )
         )
         self._lifecycle = lifecycle
-        self._drain_seconds = request_timeout_seconds + DRAIN_MARGIN_SECONDS
+        self._drain_seconds = settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS
         self._cut_at = math.inf
         self._on_listening = on_listening
 
@@ -91,7 +96,9 @@ class Server(uvicorn.Server):
         self._cut_at = 0
 
     async def on_tick(self, counter: int) -> bool:
-        """Look, ten times a second, whether the draining is done."""
+        """Look, ten times a second, whether the draining is done, and once a second after the connections."""
+        if counter % _TICKS_OF_A_SWEEP == 0:
+            self._connections.sweep()
         if self._lifecycle.draining and not self.should_exit:
             in_flight, tasks = self._lifecycle.in_flight, self._lifecycle.tasks
             if in_flight + tasks == 0 or time.monotonic() >= self._cut_at:

@@ -8,7 +8,6 @@ import ipaddress
 import os
 import re
 from decimal import Decimal
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -17,8 +16,12 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agent_service.addresses import host_name, model_api_address, redis_address
+
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 ENV_FILE = ".env"
+# Editors on Windows put a mark at the beginning, which would be part of the first name.
+_ENV_FILE_ENCODING = "utf-8-sig"
 
 CLIENT_KEYS_NAME = "API_KEYS"
 SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
@@ -36,6 +39,9 @@ _STATE_HOME = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.lo
 _KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
 
 
+# RFC 1123, 2.1, with the `_` that Docker and others allow; `*` alone, or for the first label.
+_HOST_SHAPE = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+
 _Money = Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=6, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -49,10 +55,18 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """What the service can be told. A field's name in upper case is its name in the environment."""
+    """What the service can be told. A field's name in upper case is its name in the environment.
+
+    White space around a value is left out: a line end is easily read into a Secret, and is part of no value.
+    """
 
     model_config = SettingsConfigDict(
-        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
+        env_file=ENV_FILE,
+        env_file_encoding=_ENV_FILE_ENCODING,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
     )
 
     environment: Literal["development", "testing", "staging", "production"] = Field(
@@ -62,7 +76,11 @@ class Settings(BaseSettings):
     )
     debug: bool = Field(default=False, description="Logs at level DEBUG, whatever LOG_LEVEL says; not in production.")
 
-    api_host: str = Field("0.0.0.0", min_length=1, description="Address to listen on.")  # noqa: S104  # a pod listens on all
+    api_host: str = Field(
+        "::",
+        min_length=1,
+        description="Address to listen on. `::` is all addresses, IPv6 and IPv4; where IPv6 is off, IPv4 alone.",
+    )
     api_port: int = Field(
         8000,
         ge=0,
@@ -75,10 +93,17 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=65535,
-        description="Port of its own for `/metrics`, which is then not on the API's port.",
+        description="Port of its own for `/metrics`, which is then not on the API's port. When not set, it is on the "
+        "API's port, and in `production` nowhere.",
     )
     chat_page: bool | None = Field(
         None, description="Whether browsers get a chat page at `/`; when not set, they do outside production."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names under which the service is reached, separated by commas: `agent.example.com`, "
+        "`*.example.com`, or `*` for any. A request whose `Host` is another is answered 421. When not set, any host is "
+        "taken, but on a loopback connection without client keys only `localhost`, addresses, and names without a dot.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call the API, separated by commas; none when empty."
@@ -104,6 +129,11 @@ class Settings(BaseSettings):
     )
     default_model: str = Field("claude-sonnet-5-5", min_length=1, max_length=256, description="Model that answers.")
     max_tokens: int = Field(4096, ge=1, le=200_000, description="Most tokens in one answer.")
+    allow_system_prompt: bool | None = Field(
+        None,
+        description="Whether a request to `/chat/stream` may replace the system prompt by its own; when not set, it "
+        "may outside production.",
+    )
     system_prompt: str | None = Field(
         None,
         max_length=LONGEST_SYSTEM_PROMPT,
@@ -150,6 +180,30 @@ class Settings(BaseSettings):
     )
     max_in_flight: int = Field(
         1024, ge=1, le=100_000, description="Most requests in flight in one pod; what is above gets 503 at once."
+    )
+    max_in_flight_per_client: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Most requests in flight of one client (key or address) in one pod; what is above gets 429 at "
+        "once. When not set, three quarters of MAX_IN_FLIGHT.",
+    )
+    max_connections: int | None = Field(
+        None,
+        ge=64,
+        le=1_000_000,
+        description="Most open connections of one pod; above it the one that is idle for longest is closed. When not "
+        "set, 4,096, or twice MAX_IN_FLIGHT if that is more. Fewer where the limit of open files is too low.",
+    )
+    keep_alive_seconds: int = Field(
+        620,
+        ge=1,
+        le=86_400,
+        description="Seconds for which an idle connection stays open; longer than the load balancers in front keep "
+        "theirs.",
+    )
+    write_timeout_seconds: _Seconds = Field(
+        30, gt=0, le=3600, description="Seconds after which a connection is closed whose client does not read."
     )
     max_body_bytes: int = Field(
         256 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body, in bytes; what is above gets 413."
@@ -221,25 +275,39 @@ class Settings(BaseSettings):
     )
     otel_propagators: str = Field(
         "tracecontext,baggage",
-        description="By which headers callers tell their traces: those of the W3C are there. In the environment only.",
+        description="By which headers callers pass their traces on: those of the W3C are there, others are left out, "
+        "and `none` takes none. In the environment only.",
     )
     secrets_dir: Path | None = Field(
         None,
         description="Folder with one file per secret setting. A changed key file is used from the next request on.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _trim(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+        return {name: value for name, value in trimmed.items() if value != ""}
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         # The JSON list is how the variable was written in this service's first days; both forms stay readable.
         if not isinstance(value, str):
             return value
         return tuple(part.strip(" []\"'").rstrip("/") for part in value.split(",") if part.strip(" []\"'"))
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(valid_host(each) for each in value)
 
     @field_validator("cors_origins")
     @classmethod
@@ -265,43 +333,34 @@ class Settings(BaseSettings):
     def _not_blank(cls, value: str | None) -> str | None:
         return valid_system_prompt(value or "")
 
-    @field_validator("anthropic_base_url", "otel_exporter_otlp_endpoint")
+    @field_validator("anthropic_base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address that begins with http:// or https://")
-        if parts.username or parts.password:
-            raise ValueError("must not hold a user name or password")
+        # Kept as it was written: its user logs what is left out.
+        if value is not None:
+            _check_with_yarl(model_api_address(value)[0])
         return value
 
-    @field_validator("otel_propagators")
+    @field_validator("redis_host")
     @classmethod
-    def _known(cls, value: str) -> str:
-        # OpenTelemetry would end the start with a traceback, or at `none` fail each request.
-        there = {each.name for each in entry_points(group="opentelemetry_propagator")}
-        unknown = [each for each in value.split(",") if each.strip() not in there]
-        if unknown:
-            raise ValueError(
-                f"'{unknown[0].strip()}' is none of {', '.join(sorted(there))}; leave it unset for the W3C's"
-            )
-        return value
+    def _host(cls, value: str | None) -> str | None:
+        return None if value is None else host_name(value)
+
+    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", mode="before")
+    @classmethod
+    def _one_line(cls, value: object) -> object:
+        if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
+            raise ValueError("must not hold line ends or other control characters")
+        return _unquoted(value) if isinstance(value, str) else value
 
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        parts = urlsplit(value.get_secret_value())
-        try:
-            usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if parts.scheme not in {"redis", "rediss", "unix"} or not usable:
-            raise ValueError("must look like redis://host:6379/0, rediss://user:password@host:6379/0 or unix:///path")
-        return value
+        address = redis_address(value.get_secret_value())
+        _check_with_redis_py(address)
+        return SecretStr(address)
 
     @field_validator("api_keys")
     @classmethod
@@ -314,7 +373,7 @@ class Settings(BaseSettings):
     @classmethod
     def _key(cls, value: object) -> object:
         raw = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return valid_key(raw) if isinstance(raw, str) else raw
+        return valid_key(_unquoted(raw)) if isinstance(raw, str) else raw
 
     @field_validator("secrets_dir")
     @classmethod
@@ -361,6 +420,16 @@ class Settings(BaseSettings):
         return self.environment == "production"
 
     @property
+    def shows_metrics(self) -> bool:
+        """Whether `/metrics` is on the API's own port, where every caller can read it."""
+        return self.metrics_port is None and not self.is_production
+
+    @property
+    def takes_system_prompts(self) -> bool:
+        """Whether callers may replace the agent's system prompt."""
+        return not self.is_production if self.allow_system_prompt is None else self.allow_system_prompt
+
+    @property
     def model(self) -> str:
         """The name of the model that answers, as metrics and answers tell it."""
         return "echo" if self.model_provider == "echo" else self.default_model
@@ -393,6 +462,39 @@ class Settings(BaseSettings):
         return self.secrets_dir / name
 
 
+def _unquoted(value: str) -> str:
+    # As `docker run --env-file` leaves them, which takes a line as it is.
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        raise ValueError("is in quotes, which are part of the value here: remove them")
+    return value
+
+
+def _check_with_yarl(address: str) -> None:
+    # Not at the top: an agent that asks no model API does not load it.
+    import yarl  # noqa: PLC0415
+
+    try:
+        yarl.URL(address)
+    except ValueError:
+        raise ValueError("cannot be used as an address: write it as https://host:port/path") from None
+
+
+def _check_with_redis_py(address: str) -> None:
+    # Not at the top: only an agent with a Redis of its own has such an address.
+    from agent_service.state.redis import connect  # noqa: PLC0415
+
+    try:
+        connection: object = connect(address).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        certificates = getattr(connection, "ssl_context", None)
+        if certificates is not None:
+            certificates.get()
+    except OSError:
+        raise ValueError("names a file of certificates or keys that cannot be read or used") from None
+    except Exception:
+        # Whatever it is, it would come again with each command. Its words may quote a password.
+        raise ValueError("has an option whose value cannot be used; check the options behind the `?`") from None
+
+
 def valid_system_prompt(raw: str) -> str | None:
     """Give the system prompt, or None for one of white space alone, which the model API refuses with every request.
 
@@ -402,6 +504,23 @@ def valid_system_prompt(raw: str) -> str | None:
     if len(raw) > LONGEST_SYSTEM_PROMPT:
         raise ValueError(f"has more than {LONGEST_SYSTEM_PROMPT} characters")
     return raw if raw.strip() else None
+
+
+def valid_host(raw: str) -> str:
+    """Return a name, or an address, of ALLOWED_HOSTS in the form in which it is compared: lower case, no brackets.
+
+    Raises:
+        ValueError: if no request could have it as its host.
+    """
+    host = raw.strip("[]").lower().removesuffix(".")
+    try:
+        return ipaddress.ip_address(host).compressed
+    except ValueError:
+        if not _HOST_SHAPE.fullmatch(host):
+            raise ValueError(
+                f"'{raw:.80}' is not a host name; write it without scheme and port, such as agent.example.com"
+            ) from None
+        return host
 
 
 def valid_client_keys(raw: str) -> frozenset[str]:
@@ -452,10 +571,10 @@ def load(**overrides: object) -> Settings:
 
 def _given(name: str) -> str | None:
     """Give a setting's raw value from the environment or the `.env` file."""
-    for names in (os.environ, dotenv_values(ENV_FILE)):
+    for names in (os.environ, dotenv_values(ENV_FILE, encoding=_ENV_FILE_ENCODING)):
         for key, value in names.items():
-            if key.upper() == name and value:
-                return value
+            if key.upper() == name and value and value.strip():
+                return value.strip()
     return None
 
 
@@ -466,5 +585,6 @@ def _line(fault: Any) -> str:
     name = str(fault["loc"][0]).upper()
     name = {"PORT": "API_PORT (or PORT)", "API_PORT": "API_PORT (or PORT)"}.get(name, name)
     shown = fault["input"] if name not in _NEVER_SHOWN else None
-    message = message[:1].lower() + message[1:]
+    # It may quote what was written, which must not reach a terminal with its control characters.
+    message = re.sub(r"[\x00-\x1f\x7f]+", " ", message[:1].lower() + message[1:])
     return f"{name}: {message}" + (f" (it is {shown!r:.80})" if isinstance(shown, (str, int, float)) else "")

@@ -3,14 +3,25 @@
 import socket
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
+import requests
 import structlog
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from agent_service import __version__
+from agent_service.proxy import proxy_for
 from agent_service.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -29,6 +40,38 @@ def resource(settings: Settings) -> Resource:
         }
     )
     return Resource.create().merge(ours).merge(OTELResourceDetector().detect())
+
+
+class NoPropagation(TextMapPropagator):
+    """Takes no trace from callers (`OTEL_PROPAGATORS=none`). OpenTelemetry's own returns no context, which fails."""
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        """Return the context as it is."""
+        return get_current() if context is None else context
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        """Add nothing."""
+
+    @property
+    def fields(self) -> set[str]:
+        """No headers."""
+        return set()
+
+
+class Proxied(requests.Session):
+    """Sends through the proxy of the environment by the same rules as to the model API. Those of `requests` know no
+    IPv6 networks in NO_PROXY."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
+        """Return the settings of a request."""
+        settings: dict[str, Any] = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        proxy = proxy_for(str(url), any_scheme=True)
+        settings["proxies"] = {} if proxy is None else {"http": proxy, "https": proxy}
+        return settings
 
 
 class HideQueries(SpanProcessor):

@@ -26,7 +26,7 @@ class _Supervised(Server):
         super().__init__(
             create_app(assignment.settings, lifecycle),
             lifecycle,
-            request_timeout_seconds=assignment.settings.request_timeout_seconds,
+            assignment.settings,
             on_listening=self._listen_to_orders,
         )
         self._link = link

@@ -17,6 +17,8 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry.trace import NoOpTracer, Tracer
 
 from agent_service import __version__
+from agent_service.addresses import http_address
+from agent_service.logs import where
 from agent_service.middleware.paths import PROBES
 from agent_service.settings import Settings
 
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+_PATH = "/v1/traces"
+_CREDENTIAL_PROVIDERS = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+)
 
 # The last spans are worth this much of the pod's grace period, and no more: the collector may be what is away.
 _CLOSE_SECONDS = 1.5
@@ -64,38 +71,68 @@ class Tracing:
 
 
 def start(settings: Settings) -> Tracing:
-    """Begin to collect spans, when the settings or the standard variables say where to."""
-    if not _wanted(settings):
-        return Tracing()
+    """Begin to collect spans, when the settings or the standard variables name a collector.
+
+    Where that is not possible, one warning is logged, and the agent works without.
+    """
+    try:
+        endpoint = _endpoint(settings)
+        return Tracing() if endpoint is None else _collect(settings, endpoint)
+    except _AddressError as error:
+        _log.warning("Traces are off: the collector's address cannot be used", setting=error.setting, reason=str(error))
+    except Exception as error:
+        # Whatever the libraries do not like about their variables or files. Their words may quote a header's key.
+        _log.warning("Traces are off: their settings cannot be used", error=type(error).__name__, where=where(error))
+    return Tracing()
+
+
+class _AddressError(Exception):
+    """The address of the collector cannot be used."""
+
+    def __init__(self, setting: str, words: str) -> None:
+        super().__init__(words)
+        self.setting = setting
+
+
+def _collect(settings: Settings, endpoint: str) -> Tracing:
     # Not at the top: see above.
+    from opentelemetry import propagate  # noqa: PLC0415
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    from agent_service.spans import HideQueries, ToldOnce, resource  # noqa: PLC0415
+    from agent_service.spans import HideQueries, NoPropagation, Proxied, ToldOnce, resource  # noqa: PLC0415
 
-    base = settings.otel_exporter_otlp_endpoint
-    # The variable for traces alone is a whole address; the common one is a base (OTLP specification, "Endpoint URLs").
-    endpoint = os.environ.get(_TRACES_ENDPOINT) or f"{(base or '').rstrip('/')}/v1/traces"
-    provider = TracerProvider(resource=resource(settings), shutdown_on_exit=False)
-    provider.add_span_processor(HideQueries())
-    provider.add_span_processor(BatchSpanProcessor(ToldOnce(OTLPSpanExporter(endpoint=endpoint))))
-    # They would log each batch that a collector did not take; ToldOnce does that once.
+    # They would log each batch that a collector did not take; ToldOnce does that once. And a header that is not in the
+    # right form would be logged with its key.
     for name in ("opentelemetry", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A platform's own way to log in brings its own session.
+    session = None if any(map(os.environ.get, _CREDENTIAL_PROVIDERS)) else Proxied()
+    provider = TracerProvider(resource=resource(settings), shutdown_on_exit=False)
+    provider.add_span_processor(HideQueries())
+    provider.add_span_processor(BatchSpanProcessor(ToldOnce(OTLPSpanExporter(endpoint=endpoint, session=session))))
+    if "none" in os.environ.get("OTEL_PROPAGATORS", "").split(","):
+        propagate.set_global_textmap(NoPropagation())
     return Tracing(provider)
 
 
-def _wanted(settings: Settings) -> bool:
-    told = settings.otel_exporter_otlp_endpoint or os.environ.get(_TRACES_ENDPOINT)
+def _endpoint(settings: Settings) -> str | None:
+    """Return where traces go; None for nowhere."""
+    traces, base = os.environ.get(_TRACES_ENDPOINT), settings.otel_exporter_otlp_endpoint
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     elsewhere = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() not in {"", "otlp"}
-    if not told or disabled or elsewhere:
-        return False
+    if not (traces or base) or disabled or elsewhere:
+        return None
     protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
     if protocol not in {None, "", "http/protobuf"}:
         _log.warning("OTLP protocol is not supported, sent http/protobuf", protocol=protocol)
-    return True
+    try:
+        # The variable for traces alone is a whole address; the common one is a base (OTLP specification, "Endpoint
+        # URLs"), to which people write the path all the same.
+        return http_address(traces) if traces else http_address(base or "").removesuffix(_PATH) + _PATH
+    except ValueError as error:
+        raise _AddressError(_TRACES_ENDPOINT if traces else "OTEL_EXPORTER_OTLP_ENDPOINT", str(error)) from None
 
 
 def _is_probe(scope: MutableMapping[str, Any]) -> bool:

@@ -9,7 +9,6 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import structlog
 from opentelemetry.trace import Span
 
-from agent_service.agent.dialogue import sendable
 from agent_service.agent.errors import (
     CredentialsRefusedError,
     ModelError,
@@ -17,6 +16,7 @@ from agent_service.agent.errors import (
     RateLimitedError,
 )
 from agent_service.agent.provider import Prompt
+from agent_service.agent.text import sendable
 from agent_service.agent.turn import Agent
 from agent_service.lifecycle import Lifecycle
 from agent_service.logs import where

@@ -9,8 +9,9 @@ import structlog
 from fastapi import FastAPI
 from starlette.responses import JSONResponse
 
-from agent_service import __version__, logs
+from agent_service import __version__, logs, otel_environment
 from agent_service.assembly import make_parts
+from agent_service.descriptors import raise_limit
 from agent_service.health import running
 from agent_service.lifecycle import Lifecycle, StartError
 from agent_service.metrics_server import serving
@@ -29,19 +30,27 @@ _FAILED = 1
 
 def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
     """Make the app of a worker, which works for as long as the app runs."""
-    app = FastAPI(title="Portside worker", version=__version__, docs_url=None, openapi_url=None, lifespan=_lifespan)
+    app = FastAPI(
+        title="Portside worker",
+        version=__version__,
+        docs_url=None,
+        openapi_url=None,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+    )
     parts = make_parts(settings, lifecycle)
     # The API's pods tell of budget and queue: from the workers, whose Service is another, alerts would come twice.
     checks = {name: check for name, check in parts.checks.items() if name not in {"budget", "queue"}}
     app.state.parts = parts = replace(parts, checks=checks)
 
+    @app.head("/health/live")
     @app.get("/health/live")
     async def live() -> JSONResponse:
         """Say whether the worker still looks for tasks."""
         return JSONResponse({"alive": not parts.worker.stuck}, status_code=503 if parts.worker.stuck else 200)
 
     app.include_router(health.router)
-    if settings.metrics_port is None:
+    if settings.shows_metrics:
         app.include_router(metrics.router)
     app.add_middleware(Unhandled)
     app.add_middleware(RequestId)
@@ -59,9 +68,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def run(settings: Settings) -> int:
     """Work until the end; give the exit code. What prevents the start is one line on standard error."""
     logs.configure(level=settings.lowest_level, form=settings.log_format)
+    otel_environment.warn()
     lifecycle = Lifecycle()
     try:
         with contextlib.ExitStack() as stack:
+            raise_limit()
             listener = stack.enter_context(bind(settings.api_host, settings.api_port, setting="--port or API_PORT"))
             app = create_worker_app(settings, lifecycle)
             if settings.metrics_port is not None:
@@ -70,7 +81,7 @@ def run(settings: Settings) -> int:
             server = Server(
                 app,
                 lifecycle,
-                request_timeout_seconds=settings.request_timeout_seconds,
+                settings,
                 on_listening=lambda: _announce(settings, listener.getsockname()[1]),
             )
             server.run(sockets=[listener])

@@ -2,20 +2,24 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testbed import binaries, paths
 from testbed.cluster import Cluster
+from testbed.errors import TestbedError
 
 OPERATOR_CHART = str(paths.REPOSITORY / "helm" / "agent-operator")
 AGENT_CHART = str(paths.REPOSITORY / "helm" / "agent")
 DEFINITION = "crd/agentdeployments.portside.dev"
 HELM_ANNOTATIONS = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace", "helm.sh/resource-policy")
 Helm = Callable[..., str]
+RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
 
 
 @pytest.fixture
@@ -72,6 +76,64 @@ def test_an_upgrade_of_an_agents_release_changes_its_pods_and_removal_leaves_not
     kinds = "deployments,services,hpa,secrets,configmaps"
     selector = "app.kubernetes.io/instance=my-agent"
     assert control_plane.kubectl("get", kinds, "-n", namespace, "-l", selector, "-oname") == ""
+
+
+def test_two_aliases_of_the_chart_in_an_umbrella_are_two_agents(
+    helm: Helm, control_plane: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    umbrella = _umbrella(tmp_path, "support", "sales")
+    helm("install", "shop", umbrella, "-n", namespace)
+
+    assert _agents(control_plane, namespace) == {
+        "shop-sales": "answers by sales",
+        "shop-support": "answers by support",
+    }
+    assert control_plane.get("networkpolicy", "shop-sales", "-n", namespace)["spec"]["podSelector"] == {
+        "matchLabels": {"app.kubernetes.io/name": "portside-agent", "app.kubernetes.io/instance": "shop-sales"}
+    }
+
+
+def test_an_alias_that_has_the_name_of_its_release_does_not_repeat_it(
+    helm: Helm, control_plane: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    helm("install", "support", _umbrella(tmp_path, "support", "sales"), "-n", namespace)
+    assert set(_agents(control_plane, namespace)) == {"support", "support-sales"}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_agent_under_an_alias_keeps_the_name_that_an_older_chart_gave_it(
+    helm: Helm, control_plane: Cluster, namespace: str, tmp_path: Path, release: str
+) -> None:
+    older = paths.REPOSITORY / "releases" / release / f"agent-{release}.tgz"
+    helm("install", "shop", _umbrella(tmp_path / "older", "support", chart=older), "-n", namespace)
+    newer = _umbrella(tmp_path / "newer", "support")
+    with pytest.raises(TestbedError, match=r"keep it with support\.fullnameOverride=shop"):
+        helm("upgrade", "shop", newer, "-n", namespace)
+
+    helm("upgrade", "shop", newer, "-n", namespace, "--set", "support.fullnameOverride=shop")
+    assert _agents(control_plane, namespace) == {"shop": "answers by support"}
+
+
+def _umbrella(folder: Path, *aliases: str, chart: Path = Path(AGENT_CHART)) -> str:
+    """Return a chart in `folder` that has the agent's chart once for each alias."""
+    (folder / "charts").mkdir(parents=True)
+    if chart.is_dir():
+        shutil.copytree(chart, folder / "charts" / "agent")
+    else:
+        shutil.copy(chart, folder / "charts")
+    dependencies = [{"name": "agent", "alias": alias, "version": ">=0.0.0-0"} for alias in aliases]
+    described = {"apiVersion": "v2", "name": "umbrella", "version": "0.1.0", "dependencies": dependencies}
+    values = {alias: {"agent": {"provider": "echo", "systemPrompt": f"answers by {alias}"}} for alias in aliases}
+    (folder / "Chart.yaml").write_text(json.dumps(described))
+    (folder / "values.yaml").write_text(json.dumps(values))
+    return str(folder)
+
+
+def _agents(cluster: Cluster, namespace: str) -> dict[str, str]:
+    """Return the system prompt of each agent by the name of its Deployment."""
+    deployments = cluster.get("deployments", "-n", namespace)["items"]
+    names = [each["metadata"]["name"] for each in deployments]
+    return {name: cluster.get("configmap", name, "-n", namespace)["data"]["SYSTEM_PROMPT"] for name in names}
 
 
 def _install_operator(namespace: str) -> list[str]:

@@ -163,7 +163,8 @@ def test_a_service_account_that_is_there_already_gets_the_rights(control_plane: 
 
 def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: Cluster, namespace: str) -> None:
     [policy] = _rendered(control_plane, namespace, {})["NetworkPolicy"]
-    assert policy["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}}], "pods of the cluster, and not anybody"
+    prometheus = {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}
+    assert policy["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}, "podSelector": prometheus}]
     proxy = {"ports": [{"port": 3128, "protocol": "TCP"}]}
     scraper = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
     values = {"networkPolicy": {"scrapeFrom": [scraper], "extraEgress": [proxy], "apiServerPorts": [6443]}}
@@ -174,9 +175,71 @@ def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: 
     # What agents with a budget used is read at the port of their metrics, and nobody else's.
     assert agents["ports"] == [{"port": 9090, "protocol": "TCP"}]
     assert agents["to"][0]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "portside-agent"}}
-    assert [(each["port"], each["protocol"]) for each in ours["ports"]] == [(53, "UDP"), (53, "TCP"), (6443, "TCP")]
+    dns = [(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")]
+    assert [(each["port"], each["protocol"]) for each in ours["ports"]] == [*dns, (6443, "TCP")]
     assert extra == proxy
     assert "NetworkPolicy" not in _rendered(control_plane, namespace, {"networkPolicy": {"enabled": False}})
+
+
+def test_without_a_policy_nothing_of_one_is_made(control_plane: Cluster, namespace: str) -> None:
+    # As with `--reuse-values` of a release that had none.
+    for values in ({}, {"policies": {"enabled": False}}, {"policies": None}):
+        made = _rendered(control_plane, namespace, values)
+        assert not {"ConfigMap", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} & made.keys()
+        assert "policy" not in json.dumps(made["Deployment"])
+
+
+def test_a_policy_reaches_the_operator_and_the_api_server_with_the_same_settings(
+    control_plane: Cluster, namespace: str
+) -> None:
+    allow = {"ingresses": True, "podLabels": ["team", "example.com/*"], "egressPorts": [443]}
+    made = _rendered(control_plane, namespace, {"policies": {"enabled": True, "allow": allow}})
+
+    [config] = made["ConfigMap"]
+    assert {key: config["data"][key] for key in allow} == {
+        "ingresses": "true",
+        "podLabels": "team,example.com/*",
+        "egressPorts": "443",
+    }
+    [policy] = made["ValidatingAdmissionPolicy"]
+    literal = policy["spec"]["variables"][0]["expression"].replace("'", '"')
+    assert json.loads(literal) == config["data"]
+    pod = made["Deployment"][0]["spec"]["template"]
+    assert "--policy=/etc/portside/policy" in pod["spec"]["containers"][0]["args"]
+    assert {"name": "policy", "configMap": {"name": config["metadata"]["name"]}} in pod["spec"]["volumes"]
+    other = _rendered(control_plane, namespace, {"policies": {"enabled": True}})["Deployment"][0]["spec"]["template"]
+    assert other["metadata"]["annotations"] != pod["metadata"]["annotations"], "a changed policy replaces the pods"
+    alone = _rendered(control_plane, namespace, {"policies": {"enabled": True, "admission": False}})
+    assert "ConfigMap" in alone
+    assert "ValidatingAdmissionPolicy" not in alone
+
+
+@pytest.mark.parametrize(
+    ("selector", "expressions"),
+    [
+        ("a=b", [("a", "In", ["b"])]),
+        ("example.com/a==b, c != d", [("example.com/a", "In", ["b"]), ("c", "NotIn", ["d"])]),
+        ("a in (b, c),d notin (e)", [("a", "In", ["b", "c"]), ("d", "NotIn", ["e"])]),
+        ("a,!b", [("a", "Exists", []), ("b", "DoesNotExist", [])]),
+        ("a=", [("a", "In", [""])]),
+    ],
+)
+def test_a_policy_is_of_the_agents_that_the_operator_serves(
+    control_plane: Cluster, namespace: str, selector: str, expressions: list[tuple[str, str, list[str]]]
+) -> None:
+    values = {"policies": {"enabled": True}, "selector": selector, "watchNamespaces": ["one", "two"]}
+    [binding] = _rendered(control_plane, namespace, values)["ValidatingAdmissionPolicyBinding"]
+
+    matched = binding["spec"]["matchResources"]
+    assert [
+        (each["key"], each["operator"], each.get("values", []))
+        for each in matched["objectSelector"]["matchExpressions"]
+    ] == expressions
+    assert matched["namespaceSelector"]["matchExpressions"] == [
+        {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["one", "two"]}
+    ]
+    everywhere = _rendered(control_plane, namespace, {"policies": {"enabled": True}})
+    assert "matchResources" not in everywhere["ValidatingAdmissionPolicyBinding"][0]["spec"]
 
 
 def test_a_budget_is_there_for_several_operators_unless_it_is_not_wanted(

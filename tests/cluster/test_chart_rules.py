@@ -49,7 +49,18 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("set redis.url or redis.secretName, not both", {"redis": {"url": "redis://a", "secretName": "b"}}),
-    ("redis.url must not hold a password", {"redis": {"url": "redis://:x@a"}}),
+    *(
+        ("redis.url must not hold a password", {"redis": {"url": url}})
+        for url in (
+            "redis://:x@a",
+            "redis://a/0?password=x",
+            "redis://a?db=0&password=x",
+            "redis://a?p%61ssword=x",
+            "rediss://a?ssl_password=x",
+            "redis://a?db=0;password=x",
+            "redis://a#password=x",
+        )
+    ),
     ("worker.enabled needs redis", {"worker": {"enabled": True}}),
     (
         "set autoscaling.prometheusAddress",

@@ -49,16 +49,17 @@ def test_there_is_a_release_to_come_from() -> None:
     assert version("portside") not in RELEASES
 
 
+@pytest.mark.parametrize("values_kept_by", ["--reuse-values", "--reset-then-reuse-values"])
 @pytest.mark.parametrize("release", RELEASES)
 def test_an_agent_of_any_release_goes_to_the_present_chart_and_back(
-    control_plane: Cluster, namespace: str, release: str
+    control_plane: Cluster, namespace: str, release: str, values_kept_by: str
 ) -> None:
     in_place = ["-n", namespace]
     control_plane.helm("install", "my-agent", _package("agent", release), *in_place, "-f-", stdin=json.dumps(VALUES))
     _await_autoscaler(control_plane, namespace)
     before = _state(control_plane, namespace)
 
-    control_plane.helm("upgrade", "my-agent", str(HELM / "agent"), "--reuse-values", *in_place)
+    control_plane.helm("upgrade", "my-agent", str(HELM / "agent"), values_kept_by, *in_place)
     after = _state(control_plane, namespace)
     assert _version(after) == version("portside")
     assert set(before) <= set(after)
@@ -71,11 +72,15 @@ def test_an_agent_of_any_release_goes_to_the_present_chart_and_back(
     assert _specs(_state(control_plane, namespace)) == _specs(before)
 
 
+@pytest.mark.parametrize(
+    ("values_kept_by", "new_default"), [("--reuse-values", 0), ("--reset-then-reuse-values", 1)], ids=str
+)
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.usefixtures("own_definition")
 def test_the_operator_of_any_release_goes_to_the_present_chart_and_back(
-    control_plane: Cluster, namespace: str, release: str
+    control_plane: Cluster, namespace: str, release: str, values_kept_by: str, new_default: int
 ) -> None:
+    """`new_default` is the number of NetworkPolicies after the upgrade, which are on by default since 0.2.0."""
     values = ["--set", f"watchNamespaces={{{namespace}}},logging.level=DEBUG"]
     in_place = ["-n", namespace]
     control_plane.helm("install", "agent-operator", _package("agent-operator", release), *in_place, *values)
@@ -83,7 +88,8 @@ def test_the_operator_of_any_release_goes_to_the_present_chart_and_back(
     control_plane.kubectl("apply", *in_place, "-f-", stdin=sample)
     agent = control_plane.get("agentdeployment", "hello-agent", *in_place)
 
-    control_plane.helm("upgrade", "agent-operator", str(HELM / "agent-operator"), "--reuse-values", *in_place)
+    control_plane.helm("upgrade", "agent-operator", str(HELM / "agent-operator"), values_kept_by, *in_place)
+    assert len(control_plane.get("networkpolicies", *in_place)["items"]) == new_default
     deployment = control_plane.get("deployment", "agent-operator", *in_place)
     assert deployment["metadata"]["labels"]["app.kubernetes.io/version"] == version("portside")
     assert "--log-level=DEBUG" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]

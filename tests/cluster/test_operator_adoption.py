@@ -1,6 +1,7 @@
 """A Helm release goes over to the operator, and back, and its pods do not notice."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ VALUES: dict[str, Any] = {
     "podLabels": {"team": "blue"},
 }
 OBJECTS = "configmap,service,serviceaccount,deployment,secret,networkpolicy,poddisruptionbudget"
+CONSENT = "portside.dev/adoptable-by"
 Helm = Callable[..., str]
 
 
@@ -47,19 +49,85 @@ def release(helm: Helm, here: Namespace) -> Namespace:
     return here
 
 
-def test_a_release_is_not_touched_unless_that_is_asked_for(release: Namespace) -> None:
+def test_the_wish_of_the_taker_alone_touches_no_release_and_the_message_has_the_command(release: Namespace) -> None:
+    before = _versions(release)
+
+    release.apply(_adopting(agent(**VALUES)))
+
+    # Once one object is known to be in the way, all are, and the command is about all of them.
+    command = eventually(lambda: _command(release), "the command for all objects")
+    assert command.split()[:4] == ["kubectl", "annotate", "--namespace", release.name]
+    assert set(command.split()[4:-1]) == {
+        f"{each['kind'].lower()}/{each['metadata']['name']}" for each in _objects(release)
+    }
+    assert _versions(release) == before
+    release.kubectl("delete", "agentdeployment", "hello", "--cascade=foreground", "--timeout=60s")
+    assert _versions(release) == before
+
+
+def test_the_command_of_the_message_gives_consent(release: Namespace) -> None:
+    release.apply(_adopting(agent(**VALUES)))
+    command = eventually(lambda: _command(release), "the command for all objects")
+
+    release.kubectl("annotate", *command.split()[4:])
+
+    eventually(lambda: all(_is_owned(each) for each in _objects(release)), "all objects have their owner")
+
+
+def test_consent_of_a_part_of_a_release_takes_no_part_over(release: Namespace) -> None:
+    release.kubectl("annotate", "service/hello", "configmap/hello", f"{CONSENT}=hello")
+    before = _versions(release)
+
+    release.apply(_adopting(agent(**VALUES)))
+
+    eventually(lambda: "deployment/hello" in _command(release, fewest=5), "the command for the rest")
+    assert "service/hello" not in _command(release, fewest=5)
+    assert _versions(release) == before
+
+
+def test_consent_to_another_agent_is_refused(release: Namespace) -> None:
+    _consent(release, to="other")
+    before = _versions(release)
+
+    release.apply(_adopting(agent(**VALUES)))
+
+    message = release.await_condition("Degraded", "True", "NameConflict")["message"]
+    assert "may be taken over by AgentDeployment other alone" in message
+    assert _versions(release) == before
+
+
+def test_consent_without_a_wish_takes_nothing_over(release: Namespace) -> None:
+    _consent(release)
     before = _versions(release)
 
     release.apply(agent(**VALUES))
 
-    message = release.await_condition("Ready", "False", "NameConflict")["message"]
-    assert "annotate this AgentDeployment with portside.dev/adopt=true" in message
+    eventually(
+        lambda: (
+            "annotate --namespace" in (text := release.condition("Degraded").get("message", ""))
+            and "agentdeployment/hello portside.dev/adopt=true" in text
+        ),
+        "the command that asks for it",
+    )
     assert _versions(release) == before
 
 
-def test_a_release_goes_over_with_its_pods_and_its_client_keys(release: Namespace, helm: Helm) -> None:
+def test_an_agent_does_not_prune_what_is_no_longer_its_own(here: Namespace) -> None:
+    here.apply(agent(**VALUES))
+    here.await_condition("Ready", "False", "RollingOut")
+    here.kubectl("patch", "networkpolicy", "hello", "--type=merge", '-p={"metadata":{"ownerReferences":null}}')
+    eventually(lambda: "NetworkPolicy" in here.condition("Degraded").get("message", ""), "it is in the way")
+
+    here.apply(agent(**VALUES, networkPolicy={"enabled": False}))
+
+    here.await_condition("Ready", "False", "RollingOut")
+    assert here.find("networkpolicy") is not None
+
+
+def test_a_release_goes_over_with_its_pods_and_its_client_keys(release: Namespace) -> None:
     pods, keys = _pods(release), release.get("secret", "hello-client-keys")["data"]
     template = release.get("deployment")["spec"]["template"]
+    _consent(release)
 
     release.apply(_adopting(agent(**VALUES)))
 
@@ -70,10 +138,13 @@ def test_a_release_goes_over_with_its_pods_and_its_client_keys(release: Namespac
     for each in _objects(release):
         assert "helm" not in {share["manager"] for share in each["metadata"]["managedFields"]}
         assert not [name for name in each["metadata"].get("annotations", {}) if name.startswith("meta.helm.sh/")]
+        # Else whoever comes next could take over what the next owner leaves.
+        assert CONSENT not in each["metadata"].get("annotations", {})
         assert "helm.sh/chart" not in each["metadata"]["labels"]
 
 
 def test_what_is_no_longer_wanted_goes_also_when_helm_had_put_it_there(release: Namespace) -> None:
+    _consent(release)
     release.apply(_adopting(agent(**VALUES)))
     eventually(lambda: all(_is_owned(each) for each in _objects(release)), "all objects have their owner")
 
@@ -94,6 +165,7 @@ def test_an_agent_that_was_deleted_with_its_objects_left_comes_back(here: Namesp
     pods, keys = _pods(here), here.get("secret", "hello-client-keys")["data"]
     here.kubectl("delete", "agentdeployment", "hello", "--cascade=orphan")
     eventually(lambda: not any(_is_owned(each) for each in _objects(here)), "the objects have no owner")
+    _consent(here)
 
     here.apply(_adopting(agent(**VALUES)))
 
@@ -124,6 +196,20 @@ def test_the_way_back_to_helm_keeps_the_pods(here: Namespace, helm: Helm) -> Non
 
 def _adopting(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "metadata": {**document["metadata"], "annotations": {"portside.dev/adopt": "true"}}}
+
+
+def _consent(here: Namespace, to: str = "hello") -> None:
+    """Let an agent have all objects, as their owner."""
+    selector = "--selector=app.kubernetes.io/instance=hello"
+    here.kubectl("annotate", OBJECTS, selector, "--overwrite", f"{CONSENT}={to}")
+
+
+def _command(here: Namespace, fewest: int = 8) -> str:
+    """The command of the agent's status that gives consent; empty while it names fewer objects than these."""
+    for text in re.findall(r"`([^`]+)`", here.condition("Degraded").get("message", "")):
+        if text.endswith(f"{CONSENT}=hello") and len(text.split()) - 5 >= fewest:
+            return str(text)
+    return ""
 
 
 def _objects(here: Namespace) -> list[dict[str, Any]]:

@@ -62,6 +62,7 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
         ),
         ({"worker": {"enabled": True}}, "worker.enabled needs redis, where workers find their tasks"),
         ({"redis": {"url": "redis://:secret@state:6379"}}, "redis.url must not hold a password"),
+        ({"redis": {"url": "redis://state:6379?db=1&p%61ssword=secret"}}, "redis.url must not hold a password"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
         ({"cors": {"origins": ["*"], "allowCredentials": True}}, "cors.allowCredentials cannot go with the origin *"),
         ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "the volumes tmp and secrets are Portside's own"),

@@ -163,7 +163,9 @@ def _make_it_needed(here: Namespace, right: Right, name: str) -> None:
     if verb == "list":
         _let_a_pod_wait(here, name)
     elif right == ("", "configmaps", "delete"):
-        here.kubectl("patch", "configmap", name, "--type=merge", '-p={"metadata":{"ownerReferences":null}}')
+        # The operator takes it over again, as its owner lets it.
+        change = {"ownerReferences": None, "annotations": {"portside.dev/adoptable-by": name}}
+        here.kubectl("patch", "configmap", name, "--type=merge", "-p", json.dumps({"metadata": change}))
     elif right == ("", "events", "create"):
         here.apply(agent(name, resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}))
     elif (resource, verb) == ("agentdeployments", "get"):

@@ -191,5 +191,14 @@ def test_leader_election_outside_a_pod_needs_a_place_for_its_lease(control_plane
 def test_help_names_the_environment_variables() -> None:
     text = subprocess.run([COMMAND, "run", "--help"], capture_output=True, text=True, check=True).stdout
 
-    for name in ("NAMESPACE", "SELECTOR", "LEADER_ELECT", "LEASE_NAME", "HEALTH_PORT", "LOG_FORMAT", "LOG_LEVEL"):
+    for name in (
+        "NAMESPACE",
+        "SELECTOR",
+        "POLICY",
+        "LEADER_ELECT",
+        "LEASE_NAME",
+        "HEALTH_PORT",
+        "LOG_FORMAT",
+        "LOG_LEVEL",
+    ):
         assert f"AGENT_OPERATOR_{name}" in text

@@ -18,6 +18,7 @@ EQUALS: dict[str, tuple[str, dict[str, Any]]] = {
     "install": (NAMESPACE, {}),
     "overlays/monitoring": (NAMESPACE, {"monitoring": {each: {"enabled": True} for each in MONITORING}}),
     "overlays/one-namespace": (NAMESPACE, {"watchNamespaces": ["agents"]}),
+    "overlays/policies": (NAMESPACE, {"policies": {"enabled": True}}),
     "overlays/side-by-side": (
         "portside-blue",
         {"selector": "portside.dev/operator=blue", "crds": {"install": False}, "rbac": {"aggregate": False}},

@@ -61,7 +61,7 @@ def test_the_port_of_an_address_is_the_same_number_on_both_faces(address: str, p
     assert helm.returncode == 0, helm.stderr
     for objects in (desired("my-agent", "default", agent.spec), _objects(helm.stdout)):
         policy = _by_name(objects)["NetworkPolicy my-agent"]
-        assert [each["port"] for each in policy["spec"]["egress"][0]["ports"]] == [53, 53, port]
+        assert [each["port"] for each in policy["spec"]["egress"][0]["ports"]] == [53, 53, 5353, 5353, port]
 
 
 WRONG: dict[str, dict[str, Any]] = {

@@ -19,6 +19,7 @@ from testbed import paths
 from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.usefixtures("operator")
+OBJECTS = "deployment,service,configmap,secret,serviceaccount,networkpolicy"
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 
 
@@ -34,6 +35,8 @@ def test_a_release_goes_over_to_the_operator_and_back_with_the_same_pods(
     agent["metadata"] |= {"annotations": {"portside.dev/adopt": "true"}}
 
     with steady_traffic(real_cluster, f"http://{AGENT}.{namespace}") as traffic:
+        selector = f"--selector=app.kubernetes.io/instance={AGENT}"
+        real_cluster.kubectl("annotate", OBJECTS, "-n", namespace, selector, f"portside.dev/adoptable-by={AGENT}")
         real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(agent))
         wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
         real_cluster.kubectl("delete", "secret", "-n", namespace, "-l", f"owner=helm,name={AGENT}")

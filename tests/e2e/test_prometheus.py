@@ -233,7 +233,8 @@ def test_an_agent_takes_few_series(scraped: Scraped) -> None:
     for service in (AGENT, f"{AGENT}-worker"):
         count = f'count({{namespace="{scraped.monitored}", service="{service}", __name__!~"scrape_.*|up"}})'
         # A process that was scraped while it started had not made all of its series.
-        wait_until(lambda count=count: scraped.prometheus.value(count) > 50, "all of it is read", READ_SECONDS)
+        read = partial(scraped.prometheus.value, f"{count} > 50")
+        wait_until(read, "all of it is read", READ_SECONDS)
         series = scraped.prometheus.value(count)
         print(f"{service}: {series:.0f} series")  # noqa: T201
         assert series < 400

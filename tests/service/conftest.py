@@ -1,5 +1,6 @@
 """The service in front of the stand-in model API: as a process, or as an app in this process."""
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ from agent_service.settings import API_KEY_NAME, load
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn, running_stand_in
 from stand_in.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
+from stand_in.collector import Collector
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +115,14 @@ async def make_client(stand_in: StandIn, redis_server: RedisServer) -> AsyncIter
             return await stack.enter_async_context(client)
 
         yield make
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()

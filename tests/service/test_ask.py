@@ -14,6 +14,13 @@ def test_it_prints_the_answer_and_nothing_else(start_service: StartService, tmp_
     assert (told.returncode, told.stdout, told.stderr) == (0, "You said: Hello\n", "")
 
 
+def test_an_answer_cannot_control_the_terminal(start_service: StartService, tmp_path: Path) -> None:
+    service = start_service(MODEL_PROVIDER="echo")
+    hostile = "\x1b]0;owned\x07 \x9b2J \u202eexe\u2066\r\ttab\nline"
+    told = run_agent_service("ask", hostile, "--url", service.url, folder=tmp_path)
+    assert told.stdout == "You said: \\u001b]0;owned\\u0007 \\u009b2J \\u202eexe\\u2066\\u000d\ttab\nline\n"
+
+
 def test_it_shows_the_first_client_key_of_the_folder_of_secrets(start_service: StartService, tmp_path: Path) -> None:
     service = start_service(MODEL_PROVIDER="echo", API_KEYS=CLIENT_KEY)
     (tmp_path / "API_KEYS").write_text(f"{CLIENT_KEY}\nanother-key-of-the-tests\n")

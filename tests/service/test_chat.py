@@ -161,7 +161,7 @@ async def test_only_true_and_false_say_whether_to_stream(make_client: MakeClient
         ("[[error:api_error after=0]]", 502, "failed"),
         ("[[break:0]]", 502, "broke off"),
         ("[[end-early:0]]", 502, "ended its answer early"),
-        ("[[garbage]]", 502, "ended its answer early"),
+        ("[[garbage]]", 502, "answered with text/html"),
         ("[[refusal]]", 502, "declined"),
     ],
 )

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,90 @@ async def test_an_answer_that_broke_off_is_not_remembered(make_client: MakeClien
     assert (await stream(client, "broken [[break:2]]", known))["type"] == "error"
     await say(client, "again", known)
     assert [text for text in stand_in.last()["history"] if "broken" in text] == []
+
+
+EMPTY = ["[[empty]]", "[[blank]]", "[[empty]] [[thinking]]", "[[empty]] [[thinking]] [[stop:max_tokens]]"]
+
+
+@pytest.mark.parametrize("directives", EMPTY)
+async def test_an_answer_without_text_does_not_end_its_conversation(
+    make_client: MakeClient, stand_in: StandIn, directives: str
+) -> None:
+    client = await make_client()
+    known = str((await say(client, "I am Ada"))["conversation_id"])
+    empty = await say(client, f"nothing {directives}", known)
+    assert str(empty["response"]).strip() == ""
+    assert empty.get("stop_reason") == ("max_tokens" if "max_tokens" in directives else None)
+    assert "no text" in str(empty["warning"])
+    assert empty["conversation_id"] == known
+    assert "no text" in str((await stream(client, f"nothing {directives}", known))["warning"])
+    for message in ("who am I", "and now"):
+        assert "warning" not in await say(client, message, known)
+    assert [said.split(": ")[1] for said in stand_in.last()["history"][::2]] == ["I am Ada", "who am I"]
+
+
+@pytest.mark.parametrize("directives", EMPTY)
+async def test_a_conversation_can_begin_with_an_answer_without_text(make_client: MakeClient, directives: str) -> None:
+    client = await make_client()
+    known = str((await say(client, directives))["conversation_id"])
+    await say(client, "again", str((await say(client, "hello", known))["conversation_id"]))
+
+
+@pytest.mark.parametrize("field", ["message", "system_prompt"])
+async def test_half_a_surrogate_pair_is_refused_before_it_can_be_remembered(
+    make_client: MakeClient, stand_in: StandIn, field: str
+) -> None:
+    client = await make_client()
+    body = json.dumps({"message": "hello", field: "half \ud83d"})
+    answer = await client.post("/chat/stream", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert stand_in.requests() == []
+
+
+STORED = {
+    "an empty answer": b'1 ["nothing",""]',
+    "an answer of white space": b'1 ["nothing"," \\n\\u2028\\u00a0"]',
+    "an empty question": b'1 ["  ","words"]',
+    "no JSON": b"rubbish",
+    "no tokens": b'["nothing","words"]',
+    "a negative number of tokens": b'-5 ["nothing",""]',
+    "one text": b'1 ["nothing"]',
+    "three texts": b'1 ["nothing","words","more"]',
+    "no text": b'1 ["nothing",null]',
+    "numbers": b"1 [1,2]",
+    "an object": b'1 {"nothing":1,"words":2}',
+    "deep": b"1 " + b"[" * 5000,
+    "no UTF-8": b'1 ["nothing","\xff"]',
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("what", STORED)
+async def test_what_was_remembered_and_cannot_be_sent_is_left_out(
+    make_client: MakeClient, stand_in: StandIn, redis_server: RedisServer, what: str
+) -> None:
+    client = await make_client()
+    known = str((await say(client, "I am Ada"))["conversation_id"])
+    key = redis_server.command("KEYS", f"*:conversation:*{known}").split(b"\r\n")[2].decode()
+    redis = Redis(redis_server.url, prefix="test")
+    await redis.call("RPUSH", key, STORED[what])
+    await redis.close()
+    for message in ("who am I", "and now"):
+        assert "warning" not in await say(client, message, known)
+    assert [said.split(": ")[1] for said in stand_in.last()["history"][::2]] == ["I am Ada", "who am I"]
+
+
+async def test_text_that_utf8_cannot_carry_is_mended_where_it_was_remembered(
+    make_client: MakeClient, stand_in: StandIn, redis_server: RedisServer
+) -> None:
+    client = await make_client()
+    known = str((await say(client, "I am Ada"))["conversation_id"])
+    key = redis_server.command("KEYS", f"*:conversation:*{known}").split(b"\r\n")[2].decode()
+    redis = Redis(redis_server.url, prefix="test")
+    await redis.call("RPUSH", key, b'1 ["half \\ud83d","whole \\ud83d\\ude00 and \\u0000"]')
+    await redis.close()
+    await say(client, "and now", known)
+    assert stand_in.last()["history"][2:] == ["user: half \ufffd", "assistant: whole \U0001f600 and \ufffd"]
 
 
 async def test_two_requests_of_one_conversation_at_once_leave_two_whole_exchanges(

@@ -1,13 +1,15 @@
 """The metrics on a port of their own (METRICS_PORT), with one process or several."""
 
 import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stand_in.agent import Service, StartService, eventually, run_agent_service
+from redis_bed import RedisServer
+from stand_in.agent import MakeClient, Service, StartService, eventually, run_agent_service, running_service
 from testbed.ports import free_port
 
 
@@ -43,6 +45,35 @@ def test_they_are_there_and_only_there(scraped: tuple[Service, str]) -> None:
     assert url in service.log()
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({}, True),
+        ({"environment": "staging"}, True),
+        ({"environment": "production"}, False),
+        ({"environment": "production", "metrics_port": 0}, False),
+    ],
+)
+async def test_in_production_they_are_not_on_the_port_of_the_api(
+    make_client: MakeClient, settings: dict[str, object], shown: bool
+) -> None:
+    client = await make_client(model_provider="echo", **settings)
+    assert (await client.get("/metrics")).status_code == (200 if shown else 404)
+
+
+def test_in_production_they_are_on_a_port_of_their_own_also_of_a_worker(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    told = {"MODEL_PROVIDER": "echo", "ENVIRONMENT": "production", "REDIS_URL": redis_server.url}
+    with running_service(tmp_path, "worker", **told, METRICS_PORT=port) as worker:
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
+        assert worker.get("/metrics").status_code == 404
+    with running_service(tmp_path, "worker", **told) as worker:
+        assert worker.get("/metrics").status_code == 404
+        assert worker.get("/health/live").status_code == 200
+
+
 def test_a_scraper_that_says_nothing_holds_up_nobody(scraped: tuple[Service, str]) -> None:
     service, url = scraped
     port = int(url.split(":")[2].partition("/")[0])
@@ -51,6 +82,23 @@ def test_a_scraper_that_says_nothing_holds_up_nobody(scraped: tuple[Service, str
         assert httpx.get(url).status_code == 200
         service.terminate()
         assert service.wait() == 0
+    assert "Traceback" not in service.log()
+
+
+def test_scrapers_that_only_connect_make_room_for_others(scraped: tuple[Service, str]) -> None:
+    service, url = scraped
+    port = int(url.split(":")[2].partition("/")[0])
+    with ExitStack() as stack:
+        for number in range(300):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            if number % 2:
+                # Where it was closed by then, that is what this is about.
+                with suppress(OSError):
+                    sock.sendall(b"GET /metrics HTT")
+            if number % 100 == 99:
+                assert httpx.get(url).status_code == 200
+        threads = len(list(Path(f"/proc/{service.process.pid}/task").iterdir()))
+        assert threads < 100
     assert "Traceback" not in service.log()
 
 

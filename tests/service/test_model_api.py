@@ -92,6 +92,45 @@ async def test_a_proxy_of_the_environment_is_asked_for_the_model_api(
     assert stand_in.last()["host"] == "models.example"
 
 
+@pytest.mark.parametrize("no_proxy", ["10.0.0.0/8,127.0.0.0/8,.svc", "*", " 127.0.0.1 "])
+async def test_what_no_proxy_exempts_is_asked_directly(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    await chat(await make_client(), "hello")
+
+
+@pytest.mark.parametrize("proxy", ["http://user:hunter2@127.0.0.1:1", "127.0.0.1:1\n"])
+async def test_a_proxy_that_does_not_answer_is_what_is_blamed(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+    answer = await (await make_client()).post("/chat", json={"message": "hello"})
+    assert answer.status_code == 503
+    assert "The proxy in front of the model API" in answer.json()["detail"]
+    assert "hunter2" not in answer.text
+
+
+async def test_a_proxy_of_another_kind_is_a_warning_and_not_used(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks5://user:hunter2@127.0.0.1:1")
+    await chat(await make_client(), "hello")
+    printed = capsys.readouterr()
+    assert "HTTP_PROXY is not the address of an HTTP proxy" in printed.out + printed.err
+    assert "hunter2" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("end", ["/", "/v1", "/v1/", "/v1/messages"])
+async def test_the_path_of_the_api_may_stand_at_the_end_of_its_address(
+    make_client: MakeClient, stand_in: StandIn, end: str
+) -> None:
+    client = await make_client(anthropic_base_url=f" {stand_in.url}{end}\n")
+    await chat(client, "hello")
+
+
 async def test_the_address_of_the_model_api_may_have_a_path(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(anthropic_base_url=f"{stand_in.url}/gateway/")
     answer = await client.post("/chat", json={"message": "hello"})

@@ -101,7 +101,9 @@ def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
 
 
 def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: StartService, stand_in: StandIn) -> None:
-    service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="5")
+    service = start_service(
+        ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="5", MAX_TOKENS="200000"
+    )
     # An answer has 5 s to begin, on a busy machine too; a client that does not read has all of them.
     body = json.dumps({"message": "[[bulk:24]]"}).encode()
     head = "POST /chat/stream HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"

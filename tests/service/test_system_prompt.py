@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService
+from stand_in.agent import KEY, MakeClient, Service, StartService
 
 
 def test_a_changed_file_is_used_from_the_next_message_on(
@@ -27,6 +29,32 @@ def test_a_changed_file_is_used_from_the_next_message_on(
     file.write_text("x" * 100_001)
     assert "no system prompt" in _answer(service)
     assert "File of a setting could not be used, kept what it was" in service.log()
+
+
+@pytest.mark.parametrize(
+    ("settings", "taken"),
+    [
+        ({}, True),
+        ({"environment": "staging"}, True),
+        ({"environment": "production"}, False),
+        ({"environment": "production", "allow_system_prompt": True}, True),
+        ({"allow_system_prompt": False}, False),
+    ],
+)
+async def test_callers_replace_the_system_prompt_where_they_may_and_not_in_production(
+    make_client: MakeClient, stand_in: StandIn, settings: dict[str, object], taken: bool
+) -> None:
+    client = await make_client(system_prompt="Be brief.", **settings)
+    answer = await client.post("/chat/stream", json={"message": "hello", "system_prompt": "Be loud."})
+    if taken:
+        assert answer.status_code == 200
+        assert stand_in.last()["system"] == "Be loud."
+    else:
+        assert answer.status_code == 403
+        assert "system_prompt" in answer.json()["detail"]
+        assert stand_in.requests() == []
+    await client.post("/chat/stream", json={"message": "hello", "system_prompt": None})
+    assert stand_in.last()["system"] == "Be brief."
 
 
 def _answer(service: Service) -> str:

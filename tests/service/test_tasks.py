@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from agent_service.state.redis import Redis
 from agent_service.state.tasks import TOO_LATE, Status, Tasks
 from redis_bed import RedisServer, running_redis
+from service.task_client import OWNER, keyed, submit, until
 from stand_in import StandIn
 from stand_in.agent import MakeClient, StartService, eventually
 
@@ -23,16 +24,8 @@ pytestmark = pytest.mark.timing
 NEVER = "00000000-0000-7000-8000-000000000000"
 
 
-async def submit(client: httpx.AsyncClient, message: str, **headers: str) -> str:
-    answer = await client.post("/tasks", json={"message": message}, headers=headers)
-    assert answer.status_code == 202, answer.text
-    body = answer.json()
-    assert answer.headers["Location"] == body["status_url"] == f"/tasks/{body['task_id']}"
-    return str(body["task_id"])
-
-
 async def accepted(tasks: Tasks, start: int, number: int) -> list[str]:
-    given = await asyncio.gather(*(tasks.submit("anyone", f"task {start + each}") for each in range(number)))
+    given = await asyncio.gather(*(tasks.submit(OWNER, f"task {start + each}") for each in range(number)))
     return [task_id for task_id, _ in given]
 
 
@@ -48,14 +41,6 @@ async def look_up(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
     answer = await client.get(f"/tasks/{task_id}")
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
-    return found
-
-
-async def until(condition: Callable[[], Awaitable[Any]], what: str, seconds: float = 20) -> Any:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not (found := await condition()):
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.05)
     return found
 
 
@@ -178,7 +163,7 @@ async def test_a_task_that_ended_cannot_be_cancelled(make_client: MakeClient) ->
 
 
 async def test_a_result_is_forgotten_when_its_time_is_over(make_client: MakeClient, redis_server: RedisServer) -> None:
-    client = await make_client(api_runs_tasks=True, task_result_ttl_seconds=1)
+    client = await keyed(make_client, api_runs_tasks=True, task_result_ttl_seconds=1)
     task_id = (await ended(client, await submit(client, "hello")))["task_id"]
 
     async def gone() -> bool:
@@ -195,7 +180,7 @@ async def test_a_result_is_forgotten_when_its_time_is_over(make_client: MakeClie
 
 
 async def test_tasks_are_listed_newest_first_and_by_status(make_client: MakeClient) -> None:
-    client = await make_client()
+    client = await keyed(make_client)
     ids = [await submit(client, f"task {number}") for number in range(5)]
     await client.delete(f"/tasks/{ids[2]}")
     pages = [(await client.get("/tasks", params={"limit": 2})).json()]
@@ -213,7 +198,7 @@ async def test_tasks_are_listed_newest_first_and_by_status(make_client: MakeClie
 async def test_ten_thousand_tasks_are_listed_once_each_while_others_come(
     make_client: MakeClient, redis_server: RedisServer
 ) -> None:
-    client = await make_client()
+    client = await keyed(make_client)
     redis = Redis(redis_server.url, prefix="portside")
     tasks = Tasks(redis, max_attempts=1, deadline_seconds=600, result_ttl_seconds=60, queue_limit=100_000)
     ids: list[str] = []
@@ -268,6 +253,30 @@ async def test_tasks_belong_to_the_key_that_sent_them(make_client: MakeClient) -
     assert (await client.get("/tasks")).status_code == 401
 
 
+async def test_without_client_keys_no_tasks_are_listed_and_an_id_is_what_grants_access(make_client: MakeClient) -> None:
+    client = await make_client()
+    ids = [await submit(client, f"of visitor {number}") for number in range(3)]
+    for query in ("", "?status=pending", "?limit=100", f"?cursor={ids[0]}"):
+        listed = await client.get(f"/tasks{query}")
+        assert listed.status_code == 403
+        assert not any(task_id in listed.text for task_id in ids)
+    assert "client keys" in listed.json()["detail"]
+    assert (await look_up(client, ids[0]))["status"] == "pending"
+    guessed = f"{ids[1][:-1]}{'0' if ids[1][-1] != '0' else '1'}"
+    assert (await client.delete(f"/tasks/{guessed}")).status_code == 404
+    assert (await client.delete(f"/tasks/{ids[1]}")).json()["error"]["code"] == "cancelled"
+    assert (await look_up(client, ids[2]))["status"] == "pending"
+
+
+async def test_what_a_task_id_does_not_say_about_its_time_is_random(make_client: MakeClient) -> None:
+    client = await make_client()
+    ids = [(await submit(client, "hello")).replace("-", "") for _ in range(50)]
+    # RFC 9562, version 7: 12 digits of time, then the version and the variant; the rest is ours to draw.
+    drawn = [task_id[13:16] + task_id[17:] for task_id in ids]
+    for place in range(len(drawn[0])):
+        assert len({each[place] for each in drawn}) > 4, f"digit {place} hardly varies"
+
+
 async def test_no_more_tasks_wait_than_may(make_client: MakeClient) -> None:
     client = await make_client(task_queue_limit=2)
     for _ in range(2):
@@ -305,7 +314,7 @@ async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
     make_client: MakeClient, stand_in: StandIn, tmp_path: Path
 ) -> None:
     with running_redis(tmp_path) as server:
-        client = await make_client(redis_url=server.url, api_runs_tasks=True)
+        client = await keyed(make_client, redis_url=server.url, api_runs_tasks=True)
         running = await submit(client, "through the outage [[hold:outage]]")
 
         async def begun() -> bool:

@@ -4,10 +4,8 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -31,17 +29,6 @@ def wait_for(collector: Collector, *names: str) -> dict[str, Span]:
     """Wait for spans of these names, and give them by name."""
     eventually(lambda: {span.name for span in collector.spans()} >= set(names), f"spans {names} arrive")
     return {span.name: span for span in collector.spans()}
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    made = Collector()
-    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
 
 
 @pytest.fixture

@@ -6,14 +6,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from promtool import promtool
 from redis_bed import RedisServer, running_redis
+from service.task_client import CLIENT_KEY
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service, running_service
 
 StartWorker = StartService
+
+# An API without client keys lists no tasks.
+SHOWN = {"X-API-Key": CLIENT_KEY}
 
 pytestmark = pytest.mark.timing
 
@@ -29,11 +34,11 @@ def start_worker(tmp_path: Path, redis_server: RedisServer, stand_in: StandIn) -
 @pytest.fixture
 def api(start_service: StartService) -> Service:
     """An API that leaves tasks to workers."""
-    return start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0")
+    return start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0", API_KEYS=CLIENT_KEY)
 
 
 def submit(api: Service, message: str) -> str:
-    answer = api.post("/tasks", message=message)
+    answer = httpx.post(f"{api.url}/tasks", json={"message": message}, headers=SHOWN, timeout=30)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["task_id"])
 
@@ -41,16 +46,20 @@ def submit(api: Service, message: str) -> str:
 def tasks(api: Service, status: str | None = None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     query = "?limit=100" + (f"&status={status}" if status else "")
-    page = api.get(f"/tasks{query}").json()
+    page = _get(api, f"/tasks{query}")
     found += page["tasks"]
     while page["next_cursor"]:
-        page = api.get(f"/tasks{query}&cursor={page['next_cursor']}").json()
+        page = _get(api, f"/tasks{query}&cursor={page['next_cursor']}")
         found += page["tasks"]
     return found
 
 
 def task(api: Service, task_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = api.get(f"/tasks/{task_id}").json()
+    return _get(api, f"/tasks/{task_id}")
+
+
+def _get(api: Service, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{api.url}{path}", headers=SHOWN, timeout=30).json()
     return found
 
 
@@ -150,7 +159,7 @@ def test_a_worker_lives_through_an_outage_of_redis(
         eventually(lambda: worker.log().count("Redis was lost") > 1, "the worker notices")
         assert worker.get("/health/live").status_code == 200
         server.thaw()
-        eventually(lambda: api.get("/tasks").status_code == 200, "Redis is back")
+        eventually(lambda: api.get(f"/tasks/{running}").status_code == 200, "Redis is back")
         done = submit(api, "afterwards")
         eventually(lambda: task(api, done)["status"] == "completed", "work goes on", 30)
         assert "Traceback" not in worker.log()
@@ -177,7 +186,7 @@ def test_a_worker_tells_what_it_used_of_a_budget_while_redis_was_away(
 def test_what_was_pending_is_resumed_after_a_restart_of_an_api_with_a_valkey_of_its_own(
     start_service: StartService, stand_in: StandIn
 ) -> None:
-    told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_KEYS": CLIENT_KEY}
     before = start_service(WORKER_CONCURRENCY="1", **told)
     ids = [submit(before, f"number {number} [[stall:1]]") for number in range(6)]
     eventually(lambda: len(tasks(before, "completed")) >= 1, "the first is done")

@@ -131,12 +131,27 @@ class Service:
 
 
 @contextmanager
-def running_service(folder: Path, command: str = "serve", **settings: str) -> Iterator[Service]:
+def running_service(
+    folder: Path, command: str = "serve", *, host: str = "127.0.0.1", descriptors: str = "", **settings: str
+) -> Iterator[Service]:
+    """Run a service for as long as the context lasts.
+
+    `host` is where it listens, its own default when empty; `descriptors` its soft and hard limit of open files,
+    separated by a space.
+    """
     port = free_port()
+    limited = ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *descriptors.split()]
     log_file = folder / f"service-{port}.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [COMMAND, command, "--host", "127.0.0.1", "--port", str(port)],
+            [
+                *(limited if descriptors else ()),
+                COMMAND,
+                command,
+                *(("--host", host) if host else ()),
+                "--port",
+                str(port),
+            ],
             env=environment(**settings),
             cwd=folder,
             stdout=log,

@@ -11,6 +11,8 @@ It answers `POST /v1/messages` (JSON, or server-sent events with `"stream": true
 
 or `…; no system prompt).`. So a test sees in the answer which model and system prompt reached the model API.
 
+As the model API does, it refuses (400) a request in which any message has no text but white space.
+
 The key comes as `Authorization: Bearer` or `x-api-key`. None, or one that begins with `bad-`: 401. `forbidden-`: 403.
 
 Faults on demand: directives in the last user message, or standing ones for all requests (`PUT /stand-in/directives`).
@@ -35,6 +37,8 @@ Faults on demand: directives in the last user message, or standing ones for all 
     [[too-long]]                  answer that the prompt is too long for the model
     [[shattered]]                 in a stream: cut into single bytes on its way, with the line ends of Windows
     [[thinking]]                  a thinking block before the text
+    [[empty]]                     an answer without text; with [[thinking]], of a thinking block alone
+    [[blank]]                     an answer of white space
     [[garbage]]                   status 200 with HTML, as a wrong gateway answers
 
 `GET /stand-in/requests` lists what came in (the newest last): path, model, system, message,
@@ -292,6 +296,8 @@ class Answer:
         self.text = f'Stand-in heard "{seen.message}" (model {seen.model}; {system}).'
         self.text += "".join(f" word{number}" for number in range(int(directives.number("words") or 0)))
         self.text += (" " + "x" * (2**20 - 1)) * int(directives.number("bulk") or 0)
+        if directives.get("empty") or directives.get("blank"):
+            self.text = " \n\n " if directives.get("blank") else ""
         stop = directives.get("stop")
         self.stop_reason = "refusal" if directives.get("refusal") else stop.value if stop else "end_turn"
         cached = int(directives.number("cached") or 0)
@@ -316,7 +322,7 @@ class Answer:
 
     def whole(self) -> dict[str, Any]:
         """The JSON answer."""
-        content: list[dict[str, Any]] = [{"type": "text", "text": self.text}]
+        content: list[dict[str, Any]] = [{"type": "text", "text": self.text}] if self.text else []
         if self.directives.get("thinking"):
             content.insert(0, {"type": "thinking", "thinking": "Let me think.", "signature": "c2lnbmF0dXJl"})
         if self.stop_reason == "refusal":
@@ -350,8 +356,9 @@ class Answer:
             for event in _thinking_block():
                 yield event
             index = 1
-        yield _event("content_block_start", index=index, content_block={"type": "text", "text": ""})
-        pieces = [] if self.stop_reason == "refusal" else re.findall(r"\s*\S+\s*", self.text)
+        if self.text:
+            yield _event("content_block_start", index=index, content_block={"type": "text", "text": ""})
+        pieces = [] if self.stop_reason == "refusal" else re.findall(r"\s*\S+\s*|\s+", self.text)
         for number, piece in enumerate(pieces):
             end = self._broken(number)
             if end is not None:
@@ -362,7 +369,8 @@ class Answer:
                 await self.gates.wait(hold.value)
             await asyncio.sleep(directives.number("slow") or 0)
             yield _event("content_block_delta", index=index, delta={"type": "text_delta", "text": piece})
-        yield _event("content_block_stop", index=index)
+        if self.text:
+            yield _event("content_block_stop", index=index)
         recount = directives.number("recount")
         sent = self.sent if recount is None else {"input_tokens": int(recount)}
         usage = {**sent, "output_tokens": self.output_tokens}
@@ -436,7 +444,7 @@ def _refuse_body(body: object, path: str) -> Response | None:
     for name in needed:
         if not body.get(name):
             return _error(400, f"{name}: Field required")
-    if not _last_message(body).strip():
+    if not all(_text(message.get("content", "")).strip() for message in body["messages"]) or not _last_message(body):
         return _error(400, "messages: text content blocks must contain non-whitespace text")
     if str(body["model"]).startswith("unknown-"):
         return _error(404, f"model: {body['model']}")

@@ -1,5 +1,6 @@
 """Every command that the documents show is run by a test, or says why it is not."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from docs_bed import NODE, command_blocks, languages, pages
 from testbed.paths import REPOSITORY
 
 PAGES = pages()
+AGENT_CRD = "agentdeployments.portside.dev"
 NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 
 
@@ -23,6 +25,24 @@ def test_a_test_that_is_named_reads_the_page(page: Path) -> None:
     named = {block.run_by for block in command_blocks(page)} - {None, NODE}
     for test in named:
         assert page.name in (REPOSITORY / str(test)).read_text(encoding="utf-8")
+
+
+def test_every_log_line_that_a_runbook_quotes_is_one_that_the_code_writes() -> None:
+    """A quoted log line is in double quotes, on a line that speaks of a log or of a restart."""
+    code = "".join(
+        file.read_text(encoding="utf-8")
+        for package in ("operator/agent_operator", "service/agent_service")
+        for file in (REPOSITORY / package).rglob("*.py")
+    )
+    lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
+    quoted = [text for line in lines for text in re.findall(r'(?:logs?\b|restart with)[^"]*"([^"$`{}]+)"', line)]
+    quoted += [text for line in lines for text in re.findall(r'"([^"$`{}]+)" in the log', line)]
+    assert len(quoted) >= 5
+    assert [
+        text
+        for text in quoted
+        if text not in code and text.replace(AGENT_CRD, "{AGENT.plural}.{AGENT.group}") not in code
+    ] == []
 
 
 def test_a_block_that_nobody_accounts_for_is_found(tmp_path: Path) -> None:

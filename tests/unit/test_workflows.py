@@ -34,6 +34,29 @@ def test_kind_is_tried_with_every_kubernetes_from_the_oldest_that_the_charts_tak
     assert tried == list(range(oldest, int(binaries.KUBERNETES.version.split(".")[1]) + 1))
 
 
+def test_make_run_listens_on_this_machine_alone() -> None:
+    recipe = (REPOSITORY / "Makefile").read_text().split("\nrun: ", 1)[1].split("\n\n", 1)[0]
+    assert "API_HOST=$${API_HOST:-127.0.0.1}" in recipe
+
+
+def test_the_base_of_the_images_is_pinned_by_its_digest() -> None:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    [base] = re.findall(r"^ARG PYTHON_IMAGE=(.+)$", dockerfile, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim@sha256:[0-9a-f]{64}", base)
+    stages = re.findall(r"AS (\S+)$", dockerfile, re.MULTILINE)
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) <= {"${PYTHON_IMAGE}", *stages}
+
+
+def test_a_release_is_verified_by_the_workflow_and_the_tag_that_sign_it() -> None:
+    page = (REPOSITORY / "docs" / "releasing.md").read_text()
+    verified = re.findall(r"^cosign verify .*$", page, re.MULTILINE)
+    assert verified
+    assert all('--certificate-identity="$SIGNER"' in line for line in verified)
+    assert 'SIGNER="$REPOSITORY/.github/workflows/release.yaml@refs/tags/v$VERSION"' in page
+    assert "--certificate-identity-regexp" not in page
+    assert yaml.safe_load((WORKFLOWS / "release.yaml").read_text())[True] == {"push": {"tags": ["v*"]}}
+
+
 def test_the_page_on_releases_names_the_kubernetes_that_are_tried() -> None:
     page = (REPOSITORY / "docs" / "releasing.md").read_text()
     assert f"1.30 to {binaries.KUBERNETES.version.removeprefix('v').rpartition('.')[0]}" in page

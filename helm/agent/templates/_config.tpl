@@ -9,6 +9,9 @@ ENVIRONMENT: {{ .environment | quote }}
 {{- with .systemPrompt }}
 SYSTEM_PROMPT: {{ . | quote }}
 {{- end }}
+{{- if kindIs "bool" .allowSystemPrompt }}
+ALLOW_SYSTEM_PROMPT: {{ .allowSystemPrompt | quote }}
+{{- end }}
 {{- with .baseUrl }}
 ANTHROPIC_BASE_URL: {{ . | quote }}
 {{- end }}
@@ -24,6 +27,9 @@ TOKENS_PER_MINUTE: {{ . | toJson | quote }}
 {{- with .trustedProxies }}
 TRUSTED_PROXIES: {{ join "," . | quote }}
 {{- end }}
+{{- end }}
+{{- if .Values.sidecars }}
+ALLOWED_HOSTS: "*"
 {{- end }}
 {{- with .Values.cors.origins }}
 CORS_ORIGINS: {{ join "," . | quote }}

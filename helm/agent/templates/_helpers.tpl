@@ -3,9 +3,16 @@
 {{- .Values.nameOverride | default "portside-agent" }}
 {{- end }}
 
-{{/* Name of the agent, and of all its objects: the release's. */}}
+{{/* Name of the agent, and of all its objects: the release's, and behind it the alias under which an umbrella chart has it,
+so that two aliases are two agents. */}}
 {{- define "agent.fullname" -}}
-{{- .Values.fullnameOverride | default .Release.Name }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride }}
+{{- else if or (eq .Chart.Name "agent") (contains .Chart.Name .Release.Name) }}
+{{- .Release.Name }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name .Chart.Name }}
+{{- end }}
 {{- end }}
 
 {{/* Name of what the workers have of their own. */}}

@@ -38,8 +38,8 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if and .url .secretName }}
 {{- fail "set redis.url or redis.secretName, not both: remove one of them" }}
 {{- end }}
-{{- if contains "@" (.url | default "") }}
-{{- fail "redis.url must not hold a password: put the address into a Secret and name it in redis.secretName" }}
+{{- if not (regexMatch "^[^?&#@]*([?&](client_name|db|health_check_interval|max_connections|protocol|retry_on_timeout|timeout|socket_(connect_timeout|keepalive|timeout)|ssl_(ca_certs|ca_path|cert_reqs|certfile|check_hostname|ciphers|keyfile|min_version))=[^?&#@;]*)*$" (.url | default "")) }}
+{{- fail "redis.url must not hold a password, nor an option that may be one: put the address into a Secret and name it in redis.secretName" }}
 {{- end }}
 {{- if and $.Values.worker.enabled (not .url) (not .secretName) }}
 {{- fail "worker.enabled needs redis, where workers find their tasks: set redis.url or redis.secretName" }}
@@ -209,6 +209,16 @@ without them there would be an empty setting, or no object at all.
 {{- $name := index . "app.kubernetes.io/name" | default "" }}
 {{- if ne $name (include "agent.name" $) }}
 {{- fail (printf "nameOverride cannot change while the Deployment %s is there, whose pods are found by the name %q: set it back, or uninstall the release first" (include "agent.fullname" $) $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Under an alias the agent had the release's name alone until 0.1.0: an upgrade would replace it and its Service. */}}
+{{- define "agent.validateAlias" -}}
+{{- if ne (include "agent.fullname" .) .Release.Name }}
+{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace .Release.Name }}
+{{- if hasPrefix (printf "%s-" .Chart.Name) (index (($there.metadata | default dict).labels | default dict) "helm.sh/chart" | default "") }}
+{{- fail (printf "the Deployment %s is this agent under its earlier name: keep it with %s.fullnameOverride=%s, or uninstall the release first" .Release.Name .Chart.Name .Release.Name) }}
 {{- end }}
 {{- end }}
 {{- end }}

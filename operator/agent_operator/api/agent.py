@@ -1,12 +1,13 @@
 """One `AgentDeployment`, read from what a file or the API server holds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from agent_operator.api.bounds import MAX_DEPTH, UNREADABLE, excess
 from agent_operator.api.rules import Rule
 from agent_operator.api.spec import AgentSpec
 
@@ -68,6 +69,9 @@ def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDe
     metadata = document.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     faults = [*_faults_of_kind(document), *_faults_of_metadata(metadata)]
+    beyond_bounds = list(_beyond_bounds(document))
+    if beyond_bounds:
+        raise InvalidAgentError([*faults, *beyond_bounds])
     spec: AgentSpec | None = None
     try:
         spec = AgentSpec.model_validate(without_nulls(document.get("spec", {})))
@@ -82,6 +86,18 @@ def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDe
         uid=metadata.get("uid", ""),
         generation=metadata.get("generation", 0),
     )
+
+
+def _beyond_bounds(document: Mapping[str, Any]) -> Iterator[Fault]:
+    """The faults of what is too deep or too large to be looked into."""
+    if UNREADABLE in document:
+        yield from (Fault(field, sentence) for field, sentence in document[UNREADABLE])
+        return
+    spec = document.get("spec")
+    fields = spec.items() if isinstance(spec, Mapping) else ()
+    found = [Fault(f"spec.{key}", fault) for key, value in fields if (fault := excess(value)) is not None]
+    whole = excess(spec, MAX_DEPTH + 1) if not found else None
+    yield from found or ([Fault("spec", whole)] if whole is not None else [])
 
 
 def without_nulls(value: Any) -> Any:

@@ -9,9 +9,11 @@ import click
 from agent_operator import __version__
 from agent_operator.api.crd import crd
 from agent_operator.api.reference import reference
-from agent_operator.api.schema import Schema
+from agent_operator.api.schema import Schema, draft_07
 from agent_operator.api.values import values_schema, values_table, values_yaml
 from agent_operator.api.yaml import to_yaml
+from agent_operator.policy.admission import admission
+from agent_operator.policy.settings import Policy
 
 ROOT = Path(__file__).resolve().parents[3]
 VALUES_HEADING = "## Values\n\n"
@@ -19,15 +21,28 @@ VALUES_HEADING = "## Values\n\n"
 
 def generated_files() -> dict[str, str]:
     """Every generated file: its path below the repository's root, and its content."""
-    of_agents = values_schema()
+    of_agents, of_operator = values_schema(), _operator_schema()
     return {
         "helm/agent-operator/files/agentdeployments.yaml": to_yaml(crd()),
         "helm/agent/values.schema.json": json.dumps(of_agents, indent=2) + "\n",
         "docs/reference/agentdeployment.md": reference(),
         **_of_chart("helm/agent", of_agents),
-        # This chart's schema is written by hand.
-        **_of_chart("helm/agent-operator", json.loads(_text("helm/agent-operator/values.schema.json"))),
+        "helm/agent-operator/files/admission.yaml": to_yaml(admission()),
+        "helm/agent-operator/values.schema.json": json.dumps(of_operator, indent=2, ensure_ascii=False) + "\n",
+        **_of_chart("helm/agent-operator", of_operator),
     }
+
+
+def _operator_schema() -> Schema:
+    """The schema of this chart's values, which is written by hand but for the settings of a policy."""
+    schema: Schema = json.loads(_text("helm/agent-operator/values.schema.json"))
+    policies = schema["properties"]["policies"]
+    policies["properties"]["allow"] = allow = draft_07(Policy)
+    # Nothing may be missing where an older release's values are reused: what is not set is not judged.
+    allow["required"], policies["required"] = list(allow["properties"]), list(policies["properties"])
+    allow["default"] = {name: each["default"] for name, each in allow["properties"].items()}
+    policies["default"] = {name: each["default"] for name, each in policies["properties"].items()}
+    return schema
 
 
 def _of_chart(folder: str, schema: Schema) -> dict[str, str]:

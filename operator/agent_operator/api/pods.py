@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from agent_operator.api.base import Model
+from agent_operator.api.kubernetes import WHOLE, AsWritten, EnvVarSource
 from agent_operator.api.rules import Rule
 
 # apimachinery, api/resource/quantity.go, without the sign: nothing here can be negative.
@@ -68,16 +69,12 @@ DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_len
 """Key in the data of a Secret or ConfigMap."""
 PortName = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
 
-Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
-"""An object of the core API that is handed on as it is; the API server judges it when the pods are made."""
-
 
 def keyed(*keys: str) -> dict[str, Any]:
     """What a list is to the API server whose members are told apart by these fields (KEP-555, "listType: map")."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
-ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 
 
@@ -158,7 +155,7 @@ class EnvVar(Model):
     """Name of the variable."""
     value: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=20_000)] | None = None
     """Its value."""
-    value_from: Verbatim | None = None
+    value_from: Annotated[dict[str, Any], AsWritten(EnvVarSource)] | None = None
     """Where its value comes from: `secretKeyRef`, `configMapKeyRef`, `fieldRef` or `resourceFieldRef`."""
 
 
@@ -207,7 +204,7 @@ class Volume(Model):
     """A volume of the pods, with its source as the core API has it (`configMap`, `persistentVolumeClaim`, …)."""
 
     # Its source is one of some thirty, and the API server knows them best.
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
 
     rules = (
         Rule(
@@ -225,7 +222,7 @@ class Volume(Model):
 class Container(Model):
     """A further container of the pods, as the core API has it. It gets none of the agent's hardening by itself."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
 
     rules = (
         Rule(

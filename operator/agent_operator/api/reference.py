@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from agent_operator.api.agent import API_VERSION, KIND, NAME_RULE
 from agent_operator.api.rules import VALIDATIONS
-from agent_operator.api.schema import INT_OR_STRING, Schema, default_is_implied, structural
+from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema, default_is_implied, structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
 
@@ -33,6 +33,8 @@ def _sections(path: str, schema: Schema) -> Iterator[str]:
     rules = schema.get(VALIDATIONS, [])
     if rules:
         yield "\n".join(["Rules:", "", *(f"- {rule['message']}" for rule in rules)])
+    if schema.get(VERBATIM):
+        return  # Kubernetes' own documentation has what is further inside.
     for name, child in schema["properties"].items():
         if "properties" in child:
             yield from _sections(f"{path}.{name}", child)

@@ -1,11 +1,12 @@
 """How many pods an agent has: autoscaling, workers, and what holds when pods are moved."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from agent_operator.api.base import Model
-from agent_operator.api.pods import PodCount, Resources, Verbatim
+from agent_operator.api.kubernetes import AsWritten, ScalingBehavior
+from agent_operator.api.pods import PodCount, Resources
 from agent_operator.api.rules import Rule
 from agent_operator.api.traffic import HttpAddress
 
@@ -44,7 +45,7 @@ class Autoscaling(Model):
     target_in_flight_requests: _Share | None = None
     """Requests in flight to keep in each pod, which says more of an agent's load than its CPU does. Needs the metric
     `agent_requests_in_flight` in the custom metrics API, as prometheus-adapter serves it, or `engine: keda`."""
-    behavior: Verbatim | None = None
+    behavior: Annotated[dict[str, Any], AsWritten(ScalingBehavior)] | None = None
     """How fast pods are added and taken away, as `behavior` of autoscaling/v2 has it."""
 
 
@@ -70,7 +71,7 @@ class WorkerAutoscaling(Model):
     target_queue_depth: Annotated[int, Field(ge=1, le=100_000)] = 10
     """Waiting tasks to keep for each worker. Needs the metric `agent_task_queue_depth` of the agent's Service in the
     custom metrics API, as prometheus-adapter serves it, or `autoscaling.engine: keda`."""
-    behavior: Verbatim | None = None
+    behavior: Annotated[dict[str, Any], AsWritten(ScalingBehavior)] | None = None
     """How fast workers are added and taken away, as `behavior` of autoscaling/v2 has it."""
 
 

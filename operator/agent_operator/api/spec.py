@@ -5,14 +5,14 @@ only when it is the right value on every cluster for as long as v1alpha1 lives; 
 object.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
 from agent_operator.api.budget import Budget
+from agent_operator.api.kubernetes import ATOMIC, Affinity, AsWritten, PodSecurityContext, SecurityContext
 from agent_operator.api.pods import (
-    ATOMIC,
     Annotations,
     Container,
     DataKey,
@@ -27,7 +27,6 @@ from agent_operator.api.pods import (
     Resources,
     SpreadConstraint,
     Toleration,
-    Verbatim,
     Volume,
     VolumeMount,
     keyed,
@@ -92,6 +91,9 @@ class Agent(Model):
     """Instructions that the model gets before every conversation."""
     system_prompt_from: SystemPromptFrom | None = None
     """Instructions that stand in a ConfigMap of yours. A changed ConfigMap is used with no restart."""
+    allow_system_prompt: bool | None = None
+    """Whether a caller of `/chat/stream` may replace the instructions by its own, at the owner's expense; when not set,
+    outside `production`."""
     base_url: HttpAddress | None = None
     """Address of the model API, for a gateway or proxy; the provider's own when not set."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
@@ -288,7 +290,7 @@ class AgentSpec(Model):
     """Labels that a node must carry to run the pods."""
     tolerations: Annotated[list[Toleration], Field(max_length=32, json_schema_extra=ATOMIC)] | None = None
     """Taints of nodes that the pods put up with."""
-    affinity: Verbatim | None = None
+    affinity: Annotated[dict[str, Any], AsWritten(Affinity)] | None = None
     """Which nodes and which other pods the pods keep to or from, as `affinity` of a pod has it."""
     topology_spread_constraints: (
         Annotated[
@@ -305,7 +307,7 @@ class AgentSpec(Model):
     """Annotations of the pods. A change replaces the pods."""
     pod_labels: PodLabels | None = None
     """Labels of the pods, besides our own. A change replaces the pods."""
-    pod_security_context: Verbatim = {  # noqa: RUF012  pydantic copies it
+    pod_security_context: Annotated[dict[str, Any], AsWritten(PodSecurityContext)] = {  # noqa: RUF012  pydantic copies it
         "runAsNonRoot": True,
         "runAsUser": UID,
         "runAsGroup": UID,
@@ -314,7 +316,7 @@ class AgentSpec(Model):
     }
     """Security settings of the pods. What is set here replaces the default, which keeps the restricted Pod Security
     Standard, as a whole."""
-    security_context: Verbatim = {  # noqa: RUF012  pydantic copies it
+    security_context: Annotated[dict[str, Any], AsWritten(SecurityContext)] = {  # noqa: RUF012  pydantic copies it
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},

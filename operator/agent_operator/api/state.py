@@ -1,5 +1,6 @@
 """Where an agent keeps its state."""
 
+import re
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -7,6 +8,17 @@ from pydantic import StringConstraints
 from agent_operator.api.base import Model
 from agent_operator.api.pods import DataKey, ObjectName
 from agent_operator.api.rules import Rule
+
+# What stands in a ConfigMap must hold no secret, and an address can hold one as its userinfo, or as an option of its
+# query (redis-py: `password`, `username`, `ssl_password`, also percent-encoded). So those options are listed that can
+# hold none. The chart's helm/agent/templates/_validate.tpl has the same expression.
+_OPTIONS = (
+    "client_name|db|health_check_interval|max_connections|protocol|retry_on_timeout|timeout|"
+    "socket_(connect_timeout|keepalive|timeout)|ssl_(ca_certs|ca_path|cert_reqs|certfile|check_hostname|ciphers|keyfile|"
+    "min_version)"
+)
+WITHOUT_SECRETS = f"^[^?&#@]*([?&]({_OPTIONS})=[^?&#@;]*)*$"
+_WITHOUT_SECRETS = re.compile(WITHOUT_SECRETS.removesuffix("$") + r"\Z")
 
 
 class Redis(Model):
@@ -19,9 +31,10 @@ class Redis(Model):
             holds=lambda redis: redis.url is None or redis.secret_name is None,
         ),
         Rule(
-            cel="!has(self.url) || !self.url.contains('@')",
-            message="redis.url must not hold a password: put the address into a Secret and name it in redis.secretName",
-            holds=lambda redis: redis.url is None or "@" not in redis.url,
+            cel=f"!has(self.url) || self.url.matches('{WITHOUT_SECRETS}')",
+            message="redis.url must not hold a password, nor an option that may be one: put the address into a Secret "
+            "and name it in redis.secretName",
+            holds=lambda redis: redis.url is None or _WITHOUT_SECRETS.match(redis.url) is not None,
             field="url",
         ),
     )

@@ -1,11 +1,12 @@
 """Who reaches an agent, and whom it reaches: Service, Ingress, HTTPRoute, limits, client keys, network policy."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.pods import ATOMIC, DNS_LABEL, DNS_SUBDOMAIN, SET, Annotations, DataKey, ObjectName, Verbatim
+from agent_operator.api.kubernetes import ATOMIC, AsWritten, NetworkPolicyEgressRule, NetworkPolicyPeer
+from agent_operator.api.pods import DNS_LABEL, DNS_SUBDOMAIN, SET, Annotations, DataKey, ObjectName
 from agent_operator.api.rules import Rule
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -30,6 +31,9 @@ _Network = Annotated[
         pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$", max_length=64
     ),
 ]
+
+_Peer = Annotated[dict[str, Any], AsWritten(NetworkPolicyPeer)]
+_Egress = Annotated[dict[str, Any], AsWritten(NetworkPolicyEgressRule)]
 
 
 class Service(Model):
@@ -143,12 +147,12 @@ class NetworkPolicy(Model):
     enabled: bool = True
     """Whether there is one: in go requests to the API's port, and scrapes; out go DNS, and what is for the ports of the
     model API, of Redis and of the collector of traces."""
-    ingress_from: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
+    ingress_from: Annotated[list[_Peer], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
     """Who may send requests, as `from` of networking.k8s.io/v1 has it; anybody when not set."""
-    scrape_from: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
+    scrape_from: Annotated[list[_Peer], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
     """Who may read the metrics (port 9090), as `from` of networking.k8s.io/v1 has it; any pod of the cluster when not
     set. With a `budget` the operator is one who has to."""
     redis_port: Port | None = None
     """Port of Redis, when the address is in a Secret and the port is not 6379."""
-    extra_egress: Annotated[list[Verbatim], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
+    extra_egress: Annotated[list[_Egress], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
     """Whom the pods may reach besides, as `egress` of networking.k8s.io/v1 has it."""

@@ -74,6 +74,8 @@ def _rows(properties: dict[str, Schema], place: str = "") -> Iterator[str]:
     for name, schema in properties.items():
         text = schema["description"].replace("|", "\\|")
         children = schema.get("properties", {}) if default_is_implied(schema) or "default" not in schema else {}
+        if schema.get("additionalProperties") is True:  # Kubernetes' own documentation has these
+            children = {}
         default = f"`{json.dumps(schema['default'])}`" if "default" in schema and not children else ""
         yield f"| `{place}{name}` | {default} | {text} |"
         yield from _rows(children, f"{place}{name}.")

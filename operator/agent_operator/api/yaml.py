@@ -21,14 +21,15 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-# Characters that YAML 1.1 takes for line breaks: outside double quotes they would be folded into spaces.
-_LINE_BREAKS = frozenset("\x85\u2028\u2029")
+# Characters that YAML 1.1 takes for line breaks: outside double quotes they would be folded into spaces. And those that
+# turn the direction of a line: the tools show them escaped, which only double quotes allow.
+_QUOTED = frozenset("\x85\u2028\u2029\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # Booleans to kubectl, and plain text to PyYAML.
 _SHORT_BOOLEANS = frozenset("yYnN")
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    quoted = text in _SHORT_BOOLEANS or not _LINE_BREAKS.isdisjoint(text)
+    quoted = text in _SHORT_BOOLEANS or not _QUOTED.isdisjoint(text)
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
 
 

@@ -1,4 +1,8 @@
-"""Taking over the objects of a Helm release, or those that a deleted agent left behind. Pure."""
+"""Taking over the objects of a Helm release, or those that a deleted agent left behind. Pure.
+
+Both sides must agree: the agent asks for it (`ADOPT`), and each object names this agent (`CONSENT`). A user who may
+only write AgentDeployments can set the first, but not the second.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +15,9 @@ from agent_operator.manifests.names import ANNOTATION_PREFIX
 
 # On an AgentDeployment: its owner wants the objects of that name taken over.
 ADOPT = f"{ANNOTATION_PREFIX}/adopt"
+# On an object: the name of the AgentDeployment, of the same namespace, that may take it over. Helm asks for the like of
+# what it is to take over (meta.helm.sh/release-name). It is removed as the object is taken over.
+CONSENT = f"{ANNOTATION_PREFIX}/adoptable-by"
 
 HELM = "Helm"
 HELM_RELEASE = "meta.helm.sh/release-name"
@@ -24,8 +31,14 @@ def wants_adoption(agent: Document) -> bool:
     return (agent["metadata"].get("annotations") or {}).get(ADOPT) == "true"
 
 
+def consents_to(found: Document) -> str | None:
+    """Return the name of the agent that may take the object over; None if the object names none."""
+    name: str | None = (found["metadata"].get("annotations") or {}).get(CONSENT)
+    return name or None
+
+
 def is_adoptable(found: Document, agent: str) -> bool:
-    """Whether the object may go over to the agent of this name, if that asks for it.
+    """Whether the object can go over to the agent of this name, if both sides agree.
 
     It must have no controller, and be an agent's object of this name: made by the Helm release of the same name, or
     left behind by a deleted AgentDeployment (`kubectl delete --cascade=orphan`).

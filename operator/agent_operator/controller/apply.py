@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from agent_operator.api.agent import API_VERSION, KIND
-from agent_operator.controller.adoption import handed_over
+from agent_operator.controller.adoption import CONSENT, handed_over
 from agent_operator.controller.conditions import timestamp
 from agent_operator.controller.connection import APPLY, MERGE, ApiError, Connection
 from agent_operator.controller.drift import FIELD_MANAGER, HANDOVER_MANAGER, reclaimed
@@ -29,8 +29,11 @@ NOT_FOUND = 404
 CONFLICT = 409
 CREATED = 201
 UNPROCESSABLE = 422
+DRY_RUN = {"dryRun": "All"}
 # An Event's message is cut by the API server at this length (core/v1 validation).
 EVENT_MESSAGE = 1024
+# Objects of one page of a list. Each may have 1.5 MiB, as much as etcd takes.
+PAGE = 50
 # No object has this resourceVersion, that of an empty etcd. The API server compares it with that of the object that it
 # is to change, if there is one (409), and ignores it when it makes the object: an apply that only ever creates.
 NOTHING_YET = "1"
@@ -49,18 +52,18 @@ class Cluster:
             result.append((await self._connection.request("GET", resource.path(namespace, name))).body)
         return result[0] if result else None
 
-    async def list(self, resource: Resource, namespace: str | None) -> tuple[list[Document], str]:
-        """The objects that we watch, in one namespace or in all, and the resourceVersion of the list."""
-        query = {"limit": "500"} | ({"labelSelector": resource.selector} if resource.selector else {})
+    async def list(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Document], str]]:
+        """Yield the objects that we watch, in one namespace or in all, page by page with the list's resourceVersion."""
+        query = {"limit": str(PAGE)} | ({"labelSelector": resource.selector} if resource.selector else {})
         api_version = f"{resource.group}/{resource.version}".removeprefix("/")
-        items: list[Document] = []
         while True:
             page = (await self._connection.request("GET", resource.path(namespace), query=query)).body
             # A list says once what all its items are.
-            items += [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
+            items = [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
             token = page["metadata"].get("continue")
+            yield items, page["metadata"]["resourceVersion"]
             if not token:
-                return items, page["metadata"]["resourceVersion"]
+                return
             query["continue"] = token
 
     async def look_at_secret(self, namespace: str, name: str) -> Document | None:
@@ -105,7 +108,7 @@ class Cluster:
         if step.keep_replicas is not None:
             await self._hand_over_replicas(step.document, step.keep_replicas)
         if step.taken_over is not None:
-            await self._take_over(step.kind, step.taken_over)
+            await self._take_over(step, step.taken_over)
         if any(each.manager for each in step.foreign):
             await self._reclaim(step)
         try:
@@ -119,12 +122,19 @@ class Cluster:
         return _readable(document) if step.kind == SECRET.kind else document
 
     async def delete(self, namespace: str, step: Delete) -> None:
-        """Delete what a plan says, if it is still the same object."""
+        """Delete what a plan says, if it is still the same object, unchanged: its owner may have changed.
+
+        Raises ApiError (409) if it is not.
+        """
         async with _none_if_missing():
             await self._connection.request(
                 "DELETE",
                 BY_KIND[step.kind].path(namespace, step.name),
-                body={"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": step.uid}},
+                body={
+                    "apiVersion": "v1",
+                    "kind": "DeleteOptions",
+                    "preconditions": {"uid": step.uid, "resourceVersion": step.version},
+                },
             )
             self._metrics.applies.labels(step.kind, "delete").inc()
 
@@ -187,55 +197,85 @@ class Cluster:
         }
         await self._connection.request("POST", EVENT.path(metadata["namespace"]), body=event)
 
-    async def _patch(self, step: Apply) -> Document:
+    async def _patch(self, step: Apply, *, dry_run: bool = False) -> Document:
         metadata, body = step.document["metadata"], step.document
         if step.operation == "create":
             body = {**body, "metadata": {**metadata, "resourceVersion": NOTHING_YET}}
         answer = await self._connection.request(
             "PATCH",
             BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
-            query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"},
+            query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+            | (DRY_RUN if dry_run else {}),
             body=body,
             content_type=APPLY,
         )
         return answer.body
 
-    async def _replace_lists(self, step: Apply) -> None:
+    async def _replace_lists(self, step: Apply, *, dry_run: bool = False) -> None:
         """Merge the document in as RFC 7386 does: what others put into its lists goes."""
         metadata = step.document["metadata"]
         await self._connection.request(
             "PATCH",
             BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": FIELD_MANAGER} | (DRY_RUN if dry_run else {}),
             body=step.document,
             content_type=MERGE,
         )
-        self._metrics.applies.labels(step.kind, step.operation).inc()
+        if not dry_run:
+            self._metrics.applies.labels(step.kind, step.operation).inc()
 
     async def _reclaim(self, step: Apply) -> None:
-        """Have what others put into the object be ours. Refused (409) if it is changed at the same time."""
+        """Make what others put into the object ours. Refused (409) if it is changed at the same time."""
         metadata = step.document["metadata"]
         live = await self.get(BY_KIND[step.kind], metadata["namespace"], metadata["name"])
-        if live is not None:
-            await self._own(step.kind, live, reclaimed(live["metadata"].get("managedFields") or [], step.document))
-
-    async def _take_over(self, kind: str, found: Document) -> None:
-        """Have Helm's share of the object's fields be ours. Refused (409) if it was changed since it was looked at."""
-        await self._own(kind, found, handed_over(found["metadata"].get("managedFields") or [], FIELD_MANAGER))
-
-    async def _own(self, kind: str, found: Document, ours: Sequence[Document]) -> None:
-        """Set the managed fields of the object as it was found."""
-        metadata = found["metadata"]
-        if ours == (metadata.get("managedFields") or []):
+        entries = live["metadata"].get("managedFields") or [] if live is not None else []
+        ours = reclaimed(entries, step.document)
+        if live is None or ours == entries:
             return
         await self._connection.request(
             "PATCH",
-            BY_KIND[kind].path(metadata["namespace"], metadata["name"]),
+            BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
             query={"fieldManager": FIELD_MANAGER},
-            body={"metadata": {"managedFields": ours, "resourceVersion": metadata["resourceVersion"]}},
+            body={"metadata": {"managedFields": ours, "resourceVersion": live["metadata"]["resourceVersion"]}},
             content_type=MERGE,
         )
-        self._metrics.applies.labels(kind, "update").inc()
+        self._metrics.applies.labels(step.kind, "update").inc()
+
+    async def _take_over(self, step: Apply, found: Document) -> None:
+        """Make us the owner of the object, and Helm's share of its fields ours; its consent is used up with that.
+
+        One write, which is refused (409) if the object was changed since it was looked at: consent that was withdrawn
+        counts. An object that could not be brought in line afterwards is left to its owner.
+        """
+        await self._try(step)
+        metadata = found["metadata"]
+        shares = metadata.get("managedFields") or []
+        ours = handed_over(shares, FIELD_MANAGER)
+        change = {
+            "ownerReferences": [
+                *(metadata.get("ownerReferences") or []),
+                *step.document["metadata"]["ownerReferences"],
+            ],
+            "annotations": {CONSENT: None},
+            "resourceVersion": metadata["resourceVersion"],
+        }
+        await self._connection.request(
+            "PATCH",
+            BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": change | ({"managedFields": ours} if ours != shares else {})},
+            content_type=MERGE,
+        )
+        self._metrics.applies.labels(step.kind, "update").inc()
+
+    async def _try(self, step: Apply) -> None:
+        """See that the object would take the document, with its lists replaced where they do not go together."""
+        try:
+            await self._patch(step, dry_run=True)
+        except ApiError as error:
+            if error.code != UNPROCESSABLE:
+                raise
+            await self._replace_lists(step, dry_run=True)
 
     async def _hand_over_replicas(self, document: Document, replicas: int) -> None:
         metadata = document["metadata"]

@@ -3,15 +3,23 @@
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent_operator.api.agent import KIND
+from agent_operator.api.bounds import UNREADABLE
 from agent_operator.controller.drift import shares
-from agent_operator.controller.resources import AGENT, BY_KIND, POD, Key
+from agent_operator.controller.resources import AGENT, POD, Key
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import INSTANCE
+from agent_operator.manifests.names import ANNOTATION_PREFIX
+
+# Bytes of an object that is kept whole: ten times what is usual. Of a larger one a summary is kept, and it is read when
+# it is needed, so that memory does not grow with what one tenant stores.
+MAX_KEPT = 1 << 16
+# What is read of an agent's metadata and of a pod's, besides their annotations of ours: the rest may be anything.
+METADATA = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "labels")
 
 Place = tuple[str, str, str]  # kind, namespace, name
 Conditions = frozenset[tuple[str, str]]  # type, status
@@ -53,6 +61,7 @@ class _Entry:
     agent: Key | None
     packed: bytes
     standing: Standing
+    whole: bool
 
     def document(self) -> Document:
         document: Document = json.loads(self.packed)
@@ -78,7 +87,8 @@ class Cache:
         if known is not None and version <= known.version:
             return None
         self._forget(place)
-        entry = _Entry(version, agent_of(kind, document), _packed(kind, document), _standing(kind, document))
+        packed, whole = _packed(kind, document)
+        entry = _Entry(version, agent_of(kind, document), packed, _standing(kind, document), whole)
         self._objects[place] = entry
         if entry.agent is not None:
             self._by_agent[entry.agent].add(place)
@@ -97,12 +107,18 @@ class Cache:
         """Take in a whole list, made at resourceVersion `version`: also what is not in it any more, and was missed."""
         present = {_place(kind, document): document for document in documents}
         agents = {self.store(kind, document) for document in present.values()}
+        agents |= self.retain(kind, namespace, {place[1:] for place in present}, version)
+        return {agent for agent in agents if agent is not None}
+
+    def retain(self, kind: str, namespace: str | None, present: Set[tuple[str, str]], version: str) -> set[Key | None]:
+        """Forget what is not among those present (namespace and name), which a list made at `version` holds."""
+        agents: set[Key | None] = set()
         for place in [place for place in self._objects if place[0] == kind and namespace in {None, place[1]}]:
             known = self._objects[place]
-            if place not in present and known.version <= int(version):
+            if place[1:] not in present and known.version <= int(version):
                 agents.add(known.agent)
                 self._forget(place)
-        return {agent for agent in agents if agent is not None}
+        return agents
 
     def get(self, kind: str, namespace: str, name: str) -> Document | None:
         """The object as last heard."""
@@ -112,6 +128,11 @@ class Cache:
     def agent(self, key: Key) -> Document | None:
         """The `AgentDeployment` itself."""
         return self.get(AGENT.kind, *key)
+
+    def is_whole(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether what is known of the object is all of it, and not a summary because it is large."""
+        entry = self._objects.get((kind, namespace, name))
+        return entry is None or entry.whole
 
     def agents(self) -> list[Key]:
         """All agents."""
@@ -148,8 +169,16 @@ def _place(kind: str, document: Document) -> Place:
     return kind, metadata["namespace"], metadata["name"]
 
 
-def _packed(kind: str, document: Document) -> bytes:
-    return json.dumps(_slim(kind, document), separators=(",", ":")).encode()
+def _packed(kind: str, document: Document) -> tuple[bytes, bool]:
+    """The object as it is kept, and whether that is all of it."""
+    packed = _json(_slim(kind, document))
+    if len(packed) <= MAX_KEPT:
+        return packed, True
+    return _json(_summary(document)), False
+
+
+def _json(document: Document) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _standing(kind: str, document: Document) -> Standing:
@@ -165,9 +194,31 @@ def _standing(kind: str, document: Document) -> Standing:
 
 def _slim(kind: str, document: Document) -> Document:
     """The object without what nobody here reads; of a pod, only who it is and how it fares."""
-    metadata = {key: value for key, value in document["metadata"].items() if key != "managedFields"}
-    if kind in BY_KIND and kind not in {POD.kind, AGENT.kind}:
-        metadata["managedFields"] = shares(kind, document)
+    metadata = document["metadata"]
     if kind == POD.kind:
-        return {"metadata": metadata, "status": document.get("status", {})}
-    return {**document, "metadata": metadata}
+        return {"metadata": _identity(metadata), "status": document.get("status", {})}
+    if kind == AGENT.kind:
+        return {**document, "metadata": _identity(metadata)}
+    return {**document, "metadata": {**metadata, "managedFields": shares(kind, document)}}
+
+
+def _identity(metadata: Document) -> Document:
+    annotations = {
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if key.startswith(f"{ANNOTATION_PREFIX}/")
+    }
+    return {key: metadata[key] for key in METADATA if key in metadata} | {"annotations": annotations}
+
+
+def _summary(document: Document) -> Document:
+    """Who a large object is, how it fares, and how many pods it wants."""
+    metadata, spec, status = document["metadata"], document.get("spec"), document.get("status")
+    replicas = spec.get("replicas") if isinstance(spec, dict) else None
+    return {
+        **{key: document[key] for key in ("apiVersion", "kind", UNREADABLE) if key in document},
+        "metadata": _identity(metadata)
+        | {"annotations": {}, "ownerReferences": [each for each in [controller_of(document)] if each]},
+        "spec": {"template": {"spec": {}}} | ({} if replicas is None else {"replicas": replicas}),
+        "status": status if len(_json(status or {})) <= MAX_KEPT else {},
+    }

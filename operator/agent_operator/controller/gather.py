@@ -39,14 +39,19 @@ class Gatherer:
         observed: dict[Name, Document] = {
             (kind, child["metadata"]["name"]): child for kind, child in self._cache.children(key)
         }
+        for kind, name in [each for each in observed if not self._cache.is_whole(each[0], key.namespace, each[1])]:
+            child = await self._cluster.get(BY_KIND[kind], key.namespace, name)
+            # Where it is gone, the event of that is yet to come.
+            observed |= {(kind, name): child} if child is not None else {}
         missing = [(each["kind"], each["metadata"]["name"]) for each in wanted]
         missing = [name for name in missing if name not in observed and name[0] != SECRET.kind]
         # An agent that was never looked at has nothing that could have been taken away.
         status = (self._cache.agent(key) or {}).get("status")
         if missing and status is not None and not await self._is_still_there(key, owner.uid):
             return None
-        # Of all others the API server tells us when we come to make them, which costs nothing.
-        met = [name for name in missing if name in self._met.get(key, ())]
+        # An apply that creates finds a foreign object at no cost (409). Once one is known, all are read, so that one
+        # message names them all.
+        met = missing if self._met.get(key) else []
         found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in met))
         observed |= {name: child for name, child in zip(met, found, strict=True) if child is not None}
         names = secrets.ours(key.name, wanted, observed)

@@ -6,19 +6,21 @@ Only `on.event` is used: it neither annotates objects nor needs a finalizer.
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import aiohttp
 import kopf
 import structlog
 
 from agent_operator import __version__
+from agent_operator.controller.apply import PAGE
+from agent_operator.controller.bodies import decode_answer, lines_within_bounds
 from agent_operator.controller.connection import configuration
 from agent_operator.controller.resources import Resource
 from agent_operator.controller.signals import cancel_on_signals
-from agent_operator.controller.watches import RENEWALS, Watches
+from agent_operator.controller.watches import OK, RENEWALS, Watches
 from agent_operator.manifests.form import Document
 
 log = structlog.get_logger(__name__)
@@ -112,6 +114,7 @@ def _settings(resources: Iterable[Resource], silence: float) -> kopf.OperatorSet
     chosen.networking.error_backoffs = BACKOFF_SECONDS
     chosen.watching.connect_timeout = CONNECT_SECONDS
     chosen.watching.inactivity_timeout = silence
+    chosen.watching.chunk_size = PAGE
     chosen.watching.server_timeout = int(RENEWALS * silence)
     chosen.watching.client_timeout = RENEWALS * silence + CONNECT_SECONDS
     # So long each object has a task of its own after its last event: the default keeps 80 MB of them at the start.
@@ -176,10 +179,45 @@ class _Login:
             connector=aiohttp.TCPConnector(limit=0, ssl=_ssl_context(info)),
             headers={**info.as_http_headers(), "User-Agent": f"agent-operator/{__version__}"},
             proxy=info.proxy_url,
-            trust_env=info.trust_env,
+            # The configuration has the proxy of the environment already, by all of NO_PROXY.
+            trust_env=False,
             trace_configs=[self._trace],
+            response_class=_Answer,
         )
         return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer to kopf, with summaries in place of objects that are beyond bounds (see bodies.py).
+
+    kopf reads lists by `json` and watches by `content.iter_chunked`, and would read an object of any depth and size.
+    """
+
+    # Each page may have 75 MB: one kind after the other.
+    _pages = asyncio.Semaphore(1)
+
+    async def start(self, connection: Any) -> Self:
+        await super().start(connection)
+        if self.status == OK and self.url.query.get("watch") == "true":
+            self.content = cast("aiohttp.StreamReader", _Lines(self.content))
+        return self
+
+    async def json(self, **_: Any) -> Any:
+        async with self._pages:
+            return await decode_answer(await self.read())
+
+
+class _Lines:
+    """The content of a watch, line by line."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        return lines_within_bounds(self._content.iter_chunked(size))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
 
 
 def _ssl_context(info: kopf.ConnectionInfo) -> ssl.SSLContext:

@@ -1,10 +1,25 @@
 """The operator's own small HTTP server: /healthz and /readyz for the kubelet, /metrics for Prometheus."""
 
+import resource
+from asyncio import Transport
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+# The kubelet and a few Prometheus servers need a handful. Beyond these the oldest makes room, so that a probe is
+# answered whoever holds the rest.
+_MOST_CONNECTIONS = 64
+
+# Longer than a kubelet's period and than most scrape intervals.
+_KEEP_ALIVE_SECONDS = 75.0
+
+# As many are completed by the kernel before they are accepted, all in one go.
+_BACKLOG = 64
+
+_OPEN_MAX = 10_240
 
 
 class PortTakenError(Exception):
@@ -15,29 +30,38 @@ class PortTakenError(Exception):
 async def serve(
     port: int, fault: Callable[[], str | None], started: Callable[[], bool], metrics: CollectorRegistry
 ) -> AsyncIterator[None]:
-    """Serve on all addresses while the body runs. Raises PortTakenError.
+    """Serve on all addresses, of IPv6 and IPv4, while the body runs. Raises PortTakenError.
 
     `fault` says what is wrong with the operator, if anything; `started` whether it could work, leader or not.
     """
 
-    async def healthz(_: web.Request) -> web.Response:
+    async def healthz() -> web.Response:
         wrong = fault()
         return web.json_response({"healthy": wrong is None, "fault": wrong}, status=200 if wrong is None else 503)
 
-    async def readyz(_: web.Request) -> web.Response:
+    async def readyz() -> web.Response:
         ready = started()
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
-    async def scrape(_: web.Request) -> web.Response:
+    async def scrape() -> web.Response:
         return web.Response(body=generate_latest(metrics), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    answers = {"/healthz": healthz, "/readyz": readyz, "/metrics": scrape}
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.path not in answers:
+            return web.Response(status=404)
+        if request.method not in {"GET", "HEAD"}:
+            return web.Response(status=405, headers={"Allow": "GET, HEAD"})
+        return await answers[request.path]()
+
+    _raise_descriptor_limit()
+    server = _Server(answer, access_log=None, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+    runner = web.ServerRunner(server, shutdown_timeout=1)
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, port=port).start()
+            await web.TCPSite(runner, port=port, backlog=_BACKLOG).start()
         except OSError as error:
             raise PortTakenError(
                 f"Cannot listen on port {port} ({error.strerror}): end what uses it, or choose another with "
@@ -46,3 +70,35 @@ async def serve(
         yield
     finally:
         await runner.cleanup()
+
+
+class _Server(web.Server):
+    """Bounds its connections: no flood of them takes the descriptors that the operator needs."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open: dict[web.RequestHandler, Transport] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: Transport) -> None:
+        """Accept a connection; abort the oldest where there are too many."""
+        if len(self._open) >= _MOST_CONNECTIONS:
+            # Forgotten at once: the next one of the same turn of the event loop needs another one.
+            self._open.pop(next(iter(self._open))).abort()
+        self._open[handler] = transport
+        super().connection_made(handler, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget a connection."""
+        self._open.pop(handler, None)
+        super().connection_lost(handler, exc)
+
+
+def _raise_descriptor_limit() -> None:
+    """Raise the soft limit of file descriptors to the hard one: systemd and containerd start programs with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard
+    if hard == resource.RLIM_INFINITY:
+        # What macOS reports; it refuses more than its OPEN_MAX.
+        wanted = max(soft, _OPEN_MAX)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

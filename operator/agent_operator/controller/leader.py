@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from agent_operator.controller import kubeconfig
 from agent_operator.controller.connection import ApiError, Connection, UnreachableError
 from agent_operator.controller.resources import Resource
 from agent_operator.manifests.form import Document
@@ -298,4 +299,4 @@ class Elector:
 
 def in_a_pod() -> bool:
     """Whether the process runs in a pod and talks to that pod's cluster."""
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and not os.environ.get("KUBECONFIG")
+    return kubeconfig.in_cluster()

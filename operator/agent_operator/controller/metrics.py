@@ -26,11 +26,12 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self.reconciles = Counter(
             "agent_operator_reconciles",
-            "Agents that were looked at, by result: success, invalid (spec), hindered (said in a condition) or error.",
+            "Agents that were looked at, by result: success, invalid (spec), refused (by policy), hindered (said in a "
+            "condition) or error.",
             ["result"],
             registry=self.registry,
         )
-        for result in ("success", "invalid", "hindered", "error"):
+        for result in ("success", "invalid", "refused", "hindered", "error"):
             self.reconciles.labels(result)
         self.duration = Histogram(
             "agent_operator_reconcile_duration_seconds", "Time that looking at an agent took.", registry=self.registry

@@ -21,6 +21,7 @@ from agent_operator.controller.reports import Reports
 from agent_operator.controller.resources import Key, Resource
 from agent_operator.controller.watches import SILENCE_SECONDS, Watches
 from agent_operator.manifests.form import Document
+from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,10 @@ class DefinitionGoneError(Exception):
 
 
 class Operator:
-    """Everything of one running operator. `namespaces` limits it (none: all), and `selector`, by the agents' labels."""
+    """Everything of one running operator. `namespaces` limits it (none: all), and `selector`, by the agents' labels.
+
+    It refuses the specs that `policy` does not allow; without one, none.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Operator:
         namespaces: Sequence[str],
         *,
         selector: str | None = None,
+        policy: Policy | None = None,
         resync_seconds: float = RESYNC_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
@@ -70,7 +75,9 @@ class Operator:
         self._relist = asyncio.Event()
         self._cluster = Cluster(connection, self.metrics)
         self._reports = Reports(self._cache, wake=self._wake)
-        self._reconciler = Reconciler(self._cluster, self._cache, self.metrics, self._reports, served=self._kinds.has)
+        self._reconciler = Reconciler(
+            self._cluster, self._cache, self.metrics, self._reports, served=self._kinds.has, policy=policy
+        )
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
         self._listed_at: float | None = None
 
@@ -90,13 +97,19 @@ class Operator:
         self._listed_at = time.monotonic()
 
     async def _list(self, resource: Resource, namespace: str | None) -> None:
+        present: set[tuple[str, str]] = set()
+        version = "0"
         try:
-            documents, version = await self._cluster.list(resource, namespace)
+            async for documents, listed_at in self._cluster.list(resource, namespace):
+                version = listed_at
+                for document in documents:
+                    self._cache.store(resource.kind, document)
+                    present.add((document["metadata"]["namespace"], document["metadata"]["name"]))
         except ApiError as error:
             if error.code == NOT_FOUND and resource.optional:
                 return  # It went a moment ago, and is noticed with the next list.
             raise
-        self._cache.replace(resource.kind, namespace, documents, version)
+        self._cache.retain(resource.kind, namespace, present, version)
 
     def heard(self, kind: str, exists: bool, document: Document) -> None:
         """Take in an event of a watch, and wake the agent that it concerns."""

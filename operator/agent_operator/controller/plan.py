@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agent_operator.api.agent import API_VERSION, KIND
-from agent_operator.controller.adoption import ADOPT, is_adoptable
 from agent_operator.controller.cache import controller_of
 from agent_operator.controller.compare import fingerprint
+from agent_operator.controller.conflicts import Conflict, conflict_of
 from agent_operator.controller.drift import Foreign, foreign, needs_applying
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.names import ANNOTATION_PREFIX
@@ -66,31 +66,12 @@ class Apply:
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete the object, if it is still the one of this uid."""
+    """Delete the object, if it is still as it was when its owner was looked at."""
 
     kind: str
     name: str
     uid: str
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """An object of a name that we need, which is not ours."""
-
-    kind: str
-    name: str
-    former: bool
-    adoptable: bool = False
-
-    def __str__(self) -> str:
-        if self.former:
-            return f"{self.kind} {self.name} belongs to a deleted {KIND} of the same name, and is being removed"
-        if self.adoptable:
-            return (
-                f"{self.kind} {self.name} was left by a Helm release or an agent of the same name: annotate this "
-                f"{KIND} with {ADOPT}=true to take it over, or delete it"
-            )
-        return f"{self.kind} {self.name} exists and is not managed by this {KIND}: rename one of the two, or delete it"
+    version: str
 
 
 @dataclass
@@ -117,26 +98,32 @@ def make_plan(
     else changed again at our last apply, and that is left so until it is changed further.
     """
     plan = Plan(deletes=list(_superfluous(owner, desired, observed)))
-    taken: set[str] = set()
+    claimed = _claimed(owner, desired, observed)
+    # All of a release is taken over, or nothing: half of it would be of no use to either side.
+    take_over = adopt and all(conflict.why == "consented" for conflict in claimed.values())
+    plan.conflicts = [] if take_over else list(claimed.values())
+    taken = {conflict.kind for conflict in plan.conflicts}
     for wanted in desired:
         kind, name = wanted["kind"], wanted["metadata"]["name"]
         found = observed.get((kind, name))
-        ours = found is None or owner.owns(found)
-        adoptable = found is not None and not ours and is_adoptable(found, owner.name)
-        if found is not None and not ours and not (adoptable and adopt):
-            former = controller_of(found)
-            plan.conflicts.append(Conflict(kind, name, former is not None and former.get("kind") == KIND, adoptable))
-            taken.add(kind)
-        elif not NEEDED_BY.get(kind, set()) & taken:
-            document = with_owner(wanted, owner)
-            if found is None:
-                plan.applies.append(Apply(document, "create"))
-            elif not ours:
-                plan.applies.append(Apply(document, "update", taken_over=found))
-            elif needs_applying(document, found) and lasting(found) != (conceded or {}).get((kind, name)):
-                kept = _replicas_to_keep(document, found, observed)
-                plan.applies.append(Apply(document, "update", kept, foreign=tuple(foreign(document, found))))
+        if ((kind, name) in claimed and not take_over) or NEEDED_BY.get(kind, set()) & taken:
+            continue
+        document = with_owner(wanted, owner)
+        if found is None:
+            plan.applies.append(Apply(document, "create"))
+        elif (kind, name) in claimed:
+            plan.applies.append(Apply(document, "update", taken_over=found))
+        elif needs_applying(document, found) and lasting(found) != (conceded or {}).get((kind, name)):
+            kept = _replicas_to_keep(document, found, observed)
+            plan.applies.append(Apply(document, "update", kept, foreign=tuple(foreign(document, found))))
     return plan
+
+
+def _claimed(owner: Owner, desired: Iterable[Document], observed: Mapping[Name, Document]) -> dict[Name, Conflict]:
+    """The objects that we need and that are not ours, each with what it would take to have it."""
+    names = [(document["kind"], document["metadata"]["name"]) for document in desired]
+    found = {name: observed[name] for name in names if name in observed and not owner.owns(observed[name])}
+    return {name: conflict_of(document, *name, owner.name) for name, document in found.items()}
 
 
 def lasting(document: Document) -> str:
@@ -158,7 +145,7 @@ def _superfluous(owner: Owner, desired: Iterable[Document], observed: Mapping[Na
     wanted = {(document["kind"], document["metadata"]["name"]) for document in desired}
     for (kind, name), found in observed.items():
         if (kind, name) not in wanted and owner.owns(found) and "deletionTimestamp" not in found["metadata"]:
-            yield Delete(kind, name, found["metadata"]["uid"])
+            yield Delete(kind, name, found["metadata"]["uid"], found["metadata"]["resourceVersion"])
 
 
 def _replicas_to_keep(document: Document, found: Document, observed: Mapping[Name, Document]) -> int | None:

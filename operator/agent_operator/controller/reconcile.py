@@ -12,6 +12,7 @@ from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.client_keys import with_settled_keys
+from agent_operator.controller.conflicts import described
 from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError
 from agent_operator.controller.dependencies import Report, seconds_until_degraded
 from agent_operator.controller.disputes import Conceded, Disputes, Left, Why
@@ -19,18 +20,20 @@ from agent_operator.controller.drift import foreign, named, needs_applying
 from agent_operator.controller.gather import Gatherer
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
-from agent_operator.controller.plan import Apply, Name, Owner, Plan, lasting, make_plan
+from agent_operator.controller.plan import Apply, Delete, Name, Owner, Plan, lasting, make_plan
 from agent_operator.controller.pods import Trouble
 from agent_operator.controller.reports import Reports
-from agent_operator.controller.resources import AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
+from agent_operator.controller.resources import AGENT, AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
-from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid
+from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid, status_of_refused
 from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
 from agent_operator.manifests.configmap import config_checksum
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.names import keda_autoscaler_name, worker_name
+from agent_operator.policy.refusals import refusals
+from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,9 @@ MOUNT_SECONDS = 3.0
 # What is refused for another cause waits for a change of the agent, or for the next list of everything.
 UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
 
+# Agents of which only a summary is kept that are worked on at once: each may take 50 MB.
+MAX_LARGE = 2
+
 # Of an object that was changed meanwhile, and of an API server that is busy, nobody has to hear.
 NO_NEWS = {CONFLICT, TOO_MANY_REQUESTS}
 # From this try on the user is told what keeps the API server from doing what it is asked.
@@ -55,22 +61,34 @@ TELL_AT_FAILURE = 2
 
 
 class Reconciler:
-    """Brings the objects of agents in line with their specs. `served` tells whether the cluster has a kind."""
+    """Brings the objects of agents in line with their specs.
+
+    `served` returns whether the cluster has a kind. A spec that `policy` refuses is not carried out.
+    """
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, metrics: Metrics, reports: Reports, served: Callable[[str], bool]
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        metrics: Metrics,
+        reports: Reports,
+        *,
+        served: Callable[[str], bool],
+        policy: Policy | None = None,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._metrics = metrics
         self._reports = reports
         self._served = served
+        self._policy = policy
         self._secrets = Secrets(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
         self._teller = Teller(cluster, cache)
         self._conceded: dict[Key, dict[Name, Conceded]] = {}
         self._disputes = Disputes()
         self._failures: dict[Key, int] = {}
+        self._large = asyncio.Semaphore(MAX_LARGE)
 
     def doubt_secrets(self) -> None:
         """Look at every Secret again at the next chance, as nothing tells us of changes to them."""
@@ -87,7 +105,10 @@ class Reconciler:
             return None
         with self._metrics.duration.time():
             try:
-                result, again = await self._bring_in_line(key, document)
+                if self._cache.is_whole(AGENT.kind, *key):
+                    result, again = await self._bring_in_line(key, document)
+                else:
+                    result, again = await self._bring_large_in_line(key)
             except Exception:
                 self._metrics.reconciles.labels("error").inc()
                 raise
@@ -95,8 +116,17 @@ class Reconciler:
         self._metrics.reconciles.labels(result).inc()
         return again
 
+    async def _bring_large_in_line(self, key: Key) -> tuple[str, float | None]:
+        """Do it for an agent of which a summary is kept: read it, a few of them at once."""
+        async with self._large:
+            document = await self._cluster.get(AGENT, *key)
+            if document is None or "deletionTimestamp" in document["metadata"]:
+                return "success", None
+            return await self._bring_in_line(key, document)
+
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
+        self._teller.forget(key)
         self._reports.forget(key)
         self._conceded.pop(key, None)
         self._disputes.forget(key)
@@ -112,6 +142,12 @@ class Reconciler:
             await self._teller.tell(document, status_of_invalid(metadata["generation"], faults, old, datetime.now(UTC)))
             return "invalid", None
         owner = Owner(agent.name, agent.uid)
+        if self._policy is not None and (refused := refusals(agent.spec, self._policy)):
+            deployment = self._own(DEPLOYMENT, key, agent.name, owner)
+            old = document.get("status", {})
+            status = status_of_refused(agent.generation, list(map(str, refused)), deployment, old, datetime.now(UTC))
+            await self._teller.tell(document, status)
+            return "refused", None
         wanted = desired(agent.name, agent.namespace, agent.spec)
         observed = await self._gatherer.observe(key, owner, self._possible(wanted))
         if observed is None:
@@ -121,7 +157,8 @@ class Reconciler:
         conceded = {name: each.fingerprint for name, each in self._conceded.get(key, {}).items()}
         plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=conceded)
         try:
-            hindrances = [*self._impossible(wanted), *await self._carry_out(key, plan)]
+            hindrances = [*self._impossible(wanted), *_conflicts(key, plan, adopt=adopt)]
+            hindrances += await self._carry_out(key, plan)
         except _NamespaceEndsError:
             return "success", None
         except _MetError:
@@ -131,10 +168,9 @@ class Reconciler:
             raise
         status = await self._judge(key, document, agent, owner, hindrances)
         await self._teller.tell(document, status)
-        result = "hindered" if hindrances else "success"
-        if waits_for_mounts(self._cache.pods(key)) is not None:
-            return result, MOUNT_SECONDS
-        return result, _again(status, hindrances, wanted)
+        waits = waits_for_mounts(self._cache.pods(key)) is not None
+        again = MOUNT_SECONDS if waits else _again(status, hindrances, wanted)
+        return ("hindered" if hindrances else "success"), again
 
     async def _judge(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, hindrances: list[Trouble]
@@ -213,9 +249,9 @@ class Reconciler:
 
     async def _carry_out(self, key: Key, plan: Plan) -> list[Trouble]:
         """Do what the plan says, and give what could not be done, and will not be until somebody changes something."""
-        hindrances = [Trouble("NameConflict", str(conflict)) for conflict in plan.conflicts]
+        hindrances: list[Trouble] = []
         for step in plan.deletes:
-            await self._cluster.delete(key.namespace, step)
+            await self._delete(key, step)
             log.info("Deleted what is no longer wanted", namespace=key.namespace, name=step.name, kind=step.kind)
         for stage in STAGES:
             steps = [step for step in plan.applies if step.kind in stage]
@@ -227,6 +263,15 @@ class Reconciler:
                 return hindrances + refusals
         return hindrances
 
+    async def _delete(self, key: Key, step: Delete) -> None:
+        try:
+            await self._cluster.delete(key.namespace, step)
+        except ApiError as error:
+            if error.code == CONFLICT:
+                # What is remembered of Secrets would be just as old the next time.
+                self._secrets.forget(key)
+            raise
+
     async def _apply(self, key: Key, step: Apply) -> None:
         name = (step.kind, step.document["metadata"]["name"])
         lost = bool(step.foreign) and self._disputes.is_lost(key, name, step.foreign)
@@ -235,6 +280,8 @@ class Reconciler:
         except ApiError as error:
             if step.operation == "create" and error.code == CONFLICT and self._gatherer.meet(key, name):
                 raise _MetError from error
+            if step.kind == SECRET.kind and error.code == CONFLICT:
+                self._secrets.forget(key)
             raise
         if step.kind == SECRET.kind:
             self._secrets.applied(key, document)
@@ -262,6 +309,10 @@ class _NamespaceEndsError(Exception):
 
 class _MetError(Exception):
     """Something is there that was believed missing: look at it, and decide again."""
+
+
+def _conflicts(key: Key, plan: Plan, *, adopt: bool) -> list[Trouble]:
+    return [Trouble("NameConflict", text) for text in described(plan.conflicts, key.namespace, key.name, adopt=adopt)]
 
 
 def _refusal(step: Apply, error: BaseException) -> Trouble:

@@ -15,6 +15,7 @@ from agent_operator.controller.connection import (
     ApiError,
     Connection,
     NoClusterError,
+    ProxyFailedError,
     UnreachableError,
     configuration,
 )
@@ -24,6 +25,7 @@ from agent_operator.controller.operator import RESYNC_SECONDS, DefinitionGoneErr
 from agent_operator.controller.resources import AGENT
 from agent_operator.controller.signals import cancel_on_signals
 from agent_operator.controller.watches import SILENCE_SECONDS
+from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +46,8 @@ class EndedError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What `run` was told. No namespaces means all, no selector every agent in them, no lease that we are alone."""
+    """The options of `run`. No namespaces means all, no selector every agent in them, no lease that we are alone, no
+    policy that no spec is refused."""
 
     namespaces: tuple[str, ...]
     selector: str | None
@@ -52,6 +55,7 @@ class Options:
     health_port: int
     resync_seconds: float = RESYNC_SECONDS
     silence_seconds: float = SILENCE_SECONDS
+    policy: Policy | None = None
 
 
 async def run(options: Options) -> None:
@@ -84,6 +88,7 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
                 connection,
                 options.namespaces,
                 selector=options.selector,
+                policy=options.policy,
                 resync_seconds=options.resync_seconds,
                 silence_seconds=options.silence_seconds,
             )
@@ -93,12 +98,21 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
             await operator.list_everything()
         except (NoClusterError, PortTakenError) as error:
             raise StartError(str(error)) from error
+        except ProxyFailedError as error:
+            raise StartError(f"{error}.") from error
         except UnreachableError as error:
             raise StartError(f"{error}. Check that the cluster is up, and that KUBECONFIG names it.") from error
         except ApiError as error:
             raise StartError(_why_not_listed(error)) from error
         where = ", ".join(options.namespaces) or "all namespaces"
-        log.info("Started", version=__version__, server=connection.host, watching=where, selector=options.selector)
+        log.info(
+            "Started",
+            version=__version__,
+            server=connection.host,
+            watching=where,
+            selector=options.selector,
+            policy=options.policy is not None,
+        )
         try:
             await _together(operator.watch(main), operator.resync(), _lead(operator, elector))
         except DefinitionGoneError as error:

@@ -27,6 +27,8 @@ from agent_operator.manifests.service import url
 # whose pods report on what they need DependenciesReachable.
 CONDITIONS = ("Ready", "Progressing", "Degraded")
 SCALING_ACTIVE = "ScalingActive"
+# The reason of conditions where the operator's policy refuses the spec.
+POLICY_REFUSED = "PolicyRefused"
 
 INLINE_KEY = (
     "The API key stands in the spec, for all to read who can read this object: move it to a Secret (apiKey.secretName)"
@@ -92,10 +94,24 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
 def status_of_invalid(generation: int, faults: Sequence[str], old: Mapping[str, Any], now: datetime) -> Document:
     """The status of an object that this operator's schema does not accept. What was known of its pods stays."""
     message = f"The spec is not valid, so nothing was changed: {'; '.join(faults)}"
+    return _status_of_unchanged("InvalidSpec", message, generation, old, now)
+
+
+def status_of_refused(
+    generation: int, refusals: Sequence[str], deployment: Document | None, old: Mapping[str, Any], now: datetime
+) -> Document:
+    """The status of an object that the operator's policy refuses: its pods, if it has any, go on as they are."""
+    message = f"The operator's policy refuses the spec, so nothing was changed: {'; '.join(refusals)}"
+    deployed = (deployment or {}).get("status", {})
+    pods = {"replicas": deployed.get("replicas", 0), "readyReplicas": deployed.get("readyReplicas", 0)}
+    return _status_of_unchanged(POLICY_REFUSED, message, generation, {**old, **pods}, now)
+
+
+def _status_of_unchanged(reason: str, message: str, generation: int, old: Mapping[str, Any], now: datetime) -> Document:
     judgements = {
-        "Ready": Judgement("False", "InvalidSpec", message),
-        "Progressing": Judgement("False", "InvalidSpec", "Waits for the spec to be put right"),
-        "Degraded": Judgement("True", "InvalidSpec", message),
+        "Ready": Judgement("False", reason, message),
+        "Progressing": Judgement("False", reason, "Waits for the spec to be put right"),
+        "Degraded": Judgement("True", reason, message),
     }
     return {
         **old,

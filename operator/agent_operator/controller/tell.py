@@ -5,11 +5,12 @@ from typing import Any
 
 import structlog
 
-from agent_operator.controller.apply import UNPROCESSABLE, Cluster
+from agent_operator.api.bounds import UNREADABLE
+from agent_operator.controller.apply import CONFLICT, UNPROCESSABLE, Cluster
 from agent_operator.controller.budget import NEARLY_USED_UP, USED_UP, WITHIN_BUDGET, last_reason
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.conditions import condition
-from agent_operator.controller.connection import ApiError, UnreachableError
+from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError, UnreachableError
 from agent_operator.controller.dependencies import DEPENDENCIES_REACHABLE
 from agent_operator.controller.disputes import DRIFTED
 from agent_operator.controller.resources import AGENT, Key
@@ -19,12 +20,21 @@ from agent_operator.manifests.form import Document
 log = structlog.get_logger(__name__)
 
 
+# What has nothing to do with the object that is to be written.
+NO_FAULT_OF_THE_OBJECT = {401, 403, CONFLICT, TOO_MANY_REQUESTS}
+
+
 class Teller:
     """Writes what changed, and nothing else."""
 
     def __init__(self, cluster: Cluster, cache: Cache) -> None:
         self._cluster = cluster
         self._cache = cache
+        self._unwritten: dict[Key, Document] = {}
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
+        self._unwritten.pop(key, None)
 
     async def tell(self, document: Document, status: Document) -> None:
         """Write the status if it says anything new, and post an Event where a user should hear of it."""
@@ -34,12 +44,18 @@ class Teller:
         key = Key(document["metadata"]["namespace"], document["metadata"]["name"])
         try:
             written = await self._cluster.write_status(key, document["metadata"]["uid"], status)
-        except ApiError as error:
-            if error.code != UNPROCESSABLE:
+        except (ApiError, UnreachableError) as error:
+            if not _is_lasting(document, error):
                 raise
-            # An older definition let it in, and no change of it passes today's but the right one: Events are left.
+            # An older definition let it in, and no change of it passes today's but the right one, or it is too deep or
+            # large for the API server to write: Events are left, each once.
+            if same(self._unwritten.get(key, {}), status):
+                return
+            self._unwritten[key] = status
             log.warning("Could not write a status", namespace=key.namespace, name=key.name, error=str(error))
             written = document
+        else:
+            self._unwritten.pop(key, None)
         if written is None:
             return
         self._cache.store(AGENT.kind, written)
@@ -49,6 +65,13 @@ class Teller:
                 await self._cluster.post_event(document, kind, reason, message)
             except (ApiError, UnreachableError) as error:
                 log.warning("Could not post an event", namespace=key.namespace, name=key.name, error=str(error))
+
+
+def _is_lasting(document: Document, error: ApiError | UnreachableError) -> bool:
+    """Whether the status of this object will not be written at the next try either."""
+    if UNREADABLE in document:
+        return not isinstance(error, ApiError) or error.code not in NO_FAULT_OF_THE_OBJECT
+    return isinstance(error, ApiError) and error.code == UNPROCESSABLE
 
 
 def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -17,6 +17,7 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "DEFAULT_MODEL": agent.model,
         "MAX_TOKENS": str(agent.max_tokens),
         "SYSTEM_PROMPT": agent.system_prompt,
+        "ALLOW_SYSTEM_PROMPT": _boolean(agent.allow_system_prompt),
         "ANTHROPIC_BASE_URL": agent.base_url,
         "REQUEST_TIMEOUT_SECONDS": str(agent.request_timeout_seconds),
         "ENVIRONMENT": agent.environment,
@@ -24,6 +25,8 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "RATE_LIMIT_REQUESTS": str(limit.requests_per_minute),
         "TOKENS_PER_MINUTE": str(limit.tokens_per_minute) if limit.tokens_per_minute else None,
         "TRUSTED_PROXIES": ",".join(limit.trusted_proxies or []) or None,
+        # A proxy beside the agent passes the host that its client asked for, over the pod's loopback address.
+        "ALLOWED_HOSTS": "*" if spec.sidecars else None,
         "CORS_ORIGINS": ",".join(spec.cors.origins or []) or None,
         "CORS_ALLOW_CREDENTIALS": "true" if spec.cors.allow_credentials else None,
         "LOG_LEVEL": spec.logging.level,
@@ -32,6 +35,10 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
     }
     given |= _of_state(name, namespace, spec) | _of_budget(spec) | _of_tracing(name, namespace, spec)
     return {key: value for key, value in given.items() if value is not None}
+
+
+def _boolean(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | None]:

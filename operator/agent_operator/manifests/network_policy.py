@@ -7,10 +7,12 @@ from agent_operator.manifests.form import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
 from agent_operator.manifests.names import METRICS_PORT_NAME, PORT_NAME
 
-DNS_PORT = 53
+# A policy applies after the Service's address is translated: what counts is the port of the DNS pods, which is 5353 on
+# OpenShift (docs.redhat.com, "DNS Operator").
+DNS_PORTS = (53, 5353)
 REDIS_PORT = 6379
 ANY_POD: tuple[Document, ...] = ({"namespaceSelector": {}},)
-SCHEME_PORTS = {"http": 80, "https": 443}
+SCHEME_PORTS = {"http": 80, "https": 443, "redis": REDIS_PORT, "rediss": REDIS_PORT}
 # The scheme, and the port if the authority ends with one (RFC 3986, section 3.2.3), without the zeros in front, which
 # would make an octal number of it in YAML. The chart has the same expression.
 _ADDRESS = re.compile(r"^([a-z]+)://[^/?#]*?(?::0*([1-9][0-9]*)?)?(?:[/?#].*)?$", re.DOTALL)
@@ -38,15 +40,16 @@ def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) 
 
 def _egress_ports(spec: AgentSpec) -> list[Document]:
     """DNS, and the ports of the model API, of Redis and of the traces' collector: where they are is not known here."""
+    dns = [{"port": number, "protocol": protocol} for number in DNS_PORTS for protocol in ("UDP", "TCP")]
     numbers = [_model_port(spec), _redis_port(spec), _collector_port(spec)]
-    tcp = dict.fromkeys(number for number in numbers if number not in {None, DNS_PORT})
-    return [{"port": DNS_PORT, "protocol": "UDP"}, _tcp(DNS_PORT), *map(_tcp, tcp)]
+    tcp = dict.fromkeys(number for number in numbers if number not in {None, *DNS_PORTS})
+    return [*dns, *map(_tcp, tcp)]
 
 
 def _model_port(spec: AgentSpec) -> int | None:
     if spec.agent.provider == "echo":
         return None
-    return SCHEME_PORTS["https"] if spec.agent.base_url is None else _http_port(spec.agent.base_url)
+    return SCHEME_PORTS["https"] if spec.agent.base_url is None else port_of(spec.agent.base_url)
 
 
 def _redis_port(spec: AgentSpec) -> int | None:
@@ -54,23 +57,18 @@ def _redis_port(spec: AgentSpec) -> int | None:
         return None
     if spec.network_policy.redis_port is not None:
         return spec.network_policy.redis_port
-    port = _scheme_and_port(spec.redis.url)[1] if spec.redis.url is not None else None
-    return port or REDIS_PORT
+    return port_of(spec.redis.url) if spec.redis.url is not None else REDIS_PORT
 
 
 def _collector_port(spec: AgentSpec) -> int | None:
-    return _http_port(spec.monitoring.tracing.endpoint) if spec.monitoring.tracing else None
+    return port_of(spec.monitoring.tracing.endpoint) if spec.monitoring.tracing else None
 
 
-def _http_port(address: str) -> int:
-    scheme, port = _scheme_and_port(address)
-    return port or SCHEME_PORTS[scheme]
-
-
-def _scheme_and_port(address: str) -> tuple[str, int | None]:
+def port_of(address: str) -> int:
+    """Return the port of an address of the spec; that of its scheme where it names none."""
     match = _ADDRESS.match(address)
     assert match is not None  # noqa: S101  the spec takes no other address
-    return match[1], int(match[2]) if match[2] else None
+    return int(match[2]) if match[2] else SCHEME_PORTS[match[1]]
 
 
 def _tcp(port: int | str | None) -> Document:

@@ -1,17 +1,15 @@
 """The cluster as the user of a tool reaches it: their kubeconfig, their rights; and errors as sentences."""
 
-import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import yaml
-from kubernetes.aio import client, config
-from kubernetes.aio.config import ConfigException
+from kubernetes.aio import client
 
-from agent_operator.controller.connection import APPLY, JSON, ApiError, Connection, UnreachableError
+from agent_operator.controller import kubeconfig
+from agent_operator.controller.apply import PAGE
+from agent_operator.controller.connection import APPLY, JSON, ApiError, Connection, ProxyFailedError, UnreachableError
+from agent_operator.controller.kubeconfig import KubeconfigError, LoginError, NoContextError
 from agent_operator.controller.resources import Resource
 from agent_operator.manifests.form import Document
 from agent_operator.tools.errors import ToolError
@@ -58,7 +56,7 @@ class Access:
 
     async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Document]:
         """The objects of a kind, in one namespace or in all, that the query (`labelSelector`, say) picks."""
-        asked = {"limit": "500", **query}
+        asked = {"limit": str(PAGE), **query}
         api_version = f"{resource.group}/{resource.version}".removeprefix("/")
         items: list[Document] = []
         while True:
@@ -96,6 +94,8 @@ async def access(place: Place) -> AsyncIterator[Access]:
     try:
         async with Connection(settings, seconds=ANSWER_SECONDS, log_in=None) as connection:
             yield Access(connection, place.namespace or namespace)
+    except ProxyFailedError as error:
+        raise ToolError(f"{error}.") from error
     except UnreachableError as error:
         raise ToolError(f"{error}. Check that the cluster is up, and that your kubeconfig names it.") from error
     except ApiError as error:
@@ -124,37 +124,22 @@ def said(error: ApiError) -> str:
 
 async def _configuration(place: Place) -> tuple[client.Configuration, str]:
     """The connection's settings, and the namespace of the context. A pod without a kubeconfig uses its own account."""
-    # The client warns of a missing file, and then raises an error for it all the same.
-    logging.getLogger("kubernetes").setLevel(logging.ERROR)
-    settings = client.Configuration()
-    file = place.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    in_a_pod = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+    files = kubeconfig.chosen_files(place.kubeconfig)
+    shown = ", ".join(map(str, files))
     try:
-        if in_a_pod and not (place.kubeconfig or place.context or os.environ.get("KUBECONFIG")):
-            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-            return settings, "default"
-        await config.load_kube_config(  # type: ignore[no-untyped-call]
-            config_file=file, context=place.context, client_configuration=settings, persist_config=False
-        )
-        return settings, _namespace(file, place.context)
-    # What the client makes of a file that is no kubeconfig, besides its own error.
-    except (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError) as error:
-        raise ToolError(_no_cluster(file, place.context, error)) from error
-
-
-def _no_cluster(file: str, context: str | None, error: Exception) -> str:
-    if not any(Path(each).exists() for each in file.split(os.pathsep)):
-        return f"No cluster to talk to: there is no file {file}. Give one with --kubeconfig or KUBECONFIG."
-    if context and isinstance(error, ConfigException) and context in str(error):
-        return f"{file} has no context {context}: see `kubectl config get-contexts`."
-    words = " ".join(str(error).split()) if isinstance(error, ConfigException) else "it is no kubeconfig"
-    return f"{file} names no cluster to talk to ({words}). Give another with --kubeconfig or KUBECONFIG."
-
-
-def _namespace(files: str, context: str | None) -> str:
-    """The namespace of the context: that named, else the current one, as the client finds it in several files."""
-    loaded = [yaml.safe_load(Path(each).read_text()) for each in files.split(os.pathsep) if Path(each).exists()]
-    current = next((each["current-context"] for each in reversed(loaded) if each.get("current-context")), None)
-    contexts = [each for config_file in loaded for each in config_file.get("contexts") or []]
-    chosen: dict[str, str] = next((each["context"] for each in contexts if each["name"] == (context or current)), {})
-    return chosen.get("namespace") or "default"
+        if kubeconfig.in_cluster() and not (place.kubeconfig or place.context):
+            return kubeconfig.load_in_cluster(), "default"
+        if not any(each.exists() for each in files):
+            raise ToolError(
+                f"No cluster to talk to: there is no file {shown}. Name one with --kubeconfig or KUBECONFIG."
+            )
+        chosen = await kubeconfig.load(files, place.context)
+    except LoginError as error:
+        raise ToolError(f"Could not log in to the cluster of {shown}: {error}.") from error
+    except NoContextError as error:
+        raise ToolError(f"{shown} has no context {error.context}: see `kubectl config get-contexts`.") from error
+    except KubeconfigError as error:
+        raise ToolError(
+            f"{shown} names no cluster to talk to ({error}). Name another with --kubeconfig or KUBECONFIG."
+        ) from error
+    return chosen.settings, chosen.namespace

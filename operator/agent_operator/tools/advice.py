@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from agent_operator.api.addresses import http_address, model_api_address, redis_address
 from agent_operator.api.agent import Fault
 from agent_operator.api.pods import Resources
 from agent_operator.api.spec import AgentSpec
@@ -25,6 +26,7 @@ def refusals(spec: AgentSpec) -> Iterator[Fault]:
 def advice(spec: AgentSpec) -> Iterator[Fault]:
     """What is legal but unwise, as the field and a sentence that says what to do."""
     yield from _secrets(spec)
+    yield from _addresses(spec)
     yield from _state(spec)
     yield from _capacity(spec)
     yield from _exposure(spec)
@@ -50,6 +52,27 @@ def _secrets(spec: AgentSpec) -> Iterator[Fault]:
                 f"spec.extraEnv[{index}].value",
                 f"{variable.name} looks like a secret, for all to read here: use valueFrom.secretKeyRef",
             )
+
+
+def _addresses(spec: AgentSpec) -> Iterator[Fault]:
+    """Addresses that fit the schema, and with which the agent would not start, or not work."""
+    tracing = spec.monitoring.tracing
+    endpoint = None if tracing is None else tracing.endpoint
+    written = (
+        ("spec.agent.baseUrl", spec.agent.base_url, model_api_address, "the pods would not start"),
+        ("spec.redis.url", spec.redis.url, redis_address, "the pods would not start"),
+        ("spec.monitoring.tracing.endpoint", endpoint, http_address, "there would be no traces"),
+    )
+    for field, value, read, outcome in written:
+        try:
+            address = None if value is None else read(value)
+        except ValueError as error:
+            yield Fault(field, f"{error}; as it is, {outcome}")
+        else:
+            if isinstance(address, tuple) and address[1]:
+                yield Fault(
+                    field, f"the agent adds {address[1]} by itself, and leaves it out of the address: remove it"
+                )
 
 
 def _state(spec: AgentSpec) -> Iterator[Fault]:

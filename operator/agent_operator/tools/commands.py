@@ -5,14 +5,18 @@ import functools
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
 
 from agent_operator.api.crd import crd as build_crd
 from agent_operator.api.yaml import to_yaml, to_yaml_stream
+from agent_operator.policy.settings import PolicyError
+from agent_operator.policy.settings import load as load_policy
 from agent_operator.tools.errors import ToolError
 from agent_operator.tools.render import render as render_agents
+from agent_operator.tools.terminal import show
 from agent_operator.tools.validate import validate as validate_agents
 
 P = ParamSpec("P")
@@ -46,7 +50,7 @@ def told(command: Callable[P, T]) -> Callable[P, T]:
         except Exception as error:
             lines = (_fault_of_ours(error),)
         for line in lines:
-            click.echo(f"Error: {line}", err=True)
+            show(f"Error: {line}", error=True)
         raise SystemExit(FAILED)
 
     return wrapped
@@ -61,7 +65,7 @@ def _fault_of_ours(error: Exception) -> str:
 @click.command()
 def crd() -> None:
     """Print the CustomResourceDefinition, for `kubectl apply --server-side -f -`."""
-    click.echo(to_yaml(build_crd()), nl=False)
+    show(to_yaml(build_crd()), newline=False)
 
 
 @click.command(no_args_is_help=True)
@@ -79,7 +83,7 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
       render -f agents/ -n prod
       kustomize build . | agent-operator render -f -
     """
-    click.echo(to_yaml_stream(render_agents(sources, sys.stdin, namespace=namespace)), nl=False)
+    show(to_yaml_stream(render_agents(sources, sys.stdin, namespace=namespace)), newline=False)
 
 
 @click.command(no_args_is_help=True)
@@ -87,8 +91,15 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--strict", is_flag=True, help="Warnings count as faults.")
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE",
+    help="The operator's policy: the settings of its chart's policies.allow, or the ConfigMap with them, as YAML.",
+)
 @told
-def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool) -> None:
+def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool, policy_path: Path | None) -> None:
     """Check each AgentDeployment in FILE against the schema and all its rules. Needs no cluster.
 
     Every fault of every file is one line, `file: object: field: sentence`. What is legal but unwise is a warning.
@@ -98,15 +109,20 @@ def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: b
     Examples:
       validate -f agent.yaml
       validate -f agents/ --strict -o json
+      validate -f agent.yaml --policy policy.yaml
     """
-    verdict = validate_agents(sources, sys.stdin, namespace=namespace)
+    try:
+        policy = load_policy(policy_path) if policy_path is not None else None
+    except PolicyError as error:
+        raise ToolError(str(error)) from error
+    verdict = validate_agents(sources, sys.stdin, namespace=namespace, policy=policy)
     if output == "json":
-        click.echo(verdict.to_json())
+        show(verdict.to_json())
     else:
         for remark in verdict.remarks:
-            click.echo(f"{remark.severity.capitalize()}: {remark}", err=True)
+            show(f"{remark.severity.capitalize()}: {remark}", error=True)
         if not verdict.errors:
-            click.echo(f"{verdict.valid} valid")
+            show(f"{verdict.valid} valid")
     if verdict.errors or (strict and verdict.warnings):
         raise SystemExit(FAILED)
 
@@ -167,14 +183,14 @@ def diff(
             _print_diff(text)
         for hindrance in each.hindrances:
             hindered = True
-            click.echo(f"Error: {each.agent}: {hindrance}", err=True)
+            show(f"Error: {each.agent}: {hindrance}", error=True)
     raise SystemExit(FAILED if hindered else int(changed))
 
 
 def _print_diff(text: str) -> None:
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for line in text.splitlines():
-        click.secho(line, fg=colours.get(line[:1]))
+        show(line, colour=colours.get(line[:1]))
 
 
 @click.command()
@@ -212,11 +228,11 @@ def doctor(
         raise click.UsageError("Give either names of agents or --all-namespaces.")
     reports = asyncio.run(visit(Place(kubeconfig, context, namespace), names, everywhere=everywhere))
     if output == "json":
-        click.echo(to_json(reports))
+        show(to_json(reports))
     elif reports:
-        click.echo("\n\n".join(to_text(each, whole=bool(names)) for each in reports))
+        show("\n\n".join(to_text(each, whole=bool(names)) for each in reports))
     else:
-        click.echo("There are no agents.")
+        show("There are no agents.")
     raise SystemExit(int(not all(each.ready for each in reports)))
 
 

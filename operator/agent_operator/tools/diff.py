@@ -10,11 +10,14 @@ from agent_operator.controller import secrets
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import FORBIDDEN, UNPROCESSABLE, Cluster
 from agent_operator.controller.client_keys import with_settled_keys
+from agent_operator.controller.conditions import condition
+from agent_operator.controller.conflicts import described
 from agent_operator.controller.connection import APPLY, MERGE, ApiError
 from agent_operator.controller.drift import FIELD_MANAGER, pruned
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, make_plan
 from agent_operator.controller.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SECRET, Resource
+from agent_operator.controller.status import POLICY_REFUSED
 from agent_operator.manifests import desired
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
@@ -79,7 +82,9 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
         observed = await _observe(cluster, agent, owner, wanted)
         # A stand-in where the operator would make a client key.
         wanted = with_settled_keys(document, wanted, observed, lambda: "generated")
-        plan = make_plan(owner, wanted, observed, adopt=wants_adoption(document))
+        adopt = wants_adoption(document)
+        plan = make_plan(owner, wanted, observed, adopt=adopt)
+        found.hindrances += described(plan.conflicts, agent.namespace, agent.name, adopt=adopt)
         await _try(cluster, plan, observed, found)
     except ApiError as error:
         raise ToolError(_lacking(error)) from error
@@ -97,6 +102,11 @@ async def of_live_agent(cluster: Access, name: str) -> Difference:
         agent = parse(document)
     except InvalidAgentError as error:
         raise InputError(*(f"{KIND} {name}: {fault}" for fault in error.faults)) from error
+    status = document.get("status") or {}
+    ready = condition(status, "Ready")
+    # Only the operator knows its policy.
+    if ready.get("reason") == POLICY_REFUSED and ready.get("observedGeneration") == agent.generation:
+        return Difference(f"{agent.namespace}/{agent.name}", hindrances=[str(ready.get("message", ""))])
     return await difference(cluster, agent, document)
 
 
@@ -145,7 +155,6 @@ async def _list(cluster: Access, resource: Resource, namespace: str) -> list[Doc
 
 
 async def _try(cluster: Access, plan: Plan, observed: Mapping[Name, Document], found: Difference) -> None:
-    found.hindrances += map(str, plan.conflicts)
     found.changes += [Change(observed[step.kind, step.name], None) for step in plan.deletes]
     results = await asyncio.gather(*(_dry_run(cluster, step) for step in plan.applies), return_exceptions=True)
     for step, result in zip(plan.applies, results, strict=True):

@@ -1,5 +1,6 @@
 """Kubernetes objects that stand in files, in folders, or on standard input; YAML or JSON."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any, TextIO
 import yaml
 
 from agent_operator.api.agent import KIND
+from agent_operator.controller.bodies import whole
 from agent_operator.tools.errors import InputError
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 SUFFIXES = {".yaml", ".yml", ".json"}
 
@@ -101,6 +105,8 @@ def _documents(file: str, text: str) -> Iterator[dict[str, Any]]:
 
 def _why(error: Exception) -> str:
     """What is wrong and where; not PyYAML's own message, which quotes the line, and that may hold a key."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     mark = getattr(error, "problem_mark", None)
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
         return type(error).__name__
@@ -108,7 +114,23 @@ def _why(error: Exception) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it."""
+    """YAML as Kubernetes reads it.
+
+    In JSON two escapes make one character beyond U+FFFF, and U+FFFD stands for half of a pair (Go's encoding/json). In
+    other YAML such an escape is an error (go-yaml); for PyYAML each would be a character, which no file can hold.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._is_json = stream.lstrip().startswith("{")
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if value.isascii() or _HALF.search(value) is None:
+            return value
+        if not self._is_json:
+            raise yaml.constructor.ConstructorError(None, None, "an escape is half of a character", node.start_mark)
+        return whole(value)
 
 
 # sigs.k8s.io/yaml knows no timestamps: 2026-01-01 is text there, and would be a date here.

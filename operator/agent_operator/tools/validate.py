@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal, TextIO
 
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.policy.refusals import refusals as refused_by_policy
+from agent_operator.policy.settings import Policy
 from agent_operator.tools.advice import advice, refusals
 from agent_operator.tools.files import Found, read_agents
 
@@ -56,10 +58,12 @@ class Verdict:
         return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def validate(sources: Sequence[str], stdin: TextIO, *, namespace: str = "default") -> Verdict:
+def validate(
+    sources: Sequence[str], stdin: TextIO, *, namespace: str = "default", policy: Policy | None = None
+) -> Verdict:
     """Judge every `AgentDeployment` of these files, folders, or of `stdin` for "-". Never raises for bad input.
 
-    `namespace` is for agents that name none.
+    `namespace` is for agents that name none. `policy` is that of the operator, by which it refuses specs.
     """
     found, faults = read_agents(sources, stdin)
     remarks = [_of_file(fault) for fault in faults]
@@ -71,7 +75,8 @@ def validate(sources: Sequence[str], stdin: TextIO, *, namespace: str = "default
         except InvalidAgentError as error:
             remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in error.faults]
             continue
-        errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in refusals(agent.spec)]
+        refused = [*refusals(agent.spec), *(refused_by_policy(agent.spec, policy) if policy is not None else [])]
+        errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in refused]
         remarks += errors
         remarks += [
             Remark("warning", each.file, each.title, fault.field, fault.message) for fault in advice(agent.spec)

@@ -9,14 +9,13 @@ import httpx2
 import orjson
 
 from agent_service.agent import translation
+from agent_service.agent.answer import Answer, not_events
 from agent_service.agent.credentials import Credentials
 from agent_service.agent.errors import (
     CredentialsRefusedError,
-    ModelDeclinedError,
-    ModelFailedError,
+    ModelError,
     ModelRefusedError,
 )
-from agent_service.agent.events import Decoder, Event
 from agent_service.agent.provider import Prompt, Usage, Waiting
 from agent_service.agent.wire import CONNECT_SECONDS, Body, Failed, Wire
 
@@ -25,6 +24,8 @@ CHECK_SECONDS = 4.0
 
 # What answers with these, and not in Anthropic's words, does not know the call.
 _NO_SUCH_CALL = frozenset({404, 405, 501})
+
+_PAGE = "text/html"
 
 # No model caches less than 1,024 tokens (Claude docs, "Prompt caching"), at some four characters each. Below the bound
 # of its model the mark is ignored; above it, all calls of five minutes but the first pay a tenth for the prompt.
@@ -76,25 +77,19 @@ class ClaudeProvider:
         """
         async with self._translated():
             body = await self._ask(prompt, usage, waiting)
-            complete = False
-            decoder = Decoder()
+            answer = Answer(usage, max_tokens=self._options["max_tokens"], media_type=body.media_type)
             try:
                 async for chunk in body:
-                    text = ""
-                    for event in decoder.feed(chunk):
-                        if event["type"] == "content_block_delta":
-                            text += _text(event)
-                            continue
-                        if text:
-                            yield text
-                            text = ""
-                        complete = _note(event, usage) or complete
-                    if text:
+                    for text in answer.feed(chunk):
                         yield text
-            finally:
+                    if answer.ended:
+                        body.settle()
+                        return
+            except BaseException:
                 await body.aclose()
-            if not complete:
-                raise ModelFailedError("The model API ended its answer early.")
+                raise
+            for text in answer.finish():
+                yield text
 
     async def _ask(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> Body:
         """Give the answer as bytes. The SDK would make a model of each event, of which a turn needs two fields."""
@@ -132,16 +127,21 @@ class ClaudeProvider:
         """Ask the API to count the tokens of one word: it takes the key and the model's name, and costs nothing."""
         async with self._translated():
             try:
-                await self._client.with_options(max_retries=0, timeout=CHECK_SECONDS).messages.count_tokens(
+                client = self._client.with_options(max_retries=0, timeout=CHECK_SECONDS)
+                answer = await client.messages.with_raw_response.count_tokens(
                     model=self.model, messages=[{"role": "user", "content": "ping"}]
                 )
             except anthropic.APIStatusError as error:
                 if error.status_code in _NO_SUCH_CALL and error.type is None:
                     return  # a gateway that has messages only: it answers, and more cannot be known at no cost
-                if error.status_code == 403:  # noqa: PLR2004
+                if isinstance(translation.of_exception(error), CredentialsRefusedError) and error.status_code == 403:  # noqa: PLR2004
                     # The key may be good for messages and not for this: that is no reason to refuse all requests.
                     raise ModelRefusedError("The model API does not let the agent count tokens (403).") from error
                 raise
+            media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if media_type == _PAGE:
+                # A login page, or another site. The form of any other answer is left open: gateways differ.
+                raise not_events(media_type)
 
     async def close(self) -> None:
         """Close the pool."""
@@ -155,15 +155,24 @@ class ClaudeProvider:
         self._client.api_key = key
         try:
             yield
+        except ModelError as error:
+            self._noted(error, key)
+            raise
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
-            translated = translation.of_exception(error)
-            if isinstance(translated, CredentialsRefusedError):
-                self._credentials.refuse(key)
-            raise translated from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            # A gateway that answers 200 with something that is no event stream, or not of these events.
-            raise ModelFailedError("The model API gave an answer that could not be read.") from error
+            raise self._noted(translation.of_exception(error), key) from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            # A gateway that answers 200 with something that is not of the Messages API.
+            raise translation.unreadable(error) from error
         self._credentials.accept(key)
+
+    def _noted(self, error: ModelError, key: str) -> ModelError:
+        """Keep account of a refused key; leave of the upstream's words what the log may have."""
+        if isinstance(error, CredentialsRefusedError):
+            self._credentials.refuse(key)
+        if error.upstream is not None:
+            # Gateways quote the key that they refuse.
+            error.upstream = error.upstream.replace(key, "***")
+        return error
 
 
 def _messages(prompt: Prompt) -> list[dict[str, str]]:
@@ -179,34 +188,3 @@ def _system(text: str) -> str | list[dict[str, object]]:
     if len(text) < _CACHED_CHARACTERS:
         return text
     return [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]
-
-
-def _text(event: Event) -> str:
-    """Give the text of a delta; there is none in those of other blocks, such as thinking."""
-    delta = event["delta"]
-    text: str = delta["text"] if delta["type"] == "text_delta" else ""
-    return text
-
-
-def _note(event: Event, usage: Usage) -> bool:
-    """Take what an event says beside text; whether it ends the answer."""
-    kind = event["type"]
-    if kind == "message_start":
-        _count(event["message"]["usage"], usage)
-    elif kind == "message_delta":
-        _count(event.get("usage") or {}, usage)
-        usage.stop_reason = event["delta"]["stop_reason"]
-        if usage.stop_reason == "refusal":
-            raise ModelDeclinedError("The model declined to answer this message.")
-    elif kind == "error":
-        raise translation.of_event(event)
-    return bool(kind == "message_stop")
-
-
-def _count(told: dict[str, int | None], usage: Usage) -> None:
-    # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py), which are
-    # kept apart: an event may tell of one and leave the others as they were.
-    usage.uncached_tokens = told.get("input_tokens") or usage.uncached_tokens
-    usage.cache_write_tokens = told.get("cache_creation_input_tokens") or usage.cache_write_tokens
-    usage.cache_read_tokens = told.get("cache_read_input_tokens") or usage.cache_read_tokens
-    usage.output_tokens = told.get("output_tokens") or usage.output_tokens

@@ -4,17 +4,20 @@ import math
 from dataclasses import dataclass
 
 from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage
+from agent_service.agent.text import is_blank, sendable
 from agent_service.agent.turn import Agent, OnText
 from agent_service.state.conversations import Conversations, new_id
 from agent_service.state.redis import StateUnavailableError
 
 _FORGOTTEN = "The memory of conversations cannot be reached: this message was answered without what was said before."
 _NOT_KEPT = "The memory of conversations cannot be reached: this answer will not be remembered."
+_EMPTY = "The model returned no text. This message and its answer will not be remembered."
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. `warning` says, in words for the client, when the conversation's memory did not work."""
+    """A whole answer. `warning`, in words for the client, is why it will not be remembered, or was given without
+    what was said before."""
 
     text: str
     usage: Usage
@@ -34,8 +37,9 @@ class Dialogue:
     ) -> Reply:
         """Answer a message of `owner`, handing each piece of the answer to `on_text`.
 
-        Only a whole answer is remembered. An unknown id starts a new conversation; while the memory is away an id is
-        taken as it is, so that the conversation goes on when the memory is back.
+        Only a whole answer with text is remembered: the model API refuses every request that has an empty message in
+        it, so an empty answer would end the conversation for good. An unknown id starts a new conversation; while the
+        memory is away an id is taken as it is, so that the conversation goes on when the memory is back.
 
         Raises:
             ModelError: when there is no (whole) answer.
@@ -57,6 +61,8 @@ class Dialogue:
 
         usage = await self._agent.answer(Prompt(message, system_prompt, history), keep)
         text = sendable("".join(pieces))
+        if is_blank(text):
+            return Reply(text, usage, this_id, warning or _EMPTY)
         try:
             # The model API counts what it is sent as a whole only: a single message has to be estimated.
             tokens = math.ceil(len(message) / CHARACTERS_PER_TOKEN) + usage.output_tokens
@@ -64,8 +70,3 @@ class Dialogue:
         except StateUnavailableError:
             warning = warning or _NOT_KEPT
         return Reply(text, usage, this_id, warning)
-
-
-def sendable(text: str) -> str:
-    """Make the pairs of surrogates whole, and replace halves: JSON escapes can carry them, UTF-8 cannot."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

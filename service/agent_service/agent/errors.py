@@ -1,13 +1,23 @@
 """What can go wrong in a turn with the model, in words that a client may see.
 
-`outcome` is the value of the metrics label; texts name neither a key nor what the user wrote.
+`outcome` is the value of the metrics label. `kind` is finer, and for answers, logs and `/health`. Texts are fixed
+sentences: they name neither a key, nor what the user wrote, nor what the model API or a gateway said.
 """
 
 
 class ModelError(Exception):
-    """The turn failed. The message says what happened."""
+    """The turn failed. The message is what happened, in our words alone.
+
+    `kind` is one word for it. `upstream` is what the model API, a gateway or the network answered: for the log, and for
+    no client. It may name internal addresses, keys and people.
+    """
 
     outcome = "error"
+
+    def __init__(self, message: str, *, kind: str | None = None, upstream: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind or self.outcome
+        self.upstream = upstream
 
 
 class ModelRefusedError(ModelError):
@@ -29,7 +39,7 @@ class PromptTooLongError(ModelRefusedError):
 
 
 class CredentialsRefusedError(ModelRefusedError):
-    """The model API does not accept our key (401) or does not allow it this (403)."""
+    """The model API itself, in its own format, does not accept our key (401) or does not allow it this (403)."""
 
     outcome = "credentials_refused"
 
@@ -45,8 +55,8 @@ class RateLimitedError(ModelError):
 
     outcome = "rate_limited"
 
-    def __init__(self, message: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, retry_after: int | None = None, *, upstream: str | None = None) -> None:
+        super().__init__(message, upstream=upstream)
         self.retry_after = retry_after
 
 

@@ -1,17 +1,26 @@
-"""Server-sent events of the Messages API, read from bytes (WHATWG HTML, 9.2; only `data` matters here)."""
+"""Server-sent events of the Messages API, read from bytes (WHATWG HTML, 9.2; only `data` and `event` matter here)."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 Event = dict[str, Any]
 
-_BLANK = (b"", b"\r")
+LONGEST_EVENT_BYTES = 2**20
+"""Most bytes of a line, and of the data of an event. The longest events of the Messages API have a few kilobytes."""
+
+DONE = "[DONE]"
+"""Type of the event that stands for `data: [DONE]`, with which gateways end a stream."""
+
+
+class EventTooLargeError(Exception):
+    """A line, or the data of an event, is longer than any that an answer has."""
 
 
 class Decoder:
-    """Takes the bytes of a stream as they come, and gives the events that are whole.
+    """Takes the bytes of a stream as they come, and yields the events that are whole.
 
     The SDK's own stream makes a model of each event, at some 70 µs apiece, of which a turn needs two fields.
     """
@@ -19,30 +28,57 @@ class Decoder:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._data_bytes = 0
+        self._name = b""
 
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Give the events that `chunk` completes.
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that `chunk` completes. Data that is no JSON object is skipped, as are comments.
 
         Raises:
-            ValueError: when the data of an event is not a JSON object.
+            ValueError: the data of an event begins as a JSON object and is none.
+            EventTooLargeError: a line or an event exceeds LONGEST_EVENT_BYTES.
         """
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        events = []
-        for line in lines:
+        for line in self._lines(chunk):
             if line.startswith(b"data:"):
                 self._data.append(line[5:])
-            elif self._data and line in _BLANK:
-                events.append(_object(b"\n".join(self._data)))
-                self._data = []
-        return events
+                self._data_bytes += len(line)
+                if self._data_bytes > LONGEST_EVENT_BYTES:
+                    raise EventTooLargeError
+            elif line.startswith(b"event:"):
+                self._name = line[6:].strip()
+            elif not line:
+                event = _event(b"\n".join(self._data), self._name) if self._data else None
+                self._data, self._data_bytes, self._name = [], 0, b""
+                if event is not None:
+                    yield event
+
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that `chunk` completes. They end with LF, CRLF or CR."""
+        buffer = self._rest + chunk
+        held = b""
+        if b"\r" in buffer:
+            # The LF of a CRLF may be in the next chunk.
+            held = b"\r" if buffer.endswith(b"\r") else b""
+            buffer = buffer.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = buffer.split(b"\n")
+        self._rest = rest + held
+        if len(self._rest) > LONGEST_EVENT_BYTES:
+            raise EventTooLargeError
+        return lines
 
 
-def _object(data: bytes) -> Event:
+def _event(data: bytes, name: bytes) -> Event | None:
+    data = data.strip()
+    if data == DONE.encode():
+        return {"type": DONE}
+    if not data.startswith(b"{"):
+        return None
     try:
-        event = orjson.loads(data)
+        event: Event = orjson.loads(data)
     except orjson.JSONDecodeError:
         # Escapes of JSON can hold half a surrogate pair, where a token ends within a character; orjson refuses it.
         event = json.loads(data)
-    if isinstance(event, dict):
-        return event
-    raise ValueError("The data of an event is not a JSON object.")
+    if "type" not in event:
+        # Some gateways name the type in the `event` line alone.
+        event["type"] = name.decode("ascii", "replace")
+    return event

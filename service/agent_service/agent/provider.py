@@ -44,6 +44,8 @@ class Usage:
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
     output_tokens: int = 0
+    # Whether the model API has counted the output to its end.
+    output_known: bool = False
     # Whether the model API has the prompt, as far as is known: it has not while it turns the call away.
     sent: bool = False
     # Length of the answer's text so far.

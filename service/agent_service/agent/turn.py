@@ -1,6 +1,7 @@
 """One turn with the model, within its time, counted."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -14,11 +15,12 @@ from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider,
 from agent_service.agent.span import TurnSpans, finish
 from agent_service.exposition import exemplar
 from agent_service.metrics import Metrics
+from agent_service.redact import for_log
 
 _log = structlog.get_logger(__name__)
 
-# How a turn ends that we leave while the model works on it.
-_CUT = frozenset({"cancelled", TimedOutError.outcome})
+# How a turn ends that the model works on, or has worked on.
+_SENT = frozenset({"ok", "cancelled", TimedOutError.outcome})
 
 OnText = Callable[[str], Awaitable[None]]
 
@@ -77,6 +79,7 @@ class Agent:
     async def _watched(self, prompt: Prompt, on_text: OnText, span: Span) -> Usage:
         usage = Usage()
         outcome = "cancelled"
+        detail: dict[str, str | None] = {}
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -87,12 +90,13 @@ class Agent:
             raise TimedOutError(f"The model did not finish within {self._timeout_seconds:g} seconds.") from None
         except ModelError as error:
             outcome = error.outcome
+            detail = {"kind": error.kind, "upstream": error.upstream}
             raise
         except Exception:
             outcome = ModelError.outcome
             raise
         finally:
-            self._count(outcome, prompt, usage, time.perf_counter() - begun)
+            self._count(outcome, prompt, usage, time.perf_counter() - begun, detail)
             finish(span, outcome, usage)
         return usage
 
@@ -115,13 +119,13 @@ class Agent:
             if self._log_content:
                 _log.info("Model answered", answer="".join(heard))
 
-    def _count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float) -> None:
-        if outcome != "ok":
-            # The model API counts at the end: for what was cut, and paid for, an estimate is all there is.
-            usage.output_tokens = max(usage.output_tokens, usage.characters // CHARACTERS_PER_TOKEN)
-        if outcome in _CUT and usage.sent and not usage.input_tokens:
-            # Before it had said how long the prompt is.
-            usage.uncached_tokens = prompt.characters // CHARACTERS_PER_TOKEN
+    def _count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float, detail: dict[str, str | None]) -> None:
+        if not usage.output_known:
+            # The model API counts at the end: for what was cut, and paid for, an estimate is all there is. Gateways may
+            # leave the numbers out.
+            usage.output_tokens = max(usage.output_tokens, math.ceil(usage.characters / CHARACTERS_PER_TOKEN))
+        if ((outcome in _SENT and usage.sent) or usage.characters) and not usage.input_tokens:
+            usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
         self._charge(usage)
         model = self._provider.model
         self._metrics.model_requests.labels(model, outcome).inc()
@@ -129,4 +133,13 @@ class Agent:
         self._metrics.tokens.labels(model, "input").inc(usage.input_tokens)
         self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
         if outcome not in {"ok", "cancelled"}:
-            _log.warning("Turn with the model failed", model=model, outcome=outcome, seconds=round(seconds, 3))
+            known = {name: value for name, value in detail.items() if value is not None}
+            if "upstream" in known:
+                known["upstream"] = for_log(known["upstream"], private=_words(prompt))
+            _log.warning("Turn with the model failed", model=model, outcome=outcome, seconds=round(seconds, 3), **known)
+
+
+def _words(prompt: Prompt) -> list[str]:
+    """Return what must not be logged of a prompt, whatever an error message quotes."""
+    said = [text for exchange in prompt.history for text in (exchange.user, exchange.assistant)]
+    return [prompt.message, prompt.system or "", *said]

@@ -6,17 +6,27 @@ at once, so the first attempt goes out directly, and only one that failed is han
 own first attempt, on which its retries and errors then work as ever.
 """
 
+import asyncio
+import email.utils
+import math
 import ssl
-import urllib.request
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
+import structlog
+
+from agent_service.agent.connection import CertificateFileError
+from agent_service.proxy import ProxyError, proxy_for
+
+_log = structlog.get_logger(__name__)
 
 # Below the idle timeouts of common load balancers (60 s), so that we are the ones that close.
 _KEEP_ALIVE_SECONDS = 30.0
@@ -27,6 +37,23 @@ CONNECT_SECONDS = 5.0
 # The SDK sleeps for as long as `Retry-After` says. Up to this many seconds that beats an error, beyond it the client
 # is better told at once.
 LONGEST_RETRY_WAIT_SECONDS = 2.0
+
+# What a client is told to wait at most. The limits of the model API are by the minute.
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+
+# An error, or an answer that is not streamed, is short and there at once. Of what is not, this much is read.
+LARGEST_WHOLE_BYTES = 2**16
+WHOLE_SECONDS = 5.0
+
+# What a stream holds in memory for a client that reads slowly: twice this (aiohttp's low and high water).
+_READ_BUFFER_BYTES = 2**16
+
+# Behind the last event come a chunk's end and, from gateways, `[DONE]`. A connection that has had both by then is used
+# again.
+_SETTLE_SECONDS = 1.0
+
+# Events must not wait in a compressor, and what is not compressed cannot explode.
+_HEADERS = {"Accept-Encoding": "identity"}
 
 # Too many of ours, too many of everybody's (Claude docs, "Errors").
 _THROTTLED = frozenset({429, 529})
@@ -56,10 +83,12 @@ class Wire(httpx2.AsyncClient):
     async def attempt(self, url: str, headers: Mapping[str, str], content: bytes) -> "Body | Failed":
         """Send a request, and give the body of its answer, or what `handing` is to tell the SDK."""
         try:
-            answer = await (self._session or self._open()).post(url, data=content, headers=headers)
+            answer = await (self._session or self._open()).post(
+                url, data=content, headers={**headers, **_HEADERS}, allow_redirects=False
+            )
         except _ERRORS as error:
             return Failed(error)
-        return Body(answer) if answer.ok else Failed(answer)
+        return Body(answer) if _is_success(answer) else Failed(answer)
 
     @contextmanager
     def handing(self, first: Failed) -> Iterator[None]:
@@ -85,16 +114,18 @@ class Wire(httpx2.AsyncClient):
                 request.method,
                 str(request.url),
                 data=request.content or None,
-                headers=request.headers.multi_items(),
+                headers=[*request.headers.multi_items(), *_HEADERS.items()],
                 timeout=request.extensions["timeout"],
+                allow_redirects=False,
             )
         except _ERRORS as error:
-            raise _as_httpx2(error) from error
+            raise self._as_httpx2(error) from error
         # aiohttp has undone the encoding; nobody is to do it again.
         headers = [pair for pair in answer.raw_headers if pair[0].lower() != b"content-encoding"]
-        response = httpx2.Response(answer.status, headers=headers, stream=Body(answer), request=request)
-        if response.is_error:
-            _forbid_long_wait(response)
+        body = Body(answer, whole=not (stream and _is_success(answer)))
+        response = httpx2.Response(answer.status, headers=headers, stream=body, request=request)
+        if not response.is_success:
+            _bound_wait(response)
         if not stream:
             try:
                 await response.aread()
@@ -117,12 +148,22 @@ class Wire(httpx2.AsyncClient):
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=_proxy(self._base_url_text),
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
+            read_bufsize=_READ_BUFFER_BYTES,
         )
         return self._session
 
     def _certificates(self) -> ssl.SSLContext | bool:
-        # httpx2's: those of SSL_CERT_FILE, else certifi's, since a slim image has none of its own.
-        return httpx2.create_ssl_context() if self._base_url_text.startswith("https:") else True
+        # httpx2's: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's, since a slim image has none of its own.
+        try:
+            return httpx2.create_ssl_context() if self._base_url_text.startswith("https:") else True
+        except OSError as error:
+            raise CertificateFileError(str(error)) from error
+
+    def _as_httpx2(self, error: Exception) -> httpx2.TransportError:
+        if isinstance(error, aiohttp.ClientConnectorDNSError) and error.host != urlsplit(self._base_url_text).hostname:
+            # The only other name that is resolved here is that of the proxy.
+            return httpx2.ProxyError(str(error))
+        return _as_httpx2(error)
 
 
 class _Request(httpx2.Request):
@@ -147,17 +188,28 @@ class _Request(httpx2.Request):
 
 
 class Body(httpx2.AsyncByteStream):
-    """An answer's bytes, in the pieces in which they arrive."""
+    """An answer's bytes, in the pieces in which they arrive.
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+    One that is read as a `whole` is cut at LARGEST_WHOLE_BYTES and WHOLE_SECONDS; of a stream, its reader takes care.
+    """
+
+    def __init__(self, answer: aiohttp.ClientResponse, *, whole: bool = False) -> None:
         self._answer = answer
+        self._left = LARGEST_WHOLE_BYTES if whole else None
+        self._until = asyncio.get_running_loop().time() + WHOLE_SECONDS if whole else None
+
+    @property
+    def media_type(self) -> str:
+        """`Content-Type` in lower case and without parameters; that of event streams when there is none."""
+        value = self._answer.headers.get("Content-Type", "text/event-stream")
+        return value.partition(";")[0].strip().lower()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            chunk = await self._answer.content.readany()
+            chunk = await (self._answer.content.readany() if self._left is None else self._read_some())
         except _ERRORS as error:
             raise _as_httpx2(error) from error
         if not chunk:
@@ -168,6 +220,26 @@ class Body(httpx2.AsyncByteStream):
         # At the end of its answer the connection is back in the pool already; before that, closing it ends the model's
         # work at once.
         self._answer.close()
+
+    def settle(self) -> None:
+        """Close an answer that has had its last event, and keep its connection if what is left arrives soon."""
+        if self._answer.content.is_eof():
+            self._answer.close()
+        else:
+            asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._answer.close)
+
+    async def _read_some(self) -> bytes:
+        """Return the next bytes; none when the bounds are reached. What was read so far has to do."""
+        if not self._left:
+            return b""
+        try:
+            async with asyncio.timeout_at(self._until):
+                chunk = await self._answer.content.readany()
+        except TimeoutError:
+            return b""
+        chunk = chunk[: self._left]
+        self._left -= len(chunk)
+        return chunk
 
 
 _first_attempt: ContextVar[Failed | None] = ContextVar("first_attempt", default=None)
@@ -183,28 +255,63 @@ def _take_first_attempt() -> aiohttp.ClientResponse | None:
     return first.outcome
 
 
-def _forbid_long_wait(response: httpx2.Response) -> None:
-    """Tell the SDK, by the header that it obeys, not to retry when that would mean a long sleep."""
-    wait = retry_after(response)
-    if wait is not None and wait > LONGEST_RETRY_WAIT_SECONDS:
+def _bound_wait(response: httpx2.Response) -> None:
+    """Have the SDK, which sleeps for as long as the headers say, see a wait that is short, or not retry."""
+    wait = _wait_seconds(response)
+    for name in ("retry-after-ms", "retry-after"):
+        response.headers.pop(name, None)
+    if wait is None:
+        return
+    response.headers["retry-after"] = str(wait)
+    if wait > LONGEST_RETRY_WAIT_SECONDS:
         response.headers["x-should-retry"] = "false"
 
 
 def retry_after(response: httpx2.Response) -> int | None:
-    """Give `Retry-After` in whole seconds, rounded up; None when absent or a date."""
+    """Return `Retry-After` in whole seconds, rounded up and at most an hour; None when absent or of no meaning."""
+    wait = _wait_seconds(response)
+    return None if wait is None else math.ceil(wait)
+
+
+def _wait_seconds(response: httpx2.Response) -> float | None:
+    milliseconds = _number(response.headers.get("retry-after-ms", ""))
     value = response.headers.get("retry-after", "")
+    wait = _number(value) if milliseconds is None else milliseconds / 1000
+    if wait is None:
+        wait = _seconds_until(value)
+    return None if wait is None else min(max(0.0, wait), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _number(text: str) -> float | None:
     try:
-        return max(0, -int(-float(value) // 1))
-    except (ValueError, OverflowError):
+        number = float(text)
+    except ValueError:
         return None
+    return None if math.isnan(number) else number
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        when = email.utils.parsedate_to_datetime(date)
+        # A date that names no zone is UTC (RFC 9110, 5.6.7).
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _is_success(answer: aiohttp.ClientResponse) -> bool:
+    return 200 <= answer.status < 300  # noqa: PLR2004
 
 
 _ERRORS = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
 
 # The first that fits: subclasses stand before their parents.
 _HTTPX2_OF: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
+    (CertificateFileError, httpx2.ConnectError),
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (TimeoutError, httpx2.ReadTimeout),
+    (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
     (aiohttp.ClientPayloadError, httpx2.ReadError),
     (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
     (aiohttp.ClientConnectionError, httpx2.ConnectError),
@@ -219,8 +326,8 @@ def _as_httpx2(error: Exception) -> httpx2.TransportError:
 
 def _proxy(address: str) -> str | None:
     """Give the proxy that the environment wants for an address (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
-    parts = urlsplit(address)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
+    try:
+        return proxy_for(address, any_scheme=True)
+    except ProxyError as error:
+        _log.warning("Proxy cannot be used, the model API is asked directly", reason=str(error))
         return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")

@@ -1,24 +1,53 @@
-"""As much work as this process can do well, and none that is new while it drains."""
+"""As much work as this process can do well, no more than a part of it for one client, and none that is new while it
+drains."""
+
+from collections.abc import Callable
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent_service.clients import Client, Clients
 from agent_service.lifecycle import Lifecycle
 from agent_service.metrics import Metrics
-from agent_service.middleware.paths import PROBES
+from agent_service.middleware.identify import CLIENT
+from agent_service.middleware.paths import PROBES, is_open
 
 _DRAINING = "This instance is shutting down; send the request again."
 _OVERLOADED = "This instance has as many requests in flight as it takes; send the request again in a moment."
+_CLIENT_BUSY = (
+    "You have as many requests in flight at this instance as one client may; send the request again when one of them "
+    "is answered."
+)
+
+# From here on an answer is an error: it is small, and its work is done before it is sent.
+_FIRST_ERROR = 400
 
 
 class InFlight:
-    """Counts the requests in flight, and answers 503 to new ones above `most` and while draining."""
+    """Counts the requests in flight; answers 503 to new ones above `most` and while draining, 429 to one client's
+    above `most_of_client`.
 
-    def __init__(self, app: ASGIApp, *, lifecycle: Lifecycle, metrics: Metrics, most: int) -> None:
+    What is no work takes no slot: files and pages, requests without a right key, and errors once they are known. A
+    client that does not read its answers could otherwise hold all slots with them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        clients: Clients,
+        most: int,
+        most_of_client: int,
+    ) -> None:
         self.app = app
         self.lifecycle = lifecycle
         self.metrics = metrics
+        self.clients = clients
         self.most = most
+        self.most_of_client = most_of_client
+        self.of_clients: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in PROBES:
@@ -27,19 +56,54 @@ class InFlight:
         if self.lifecycle.draining:
             await self._shed("draining", _DRAINING)(scope, receive, send)
             return
+        client: Client = scope[CLIENT]
+        if is_open(scope["path"]) or (not client.key and self.clients.need_keys):
+            await self.app(scope, receive, send)
+            return
         if self.lifecycle.in_flight >= self.most:
             await self._shed("overload", _OVERLOADED)(scope, receive, send)
             return
+        if self.of_clients.get(client.id, 0) >= self.most_of_client:
+            self.metrics.rate_limited.labels("in_flight").inc()
+            await _come_again(429, _CLIENT_BUSY)(scope, receive, send)
+            return
+        release = self._take(client.id)
+
+        async def send_and_release(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= _FIRST_ERROR:
+                release()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_release)
+        finally:
+            release()
+
+    def _take(self, client: str) -> Callable[[], None]:
+        """Take a slot; return what releases it, once."""
         self.lifecycle.in_flight += 1
         self.metrics.in_flight.inc()
-        try:
-            await self.app(scope, receive, send)
-        finally:
+        self.of_clients[client] = self.of_clients.get(client, 0) + 1
+        held = True
+
+        def release() -> None:
+            nonlocal held
+            if not held:
+                return
+            held = False
             self.lifecycle.in_flight -= 1
             self.metrics.in_flight.dec()
+            self.of_clients[client] -= 1
+            if not self.of_clients[client]:
+                del self.of_clients[client]
+
+        return release
 
     def _shed(self, reason: str, detail: str) -> JSONResponse:
         self.metrics.shed.labels(reason).inc()
-        # The connection is closed, so that the next request of a pooled client goes to another pod.
-        headers = {"Retry-After": "1", "Connection": "close"}
-        return JSONResponse({"detail": detail}, status_code=503, headers=headers)
+        return _come_again(503, detail)
+
+
+def _come_again(status: int, detail: str) -> JSONResponse:
+    # The connection is closed, so that the next request of a pooled client goes to another pod.
+    return JSONResponse({"detail": detail}, status_code=status, headers={"Retry-After": "1", "Connection": "close"})

@@ -1,7 +1,10 @@
 """Which paths are no work, and which need no key."""
 
+# What probes ask for.
+HEALTH = frozenset({"/health", "/health/live", "/health/ready"})
+
 # Probes and scrapes: always answered, never counted as work, never limited.
-PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+PROBES = HEALTH | {"/metrics"}
 
 # What a person opens to learn about the service, and holds nothing of anybody's.
 _OPEN = PROBES | {"/", "/docs", "/openapi.json"}
@@ -12,8 +15,8 @@ _ASK_THE_MODEL = frozenset({"/chat", "/chat/stream"})
 
 
 def is_limited(path: str) -> bool:
-    """Whether a request counts against its client's limit: the files of the chat page come eight at a time."""
-    return path not in PROBES and not path.startswith("/page/")
+    """Whether a request counts against its client's limit: the files of a page come several at a time."""
+    return path not in PROBES and not path.startswith(_OPEN_FOLDERS)
 
 
 def is_open(path: str) -> bool:

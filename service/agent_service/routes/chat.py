@@ -3,12 +3,13 @@
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, HTTPException, Request, Response
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from agent_service.agent.dialogue import Reply
 from agent_service.agent.turn import OnText
+from agent_service.routes.body import Body
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
 from agent_service.routes.events import EVENT_STREAM
@@ -39,7 +40,8 @@ _SystemPrompt = Annotated[
     Field(
         min_length=1,
         max_length=5_000,
-        description="Takes the place of the agent's system prompt.",
+        description="Takes the place of the agent's system prompt, where the agent allows it; 403 where it does not, "
+        "as in production.",
         json_schema_extra=_SENDABLE,
     ),
     AfterValidator(_sendable),
@@ -53,10 +55,8 @@ _ConversationId = Annotated[
 ]
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Body):
     """Body of `POST /chat`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     message: Message
     conversation_id: _ConversationId | None = None
@@ -64,10 +64,8 @@ class ChatRequest(BaseModel):
     stream: bool = Field(default=False, strict=True, description="Answer as `POST /chat/stream` does.")
 
 
-class StreamRequest(BaseModel):
+class StreamRequest(Body):
     """Body of `POST /chat/stream`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     message: Message
     conversation_id: _ConversationId | None = None
@@ -85,8 +83,14 @@ class ChatAnswer(BaseModel):
         None,
         description="Why the answer was cut, in the model API's words, such as `max_tokens`; absent when it was not.",
     )
-    warning: str | None = Field(None, description="Says so when the conversation's memory could not be reached.")
+    warning: str | None = Field(
+        None, description="Why the answer is not remembered, or does not know what was said before."
+    )
 
+
+_OWN_INSTRUCTIONS = (
+    "This agent keeps its own instructions: leave out system_prompt. Its owner can allow it (ALLOW_SYSTEM_PROMPT)."
+)
 
 _ERRORS = describe(408, 413, 422, 429, 502, 503, 504)
 
@@ -128,9 +132,11 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> Response
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
 
-@router.post("/chat/stream", response_class=StreamingResponse, responses={**_ERRORS, **_EVENTS})
+@router.post("/chat/stream", response_class=StreamingResponse, responses={**_ERRORS, **describe(403), **_EVENTS})
 async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) -> Response:
     """Answer a message as server-sent events. An error before the first of them has its HTTP status as usual."""
+    if body.system_prompt is not None and not parts.settings.takes_system_prompts:
+        raise HTTPException(403, _OWN_INSTRUCTIONS)
     return _stream(parts, request, body, body.system_prompt)
 
 

@@ -33,6 +33,10 @@ _STATUS: tuple[tuple[type[ModelError], int], ...] = (
 
 _UNPROCESSABLE = 422
 
+# Enough to put a request right. The names of unknown fields come from the client, in any number and of any length.
+_MOST_FAULTS = 16
+_LONGEST_TEXT = 200
+
 # Seconds to wait when the model API limits us and does not say for how long, or the state is away.
 _DEFAULT_RETRY_AFTER = 5
 
@@ -41,6 +45,9 @@ class ErrorAnswer(BaseModel):
     """Body of an error."""
 
     detail: str
+    kind: str | None = Field(
+        None, description="One word for why there is no connection to the model API, such as `certificate` or `dns`."
+    )
 
 
 class Fault(BaseModel):
@@ -60,6 +67,7 @@ class InvalidInput(BaseModel):
 def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Give the OpenAPI description of the error answers of a route."""
     words = {
+        403: "This agent does not allow it to this caller; `detail` has the reason.",
         404: "It does not exist, or belongs to somebody else.",
         408: "The request's body did not arrive in time.",
         409: "The idempotency key belongs to something else.",
@@ -96,7 +104,8 @@ async def _model_error(_: Request, error: Exception) -> JSONResponse:
     headers = {}
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(_DEFAULT_RETRY_AFTER if error.retry_after is None else error.retry_after)
-    return JSONResponse({"detail": str(error)}, status_code=status, headers=headers)
+    kind = {"kind": error.kind} if isinstance(error, UnreachableError) else {}
+    return JSONResponse({"detail": str(error), **kind}, status_code=status, headers=headers)
 
 
 async def _come_again(_: Request, error: Exception) -> JSONResponse:
@@ -106,8 +115,8 @@ async def _come_again(_: Request, error: Exception) -> JSONResponse:
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     # FastAPI's own handler quotes the input, which is a user's words and may hold what JSON cannot carry.
     faults = error.errors() if isinstance(error, RequestValidationError) else []
-    detail = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in faults]
-    return JSONResponse({"detail": _printable(detail)}, status_code=422)
+    detail = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in faults[:_MOST_FAULTS]]
+    return JSONResponse({"detail": _printable(detail, _LONGEST_TEXT)}, status_code=422)
 
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:
@@ -118,12 +127,13 @@ async def _http_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": _printable(error.detail)}, status_code=status, headers=error.headers)
 
 
-def _printable(value: object) -> object:
-    """Replace what UTF-8 cannot carry (a lone surrogate in the name of an unknown field)."""
+def _printable(value: object, longest: int | None = None) -> object:
+    """Replace what UTF-8 cannot carry (half a surrogate pair in the name of an unknown field); cut to `longest`."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        text = value if longest is None or len(value) <= longest else f"{value[:longest]}…"
+        return text.encode("utf-8", "replace").decode()
     if isinstance(value, list | tuple):
-        return [_printable(item) for item in value]
+        return [_printable(item, longest) for item in value]
     if isinstance(value, dict):
-        return {key: _printable(item) for key, item in value.items()}
+        return {key: _printable(item, longest) for key, item in value.items()}
     return value

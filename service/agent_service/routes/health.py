@@ -38,7 +38,14 @@ class Component(BaseModel):
     )
     latency_ms: float | None = Field(None, description="Milliseconds that finding out took, where something was asked.")
     checked_seconds_ago: float = Field(0.0, description="How old this knowledge is, in seconds.")
-    detail: str = Field(description="What was found, in words.")
+    kind: str | None = Field(
+        None,
+        description="What is wrong, in a word for programs, such as `unreachable`, `timed_out` or "
+        "`credentials_refused`; null while nothing is.",
+    )
+    detail: str = Field(
+        description="What was found, in a sentence of ours. What others answered is in the agent's log alone."
+    )
 
 
 class Health(BaseModel):
@@ -49,12 +56,14 @@ class Health(BaseModel):
     components: dict[str, Component]
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> Alive:
     """Say that the process can answer."""
     return Alive(alive=True)
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses={503: {"model": Ready}})
 async def ready(parts: PartsDep, response: Response) -> Ready:
     """Say whether requests should come here. Asks nobody: an outage of the model API leaves every pod ready."""
@@ -64,6 +73,7 @@ async def ready(parts: PartsDep, response: Response) -> Ready:
     return Ready(ready=reason is None, reason=reason)
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", responses={503: {"model": Health}})
 async def health(parts: PartsDep, response: Response) -> Health:
     """Tell what is known of every component, looked at every few seconds. For people and monitors, not for probes."""
@@ -92,6 +102,7 @@ def _component(finding: Finding | None) -> Component:
         status="up" if finding.up else "down",
         latency_ms=round(finding.seconds * 1000, 3),
         checked_seconds_ago=round(finding.age_seconds, 1),
+        kind=finding.kind,
         detail=finding.detail,
     )
 
@@ -99,4 +110,6 @@ def _component(finding: Finding | None) -> Component:
 def _memory() -> Component:
     now = memory.measure()
     limit = f"of {now.limit // 2**20} MiB" if now.limit else "with no limit set"
-    return Component(status="up" if now.share < _MEMORY_SHARE else "down", detail=f"{now.used // 2**20} MiB {limit}")
+    low = now.share >= _MEMORY_SHARE
+    detail = f"{now.used // 2**20} MiB {limit}"
+    return Component(status="down" if low else "up", kind="memory_low" if low else None, detail=detail)

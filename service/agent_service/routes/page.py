@@ -1,6 +1,5 @@
 """`GET /`: JSON about the service, or the chat page for a browser; `GET /page/<file>`: what the page is made of."""
 
-import hashlib
 from importlib import resources
 from typing import Any
 
@@ -8,51 +7,16 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
 from agent_service import __version__
+from agent_service.routes.files import File
 from agent_service.routes.parts import PartsDep
 from agent_service.settings import Settings
 
 router = APIRouter(tags=["service"])
 
 _FOLDER = resources.files("agent_service") / "page"
-_MEDIA_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-}
-
-# Nothing from elsewhere, nothing inline, in nobody's frame: also a hole in the page's code would stay small (CSP 3).
-_PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    # Asked for anew each time, answered 304 while nothing changed: the files of two versions never mix for long.
-    "Cache-Control": "no-cache",
-}
-
-
-class _File:
-    """One file of the page, as it is sent."""
-
-    def __init__(self, name: str) -> None:
-        self.content = (_FOLDER / name).read_bytes()
-        self.etag = f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
-        self.headers = {"Content-Type": _MEDIA_TYPES[name.rsplit(".", 1)[1]], "ETag": self.etag, **_PAGE_HEADERS}
-
-    def answer(self, request: Request, **more: str) -> Response:
-        """Give the file, or 304 to who has it already (RFC 9110, 13.1.2)."""
-        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
-        headers = {**self.headers, **more}
-        if self.etag in known or "*" in known:
-            return Response(status_code=304, headers=headers)
-        return Response(self.content, headers=headers)
-
 
 _INDEX = "index.html"
-_FILES = {entry.name: _File(entry.name) for entry in _FOLDER.iterdir() if entry.is_file()}
+_FILES = {entry.name: File(entry) for entry in _FOLDER.iterdir() if entry.is_file()}
 
 
 class About(BaseModel):
@@ -75,6 +39,7 @@ _HTML: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.head("/", response_model=About, include_in_schema=False)
 @router.get("/", response_model=About, responses=_HTML)
 async def about(
     request: Request,
@@ -99,6 +64,7 @@ async def about(
     )
 
 
+@router.head("/page/{name}", include_in_schema=False)
 @router.get("/page/{name}", include_in_schema=False)
 async def file(name: str, request: Request, parts: PartsDep) -> Response:
     """Give a file of the chat page."""

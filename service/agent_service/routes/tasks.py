@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from agent_service.routes.body import Body
 from agent_service.routes.chat import Message
 from agent_service.routes.errors import describe
 from agent_service.routes.parts import PartsDep, owner
@@ -15,6 +16,11 @@ from agent_service.task_spans import traceparent
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 _ID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+_NO_LIST = (
+    "This agent has no client keys, so it cannot distinguish its callers and lists no tasks: "
+    "look a task up by the id that POST /tasks returned."
+)
 
 _TaskId = Annotated[str, Path(max_length=128, description="Id of the task.")]
 
@@ -30,10 +36,8 @@ _IdempotencyKey = Annotated[
 ]
 
 
-class TaskRequest(BaseModel):
+class TaskRequest(Body):
     """Body of `POST /tasks`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     message: Message
 
@@ -100,7 +104,7 @@ async def submit(
     return Accepted(task_id=task_id, status=status, status_url=url)
 
 
-@router.get("", responses=describe(422, 429, 503))
+@router.get("", responses=describe(403, 422, 429, 503))
 async def find(
     request: Request,
     parts: PartsDep,
@@ -108,7 +112,12 @@ async def find(
     limit: Annotated[int, Query(ge=1, le=100, description="Most tasks to give.")] = 20,
     cursor: Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of the page before.")] = None,
 ) -> TaskList:
-    """List the caller's tasks, the newest first."""
+    """List the tasks of the caller's client key, the newest first.
+
+    An agent without client keys cannot distinguish its callers and lists nothing: there the id is what grants access.
+    """
+    if not parts.clients.need_keys:
+        raise HTTPException(403, _NO_LIST)
     # One more than is given tells whether there is a next page.
     found = await parts.tasks.newest(owner(request), status, limit + 1, cursor)
     page = found[:limit]

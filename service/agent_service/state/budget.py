@@ -106,8 +106,8 @@ class UnknownError(StateUnavailableError):
     """What all processes used is not known."""
 
     def __init__(self, period: str) -> None:
-        Exception.__init__(
-            self, f"It is not known what was used of the budget of {period}: Redis could not be asked yet."
+        super().__init__(
+            detail=f"It is not known what was used of the budget of {period}: Redis could not be asked yet."
         )
 
 

@@ -9,6 +9,7 @@ import re
 import uuid
 
 from agent_service.agent.provider import Exchange
+from agent_service.agent.text import is_blank, sendable
 from agent_service.state.redis import Redis, Script
 
 _APPEND = Script("append_exchange")
@@ -29,21 +30,25 @@ class Conversations:
     async def history(self, owner: str, conversation_id: str) -> tuple[Exchange, ...]:
         """Give what is remembered of a conversation, oldest first; nothing when it is not known.
 
+        What the model API would refuse is left out: earlier versions remembered empty answers, too.
+
         Raises:
             StateUnavailableError: when it cannot be looked up.
         """
         if self._max_exchanges == 0 or not _ID.fullmatch(conversation_id):
             return ()
         elements = await self._redis.call("LRANGE", self._key(owner, conversation_id), 0, -1)
-        return tuple(Exchange(*json.loads(element.partition(b" ")[2])) for element in elements)
+        return tuple(exchange for exchange in map(_exchange, elements) if exchange is not None)
 
     async def append(self, owner: str, conversation_id: str, exchange: Exchange, *, tokens: int) -> None:
         """Add an exchange of about so many tokens, and let go of the oldest ones that are too many.
 
+        An exchange without text on either side is not added.
+
         Raises:
             StateUnavailableError: when that is not certain to have happened.
         """
-        if self._max_exchanges == 0:
+        if self._max_exchanges == 0 or not _can_be_sent(exchange):
             return
         element = f"{tokens} {json.dumps([exchange.user, exchange.assistant], separators=(',', ':'))}"
         key = self._key(owner, conversation_id)
@@ -51,6 +56,20 @@ class Conversations:
 
     def _key(self, owner: str, conversation_id: str) -> str:
         return self._redis.key("conversation", owner, conversation_id)
+
+
+def _exchange(element: bytes) -> Exchange | None:
+    """Return what an element holds, as it can be sent; None when it cannot be read or sent."""
+    try:
+        user, assistant = json.loads(element.partition(b" ")[2])
+        exchange = Exchange(sendable(user), sendable(assistant))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    return exchange if _can_be_sent(exchange) else None
+
+
+def _can_be_sent(exchange: Exchange) -> bool:
+    return not (is_blank(exchange.user) or is_blank(exchange.assistant))
 
 
 def new_id() -> str:

@@ -9,11 +9,16 @@ import asyncio
 import json
 import random
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import structlog
+
+from agent_service.redact import printable
 from agent_service.state.redis import Redis, Script
+
+_log = structlog.get_logger(__name__)
 
 Status = Literal["pending", "running", "completed", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -76,6 +81,7 @@ class TaskError:
 TOO_LATE = TaskError("deadline_exceeded", "It was not done before its deadline.")
 _WORKERS_DIED = TaskError("worker_lost", "The workers that took it up ended before it was done.")
 _CANCELLED = TaskError("cancelled", "It was cancelled.")
+_DAMAGED = TaskError("damaged", "Its record in the store cannot be read.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +124,11 @@ class Tasks:
         deadline_seconds: float,
         result_ttl_seconds: int,
         queue_limit: int,
+        on_damaged: Callable[[], None] = lambda: None,
     ) -> None:
+        """Take the store and the bounds; `on_damaged` is called for each record that is found damaged."""
         self._redis = redis
+        self._on_damaged = on_damaged
         self._name = redis.key("task")
         self._max_attempts = max_attempts
         self._deadline_ms = int(deadline_seconds * 1000)
@@ -149,26 +158,38 @@ class Tasks:
         return task_id.decode(), _status(status.decode())
 
     async def get(self, owner: str, task_id: str) -> Task | None:
-        """Give a task; None when the owner has none of that id, or its time is over."""
-        record = await self._redis.call("HGETALL", f"{self._name}:record:{task_id}")
-        return _task(task_id, record) if record.get(b"owner") == owner.encode() else None
+        """Give a task; None when the owner has none of that id, its time is over, or its record is damaged."""
+        record = await self._redis.read("HGETALL", f"{self._name}:record:{task_id}")
+        if record is None:
+            self._note_damaged(task_id)
+            return None
+        if record.get(b"owner") != owner.encode():
+            return None
+        try:
+            return _task(task_id, record)
+        except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+            self._note_damaged(task_id)
+            return None
+
+    def _note_damaged(self, task_id: str) -> None:
+        # Which one is for the log; what is in it may be a user's words.
+        _log.error("Record of a task in Redis is damaged, passed it over", task_id=printable(task_id))
+        self._on_damaged()
 
     async def newest(self, owner: str, status: Status | None, limit: int, before: str | None) -> list[Task]:
         """Give the owner's tasks, newest first: those accepted before the task `before`, at most `limit`."""
         name = f"{self._name}:of:{owner}:{status or 'all'}"
-        last = f"({before}" if before else "+"
+        last: str | bytes = f"({before}" if before else "+"
         found: list[Task] = []
         while len(found) < limit:
-            ids = [
-                entry.decode()
-                for entry in await self._redis.call("ZREVRANGEBYLEX", name, last, "-", "LIMIT", 0, limit - len(found))
-            ]
-            if not ids:
+            entries = await self._redis.read("ZREVRANGEBYLEX", name, last, "-", "LIMIT", 0, limit - len(found))
+            if not entries:
                 break
             # One whose time is over may stand in the list for a moment yet, and one may just have changed its status.
-            tasks = await asyncio.gather(*(self.get(owner, task_id) for task_id in ids))
+            # What is not of ASCII is no id, and has no record.
+            tasks = await asyncio.gather(*(self.get(owner, entry.decode("ascii", "replace")) for entry in entries))
             found += [task for task in tasks if task is not None and status in {None, task.status}]
-            last = f"({ids[-1]}"
+            last = b"(" + entries[-1]
         return found
 
     async def cancel(self, owner: str, task_id: str) -> bool:
@@ -180,11 +201,21 @@ class Tasks:
         worker died or whose time is over: somebody has to do so, even where none can be taken up."""
         lease = int(LEASE_SECONDS * 1000)
         errors = (_WORKERS_DIED.json(), TOO_LATE.json())
-        given = await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors)
-        return [
-            Claim(task_id.decode(), attempt, left / 1000, message.decode(), trace.decode(), bool(probe))
-            for task_id, attempt, left, message, trace, probe in given
-        ]
+        claims = []
+        for task_id, *rest in await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors):
+            name = task_id.decode("ascii", "replace")
+            if not rest:
+                self._note_damaged(name)
+                continue
+            attempt, left, message, trace, probe = rest
+            try:
+                text = message.decode()
+            except UnicodeDecodeError:
+                self._note_damaged(name)
+                await self._run(_FINISH, name, attempt, "failed", "error", _DAMAGED.json(), self._ttl_ms)
+                continue
+            claims.append(Claim(name, attempt, left / 1000, text, trace.decode("ascii", "replace"), bool(probe)))
+        return claims
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Keep the leases of these tasks; give those that are no longer the caller's."""
@@ -242,21 +273,55 @@ class Tasks:
         return await self._redis.run(script, [self._name], *arguments)
 
 
+# The first second of the year 9999: what is later is no time that a task had.
+_LATEST_SECONDS = 253_370_764_800
+
+
 def _task(task_id: str, record: Mapping[bytes, bytes]) -> Task:
+    """Return the task of a record. Raises ValueError, KeyError or TypeError for one that no script of ours wrote."""
+
     def seconds(name: bytes) -> float | None:
-        return int(record[name]) / 1000 if name in record else None
+        return _seconds(record[name]) if name in record else None
 
     return Task(
         id=task_id,
         status=_status(record[b"status"].decode()),
         attempts=int(record[b"attempts"]),
-        created=int(record[b"created"]) / 1000,
+        created=_seconds(record[b"created"]),
         started=seconds(b"started"),
         finished=seconds(b"finished"),
-        result=json.loads(record[b"result"]) if b"result" in record else None,
-        error=json.loads(record[b"error"]) if b"error" in record else None,
+        result=_result(record[b"result"]) if b"result" in record else None,
+        error=_object(record[b"error"], code=str, message=str) if b"error" in record else None,
     )
 
 
+def _seconds(milliseconds: bytes) -> float:
+    seconds = int(milliseconds) / 1000
+    if not 0 <= seconds < _LATEST_SECONDS:
+        raise ValueError("is no time")
+    return seconds
+
+
+def _result(text: bytes) -> dict[str, Any]:
+    result = _object(text, response=str, tokens_used=int)
+    if not isinstance(result.get("stop_reason"), str | None):
+        raise TypeError("has no such reason")
+    return result
+
+
+def _object(text: bytes, **fields: type) -> dict[str, Any]:
+    """Return the JSON object that a record holds, in which these fields have these types."""
+    value = json.loads(text)
+    if b"\\ud" in text.lower():
+        # Half a surrogate pair cannot be sent; raises UnicodeEncodeError, a ValueError.
+        json.dumps(value, ensure_ascii=False).encode()
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in fields.items()):
+        raise ValueError("is another object")
+    return value
+
+
 def _status(text: str) -> Status:
-    return next(status for status in STATUSES if status == text)
+    for status in STATUSES:
+        if status == text:
+            return status
+    raise ValueError("is no status")

@@ -65,6 +65,11 @@ class Namespace:
         """Apply a document, as the user who writes it."""
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(document))
 
+    def store(self, text: str, plural: str = "agentdeployments", group: str = "apis/portside.dev/v1alpha1") -> None:
+        """Create an object from JSON as it stands, which no client looks into."""
+        path = f"/{group}/namespaces/{self.name}/{plural}"
+        self.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=text)
+
     def find(self, kind: str, name: str = "hello") -> dict[str, Any] | None:
         """Return the object, or None."""
         return self.cluster.find(kind, name, "--namespace", self.name, "--ignore-not-found")
@@ -185,6 +190,11 @@ class OperatorProcess:
         """The value of a series, such as `name{label="value"}`."""
         lines = self.answer("/metrics")[1].splitlines()
         return float(next(line for line in lines if line.startswith(f"{series} ")).rpartition(" ")[2])
+
+    def peak_memory(self) -> int:
+        """Return the most resident memory that it had, in bytes (proc(5): VmHWM)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
     def kill(self) -> None:
         """End it at once, whatever it is doing."""

@@ -140,6 +140,19 @@ def test_settings_stand_in_the_config_map_and_unset_ones_have_no_key() -> None:
     }
 
 
+@pytest.mark.parametrize(("given", "value"), [(True, "true"), (False, "false"), (None, None)])
+def test_whether_callers_may_replace_the_instructions_is_a_setting(given: bool | None, value: str | None) -> None:
+    agent = {"provider": "echo"} | ({} if given is None else {"allowSystemPrompt": given})
+
+    assert build(agent=agent)["ConfigMap"]["data"].get("ALLOW_SYSTEM_PROMPT") == value
+
+
+def test_beside_a_proxy_in_the_pod_any_host_is_taken() -> None:
+    assert "ALLOWED_HOSTS" not in build()["ConfigMap"]["data"]
+    sidecars = [{"name": "proxy", "image": "proxy"}]
+    assert build(sidecars=sidecars)["ConfigMap"]["data"]["ALLOWED_HOSTS"] == "*"
+
+
 def test_traces_go_to_the_collector_under_the_name_and_namespace_of_the_agent() -> None:
     data = build(monitoring={"tracing": {"endpoint": "http://collector:4318"}})["ConfigMap"]["data"]
 
@@ -326,21 +339,21 @@ def test_generated_client_keys_are_a_secret_of_their_own_with_nothing_in_it_yet(
 @pytest.mark.parametrize(
     ("spec", "ports"),
     [
-        ({}, [53, 53]),
-        ({"agent": {"provider": "anthropic"}, "apiKey": {"secretName": "x"}}, [53, 53, 443]),
+        ({}, [53, 53, 5353, 5353]),
+        ({"agent": {"provider": "anthropic"}, "apiKey": {"secretName": "x"}}, [53, 53, 5353, 5353, 443]),
         (
             {"agent": {"provider": "anthropic", "baseUrl": "http://gateway:8080/v1"}, "apiKey": {"secretName": "x"}},
-            [53, 53, 8080],
+            [53, 53, 5353, 5353, 8080],
         ),
         (
             {"agent": {"provider": "anthropic", "baseUrl": "http://gateway"}, "apiKey": {"secretName": "x"}},
-            [53, 53, 80],
+            [53, 53, 5353, 5353, 80],
         ),
-        (REDIS, [53, 53, 6380]),
-        ({"redis": {"url": "redis://[::1]/0"}}, [53, 53, 6379]),
-        ({"redis": {"secretName": "state"}, "networkPolicy": {"redisPort": 7000}}, [53, 53, 7000]),
-        ({"monitoring": {"tracing": {"endpoint": "http://collector.watch:4318"}}}, [53, 53, 4318]),
-        ({"monitoring": {"tracing": {"endpoint": "https://collector.example/otlp"}}}, [53, 53, 443]),
+        (REDIS, [53, 53, 5353, 5353, 6380]),
+        ({"redis": {"url": "redis://[::1]/0"}}, [53, 53, 5353, 5353, 6379]),
+        ({"redis": {"secretName": "state"}, "networkPolicy": {"redisPort": 7000}}, [53, 53, 5353, 5353, 7000]),
+        ({"monitoring": {"tracing": {"endpoint": "http://collector.watch:4318"}}}, [53, 53, 5353, 5353, 4318]),
+        ({"monitoring": {"tracing": {"endpoint": "https://collector.example/otlp"}}}, [53, 53, 5353, 5353, 443]),
     ],
 )
 def test_pods_may_reach_names_the_model_redis_and_the_collector_and_nothing_else(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from agent_operator.api.agent import InvalidAgentError, parse
 from agent_operator.api.crd import crd
-from agent_operator.api.schema import INT_OR_STRING, Schema
+from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.values import CHART_ONLY, values_schema, values_yaml
 from unit.operator.strategies import agents, specs
@@ -44,6 +44,8 @@ def test_every_part_of_the_schema_is_structural_described_and_bounded(path: str,
         assert schema["maxProperties"] > 0
     if kind == "array":
         assert schema["x-kubernetes-list-type"] in {"map", "set", "atomic"}
+    if VERBATIM in schema:
+        assert schema["x-kubernetes-map-type"] == "atomic", "managed fields repeat no level of it"
 
 
 @given(specs())

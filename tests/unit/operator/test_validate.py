@@ -175,3 +175,47 @@ def test_what_no_pod_may_be_is_a_fault() -> None:
 
 def spec(given: dict[str, Any]) -> AgentSpec:
     return AgentSpec.model_validate({"agent": {"provider": "echo"}, **given})
+
+
+@pytest.mark.parametrize("depth", [65, 300, 5_000])
+@pytest.mark.parametrize("tool", ["validate", "render"])
+def test_what_is_nested_too_deeply_is_a_fault(tool: str, depth: int) -> None:
+    text = json.dumps(named("deep", affinity="DEEP")).replace('"DEEP"', '{"a":' * depth + "1" + "}" * depth)
+
+    done = CliRunner().invoke(main, [tool, "-f", "-"], input=text)
+
+    assert done.exit_code == 2
+    assert "nest" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_aliases_multiply_is_a_fault() -> None:
+    lines = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 6)}]" for n in range(1, 40))]
+    text = "\n".join([*lines, yaml.safe_dump(named("many")), "  affinity: {x: *a39}"])
+
+    done = command("-f", "-", stdin=text)
+
+    assert (done.exit_code, done.stderr.splitlines()) == (
+        2,
+        ["Error: standard input: AgentDeployment many: spec.affinity: has more than 20,000 values: make it smaller"],
+    )
+
+
+def test_two_escapes_of_json_are_one_character(tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text(json.dumps(named("hello", podAnnotations={"example.com/a": "\U0001f600"})))
+
+    done = CliRunner().invoke(main, ["render", "-f", str(file)])
+
+    assert "example.com/a: \U0001f600\n" in done.stdout
+
+
+def test_half_of_a_character_is_read_as_go_reads_it() -> None:
+    document = named("hello", podAnnotations={"example.com/a": "HALF"})
+    half = "\\ud83d"
+
+    in_json = CliRunner().invoke(main, ["render", "-f", "-"], input=json.dumps(document).replace("HALF", half))
+    in_yaml = command("-f", "-", stdin=yaml.safe_dump(document).replace("HALF", f'"{half}"'))
+
+    assert "example.com/a: \ufffd\n" in in_json.stdout
+    assert "an escape is half of a character" in in_yaml.stderr

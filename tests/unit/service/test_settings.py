@@ -55,8 +55,6 @@ def test_a_model_may_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ("STREAM_HEARTBEAT_SECONDS", "-1"),
         ("ANTHROPIC_BASE_URL", "ftp://model.example"),
         ("ANTHROPIC_BASE_URL", "https://user:word@model.example"),
-        ("OTEL_PROPAGATORS", "b3"),
-        ("OTEL_PROPAGATORS", "none"),
         ("CORS_ORIGINS", "console.example"),
         ("SECRETS_DIR", "no-such-folder"),
     ],
@@ -65,6 +63,36 @@ def test_a_wrong_value_is_one_fault_under_its_name(name: str, value: str) -> Non
     (fault,) = faults(**{"MODEL_PROVIDER": "echo", name: value})
     assert name in fault.split(":")[0]
     assert "\n" not in fault
+
+
+@pytest.mark.parametrize(
+    "name", ["ANTHROPIC_API_KEY", "DEFAULT_MODEL", "ANTHROPIC_BASE_URL", "REDIS_HOST", "REDIS_URL"]
+)
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_quotes_that_are_part_of_the_value_are_a_fault(name: str, mark: str) -> None:
+    (fault,) = [each for each in faults(**{name: f"{mark}value{mark}"}) if each.startswith(name)]
+    assert "quotes" in fault
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_env_file_of_any_editor_is_read(tmp_path: Path, mark: str, end: str) -> None:
+    lines = ("ANTHROPIC_API_KEY=sk-0123456789", "DEFAULT_MODEL=claude-x", "")
+    (tmp_path / ".env").write_bytes((mark + end.join(lines)).encode())
+    settings = load()
+    assert settings.anthropic_api_key is not None
+    assert settings.anthropic_api_key.get_secret_value() == "sk-0123456789"
+    assert (settings.default_model, settings.secret_file("ANTHROPIC_API_KEY")) == ("claude-x", None)
+
+
+def test_white_space_around_the_folder_of_secrets_hides_no_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ANTHROPIC_API_KEY").write_text("from-folder\n")
+    monkeypatch.setenv("SECRETS_DIR", f"{tmp_path}\n")
+    settings = load()
+    assert settings.anthropic_api_key is not None
+    assert settings.secret_file("ANTHROPIC_API_KEY") == tmp_path / "ANTHROPIC_API_KEY"
 
 
 def test_every_fault_is_told_at_once() -> None:

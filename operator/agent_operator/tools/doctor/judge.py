@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.conditions import condition
+from agent_operator.controller.conflicts import described
 from agent_operator.controller.plan import Owner, make_plan
 from agent_operator.controller.resources import BY_KIND
+from agent_operator.controller.status import POLICY_REFUSED
 from agent_operator.manifests import desired
 from agent_operator.manifests.form import Document
 from agent_operator.tools.doctor.evidence import Evidence
@@ -17,6 +19,7 @@ from agent_operator.tools.doctor.traffic import scaling_findings, service_findin
 
 # What the operator says in the agent's conditions, and only it can know: what it was answered when it applied.
 _APPLYING = {
+    POLICY_REFUSED: "leave the field out, or ask the owner of the operator to allow it (docs/policies.md)",
     "NameConflict": "do as the message says",
     "QuotaExceeded": "raise the ResourceQuota of the namespace, or ask for less",
     "ApplyRefused": "put right in the spec what the message objects to",
@@ -135,13 +138,17 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
     agent = _valid(evidence)
     if agent is None:
         return
-    yield from _refused(evidence)
+    refused = list(_refused(evidence))
+    yield from refused
+    if any(finding.reason == POLICY_REFUSED for finding in refused):
+        return
     wanted = desired(agent.name, agent.namespace, agent.spec)
     for kind in sorted({each["kind"] for each in wanted} & evidence.unserved):
         yield Finding("objects", "KindNotInstalled", f"The cluster does not know {kind}", _APPLYING["KindNotInstalled"])
-    plan = make_plan(Owner(agent.name, agent.uid), wanted, evidence.objects, adopt=wants_adoption(evidence.agent or {}))
-    for conflict in plan.conflicts:
-        yield Finding("objects", "NameConflict", str(conflict), _APPLYING["NameConflict"])
+    adopt = wants_adoption(evidence.agent or {})
+    plan = make_plan(Owner(agent.name, agent.uid), wanted, evidence.objects, adopt=adopt)
+    for text in described(plan.conflicts, agent.namespace, agent.name, adopt=adopt):
+        yield Finding("objects", "NameConflict", text, _APPLYING["NameConflict"])
     lacking = _names(evidence, [each.document for each in plan.applies if each.operation == "create"])
     if lacking:
         yield Finding(

@@ -150,7 +150,9 @@ def down(evidence: Evidence) -> Iterator[Finding]:
                 told.add(component)
                 reason, remedy = _DOWN.get(component, ("ComponentDown", "see /health of the agent"))
                 said = masked(str(state.get("detail", "")))
-                yield Finding("pods", reason, f"Pod {pod} says that {component} is down: {said}", remedy, note=True)
+                kind = f" ({state['kind']})" if isinstance(state.get("kind"), str) else ""
+                message = f"Pod {pod} says that {component} is down{kind}: {said}"
+                yield Finding("pods", reason, message, remedy, note=True)
 
 
 _DOWN = {

@@ -5,7 +5,7 @@ redis.call('RPUSH', KEYS[1], ARGV[1])
 local exchanges = redis.call('LRANGE', KEYS[1], 0, -1)
 local tokens, kept = 0, 0
 for i = #exchanges, 1, -1 do
-  tokens = tokens + tonumber(string.match(exchanges[i], '^%d+'))
+  tokens = tokens + tonumber(string.match(exchanges[i], '^%d+') or 0)
   if kept == tonumber(ARGV[2]) or tokens > tonumber(ARGV[3]) then break end
   kept = kept + 1
 end

@@ -1,10 +1,10 @@
 -- Ends a task that waits or runs; one that has ended stays as it is. Result: 1; 0 when the owner has no such task.
 -- ARGV: id, owner, error, ms for which it is kept
 local id = ARGV[1]
-local owner, status = unpack(redis.call('HMGET', task(id), 'owner', 'status'))
-if owner ~= ARGV[2] then return 0 end
+local owner, status = unpack(fields(id, 'owner', 'status'), 1, 2)
+if owner ~= ARGV[2] or not sound(id) then return 0 end
 if status == 'pending' or status == 'running' then
   finish(id, 'failed', 'error', ARGV[3], tonumber(ARGV[4]))
-  redis.call('PUBLISH', KEYS[1] .. ':cancelled', id)
+  announce('cancelled', id)
 end
 return 1

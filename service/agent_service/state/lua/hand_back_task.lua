@@ -4,5 +4,5 @@
 if not mine(ARGV[1], ARGV[2]) then return 0 end
 redis.call('HINCRBY', task(ARGV[1]), 'attempts', -1)
 wait(ARGV[1], now)
-redis.call('PUBLISH', KEYS[1] .. ':news', 'task')
+announce('news', 'task')
 return 1

@@ -5,7 +5,7 @@
 --   (0 to 1; all that is certain of a while is its half)
 local most = tonumber(ARGV[3])
 local before = redis.call('HGET', throttled, 'step')
-local step = tonumber(before or ARGV[2])
+local step = tonumber(before) or tonumber(ARGV[2])
 if before and not held() then step = math.min(2 * step, most) end
 local long = math.floor(math.min(math.max(ARGV[1], step / 2) + step / 2 * ARGV[5], most))
 -- Never shorter than what another refusal asked for.

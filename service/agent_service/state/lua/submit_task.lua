@@ -6,9 +6,9 @@ local owner, message, random = ARGV[1], ARGV[2], ARGV[3]
 local once = ARGV[7] ~= '' and KEYS[1] .. ':once:' .. owner .. ':' .. ARGV[7]
 local known = once and redis.call('GET', once)
 if known then
-  local status, before = unpack(redis.call('HMGET', task(known), 'status', 'message'))
+  local status, before = unpack(fields(known, 'status', 'message'), 1, 2)
   if before and before ~= message then return 'reused' end
-  if status then return {known, status} end
+  if sound(known) then return {known, status} end
 end
 if redis.call('ZCARD', ready) >= tonumber(ARGV[5]) then return 'full' end
 -- A UUID of version 7 (RFC 9562): ids sort by the time of acceptance.
@@ -22,5 +22,5 @@ redis.call('ZADD', list(owner, 'pending'), 0, id)
 redis.call('ZADD', ready, now, id)
 redis.call('ZADD', deadlines, now + ARGV[4], id)
 if once then redis.call('SET', once, id, 'PX', ARGV[8]) end
-redis.call('PUBLISH', KEYS[1] .. ':news', 'task')
+announce('news', 'task')
 return {id, 'pending'}

@@ -1,0 +1,174 @@
+"""Addresses as people write them: what is put right, and what is refused with a sentence. Pure.
+
+An address may hold a password: no message quotes one.
+
+The same file is in the agent service, which reads the addresses, and in the operator, whose tools warn of what the
+service would refuse; their images do not hold each other's code.
+"""
+
+import ipaddress
+import re
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+# What the model API's client adds to its base address by itself.
+_API_PATH = re.compile(r"(/v1(/messages(/count_tokens)?)?)$")
+
+# Options of a Redis address (redis-py, "from_url") that leave replies and waits as the agent needs them.
+REDIS_OPTIONS = frozenset(
+    {
+        "client_name",
+        "db",
+        "health_check_interval",
+        "password",
+        "retry_on_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_timeout",
+        "ssl_ca_certs",
+        "ssl_ca_data",
+        "ssl_ca_path",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_ciphers",
+        "ssl_keyfile",
+        "ssl_min_version",
+        "ssl_password",
+        "username",
+    }
+)
+_LONGEST_WAIT_SECONDS = 3600
+
+_REDIS_FORM = "must look like redis://host:6379/0, rediss://user:password@host:6379/0 or unix:///path"
+
+
+def http_address(raw: str) -> str:
+    """Return an address of an HTTP server with no slash at its end.
+
+    Args:
+        raw: what was written; white space around it is left out.
+
+    Raises:
+        ValueError: the message has what to write instead.
+    """
+    text = _one_line(raw)
+    if not re.match(r"https?://", text, re.IGNORECASE):
+        raise ValueError("must be an address that begins with http:// or https://")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("must look like https://host or https://host:port/path, with a port up to 65535") from None
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password")
+    _valid_host(host)
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ValueError("must have a port from 1 to 65535 behind the colon, or no colon")
+    if "?" in text or "#" in text:
+        raise ValueError("must end with the path: remove the `?` or `#` and what follows")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def model_api_address(raw: str) -> tuple[str, str]:
+    """Return the base address of a model API, and the end that was left out because it is the API's own path.
+
+    Raises:
+        ValueError: as `http_address`.
+    """
+    address = http_address(raw)
+    left_out = _API_PATH.search(urlsplit(address).path)
+    if left_out is None:
+        return address, ""
+    return address[: -len(left_out[0])].rstrip("/"), left_out[0]
+
+
+def host_name(raw: str) -> str:
+    """Return a host, of an IPv6 address without its brackets.
+
+    Raises:
+        ValueError: the message has what to write instead.
+    """
+    text = _one_line(raw)
+    if "://" in text or "/" in text or "@" in text:
+        raise ValueError("must be a host alone; an address goes into REDIS_URL in its place")
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if ":" in bare and not _is_ip(bare):
+        raise ValueError("must be a host alone; the port goes into REDIS_PORT")
+    _valid_host(bare)
+    return bare
+
+
+def redis_address(raw: str) -> str:
+    """Return the address of a Redis server as redis-py is to get it.
+
+    Raises:
+        ValueError: the message has what to write instead.
+    """
+    text = _one_line(raw)
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(_REDIS_FORM) from None
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError(_REDIS_FORM)
+    if parts.scheme == "unix":
+        if not parts.path:
+            raise ValueError(_REDIS_FORM)
+    else:
+        if not host or port == 0 or parts.fragment:
+            # `#`, `/` and `?` in a password end the part of the address that it stands in.
+            raise ValueError(
+                f"{_REDIS_FORM}; write `#`, `/`, `?`, `@` and `%` of a password as %23, %2F, %3F, %40, %25"
+            )
+        _valid_host(unquote(host))
+        if not re.fullmatch(r"/?[0-9]*/?", parts.path):
+            raise ValueError("must have the number of a database behind the slash, such as redis://host:6379/0")
+    _check_options(parts.scheme, parts.query)
+    return text
+
+
+def _check_options(scheme: str, query: str) -> None:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(options.keys() - REDIS_OPTIONS)
+    if unknown:
+        # Not quoted: what follows a `?` in a password would be.
+        raise ValueError(f"has an option that is not one of {', '.join(sorted(REDIS_OPTIONS))}")
+    if scheme != "rediss" and any(name.startswith("ssl_") for name in options):
+        raise ValueError("has options for TLS: begin it with rediss://")
+    if not re.fullmatch(r"[0-9]+", options.get("db", "0")):
+        raise ValueError("must have a number in its option db")
+    for name in ("socket_timeout", "socket_connect_timeout", "health_check_interval"):
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", options.get(name, "1")) or not (
+            0 < float(options.get(name, "1")) <= _LONGEST_WAIT_SECONDS
+        ):
+            raise ValueError(f"must have seconds between 0 and {_LONGEST_WAIT_SECONDS} in its option {name}")
+
+
+def _one_line(raw: str) -> str:
+    text = raw.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        raise ValueError("is in quotes, which are part of the value here: remove them")
+    # Parsers leave some of these out in silence, so that they would meet another address.
+    if re.search(r"[\s\x00-\x1f\x7f\\]", text):
+        raise ValueError("must be one word: remove white space, line ends, backslashes and control characters")
+    return text
+
+
+def _valid_host(host: str) -> None:
+    if _is_ip(host):
+        return
+    try:
+        usable = bool(re.fullmatch(rb"[A-Za-z0-9._-]+", host.encode("idna"))) and ".." not in host
+    except UnicodeError:
+        usable = False
+    if not usable or host.startswith(".") or re.fullmatch(r"[0-9.]+", host):
+        raise ValueError("must have the name or IP address of a host, an IPv6 address in brackets")
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,102 @@
+"""Only requests for a host that is ours are answered, so that no page of another site reaches an agent without keys.
+
+A page whose name is made to point to 127.0.0.1 (DNS rebinding) can send requests to an agent on its visitor's machine,
+and read the answers: for the browser both are one site. Only `Host` shows it, which the browser sets.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from agent_service.clients import Clients
+from agent_service.middleware.paths import HEALTH
+
+_MISDIRECTED = 421
+
+# RFC 3986, 3.2: an IPv6 address in brackets, or a name or IPv4 address, and a port.
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]*)(:[0-9]*)?")
+
+_REFUSED = (
+    "This agent does not answer under the host name of this request. "
+    "If the name is one of the agent's, add it to ALLOWED_HOSTS."
+)
+
+
+class AllowedHosts:
+    """Answers 421 (RFC 9110, 15.5.20) to a host that is not one of `allowed`.
+
+    With none given, any host is answered, except over a loopback connection while there are no client keys: there it
+    has to be one that no other site can have, such as `localhost` or an address. Health is always answered: probes go
+    by a pod's address.
+    """
+
+    def __init__(self, app: ASGIApp, *, allowed: Sequence[str], clients: Clients) -> None:
+        self.app = app
+        self.clients = clients
+        self.any = "*" in allowed
+        self.names = frozenset(allowed)
+        self.suffixes = tuple(name[1:] for name in allowed if name.startswith("*."))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self.any and not self._is_ours(scope):
+            answer = JSONResponse({"detail": _REFUSED}, status_code=_MISDIRECTED)
+            await answer(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        if scope["path"] in HEALTH:
+            return True
+        if self.names:
+            hosts = _hosts(scope)
+            return bool(hosts) and all(map(self._is_allowed, hosts))
+        return not _is_local(scope) or self.clients.need_keys or all(map(_is_harmless, _hosts(scope)))
+
+    def _is_allowed(self, host: str) -> bool:
+        return host in self.names or (bool(self.suffixes) and host.endswith(self.suffixes))
+
+
+def _hosts(scope: Scope) -> list[str]:
+    """Return the hosts that a request names: all of them, as it is not certain which one counts."""
+    return [host_of(value.decode("latin-1")) for name, value in scope["headers"] if name == b"host"]
+
+
+def host_of(authority: str) -> str:
+    """Return the host of `host:port` in the form in which it is compared; what is malformed stays as it is."""
+    value = authority.strip().lower()
+    parts = _AUTHORITY.fullmatch(value)
+    if parts is None:
+        return value
+    host = parts["host"].strip("[]").removesuffix(".")
+    return _address(host) or host
+
+
+def _is_harmless(host: str) -> bool:
+    """Whether no public name server can make a page's own name of it: an address, or a name without a dot.
+
+    Browsers resolve names below `localhost` themselves (RFC 6761, 6.3). Top-level domains have no addresses (ICANN
+    forbids them), so that a name of one label is one of this machine or its network.
+    """
+    well_formed = _AUTHORITY.fullmatch(host) is not None and ("." not in host or host.endswith(".localhost"))
+    return well_formed or bool(_address(host))
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether the connection was made to a loopback address of this machine."""
+    server = scope.get("server")
+    try:
+        address = ipaddress.ip_address(server[0] if server else "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
+
+
+def _address(host: str) -> str:
+    try:
+        return ipaddress.ip_address(host).compressed
+    except ValueError:
+        return ""

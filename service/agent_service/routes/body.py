@@ -1,0 +1,21 @@
+"""What the bodies of requests have in common: nothing unknown is in them, and that is found out at a bounded cost."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+# As many unknown fields are named one by one; a body of 256 KiB can have 40,000 of them, and each would be an error.
+_MOST_UNKNOWN = 8
+
+
+class Body(BaseModel):
+    """Body of a request. An unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + _MOST_UNKNOWN:
+            raise ValueError(f"has {len(value)} fields; there are only {', '.join(cls.model_fields)}")
+        return value

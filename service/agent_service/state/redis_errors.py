@@ -1,0 +1,100 @@
+"""What an error of the Redis server means: one of a few reasons, whatever the server, its version and its wording.
+
+The reasons are what logs, `/health` and operators distinguish. None of the server's words is passed on, because they
+may quote an argument, an address or a user's name.
+"""
+
+import re
+from typing import Literal, get_args
+
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Reason = Literal[
+    "full",
+    "read_only",
+    "not_permitted",
+    "wrong_password",
+    "cluster",
+    "loading",
+    "timed_out",
+    "unreachable",
+    "refused",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+DETAILS: dict[Reason, str] = {
+    "full": "The Redis server takes no writes: its memory or its disk is full.",
+    "read_only": "The Redis server takes no writes: it is a replica, or it has too few replicas.",
+    "not_permitted": "The Redis user lacks a right, or the server a command, that the agent needs.",
+    "wrong_password": "The Redis server does not accept the user name or the password.",
+    "cluster": "The Redis server is part of a cluster: others hold the agent's keys, or the database is not 0.",
+    "loading": "The Redis server has started and is loading its data.",
+    "timed_out": "The Redis server did not answer in time.",
+    "unreachable": "There is no connection to the Redis server.",
+    "refused": "The Redis server refused a command; the log names it.",
+}
+
+# The connection leads to a server that no longer is, or never was, the one to ask: after a failover the old master
+# keeps its connections open. A new connection looks the name up again. The server has executed nothing.
+ELSEWHERE: frozenset[Reason] = frozenset({"read_only", "cluster"})
+
+# The first word of an error reply (Redis: "RESP protocol", simple errors).
+_OF_CODE: dict[str, Reason] = {
+    "OOM": "full",
+    "MISCONF": "full",
+    "READONLY": "read_only",
+    "MASTERDOWN": "read_only",
+    "NOREPLICAS": "read_only",
+    "NOPERM": "not_permitted",
+    "DENIED": "not_permitted",
+    "NOAUTH": "wrong_password",
+    "WRONGPASS": "wrong_password",
+    "MOVED": "cluster",
+    "ASK": "cluster",
+    "TRYAGAIN": "cluster",
+    "CLUSTERDOWN": "cluster",
+    "CROSSSLOT": "cluster",
+    "LOADING": "loading",
+    "BUSY": "timed_out",
+}
+
+# Inside a script, servers before Redis 7 put their own words in front of the code.
+_CODE = re.compile(r"(?<![A-Za-z])(" + "|".join(_OF_CODE) + r")(?= )")
+
+# Replies of the code ERR (Redis 6 and 7, Valkey): what a script may not do or the server does not know; a long command
+# of a client that has not logged in; a database other than 0 in a cluster.
+_OF_WORDS: tuple[tuple[re.Pattern[str], Reason], ...] = (
+    (
+        re.compile(r"ACL failure in script|user executing the script can't|no permissions", re.IGNORECASE),
+        "not_permitted",
+    ),
+    (re.compile(r"unknown (redis )?command", re.IGNORECASE), "not_permitted"),
+    (re.compile(r"unauthenticated (multi)?bulk length"), "wrong_password"),
+    (re.compile(r"in cluster mode"), "cluster"),
+)
+
+
+def reason_of(error: BaseException) -> Reason:
+    """Return why the server, or the way to it, failed.
+
+    Args:
+        error: what redis-py raised, or an error of the operating system.
+    """
+    if isinstance(error, AuthenticationError):
+        return "wrong_password"
+    if isinstance(error, RedisTimeoutError | TimeoutError):
+        return "timed_out"
+    if isinstance(error, RedisError):
+        # redis-py takes the code that it knows out of the text.
+        known = _OF_CODE.get(error.status_code or "")
+        if known is not None:
+            return known
+        text = str(error)
+        found = _CODE.search(text)
+        if found is not None and isinstance(error, ResponseError):
+            return _OF_CODE[found[1]]
+        for words, reason in _OF_WORDS:
+            if words.search(text):
+                return reason
+    return "refused" if isinstance(error, ResponseError) else "unreachable"

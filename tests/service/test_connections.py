@@ -1,0 +1,185 @@
+"""There is no connection to the model API: the answer, `/health` and the log each name the cause."""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from stand_in.agent import MakeClient, StartService
+from stand_in.gateway import plain, running_gateway, whole
+from testbed.certificates import Authority
+from testbed.ports import free_port
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A CA of a company's own."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+def tls_of(authority: Authority, *names: str) -> ssl.SSLContext:
+    pair = authority.issue("gateway", [], list(names))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    return context
+
+
+async def causes(
+    make_client: MakeClient, url: str, capsys: pytest.CaptureFixture[str], **given: Any
+) -> tuple[str, str]:
+    """Return the kind and the sentence of the cause, which answer, `/health` and log have alike."""
+    client = await make_client(anthropic_base_url=url, model_max_retries=0, **given)
+    answer = await client.post("/chat", json={"message": "hello"})
+    assert answer.status_code == 503, answer.text
+    streamed = await client.post("/chat/stream", json={"message": "hello"})
+    assert (streamed.status_code, streamed.json()) == (503, answer.json())
+    component = await _checked(client)
+    assert component["status"] == "down"
+    assert (component["kind"], component["detail"]) == (answer.json()["kind"], answer.json()["detail"])
+    logged = capsys.readouterr().out
+    assert logged.count(f"kind={component['kind']}") >= 3
+    assert (await client.get("/health/ready")).status_code == 200
+    assert 'outcome="unreachable"} 2.0' in (await client.get("/metrics")).text
+    return answer.json()["kind"], answer.json()["detail"]
+
+
+async def _checked(client: httpx.AsyncClient) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while True:
+            component: dict[str, Any] = (await client.get("/health")).json()["components"]["model_api"]
+            if component["status"] != "unknown":
+                return component
+            await asyncio.sleep(0.02)
+
+
+async def test_a_certificate_of_an_unknown_authority(
+    make_client: MakeClient, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_gateway(lambda _: whole(), tls_of(authority, "127.0.0.1")) as gateway:
+        kind, sentence = await causes(make_client, gateway.url, capsys)
+    assert kind == "certificate"
+    assert "SSL_CERT_FILE" in sentence
+    assert gateway.asked == []
+
+
+async def test_a_certificate_for_another_name(
+    make_client: MakeClient, authority: Authority, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with running_gateway(lambda _: whole(), tls_of(authority, "other.example")) as gateway:
+        assert (await causes(make_client, gateway.url, capsys))[0] == "certificate"
+
+
+async def test_a_file_of_certificates_that_cannot_be_loaded(
+    make_client: MakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rubbish = tmp_path / "ca.crt"
+    rubbish.write_text("no certificate")
+    for path in (str(rubbish), "/nowhere/ca.crt"):
+        monkeypatch.setenv("SSL_CERT_FILE", path)
+        kind, sentence = await causes(make_client, "https://127.0.0.1:1", capsys)
+        assert kind == "certificate_file"
+        assert path not in sentence
+
+
+async def test_an_authority_of_ssl_cert_file_is_trusted(
+    make_client: MakeClient, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with running_gateway(lambda _: whole(), tls_of(authority, "127.0.0.1")) as gateway:
+        client = await make_client(anthropic_base_url=gateway.url)
+        assert (await client.post("/chat", json={"message": "hello"})).json()["response"] == "Hello"
+        assert (await _checked(client))["status"] == "up"
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"), (b"", "disconnected")])
+async def test_a_port_that_does_not_speak_tls(
+    make_client: MakeClient, capsys: pytest.CaptureFixture[str], answer: bytes, kind: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        found, sentence = await causes(make_client, f"https://127.0.0.1:{port}", capsys)
+    assert found == kind
+    assert "scheme" in sentence
+
+
+async def test_a_name_that_is_unknown(make_client: MakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    kind, sentence = await causes(make_client, "http://models.invalid", capsys)
+    assert kind == "dns"
+    assert "models.invalid" not in sentence
+
+
+async def test_a_port_at_which_nothing_listens(make_client: MakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    kind, _ = await causes(make_client, f"http://127.0.0.1:{free_port()}", capsys)
+    assert kind == "connection_refused"
+
+
+@contextmanager
+def full() -> Iterator[int]:
+    """Yield a port that accepts no connection and refuses none: its queue is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def test_an_address_that_does_not_answer(
+    make_client: MakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_service.agent.wire.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("agent_service.agent.claude.CHECK_SECONDS", 0.3)
+    with full() as port:
+        assert (await causes(make_client, f"http://127.0.0.1:{port}", capsys))[0] == "connect_timeout"
+
+
+PROXIES = ["http://127.0.0.1:{free}", "http://proxy.invalid:8080", "{gateway}"]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_is_away_or_refuses(
+    make_client: MakeClient,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    proxy: str,
+) -> None:
+    refusal = plain("407 Proxy Authentication Required", "text/html", b"<html>Who are you?</html>")
+    with running_gateway(lambda _: refusal) as gateway:
+        gateway.check = refusal
+        url = proxy.format(free=free_port(), gateway=gateway.url)
+        monkeypatch.setenv(f"{scheme}_proxy", url)
+        kind, sentence = await causes(make_client, f"{scheme}://models.example", capsys)
+    assert kind == "proxy"
+    assert url not in sentence
+
+
+def test_the_log_names_no_key_and_each_cause_once_a_change(start_service: StartService, authority: Authority) -> None:
+    with running_gateway(lambda _: whole(), tls_of(authority, "127.0.0.1")) as gateway:
+        service = start_service(
+            ANTHROPIC_API_KEY="sk-of-the-agent", ANTHROPIC_BASE_URL=gateway.url, MODEL_MAX_RETRIES="0"
+        )
+        assert service.post("/chat", message="hello").status_code == 503
+        lines = [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]
+    [turn] = [line for line in lines if line["event"] == "Turn with the model failed"]
+    assert (turn["outcome"], turn["kind"]) == ("unreachable", "certificate")
+    assert "certificate verify failed" in turn["upstream"]
+    assert "sk-of-the-agent" not in service.log()
+    assert "Traceback" not in service.log()

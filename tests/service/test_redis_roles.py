@@ -1,0 +1,268 @@
+"""Redis changes its role, or permits its user only part of what is needed: what is lost, and what health shows."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+
+from agent_service.state.redis import Redis, StateUnavailableError
+from redis_bed import RedisServer, running_redis
+from redis_bed.forward import Forward, forwarding
+from stand_in.agent import MakeClient
+
+pytestmark = pytest.mark.timing
+
+
+# A replica is sent the data at once, rather than after others had time to come as well.
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
+
+
+@pytest.fixture
+def two_servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Forward]]:
+    """A master and its replica, and the address that leads to the master."""
+    folders = tmp_path / "first", tmp_path / "second"
+    for folder in folders:
+        folder.mkdir()
+    with (
+        running_redis(folders[0], *AT_ONCE) as first,
+        running_redis(folders[1]) as second,
+        forwarding(first.port) as forward,
+    ):
+        second.command("REPLICAOF", "127.0.0.1", str(first.port))
+        wait_for(lambda: b"master_link_status:up" in second.command("INFO", "replication"))
+        yield first, second, forward
+
+
+def wait_for(condition: Any, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.02)
+
+
+async def until(condition: Any, what: str, seconds: float = 60.0) -> None:
+    """Wait until the coroutine function returns something true."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():  # noqa: ASYNC110  other processes take part: polling is all there is
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"not in time: {what}")
+
+
+async def submit(client: AsyncClient, number: int) -> str | None:
+    """Submit a task until it is accepted; return its id."""
+    for _ in range(200):
+        answer = await client.post(
+            "/tasks", json={"message": f"task {number}"}, headers={"Idempotency-Key": f"key-{number}"}
+        )
+        if answer.status_code == 202:
+            task_id: str = answer.json()["task_id"]
+            return task_id
+        assert answer.status_code == 503, answer.text
+        await asyncio.sleep(0.05)
+    return None
+
+
+async def completed(client: AsyncClient, task_id: str) -> bool:
+    answer = await client.get(f"/tasks/{task_id}")
+    return answer.status_code == 200 and bool(answer.json()["status"] == "completed")
+
+
+def fail_over(first: RedisServer, second: RedisServer, forward: Forward) -> None:
+    """The replica becomes the master and the other way round; the address follows, and no connection is closed."""
+    forward.target = second.port
+    assert first.command("FAILOVER", "TO", "127.0.0.1", str(second.port)).startswith(b"+OK")
+
+
+@pytest.mark.parametrize("stale", ["yes", "no"])
+async def test_after_a_failover_that_keeps_connections_open_nothing_accepted_is_lost(
+    make_client: MakeClient, two_servers: tuple[RedisServer, RedisServer, Forward], stale: str
+) -> None:
+    first, second, forward = two_servers
+    first.command("CONFIG", "SET", "replica-serve-stale-data", stale)
+    client = await make_client(redis_url=forward.url, api_runs_tasks=True)
+    conversation = (await client.post("/chat", json={"message": "hello"})).json()["conversation_id"]
+    before = [await submit(client, number) for number in range(5)]
+    fail_over(first, second, forward)
+    during = await asyncio.gather(*(submit(client, number) for number in range(5, 25)))
+    tasks = [*before, *during]
+    assert all(tasks)
+
+    async def all_completed() -> bool:
+        return all([await completed(client, task_id) for task_id in tasks if task_id])
+
+    await until(all_completed, "each task that was accepted is done")
+    attempts = [(await client.get(f"/tasks/{task_id}")).json()["attempts"] for task_id in tasks]
+    assert len(set(tasks)) == len(tasks)
+    assert max(attempts) <= 2
+    answer = await client.post("/chat", json={"message": "and now?", "conversation_id": conversation})
+    assert answer.json()["conversation_id"] == conversation
+    assert "warning" not in answer.json()
+    assert b"role:master" in second.command("INFO", "replication")
+
+
+async def test_a_command_that_meets_the_old_master_is_repeated_at_the_new_one(
+    two_servers: tuple[RedisServer, RedisServer, Forward],
+) -> None:
+    first, second, forward = two_servers
+    redis = Redis(forward.url, prefix="test")
+    async with closing(redis):
+        await redis.call("SET", "a", 1)
+        fail_over(first, second, forward)
+        wait_for(lambda: b"role:slave" in first.command("INFO", "replication"))
+        await redis.call("SET", "a", 2)
+        assert await redis.call("GET", "a") == b"2"
+
+
+async def test_a_replica_that_stays_one_is_not_connected_to_with_each_command(
+    two_servers: tuple[RedisServer, RedisServer, Forward],
+) -> None:
+    _, second, forward = two_servers
+    forward.target = second.port
+    redis = Redis(forward.url, prefix="test")
+    async with closing(redis):
+        refused = await asyncio.gather(*(redis.call("SET", "a", n) for n in range(500)), return_exceptions=True)
+        assert {error.reason for error in refused if isinstance(error, StateUnavailableError)} == {"read_only"}
+        assert len(refused) == 500
+        assert forward.connections < 30
+
+
+@asynccontextmanager
+async def closing(redis: Redis) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(redis.close)
+        yield
+
+
+async def await_state(client: AsyncClient, status: str, reason: str | None) -> str:
+    """Wait until health shows Redis so; return the detail. A busy machine may first show that it was too slow."""
+    found: dict[str, Any] = {}
+
+    async def known() -> bool:
+        found.update((await client.get("/health")).json()["components"]["redis"])
+        return (found["status"], found["kind"]) == (status, reason)
+
+    await until(known, f"Redis is {status} ({reason})")
+    return str(found["detail"])
+
+
+def user(redis: RedisServer, *rights: str) -> str:
+    """Make a user with these rights; return the address to connect as that user."""
+    assert redis.command("ACL", "SETUSER", "agent", "reset", "on", ">password", *rights).startswith(b"+OK")
+    return redis.url.replace("://", "://agent:password@")
+
+
+async def test_a_user_with_no_right_to_channels_has_tasks_accepted_once_and_done(
+    make_client: MakeClient, redis_server: RedisServer
+) -> None:
+    client = await make_client(redis_url=user(redis_server, "~*", "resetchannels", "+@all"), api_runs_tasks=True)
+    answer = await client.post("/tasks", json={"message": "hello"}, headers={"Idempotency-Key": "one"})
+    assert answer.status_code == 202
+    task_id = answer.json()["task_id"]
+    await until(lambda: completed(client, task_id), "the task is done")
+    assert (await client.get(f"/tasks/{task_id}")).json()["attempts"] == 1
+    again = await client.post("/tasks", json={"message": "hello"}, headers={"Idempotency-Key": "one"})
+    assert again.json()["task_id"] == task_id
+    other = (await client.post("/tasks", json={"message": "other"})).json()["task_id"]
+    assert (await client.delete(f"/tasks/{other}")).status_code == 200
+    assert "PUBLISH" in await await_state(client, "down", "not_permitted")
+
+
+@pytest.mark.parametrize(
+    ("rights", "named"),
+    [
+        (("~*", "&*", "+@all", "-zadd"), "ZADD"),
+        (("~*", "&*", "+@all", "-ltrim"), "LTRIM"),
+        (("~{portside}:health", "~{portside}:task:*", "~{portside}:conversation:*", "&*", "+@all"), "keys of budgets"),
+        (("~*", "&*", "+@all", "-eval", "-evalsha"), "lacks a right"),
+        (("~other:*", "&*", "+@all"), "lacks a right"),
+        (("~*", "&{portside}:task:news", "+@all"), "PUBLISH"),
+    ],
+)
+async def test_health_names_what_the_user_has_no_right_to(
+    make_client: MakeClient, redis_server: RedisServer, rights: tuple[str, ...], named: str
+) -> None:
+    client = await make_client(redis_url=user(redis_server, *rights))
+    assert named in await await_state(client, "down", "not_permitted")
+
+
+async def test_the_least_rights_that_are_documented_are_enough(
+    make_client: MakeClient, redis_server: RedisServer
+) -> None:
+    url = user(redis_server, "~{portside}:*", "&{portside}:*", "+@all", "-@dangerous", "-@admin")
+    client = await make_client(redis_url=url, api_runs_tasks=True, tokens_per_minute=1_000_000, rate_limit_requests=100)
+    await await_state(client, "up", None)
+    task_id = await submit(client, 1)
+    assert task_id
+    await until(lambda: completed(client, task_id), "the task is done")
+    assert "warning" not in (await client.post("/chat", json={"message": "hello"})).json()
+
+
+REFUSALS = {
+    "full": (("CONFIG", "SET", "maxmemory", "1"),),
+    "read_only": (("REPLICAOF", "127.0.0.1", "1"),),
+    "wrong_password": (("CONFIG", "SET", "requirepass", "s3cret"), ("CLIENT", "KILL", "TYPE", "normal")),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+async def test_health_distinguishes_why_redis_refuses(make_client: MakeClient, tmp_path: Path, reason: str) -> None:
+    with running_redis(tmp_path) as redis:
+        for command in REFUSALS[reason]:
+            redis.command(*command)
+        client = await make_client(redis_url=redis.url)
+        detail = await await_state(client, "down", reason)
+        answer = await client.post("/tasks", json={"message": "hello"})
+        assert answer.status_code == 503
+        assert "s3cret" not in answer.text + detail
+
+
+async def test_a_cluster_whose_other_server_has_the_keys_is_told_apart(make_client: MakeClient, tmp_path: Path) -> None:
+    with running_redis(tmp_path, "--cluster-enabled", "yes") as redis:
+        client = await make_client(redis_url=redis.url)
+        await await_state(client, "down", "cluster")
+        assert (await client.post("/tasks", json={"message": "hello"})).status_code == 503
+
+
+async def test_a_cluster_of_one_server_that_has_all_keys_works(make_client: MakeClient, tmp_path: Path) -> None:
+    with running_redis(tmp_path, "--cluster-enabled", "yes") as redis:
+        redis.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        wait_for(lambda: b"cluster_state:ok" in redis.command("CLUSTER", "INFO"))
+        client = await make_client(redis_url=redis.url, api_runs_tasks=True)
+        task_id = await submit(client, 1)
+        assert task_id
+        await until(lambda: completed(client, task_id), "the task is done")
+        await await_state(client, "up", None)
+
+
+async def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
+    """`DEBUG SLEEP` would only be slow; a server that answers LOADING is one of the reasons that pass by themselves."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            writer.write(replies[0])
+        writer.close()
+
+    replies = [b"-LOADING Redis is loading the dataset in memory\r\n"]
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        redis = Redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", prefix="test")
+        async with closing(redis):
+            with pytest.raises(StateUnavailableError) as raised:
+                await redis.call("GET", "a")
+            assert raised.value.reason == "loading"
+            replies[0] = b"$1\r\n1\r\n"
+
+            async def back() -> bool:
+                try:
+                    return bool(await redis.call("GET", "a") == b"1")
+                except StateUnavailableError:
+                    return False
+
+            await until(back, "the server that has loaded its data is used")

@@ -1,0 +1,186 @@
+"""A policy: which fields it is about, what it refuses, and how it is read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_operator.api.schema import Schema, structural
+from agent_operator.api.spec import AgentSpec
+from agent_operator.policy.admission import admission
+from agent_operator.policy.checks import CHECKS
+from agent_operator.policy.refusals import refusals
+from agent_operator.policy.settings import Policy, PolicyError, load
+
+# Fields of which no check speaks, and why. (A new field of the spec has to be guarded, or to come here.)
+SETTINGS = "what the agent's own process does"
+LIKE_A_DEPLOYMENT = "what a Deployment has as well, within its own namespace"
+NUMBER = "how many pods there are: quotas limit them"
+OF_A_GUARDED_OBJECT = "counts only where the object is allowed"
+NARROWS = "who may send requests to the agent's own pods, as an agent without a policy has it"
+UNGUARDED: dict[str, str] = {
+    "agent.": SETTINGS,
+    "apiKey.": LIKE_A_DEPLOYMENT,
+    "auth.": LIKE_A_DEPLOYMENT,
+    "autoscaling.": NUMBER,
+    "budget.": SETTINGS,
+    "cors.": SETTINGS,
+    "logging.": SETTINGS,
+    "rateLimit.": SETTINGS,
+    "replicas": NUMBER,
+    "worker.": NUMBER,
+    "redis.secret": LIKE_A_DEPLOYMENT,
+    "image": LIKE_A_DEPLOYMENT,
+    "affinity": LIKE_A_DEPLOYMENT,
+    "envFrom": LIKE_A_DEPLOYMENT,
+    "extraEnv": LIKE_A_DEPLOYMENT,
+    "extraVolumeMounts": LIKE_A_DEPLOYMENT,
+    "nodeSelector": LIKE_A_DEPLOYMENT,
+    "resources": LIKE_A_DEPLOYMENT,
+    "rollout.": LIKE_A_DEPLOYMENT,
+    "tolerations": LIKE_A_DEPLOYMENT,
+    "topologySpreadConstraints": LIKE_A_DEPLOYMENT,
+    "ingress.": OF_A_GUARDED_OBJECT,
+    "httpRoute.": OF_A_GUARDED_OBJECT,
+    "monitoring.serviceMonitor.": OF_A_GUARDED_OBJECT,
+    "networkPolicy.ingressFrom": NARROWS,
+    "networkPolicy.scrapeFrom": NARROWS,
+    "podDisruptionBudget.enabled": "a budget that keeps no node from being drained harms no one",
+    "service.port": "a port inside the cluster",
+    "serviceAccount.create": "an account of the agent's own name; other names are guarded",
+}
+
+
+def test_every_field_is_guarded_or_known_not_to_reach_further_than_a_deployment() -> None:
+    guarded = [check.path.replace("[]", "") for check in CHECKS]
+    unknown = [
+        field
+        for field in _fields(structural(AgentSpec))
+        if not any(path == field or path.startswith(f"{field}.") for path in guarded)
+        and not any(field.startswith(known) for known in UNGUARDED)
+    ]
+    assert unknown == []
+
+
+def _fields(schema: Schema, place: str = "") -> list[str]:
+    fields = []
+    for name, child in schema["properties"].items():
+        inner = child.get("properties") if child.get("type") == "object" else None
+        fields += _fields(child, f"{place}{name}.") if inner else [f"{place}{name}"]
+    return fields
+
+
+def test_every_setting_has_a_check_and_every_check_a_setting() -> None:
+    assert {check.setting for check in CHECKS} == Policy().model_dump(by_alias=True).keys()
+    assert {each["name"].partition("_")[0] for each in admission()["variables"]} >= {each.setting for each in CHECKS}
+
+
+def _refused(policy: Policy, **spec: Any) -> list[str]:
+    return [
+        fault.field for fault in refusals(AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec}), policy)
+    ]
+
+
+def test_an_agent_of_defaults_is_allowed_by_a_policy_of_defaults() -> None:
+    assert _refused(Policy()) == []
+    assert _refused(Policy(), redis={"url": "redis://state"}, autoscaling={"enabled": True}, replicas=3) == []
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        {"securityContext": {"privileged": True}},
+        {"securityContext": {"capabilities": {"add": ["NET_BIND_SERVICE", "SYS_ADMIN"]}}},
+        {"securityContext": {"procMount": "Unmasked"}},
+        {"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
+        {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}},
+        {"securityContext": {"seLinuxOptions": {"type": "spc_t"}}},
+        {"securityContext": {"windowsOptions": {"hostProcess": True}}},
+        {"ports": [{"containerPort": 1}, {"containerPort": 2, "hostPort": 22}]},
+        {"livenessProbe": {"httpGet": {"host": "169.254.169.254", "port": 80}}},
+        {"startupProbe": {"tcpSocket": {"host": "10.0.0.1", "port": 22}}},
+        {"lifecycle": {"postStart": {"httpGet": {"host": "169.254.169.254", "port": 80}}}},
+        # No pod could have these; what cannot be judged is refused.
+        {"securityContext": "x"},
+        {"securityContext": {"capabilities": {"add": "SYS_ADMIN"}}},
+        {"ports": {"hostPort": 1}},
+        {"ports": [1]},
+    ],
+)
+@pytest.mark.parametrize("place", ["sidecars", "initContainers"])
+def test_a_container_has_no_privilege_that_the_baseline_standard_refuses(container: Any, place: str) -> None:
+    spec = {place: [{"name": "x", "image": "busybox", **container}]}
+
+    assert _refused(Policy(), **spec)
+    assert all(field.startswith(f"spec.{place}[x].") for field in _refused(Policy(), **spec))
+    assert _refused(Policy(privileges=True), **spec) == _refused(Policy(privileges=True))
+
+
+@pytest.mark.parametrize("kind", ["hostPath", "nfs", "iscsi", "csi", "flexVolume", "gcePersistentDisk", "ofTomorrow"])
+def test_a_volume_is_of_a_type_that_is_listed(kind: str) -> None:
+    volumes = [{"name": "x", kind: {}}, {"name": "y", "emptyDir": {}}]
+
+    assert _refused(Policy(), extraVolumes=volumes) == ["spec.extraVolumes[x]"]
+    assert _refused(Policy(volume_types=[kind, "emptyDir"]), extraVolumes=volumes) == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "passes"),
+    [(["*"], True), (["example.com/*"], True), (["example.com/x"], True), (["example.com/"], False), ([], False)],
+)
+def test_a_list_has_whole_keys_and_beginnings(listed: list[str], passes: bool) -> None:
+    refused = _refused(Policy(pod_annotations=listed), podAnnotations={"example.com/x": "y"})
+
+    assert refused == ([] if passes else ["spec.podAnnotations[example.com/x]"])
+
+
+def test_what_is_switched_off_is_not_judged() -> None:
+    assert _refused(Policy(), ingress={"annotations": {"a": "b"}}, httpRoute={"annotations": {"a": "b"}}) == []
+    assert _refused(Policy(), networkPolicy={"enabled": False, "extraEgress": [{}]}, redis={"url": "redis://h:1"}) == []
+
+
+@pytest.mark.parametrize("entry", ["a", "ci-*", "*", "example.com/*", "http://h:9090/x?y=z", "a_b.c"])
+def test_an_entry_is_a_value_or_the_beginning_of_one(entry: str) -> None:
+    assert Policy(pod_labels=[entry]).by_name()["podLabels"] == [entry]
+
+
+@pytest.mark.parametrize("entry", ["", "a,b", "a b", "a'", 'a"', "a\\", "**", "a*b", "*a", "ä", "a\n"])
+def test_an_entry_holds_nothing_that_a_config_map_or_an_expression_would_take_apart(entry: str) -> None:
+    with pytest.raises(ValueError, match="pod_labels"):
+        Policy(pod_labels=[entry])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        ("{}", Policy()),
+        ("ingresses: true\npodLabels: [team]\negressPorts: [443]", "same"),
+        ("apiVersion: v1\nkind: ConfigMap\ndata: {ingresses: 'true', podLabels: team, egressPorts: '443'}", "same"),
+        ("ingresses: maybe", None),
+        ("unknown: true", None),
+        ("podLabels: ['a,b']", None),
+        ("podLabels: ['*a']", None),
+        ("egressPorts: [0]", None),
+        ("apiVersion: v1\nkind: ConfigMap", None),
+        ("- a", None),
+        ("{", None),
+    ],
+)
+def test_a_policy_is_read_from_settings_or_their_config_map(tmp_path: Path, text: str, expected: Any) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(text)
+    if expected is None:
+        with pytest.raises(PolicyError, match="policy"):
+            load(file)
+    else:
+        same = Policy(ingresses=True, pod_labels=["team"], egress_ports=[443])
+        assert load(file) == (same if expected == "same" else expected)
+
+
+def test_a_policy_is_read_from_a_config_map_as_it_is_mounted(tmp_path: Path) -> None:
+    (tmp_path / "..data").mkdir()
+    for name, text in {"ingresses": "true", "podLabels": "team,a/*\n", "volumeTypes": ""}.items():
+        (tmp_path / name).write_text(text)
+
+    assert load(tmp_path) == Policy(ingresses=True, pod_labels=["team", "a/*"], volume_types=[])

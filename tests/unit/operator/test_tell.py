@@ -1,0 +1,67 @@
+"""What users are told where the status of an agent cannot be written."""
+
+from typing import Any, cast
+
+import pytest
+
+from agent_operator.api.bounds import UNREADABLE
+from agent_operator.controller.apply import Cluster
+from agent_operator.controller.cache import Cache
+from agent_operator.controller.connection import ApiError, UnreachableError
+from agent_operator.controller.resources import Key
+from agent_operator.controller.tell import Teller
+
+METADATA = {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1"}
+DEEP: dict[str, Any] = {"metadata": METADATA, UNREADABLE: [["spec.affinity", "is too deep"]]}
+STATUS = {"conditions": [{"type": "Degraded", "status": "True", "reason": "InvalidSpec", "message": "m"}]}
+
+
+class Refusing:
+    """A cluster that answers a status with an error, and takes Events."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.events: list[str] = []
+
+    async def write_status(self, *_: object) -> None:
+        raise self.error
+
+    async def post_event(self, _: object, kind: str, reason: str, message: str) -> None:
+        self.events.append(f"{kind} {reason} {message}")
+
+
+def teller(cluster: Refusing) -> Teller:
+    return Teller(cast("Cluster", cluster), Cache())
+
+
+@pytest.mark.parametrize("error", [ApiError(500, "", "max depth"), ApiError(422, "Invalid", ""), UnreachableError("")])
+async def test_of_an_agent_beyond_bounds_one_event_tells_what_the_status_cannot(error: Exception) -> None:
+    cluster = Refusing(error)
+    telling = teller(cluster)
+
+    await telling.tell(DEEP, STATUS)
+    await telling.tell(DEEP, STATUS)
+
+    assert cluster.events == ["Warning InvalidSpec m"]
+    telling.forget(Key("n", "a"))
+    await telling.tell(DEEP, STATUS)
+    assert len(cluster.events) == 2
+
+
+@pytest.mark.parametrize("error", [ApiError(409, "Conflict", ""), ApiError(429, "", ""), ApiError(403, "", "")])
+async def test_what_is_no_fault_of_the_object_is_tried_again(error: Exception) -> None:
+    cluster = Refusing(error)
+
+    with pytest.raises(ApiError):
+        await teller(cluster).tell(DEEP, STATUS)
+
+    assert cluster.events == []
+
+
+async def test_of_any_other_agent_a_failure_is_tried_again() -> None:
+    cluster = Refusing(ApiError(500, "", "away"))
+
+    with pytest.raises(ApiError):
+        await teller(cluster).tell({"metadata": METADATA}, STATUS)
+
+    assert cluster.events == []
