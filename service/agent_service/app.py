@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.assembly import make_parts
+from agent_service.dependencies import publishing
 from agent_service.descriptors import bounds, wanted_in_flight
 from agent_service.health import running
 from agent_service.lifecycle import Lifecycle
@@ -102,7 +103,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _warn_of_an_open_door(parts)
     _warn_of_lowered_bounds(parts.settings)
     works = parts.worker.running() if parts.settings.runs_tasks else contextlib.nullcontext()
-    async with parts.open(), running(parts.checks), works:
+    async with parts.open(), running(parts.checks), publishing(parts.checks, parts.metrics), works:
         parts.lifecycle.started = True
         yield
 

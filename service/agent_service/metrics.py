@@ -88,6 +88,21 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self.dependency_up = Gauge(
+            "agent_dependency_up",
+            "Whether what the agent needs, `model_api` or `redis`, does what it is asked (1), by the last look at it; "
+            "absent before the first, and in workers. With several processes: whether it does so for all of them.",
+            ["component"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.dependency_failing = Gauge(
+            "agent_dependency_failing",
+            "Whether a dependency is down now for this reason (1), in one word; reasons of before stay, as 0.",
+            ["component", "kind"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.model_requests = Counter(
             "agent_model_requests", "Turns with the model by outcome.", ["model", "outcome"], registry=registry
         )

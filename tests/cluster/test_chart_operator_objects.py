@@ -263,7 +263,9 @@ def test_pods_get_what_is_asked_for_and_keep_their_own_labels(control_plane: Clu
     template = deployment["spec"]["template"]
     assert template["spec"]["priorityClassName"] == "system-cluster-critical"
     assert template["spec"]["affinity"] == affinity
-    assert template["spec"]["containers"][0]["env"] == values["extraEnv"]
+    names = [each["name"] for each in template["spec"]["containers"][0]["env"]]
+    assert names == ["POD_NAME", "POD_NAMESPACE", "POD_UID", "HTTPS_PROXY"]
+    assert template["spec"]["containers"][0]["env"][-1:] == values["extraEnv"]
     assert template["metadata"]["labels"]["team"] == "docks"
     assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert template["metadata"]["annotations"]["prometheus.io/scrape"] == "false"

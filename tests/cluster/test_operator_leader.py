@@ -38,10 +38,14 @@ def here(control_plane: Cluster, namespace: str) -> Namespace:
 
 
 @contextmanager
-def elected(here: Namespace, kubeconfig: Path | None = None) -> Iterator[OperatorProcess]:
-    """An operator of this namespace that works only when it leads."""
+def elected(here: Namespace, kubeconfig: Path | None = None, pod: str | None = None) -> Iterator[OperatorProcess]:
+    """An operator of this namespace that works only when it leads, and believes to run in the pod of that name."""
     more = ["--leader-elect", f"--lease-namespace={here.name}", f"--lease-name={LEASE}"]
-    with operator(kubeconfig or here.cluster.kubeconfig, here.name, more=more) as process:
+    environment = {}
+    if pod is not None:
+        uid = here.get("pod", pod)["metadata"]["uid"]
+        environment = {"POD_NAMESPACE": here.name, "POD_NAME": pod, "POD_UID": uid}
+    with operator(kubeconfig or here.cluster.kubeconfig, here.name, more=more, environment=environment) as process:
         yield process
 
 
@@ -105,6 +109,124 @@ def test_a_leader_that_is_told_to_end_is_followed_at_once(here: Namespace) -> No
             eventually(lambda: leads(second), "the second leads", 12)
             here.apply(agent())
             here.get("deployment")
+
+
+def make_pod(here: Namespace, name: str) -> None:
+    """A pod for an operator to believe that it runs in. (No node runs it here, so its deletion takes no time.)"""
+    context = {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {"name": "operator", "image": "none", "securityContext": context}
+    here.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}})
+
+
+def owners(here: Namespace) -> list[str]:
+    """The names of the Lease's owners."""
+    lease = here.find("lease", LEASE) or {"metadata": {}}
+    return [each["name"] for each in lease["metadata"].get("ownerReferences", [])]
+
+
+def test_a_lease_that_could_not_be_released_goes_with_the_holders_pod(here: Namespace) -> None:
+    for name in ("old", "new"):
+        make_pod(here, name)
+    rules = [*documented_rules(), *documented_rules(of_leases=True)]
+    with service_account(here.cluster, here.name, cluster_wide=False, rules=rules) as kubeconfig:
+        with elected(here, kubeconfig, pod="old") as process:
+            lead_seconds(process)
+            assert owners(here) == ["old"]
+            # As `helm uninstall` does: the rights go while the operator ends.
+            here.kubectl("delete", "rolebinding", "portside-test")
+            assert process.stop() == 0
+            assert "Could not release the Lease" in process.log
+        assert _holder(here)
+        here.kubectl("delete", "pod", "old", "--force", "--grace-period=0")
+
+        eventually(lambda: here.find("lease", LEASE) is None, "the Lease is gone")
+    with elected(here, pod="new") as process:
+        lead_seconds(process)
+        assert owners(here) == ["new"]
+
+
+def test_the_lease_of_a_running_leader_does_not_go_with_the_pod_of_the_one_before(here: Namespace) -> None:
+    make_pod(here, "old")
+    with elected(here, pod="old") as first:
+        lead_seconds(first)
+        # The next one is in no pod, and owns nothing.
+        with elected(here) as second:
+            eventually(lambda: "Waited to lead" in second.log, "the second operator waits")
+            assert first.stop() == 0
+            eventually(lambda: leads(second), "the second leads")
+            assert owners(here) == []
+            uid = here.get("lease", LEASE)["metadata"]["uid"]
+            here.kubectl("delete", "pod", "old", "--force", "--grace-period=0")
+            renewed = here.get("lease", LEASE)["spec"]["renewTime"]
+            eventually(lambda: here.get("lease", LEASE)["spec"]["renewTime"] != renewed, "it is renewed")
+            assert here.get("lease", LEASE)["metadata"]["uid"] == uid
+
+
+def test_a_leader_that_may_not_own_the_lease_leads(here: Namespace) -> None:
+    make_pod(here, "one")
+    # As OpenShift does where a Role lacks `delete`: it refuses who writes an owner, and lets in who does not.
+    refuse_owned_leases(here)
+    try:
+        with elected(here, pod="one") as process:
+            lead_seconds(process)
+            assert owners(here) == []
+            assert "May not own the Lease" in process.log
+    finally:
+        here.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", f"no-owner-{here.name}")
+
+
+def refuse_owned_leases(here: Namespace) -> None:
+    """Have the API server refuse Leases of the namespace that have an owner."""
+    name = f"no-owner-{here.name}"
+    rule = {
+        "apiGroups": ["coordination.k8s.io"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["leases"],
+    }
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "!has(object.metadata.ownerReferences)", "reason": "Forbidden"}],
+        },
+    }
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": here.name}}
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": selector},
+        },
+    }
+    here.apply(policy)
+    here.apply(binding)
+    probe = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": "probe",
+            "namespace": here.name,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "none", "uid": "none"}],
+        },
+    }
+
+    def refused() -> bool:
+        arguments = ("create", "--dry-run=server", "-f", "-")
+        return not here.kubectl(*arguments, stdin=json.dumps(probe), check=False)
+
+    eventually(refused, "the policy is in force")
 
 
 def _holder(here: Namespace) -> str:

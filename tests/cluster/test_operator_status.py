@@ -246,9 +246,10 @@ def test_the_columns_tell_the_truth(here: Namespace) -> None:
 
     header, row = here.kubectl("get", "agd", "-owide").splitlines()
 
-    assert header.split() == ["NAME", "READY", "REPLICAS", "MODEL", "URL", "AGE", "IMAGE", "REASON", "BUDGET"]
+    usual = ["NAME", "READY", "REPLICAS", "MODEL", "URL", "AGE"]
+    assert header.split() == [*usual, "IMAGE", "REASON", "DEPENDENCIES", "WORKERS", "BUDGET"]
     values = row.split()
-    assert values[:5] == ["hello", "True", "1", "echo", f"http://hello.{here.name}.svc"]
+    assert values[:5] == ["hello", "True", "1/1", "echo", f"http://hello.{here.name}.svc"]
     assert values[6:] == [images.reference("service"), "Serving"]
 
 

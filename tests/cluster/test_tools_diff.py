@@ -117,6 +117,20 @@ def test_drift_is_shown_and_not_what_others_own(here: Namespace) -> None:
     assert "example.com/note: mine" not in [line[1:].strip() for line in done.stdout.splitlines() if line[0] in "+-"]
 
 
+def test_what_others_added_is_shown_as_removed(here: Namespace) -> None:
+    made(here, agent())
+    here.kubectl("set", "env", "deployment/hello", "SYSTEM_PROMPT=Be rude.")
+    container = {"name": "intruder", "image": "intruder:1"}
+    template = {"spec": {"hostNetwork": True, "containers": [container]}}
+    here.kubectl("patch", "deployment", "hello", "-p", json.dumps({"spec": {"template": template}}))
+
+    done = tool(here, "diff", "hello")
+
+    assert done.returncode == 1, done.stderr
+    removed = {line[1:].strip() for line in done.stdout.splitlines() if line.startswith("-")}
+    assert {"- name: SYSTEM_PROMPT", "hostNetwork: true", "name: intruder"} <= removed, done.stdout
+
+
 def test_no_value_of_a_secret_is_shown(here: Namespace) -> None:
     made(here, agent(**KEYED))
 

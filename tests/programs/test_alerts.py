@@ -93,6 +93,11 @@ def key(values: str, pod: str = "a") -> Series:
     return {f'agent_model_credentials_refused{{{OF}, pod="{pod}"}}': values}
 
 
+def dependency(values: str, pod: str = "a") -> Series:
+    """Whether Redis does what a pod asks of it."""
+    return {f'agent_dependency_up{{{OF}, pod="{pod}", component="redis"}}': values}
+
+
 AGENT_IMAGE = "portside.dev/agent-service:0.2.0"
 WAITS = "1x2 stale _x2 1x2 stale _x2 "
 
@@ -235,6 +240,9 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         set(),
     ),
     "the key is refused, and no request comes": (key("1x800") | key("0x800", "b"), 30, {"AgentCredentialsRefused"}),
+    "no pod can use Redis": (dependency("0x800") | dependency("0x800", "b"), 30, {"AgentDependencyDown"}),
+    "one pod of two cannot use Redis": (dependency("0x800") | dependency("1x800", "b"), 30, set()),
+    "Redis was away for a moment": (dependency("1x10 0x4 1x800"), 30, set()),
     "the key was refused, and is right again": (key("1x20 0x800"), 30, set()),
     "the key of a pod is refused, and its successor has a new one": (
         key("1x20 stale") | key("_x20 0x800", "b"),

@@ -80,13 +80,20 @@ def _schema() -> dict[str, Any]:
 def _columns() -> list[dict[str, Any]]:
     return [
         _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether the agent serves as specified."),
-        _column("Replicas", ".status.replicas", "Pods that exist.", kind="integer"),
+        _column("Replicas", ".status.podsReady", "Pods that are ready, of those that are wanted."),
         _column("Model", ".status.model", "What answers: the model, or echo."),
         _column("URL", ".status.url", "Address inside the cluster."),
         _column("Age", ".metadata.creationTimestamp", "Time since the agent was made.", kind="date"),
         _column("Image", ".status.image", "Image of the pods.", priority=1),
         _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not.", priority=1),
+        _column(
+            "Dependencies",
+            '.status.conditions[?(@.type=="DependenciesReachable")].status',
+            "Whether the pods reach the model API and Redis.",
+            priority=1,
+        ),
         # The last, as most have none.
+        _column("Workers", ".status.workersReady", "Workers that are ready, of those that are wanted.", priority=1),
         _column(
             "Budget", ".status.budget.usedPercent", "Percent of its budget that is used.", kind="integer", priority=1
         ),

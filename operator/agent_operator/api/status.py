@@ -16,10 +16,16 @@ Reason = Annotated[
 ]
 
 
+# One text, because a column of `kubectl get` shows one field.
+ReadyOfDesired = Annotated[str, StringConstraints(pattern=r"^[0-9]+/[0-9]+$", max_length=32)]
+
+
 class Condition(Model):
     """One judgement about the agent, in the standard form of metav1.Condition."""
 
-    type: Literal["Ready", "Progressing", "Degraded", "ScalingActive", "WithinBudget"]
+    type: Literal[
+        "Ready", "Progressing", "Degraded", "ScalingActive", "WithinBudget", "DependenciesReachable", "Drifted"
+    ]
     """What is judged."""
     status: Literal["True", "False", "Unknown"]
     """The judgement."""
@@ -49,6 +55,10 @@ class AgentStatus(Model):
     """Pods that exist, of any revision."""
     ready_replicas: Count | None = None
     """Pods that take requests."""
+    pods_ready: ReadyOfDesired | None = None
+    """Pods that are ready, of those that are wanted now, such as `1/2`."""
+    workers_ready: ReadyOfDesired | None = None
+    """The same of the agent's workers."""
     selector: Text | None = None
     """Label selector of the pods, as text, for the scale subresource."""
     url: Text | None = None
@@ -70,4 +80,4 @@ class AgentStatus(Model):
         | None
     ) = None
     """Ready, Progressing and Degraded; ScalingActive where an autoscaler has the say, WithinBudget where there is a
-    budget."""
+    budget, DependenciesReachable where pods report on their dependencies, Drifted where changes of others stay."""

@@ -4,10 +4,11 @@ Both sides must agree: the agent asks for it (`ADOPT`), and each object names th
 only write AgentDeployments can set the first, but not the second.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from agent_operator.controller.cache import controller_of
+from agent_operator.controller.drift import union
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import INSTANCE, MANAGED_BY, NAME, OPERATOR, PRODUCT
 from agent_operator.manifests.names import ANNOTATION_PREFIX
@@ -64,7 +65,7 @@ def handed_over(entries: Sequence[Document], manager: str) -> list[Document]:
     version = ours[-1].get("apiVersion")
     merged: dict[str, Any] = {}
     for entry in ours:
-        merged = _union(merged, entry.get("fieldsV1") or {})
+        merged = union(merged, entry.get("fieldsV1") or {})
     share = {
         "manager": manager,
         "operation": "Apply",
@@ -78,10 +79,3 @@ def handed_over(entries: Sequence[Document], manager: str) -> list[Document]:
 
 def _is_share(entry: Document, managers: set[str]) -> bool:
     return entry.get("manager") in managers and not entry.get("subresource")
-
-
-def _union(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    both = dict(one)
-    for key, value in other.items():
-        both[key] = _union(both[key], value) if key in both else dict(value)
-    return both

@@ -13,6 +13,7 @@ from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.adoption import CONSENT, handed_over
 from agent_operator.controller.conditions import timestamp
 from agent_operator.controller.connection import APPLY, MERGE, ApiError, Connection
+from agent_operator.controller.drift import FIELD_MANAGER, HANDOVER_MANAGER, reclaimed
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Delete
 from agent_operator.controller.resources import AGENT, BY_KIND, EVENT, SECRET, Key, Resource
@@ -20,9 +21,6 @@ from agent_operator.manifests.form import Document
 
 log = structlog.get_logger(__name__)
 
-FIELD_MANAGER = "portside-operator"
-# Takes over `replicas` from us when an autoscaler comes, and holds it until that has its first say.
-HANDOVER_MANAGER = "portside-operator-handover"
 # Only ever looks: all its requests are dry runs.
 LOOKING_MANAGER = "portside-operator-look"
 
@@ -111,6 +109,8 @@ class Cluster:
             await self._hand_over_replicas(step.document, step.keep_replicas)
         if step.taken_over is not None:
             await self._take_over(step, step.taken_over)
+        if any(each.manager for each in step.foreign):
+            await self._reclaim(step)
         try:
             document = await self._patch(step)
         except ApiError as error:
@@ -223,6 +223,23 @@ class Cluster:
         )
         if not dry_run:
             self._metrics.applies.labels(step.kind, step.operation).inc()
+
+    async def _reclaim(self, step: Apply) -> None:
+        """Make what others put into the object ours. Refused (409) if it is changed at the same time."""
+        metadata = step.document["metadata"]
+        live = await self.get(BY_KIND[step.kind], metadata["namespace"], metadata["name"])
+        entries = live["metadata"].get("managedFields") or [] if live is not None else []
+        ours = reclaimed(entries, step.document)
+        if live is None or ours == entries:
+            return
+        await self._connection.request(
+            "PATCH",
+            BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"managedFields": ours, "resourceVersion": live["metadata"]["resourceVersion"]}},
+            content_type=MERGE,
+        )
+        self._metrics.applies.labels(step.kind, "update").inc()
 
     async def _take_over(self, step: Apply, found: Document) -> None:
         """Make us the owner of the object, and Helm's share of its fields ours; its consent is used up with that.

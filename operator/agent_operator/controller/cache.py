@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from agent_operator.api.agent import KIND
 from agent_operator.api.bounds import UNREADABLE
+from agent_operator.controller.drift import shares
 from agent_operator.controller.resources import AGENT, POD, Key
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import INSTANCE
@@ -198,7 +199,7 @@ def _slim(kind: str, document: Document) -> Document:
         return {"metadata": _identity(metadata), "status": document.get("status", {})}
     if kind == AGENT.kind:
         return {**document, "metadata": _identity(metadata)}
-    return {**document, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}
+    return {**document, "metadata": {**metadata, "managedFields": shares(kind, document)}}
 
 
 def _identity(metadata: Document) -> Document:

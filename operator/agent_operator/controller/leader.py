@@ -6,6 +6,7 @@ not changed for its duration by our own monotonic clock, whatever times stand in
 
 import asyncio
 import hashlib
+import os
 import random
 import socket
 import time
@@ -121,11 +122,33 @@ def new_identity() -> str:
     return f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
 
 
+def own_pod(namespace: str) -> Document | None:
+    """The owner reference to the pod that we run in, by what the chart sets from the downward API.
+
+    None outside of a pod, and in one of another namespace than `namespace`: an owner in another is taken for missing.
+    """
+    where, name, uid = (os.environ.get(each) for each in ("POD_NAMESPACE", "POD_NAME", "POD_UID"))
+    if where != namespace or not name or not uid:
+        return None
+    return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
+
+
+def owned_by(metadata: Mapping[str, Any], pod: Document | None) -> Document:
+    """The Lease's metadata with this pod as its only owner of that kind, or with none."""
+    others = [each for each in metadata.get("ownerReferences") or [] if each.get("kind") != "Pod"]
+    return {**metadata, "ownerReferences": others if pod is None else [*others, pod]}
+
+
 class Elector:
-    """Takes the Lease and holds it. `connection` is its own: no queue of other requests may come in its way."""
+    """Takes the Lease and holds it. `connection` is its own: no queue of other requests may come in its way.
+
+    While a pod holds the Lease it owns it, and the garbage collector deletes the Lease after the pod. An operator that
+    cannot release it, as `helm uninstall` removes its rights first, so leaves no Lease that the next has to wait for.
+    """
 
     def __init__(self, connection: Connection, lease: LeaseName, timing: Timing) -> None:
         self._connection = connection
+        self._pod = own_pod(lease.namespace)
         self._namespace, self._name = lease
         self._timing = timing
         self._lease: Document | None = None
@@ -197,6 +220,12 @@ class Elector:
             written = await self._write_if_allowed()
         except (ApiError, UnreachableError) as error:
             self._lease = None
+            if self._pod is not None and isinstance(error, ApiError) and error.code == FORBIDDEN:
+                # The admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) wants the right to delete
+                # the Lease, which the roles of earlier charts lack.
+                self._pod = None
+                log.warning("May not own the Lease", namespace=self._namespace, name=self._name, error=str(error))
+                return False
             if waiting and isinstance(error, ApiError) and error.code in {FORBIDDEN, NOT_FOUND}:
                 raise NoLeaseError(f"The Lease {self._namespace}/{self._name} cannot be had: {error}") from error
             self._complain(error)
@@ -234,7 +263,7 @@ class Elector:
         lease = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self._name, "namespace": self._namespace},
+            "metadata": owned_by({"name": self._name, "namespace": self._namespace}, self._pod),
             "spec": taken({}, self.identity, self._timing.lease, datetime.now(UTC)),
         }
         try:
@@ -250,7 +279,8 @@ class Elector:
     async def _put(self, record: Document) -> None:
         """Write the record, if the Lease is still as we know it: its resourceVersion goes with it."""
         path = LEASE.path(self._namespace, self._name)
-        body = {**(self._lease or {}), "spec": record}
+        lease = self._lease or {}
+        body = {**lease, "metadata": owned_by(lease.get("metadata", {}), self._pod), "spec": record}
         self._lease = self._keep((await self._connection.request("PUT", path, body=body)).body)
 
     def _keep(self, lease: Document) -> Document:

@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from agent_operator.controller.budget import WITHIN_BUDGET
 from agent_operator.controller.cache import Standing
+from agent_operator.controller.dependencies import DEPENDENCIES_REACHABLE
+from agent_operator.controller.disputes import DRIFTED
 from agent_operator.controller.resources import Key
 from agent_operator.controller.status import CONDITIONS, SCALING_ACTIVE
 
@@ -95,7 +97,7 @@ class _AgentCollector(Collector):
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
-        for name in (*CONDITIONS, SCALING_ACTIVE, WITHIN_BUDGET):
+        for name in (*CONDITIONS, SCALING_ACTIVE, WITHIN_BUDGET, DEPENDENCIES_REACHABLE, DRIFTED):
             gauge.add_metric([name], counts[name, "True"])
         yield gauge
         yield GaugeMetricFamily(
@@ -108,13 +110,19 @@ class _AgentCollector(Collector):
             "Agents whose autoscaler lacks a value that it is to go by, or does not say that it has all.",
             counts[SCALING_ACTIVE, "False"] + counts[SCALING_ACTIVE, "Unknown"],
         )
+        yield GaugeMetricFamily(
+            "agent_operator_agents_without_dependencies",
+            "Agents whose pods report that they cannot use the model API or Redis.",
+            counts[DEPENDENCIES_REACHABLE, "False"],
+        )
         yield from _of_each(agents)
 
 
 def _of_each(agents: Iterable[tuple[Key, Standing]]) -> Iterable[GaugeMetricFamily]:
     condition_of = GaugeMetricFamily(
         "agent_operator_agent_condition",
-        "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, ScalingActive where it is scaled.",
+        "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, ScalingActive where it is scaled, "
+        "DependenciesReachable where its pods report it.",
         labels=["agent_namespace", "agent", "condition"],
     )
     pods_of = GaugeMetricFamily(
@@ -126,7 +134,10 @@ def _of_each(agents: Iterable[tuple[Key, Standing]]) -> Iterable[GaugeMetricFami
         pods_of.add_metric([namespace, name], ready_pods)
         scaled = any(condition == SCALING_ACTIVE for condition, _ in conditions)
         # Where it stays Unknown nobody scales: no controller looks, or KEDA does not run.
-        for condition in ("Ready", "Degraded", *([SCALING_ACTIVE] if scaled else [])):
+        # Unknown is no outage: nobody reports it.
+        reported = {"True", "False"} & {status for each, status in conditions if each == DEPENDENCIES_REACHABLE}
+        optional = [*([SCALING_ACTIVE] if scaled else []), *([DEPENDENCIES_REACHABLE] if reported else [])]
+        for condition in ("Ready", "Degraded", *optional):
             condition_of.add_metric([namespace, name, condition], (condition, "True") in conditions)
     yield condition_of
     yield pods_of

@@ -17,8 +17,8 @@ from agent_operator.controller.kinds import Kinds
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.queue import WorkQueue, backoff
 from agent_operator.controller.reconcile import Reconciler
+from agent_operator.controller.reports import Reports
 from agent_operator.controller.resources import Key, Resource
-from agent_operator.controller.spending import Spending
 from agent_operator.controller.watches import SILENCE_SECONDS, Watches
 from agent_operator.manifests.form import Document
 from agent_operator.policy.settings import Policy
@@ -74,9 +74,9 @@ class Operator:
         self._kinds_changed = asyncio.Event()
         self._relist = asyncio.Event()
         self._cluster = Cluster(connection, self.metrics)
-        self._spending = Spending(self._cache, wake=self._wake)
+        self._reports = Reports(self._cache, wake=self._wake)
         self._reconciler = Reconciler(
-            self._cluster, self._cache, self.metrics, self._spending, served=self._kinds.has, policy=policy
+            self._cluster, self._cache, self.metrics, self._reports, served=self._kinds.has, policy=policy
         )
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
         self._listed_at: float | None = None
@@ -139,9 +139,9 @@ class Operator:
         """Reconcile, until cancelled."""
         await self._queue.run(WORKERS)
 
-    async def look_at_spending(self) -> None:
-        """Find out what agents used of their budgets, until cancelled."""
-        await self._spending.look_on()
+    async def look_at_reports(self) -> None:
+        """Find out what pods report of budgets and dependencies, until cancelled."""
+        await self._reports.look_on()
 
     async def resync(self) -> None:
         """List everything again and again, until cancelled. Raises DefinitionGoneError."""

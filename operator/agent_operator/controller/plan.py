@@ -6,8 +6,9 @@ from typing import Literal
 
 from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.cache import controller_of
-from agent_operator.controller.compare import fingerprint, has_all
+from agent_operator.controller.compare import fingerprint
 from agent_operator.controller.conflicts import Conflict, conflict_of
+from agent_operator.controller.drift import Foreign, foreign, needs_applying
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.names import ANNOTATION_PREFIX
 
@@ -48,13 +49,14 @@ class Apply:
     """Apply the document.
 
     `keep_replicas` is the number of pods to hand over to an autoscaler that is about to come; `taken_over` is the
-    object of somebody else's that becomes ours.
+    object of somebody else's that becomes ours; `foreign` is what others put into ours, which goes.
     """
 
     document: Document
     operation: Literal["create", "update"]
     keep_replicas: int | None = None
     taken_over: Document | None = None
+    foreign: tuple[Foreign, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -112,7 +114,8 @@ def make_plan(
         elif (kind, name) in claimed:
             plan.applies.append(Apply(document, "update", taken_over=found))
         elif needs_applying(document, found) and lasting(found) != (conceded or {}).get((kind, name)):
-            plan.applies.append(Apply(document, "update", _replicas_to_keep(document, found, observed)))
+            kept = _replicas_to_keep(document, found, observed)
+            plan.applies.append(Apply(document, "update", kept, foreign=tuple(foreign(document, found))))
     return plan
 
 
@@ -136,15 +139,6 @@ def with_owner(document: Document, owner: Owner) -> Document:
     owned = {**document, "metadata": metadata}
     annotations = {**metadata.get("annotations", {}), APPLIED_HASH: fingerprint(owned)}
     return {**owned, "metadata": {**metadata, "annotations": annotations}}
-
-
-def needs_applying(document: Document, found: Document) -> bool:
-    """Whether the object is not what was applied last, or was changed since.
-
-    The hash, an annotation of the document, finds what we no longer want; the comparison finds what others changed.
-    An object that is being deleted is left to go: it comes back once it is gone.
-    """
-    return "deletionTimestamp" not in found["metadata"] and not has_all(document, found)
 
 
 def _superfluous(owner: Owner, desired: Iterable[Document], observed: Mapping[Name, Document]) -> Iterable[Delete]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -10,19 +11,21 @@ from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.api.bounds import UNREADABLE
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.apply import CONFLICT, FORBIDDEN, Cluster
-from agent_operator.controller.budget import Used
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.client_keys import with_settled_keys
 from agent_operator.controller.conflicts import described
 from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError
+from agent_operator.controller.dependencies import Report, seconds_until_degraded
+from agent_operator.controller.disputes import Conceded, Disputes, Left, Why
+from agent_operator.controller.drift import foreign, named, needs_applying
 from agent_operator.controller.gather import Gatherer
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
-from agent_operator.controller.plan import Apply, Delete, Name, Owner, Plan, lasting, make_plan, needs_applying
+from agent_operator.controller.plan import Apply, Delete, Name, Owner, Plan, lasting, make_plan
 from agent_operator.controller.pods import Trouble
+from agent_operator.controller.reports import Reports
 from agent_operator.controller.resources import AGENT, AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
 from agent_operator.controller.secrets import Secrets, look_again_seconds
-from agent_operator.controller.spending import Spending
 from agent_operator.controller.status import Observation, is_ready, status_of, status_of_invalid, status_of_refused
 from agent_operator.controller.tell import Teller
 from agent_operator.manifests import desired
@@ -69,7 +72,7 @@ class Reconciler:
         cluster: Cluster,
         cache: Cache,
         metrics: Metrics,
-        spending: Spending,
+        reports: Reports,
         *,
         served: Callable[[str], bool],
         policy: Policy | None = None,
@@ -77,13 +80,14 @@ class Reconciler:
         self._cluster = cluster
         self._cache = cache
         self._metrics = metrics
-        self._spending = spending
+        self._reports = reports
         self._served = served
         self._policy = policy
         self._secrets = Secrets(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
         self._teller = Teller(cluster, cache)
-        self._conceded: dict[Key, dict[Name, str]] = {}
+        self._conceded: dict[Key, dict[Name, Conceded]] = {}
+        self._disputes = Disputes()
         self._failures: dict[Key, int] = {}
         self._large = asyncio.Semaphore(MAX_LARGE)
 
@@ -127,8 +131,9 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
         self._teller.forget(key)
-        self._spending.expect(key, None)
+        self._reports.forget(key)
         self._conceded.pop(key, None)
+        self._disputes.forget(key)
         self._failures.pop(key, None)
 
     async def _bring_in_line(self, key: Key, document: Document) -> tuple[str, float | None]:
@@ -152,7 +157,8 @@ class Reconciler:
         if observed is None:
             return "success", None
         wanted = with_settled_keys(document, wanted, observed, new_key)
-        adopt, conceded = wants_adoption(document), self._conceded.get(key)
+        adopt = wants_adoption(document)
+        conceded = {name: each.fingerprint for name, each in self._conceded.get(key, {}).items()}
         plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=conceded)
         try:
             hindrances = [*self._impossible(wanted), *_conflicts(key, plan, adopt=adopt)]
@@ -166,10 +172,8 @@ class Reconciler:
             raise
         status = await self._judge(key, document, agent, owner, hindrances)
         await self._teller.tell(document, status)
-        if waits_for_mounts(self._cache.pods(key)) is not None:
-            again: float | None = MOUNT_SECONDS
-        else:
-            again = _again(status, hindrances, wanted)
+        waits = waits_for_mounts(self._cache.pods(key)) is not None
+        again = MOUNT_SECONDS if waits else _again(status, hindrances, wanted)
         return ("hindered" if hindrances else "success"), again
 
     async def _judge(
@@ -183,7 +187,8 @@ class Reconciler:
             worker_autoscaler=self._autoscaler(key, agent, worker_name(agent.name), owner),
             pods=self._cache.pods(key),
             hindrances=hindrances,
-            used=self._used(key, agent),
+            reported=self._reported(key, agent),
+            left=self._left(key),
         )
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
@@ -191,11 +196,22 @@ class Reconciler:
             seen.mounts = [trouble] if trouble is not None else []
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
 
-    def _used(self, key: Key, agent: AgentDeployment) -> Used | None:
-        """What is known of the agent's budget, None where it has none."""
+    def _reported(self, key: Key, agent: AgentDeployment) -> Report:
+        """What the agent's pods reported of its budget, if it has one, and of its dependencies."""
         budget = agent.spec.budget
         checksum = config_checksum(agent.name, agent.namespace, agent.spec) if budget is not None else ""
-        return self._spending.expect(key, budget, checksum)
+        return self._reports.expect(key, budget, checksum)
+
+    def _left(self, key: Key) -> list[Left]:
+        """The objects that are left as others changed them."""
+        left = []
+        for (kind, name), conceded in list(self._conceded.get(key, {}).items()):
+            found = self._cache.get(kind, key.namespace, name)
+            if found is not None and needs_applying(conceded.document, found):
+                left.append(Left(kind, name, conceded.why, tuple(foreign(conceded.document, found))))
+            else:
+                del self._conceded[key][kind, name]
+        return left
 
     def _own(self, resource: Resource, key: Key, name: str, owner: Owner) -> Document | None:
         found = self._cache.get(resource.kind, key.namespace, name)
@@ -262,8 +278,9 @@ class Reconciler:
 
     async def _apply(self, key: Key, step: Apply) -> None:
         name = (step.kind, step.document["metadata"]["name"])
+        lost = bool(step.foreign) and self._disputes.is_lost(key, name, step.foreign)
         try:
-            document = await self._cluster.apply(step)
+            document = await self._cluster.apply(replace(step, foreign=()) if lost else step)
         except ApiError as error:
             if step.operation == "create" and error.code == CONFLICT and self._gatherer.meet(key, name):
                 raise _MetError from error
@@ -275,9 +292,16 @@ class Reconciler:
         else:
             self._cache.store(step.kind, document)
         log.info("Applied", namespace=key.namespace, name=key.name, kind=step.kind, operation=step.operation)
-        if needs_applying(step.document, document):
-            # An admission webhook, most likely. To insist would be to write for ever.
-            self._conceded.setdefault(key, {})[name] = lasting(document)
+        if step.foreign and not lost:
+            self._disputes.removed(key, name, step.foreign)
+            what = named(step.foreign)
+            log.info("Removed what others added", namespace=key.namespace, name=key.name, kind=step.kind, what=what)
+        if not needs_applying(step.document, document):
+            self._conceded.get(key, {}).pop(name, None)
+        else:
+            # An admission webhook, most likely, or another controller. To insist would be to write for ever.
+            why: Why = "ChangedAgain" if lost else "ChangedByAdmission"
+            self._conceded.setdefault(key, {})[name] = Conceded(lasting(document), why, step.document)
             log.warning(
                 "Left an object as others changed it at once", namespace=key.namespace, name=key.name, kind=step.kind
             )
@@ -310,4 +334,6 @@ def _again(status: Document, hindrances: Sequence[Trouble], wanted: Sequence[Doc
     if any(hindrance.reason in UNWATCHED_CAUSES for hindrance in hindrances):
         return LOOK_AGAIN_SECONDS
     makes_secrets = any(each["kind"] == SECRET.kind for each in wanted)
-    return look_again_seconds(serving=is_ready(status)) if makes_secrets else None
+    secrets = look_again_seconds(serving=is_ready(status)) if makes_secrets else None
+    outage = seconds_until_degraded(status, datetime.now(UTC))
+    return min((seconds for seconds in (secrets, outage) if seconds is not None), default=None)

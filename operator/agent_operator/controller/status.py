@@ -7,8 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
-from agent_operator.controller.budget import WITHIN_BUDGET, Used, judge_budget, status_of_budget
+from agent_operator.controller.budget import WITHIN_BUDGET, judge_budget, status_of_budget
 from agent_operator.controller.conditions import Judgement, condition, conditions
+from agent_operator.controller.dependencies import (
+    DEPENDENCIES_REACHABLE,
+    Report,
+    judge_dependencies,
+    lasting_outage,
+)
+from agent_operator.controller.disputes import DRIFTED, Left, judge_drift
 from agent_operator.controller.pods import Trouble, troubles
 from agent_operator.controller.scaling import Scaled, judge_scaling
 from agent_operator.manifests.form import Document, without_empty
@@ -16,7 +23,8 @@ from agent_operator.manifests.labels import selector
 from agent_operator.manifests.pod import image_reference
 from agent_operator.manifests.service import url
 
-# Every agent has these; one that is scaled has ScalingActive too, and one that has a budget WithinBudget.
+# Every agent has these. Besides, one that is scaled has ScalingActive, one that has a budget WithinBudget, and one
+# whose pods report on what they need DependenciesReachable.
 CONDITIONS = ("Ready", "Progressing", "Degraded")
 SCALING_ACTIVE = "ScalingActive"
 # The reason of conditions where the operator's policy refuses the spec.
@@ -34,8 +42,8 @@ NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent
 
 @dataclass
 class Observation:
-    """What was seen of a valid agent: its objects that run and scale, its pods, what could not be done for it, and
-    what it used of its budget."""
+    """What was seen of a valid agent: its objects that run and scale, its pods, what could not be done for it, what
+    is left as others changed it, and what its pods reported."""
 
     deployment: Document | None = None
     worker: Document | None = None
@@ -44,7 +52,8 @@ class Observation:
     pods: list[Document] = field(default_factory=list)
     hindrances: list[Trouble] = field(default_factory=list)
     mounts: list[Trouble] = field(default_factory=list)
-    used: Used | None = None
+    left: Sequence[Left] = ()
+    reported: Report = field(default_factory=Report)
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,14 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
             "observedGeneration": agent.generation,
             "replicas": deployed.get("replicas", 0),
             "readyReplicas": deployed.get("readyReplicas", 0),
+            "podsReady": _ready_of_desired(seen.deployment),
+            "workersReady": _ready_of_desired(seen.worker),
             "selector": labels,
             "url": url(agent.name, agent.namespace, agent.spec),
             "model": agent.spec.agent.model if agent.spec.agent.provider == "anthropic" else agent.spec.agent.provider,
             "image": image_reference(agent.spec.image),
-            "budget": status_of_budget(agent.spec.budget, seen.used, old),
-            "conditions": conditions(_judge(agent, seen, old), agent.generation, old, now),
+            "budget": status_of_budget(agent.spec.budget, seen.reported.used, old),
+            "conditions": conditions(_judge(agent, seen, old, now), agent.generation, old, now),
         }
     )
 
@@ -128,7 +139,13 @@ def _parts(agent: AgentDeployment, seen: Observation) -> list[_Part]:
     return parts
 
 
-def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any]) -> dict[str, Judgement]:
+def _ready_of_desired(deployment: Document | None) -> str | None:
+    if deployment is None:
+        return None
+    return f"{deployment.get('status', {}).get('readyReplicas', 0)}/{deployment['spec'].get('replicas', 1)}"
+
+
+def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> dict[str, Judgement]:
     parts = _parts(agent, seen)
     failures = [trouble for part in parts for trouble in _of_deployment(part.deployment)]
     wrong = [*seen.hindrances, *seen.mounts, *failures, *troubles(seen.pods)]
@@ -136,10 +153,14 @@ def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any]) ->
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, wrong)
     ready = Judgement(ready.status, ready.reason, ". ".join([ready.message, *_advice(agent, ready)]))
-    judgements = {"Ready": ready, "Progressing": rollout, "Degraded": _degraded(wrong)}
+    dependencies = judge_dependencies(seen.reported.dependencies, old)
+    outage = lasting_outage(dependencies, old, now)
+    degraded = _degraded([*wrong, outage] if outage is not None else wrong, dependencies)
+    judgements = {"Ready": ready, "Progressing": rollout, "Degraded": degraded}
     scaling = judge_scaling(_scaled(agent, seen))
-    budget = judge_budget(agent.spec.budget, seen.used, old)
-    optional = {SCALING_ACTIVE: scaling, WITHIN_BUDGET: budget}
+    budget = judge_budget(agent.spec.budget, seen.reported.used, old)
+    optional = {SCALING_ACTIVE: scaling, WITHIN_BUDGET: budget, DEPENDENCIES_REACHABLE: dependencies}
+    optional[DRIFTED] = judge_drift(seen.left)
     return judgements | {name: judgement for name, judgement in optional.items() if judgement is not None}
 
 
@@ -162,7 +183,9 @@ def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
         yield NO_REDIS
 
 
-def _degraded(wrong: Sequence[Trouble]) -> Judgement:
+def _degraded(wrong: Sequence[Trouble], dependencies: Judgement | None) -> Judgement:
+    if not wrong and dependencies is not None and dependencies.status == "False":
+        return Judgement("False", "AsExpected", f"Nothing is known to be wrong but this: {dependencies.message}")
     if not wrong:
         return Judgement("False", "AsExpected", "Nothing is known to be wrong")
     return Judgement("True", wrong[0].reason, "; ".join(trouble.message for trouble in wrong))

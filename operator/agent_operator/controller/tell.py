@@ -11,6 +11,8 @@ from agent_operator.controller.budget import NEARLY_USED_UP, USED_UP, WITHIN_BUD
 from agent_operator.controller.cache import Cache
 from agent_operator.controller.conditions import condition
 from agent_operator.controller.connection import TOO_MANY_REQUESTS, ApiError, UnreachableError
+from agent_operator.controller.dependencies import DEPENDENCIES_REACHABLE
+from agent_operator.controller.disputes import DRIFTED
 from agent_operator.controller.resources import AGENT, Key
 from agent_operator.controller.status import is_ready, same
 from agent_operator.manifests.form import Document
@@ -81,5 +83,17 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, 
     # Not by the condition of before: for a moment in which no pod told anything, nobody is to hear the same again.
     if budget.get("reason") in {NEARLY_USED_UP, USED_UP} and budget["reason"] != last_reason(old):
         yield "Warning", budget["reason"], budget["message"]
+    drifted, before = condition(new, DRIFTED), condition(old, DRIFTED)
+    if drifted and drifted["message"] != before.get("message"):
+        yield "Warning", drifted["reason"], drifted["message"]
+    yield from _of_dependencies(condition(old, DEPENDENCIES_REACHABLE), condition(new, DEPENDENCIES_REACHABLE))
     if is_ready(new) and not is_ready(old):
         yield "Normal", "Ready", condition(new, "Ready")["message"]
+
+
+def _of_dependencies(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """An outage, or one of another part, and its end."""
+    if new.get("status") == "False" and (old.get("status"), old.get("reason")) != ("False", new["reason"]):
+        yield "Warning", new["reason"], new["message"]
+    if new.get("status") == "True" and old.get("status") == "False":
+        yield "Normal", DEPENDENCIES_REACHABLE, new["message"]

@@ -8,11 +8,12 @@ from typing import TextIO
 from agent_operator.api.agent import KIND, AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller import secrets
 from agent_operator.controller.adoption import wants_adoption
-from agent_operator.controller.apply import FIELD_MANAGER, FORBIDDEN, UNPROCESSABLE, Cluster
+from agent_operator.controller.apply import FORBIDDEN, UNPROCESSABLE, Cluster
 from agent_operator.controller.client_keys import with_settled_keys
 from agent_operator.controller.conditions import condition
 from agent_operator.controller.conflicts import described
 from agent_operator.controller.connection import APPLY, MERGE, ApiError
+from agent_operator.controller.drift import FIELD_MANAGER, pruned
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.plan import Apply, Name, Owner, Plan, make_plan
 from agent_operator.controller.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SECRET, Resource
@@ -182,4 +183,5 @@ async def _dry_run(cluster: Access, step: Apply) -> Document:
         after, _ = await cluster.dry_run(resource, step.document, FIELD_MANAGER, MERGE)
     if step.keep_replicas is not None:
         after["spec"]["replicas"] = step.keep_replicas
-    return after
+    # The dry run is of the apply alone. The operator has what others added become its own before.
+    return pruned(after, [each.path for each in step.foreign])

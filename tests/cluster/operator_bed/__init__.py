@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -208,9 +208,14 @@ class OperatorProcess:
 
 @contextmanager
 def operator(
-    kubeconfig: Path, *namespaces: str, resync_seconds: float | None = None, more: Sequence[str] = ()
+    kubeconfig: Path,
+    *namespaces: str,
+    resync_seconds: float | None = None,
+    more: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[OperatorProcess]:
-    """Run the operator, with the rights of `kubeconfig`, on these namespaces or on all, with `more` arguments."""
+    """Run the operator, with the rights of `kubeconfig`, on these namespaces or on all, with `more` arguments and
+    variables of the environment."""
     port = free_port()
     arguments: Sequence[str] = [*(f"--namespace={name}" for name in namespaces), *more]
     if resync_seconds is not None:
@@ -220,7 +225,7 @@ def operator(
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [COMMAND, "run", f"--health-port={port}", *arguments],
-                env={"PATH": "/usr/bin:/bin", "KUBECONFIG": str(kubeconfig), "HOME": folder},
+                env={"PATH": "/usr/bin:/bin", "KUBECONFIG": str(kubeconfig), "HOME": folder, **(environment or {})},
                 stdout=output,
                 stderr=output,
             )
@@ -288,7 +293,8 @@ def service_account(
             path.write_text(yaml.safe_dump(_kubeconfig_for(cluster.kubeconfig, token)))
             yield path
     finally:
-        cluster.kubectl("delete", "-f", "-", stdin=listed)
+        # A test may have taken some of them away.
+        cluster.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=listed)
 
 
 def _kubeconfig_for(admin: Path, token: str) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import pytest
 
 from agent_operator.api.budget import Budget
 from agent_operator.controller.budget import Used, judge_budget, status_of_budget
+from agent_operator.controller.reports import percent_in, serving
 from agent_operator.controller.resources import Key
-from agent_operator.controller.spending import percent_in, serving
 from agent_operator.controller.tell import news
 
 DAY = Budget(period="day", tokens=1000)

@@ -81,14 +81,21 @@ def test_what_somebody_changed_is_updated() -> None:
     assert steps(make_plan(OWNER, objects(), observed)) == ["update Service", "update Deployment"]
 
 
-def test_what_somebody_added_is_left_alone() -> None:
+def test_annotations_of_others_and_defaults_are_left_alone() -> None:
     observed = applied(objects())
     deployment = observed["Deployment", "hello"]
     deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1"
-    deployment["spec"]["template"]["spec"]["containers"].append({"name": "mesh"})
     deployment["spec"]["template"]["spec"]["dnsPolicy"] = "ClusterFirst"
 
     assert steps(make_plan(OWNER, objects(), observed)) == []
+
+
+def test_what_others_added_to_a_list_is_removed() -> None:
+    observed = applied(objects())
+    observed["Deployment", "hello"]["spec"]["template"]["spec"]["containers"].append({"name": "mesh"})
+
+    [step] = make_plan(OWNER, objects(), observed).applies
+    assert [str(each) for each in step.foreign] == ["spec.template.spec.containers[name=mesh]"]
 
 
 def test_the_number_of_pods_is_not_ours_while_an_autoscaler_sets_it() -> None:

@@ -10,8 +10,9 @@ import pytest
 from agent_operator.api.budget import Budget
 from agent_operator.controller.budget import Used
 from agent_operator.controller.cache import Cache
+from agent_operator.controller.dependencies import SILENT, UP, Reading
+from agent_operator.controller.reports import Reports
 from agent_operator.controller.resources import POD, Key
-from agent_operator.controller.spending import Spending
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.labels import selector
 from agent_operator.manifests.names import CONFIG_CHECKSUM, METRICS_PORT
@@ -20,6 +21,7 @@ KEY = Key("team", "support")
 BUDGET, RAISED = Budget(tokens=1000), Budget(tokens=2000)
 # Of loopback, and of these tests alone: the port of metrics is the same on every pod.
 ADDRESS, ADDRESS_AFTER = "127.86.75.30", "127.86.75.31"
+ALL_UP = 'agent_dependency_up{component="model_api"} 1.0\nagent_dependency_up{component="redis"} 1.0\n'
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -79,14 +81,14 @@ async def test_a_pod_may_answer_anything(answer: Answer, percent: int | None) ->
 
     cache, woken = Cache(), asyncio.Event()
     cache.store(POD.kind, pod("before"))
-    spending = Spending(cache, lambda _: woken.set())
-    assert spending.expect(KEY, BUDGET) is None
+    reports = Reports(cache, lambda _: woken.set())
+    assert reports.expect(KEY, BUDGET).used is None
     server = await asyncio.start_server(serve, ADDRESS, METRICS_PORT)
-    looking = asyncio.create_task(spending.look_on())
+    looking = asyncio.create_task(reports.look_on())
     try:
         async with asyncio.timeout(15):
             await woken.wait()
-        assert spending.expect(KEY, BUDGET) == Used(percent)
+        assert reports.expect(KEY, BUDGET).used == Used(percent)
         assert requests == 1, "it is not sent elsewhere"
     finally:
         looking.cancel()
@@ -100,7 +102,7 @@ class Rollout:
         self.cache = Cache()
         self.asked: asyncio.Queue[str] = asyncio.Queue()
         self._woken = asyncio.Event()
-        self.spending = Spending(self.cache, lambda _: self._woken.set())
+        self.reports = Reports(self.cache, lambda _: self._woken.set())
 
     async def news(self) -> None:
         async with asyncio.timeout(15):
@@ -117,60 +119,143 @@ class Rollout:
             for checksum, address, share in (("before", ADDRESS, 1.0), ("after", ADDRESS_AFTER, 0.5)):
                 answer = partial(self._answer, checksum, share)
                 await stack.enter_async_context(await asyncio.start_server(answer, address, METRICS_PORT))
-            looking = asyncio.create_task(self.spending.look_on())
+            looking = asyncio.create_task(self.reports.look_on())
             stack.callback(looking.cancel)
             yield
 
     async def _answer(self, checksum: str, share: float, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked.put_nowait(checksum)
-        await saying("200 OK", f"agent_budget_used_ratio {share}\n")(writer)
+        await saying("200 OK", f"agent_budget_used_ratio {share}\n{ALL_UP}")(writer)
         writer.close()
 
 
 @pytest.fixture
 def rollout(monkeypatch: pytest.MonkeyPatch) -> Rollout:
-    monkeypatch.setattr("agent_operator.controller.spending.LOOK_SECONDS", 0.1)
+    for pause in ("BUDGET", "LOOK", "CONFIRM", "NO_POD", "TICK"):
+        monkeypatch.setattr(f"agent_operator.controller.reports.{pause}_SECONDS", 0.1)
     # On a busy machine these pods take longer to answer than real ones may.
-    monkeypatch.setattr("agent_operator.controller.spending.ANSWER_SECONDS", 15.0)
+    monkeypatch.setattr("agent_operator.controller.reports.ANSWER_SECONDS", 15.0)
     return Rollout()
 
 
 async def test_a_changed_budget_is_judged_by_pods_that_have_it(rollout: Rollout) -> None:
-    spending = rollout.spending
+    reports = rollout.reports
     rollout.cache.store(POD.kind, pod("before"))
-    spending.expect(KEY, BUDGET, "before")
+    reports.expect(KEY, BUDGET, "before")
     async with rollout.running():
         await rollout.news()
-        assert spending.expect(KEY, BUDGET, "before") == Used(100)
-        assert spending.expect(KEY, BUDGET, "other settings") == Used(100), "its pods have the same budget"
-        assert spending.expect(KEY, RAISED, "after") == Used(None)
+        assert reports.expect(KEY, BUDGET, "before").used == Used(100)
+        assert reports.expect(KEY, BUDGET, "other settings").used == Used(100), "its pods have the same budget"
+        assert reports.expect(KEY, RAISED, "after").used == Used(None)
         await asyncio.sleep(0.5)
-        assert spending.expect(KEY, RAISED, "after") == Used(None), "pods of before tell a share of another budget"
+        assert reports.expect(KEY, RAISED, "after").used == Used(None), "pods of before tell a share of another budget"
         while not rollout.asked.empty():
             rollout.asked.get_nowait()
         rollout.cache.store(POD.kind, pod("after"))
         await rollout.news()
-        assert spending.expect(KEY, RAISED, "after") == Used(50)
+        assert reports.expect(KEY, RAISED, "after").used == Used(50)
         assert [await rollout.next_asked() for _ in range(3)] == ["after"] * 3, "as long as both are there"
-        assert spending.expect(KEY, RAISED, "after") == Used(50)
+        assert reports.expect(KEY, RAISED, "after").used == Used(50)
 
 
 @pytest.mark.parametrize("changes", [1, 100])
 async def test_pods_with_the_changed_budget_are_asked_while_later_changes_stick(rollout: Rollout, changes: int) -> None:
-    spending = rollout.spending
-    spending.expect(KEY, BUDGET, "before")
-    spending.expect(KEY, RAISED, "after")
+    reports = rollout.reports
+    reports.expect(KEY, BUDGET, "before")
+    reports.expect(KEY, RAISED, "after")
     for checksum in ("before", "after"):
         rollout.cache.store(POD.kind, pod(checksum))
     for change in range(changes):
-        assert spending.expect(KEY, RAISED, f"change {change}") == Used(None)
+        assert reports.expect(KEY, RAISED, f"change {change}").used == Used(None)
     async with rollout.running():
         await rollout.news()
-        assert spending.expect(KEY, RAISED, f"change {changes - 1}") == Used(50)
+        assert reports.expect(KEY, RAISED, f"change {changes - 1}").used == Used(50)
 
 
 async def test_an_agent_whose_budget_was_taken_away_is_not_asked_about() -> None:
-    spending = Spending(Cache(), lambda _: None)
-    spending.expect(KEY, BUDGET)
-    assert spending.expect(KEY, None) is None
-    assert spending.expect(KEY, BUDGET) is None, "what was known before says nothing of a new one"
+    reports = Reports(Cache(), lambda _: None)
+    reports.expect(KEY, BUDGET)
+    assert reports.expect(KEY, None).used is None
+    assert reports.expect(KEY, BUDGET).used is None, "what was known before says nothing of a new one"
+
+
+def down(component: str, kind: str) -> str:
+    series = f'agent_dependency_failing{{component="{component}",kind="{kind}"}} 1.0'
+    return f'agent_dependency_up{{component="{component}"}} 0.0\n{series}\n'
+
+
+class Outage:
+    """An agent of two pods, which report what a test says of what they need."""
+
+    def __init__(self) -> None:
+        self.cache = Cache()
+        self.metrics = {ADDRESS: ALL_UP, ADDRESS_AFTER: ALL_UP}
+        self.changes = 0
+        self.reports = Reports(self.cache, self._changed)
+
+    def _changed(self, _: Key) -> None:
+        self.changes += 1
+
+    @property
+    def known(self) -> Reading | None:
+        return self.reports.expect(KEY, None).dependencies
+
+    async def until(self, known: Reading) -> None:
+        try:
+            async with asyncio.timeout(30):
+                while self.known != known:  # noqa: ASYNC110  the reports have no event for their end
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pytest.fail(f"last known: {self.known}")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        for checksum in ("before", "after"):
+            self.cache.store(POD.kind, pod(checksum))
+        self.reports.expect(KEY, None)
+        async with AsyncExitStack() as stack:
+            for address in self.metrics:
+                answer = partial(self._answer, address)
+                await stack.enter_async_context(await asyncio.start_server(answer, address, METRICS_PORT))
+            looking = asyncio.create_task(self.reports.look_on())
+            stack.callback(looking.cancel)
+            yield
+
+    async def _answer(self, address: str, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await saying("200 OK", self.metrics[address])(writer)
+        writer.close()
+
+
+@pytest.fixture
+def outage(rollout: Rollout) -> Outage:
+    return Outage()
+
+
+async def test_what_all_pods_cannot_reach_is_known_and_so_is_its_end(outage: Outage) -> None:
+    async with outage.running():
+        await outage.until({"model_api": UP, "redis": UP})
+        outage.metrics = dict.fromkeys(outage.metrics, ALL_UP.replace('"redis"} 1', '"redis"} 0'))
+        await outage.until({"model_api": UP, "redis": "other"})
+        outage.metrics = dict.fromkeys(outage.metrics, down("redis", "full") + down("model_api", "dns"))
+        await outage.until({"model_api": "dns", "redis": "full"})
+        outage.metrics = dict.fromkeys(outage.metrics, ALL_UP)
+        await outage.until({"model_api": UP, "redis": UP})
+
+
+async def test_a_fault_of_one_pod_is_no_outage(outage: Outage) -> None:
+    outage.metrics[ADDRESS] = down("redis", "unreachable") + down("model_api", "dns")
+    async with outage.running():
+        await outage.until({"model_api": UP, "redis": UP})
+        await asyncio.sleep(1)
+        assert outage.known == {"model_api": UP, "redis": UP}
+        assert outage.changes == 1
+
+
+async def test_pods_that_do_not_answer_are_known_as_such(outage: Outage) -> None:
+    outage.cache.store(POD.kind, pod("before"))
+    outage.reports.expect(KEY, None)
+    looking = asyncio.create_task(outage.reports.look_on())
+    try:
+        await outage.until({"model_api": SILENT, "redis": SILENT})
+    finally:
+        looking.cancel()

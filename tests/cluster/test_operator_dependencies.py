@@ -1,0 +1,116 @@
+"""An outage of what an agent needs shows where users look: in a condition, a column, an Event and a metric."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, install_definition, operator
+from testbed.cluster import Cluster
+
+pytestmark = pytest.mark.timing
+
+# Of loopback, and of this test alone: the port of metrics is the same on every pod.
+ADDRESS, PORT = "127.86.75.40", 9090
+# A look comes within a minute, one more to be sure 15 s later, and its end takes three.
+SECONDS = 180.0
+DOWN = """agent_dependency_up{component="model_api"} 0.0
+agent_dependency_failing{component="model_api",kind="dns"} 1.0
+agent_dependency_up{component="redis"} 1.0
+"""
+UP = DOWN.replace("0.0", "1.0").replace('"dns"} 1.0', '"dns"} 0.0')
+
+
+class Pod:
+    """What answers in place of the agent's pod."""
+
+    metrics = DOWN
+
+
+@contextmanager
+def answering() -> Iterator[Pod]:
+    pod = Pod()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(pod.metrics.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name that http.server gives
+            pass
+
+    server = ThreadingHTTPServer((ADDRESS, PORT), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield pod
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def here(control_plane: Cluster, namespace: str) -> Namespace:
+    install_definition(control_plane)
+    return Namespace(control_plane, namespace)
+
+
+def wide(here: Namespace) -> dict[str, str]:
+    """The columns of the agent's line by their titles."""
+    header, line = here.kubectl("get", "agentdeployment", "hello", "-owide").splitlines()
+    starts = [header.index(title) for title in header.split()]
+    ends = [*starts[1:], None]
+    return {header[start:end].strip(): line[start:end].strip() for start, end in zip(starts, ends, strict=True)}
+
+
+def serve(here: Namespace) -> None:
+    """Play the kubelet: the agent's pod runs, is ready, and has the address."""
+    eventually(lambda: here.list("pods"), "there is a pod")
+    here.serve()
+    for pod in here.list("pods"):
+        here.set_pod_status(pod["metadata"]["name"], {"podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}]})
+
+
+def await_dependencies(here: Namespace, status: str, reason: str) -> None:
+    found = eventually(
+        lambda: (each := here.condition("DependenciesReachable")).get("status") == status and each,
+        f"DependenciesReachable is {status}: {here.condition('DependenciesReachable')}",
+        SECONDS,
+    )
+    assert found["reason"] == reason
+
+
+def events(here: Namespace) -> list[tuple[str, str]]:
+    return [
+        (event["type"], event["reason"])
+        for event in here.list("events")
+        if event["involvedObject"]["kind"] == "AgentDeployment"
+    ]
+
+
+def without_dependencies(process: OperatorProcess) -> float:
+    return process.metric("agent_operator_agents_without_dependencies")
+
+
+def test_an_outage_shows_until_it_ends(here: Namespace) -> None:
+    with operator(here.cluster.kubeconfig, here.name) as process, answering() as pod:
+        here.apply(agent())
+        serve(here)
+        here.await_condition("Ready", "True", "Serving")
+        assert wide(here)["REPLICAS"] == "1/1"
+        await_dependencies(here, "False", "ModelAPIUnavailable")
+
+        assert "its name cannot be resolved" in here.condition("DependenciesReachable")["message"]
+        assert "its name cannot be resolved" in here.condition("Degraded")["message"]
+        assert wide(here)["DEPENDENCIES"] == "False"
+        assert here.condition("Ready")["status"] == "True"
+        eventually(lambda: ("Warning", "ModelAPIUnavailable") in events(here), "there is an Event")
+        assert without_dependencies(process) == 1
+
+        pod.metrics = UP
+        await_dependencies(here, "True", "Reachable")
+        assert without_dependencies(process) == 0
+        eventually(lambda: ("Normal", "DependenciesReachable") in events(here), "its end is an Event")
+        assert here.condition("Degraded")["message"] == "Nothing is known to be wrong"

@@ -1,0 +1,176 @@
+"""What the operator makes of what pods report of the model API and Redis."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from agent_operator.api.agent import parse
+from agent_operator.controller.cache import Standing
+from agent_operator.controller.dependencies import (
+    DEGRADED_AFTER,
+    SILENT,
+    UP,
+    Dependencies,
+    Reading,
+    Report,
+    agreed,
+    judge_dependencies,
+    reading_in,
+    seconds_until_degraded,
+)
+from agent_operator.controller.metrics import Metrics
+from agent_operator.controller.resources import Key
+from agent_operator.controller.status import Observation, status_of
+from agent_operator.controller.tell import news
+
+NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+ALL_UP: Reading = {"model_api": UP, "redis": UP}
+DNS: Reading = {"model_api": "dns", "redis": UP}
+TIMEOUT: Reading = {"model_api": "timeout", "redis": UP}
+NO_ANSWER: Reading = {"model_api": SILENT, "redis": SILENT}
+AGENT = {
+    "apiVersion": "portside.dev/v1alpha1",
+    "kind": "AgentDeployment",
+    "metadata": {"name": "support", "namespace": "team", "uid": "u", "generation": 1},
+    "spec": {"agent": {"provider": "echo"}},
+}
+
+
+def up(component: str, value: str) -> str:
+    return f'agent_dependency_up{{component="{component}"}} {value}\n'
+
+
+def failing(component: str, kind: str, value: str = "1.0") -> str:
+    return f'agent_dependency_failing{{component="{component}",kind="{kind}"}} {value}\n'
+
+
+def after(*looks: Reading) -> Reading | None:
+    """What is held to be so after these looks."""
+    dependencies = Dependencies()
+    for look in looks:
+        dependencies.take(look)
+    return dependencies.settled
+
+
+@pytest.mark.parametrize(
+    ("looks", "settled"),
+    [
+        ([], None),
+        ([ALL_UP], ALL_UP),
+        ([{}], None),
+        ([{}, {}], {}),
+        ([ALL_UP, DNS], ALL_UP),
+        ([ALL_UP, DNS, DNS], DNS),
+        ([ALL_UP, DNS, TIMEOUT], TIMEOUT),
+        ([ALL_UP, DNS, ALL_UP, DNS, ALL_UP, DNS], ALL_UP),
+        ([DNS, DNS, ALL_UP, ALL_UP], DNS),
+        ([DNS, DNS, ALL_UP, ALL_UP, ALL_UP], ALL_UP),
+        ([DNS, DNS, ALL_UP, DNS, ALL_UP, ALL_UP, DNS], DNS),
+        ([DNS, DNS, TIMEOUT, DNS, TIMEOUT, DNS], DNS),
+        ([DNS, DNS, TIMEOUT, TIMEOUT], TIMEOUT),
+        ([ALL_UP, NO_ANSWER], ALL_UP),
+        ([ALL_UP, NO_ANSWER, NO_ANSWER], NO_ANSWER),
+        ([ALL_UP, NO_ANSWER, NO_ANSWER, ALL_UP], ALL_UP),
+        ([ALL_UP, {}, {}], {}),
+    ],
+)
+def test_what_comes_and_goes_changes_nothing(looks: Sequence[Reading], settled: Reading | None) -> None:
+    assert after(*looks) == settled
+
+
+@pytest.mark.parametrize(
+    ("metrics", "reading"),
+    [
+        ("", {}),
+        ("<html>", {}),
+        (up("model_api", "1.0") + up("redis", "1"), ALL_UP),
+        (up("redis", "0.0"), {"redis": "other"}),
+        (failing("redis", "full") + failing("redis", "loading", "0.0") + up("redis", "0.0"), {"redis": "full"}),
+        (up("model_api", "0.0") + failing("model_api", "rate_limited"), {"model_api": UP}),
+        (up("redis", "0.0") + failing("redis", "sk_secret_of_somebody"), {"redis": "other"}),
+        (up("your_money", "0.0"), {}),
+        (up("redis", "NaN"), {}),
+        ("x " + up("redis", "0.0"), {}),
+        (up('redis"', "0.0"), {}),
+    ],
+)
+def test_only_known_words_are_read_from_the_metrics(metrics: str, reading: Reading) -> None:
+    assert reading_in(metrics) == reading
+
+
+def test_what_one_of_two_pods_can_use_is_not_down() -> None:
+    assert agreed(DNS, {"model_api": UP, "redis": "full"}) == ALL_UP
+    assert agreed(DNS, TIMEOUT) == DNS
+    assert agreed(DNS, {}) == DNS
+
+
+@pytest.mark.parametrize(
+    ("settled", "judged"),
+    [
+        (ALL_UP, ("True", "Reachable")),
+        (DNS, ("False", "ModelAPIUnavailable")),
+        ({"model_api": UP, "redis": "full"}, ("False", "RedisUnavailable")),
+        ({"model_api": "dns", "redis": "full"}, ("False", "DependenciesUnavailable")),
+        (NO_ANSWER, ("Unknown", "NotReported")),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_the_condition_follows_what_is_reported(settled: Reading | None, judged: tuple[str, str] | None) -> None:
+    found = judge_dependencies(settled, {})
+    assert (None if found is None else (found.status, found.reason)) == judged
+
+
+def status(settled: Reading | None, old: dict[str, Any], now: datetime) -> dict[str, Any]:
+    return status_of(parse(AGENT), Observation(reported=Report(dependencies=settled)), old, now)
+
+
+def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+
+
+def test_an_outage_that_lasts_makes_the_agent_degraded_and_ends_so() -> None:
+    began = status(DNS, {}, NOW)
+    assert conditions(began)["DependenciesReachable"] == ("False", "ModelAPIUnavailable")
+    assert conditions(began)["Degraded"] == ("False", "AsExpected")
+    assert "its name cannot be resolved" in str(began["conditions"])
+    assert "Nothing is known to be wrong'" not in str(began["conditions"])
+
+    soon = NOW + DEGRADED_AFTER / 2
+    left = seconds_until_degraded(began, soon)
+    assert left is not None
+    # The operator may have been restarted meanwhile, and not know yet.
+    later = soon + timedelta(seconds=left)
+    lasted = status(None, began, later)
+    assert conditions(lasted)["Degraded"] == ("True", "ModelAPIUnavailable")
+    assert seconds_until_degraded(lasted, later) is None
+
+    ended = status(ALL_UP, lasted, later)
+    assert conditions(ended)["Degraded"] == ("False", "AsExpected")
+    assert conditions(ended)["DependenciesReachable"] == ("True", "Reachable")
+    assert seconds_until_degraded(ended, later) is None
+
+
+def test_events_report_an_outage_once_and_its_end() -> None:
+    up, outage = status(ALL_UP, {}, NOW), status(DNS, {}, NOW)
+    assert list(news(up, up)) == []
+    assert [(kind, reason) for kind, reason, _ in news(up, outage)] == [("Warning", "ModelAPIUnavailable")]
+    assert list(news(outage, status(TIMEOUT, outage, NOW))) == [], "the same for another cause"
+    assert [(kind, reason) for kind, reason, _ in news(outage, up)] == [("Normal", "DependenciesReachable")]
+
+
+def test_metrics_count_agents_without_what_they_need() -> None:
+
+    metrics = Metrics()
+    standings = [
+        (Key("team", name), Standing(frozenset({("DependenciesReachable", truth)}), 1))
+        for name, truth in (("a", "True"), ("b", "False"), ("c", "Unknown"))
+    ]
+    metrics.watch_agents(lambda: standings)
+    value = metrics.registry.get_sample_value
+    assert value("agent_operator_agents_without_dependencies") == 1
+    of = {"agent_namespace": "team", "condition": "DependenciesReachable"}
+    found = [value("agent_operator_agent_condition", {**of, "agent": name}) for name in ("a", "b", "c")]
+    assert found == [1, 0, None]
