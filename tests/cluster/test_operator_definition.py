@@ -109,6 +109,8 @@ def test_every_field_is_explained(here: Namespace) -> None:
     text = here.kubectl("explain", "agentdeployment.spec.agent", "--recursive=false")
 
     assert "Instructions that the model gets before every conversation." in text
+    tokens = " ".join(text.partition("maxTokens")[2].partition("\n\n")[0].split())
+    assert "From 1 to 128000. Default: 4096." in tokens
 
 
 def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:

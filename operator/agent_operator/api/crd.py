@@ -4,7 +4,7 @@ from typing import Any
 
 from agent_operator.api.agent import GROUP, KIND, NAME_RULE, PLURAL, VERSION
 from agent_operator.api.rules import VALIDATIONS, Rule, with_rules
-from agent_operator.api.schema import structural
+from agent_operator.api.schema import explained, structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
 
@@ -71,7 +71,7 @@ def _schema() -> dict[str, Any]:
             "apiVersion": {"type": "string", "description": f"Version of this schema: {GROUP}/{VERSION}."},
             "kind": {"type": "string", "description": f"Kind of this object: {KIND}."},
             "metadata": {"type": "object"},
-            "spec": with_rules(structural(AgentSpec), SCALE_RULE),
+            "spec": with_rules(explained(structural(AgentSpec)), SCALE_RULE),
             "status": structural(AgentStatus),
         },
     }

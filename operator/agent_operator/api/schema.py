@@ -1,5 +1,6 @@
 """JSON schemas of the models: the structural form of a CRD, and plain draft-07 for the chart's values."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ Schema = dict[str, Any]
 
 INT_OR_STRING = "x-kubernetes-int-or-string"
 VERBATIM = "x-kubernetes-preserve-unknown-fields"
+# The largest value of an int32, which bounds a field that has no other bound.
+_INT32 = 2**31 - 1
 
 
 def structural(model: type[Model]) -> Schema:
@@ -20,6 +23,22 @@ def structural(model: type[Model]) -> Schema:
 def draft_07(model: type[Model]) -> Schema:
     """The model as JSON Schema draft-07 with closed objects, without what only the API server understands."""
     return _map_objects(_inlined(model), _plain_node)
+
+
+def explained(schema: Schema) -> Schema:
+    """Return the schema with range and default in each description: `kubectl explain` shows no other part of them."""
+    return _map_objects(schema, _explained_node)
+
+
+def _explained_node(node: Schema) -> Schema:
+    if "description" not in node:
+        return node
+    facts = []
+    if node.get("maximum", _INT32) < _INT32:
+        facts.append(f"From {node['minimum']} to {node['maximum']}.")
+    if "default" in node and not isinstance(node["default"], dict):
+        facts.append(f"Default: {json.dumps(node['default'])}.")
+    return {**node, "description": " ".join([node["description"], *facts])}
 
 
 def _inlined(model: type[Model]) -> Schema:
