@@ -315,10 +315,11 @@ def test_a_connection_that_works_is_not_closed_to_make_room(start_service: Start
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, MAX_CONNECTIONS="64")
     with ExitStack() as stack:
         working = stack.enter_context(closing(connect(service)))
-        working.sendall(post("/chat", "[[stall:3]]", "Connection: close"))
+        working.sendall(post("/chat", "[[hold:work]]", "Connection: close"))
         eventually(lambda: in_flight(service) == 1, "it is in flight")
         for sock in hold(service, 200, b""):
             stack.enter_context(closing(sock))
+        stand_in.release("work")
         assert working.recv(65536).startswith(b"HTTP/1.1 200 ")
         eventually(lambda: descriptors(service) < 64 + 40, "the others made room")
 

@@ -303,8 +303,6 @@ async def test_behind_trusted_proxies_the_nearest_address_that_is_not_one_of_the
     assert await ask("2001:4860:1:3::1") == 200
     assert await ask("not an address") == 200
     assert await ask("x" * 4000) == 429
-    moved = await client.post("/chat/", headers={"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": "https"})
-    assert moved.headers["Location"].startswith("https://")
     assert "X-Forwarded-For was ignored" not in capsys.readouterr().out
 
 
