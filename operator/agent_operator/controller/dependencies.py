@@ -47,7 +47,7 @@ SEVERAL = "DependenciesUnavailable"
 # It answers, and limits the rate: that is not an outage, and comes and goes.
 _NOT_DOWN = frozenset({"rate_limited"})
 OTHER = "other"
-_KINDS = {
+KINDS = {
     # Of a connection.
     "unreachable": "there is no connection to it",
     "connection": "there is no connection to it",
@@ -98,7 +98,7 @@ def reading_in(metrics: str) -> Reading:
         if series == "up":
             up[component] = value in {"1", "1.0"}
         elif value in {"1", "1.0"}:
-            kinds[component] = kind if kind in _KINDS or kind in _NOT_DOWN else OTHER
+            kinds[component] = kind if kind in KINDS or kind in _NOT_DOWN else OTHER
     down = {component: kinds.get(component, OTHER) for component, is_up in up.items() if not is_up}
     return {component: UP if down.get(component, UP) in _NOT_DOWN else down.get(component, UP) for component in up}
 
@@ -177,7 +177,7 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
     if down:
         reason = SEVERAL if len(down) > 1 else _REASONS[next(iter(down))]
         causes = "; ".join(
-            f"{COMPONENTS[component]} cannot be used, as {_KINDS[kind]}" for component, kind in down.items()
+            f"{COMPONENTS[component]} cannot be used, as {KINDS[kind]}" for component, kind in down.items()
         )
         return Judgement("False", reason, f"The pods report that {causes}. Until it can, requests and tasks fail")
     if SILENT in settled.values():

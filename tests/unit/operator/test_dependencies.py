@@ -10,6 +10,7 @@ from agent_operator.api.agent import parse
 from agent_operator.controller.cache import Standing
 from agent_operator.controller.dependencies import (
     DEGRADED_AFTER,
+    KINDS,
     SILENT,
     UP,
     Dependencies,
@@ -24,6 +25,8 @@ from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.resources import Key
 from agent_operator.controller.status import Observation, status_of
 from agent_operator.controller.tell import news
+from agent_service.agent import connection
+from agent_service.state import redis_errors
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 ALL_UP: Reading = {"model_api": UP, "redis": UP}
@@ -174,3 +177,7 @@ def test_metrics_count_agents_without_what_they_need() -> None:
     of = {"agent_namespace": "team", "condition": "DependenciesReachable"}
     found = [value("agent_operator_agent_condition", {**of, "agent": name}) for name in ("a", "b", "c")]
     assert found == [1, 0, None]
+
+
+def test_every_cause_that_the_service_knows_of_a_missing_connection_has_words_here() -> None:
+    assert {*connection.KINDS, *redis_errors.REASONS} <= KINDS.keys()
