@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from agent_operator.api.repeats import repeats
 from agent_operator.api.rules import Rule
 from agent_operator.api.spec import AgentSpec
 
@@ -69,10 +70,13 @@ def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDe
     metadata = metadata if isinstance(metadata, Mapping) else {}
     faults = [*_faults_of_kind(document), *_faults_of_metadata(metadata)]
     spec: AgentSpec | None = None
+    given = without_nulls(document.get("spec", {}))
     try:
-        spec = AgentSpec.model_validate(without_nulls(document.get("spec", {})))
+        spec = AgentSpec.model_validate(given)
     except ValidationError as error:
         faults += faults_of(error, "spec")
+    if isinstance(given, Mapping):
+        faults += [Fault(*repeated) for repeated in repeats(given)]
     if faults or spec is None:
         raise InvalidAgentError(faults)
     return AgentDeployment(

@@ -8,6 +8,7 @@ from typing import Literal, TextIO
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.tools.advice import advice, refusals
 from agent_operator.tools.files import Found, read_agents
+from agent_operator.tools.metadata import metadata_faults
 
 Severity = Literal["error", "warning"]
 
@@ -61,17 +62,24 @@ def validate(sources: Sequence[str], stdin: TextIO, *, namespace: str = "default
 
     `namespace` is for agents that name none.
     """
-    found, faults = read_agents(sources, stdin)
-    remarks = [_of_file(fault) for fault in faults]
+    found, unreadable = read_agents(sources, stdin)
+    remarks = [_of_file(line) for line in unreadable]
     agents: list[tuple[AgentDeployment, Found]] = []
     valid = 0
     for each in found:
+        remarks += [
+            Remark("warning", each.file, each.title, field, "stands twice, and the last one counts: remove the other")
+            for field in each.repeated
+        ]
+        faults = list(metadata_faults(each.document))
         try:
             agent = parse(each.document, namespace=namespace)
         except InvalidAgentError as error:
-            remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in error.faults]
+            faults += error.faults
+            remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
             continue
-        errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in refusals(agent.spec)]
+        faults += refusals(agent.spec)
+        errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
         remarks += errors
         remarks += [
             Remark("warning", each.file, each.title, fault.field, fault.message) for fault in advice(agent.spec)

@@ -126,10 +126,13 @@ def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
         source.setdefault("configMapRef", {"name": "x"}) if "secretRef" not in source else None
     for volume in spec.get("extraVolumes", []):
         volume["name"] += "0"
+    volumes = [volume["name"] for volume in spec.get("extraVolumes", [])]
     for mount in spec.get("extraVolumeMounts", []):
         mount["mountPath"] += "0"
-    for container in [*spec.get("initContainers", []), *spec.get("sidecars", [])]:
-        container["name"] += "0"
+        mount["name"] = volumes[0] if volumes else "tmp"
+    for kind, suffix in (("initContainers", "0"), ("sidecars", "1")):
+        for container in spec.get(kind, []):
+            container["name"] += suffix
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:

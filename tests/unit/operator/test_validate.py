@@ -55,7 +55,7 @@ def test_every_fault_of_every_file_is_one_line(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert f"Error: {one}: AgentDeployment one: spec.replicas: input should be a valid integer" in lines
     assert f"Error: {one}: AgentDeployment one: spec.servce: unknown field: check its spelling and place" in lines
-    assert any(line.startswith(f"Error: {two}: not valid YAML: line 1, column 8") for line in lines)
+    assert any(line.startswith(f"Error: {two}: not valid YAML: line 2, column 1") for line in lines)
     assert any(
         line.startswith(f"Error: {three}: AgentDeployment Three: metadata.name: must be") for line in lines
     ) or any(line.startswith(f"Error: {three}: AgentDeployment Three: metadata.name: ") for line in lines)
