@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.cautions import cautions
 from agent_operator.controller.budget import WITHIN_BUDGET, Used, judge_budget, status_of_budget
 from agent_operator.controller.conditions import Judgement, condition, conditions
 from agent_operator.controller.pods import Trouble, troubles
@@ -144,6 +145,8 @@ def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
     # While something else is wrong, this would only hide it.
     if ready.status == "True" and most > 1 and not spec.redis.given:
         yield NO_REDIS
+    if ready.status == "True":
+        yield from (f"{field} {sentence}" for field, sentence in cautions(spec))
 
 
 def _degraded(wrong: Sequence[Trouble]) -> Judgement:

@@ -106,6 +106,9 @@ def test_two_agents_of_one_name_and_namespace_are_pointed_out(tmp_path: Path) ->
 
 
 ANTHROPIC = {"agent": {"provider": "anthropic"}, "apiKey": {"secretName": "anthropic"}}
+REDIS = {"redis": {"url": "redis://state"}}
+ENVOY = {"name": "envoy", "image": "envoy:1"}
+HARDENED = {"readOnlyRootFilesystem": False, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 CLOSED = {"ingress": {"enabled": True, "tlsSecretName": "tls"}, "auth": {"enabled": True}}
 
 
@@ -146,6 +149,50 @@ CLOSED = {"ingress": {"enabled": True, "tlsSecretName": "tls"}, "auth": {"enable
         ({"ingress": {"enabled": True}}, "spec.ingress", CLOSED),
         ({"cors": {"origins": ["*"]}}, "spec.cors.origins", {"cors": {"origins": ["https://a.example"]}}),
         ({"networkPolicy": {"enabled": False}}, "spec.networkPolicy.enabled", {}),
+        ({"securityContext": {"readOnlyRootFilesystem": False}}, "spec.securityContext", {"securityContext": HARDENED}),
+        (
+            {"podSecurityContext": {"runAsUser": 5}},
+            "spec.podSecurityContext",
+            {"podSecurityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}},
+        ),
+        (
+            {"podSecurityContext": {}},
+            "spec.podSecurityContext",
+            {"podSecurityContext": {}, "securityContext": {**HARDENED, "runAsNonRoot": True, "seccompProfile": {}}},
+        ),
+        *(
+            (
+                {"replicas": 3, **REDIS, "podDisruptionBudget": blocking},
+                f"spec.podDisruptionBudget.{next(iter(blocking))}",
+                {"replicas": 3, **REDIS, "podDisruptionBudget": wise},
+            )
+            for blocking, wise in (
+                ({"minAvailable": 3}, {"minAvailable": 2}),
+                ({"minAvailable": "67%"}, {"minAvailable": "66%"}),
+                ({"maxUnavailable": 0}, {"maxUnavailable": "1%"}),
+                ({"maxUnavailable": "0%"}, {"minAvailable": 3, "enabled": False}),
+            )
+        ),
+        (
+            {"autoscaling": {"enabled": True, "minReplicas": 2}, **REDIS, "podDisruptionBudget": {"minAvailable": 2}},
+            "spec.podDisruptionBudget.minAvailable",
+            {"replicas": 1, **REDIS, "podDisruptionBudget": {"minAvailable": 2}},
+        ),
+        (
+            {"worker": {"enabled": True, "replicas": 2}, **REDIS, "podDisruptionBudget": {"minAvailable": 2}},
+            "spec.podDisruptionBudget.minAvailable",
+            {"worker": {"enabled": False, "replicas": 2}, **REDIS, "podDisruptionBudget": {"minAvailable": 2}},
+        ),
+        (
+            {"autoscaling": {"enabled": True}, **REDIS, "sidecars": [{"name": "envoy", "image": "envoy:1"}]},
+            "spec.sidecars[0].resources",
+            {"autoscaling": {"enabled": True}, **REDIS, "sidecars": [{**ENVOY, "resources": {"limits": {"cpu": 1}}}]},
+        ),
+        (
+            {"autoscaling": {"enabled": True}, **REDIS, "initContainers": [{**ENVOY, "restartPolicy": "Always"}]},
+            "spec.initContainers[0].resources",
+            {"autoscaling": {"enabled": True}, **REDIS, "initContainers": [ENVOY]},
+        ),
         ({"image": {"tag": "latest"}}, "spec.image.tag", {"image": {"tag": "1.0"}}),
         (
             {**ANTHROPIC, "agent": {"model": "cluade-x"}},
