@@ -101,7 +101,7 @@ def compare(folder: Path, files: list[bytes]) -> None:
         (folder / f"{index:05}.yaml").write_bytes(data)
         ours[name] = [each.get("data") for each in readable(data) if isinstance(each, dict) and "kind" in each]
     command = [
-        binaries.provide("kubectl")["kubectl"],
+        str(binaries.provide("kubectl")["kubectl"]),
         "annotate",
         "--local",
         "--dry-run=client",

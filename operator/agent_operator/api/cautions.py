@@ -39,11 +39,9 @@ def _lost_hardening(spec: AgentSpec) -> Iterator[tuple[str, str]]:
     }
     for field, names in lost.items():
         if names:
-            yield (
-                field,
-                f"replaces the default as a whole, so that {', '.join(names)} of the default "
-                f"{'are' if len(names) > 1 else 'is'} lost: write {'them' if len(names) > 1 else 'it'} here too",
-            )
+            are, them = ("are", "them") if len(names) > 1 else ("is", "it")
+            what = f"{', '.join(names)} of the default {are} lost: write {them} here too"
+            yield field, f"replaces the default as a whole, so that {what}"
 
 
 def _undrainable(spec: AgentSpec) -> Iterator[tuple[str, str]]:
@@ -53,7 +51,9 @@ def _undrainable(spec: AgentSpec) -> Iterator[tuple[str, str]]:
         groups["workers"] = worker.autoscaling.min_replicas if worker.autoscaling.enabled else worker.replicas
     for title, pods in groups.items():
         if budget.enabled and pods >= _FEWEST_PODS and _may_leave(budget, pods) <= 0:
-            field, change = ("minAvailable", "lower") if budget.min_available is not None else ("maxUnavailable", "raise")
+            field, change = (
+                ("minAvailable", "lower") if budget.min_available is not None else ("maxUnavailable", "raise")
+            )
             yield (
                 f"spec.podDisruptionBudget.{field}",
                 f"lets none of {pods} {title} leave its node, so that no node can be drained: {change} it",
@@ -79,11 +79,8 @@ def _unmeasured(spec: AgentSpec) -> Iterator[tuple[str, str]]:
                 document = container.model_dump(by_alias=True, exclude_none=True)
                 runs_on = field == "sidecars" or document.get("restartPolicy") == "Always"
                 if runs_on and name not in _requested(document):
-                    yield (
-                        f"spec.{field}[{index}].resources",
-                        f"autoscaling by the use of {name} never acts next to a container without a request of "
-                        f"{name}: set requests.{name}",
-                    )
+                    without = f"next to a container without a request of {name}: set requests.{name}"
+                    yield f"spec.{field}[{index}].resources", f"autoscaling by the use of {name} never acts {without}"
 
 
 def _requested(container: Mapping[str, Any]) -> set[str]:
