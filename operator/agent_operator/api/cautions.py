@@ -1,4 +1,4 @@
-"""What a valid spec asks for and hardly means, shown by `validate` and in the agent's status alike. Pure."""
+"""Settings of a valid spec that are probably mistakes, for `validate` and the status alike. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

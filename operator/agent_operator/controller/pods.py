@@ -86,7 +86,7 @@ def _of_container(pod: str, container: Document) -> Trouble | None:
 
 
 def ending(container: str, ended: Document) -> str:
-    """Return what an exit code says of the cause, with a leading colon; empty if it says nothing.
+    """Return the cause that an exit code stands for, with a leading colon; empty if it stands for none.
 
     (bash, "Exit Status"; runc, for 128; the service's own 2.)
     """

@@ -1,4 +1,4 @@
-"""What the API server says of an object outside its spec, so that `validate` can say it first. Pure."""
+"""What the API server refuses of an object outside its spec. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping

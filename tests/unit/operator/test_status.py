@@ -196,7 +196,7 @@ def test_several_pods_without_a_shared_state_are_pointed_out() -> None:
     assert told == [False, True, False]
 
 
-def test_what_a_spec_hardly_means_is_pointed_out_while_the_agent_serves() -> None:
+def test_probable_mistakes_of_a_spec_are_reported_while_the_agent_serves() -> None:
     unwise = {"securityContext": {"readOnlyRootFilesystem": False}, "redis": {"url": "redis://state"}, "replicas": 2}
     status = status_of(agent(**unwise, podDisruptionBudget={"minAvailable": 2}), Observation(deployment(2)), {}, NOW)
     wise = status_of(agent(), Observation(deployment(1)), {}, NOW)

@@ -222,3 +222,109 @@ def test_what_no_pod_may_be_is_a_fault() -> None:
 
 def spec(given: dict[str, Any]) -> AgentSpec:
     return AgentSpec.model_validate({"agent": {"provider": "echo"}, **given})
+
+
+def yaml_of(rest: str) -> str:
+    return f"apiVersion: portside.dev/v1alpha1\nkind: AgentDeployment\nmetadata: {{name: one}}\nspec:\n{ECHO}{rest}"
+
+
+ECHO = "  agent: {provider: echo}\n"
+
+
+@pytest.mark.parametrize(
+    ("scalar", "text"),
+    [
+        *(
+            (each, False)
+            for each in ("1234e56", "1e3", "0888", "0o17", "0x1F", "1_000", "y", "No", "1.10", "!!int '1'")
+        ),
+        *((each, True) for each in ("12:30:45", "2026-11-29", "'1e3'", "1e400", "!!str 5", "text", "~")),
+    ],
+)
+def test_a_scalar_is_text_where_it_is_text_to_kubectl(scalar: str, text: bool) -> None:
+    done = command("-f", "-", stdin=yaml_of(f"  podAnnotations: {{at: {scalar}}}\n"))
+
+    assert done.exit_code == (0 if text else 2)
+
+
+@pytest.mark.parametrize("number", ["2.0", "2e0", "0x2", "0b10", "+2", "!!float 2"])
+def test_a_whole_number_is_one_in_any_form(number: str) -> None:
+    assert command("-f", "-", stdin=yaml_of(f"  redis: {{url: redis://a}}\n  replicas: {number}\n")).exit_code == 0
+
+
+def test_a_key_that_stands_twice_is_a_warning_and_the_last_counts() -> None:
+    done = command("-f", "-", stdin=yaml_of("  replicas: 1\n  replicas: x\n"))
+
+    assert "Warning: standard input: AgentDeployment one: spec.replicas: stands twice" in done.stderr
+    assert "Error: standard input: AgentDeployment one: spec.replicas: input should be" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "spec.extraEnv[1]"),
+        ({"ingress": {"hosts": ["a", "b", "a"]}}, "spec.ingress.hosts[2]"),
+        (
+            {
+                "topologySpreadConstraints": [
+                    {"topologyKey": "zone"},
+                    {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"},
+                ]
+            },
+            "spec.topologySpreadConstraints[1]",
+        ),
+        ({"sidecars": [ENVOY], "initContainers": [ENVOY]}, "spec.initContainers"),
+        ({"extraVolumeMounts": [{"name": "data", "mountPath": "/data"}]}, "spec.extraVolumeMounts"),
+    ],
+)
+def test_entries_that_repeat_or_lead_nowhere_are_refused(spec: dict[str, Any], field: str) -> None:
+    done = command("-f", "-", stdin=json.dumps(named("one", **spec)))
+
+    assert done.exit_code == 2
+    assert f"AgentDeployment one: {field}: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"metadata": {"name": "one", "labels": {"a": "b c"}}}, "metadata.labels.a"),
+        ({"metadata": {"name": "one", "annotations": {"a b": "c"}}}, "metadata.annotations.a b"),
+        ({"metadata": {"name": "one", "annotations": {"a": 1}}}, "metadata.annotations.a"),
+        ({"metadata": {"name": "one", "label": {}}}, "metadata.label"),
+        ({"metadata": {"name": "one", "namespace": "A"}}, "metadata.namespace"),
+        ({"more": 1}, "more"),
+        ({"kind": "AgentDeploymnt"}, "kind"),
+    ],
+)
+def test_what_stands_outside_the_spec_is_checked_too(changed: dict[str, Any], field: str) -> None:
+    done = command("-f", "-", stdin=json.dumps({**named("one"), **changed}))
+
+    assert done.exit_code == 2
+    assert f": {field}: " in done.stderr
+
+
+def test_lists_byte_order_marks_and_windows_files_are_read(tmp_path: Path) -> None:
+    items: dict[str, Any] = {
+        "apiVersion": "portside.dev/v1alpha1",
+        "kind": "AgentDeploymentList",
+        "items": [{"metadata": {"name": "a"}}],
+    }
+    items["items"][0]["spec"] = {"agent": {"provider": "echo"}}
+    (tmp_path / "a.json").write_text(json.dumps(items))
+    (tmp_path / "b.yaml").write_bytes(yaml_of("").replace("\n", "\r\n").replace("one", "b").encode("utf-8-sig"))
+    (tmp_path / "c.yaml").write_bytes(yaml_of("").replace("one", "c").encode("utf-16"))
+
+    assert command("-f", str(tmp_path)).stdout == "3 valid\n"
+
+
+def test_what_stands_before_a_fault_of_the_file_is_judged() -> None:
+    done = command("-f", "-", stdin=yaml_of("  replicas: -1\n") + "---\na: [\n")
+
+    assert "spec.replicas: " in done.stderr
+    assert "not valid YAML" in done.stderr
+
+
+def test_aliases_that_would_fill_the_memory_are_refused() -> None:
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+    assert "aliases make the document too large" in command("-f", "-", stdin=f"a0: &a0 [x]\n{levels}").stderr

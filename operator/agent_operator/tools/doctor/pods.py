@@ -99,8 +99,8 @@ def _of_pod(evidence: Evidence, pod: Document, deployment: Document | None) -> I
     known = troubles([pod])
     yield from (_worded(trouble, pod) for trouble in known)
     mount = mount_trouble(deployment, events) if deployment is not None and _waits(pod) else None
-    failed = _told(events, "FailedMount", "FailedAttachVolume")
-    network = _told(events, "FailedCreatePodSandBox")
+    failed = _messages(events, "FailedMount", "FailedAttachVolume")
+    network = _messages(events, "FailedCreatePodSandBox")
     if mount is not None:
         yield Finding("pods", mount.reason, mount.message, remedies.for_mount(mount.message))
     elif failed and not known and _waits(pod):
@@ -117,7 +117,7 @@ def _of_pod(evidence: Evidence, pod: Document, deployment: Document | None) -> I
         yield from _unready(evidence, pod, events)
 
 
-def _told(events: list[Document], *reasons: str) -> list[str]:
+def _messages(events: list[Document], *reasons: str) -> list[str]:
     """The messages of the events with these reasons."""
     return [str(event.get("message")) for event in events if event.get("reason") in reasons]
 

@@ -1,4 +1,4 @@
-"""What to do about a pod that does not start, by the words of the component that says so. Pure.
+"""Advice for a pod that does not start, by the message of the component that reports it. Pure.
 
 Each table goes from a pattern in the message to a piece of advice. The texts are those of Kubernetes and of the
 container runtimes, as their sources have them; tests/unit/operator/test_remedies.py tries them.
