@@ -120,7 +120,9 @@ def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any]) ->
     rollouts = [_rollout(part) for part in parts]
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, wrong)
-    ready = Judgement(ready.status, ready.reason, ". ".join([ready.message, *_advice(agent, ready)]))
+    advice = list(_advice(agent, ready))
+    if advice:
+        ready = Judgement(ready.status, ready.reason, ". ".join([ready.message.rstrip("."), *advice]))
     judgements = {"Ready": ready, "Progressing": rollout, "Degraded": _degraded(wrong)}
     scaling = judge_scaling(_scaled(agent, seen))
     budget = judge_budget(agent.spec.budget, seen.used, old)
