@@ -27,7 +27,7 @@ _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FREE_ALIASES, _FREE_DECODES = 100, 1000
 _RATIO_LOW, _RATIO_HIGH = 400_000, 4_000_000
 
-_JSON_SPACE = " \t\r\n"
+_NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _END = object()
 # How far kubectl looks for the brace that begins JSON (cli-runtime, resource/visitor.go).
 _GUESS = 4096
@@ -72,27 +72,29 @@ def read(text: str) -> Iterator[Reading]:
     if not text[:_GUESS].lstrip().startswith("{"):
         yield from _read_yaml(text, 0)
         return
-    number, rest = 0, 0
-    for value, end in _read_json(text):
-        rest = end
-        if value is not _END:
-            number += 1
+    rest, fault = 0, None
+    for value, rest in _read_json(text):  # noqa: B007  the last one is where what may be YAML begins
+        if isinstance(value, ValueError):
+            fault = value
+        elif value is not _END:
             yield Reading(_mended(value))
     try:
         yield from _read_yaml(text, rest)
     except UnreadableError:
         # kubectl names the fault of the form that it tried first.
-        if number == 0:
-            raise UnreadableError("neither JSON nor YAML") from None
-        raise
+        raise _of_json(fault) if fault is not None else UnreadableError("neither JSON nor YAML") from None
 
 
 def _read_json(text: str) -> Iterator[tuple[Any, int]]:
-    """Yield the values of a stream of JSON and where each ends; last _END, and where what may be YAML begins."""
+    """Yield the values of a stream of JSON and where each ends.
+
+    Last comes _END, or the error of the rest, and where that begins, which may be YAML.
+    """
     decoder = json.JSONDecoder(parse_float=_json_number, parse_int=_json_number, parse_constant=_no_constant)
     number, at = 0, 0
     while True:
-        start = at + len(text[at:]) - len(text[at:].lstrip(_JSON_SPACE))
+        beginning = _NOT_SPACE.search(text, at)
+        start = beginning.start() if beginning is not None else len(text)
         if start == len(text):
             yield _END, start
             return
@@ -106,7 +108,7 @@ def _read_json(text: str) -> Iterator[tuple[Any, int]]:
             # After two values it is a stream of JSON for good.
             if number > 1:
                 raise _of_json(error) from None
-            yield _END, at
+            yield error, at
             return
         number, at = number + 1, end
         yield value, end
