@@ -1,5 +1,6 @@
 """Valid specs for hypothesis, drawn from the definition's own schema, so that a new field is tested at once."""
 
+import json
 from typing import Any
 
 from hypothesis import strategies as st
@@ -47,6 +48,8 @@ def _values(schema: Schema) -> st.SearchStrategy[Any]:
         keys = schema.get("x-kubernetes-list-map-keys")
         defaults = {name: child.get("default") for name, child in schema["items"].get("properties", {}).items()}
         unique = (lambda item: tuple(item.get(key, defaults[key]) for key in keys)) if keys else None
+        if schema.get("x-kubernetes-list-type") == "set":
+            unique = lambda item: (json.dumps(item),)  # noqa: E731
         return st.lists(_values(schema["items"]), max_size=MAX_ITEMS, unique_by=unique)
     if schema["type"] == "boolean":
         return st.booleans()
