@@ -1,4 +1,4 @@
-"""What the API server refuses of an object outside its spec. Pure."""
+"""What the API server refuses of an object besides the faults of its spec (api/agent.py). Pure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,6 +6,8 @@ from typing import Any
 
 from agent_operator.api.agent import Fault
 from agent_operator.api.pods import DNS_LABEL, LABEL_VALUE, MAX_KEY, QUALIFIED_NAME
+from agent_operator.api.schema import VERBATIM, Schema, structural
+from agent_operator.api.spec import AgentSpec
 
 # apimachinery, meta/v1, ObjectMeta. A field more is an error under kubectl's default, --validate=strict.
 _TEXTS = ("name", "generateName", "namespace", "selfLink", "uid", "resourceVersion")
@@ -25,7 +27,11 @@ _MAX_ANNOTATIONS = 256 * 1024
 
 
 def metadata_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield the faults of a document's top level and its metadata, names apart (api/agent.py)."""
+    """Yield the faults of a document's top level and its metadata, names apart, and its unknown fields that are null.
+
+    A null counts as absent elsewhere (api/agent.py: `without_nulls`), and does not make a field known.
+    """
+    yield from _unknown_nulls(document.get("spec"), structural(AgentSpec), "spec")
     yield from (
         Fault(field, "unknown field: check its spelling and place") for field in document if field not in _OBJECT
     )
@@ -43,6 +49,21 @@ def metadata_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
     for field in _MAPS:
         if isinstance(metadata.get(field), Mapping):
             yield from _map_faults(field, metadata[field])
+
+
+def _unknown_nulls(value: Any, schema: Schema, path: str) -> Iterator[Fault]:
+    if isinstance(value, Mapping):
+        properties, further = schema.get("properties", {}), schema.get("additionalProperties")
+        closed = "properties" in schema and not schema.get(VERBATIM) and further is None
+        for name, child in value.items():
+            inner = properties.get(name, further)
+            if child is None and inner is None and closed:
+                yield Fault(f"{path}.{name}", "unknown field: check its spelling and place")
+            elif isinstance(inner, dict):
+                yield from _unknown_nulls(child, inner, f"{path}.{name}")
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for index, child in enumerate(value):
+            yield from _unknown_nulls(child, schema["items"], f"{path}[{index}]")
 
 
 def _type_fault(field: str, value: Any) -> str | None:

@@ -293,6 +293,7 @@ def test_entries_that_repeat_or_lead_nowhere_are_refused(spec: dict[str, Any], f
         ({"metadata": {"name": "one", "label": {}}}, "metadata.label"),
         ({"metadata": {"name": "one", "namespace": "A"}}, "metadata.namespace"),
         ({"more": 1}, "more"),
+        ({"spec": {"agent": {"provider": "echo", "labels": None}}}, "spec.agent.labels"),
         ({"kind": "AgentDeploymnt"}, "kind"),
     ],
 )
