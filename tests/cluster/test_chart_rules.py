@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from agent_operator.api.agent import InvalidAgentError, parse
 from agent_operator.api.crd import SCALE_RULE, crd
+from agent_operator.api.schema import structural
+from agent_operator.api.spec import AgentSpec
 from testbed import paths
 from testbed.errors import TestbedError
 
@@ -99,6 +102,15 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("the container agent is", {"sidecars": [{"name": "agent", "image": "x"}]}),
     ("the container agent is", {"initContainers": [{"name": "agent", "image": "x"}]}),
     (
+        "have the same name: rename one",
+        {"initContainers": [{"name": "a", "image": "x"}], "sidecars": [{"name": "a", "image": "x"}]},
+    ),
+    ("a mount of extraVolumeMounts names no volume", {"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]}),
+    (
+        "a mount of extraVolumeMounts names no volume",
+        {"extraVolumes": [{"name": "a", "emptyDir": {}}], "extraVolumeMounts": [{"name": "b", "mountPath": "/a"}]},
+    ),
+    (
         "labels under app.kubernetes.io/ are set by Portside",
         {"monitoring": {"serviceMonitor": {"labels": {"app.kubernetes.io/name": "x"}}}},
     ),
@@ -109,6 +121,45 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+AGENT = {"apiVersion": "portside.dev/v1alpha1", "kind": "AgentDeployment", "metadata": {"name": "my-agent"}}
+ENTRIES: dict[str, Any] = {
+    "name": "a",
+    "image": "x",
+    "emptyDir": {},
+    "mountPath": "/a",
+    "topologyKey": "zone",
+}
+
+
+def lists_without_repeats(schema: Any = None, path: str = "") -> Iterator[str]:
+    """The paths of the definition's lists of which the API server refuses an entry that stands twice."""
+    schema = structural(AgentSpec) if schema is None else schema
+    for name, child in schema.get("properties", {}).items():
+        if child.get("x-kubernetes-list-type") in {"map", "set"}:
+            yield f"{path}{name}"
+        yield from lists_without_repeats(child, f"{path}{name}.")
+
+
+def merged(values: dict[str, Any], repeated: str) -> dict[str, Any]:
+    """The values with a list at that path that holds an entry twice, once with its defaults written out."""
+    *sections, field = repeated.split(".")
+    schema, inner = structural(AgentSpec), values
+    for section in sections:
+        schema, inner = schema["properties"][section], inner.setdefault(section, {})
+    items = schema["properties"][field]["items"]
+    if items["type"] == "string":
+        inner[field] = [
+            example := "10.0.0.0/8" if field == "trustedProxies" else "*" if field == "origins" else "a",
+            example,
+        ]
+    else:
+        entry = {key: value for key, value in ENTRIES.items() if key in items["properties"]}
+        entry |= {"emptyDir": {}} if field == "extraVolumes" else {}
+        defaults = {name: child["default"] for name, child in items["properties"].items() if "default" in child}
+        inner[field] = [entry, entry | defaults]
+    return values
+
+
 @pytest.mark.parametrize(("sentence", "broken"), BROKEN)
 def test_a_broken_rule_is_refused_in_the_sentence_of_the_api_server(
     helm: Helm, sentence: str, broken: dict[str, Any]
@@ -117,6 +168,18 @@ def test_a_broken_rule_is_refused_in_the_sentence_of_the_api_server(
     with pytest.raises(TestbedError) as refused:
         helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps({"agent": {"provider": "echo"}} | broken))
     assert whole in str(refused.value)
+
+
+@pytest.mark.parametrize("repeated", sorted(lists_without_repeats()))
+def test_an_entry_that_stands_twice_in_a_list_is_refused_on_both_faces(helm: Helm, repeated: str) -> None:
+    values = merged({"agent": {"provider": "echo"}, "extraVolumes": [{"name": "a", "emptyDir": {}}]}, repeated)
+    with pytest.raises(InvalidAgentError) as refused:
+        parse({**AGENT, "spec": values})
+    ((fault),) = refused.value.faults
+    assert fault.field == f"spec.{repeated}[1]"
+    with pytest.raises(TestbedError) as failed:
+        helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps(values))
+    assert f"{repeated}[1] {fault.message}" in str(failed.value)
 
 
 def test_every_rule_of_the_definition_is_among_them() -> None:

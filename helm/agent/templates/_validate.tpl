@@ -71,6 +71,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- fail "cors.allowCredentials cannot go with the origin *: name the origins" }}
 {{- end }}
 {{- include "agent.validatePods" . }}
+{{- include "agent.validateRepeats" . }}
 {{- $none := list "0" "0%" }}
 {{- with .Values.rollout }}
 {{- if and (has (toString .maxSurge) $none) (has (toString .maxUnavailable) $none) }}
@@ -198,6 +199,66 @@ without them there would be an empty setting, or no object at all.
 {{- range concat (.Values.initContainers | default list) (.Values.sidecars | default list) }}
 {{- if eq .name "agent" }}
 {{- fail "the container agent is Portside's own: choose another name" }}
+{{- end }}
+{{- end }}
+{{- $sidecars := list }}
+{{- range .Values.sidecars }}
+{{- $sidecars = append $sidecars .name }}
+{{- end }}
+{{- range .Values.initContainers }}
+{{- if has .name $sidecars }}
+{{- fail "a container of initContainers and one of sidecars have the same name: rename one" }}
+{{- end }}
+{{- end }}
+{{- $volumes := list "tmp" "secrets" }}
+{{- range .Values.extraVolumes }}
+{{- $volumes = append $volumes .name }}
+{{- end }}
+{{- range .Values.extraVolumeMounts }}
+{{- if not (has .name $volumes) }}
+{{- fail "a mount of extraVolumeMounts names no volume: add the volume to extraVolumes, or correct the name" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+Entries that the API server refuses as duplicates (the definition's list types), before anything is installed.
+tests/cluster/test_chart_rules.py tries every such list of the definition.
+*/}}
+{{- define "agent.validateRepeats" -}}
+{{- $keyed := dict
+  "imagePullSecrets" (list "name")
+  "topologySpreadConstraints" (list "topologyKey" "whenUnsatisfiable")
+  "extraEnv" (list "name")
+  "extraVolumes" (list "name")
+  "extraVolumeMounts" (list "mountPath")
+  "initContainers" (list "name")
+  "sidecars" (list "name")
+}}
+{{- range $field, $keys := $keyed }}
+{{- $seen := list }}
+{{- range $index, $entry := (get $.Values $field | default list) }}
+{{- $identity := list }}
+{{- range $keys }}
+{{- $identity = append $identity (get $entry . | default (eq . "whenUnsatisfiable" | ternary "ScheduleAnyway" "")) }}
+{{- end }}
+{{- if has (toJson $identity) $seen }}
+{{- fail (printf "%s[%d] is the same %s as an earlier entry: remove one, or rename it" $field $index (join " and " $keys)) }}
+{{- end }}
+{{- $seen = append $seen (toJson $identity) }}
+{{- end }}
+{{- end }}
+{{- $sets := dict
+  "ingress.hosts" .Values.ingress.hosts
+  "httpRoute.hostnames" .Values.httpRoute.hostnames
+  "rateLimit.trustedProxies" .Values.rateLimit.trustedProxies
+  "cors.origins" .Values.cors.origins
+}}
+{{- range $field, $entries := $sets }}
+{{- range $index, $entry := ($entries | default list) }}
+{{- if has $entry (slice $entries 0 $index) }}
+{{- fail (printf "%s[%d] is the same as an earlier entry: remove one, or rename it" $field $index) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent_operator.api.bounds import MAX_DEPTH, UNREADABLE, excess
+from agent_operator.api.repeats import repeats
 from agent_operator.api.rules import Rule
 from agent_operator.api.spec import AgentSpec
 
@@ -73,10 +74,13 @@ def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDe
     if beyond_bounds:
         raise InvalidAgentError([*faults, *beyond_bounds])
     spec: AgentSpec | None = None
+    given = without_nulls(document.get("spec", {}))
     try:
-        spec = AgentSpec.model_validate(without_nulls(document.get("spec", {})))
+        spec = AgentSpec.model_validate(given)
     except ValidationError as error:
         faults += faults_of(error, "spec")
+    if isinstance(given, Mapping):
+        faults += [Fault(*repeated) for repeated in repeats(given)]
     if faults or spec is None:
         raise InvalidAgentError(faults)
     return AgentDeployment(

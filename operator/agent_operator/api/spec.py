@@ -5,6 +5,7 @@ only when it is the right value on every cluster for as long as v1alpha1 lives; 
 object.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
@@ -216,6 +217,10 @@ class Rollout(Model):
     """Seconds that a pod has to finish its requests once told to stop; when not set, the request timeout and 15."""
 
 
+def _names(entries: Sequence[Container] | Sequence[Volume] | Sequence[VolumeMount] | None) -> set[str]:
+    return {each.name for each in entries or ()}
+
+
 class AgentSpec(Model):
     """What the agent is to be."""
 
@@ -261,6 +266,20 @@ class AgentSpec(Model):
                 spec.budget is None or spec.budget.cost is None or spec.agent.model in (spec.budget.prices or {})
             ),
             field="budget",
+        ),
+        Rule(
+            cel="!has(self.initContainers) || !has(self.sidecars) "
+            "|| self.initContainers.all(each, !self.sidecars.exists(other, other.name == each.name))",
+            message="a container of initContainers and one of sidecars have the same name: rename one",
+            holds=lambda spec: not _names(spec.init_containers) & _names(spec.sidecars),
+            field="initContainers",
+        ),
+        Rule(
+            cel="!has(self.extraVolumeMounts) || self.extraVolumeMounts.all(each, each.name in ['tmp', 'secrets'] "
+            "|| (has(self.extraVolumes) && self.extraVolumes.exists(other, other.name == each.name)))",
+            message="a mount of extraVolumeMounts names no volume: add the volume to extraVolumes, or correct the name",
+            holds=lambda spec: _names(spec.extra_volume_mounts) <= {"tmp", "secrets"} | _names(spec.extra_volumes),
+            field="extraVolumeMounts",
         ),
     )
 

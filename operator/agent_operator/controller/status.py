@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.cautions import cautions
 from agent_operator.controller.budget import WITHIN_BUDGET, judge_budget, status_of_budget
 from agent_operator.controller.conditions import Judgement, condition, conditions
 from agent_operator.controller.dependencies import (
@@ -152,7 +153,9 @@ def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], no
     rollouts = [_rollout(part) for part in parts]
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, wrong)
-    ready = Judgement(ready.status, ready.reason, ". ".join([ready.message, *_advice(agent, ready)]))
+    advice = list(_advice(agent, ready))
+    if advice:
+        ready = Judgement(ready.status, ready.reason, ". ".join([ready.message.rstrip("."), *advice]))
     dependencies = judge_dependencies(seen.reported.dependencies, old)
     outage = lasting_outage(dependencies, old, now)
     degraded = _degraded([*wrong, outage] if outage is not None else wrong, dependencies)
@@ -181,6 +184,8 @@ def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
     # While something else is wrong, this would only hide it.
     if ready.status == "True" and most > 1 and not spec.redis.given:
         yield NO_REDIS
+    if ready.status == "True":
+        yield from (f"{field} {sentence}" for field, sentence in cautions(spec))
 
 
 def _degraded(wrong: Sequence[Trouble], dependencies: Judgement | None) -> Judgement:

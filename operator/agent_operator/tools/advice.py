@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from agent_operator.api.addresses import http_address, model_api_address, redis_address
 from agent_operator.api.agent import Fault
+from agent_operator.api.cautions import cautions, measured
 from agent_operator.api.pods import Resources
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.compare import quantity
@@ -31,6 +32,7 @@ def advice(spec: AgentSpec) -> Iterator[Fault]:
     yield from _capacity(spec)
     yield from _exposure(spec)
     yield from _image_and_model(spec)
+    yield from (Fault(*caution) for caution in cautions(spec))
 
 
 def _more_than_the_limit(field: str, resources: Resources) -> Iterator[Fault]:
@@ -89,16 +91,12 @@ def _capacity(spec: AgentSpec) -> Iterator[Fault]:
         yield Fault(
             "spec.resources.limits", "without a limit of memory a leak takes the whole node with it: set memory"
         )
-    scaling, requests = spec.autoscaling, spec.resources.requests or {}
-    if scaling.enabled:
-        memory, flights = scaling.target_memory_utilization_percentage, scaling.target_in_flight_requests
-        by_cpu = scaling.target_cpu_utilization_percentage is not None or (memory is None and flights is None)
-        for name, needed in (("cpu", by_cpu), ("memory", memory is not None)):
-            if needed and name not in requests:
-                yield Fault(
-                    "spec.resources.requests",
-                    f"autoscaling by the use of {name} never acts without a request of {name}: set {name}",
-                )
+    for name in measured(spec.autoscaling):
+        if name not in {**(spec.resources.limits or {}), **(spec.resources.requests or {})}:
+            yield Fault(
+                "spec.resources.requests",
+                f"autoscaling by the use of {name} never acts without a request of {name}: set {name}",
+            )
     grace = spec.rollout.termination_grace_period_seconds
     if grace is not None and grace < spec.agent.request_timeout_seconds + STOPPING_SECONDS:
         yield Fault(

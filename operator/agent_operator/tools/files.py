@@ -1,29 +1,28 @@
 """Kubernetes objects that stand in files, in folders, or on standard input; YAML or JSON."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
-from agent_operator.api.agent import KIND
-from agent_operator.controller.bodies import whole
+from agent_operator.api.agent import GROUP, KIND
 from agent_operator.tools.errors import InputError
-
-_HALF = re.compile("[\ud800-\udfff]")
+from agent_operator.tools.kubectl_yaml import Reading, UnreadableError, decode, read
 
 SUFFIXES = {".yaml", ".yml", ".json"}
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object, and where it stands: its file, and the how-manieth of that file it is, from 1."""
+    """An object, and where it stands: its file, and the how-manieth of that file it is, from 1.
+
+    `repeated` are the paths of its keys that stand twice, of which the last counts.
+    """
 
     file: str
     index: int
     document: dict[str, Any]
+    repeated: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -36,15 +35,15 @@ class Found:
 def read_agents(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], list[str]]:
     """Every `AgentDeployment` of the sources, and a line for each file that cannot be read.
 
-    A source is a file, a folder (its YAML and JSON files, at any depth), or "-" for `stdin`. Objects of other kinds are
-    passed over; sources without any agent at all are a fault.
+    A source is a file, a folder (its YAML and JSON files, at any depth), or "-" for `stdin`. Objects of other groups
+    are passed over; sources without any agent at all are a fault.
     """
     found: list[Found] = []
     faults: list[str] = []
     for source in sources:
         try:
-            for file, text in _texts(source, stdin):
-                _read(file, text, found, faults)
+            for file, data in _contents(source, stdin):
+                _read(file, data, found, faults)
         except InputError as error:
             faults += error.lines
     if not found and not faults:
@@ -52,33 +51,34 @@ def read_agents(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], lis
     return found, faults
 
 
-def _read(file: str, text: str, found: list[Found], faults: list[str]) -> None:
+def _read(file: str, data: bytes, found: list[Found], faults: list[str]) -> None:
     try:
-        documents = list(_documents(file, text))
+        # What stands before a fault is judged all the same, as kubectl applies it.
+        for index, reading in enumerate(_objects(file, data), start=1):
+            if _is_ours(reading.value):
+                found.append(Found(file, index, reading.value, reading.repeated))
     except InputError as error:
         faults += error.lines
-        return
-    found += [
-        Found(file, index, document)
-        for index, document in enumerate(documents, start=1)
-        if document.get("kind") == KIND
-    ]
 
 
-def _texts(source: str, stdin: TextIO) -> Iterator[tuple[str, str]]:
+def _is_ours(document: dict[str, Any]) -> bool:
+    """Whether it is an agent, or is meant to be one: our group has no other kind."""
+    return document.get("kind") == KIND or str(document.get("apiVersion")).startswith(f"{GROUP}/")
+
+
+def _contents(source: str, stdin: TextIO) -> Iterator[tuple[str, bytes]]:
     if source == "-":
-        try:
-            yield "standard input", stdin.read()
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input: cannot be read: {error}") from error
+        # Bytes where there are any, so that the encoding is for kubectl's rules to say.
+        buffer = getattr(stdin, "buffer", None)
+        yield "standard input", buffer.read() if buffer is not None else stdin.read().encode()
         return
     path = Path(source)
     if not path.exists():
         raise InputError(f"{source}: no such file or folder")
     for file in _files(path):
         try:
-            yield str(file), file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            yield str(file), file.read_bytes()
+        except OSError as error:
             raise InputError(f"{file}: cannot be read: {error}") from error
 
 
@@ -88,53 +88,31 @@ def _files(path: Path) -> Iterable[Path]:
     return sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
 
 
-def _documents(file: str, text: str) -> Iterator[dict[str, Any]]:
-    """The objects of one file; a `List` stands for its items. JSON is YAML (YAML 1.2, section 1.3)."""
+def _objects(file: str, data: bytes) -> Iterator[Reading]:
+    """The objects of one file, lists taken apart."""
     try:
-        documents = list(yaml.load_all(text, Loader=_Loader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not valid YAML: {_why(error)}") from error
-    for document in documents:
-        items = document.get("items") if isinstance(document, dict) and document.get("kind") == "List" else None
-        for item in items if isinstance(items, list) else [document]:
-            if isinstance(item, dict):
-                yield item
-            elif item is not None:
-                raise InputError(f"{file}: holds {type(item).__name__} where a Kubernetes object should be")
+        for reading in read(decode(data)):
+            if reading.value is not None:
+                yield from _flat(file, reading)
+    except UnreadableError as error:
+        raise InputError(f"{file}: not valid YAML: {error}") from error
 
 
-def _why(error: Exception) -> str:
-    """What is wrong and where; not PyYAML's own message, which quotes the line, and that may hold a key."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    mark = getattr(error, "problem_mark", None)
-    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
-        return type(error).__name__
-    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it.
-
-    In JSON two escapes make one character beyond U+FFFF, and U+FFFD stands for half of a pair (Go's encoding/json). In
-    other YAML such an escape is an error (go-yaml); for PyYAML each would be a character, which no file can hold.
-    """
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._is_json = stream.lstrip().startswith("{")
-
-    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        value = super().construct_scalar(node)
-        if value.isascii() or _HALF.search(value) is None:
-            return value
-        if not self._is_json:
-            raise yaml.constructor.ConstructorError(None, None, "an escape is half of a character", node.start_mark)
-        return whole(value)
-
-
-# sigs.k8s.io/yaml knows no timestamps: 2026-01-01 is text there, and would be a date here.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+def _flat(file: str, reading: Reading) -> Iterator[Reading]:
+    """The items of a list, or the object itself (apimachinery, unstructured: whatever has `items` is a list)."""
+    document = reading.value
+    if not isinstance(document, dict):
+        raise InputError(f"{file}: holds {type(document).__name__} where a Kubernetes object should be")
+    items = document.get("items")
+    if not isinstance(items, list):
+        yield reading
+        return
+    for item in items:
+        if isinstance(item, dict) and not item.get("kind") and not item.get("apiVersion"):
+            inferred = {
+                "kind": str(document.get("kind")).removesuffix("List"),
+                "apiVersion": document.get("apiVersion"),
+            }
+            yield from _flat(file, Reading({**item, **inferred}, reading.repeated))
+        else:
+            yield from _flat(file, Reading(item, reading.repeated))

@@ -10,6 +10,7 @@ from agent_operator.policy.refusals import refusals as refused_by_policy
 from agent_operator.policy.settings import Policy
 from agent_operator.tools.advice import advice, refusals
 from agent_operator.tools.files import Found, read_agents
+from agent_operator.tools.metadata import metadata_faults
 
 Severity = Literal["error", "warning"]
 
@@ -65,18 +66,26 @@ def validate(
 
     `namespace` is for agents that name none. `policy` is that of the operator, by which it refuses specs.
     """
-    found, faults = read_agents(sources, stdin)
-    remarks = [_of_file(fault) for fault in faults]
+    found, unreadable = read_agents(sources, stdin)
+    remarks = [_of_file(line) for line in unreadable]
     agents: list[tuple[AgentDeployment, Found]] = []
     valid = 0
     for each in found:
+        remarks += [
+            Remark("warning", each.file, each.title, field, "stands twice, and the last one counts: remove the other")
+            for field in each.repeated
+        ]
+        faults = list(metadata_faults(each.document))
         try:
             agent = parse(each.document, namespace=namespace)
         except InvalidAgentError as error:
-            remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in error.faults]
+            faults += error.faults
+            remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
             continue
-        refused = [*refusals(agent.spec), *(refused_by_policy(agent.spec, policy) if policy is not None else [])]
-        errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in refused]
+        faults += refusals(agent.spec)
+        if policy is not None:
+            faults += refused_by_policy(agent.spec, policy)
+        errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
         remarks += errors
         remarks += [
             Remark("warning", each.file, each.title, fault.field, fault.message) for fault in advice(agent.spec)

@@ -1,5 +1,6 @@
 """Valid specs for hypothesis, drawn from the definition's own schema, so that a new field is tested at once."""
 
+import json
 import re
 from typing import Any
 
@@ -48,6 +49,8 @@ def _values(schema: Schema) -> st.SearchStrategy[Any]:
         keys = schema.get("x-kubernetes-list-map-keys")
         defaults = {name: child.get("default") for name, child in schema["items"].get("properties", {}).items()}
         unique = (lambda item: tuple(item.get(key, defaults[key]) for key in keys)) if keys else None
+        if schema.get("x-kubernetes-list-type") == "set":
+            unique = lambda item: (json.dumps(item),)  # noqa: E731
         return st.lists(_values(schema["items"]), max_size=MAX_ITEMS, unique_by=unique)
     if schema["type"] == "boolean":
         return st.booleans()
@@ -127,10 +130,13 @@ def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
         source.setdefault("configMapRef", {"name": "x"}) if "secretRef" not in source else None
     for volume in spec.get("extraVolumes", []):
         volume["name"] += "0"
+    volumes = [volume["name"] for volume in spec.get("extraVolumes", [])]
     for mount in spec.get("extraVolumeMounts", []):
         mount["mountPath"] += "0"
-    for container in [*spec.get("initContainers", []), *spec.get("sidecars", [])]:
-        container["name"] += "0"
+        mount["name"] = volumes[0] if volumes else "tmp"
+    for kind, suffix in (("initContainers", "0"), ("sidecars", "1")):
+        for container in spec.get(kind, []):
+            container["name"] += suffix
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:

@@ -1,11 +1,14 @@
 """What the doctor makes of evidence. The cluster tests prove it against a real API server; here are the corners."""
 
+import asyncio
 import re
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
 from agent_operator.manifests.form import Document
+from agent_operator.tools.doctor import gather
 from agent_operator.tools.doctor.evidence import Evidence, Health, Lease, Reference, references
 from agent_operator.tools.doctor.judge import judge
 from agent_operator.tools.doctor.report import Report, to_text
@@ -156,7 +159,7 @@ def test_what_waits_for_an_earlier_step_is_not_called_wrong() -> None:
     assert states(report)["service"] == "waits"
 
 
-def test_a_rollout_that_is_stuck_comes_after_what_it_is_stuck_on() -> None:
+def test_a_rollout_that_is_stuck_is_no_cause_beside_what_it_is_stuck_on() -> None:
     seen = evidence(pods=[pod({"terminated": {"exitCode": 137, "reason": "OOMKilled"}})])
     seen.objects["Deployment", "hello"]["status"]["conditions"] = [
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
@@ -164,7 +167,8 @@ def test_a_rollout_that_is_stuck_comes_after_what_it_is_stuck_on() -> None:
 
     report = judge(seen)
 
-    assert reasons(report)[:2] == ["OOMKilled", "RolloutStuck"]
+    assert reasons(report)[0] == "OOMKilled"
+    assert "RolloutStuck" not in reasons(report)
     assert "(512Mi)" in report.findings[0].message
 
 
@@ -275,3 +279,147 @@ def test_every_reason_is_documented() -> None:
     assert len(said) > 15
     assert said <= documented
     assert [each for each in documented if f'"{each}"' not in sources and not each.endswith("Missing")] == []
+
+
+def unhealthy(message: str, time: str, pod: str = "hello-1") -> Document:
+    return {
+        "reason": "Unhealthy",
+        "message": message,
+        "lastTimestamp": time,
+        "involvedObject": {"kind": "Pod", "name": pod},
+    }
+
+
+START = "2026-01-01T00:00:00Z"
+REFUSED = (
+    'Startup probe failed: Get "http://10.0.0.1:8000/health/live": dial tcp 10.0.0.1:8000: connect: connection refused'
+)
+LATE = 'Readiness probe failed: Get "http://10.0.0.1:8000/health/ready": context deadline exceeded'
+
+
+@pytest.mark.parametrize(
+    ("started", "message", "time", "reason"),
+    [
+        # An event of the run before, of another probe, and the usual refusals of the first seconds are no causes.
+        (True, LATE, "2025-12-31T23:59:59Z", "Starting"),
+        (False, LATE, "2026-01-01T00:00:02Z", "Starting"),
+        (False, REFUSED, "2026-01-01T00:00:03Z", "Starting"),
+        (True, LATE, "2026-01-01T00:00:09Z", "ReadinessFails"),
+        (
+            True,
+            "Readiness probe failed: HTTP probe failed with statuscode: 503",
+            "2026-01-01T00:00:09Z",
+            "ReadinessFails",
+        ),
+        (False, REFUSED, "2026-01-01T00:00:40Z", "NotAnAgent"),
+        (False, "Startup probe failed: HTTP probe failed with statuscode: 404", "2026-01-01T00:00:02Z", "NotAnAgent"),
+        (
+            False,
+            (
+                'Startup probe failed: Get "http://10.0.0.1:8000/health/live": net/http: HTTP/1.x transport connection '
+                'broken: malformed HTTP response "\\x00"'
+            ),
+            "2026-01-01T00:00:02Z",
+            "NotAnAgent",
+        ),
+    ],
+)
+def test_a_pod_that_starts_is_told_from_one_that_never_will(
+    started: bool, message: str, time: str, reason: str
+) -> None:
+    starting = pod({"running": {"startedAt": START}})
+    starting["status"]["containerStatuses"][0]["started"] = started
+
+    report = judge(evidence(pods=[starting], events=[unhealthy(message, time)]))
+
+    assert report.cause is not None
+    assert report.cause.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("ended", "words", "remedy"),
+    [
+        ({"exitCode": 0, "reason": "Completed"}, "this may not be the image of an agent", "correct image.repository"),
+        ({"exitCode": 127, "reason": "Error"}, "not that of an agent", "correct image.repository"),
+        ({"exitCode": 128, "reason": "StartError", "message": 'exec: "x"'}, "not that of an agent", "correct image"),
+        ({"exitCode": 2, "reason": "Error", "message": "DEFAULT_MODEL: x"}, "its settings are wrong. Its", "mend"),
+        ({"exitCode": 2, "reason": "Error", "message": "usage: x [-h]"}, "or it is not the image", "correct image"),
+        ({"exitCode": 143, "reason": "Error"}, "told to stop, by its probes", "mend"),
+        ({"exitCode": 1, "reason": "Error"}, "exit code 1 (Error)", "mend what the container says"),
+    ],
+)
+def test_an_ending_has_a_cause_and_fitting_advice(ended: Document, words: str, remedy: str) -> None:
+    crashing = pod({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}})
+    crashing["status"]["containerStatuses"][0]["lastState"] = {"terminated": ended}
+
+    cause = judge(evidence(pods=[crashing])).cause
+
+    assert cause is not None
+    assert cause.reason == "CrashLoopBackOff"
+    assert words in cause.message
+    assert remedy in cause.remedy
+
+
+def test_a_deployment_that_was_scaled_to_zero_under_its_autoscaler_is_the_cause() -> None:
+    seen = evidence(replicas=0)
+    assert seen.agent is not None
+    seen.agent["spec"]["autoscaling"] = {"enabled": True, "minReplicas": 2}
+    disabled = {
+        "type": "ScalingActive",
+        "status": "False",
+        "reason": "ScalingDisabled",
+        "message": "scaling is disabled",
+    }
+    seen.objects["HorizontalPodAutoscaler", "hello"] = {
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": seen.objects["Service", "hello"]["metadata"],
+        "spec": {"minReplicas": 2, "maxReplicas": 5},
+        "status": {"conditions": [disabled]},
+    }
+
+    report = judge(seen)
+
+    assert report.cause is not None
+    assert report.cause.reason == "ScaledToZeroByHand"
+    assert report.cause.remedy == "kubectl scale deployment/hello -n prod --replicas=2"
+    assert "ScalingDisabled" not in reasons(report)
+
+
+def test_a_sentence_ends_with_one_full_stop() -> None:
+    waiting = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes. preempted."}
+    unplaced = pod({"waiting": {}})
+    unplaced["status"]["conditions"].append(waiting)
+
+    assert ".." not in to_text(judge(evidence(pods=[unplaced])))
+
+
+def test_a_pod_whose_network_cannot_be_made_is_the_cause() -> None:
+    waiting = pod({"waiting": {"reason": "ContainerCreating"}})
+    event = {**unhealthy('plugin type="calico" failed (add)', START), "reason": "FailedCreatePodSandBox"}
+
+    assert reasons(judge(evidence(pods=[waiting], events=[event])))[0] == "PodSandboxFailed"
+
+
+class Leases:
+    """An API server with a Lease, which nobody renews, and without a pod."""
+
+    async def list(self, *_: Any, **__: Any) -> list[Document]:
+        now = datetime.now(UTC).isoformat()
+        spec = {"holderIdentity": "operator-1_a1b2", "renewTime": now, "leaseDurationSeconds": 15}
+        self.document = getattr(self, "document", None) or {
+            "metadata": {"namespace": "portside-system", "name": "agent-operator"},
+            "spec": spec,
+        }
+        return [self.document]
+
+    async def get(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def test_a_lease_of_an_operator_whose_pod_is_gone_is_not_taken_for_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "SECOND_LOOK_SECONDS", 0.0)
+
+    leases, unseen = asyncio.run(gather.operators(cast("Any", Leases())))
+
+    assert unseen is None
+    assert [each.alive for each in leases] == [False]

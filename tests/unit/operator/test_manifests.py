@@ -49,6 +49,8 @@ def parts(value: Any) -> Iterator[Any]:
 VERBATIM = {
     *("affinity", "behavior", "podSecurityContext", "securityContext", "extraEnv", "extraVolumes"),
     *("initContainers", "sidecars", "ingressFrom", "scrapeFrom", "extraEgress"),
+    # What is mounted of them goes with them.
+    "extraVolumeMounts",
 }
 
 

@@ -194,3 +194,14 @@ def test_several_pods_without_a_shared_state_are_pointed_out() -> None:
 
     told = ["redis" in condition(status, "Ready")["message"] for status in (alone, apart, shared)]
     assert told == [False, True, False]
+
+
+def test_probable_mistakes_of_a_spec_are_reported_while_the_agent_serves() -> None:
+    unwise = {"securityContext": {"readOnlyRootFilesystem": False}, "redis": {"url": "redis://state"}, "replicas": 2}
+    status = status_of(agent(**unwise, podDisruptionBudget={"minAvailable": 2}), Observation(deployment(2)), {}, NOW)
+    wise = status_of(agent(), Observation(deployment(1)), {}, NOW)
+
+    message = condition(status, "Ready")["message"]
+    assert "spec.securityContext replaces the default as a whole, so that allowPrivilegeEscalation, capabil" in message
+    assert "spec.podDisruptionBudget.minAvailable lets none of 2 pods leave its node" in message
+    assert condition(wise, "Ready")["message"] == "The current revision takes requests"

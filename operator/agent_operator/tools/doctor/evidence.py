@@ -76,7 +76,13 @@ class Evidence:
     def events_of(self, name: str) -> list[Document]:
         """What was told of the object of that name, the newest last."""
         about = (event for event in self.events if event.get("involvedObject", {}).get("name") == name)
-        return sorted(about, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+        return sorted(about, key=time_of)
+
+
+def time_of(event: Document) -> str:
+    """When an event was last seen, as text; empty if it does not say."""
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def references(template: Document) -> list[Reference]:

@@ -47,9 +47,10 @@ async def operators(access: Access) -> tuple[list[Lease], str | None]:
     try:
         first = await _leases(access)
         now = datetime.now(UTC)
-        if all(_age(each, now) < _duration(each) for each in first):
+        here = await asyncio.gather(*(_has_pod(access, each) for each in first))
+        if all(there and _age(each, now) < _duration(each) for there, each in zip(here, first, strict=True)):
             return [_lease(each, now, alive=bool(_holder(each))) for each in first], None
-        # Our clock and theirs may differ: only a Lease that nobody renews is dead.
+        # Clocks differ, and an operator may run outside the cluster: what counts is whether it renews.
         await asyncio.sleep(SECOND_LOOK_SECONDS)
         later = {_key(each): each["spec"].get("renewTime") for each in await _leases(access)}
     except ApiError as error:
@@ -65,6 +66,17 @@ async def _leases(access: Access) -> list[Document]:
     found = await access.list(LEASES, None, fieldSelector="metadata.namespace!=kube-node-lease")
     ours = [each for each in found if _key(each)[1] == LEASE_NAME or _key(each)[1].startswith(f"{LEASE_NAME}-")]
     return [{**each, "spec": each.get("spec") or {}} for each in ours]
+
+
+async def _has_pod(access: Access, lease: Document) -> bool:
+    """Whether the holder's pod exists, by which an identity begins (controller/leader.py); true if that is unknown."""
+    name = _holder(lease).rpartition("_")[0]
+    if not name:
+        return True
+    try:
+        return await access.get(POD, _key(lease)[0], name, metadata_only=True) is not None
+    except ApiError:
+        return True
 
 
 def _key(lease: Document) -> tuple[str, str]:

@@ -37,7 +37,22 @@ def judge(evidence: Evidence) -> Report:
     # Of one reason the first is nearest to the cause; what is no cause comes last.
     first = list({each.reason: each for each in reversed(findings)}.values())[::-1]
     ordered = [*(each for each in first if not each.note), *(each for each in first if each.note)]
+    ordered = [each for each in ordered if not _is_consequence(each, ordered, ready)]
     return Report(evidence.namespace, evidence.name, ready, steps_of(evidence, ordered), ordered, evidence.unseen)
+
+
+# What is so because of what comes before it.
+_CONSEQUENCES = {"ObjectsMissing", "RolloutStuck", "PodsNotReady", "Starting", "MountFailed"}
+# An autoscaler has nothing to measure while no pod is ready.
+_CONSEQUENCES_OF_NO_PODS = {"NoMetrics", "ScalingDisabled"}
+
+
+def _is_consequence(finding: Finding, ordered: list[Finding], ready: bool) -> bool:
+    if finding is ordered[0]:
+        return False
+    if not ready and finding.reason in _CONSEQUENCES_OF_NO_PODS:
+        return True
+    return finding.reason in _CONSEQUENCES and not ordered[0].note
 
 
 def undefined() -> Finding:

@@ -1,25 +1,25 @@
 """What keeps the pods of an agent from serving. Pure."""
 
+import re
 from collections.abc import Iterator
+from datetime import datetime
 
 from agent_operator.controller.conditions import condition
 from agent_operator.controller.mounts import mount_trouble
-from agent_operator.controller.pods import Trouble, is_meant_to_run, troubles
+from agent_operator.controller.pods import CONFIG_REASONS, Trouble, ending, is_meant_to_run, troubles
 from agent_operator.manifests.form import Document
-from agent_operator.tools.doctor.evidence import Evidence
+from agent_operator.manifests.names import CONTAINER
+from agent_operator.tools.doctor import remedies
+from agent_operator.tools.doctor.evidence import Evidence, time_of
 from agent_operator.tools.doctor.report import Finding
 from agent_operator.tools.doctor.words import last_line, masked
 
 READY_CONDITION = "Ready"
 
-# What to do about what controller/pods.py finds.
-_REMEDIES = {
-    "ImagePullBackOff": "put image.repository, image.tag or image.digest right, or name a Secret for the registry in "
-    "imagePullSecrets",
-    "CreateContainerConfigError": "make the Secret or ConfigMap, or the key in it, that the message names",
-    "Unschedulable": "make room or add a node, or change resources, nodeSelector, tolerations or affinity of the agent",
-    "OOMKilled": "raise resources.limits.memory of the agent",
-}
+# The start of an agent takes seconds; its startup probe is patient for two minutes (manifests/pod.py).
+LONG_START_SECONDS = 30.0
+# Another server answers at the agent's port: it has no such page, or speaks something else.
+_NOT_OURS = re.compile(r"probe failed with statuscode: (30[0-9]|40[0-57-9])|malformed HTTP")
 
 # What the agent API answers at /health/ready (docs/agent-api.md).
 _NOT_READY = {
@@ -36,6 +36,7 @@ _NOT_READY = {
 def pod_findings(evidence: Evidence, component: str, deployment: Document | None) -> Iterator[Finding]:
     """What is wrong with the pods of a component, first what comes first in a pod's life."""
     if deployment is not None:
+        yield from _scaled_to_zero(evidence, deployment)
         yield from _refused(deployment)
     pods = [pod for pod in evidence.pods_of(component) if is_meant_to_run(pod)]
     told: set[str] = set()
@@ -46,6 +47,22 @@ def pod_findings(evidence: Evidence, component: str, deployment: Document | None
                 yield finding
     if deployment is not None:
         yield from _stuck(deployment)
+
+
+def _scaled_to_zero(evidence: Evidence, deployment: Document) -> Iterator[Finding]:
+    """A Deployment without pods under an autoscaler, which is off while there are none (Kubernetes: "Horizontal Pod
+    Autoscaling", "Implicit maintenance-mode deactivation")."""
+    name = deployment["metadata"]["name"]
+    scaler = evidence.objects.get(("HorizontalPodAutoscaler", name))
+    if scaler is not None and deployment["spec"].get("replicas") == 0:
+        fewest = scaler["spec"].get("minReplicas", 1)
+        yield Finding(
+            "pods",
+            "ScaledToZeroByHand",
+            f"Deployment {name} was scaled to 0 pods by hand (as by kubectl scale --replicas=0), which turns its "
+            "HorizontalPodAutoscaler off, so that none are started again",
+            f"kubectl scale deployment/{name} -n {evidence.namespace} --replicas={fewest}",
+        )
 
 
 def _refused(deployment: Document) -> Iterator[Finding]:
@@ -60,12 +77,8 @@ def _refused(deployment: Document) -> Iterator[Finding]:
     failure = condition(deployment.get("status", {}), "ReplicaFailure")
     if failure.get("status") == "True":
         said = failure.get("message", "")
-        if "exceeded quota" in said:
-            remedy = "raise the ResourceQuota of the namespace, or ask for less (resources, replicas)"
-            yield Finding("pods", "QuotaExceeded", f"The pods are refused: {said}", remedy)
-        else:
-            remedy = "change what the admission rule in the message objects to, in the agent or in the namespace"
-            yield Finding("pods", "PodsRefused", f"The pods are refused: {said}", remedy)
+        reason = "QuotaExceeded" if "exceeded quota" in said else "PodsRefused"
+        yield Finding("pods", reason, f"The pods are refused: {said}", remedies.for_refusal(said))
 
 
 def _stuck(deployment: Document) -> Iterator[Finding]:
@@ -85,30 +98,66 @@ def _of_pod(evidence: Evidence, pod: Document, deployment: Document | None) -> I
     events = evidence.events_of(name)
     known = troubles([pod])
     yield from (_worded(trouble, pod) for trouble in known)
-    mount = mount_trouble(deployment, events) if deployment is not None else None
-    failed = [str(event.get("message")) for event in events if event.get("reason") == "FailedMount"]
+    mount = mount_trouble(deployment, events) if deployment is not None and _waits(pod) else None
+    failed = _messages(events, "FailedMount", "FailedAttachVolume")
+    network = _messages(events, "FailedCreatePodSandBox")
     if mount is not None:
-        yield Finding("pods", mount.reason, mount.message, "make what it names; the pods then start by themselves")
+        yield Finding("pods", mount.reason, mount.message, remedies.for_mount(mount.message))
     elif failed and not known and _waits(pod):
-        yield Finding("pods", "MountFailed", f"Pod {name} waits for a volume: {failed[-1]}", "make what it names")
+        message = f"Pod {name} waits for a volume: {failed[-1]}"
+        yield Finding("pods", "MountFailed", message, remedies.for_mount(failed[-1]))
+    elif network and not known and _waits(pod):
+        yield Finding(
+            "pods",
+            "PodSandboxFailed",
+            f"The node cannot prepare pod {name}: {network[-1]}",
+            "see that the network plugin runs on the pod's node",
+        )
     if not known and mount is None:
         yield from _unready(evidence, pod, events)
+
+
+def _messages(events: list[Document], *reasons: str) -> list[str]:
+    """The messages of the events with these reasons."""
+    return [str(event.get("message")) for event in events if event.get("reason") in reasons]
 
 
 def _worded(trouble: Trouble, pod: Document) -> Finding:
     """The trouble with what only the user may see added: the container's last line, the limit that was hit."""
     name, message = pod["metadata"]["name"], trouble.message
-    remedy = _REMEDIES.get(trouble.reason, f"see kubectl describe pod {name}")
+    remedy = _remedy(trouble, name)
     for container in pod["status"].get("containerStatuses") or []:
         ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
-        if trouble.reason == "CrashLoopBackOff" and ended.get("exitCode"):
+        if trouble.reason == "CrashLoopBackOff" and "exitCode" in ended and not container.get("ready"):
             line = last_line(ended.get("message") or "")
             message = message.partition("; see kubectl logs")[0] + (f'. Its last line: "{line}"' if line else "")
-            remedy = f"mend what the container says: kubectl logs {name} -n {pod['metadata']['namespace']} --previous"
+            remedy = _of_ending(container["name"], ended, pod)
         if trouble.reason == "OOMKilled" and ended.get("reason") == "OOMKilled":
             limit = _memory_limit(pod, container["name"])
             message = message.removesuffix(": raise it") + (f" ({limit})" if limit else "")
     return Finding("pods", trouble.reason, message.rstrip("."), remedy)
+
+
+def _remedy(trouble: Trouble, pod: str) -> str:
+    if trouble.reason == "Unschedulable":
+        return remedies.for_unscheduled(trouble.message)
+    if trouble.reason in CONFIG_REASONS:
+        return remedies.for_container(trouble.message, pod)
+    if trouble.reason == "ImagePullBackOff":
+        return remedies.for_image(trouble.message)
+    return (
+        "raise resources.limits.memory of the agent"
+        if trouble.reason == "OOMKilled"
+        else f"see kubectl describe pod {pod}"
+    )
+
+
+def _of_ending(container: str, ended: Document, pod: Document) -> str:
+    log = f"kubectl logs {pod['metadata']['name']} -n {pod['metadata']['namespace']} -c {container} --previous"
+    foreign = "image" in ending(container, ended)
+    if foreign and container == CONTAINER:
+        return f"correct image.repository, image.tag or image.digest; its log: {log}"
+    return f"mend what the container says: {log}"
 
 
 def _memory_limit(pod: Document, container: str) -> str | None:
@@ -134,11 +183,61 @@ def _unready(evidence: Evidence, pod: Document, events: list[Document]) -> Itera
         word, message, remedy = _NOT_READY[reason]
         yield Finding("pods", word, f"Pod {name} runs and takes no requests: {message}", remedy)
         return
-    probes = [str(event.get("message")) for event in events if event.get("reason") == "Unhealthy"]
-    if reason is not None or probes:
-        said = masked(f"it says: {reason}" if reason is not None else probes[-1])
-        message = f"Pod {name} runs and takes no requests: {said}"
-        yield Finding("pods", "ReadinessFails", message, f"see why: kubectl logs {name} -n {evidence.namespace}")
+    if reason is not None:
+        yield _unready_finding(evidence, name, masked(f"it says: {reason}"))
+        return
+    yield from _by_probes(evidence, pod, events)
+
+
+def _by_probes(evidence: Evidence, pod: Document, events: list[Document]) -> Iterator[Finding]:
+    """What the kubelet's probes say of the containers that run now, or that they are starting."""
+    name = pod["metadata"]["name"]
+    for container in pod["status"].get("containerStatuses") or []:
+        if container.get("ready") or "running" not in container.get("state", {}):
+            continue
+        since = str((container["state"]["running"] or {}).get("startedAt") or "")
+        unhealthy = [each for each in events if each.get("reason") == "Unhealthy" and time_of(each) >= since]
+        starting = container.get("started") is False
+        kind = "Startup probe" if starting else "Readiness probe"
+        failed = [each for each in unhealthy if str(each.get("message", "")).startswith(kind)]
+        said = str(failed[-1].get("message", "")) if failed else ""
+        if _NOT_OURS.search(said) or (
+            starting and failed and _seconds(since, time_of(failed[-1])) > LONG_START_SECONDS
+        ):
+            yield _not_an_agent(evidence, name, container, masked(said))
+        elif starting or not failed:
+            yield _starting(name)
+        else:
+            yield _unready_finding(evidence, name, masked(said))
+
+
+def _not_an_agent(evidence: Evidence, pod: str, container: Document, said: str) -> Finding:
+    image, name = container.get("image", "the image"), container["name"]
+    return Finding(
+        "pods",
+        "NotAnAgent",
+        f"Container {name} of pod {pod} runs, and does not answer as an agent does: {said}",
+        f"see that {image} is the image of an agent (image.repository, image.tag), and its log: "
+        f"kubectl logs {pod} -n {evidence.namespace} -c {name}",
+    )
+
+
+def _unready_finding(evidence: Evidence, pod: str, said: str) -> Finding:
+    message = f"Pod {pod} runs and takes no requests: {said}"
+    return Finding("pods", "ReadinessFails", message, f"see why: kubectl logs {pod} -n {evidence.namespace}")
+
+
+def _starting(pod: str) -> Finding:
+    word, message, remedy = _NOT_READY["starting"]
+    return Finding("pods", word, f"Pod {pod} runs and takes no requests: {message}", remedy)
+
+
+def _seconds(earlier: str, later: str) -> float:
+    """Seconds between two times of the API; 0 where one is missing."""
+    try:
+        return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def down(evidence: Evidence) -> Iterator[Finding]:

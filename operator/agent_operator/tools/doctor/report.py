@@ -58,10 +58,16 @@ def to_text(report: Report, *, whole: bool = True) -> str:
     if report.ready and not whole:
         return lines[0]
     if report.cause is not None:
-        lines += ["", f"Cause ({report.cause.reason}): {report.cause.message}.", f"What to do: {report.cause.remedy}"]
+        lines += ["", f"Cause ({report.cause.reason}): {_sentence(report.cause)}", f"What to do: {report.cause.remedy}"]
     lines += ["", *(f"  {step.state:<8} {step.name:<11} {step.message}" for step in report.steps)]
     lines += [*_others(report), *_unseen(report)]
     return "\n".join(lines)
+
+
+def _sentence(finding: Finding) -> str:
+    """The message with one full stop, also where it ends with the words of another."""
+    message = finding.message.rstrip(" .")
+    return message if message.endswith(('."', "!", "?", "…")) else f"{message}."
 
 
 def _others(report: Report) -> Iterator[str]:
@@ -69,7 +75,7 @@ def _others(report: Report) -> Iterator[str]:
     if others:
         yield from ("", "Also:" if report.cause else "Worth knowing:")
     for each in others:
-        yield f"  {each.reason}: {each.message}. What to do: {each.remedy}"
+        yield f"  {each.reason}: {_sentence(each)} What to do: {each.remedy}"
 
 
 def _unseen(report: Report) -> Iterator[str]:

@@ -1,0 +1,90 @@
+"""Settings of a valid spec that are probably mistakes, for `validate` and the status alike. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget
+from agent_operator.api.spec import AgentSpec
+
+# What of the default contexts protects the node. Users and groups are not among it: OpenShift sets its own.
+_OF_CONTAINER = ("allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem")
+_OF_POD = ("runAsNonRoot", "seccompProfile")
+
+# With one pod there is no budget (manifests/disruption_budget.py).
+_FEWEST_PODS = 2
+
+
+def cautions(spec: AgentSpec) -> Iterator[tuple[str, str]]:
+    """Yield the field and a sentence for each."""
+    yield from _lost_hardening(spec)
+    yield from _undrainable(spec)
+    yield from _unmeasured(spec)
+
+
+def measured(scaling: Autoscaling) -> tuple[str, ...]:
+    """Return the resources whose use the autoscaler of the agent's pods goes by."""
+    if not scaling.enabled:
+        return ()
+    memory, flights = scaling.target_memory_utilization_percentage, scaling.target_in_flight_requests
+    by_cpu = scaling.target_cpu_utilization_percentage is not None or (memory is None and flights is None)
+    return tuple(name for name, used in (("cpu", by_cpu), ("memory", memory is not None)) if used)
+
+
+def _lost_hardening(spec: AgentSpec) -> Iterator[tuple[str, str]]:
+    container, pod = spec.security_context, spec.pod_security_context
+    lost = {
+        "spec.securityContext": [name for name in _OF_CONTAINER if name not in container],
+        # A container's own setting takes the place of the pod's.
+        "spec.podSecurityContext": [name for name in _OF_POD if name not in pod and name not in container],
+    }
+    for field, names in lost.items():
+        if names:
+            are, them = ("are", "them") if len(names) > 1 else ("is", "it")
+            what = f"{', '.join(names)} of the default {are} lost: write {them} here too"
+            yield field, f"replaces the default as a whole, so that {what}"
+
+
+def _undrainable(spec: AgentSpec) -> Iterator[tuple[str, str]]:
+    budget, scaling, worker = spec.pod_disruption_budget, spec.autoscaling, spec.worker
+    groups = {"pods": scaling.min_replicas if scaling.enabled else spec.replicas}
+    if worker.enabled:
+        groups["workers"] = worker.autoscaling.min_replicas if worker.autoscaling.enabled else worker.replicas
+    for title, pods in groups.items():
+        if budget.enabled and pods >= _FEWEST_PODS and _may_leave(budget, pods) <= 0:
+            field, change = (
+                ("minAvailable", "lower") if budget.min_available is not None else ("maxUnavailable", "raise")
+            )
+            yield (
+                f"spec.podDisruptionBudget.{field}",
+                f"lets none of {pods} {title} leave its node, so that no node can be drained: {change} it",
+            )
+
+
+def _may_leave(budget: PodDisruptionBudget, pods: int) -> int:
+    """How many of the pods an eviction may take. Shares are rounded up (kube-controller-manager, disruption.go)."""
+    if budget.min_available is not None:
+        return pods - _scaled(budget.min_available, pods)
+    return _scaled(budget.max_unavailable, pods)
+
+
+def _scaled(count: int | str, pods: int) -> int:
+    return count if isinstance(count, int) else -(-int(count.removesuffix("%")) * pods // 100)
+
+
+def _unmeasured(spec: AgentSpec) -> Iterator[tuple[str, str]]:
+    """Containers that keep the use of a resource from being computed: each of the pod needs a request of it."""
+    for name in measured(spec.autoscaling):
+        for field, containers in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
+            for index, container in enumerate(containers or []):
+                document = container.model_dump(by_alias=True, exclude_none=True)
+                runs_on = field == "sidecars" or document.get("restartPolicy") == "Always"
+                if runs_on and name not in _requested(document):
+                    without = f"next to a container without a request of {name}: set requests.{name}"
+                    yield f"spec.{field}[{index}].resources", f"autoscaling by the use of {name} never acts {without}"
+
+
+def _requested(container: Mapping[str, Any]) -> set[str]:
+    """The resources that the container asks for; a limit alone counts as a request of as much."""
+    resources = container.get("resources")
+    given = resources if isinstance(resources, Mapping) else {}
+    return {name for kind in ("requests", "limits") for name in given.get(kind) or {}}

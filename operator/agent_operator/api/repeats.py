@@ -1,0 +1,58 @@
+"""Entries that stand twice in a list whose entries must differ: the API server refuses them (KEP-555, "listType")."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from agent_operator.api.schema import Schema, structural
+from agent_operator.api.spec import AgentSpec
+
+LIST_TYPE, MAP_KEYS = "x-kubernetes-list-type", "x-kubernetes-list-map-keys"
+
+
+def repeats(spec: Mapping[str, Any], root: str = "spec") -> Iterator[tuple[str, str]]:
+    """Yield the path and a sentence for each entry of a spec that repeats an earlier one of its list.
+
+    Values of a wrong type are passed over: they are for the types to refuse.
+    """
+    yield from _within(spec, _spec_schema(), root)
+
+
+@cache
+def _spec_schema() -> Schema:
+    return structural(AgentSpec)
+
+
+def _within(value: Any, schema: Schema, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        properties, further = schema.get("properties", {}), schema.get("additionalProperties")
+        for name, child in value.items():
+            inner = properties.get(name, further)
+            if isinstance(inner, dict):
+                yield from _within(child, inner, f"{path}.{name}")
+    elif isinstance(value, list) and "items" in schema:
+        yield from _of_list(value, schema, path)
+        for index, child in enumerate(value):
+            yield from _within(child, schema["items"], f"{path}[{index}]")
+
+
+def _of_list(value: list[Any], schema: Schema, path: str) -> Iterator[tuple[str, str]]:
+    if schema.get(LIST_TYPE) not in {"map", "set"}:
+        return
+    keys = schema.get(MAP_KEYS, [])
+    what = f"the same {' and '.join(keys)} as an earlier entry" if keys else "the same as an earlier entry"
+    seen: set[str] = set()
+    for index, entry in enumerate(value):
+        identity = json.dumps(_identity(entry, keys, schema["items"]), sort_keys=True)
+        if identity in seen:
+            yield f"{path}[{index}]", f"is {what}: remove one, or rename it"
+        seen.add(identity)
+
+
+def _identity(entry: Any, keys: list[str], items: Schema) -> Any:
+    """What tells the entry from others; defaults count, as the API server fills them in first."""
+    if not keys or not isinstance(entry, Mapping):
+        return entry
+    properties = items.get("properties", {})
+    return [entry.get(key, properties.get(key, {}).get("default")) for key in keys]

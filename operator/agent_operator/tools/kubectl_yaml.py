@@ -1,0 +1,341 @@
+r"""YAML and JSON as kubectl reads them.
+
+Kubernetes reads YAML by go.yaml.in/yaml/v2 and turns it into JSON. There `1e3`, `0o17` and `1234e56` are numbers, `y`
+is a boolean, `12:30:45` and dates are texts, and of two equal keys the later counts. PyYAML differs, so only its parser
+is used: scalars (yaml_scalars.py), mappings, merge keys and aliases follow the Go sources, which each rule names.
+tests/cluster/test_kubectl_yaml.py compares the two.
+
+Known to differ: in braces or brackets, a plain text that ends with a colon is refused here and taken there; the escape
+`\/` is taken here and refused there; a tag with a bracket or a comma in it is refused here.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from agent_operator.tools.yaml_scalars import INT64, MERGE, ScalarError, float_key, json_value, scalar
+
+# libyaml is what Go's parser was ported from; where PyYAML was built without it, its own parser is near enough.
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# decode.go, `allowedAliasRatio`.
+_FREE_ALIASES, _FREE_DECODES = 100, 1000
+_RATIO_LOW, _RATIO_HIGH = 400_000, 4_000_000
+
+_NOT_SPACE = re.compile(r"[^ \t\r\n]")
+_END = object()
+# How far kubectl looks for the brace that begins JSON (cli-runtime, resource/visitor.go).
+_GUESS = 4096
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class UnreadableError(ValueError):
+    """Text that kubectl cannot read: why, and where if that is known. Never quotes the text, which may hold a key."""
+
+    def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
+        where = f"line {line}, column {column}: " if column is not None else f"line {line}: " if line else ""
+        super().__init__(f"{where}{reason}")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One document of a file, as plain JSON values.
+
+    `repeated` are the paths of its keys that stand twice, of which the last counts.
+    """
+
+    value: Any
+    repeated: tuple[str, ...] = ()
+
+
+def decode(data: bytes) -> str:
+    """The text of a file: UTF-8, or UTF-16 if a byte-order mark says so; what is invalid becomes U+FFFD.
+
+    (cli-runtime, resource/visitor.go: `unicode.BOMOverride`.)
+    """
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if data.startswith(mark):
+            return data.removeprefix(mark).decode(encoding, errors="replace")
+    return data.decode("utf-8", errors="replace")
+
+
+def read(text: str) -> Iterator[Reading]:
+    """Yield the documents of a file. Raises UnreadableError, after those before the fault, as kubectl would apply them.
+
+    (apimachinery, util/yaml/decoder.go: `YAMLOrJSONDecoder`.)
+    """
+    if not text[:_GUESS].lstrip().startswith("{"):
+        yield from _read_yaml(text, 0)
+        return
+    rest, fault = 0, None
+    for value, rest in _read_json(text):  # noqa: B007  the last one is where what may be YAML begins
+        if isinstance(value, ValueError):
+            fault = value
+        elif value is not _END:
+            yield Reading(_mended(value))
+    try:
+        yield from _read_yaml(text, rest)
+    except UnreadableError:
+        # kubectl names the fault of the form that it tried first.
+        raise _of_json(fault) if fault is not None else UnreadableError("neither JSON nor YAML") from None
+
+
+def _read_json(text: str) -> Iterator[tuple[Any, int]]:
+    """Yield the values of a stream of JSON and where each ends.
+
+    Last comes _END, or the error of the rest, and where that begins, which may be YAML.
+    """
+    decoder = json.JSONDecoder(parse_float=_json_number, parse_int=_json_number, parse_constant=_no_constant)
+    number, at = 0, 0
+    while True:
+        beginning = _NOT_SPACE.search(text, at)
+        start = beginning.start() if beginning is not None else len(text)
+        if start == len(text):
+            yield _END, start
+            return
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except RecursionError:
+            raise UnreadableError("nested too deeply") from None
+        except UnreadableError:
+            raise
+        except ValueError as error:
+            # After two values it is a stream of JSON for good.
+            if number > 1:
+                raise _of_json(error) from None
+            yield error, at
+            return
+        number, at = number + 1, end
+        yield value, end
+
+
+def _read_yaml(text: str, start: int) -> Iterator[Reading]:
+    first = text.count("\n", 0, start)
+    for number, document in _documents(text[start:]):
+        yield _Decoder().decode(_compose(document, first + number))
+
+
+def _documents(text: str) -> Iterator[tuple[int, str]]:
+    """The texts between separators, each with the number of lines before it (decoder.go: `YAMLReader`)."""
+    lines: list[str] = []
+    begin = 0
+    for number, line in enumerate(text.removesuffix("\n").split("\n")):
+        if line.startswith("---"):
+            rest = line[3:].strip()
+            if rest and not rest.startswith("#"):
+                raise UnreadableError("only a comment may follow the separator ---", number + 1)
+            if lines:
+                yield begin, "".join(lines)
+                lines, begin = [], number + 1
+                continue
+        lines.append(f"{line.removesuffix(chr(13))}\n")
+    if lines:
+        yield begin, "".join(lines)
+
+
+@dataclass(slots=True)
+class _Node:
+    """A node of Go's tree (decode.go: `node`); `alias` is what an alias leads to."""
+
+    kind: str
+    value: str = ""
+    tag: str = ""
+    implicit: bool = False
+    children: list["_Node"] = field(default_factory=list)
+    alias: "_Node | None" = None
+
+
+def _compose(text: str, line: int) -> _Node:
+    """The first document of the text, which is all that Go reads of it (decode.go: `parser`)."""
+    events = yaml.parse(text, Loader=_PARSER)
+    anchors: dict[str, _Node] = {}
+    try:
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                root = _node(next(events), events, anchors)
+                next(events)
+                return root
+    except RecursionError:
+        raise UnreadableError("nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        reason = error.problem or error.context or "not valid"
+        where = (line + mark.line + 1, mark.column + 1) if mark is not None else (None, None)
+        raise UnreadableError(reason, *where) from None
+    except yaml.YAMLError:
+        raise UnreadableError("control characters are not allowed") from None
+    return _Node("scalar", implicit=True)
+
+
+def _node(event: Any, events: Iterator[Any], anchors: dict[str, _Node], *, in_flow: bool = False) -> _Node:
+    if isinstance(event, yaml.AliasEvent):
+        if event.anchor not in anchors:
+            raise UnreadableError("an alias has no anchor before it", _line(event))
+        return _Node("alias", alias=anchors[event.anchor])
+    if isinstance(event, yaml.ScalarEvent):
+        implicit = bool(event.implicit[0])
+        if in_flow and not event.style and "?" in event.value:
+            # scannerc.go, `yaml_parser_scan_plain_scalar`: inside braces or brackets it ends such a text.
+            raise UnreadableError("a text with ? in it needs quotes here", _line(event))
+        node = _Node("scalar", event.value, event.tag or "", implicit)
+        if event.anchor is not None:
+            anchors[event.anchor] = node
+        return node
+    mapping = isinstance(event, yaml.MappingStartEvent)
+    node = _Node("mapping" if mapping else "sequence")
+    if event.anchor is not None:
+        anchors[event.anchor] = node
+    in_flow = in_flow or bool(event.flow_style)
+    while not isinstance(child := next(events), yaml.MappingEndEvent | yaml.SequenceEndEvent):
+        node.children.append(_node(child, events, anchors, in_flow=in_flow))
+    return node
+
+
+def _line(event: yaml.Event) -> int | None:
+    return event.start_mark.line + 1 if event.start_mark is not None else None
+
+
+class _Decoder:
+    """From nodes to JSON values (decode.go: `decoder`; sigs.k8s.io/yaml: `convertToJSONableObject`)."""
+
+    def __init__(self) -> None:
+        self._decodes = 0
+        self._aliased = 0
+        self._depth = 0
+        self._active: set[int] = set()
+        self._path: list[str] = []
+        self._repeated: dict[str, None] = {}
+
+    def decode(self, node: _Node) -> Reading:
+        try:
+            return Reading(self._value(node), tuple(self._repeated))
+        except ScalarError as error:
+            raise UnreadableError(str(error)) from None
+        except RecursionError:
+            raise UnreadableError("nested too deeply") from None
+
+    def _value(self, node: _Node) -> Any:
+        self._count()
+        if node.kind == "alias":
+            return self._of_alias(node, self._value)
+        if node.kind == "scalar":
+            return json_value(_value_of(node))
+        if node.kind == "sequence":
+            return [self._within(f"[{index}]", child) for index, child in enumerate(node.children)]
+        values: dict[str, Any] = {}
+        self._fill(node, values)
+        return values
+
+    def _count(self) -> None:
+        self._decodes += 1
+        self._aliased += self._depth > 0
+        few = self._aliased <= _FREE_ALIASES or self._decodes <= _FREE_DECODES
+        if not few and self._aliased / self._decodes > _allowed_ratio(self._decodes):
+            raise UnreadableError("aliases make the document too large")
+
+    def _of_alias(self, node: _Node, use: Callable[[_Node], Any]) -> Any:
+        if id(node) in self._active or node.alias is None:
+            raise UnreadableError("an anchor contains itself")
+        self._active.add(id(node))
+        self._depth += 1
+        value = use(node.alias)
+        self._depth -= 1
+        self._active.discard(id(node))
+        return value
+
+    def _within(self, part: str, node: _Node) -> Any:
+        self._path.append(part)
+        value = self._value(node)
+        self._path.pop()
+        return value
+
+    def _fill(self, node: _Node, values: dict[str, Any]) -> None:
+        """Put a mapping's members into `values`, in order: a merge replaces what stands before it."""
+        own: set[str] = set()
+        for key, value in zip(node.children[::2], node.children[1::2], strict=True):
+            if key.kind == "scalar" and key.value == "<<" and (key.implicit or key.tag == MERGE):
+                self._merge(value, values)
+                continue
+            name = self._key(key)
+            self._path.append(f".{name}")
+            if name in own:
+                self._repeated["".join(self._path).removeprefix(".")] = None
+            own.add(name)
+            values[name] = self._value(value)
+            self._path.pop()
+
+    def _merge(self, node: _Node, values: dict[str, Any]) -> None:
+        sources = list(reversed(node.children)) if node.kind == "sequence" else [node]
+        for source in sources:
+            target = source.alias if source.kind == "alias" else source
+            if target is None or target.kind != "mapping":
+                raise UnreadableError("a merge key needs a mapping, or a list of mappings")
+            self._count()
+            if source.kind == "alias":
+                self._count()
+                self._of_alias(source, lambda each: self._fill(each, values))
+            else:
+                self._fill(source, values)
+
+    def _key(self, node: _Node) -> str:
+        """A key as JSON has it."""
+        self._count()
+        while node.kind == "alias":
+            if node.alias is None:
+                break
+            node = node.alias
+        if node.kind != "scalar":
+            raise UnreadableError("a mapping or a list cannot be a key")
+        value = _value_of(node)
+        if isinstance(value, bool):
+            return str(value).lower()
+        if value is None or (isinstance(value, int) and value not in INT64):
+            raise UnreadableError("a key must be text, a number or a boolean")
+        return float_key(value) if isinstance(value, float) else str(value)
+
+
+def _value_of(node: _Node) -> Any:
+    return scalar(node.value, node.tag, implicit=node.implicit)
+
+
+def _allowed_ratio(decodes: int) -> float:
+    if decodes <= _RATIO_LOW:
+        return 0.99
+    if decodes >= _RATIO_HIGH:
+        return 0.10
+    return 0.99 - 0.89 * (decodes - _RATIO_LOW) / (_RATIO_HIGH - _RATIO_LOW)
+
+
+def _json_number(text: str) -> Any:
+    """A number of a JSON file (apimachinery, util/json)."""
+    # int() refuses very long texts, and such a number is a float to Go anyway.
+    if len(text) < 20 and text.removeprefix("-").isdigit():  # noqa: PLR2004  the digits of 64 bits
+        return json_value(int(text))
+    value = float(text)
+    if math.isinf(value):
+        raise UnreadableError("a number is too large")
+    return json_value(value)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"JSON has no {name}")
+
+
+def _mended(value: Any) -> Any:
+    """The value with U+FFFD for halves of characters, as encoding/json has it."""
+    if isinstance(value, str):
+        return _SURROGATES.sub("�", value)
+    if isinstance(value, Mapping):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return [_mended(item) for item in value] if isinstance(value, list) else value
+
+
+def _of_json(error: ValueError) -> UnreadableError:
+    if isinstance(error, json.JSONDecodeError):
+        return UnreadableError(error.msg, error.lineno, error.colno)
+    return UnreadableError(str(error))
