@@ -94,7 +94,10 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         )
         for every, limit in (("30s", "31s"), ("1m", "60001ms"), ("999ms", "1s"), ("59m", "1h"))
     ),
-    ("a variable has value or valueFrom", {"extraEnv": [{"name": "A", "value": "", "valueFrom": {"fieldRef": {}}}]}),
+    (
+        "a variable has value or valueFrom",
+        {"extraEnv": [{"name": "A", "value": "", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+    ),
     ("set configMapRef or secretRef", {"envFrom": [{"prefix": "A_"}]}),
     ("set configMapRef or secretRef", {"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "a"}}]}),
     ("the volumes tmp and secrets", {"extraVolumes": [{"name": "secrets", "emptyDir": {}}]}),
