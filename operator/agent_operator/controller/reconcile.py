@@ -281,6 +281,11 @@ class Reconciler:
         lost = bool(step.foreign) and self._disputes.is_lost(key, name, step.foreign)
         try:
             document = await self._cluster.apply(replace(step, foreign=()) if lost else step)
+            found = tuple(foreign(step.document, document)) if not step.foreign else ()
+            if any(each.manager for each in found):
+                # Where the managed fields had been cleared, only the apply shows what others added.
+                step = replace(step, foreign=found)
+                document = await self._cluster.apply(step)
         except ApiError as error:
             if step.operation == "create" and error.code == CONFLICT and self._gatherer.meet(key, name):
                 raise _MetError from error
