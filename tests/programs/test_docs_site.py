@@ -17,6 +17,7 @@ TROUBLE = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
 FINE = {"Serving", "ScaledToZero", "Creating", "RollingOut", "RolloutComplete", "AsExpected", "MetricsFound"} | {
     "BudgetLeft",
     "NearlyUsedUp",
+    "Reachable",
 }
 LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 
@@ -73,6 +74,8 @@ def test_every_reason_of_trouble_has_its_section() -> None:
         "Degraded",
         "ScalingActive",
         "WithinBudget",
+        "DependenciesReachable",
+        "Drifted",
     }
     sections = set(re.findall(r"^## ([A-Z]\w+)$", TROUBLE, re.MULTILINE))
     assert sections == reasons - FINE

@@ -14,7 +14,6 @@ from agent_service.agent.credentials import Credentials
 from agent_service.agent.errors import (
     CredentialsRefusedError,
     ModelError,
-    ModelRefusedError,
 )
 from agent_service.agent.provider import Prompt, Usage, Waiting
 from agent_service.agent.wire import CONNECT_SECONDS, Body, Failed, Wire
@@ -135,8 +134,8 @@ class ClaudeProvider:
                 if error.status_code in _NO_SUCH_CALL and error.type is None:
                     return  # a gateway that has messages only: it answers, and more cannot be known at no cost
                 if isinstance(translation.of_exception(error), CredentialsRefusedError) and error.status_code == 403:  # noqa: PLR2004
-                    # The key may be good for messages and not for this: that is no reason to refuse all requests.
-                    raise ModelRefusedError("The model API does not let the agent count tokens (403).") from error
+                    # The key may be good for messages and not for this: it answers, and more cannot be known here.
+                    return
                 raise
             media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
             if media_type == _PAGE:
