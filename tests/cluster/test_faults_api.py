@@ -67,6 +67,9 @@ def test_an_operator_killed_at_any_write_leaves_nothing_that_the_next_does_not_f
     here: Namespace, proxy: Proxy
 ) -> None:
     with operator(proxy.kubeconfig, here.name):
+        # An API server that learned of the definition a moment ago refuses owner references to it.
+        here.apply(agent("first", **RICH))
+        eventually(lambda: _counts(here, "first"), "the first agent is settled")
         here.apply(agent("agent-00", **RICH))
         eventually(lambda: _counts(here, "agent-00"), "the undisturbed agent is settled")
         # The controller of autoscalers says something of a new one only at its next look.

@@ -80,7 +80,7 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "host network": ("deployment", in_pod(hostNetwork=True), "merge"),
     "node": ("deployment", in_pod(nodeSelector={"disk": "mine"}), "merge"),
     "tolerations": ("deployment", in_pod(tolerations=[{"operator": "Exists"}]), "merge"),
-    "pause": ("deployment", {"spec": {"paused": True}}, "merge"),
+    "a pause after readiness": ("deployment", {"spec": {"minReadySeconds": 30}}, "merge"),
     "pod annotation": ("deployment", {"spec": {"template": {"metadata": {"annotations": {"a.b/c": "d"}}}}}, "merge"),
     "pod label": ("deployment", {"spec": {"template": {"metadata": {"labels": {"team": "red"}}}}}, "merge"),
     "setting": ("configmap", {"data": {"SYSTEM_PROMPT": "Be rude."}}, "merge"),

@@ -53,9 +53,10 @@ def test_a_change_reaches_the_pods_and_cuts_no_stream_and_loses_no_request(
         assert old not in pods(real_cluster, namespace)
         wait_until(lambda: "lighthouse" in traffic.last(), "the new prompt is used", READY_SECONDS)
         assert list(stream)[-1]["type"] == "done"
+        # A node may lead requests to the old pod for a moment after its end has begun; it answers them.
+        wait_until(lambda: "claude-haiku-4-5" in traffic.last(), "the new model is used", READY_SECONDS)
 
     assert traffic.failed == []
-    assert "claude-haiku-4-5" in traffic.last()
     assert "pilot" in traffic.answers[0]["said"]
 
 

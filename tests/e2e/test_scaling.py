@@ -184,7 +184,7 @@ def test_while_the_model_api_turns_requests_and_tasks_away_no_pods_come(
             assert wanted_replicas(real_cluster, api) == 1
             assert wanted_replicas(real_cluster, queue, WORKER) == 1
             time.sleep(1)
-        assert measured.query(in_flight), "they still are"
+        wait_until(lambda: bool(measured.query(in_flight)), "they still are", UP_SECONDS)
     assert count(real_cluster, queue, "failed") == count(real_cluster, queue, "completed") == 0
 
 

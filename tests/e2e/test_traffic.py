@@ -16,7 +16,10 @@ SECONDS = 60
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        ("print('{}'); raise ValueError('adrift')", r"ended before the test did(.|\n)*ValueError: adrift"),
+        (
+            "print('{}'); raise ValueError('adrift')",
+            r"ended (before the test did|with code 1)(.|\n)*ValueError: adrift",
+        ),
         ("print('{}')", "ended before the test did"),
     ],
     ids=["error", "silence"],

@@ -62,9 +62,6 @@ def ask(service: Service, *hosts: str, path: str = "/chat", version: str = "1.1"
         "localhost.evil.example",
         "127.0.0.1.evil.example",
         "127.0.0.1.nip.io:80",
-        "localhost:80@evil.example",
-        "evil.example#localhost",
-        "[::1].evil.example",
         "0x7f.1.evil.example",
         "xn--lcalhost-54a.example",
     ],
@@ -76,6 +73,13 @@ def test_without_client_keys_a_foreign_host_on_loopback_is_refused(
     status, body = ask(services["open"], host, path=path)
     assert status == 421
     assert "ALLOWED_HOSTS" in json.loads(body)["detail"]
+    assert "evil" not in body
+
+
+@pytest.mark.parametrize("host", ["localhost:80@evil.example", "evil.example#localhost", "[::1].evil.example"])
+def test_a_host_that_is_none_is_refused_before_it_is_compared(services: dict[str, Service], host: str) -> None:
+    status, body = ask(services["open"], host)
+    assert status == 400
     assert "evil" not in body
 
 

@@ -44,7 +44,7 @@ async def test_a_long_system_prompt_is_marked_for_the_cache_and_a_short_one_is_n
     make_client: MakeClient, stand_in: StandIn
 ) -> None:
     """No model caches fewer than 1,024 tokens."""
-    long = "Be kind. " * 600
+    long = "Be kind. " * 600 + "Be brief."
     for prompt, marked in ((long, True), ("Be kind.", False)):
         client = await make_client(system_prompt=prompt)
         await chat(client, "hello")
@@ -109,7 +109,7 @@ async def test_a_proxy_that_does_not_answer_is_what_is_blamed(
     monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
     answer = await (await make_client()).post("/chat", json={"message": "hello"})
     assert answer.status_code == 503
-    assert "The proxy in front of the model API" in answer.json()["detail"]
+    assert "the proxy (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) cannot be reached" in answer.json()["detail"]
     assert "hunter2" not in answer.text
 
 

@@ -57,8 +57,9 @@ ALLOWED_ANNOTATIONS = frozenset(
 # Reloader's other way: a variable that no program reads, named after the object that changed.
 ALLOWED_ENV = re.compile(r"STAKATER_[A-Z0-9_]+_(CONFIGMAP|SECRET)")
 # What a cluster assigns, and controllers of load balancers set. `replicas` is an autoscaler's, where there is one.
+# `kubectl rollout pause` holds a rollout on purpose; status and doctor report it.
 _ALLOWED_FIELDS: dict[str, set[Path]] = {
-    "Deployment": {("spec", "replicas"), (*_TEMPLATE, "creationTimestamp")},
+    "Deployment": {("spec", "replicas"), ("spec", "paused"), (*_TEMPLATE, "creationTimestamp")},
     "Service": {
         ("spec", name)
         for name in (

@@ -23,12 +23,14 @@ _FILES = {
 }
 
 
+@router.head("/docs", include_in_schema=False)
 @router.get("/docs")
 async def page(request: Request) -> Response:
     """Return the page."""
     return _FILES[_INDEX].answer(request)
 
 
+@router.head("/docs/{name}", include_in_schema=False)
 @router.get("/docs/{name}")
 async def file(name: str, request: Request) -> Response:
     """Return a file that the page uses."""

@@ -54,7 +54,7 @@ def ways(*entries: Document) -> list[str]:
     [
         (variable("A"), "spec.template.spec.containers[name=agent].env[name=A]"),
         (in_container({"f:command": {}}), "spec.template.spec.containers[name=agent].command"),
-        ({"f:spec": {"f:paused": {}}}, "spec.paused"),
+        ({"f:spec": {"f:minReadySeconds": {}}}, "spec.minReadySeconds"),
         ({"f:spec": {"f:template": {"f:spec": {"f:hostNetwork": {}}}}}, "spec.template.spec.hostNetwork"),
         (in_template({"vault/inject": {}}), "spec.template.metadata.annotations.vault/inject"),
     ],
@@ -72,8 +72,8 @@ def test_what_another_manager_owns_and_we_do_not_want_is_foreign(fields: Documen
         share(in_container({"f:image": {}})),
         share({"f:metadata": {"f:labels": {"f:team": {}}}}),
         share({"f:spec": {"f:replicas": {}}}),
-        share({"f:spec": {"f:paused": {}}}, "portside-operator-handover", "Apply"),
-        share({"f:spec": {"f:paused": {}}}, subresource="scale"),
+        share({"f:spec": {"f:minReadySeconds": {}}}, "portside-operator-handover", "Apply"),
+        share({"f:spec": {"f:minReadySeconds": {}}}, subresource="scale"),
         share({"f:status": {"f:replicas": {}}}, subresource="status"),
         share(in_template({"kubectl.kubernetes.io/restartedAt": {}})),
         share(in_template({"reloader.stakater.com/last-reloaded-from": {}})),
@@ -139,13 +139,13 @@ def test_a_difference_is_shown_without_what_goes() -> None:
     document = deployment()
     containers = document["spec"]["template"]["spec"]["containers"]
     containers[0]["env"] = [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
-    document["spec"]["paused"] = True
+    document["spec"]["minReadySeconds"] = 30
     paths = [entry.path for entry in foreign(deployment(), live(share(variable("A"))))]
 
-    found = pruned(document, [*paths, ("spec", "paused"), ("spec", "gone", "long ago")])
+    found = pruned(document, [*paths, ("spec", "minReadySeconds"), ("spec", "gone", "long ago")])
 
     assert found["spec"]["template"]["spec"]["containers"][0]["env"] == [{"name": "B", "value": "2"}]
-    assert "paused" not in found["spec"]
+    assert "minReadySeconds" not in found["spec"]
 
 
 def test_the_words_about_many_entries_are_few() -> None:
@@ -168,8 +168,8 @@ def test_a_dispute_is_lost_after_some_removals_of_the_same() -> None:
 
 def test_what_is_left_is_a_condition() -> None:
     assert judge_drift([]) is None
-    left = Left("Deployment", "a", "ChangedAgain", (Foreign(("spec", "paused"), "argo"),))
+    left = Left("Deployment", "a", "ChangedAgain", (Foreign(("spec", "minReadySeconds"), "argo"),))
     found = judge_drift([left])
     assert found is not None
     assert (found.status, found.reason) == ("True", "ChangedAgain")
-    assert "spec.paused (field manager argo)" in found.message
+    assert "spec.minReadySeconds (field manager argo)" in found.message
