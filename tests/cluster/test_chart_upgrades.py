@@ -84,8 +84,7 @@ def test_the_operator_of_any_release_goes_to_the_present_chart_and_back(
     values = ["--set", f"watchNamespaces={{{namespace}}},logging.level=DEBUG"]
     in_place = ["-n", namespace]
     control_plane.helm("install", "agent-operator", _package("agent-operator", release), *in_place, *values)
-    sample = (paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml").read_text()
-    control_plane.kubectl("apply", *in_place, "-f-", stdin=sample)
+    _apply_sample(control_plane, namespace)
     agent = control_plane.get("agentdeployment", "hello-agent", *in_place)
 
     control_plane.helm("upgrade", "agent-operator", str(HELM / "agent-operator"), values_kept_by, *in_place)
@@ -111,8 +110,7 @@ def test_a_release_that_no_longer_brings_the_definition_leaves_it_and_the_agents
     chart = str(HELM / "agent-operator")
     values = ["-n", namespace, "--set", f"watchNamespaces={{{namespace}}}"]
     control_plane.helm("install", "agent-operator", chart, *values)
-    sample = (paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml").read_text()
-    control_plane.kubectl("apply", "-n", namespace, "-f-", stdin=sample)
+    _apply_sample(control_plane, namespace)
 
     control_plane.helm("upgrade", "agent-operator", chart, *values, "--set", "crds.install=false")
     control_plane.helm("uninstall", "agent-operator", "-n", namespace)
@@ -140,6 +138,15 @@ def test_another_name_in_the_selector_is_refused_before_anything_changes(
 
 def _package(chart: str, release: str) -> str:
     return str(paths.REPOSITORY / "releases" / release / f"{chart}-{release}.tgz")
+
+
+def _apply_sample(cluster: Cluster, namespace: str) -> None:
+    """Apply an agent as soon as the API server serves the definition, which is a moment after Helm has applied it."""
+    sample = (paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml").read_text()
+    eventually(
+        lambda: "hello-agent" in cluster.kubectl("apply", "-n", namespace, "-f-", stdin=sample, check=False),
+        "the definition is served",
+    )
 
 
 def _await_autoscaler(cluster: Cluster, namespace: str) -> None:
