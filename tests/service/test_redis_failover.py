@@ -71,7 +71,12 @@ def test_nothing_accepted_is_lost_when_redis_fails_over_under_an_api_and_its_wor
         try:
             eventually(lambda: len(accepted) > TASKS // 3, "tasks are accepted", 60)
             forward.target = second.port
-            assert first.command("FAILOVER", "TO", "127.0.0.1", str(second.port)).startswith(b"+OK")
+
+            def fails_over() -> bool:
+                """Refused while the replica is not online yet."""
+                return first.command("FAILOVER", "TO", "127.0.0.1", str(second.port)).startswith(b"+OK")
+
+            eventually(fails_over, "the replica takes over", 30)
         finally:
             clients.join()
         assert odd == []
