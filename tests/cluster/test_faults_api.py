@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, install_definition, operator
-from cluster.operator_bed import service_account as account
+from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, operator, rights_everywhere
 from cluster.operator_bed.proxy import Harm, Proxy, Request, proxy_to
 from testbed.cluster import Cluster
 
@@ -41,13 +40,8 @@ LONGEST_PAUSE_SECONDS = 180
 @pytest.fixture(scope="module")
 def rights(control_plane: Cluster) -> Iterator[Path]:
     """A kubeconfig with the documented rights on the whole cluster."""
-    install_definition(control_plane)
-    control_plane.kubectl("create", "namespace", "portside-faults-test")
-    try:
-        with account(control_plane, "portside-faults-test", cluster_wide=True) as kubeconfig:
-            yield kubeconfig
-    finally:
-        control_plane.kubectl("delete", "namespace", "portside-faults-test", "--wait=false")
+    with rights_everywhere(control_plane, "portside-faults-test") as kubeconfig:
+        yield kubeconfig
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from cluster.operator_bed import (
     OperatorProcess,
     agent,
     eventually,
-    install_definition,
     operator,
-    service_account,
+    rights_everywhere,
 )
 from testbed.cluster import Cluster
 
@@ -32,13 +31,8 @@ SLOW_SECONDS = 240.0
 @pytest.fixture(scope="module")
 def rights(control_plane: Cluster) -> Iterator[Path]:
     """The documented rights, in the whole cluster."""
-    install_definition(control_plane)
-    control_plane.kubectl("create", "namespace", "portside-content-test")
-    try:
-        with service_account(control_plane, "portside-content-test", cluster_wide=True) as path:
-            yield path
-    finally:
-        control_plane.kubectl("delete", "namespace", "portside-content-test", "--wait=false")
+    with rights_everywhere(control_plane, "portside-content-test") as kubeconfig:
+        yield kubeconfig
 
 
 @pytest.fixture(scope="module")

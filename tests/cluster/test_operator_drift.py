@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import Namespace, agent, eventually, install_definition, operator, service_account
+from cluster.operator_bed import Namespace, agent, eventually, operator, rights_everywhere
 from testbed.cluster import Cluster
 
 SIDECAR = {"name": "intruder", "image": "intruder:1"}
@@ -18,13 +18,8 @@ SIDECAR = {"name": "intruder", "image": "intruder:1"}
 @pytest.fixture(scope="module")
 def rights(control_plane: Cluster) -> Iterator[Path]:
     """A kubeconfig with the documented rights on the whole cluster."""
-    install_definition(control_plane)
-    control_plane.kubectl("create", "namespace", "portside-drift-test")
-    try:
-        with service_account(control_plane, "portside-drift-test", cluster_wide=True) as kubeconfig:
-            yield kubeconfig
-    finally:
-        control_plane.kubectl("delete", "namespace", "portside-drift-test", "--wait=false")
+    with rights_everywhere(control_plane, "portside-drift-test") as kubeconfig:
+        yield kubeconfig
 
 
 @pytest.fixture(scope="module")

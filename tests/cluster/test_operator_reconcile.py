@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.operator_bed import Namespace, agent, eventually, install_definition, operator, service_account
+from cluster.operator_bed import Namespace, agent, eventually, operator, rights_everywhere, service_account
 from testbed.cluster import Cluster, OwnCluster
 
 CHILDREN = ("configmap", "service", "deployment")
@@ -17,13 +17,8 @@ CHILDREN = ("configmap", "service", "deployment")
 @pytest.fixture(scope="module")
 def rights(control_plane: Cluster) -> Iterator[Path]:
     """A kubeconfig with the documented rights on the whole cluster."""
-    install_definition(control_plane)
-    control_plane.kubectl("create", "namespace", "portside-operator-test")
-    try:
-        with service_account(control_plane, "portside-operator-test", cluster_wide=True) as kubeconfig:
-            yield kubeconfig
-    finally:
-        control_plane.kubectl("delete", "namespace", "portside-operator-test", "--wait=false")
+    with rights_everywhere(control_plane, "portside-operator-test") as kubeconfig:
+        yield kubeconfig
 
 
 @pytest.fixture(scope="module")

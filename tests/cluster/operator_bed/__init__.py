@@ -297,6 +297,21 @@ def service_account(
         cluster.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=listed)
 
 
+@contextmanager
+def rights_everywhere(cluster: Cluster, namespace: str) -> Iterator[Path]:
+    """A kubeconfig with the documented rights on the whole cluster, which has the definition.
+
+    Its service account is in `namespace`, which exists for as long as the body runs.
+    """
+    install_definition(cluster)
+    cluster.kubectl("create", "namespace", namespace)
+    try:
+        with service_account(cluster, namespace, cluster_wide=True) as kubeconfig:
+            yield kubeconfig
+    finally:
+        cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
 def _kubeconfig_for(admin: Path, token: str) -> dict[str, Any]:
     """The same cluster, for the bearer of the token."""
     config: dict[str, Any] = yaml.safe_load(admin.read_text())
