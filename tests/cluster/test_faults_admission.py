@@ -128,6 +128,9 @@ def test_a_webhook_that_changes_what_is_ours_is_not_fought(
         assert hook.asked_about("hello") == before
         assert before <= 3
 
+        here.apply(agent(agent={"provider": "echo", "systemPrompt": "Be kind."}))
+        eventually(lambda: here.get("configmap")["data"].get("SYSTEM_PROMPT") == "Be kind.", "a change is carried out")
+
 
 def test_a_quota_of_objects_is_told_and_its_end_is_noticed(here: Namespace) -> None:
     here.kubectl("create", "quota", "none", "--hard=count/services=0")

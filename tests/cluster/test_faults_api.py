@@ -172,6 +172,31 @@ def test_of_many_changes_the_last_counts_and_few_are_written(here: Namespace, pr
     assert all(later - earlier >= delay for earlier, later in pairwise(tries))
 
 
+def test_a_change_that_the_answer_to_a_status_shows_first_is_carried_out(here: Namespace, proxy: Proxy) -> None:
+    finished = 'agent_operator_reconciles_total{result="success"}'
+    before = math.inf
+
+    def rule(request: Request) -> None:
+        nonlocal before
+        if b'"observedGeneration": 2' in request.body and not proxy.held:
+            before = process.metric(finished)
+            # The event of this change is older than the answer to the write, which arrives before it.
+            proxy.held = True
+            here.apply(agent(agent={"provider": "echo", "systemPrompt": "Be kind."}))
+
+    with operator(proxy.kubeconfig, here.name) as process:
+        here.apply(agent())
+        here.await_rollout()
+        here.await_condition("Ready", "False", "RollingOut")
+        proxy.rule = rule
+        # Generation 2. Nothing but the status follows from it, and so no event of another object wakes the operator.
+        here.apply(agent(autoscaling={"enabled": False, "maxReplicas": 7}))
+        eventually(lambda: process.metric(finished) > before, "the status is written")
+        proxy.held = False
+
+        eventually(lambda: here.get("configmap")["data"].get("SYSTEM_PROMPT") == "Be kind.", "the setting is there")
+
+
 def test_what_is_deleted_unseen_comes_back_with_the_next_list(here: Namespace, proxy: Proxy) -> None:
     with operator(proxy.kubeconfig, here.name, resync_seconds=4):
         here.apply(agent(**RICH))

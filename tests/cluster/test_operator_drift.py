@@ -196,7 +196,11 @@ def admission_adds_a_container(here: Namespace) -> Iterator[None]:
 
 
 def containers(here: Namespace) -> list[str]:
-    return [each["name"] for each in here.get("deployment")["spec"]["template"]["spec"]["containers"]]
+    return [each["name"] for each in in_pods(here, "containers")]
+
+
+def in_pods(here: Namespace, name: str) -> Any:
+    return here.get("deployment")["spec"]["template"]["spec"].get(name)
 
 
 def test_what_admission_adds_each_time_is_left_and_reported(here: Namespace) -> None:
@@ -213,6 +217,11 @@ def test_what_admission_adds_each_time_is_left_and_reported(here: Namespace) -> 
         eventually(lambda: here.get("horizontalpodautoscaler")["spec"]["maxReplicas"] == 7, "the operator went on")
         assert here.get("deployment")["metadata"]["generation"] == version, "it does not fight"
         assert "containers[name=injected]" in here.condition("Drifted")["message"]
+
+        here.apply(agent(priorityClassName="system-cluster-critical"))
+        eventually(lambda: in_pods(here, "priorityClassName") == "system-cluster-critical", "a change is carried out")
+        assert containers(here) == ["agent", "injected"]
+        here.await_condition("Drifted", "True", "ChangedByAdmission")
     change = json.dumps([{"op": "remove", "path": "/spec/template/spec/containers/1"}])
 
     def is_removed() -> bool:

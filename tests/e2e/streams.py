@@ -32,6 +32,8 @@ def one():
         connection.request("POST", "/chat/stream", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         told["status"] = answer.status
+        if answer.status != 200:
+            told["error"] = answer.read(1000).decode(errors="replace")
         for line in answer:
             if line.startswith(b"data:"):
                 event = json.loads(line[5:])
@@ -71,7 +73,7 @@ for thread in threads: thread.join()
 @dataclass
 class Streams:
     """The streams that ended so far, in that order: `status` (0: no answer), `done` (whole), `text` (its beginning),
-    `error`, and when it `began` and `ended` (seconds since 1970)."""
+    `error` (its event, or the body of a refusal), and when it `began` and `ended` (seconds since 1970)."""
 
     ended: list[dict[str, Any]]
 

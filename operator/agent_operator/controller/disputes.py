@@ -36,7 +36,7 @@ class Left:
 
 @dataclass(frozen=True)
 class Conceded:
-    """Why an object is left, for as long as its `lasting` fingerprint stays the same, and the document wanted of it."""
+    """Why an object is left, for as long as its `lasting` fingerprint and the document wanted of it stay the same."""
 
     fingerprint: str
     why: Why

@@ -8,6 +8,7 @@ from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.cache import controller_of
 from agent_operator.controller.compare import fingerprint
 from agent_operator.controller.conflicts import Conflict, conflict_of
+from agent_operator.controller.disputes import Conceded
 from agent_operator.controller.drift import Foreign, foreign, needs_applying
 from agent_operator.manifests.form import Document
 from agent_operator.manifests.names import ANNOTATION_PREFIX
@@ -89,13 +90,13 @@ def make_plan(
     observed: Mapping[Name, Document],
     *,
     adopt: bool = False,
-    conceded: Mapping[Name, str] | None = None,
+    conceded: Mapping[Name, Conceded] | None = None,
 ) -> Plan:
     """Compare what should be with what is.
 
     `observed` has every object of the agent that exists, and any other object that has a name which the agent needs.
-    `adopt` lets the agent take over what can be. `conceded` has the `lasting` fingerprint of each object that somebody
-    else changed again at our last apply, and that is left so until it is changed further.
+    `adopt` lets the agent take over what can be. `conceded` has each object that somebody else changed again at our
+    last apply: it is left so until it is changed further, or something else is wanted of it.
     """
     plan = Plan(deletes=list(_superfluous(owner, desired, observed)))
     claimed = _claimed(owner, desired, observed)
@@ -113,10 +114,14 @@ def make_plan(
             plan.applies.append(Apply(document, "create"))
         elif (kind, name) in claimed:
             plan.applies.append(Apply(document, "update", taken_over=found))
-        elif needs_applying(document, found) and lasting(found) != (conceded or {}).get((kind, name)):
+        elif needs_applying(document, found) and not _is_conceded((conceded or {}).get((kind, name)), document, found):
             kept = _replicas_to_keep(document, found, observed)
             plan.applies.append(Apply(document, "update", kept, foreign=tuple(foreign(document, found))))
     return plan
+
+
+def _is_conceded(conceded: Conceded | None, document: Document, found: Document) -> bool:
+    return conceded is not None and conceded.document == document and conceded.fingerprint == lasting(found)
 
 
 def _claimed(owner: Owner, desired: Iterable[Document], observed: Mapping[Name, Document]) -> dict[Name, Conflict]:

@@ -115,7 +115,8 @@ class Reconciler:
                 raise
         self._failures.pop(key, None)
         self._metrics.reconciles.labels(result).inc()
-        return again
+        # The answer to the write of a status may have shown a change before its event, which then is no news.
+        return 0.0 if _asks_something_else(document, self._cache.agent(key)) else again
 
     async def _bring_large_in_line(self, key: Key, summary: Document) -> tuple[str, float | None]:
         """Do it for an agent of which a summary is kept: read it if it can be read.
@@ -158,8 +159,7 @@ class Reconciler:
             return "success", None
         wanted = with_settled_keys(document, wanted, observed, new_key)
         adopt = wants_adoption(document)
-        conceded = {name: each.fingerprint for name, each in self._conceded.get(key, {}).items()}
-        plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=conceded)
+        plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=self._conceded.get(key))
         try:
             hindrances = [*self._impossible(wanted), *_conflicts(key, plan, adopt=adopt)]
             hindrances += await self._carry_out(key, plan)
@@ -332,6 +332,14 @@ def _refusal(step: Apply, error: BaseException) -> Trouble:
         raise _NamespaceEndsError from error
     reason = "QuotaExceeded" if error.code == FORBIDDEN and "exceeded quota" in error.message else "ApplyRefused"
     return Trouble(reason, f"{step.kind} {step.document['metadata']['name']} was refused: {error.message}")
+
+
+def _asks_something_else(before: Document, now: Document | None) -> bool:
+    """Whether an agent was changed, in more than its status."""
+    if now is None:
+        return True
+    one, other = ({**each["metadata"], "resourceVersion": None} for each in (before, now))
+    return one != other or before.get("spec") != now.get("spec")
 
 
 def _again(status: Document, hindrances: Sequence[Trouble], wanted: Sequence[Document]) -> float | None:

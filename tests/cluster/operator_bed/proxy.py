@@ -20,6 +20,9 @@ from cluster.operator_bed.serving import authority_in, serving
 # RFC 9110, section 7.6.1; what aiohttp sets by itself goes as well.
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
 
+# Between two looks at whether events are still held.
+HELD_SECONDS = 0.02
+
 
 @dataclass
 class Request:
@@ -63,7 +66,8 @@ Rule = Callable[[Request], Harm | None]
 
 
 class Proxy:
-    """Passes requests on, or does what `rule` says, and remembers them all. `muted` watches bring no events."""
+    """Passes requests on, or does what `rule` says, and remembers them all. `muted` watches bring no events, and
+    those that are `held` bring them later."""
 
     def __init__(self, kubeconfig: Path) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
@@ -74,6 +78,7 @@ class Proxy:
         self._session: aiohttp.ClientSession | None = None
         self.rule: Rule | None = None
         self.muted = False
+        self.held = False
         self.seen: list[Request] = []
         self.kubeconfig = kubeconfig
 
@@ -122,6 +127,8 @@ class Proxy:
         rest = b""
         async for chunk in answer.content.iter_any():
             lines, newline, rest = (rest + chunk).rpartition(b"\n")
+            while self.held:  # noqa: ASYNC110  it is set in the thread of the test
+                await asyncio.sleep(HELD_SECONDS)
             if newline and not self.muted:
                 await response.write(lines + newline)
 

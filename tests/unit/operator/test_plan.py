@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.conflicts import described
+from agent_operator.controller.disputes import Conceded
 from agent_operator.controller.plan import Owner, Plan, lasting, make_plan, with_owner
 from agent_operator.manifests import desired
 from unit.operator.strategies import specs
@@ -144,13 +145,16 @@ def test_an_object_that_is_not_ours_is_a_conflict_and_stays(taken: Document) -> 
     ]
 
 
-def test_what_somebody_changes_again_each_time_is_left_so_until_it_changes_further() -> None:
+def test_what_somebody_changes_again_each_time_is_left_so_until_something_else_changes() -> None:
     observed = applied(objects())
     observed["Service", "hello"]["spec"]["type"] = "NodePort"
-    conceded = {("Service", "hello"): lasting(observed["Service", "hello"])}
+    (wanted,) = (with_owner(each, OWNER) for each in objects() if each["kind"] == "Service")
+    conceded = {("Service", "hello"): Conceded(lasting(observed["Service", "hello"]), "ChangedByAdmission", wanted)}
 
     assert steps(make_plan(OWNER, objects(), observed)) == ["update Service"]
     assert make_plan(OWNER, objects(), observed, conceded=conceded) == Plan()
+    another = make_plan(OWNER, objects(service={"port": 8080}), observed, conceded=conceded)
+    assert steps(another) == ["update Service"]
     observed["Service", "hello"]["spec"]["type"] = "LoadBalancer"
     assert steps(make_plan(OWNER, objects(), observed, conceded=conceded)) == ["update Service"]
 
