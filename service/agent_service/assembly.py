@@ -64,12 +64,13 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
     # What the settings read from a file has no white space around it either.
     prompt = SecretFile(settings.system_prompt, prompt_file, lambda text: valid_system_prompt(text.strip()))
 
-    def agent(timeout_seconds: float, waiting: Waiting) -> Agent:
+    def agent(timeout_seconds: float, waiting: Waiting, *, stream_seconds: float | None = None) -> Agent:
         return Agent(
             provider,
             counted,
             system_prompt=prompt.current,
             timeout_seconds=timeout_seconds,
+            stream_seconds=stream_seconds,
             charge=limits.charge,
             waiting=waiting,
             spans=spans,
@@ -99,7 +100,14 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         redis=redis,
         clients=Clients(settings),
         limits=limits,
-        dialogue=Dialogue(agent(settings.request_timeout_seconds, counted.throttled.track_inprogress), conversations),
+        dialogue=Dialogue(
+            agent(
+                settings.request_timeout_seconds,
+                counted.throttled.track_inprogress,
+                stream_seconds=settings.stream_timeout_seconds,
+            ),
+            conversations,
+        ),
         tasks=tasks,
         worker=Worker(
             tasks,

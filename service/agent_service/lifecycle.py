@@ -1,7 +1,7 @@
 """Where the process stands between its start and its end, and how long the end takes."""
 
-# A turn may last as long as the request timeout; its last bytes need a moment more. The pod's grace period has to be
-# longer than the timeout, this, and the preStop sleep together.
+# A turn may last as long as the timeout of requests or of streams; its last bytes need a moment more. The pod's grace
+# period has to be longer than the longer of the two, this, and the preStop sleep together.
 DRAIN_MARGIN_SECONDS = 5.0
 
 # What is left after that is cut. By then only connections remain whose client does not read.

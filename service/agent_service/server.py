@@ -54,8 +54,10 @@ class Server(uvicorn.Server):
             )
         )
         self._lifecycle = lifecycle
-        self._drain_seconds = settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS
-        self._cut_at = math.inf
+        self._drain_seconds = settings.longest_answer_seconds + DRAIN_MARGIN_SECONDS
+        # A task is not lost when it is handed back: nobody waits for a long one.
+        self._task_seconds = settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS
+        self._cut_at = self._hand_back_at = math.inf
         self._on_listening = on_listening
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -88,6 +90,7 @@ class Server(uvicorn.Server):
         """Take no new work, and end when what is in flight is done, or after the time that it may take."""
         if not self._lifecycle.draining:
             self._cut_at = time.monotonic() + self._drain_seconds
+            self._hand_back_at = time.monotonic() + self._task_seconds
             self._lifecycle.begin_draining()
 
     def cut(self) -> None:
@@ -101,7 +104,8 @@ class Server(uvicorn.Server):
             self._connections.sweep()
         if self._lifecycle.draining and not self.should_exit:
             in_flight, tasks = self._lifecycle.in_flight, self._lifecycle.tasks
-            if in_flight + tasks == 0 or time.monotonic() >= self._cut_at:
+            now = time.monotonic()
+            if now >= self._cut_at or (in_flight == 0 and (tasks == 0 or now >= self._hand_back_at)):
                 _log.info("Draining ended", requests_cut=in_flight, tasks_handed_back=tasks)
                 self.should_exit = True
         return await super().on_tick(counter)

@@ -143,7 +143,17 @@ class Settings(BaseSettings):
         1, ge=0, le=10, description="How often a failed call to the model API is tried again while a client waits."
     )
     request_timeout_seconds: _Seconds = Field(
-        60, gt=0, le=3600, description="Most seconds that one answer may take, streamed or not, retries included."
+        60,
+        gt=0,
+        le=3600,
+        description="Most seconds that an answer may take, retries included; of a stream, most seconds in which the "
+        "model API sends nothing.",
+    )
+    stream_timeout_seconds: _Seconds = Field(
+        300,
+        gt=0,
+        le=3600,
+        description="Most seconds that a stream may take; `REQUEST_TIMEOUT_SECONDS` counts instead if that is more.",
     )
     stream_heartbeat_seconds: _Seconds = Field(
         15,
@@ -449,6 +459,11 @@ class Settings(BaseSettings):
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         user = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
         return f"redis://{user}{host}:{self.redis_port}/0"
+
+    @property
+    def longest_answer_seconds(self) -> float:
+        """Most seconds that an answer may take, streamed or not."""
+        return max(self.request_timeout_seconds, self.stream_timeout_seconds)
 
     @property
     def runs_tasks(self) -> bool:

@@ -175,7 +175,7 @@ class _Supervisor:
         self._tell_all(Order.DRAIN)
         # What connects now is for the processes alone, until the last of them has gone.
         self._listener.close()
-        seconds = self._settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS + CUT_SECONDS + _END_MARGIN_SECONDS
+        seconds = self._settings.longest_answer_seconds + DRAIN_MARGIN_SECONDS + CUT_SECONDS + _END_MARGIN_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._kill_all)
 
     def _tell_all(self, order: Order) -> None:

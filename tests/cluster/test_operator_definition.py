@@ -124,6 +124,7 @@ def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
             "systemPrompt": "Be kind.\nBe brief: ✓",
             "baseUrl": "https://gateway.example.com/v1",
             "requestTimeoutSeconds": 30,
+            "streamTimeoutSeconds": 120,
             "environment": "staging",
         },
         "apiKey": {"secretName": "keys", "secretKey": "anthropic"},

@@ -137,10 +137,11 @@ def test_a_slow_body_does_not_hold_draining(start_service: StartService, stand_i
 
 def test_a_stream_may_last_longer_than_its_body_was_allowed_to(start_service: StartService, stand_in: StandIn) -> None:
     """Waiting for the client to leave is receiving too, and has no end of its own."""
-    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="1", STREAM_HEARTBEAT_SECONDS="0.1")
+    times = {"REQUEST_TIMEOUT_SECONDS": "1", "STREAM_TIMEOUT_SECONDS": "3", "STREAM_HEARTBEAT_SECONDS": "0.1"}
+    service = start(start_service, stand_in, **times)
     answer = service.post("/chat/stream", message="[[slow:0.2]] [[words:50]]")
     assert answer.status_code == 200
-    assert "did not finish within 1 seconds" in answer.text.splitlines()[-2]
+    assert "did not finish within 3 seconds" in answer.text.splitlines()[-2]
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by its length", "in chunks"])

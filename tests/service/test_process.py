@@ -100,10 +100,28 @@ def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
     assert [seen["message"] for seen in stand_in.requests()] == ["hello [[hold:stream after=1]]"]
 
 
-def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: StartService, stand_in: StandIn) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_draining_waits_for_a_stream_for_as_long_as_a_stream_may_take(
+    start_service: StartService, stand_in: StandIn, processes: int
+) -> None:
     service = start_service(
-        ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="5", MAX_TOKENS="200000"
+        ANTHROPIC_API_KEY="sk-1",
+        ANTHROPIC_BASE_URL=stand_in.url,
+        REQUEST_TIMEOUT_SECONDS="2",
+        API_WORKERS=str(processes),
     )
+    # Ten seconds of words: longer than what was the end of draining for a request, and never silent.
+    reader = Reader(service.url, "hello [[slow:0.25]] [[words:30]]")
+    eventually(lambda: '"text"' in reader.received, "the stream flows")
+    service.terminate()
+    reader.join(60)
+    assert '"done"' in reader.received
+    assert service.wait(30) == 0
+
+
+def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: StartService, stand_in: StandIn) -> None:
+    times = {"REQUEST_TIMEOUT_SECONDS": "5", "STREAM_TIMEOUT_SECONDS": "5", "WRITE_TIMEOUT_SECONDS": "60"}
+    service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, MAX_TOKENS="200000", **times)
     # An answer has 5 s to begin, on a busy machine too; a client that does not read has all of them.
     body = json.dumps({"message": "[[bulk:24]]"}).encode()
     head = "POST /chat/stream HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"

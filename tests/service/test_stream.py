@@ -1,6 +1,7 @@
 """`POST /chat/stream`: events in the wire's own time, heartbeats, errors in mid-stream."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import Service, StartService
+from stand_in.agent import Service, running_service
 
 pytestmark = pytest.mark.timing
 
@@ -96,12 +97,51 @@ def test_an_error_after_a_heartbeat_is_an_event_too(service: Service) -> None:
     assert [event["type"] for event in received] == ["error"]
 
 
-def test_a_stream_that_takes_too_long_ends_with_an_error_event(start_service: StartService, stand_in: StandIn) -> None:
-    service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="1")
-    received = events(service, message="[[slow:0.3]] one two three four five six seven eight nine ten")
+@pytest.fixture(scope="module")
+def impatient(shared_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose requests may take 2 s, and its streams 8 s."""
+    times = {"REQUEST_TIMEOUT_SECONDS": "2", "STREAM_TIMEOUT_SECONDS": "8"}
+    folder = tmp_path_factory.mktemp("impatient")
+    with running_service(folder, **shared_settings, **times, MAX_TOKENS="200000") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "directive", ["[[slow:0.3]] one two three four five six", "[[ping:4]]", "[[ping:1]] [[bulk:4]]"]
+)
+def test_a_stream_may_take_longer_than_a_request(impatient: Service, directive: str) -> None:
+    received = events(impatient, message=directive)
+    assert received[-1]["type"] == "done", received[-1]
+
+
+def test_a_stream_that_takes_too_long_ends_with_an_error_event(impatient: Service) -> None:
+    received = events(impatient, message="[[slow:0.3]] [[words:100]]")
     assert received[0]["type"] == "text"
-    assert received[-1]["type"] == "error"
-    assert "1 seconds" in received[-1]["message"]
+    assert received[-1] == {"type": "error", "message": "The model did not finish within 8 seconds."}
+
+
+def test_a_stream_whose_model_falls_silent_ends_with_an_error_event(impatient: Service) -> None:
+    received = events(impatient, message="[[hold:never after=2]] one two three")
+    assert [event["type"] for event in received] == ["text", "text", "error"]
+    assert received[-1]["message"] == "The model API sent nothing for 2 seconds."
+
+
+@pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]"])
+def test_a_stream_that_does_not_begin_is_504(impatient: Service, directive: str) -> None:
+    answer = impatient.post("/chat/stream", message=directive)
+    assert answer.status_code == 504
+    assert answer.json() == {"detail": "The model API sent nothing for 2 seconds."}
+
+
+def test_a_client_that_reads_slowly_is_no_silence_of_the_model(impatient: Service) -> None:
+    body = {"message": "[[bulk:16]]"}
+    with httpx.stream("POST", f"{impatient.url}/chat/stream", json=body, timeout=30) as answer:
+        received = answer.iter_lines()
+        next(received)
+        begun = time.monotonic()
+        while time.monotonic() - begun < 4:
+            assert impatient.metric("agent_requests_in_flight") == 1, "its turn goes on"
+        assert '"done"' in [line for line in received if line][-1]
 
 
 def test_many_streams_at_once_are_each_whole_and_their_own(service: Service) -> None:

@@ -5,6 +5,9 @@ MODEL_PROVIDER: {{ .provider | quote }}
 DEFAULT_MODEL: {{ .model | quote }}
 MAX_TOKENS: {{ .maxTokens | toJson | quote }}
 REQUEST_TIMEOUT_SECONDS: {{ .requestTimeoutSeconds | toJson | quote }}
+{{- with .streamTimeoutSeconds }}
+STREAM_TIMEOUT_SECONDS: {{ . | toJson | quote }}
+{{- end }}
 ENVIRONMENT: {{ .environment | quote }}
 {{- with .systemPrompt }}
 SYSTEM_PROMPT: {{ . | quote }}

@@ -49,7 +49,7 @@ spec:
         matchLabels:
           {{- $selector | nindent 10 }}
     {{- end }}
-  terminationGracePeriodSeconds: {{ .Values.rollout.terminationGracePeriodSeconds | default (include "agent.longestRequest" .) }}
+  terminationGracePeriodSeconds: {{ .Values.rollout.terminationGracePeriodSeconds | default (include "agent.longestAnswer" .) }}
   {{- with include "agent.podSecurityContext" . }}
   securityContext: {{ . }}
   {{- end }}
@@ -145,9 +145,14 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* Seconds that the longest request may take with what surrounds it. */}}
+{{/* Seconds that the longest whole answer may take with what surrounds it. */}}
 {{- define "agent.longestRequest" -}}
 {{- add .Values.agent.requestTimeoutSeconds 15 }}
+{{- end }}
+
+{{/* Seconds that the longest answer, streamed or not, may take with what surrounds it. */}}
+{{- define "agent.longestAnswer" -}}
+{{- max .Values.agent.requestTimeoutSeconds (.Values.agent.streamTimeoutSeconds | default 300) | add 15 }}
 {{- end }}
 
 {{/* How a changed agent replaces the running one. */}}

@@ -38,6 +38,8 @@ from agent_operator.api.state import Redis
 from agent_operator.api.traffic import Auth, Cors, HttpAddress, HttpRoute, Ingress, NetworkPolicy, RateLimit, Service
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
+# The service's own default. It has none in the schema: the API server would write it into every stored agent.
+DEFAULT_STREAM_SECONDS = 300
 SECRET_KEY = "ANTHROPIC_API_KEY"  # noqa: S105  the name of a key in a Secret, not its value
 
 # The user that both images run as.
@@ -98,9 +100,17 @@ class Agent(Model):
     base_url: HttpAddress | None = None
     """Address of the model API, for a gateway or proxy; the provider's own when not set."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
-    """Seconds that one request may take in all."""
+    """Seconds that one request may take in all. A stream may take longer, and goes on for as long as the model API does
+    not stay silent for so many seconds."""
+    stream_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
+    """Seconds that a stream may take in all; 300 when not set, and never less than `requestTimeoutSeconds`."""
     environment: Literal["development", "staging", "production", "testing"] = "production"
     """What the deployment is for. In `production` the API's own documentation is off."""
+
+    @property
+    def longest_answer_seconds(self) -> int:
+        """Most seconds that an answer may take, streamed or not."""
+        return max(self.request_timeout_seconds, self.stream_timeout_seconds or DEFAULT_STREAM_SECONDS)
 
 
 class ApiKey(Model):
@@ -214,7 +224,8 @@ class Rollout(Model):
     max_unavailable: PodCount = 0
     """Pods below the wanted number while rolling out: a number, or a share such as "25%"."""
     termination_grace_period_seconds: Annotated[int, Field(ge=10, le=7200)] | None = None
-    """Seconds that a pod has to finish its requests once told to stop; when not set, the request timeout and 15."""
+    """Seconds that a pod has to finish its requests once told to stop; when not set, the longer of the timeouts of
+    requests and streams, and 15."""
 
 
 def _names(entries: Sequence[Container] | Sequence[Volume] | Sequence[VolumeMount] | None) -> set[str]:

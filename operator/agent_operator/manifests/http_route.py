@@ -2,7 +2,7 @@
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.form import Document, metadata, without_empty
-from agent_operator.manifests.pod import GRACE_BEYOND_REQUEST_SECONDS
+from agent_operator.manifests.pod import GRACE_BEYOND_ANSWER_SECONDS
 
 
 def http_route(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
@@ -14,7 +14,7 @@ def http_route(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> D
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
         "backendRefs": [{"name": name, "port": spec.service.port}],
         # A Gateway's own limit is often shorter than an answer of the model, and cuts streams (GEP-1742).
-        "timeouts": {"request": f"{spec.agent.request_timeout_seconds + GRACE_BEYOND_REQUEST_SECONDS}s"},
+        "timeouts": {"request": f"{spec.agent.longest_answer_seconds + GRACE_BEYOND_ANSWER_SECONDS}s"},
     }
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",

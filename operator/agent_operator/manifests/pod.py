@@ -26,8 +26,8 @@ from agent_operator.manifests.service_account import account_name
 
 # A stopping pod still gets requests until every proxy has heard that its endpoint is gone: it goes on serving so long.
 PRE_STOP_SECONDS = 5
-# What a pod gets beyond its longest request to stop in order: the pause above, and ten seconds to close what is open.
-GRACE_BEYOND_REQUEST_SECONDS = PRE_STOP_SECONDS + 10
+# What a pod gets beyond its longest answer to stop in order: the pause above, and ten seconds to close what is open.
+GRACE_BEYOND_ANSWER_SECONDS = PRE_STOP_SECONDS + 10
 
 
 def pod_template(name: str, namespace: str, spec: AgentSpec, component: Component) -> Document:
@@ -146,7 +146,7 @@ def _secrets_volume(name: str, spec: AgentSpec) -> list[Document]:
 
 def _grace_period(spec: AgentSpec) -> int:
     given = spec.rollout.termination_grace_period_seconds
-    return spec.agent.request_timeout_seconds + GRACE_BEYOND_REQUEST_SECONDS if given is None else given
+    return spec.agent.longest_answer_seconds + GRACE_BEYOND_ANSWER_SECONDS if given is None else given
 
 
 def _resources(resources: Resources) -> Document:

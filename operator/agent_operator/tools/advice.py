@@ -10,7 +10,7 @@ from agent_operator.api.pods import Resources
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.compare import quantity
 
-# What a pod needs to stop in order, beyond its longest request (api/spec.py: Rollout).
+# What a pod needs to stop in order, beyond its longest answer (api/spec.py: Rollout).
 STOPPING_SECONDS = 15
 
 # Names under which people keep what nobody else should read.
@@ -98,10 +98,11 @@ def _capacity(spec: AgentSpec) -> Iterator[Fault]:
                 f"autoscaling by the use of {name} never acts without a request of {name}: set {name}",
             )
     grace = spec.rollout.termination_grace_period_seconds
-    if grace is not None and grace < spec.agent.request_timeout_seconds + STOPPING_SECONDS:
+    if grace is not None and grace < spec.agent.longest_answer_seconds + STOPPING_SECONDS:
         yield Fault(
             "spec.rollout.terminationGracePeriodSeconds",
-            "is shorter than the longest request and 15 s, so rollouts cut requests: raise it, or leave it out",
+            f"is shorter than the longest answer ({spec.agent.longest_answer_seconds} s) and {STOPPING_SECONDS} s, so "
+            "rollouts can cut streams: raise it, leave it out, or lower agent.streamTimeoutSeconds",
         )
 
 

@@ -70,7 +70,7 @@ class ClaudeProvider:
         )
 
     async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
-        """Give the answer's text as it comes in, in pieces that arrived together.
+        """Give the answer's text as it comes in, in pieces that arrived together, empty where none of it is text.
 
         Always a streamed call: a plain one could not be long, and would leave nothing to count when it is cut.
         """
@@ -79,11 +79,14 @@ class ClaudeProvider:
             answer = Answer(usage, max_tokens=self._options["max_tokens"], media_type=body.media_type)
             try:
                 async for chunk in body:
+                    text = ""
                     for text in answer.feed(chunk):
                         yield text
                     if answer.ended:
                         body.settle()
                         return
+                    if not text:
+                        yield text
             except BaseException:
                 await body.aclose()
                 raise

@@ -33,9 +33,16 @@ class Dialogue:
         self._conversations = conversations
 
     async def reply(
-        self, owner: str, message: str, on_text: OnText, *, conversation_id: str | None, system_prompt: str | None
+        self,
+        owner: str,
+        message: str,
+        on_text: OnText,
+        *,
+        conversation_id: str | None,
+        system_prompt: str | None,
+        streamed: bool,
     ) -> Reply:
-        """Answer a message of `owner`, handing each piece of the answer to `on_text`.
+        """Answer a message of `owner`, handing each piece of the answer to `on_text`; a `streamed` one may take longer.
 
         Only a whole answer with text is remembered: the model API refuses every request that has an empty message in
         it, so an empty answer would end the conversation for good. An unknown id starts a new conversation; while the
@@ -59,7 +66,7 @@ class Dialogue:
             pieces.append(piece)
             await on_text(piece)
 
-        usage = await self._agent.answer(Prompt(message, system_prompt, history), keep)
+        usage = await self._agent.answer(Prompt(message, system_prompt, history), keep, streamed=streamed)
         text = sendable("".join(pieces))
         if is_blank(text):
             return Reply(text, usage, this_id, warning or _EMPTY)

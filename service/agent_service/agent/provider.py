@@ -75,7 +75,10 @@ class Provider(Protocol):
     model: str
 
     def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
-        """Give the answer piece by piece and fill in `usage` on the way. Closing the generator ends the call."""
+        """Give the answer piece by piece and fill in `usage` on the way. Closing the generator ends the call.
+
+        A piece is empty when something came that has no text, and shows that the answer goes on.
+        """
         ...
 
     async def check(self) -> None:

@@ -35,6 +35,7 @@ class Agent:
         *,
         system_prompt: Callable[[], str | None],
         timeout_seconds: float,
+        stream_seconds: float | None = None,
         charge: Callable[[Usage], None],
         waiting: Waiting,
         spans: TurnSpans,
@@ -46,7 +47,8 @@ class Agent:
             provider: what answers.
             metrics: count the turns.
             system_prompt: gives what it is now, for prompts that have none of their own.
-            timeout_seconds: most seconds of a turn.
+            timeout_seconds: most seconds of a turn; of a streamed one, most seconds without a word of the model API.
+            stream_seconds: most seconds of a streamed turn; when not given, or when less, `timeout_seconds`.
             charge: is told what each turn used.
             waiting: entered for as long as a turn waits because the model API turned it away.
             spans: trace the turns.
@@ -60,34 +62,43 @@ class Agent:
         self._metrics = metrics
         self._system_prompt = system_prompt
         self._timeout_seconds = timeout_seconds
+        self._stream_seconds = max(timeout_seconds, stream_seconds or 0.0)
         # From the start: of a series that is born with a value, Prometheus sees no increase.
         for outcome in ("ok", "cancelled", *OUTCOMES):
             metrics.model_requests.labels(provider.model, outcome)
 
-    async def answer(self, prompt: Prompt, on_text: OnText) -> Usage:
+    async def answer(self, prompt: Prompt, on_text: OnText, *, streamed: bool = False) -> Usage:
         """Ask the model, hand each piece of its answer to `on_text`, and give the tokens that it took.
 
         A prompt with no system prompt of its own gets the agent's.
-        The time limit is for the whole: connecting, waiting, retrying, streaming. Cancelling ends the model's work.
+        The time limit is for the whole: connecting, waiting, retrying, streaming. That of a `streamed` turn is longer,
+        and there is another one for the silence of the model API. Cancelling ends the model's work.
 
         Raises:
             ModelError: when there is no (whole) answer.
         """
         with self._spans.start() as span:
-            return await self._watched(replace(prompt, system=prompt.system or self._system_prompt()), on_text, span)
+            whole = replace(prompt, system=prompt.system or self._system_prompt())
+            return await self._watched(whole, on_text, span, streamed=streamed)
 
-    async def _watched(self, prompt: Prompt, on_text: OnText, span: Span) -> Usage:
+    async def _watched(self, prompt: Prompt, on_text: OnText, span: Span, *, streamed: bool) -> Usage:
         usage = Usage()
+        most = self._stream_seconds if streamed else self._timeout_seconds
+        silence = _Silence(self._timeout_seconds)
         outcome = "cancelled"
         detail: dict[str, str | None] = {}
         begun = time.perf_counter()
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._stream(prompt, usage, on_text, begun, span)
+            async with asyncio.timeout(most) as timeout:
+                if most > self._timeout_seconds:
+                    silence.watch(timeout)
+                await self._stream(prompt, usage, on_text, begun, span, silence=silence)
             outcome = "ok"
         except TimeoutError:
             outcome = TimedOutError.outcome
-            raise TimedOutError(f"The model did not finish within {self._timeout_seconds:g} seconds.") from None
+            if silence.too_long:
+                raise TimedOutError(f"The model API sent nothing for {self._timeout_seconds:g} seconds.") from None
+            raise TimedOutError(f"The model did not finish within {most:g} seconds.") from None
         except ModelError as error:
             outcome = error.outcome
             detail = {"kind": error.kind, "upstream": error.upstream}
@@ -96,11 +107,14 @@ class Agent:
             outcome = ModelError.outcome
             raise
         finally:
+            silence.end()
             self._count(outcome, prompt, usage, time.perf_counter() - begun, detail)
             finish(span, outcome, usage)
         return usage
 
-    async def _stream(self, prompt: Prompt, usage: Usage, on_text: OnText, begun: float, span: Span) -> None:
+    async def _stream(
+        self, prompt: Prompt, usage: Usage, on_text: OnText, begun: float, span: Span, *, silence: "_Silence"
+    ) -> None:
         first = True
         heard: list[str] = []
         if self._log_content:
@@ -108,6 +122,10 @@ class Agent:
         try:
             async with aclosing(self._provider.stream(prompt, usage, self._waiting)) as pieces:
                 async for piece in pieces:
+                    if not piece:
+                        silence.begins()
+                        continue
+                    silence.broken()
                     if first:
                         span.set_attribute("gen_ai.response.time_to_first_chunk", time.perf_counter() - begun)
                         first = False
@@ -115,6 +133,7 @@ class Agent:
                     if self._log_content:
                         heard.append(piece)
                     await on_text(piece)
+                    silence.begins()
         finally:
             if self._log_content:
                 _log.info("Model answered", answer="".join(heard))
@@ -137,6 +156,42 @@ class Agent:
             if "upstream" in known:
                 known["upstream"] = for_log(known["upstream"], private=_words(prompt))
             _log.warning("Turn with the model failed", model=model, outcome=outcome, seconds=round(seconds, 3), **known)
+
+
+class _Silence:
+    """Ends a turn in which the model API sends nothing for too long. The time that a client takes does not count.
+
+    A stream has many pieces a second: each only notes the time, and one timer looks at it now and then.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.too_long = False
+        self._seconds = seconds
+        self._since = time.monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, timeout: asyncio.Timeout) -> None:
+        """Have `timeout` end with a silence that is too long."""
+        left = self._since + self._seconds - time.monotonic()
+        if left <= 0:
+            self.too_long = True
+            timeout.reschedule(asyncio.get_running_loop().time())
+            return
+        # While the client is served there is no end in sight.
+        self._timer = asyncio.get_running_loop().call_later(min(left, self._seconds), self.watch, timeout)
+
+    def broken(self) -> None:
+        """Something has come, with which the client is served now."""
+        self._since = math.inf
+
+    def begins(self) -> None:
+        """The model API has its turn."""
+        self._since = time.monotonic()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _words(prompt: Prompt) -> list[str]:

@@ -117,7 +117,7 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> Response
     begun = time.perf_counter()
     try:
         async with WhileConnected(request.receive):
-            reply = await _reply(parts, request, body, None, _ignore)
+            reply = await _reply(parts, request, body, None, _ignore, streamed=False)
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     answer = ChatAnswer(
@@ -142,17 +142,28 @@ async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) ->
 
 def _stream(parts: Parts, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None) -> Response:
     return EventStream(
-        lambda on_text: _reply(parts, request, body, system_prompt, on_text),
+        lambda on_text: _reply(parts, request, body, system_prompt, on_text, streamed=True),
         metrics=parts.metrics,
         heartbeat_seconds=parts.settings.stream_heartbeat_seconds,
     )
 
 
 async def _reply(
-    parts: Parts, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None, on_text: OnText
+    parts: Parts,
+    request: Request,
+    body: ChatRequest | StreamRequest,
+    system_prompt: str | None,
+    on_text: OnText,
+    *,
+    streamed: bool,
 ) -> Reply:
     return await parts.dialogue.reply(
-        owner(request), body.message, on_text, conversation_id=body.conversation_id, system_prompt=system_prompt
+        owner(request),
+        body.message,
+        on_text,
+        conversation_id=body.conversation_id,
+        system_prompt=system_prompt,
+        streamed=streamed,
     )
 
 

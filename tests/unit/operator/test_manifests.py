@@ -10,9 +10,10 @@ import yaml
 from hypothesis import given, settings
 
 from agent_operator import __version__
-from agent_operator.api.spec import AgentSpec
+from agent_operator.api.spec import DEFAULT_STREAM_SECONDS, AgentSpec
 from agent_operator.api.yaml import to_yaml
 from agent_operator.manifests import desired
+from agent_service.settings import Settings
 from testbed import paths
 from unit.operator.strategies import specs
 
@@ -267,8 +268,37 @@ def test_the_autoscaler_has_the_targets_that_are_set_or_one_for_cpu(
     assert [(each["name"], each["target"]["averageUtilization"]) for each in resources] == expected
 
 
-def test_a_stopping_pod_has_time_for_its_longest_request_and_for_its_endpoint_to_go() -> None:
-    assert pod(agent={"provider": "echo", "requestTimeoutSeconds": 300})["terminationGracePeriodSeconds"] == 315
+@pytest.mark.parametrize(
+    ("times", "longest"),
+    [
+        ({}, 300),
+        ({"requestTimeoutSeconds": 20}, 300),
+        ({"requestTimeoutSeconds": 400}, 400),
+        ({"streamTimeoutSeconds": 900}, 900),
+        ({"requestTimeoutSeconds": 20, "streamTimeoutSeconds": 20}, 20),
+        ({"streamTimeoutSeconds": 20}, 60),
+    ],
+)
+def test_a_stopping_pod_and_its_route_have_time_for_the_longest_answer_and_for_an_endpoint_to_go(
+    times: dict[str, int], longest: int
+) -> None:
+    objects = build(
+        agent={"provider": "echo", **times}, httpRoute={"enabled": True, "parentRefs": [{"name": "public"}]}
+    )
+
+    assert pod(agent={"provider": "echo", **times})["terminationGracePeriodSeconds"] == longest + 15
+    (rule,) = objects["HTTPRoute"]["spec"]["rules"]
+    assert rule["timeouts"] == {"request": f"{longest + 15}s"}
+    assert objects["ConfigMap"]["data"].get("STREAM_TIMEOUT_SECONDS") == (
+        str(times["streamTimeoutSeconds"]) if "streamTimeoutSeconds" in times else None
+    )
+
+
+def test_without_a_time_for_streams_the_operator_goes_by_that_of_the_service() -> None:
+    assert Settings.model_fields["stream_timeout_seconds"].default == DEFAULT_STREAM_SECONDS
+
+
+def test_a_grace_period_that_is_given_is_the_pods() -> None:
     assert pod(rollout={"terminationGracePeriodSeconds": 20})["terminationGracePeriodSeconds"] == 20
     assert container()["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
 

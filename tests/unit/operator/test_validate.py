@@ -138,7 +138,18 @@ CLOSED = {"ingress": {"enabled": True, "tlsSecretName": "tls"}, "auth": {"enable
         (
             {"rollout": {"terminationGracePeriodSeconds": 30}},
             "spec.rollout.terminationGracePeriodSeconds",
-            {"rollout": {"terminationGracePeriodSeconds": 75}},
+            {"rollout": {"terminationGracePeriodSeconds": 315}},
+        ),
+        (
+            {
+                "agent": {"provider": "echo", "streamTimeoutSeconds": 90},
+                "rollout": {"terminationGracePeriodSeconds": 75},
+            },
+            "spec.rollout.terminationGracePeriodSeconds",
+            {
+                "agent": {"provider": "echo", "streamTimeoutSeconds": 60},
+                "rollout": {"terminationGracePeriodSeconds": 75},
+            },
         ),
         (
             {**ANTHROPIC, "ingress": {"enabled": True, "tlsSecretName": "tls"}},
