@@ -1,4 +1,4 @@
-"""There is no connection to the model API: the answer, `/health` and the log each name the cause."""
+"""There is no connection to the model API, or to Redis: the answer, `/health` and the log each name the cause."""
 
 import asyncio
 import json
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from redis_bed import RedisServer
 from stand_in.agent import MakeClient, StartService
 from stand_in.gateway import plain, running_gateway, whole
 from testbed.certificates import Authority
@@ -40,7 +41,7 @@ async def causes(
     assert answer.status_code == 503, answer.text
     streamed = await client.post("/chat/stream", json={"message": "hello"})
     assert (streamed.status_code, streamed.json()) == (503, answer.json())
-    component = await _checked(client)
+    component = await _checked(client, "model_api")
     assert component["status"] == "down"
     assert (component["kind"], component["detail"]) == (answer.json()["kind"], answer.json()["detail"])
     logged = capsys.readouterr().out
@@ -50,10 +51,10 @@ async def causes(
     return answer.json()["kind"], answer.json()["detail"]
 
 
-async def _checked(client: httpx.AsyncClient) -> dict[str, Any]:
+async def _checked(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
     async with asyncio.timeout(30):
         while True:
-            component: dict[str, Any] = (await client.get("/health")).json()["components"]["model_api"]
+            component: dict[str, Any] = (await client.get("/health")).json()["components"][name]
             if component["status"] != "unknown":
                 return component
             await asyncio.sleep(0.02)
@@ -96,7 +97,7 @@ async def test_an_authority_of_ssl_cert_file_is_trusted(
     with running_gateway(lambda _: whole(), tls_of(authority, "127.0.0.1")) as gateway:
         client = await make_client(anthropic_base_url=gateway.url)
         assert (await client.post("/chat", json={"message": "hello"})).json()["response"] == "Hello"
-        assert (await _checked(client))["status"] == "up"
+        assert (await _checked(client, "model_api"))["status"] == "up"
 
 
 @pytest.mark.parametrize(("answer", "kind"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"), (b"", "disconnected")])
@@ -183,3 +184,41 @@ def test_the_log_names_no_key_and_each_cause_once_a_change(start_service: StartS
     assert "certificate verify failed" in turn["upstream"]
     assert "sk-of-the-agent" not in service.log()
     assert "Traceback" not in service.log()
+
+
+async def cause_of_redis(make_client: MakeClient, address: str) -> tuple[str, str]:
+    """Return the kind and the sentence that `/health` has of a Redis that cannot be reached."""
+    client = await make_client(redis_url=address)
+    component = await _checked(client, "redis")
+    assert component["status"] == "down"
+    assert (await client.get("/health/ready")).status_code == 200
+    return component["kind"], component["detail"]
+
+
+async def test_a_redis_whose_name_is_unknown(make_client: MakeClient) -> None:
+    kind, sentence = await cause_of_redis(make_client, "redis://state.invalid:6379/0")
+    assert kind == "dns"
+    assert "state.invalid" not in sentence
+
+
+async def test_a_redis_that_does_not_listen(make_client: MakeClient) -> None:
+    assert (await cause_of_redis(make_client, f"redis://127.0.0.1:{free_port()}/0"))[0] == "connection_refused"
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "another.example"])
+async def test_a_redis_whose_certificate_is_not_trusted(
+    make_client: MakeClient, authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == "another.example":
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with running_gateway(lambda _: whole(), tls_of(authority, name)) as gateway:
+        address = gateway.url.replace("https:", "rediss:") + "/0"
+        kind, sentence = await cause_of_redis(make_client, address)
+    assert kind == "certificate"
+    assert "SSL_CERT_FILE" in sentence
+
+
+async def test_a_redis_that_does_not_speak_tls(make_client: MakeClient, redis_server: RedisServer) -> None:
+    kind, sentence = await cause_of_redis(make_client, redis_server.url.replace("redis:", "rediss:"))
+    assert kind == "tls"
+    assert "scheme" in sentence

@@ -4,7 +4,10 @@ The reasons are what logs, `/health` and operators distinguish. None of the serv
 may quote an argument, an address or a user's name.
 """
 
+import errno
 import re
+import socket
+import ssl
 from typing import Literal, get_args
 
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
@@ -18,6 +21,11 @@ Reason = Literal[
     "cluster",
     "loading",
     "timed_out",
+    "dns",
+    "connection_refused",
+    "no_route",
+    "certificate",
+    "tls",
     "unreachable",
     "refused",
 ]
@@ -31,6 +39,12 @@ DETAILS: dict[Reason, str] = {
     "cluster": "The Redis server is part of a cluster: others hold the agent's keys, or the database is not 0.",
     "loading": "The Redis server has started and is loading its data.",
     "timed_out": "The Redis server did not answer in time.",
+    "dns": "The name of the Redis server cannot be resolved (DNS).",
+    "connection_refused": "The address of the Redis server refuses connections.",
+    "no_route": "There is no route to the address of the Redis server.",
+    "certificate": "The certificate of the Redis server is not trusted. It is of a CA that is not known here "
+    "(SSL_CERT_FILE), has expired, or is for another name.",
+    "tls": "TLS with the Redis server failed. Check the scheme and the port of its address.",
     "unreachable": "There is no connection to the Redis server.",
     "refused": "The Redis server refused a command; the log names it.",
 }
@@ -97,4 +111,29 @@ def reason_of(error: BaseException) -> Reason:
         for words, reason in _OF_WORDS:
             if words.search(text):
                 return reason
-    return "refused" if isinstance(error, ResponseError) else "unreachable"
+    return "refused" if isinstance(error, ResponseError) else _of_connection(error)
+
+
+_OF_ERRNO: dict[int | None, Reason] = {
+    errno.ECONNREFUSED: "connection_refused",
+    errno.ENETUNREACH: "no_route",
+    errno.EHOSTUNREACH: "no_route",
+    errno.ENETDOWN: "no_route",
+    errno.ETIMEDOUT: "timed_out",
+}
+
+
+def _of_connection(error: BaseException) -> Reason:
+    """Return why there is no connection, by the error of the system or of `ssl` that redis-py wraps."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, ssl.SSLCertVerificationError):
+            return "certificate"
+        if isinstance(current, ssl.SSLError):
+            return "tls"
+        if isinstance(current, socket.gaierror):
+            return "dns"
+        if isinstance(current, OSError) and current.errno in _OF_ERRNO:
+            return _OF_ERRNO[current.errno]
+        current = current.__cause__ or current.__context__
+    return "unreachable"

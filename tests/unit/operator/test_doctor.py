@@ -115,6 +115,19 @@ def test_a_redis_that_is_away_is_worth_knowing_also_when_the_agent_is_ready() ->
     assert "user:pw" not in to_text(report)
 
 
+def test_what_the_operator_leaves_as_others_changed_it_is_worth_knowing() -> None:
+    seen = evidence(ready=True, available=1, pods=[pod(ready=True)])
+    assert seen.agent is not None
+    message = "Deployment hello is not as the spec has it, and stays so"
+    drifted = {"type": "Drifted", "status": "True", "reason": "ChangedByAdmission", "message": message}
+    seen.agent["status"]["conditions"].append(drifted)
+
+    report = judge(seen)
+
+    assert (report.ready, reasons(report)) == (True, ["Drifted"])
+    assert "kubectl agent diff hello -n prod" in to_text(report)
+
+
 def test_an_agent_is_not_ready_whose_status_is_about_an_older_spec() -> None:
     seen = evidence(ready=True, available=1)
     assert seen.agent is not None

@@ -1,6 +1,8 @@
 """What an error of Redis means, by the replies of Redis 6 and 7, Valkey and managed services."""
 
 import re
+import socket
+import ssl
 from importlib import resources
 
 import pytest
@@ -47,6 +49,17 @@ REPLIES = {
 }
 
 
+def _connecting(error: OSError) -> Exception:
+    """What redis-py makes of an error of the system."""
+    try:
+        try:
+            raise error
+        except OSError as caught:
+            raise RedisConnectionError(str(caught))  # noqa: B904  as redis-py has it
+    except RedisConnectionError as raised:
+        return raised
+
+
 @pytest.mark.parametrize("reply", REPLIES)
 def test_each_reply_of_a_server_has_its_reason(reply: str) -> None:
     error: Exception = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
@@ -59,7 +72,14 @@ def test_each_reply_of_a_server_has_its_reason(reply: str) -> None:
         (RedisTimeoutError("Timeout reading"), "timed_out"),
         (TimeoutError(), "timed_out"),
         (RedisConnectionError("Connection closed by server."), "unreachable"),
-        (ConnectionRefusedError(111, "Connection refused"), "unreachable"),
+        (ConnectionRefusedError(111, "Connection refused"), "connection_refused"),
+        (_connecting(ConnectionRefusedError(111, "Connection refused")), "connection_refused"),
+        (_connecting(OSError(113, "No route to host")), "no_route"),
+        (_connecting(OSError(101, "Network is unreachable")), "no_route"),
+        (_connecting(socket.gaierror(-2, "Name or service not known")), "dns"),
+        (_connecting(ssl.SSLCertVerificationError(1, "certificate verify failed")), "certificate"),
+        (_connecting(ssl.SSLError(1, "wrong version number")), "tls"),
+        (_connecting(ConnectionResetError(104, "Connection reset by peer")), "unreachable"),
     ],
 )
 def test_an_error_on_the_way_has_its_reason(error: Exception, reason: str) -> None:

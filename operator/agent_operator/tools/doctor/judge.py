@@ -6,6 +6,7 @@ from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment, Inval
 from agent_operator.controller.adoption import wants_adoption
 from agent_operator.controller.conditions import condition
 from agent_operator.controller.conflicts import described
+from agent_operator.controller.disputes import DRIFTED
 from agent_operator.controller.plan import Owner, make_plan
 from agent_operator.controller.resources import BY_KIND
 from agent_operator.controller.status import POLICY_REFUSED
@@ -93,6 +94,7 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
     yield from service_findings(evidence)
     yield from scaling_findings(evidence)
     yield from down(evidence)
+    yield from _drifted(evidence)
 
 
 def _is_current(evidence: Evidence) -> bool:
@@ -199,6 +201,15 @@ def _refused(evidence: Evidence) -> Iterator[Finding]:
         refused = reason in _APPLYING and not str(told.get("message", "")).startswith("Pods are refused")
         if refused and told.get("status") == ("True" if name == "Degraded" else "False") and _is_current(evidence):
             yield Finding("objects", reason, str(told["message"]), _APPLYING[reason])
+
+
+def _drifted(evidence: Evidence) -> Iterator[Finding]:
+    """What the operator leaves as others changed it."""
+    told = condition((evidence.agent or {}).get("status") or {}, DRIFTED)
+    if told.get("status") == "True":
+        name, namespace = evidence.name, evidence.namespace
+        remedy = f"keep others from changing it, or accept it; kubectl agent diff {name} -n {namespace} shows all of it"
+        yield Finding("objects", DRIFTED, str(told["message"]), remedy, note=True)
 
 
 def _names(evidence: Evidence, documents: list[Document]) -> str:
