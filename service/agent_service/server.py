@@ -23,6 +23,10 @@ _log = structlog.get_logger(__name__)
 # The server looks around ten times a second.
 _TICKS_OF_A_SWEEP = 10
 
+# Between the signal and the first refusal: the event loop has turned several times by then, and has read all that had
+# arrived before the signal, also in a pod that had no CPU for a while.
+_TICKS_BEFORE_DRAINING = 2
+
 
 class Server(uvicorn.Server):
     """Drains at the first SIGTERM or SIGINT and then ends with exit code 0; a second one cuts what is left."""
@@ -58,6 +62,8 @@ class Server(uvicorn.Server):
         # A task is not lost when it is handed back: nobody waits for a long one.
         self._task_seconds = settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS
         self._cut_at = self._hand_back_at = math.inf
+        self._told_to_end = False
+        self._ticks_since = 0
         self._on_listening = on_listening
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -81,27 +87,32 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain. uvicorn's own would also raise the signal again at the end, and spoil the exit code."""
-        if self._lifecycle.draining:
+        if self._told_to_end:
             self.cut()
         else:
             self.drain()
 
     def drain(self) -> None:
-        """Take no new work, and end when what is in flight is done, or after the time that it may take."""
-        if not self._lifecycle.draining:
+        """Take no work that comes from now on, and end when the rest is done, or after the time that it may take."""
+        if not self._told_to_end:
+            self._told_to_end = True
             self._cut_at = time.monotonic() + self._drain_seconds
             self._hand_back_at = time.monotonic() + self._task_seconds
-            self._lifecycle.begin_draining()
 
     def cut(self) -> None:
         """End now, whatever is in flight."""
         self.drain()
+        self._lifecycle.begin_draining()
         self._cut_at = 0
 
     async def on_tick(self, counter: int) -> bool:
         """Look, ten times a second, whether the draining is done, and once a second after the connections."""
         if counter % _TICKS_OF_A_SWEEP == 0:
             self._connections.sweep()
+        if self._told_to_end and not self._lifecycle.draining:
+            self._ticks_since += 1
+            if self._ticks_since == _TICKS_BEFORE_DRAINING:
+                self._lifecycle.begin_draining()
         if self._lifecycle.draining and not self.should_exit:
             in_flight, tasks = self._lifecycle.in_flight, self._lifecycle.tasks
             now = time.monotonic()

@@ -4,15 +4,14 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from redis_bed import RedisServer
 from stand_in.agent import MakeClient, StartService
 from stand_in.gateway import plain, running_gateway, whole
 from testbed.certificates import Authority
@@ -100,17 +99,24 @@ async def test_an_authority_of_ssl_cert_file_is_trusted(
         assert (await _checked(client, "model_api"))["status"] == "up"
 
 
-@pytest.mark.parametrize(("answer", "kind"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"), (b"", "disconnected")])
-async def test_a_port_that_does_not_speak_tls(
-    make_client: MakeClient, capsys: pytest.CaptureFixture[str], answer: bytes, kind: str
-) -> None:
+@asynccontextmanager
+async def _answering(answer: bytes) -> AsyncIterator[int]:
+    """Yield a port that answers whatever it is sent with these bytes, and closes."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(answer)
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"), (b"", "disconnected")])
+async def test_a_port_that_does_not_speak_tls(
+    make_client: MakeClient, capsys: pytest.CaptureFixture[str], answer: bytes, kind: str
+) -> None:
+    async with _answering(answer) as port:
         found, sentence = await causes(make_client, f"https://127.0.0.1:{port}", capsys)
     assert found == kind
     assert "scheme" in sentence
@@ -218,7 +224,8 @@ async def test_a_redis_whose_certificate_is_not_trusted(
     assert "SSL_CERT_FILE" in sentence
 
 
-async def test_a_redis_that_does_not_speak_tls(make_client: MakeClient, redis_server: RedisServer) -> None:
-    kind, sentence = await cause_of_redis(make_client, redis_server.url.replace("redis:", "rediss:"))
+async def test_a_redis_that_does_not_speak_tls(make_client: MakeClient) -> None:
+    async with _answering(b"-ERR Protocol error\r\n") as port:
+        kind, sentence = await cause_of_redis(make_client, f"rediss://127.0.0.1:{port}/0")
     assert kind == "tls"
     assert "scheme" in sentence

@@ -1,9 +1,12 @@
 """The process: its command line, its port, its end."""
 
+import http.client
 import json
+import os
 import signal
 import socket
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -11,7 +14,7 @@ import pytest
 
 from agent_service import __version__
 from stand_in import StandIn
-from stand_in.agent import Service, StartService, eventually, run_agent_service
+from stand_in.agent import API_PROCESS, Service, StartService, eventually, run_agent_service
 
 pytestmark = pytest.mark.timing
 
@@ -98,6 +101,40 @@ def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
     assert '"level":"error"' not in service.log()
     assert "Unclosed" not in service.log()
     assert [seen["message"] for seen in stand_in.requests()] == ["hello [[hold:stream after=1]]"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_arrived_before_the_signal_is_answered(
+    start_service: StartService, stand_in: StandIn, processes: int
+) -> None:
+    service = start_service(
+        ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, API_WORKERS=str(processes), RATE_LIMIT_REQUESTS="0"
+    )
+    pids = [service.process.pid, *service.children(API_PROCESS)]
+    with ExitStack() as stack:
+        connections = [_connected(service, stack) for _ in range(4)]
+        for connection in connections:
+            connection.request("GET", "/health/live")
+            assert connection.getresponse().read()
+        # As a pod that gets no CPU for longer than its preStop hook takes.
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        connections += [_connected(service, stack) for _ in range(4)]
+        for connection in connections:
+            connection.request("POST", "/chat", '{"message": "hello"}', {"Content-Type": "application/json"})
+        service.terminate()
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert [connection.getresponse().status for connection in connections] == [200] * 8
+    assert service.wait(30) == 0
+
+
+def _connected(service: Service, stack: ExitStack) -> http.client.HTTPConnection:
+    url = httpx.URL(service.url)
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
+    stack.callback(connection.close)
+    connection.connect()
+    return connection
 
 
 @pytest.mark.parametrize("processes", [1, 2])

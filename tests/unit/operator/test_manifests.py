@@ -473,7 +473,7 @@ def test_a_gateway_lets_the_longest_answer_through() -> None:
     route = {"enabled": True, "parentRefs": [{"name": "gateway"}]}
     (rule,) = named(httpRoute=route, service={"port": 8080})["HTTPRoute", "hello"]["spec"]["rules"]
 
-    assert rule["timeouts"] == {"request": "75s"}
+    assert rule["timeouts"] == {"request": "315s"}
     assert rule["backendRefs"] == [{"name": "hello", "port": 8080}]
 
 
