@@ -517,7 +517,10 @@ def main() -> None:
     sys.stdout.write(f"Stand-in model API on http://{options.host}:{sock.getsockname()[1]}\n")
     sys.stdout.flush()
     # Broken streams are broken by exceptions: they are no news, hence the log level.
-    config = uvicorn.Config(make_app(), log_level="critical", access_log=False, timeout_graceful_shutdown=1)
+    # As the real API, it is not the one that closes a connection while a client may be about to use it again.
+    config = uvicorn.Config(
+        make_app(), log_level="critical", access_log=False, timeout_keep_alive=600, timeout_graceful_shutdown=1
+    )
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[sock])
 
