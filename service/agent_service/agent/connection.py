@@ -1,12 +1,10 @@
 """Why there is no connection to the model API, by the exceptions of aiohttp, `ssl` and the system. Pure."""
 
-import errno
-import ssl
-
 import aiohttp
 import httpx2
 
 from agent_service.agent.errors import ModelError, ModelFailedError, UnreachableError
+from agent_service.network_errors import failure_of
 
 
 class CertificateFileError(OSError):
@@ -32,29 +30,19 @@ _SENTENCES = {
 KINDS = tuple(_SENTENCES)
 """Every `kind` of a missing connection."""
 
-_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL})
-
 # The first that fits: subclasses stand before their parents.
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (CertificateFileError, "certificate_file"),
     (httpx2.ProxyError, "proxy"),
     (aiohttp.ClientProxyConnectionError, "proxy"),
     (aiohttp.ClientHttpProxyError, "proxy"),
-    (ssl.SSLCertVerificationError, "certificate"),
     (aiohttp.ClientConnectorCertificateError, "certificate"),
     (aiohttp.ServerFingerprintMismatch, "certificate"),
-    (ssl.SSLError, "tls"),
-    (aiohttp.ClientSSLError, "tls"),
     (aiohttp.ClientConnectorDNSError, "dns"),
     (aiohttp.ConnectionTimeoutError, "connect_timeout"),
     (httpx2.ConnectTimeout, "connect_timeout"),
     (aiohttp.ServerDisconnectedError, "disconnected"),
-    # Of a handshake of TLS that the other end breaks off, asyncio makes these without a number.
-    (ConnectionAbortedError, "disconnected"),
-    (ConnectionResetError, "disconnected"),
 )
-
-_DISCONNECTED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
 
 
 def kind_of(error: BaseException) -> str:
@@ -63,14 +51,8 @@ def kind_of(error: BaseException) -> str:
     for kind, word in _KINDS:
         if any(isinstance(each, kind) for each in chain):
             return word
-    numbers = {each.errno for each in chain if isinstance(each, OSError)}
-    if errno.ECONNREFUSED in numbers:
-        return "connection_refused"
-    if errno.ETIMEDOUT in numbers:
-        return "connect_timeout"
-    if numbers & _NO_ROUTE:
-        return "no_route"
-    return "disconnected" if numbers & _DISCONNECTED else "connection"
+    failure = failure_of(chain)
+    return "connect_timeout" if failure == "timed_out" else failure or "connection"
 
 
 def failed(error: BaseException) -> ModelError:

@@ -4,14 +4,14 @@ The reasons are what logs, `/health` and operators distinguish. None of the serv
 may quote an argument, an address or a user's name.
 """
 
-import errno
 import re
-import socket
-import ssl
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from agent_service.network_errors import failure_of
 
 Reason = Literal[
     "full",
@@ -114,26 +114,15 @@ def reason_of(error: BaseException) -> Reason:
     return "refused" if isinstance(error, ResponseError) else _of_connection(error)
 
 
-_OF_ERRNO: dict[int | None, Reason] = {
-    errno.ECONNREFUSED: "connection_refused",
-    errno.ENETUNREACH: "no_route",
-    errno.EHOSTUNREACH: "no_route",
-    errno.ENETDOWN: "no_route",
-    errno.ETIMEDOUT: "timed_out",
-}
-
-
 def _of_connection(error: BaseException) -> Reason:
-    """Return why there is no connection, by the error of the system or of `ssl` that redis-py wraps."""
+    """Return why there is no connection."""
+    failure = failure_of(_causes(error))
+    return "unreachable" if failure is None or failure == "disconnected" else failure
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it. redis-py raises its own while it handles that of the system."""
     current: BaseException | None = error
     while current is not None:
-        if isinstance(current, ssl.SSLCertVerificationError):
-            return "certificate"
-        if isinstance(current, ssl.SSLError):
-            return "tls"
-        if isinstance(current, socket.gaierror):
-            return "dns"
-        if isinstance(current, OSError) and current.errno in _OF_ERRNO:
-            return _OF_ERRNO[current.errno]
+        yield current
         current = current.__cause__ or current.__context__
-    return "unreachable"

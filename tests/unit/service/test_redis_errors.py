@@ -49,6 +49,13 @@ REPLIES = {
 }
 
 
+# Of a name with several addresses, asyncio makes one error.
+REFUSED_V6 = "[Errno 111] Connect call failed ('::1', 6379, 0, 0)"
+REFUSED = "[Errno 111] Connect call failed ('127.0.0.1', 6379)"
+NO_ROUTE_V6 = "[Errno 101] Connect call failed ('2001:db8::1', 6379, 0, 0)"
+NO_ROUTE = "[Errno 113] Connect call failed ('192.0.2.1', 6379)"
+
+
 def _connecting(error: OSError) -> Exception:
     """What redis-py makes of an error of the system."""
     try:
@@ -79,6 +86,9 @@ def test_each_reply_of_a_server_has_its_reason(reply: str) -> None:
         (_connecting(socket.gaierror(-2, "Name or service not known")), "dns"),
         (_connecting(ssl.SSLCertVerificationError(1, "certificate verify failed")), "certificate"),
         (_connecting(ssl.SSLError(1, "wrong version number")), "tls"),
+        (_connecting(OSError(f"Multiple exceptions: {REFUSED_V6}, {REFUSED}")), "connection_refused"),
+        (_connecting(OSError(f"Multiple exceptions: {NO_ROUTE_V6}, {REFUSED}")), "connection_refused"),
+        (_connecting(OSError(f"Multiple exceptions: {NO_ROUTE_V6}, {NO_ROUTE}")), "no_route"),
         (_connecting(ConnectionResetError(104, "Connection reset by peer")), "unreachable"),
     ],
 )

@@ -87,6 +87,7 @@ UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed: unable t
         (connecting(OSError(errno.ENETUNREACH, "unreachable")), "no_route"),
         (connecting(OSError(errno.EHOSTUNREACH, "unreachable")), "no_route"),
         (connecting(OSError(errno.ETIMEDOUT, "timed out")), "connect_timeout"),
+        (connecting(OSError("Multiple exceptions: [Errno 101] Connect, [Errno 111] Connect")), "connection_refused"),
         (aiohttp.ConnectionTimeoutError("timed out"), "connect_timeout"),
         (aiohttp.ClientProxyConnectionError(KEY, ConnectionRefusedError(errno.ECONNREFUSED, "no")), "proxy"),
         (aiohttp.ServerDisconnectedError(), "disconnected"),
