@@ -1,4 +1,4 @@
-"""uvicorn, made to drain: it listens on while work is in flight, so that probes and clients are told."""
+"""uvicorn, made to drain: it listens on while work is in flight, so that probes and clients get an answer."""
 
 import gc
 import math
@@ -59,12 +59,15 @@ class Server(uvicorn.Server):
         )
         self._lifecycle = lifecycle
         self._drain_seconds = settings.longest_answer_seconds + DRAIN_MARGIN_SECONDS
-        # A task is not lost when it is handed back: nobody waits for a long one.
+        # A task that is handed back is not lost, so draining does not wait for a long one.
         self._task_seconds = settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS
         self._cut_at = self._hand_back_at = math.inf
-        self._told_to_end = False
         self._ticks_since = 0
         self._on_listening = on_listening
+
+    @property
+    def _stopping(self) -> bool:
+        return self._cut_at < math.inf
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until the end. From here on signals are the server's: what an earlier handler raised while the event
@@ -87,15 +90,14 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain. uvicorn's own would also raise the signal again at the end, and spoil the exit code."""
-        if self._told_to_end:
+        if self._stopping:
             self.cut()
         else:
             self.drain()
 
     def drain(self) -> None:
         """Take no work that comes from now on, and end when the rest is done, or after the time that it may take."""
-        if not self._told_to_end:
-            self._told_to_end = True
+        if not self._stopping:
             self._cut_at = time.monotonic() + self._drain_seconds
             self._hand_back_at = time.monotonic() + self._task_seconds
 
@@ -109,7 +111,7 @@ class Server(uvicorn.Server):
         """Look, ten times a second, whether the draining is done, and once a second after the connections."""
         if counter % _TICKS_OF_A_SWEEP == 0:
             self._connections.sweep()
-        if self._told_to_end and not self._lifecycle.draining:
+        if self._stopping and not self._lifecycle.draining:
             self._ticks_since += 1
             if self._ticks_since == _TICKS_BEFORE_DRAINING:
                 self._lifecycle.begin_draining()

@@ -25,8 +25,15 @@ TYPED = {
     "SecurityContext": (SPEC["securityContext"], CORE, "io.k8s.api.core.v1.SecurityContext"),
     "ingressFrom": (POLICY["ingressFrom"]["items"], NETWORKING, "io.k8s.api.networking.v1.NetworkPolicyPeer"),
     "scrapeFrom": (POLICY["scrapeFrom"]["items"], NETWORKING, "io.k8s.api.networking.v1.NetworkPolicyPeer"),
+    "sidecars": (SPEC["sidecars"]["items"], CORE, "io.k8s.api.core.v1.Container"),
+    "initContainers": (SPEC["initContainers"]["items"], CORE, "io.k8s.api.core.v1.Container"),
+    "extraVolumes": (SPEC["extraVolumes"]["items"], CORE, "io.k8s.api.core.v1.Volume"),
     "extraEgress": (POLICY["extraEgress"]["items"], NETWORKING, "io.k8s.api.networking.v1.NetworkPolicyEgressRule"),
 }
+
+
+# No container of a pod does without.
+STRICTER = {"sidecars.image is not required", "initContainers.image is not required"}
 
 
 def differences(ours: Schema, theirs: Schema, components: dict[str, Schema], path: str) -> Iterator[str]:
@@ -61,14 +68,23 @@ def test_a_type_takes_all_that_the_api_server_takes(control_plane: Cluster, name
     ours, group, component = TYPED[name]
     components = json.loads(control_plane.kubectl("get", "--raw", f"/openapi/v3/{group}"))["components"]["schemas"]
 
-    assert list(differences(ours, components[component], components, name)) == []
+    assert list(differences(ours, components[component], components, name)) == sorted(
+        each for each in STRICTER if each.startswith(f"{name}.")
+    )
 
 
+BESIDE = {"name": "beside", "image": "busybox"}
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("spec.affinity.nodeAffinity", {"affinity": {"nodeAffinity": "here"}}),
     ("spec.securityContext.runAsUser", {"securityContext": {"runAsUser": "root"}}),
     ("spec.podSecurityContext.fsGroup", {"podSecurityContext": {"fsGroup": "staff"}}),
     ("spec.networkPolicy.ingressFrom[0].podSelector", {"networkPolicy": {"ingressFrom": [{"podSelector": "all"}]}}),
+    ("spec.sidecars[0].env", {"sidecars": [{**BESIDE, "env": {"A": "b"}}]}),
+    ("spec.sidecars[0].ports[0].containerPort", {"sidecars": [{**BESIDE, "ports": [{"containerPort": "http"}]}]}),
+    ("spec.sidecars[0].livenessProbe.httpGet", {"sidecars": [{**BESIDE, "livenessProbe": {"httpGet": {"path": "/"}}}]}),
+    ("spec.initContainers[0].command", {"initContainers": [{**BESIDE, "command": "true"}]}),
+    ("spec.extraVolumes[0].configMap", {"extraVolumes": [{"name": "v", "configMap": "settings"}]}),
+    ("spec.extraVolumes[0].hostPath.path", {"extraVolumes": [{"name": "v", "hostPath": {"type": "Directory"}}]}),
     ("spec.networkPolicy.extraEgress[0].to", {"networkPolicy": {"extraEgress": [{"to": {"ipBlock": {}}}]}}),
 ]
 
@@ -93,6 +109,11 @@ def test_fields_that_we_do_not_know_are_kept(control_plane: Cluster, namespace: 
         "affinity": {"newer": {"a": [1]}, "nodeAffinity": {"newer": True}},
         "securityContext": {"newer": "x", "capabilities": {"drop": ["ALL"], "newer": 1}},
         "podSecurityContext": {"sysctls": [{"name": "a", "value": "b"}], "newer": None},
+        "sidecars": [{**BESIDE, "newer": {"a": [None]}, "ports": [{"containerPort": 1, "newer": 1.5}]}],
+        "extraVolumes": [
+            {"name": "v", "emptyDir": {"sizeLimit": 0.5, "newer": True}},
+            {"name": "w", "ofTomorrow": {"a": [1]}},
+        ],
         "networkPolicy": {"extraEgress": [{"newer": {}, "to": [{"ipBlock": {"cidr": "10.0.0.0/8", "newer": 1}}]}]},
     }
 
@@ -102,4 +123,6 @@ def test_fields_that_we_do_not_know_are_kept(control_plane: Cluster, namespace: 
     assert spec["affinity"] == newer["affinity"]
     assert spec["securityContext"] == newer["securityContext"]
     assert spec["podSecurityContext"]["sysctls"] == newer["podSecurityContext"]["sysctls"]
+    assert spec["sidecars"] == newer["sidecars"]
+    assert spec["extraVolumes"] == newer["extraVolumes"]
     assert spec["networkPolicy"]["extraEgress"] == newer["networkPolicy"]["extraEgress"]

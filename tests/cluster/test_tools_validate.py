@@ -74,7 +74,9 @@ def _repeated(chance: Random, document: dict[str, Any]) -> None:
 def _added(chance: Random, document: dict[str, Any]) -> None:
     """A field more in some object."""
     objects = [document, document["metadata"], *(_at(document, place) for place in _places(document))]
-    field = chance.choice(["more", "labels", "annotations", "namespace", "status", "finalizers", "operator"])
+    field = chance.choice(
+        ["more", "labels", "annotations", "namespace", "status", "finalizers", "operator", "max_tokens"]
+    )
     chance.choice([each for each in objects if isinstance(each, dict)])[field] = Raw(chance.choice(RAW))
 
 

@@ -16,12 +16,20 @@ from agent_operator.api.base import Model
 WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 
+
+def listed() -> Any:
+    """Return the bounds of a list that has one owner."""
+    return Field(max_length=1000, json_schema_extra=ATOMIC)
+
+
 Text = Annotated[str, StringConstraints(max_length=4096)]
-Texts = Annotated[list[Text], Field(max_length=1000, json_schema_extra=ATOMIC)]
+# Linux starts no program with a longer argument or variable (MAX_ARG_STRLEN).
+LongText = Annotated[str, StringConstraints(max_length=131_072)]
+Texts = Annotated[list[Text], listed()]
 TextMap = Annotated[dict[str, Text], Field(max_length=1000)]
 # Kubernetes has 64 bits for a user or a group, and takes those of this range (apimachinery, IsValidUserID).
-_Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
-_NumberOrText = Annotated[Text | _Number, Field()]
+Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
+NumberOrText = Annotated[Text | Number, Field()]
 
 
 class Part(Model):
@@ -58,7 +66,7 @@ class SelectorRequirement(Part):
     """Values for the operator."""
 
 
-Requirements = Annotated[list[SelectorRequirement], Field(max_length=1000, json_schema_extra=ATOMIC)]
+Requirements = Annotated[list[SelectorRequirement], listed()]
 
 
 class LabelSelector(Part):
@@ -79,7 +87,7 @@ class NodeSelectorTerm(Part):
     """Requirements on its fields."""
 
 
-NodeSelectorTerms = Annotated[list[NodeSelectorTerm], Field(max_length=1000, json_schema_extra=ATOMIC)]
+NodeSelectorTerms = Annotated[list[NodeSelectorTerm], listed()]
 
 
 class NodeSelector(Part):
@@ -92,7 +100,7 @@ class NodeSelector(Part):
 class PreferredNodes(Part):
     """Nodes that are preferred."""
 
-    weight: _Number
+    weight: Number
     """Weight of the preference, from 1 to 100."""
     preference: NodeSelectorTerm
     """Which nodes."""
@@ -103,9 +111,7 @@ class NodeAffinity(Part):
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
     """Nodes that the pods must be on."""
-    preferred_during_scheduling_ignored_during_execution: (
-        Annotated[list[PreferredNodes], Field(max_length=1000, json_schema_extra=ATOMIC)] | None
-    ) = None
+    preferred_during_scheduling_ignored_during_execution: Annotated[list[PreferredNodes], listed()] | None = None
     """Nodes that the pods prefer."""
 
 
@@ -126,19 +132,19 @@ class PodAffinityTerm(Part):
     """Labels that must not be as those of the pod itself."""
 
 
-PodAffinityTerms = Annotated[list[PodAffinityTerm], Field(max_length=1000, json_schema_extra=ATOMIC)]
+PodAffinityTerms = Annotated[list[PodAffinityTerm], listed()]
 
 
 class WeightedPodAffinityTerm(Part):
     """Other pods that are preferred near, or far."""
 
-    weight: _Number
+    weight: Number
     """Weight of the preference, from 1 to 100."""
     pod_affinity_term: PodAffinityTerm
     """Which pods."""
 
 
-WeightedTerms = Annotated[list[WeightedPodAffinityTerm], Field(max_length=1000, json_schema_extra=ATOMIC)]
+WeightedTerms = Annotated[list[WeightedPodAffinityTerm], listed()]
 
 
 class PodAffinity(Part):
@@ -193,9 +199,9 @@ class Capabilities(Part):
 
 
 class _AnySecurityContext(Part):
-    run_as_user: _Number | None = None
+    run_as_user: Number | None = None
     """User that the processes run as."""
-    run_as_group: _Number | None = None
+    run_as_group: Number | None = None
     """Group that the processes run as."""
     run_as_non_root: bool | None = None
     """Whether root is refused."""
@@ -210,11 +216,11 @@ class _AnySecurityContext(Part):
 class PodSecurityContext(_AnySecurityContext):
     """Security settings of pods."""
 
-    fs_group: _Number | None = None
+    fs_group: Number | None = None
     """Group that owns the volumes."""
     fs_group_change_policy: Text | None = None
     """When the owner of a volume is changed: `OnRootMismatch` or `Always`."""
-    supplemental_groups: Annotated[list[_Number], Field(max_length=1000, json_schema_extra=ATOMIC)] | None = None
+    supplemental_groups: Annotated[list[Number], listed()] | None = None
     """Further groups of the processes."""
     supplemental_groups_policy: Text | None = None
     """How further groups are found: `Merge` or `Strict`."""
@@ -258,9 +264,9 @@ class NetworkPolicyPeer(Part):
 class NetworkPolicyPort(Part):
     """A port, or several."""
 
-    port: _NumberOrText | None = None
+    port: NumberOrText | None = None
     """Number or name of the port."""
-    end_port: _Number | None = None
+    end_port: Number | None = None
     """Last number, where there are several."""
     protocol: Text | None = None
     """`TCP`, `UDP` or `SCTP`."""
@@ -269,9 +275,9 @@ class NetworkPolicyPort(Part):
 class NetworkPolicyEgressRule(Part):
     """What the pods may reach."""
 
-    ports: Annotated[list[NetworkPolicyPort], Field(max_length=1000, json_schema_extra=ATOMIC)] | None = None
+    ports: Annotated[list[NetworkPolicyPort], listed()] | None = None
     """Which ports; all when not set."""
-    to: Annotated[list[NetworkPolicyPeer], Field(max_length=1000, json_schema_extra=ATOMIC)] | None = None
+    to: Annotated[list[NetworkPolicyPeer], listed()] | None = None
     """Whom; everybody when not set."""
 
 
@@ -320,9 +326,9 @@ class ScalingPolicy(Part):
 
     type: Text
     """`Pods` or `Percent`."""
-    value: _Number
+    value: Number
     """How many."""
-    period_seconds: _Number
+    period_seconds: Number
     """Length of the period in seconds."""
 
 
@@ -331,9 +337,9 @@ class ScalingRules(Part):
 
     select_policy: Text | None = None
     """`Max`, `Min` or `Disabled`."""
-    stabilization_window_seconds: _Number | None = None
+    stabilization_window_seconds: Number | None = None
     """Seconds of past recommendations that count."""
-    policies: Annotated[list[ScalingPolicy], Field(max_length=1000, json_schema_extra=ATOMIC)] | None = None
+    policies: Annotated[list[ScalingPolicy], listed()] | None = None
     """Policies, of which one is selected."""
 
 

@@ -7,10 +7,10 @@ Deployment that nobody looks at.
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.kubernetes import WHOLE, AsWritten, EnvVarSource
+from agent_operator.api.kubernetes import AsWritten, EnvVarSource
 from agent_operator.api.rules import Rule
 
 # apimachinery, api/resource/quantity.go, without the sign: nothing here can be negative.
@@ -67,7 +67,7 @@ Amounts = Annotated[dict[str, Quantity], Field(max_length=16), QUALIFIED_KEYS]
 ObjectName = Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
 DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
 """Key in the data of a Secret or ConfigMap."""
-PortName = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
+DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
 
 
 def keyed(*keys: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class VolumeMount(Model):
         ),
     )
 
-    name: PortName
+    name: DnsLabel
     """Name of the volume."""
     mount_path: Annotated[str, StringConstraints(pattern=r"^/[^:\x00]*$", max_length=1024)]
     """Where it appears."""
@@ -198,45 +198,6 @@ class VolumeMount(Model):
     """Path inside the volume."""
     read_only: bool | None = None
     """Whether it cannot be written to."""
-
-
-class Volume(Model):
-    """A volume of the pods, with its source as the core API has it (`configMap`, `persistentVolumeClaim`, …)."""
-
-    # Its source is one of some thirty, and the API server knows them best.
-    model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
-
-    rules = (
-        Rule(
-            cel="!(self.name in ['tmp', 'secrets'])",
-            message="the volumes tmp and secrets are Portside's own: choose another name",
-            holds=lambda volume: volume.name not in {"tmp", "secrets"},
-            field="name",
-        ),
-    )
-
-    name: PortName
-    """Name of the volume."""
-
-
-class Container(Model):
-    """A further container of the pods, as the core API has it. It gets none of the agent's hardening by itself."""
-
-    model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
-
-    rules = (
-        Rule(
-            cel="self.name != 'agent'",
-            message="the container agent is Portside's own: choose another name",
-            holds=lambda container: container.name != "agent",
-            field="name",
-        ),
-    )
-
-    name: PortName
-    """Name of the container."""
-    image: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=512)]
-    """Its image."""
 
 
 class SpreadConstraint(Model):

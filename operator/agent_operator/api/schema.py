@@ -123,4 +123,17 @@ def _structural_node(node: Schema) -> Schema:
 
 
 def _plain_node(node: Schema) -> Schema:
-    return {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}
+    node = {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}
+    if node.get("additionalProperties") is True and "properties" in node:
+        # Helm keeps the nulls inside lists. The API server drops them from what is its own.
+        required = node.get("required", [])
+        node["properties"] = {
+            name: child if name in required else _or_null(child) for name, child in node["properties"].items()
+        }
+    return node
+
+
+def _or_null(node: Schema) -> Schema:
+    if "anyOf" in node:
+        return {**node, "anyOf": [*node["anyOf"], {"type": "null"}]}
+    return {**node, "type": [node["type"], "null"]}

@@ -12,10 +12,10 @@ from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
 from agent_operator.api.budget import Budget
+from agent_operator.api.containers import Container
 from agent_operator.api.kubernetes import ATOMIC, Affinity, AsWritten, PodSecurityContext, SecurityContext
 from agent_operator.api.pods import (
     Annotations,
-    Container,
     DataKey,
     EnvSource,
     EnvVar,
@@ -28,7 +28,6 @@ from agent_operator.api.pods import (
     Resources,
     SpreadConstraint,
     Toleration,
-    Volume,
     VolumeMount,
     keyed,
 )
@@ -36,6 +35,7 @@ from agent_operator.api.rules import Rule
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget, Replicas, Worker
 from agent_operator.api.state import Redis
 from agent_operator.api.traffic import Auth, Cors, HttpAddress, HttpRoute, Ingress, NetworkPolicy, RateLimit, Service
+from agent_operator.api.volumes import Volume
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 # The service's own default. It has none in the schema: the API server would write it into every stored agent.
@@ -224,7 +224,7 @@ class Rollout(Model):
     max_unavailable: PodCount = 0
     """Pods below the wanted number while rolling out: a number, or a share such as "25%"."""
     termination_grace_period_seconds: Annotated[int, Field(ge=10, le=7200)] | None = None
-    """Seconds that a pod has to finish its requests once told to stop; when not set, the longer of the timeouts of
+    """Seconds that a pod has to finish its requests when it is deleted; when not set, the longer of the timeouts of
     requests and streams, and 15."""
 
 

@@ -20,7 +20,7 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "ALLOW_SYSTEM_PROMPT": _boolean(agent.allow_system_prompt),
         "ANTHROPIC_BASE_URL": agent.base_url,
         "REQUEST_TIMEOUT_SECONDS": str(agent.request_timeout_seconds),
-        "STREAM_TIMEOUT_SECONDS": _number(agent.stream_timeout_seconds),
+        "STREAM_TIMEOUT_SECONDS": str(agent.stream_timeout_seconds) if agent.stream_timeout_seconds else None,
         "ENVIRONMENT": agent.environment,
         "SECRETS_DIR": SECRETS_DIR if secret_sources(name, spec) else None,
         "RATE_LIMIT_REQUESTS": str(limit.requests_per_minute),
@@ -40,10 +40,6 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
 
 def _boolean(value: bool | None) -> str | None:
     return None if value is None else str(value).lower()
-
-
-def _number(value: int | None) -> str | None:
-    return None if value is None else str(value)
 
 
 def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | None]:

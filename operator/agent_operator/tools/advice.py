@@ -9,9 +9,7 @@ from agent_operator.api.cautions import cautions, measured
 from agent_operator.api.pods import Resources
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.compare import quantity
-
-# What a pod needs to stop in order, beyond its longest answer (api/spec.py: Rollout).
-STOPPING_SECONDS = 15
+from agent_operator.manifests.pod import GRACE_BEYOND_ANSWER_SECONDS
 
 # Names under which people keep what nobody else should read.
 _SECRET_NAME = re.compile(r"(^|_)(API_?KEYS?|KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$", re.IGNORECASE)
@@ -97,12 +95,12 @@ def _capacity(spec: AgentSpec) -> Iterator[Fault]:
                 "spec.resources.requests",
                 f"autoscaling by the use of {name} never acts without a request of {name}: set {name}",
             )
-    grace = spec.rollout.termination_grace_period_seconds
-    if grace is not None and grace < spec.agent.longest_answer_seconds + STOPPING_SECONDS:
+    given, longest = spec.rollout.termination_grace_period_seconds, spec.agent.longest_answer_seconds
+    if given is not None and given < longest + GRACE_BEYOND_ANSWER_SECONDS:
         yield Fault(
             "spec.rollout.terminationGracePeriodSeconds",
-            f"is shorter than the longest answer ({spec.agent.longest_answer_seconds} s) and {STOPPING_SECONDS} s, so "
-            "rollouts can cut streams: raise it, leave it out, or lower agent.streamTimeoutSeconds",
+            f"is shorter than the longest answer ({longest} s) and {GRACE_BEYOND_ANSWER_SECONDS} s, so rollouts can "
+            "cut streams: raise it, leave it out, or lower agent.streamTimeoutSeconds",
         )
 
 

@@ -62,14 +62,14 @@ def _objects(schema: Schema) -> st.SearchStrategy[dict[str, Any]]:
         return st.dictionaries(KEYS, _values(schema["additionalProperties"]), max_size=MAX_ITEMS)
     if "properties" not in schema:
         return VERBATIM_OBJECTS
-    if schema.get(VERBATIM):
-        return st.builds(lambda more, given: more | given, VERBATIM_OBJECTS, _objects({**schema, VERBATIM: False}))
-    required = schema.get("required", [])
     fields = {name: _values(child) for name, child in schema["properties"].items()}
-    return st.fixed_dictionaries(
-        {name: fields.pop(name) for name in required},
-        optional=fields,
-    )
+    required = {name: fields.pop(name) for name in schema.get("required", [])}
+    if schema.get(VERBATIM):
+        # A few at a time: a container has many, which have many in turn.
+        some = st.lists(st.sampled_from(sorted(fields)), max_size=MAX_ITEMS, unique=True) if fields else st.just([])
+        known = some.flatmap(lambda names: st.fixed_dictionaries(required | {name: fields[name] for name in names}))
+        return st.builds(lambda more, given: more | given, VERBATIM_OBJECTS, known)
+    return st.fixed_dictionaries(required, optional=fields)
 
 
 def _texts(schema: Schema) -> st.SearchStrategy[str]:

@@ -282,13 +282,13 @@ def test_the_autoscaler_has_the_targets_that_are_set_or_one_for_cpu(
 def test_a_stopping_pod_and_its_route_have_time_for_the_longest_answer_and_for_an_endpoint_to_go(
     times: dict[str, int], longest: int
 ) -> None:
-    objects = build(
-        agent={"provider": "echo", **times}, httpRoute={"enabled": True, "parentRefs": [{"name": "public"}]}
-    )
+    route = {"enabled": True, "parentRefs": [{"name": "public"}]}
+    objects = build(agent={"provider": "echo", **times}, httpRoute=route, service={"port": 8080})
 
     assert pod(agent={"provider": "echo", **times})["terminationGracePeriodSeconds"] == longest + 15
     (rule,) = objects["HTTPRoute"]["spec"]["rules"]
     assert rule["timeouts"] == {"request": f"{longest + 15}s"}
+    assert rule["backendRefs"] == [{"name": "hello", "port": 8080}]
     assert objects["ConfigMap"]["data"].get("STREAM_TIMEOUT_SECONDS") == (
         str(times["streamTimeoutSeconds"]) if "streamTimeoutSeconds" in times else None
     )
@@ -467,14 +467,6 @@ def test_agents_are_scaled_on_requests_in_flight_and_workers_on_their_queue() ->
     (depth,) = objects["HorizontalPodAutoscaler", "hello-worker"]["spec"]["metrics"]
     assert depth["object"]["describedObject"] == {"apiVersion": "v1", "kind": "Service", "name": "hello"}
     assert "replicas" not in objects["Deployment", "hello-worker"]["spec"]
-
-
-def test_a_gateway_lets_the_longest_answer_through() -> None:
-    route = {"enabled": True, "parentRefs": [{"name": "gateway"}]}
-    (rule,) = named(httpRoute=route, service={"port": 8080})["HTTPRoute", "hello"]["spec"]["rules"]
-
-    assert rule["timeouts"] == {"request": "315s"}
-    assert rule["backendRefs"] == [{"name": "hello", "port": 8080}]
 
 
 def test_pods_are_spread_over_nodes_and_zones_or_as_was_asked() -> None:

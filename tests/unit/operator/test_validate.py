@@ -331,6 +331,22 @@ def test_entries_that_repeat_or_lead_nowhere_are_refused(spec: dict[str, Any], f
 
 
 @pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"agent": {"provider": "echo", "max_tokens": 5}}, "spec.agent.max_tokens"),
+        ({"image_pull_secrets": []}, "spec.image_pull_secrets"),
+        ({"extraVolumeMounts": [{"name": "tmp", "mount_path": "/data"}]}, "spec.extraVolumeMounts[0].mount_path"),
+        ({"sidecars": [{**ENVOY, "ports": [{"container_port": 1}]}]}, "spec.sidecars[0].ports[0].containerPort"),
+    ],
+)
+def test_a_field_has_one_spelling(spec: dict[str, Any], field: str) -> None:
+    done = command("-f", "-", stdin=json.dumps(named("one", **spec)))
+
+    assert done.exit_code == 2
+    assert f"AgentDeployment one: {field}: " in done.stderr
+
+
+@pytest.mark.parametrize(
     ("changed", "field"),
     [
         ({"metadata": {"name": "one", "labels": {"a": "b c"}}}, "metadata.labels.a"),

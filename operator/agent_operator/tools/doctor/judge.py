@@ -196,20 +196,20 @@ def _refused(evidence: Evidence) -> Iterator[Finding]:
     """What the operator was refused, by the conditions that it wrote."""
     status = (evidence.agent or {}).get("status") or {}
     for name in ("Degraded", "Ready"):
-        told = condition(status, name)
-        reason = told.get("reason", "")
-        refused = reason in _APPLYING and not str(told.get("message", "")).startswith("Pods are refused")
-        if refused and told.get("status") == ("True" if name == "Degraded" else "False") and _is_current(evidence):
-            yield Finding("objects", reason, str(told["message"]), _APPLYING[reason])
+        state = condition(status, name)
+        reason = state.get("reason", "")
+        refused = reason in _APPLYING and not str(state.get("message", "")).startswith("Pods are refused")
+        if refused and state.get("status") == ("True" if name == "Degraded" else "False") and _is_current(evidence):
+            yield Finding("objects", reason, str(state["message"]), _APPLYING[reason])
 
 
 def _drifted(evidence: Evidence) -> Iterator[Finding]:
     """What the operator leaves as others changed it."""
-    told = condition((evidence.agent or {}).get("status") or {}, DRIFTED)
-    if told.get("status") == "True":
+    state = condition((evidence.agent or {}).get("status") or {}, DRIFTED)
+    if state.get("status") == "True":
         name, namespace = evidence.name, evidence.namespace
         remedy = f"keep others from changing it, or accept it; kubectl agent diff {name} -n {namespace} shows all of it"
-        yield Finding("objects", DRIFTED, str(told["message"]), remedy, note=True)
+        yield Finding("objects", DRIFTED, str(state["message"]), remedy, note=True)
 
 
 def _names(evidence: Evidence, documents: list[Document]) -> str:
@@ -229,8 +229,8 @@ def _valid(evidence: Evidence) -> AgentDeployment | None:
 
 
 def _as_the_status_says(evidence: Evidence) -> Finding:
-    told = condition((evidence.agent or {}).get("status") or {}, "Ready")
+    state = condition((evidence.agent or {}).get("status") or {}, "Ready")
     look = f"wait, or see kubectl describe agentdeployment {evidence.name} -n {evidence.namespace}"
-    if told.get("status") == "False":
-        return Finding("pods", told.get("reason", "NotReady"), str(told.get("message", "")).rstrip("."), look)
+    if state.get("status") == "False":
+        return Finding("pods", state.get("reason", "NotReady"), str(state.get("message", "")).rstrip("."), look)
     return Finding("pods", "PodsNotReady", "No pod takes requests yet", look)

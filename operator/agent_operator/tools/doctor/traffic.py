@@ -58,13 +58,13 @@ def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
     for scaler in _scalers(evidence):
         name, status = scaler["metadata"]["name"], scaler.get("status", {})
         active, able = condition(status, "ScalingActive"), condition(status, "AbleToScale")
-        for told in (able, active):
-            if told.get("status") == "False":
-                reason = str(told.get("reason", ""))
+        for state in (able, active):
+            if state.get("status") == "False":
+                reason = str(state.get("reason", ""))
                 yield Finding(
                     "scaling",
                     "NoMetrics" if reason in _METRICS else reason or "ScalingStopped",
-                    f"HorizontalPodAutoscaler {name} does not scale: {told.get('message', '')}",
+                    f"HorizontalPodAutoscaler {name} does not scale: {state.get('message', '')}",
                     _METRICS.get(reason, f"kubectl describe hpa {name} -n {evidence.namespace}"),
                     note=True,
                 )
