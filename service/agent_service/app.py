@@ -9,9 +9,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.assembly import make_parts
-from agent_service.dependencies import publishing
-from agent_service.descriptors import bounds, wanted_in_flight
-from agent_service.health import running
+from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
+from agent_service.health.checks import running
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.allowed_hosts import AllowedHosts
 from agent_service.middleware.body_limit import BodyLimit
@@ -24,7 +23,8 @@ from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.routes import chat, docs, errors, health, metrics, page, tasks
 from agent_service.routes.parts import Parts
-from agent_service.settings import CLIENT_KEYS_NAME, Settings
+from agent_service.server.descriptors import bounds, wanted_in_flight
+from agent_service.telemetry.dependencies import publishing
 
 _log = structlog.get_logger(__name__)
 

@@ -6,28 +6,28 @@ from contextlib import nullcontext
 import structlog
 
 from agent_service import __version__
-from agent_service.addresses import model_api_address
-from agent_service.agent.credentials import Credentials
-from agent_service.agent.dialogue import Dialogue
+from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
 from agent_service.agent.provider import Provider, Waiting
-from agent_service.agent.span import TurnSpans
+from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
-from agent_service.clients import Clients
-from agent_service.health import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
+from agent_service.auth import Clients
+from agent_service.chat.conversations import Conversations
+from agent_service.chat.dialogue import Dialogue
+from agent_service.config.secret_file import SecretFile
+from agent_service.config.settings import API_KEY_NAME, SYSTEM_PROMPT_NAME, Settings, valid_system_prompt
+from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
 from agent_service.lifecycle import Lifecycle
-from agent_service.metrics import Metrics
+from agent_service.limits.budget import Account, Budget, Prices, Terms, UnknownError
+from agent_service.limits.limits import Limits
+from agent_service.network.addresses import model_api_address
 from agent_service.routes.parts import Parts
-from agent_service.secret_file import SecretFile
-from agent_service.settings import API_KEY_NAME, SYSTEM_PROMPT_NAME, Settings, valid_system_prompt
-from agent_service.state.budget import Account, Budget, Prices, Terms, UnknownError
-from agent_service.state.conversations import Conversations
-from agent_service.state.limits import Limits
 from agent_service.state.redis import Redis
-from agent_service.state.tasks import Tasks
-from agent_service.task_spans import TaskSpans
-from agent_service.tracing import start as start_tracing
-from agent_service.worker import Worker
+from agent_service.tasks.queue import Tasks
+from agent_service.tasks.tracing import TaskSpans
+from agent_service.tasks.worker import Worker
+from agent_service.telemetry.metrics import Metrics
+from agent_service.telemetry.tracing import start as start_tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -209,7 +209,7 @@ def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Cred
     if left_out:
         _log.warning("Base URL ended with a path of the API, which was left out", left_out=left_out)
     # The SDK takes three quarters of the time that a start takes: only an agent that uses it waits for it.
-    from agent_service.agent.claude import ClaudeProvider  # noqa: PLC0415
+    from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
 
     provider = ClaudeProvider(
         model=settings.default_model,

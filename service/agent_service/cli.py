@@ -6,9 +6,11 @@ from typing import NoReturn
 
 import click
 
-from agent_service import __version__, otel_environment, settings
-from agent_service.redact import harmless
-from agent_service.settings import Settings, SettingsError
+from agent_service import __version__
+from agent_service.config import settings
+from agent_service.config.settings import Settings, SettingsError
+from agent_service.telemetry import otel_environment
+from agent_service.telemetry.redact import harmless
 
 _WRONG_SETTINGS = 2
 
@@ -50,7 +52,7 @@ def serve(host: str | None, port: int | None) -> None:
     """
     chosen = _load(host, port)
     # Not at the top: what it imports takes longer than to find out that a setting is wrong.
-    from agent_service.serve import run  # noqa: PLC0415
+    from agent_service.server.serve import run  # noqa: PLC0415
 
     sys.exit(run(chosen))
 
@@ -79,7 +81,7 @@ def worker(host: str | None, port: int | None) -> None:
         _wrong(
             "REDIS_URL: is not set; a worker shares a Redis with the API (without one, the API does the work itself)"
         )
-    from agent_service.worker_process import run  # noqa: PLC0415
+    from agent_service.server.worker import run  # noqa: PLC0415
 
     sys.exit(run(chosen))
 
@@ -91,7 +93,7 @@ def worker(host: str | None, port: int | None) -> None:
 @click.option(
     "--connect-timeout",
     type=click.FloatRange(min=0),
-    default=15.0,  # as agent_service.ask.CONNECT_SECONDS, whose import `agent-service serve` does not need
+    default=15.0,  # as agent_service.client.CONNECT_SECONDS, whose import `agent-service serve` does not need
     show_default=True,
     help="Seconds to retry while no connection can be made, as with a Service that is new.",
 )
@@ -107,8 +109,8 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
 
     Exit codes: 0 with an answer, 1 without one, and a line that says why.
     """
-    from agent_service.ask import AskError, client_key  # noqa: PLC0415
-    from agent_service.ask import ask as answer_of  # noqa: PLC0415
+    from agent_service.client import AskError, client_key  # noqa: PLC0415
+    from agent_service.client import ask as answer_of  # noqa: PLC0415
 
     port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
     try:

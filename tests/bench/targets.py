@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_service.settings import Settings
+from agent_service.config.settings import Settings
 from bench import processes
 from testbed.errors import TestbedError
 from testbed.ports import free_port

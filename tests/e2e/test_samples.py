@@ -16,7 +16,7 @@ CLIENT_KEY = "a-client-key-of-the-tests"
 # sample's own arguments.
 REDIS = """
 import os, sys
-from agent_service.state.valkey import find_program
+from agent_service.state.valkey.process import find_program
 os.chdir("/data")
 program = find_program()
 os.execv(program, [program, "--bind", "0.0.0.0", "--protected-mode", "no", *sys.argv[2:]])

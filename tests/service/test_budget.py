@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from agent_service.agent.provider import Usage
-from agent_service.state.budget import Budget, Prices, Terms
+from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.state.redis import Redis
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn

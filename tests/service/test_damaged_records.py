@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from agent_service.state.redis import Redis
-from agent_service.state.tasks import Tasks
+from agent_service.tasks.queue import Tasks
 from redis_bed import RedisServer
 from service.task_client import OWNER, keyed, submit, until
 from stand_in.agent import MakeClient

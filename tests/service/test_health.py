@@ -12,12 +12,12 @@ import httpx
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from agent_service.agent.claude import ClaudeProvider
-from agent_service.agent.credentials import Credentials
+from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.claude.provider import ClaudeProvider
 from agent_service.agent.errors import UnreachableError
 from agent_service.app import create_app
-from agent_service.health import Check, running
-from agent_service.settings import load
+from agent_service.config.settings import load
+from agent_service.health.checks import Check, running
 from redis_bed import running_redis
 from stand_in import StandIn, running_stand_in
 from stand_in.agent import KEY, MakeClient, StartService, eventually

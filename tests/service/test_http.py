@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent_service import ports
+from agent_service.server import listen
 from stand_in.agent import MakeClient, Service, StartService, eventually
 from testbed.ports import free_port
 
@@ -189,7 +189,7 @@ def test_where_ipv6_is_off_ipv4_is_listened_on(monkeypatch: pytest.MonkeyPatch, 
             super().bind(address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "socket", WithoutIPv6)
-    with ports.bind("::", 0, setting="--port") as sock:
+    with listen.bind("::", 0, setting="--port") as sock:
         assert sock.family == socket.AF_INET
         with socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=5):
             pass

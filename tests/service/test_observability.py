@@ -282,7 +282,7 @@ async def test_what_nobody_foresaw_is_a_500_with_a_detail_and_a_request_id(
     def broken() -> None:
         raise RuntimeError("private words")
 
-    monkeypatch.setattr("agent_service.memory.measure", broken)
+    monkeypatch.setattr("agent_service.health.memory.measure", broken)
     answer = await client.get("/health")
     assert answer.status_code == 500
     assert set(answer.json()) == {"detail"}

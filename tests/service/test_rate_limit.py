@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_service.agent.provider import Usage
-from agent_service.clients import network
-from agent_service.state.budget import Budget, Prices, Terms
-from agent_service.state.limits import MOST_CLIENTS, UNIT, Limits, LocalBuckets
+from agent_service.auth import network
+from agent_service.limits.budget import Budget, Prices, Terms
+from agent_service.limits.limits import MOST_CLIENTS, UNIT, Limits, LocalBuckets
 from agent_service.state.redis import Redis, Script
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from agent_service.state.redis import Redis
-from agent_service.state.tasks import TOO_LATE, Status, Tasks
+from agent_service.tasks.queue import TOO_LATE, Status, Tasks
 from redis_bed import RedisServer, running_redis
 from service.task_client import OWNER, keyed, submit, until
 from stand_in import StandIn

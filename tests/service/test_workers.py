@@ -359,7 +359,10 @@ def test_nothing_is_left_of_a_service_whose_first_process_was_killed(start: Star
 
 
 def test_a_process_that_hangs_is_replaced(tmp_path: Path) -> None:
-    impatient = "import agent_service.supervisor as s; s._SILENT_STEPS = 2; from agent_service.cli import main; main()"
+    impatient = (
+        "from agent_service.server.multiprocess import supervisor; supervisor._SILENT_STEPS = 2; "
+        "from agent_service.cli import main; main()"
+    )
     settings = {"MODEL_PROVIDER": "echo", "API_WORKERS": "2", "STATE_DIR": str(tmp_path / "state")}
     with by_hand(tmp_path, [sys.executable, "-c", impatient], **settings) as service:
         eventually(lambda: "Agent API started" in service.log(), "all processes answer", 60)

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent_service.settings import Settings
+from agent_service.config.settings import Settings
 from testbed.ports import free_port
 
 COMMAND = str(Path(sys.executable).with_name("agent-service"))
@@ -23,7 +23,7 @@ START_SECONDS = 60.0
 # The key that the tests give to the service; the stand-in accepts any that is not said to be bad.
 KEY = "sk-stand-in-key-0001"
 # In the command line of each process that answers requests, where there is more than one.
-API_PROCESS = "agent_service.supervised"
+API_PROCESS = "agent_service.server.multiprocess.child"
 
 SETTING_NAMES = {name.upper() for name in Settings.model_fields} | {"PORT"}
 

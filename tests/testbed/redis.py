@@ -14,7 +14,7 @@ USER, PASSWORD = "agent", "not-a-real-password"
 
 _START = """
 import os, sys
-from agent_service.state.valkey import find_program
+from agent_service.state.valkey.process import find_program
 program = find_program()
 os.execv(program, [program, *sys.argv[1:]])
 """

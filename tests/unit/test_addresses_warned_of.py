@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import agent_operator.api.addresses as of_operator
-import agent_service.addresses as of_service
+import agent_service.network.addresses as of_service
 from agent_operator.api.spec import AgentSpec
 from agent_operator.tools.advice import advice
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import agent_operator.controller.proxy as of_operator
-import agent_service.proxy as of_service
-from agent_service.proxy import ProxyError, is_exempt, proxy_for, without_password
+import agent_service.network.proxy as of_service
+from agent_service.network.proxy import ProxyError, is_exempt, proxy_for, without_password
 
 PROXY = "http://proxy.example:3128"
 

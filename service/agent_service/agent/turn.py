@@ -12,10 +12,10 @@ from opentelemetry.trace import Span
 
 from agent_service.agent.errors import OUTCOMES, ModelError, TimedOutError
 from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider, Usage, Waiting
-from agent_service.agent.span import TurnSpans, finish
-from agent_service.exposition import exemplar
-from agent_service.metrics import Metrics
-from agent_service.redact import for_log
+from agent_service.agent.tracing import TurnSpans, finish
+from agent_service.telemetry.exposition import exemplar
+from agent_service.telemetry.metrics import Metrics
+from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent_service.clients import Clients
+from agent_service.auth import Clients
 
 _log = structlog.get_logger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_service.clients import Client, Clients
+from agent_service.auth import Client, Clients
 from agent_service.lifecycle import Lifecycle
-from agent_service.metrics import Metrics
 from agent_service.middleware.identify import CLIENT
 from agent_service.middleware.paths import PROBES, is_open
+from agent_service.telemetry.metrics import Metrics
 
 _DRAINING = "This instance is shutting down; send the request again."
 _OVERLOADED = "This instance has as many requests in flight as it takes; send the request again in a moment."

@@ -5,8 +5,8 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_service.exposition import exemplar
-from agent_service.metrics import Metrics
+from agent_service.telemetry.exposition import exemplar
+from agent_service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 

@@ -5,10 +5,10 @@ import math
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_service.metrics import Metrics
+from agent_service.limits.limits import Limits, Verdict
 from agent_service.middleware.identify import CLIENT
 from agent_service.middleware.paths import asks_the_model, is_limited
-from agent_service.state.limits import Limits, Verdict
+from agent_service.telemetry.metrics import Metrics
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _NAMES = tuple(name.lower().encode() for name in HEADERS)

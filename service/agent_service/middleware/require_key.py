@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent_service.clients import Clients, shown_keys
+from agent_service.auth import Clients, shown_keys
 from agent_service.middleware.identify import CLIENT
 from agent_service.middleware.paths import is_open
 

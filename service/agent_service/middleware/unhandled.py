@@ -4,7 +4,7 @@ import structlog
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_service.logs import where
+from agent_service.telemetry.logs import where
 
 _log = structlog.get_logger(__name__)
 

@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from agent_service.app import create_app
+from agent_service.config.settings import Settings
 from agent_service.reference import endpoints, metrics, settings
-from agent_service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 

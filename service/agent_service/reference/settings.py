@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
+from agent_service.config.settings import Settings
 from agent_service.reference import markdown
 from agent_service.reference.markdown import code
 from agent_service.reference.schema import Schema, in_words
-from agent_service.settings import Settings
 
 _ABOUT = (
     "Each is an environment variable, a line of a `.env` file, or a file in the folder that `SECRETS_DIR` names; an "

@@ -7,8 +7,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from agent_service.agent.dialogue import Reply
 from agent_service.agent.turn import OnText
+from agent_service.chat.dialogue import Reply
 from agent_service.routes.body import Body
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe

@@ -17,7 +17,7 @@ from agent_service.agent.errors import (
     UnreachableError,
 )
 from agent_service.state.redis import StateUnavailableError
-from agent_service.state.tasks import QueueFullError
+from agent_service.tasks.queue import QueueFullError
 
 # The first class that fits decides: subclasses stand before their parents.
 _STATUS: tuple[tuple[type[ModelError], int], ...] = (

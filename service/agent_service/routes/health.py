@@ -5,8 +5,9 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from agent_service import __version__, memory
-from agent_service.health import Finding
+from agent_service import __version__
+from agent_service.health import memory
+from agent_service.health.checks import Finding
 from agent_service.routes.parts import Parts, PartsDep
 
 router = APIRouter(tags=["health"])

@@ -7,9 +7,9 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
 from agent_service import __version__
+from agent_service.config.settings import Settings
 from agent_service.routes.files import File
 from agent_service.routes.parts import PartsDep
-from agent_service.settings import Settings
 
 router = APIRouter(tags=["service"])
 

@@ -7,19 +7,19 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from agent_service.agent.credentials import Credentials
-from agent_service.agent.dialogue import Dialogue
+from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.provider import Provider
-from agent_service.clients import Clients
-from agent_service.health import Check
+from agent_service.auth import Clients
+from agent_service.chat.dialogue import Dialogue
+from agent_service.config.settings import Settings
+from agent_service.health.checks import Check
 from agent_service.lifecycle import Lifecycle
-from agent_service.metrics import Metrics
-from agent_service.settings import Settings
-from agent_service.state.limits import Limits
+from agent_service.limits.limits import Limits
 from agent_service.state.redis import Redis
-from agent_service.state.tasks import Tasks
-from agent_service.tracing import Tracing
-from agent_service.worker import Worker
+from agent_service.tasks.queue import Tasks
+from agent_service.tasks.worker import Worker
+from agent_service.telemetry.metrics import Metrics
+from agent_service.telemetry.tracing import Tracing
 
 # Where clients show no keys, whoever knows a conversation's id may go on with it.
 ANYONE = "anyone"

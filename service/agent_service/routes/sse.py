@@ -9,14 +9,14 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from agent_service.agent.dialogue import Reply
 from agent_service.agent.errors import ModelError
 from agent_service.agent.turn import OnText
-from agent_service.exposition import exemplar
-from agent_service.logs import where
-from agent_service.metrics import Metrics
+from agent_service.chat.dialogue import Reply
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import status_of
+from agent_service.telemetry.exposition import exemplar
+from agent_service.telemetry.logs import where
+from agent_service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from agent_service.routes.body import Body
 from agent_service.routes.chat import Message
 from agent_service.routes.errors import describe
 from agent_service.routes.parts import PartsDep, owner
-from agent_service.state.tasks import KeyReusedError, Status, Task
-from agent_service.task_spans import traceparent
+from agent_service.tasks.queue import KeyReusedError, Status, Task
+from agent_service.tasks.tracing import traceparent
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 

@@ -16,8 +16,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from agent_service.logs import where
 from agent_service.state.redis_errors import DETAILS, ELSEWHERE, Reason, reason_of
+from agent_service.telemetry.logs import where
 
 _log = structlog.get_logger(__name__)
 
@@ -68,14 +68,14 @@ class StateUnavailableError(Exception):
 
 
 class Script:
-    """A Lua script of `state/lua`, which the server runs in one step (Redis: "Scripting with Lua").
+    """A Lua script in the folder `lua` of a package, which the server runs in one step (Redis: "Scripting with Lua").
 
     Several names are one script of several files; what the first ones define, the last one uses.
     """
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, package: str, *names: str) -> None:
         self.name = names[-1]
-        folder = resources.files(__package__).joinpath("lua")
+        folder = resources.files(package).joinpath("lua")
         self.text = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
         self.sha1 = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
@@ -107,7 +107,7 @@ def connect(address: str) -> Client:
     )
 
 
-_CHECK = Script("check")
+_CHECK = Script(__package__, "check")
 
 
 class Redis:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from agent_service.network_errors import failure_of
+from agent_service.network.errors import failure_of
 
 Reason = Literal[
     "full",

@@ -25,7 +25,7 @@ from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.resources import Key
 from agent_operator.controller.status import Observation, status_of
 from agent_operator.controller.tell import news
-from agent_service.agent import connection
+from agent_service.agent.claude import connection
 from agent_service.state import redis_errors
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)

@@ -13,7 +13,7 @@ from agent_operator import __version__
 from agent_operator.api.spec import DEFAULT_STREAM_SECONDS, AgentSpec
 from agent_operator.api.yaml import to_yaml
 from agent_operator.manifests import desired
-from agent_service.settings import Settings
+from agent_service.config.settings import Settings
 from testbed import paths
 from unit.operator.strategies import specs
 

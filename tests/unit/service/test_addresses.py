@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.addresses import http_address, model_api_address, redis_address
-from agent_service.settings import Settings, SettingsError, load
+from agent_service.config.settings import Settings, SettingsError, load
+from agent_service.network.addresses import http_address, model_api_address, redis_address
 
 
 @pytest.mark.parametrize(

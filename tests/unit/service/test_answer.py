@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_service.agent.answer import Answer
+from agent_service.agent.claude.answer import Answer
 from agent_service.agent.errors import ModelError, ModelFailedError
 from agent_service.agent.provider import Usage
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_service.otel_environment import repair
+from agent_service.telemetry.otel_environment import repair
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_service.redact import for_log
+from agent_service.telemetry.redact import for_log
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 import re
 import socket
 import ssl
-from importlib import resources
+from pathlib import Path
 
 import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+import agent_service
 from agent_service.state.redis_errors import DETAILS, REASONS, reason_of
+
+PACKAGE = Path(agent_service.__file__).parent
 
 REPLIES = {
     "OOM command not allowed when used memory > 'maxmemory'.": "full",
@@ -102,9 +105,8 @@ def test_each_reason_has_a_sentence() -> None:
 
 
 def test_the_check_tries_each_command_of_the_scripts_and_of_the_code() -> None:
-    state = resources.files("agent_service.state")
-    scripts = {each.name: each.read_text() for each in state.joinpath("lua").iterdir()}
-    code = "".join(each.read_text() for each in state.iterdir() if each.name.endswith(".py"))
+    scripts = {each.name: each.read_text() for each in PACKAGE.rglob("*.lua")}
+    code = "".join(each.read_text() for each in PACKAGE.rglob("*.py"))
     check = scripts.pop("check.lua")
     used = set(re.findall(r"redis\.p?call\('([A-Z]+)'", "".join(scripts.values())))
     used |= set(re.findall(r"redis\.call\(\"([A-Z]+)\"", code))
@@ -113,5 +115,6 @@ def test_the_check_tries_each_command_of_the_scripts_and_of_the_code() -> None:
 
 
 def test_no_script_publishes_in_a_way_that_could_fail_what_it_has_done() -> None:
-    scripts = resources.files("agent_service.state").joinpath("lua").iterdir()
+    scripts = list(PACKAGE.rglob("*.lua"))
+    assert scripts
     assert not [each.name for each in scripts if "redis.call('PUBLISH'" in each.read_text()]

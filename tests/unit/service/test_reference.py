@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from agent_service.config.settings import Settings
 from agent_service.reference import __main__ as command
-from agent_service.settings import Settings
 from docs_bed.tables import rows as rows_of
 
 

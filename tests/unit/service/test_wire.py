@@ -13,9 +13,9 @@ from aiohttp.client_reqrep import ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from agent_service.agent.connection import KINDS, CertificateFileError, failed, kind_of, unreachable
+from agent_service.agent.claude.connection import KINDS, CertificateFileError, failed, kind_of, unreachable
+from agent_service.agent.claude.transport import retry_after
 from agent_service.agent.errors import ModelFailedError, UnreachableError
-from agent_service.agent.wire import retry_after
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,174 @@
+"""What the events of one answer of the Messages API add up to. Pure.
+
+Gateways between the agent and the model API leave out fields, and add events of their own. What is not known is
+skipped; what is missing is left for an estimate (`agent/turn.py`). A stream is hostile input: all of it is bounded.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from agent_service.agent.claude import errors
+from agent_service.agent.claude.events import DONE, Decoder, Event, EventTooLargeError
+from agent_service.agent.errors import ModelDeclinedError, ModelFailedError
+from agent_service.agent.provider import Usage
+
+# The longest tokens, runs of white space, have some 128 characters, most have four. Twice that leaves room for all.
+_MOST_CHARACTERS_PER_TOKEN = 256
+_LEAST_CHARACTERS = 2**16
+
+# An event has at least one token, and takes 100 to 200 bytes, its text aside. The constant is for what has no token:
+# pings and comments for minutes, signatures.
+_MOST_BYTES_PER_TOKEN = 1024
+_MOST_OTHER_BYTES = 2**22
+
+# Ten times the largest context window of today. No answer counts more; a number that does is wrong.
+_MOST_TOKENS = 10_000_000
+
+# The reasons that there are, and those that may come. Others would be text of the model API's in our answers.
+_REASON = re.compile(r"[a-z][a-z_]{0,63}")
+
+_MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,40}")
+_EVENT_STREAM = "text/event-stream"
+
+
+class Answer:
+    """Takes the bytes of one answer, yields its text, and fills in what it used.
+
+    `ended` is whether it is whole, so that what may follow does not matter.
+    """
+
+    def __init__(self, usage: Usage, *, max_tokens: int, media_type: str) -> None:
+        """Begin an answer of at most `max_tokens`, whose `Content-Type` is `media_type`, without parameters."""
+        self.ended = False
+        self._usage = usage
+        self._media_type = media_type
+        self._decoder = Decoder()
+        self._any = False
+        self._characters_left = max(_LEAST_CHARACTERS, max_tokens * _MOST_CHARACTERS_PER_TOKEN)
+        self._bytes_left = _MOST_OTHER_BYTES + max_tokens * _MOST_BYTES_PER_TOKEN
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """Yield the text in `chunk`, joined as far as nothing else is between.
+
+        Raises:
+            ModelError: the model API reports an error, the model declined, or the answer has no bounds.
+            ValueError: the answer cannot be read.
+        """
+        self._bytes_left -= len(chunk)
+        if self._bytes_left < 0:
+            raise self._unbounded()
+        text = ""
+        try:
+            for event in self._decoder.feed(chunk):
+                piece = _text(event)
+                if piece:
+                    self._characters_left -= len(piece)
+                    if self._characters_left < 0:
+                        raise self._unbounded()
+                    text += piece
+                    continue
+                if text:
+                    # What this event brings may be an error.
+                    yield text
+                    text = ""
+                self._note(event)
+                if self.ended:
+                    return
+        except EventTooLargeError as error:
+            raise self._unbounded() from error
+        if text:
+            yield text
+
+    def finish(self) -> Iterator[str]:
+        """Yield what is left when the stream has ended; raise ModelFailedError unless the answer is whole."""
+        # An event that was cut in its middle is no JSON.
+        with suppress(ValueError):
+            # Some streams lack the empty line behind the last event.
+            yield from self.feed(b"\n\n")
+        # The reason comes behind all text. What is missing then carries nothing.
+        if not self.ended and self._usage.stop_reason is None:
+            raise self._no_events() or ModelFailedError("The model API ended its answer early.", kind="ended_early")
+
+    def _note(self, event: Event) -> None:
+        kind = event["type"]
+        if kind == "message_start":
+            self._count(_object(event.get("message")).get("usage"))
+        elif kind == "message_delta":
+            self._usage.output_known |= self._count(event.get("usage"))
+            reason = _object(event.get("delta")).get("stop_reason")
+            if isinstance(reason, str) and _REASON.fullmatch(reason):
+                self._usage.stop_reason = reason
+            if reason == "refusal":
+                raise ModelDeclinedError("The model declined to answer this message.")
+        elif kind == "error" or (not kind and "error" in event):
+            raise errors.of_event(event)
+        elif kind == "message_stop":
+            self.ended = True
+        elif kind == DONE:
+            self.ended = self._usage.stop_reason is not None
+        self._any = self._any or kind != DONE
+
+    def _count(self, told: object) -> bool:
+        """Take the numbers of a usage object that can be numbers of tokens; return whether output is among them."""
+        # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py), which are
+        # kept apart: an event may have one and leave the others as they were.
+        usage, counts = self._usage, _object(told)
+        usage.uncached_tokens = _tokens(counts.get("input_tokens")) or usage.uncached_tokens
+        usage.cache_write_tokens = _tokens(counts.get("cache_creation_input_tokens")) or usage.cache_write_tokens
+        usage.cache_read_tokens = _tokens(counts.get("cache_read_input_tokens")) or usage.cache_read_tokens
+        output = _tokens(counts.get("output_tokens"))
+        usage.output_tokens = output or usage.output_tokens
+        return output > 0
+
+    def _no_events(self) -> ModelFailedError | None:
+        if self._any or self._media_type == _EVENT_STREAM:
+            return None
+        return not_events(self._media_type)
+
+    def _unbounded(self) -> ModelFailedError:
+        return self._no_events() or ModelFailedError(
+            "The model API sent more than an answer of MAX_TOKENS can have.", kind="too_large"
+        )
+
+
+def not_events(media_type: str) -> ModelFailedError:
+    """Return the error for a successful answer of a `Content-Type` that no answer of the model API has."""
+    shown = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another type"
+    return ModelFailedError(
+        f"The address of the model API (ANTHROPIC_BASE_URL) answered with {shown}, not with {_EVENT_STREAM}.",
+        kind="wrong_content_type",
+    )
+
+
+def _text(event: Event) -> str:
+    """Return the text that an event brings. There is none in blocks of other types, such as thinking."""
+    kind = event["type"]
+    if kind == "content_block_delta":
+        part, type_of_text = _object(event.get("delta")), "text_delta"
+    elif kind == "content_block_start":
+        part, type_of_text = _object(event.get("content_block")), "text"
+    else:
+        return ""
+    if part.get("type") != type_of_text:
+        return ""
+    text = part.get("text")
+    if text is None:
+        return ""
+    if isinstance(text, str):
+        return text
+    raise ValueError("The text of an event is no string.")
+
+
+def _tokens(value: object) -> int:
+    """Return a number of tokens; 0 for what cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    if not 0 < value <= _MOST_TOKENS or value != int(value):
+        return 0
+    return int(value)
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

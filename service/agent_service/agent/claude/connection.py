@@ -1,0 +1,85 @@
+"""Why there is no connection to the model API, by the exceptions of aiohttp, `ssl` and the system. Pure."""
+
+import aiohttp
+import httpx2
+
+from agent_service.agent.errors import ModelError, ModelFailedError, UnreachableError
+from agent_service.network.errors import failure_of
+
+
+class CertificateFileError(OSError):
+    """The certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be loaded."""
+
+
+_NONE = "There is no connection to the model API"
+
+_SENTENCES = {
+    "certificate_file": f"{_NONE}: the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be loaded.",
+    "certificate": f"{_NONE}: its certificate is not trusted. It is of a CA that is not known here (SSL_CERT_FILE), "
+    "has expired, or is for another name.",
+    "tls": f"{_NONE}: TLS failed. Check the scheme and the port of its address.",
+    "proxy": f"{_NONE}: the proxy (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) cannot be reached, or refused.",
+    "dns": f"{_NONE}: its name cannot be resolved (DNS).",
+    "connection_refused": f"{_NONE}: its address refused the connection.",
+    "connect_timeout": f"{_NONE}: its address did not accept the connection in time.",
+    "no_route": f"{_NONE}: there is no route to its address.",
+    "disconnected": f"{_NONE}: it was closed before there was an answer. Check the scheme and the port of its address.",
+    "connection": f"{_NONE}.",
+}
+
+KINDS = tuple(_SENTENCES)
+"""Every `kind` of a missing connection."""
+
+# The first that fits: subclasses stand before their parents.
+_KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (CertificateFileError, "certificate_file"),
+    (httpx2.ProxyError, "proxy"),
+    (aiohttp.ClientProxyConnectionError, "proxy"),
+    (aiohttp.ClientHttpProxyError, "proxy"),
+    (aiohttp.ClientConnectorCertificateError, "certificate"),
+    (aiohttp.ServerFingerprintMismatch, "certificate"),
+    (aiohttp.ClientConnectorDNSError, "dns"),
+    (aiohttp.ConnectionTimeoutError, "connect_timeout"),
+    (httpx2.ConnectTimeout, "connect_timeout"),
+    (aiohttp.ServerDisconnectedError, "disconnected"),
+)
+
+
+def kind_of(error: BaseException) -> str:
+    """Return the kind of an exception of a request that had no answer, looking at what caused it as well."""
+    chain = _chain(error)
+    for kind, word in _KINDS:
+        if any(isinstance(each, kind) for each in chain):
+            return word
+    failure = failure_of(chain)
+    return "connect_timeout" if failure == "timed_out" else failure or "connection"
+
+
+def failed(error: BaseException) -> ModelError:
+    """Return our error for such an exception; what it says is for the log."""
+    upstream = next((str(each) for each in reversed(_chain(error)) if str(each)), None)
+    if any(isinstance(each, aiohttp.ClientResponseError | aiohttp.InvalidURL) for each in _chain(error)):
+        kind = kind_of(error)
+        if kind != "proxy":
+            words = (
+                "What answers at the address of the model API (ANTHROPIC_BASE_URL) does not speak HTTP as it should."
+            )
+            return ModelFailedError(words, kind="protocol", upstream=upstream)
+    return unreachable(kind_of(error), upstream=upstream)
+
+
+def unreachable(kind: str, *, upstream: str | None = None) -> UnreachableError:
+    """Return the error of a kind."""
+    return UnreachableError(_SENTENCES[kind], kind=kind, upstream=upstream)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an exception and its causes, and what aiohttp wraps."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        if isinstance(current, aiohttp.ClientConnectorError):
+            chain.append(current.os_error)
+        current = current.__cause__
+    return chain

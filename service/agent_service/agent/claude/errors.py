@@ -1,0 +1,125 @@
+"""What the model API's faults are called here."""
+
+import anthropic
+import httpx2
+
+from agent_service.agent.claude import connection
+from agent_service.agent.claude.events import Event
+from agent_service.agent.claude.transport import retry_after
+from agent_service.agent.errors import (
+    CredentialsRefusedError,
+    ModelError,
+    ModelFailedError,
+    ModelRefusedError,
+    OverloadedError,
+    PromptTooLongError,
+    RateLimitedError,
+    TimedOutError,
+)
+
+# The API has no error type for these; the words are all that tells them from other requests that are wrong.
+_TOO_LONG = ("prompt is too long", "exceed context limit")
+
+# Alone mean that the key is not accepted. A 401 or 403 of any other form is of what stands between: a web firewall
+# that blocks the words of one user, a gateway's login page.
+_OF_CREDENTIALS = frozenset({"authentication_error", "permission_error"})
+
+_PROXY_WANTS_CREDENTIALS = 407
+
+
+def of_exception(error: Exception) -> ModelError:
+    """Give our error for one of the SDK's or of the HTTP library below it (which shows while a stream is read)."""
+    if isinstance(error, anthropic.APIStatusError):
+        return _of_status(error.status_code, error.body, retry_after(error.response))
+    cause = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else error
+    if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
+        return TimedOutError("The model API did not answer in time.", upstream=str(cause))
+    if isinstance(error, anthropic.APIConnectionError) or isinstance(
+        cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError
+    ):
+        return connection.failed(error)
+    if isinstance(error, httpx2.HTTPError):
+        return ModelFailedError("The model API broke off its answer.", kind="broke_off", upstream=str(error))
+    return unreadable(error)
+
+
+def of_event(event: Event) -> ModelError:
+    """Give our error for one that comes as an event of a stream, whose HTTP status was 200."""
+    kind, _ = _parts(event)
+    return _of_status(_STATUS_OF_TYPE.get(kind or "", 500), event, None)
+
+
+def unreadable(error: Exception) -> ModelFailedError:
+    """Give our error for an answer that is not of the model API's format."""
+    return ModelFailedError(
+        "The model API gave an answer that could not be read.", kind="unreadable", upstream=type(error).__name__
+    )
+
+
+def _of_status(status: int, body: object, wait: int | None) -> ModelError:
+    upstream = _parts(body)[1] or (body if isinstance(body, str) else None)
+    if status < 400:  # noqa: PLR2004
+        return ModelFailedError(
+            f"The address of the model API (ANTHROPIC_BASE_URL) redirects to another ({status}). Redirects are not "
+            "followed, as they would send the messages there.",
+            kind="redirect",
+        )
+    if status >= 500 or status in {408, 429}:  # noqa: PLR2004
+        return _failed(status, upstream, wait)
+    if status == _PROXY_WANTS_CREDENTIALS:
+        return connection.unreachable("proxy", upstream=upstream)
+    return _refused(status, body, upstream)
+
+
+def _failed(status: int, upstream: str | None, wait: int | None) -> ModelError:
+    if status == 429:  # noqa: PLR2004
+        return RateLimitedError("The model API limits the rate of requests; try again later.", wait, upstream=upstream)
+    if status in {503, 529}:
+        return OverloadedError("The model API is overloaded; try again later.", wait, upstream=upstream)
+    if status in {408, 504}:
+        return TimedOutError("The model API did not answer in time.", upstream=upstream)
+    return ModelFailedError(f"The model API failed ({status}).", upstream=upstream)
+
+
+def _refused(status: int, body: object, upstream: str | None) -> ModelRefusedError:
+    kind, message = _parts(body)
+    if status in {401, 403}:
+        if kind in _OF_CREDENTIALS:
+            return CredentialsRefusedError(
+                f"The model API did not accept the agent's credentials ({status}).", upstream=upstream
+            )
+        return ModelRefusedError(
+            f"Something between the agent and the model API refused the request ({status}).",
+            kind="intercepted",
+            upstream=upstream,
+        )
+    if message and any(words in message for words in _TOO_LONG):
+        return PromptTooLongError("The conversation has grown too long for the model; start a new one.")
+    return ModelRefusedError(f"The model API refused the request ({status}).", upstream=upstream)
+
+
+def _parts(body: object) -> tuple[str | None, str | None]:
+    """Return type and message of an error in Anthropic's format (Claude docs, "Errors"); None for what is missing."""
+    if not isinstance(body, dict):
+        return None, None
+    error = body.get("error")
+    if not isinstance(error, dict):
+        return None, None
+    kind, message = error.get("type"), error.get("message")
+    known = kind if isinstance(kind, str) and body.get("type") == "error" else None
+    return known, message if isinstance(message, str) else None
+
+
+# https://docs.claude.com/en/api/errors
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}

@@ -1,0 +1,1 @@
+"""Conversations: a message, its answer, and what was said before."""

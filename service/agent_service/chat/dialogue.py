@@ -1,0 +1,79 @@
+"""A message and its answer, as part of a conversation."""
+
+import math
+from dataclasses import dataclass
+
+from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage
+from agent_service.agent.text import is_blank, sendable
+from agent_service.agent.turn import Agent, OnText
+from agent_service.chat.conversations import Conversations, new_id
+from agent_service.state.redis import StateUnavailableError
+
+_FORGOTTEN = "The memory of conversations cannot be reached: this message was answered without what was said before."
+_NOT_KEPT = "The memory of conversations cannot be reached: this answer will not be remembered."
+_EMPTY = "The model returned no text. This message and its answer will not be remembered."
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. `warning`, in words for the client, is why it will not be remembered, or was given without
+    what was said before."""
+
+    text: str
+    usage: Usage
+    conversation_id: str
+    warning: str | None = None
+
+
+class Dialogue:
+    """Answers messages with what was said before in mind, and remembers its answers."""
+
+    def __init__(self, agent: Agent, conversations: Conversations) -> None:
+        self._agent = agent
+        self._conversations = conversations
+
+    async def reply(
+        self,
+        owner: str,
+        message: str,
+        on_text: OnText,
+        *,
+        conversation_id: str | None,
+        system_prompt: str | None,
+        streamed: bool,
+    ) -> Reply:
+        """Answer a message of `owner`, handing each piece of the answer to `on_text`; a `streamed` one may take longer.
+
+        Only a whole answer with text is remembered: the model API refuses every request that has an empty message in
+        it, so an empty answer would end the conversation for good. An unknown id starts a new conversation; while the
+        memory is away an id is taken as it is, so that the conversation goes on when the memory is back.
+
+        Raises:
+            ModelError: when there is no (whole) answer.
+        """
+        warning = None
+        history: tuple[Exchange, ...] = ()
+        if conversation_id is not None:
+            try:
+                history = await self._conversations.history(owner, conversation_id)
+            except StateUnavailableError:
+                warning = _FORGOTTEN
+        known = history or warning
+        this_id = conversation_id if conversation_id is not None and known else new_id()
+        pieces: list[str] = []
+
+        async def keep(piece: str) -> None:
+            pieces.append(piece)
+            await on_text(piece)
+
+        usage = await self._agent.answer(Prompt(message, system_prompt, history), keep, streamed=streamed)
+        text = sendable("".join(pieces))
+        if is_blank(text):
+            return Reply(text, usage, this_id, warning or _EMPTY)
+        try:
+            # The model API counts what it is sent as a whole only: a single message has to be estimated.
+            tokens = math.ceil(len(message) / CHARACTERS_PER_TOKEN) + usage.output_tokens
+            await self._conversations.append(owner, this_id, Exchange(message, text), tokens=tokens)
+        except StateUnavailableError:
+            warning = warning or _NOT_KEPT
+        return Reply(text, usage, this_id, warning)

@@ -1,0 +1,124 @@
+"""One question to the API of an agent, as a client asks it."""
+
+import errno
+import json
+import os
+import re
+import socket
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from urllib.parse import urlsplit
+
+from agent_service.config.settings import CLIENT_KEYS_NAME
+
+# kube-proxy and the cluster's DNS learn of a new Service within a few seconds, later on a busy node.
+CONNECT_SECONDS = 15.0
+# A packet to a Service that the node does not know yet may be dropped: a new attempt finds the rules of then.
+_ATTEMPT_SECONDS = 3.0
+_PAUSE_SECONDS = 0.5
+_UNREACHABLE = {errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+
+
+class AskError(Exception):
+    """No answer came; the text says why, and what to look at."""
+
+
+class _UnreachableError(Exception):
+    """No connection was made, so the agent has not seen the question; the text is the reason."""
+
+
+def ask(url: str, message: str, *, key: str | None, seconds: float, connect_seconds: float = CONNECT_SECONDS) -> str:
+    """Return what the agent at `url` answers to `message`, in a conversation of its own.
+
+    `key` is the client key to show, if the agent wants one; `seconds` is how long each step may take. While no
+    connection can be made, retry for `connect_seconds`; a question that was sent is never repeated.
+
+    Raises:
+        AskError: if nothing answers there, or what answers has no answer to return.
+    """
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    body = json.dumps({"message": message}).encode()
+    try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/chat", body, headers)  # noqa: S310
+        said = _json(_send(request, seconds, monotonic() + connect_seconds))
+    except urllib.error.HTTPError as error:
+        raise AskError(f"{url} answered {error.code}: {_detail(_json(error.read()))}") from None
+    except (OSError, HTTPException, _UnreachableError) as error:
+        reason = getattr(error, "reason", error)
+        raise AskError(f"{url} did not answer: {reason}. Is the agent ready, and may this pod reach it?") from None
+    except ValueError as error:
+        raise AskError(f"{url} is no address to ask at: {error}. Give one such as http://localhost:8000.") from None
+    response = said.get("response") if isinstance(said, dict) else None
+    if not isinstance(response, str):
+        raise AskError(f"{url} answered, but not as an agent does. Is it the agent's Service?")
+    return response
+
+
+def _send(request: urllib.request.Request, seconds: float, deadline: float) -> bytes:
+    """Return the body of the answer. Retry until `deadline`, as time.monotonic() counts, while nothing accepts it."""
+    while True:
+        try:
+            _connect(request.full_url, min(seconds, _ATTEMPT_SECONDS))
+            return _send_once(request, seconds)
+        except _UnreachableError:
+            if monotonic() + _PAUSE_SECONDS > deadline:
+                raise
+        sleep(_PAUSE_SECONDS)
+
+
+def _connect(url: str, seconds: float) -> None:
+    """Raise _UnreachableError unless the server accepts a connection within `seconds`."""
+    parts = urlsplit(url)
+    if parts.hostname is None:
+        return  # urllib reports what is wrong with the address
+    port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    try:
+        socket.create_connection((parts.hostname, port), timeout=seconds).close()
+    except OSError as error:
+        raise _UnreachableError(error) from None
+
+
+def _send_once(request: urllib.request.Request, seconds: float) -> bytes:
+    # Past any proxy that is set for the model API.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(request, timeout=seconds) as answer:
+            body: bytes = answer.read()
+            return body
+    except urllib.error.HTTPError:
+        raise
+    except urllib.error.URLError as error:
+        # urllib wraps what happens before the request is sent, and a timeout of an answer it does not.
+        if isinstance(error.reason, OSError) and error.reason.errno in _UNREACHABLE:
+            raise _UnreachableError(error.reason) from None
+        raise
+
+
+def client_key() -> str | None:
+    """Give the first client key of API_KEYS, or of the file of that name in SECRETS_DIR; None if there is none."""
+    given = os.environ.get(CLIENT_KEYS_NAME, "")
+    folder = os.environ.get("SECRETS_DIR")
+    if not given and folder:
+        try:
+            given = (Path(folder) / CLIENT_KEYS_NAME).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise AskError(f"{CLIENT_KEYS_NAME} in {folder} cannot be read: {type(error).__name__}") from None
+    return next((part for part in re.split(r"[,\s]+", given) if part), None)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _detail(answer: Any) -> str:
+    detail = answer.get("detail") if isinstance(answer, dict) else None
+    return detail if isinstance(detail, str) else "no reason given"

@@ -1,0 +1,124 @@
+"""What the service depends on, looked at in the background, so that nobody who asks about it has to wait."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from agent_service.agent.errors import ModelError
+from agent_service.state.redis import StateUnavailableError
+from agent_service.telemetry.logs import where
+from agent_service.telemetry.redact import for_log
+
+_log = structlog.get_logger(__name__)
+
+# Often enough for a monitor that looks every half minute. The model API has a limit of its own for counting tokens,
+# which all pods of an agent share: while it answers it is asked less often.
+CHECK_SECONDS = 10.0
+QUIET_CHECK_SECONDS = 30.0
+
+# What has not answered by then is reported as down; it may still be slow rather than away.
+LIMIT_SECONDS = 5.0
+
+# Pods that started together, with a rollout, must not ask together for ever.
+_JITTER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found: whether all is well, words about it, the seconds that it took, and how long ago that was.
+
+    `kind` is a word for programs, such as `unreachable` or `timed_out`; None while all is well.
+    """
+
+    up: bool
+    detail: str
+    seconds: float
+    age_seconds: float
+    kind: str | None = None
+
+
+class Check:
+    """Asks one question again and again, and knows the latest answer.
+
+    `ask` gives words when all is well, and raises a ModelError or StateUnavailableError when not, whose words are shown
+    to anyone; it has `limit_seconds` for that. It is asked every `every_seconds`, or every `quiet_seconds` while all is
+    well.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[str]],
+        *,
+        every_seconds: float,
+        quiet_seconds: float | None = None,
+        limit_seconds: float = LIMIT_SECONDS,
+    ) -> None:
+        self._ask = ask
+        self._limit = limit_seconds
+        self._every = every_seconds
+        self._quiet = every_seconds if quiet_seconds is None else quiet_seconds
+        self._found: Finding | None = None
+        self._at = 0.0
+
+    def finding(self) -> Finding | None:
+        """Give what is known; None before the first answer. What should have been looked at long ago is down."""
+        if self._found is None:
+            return None
+        age = time.monotonic() - self._at
+        found = replace(self._found, age_seconds=age)
+        if age > 2 * (max(self._every, self._quiet) + self._limit):
+            words = f"It could not be looked at for {age:.0f} seconds."
+            return replace(found, up=False, detail=words, kind="not_checked")
+        return found
+
+    async def run(self, name: str) -> None:
+        """Ask for ever. A change for the better or worse is logged under `name`."""
+        while True:
+            before = self._found
+            self._found, upstream = await self._answer(name)
+            self._at = time.monotonic()
+            if self._found.up and before is not None and not before.up:
+                _log.info("Component was up again", component=name)
+            elif not self._found.up and (before is None or before.up or before.kind != self._found.kind):
+                more = {} if upstream is None else {"upstream": for_log(upstream)}
+                found = self._found
+                _log.warning("Component was down", component=name, kind=found.kind, reason=found.detail, **more)
+            pause = self._quiet if self._found.up else self._every
+            await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  # no secret
+
+    async def _answer(self, name: str) -> tuple[Finding, str | None]:
+        """Return what is found, and what the upstream said, for the log."""
+        begun = time.perf_counter()
+        up, kind, upstream = False, None, None
+        try:
+            async with asyncio.timeout(self._limit):
+                detail = await self._ask()
+            up = True
+        except TimeoutError:
+            detail, kind = f"It did not answer within {self._limit:g} seconds.", "timed_out"
+        except ModelError as error:
+            detail, kind, upstream = str(error), error.kind, error.upstream
+        except StateUnavailableError as error:
+            detail, kind = error.detail, error.reason
+        except Exception as error:
+            # A fault of ours must not end the looking.
+            _log.error("Check failed unexpectedly", component=name, error=type(error).__name__, where=where(error))
+            detail, kind = "It could not be looked at; the log says why.", "internal"
+        return Finding(up, detail, time.perf_counter() - begun, 0.0, kind), upstream
+
+
+@asynccontextmanager
+async def running(checks: Mapping[str, Check]) -> AsyncIterator[None]:
+    """Run the checks for as long as the context lasts. The first answers come by themselves; nobody waits for them."""
+    tasks = [asyncio.create_task(check.run(name)) for name, check in checks.items()]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,175 @@
+"""How often a client may ask, and how much the agent may use: in a minute, by buckets, and of its budget."""
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agent_service.agent.provider import Usage
+from agent_service.limits.budget import Budget
+from agent_service.state.redis import Redis, Script, StateUnavailableError
+
+_LIMIT = Script(__package__, "limit")
+
+# Debt of one request, or of one token; see `lua/limit.lua`. It makes a limit a minute a whole number a millisecond.
+UNIT = 60_000
+
+# While Redis is away each process counts by itself. So many clients are some 4 MB; who asks least is forgotten first.
+MOST_CLIENTS = 10_000
+
+_REFUSED_BY = (None, "requests", "tokens", "budget")
+
+
+class Verdict(NamedTuple):
+    """What the limits say to one request. Times are whole milliseconds.
+
+    `refused` is None, `requests` (of this client), `tokens` or `budget` (of the whole agent). `left` is the number of
+    requests that the client has left, `reset` how long until it has all of them again, `wait` how long until the same
+    request would get through. Of several that refuse, it is the one that does so longest.
+    """
+
+    refused: str | None
+    left: int
+    reset: int
+    wait: int
+
+
+class Limits:
+    """The limits of all replicas together, in Redis; those of this process alone while Redis is away.
+
+    Both are off when they are 0; the budget is when it has no bound.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        requests_per_minute: int,
+        tokens_per_minute: int,
+        budget: Budget,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
+        self.budget = budget
+        self._redis = redis
+        self._local = LocalBuckets(MOST_CLIENTS)
+        self._seconds = seconds
+        # The limit is part of the name: what was counted under another one says nothing about this one.
+        self._requests_key = redis.key("limit", "requests", str(requests_per_minute), "")
+        self._tokens_key = redis.key("limit", "tokens", str(tokens_per_minute))
+        self._used = 0
+        self._charging: asyncio.Task[None] | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self.requests_per_minute or self.tokens_per_minute or self.budget.stops)
+
+    async def admit(self, client: str, *, takes_tokens: bool) -> Verdict:
+        """Count one request of `client`, and say whether it may go on; a refused one is not counted.
+
+        Args:
+            client: whose request it is.
+            takes_tokens: whether the model will be asked, so that the agent's budget of tokens matters.
+        """
+        of_budget = math.ceil(await self.budget.wait() * 1000) if takes_tokens else 0
+        tokens = self.tokens_per_minute if takes_tokens else 0
+        return await self._step(client, self.requests_per_minute, tokens, 0, of_budget)
+
+    def charge(self, usage: Usage) -> None:
+        """Count what a turn used. Does not wait: what comes meanwhile is told together."""
+        self.budget.charge(usage)
+        if self.tokens_per_minute and usage.total > 0:
+            self._used += usage.total
+            if self._charging is None:
+                self._charging = asyncio.get_running_loop().create_task(self._charge())
+
+    async def tokens_wait(self) -> float:
+        """Give the seconds until the agent may use tokens again; 0 when work may begin."""
+        of_budget = await self.budget.wait()
+        if of_budget or not self.tokens_per_minute:
+            return of_budget
+        return (await self._step("", 0, self.tokens_per_minute, 0)).wait / 1000
+
+    async def close(self) -> None:
+        """Tell what is still to be told."""
+        await self.budget.close()
+        if self._charging is not None:
+            await self._charging
+
+    async def _charge(self) -> None:
+        try:
+            while self._used:
+                used, self._used = self._used, 0
+                await self._step("", 0, self.tokens_per_minute, used)
+        finally:
+            self._charging = None
+
+    async def _step(self, client: str, requests: int, tokens: int, used: int, of_budget: int = 0) -> Verdict:
+        keys = (self._requests_key + client, self._tokens_key)
+        try:
+            refused, left, reset, wait = await self._redis.run(_LIMIT, keys, requests, tokens, used, of_budget)
+        except StateUnavailableError:
+            now = int(self._seconds() * 1000)
+            refused, left, reset, wait = self._local.step(client, now, requests, tokens, used, of_budget=of_budget)
+        return Verdict(_REFUSED_BY[refused], left, reset, wait)
+
+
+class Bucket:
+    """What was taken out (`debt`) and had not come back at a time (`at`, in milliseconds)."""
+
+    __slots__ = ("at", "debt")
+
+    def __init__(self) -> None:
+        self.debt = 0
+        self.at = 0
+
+    def settle(self, limit: int, now: int) -> int:
+        """Give the debt of now."""
+        self.debt = max(0, self.debt - limit * max(0, now - self.at))
+        self.at = now
+        return self.debt
+
+
+class LocalBuckets:
+    """What `lua/limit.lua` does, in this process; the tests hold the two together."""
+
+    def __init__(self, most_clients: int) -> None:
+        self._most_clients = most_clients
+        self._clients: OrderedDict[str, Bucket] = OrderedDict()
+        self._agent = Bucket()
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def step(
+        self, client: str, now: int, requests: int, tokens: int, used: int, *, of_budget: int = 0
+    ) -> tuple[int, int, int, int]:
+        """Do what the script says of itself, at a time in milliseconds."""
+        refused, wait = (3, of_budget) if of_budget else (0, 0)
+        if tokens:
+            spent = self._agent.settle(tokens, now) + used * UNIT
+            self._agent.debt = spent
+            of_tokens = math.ceil((spent - tokens * UNIT) / tokens)
+            if of_tokens > wait:
+                refused, wait = 2, of_tokens
+        if not requests:
+            return refused, 0, 0, wait
+        bucket = self._bucket(client)
+        debt = bucket.settle(requests, now)
+        of_requests = math.ceil((debt - (requests - 1) * UNIT) / requests)
+        if of_requests > wait:
+            refused, wait = 1, of_requests
+        elif not refused:
+            bucket.debt = debt = debt + UNIT
+        return refused, (requests * UNIT - debt) // UNIT, math.ceil(debt / requests), wait
+
+    def _bucket(self, client: str) -> Bucket:
+        bucket = self._clients.setdefault(client, Bucket())
+        self._clients.move_to_end(client)
+        if len(self._clients) > self._most_clients:
+            self._clients.popitem(last=False)
+        return bucket

@@ -1,0 +1,1 @@
+"""Addresses, proxies and the errors of connections. Pure."""

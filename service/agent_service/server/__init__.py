@@ -1,0 +1,1 @@
+"""The process: its ports, its connections, and how it starts, serves and drains."""

@@ -1,0 +1,319 @@
+"""uvicorn's HTTP, with an end to its patience and its memory.
+
+It waits for ever for the end of a request's head and for a client to read, takes heads of any length, and parses all
+requests of a read at once. What is a request at all is bounded here; its body is `middleware/body_limit.py`'s.
+"""
+
+import json
+import re
+from asyncio import TimerHandle, Transport
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from agent_service.server.connections import Connections
+
+# As much as nginx takes in all (`large_client_header_buffers`, 4 of 8 KiB) and as much again.
+LARGEST_HEAD_BYTES = 64 * 1024
+
+# A head travels in one packet or two. What is slower than this holds connections open on purpose.
+HEAD_SECONDS = 20.0
+
+# Browsers open a connection in advance; one that they still did not use by then they close themselves.
+_FIRST_REQUEST_SECONDS = 60.0
+
+# Of a body, framing takes at most five bytes for each that is carried (RFC 9112, 7.1: chunks of one byte).
+_FRAMING = 8
+
+# What a client sends behind a request that is being answered. It is read on, or its leaving would not be noticed.
+_LARGEST_QUEUE_BYTES = 64 * 1024
+
+_HEAD_END = b"\r\n\r\n"
+
+# RFC 9112, 3.2 and RFC 3986, 3.2.2: a name or an address, with a port or without. Empty is a valid value.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fv:.]+\])(?::[0-9]*)?")
+
+_MAPPED = "::ffff:"
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """Answers 408 to a head that is not whole in time, 431 to one that is too long, and 400 in our own form.
+
+    One request is answered at a time. What a client sends behind it (RFC 9112, 9.3.2) waits unparsed; more than
+    64 KiB of it is dropped, and the connection is closed with the answer, after which a client sends again what was
+    not answered.
+    """
+
+    connections_of_process: Connections
+    head_seconds = HEAD_SECONDS
+
+    _in_head = True
+    _overhead = 0
+    _body = 0
+    _body_length: int | None = None
+    _head_timer: TimerHandle | None = None
+    _head_tail = b""
+    _unparsed = False
+    _queued = b""
+    _dropping = False
+    _fault = ""
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as in the parent
+        """Begin; a connection that says nothing is closed sooner than one between two requests."""
+        super().connection_made(transport)
+        if self.client is not None and self.client[0].startswith(_MAPPED):
+            # As a socket that listens on both IPv6 and IPv4 shows IPv4 (RFC 4291, 2.5.5.2).
+            self.client = (self.client[0].removeprefix(_MAPPED), self.client[1])
+        seconds = min(_FIRST_REQUEST_SECONDS, self.timeout_keep_alive)
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+        self.connections_of_process.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes."""
+        while data and not self.transport.is_closing():
+            if self._is_answering():
+                self._enqueue(data)
+                return
+            size = self._end_of_part(data)
+            self._parse(data[:size])
+            data = data[size:]
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        if self._is_answering():
+            # Parsed together with the end of the request before it, which came in chunks. It cannot wait.
+            self._drop()
+            raise _StopError
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._in_head = False
+        self._overhead = 0
+        self._head_tail = b""
+        self._stop_timer()
+        old = self.parser.get_http_version() in _OLD_VERSIONS
+        self._check_head(old=old)
+        if old:
+            # A client of HTTP/1.0 knows no interim answer (RFC 9110, 10.1.1).
+            self.expect_100_continue = False
+        super().on_headers_complete()
+        self.connections_of_process.busy(self)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._body += len(body)
+        self._overhead -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Be ready for the head of the next request."""
+        if self.parser.should_upgrade() and self._body_length and not self._body:
+            # httptools takes what follows a head with `Upgrade` for another protocol. Here it is the body, and parsed
+            # as the next request it would be one that a proxy in front never saw.
+            self._unparsed = True
+            return
+        self._in_head = True
+        self._overhead = self._body = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with what is queued."""
+        self.connections_of_process.idle(self)
+        super().on_response_complete()
+        if self._queued:
+            queued, self._queued = self._queued, b""
+            self.data_received(queued)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_timer()
+        # The parent's own does not when the connection was reset, and the timer would keep all this in memory.
+        self._unset_keepalive_if_required()
+        self._queued = b""
+        self.connections_of_process.closed(self)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        super().pause_writing()
+        self.connections_of_process.paused(self)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self.connections_of_process.resumed(self)
+
+    def unsent(self) -> int:
+        """Return how many bytes of answers the kernel has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Close at once; what is unsent is lost."""
+        self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if cycle.scope["http_version"] in _OLD_VERSIONS:
+            app = _UntilClose(app, cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def _is_answering(self) -> bool:
+        """Whether a whole request was received whose answer is not complete."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+    def _enqueue(self, data: bytes) -> None:
+        if self._dropping:
+            return
+        if len(self._queued) + len(data) > _LARGEST_QUEUE_BYTES:
+            self._drop()
+        else:
+            self._queued += data
+
+    def _drop(self) -> None:
+        """Take no further request on this connection: it ends with the answer under way."""
+        self._queued = b""
+        self._dropping = True
+        self.cycle.keep_alive = False
+        self.connections_of_process.count("pipelined_too_much")
+
+    def _end_of_part(self, data: bytes) -> int:
+        """Return how many bytes can be parsed without reaching into the next request."""
+        if not self._in_head:
+            left = 0 if self._body_length is None else self._body_length - self._body
+            return left if left > 0 else len(data)
+        # The end may have come in two parts.
+        tail = self._head_tail
+        end = (tail + data if tail else data).find(_HEAD_END)
+        if end < 0:
+            self._head_tail = (tail + data)[1 - len(_HEAD_END) :]
+            return len(data)
+        self._head_tail = b""
+        return end + len(_HEAD_END) - len(tail)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse bytes of one request; the time of a head runs from its first."""
+        self._unset_keepalive_if_required()
+        if self._in_head and self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
+        self._overhead += len(data)
+        if self._unparsed:
+            self._take_unparsed(data)
+        elif not self._feed(data):
+            return
+        if self._overhead <= LARGEST_HEAD_BYTES + _FRAMING * self._body or self.transport.is_closing():
+            if self.cycle is not None and self.cycle.response_complete:
+                # The rest of a body that was answered before it was whole. It may never come.
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+            return
+        if self._in_head:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large.")
+        else:
+            self.transport.close()  # trailers without end: nobody reads them, and an answer may be under way
+
+    def _feed(self, data: bytes) -> bool:
+        """Pass bytes to the parser; return whether it can go on."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # to what this service does not speak: it goes on in HTTP/1.1 (RFC 9110, 7.8)
+        except httptools.HttpParserError:
+            if not self._dropping:
+                self._refuse(HTTPStatus.BAD_REQUEST, self._fault or "Invalid HTTP request received.")
+            return False
+        return True
+
+    def _take_unparsed(self, body: bytes) -> None:
+        self.on_body(body)
+        if self._body == self._body_length:
+            self._unparsed = False
+            self.on_message_complete()
+
+    def _check_head(self, *, old: bool) -> None:
+        """Note the length of the body; refuse a head without one valid Host (RFC 9112, 3.2).
+
+        Raises:
+            _StopError: to end the parsing.
+        """
+        self._body_length = None
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+                if _HOST.fullmatch(value) is None:
+                    self._fault = "The Host header is not valid."
+                    raise _StopError
+            elif name == b"content-length" and value.isdigit():
+                self._body_length = int(value)
+            elif name == b"transfer-encoding" and self.parser.should_upgrade():
+                self._fault = "A request with the header Upgrade cannot have a body in chunks."
+                raise _StopError
+        if hosts > 1 or (hosts == 0 and not old):
+            self._fault = f"A request needs one Host header; this one has {hosts or 'none'}."
+            raise _StopError
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Old clients send a line end behind a body (RFC 9112, 2.2): no reason to cut the answer under way.
+            self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
+        elif not self.transport.is_closing():
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's head did not arrive in time.")
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        self._stop_timer()
+        self.connections_of_process.count("malformed")
+        if self.cycle is None or self.cycle.response_complete:  # else it would end up in the middle of an answer
+            body = json.dumps({"detail": detail}).encode()
+            head = (
+                f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+_OLD_VERSIONS = frozenset({"0.9", "1.0"})
+
+
+class _StopError(Exception):
+    """Ends the parsing: nothing that follows is looked at."""
+
+
+class _UntilClose:
+    """An app for a client of HTTP/1.0, which knows no chunks: an answer of unknown length ends with the connection."""
+
+    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+        self._unknown = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer the request (ASGI)."""
+
+        async def send_unframed(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                names = {name.lower() for name, _ in message.get("headers", ())}
+                self._unknown = b"content-length" not in names
+                if self._unknown:
+                    self._cycle.chunked_encoding = False
+            elif self._unknown:
+                # uvicorn compares what is sent with what was announced.
+                self._cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await self._app(scope, receive, send_unframed)
+
+
+def guarded(seconds: float, connections: Connections) -> type[GuardedProtocol]:
+    """Return the protocol with this much patience for a head, for the connections of this process."""
+    return type("Guarded", (GuardedProtocol,), {"head_seconds": seconds, "connections_of_process": connections})

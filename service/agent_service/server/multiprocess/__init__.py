@@ -1,0 +1,1 @@
+"""Several API processes on one port (API_WORKERS)."""

@@ -1,0 +1,1 @@
+"""The embedded Valkey server, for where no Redis is configured."""

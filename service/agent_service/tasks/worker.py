@@ -1,0 +1,229 @@
+"""Works on background tasks: in a process of its own (`agent-service worker`), or beside the API."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+
+import structlog
+from opentelemetry.trace import Span
+
+from agent_service.agent.errors import (
+    CredentialsRefusedError,
+    ModelError,
+    ModelRefusedError,
+    RateLimitedError,
+)
+from agent_service.agent.provider import Prompt
+from agent_service.agent.text import sendable
+from agent_service.agent.turn import Agent
+from agent_service.lifecycle import Lifecycle
+from agent_service.limits.limits import Limits
+from agent_service.state.redis import StateUnavailableError
+from agent_service.tasks.queue import (
+    FIRST_PAUSE_SECONDS,
+    LEASE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    TOO_LATE,
+    Claim,
+    TaskError,
+    Tasks,
+)
+from agent_service.tasks.tracing import TaskSpans, fail
+from agent_service.telemetry.logs import where
+
+_log = structlog.get_logger(__name__)
+
+# News come at once, by subscription. This is for those that were missed, waits that end, and tasks of dead workers.
+_LOOK_SECONDS = 1.0
+
+# How often the end of a task is told to a Redis that is away.
+_TELL_AGAIN_SECONDS = 0.5
+
+# A loop that looks every second and has not done so for this long is stuck.
+_STUCK_SECONDS = 30.0
+
+
+class Worker:
+    """Takes up tasks, at most `concurrency` at once, until the process drains."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        agent: Agent,
+        limits: Limits,
+        lifecycle: Lifecycle,
+        spans: TaskSpans,
+        *,
+        concurrency: int,
+    ) -> None:
+        self._tasks = tasks
+        self._agent = agent
+        self._limits = limits
+        self._lifecycle = lifecycle
+        self._spans = spans
+        self._concurrency = concurrency
+        self._working: dict[Claim, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._ending = False
+        self._lacks_tokens = False
+        self._looked_at = time.monotonic()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it has not looked for tasks for a long time."""
+        return time.monotonic() - self._looked_at > _STUCK_SECONDS
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work for as long as the context lasts; what is not done at its end is handed back."""
+        loops = [asyncio.create_task(self._forever(each)) for each in (self._take_up, self._keep_leases, self._listen)]
+        try:
+            yield
+        finally:
+            self._ending = True
+            everything = [*loops, *self._working.values()]
+            for task in everything:
+                task.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except StateUnavailableError:
+                await asyncio.sleep(_LOOK_SECONDS)
+            except Exception as error:
+                # A fault of ours in one step must not end the work of all.
+                _log.error("Worker failed unexpectedly", error=type(error).__name__, where=where(error))
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _take_up(self) -> None:
+        self._looked_at = time.monotonic()
+        self._wake.clear()
+        free = self._concurrency - len(self._working)
+        if not self._lifecycle.draining:
+            self._lacks_tokens = bool(free and await self._limits.tokens_wait())
+            # Those whose deadline passes fail also while all of them wait.
+            for claim in await self._tasks.claim(0 if self._lacks_tokens else free):
+                self._begin(claim)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._wake.wait()
+
+    def _begin(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._work(claim))
+        self._working[claim] = task
+        self._lifecycle.tasks += 1
+        task.add_done_callback(lambda _: self._end(claim))
+
+    def _end(self, claim: Claim) -> None:
+        del self._working[claim]
+        self._lifecycle.tasks -= 1
+        self._wake.set()
+
+    async def _keep_leases(self) -> None:
+        await asyncio.sleep(LEASE_SECONDS / 3)
+        claims = list(self._working)
+        if claims:
+            for claim in await self._tasks.renew(claims):
+                self._drop(claim)
+
+    async def _listen(self) -> None:
+        async with aclosing(self._tasks.news()) as news:
+            async for cancelled in news:
+                # One that can begin nothing would ask Redis at each task that is submitted; when it can, it looks.
+                if cancelled is None and not self._lacks_tokens and len(self._working) < self._concurrency:
+                    self._wake.set()
+                for claim in [claim for claim in self._working if claim.id == cancelled]:
+                    self._drop(claim)
+
+    def _drop(self, claim: Claim) -> None:
+        """End the work on what is no longer ours."""
+        if claim in self._working and self._working[claim].cancel():
+            _log.info("Task was dropped: it was cancelled, or is another worker's", task_id=claim.id)
+
+    async def _work(self, claim: Claim) -> None:
+        known = structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt)
+        with known, self._spans.start(claim) as span:
+            try:
+                tell = await self._attempt(claim, span)
+            except asyncio.CancelledError:
+                if self._ending:
+                    await self._hand_back(claim)
+                return
+            await self._tell(tell)
+
+    async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
+        """Give how the end of this attempt is told."""
+        pieces: list[str] = []
+
+        async def keep(piece: str) -> None:
+            pieces.append(piece)
+            if claim.probe and len(pieces) == 1:
+                # Its end says so again.
+                with suppress(StateUnavailableError):
+                    await self._tasks.resume(claim)
+
+        try:
+            async with asyncio.timeout(claim.seconds_left):
+                usage = await self._agent.answer(Prompt(claim.message), keep)
+        except TimeoutError:
+            _log.info("Task was not done before its deadline")
+            fail(span, TOO_LATE.code)
+            return lambda: self._tasks.fail(claim, TOO_LATE)
+        except ModelError as error:
+            failed = TaskError(error.outcome, str(error))
+            fail(span, failed.code)
+            if isinstance(error, ModelRefusedError) and not isinstance(error, CredentialsRefusedError):
+                _log.info("Task failed for good", code=failed.code)
+                return lambda: self._tasks.fail(claim, failed)
+            told = (error.retry_after or 0) if isinstance(error, RateLimitedError) else None
+            pause = _pause(claim.attempt, told or 0)
+            _log.info("Attempt at a task failed", code=failed.code, pause_seconds=round(pause, 1))
+            return lambda: self._again(claim, failed, pause, told)
+        except Exception as error:
+            _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
+            broken = TaskError("internal", "An internal error occurred; the log has it under the task's id.")
+            fail(span, broken.code)
+            return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
+        _log.info("Task was done", tokens=usage.total)
+        result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
+        if usage.cut is not None:
+            result["stop_reason"] = usage.cut
+        return lambda: self._tasks.complete(claim, result)
+
+    async def _again(self, claim: Claim, failed: TaskError, pause: float, told: int | None) -> None:
+        """Have it tried again. Where the model API turned it away, asking for `told` seconds, the others wait too: it
+        would turn them away as well, and each would have spent an attempt."""
+        if told is not None:
+            await self._tasks.hold(told)
+        await self._tasks.retry(claim, failed, after_seconds=pause)
+
+    async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:
+        """Tell how an attempt ended, for as long as Redis is away: the answer was paid for."""
+        while True:
+            try:
+                await tell()
+            except StateUnavailableError:
+                if self._ending:
+                    _log.warning("End of a task could not be told, another worker will take it up")
+                    return
+                await asyncio.sleep(_TELL_AGAIN_SECONDS)
+            else:
+                return
+
+    async def _hand_back(self, claim: Claim) -> None:
+        try:
+            await self._tasks.hand_back(claim)
+            _log.info("Task was handed back")
+        except StateUnavailableError:
+            _log.warning("Task could not be handed back, another worker takes it up when its lease has run out")
+
+
+def _pause(attempt: int, told: float) -> float:
+    """Give the seconds before the next attempt: longer each time, and random, and no less than the model API `told`."""
+    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
+    # Full jitter would let some come back at once; half of the pause is certain.
+    return max(told, longest / 2) + longest / 2 * random.random()  # noqa: S311  # no secret

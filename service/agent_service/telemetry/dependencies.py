@@ -1,0 +1,46 @@
+"""Publishes the state of the dependencies as metrics, by which the operator and alerts learn of an outage.
+
+Only the parts that all else needs: `/health` has the rest. The sentences of a finding stay out of the metrics. Workers
+publish nothing: their Service is another, so alerts would come twice.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from agent_service.health.checks import Check
+from agent_service.telemetry.metrics import Metrics
+
+DEPENDENCIES = ("model_api", "redis")
+
+# Several times for each look of a check, so that what is scraped is about as old as what `/health` shows.
+PUBLISH_SECONDS = 2.0
+
+
+@asynccontextmanager
+async def publishing(checks: Mapping[str, Check], metrics: Metrics) -> AsyncIterator[None]:
+    """Keep the metrics up to date for as long as the context lasts."""
+    task = asyncio.create_task(_publish(checks, metrics))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _publish(checks: Mapping[str, Check], metrics: Metrics) -> None:
+    published: dict[str, str | None] = {}
+    while True:
+        for name in DEPENDENCIES:
+            finding = checks[name].finding()
+            if finding is None:
+                continue  # not looked at yet: neither up nor down
+            metrics.dependency_up.labels(name).set(finding.up)
+            kind = None if finding.up else finding.kind or "error"
+            before = published.get(name)
+            if before is not None and before != kind:
+                metrics.dependency_failing.labels(name, before).set(0)
+            if kind is not None:
+                metrics.dependency_failing.labels(name, kind).set(1)
+            published[name] = kind
+        await asyncio.sleep(PUBLISH_SECONDS)

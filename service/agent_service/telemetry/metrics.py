@@ -1,0 +1,198 @@
+"""The Prometheus metrics of the service. Label values are bounded: route templates and model ids, never raw input."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from agent_service.telemetry import multiprocess_metrics
+from agent_service.telemetry.exposition import Expose, Exposition, expose
+
+# The `_created` series would double the number of series, and no dashboard or alert of ours reads them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+# Seconds. A model answers in 0.2 s to minutes; probes and refusals answer in milliseconds.
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+_MODEL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+
+
+class Metrics:
+    """All metrics, in a registry of their own, so that several apps can live in one process."""
+
+    def __init__(self, *, version: str, provider: str, model: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.http_requests = Counter(
+            "agent_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self.http_duration = Histogram(
+            "agent_http_request_duration_seconds",
+            "Time from a request's first byte to its answer's last.",
+            ["method", "route"],
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "agent_requests_in_flight",
+            "Requests being answered, probes and scrapes not counted.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.throttled = Gauge(
+            "agent_requests_throttled",
+            "Requests (not tasks) that wait to ask the model API again, which turned them away; more pods do not help.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.rate_limited = Counter(
+            "agent_rate_limited",
+            "Requests answered 429, by the limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the "
+            "agent.",
+            ["reason"],
+            registry=registry,
+        )
+        self.shed = Counter(
+            "agent_requests_shed",
+            "Requests answered 503 unread, because of `overload` or `draining`.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("requests", "in_flight", "tokens", "budget"):
+            self.rate_limited.labels(reason)
+        for reason in ("overload", "draining"):
+            self.shed.labels(reason)
+        self.first_token = Histogram(
+            "agent_stream_first_token_seconds",
+            "Time from a request for a stream to the first text of it.",
+            buckets=_MODEL_BUCKETS,
+            registry=registry,
+        )
+        self.stream_errors = Counter(
+            "agent_stream_errors",
+            "Streams that failed after they had begun: with status 200, and a last event that tells of an error which "
+            "would have been a 5xx.",
+            registry=registry,
+        )
+        self.credentials_refused = Gauge(
+            "agent_model_credentials_refused",
+            "Whether the model API refuses the key in use (1): pods are not ready until it is another, or is accepted.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.dependency_up = Gauge(
+            "agent_dependency_up",
+            "Whether what the agent needs, `model_api` or `redis`, does what it is asked (1), by the last look at it; "
+            "absent before the first, and in workers. With several processes: whether it does so for all of them.",
+            ["component"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.dependency_failing = Gauge(
+            "agent_dependency_failing",
+            "Whether a dependency is down now for this reason (1), in one word; reasons of before stay, as 0.",
+            ["component", "kind"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.model_requests = Counter(
+            "agent_model_requests", "Turns with the model by outcome.", ["model", "outcome"], registry=registry
+        )
+        self.model_duration = Histogram(
+            "agent_model_request_duration_seconds",
+            "Time of a whole turn with the model, retries included.",
+            ["model"],
+            buckets=_MODEL_BUCKETS,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "agent_tokens",
+            "Tokens sent to (input) and received from (output) the model.",
+            ["model", "direction"],
+            registry=registry,
+        )
+        self.damaged_records = Counter(
+            "agent_damaged_records",
+            "Records in Redis that could not be read, and were passed over.",
+            registry=registry,
+        )
+        self.tasks = Gauge(
+            "agent_tasks",
+            "Background tasks of the whole agent by state; those that ended count until they are forgotten. Workers do "
+            "not tell.",
+            ["state"],
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "agent_task_queue_depth",
+            "Background tasks of the whole agent that wait, for a worker or for their next attempt; 0 in workers.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.tasks_due = Gauge(
+            "agent_tasks_due",
+            "Background tasks of the whole agent that one more worker could begin now: not those that wait for their "
+            "next attempt, and none while the model API turns tasks away; 0 in workers.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.budget_ratio = Gauge(
+            "agent_budget_used_ratio",
+            "Share of the whole agent's budget that is used in this day or month; 0 when it has none, and in workers, "
+            "NaN while that is not known.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.budget_tokens = Gauge(
+            "agent_budget_used_tokens",
+            "Tokens of the whole agent's budget that are used in this day or month; 0 in workers, NaN while not known.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.budget_cost = Gauge(
+            "agent_budget_used_cost",
+            "Money of the whole agent's budget that is used in this day or month, by its prices; 0 in workers, NaN "
+            "while not known.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self.budget_stops = Gauge(
+            "agent_budget_stops",
+            "Whether the agent is stopped, as its budget is used up (1); 0 in workers, which wait with it.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        build = {"version": version, "provider": provider, "model": model}
+        folder = multiprocess_metrics.folder()
+        if folder is None:
+            for collector in (ProcessCollector, PlatformCollector, GCCollector):
+                collector(registry=registry)
+            add_build_info(registry, build)
+            self._expose: Expose = partial(expose, registry)
+        else:
+            self._expose = of_all_processes(folder, build)
+
+    def expose(self, accept: str) -> Exposition:
+        """Give all metrics, in the format that an `Accept` header with this value asks for."""
+        return self._expose(accept)
+
+
+def of_all_processes(folder: str, build: Mapping[str, str]) -> Expose:
+    """Give what tells the metrics of all processes that share `folder`; `build` says what is running."""
+    sums = multiprocess_metrics.registry(folder)
+    add_build_info(sums, build)
+    return partial(multiprocess_metrics.expose, sums)
+
+
+def add_build_info(registry: CollectorRegistry, build: Mapping[str, str]) -> None:
+    """Say what is running: `agent_build_info`, as prometheus_client writes an Info of that name."""
+    Info("agent_build", "What is running.", registry=registry).info(dict(build))

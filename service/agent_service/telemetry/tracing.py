@@ -1,0 +1,139 @@
+"""OpenTelemetry traces, when there is somewhere to send them (OTLP over HTTP).
+
+The tracing SDK and the exporter are imported only then: they take memory and time that an agent without a collector
+need not spend. They read the standard OTEL_* variables by themselves (OpenTelemetry specification, "Environment
+Variable Specification").
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry.trace import NoOpTracer, Tracer
+
+from agent_service import __version__
+from agent_service.config.settings import Settings
+from agent_service.middleware.paths import PROBES
+from agent_service.network.addresses import http_address
+from agent_service.telemetry.logs import where
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+_log = structlog.get_logger(__name__)
+
+_TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+_PATH = "/v1/traces"
+_CREDENTIAL_PROVIDERS = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+)
+
+# The last spans are worth this much of the pod's grace period, and no more: the collector may be what is away.
+_CLOSE_SECONDS = 1.5
+
+
+class Tracing:
+    """Where spans go; nowhere when `provider` is None."""
+
+    def __init__(self, provider: "TracerProvider | None" = None) -> None:
+        self._provider = provider
+
+    def tracer(self) -> Tracer:
+        """Give what makes spans."""
+        return NoOpTracer() if self._provider is None else self._provider.get_tracer("portside", __version__)
+
+    def for_fastapi(self) -> TelemetryConfig:
+        """Give FastAPI's settings: a span for each request but probes, and nothing else of what it could record."""
+        return TelemetryConfig(
+            tracing=self._provider is not None,
+            tracer_provider=self._provider,
+            metrics=False,
+            logs=False,
+            operation_spans=False,
+            auto_configure=False,
+            exclude=_is_probe,
+        )
+
+    async def close(self) -> None:
+        """Send what is left, if that can be done in a moment."""
+        if self._provider is None:
+            return
+        # A daemon: neither this nor the end of the process waits for a collector that does not answer.
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        await asyncio.to_thread(closing.join, _CLOSE_SECONDS)
+
+
+def start(settings: Settings) -> Tracing:
+    """Begin to collect spans, when the settings or the standard variables name a collector.
+
+    Where that is not possible, one warning is logged, and the agent works without.
+    """
+    try:
+        endpoint = _endpoint(settings)
+        return Tracing() if endpoint is None else _collect(settings, endpoint)
+    except _AddressError as error:
+        _log.warning("Traces are off: the collector's address cannot be used", setting=error.setting, reason=str(error))
+    except Exception as error:
+        # Whatever the libraries do not like about their variables or files. Their words may quote a header's key.
+        _log.warning("Traces are off: their settings cannot be used", error=type(error).__name__, where=where(error))
+    return Tracing()
+
+
+class _AddressError(Exception):
+    """The address of the collector cannot be used."""
+
+    def __init__(self, setting: str, words: str) -> None:
+        super().__init__(words)
+        self.setting = setting
+
+
+def _collect(settings: Settings, endpoint: str) -> Tracing:
+    # Not at the top: see above.
+    from opentelemetry import propagate  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    from agent_service.telemetry.span_export import HideQueries, NoPropagation, Proxied, ToldOnce, resource  # noqa: PLC0415
+
+    # They would log each batch that a collector did not take; ToldOnce does that once. And a header that is not in the
+    # right form would be logged with its key.
+    for name in ("opentelemetry", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A platform's own way to log in brings its own session.
+    session = None if any(map(os.environ.get, _CREDENTIAL_PROVIDERS)) else Proxied()
+    provider = TracerProvider(resource=resource(settings), shutdown_on_exit=False)
+    provider.add_span_processor(HideQueries())
+    provider.add_span_processor(BatchSpanProcessor(ToldOnce(OTLPSpanExporter(endpoint=endpoint, session=session))))
+    if "none" in os.environ.get("OTEL_PROPAGATORS", "").split(","):
+        propagate.set_global_textmap(NoPropagation())
+    return Tracing(provider)
+
+
+def _endpoint(settings: Settings) -> str | None:
+    """Return where traces go; None for nowhere."""
+    traces, base = os.environ.get(_TRACES_ENDPOINT), settings.otel_exporter_otlp_endpoint
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    elsewhere = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() not in {"", "otlp"}
+    if not (traces or base) or disabled or elsewhere:
+        return None
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    if protocol not in {None, "", "http/protobuf"}:
+        _log.warning("OTLP protocol is not supported, sent http/protobuf", protocol=protocol)
+    try:
+        # The variable for traces alone is a whole address; the common one is a base (OTLP specification, "Endpoint
+        # URLs"), to which people write the path all the same.
+        return http_address(traces) if traces else http_address(base or "").removesuffix(_PATH) + _PATH
+    except ValueError as error:
+        raise _AddressError(_TRACES_ENDPOINT if traces else "OTEL_EXPORTER_OTLP_ENDPOINT", str(error)) from None
+
+
+def _is_probe(scope: MutableMapping[str, Any]) -> bool:
+    return scope["path"] in PROBES
