@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
-from agent_service.assembly import make_parts
+from agent_service.components import Components, make_components
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
 from agent_service.health.checks import running
 from agent_service.lifecycle import Lifecycle
@@ -22,7 +22,6 @@ from agent_service.middleware.request_id import HEADER, RequestId
 from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.routes import chat, docs, errors, health, metrics, page, tasks
-from agent_service.routes.parts import Parts
 from agent_service.server.descriptors import bounds, wanted_in_flight
 from agent_service.telemetry.dependencies import publishing
 
@@ -36,7 +35,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         settings: what it is told.
         lifecycle: shared with the server that runs it, which begins the draining; a new one if absent.
     """
-    parts = make_parts(settings, lifecycle or Lifecycle())
+    components = make_components(settings, lifecycle or Lifecycle())
     documented = not settings.is_production
     app = FastAPI(
         title="Portside agent API",
@@ -49,9 +48,9 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         lifespan=_lifespan,
         # A redirect would lead to the caller's own Host header, and to `http` where a proxy ends TLS.
         redirect_slashes=False,
-        telemetry=parts.tracing.for_fastapi(),
+        telemetry=components.tracing.for_fastapi(),
     )
-    app.state.parts = parts
+    app.state.components = components
     for module in (page, chat, tasks, health):
         app.include_router(module.router)
     if documented:
@@ -59,28 +58,28 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
     if settings.shows_metrics:
         app.include_router(metrics.router)
     errors.install(app)
-    if documented and parts.clients.need_keys:
+    if documented and components.clients.need_keys:
         describe_keys(app.openapi())
-    _add_middleware(app, parts)
+    _add_middleware(app, components)
     return app
 
 
-def _add_middleware(app: FastAPI, parts: Parts) -> None:
+def _add_middleware(app: FastAPI, components: Components) -> None:
     """Put the middleware around the app: the last one added is the outermost."""
-    settings = parts.settings
+    settings = components.settings
     app.add_middleware(BodyLimit, largest_bytes=settings.max_body_bytes, seconds=settings.request_timeout_seconds)
-    app.add_middleware(RequireKey, clients=parts.clients)
-    app.add_middleware(RateLimit, limits=parts.limits, metrics=parts.metrics)
+    app.add_middleware(RequireKey, clients=components.clients)
+    app.add_middleware(RateLimit, limits=components.limits, metrics=components.metrics)
     bound = bounds(settings)
     app.add_middleware(
         InFlight,
-        lifecycle=parts.lifecycle,
-        metrics=parts.metrics,
-        clients=parts.clients,
+        lifecycle=components.lifecycle,
+        metrics=components.metrics,
+        clients=components.clients,
         most=bound.in_flight,
         most_of_client=bound.in_flight_per_client,
     )
-    app.add_middleware(Identify, clients=parts.clients, trusted_proxies=settings.trusted_proxies)
+    app.add_middleware(Identify, clients=components.clients, trusted_proxies=settings.trusted_proxies)
     app.add_middleware(Unhandled)
     if settings.cors_origins:
         # The settings refuse `*` with credentials, of which Starlette would make "any origin, with cookies".
@@ -92,29 +91,29 @@ def _add_middleware(app: FastAPI, parts: Parts) -> None:
             allow_credentials=settings.cors_allow_credentials,
             expose_headers=[HEADER, "Location", "Retry-After", *HEADERS],
         )
-    app.add_middleware(AllowedHosts, allowed=settings.allowed_hosts, clients=parts.clients)
-    app.add_middleware(Observe, metrics=parts.metrics)
+    app.add_middleware(AllowedHosts, allowed=settings.allowed_hosts, clients=components.clients)
+    app.add_middleware(Observe, metrics=components.metrics)
     app.add_middleware(RequestId)
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    parts: Parts = app.state.parts
-    _warn_of_an_open_door(parts)
-    _warn_of_lowered_bounds(parts.settings)
-    works = parts.worker.running() if parts.settings.runs_tasks else contextlib.nullcontext()
-    async with parts.open(), running(parts.checks), publishing(parts.checks, parts.metrics), works:
-        parts.lifecycle.started = True
+    components: Components = app.state.components
+    _warn_of_an_open_door(components)
+    _warn_of_lowered_bounds(components.settings)
+    works = components.worker.running() if components.settings.runs_tasks else contextlib.nullcontext()
+    async with components.open(), running(components.checks), publishing(components.checks, components.metrics), works:
+        components.lifecycle.started = True
         yield
 
 
-def _warn_of_an_open_door(parts: Parts) -> None:
-    if any(network.endswith("/0") for network in parts.settings.trusted_proxies):
+def _warn_of_an_open_door(components: Components) -> None:
+    if any(network.endswith("/0") for network in components.settings.trusted_proxies):
         _log.warning(
             "Every address is a trusted proxy: a client that reaches this service directly can claim any address",
             action="name the proxies alone in TRUSTED_PROXIES, or let nothing else reach the service",
         )
-    if not parts.clients.need_keys and parts.settings.environment not in {"development", "testing"}:
+    if not components.clients.need_keys and components.settings.environment not in {"development", "testing"}:
         _log.warning("Client keys are off: whoever reaches this service can use it", action=f"set {CLIENT_KEYS_NAME}")
 
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 from secrets import compare_digest
 
 from agent_service.config.secret_file import SecretFile
-from agent_service.config.settings import CLIENT_KEYS_NAME, Settings, valid_client_keys
+from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
+from agent_service.config.values import valid_client_keys
 
 # The whole of an IPv6 /64 is one customer's, who can take any address of it for each request (RFC 6177).
 _IPV6_PREFIX = 64

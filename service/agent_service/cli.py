@@ -7,8 +7,8 @@ from typing import NoReturn
 import click
 
 from agent_service import __version__
-from agent_service.config import settings
-from agent_service.config.settings import Settings, SettingsError
+from agent_service.config.loading import SettingsError, load
+from agent_service.config.settings import Settings
 from agent_service.telemetry import otel_environment
 from agent_service.telemetry.redact import harmless
 
@@ -130,7 +130,7 @@ def _load(host: str | None, port: int | None) -> Settings:
     # Before anything imports OpenTelemetry, which reads its variables as it is imported.
     otel_environment.repair()
     try:
-        return settings.load(api_host=host, API_PORT=port)
+        return load(api_host=host, API_PORT=port)
     except SettingsError as error:
         _wrong(*error.faults)
 

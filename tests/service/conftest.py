@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from agent_service.app import create_app
-from agent_service.config.settings import API_KEY_NAME, load
+from agent_service.config.loading import load
+from agent_service.config.settings import API_KEY_NAME
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn, running_stand_in
 from stand_in.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agent_service.agent.provider import Usage
+from agent_service.agent.messages import Usage
 from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.state.redis import Redis
 from redis_bed import RedisServer, running_redis

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_service.agent.provider import Exchange
+from agent_service.agent.messages import Exchange
 from agent_service.chat.conversations import Conversations, new_id
 from agent_service.state.redis import Redis
 from redis_bed import RedisServer, running_redis

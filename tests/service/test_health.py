@@ -16,7 +16,7 @@ from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.claude.provider import ClaudeProvider
 from agent_service.agent.errors import UnreachableError
 from agent_service.app import create_app
-from agent_service.config.settings import load
+from agent_service.config.loading import load
 from agent_service.health.checks import Check, running
 from redis_bed import running_redis
 from stand_in import StandIn, running_stand_in

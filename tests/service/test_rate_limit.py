@@ -14,10 +14,11 @@ import redis
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agent_service.agent.provider import Usage
+from agent_service.agent.messages import Usage
 from agent_service.auth import network
 from agent_service.limits.budget import Budget, Prices, Terms
-from agent_service.limits.limits import MOST_CLIENTS, UNIT, Limits, LocalBuckets
+from agent_service.limits.limits import MOST_CLIENTS, Limits
+from agent_service.limits.local import UNIT, LocalBuckets
 from agent_service.state.redis import Redis, Script
 from redis_bed import RedisServer, running_redis
 from stand_in import StandIn

@@ -300,7 +300,7 @@ def test_without_a_collector_the_tracing_library_is_not_even_loaded(tmp_path: Pa
     program = (
         "import sys\n"
         "from agent_service.app import create_app\n"
-        "from agent_service.config.settings import load\n"
+        "from agent_service.config.loading import load\n"
         "create_app(load())\n"
         "unwanted = ('opentelemetry.sdk.trace', 'opentelemetry.exporter')\n"
         "print([name for name in sys.modules if name.startswith(unwanted)])\n"

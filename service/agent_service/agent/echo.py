@@ -5,7 +5,8 @@ import math
 import re
 from collections.abc import AsyncGenerator
 
-from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Usage, Waiting
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
+from agent_service.agent.provider import Waiting
 
 # Words come this far apart, so that a stream can be seen to flow; a whole answer takes no longer than the second.
 _WORD_SECONDS = 0.02

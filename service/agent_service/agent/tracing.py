@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from agent_service.agent.provider import Usage
+from agent_service.agent.messages import Usage
 
 
 class TurnSpans:

@@ -11,7 +11,8 @@ import structlog
 from opentelemetry.trace import Span
 
 from agent_service.agent.errors import OUTCOMES, ModelError, TimedOutError
-from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Prompt, Provider, Usage, Waiting
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
+from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.tracing import TurnSpans, finish
 from agent_service.telemetry.exposition import exemplar
 from agent_service.telemetry.metrics import Metrics

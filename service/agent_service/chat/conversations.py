@@ -8,8 +8,7 @@ import json
 import re
 import uuid
 
-from agent_service.agent.provider import Exchange
-from agent_service.agent.text import is_blank, sendable
+from agent_service.agent.messages import Exchange, is_blank, sendable
 from agent_service.state.redis import Redis, Script
 
 _APPEND = Script(__package__, "append_exchange")

@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from agent_service.agent.provider import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage
-from agent_service.agent.text import is_blank, sendable
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, sendable
 from agent_service.agent.turn import Agent, OnText
 from agent_service.chat.conversations import Conversations, new_id
 from agent_service.state.redis import StateUnavailableError

@@ -12,46 +12,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agent_service.config.sources import ENV_FILE, ENV_FILE_ENCODING, given
+from agent_service.config.values import (
+    LONGEST_SYSTEM_PROMPT,
+    check_with_redis_py,
+    check_with_yarl,
+    unquoted,
+    valid_client_keys,
+    valid_host,
+    valid_key,
+    valid_system_prompt,
+)
 from agent_service.network.addresses import host_name, model_api_address, redis_address
 
 API_KEY_NAME = "ANTHROPIC_API_KEY"
-ENV_FILE = ".env"
-# Editors on Windows put a mark at the beginning, which would be part of the first name.
-_ENV_FILE_ENCODING = "utf-8-sig"
-
 CLIENT_KEYS_NAME = "API_KEYS"
 SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
-LONGEST_SYSTEM_PROMPT = 100_000
-SHORTEST_CLIENT_KEY = 16
-
-# An address may hold a password, which is one of the faults that are told.
-_NEVER_SHOWN = frozenset({API_KEY_NAME, CLIENT_KEYS_NAME, "ANTHROPIC_BASE_URL", "REDIS_URL", "REDIS_PASSWORD"})
-
 # Where the XDG Base Directory Specification wants what a program keeps between its runs.
 # `expanduser`, unlike Path.home, does not fail for a user with no home.
 _STATE_HOME = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
 
-# A key travels in an HTTP header (RFC 9110, 5.5): visible ASCII only, so that a stray line feed cannot break the call.
-_KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
-
-
-# RFC 1123, 2.1, with the `_` that Docker and others allow; `*` alone, or for the first label.
-_HOST_SHAPE = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
-
 _Money = Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=6, allow_inf_nan=False)]
 _Seconds = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class SettingsError(Exception):
-    """The settings cannot be used. `faults` holds one line for each fault; none of them shows a secret."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
 
 
 class Settings(BaseSettings):
@@ -62,7 +47,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE,
-        env_file_encoding=_ENV_FILE_ENCODING,
+        env_file_encoding=ENV_FILE_ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -348,7 +333,7 @@ class Settings(BaseSettings):
     def _http_url(cls, value: str | None) -> str | None:
         # Kept as it was written: its user logs what is left out.
         if value is not None:
-            _check_with_yarl(model_api_address(value)[0])
+            check_with_yarl(model_api_address(value)[0])
         return value
 
     @field_validator("redis_host")
@@ -361,7 +346,7 @@ class Settings(BaseSettings):
     def _one_line(cls, value: object) -> object:
         if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
             raise ValueError("must not hold line ends or other control characters")
-        return _unquoted(value) if isinstance(value, str) else value
+        return unquoted(value) if isinstance(value, str) else value
 
     @field_validator("redis_url")
     @classmethod
@@ -369,7 +354,7 @@ class Settings(BaseSettings):
         if value is None:
             return None
         address = redis_address(value.get_secret_value())
-        _check_with_redis_py(address)
+        check_with_redis_py(address)
         return SecretStr(address)
 
     @field_validator("api_keys")
@@ -383,7 +368,7 @@ class Settings(BaseSettings):
     @classmethod
     def _key(cls, value: object) -> object:
         raw = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return valid_key(_unquoted(raw)) if isinstance(raw, str) else raw
+        return valid_key(unquoted(raw)) if isinstance(raw, str) else raw
 
     @field_validator("secrets_dir")
     @classmethod
@@ -472,134 +457,6 @@ class Settings(BaseSettings):
 
     def secret_file(self, name: str) -> Path | None:
         """The file that the secret setting `name` is read from, or None when the environment or `.env` holds it."""
-        if self.secrets_dir is None or _given(name):
+        if self.secrets_dir is None or given(name):
             return None
         return self.secrets_dir / name
-
-
-def _unquoted(value: str) -> str:
-    # As `docker run --env-file` leaves them, which takes a line as it is.
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        raise ValueError("is in quotes, which are part of the value here: remove them")
-    return value
-
-
-def _check_with_yarl(address: str) -> None:
-    # Not at the top: an agent that asks no model API does not load it.
-    import yarl  # noqa: PLC0415
-
-    try:
-        yarl.URL(address)
-    except ValueError:
-        raise ValueError("cannot be used as an address: write it as https://host:port/path") from None
-
-
-def _check_with_redis_py(address: str) -> None:
-    # Not at the top: only an agent with a Redis of its own has such an address.
-    from agent_service.state.redis import connect  # noqa: PLC0415
-
-    try:
-        connection: object = connect(address).connection_pool.make_connection()  # type: ignore[no-untyped-call]
-        certificates = getattr(connection, "ssl_context", None)
-        if certificates is not None:
-            certificates.get()
-    except OSError:
-        raise ValueError("names a file of certificates or keys that cannot be read or used") from None
-    except Exception:
-        # Whatever it is, it would come again with each command. Its words may quote a password.
-        raise ValueError("has an option whose value cannot be used; check the options behind the `?`") from None
-
-
-def valid_system_prompt(raw: str) -> str | None:
-    """Give the system prompt, or None for one of white space alone, which the model API refuses with every request.
-
-    Raises:
-        ValueError: if it is too long.
-    """
-    if len(raw) > LONGEST_SYSTEM_PROMPT:
-        raise ValueError(f"has more than {LONGEST_SYSTEM_PROMPT} characters")
-    return raw if raw.strip() else None
-
-
-def valid_host(raw: str) -> str:
-    """Return a name, or an address, of ALLOWED_HOSTS in the form in which it is compared: lower case, no brackets.
-
-    Raises:
-        ValueError: if no request could have it as its host.
-    """
-    host = raw.strip("[]").lower().removesuffix(".")
-    try:
-        return ipaddress.ip_address(host).compressed
-    except ValueError:
-        if not _HOST_SHAPE.fullmatch(host):
-            raise ValueError(
-                f"'{raw:.80}' is not a host name; write it without scheme and port, such as agent.example.com"
-            ) from None
-        return host
-
-
-def valid_client_keys(raw: str) -> frozenset[str]:
-    """Give the keys that `raw` lists, separated by commas or white space.
-
-    Raises:
-        ValueError: if there is none, or one is too short to be a secret. The message shows none of them.
-    """
-    keys = frozenset(valid_key(part) for part in re.split(r"[,\s]+", raw) if part)
-    if not keys:
-        raise ValueError("holds no key")
-    if any(len(key) < SHORTEST_CLIENT_KEY for key in keys):
-        raise ValueError(f"holds a key of fewer than {SHORTEST_CLIENT_KEY} characters, which could be guessed")
-    return keys
-
-
-def valid_key(raw: str) -> str:
-    """Give the key with surrounding white space removed.
-
-    Raises:
-        ValueError: if what is left is empty or cannot be sent in a header. The message does not show it.
-    """
-    key = raw.strip()
-    if not _KEY_SHAPE.fullmatch(key):
-        raise ValueError("is empty, or holds characters that no key has (white space, control or non-ASCII characters)")
-    return key
-
-
-def load(**overrides: object) -> Settings:
-    """Read the settings from all sources; `overrides` (from the command line) win over them.
-
-    Raises:
-        SettingsError: with one line for each fault.
-    """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    try:
-        folder = _given("SECRETS_DIR")
-        # A folder that is not there is reported by the field, as a fault like any other.
-        return Settings(_secrets_dir=folder if folder and Path(folder).is_dir() else None, **given)  # type: ignore[arg-type]
-    except ValidationError as error:
-        lines = {line for fault in error.errors(include_url=False) for line in _line(fault).splitlines()}
-        raise SettingsError(sorted(lines)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        where = getattr(error, "filename", None) or f"{ENV_FILE} or a file in SECRETS_DIR"
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise SettingsError([f"{where}: cannot be read: {reason}"]) from None
-
-
-def _given(name: str) -> str | None:
-    """Give a setting's raw value from the environment or the `.env` file."""
-    for names in (os.environ, dotenv_values(ENV_FILE, encoding=_ENV_FILE_ENCODING)):
-        for key, value in names.items():
-            if key.upper() == name and value and value.strip():
-                return value.strip()
-    return None
-
-
-def _line(fault: Any) -> str:
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if not fault["loc"]:
-        return message
-    name = str(fault["loc"][0]).upper()
-    name = {"PORT": "API_PORT (or PORT)", "API_PORT": "API_PORT (or PORT)"}.get(name, name)
-    shown = fault["input"] if name not in _NEVER_SHOWN else None
-    # It may quote what was written, which must not reach a terminal with its control characters.
-    message = re.sub(r"[\x00-\x1f\x7f]+", " ", message[:1].lower() + message[1:])
-    return f"{name}: {message}" + (f" (it is {shown!r:.80})" if isinstance(shown, (str, int, float)) else "")

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import structlog
 
-from agent_service.agent.provider import Usage
+from agent_service.agent.messages import Usage
 from agent_service.state.redis import Redis, Script, StateUnavailableError
 
 _log = structlog.get_logger(__name__)

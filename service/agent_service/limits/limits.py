@@ -3,18 +3,15 @@
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agent_service.agent.provider import Usage
+from agent_service.agent.messages import Usage
 from agent_service.limits.budget import Budget
+from agent_service.limits.local import LocalBuckets
 from agent_service.state.redis import Redis, Script, StateUnavailableError
 
 _LIMIT = Script(__package__, "limit")
-
-# Debt of one request, or of one token; see `lua/limit.lua`. It makes a limit a minute a whole number a millisecond.
-UNIT = 60_000
 
 # While Redis is away each process counts by itself. So many clients are some 4 MB; who asks least is forgotten first.
 MOST_CLIENTS = 10_000
@@ -116,60 +113,3 @@ class Limits:
             now = int(self._seconds() * 1000)
             refused, left, reset, wait = self._local.step(client, now, requests, tokens, used, of_budget=of_budget)
         return Verdict(_REFUSED_BY[refused], left, reset, wait)
-
-
-class Bucket:
-    """What was taken out (`debt`) and had not come back at a time (`at`, in milliseconds)."""
-
-    __slots__ = ("at", "debt")
-
-    def __init__(self) -> None:
-        self.debt = 0
-        self.at = 0
-
-    def settle(self, limit: int, now: int) -> int:
-        """Give the debt of now."""
-        self.debt = max(0, self.debt - limit * max(0, now - self.at))
-        self.at = now
-        return self.debt
-
-
-class LocalBuckets:
-    """What `lua/limit.lua` does, in this process; the tests hold the two together."""
-
-    def __init__(self, most_clients: int) -> None:
-        self._most_clients = most_clients
-        self._clients: OrderedDict[str, Bucket] = OrderedDict()
-        self._agent = Bucket()
-
-    def __len__(self) -> int:
-        return len(self._clients)
-
-    def step(
-        self, client: str, now: int, requests: int, tokens: int, used: int, *, of_budget: int = 0
-    ) -> tuple[int, int, int, int]:
-        """Do what the script says of itself, at a time in milliseconds."""
-        refused, wait = (3, of_budget) if of_budget else (0, 0)
-        if tokens:
-            spent = self._agent.settle(tokens, now) + used * UNIT
-            self._agent.debt = spent
-            of_tokens = math.ceil((spent - tokens * UNIT) / tokens)
-            if of_tokens > wait:
-                refused, wait = 2, of_tokens
-        if not requests:
-            return refused, 0, 0, wait
-        bucket = self._bucket(client)
-        debt = bucket.settle(requests, now)
-        of_requests = math.ceil((debt - (requests - 1) * UNIT) / requests)
-        if of_requests > wait:
-            refused, wait = 1, of_requests
-        elif not refused:
-            bucket.debt = debt = debt + UNIT
-        return refused, (requests * UNIT - debt) // UNIT, math.ceil(debt / requests), wait
-
-    def _bucket(self, client: str) -> Bucket:
-        bucket = self._clients.setdefault(client, Bucket())
-        self._clients.move_to_end(client)
-        if len(self._clients) > self._most_clients:
-            self._clients.popitem(last=False)
-        return bucket

@@ -19,7 +19,7 @@ def generated_files() -> dict[str, str]:
     return {
         "docs/reference/settings.md": settings.reference(),
         "docs/reference/endpoints.md": endpoints.reference(app.openapi()),
-        "docs/reference/metrics.md": metrics.reference(app.state.parts.metrics.registry),
+        "docs/reference/metrics.md": metrics.reference(app.state.components.metrics.registry),
     }
 
 

@@ -9,12 +9,12 @@ from starlette.responses import StreamingResponse
 
 from agent_service.agent.turn import OnText
 from agent_service.chat.dialogue import Reply
+from agent_service.components import Components
 from agent_service.routes.body import Body
+from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
-from agent_service.routes.events import EVENT_STREAM
-from agent_service.routes.parts import Parts, PartsDep, owner
-from agent_service.routes.sse import EventStream
+from agent_service.routes.sse import EVENT_STREAM, EventStream
 
 router = APIRouter(tags=["chat"])
 
@@ -110,14 +110,14 @@ _EVENTS: dict[int | str, dict[str, object]] = {
     # A whole answer, or events: the type of the first is added by FastAPI.
     responses={**_ERRORS, 200: {"content": EVENT_STREAM}},
 )
-async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> Response:
+async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -> Response:
     """Answer a message, as a whole or (`stream: true`) as server-sent events."""
     if body.stream:
-        return _stream(parts, request, body, None)
+        return _stream(components, request, body, None)
     begun = time.perf_counter()
     try:
         async with WhileConnected(request.receive):
-            reply = await _reply(parts, request, body, None, _ignore, streamed=False)
+            reply = await _reply(components, request, body, None, _ignore, streamed=False)
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     answer = ChatAnswer(
@@ -133,23 +133,25 @@ async def chat(body: ChatRequest, request: Request, parts: PartsDep) -> Response
 
 
 @router.post("/chat/stream", response_class=StreamingResponse, responses={**_ERRORS, **describe(403), **_EVENTS})
-async def chat_stream(body: StreamRequest, request: Request, parts: PartsDep) -> Response:
+async def chat_stream(body: StreamRequest, request: Request, components: ComponentsDep) -> Response:
     """Answer a message as server-sent events. An error before the first of them has its HTTP status as usual."""
-    if body.system_prompt is not None and not parts.settings.takes_system_prompts:
+    if body.system_prompt is not None and not components.settings.takes_system_prompts:
         raise HTTPException(403, _OWN_INSTRUCTIONS)
-    return _stream(parts, request, body, body.system_prompt)
+    return _stream(components, request, body, body.system_prompt)
 
 
-def _stream(parts: Parts, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None) -> Response:
+def _stream(
+    components: Components, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None
+) -> Response:
     return EventStream(
-        lambda on_text: _reply(parts, request, body, system_prompt, on_text, streamed=True),
-        metrics=parts.metrics,
-        heartbeat_seconds=parts.settings.stream_heartbeat_seconds,
+        lambda on_text: _reply(components, request, body, system_prompt, on_text, streamed=True),
+        metrics=components.metrics,
+        heartbeat_seconds=components.settings.stream_heartbeat_seconds,
     )
 
 
 async def _reply(
-    parts: Parts,
+    components: Components,
     request: Request,
     body: ChatRequest | StreamRequest,
     system_prompt: str | None,
@@ -157,7 +159,7 @@ async def _reply(
     *,
     streamed: bool,
 ) -> Reply:
-    return await parts.dialogue.reply(
+    return await components.dialogue.reply(
         owner(request),
         body.message,
         on_text,

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from agent_service import __version__
+from agent_service.components import Components
 from agent_service.health import memory
 from agent_service.health.checks import Finding
-from agent_service.routes.parts import Parts, PartsDep
+from agent_service.routes.dependencies import ComponentsDep
 
 router = APIRouter(tags=["health"])
 
@@ -66,9 +67,9 @@ async def live() -> Alive:
 
 @router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses={503: {"model": Ready}})
-async def ready(parts: PartsDep, response: Response) -> Ready:
+async def ready(components: ComponentsDep, response: Response) -> Ready:
     """Say whether requests should come here. Asks nobody: an outage of the model API leaves every pod ready."""
-    reason = _why_not_ready(parts)
+    reason = _why_not_ready(components)
     if reason is not None:
         response.status_code = _UNAVAILABLE
     return Ready(ready=reason is None, reason=reason)
@@ -76,22 +77,22 @@ async def ready(parts: PartsDep, response: Response) -> Ready:
 
 @router.head("/health", include_in_schema=False)
 @router.get("/health", responses={503: {"model": Health}})
-async def health(parts: PartsDep, response: Response) -> Health:
+async def health(components: ComponentsDep, response: Response) -> Health:
     """Tell what is known of every component, looked at every few seconds. For people and monitors, not for probes."""
-    components = {name: _component(check.finding()) for name, check in parts.checks.items()}
-    components["memory"] = _memory()
-    healthy = all(component.status == "up" for component in components.values())
+    found = {name: _component(check.finding()) for name, check in components.checks.items()}
+    found["memory"] = _memory()
+    healthy = all(component.status == "up" for component in found.values())
     if not healthy:
         response.status_code = _UNAVAILABLE
-    return Health(status="healthy" if healthy else "unhealthy", version=__version__, components=components)
+    return Health(status="healthy" if healthy else "unhealthy", version=__version__, components=found)
 
 
-def _why_not_ready(parts: Parts) -> str | None:
-    if parts.lifecycle.draining:
+def _why_not_ready(components: Components) -> str | None:
+    if components.lifecycle.draining:
         return "draining"
-    if not parts.lifecycle.started:
+    if not components.lifecycle.started:
         return "starting"
-    if parts.credentials is not None and parts.credentials.refused:
+    if components.credentials is not None and components.credentials.refused:
         return "credentials refused"
     return None
 

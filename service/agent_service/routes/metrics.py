@@ -2,14 +2,14 @@
 
 from fastapi import APIRouter, Request, Response
 
-from agent_service.routes.parts import PartsDep
+from agent_service.routes.dependencies import ComponentsDep
 
 router = APIRouter(tags=["metrics"])
 
 
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response)
-async def metrics(request: Request, parts: PartsDep) -> Response:
+async def metrics(request: Request, components: ComponentsDep) -> Response:
     """Give all metrics in the Prometheus text format, or in OpenMetrics where `Accept` asks for it."""
-    body, content_type = parts.metrics.expose(request.headers.get("Accept", ""))
+    body, content_type = components.metrics.expose(request.headers.get("Accept", ""))
     return Response(body, headers={"Content-Type": content_type})

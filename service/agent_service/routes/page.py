@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 
 from agent_service import __version__
 from agent_service.config.settings import Settings
+from agent_service.routes.dependencies import ComponentsDep
 from agent_service.routes.files import File
-from agent_service.routes.parts import PartsDep
 
 router = APIRouter(tags=["service"])
 
@@ -44,10 +44,10 @@ _HTML: dict[int | str, dict[str, Any]] = {
 async def about(
     request: Request,
     response: Response,
-    parts: PartsDep,
+    components: ComponentsDep,
 ) -> About | Response:
     """Say what this service is, and where its endpoints are. A browser gets the chat page."""
-    if has_page(parts.settings):
+    if has_page(components.settings):
         # An absent header is no wish, as `*/*` is none (RFC 9110, 12.5.1).
         if prefers_html(request.headers.get("Accept", "*/*")):
             return _FILES[_INDEX].answer(request, Vary="Accept")
@@ -56,19 +56,19 @@ async def about(
     return About(
         service="portside-agent",
         version=__version__,
-        environment=parts.settings.environment,
-        provider=parts.settings.model_provider,
-        model=parts.provider.model,
+        environment=components.settings.environment,
+        provider=components.settings.model_provider,
+        model=components.provider.model,
         endpoints=_endpoints(request),
-        docs=None if parts.settings.is_production else "/docs",
+        docs=None if components.settings.is_production else "/docs",
     )
 
 
 @router.head("/page/{name}", include_in_schema=False)
 @router.get("/page/{name}", include_in_schema=False)
-async def file(name: str, request: Request, parts: PartsDep) -> Response:
+async def file(name: str, request: Request, components: ComponentsDep) -> Response:
     """Give a file of the chat page."""
-    if not has_page(parts.settings) or name == _INDEX or name not in _FILES:
+    if not has_page(components.settings) or name == _INDEX or name not in _FILES:
         raise HTTPException(404, "Not Found")
     return _FILES[name].answer(request)
 

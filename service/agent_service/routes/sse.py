@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 from starlette.responses import Response
@@ -26,6 +27,42 @@ _HEARTBEAT = b": waiting for the model\n\n"
 
 # X-Accel-Buffering: nginx would otherwise hold events back until its buffer is full.
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+_STRING = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": 0}
+
+
+def _schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"type": {"const": kind}, **fields, **(optional or {})},
+        "required": ["type", *fields],
+        "additionalProperties": False,
+    }
+
+
+# What stands behind `data:`.
+_EVENT = {
+    "oneOf": [
+        _schema_of("text", content=_STRING),
+        _schema_of(
+            "done",
+            {"stop_reason": {"type": ["string", "null"]}, "warning": _STRING},
+            input_tokens=_COUNT,
+            output_tokens=_COUNT,
+            conversation_id=_STRING,
+        ),
+        _schema_of("error", message=_STRING),
+    ]
+}
+
+_DATA = {"type": "string", "contentMediaType": "application/json", "contentSchema": _EVENT}
+
+# `itemSchema` is of OpenAPI 3.2; FastAPI writes it into documents of 3.1 too, whose readers pass over what they do not
+# know.
+EVENT_STREAM: dict[str, Any] = {
+    "text/event-stream": {"itemSchema": {"type": "object", "properties": {"data": _DATA}, "required": ["data"]}}
+}
 
 
 class EventStream(Response):

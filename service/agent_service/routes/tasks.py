@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 
 from agent_service.routes.body import Body
 from agent_service.routes.chat import Message
+from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.errors import describe
-from agent_service.routes.parts import PartsDep, owner
 from agent_service.tasks.queue import KeyReusedError, Status, Task
 from agent_service.tasks.tracing import traceparent
 
@@ -87,11 +87,15 @@ class TaskList(BaseModel):
 
 @router.post("", status_code=202, responses=describe(408, 409, 413, 422, 429, 503))
 async def submit(
-    body: TaskRequest, request: Request, response: Response, parts: PartsDep, idempotency_key: _IdempotencyKey = None
+    body: TaskRequest,
+    request: Request,
+    response: Response,
+    components: ComponentsDep,
+    idempotency_key: _IdempotencyKey = None,
 ) -> Accepted:
     """Accept a message that is answered in the background, also when this instance ends."""
     try:
-        task_id, status = await parts.tasks.submit(
+        task_id, status = await components.tasks.submit(
             owner(request),
             body.message,
             traceparent=traceparent(),
@@ -107,7 +111,7 @@ async def submit(
 @router.get("", responses=describe(403, 422, 429, 503))
 async def find(
     request: Request,
-    parts: PartsDep,
+    components: ComponentsDep,
     status: Annotated[Status | None, Query(description="Only tasks in this state.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most tasks to give.")] = 20,
     cursor: Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of the page before.")] = None,
@@ -116,29 +120,29 @@ async def find(
 
     An agent without client keys cannot distinguish its callers and lists nothing: there the id is what grants access.
     """
-    if not parts.clients.need_keys:
+    if not components.clients.need_keys:
         raise HTTPException(403, _NO_LIST)
     # One more than is given tells whether there is a next page.
-    found = await parts.tasks.newest(owner(request), status, limit + 1, cursor)
+    found = await components.tasks.newest(owner(request), status, limit + 1, cursor)
     page = found[:limit]
     return TaskList(tasks=[_answer(task) for task in page], next_cursor=page[-1].id if len(found) > limit else None)
 
 
 @router.get("/{task_id}", responses=describe(404, 422, 429, 503))
-async def look_up(task_id: _TaskId, request: Request, parts: PartsDep) -> TaskAnswer:
+async def look_up(task_id: _TaskId, request: Request, components: ComponentsDep) -> TaskAnswer:
     """Tell the state of a task, and its result at the end."""
-    task = await parts.tasks.get(owner(request), task_id)
+    task = await components.tasks.get(owner(request), task_id)
     if task is None:
         raise _unknown()
     return _answer(task)
 
 
 @router.delete("/{task_id}", responses=describe(404, 422, 429, 503))
-async def cancel(task_id: _TaskId, request: Request, parts: PartsDep) -> TaskAnswer:
+async def cancel(task_id: _TaskId, request: Request, components: ComponentsDep) -> TaskAnswer:
     """Cancel a task that waits or runs: it is then `failed` with the code `cancelled`. One that has ended stays so."""
-    if not await parts.tasks.cancel(owner(request), task_id):
+    if not await components.tasks.cancel(owner(request), task_id):
         raise _unknown()
-    return await look_up(task_id, request, parts)
+    return await look_up(task_id, request, components)
 
 
 def _unknown() -> HTTPException:

@@ -81,7 +81,7 @@ def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket
         settings,
         on_listening=lambda: _announce(settings, listener, scraped),
     )
-    with serving(scraped, app.state.parts.metrics.expose):
+    with serving(scraped, app.state.components.metrics.expose):
         server.run(sockets=[listener])
     return 0 if server.started else _FAILED
 

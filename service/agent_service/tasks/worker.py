@@ -15,8 +15,7 @@ from agent_service.agent.errors import (
     ModelRefusedError,
     RateLimitedError,
 )
-from agent_service.agent.provider import Prompt
-from agent_service.agent.text import sendable
+from agent_service.agent.messages import Prompt, sendable
 from agent_service.agent.turn import Agent
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits

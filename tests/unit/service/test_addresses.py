@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.config.settings import Settings, SettingsError, load
+from agent_service.config.loading import SettingsError, load
+from agent_service.config.settings import Settings
 from agent_service.network.addresses import http_address, model_api_address, redis_address
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent_service.agent.claude.answer import Answer
 from agent_service.agent.errors import ModelError, ModelFailedError
-from agent_service.agent.provider import Usage
+from agent_service.agent.messages import Usage
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
 BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}

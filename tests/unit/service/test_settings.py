@@ -6,7 +6,7 @@ import pytest
 from anthropic.resources.messages import DEPRECATED_MODELS
 from anthropic.types import model as model_ids
 
-from agent_service.config.settings import SettingsError, load
+from agent_service.config.loading import SettingsError, load
 
 
 def faults(**environment_variables: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from agent_service.agent.claude import errors
 from agent_service.agent.claude.events import DONE, Decoder, Event, EventTooLargeError
 from agent_service.agent.errors import ModelDeclinedError, ModelFailedError
-from agent_service.agent.provider import Usage
+from agent_service.agent.messages import Usage
 
 # The longest tokens, runs of white space, have some 128 characters, most have four. Twice that leaves room for all.
 _MOST_CHARACTERS_PER_TOKEN = 256

@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from agent_service.config.secret_file import SecretFile
-from agent_service.config.settings import valid_key
+from agent_service.config.values import valid_key
 
 _log = structlog.get_logger(__name__)
 

@@ -16,7 +16,8 @@ from agent_service.agent.errors import (
     CredentialsRefusedError,
     ModelError,
 )
-from agent_service.agent.provider import Prompt, Usage, Waiting
+from agent_service.agent.messages import Prompt, Usage
+from agent_service.agent.provider import Waiting
 
 # Less than the patience of who asks for the check, so that the words are the model API's own.
 CHECK_SECONDS = 4.0

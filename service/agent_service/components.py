@@ -1,7 +1,8 @@
-"""From settings to the working parts, for the API and for the worker alike."""
+"""The components of a process, made from its settings: of the API and of the worker alike."""
 
-import math
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
 
 import structlog
 
@@ -15,30 +16,59 @@ from agent_service.auth import Clients
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
 from agent_service.config.secret_file import SecretFile
-from agent_service.config.settings import API_KEY_NAME, SYSTEM_PROMPT_NAME, Settings, valid_system_prompt
-from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
+from agent_service.config.settings import API_KEY_NAME, SYSTEM_PROMPT_NAME, Settings
+from agent_service.config.values import valid_system_prompt
+from agent_service.health.checks import Check
+from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
-from agent_service.limits.budget import Account, Budget, Prices, Terms, UnknownError
+from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
-from agent_service.routes.parts import Parts
 from agent_service.state.redis import Redis
 from agent_service.tasks.queue import Tasks
 from agent_service.tasks.tracing import TaskSpans
 from agent_service.tasks.worker import Worker
 from agent_service.telemetry.metrics import Metrics
+from agent_service.telemetry.tracing import Tracing
 from agent_service.telemetry.tracing import start as start_tracing
 
 _log = structlog.get_logger(__name__)
 
 ANTHROPIC = "https://api.anthropic.com"
 
-# Autoscalers look at the depth of the queue every 15 s or so; counting costs next to nothing.
-_COUNT_SECONDS = 5.0
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The components of one app. `credentials` is None where no key is needed."""
+
+    settings: Settings
+    lifecycle: Lifecycle
+    metrics: Metrics
+    provider: Provider
+    credentials: Credentials | None
+    redis: Redis
+    clients: Clients
+    limits: Limits
+    dialogue: Dialogue
+    tasks: Tasks
+    worker: Worker
+    checks: Mapping[str, Check]
+    tracing: Tracing
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Close them at the end of the context. What works with them ends before that, or would open them again."""
+        try:
+            yield
+        finally:
+            await self.provider.close()
+            await self.limits.close()
+            await self.redis.close()
+            await self.tracing.close()
 
 
-def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
-    """Make the parts.
+def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
+    """Return the components, made but not opened.
 
     Args:
         settings: what they are told, with the address of a Redis.
@@ -91,7 +121,7 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
         max_tokens=settings.conversation_max_tokens,
         ttl_seconds=settings.conversation_ttl_seconds,
     )
-    return Parts(
+    return Components(
         settings=settings,
         lifecycle=lifecycle,
         metrics=counted,
@@ -117,13 +147,7 @@ def make_parts(settings: Settings, lifecycle: Lifecycle) -> Parts:
             TaskSpans(tracing.tracer()),
             concurrency=settings.worker_concurrency,
         ),
-        checks=_make_checks(
-            settings,
-            provider,
-            redis,
-            _queue_check(tasks, limits, counted),
-            _budget_check(limits.budget, counted),
-        ),
+        checks=make_checks(settings, provider=provider, redis=redis, tasks=tasks, limits=limits, metrics=counted),
         tracing=tracing,
     )
 
@@ -143,61 +167,6 @@ def _budget_terms(settings: Settings) -> Terms:
         stops=settings.budget_action == "stop",
         prices=prices,
     )
-
-
-def _make_checks(
-    settings: Settings, provider: Provider, redis: Redis, queue: Check, budget: Check | None
-) -> dict[str, Check]:
-    async def model_api() -> str:
-        await provider.check()
-        return f"The provider {settings.model_provider} answers for model {provider.model}."
-
-    async def state() -> str:
-        await redis.check()
-        return "The store of the state takes writes."
-
-    checks = {
-        "model_api": Check(model_api, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS),
-        "redis": Check(state, every_seconds=CHECK_SECONDS),
-        "queue": queue,
-    }
-    return checks if budget is None else checks | {"budget": budget}
-
-
-def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
-    async def look() -> str:
-        due = 0
-        try:
-            counts = await tasks.count()
-            for status, number in counts.items():
-                counted.tasks.labels(status).set(number)
-            counted.queue_depth.set(counts["pending"])
-            due = 0 if await limits.tokens_wait() else await tasks.due()
-        finally:
-            # Autoscalers go by it: what was due before Redis was lost must not bring workers for as long as it is away.
-            counted.tasks_due.set(due)
-        return f"{counts['pending']} tasks wait, {counts['running']} run."
-
-    return Check(look, every_seconds=_COUNT_SECONDS)
-
-
-def _budget_check(budget: Budget, counted: Metrics) -> Check | None:
-    def tell(account: Account) -> None:
-        # What this process alone used says nothing: nobody is to take it for little.
-        counted.budget_ratio.set(budget.share(account) if account.known else math.nan)
-        counted.budget_tokens.set(account.spent.tokens if account.known else math.nan)
-        counted.budget_cost.set(account.spent.money if account.known else math.nan)
-        counted.budget_stops.set(budget.stops and budget.share(account) >= 1)
-
-    async def look() -> str:
-        tell(budget.account())
-        account = await budget.used()
-        tell(account)
-        if not account.known:
-            raise UnknownError(account.period)
-        return f"{budget.share(account):.0%} of the budget of {account.period} is used."
-
-    return Check(look, every_seconds=_COUNT_SECONDS) if budget.terms.on else None
 
 
 def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Credentials | None]:

@@ -1,0 +1,103 @@
+"""The forms of the values of settings. Pure."""
+
+import ipaddress
+import re
+
+LONGEST_SYSTEM_PROMPT = 100_000
+SHORTEST_CLIENT_KEY = 16
+
+# A key travels in an HTTP header (RFC 9110, 5.5): visible ASCII only, so that a stray line feed cannot break the call.
+_KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
+
+# RFC 1123, 2.1, with the `_` that Docker and others allow; `*` alone, or for the first label.
+_HOST_SHAPE = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+
+
+def unquoted(value: str) -> str:
+    """Return the value; raise ValueError if it is in quotes."""
+    # As `docker run --env-file` leaves them, which takes a line as it is.
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        raise ValueError("is in quotes, which are part of the value here: remove them")
+    return value
+
+
+def check_with_yarl(address: str) -> None:
+    """Raise ValueError if the library that will use the address cannot."""
+    # Not at the top: an agent that asks no model API does not load it.
+    import yarl  # noqa: PLC0415
+
+    try:
+        yarl.URL(address)
+    except ValueError:
+        raise ValueError("cannot be used as an address: write it as https://host:port/path") from None
+
+
+def check_with_redis_py(address: str) -> None:
+    """Raise ValueError if the library that will use the address cannot."""
+    # Not at the top: only an agent with a Redis of its own has such an address.
+    from agent_service.state.redis import connect  # noqa: PLC0415
+
+    try:
+        connection: object = connect(address).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        certificates = getattr(connection, "ssl_context", None)
+        if certificates is not None:
+            certificates.get()
+    except OSError:
+        raise ValueError("names a file of certificates or keys that cannot be read or used") from None
+    except Exception:
+        # Whatever it is, it would come again with each command. Its words may quote a password.
+        raise ValueError("has an option whose value cannot be used; check the options behind the `?`") from None
+
+
+def valid_system_prompt(raw: str) -> str | None:
+    """Give the system prompt, or None for one of white space alone, which the model API refuses with every request.
+
+    Raises:
+        ValueError: if it is too long.
+    """
+    if len(raw) > LONGEST_SYSTEM_PROMPT:
+        raise ValueError(f"has more than {LONGEST_SYSTEM_PROMPT} characters")
+    return raw if raw.strip() else None
+
+
+def valid_host(raw: str) -> str:
+    """Return a name, or an address, of ALLOWED_HOSTS in the form in which it is compared: lower case, no brackets.
+
+    Raises:
+        ValueError: if no request could have it as its host.
+    """
+    host = raw.strip("[]").lower().removesuffix(".")
+    try:
+        return ipaddress.ip_address(host).compressed
+    except ValueError:
+        if not _HOST_SHAPE.fullmatch(host):
+            raise ValueError(
+                f"'{raw:.80}' is not a host name; write it without scheme and port, such as agent.example.com"
+            ) from None
+        return host
+
+
+def valid_client_keys(raw: str) -> frozenset[str]:
+    """Give the keys that `raw` lists, separated by commas or white space.
+
+    Raises:
+        ValueError: if there is none, or one is too short to be a secret. The message shows none of them.
+    """
+    keys = frozenset(valid_key(part) for part in re.split(r"[,\s]+", raw) if part)
+    if not keys:
+        raise ValueError("holds no key")
+    if any(len(key) < SHORTEST_CLIENT_KEY for key in keys):
+        raise ValueError(f"holds a key of fewer than {SHORTEST_CLIENT_KEY} characters, which could be guessed")
+    return keys
+
+
+def valid_key(raw: str) -> str:
+    """Give the key with surrounding white space removed.
+
+    Raises:
+        ValueError: if what is left is empty or cannot be sent in a header. The message does not show it.
+    """
+    key = raw.strip()
+    if not _KEY_SHAPE.fullmatch(key):
+        raise ValueError("is empty, or holds characters that no key has (white space, control or non-ASCII characters)")
+    return key

@@ -1,0 +1,73 @@
+"""The checks of the components of a process."""
+
+import math
+
+from agent_service.agent.provider import Provider
+from agent_service.config.settings import Settings
+from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
+from agent_service.limits.budget import Account, Budget, UnknownError
+from agent_service.limits.limits import Limits
+from agent_service.state.redis import Redis
+from agent_service.tasks.queue import Tasks
+from agent_service.telemetry.metrics import Metrics
+
+# Autoscalers look at the depth of the queue every 15 s or so; counting costs next to nothing.
+_COUNT_SECONDS = 5.0
+
+
+def make_checks(
+    settings: Settings, *, provider: Provider, redis: Redis, tasks: Tasks, limits: Limits, metrics: Metrics
+) -> dict[str, Check]:
+    """Return the check of each component, by its name in `/health`."""
+
+    async def model_api() -> str:
+        await provider.check()
+        return f"The provider {settings.model_provider} answers for model {provider.model}."
+
+    async def state() -> str:
+        await redis.check()
+        return "The store of the state takes writes."
+
+    checks = {
+        "model_api": Check(model_api, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS),
+        "redis": Check(state, every_seconds=CHECK_SECONDS),
+        "queue": _queue_check(tasks, limits, metrics),
+    }
+    budget = _budget_check(limits.budget, metrics)
+    return checks if budget is None else checks | {"budget": budget}
+
+
+def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
+    async def look() -> str:
+        due = 0
+        try:
+            counts = await tasks.count()
+            for status, number in counts.items():
+                counted.tasks.labels(status).set(number)
+            counted.queue_depth.set(counts["pending"])
+            due = 0 if await limits.tokens_wait() else await tasks.due()
+        finally:
+            # Autoscalers go by it: what was due before Redis was lost must not bring workers for as long as it is away.
+            counted.tasks_due.set(due)
+        return f"{counts['pending']} tasks wait, {counts['running']} run."
+
+    return Check(look, every_seconds=_COUNT_SECONDS)
+
+
+def _budget_check(budget: Budget, counted: Metrics) -> Check | None:
+    def tell(account: Account) -> None:
+        # What this process alone used says nothing: nobody is to take it for little.
+        counted.budget_ratio.set(budget.share(account) if account.known else math.nan)
+        counted.budget_tokens.set(account.spent.tokens if account.known else math.nan)
+        counted.budget_cost.set(account.spent.money if account.known else math.nan)
+        counted.budget_stops.set(budget.stops and budget.share(account) >= 1)
+
+    async def look() -> str:
+        tell(budget.account())
+        account = await budget.used()
+        tell(account)
+        if not account.known:
+            raise UnknownError(account.period)
+        return f"{budget.share(account):.0%} of the budget of {account.period} is used."
+
+    return Check(look, every_seconds=_COUNT_SECONDS) if budget.terms.on else None
