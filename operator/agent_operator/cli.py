@@ -158,12 +158,12 @@ def run(
     Ends with code 0 when told to (SIGTERM), and with 1 and a line that says what to do when it cannot work.
     """
     # What kopf and the Kubernetes client import takes a second, which the other commands need not wait for.
-    from agent_operator.controller import leader, run  # noqa: PLC0415
+    from agent_operator.controller import leader_election, run  # noqa: PLC0415
     from agent_operator.policy import settings  # noqa: PLC0415
 
     lease = None
-    if leader.in_a_pod() if leader_elect is None else leader_elect:
-        lease = leader.lease(lease_namespace, lease_name, namespaces, selector)
+    if leader_election.in_a_pod() if leader_elect is None else leader_elect:
+        lease = leader_election.lease(lease_namespace, lease_name, namespaces, selector)
         if lease is None:
             raise click.UsageError("--leader-elect outside a pod needs --lease-namespace, where the Lease is to be.")
     try:

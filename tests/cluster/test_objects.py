@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.controller.compare import has_all
+from agent_operator.kube.compare import has_all
 from agent_operator.manifests import desired
-from agent_operator.manifests.form import Document
+from agent_operator.manifests.document import Document
 from testbed.cluster import Cluster
 
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}

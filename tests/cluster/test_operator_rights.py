@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.controller.resources import CHILDREN
+from agent_operator.kube.resources import CHILDREN
 from agent_operator.manifests import desired
 from cluster.operator_bed import (
     COMMAND,

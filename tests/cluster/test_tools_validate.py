@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from agent_operator.api.agent import without_nulls
-from agent_operator.tools.files import read_agents
+from agent_operator.tools.documents import read_agents
 from agent_operator.tools.validate import Remark, validate
 from cluster.operator_bed import Namespace, install_definition
 from testbed import binaries

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_operator.controller.budget import NEARLY
+from agent_operator.controller.status.budget import NEARLY
 from promtool import promtool
 from testbed import paths
 

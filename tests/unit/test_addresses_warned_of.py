@@ -8,7 +8,7 @@ import pytest
 import agent_operator.api.addresses as of_operator
 import agent_service.network.addresses as of_service
 from agent_operator.api.spec import AgentSpec
-from agent_operator.tools.advice import advice
+from agent_operator.tools.lint import advice
 
 
 def warned(spec: dict[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import agent_operator.controller.proxy as of_operator
+import agent_operator.kube.proxy as of_operator
 import agent_service.network.proxy as of_service
 from agent_service.network.proxy import ProxyError, is_exempt, proxy_for, without_password
 

@@ -10,7 +10,7 @@ from agent_operator.api.spec import AgentSpec
 _OF_CONTAINER = ("allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem")
 _OF_POD = ("runAsNonRoot", "seccompProfile")
 
-# With one pod there is no budget (manifests/disruption_budget.py).
+# With one pod there is no budget (manifests/pod_disruption_budget.py).
 _FEWEST_PODS = 2
 
 

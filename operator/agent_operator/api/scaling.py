@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent_operator.api.base import Model
-from agent_operator.api.kubernetes import AsWritten, ScalingBehavior
-from agent_operator.api.pods import PodCount, Resources
+from agent_operator.api.core_v1 import PodCount, Resources
+from agent_operator.api.kubernetes.core import AsWritten, ScalingBehavior
 from agent_operator.api.rules import Rule
 from agent_operator.api.traffic import HttpAddress
 

@@ -12,9 +12,7 @@ from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
 from agent_operator.api.budget import Budget
-from agent_operator.api.containers import Container
-from agent_operator.api.kubernetes import ATOMIC, Affinity, AsWritten, PodSecurityContext, SecurityContext
-from agent_operator.api.pods import (
+from agent_operator.api.core_v1 import (
     Annotations,
     DataKey,
     EnvSource,
@@ -31,11 +29,13 @@ from agent_operator.api.pods import (
     VolumeMount,
     keyed,
 )
+from agent_operator.api.kubernetes.containers import Container
+from agent_operator.api.kubernetes.core import ATOMIC, Affinity, AsWritten, PodSecurityContext, SecurityContext
+from agent_operator.api.kubernetes.volumes import Volume
+from agent_operator.api.redis import Redis
 from agent_operator.api.rules import Rule
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget, Replicas, Worker
-from agent_operator.api.state import Redis
 from agent_operator.api.traffic import Auth, Cors, HttpAddress, HttpRoute, Ingress, NetworkPolicy, RateLimit, Service
-from agent_operator.api.volumes import Volume
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 # The service's own default. It has none in the schema: the API server would write it into every stored agent.

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.kubernetes import ATOMIC, AsWritten, NetworkPolicyEgressRule, NetworkPolicyPeer
-from agent_operator.api.pods import DNS_LABEL, DNS_SUBDOMAIN, SET, Annotations, DataKey, ObjectName
+from agent_operator.api.core_v1 import DNS_LABEL, DNS_SUBDOMAIN, SET, Annotations, DataKey, ObjectName
+from agent_operator.api.kubernetes.core import ATOMIC, AsWritten, NetworkPolicyEgressRule, NetworkPolicyPeer
 from agent_operator.api.rules import Rule
 
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -10,8 +10,13 @@ from typing import Any
 import structlog
 
 from agent_operator import __version__
-from agent_operator.controller import health
-from agent_operator.controller.connection import (
+from agent_operator.controller import health_server
+from agent_operator.controller.health_server import PortTakenError
+from agent_operator.controller.leader_election import Elector, LeaseName, LostLeadershipError, NoLeaseError, Timing
+from agent_operator.controller.manager import RESYNC_SECONDS, DefinitionGoneError, Operator
+from agent_operator.controller.signals import cancel_on_signals
+from agent_operator.controller.watch.progress import SILENCE_SECONDS
+from agent_operator.kube.connection import (
     ApiError,
     Connection,
     NoClusterError,
@@ -19,12 +24,7 @@ from agent_operator.controller.connection import (
     UnreachableError,
     configuration,
 )
-from agent_operator.controller.health import PortTakenError
-from agent_operator.controller.leader import Elector, LeaseName, LostLeadershipError, NoLeaseError, Timing
-from agent_operator.controller.operator import RESYNC_SECONDS, DefinitionGoneError, Operator
-from agent_operator.controller.resources import AGENT
-from agent_operator.controller.signals import cancel_on_signals
-from agent_operator.controller.watches import SILENCE_SECONDS
+from agent_operator.kube.resources import AGENT
 from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
@@ -93,7 +93,9 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
                 silence_seconds=options.silence_seconds,
             )
             await stack.enter_async_context(
-                health.serve(options.health_port, operator.fault, lambda: operator.started, operator.metrics.registry)
+                health_server.serve(
+                    options.health_port, operator.fault, lambda: operator.started, operator.metrics.registry
+                )
             )
             await operator.list_everything()
         except (NoClusterError, PortTakenError) as error:

@@ -3,6 +3,6 @@
 One module a kind. The chart `helm/agent` makes the same objects; tests compare the two over generated specs.
 """
 
-from agent_operator.manifests.agent import desired
+from agent_operator.manifests.desired import desired
 
 __all__ = ["desired"]

@@ -3,7 +3,7 @@
 import secrets
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.form import Document, metadata
+from agent_operator.manifests.document import Document, metadata
 
 # The key in the Secret, which is also the name of its file in the pods.
 KEYS = "API_KEYS"

@@ -1,7 +1,7 @@
 """The Deployments of the agent API and of its workers."""
 
 from agent_operator.api.spec import AgentSpec, Rollout
-from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.labels import Component, selector
 from agent_operator.manifests.names import worker_name
 from agent_operator.manifests.pod import pod_template

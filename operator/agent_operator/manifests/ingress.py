@@ -1,7 +1,7 @@
 """The Ingress (networking.k8s.io/v1) that leads to the agent from outside the cluster."""
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.names import PORT_NAME
 
 

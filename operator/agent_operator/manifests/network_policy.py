@@ -3,7 +3,7 @@
 import re
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
 from agent_operator.manifests.names import METRICS_PORT_NAME, PORT_NAME
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from agent_operator import __version__
 from agent_operator.api.base import Model
-from agent_operator.api.pods import EnvSource, Resources
+from agent_operator.api.core_v1 import EnvSource, Resources
 from agent_operator.api.spec import AgentSpec, Image
-from agent_operator.manifests.configmap import config_checksum
-from agent_operator.manifests.form import Document, without_empty
+from agent_operator.manifests.config_map import config_checksum
+from agent_operator.manifests.document import Document, without_empty
 from agent_operator.manifests.labels import Component, pod_labels, selector
 from agent_operator.manifests.names import (
     CONFIG_CHECKSUM,

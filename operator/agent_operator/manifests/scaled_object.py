@@ -2,8 +2,8 @@
 
 from agent_operator.api.scaling import Autoscaling, WorkerAutoscaling
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.autoscaler import utilizations
-from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.document import Document, metadata, without_empty
+from agent_operator.manifests.horizontal_pod_autoscaler import utilizations
 from agent_operator.manifests.names import worker_name
 
 

@@ -2,7 +2,7 @@
 
 from agent_operator.api.spec import SECRET_KEY, AgentSpec
 from agent_operator.manifests.client_keys import KEYS, client_keys_name
-from agent_operator.manifests.form import Document, metadata
+from agent_operator.manifests.document import Document, metadata
 
 REDIS_URL = "REDIS_URL"
 SYSTEM_PROMPT = "SYSTEM_PROMPT"

@@ -1,7 +1,7 @@
 """The Services in front of the agent's pods, and of its workers."""
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.labels import selector
 from agent_operator.manifests.names import CONTAINER_PORT, PORT_NAME, worker_name
 

@@ -1,7 +1,7 @@
 """The ServiceAccount of the pods."""
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.document import Document, metadata, without_empty
 
 
 def account_name(name: str, spec: AgentSpec) -> str | None:

@@ -1,7 +1,7 @@
 """The ServiceMonitor (monitoring.coreos.com/v1), by which prometheus-operator has the agent scraped."""
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.form import Document, metadata, without_empty
+from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
 from agent_operator.manifests.names import METRICS_PATH, METRICS_PORT_NAME
 

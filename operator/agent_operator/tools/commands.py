@@ -169,9 +169,9 @@ def diff(
       diff my-agent -n prod
       helm template my-agent ./chart | kubectl agent diff -f -
     """
-    from agent_operator.tools.access import Place  # noqa: PLC0415  takes a second
+    from agent_operator.tools.cluster import Place  # noqa: PLC0415  takes a second
     from agent_operator.tools.diff import differences  # noqa: PLC0415
-    from agent_operator.tools.unified import unified  # noqa: PLC0415
+    from agent_operator.tools.diff_output import unified  # noqa: PLC0415
 
     if bool(names) == bool(sources):
         raise click.UsageError("Give either names of agents or -f FILE.")
@@ -220,9 +220,9 @@ def doctor(
       doctor -A
       doctor my-agent -o json
     """
-    from agent_operator.tools.access import Place  # noqa: PLC0415  takes a second
+    from agent_operator.tools.cluster import Place  # noqa: PLC0415  takes a second
     from agent_operator.tools.doctor.report import to_json, to_text  # noqa: PLC0415
-    from agent_operator.tools.doctor.visit import visit  # noqa: PLC0415
+    from agent_operator.tools.doctor.run import visit  # noqa: PLC0415
 
     if names and everywhere:
         raise click.UsageError("Give either names of agents or --all-namespaces.")

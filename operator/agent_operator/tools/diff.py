@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from agent_operator.api.agent import KIND, AgentDeployment, InvalidAgentError, parse
-from agent_operator.controller import secrets
-from agent_operator.controller.adoption import wants_adoption
-from agent_operator.controller.apply import FORBIDDEN, UNPROCESSABLE, Cluster
-from agent_operator.controller.client_keys import with_settled_keys
-from agent_operator.controller.conditions import condition
-from agent_operator.controller.conflicts import described
-from agent_operator.controller.connection import APPLY, MERGE, ApiError
-from agent_operator.controller.drift import FIELD_MANAGER, pruned
 from agent_operator.controller.metrics import Metrics
-from agent_operator.controller.plan import Apply, Name, Owner, Plan, make_plan
-from agent_operator.controller.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SECRET, Resource
-from agent_operator.controller.status import POLICY_REFUSED
+from agent_operator.controller.reconcile import secret_cache
+from agent_operator.controller.reconcile.adoption import wants_adoption
+from agent_operator.controller.reconcile.apply import FORBIDDEN, UNPROCESSABLE, Cluster
+from agent_operator.controller.reconcile.client_keys import with_settled_keys
+from agent_operator.controller.reconcile.drift import FIELD_MANAGER, pruned
+from agent_operator.controller.reconcile.plan import Apply, Name, Owner, Plan, make_plan
+from agent_operator.controller.status.conflicts import described
+from agent_operator.controller.status.status import POLICY_REFUSED
+from agent_operator.kube.conditions import condition
+from agent_operator.kube.connection import APPLY, MERGE, ApiError
+from agent_operator.kube.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SECRET, Resource
 from agent_operator.manifests import desired
-from agent_operator.manifests.form import Document
+from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
-from agent_operator.tools.access import NOT_FOUND, Access, Place, access, is_served, said
+from agent_operator.tools.cluster import NOT_FOUND, Access, Place, access, is_served, said
 from agent_operator.tools.errors import InputError, ToolError
 from agent_operator.tools.render import valid_agents
 
@@ -138,7 +138,7 @@ async def _observe(
     got = await asyncio.gather(*(cluster.get(BY_KIND[kind], agent.namespace, name) for kind, name in missing))
     observed |= {name: document for name, document in zip(missing, got, strict=True) if document is not None}
     looker = Cluster(cluster.connection, Metrics())
-    for name in sorted(secrets.ours(agent.name, wanted, observed)):
+    for name in sorted(secret_cache.ours(agent.name, wanted, observed)):
         document = await looker.look_at_secret(agent.namespace, name)
         if document is not None:
             observed[SECRET.kind, name] = document

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent_operator.api.agent import Fault
-from agent_operator.api.pods import DNS_LABEL, LABEL_VALUE, MAX_KEY, QUALIFIED_NAME
+from agent_operator.api.core_v1 import DNS_LABEL, LABEL_VALUE, MAX_KEY, QUALIFIED_NAME
 from agent_operator.api.schema import VERBATIM, Schema, structural
 from agent_operator.api.spec import AgentSpec
 

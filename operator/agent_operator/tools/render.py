@@ -6,9 +6,9 @@ from typing import TextIO
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import is_client_keys, new_key, with_key
-from agent_operator.manifests.form import Document
+from agent_operator.manifests.document import Document
+from agent_operator.tools.documents import Found, read_agents
 from agent_operator.tools.errors import InputError
-from agent_operator.tools.files import Found, read_agents
 
 
 def render(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[Document]:

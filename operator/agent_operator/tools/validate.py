@@ -8,8 +8,8 @@ from typing import Literal, TextIO
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.policy.refusals import refusals as refused_by_policy
 from agent_operator.policy.settings import Policy
-from agent_operator.tools.advice import advice, refusals
-from agent_operator.tools.files import Found, read_agents
+from agent_operator.tools.documents import Found, read_agents
+from agent_operator.tools.lint import advice, refusals
 from agent_operator.tools.metadata import metadata_faults
 
 Severity = Literal["error", "warning"]

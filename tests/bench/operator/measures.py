@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agent_operator.controller.resources import AGENT, DEPLOYMENT
+from agent_operator.kube.resources import AGENT, DEPLOYMENT
 from bench.operator import agents
 from bench.operator.agents import NAMESPACE, name_of
 from bench.operator.api import MERGE, USER_AGENT, Api

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent_operator.controller.adoption import handed_over, is_adoptable
+from agent_operator.controller.reconcile.adoption import handed_over, is_adoptable
 
 Document = dict[str, Any]
 

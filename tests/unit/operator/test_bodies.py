@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent_operator.api.agent import InvalidAgentError, parse
 from agent_operator.api.bounds import MAX_DEPTH, MAX_VALUES, UNREADABLE, excess
-from agent_operator.controller.bodies import decode, encode, lines_within_bounds, within_bounds
+from agent_operator.kube.bodies import decode, encode, lines_within_bounds, within_bounds
 
 TEXTS = st.text(st.characters(), max_size=20)
 JSON = st.recursive(

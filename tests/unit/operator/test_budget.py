@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from agent_operator.api.budget import Budget
-from agent_operator.controller.budget import Used, judge_budget, status_of_budget
-from agent_operator.controller.reports import percent_in, serving
-from agent_operator.controller.resources import Key
-from agent_operator.controller.tell import news
+from agent_operator.controller.reconcile.publish import news
+from agent_operator.controller.status.budget import Used, judge_budget, status_of_budget
+from agent_operator.controller.watch.pod_reports import percent_in, serving
+from agent_operator.kube.resources import Key
 
 DAY = Budget(period="day", tokens=1000)
 LABELS = {

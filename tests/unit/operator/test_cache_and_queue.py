@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from agent_operator.controller.cache import Cache
-from agent_operator.controller.queue import FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS, WorkQueue, backoff
-from agent_operator.controller.resources import Key
+from agent_operator.controller.work_queue import FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS, WorkQueue, backoff
+from agent_operator.kube.cache import Cache
+from agent_operator.kube.resources import Key
 
 HELLO = Key("prod", "hello")
 SECONDS = 10

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.controller.client_keys import settled
+from agent_operator.controller.reconcile.client_keys import settled
 from agent_operator.manifests.client_keys import KEYS, client_keys
 
 Document = dict[str, Any]

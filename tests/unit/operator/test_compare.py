@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent_operator.controller.compare import fingerprint, has_all, quantity
+from agent_operator.kube.compare import fingerprint, has_all, quantity
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from agent_operator.api.agent import parse
-from agent_operator.controller.cache import Standing
-from agent_operator.controller.dependencies import (
+from agent_operator.controller.metrics import Metrics
+from agent_operator.controller.reconcile.publish import news
+from agent_operator.controller.status.dependencies import (
     DEGRADED_AFTER,
     KINDS,
     SILENT,
@@ -21,10 +22,9 @@ from agent_operator.controller.dependencies import (
     reading_in,
     seconds_until_degraded,
 )
-from agent_operator.controller.metrics import Metrics
-from agent_operator.controller.resources import Key
-from agent_operator.controller.status import Observation, status_of
-from agent_operator.controller.tell import news
+from agent_operator.controller.status.status import Observation, status_of
+from agent_operator.kube.cache import Standing
+from agent_operator.kube.resources import Key
 from agent_service.agent.claude import connection
 from agent_service.state import redis_errors
 

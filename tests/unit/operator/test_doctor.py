@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from agent_operator.manifests.form import Document
+from agent_operator.manifests.document import Document
 from agent_operator.tools.doctor import gather
+from agent_operator.tools.doctor.diagnose import judge
 from agent_operator.tools.doctor.evidence import Evidence, Health, Lease, Reference, references
-from agent_operator.tools.doctor.judge import judge
+from agent_operator.tools.doctor.redact import last_line
 from agent_operator.tools.doctor.report import Report, to_text
-from agent_operator.tools.doctor.words import last_line
 from testbed import paths
 
 DOCUMENT = (paths.REPOSITORY / "docs" / "tools.md").read_text()

@@ -8,14 +8,14 @@ from contextlib import ExitStack, asynccontextmanager, closing
 import pytest
 from prometheus_client import CollectorRegistry
 
-from agent_operator.controller import health
+from agent_operator.controller import health_server
 from testbed.ports import free_port
 
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[int]:
     port = free_port()
-    async with health.serve(port, lambda: None, lambda: False, CollectorRegistry()):
+    async with health_server.serve(port, lambda: None, lambda: False, CollectorRegistry()):
         yield port
 
 

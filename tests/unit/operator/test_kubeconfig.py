@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_operator.controller import kubeconfig
-from agent_operator.controller.kubeconfig import Chosen, KubeconfigError, LoginError, NoContextError, chosen_files, load
+from agent_operator.kube import kubeconfig
+from agent_operator.kube.kubeconfig import Chosen, KubeconfigError, LoginError, NoContextError, chosen_files, load
 
 
 @pytest.fixture(autouse=True)

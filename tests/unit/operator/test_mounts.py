@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent_operator.controller.mounts import mount_trouble, waits_for_mounts
+from agent_operator.controller.status.mount_problems import mount_trouble, waits_for_mounts
 
 Document = dict[str, Any]
 

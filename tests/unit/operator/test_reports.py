@@ -8,12 +8,12 @@ from functools import partial
 import pytest
 
 from agent_operator.api.budget import Budget
-from agent_operator.controller.budget import Used
-from agent_operator.controller.cache import Cache
-from agent_operator.controller.dependencies import SILENT, UP, Reading
-from agent_operator.controller.reports import Reports
-from agent_operator.controller.resources import POD, Key
-from agent_operator.manifests.form import Document
+from agent_operator.controller.status.budget import Used
+from agent_operator.controller.status.dependencies import SILENT, UP, Reading
+from agent_operator.controller.watch.pod_reports import Reports
+from agent_operator.kube.cache import Cache
+from agent_operator.kube.resources import POD, Key
+from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import selector
 from agent_operator.manifests.names import CONFIG_CHECKSUM, METRICS_PORT
 
@@ -132,9 +132,9 @@ class Rollout:
 @pytest.fixture
 def rollout(monkeypatch: pytest.MonkeyPatch) -> Rollout:
     for pause in ("BUDGET", "LOOK", "CONFIRM", "NO_POD", "TICK"):
-        monkeypatch.setattr(f"agent_operator.controller.reports.{pause}_SECONDS", 0.1)
+        monkeypatch.setattr(f"agent_operator.controller.watch.pod_reports.{pause}_SECONDS", 0.1)
     # On a busy machine these pods take longer to answer than real ones may.
-    monkeypatch.setattr("agent_operator.controller.reports.ANSWER_SECONDS", 15.0)
+    monkeypatch.setattr("agent_operator.controller.watch.pod_reports.ANSWER_SECONDS", 15.0)
     return Rollout()
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from agent_operator.controller.cache import Standing
 from agent_operator.controller.metrics import Metrics
-from agent_operator.controller.resources import Key
-from agent_operator.controller.scaling import Scaled, judge_scaling
+from agent_operator.controller.status.scaling import Scaled, judge_scaling
+from agent_operator.kube.cache import Standing
+from agent_operator.kube.resources import Key
 
 Document = dict[str, Any]
 

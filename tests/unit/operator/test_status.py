@@ -8,10 +8,10 @@ import pytest
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
-from agent_operator.controller.conditions import condition
-from agent_operator.controller.pods import Trouble, troubles
-from agent_operator.controller.status import Observation, same, status_of, status_of_invalid
-from agent_operator.controller.tell import news
+from agent_operator.controller.reconcile.publish import news
+from agent_operator.controller.status.pod_problems import Trouble, troubles
+from agent_operator.controller.status.status import Observation, same, status_of, status_of_invalid
+from agent_operator.kube.conditions import condition
 
 Document = dict[str, Any]
 

@@ -5,11 +5,11 @@ from typing import Any, cast
 import pytest
 
 from agent_operator.api.bounds import UNREADABLE
-from agent_operator.controller.apply import Cluster
-from agent_operator.controller.cache import Cache
-from agent_operator.controller.connection import ApiError, UnreachableError
-from agent_operator.controller.resources import Key
-from agent_operator.controller.tell import Teller
+from agent_operator.controller.reconcile.apply import Cluster
+from agent_operator.controller.reconcile.publish import Teller
+from agent_operator.kube.cache import Cache
+from agent_operator.kube.connection import ApiError, UnreachableError
+from agent_operator.kube.resources import Key
 
 METADATA = {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1"}
 DEEP: dict[str, Any] = {"metadata": METADATA, UNREADABLE: [["spec.affinity", "is too deep"]]}

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.cli import main
-from agent_operator.tools.advice import advice, refusals
+from agent_operator.tools.lint import advice, refusals
 from agent_operator.tools.validate import validate
 
 

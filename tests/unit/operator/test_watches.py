@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from agent_operator.controller import watches
 from agent_operator.controller.metrics import Metrics
-from agent_operator.controller.resources import DEPLOYMENT
-from agent_operator.controller.watches import LIMIT, Watches
+from agent_operator.controller.watch import progress
+from agent_operator.controller.watch.progress import LIMIT, Watches
+from agent_operator.kube.resources import DEPLOYMENT
 
 SILENCE = 70.0
 
@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(watches, "time", clock)
+    monkeypatch.setattr(progress, "time", clock)
     return clock
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from agent_operator.controller.plan import Name
-from agent_operator.manifests.form import Document
+from agent_operator.controller.reconcile.plan import Name
+from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import PREFIX
 
 COMPONENT = f"{PREFIX}/component"

@@ -7,8 +7,8 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
-from agent_operator.controller.connection import ApiError, UnreachableError
-from agent_operator.controller.resources import (
+from agent_operator.kube.connection import ApiError, UnreachableError
+from agent_operator.kube.resources import (
     AGENT,
     BY_KIND,
     CHILDREN,
@@ -20,10 +20,10 @@ from agent_operator.controller.resources import (
     Resource,
 )
 from agent_operator.manifests import desired
-from agent_operator.manifests.form import Document
+from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import INSTANCE, NAME, PRODUCT
 from agent_operator.manifests.names import CONTAINER_PORT
-from agent_operator.tools.access import UNAUTHORIZED, Access, is_served
+from agent_operator.tools.cluster import UNAUTHORIZED, Access, is_served
 from agent_operator.tools.doctor.evidence import COMPONENT, Evidence, Health, Lease, Reference, references
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ T = TypeVar("T")
 LEASES = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 SLICES = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
 REPLICA_SETS = Resource("ReplicaSet", "apps", "v1", "replicasets")
-# As the operator names its Leases (controller/leader.py).
+# As the operator names its Leases (controller/leader_election.py).
 LEASE_NAME = "agent-operator"
 
 # A holder renews every two seconds or so: in this time a Lease that lives has changed, whatever the clocks say.
@@ -69,7 +69,7 @@ async def _leases(access: Access) -> list[Document]:
 
 
 async def _has_pod(access: Access, lease: Document) -> bool:
-    """Whether the holder's pod exists, by which an identity begins (controller/leader.py); true if that is unknown."""
+    """Whether the holder's pod exists, by which an identity begins (controller/leader_election.py); true if that is unknown."""
     name = _holder(lease).rpartition("_")[0]
     if not name:
         return True

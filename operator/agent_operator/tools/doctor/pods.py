@@ -4,15 +4,15 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
-from agent_operator.controller.conditions import condition
-from agent_operator.controller.mounts import mount_trouble
-from agent_operator.controller.pods import CONFIG_REASONS, Trouble, ending, is_meant_to_run, troubles
-from agent_operator.manifests.form import Document
+from agent_operator.controller.status.mount_problems import mount_trouble
+from agent_operator.controller.status.pod_problems import CONFIG_REASONS, Trouble, ending, is_meant_to_run, troubles
+from agent_operator.kube.conditions import condition
+from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import CONTAINER
 from agent_operator.tools.doctor import remedies
 from agent_operator.tools.doctor.evidence import Evidence, time_of
+from agent_operator.tools.doctor.redact import last_line, masked
 from agent_operator.tools.doctor.report import Finding
-from agent_operator.tools.doctor.words import last_line, masked
 
 READY_CONDITION = "Ready"
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from agent_operator.controller.conditions import condition
-from agent_operator.controller.scaling import missing_metrics
-from agent_operator.manifests.form import Document
+from agent_operator.controller.status.scaling import missing_metrics
+from agent_operator.kube.conditions import condition
+from agent_operator.manifests.document import Document
 from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.report import Finding, State
 

@@ -1,0 +1,211 @@
+"""The shapes of the core API that a spec embeds (Kubernetes API reference: PodSpec, Container, ObjectMeta).
+
+They hold what the API server would accept, so that a wrong value is refused where it was written, not later on a
+Deployment that nobody looks at.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from agent_operator.api.base import Model
+from agent_operator.api.kubernetes.core import AsWritten, EnvVarSource
+from agent_operator.api.rules import Rule
+
+# apimachinery, api/resource/quantity.go, without the sign: nothing here can be negative.
+QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$"
+# apimachinery, util/validation: qualified name (an optional DNS subdomain, a slash, a name) and label value.
+QUALIFIED_NAME = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+MAX_KEY = 317  # a DNS subdomain of 253, a slash, a name of 63
+
+_QuantityText = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=32)]
+Quantity = Annotated[_QuantityText | Annotated[int, Field(ge=0)], Field()]
+"""An amount as Kubernetes writes it: "250m", "512Mi", 2."""
+
+Percentage = Annotated[str, StringConstraints(pattern=r"^(100|[1-9]?[0-9])%$", max_length=4)]
+PodCount = Percentage | Annotated[int, Field(ge=0, le=1000)]
+"""A number of pods, or a share of them such as "25%"."""
+
+
+def _keys(pattern: str, sentence: str) -> Rule:
+    compiled = re.compile(pattern.removesuffix("$") + r"\Z")
+    return Rule(
+        cel=f"self.all(key, key.size() <= {MAX_KEY} && key.matches('{pattern.replace(chr(92), chr(92) * 2)}'))",
+        message=sentence,
+        holds=lambda mapping: all(len(key) <= MAX_KEY and compiled.match(key) for key in mapping),
+    )
+
+
+QUALIFIED_KEYS = _keys(
+    QUALIFIED_NAME,
+    "each key must be a qualified name: letters, digits, '-', '_' and '.', with an optional prefix like 'example.com/'",
+)
+NOT_OURS = Rule(
+    cel="!self.exists(key, key.startsWith('app.kubernetes.io/'))",
+    message="labels under app.kubernetes.io/ are set by Portside: choose another prefix",
+    holds=lambda mapping: not any(key.startswith("app.kubernetes.io/") for key in mapping),
+)
+
+LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE, max_length=63)]
+Labels = Annotated[dict[str, LabelValue], Field(max_length=32), QUALIFIED_KEYS]
+PodLabels = Annotated[dict[str, LabelValue], Field(max_length=32), QUALIFIED_KEYS, NOT_OURS]
+Annotations = Annotated[
+    dict[str, Annotated[str, StringConstraints(max_length=4096)]], Field(max_length=32), QUALIFIED_KEYS
+]
+Amounts = Annotated[dict[str, Quantity], Field(max_length=16), QUALIFIED_KEYS]
+
+
+ObjectName = Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
+DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
+"""Key in the data of a Secret or ConfigMap."""
+DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
+
+
+def keyed(*keys: str) -> dict[str, Any]:
+    """What a list is to the API server whose members are told apart by these fields (KEP-555, "listType: map")."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+
+
+class ObjectReference(Model):
+    """The name of an object in the same namespace."""
+
+    name: ObjectName
+    """Name of the object."""
+
+
+class KeyReference(Model):
+    """One key of an object in the same namespace."""
+
+    name: ObjectName
+    """Name of the object."""
+    key: DataKey
+    """Key in its data."""
+
+
+class Resources(Model):
+    """Compute resources of the container. What is set here replaces the default as a whole."""
+
+    requests: Amounts | None = None
+    """What the pod is promised, and scheduled by: amounts by resource name, such as `cpu: 100m`."""
+    limits: Amounts | None = None
+    """What the pod may use at most: amounts by resource name, such as `memory: 512Mi`."""
+
+
+class Toleration(Model):
+    """A taint of a node that the pods put up with."""
+
+    rules = (
+        Rule(
+            cel="!has(self.operator) || self.operator != 'Exists' || !has(self.value)",
+            message="a toleration with operator Exists takes no value: remove `value`, or use operator Equal",
+            holds=lambda toleration: toleration.operator != "Exists" or toleration.value is None,
+            field="value",
+        ),
+        Rule(
+            cel="has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+            message="a toleration without a key needs operator Exists: set `key`, or `operator: Exists`",
+            holds=lambda toleration: toleration.key is not None or toleration.operator == "Exists",
+            field="operator",
+        ),
+        Rule(
+            cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            message="tolerationSeconds needs effect NoExecute: set `effect: NoExecute`, or remove `tolerationSeconds`",
+            holds=lambda toleration: toleration.toleration_seconds is None or toleration.effect == "NoExecute",
+            field="tolerationSeconds",
+        ),
+    )
+
+    key: Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, max_length=MAX_KEY)] | None = None
+    """Key of the taint; every key when not set."""
+    operator: Literal["Exists", "Equal"] | None = None
+    """How the key is compared: `Equal` (the value too, and the default of Kubernetes) or `Exists` (any value)."""
+    value: LabelValue | None = None
+    """Value of the taint, for operator `Equal`."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; every effect when not set."""
+    toleration_seconds: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
+    """Seconds that a pod stays on a node tainted `NoExecute`; for ever when not set."""
+
+
+class EnvVar(Model):
+    """An environment variable of the agent's container."""
+
+    rules = (
+        Rule(
+            cel="!(has(self.value) && has(self.valueFrom))",
+            message="a variable has value or valueFrom, not both: remove one of them",
+            holds=lambda variable: variable.value is None or variable.value_from is None,
+            field="value",
+        ),
+    )
+
+    name: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", min_length=1, max_length=253)]
+    """Name of the variable."""
+    value: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=20_000)] | None = None
+    """Its value."""
+    value_from: Annotated[dict[str, Any], AsWritten(EnvVarSource)] | None = None
+    """Where its value comes from: `secretKeyRef`, `configMapKeyRef`, `fieldRef` or `resourceFieldRef`."""
+
+
+class EnvSource(Model):
+    """A ConfigMap or Secret, all of whose keys become environment variables of the agent's container."""
+
+    rules = (
+        Rule(
+            cel="has(self.configMapRef) != has(self.secretRef)",
+            message="set configMapRef or secretRef, one of the two",
+            holds=lambda source: (source.config_map_ref is None) != (source.secret_ref is None),
+        ),
+    )
+
+    prefix: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", max_length=128)] | None = None
+    """Put before each key."""
+    config_map_ref: ObjectReference | None = None
+    """The ConfigMap."""
+    secret_ref: ObjectReference | None = None
+    """The Secret."""
+
+
+class VolumeMount(Model):
+    """A volume in the agent's container."""
+
+    rules = (
+        Rule(
+            cel="!(self.mountPath in ['/tmp', '/etc/portside/secrets'])",
+            message="the folders /tmp and /etc/portside/secrets are mounted by Portside: choose another mountPath",
+            holds=lambda mount: mount.mount_path not in {"/tmp", "/etc/portside/secrets"},  # noqa: S108  in the pod
+            field="mountPath",
+        ),
+    )
+
+    name: DnsLabel
+    """Name of the volume."""
+    mount_path: Annotated[str, StringConstraints(pattern=r"^/[^:\x00]*$", max_length=1024)]
+    """Where it appears."""
+    sub_path: Annotated[str, StringConstraints(pattern=r"^[^/\x00][^\x00]*$", max_length=1024)] | None = None
+    """Path inside the volume."""
+    read_only: bool | None = None
+    """Whether it cannot be written to."""
+
+
+class SpreadConstraint(Model):
+    """How the pods are spread; it counts the pods of the agent."""
+
+    max_skew: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Most by which two places may differ in their number of pods."""
+    topology_key: Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, min_length=1, max_length=MAX_KEY)]
+    """Label of nodes that tells places apart, such as `topology.kubernetes.io/zone`."""
+    when_unsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"] = "ScheduleAnyway"
+    """What happens when the pods cannot be spread so."""

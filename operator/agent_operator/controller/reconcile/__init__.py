@@ -1,0 +1,1 @@
+"""One agent: gather what there is, plan, apply, publish."""

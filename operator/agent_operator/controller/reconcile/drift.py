@@ -1,0 +1,328 @@
+"""What others put into our objects, and how it becomes ours to remove. Pure.
+
+Server-side apply removes only what its field manager owns, so an entry that someone else adds to a list of ours would
+stay. Managed fields show who owns what (Kubernetes: "Server-Side Apply", "Field management"): what another
+manager owns, and we do not want, is foreign. Defaults, and what admission adds, have no owner.
+
+Metadata is shared: labels and annotations of others stay. All else of an object is ours, but for what is allowed here.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent_operator.kube.compare import MERGE_KEYS, has_all
+from agent_operator.manifests.document import Document
+
+FIELD_MANAGER = "portside-operator"
+# Takes over `replicas` from us when an autoscaler comes, and holds it until that sets it for the first time.
+HANDOVER_MANAGER = "portside-operator-handover"
+
+Step = str | tuple[tuple[str, Any], ...]
+Path = tuple[Step, ...]
+"""The way to a field: names, and for a member of a list the keys by which it is known."""
+
+# What is ours alone, by kind. Of a ServiceAccount it is nothing: OpenShift adds Secrets to each.
+_ROOTS = {
+    "ConfigMap": ("data", "binaryData", "immutable"),
+    **dict.fromkeys(
+        (
+            "Deployment",
+            "Service",
+            "HorizontalPodAutoscaler",
+            "PodDisruptionBudget",
+            "NetworkPolicy",
+            "Ingress",
+            "HTTPRoute",
+            "ServiceMonitor",
+            "ScaledObject",
+        ),
+        ("spec",),
+    ),
+}
+
+_TEMPLATE = ("spec", "template", "metadata")
+# By these the pods of a Deployment are replaced, and nothing else: `kubectl rollout restart` (Argo CD, k9s and
+# Headlamp write the same), Stakater Reloader and Keel when what a pod reads has changed, and Rancher's "Redeploy".
+ALLOWED_ANNOTATIONS = frozenset(
+    {
+        "kubectl.kubernetes.io/restartedAt",
+        "reloader.stakater.com/last-reloaded-from",
+        "keel.sh/update-time",
+        "cattle.io/timestamp",
+    }
+)
+# Reloader's other way: a variable that no program reads, named after the object that changed.
+ALLOWED_ENV = re.compile(r"STAKATER_[A-Z0-9_]+_(CONFIGMAP|SECRET)")
+# What a cluster assigns, and controllers of load balancers set. `replicas` is an autoscaler's, where there is one.
+# `kubectl rollout pause` holds a rollout on purpose; status and doctor report it.
+_ALLOWED_FIELDS: dict[str, set[Path]] = {
+    "Deployment": {("spec", "replicas"), ("spec", "paused"), (*_TEMPLATE, "creationTimestamp")},
+    "Service": {
+        ("spec", name)
+        for name in (
+            *("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"),
+            *("loadBalancerIP", "loadBalancerClass"),
+        )
+    },
+}
+# Maps and lists whose members are looked at one by one, also where we want none of them.
+_BY_NAME = frozenset({"annotations", "labels", "metadata", "data", *MERGE_KEYS}) - {"ownerReferences"}
+# Lists of which a key has a default, which the managed fields name and a document may leave out.
+_DEFAULT_OF_KEY = {"protocol": "TCP"}
+
+_MAX_NAMED = 5
+_MAX_PATH = 200
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Something that we do not want in an object of ours; `manager` is who owns it, None when no manager does."""
+
+    path: Path
+    manager: str | None
+
+    def __str__(self) -> str:
+        return described(self.path) + (f" (field manager {self.manager[:_MAX_PATH]})" if self.manager else "")
+
+
+def foreign(document: Document, found: Document) -> list[Foreign]:
+    """What is in the object as `found` and is neither in the document nor allowed.
+
+    `found` has its managed fields, whole or as `shares` leaves them. Without them only members of lists, and the keys
+    of a ConfigMap, are noticed, as no default and no controller adds those.
+    """
+    kind: str = document["kind"]
+    entries: list[Foreign] = []
+    for share in found["metadata"].get("managedFields") or []:
+        if _is_of_others(share):
+            paths: list[Path] = []
+            _beyond(kind, _owned(kind, share.get("fieldsV1") or {}), document, (), paths)
+            entries += [Foreign(path, str(share.get("manager") or "unknown")) for path in paths]
+    for root in _ROOTS.get(kind, ()):
+        if root in found:
+            known = {each.path for each in entries}
+            more = _extra(kind, document.get(root) or {}, found[root], (root,))
+            entries += [Foreign(path, None) for path in more if not _is_under(path, known)]
+    return entries
+
+
+def needs_applying(document: Document, found: Document) -> bool:
+    """Whether the object is not what was applied last, or was changed since.
+
+    The hash, an annotation of the document, finds what we no longer want; the comparison finds what others changed,
+    and the managed fields what they added. An object that is being deleted is left to go: it is made again afterwards.
+    """
+    if "deletionTimestamp" in found["metadata"]:
+        return False
+    return not has_all(document, found) or _lost_track(found) or bool(foreign(document, found))
+
+
+def shares(kind: str, document: Document) -> list[Document]:
+    """The managed fields as they are kept of an object: who we are, and what others own of what is ours alone."""
+    kept = []
+    for share in document["metadata"].get("managedFields") or []:
+        if _is_ours(share):
+            kept.append({"manager": FIELD_MANAGER, "operation": "Apply"})
+        elif _is_of_others(share) and (fields := _owned(kind, share.get("fieldsV1") or {})):
+            names = ("manager", "operation", "apiVersion")
+            kept.append({name: share[name] for name in names if name in share} | {"fieldsV1": fields})
+    return kept
+
+
+def reclaimed(entries: Sequence[Document], document: Document) -> list[Document]:
+    """The managed fields of an object with everything foreign in our hands, so that the next apply removes it."""
+    kind = document["kind"]
+    ours = next((share for share in entries if _is_ours(share)), None)
+    taken: Document = {}
+    rest: list[Document] = []
+    for share in entries:
+        if share is ours:
+            continue
+        fields = share.get("fieldsV1") or {}
+        # Fields of another version of the API may have other names.
+        same = _is_of_others(share) and share.get("apiVersion") == document["apiVersion"]
+        part = _beyond(kind, _owned(kind, fields), document, (), []) if same else {}
+        taken = union(taken, part)
+        left = _without(fields, part)
+        if left:
+            rest.append({**share, "fieldsV1": left})
+    if not taken:
+        return list(entries)
+    base = {"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": document["apiVersion"]}
+    own = ours or {**base, "fieldsType": "FieldsV1"}
+    return [*rest, {**own, "fieldsV1": union(own.get("fieldsV1") or {}, taken)}]
+
+
+def pruned(document: Document, paths: Iterable[Path]) -> Document:
+    """A copy of the document without what is at these paths."""
+    copy: Document = json.loads(json.dumps(document))
+    for path in paths:
+        _remove(copy, path)
+    return copy
+
+
+def named(entries: Sequence[Foreign]) -> str:
+    """The entries in words, a few of them by name."""
+    words = ", ".join(map(str, entries[:_MAX_NAMED]))
+    more = len(entries) - _MAX_NAMED
+    return f"{words} and {more} more" if more > 0 else words
+
+
+def described(path: Path) -> str:
+    """The path in words, such as `spec.template.spec.containers[name=agent].env[name=A]`."""
+    words = "".join(
+        f".{step}" if isinstance(step, str) else f"[{','.join(f'{key}={value}' for key, value in step)}]"
+        for step in path
+    )
+    return words.removeprefix(".")[:_MAX_PATH]
+
+
+def union(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two sets of fields (FieldsV1) in one."""
+    both = dict(one)
+    for key, value in other.items():
+        both[key] = union(both[key], value) if key in both else dict(value)
+    return both
+
+
+def _is_ours(share: Mapping[str, Any]) -> bool:
+    return (share.get("manager"), share.get("operation")) == (FIELD_MANAGER, "Apply") and not share.get("subresource")
+
+
+def _is_of_others(share: Mapping[str, Any]) -> bool:
+    """Whether the share counts as another's; the status, and the number of pods that autoscalers set, are apart."""
+    return not (_is_ours(share) or share.get("subresource") or share.get("manager") == HANDOVER_MANAGER)
+
+
+def _lost_track(found: Document) -> bool:
+    """Whether the managed fields were cleared: then nothing shows what others added. An apply fills them again."""
+    entries = found["metadata"].get("managedFields")
+    return entries is not None and not any(map(_is_ours, entries))
+
+
+def _owned(kind: str, fields: Mapping[str, Any]) -> Document:
+    return {f"f:{root}": fields[f"f:{root}"] for root in _ROOTS.get(kind, ()) if f"f:{root}" in fields}
+
+
+def _beyond(kind: str, fields: Mapping[str, Any], wanted: Any, path: Path, paths: list[Path]) -> Document:
+    """The part of a field set that is neither wanted nor allowed; its ways are added to `paths`."""
+    taken: Document = {}
+    for name, inner in fields.items():
+        if name == ".":
+            continue
+        step, below, is_wanted = _follow(name, wanted)
+        here = (*path, step)
+        if _is_allowed(kind, here):
+            continue
+        if is_wanted or (isinstance(step, str) and step in _BY_NAME and inner):
+            part = _beyond(kind, inner, below, here, paths)
+            if part:
+                all_of_it = not is_wanted and part.keys() == inner.keys() - {"."}
+                taken[name] = dict(inner) if all_of_it else part
+        else:
+            paths.append(here)
+            taken[name] = dict(inner)
+    return taken
+
+
+def _follow(name: str, wanted: Any) -> tuple[Step, Any, bool]:
+    """The step that a name of a field set means, what is wanted there, and whether anything is."""
+    form, _, rest = name.partition(":")
+    if form == "f":
+        there = isinstance(wanted, dict) and rest in wanted
+        return rest, wanted[rest] if there else None, there
+    if form == "k":
+        keys = json.loads(rest)
+        members = [each for each in wanted if isinstance(each, dict)] if isinstance(wanted, list) else []
+        found = next((each for each in members if _has_keys(each, keys)), None)
+        return tuple(sorted(keys.items())), found, found is not None
+    if form == "v":
+        value = json.loads(rest)
+        return (("", value),), None, isinstance(wanted, list) and value in wanted
+    return name, None, True
+
+
+def _has_keys(member: Mapping[str, Any], keys: Mapping[str, Any]) -> bool:
+    return all(member.get(key, _DEFAULT_OF_KEY.get(key)) == value for key, value in keys.items())
+
+
+def _extra(kind: str, wanted: Any, found: Any, path: Path) -> Iterator[Path]:
+    """The ways to members of lists and maps that are known by name, and that are not wanted."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for key, value in found.items():
+            here = (*path, key)
+            if key in wanted:
+                yield from _extra(kind, wanted[key], value, here)
+            elif kind == "ConfigMap":
+                yield here
+            elif key in MERGE_KEYS and isinstance(value, list):
+                yield from _extra(kind, [], value, here)
+    elif isinstance(wanted, list) and isinstance(found, list) and isinstance(path[-1], str):
+        yield from _extra_members(kind, wanted, found, path)
+
+
+def _extra_members(kind: str, wanted: list[Any], found: list[Any], path: Path) -> Iterator[Path]:
+    keys = MERGE_KEYS.get(str(path[-1]))
+    if keys is None or not all(isinstance(each, dict) and each.keys() >= set(keys) for each in wanted):
+        return
+    by_key = {tuple(each[key] for key in keys): each for each in wanted}
+    for member in found:
+        if not isinstance(member, dict):
+            continue
+        here = (*path, tuple((key, member.get(key)) for key in keys))
+        other = by_key.get(tuple(member.get(key) for key in keys))
+        if other is not None:
+            yield from _extra(kind, other, member, here)
+        elif not _is_allowed(kind, here):
+            yield here
+
+
+def _is_under(path: Path, others: Iterable[Path]) -> bool:
+    """Whether a path is, or is below, one of the others. Ports are known by other keys here and there."""
+    return any(path[: len(other)] == other or ("ports" in path and path[:-1] == other[:-1]) for other in others)
+
+
+def _is_allowed(kind: str, path: Path) -> bool:
+    if path in _ALLOWED_FIELDS.get(kind, ()):
+        return True
+    last = path[-1]
+    if kind == "Service":
+        return last == "nodePort"
+    if kind != "Deployment":
+        return False
+    if path[:-1] == (*_TEMPLATE, "annotations"):
+        return last in ALLOWED_ANNOTATIONS
+    if len(path) < 2 or path[-2] != "env" or isinstance(last, str):  # noqa: PLR2004  the list and its member
+        return False
+    return ALLOWED_ENV.fullmatch(str(dict(last).get("name"))) is not None
+
+
+def _without(fields: Mapping[str, Any], part: Mapping[str, Any]) -> Document:
+    """A field set without a part of it."""
+    left: Document = {}
+    for name, inner in fields.items():
+        if name not in part:
+            left[name] = inner
+        elif inner != part[name] and (rest := _without(inner, part[name])):
+            left[name] = rest
+    return left
+
+
+def _remove(document: Any, path: Path) -> None:
+    for step in path[:-1]:
+        document = _member(document, step)
+    last = path[-1]
+    if isinstance(document, dict) and isinstance(last, str):
+        document.pop(last, None)
+    elif isinstance(document, list) and (member := _member(document, last)) is not None:
+        document.remove(member)
+
+
+def _member(document: Any, step: Step) -> Any:
+    if isinstance(step, str):
+        return document.get(step) if isinstance(document, dict) else None
+    members = document if isinstance(document, list) else []
+    return next((each for each in members if isinstance(each, dict) and _has_keys(each, dict(step))), None)

@@ -1,0 +1,99 @@
+"""Telling users: the status of an agent, and Events for what is news in it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+
+from agent_operator.api.bounds import UNREADABLE
+from agent_operator.controller.reconcile.apply import CONFLICT, UNPROCESSABLE, Cluster
+from agent_operator.controller.reconcile.disputes import DRIFTED
+from agent_operator.controller.status.budget import NEARLY_USED_UP, USED_UP, WITHIN_BUDGET, last_reason
+from agent_operator.controller.status.dependencies import DEPENDENCIES_REACHABLE
+from agent_operator.controller.status.status import is_ready, same
+from agent_operator.kube.cache import Cache
+from agent_operator.kube.conditions import condition
+from agent_operator.kube.connection import TOO_MANY_REQUESTS, ApiError, UnreachableError
+from agent_operator.kube.resources import AGENT, Key
+from agent_operator.manifests.document import Document
+
+log = structlog.get_logger(__name__)
+
+
+# What has nothing to do with the object that is to be written.
+NO_FAULT_OF_THE_OBJECT = {401, 403, CONFLICT, TOO_MANY_REQUESTS}
+
+
+class Teller:
+    """Writes what changed, and nothing else."""
+
+    def __init__(self, cluster: Cluster, cache: Cache) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._unwritten: dict[Key, Document] = {}
+
+    def forget(self, key: Key) -> None:
+        """The agent is gone."""
+        self._unwritten.pop(key, None)
+
+    async def tell(self, document: Document, status: Document) -> None:
+        """Write the status if it says anything new, and post an Event where a user should hear of it."""
+        old = document.get("status", {})
+        if same(old, status):
+            return
+        key = Key(document["metadata"]["namespace"], document["metadata"]["name"])
+        try:
+            written = await self._cluster.write_status(key, document["metadata"]["uid"], status)
+        except (ApiError, UnreachableError) as error:
+            if not _is_lasting(document, error):
+                raise
+            # An older definition let it in, and no change of it passes today's but the right one, or it is too deep or
+            # large for the API server to write: Events are left, each once.
+            if same(self._unwritten.get(key, {}), status):
+                return
+            self._unwritten[key] = status
+            log.warning("Could not write a status", namespace=key.namespace, name=key.name, error=str(error))
+            written = document
+        else:
+            self._unwritten.pop(key, None)
+        if written is None:
+            return
+        self._cache.store(AGENT.kind, written)
+        for kind, reason, message in news(old, status):
+            log.info("Condition changed", namespace=key.namespace, name=key.name, reason=reason, detail=message)
+            try:
+                await self._cluster.post_event(document, kind, reason, message)
+            except (ApiError, UnreachableError) as error:
+                log.warning("Could not post an event", namespace=key.namespace, name=key.name, error=str(error))
+
+
+def _is_lasting(document: Document, error: ApiError | UnreachableError) -> bool:
+    """Whether the status of this object will not be written at the next try either."""
+    if UNREADABLE in document:
+        return not isinstance(error, ApiError) or error.code not in NO_FAULT_OF_THE_OBJECT
+    return isinstance(error, ApiError) and error.code == UNPROCESSABLE
+
+
+def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What a user should hear of, as type, reason and message of Events: new trouble, and the end of waiting."""
+    degraded, before = condition(new, "Degraded"), condition(old, "Degraded")
+    if degraded["status"] == "True" and (before.get("status"), before.get("reason")) != ("True", degraded["reason"]):
+        yield "Warning", degraded["reason"], degraded["message"]
+    budget = condition(new, WITHIN_BUDGET)
+    # Not by the condition of before: for a moment in which no pod told anything, nobody is to hear the same again.
+    if budget.get("reason") in {NEARLY_USED_UP, USED_UP} and budget["reason"] != last_reason(old):
+        yield "Warning", budget["reason"], budget["message"]
+    drifted, before = condition(new, DRIFTED), condition(old, DRIFTED)
+    if drifted and drifted["message"] != before.get("message"):
+        yield "Warning", drifted["reason"], drifted["message"]
+    yield from _of_dependencies(condition(old, DEPENDENCIES_REACHABLE), condition(new, DEPENDENCIES_REACHABLE))
+    if is_ready(new) and not is_ready(old):
+        yield "Normal", "Ready", condition(new, "Ready")["message"]
+
+
+def _of_dependencies(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """An outage, or one of another part, and its end."""
+    if new.get("status") == "False" and (old.get("status"), old.get("reason")) != ("False", new["reason"]):
+        yield "Warning", new["reason"], new["message"]
+    if new.get("status") == "True" and old.get("status") == "False":
+        yield "Normal", DEPENDENCIES_REACHABLE, new["message"]

@@ -1,0 +1,1 @@
+"""The status of an agent, from what was observed. Pure."""

@@ -1,0 +1,214 @@
+"""Whether an agent's pods reach the model API and Redis, from what they report of it. Pure.
+
+Nothing of a pod's text is shown: what runs there is the user's. A pod chooses among the words of this file.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from agent_operator.controller.status.budget import Used
+from agent_operator.controller.status.pod_problems import Trouble
+from agent_operator.kube.conditions import Judgement, condition
+
+DEPENDENCIES_REACHABLE = "DependenciesReachable"
+
+# Longer than a failover of Redis, a restart of a gateway or most hiccups of a model API, all of which pass by
+# themselves. From then on someone should act.
+DEGRADED_AFTER = timedelta(minutes=5)
+
+# How many looks in a row it takes. One failed look may be a moment's fault. A dependency that fails every other time
+# must not make the condition change every other time.
+LOOKS_UNTIL_DOWN = 2
+LOOKS_UNTIL_UP_AGAIN = 3
+
+UP = ""
+# No pod that is ready answered.
+SILENT = "?"
+
+Reading = Mapping[str, str]
+"""By component: `UP`, `SILENT`, or the kind of what is wrong. Components that are not reported are absent."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What pods reported of the budget, None before the first look, and of dependencies, None until that is settled."""
+
+    used: Used | None = None
+    dependencies: Reading | None = None
+
+
+COMPONENTS = {"model_api": "the model API", "redis": "Redis"}
+_REASONS = {"model_api": "ModelAPIUnavailable", "redis": "RedisUnavailable"}
+SEVERAL = "DependenciesUnavailable"
+
+# It answers, and limits the rate: that is not an outage, and comes and goes.
+_NOT_DOWN = frozenset({"rate_limited"})
+OTHER = "other"
+KINDS = {
+    # Of a connection.
+    "unreachable": "there is no connection to it",
+    "connection": "there is no connection to it",
+    "connection_refused": "its address refuses connections",
+    "connect_timeout": "its address does not accept connections in time",
+    "no_route": "there is no route to its address",
+    "disconnected": "it closes connections without an answer",
+    "dns": "its name cannot be resolved",
+    "tls": "TLS fails: check the scheme and the port of its address",
+    "certificate": "its certificate is not trusted",
+    "certificate_file": "the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be loaded",
+    "proxy": "the proxy cannot be reached, or refuses",
+    "timeout": "it does not answer in time",
+    "timed_out": "it does not answer in time",
+    # Of the model API, or of a gateway in its place.
+    "credentials_refused": "it does not accept the key",
+    "refused": "it refuses what it is asked",
+    "failed": "it fails inside",
+    "overloaded": "it is overloaded",
+    "redirect": "what answers at its address redirects elsewhere",
+    "intercepted": "something on the way answers in its place",
+    "wrong_content_type": "what answers at its address is not a model API",
+    "protocol": "what answers at its address does not speak HTTP as it should",
+    "unreadable": "its answers cannot be read",
+    # Of Redis.
+    "full": "its memory or its disk is full",
+    "read_only": "it takes no writes",
+    "not_permitted": "its user lacks a right that the agent needs",
+    "wrong_password": "it does not accept the user name or the password",
+    "cluster": "it is part of a cluster that keeps the agent's keys elsewhere",
+    "loading": "it is loading its data",
+    OTHER: "the pods' log and /health show why",
+}
+
+_SERIES = re.compile(
+    r'^agent_dependency_(up|failing)\{component="([a-z_]{1,32})"(?:,kind="([a-z_]{1,64})")?\} ([0-9.]{1,8})$',
+    re.MULTILINE,
+)
+
+
+def reading_in(metrics: str) -> Reading:
+    """What a pod's metrics, in Prometheus' text format, report; nothing from images that do not."""
+    up: dict[str, bool] = {}
+    kinds: dict[str, str] = {}
+    for series, component, kind, value in _SERIES.findall(metrics):
+        if component not in COMPONENTS:
+            continue
+        if series == "up":
+            up[component] = value in {"1", "1.0"}
+        elif value in {"1", "1.0"}:
+            kinds[component] = kind if kind in KINDS or kind in _NOT_DOWN else OTHER
+    down = {component: kinds.get(component, OTHER) for component, is_up in up.items() if not is_up}
+    return {component: UP if down.get(component, UP) in _NOT_DOWN else down.get(component, UP) for component in up}
+
+
+def agreed(one: Reading, other: Reading) -> Reading:
+    """What two pods of an agent report: a dependency that one of them can use is not down."""
+    return {component: UP if UP in {kind, other.get(component, kind)} else kind for component, kind in one.items()}
+
+
+@dataclass
+class _Settled:
+    """What is held to be so of one component, and what the last looks found instead."""
+
+    value: str | None = None
+    _next: str | None = None
+    _looks: int = 0
+
+    @property
+    def is_pending(self) -> bool:
+        return self._looks > 0
+
+    def take(self, found: str | None) -> None:
+        """Take in what a look found, None for nothing."""
+        if found == self.value:
+            self._looks = 0
+            return
+        # Two looks that find it down find the same, though not for the same reason.
+        now = "down" if _is_down(found) and not _is_down(self.value) else found
+        self._looks = self._looks + 1 if self._looks and now == self._next else 1
+        self._next = now
+        if self._looks >= self._needed(found):
+            self.value, self._looks = found, 0
+
+    def _needed(self, found: str | None) -> int:
+        if found == UP:
+            return LOOKS_UNTIL_UP_AGAIN if _is_down(self.value) else 1
+        return LOOKS_UNTIL_DOWN
+
+
+@dataclass
+class Dependencies:
+    """What is held to be so of an agent's dependencies, after any number of looks."""
+
+    _settled: dict[str, _Settled] = field(default_factory=lambda: {name: _Settled() for name in COMPONENTS})
+    _looks: int = 0
+
+    def take(self, reading: Reading) -> None:
+        """Take in what a look found."""
+        self._looks += 1
+        for name, settled in self._settled.items():
+            settled.take(reading.get(name))
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether another look soon would show whether something has changed."""
+        return any(settled.is_pending for settled in self._settled.values())
+
+    @property
+    def settled(self) -> Reading | None:
+        """What is held to be so; None while that is not known. That nothing is reported takes looks, too."""
+        found = {name: each.value for name, each in self._settled.items() if each.value is not None}
+        if not found and (self._looks < LOOKS_UNTIL_DOWN or self.is_pending):
+            return None
+        return found
+
+
+def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judgement | None:
+    """Whether the pods reach all they need; None when no pod reports it.
+
+    While nothing is settled, as after a start of the operator, what the status had before (`old`) holds.
+    """
+    if settled is None:
+        before = condition(old, DEPENDENCIES_REACHABLE)
+        return Judgement(before["status"], before["reason"], before["message"]) if before else None
+    down = {component: kind for component, kind in settled.items() if _is_down(kind)}
+    if down:
+        reason = SEVERAL if len(down) > 1 else _REASONS[next(iter(down))]
+        causes = "; ".join(
+            f"{COMPONENTS[component]} cannot be used, as {KINDS[kind]}" for component, kind in down.items()
+        )
+        return Judgement("False", reason, f"The pods report that {causes}. Until it can, requests and tasks fail")
+    if SILENT in settled.values():
+        message = "No pod reports it: the operator reads it at port 9090, so networkPolicy.scrapeFrom has to let it in"
+        return Judgement("Unknown", "NotReported", message)
+    return Judgement("True", "Reachable", "The pods can use what they need") if settled else None
+
+
+def lasting_outage(judged: Judgement | None, old: Mapping[str, Any], now: datetime) -> Trouble | None:
+    """The problem that an outage is once it has lasted; None before, and without one."""
+    began = _began(old)
+    if judged is None or judged.status != "False" or began is None or now < began + DEGRADED_AFTER:
+        return None
+    minutes = DEGRADED_AFTER // timedelta(minutes=1)
+    return Trouble(judged.reason, f"For {minutes} minutes or more: {judged.message}")
+
+
+def seconds_until_degraded(status: Mapping[str, Any], now: datetime) -> float | None:
+    """After how many seconds the outage that a status reports makes its agent Degraded; None if it does, or without
+    an outage."""
+    began = _began(status)
+    left = (began + DEGRADED_AFTER - now).total_seconds() if began is not None else 0.0
+    # A little later, as times in a status are whole seconds.
+    return left + 1 if left > 0 else None
+
+
+def _began(status: Mapping[str, Any]) -> datetime | None:
+    """When the outage began that a status reports; it survives the operator's restarts."""
+    found = condition(status, DEPENDENCIES_REACHABLE)
+    return datetime.fromisoformat(found["lastTransitionTime"]) if found.get("status") == "False" else None
+
+
+def _is_down(found: str | None) -> bool:
+    return found not in {None, UP, SILENT}

@@ -1,0 +1,66 @@
+"""Why the folder of secrets cannot be mounted. Only the kubelet says which part is missing, in Events."""
+
+import re
+from collections.abc import Iterable
+
+from agent_operator.controller.status.pod_problems import Trouble, is_meant_to_run
+from agent_operator.manifests.document import Document
+from agent_operator.manifests.names import SECRETS_VOLUME
+
+# kubelet, pkg/volume/projected, and client-go's "not found" (its messages are the same since Kubernetes 1.9).
+_MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[^"]+)" not found', re.IGNORECASE)
+_NO_KEY = re.compile(r"references non-existent (?P<kind>secret|config) key: (?P<key>[-._a-zA-Z0-9]+)")
+
+_KINDS = {"secret": "Secret", "configmap": "ConfigMap", "config": "ConfigMap"}
+
+
+def waits_for_mounts(pods: Iterable[Document]) -> str | None:
+    """Name of a pod whose containers are still being created, as they are while a Secret is missing; None if none."""
+    names = (pod["metadata"]["name"] for pod in pods if is_meant_to_run(pod) and _is_being_created(pod))
+    return min(names, default=None)
+
+
+def mount_trouble(deployment: Document, events: Iterable[Document]) -> Trouble | None:
+    """What the pod's events say of the folder of secrets, with the name of what is missing; None when nothing."""
+    said = [
+        str(event.get("message", "")) for event in sorted(events, key=_time) if event.get("reason") == "FailedMount"
+    ]
+    ours = [message for message in said if f'volume "{SECRETS_VOLUME}"' in message]
+    return _named(deployment, ours[-1]) if ours else None
+
+
+def _named(deployment: Document, message: str) -> Trouble:
+    missing = _MISSING.search(message)
+    if missing:
+        kind, name = _KINDS[missing["kind"].lower()], missing["name"].rpartition("/")[2]
+        return Trouble(f"{kind}Missing", f"{kind} {name} does not exist, and the pods wait for it: create it")
+    no_key = _NO_KEY.search(message)
+    if no_key:
+        kind, key = _KINDS[no_key["kind"]], no_key["key"]
+        holder = _holder(deployment, kind, key) or "that the spec names"
+        return Trouble(
+            f"{kind}KeyMissing", f"{kind} {holder} has no key {key}, and the pods wait for it: add it, or name another"
+        )
+    return Trouble("MountFailed", f"The folder of secrets cannot be mounted: {message}")
+
+
+def _holder(deployment: Document, kind: str, key: str) -> str | None:
+    """The object from which that key should come."""
+    field = "secret" if kind == "Secret" else "configMap"
+    for volume in deployment["spec"]["template"]["spec"].get("volumes") or []:
+        for source in (volume.get("projected") or {}).get("sources") or []:
+            if field in source and any(item["key"] == key for item in source[field].get("items") or []):
+                name: str = source[field]["name"]
+                return name
+    return None
+
+
+def _is_being_created(pod: Document) -> bool:
+    status = pod["status"]
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    waiting = [(each.get("state", {}).get("waiting") or {}).get("reason") for each in containers]
+    return bool({"ContainerCreating", "PodInitializing"} & set(waiting))
+
+
+def _time(event: Document) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")

@@ -1,0 +1,115 @@
+"""What keeps a pod from serving, in words that stay the same while the cause does."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from agent_operator.manifests.document import Document
+from agent_operator.manifests.names import CONTAINER
+
+IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+
+# The kubelet tells the cause now alone, now wrapped in this; the cause itself stays the same.
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
+
+# As the service ends when its settings are wrong (DESIGN: "A wrong value ends the start with … exit code 2").
+SETTINGS_WRONG = 2
+# It then names the setting at the start of each line.
+_SETTING = re.compile(r"(Error: )?[A-Z][A-Z0-9_]*: ")
+# "Not executable", "not found", and the runtime's for a program that it could not start.
+NO_PROGRAM = {126, 127, 128}
+_ENDINGS = {
+    137: ": it was killed, by its probes if it did not answer them in time",
+    139: ": its program crashed",
+    143: ": it was told to stop, by its probes if it did not answer them in time",
+    255: ": its image may be for another kind of processor",
+}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that a user must know: a reason for programs, and a message for people."""
+
+    reason: str
+    message: str
+
+
+def troubles(pods: Iterable[Document]) -> list[Trouble]:
+    """The troubles of pods that are meant to run, each once however many pods have it."""
+    found: dict[str, Trouble] = {}
+    for pod in sorted(pods, key=_name):
+        if is_meant_to_run(pod):
+            for trouble in _of_pod(pod):
+                found.setdefault(trouble.reason, trouble)
+    return list(found.values())
+
+
+def is_meant_to_run(pod: Document) -> bool:
+    """Whether the pod has neither ended nor been told to."""
+    return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") not in {"Failed", "Succeeded"}
+
+
+def _name(pod: Document) -> str:
+    name: str = pod["metadata"]["name"]
+    return name
+
+
+def _of_pod(pod: Document) -> Iterator[Trouble]:
+    status = pod["status"]
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            yield Trouble("Unschedulable", f"Pod {_name(pod)} fits no node: {condition.get('message', '')}")
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        trouble = _of_container(_name(pod), container)
+        if trouble is not None:
+            yield trouble
+
+
+def _of_container(pod: str, container: Document) -> Trouble | None:
+    if container.get("ready"):
+        return None
+    waiting = container.get("state", {}).get("waiting") or {}
+    reason = waiting.get("reason", "")
+    said = waiting.get("message", "")
+    where = f"container {container['name']} of pod {pod}"
+    if reason in IMAGE_REASONS:
+        cause = _BACK_OFF.sub("", said) or "check its name and tag, and image.pullPolicy or imagePullSecrets"
+        return Trouble("ImagePullBackOff", f"Cannot pull image {container.get('image', '')} for {where}: {cause}")
+    if reason in CONFIG_REASONS:
+        return Trouble(reason, f"Cannot start {where}: {said}")
+    ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
+    # One that ended well and runs again may have been restarted with its node.
+    if not ended or (ended.get("exitCode") == 0 and "running" in container.get("state", {})):
+        return None
+    return _of_ended(pod, where, container["name"], ended)
+
+
+def ending(container: str, ended: Document) -> str:
+    """Return the cause that an exit code stands for, with a leading colon; empty if it stands for none.
+
+    (bash, "Exit Status"; runc, for 128; the service's own 2.)
+    """
+    code = ended["exitCode"]
+    if code == SETTINGS_WRONG and container == CONTAINER:
+        lines = str(ended.get("message") or "").strip().splitlines()
+        ours = not lines or _SETTING.match(lines[-1]) is not None
+        return ": its settings are wrong" if ours else ": its settings are wrong, or it is not the image of an agent"
+    if code in NO_PROGRAM or ended.get("reason") in {"StartError", "ContainerCannotRun"}:
+        return ": the image lacks the program that is to run, so it is not that of an agent"
+    if code == 0:
+        return ": it is to run on, so this may not be the image of an agent"
+    return _ENDINGS.get(code, "")
+
+
+def _of_ended(pod: str, where: str, container: str, ended: Document) -> Trouble:
+    """What a container's end says. Its last words are not told: they are its log, and may hold what nobody may see."""
+    if ended.get("reason") == "OOMKilled":
+        return Trouble(
+            "OOMKilled", f"The {where} used more memory than resources.limits.memory allows, and was killed: raise it"
+        )
+    return Trouble(
+        "CrashLoopBackOff",
+        f"The {where} ended with exit code {ended['exitCode']} ({ended.get('reason', 'Error')})"
+        f"{ending(container, ended)}; see kubectl logs {pod} --previous",
+    )

@@ -1,0 +1,92 @@
+"""Whether the autoscalers of an agent can do their work, from what the cluster's own controller says of them. Pure.
+
+Kubernetes: "Horizontal Pod Autoscaling", "Appendix: Horizontal Pod Autoscaler Status Conditions".
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agent_operator.kube.conditions import Judgement, condition
+from agent_operator.kube.resources import SCALED_OBJECT
+from agent_operator.manifests.document import Document
+
+# What a cluster mostly lacks when the controller says this.
+_ADVICE = {
+    "FailedGetResourceMetric": "this needs metrics-server, and pods that are ready",
+    "FailedGetPodsMetric": "this needs an adapter that serves the metric in custom.metrics.k8s.io",
+    "FailedGetObjectMetric": "this needs an adapter that serves the metric in custom.metrics.k8s.io",
+    "FailedGetExternalMetric": "this needs KEDA, and the Prometheus that autoscaling.prometheusAddress names",
+}
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """One Deployment of an agent whose pods are scaled: what they are called, and their autoscaler if it is there.
+
+    While KEDA has made none, the ScaledObject of which it is to make one stands in its place.
+    """
+
+    pods: str
+    autoscaler: Document | None
+
+
+def judge_scaling(scaled: Sequence[Scaled]) -> Judgement | None:
+    """Whether every autoscaler gets every value that it is to go by; None when nothing is scaled."""
+    if not scaled:
+        return None
+    found = [_judge(each) for each in scaled]
+    worst = next((each for truth in ("False", "Unknown") for each in found if each.status == truth), None)
+    return worst or Judgement("True", "MetricsFound", "The autoscaler gets the values that it goes by")
+
+
+def _judge(scaled: Scaled) -> Judgement:
+    if (scaled.autoscaler or {}).get("kind") == SCALED_OBJECT.kind:
+        return _judge_scaled_object(scaled)
+    status = (scaled.autoscaler or {}).get("status", {})
+    active = condition(status, "ScalingActive")
+    if scaled.autoscaler is None or not active:
+        return Judgement(
+            "Unknown", "NotLookedYet", f"The autoscaler of the {scaled.pods} has yet to look at its values"
+        )
+    if active["status"] != "True":
+        reason, said = active.get("reason") or "ScalingStopped", active.get("message", "")
+        advice = f" ({_ADVICE[reason]})" if reason in _ADVICE else ""
+        return Judgement("False", reason, f"The number of {scaled.pods} does not follow their load{advice}: {said}")
+    missing = ", ".join(missing_metrics(scaled.autoscaler))
+    if missing:
+        message = f"The number of {scaled.pods} does not follow {missing}: there is no value of it"
+        return Judgement("False", "MetricMissing", message)
+    return Judgement("True", "MetricsFound", "")
+
+
+def _judge_scaled_object(scaled: Scaled) -> Judgement:
+    """Why KEDA has made no autoscaler, by its own conditions (keda.sh/v1alpha1, condition_types.go)."""
+    status = (scaled.autoscaler or {}).get("status", {})
+    ready, paused = condition(status, "Ready"), condition(status, "Paused")
+    if paused.get("status") == "True":
+        message = f"KEDA was told to pause: the number of {scaled.pods} stays (annotations of the ScaledObject)"
+        return Judgement("False", "ScaledObjectPaused", message)
+    if ready.get("status") == "False":
+        message = f"KEDA does not scale the {scaled.pods}: {ready.get('message', '')}"
+        return Judgement("False", "ScaledObjectNotReady", message)
+    message = f"KEDA has yet to make the autoscaler of the {scaled.pods}: if it makes none, its operator does not run"
+    return Judgement("Unknown", "NotLookedYet", message)
+
+
+def missing_metrics(autoscaler: Document) -> Iterator[str]:
+    """The metrics without a value while others have one: the controller goes on with those, and calls that active.
+
+    It leaves the place of such a metric in `currentMetrics` empty (podautoscaler, computeReplicasForMetrics).
+    """
+    wanted = autoscaler["spec"].get("metrics") or []
+    current = autoscaler.get("status", {}).get("currentMetrics") or []
+    for metric, value in zip(wanted, current, strict=False):
+        if not value.get("type"):
+            yield _name(metric)
+
+
+def _name(metric: Document) -> str:
+    """The name of what a metric measures, whatever its type."""
+    source: Document = next((value for key, value in metric.items() if key != "type"), {})
+    name: str = source.get("name") or source.get("metric", {}).get("name", "a metric")
+    return name

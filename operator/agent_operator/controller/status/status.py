@@ -1,0 +1,256 @@
+"""The status that an agent deserves, from what was seen of it. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.cautions import cautions
+from agent_operator.controller.reconcile.disputes import DRIFTED, Left, judge_drift
+from agent_operator.controller.status.budget import WITHIN_BUDGET, judge_budget, status_of_budget
+from agent_operator.controller.status.dependencies import (
+    DEPENDENCIES_REACHABLE,
+    Report,
+    judge_dependencies,
+    lasting_outage,
+)
+from agent_operator.controller.status.pod_problems import Trouble, troubles
+from agent_operator.controller.status.scaling import Scaled, judge_scaling
+from agent_operator.kube.conditions import Judgement, condition, conditions
+from agent_operator.manifests.document import Document, without_empty
+from agent_operator.manifests.labels import selector
+from agent_operator.manifests.pod import image_reference
+from agent_operator.manifests.service import url
+
+# Every agent has these. Besides, one that is scaled has ScalingActive, one that has a budget WithinBudget, and one
+# whose pods report on what they need DependenciesReachable.
+CONDITIONS = ("Ready", "Progressing", "Degraded")
+SCALING_ACTIVE = "ScalingActive"
+# The reason of conditions where the operator's policy refuses the spec.
+POLICY_REFUSED = "PolicyRefused"
+
+INLINE_KEY = (
+    "The API key stands in the spec, for all to read who can read this object: move it to a Secret (apiKey.secretName)"
+)
+# Each try has another name for its pod; the cause stays the same.
+_POD_NAME = re.compile(r'pods "([^" ]+-)[a-z0-9]{5}"')
+
+STUCK = "The new revision did not become available in time"
+NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent a Redis to share them (redis)"
+
+
+@dataclass
+class Observation:
+    """What was seen of a valid agent: its objects that run and scale, its pods, what could not be done for it, what
+    is left as others changed it, and what its pods reported."""
+
+    deployment: Document | None = None
+    worker: Document | None = None
+    autoscaler: Document | None = None
+    worker_autoscaler: Document | None = None
+    pods: list[Document] = field(default_factory=list)
+    hindrances: list[Trouble] = field(default_factory=list)
+    mounts: list[Trouble] = field(default_factory=list)
+    left: Sequence[Left] = ()
+    reported: Report = field(default_factory=Report)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One Deployment of an agent: what it is called in messages, it itself if it is there, and its least pods."""
+
+    title: str
+    deployment: Document | None
+    needed: int
+
+    @property
+    def available(self) -> int:
+        number: int = (self.deployment or {}).get("status", {}).get("availableReplicas", 0)
+        return number
+
+
+def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> Document:
+    """The status of a valid agent. `old` is the one it has, from which unchanged conditions keep their times."""
+    deployed = (seen.deployment or {}).get("status", {})
+    labels = ",".join(f"{key}={value}" for key, value in selector(agent.name).items())
+    return without_empty(
+        {
+            "observedGeneration": agent.generation,
+            "replicas": deployed.get("replicas", 0),
+            "readyReplicas": deployed.get("readyReplicas", 0),
+            "podsReady": _ready_of_desired(seen.deployment),
+            "workersReady": _ready_of_desired(seen.worker),
+            "selector": labels,
+            "url": url(agent.name, agent.namespace, agent.spec),
+            "model": agent.spec.agent.model if agent.spec.agent.provider == "anthropic" else agent.spec.agent.provider,
+            "image": image_reference(agent.spec.image),
+            "budget": status_of_budget(agent.spec.budget, seen.reported.used, old),
+            "conditions": conditions(_judge(agent, seen, old, now), agent.generation, old, now),
+        }
+    )
+
+
+def status_of_invalid(generation: int, faults: Sequence[str], old: Mapping[str, Any], now: datetime) -> Document:
+    """The status of an object that this operator's schema does not accept. What was known of its pods stays."""
+    message = f"The spec is not valid, so nothing was changed: {'; '.join(faults)}"
+    return _status_of_unchanged("InvalidSpec", message, generation, old, now)
+
+
+def status_of_refused(
+    generation: int, refusals: Sequence[str], deployment: Document | None, old: Mapping[str, Any], now: datetime
+) -> Document:
+    """The status of an object that the operator's policy refuses: its pods, if it has any, go on as they are."""
+    message = f"The operator's policy refuses the spec, so nothing was changed: {'; '.join(refusals)}"
+    deployed = (deployment or {}).get("status", {})
+    pods = {"replicas": deployed.get("replicas", 0), "readyReplicas": deployed.get("readyReplicas", 0)}
+    return _status_of_unchanged(POLICY_REFUSED, message, generation, {**old, **pods}, now)
+
+
+def _status_of_unchanged(reason: str, message: str, generation: int, old: Mapping[str, Any], now: datetime) -> Document:
+    judgements = {
+        "Ready": Judgement("False", reason, message),
+        "Progressing": Judgement("False", reason, "Waits for the spec to be put right"),
+        "Degraded": Judgement("True", reason, message),
+    }
+    return {
+        **old,
+        "observedGeneration": generation,
+        "conditions": conditions(judgements, generation, old, now),
+    }
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two statuses say the same, whenever they said it first."""
+    return _without_times(one) == _without_times(other)
+
+
+def is_ready(status: Mapping[str, Any]) -> bool:
+    """Whether the status says that the agent serves."""
+    return condition(status, "Ready").get("status") == "True"
+
+
+def _parts(agent: AgentDeployment, seen: Observation) -> list[_Part]:
+    scaling, worker = agent.spec.autoscaling, agent.spec.worker
+    parts = [_Part("pod", seen.deployment, scaling.min_replicas if scaling.enabled else agent.spec.replicas)]
+    if worker.enabled:
+        needed = worker.autoscaling.min_replicas if worker.autoscaling.enabled else worker.replicas
+        parts.append(_Part("worker", seen.worker, needed))
+    return parts
+
+
+def _ready_of_desired(deployment: Document | None) -> str | None:
+    if deployment is None:
+        return None
+    return f"{deployment.get('status', {}).get('readyReplicas', 0)}/{deployment['spec'].get('replicas', 1)}"
+
+
+def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> dict[str, Judgement]:
+    parts = _parts(agent, seen)
+    failures = [trouble for part in parts for trouble in _of_deployment(part.deployment)]
+    wrong = [*seen.hindrances, *seen.mounts, *failures, *troubles(seen.pods)]
+    rollouts = [_rollout(part) for part in parts]
+    rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
+    ready = _ready(seen, parts, rollout, wrong)
+    advice = list(_advice(agent, ready))
+    if advice:
+        ready = Judgement(ready.status, ready.reason, ". ".join([ready.message.rstrip("."), *advice]))
+    dependencies = judge_dependencies(seen.reported.dependencies, old)
+    outage = lasting_outage(dependencies, old, now)
+    degraded = _degraded([*wrong, outage] if outage is not None else wrong, dependencies)
+    judgements = {"Ready": ready, "Progressing": rollout, "Degraded": degraded}
+    scaling = judge_scaling(_scaled(agent, seen))
+    budget = judge_budget(agent.spec.budget, seen.reported.used, old)
+    optional = {SCALING_ACTIVE: scaling, WITHIN_BUDGET: budget, DEPENDENCIES_REACHABLE: dependencies}
+    optional[DRIFTED] = judge_drift(seen.left)
+    return judgements | {name: judgement for name, judgement in optional.items() if judgement is not None}
+
+
+def _scaled(agent: AgentDeployment, seen: Observation) -> list[Scaled]:
+    worker = agent.spec.worker
+    scaled = [Scaled("pods", seen.autoscaler)] if agent.spec.autoscaling.enabled else []
+    if worker.enabled and worker.autoscaling.enabled:
+        scaled.append(Scaled("workers", seen.worker_autoscaler))
+    return scaled
+
+
+def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
+    """What is as it was asked for, and yet not as it should be."""
+    spec = agent.spec
+    if spec.api_key.value is not None:
+        yield INLINE_KEY
+    most = spec.autoscaling.max_replicas if spec.autoscaling.enabled else spec.replicas
+    # While something else is wrong, this would only hide it.
+    if ready.status == "True" and most > 1 and not spec.redis.given:
+        yield NO_REDIS
+    if ready.status == "True":
+        yield from (f"{field} {sentence}" for field, sentence in cautions(spec))
+
+
+def _degraded(wrong: Sequence[Trouble], dependencies: Judgement | None) -> Judgement:
+    if not wrong and dependencies is not None and dependencies.status == "False":
+        return Judgement("False", "AsExpected", f"Nothing is known to be wrong but this: {dependencies.message}")
+    if not wrong:
+        return Judgement("False", "AsExpected", "Nothing is known to be wrong")
+    return Judgement("True", wrong[0].reason, "; ".join(trouble.message for trouble in wrong))
+
+
+def _rollout(part: _Part) -> Judgement:
+    """Whether a new revision is on its way (Kubernetes: "Deployments", "Complete Deployment")."""
+    deployment, pods = part.deployment, f"{part.title}s"
+    if deployment is None:
+        return Judgement("True", "Creating", f"The Deployment of the {pods} is not there yet")
+    status, spec = deployment.get("status", {}), deployment["spec"]
+    if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+        return Judgement("True", "RollingOut", "The Deployment's controller has yet to see the new revision")
+    if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
+        return Judgement("False", "ProgressDeadlineExceeded", STUCK)
+    replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
+    if replicas > updated:
+        return Judgement("True", "RollingOut", f"{pods.capitalize()} of the old revision are still being replaced")
+    # Stays so from the end of a rollout to the next one, also while an autoscaler adds pods.
+    complete = _condition_of(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
+    if not complete and (updated < spec.get("replicas", 1) or part.available < updated):
+        return Judgement("True", "RollingOut", f"{pods.capitalize()} of the new revision are starting")
+    return Judgement("False", "RolloutComplete", "All pods are of the current revision")
+
+
+def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, wrong: Sequence[Trouble]) -> Judgement:
+    """Ready says that the revision of this very spec serves, with as many pods as were asked for at least."""
+    if seen.hindrances:
+        return Judgement("False", seen.hindrances[0].reason, seen.hindrances[0].message)
+    short = next((part for part in parts if part.available < part.needed), None)
+    if rollout.reason == "RolloutComplete" and short is None:
+        if parts[0].needed == 0:
+            return Judgement("True", "ScaledToZero", "No pods are wanted (spec.replicas is 0)")
+        return Judgement("True", "Serving", "The current revision takes requests")
+    if wrong:
+        return Judgement("False", wrong[0].reason, wrong[0].message)
+    if rollout.reason != "RolloutComplete" or short is None:
+        return Judgement("False", rollout.reason, rollout.message)
+    return Judgement("False", "PodsNotReady", f"Fewer {short.title}s are ready than the {short.needed} that are wanted")
+
+
+def _of_deployment(deployment: Document | None) -> Iterable[Trouble]:
+    if deployment is None:
+        return
+    failure = _condition_of(deployment, "ReplicaFailure")
+    if failure.get("status") == "True":
+        said = _POD_NAME.sub(r'pods "\1…"', failure.get("message", ""))
+        reason = "QuotaExceeded" if "exceeded quota" in said else "PodsRefused"
+        yield Trouble(reason, f"Pods are refused: {said}")
+    if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
+        yield Trouble("ProgressDeadlineExceeded", STUCK)
+
+
+def _condition_of(deployment: Document, name: str) -> Mapping[str, Any]:
+    return condition(deployment.get("status", {}), name)
+
+
+def _without_times(status: Mapping[str, Any]) -> dict[str, Any]:
+    conditions = [
+        {key: value for key, value in each.items() if key != "lastTransitionTime"}
+        for each in status.get("conditions") or []
+    ]
+    return {**status, "conditions": conditions}

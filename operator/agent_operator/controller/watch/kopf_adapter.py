@@ -1,0 +1,231 @@
+"""kopf, as a chassis: it lists and watches, keeps its connection, and wakes us. It writes nothing.
+
+Only `on.event` is used: it neither annotates objects nor needs a finalizer.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Self, cast
+
+import aiohttp
+import kopf
+import structlog
+
+from agent_operator import __version__
+from agent_operator.controller.reconcile.apply import PAGE
+from agent_operator.controller.signals import cancel_on_signals
+from agent_operator.controller.watch.progress import OK, RENEWALS, Watches
+from agent_operator.kube.bodies import decode_answer, lines_within_bounds
+from agent_operator.kube.connection import configuration
+from agent_operator.kube.resources import Resource
+from agent_operator.manifests.document import Document
+
+log = structlog.get_logger(__name__)
+
+REQUEST_SECONDS = 60
+CONNECT_SECONDS = 10
+IDLE_SECONDS = 0.1
+# Between tries of one request. What follows the last is a new watch, or a new kopf: never the end.
+BACKOFF_SECONDS = (1, 1, 2, 3, 5, 5, 5, 5, 5)
+
+# kopf gives its watches two seconds to hand on what they have.
+END_SECONDS = 10.0
+
+# Between logins, when one set of credentials after the other is refused.
+LOGIN_SECONDS = 5.0
+
+Heard = Callable[[str, bool, Document], None]
+"""Is told of every event: kind, whether the object still is, and the object."""
+
+
+async def watch(
+    resources: Sequence[Resource],
+    namespaces: Sequence[str],
+    heard: Heard,
+    watches: Watches,
+    *,
+    listed_again: Callable[[], None],
+    until: asyncio.Event,
+    main: "asyncio.Task[Any]",
+) -> None:
+    """Watch these kinds until the event is set. Raises what kopf cannot get over.
+
+    What is seen of the watches goes to `watches`, and `main` is cancelled on signals: kopf would end itself alone.
+    """
+    watches.expect(resources, namespaces)
+    tasks = await kopf.spawn_tasks(
+        registry=_registry(resources, heard, watches.tracing(listed_again)),
+        settings=_settings(resources, watches.silence),
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        # Or kopf makes one of the user's name, and a container's numeric user has none.
+        identity=cast("Any", "agent-operator"),
+    )
+    cancel_on_signals(main)
+    # Not kopf.run_tasks: in the end that cancels every task of the process that began after kopf, and so ours.
+    all_of_it = [*tasks, asyncio.create_task(until.wait())]
+    try:
+        done, _ = await asyncio.wait(all_of_it, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in all_of_it:
+            task.cancel()
+        await asyncio.wait(all_of_it)
+        await _end_what_is_left()
+    for task in done:
+        task.result()
+
+
+async def _end_what_is_left() -> None:
+    """End the watches that kopf leaves behind when one of its tasks fails.
+
+    Only those: they end their own helpers, and do not notice that they were cancelled when those are too.
+    """
+    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("watcher for ")]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=END_SECONDS)
+
+
+def _registry(resources: Iterable[Resource], heard: Heard, trace: aiohttp.TraceConfig) -> kopf.OperatorRegistry:
+    """The handlers: one a watched kind, which passes on what it hears, and the login, with a traced session."""
+    handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers)(_Login(trace).login)
+    for resource in resources:
+        pass_on = partial(_pass_on, heard, resource.kind)
+        kopf.on.event(resource.group, resource.version, resource.plural, id=resource.plural, registry=handlers)(pass_on)
+    return handlers
+
+
+def _settings(resources: Iterable[Resource], silence: float) -> kopf.OperatorSettings:
+    """kopf's settings: bounded waits, nothing scanned or posted, lists filtered at the server.
+
+    A watch that brings nothing for `silence` seconds, not even a bookmark, is begun anew.
+    """
+    chosen = kopf.OperatorSettings()
+    chosen.peering.standalone = True
+    chosen.scanning.disabled = True
+    chosen.posting.enabled = False
+    chosen.networking.request_timeout = REQUEST_SECONDS
+    chosen.networking.connect_timeout = CONNECT_SECONDS
+    chosen.networking.error_backoffs = BACKOFF_SECONDS
+    chosen.watching.connect_timeout = CONNECT_SECONDS
+    chosen.watching.inactivity_timeout = silence
+    chosen.watching.chunk_size = PAGE
+    chosen.watching.server_timeout = int(RENEWALS * silence)
+    chosen.watching.client_timeout = RENEWALS * silence + CONNECT_SECONDS
+    # So long each object has a task of its own after its last event: the default keeps 80 MB of them at the start.
+    chosen.queueing.idle_timeout = IDLE_SECONDS
+    chosen.persistence.diffbase_storage = _NoMemory()
+    for resource in resources:
+        if resource.selector is not None:
+            chosen.watching.label_selectors[resource.group, resource.version, resource.plural] = resource.selector
+    return chosen
+
+
+class _NoMemory(kopf.DiffBaseStorage):
+    """kopf copies each object twice to find what changed since it was handled; nothing of ours asks for that."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+async def _pass_on(heard: Heard, kind: str, *, event: kopf.RawEvent, **_: Any) -> None:
+    document: Document = dict(event["object"])
+    heard(kind, event["type"] != "DELETED", document)
+
+
+class _Login:
+    """Logs in to the same cluster, and with the same credentials, as our own connection, with a traced session.
+
+    Credentials that are refused are read anew, again and again: a fresh token may come late.
+    """
+
+    def __init__(self, trace: aiohttp.TraceConfig) -> None:
+        self._trace = trace
+        self._last: float | None = None
+
+    async def login(self, **_: Any) -> kopf.AiohttpSession:
+        if self._last is not None:
+            log.warning("Credentials were refused, and will be read anew")
+            await asyncio.sleep(self._last + LOGIN_SECONDS - time.monotonic())
+        self._last = time.monotonic()
+        config = await configuration()
+        header = await config.get_api_key_with_prefix("BearerToken", alias="authorization")
+        scheme, _space, token = (header or "").rpartition(" ")
+        info = kopf.ConnectionInfo(
+            server=config.host,
+            ca_path=config.ssl_ca_cert,
+            ca_data=config.ca_cert_data,
+            insecure=not config.verify_ssl,
+            username=config.username or None,
+            password=config.password or None,
+            scheme=scheme or None,
+            token=token or None,
+            certificate_path=config.cert_file,
+            private_key_path=config.key_file,
+            proxy_url=config.proxy,
+        )
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_ssl_context(info)),
+            headers={**info.as_http_headers(), "User-Agent": f"agent-operator/{__version__}"},
+            proxy=info.proxy_url,
+            # The configuration has the proxy of the environment already, by all of NO_PROXY.
+            trust_env=False,
+            trace_configs=[self._trace],
+            response_class=_Answer,
+        )
+        return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer to kopf, with summaries in place of objects that are beyond bounds (see bodies.py).
+
+    kopf reads lists by `json` and watches by `content.iter_chunked`, and would read an object of any depth and size.
+    """
+
+    # Each page may have 75 MB: one kind after the other.
+    _pages = asyncio.Semaphore(1)
+
+    async def start(self, connection: Any) -> Self:
+        await super().start(connection)
+        if self.status == OK and self.url.query.get("watch") == "true":
+            self.content = cast("aiohttp.StreamReader", _Lines(self.content))
+        return self
+
+    async def json(self, **_: Any) -> Any:
+        async with self._pages:
+            return await decode_answer(await self.read())
+
+
+class _Lines:
+    """The content of a watch, line by line."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        return lines_within_bounds(self._content.iter_chunked(size))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+
+def _ssl_context(info: kopf.ConnectionInfo) -> ssl.SSLContext:
+    """What takes the certificates of clusters as they are.
+
+    Python 3.13 made RFC 5280's strict checks the default (ssl.VERIFY_X509_STRICT), which the certificate authorities
+    of many clusters do not pass. The chain and the name are verified all the same, as Go's clients do.
+    """
+    context = info.as_ssl_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context

@@ -1,0 +1,224 @@
+"""What is in the cluster, as last heard: fed by watch events, by lists, and by the answers to our own writes."""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agent_operator.api.agent import KIND
+from agent_operator.api.bounds import UNREADABLE
+from agent_operator.controller.reconcile.drift import shares
+from agent_operator.kube.resources import AGENT, POD, Key
+from agent_operator.manifests.document import Document
+from agent_operator.manifests.labels import INSTANCE
+from agent_operator.manifests.names import ANNOTATION_PREFIX
+
+# Bytes of an object that is kept whole: ten times what is usual. Of a larger one a summary is kept, and it is read when
+# it is needed, so that memory does not grow with what one tenant stores.
+MAX_KEPT = 1 << 16
+# What is read of an agent's metadata and of a pod's, besides their annotations of ours: the rest may be anything.
+METADATA = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "labels")
+
+Place = tuple[str, str, str]  # kind, namespace, name
+Conditions = frozenset[tuple[str, str]]  # type, status
+
+
+class Standing(NamedTuple):
+    """What an agent's status says of it, as far as it is told in metrics."""
+
+    conditions: Conditions
+    ready_pods: int
+
+
+_NONE = Standing(frozenset(), 0)
+
+
+def controller_of(document: Document) -> Document | None:
+    """The owner reference of the object's controller, if it has one (Kubernetes: "Owners and Dependents")."""
+    references = document["metadata"].get("ownerReferences") or []
+    return next((reference for reference in references if reference.get("controller")), None)
+
+
+def agent_of(kind: str, document: Document) -> Key | None:
+    """The agent that an object belongs to or is, if any."""
+    metadata = document["metadata"]
+    if kind == AGENT.kind:
+        return Key(metadata["namespace"], metadata["name"])
+    owner = controller_of(document)
+    if owner is not None and owner.get("kind") == KIND:
+        return Key(metadata["namespace"], owner["name"])
+    instance = (metadata.get("labels") or {}).get(INSTANCE)
+    return Key(metadata["namespace"], instance) if instance else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One object, packed: as dictionaries a thousand agents would take 100 MB, and the garbage collector seconds."""
+
+    version: int
+    agent: Key | None
+    packed: bytes
+    standing: Standing
+    whole: bool
+
+    def document(self) -> Document:
+        document: Document = json.loads(self.packed)
+        return document
+
+
+class Cache:
+    """Objects by kind, namespace and name. Every change tells which agent it concerns, or None if it was no news.
+
+    An event can be late, and older than the answer to a write of ours: the higher resourceVersion wins (a number that
+    grows with each write; Kubernetes 1.35 made comparing them part of the API).
+    """
+
+    def __init__(self) -> None:
+        self._objects: dict[Place, _Entry] = {}
+        self._by_agent: defaultdict[Key, set[Place]] = defaultdict(set)
+
+    def store(self, kind: str, document: Document) -> Key | None:
+        """Take in the object as it is now."""
+        place = _place(kind, document)
+        known = self._objects.get(place)
+        version = int(document["metadata"]["resourceVersion"])
+        if known is not None and version <= known.version:
+            return None
+        self._forget(place)
+        packed, whole = _packed(kind, document)
+        entry = _Entry(version, agent_of(kind, document), packed, _standing(kind, document), whole)
+        self._objects[place] = entry
+        if entry.agent is not None:
+            self._by_agent[entry.agent].add(place)
+        return entry.agent
+
+    def remove(self, kind: str, document: Document) -> Key | None:
+        """Take in that the object is gone, unless another of that name has come since."""
+        place = _place(kind, document)
+        known = self._objects.get(place)
+        if known is None or int(document["metadata"]["resourceVersion"]) < known.version:
+            return None
+        self._forget(place)
+        return known.agent
+
+    def replace(self, kind: str, namespace: str | None, documents: Iterable[Document], version: str) -> set[Key]:
+        """Take in a whole list, made at resourceVersion `version`: also what is not in it any more, and was missed."""
+        present = {_place(kind, document): document for document in documents}
+        agents = {self.store(kind, document) for document in present.values()}
+        agents |= self.retain(kind, namespace, {place[1:] for place in present}, version)
+        return {agent for agent in agents if agent is not None}
+
+    def retain(self, kind: str, namespace: str | None, present: Set[tuple[str, str]], version: str) -> set[Key | None]:
+        """Forget what is not among those present (namespace and name), which a list made at `version` holds."""
+        agents: set[Key | None] = set()
+        for place in [place for place in self._objects if place[0] == kind and namespace in {None, place[1]}]:
+            known = self._objects[place]
+            if place[1:] not in present and known.version <= int(version):
+                agents.add(known.agent)
+                self._forget(place)
+        return agents
+
+    def get(self, kind: str, namespace: str, name: str) -> Document | None:
+        """The object as last heard."""
+        entry = self._objects.get((kind, namespace, name))
+        return None if entry is None else entry.document()
+
+    def agent(self, key: Key) -> Document | None:
+        """The `AgentDeployment` itself."""
+        return self.get(AGENT.kind, *key)
+
+    def is_whole(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether what is known of the object is all of it, and not a summary because it is large."""
+        entry = self._objects.get((kind, namespace, name))
+        return entry is None or entry.whole
+
+    def agents(self) -> list[Key]:
+        """All agents."""
+        return [Key(place[1], place[2]) for place in self._objects if place[0] == AGENT.kind]
+
+    def standings(self) -> Iterator[tuple[Key, Standing]]:
+        """The agents, each with what its status says."""
+        return (
+            (Key(place[1], place[2]), entry.standing)
+            for place, entry in self._objects.items()
+            if place[0] == AGENT.kind
+        )
+
+    def children(self, key: Key) -> list[tuple[str, Document]]:
+        """Kind and document of what belongs to the agent, without its pods."""
+        places = [place for place in self._by_agent.get(key, ()) if place[0] not in {AGENT.kind, POD.kind}]
+        return [(place[0], self._objects[place].document()) for place in sorted(places)]
+
+    def pods(self, key: Key) -> list[Document]:
+        """The agent's pods."""
+        places = [place for place in self._by_agent.get(key, ()) if place[0] == POD.kind]
+        return [self._objects[place].document() for place in sorted(places)]
+
+    def _forget(self, place: Place) -> None:
+        known = self._objects.pop(place, None)
+        if known is not None and known.agent is not None:
+            self._by_agent[known.agent].discard(place)
+            if not self._by_agent[known.agent]:
+                del self._by_agent[known.agent]
+
+
+def _place(kind: str, document: Document) -> Place:
+    metadata = document["metadata"]
+    return kind, metadata["namespace"], metadata["name"]
+
+
+def _packed(kind: str, document: Document) -> tuple[bytes, bool]:
+    """The object as it is kept, and whether that is all of it."""
+    packed = _json(_slim(kind, document))
+    if len(packed) <= MAX_KEPT:
+        return packed, True
+    return _json(_summary(document)), False
+
+
+def _json(document: Document) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _standing(kind: str, document: Document) -> Standing:
+    if kind != AGENT.kind:
+        return _NONE
+    status = document.get("status", {})
+    # Interned, as thousands of agents have the same few.
+    conditions = frozenset(
+        (sys.intern(each["type"]), sys.intern(each.get("status", ""))) for each in status.get("conditions") or []
+    )
+    return Standing(conditions, status.get("readyReplicas", 0))
+
+
+def _slim(kind: str, document: Document) -> Document:
+    """The object without what nobody here reads; of a pod, only who it is and how it fares."""
+    metadata = document["metadata"]
+    if kind == POD.kind:
+        return {"metadata": _identity(metadata), "status": document.get("status", {})}
+    if kind == AGENT.kind:
+        return {**document, "metadata": _identity(metadata)}
+    return {**document, "metadata": {**metadata, "managedFields": shares(kind, document)}}
+
+
+def _identity(metadata: Document) -> Document:
+    annotations = {
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if key.startswith(f"{ANNOTATION_PREFIX}/")
+    }
+    return {key: metadata[key] for key in METADATA if key in metadata} | {"annotations": annotations}
+
+
+def _summary(document: Document) -> Document:
+    """Who a large object is, how it fares, and how many pods it wants."""
+    metadata, spec, status = document["metadata"], document.get("spec"), document.get("status")
+    replicas = spec.get("replicas") if isinstance(spec, dict) else None
+    return {
+        **{key: document[key] for key in ("apiVersion", "kind", UNREADABLE) if key in document},
+        "metadata": _identity(metadata)
+        | {"annotations": {}, "ownerReferences": [each for each in [controller_of(document)] if each]},
+        "spec": {"template": {"spec": {}}} | ({} if replicas is None else {"replicas": replicas}),
+        "status": status if len(_json(status or {})) <= MAX_KEPT else {},
+    }

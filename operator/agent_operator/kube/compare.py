@@ -1,0 +1,96 @@
+"""Whether an object in the cluster has all that we want of it; what others added is theirs."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from agent_operator.manifests.document import Document
+
+# Lists that server-side apply merges by keys (x-kubernetes-list-map-keys of the core API): others may add members.
+# Of a Service's ports, names serve as well as their true keys, as all of ours have one. All other lists, and those
+# whose members lack a key, are whole values.
+MERGE_KEYS = {
+    "containers": ("name",),
+    "env": ("name",),
+    "imagePullSecrets": ("name",),
+    "initContainers": ("name",),
+    "ownerReferences": ("uid",),
+    "ports": ("name",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "volumeMounts": ("mountPath",),
+    "volumes": ("name",),
+}
+# Maps of quantities, and single ones: the API server keeps them in its own form ("1000" as "1k").
+QUANTITIES = {"requests", "limits"}
+QUANTITY = {"averageValue", "divisor", "sizeLimit"}
+# The API server leaves a field out that is nothing (Go's `omitempty`), which is as well as there, but for these:
+# without them something else holds than with zero, and no default in the object tells.
+NOTHING = ("", 0, None)
+NOT_NOTHING_AT_ZERO = {
+    *("allowPrivilegeEscalation", "automountServiceAccountToken", "fsGroup", "hostUsers", "runAsGroup", "runAsNonRoot"),
+    *("runAsUser", "maxUnavailable", "minAvailable", "mode", "stabilizationWindowSeconds", "storageClassName"),
+    "tolerationSeconds",
+}
+# Maps whose keys are the user's: a key is there or not, whatever its value.
+MAPS = {"annotations", "data", "labels", "matchLabels", "nodeSelector", "stringData"} | QUANTITIES
+
+_SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_QUANTITY = re.compile(r"([0-9.]+)(?:([KMGTPE])i|([numkMGTPE]?)|[eE]([+-]?[0-9]+))")
+
+
+def fingerprint(document: Document) -> str:
+    """SHA-256, in hexadecimal, of the document in one canonical form."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def has_all(wanted: Any, found: Any, field: str = "") -> bool:
+    """Whether everything in `wanted` is in `found` with the same value, as the API server means it.
+
+    What is wanted empty, zero or false may be missing where that means the same: the API server keeps few such values.
+    """
+    if isinstance(wanted, dict):
+        equal: Callable[[Any, Any, str], bool] = _same_quantity if field in QUANTITIES else has_all
+        return isinstance(found, dict) and all(
+            equal(value, found[key], key) if key in found else _is_left_out(value, key, field)
+            for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(found, list) and _list_has_all(wanted, found, MERGE_KEYS.get(field))
+    return bool(wanted == found) or (field in QUANTITY and _same_quantity(wanted, found, field))
+
+
+def _is_left_out(value: Any, key: str, field: str) -> bool:
+    """Whether a value that is wanted under `key` of the map `field` is as well as there when the key is missing."""
+    if value in ({}, []):
+        return True
+    return value in NOTHING and key not in NOT_NOTHING_AT_ZERO and field not in MAPS
+
+
+def _list_has_all(wanted: list[Any], found: list[Any], keys: tuple[str, ...] | None) -> bool:
+    if keys is None or not all(isinstance(item, dict) and item.keys() >= set(keys) for item in wanted):
+        return len(wanted) == len(found) and all(map(has_all, wanted, found))
+    by_key = {tuple(item.get(key) for key in keys): item for item in found}
+    pairs = ((item, by_key.get(tuple(item[key] for key in keys))) for item in wanted)
+    return all(other is not None and has_all(item, other) for item, other in pairs)
+
+
+def _same_quantity(wanted: Any, found: Any, _: str) -> bool:
+    try:
+        return quantity(str(wanted)) == quantity(str(found))
+    except ValueError:
+        return False
+
+
+def quantity(text: str) -> Decimal:
+    """The amount that a Kubernetes quantity stands for: "1500m" is 1.5, "1Ki" is 1024. Raises ValueError."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text} is no quantity")
+    number, binary, suffix, exponent = match.groups()
+    if binary:
+        return Decimal(number) * Decimal(1024) ** ("KMGTPE".index(binary) + 1)
+    return Decimal(number).scaleb(int(exponent) if exponent else _SUFFIXES[suffix or ""])

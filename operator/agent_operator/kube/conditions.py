@@ -1,0 +1,49 @@
+"""Conditions: how a judgement about an agent, or about another object, is written and read (metav1.Condition)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from agent_operator.api.status import MAX_MESSAGE
+from agent_operator.manifests.document import Document
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A condition without its times."""
+
+    status: Truth
+    reason: str
+    message: str
+
+
+def condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The condition of that type; empty when there is none."""
+    return next((each for each in status.get("conditions") or [] if each.get("type") == name), {})
+
+
+def conditions(
+    judgements: Mapping[str, Judgement], generation: int, old: Mapping[str, Any], now: datetime
+) -> list[Document]:
+    """The judgements as conditions, by type. `old` is the status before, from which unchanged ones keep their times."""
+    return [_condition(name, each, generation, condition(old, name), now) for name, each in judgements.items()]
+
+
+def _condition(name: str, judgement: Judgement, generation: int, old: Mapping[str, Any], now: datetime) -> Document:
+    changed = old.get("status") != judgement.status
+    return {
+        "type": name,
+        "status": judgement.status,
+        "observedGeneration": generation,
+        "lastTransitionTime": timestamp(now) if changed else old["lastTransitionTime"],
+        "reason": judgement.reason,
+        "message": judgement.message[:MAX_MESSAGE],
+    }
+
+
+def timestamp(moment: datetime) -> str:
+    """The moment as the API has times: UTC, RFC 3339, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

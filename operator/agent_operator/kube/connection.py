@@ -1,0 +1,270 @@
+"""The one owner of the connection to the Kubernetes API: credentials, timeouts, errors."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client
+
+from agent_operator import __version__
+from agent_operator.kube import kubeconfig
+from agent_operator.kube.bodies import decode_answer, encode
+from agent_operator.kube.kubeconfig import KubeconfigError, LoginError
+from agent_operator.kube.proxy import without_password
+from agent_operator.manifests.document import Document
+
+# A request that is not answered in this time will not be: the API server's own limit for what is not a watch is 60 s.
+REQUEST_SECONDS = 60
+CONNECT_SECONDS = 10
+CONNECTIONS = 32
+# Also when the API server says "at once".
+LEAST_WAIT_SECONDS = 1.0
+
+UNAUTHORIZED = 401
+TOO_MANY_REQUESTS = 429
+SERVER_ERROR = 500
+
+JSON = "application/json"
+MERGE = "application/merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+
+# What the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) refuses children with for up to half
+# a minute after the definition of their owner was installed: it reads the definitions anew that often (kube-apiserver,
+# admission's start hook).
+NOT_KNOWN_YET = "cannot find RESTMapping"
+
+
+class NoClusterError(Exception):
+    """There is no configuration of a cluster, or it cannot be used. The message says what to do."""
+
+
+class UnreachableError(Exception):
+    """The API server did not answer."""
+
+
+class ProxyFailedError(UnreachableError):
+    """The proxy before the API server failed. The message has its address, and what to do."""
+
+
+class ApiError(Exception):
+    """The API server refused a request (Kubernetes API conventions: "Response Status Kind").
+
+    `retry_after` has the seconds after which it wants to be asked again, if it said so.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        causes: frozenset[str] = frozenset(),
+        body: Document | None = None,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.causes = causes
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.body: Document = body or {}
+        self.retry_after = retry_after
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed soon: the server is busy, or an object was changed meanwhile."""
+        busy = self.code in {UNAUTHORIZED, 408, 409, TOO_MANY_REQUESTS} or self.code >= SERVER_ERROR
+        return busy or NOT_KNOWN_YET in self.message
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A successful answer."""
+
+    code: int
+    body: Document
+
+
+async def configuration() -> client.Configuration:
+    """The cluster to talk to: the one that this pod runs in, else the one that KUBECONFIG or ~/.kube/config names.
+
+    Raises NoClusterError.
+    """
+    try:
+        if kubeconfig.in_cluster():
+            return kubeconfig.load_in_cluster()
+        return (await kubeconfig.load(kubeconfig.chosen_files(None))).settings
+    except LoginError as error:
+        raise NoClusterError(f"Could not log in to the cluster: {error}.") from error
+    except KubeconfigError as error:
+        raise NoClusterError(
+            f"No cluster to talk to ({error}). "
+            "Run the operator in a pod with a service account, or set KUBECONFIG to a file that names a cluster."
+        ) from error
+
+
+class NotLeadingError(Exception):
+    """A write was not sent, because another operator may lead by now."""
+
+
+class Connection:
+    """Requests to the API server. Use as an async context manager.
+
+    `seconds` is how long an answer may take, with the waits that the API server asks for. `may_write` is asked right
+    before anything but a GET is sent.
+    `log_in` gives new credentials for the same cluster when the ones at hand are refused; None leaves it at that.
+    """
+
+    def __init__(
+        self,
+        settings: client.Configuration,
+        *,
+        seconds: float = REQUEST_SECONDS,
+        may_write: Callable[[], bool] = lambda: True,
+        log_in: Callable[[], Awaitable[client.Configuration]] | None = configuration,
+    ) -> None:
+        settings.retries = None
+        # See the same in controller/watch/kopf_adapter.py.
+        settings.disable_strict_ssl_verification = True
+        self.host: str = settings.host
+        self._client = client.ApiClient(settings)
+        self._session: aiohttp.ClientSession | None = None
+        self._settings = settings
+        self._may_write = may_write
+        self._log_in = log_in
+        self._seconds = seconds
+        self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
+
+    async def __aenter__(self) -> Self:
+        # Not the client's own session: that writes bodies as ASCII, with escapes that are an error in YAML.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._client.rest_client.ssl_context),
+            headers={"User-Agent": f"agent-operator/{__version__}"},
+            # aiohttp would look for a proxy and a password (.netrc) in a thread before each request: 15 % of our time.
+            # And it knows no networks in NO_PROXY: the settings have the proxy.
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Document | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+    ) -> Answer:
+        """Send one request and give its answer.
+
+        Raises ApiError if it is refused, UnreachableError if it is not answered, NotLeadingError if it may not be sent.
+        """
+        deadline = time.monotonic() + self._seconds
+        logged_in_again = False
+        while True:
+            try:
+                return await self._send(method, path, query, body, content_type=content_type, accept=accept)
+            except ApiError as error:
+                if error.code == UNAUTHORIZED and self._log_in is not None and not logged_in_again:
+                    # A service account's token is replaced each hour, also when the old one ends before its time.
+                    await self._log_in_again()
+                    logged_in_again = True
+                elif error.retry_after is not None and time.monotonic() + error.retry_after < deadline:
+                    await asyncio.sleep(error.retry_after * random.uniform(1, 1.25))  # noqa: S311  not secrecy
+                else:
+                    raise
+
+    async def _log_in_again(self) -> None:
+        """Have the credentials as the files say now; the connections stay."""
+        assert self._log_in is not None  # noqa: S101  the caller has looked
+        try:
+            fresh = await self._log_in()
+        except NoClusterError as error:
+            raise UnreachableError(str(error)) from error
+        self._settings.api_key = fresh.api_key
+        self._settings.api_key_prefix = fresh.api_key_prefix
+        self._settings.refresh_api_key_hook = fresh.refresh_api_key_hook
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Document | None,
+        *,
+        content_type: str,
+        accept: str,
+    ) -> Answer:
+        assert self._session is not None  # noqa: S101  it is entered
+        url = f"{self.host}{path}?{urlencode(query)}" if query else f"{self.host}{path}"
+        headers = {"Accept": accept, "Content-Type": content_type}
+        token = await self._settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token is not None:
+            headers["Authorization"] = token
+        if method != "GET" and not self._may_write():
+            raise NotLeadingError(f"{method} {path} was not sent: another operator may lead by now")
+        try:
+            async with self._session.request(
+                method,
+                url,
+                headers=headers,
+                data=None if body is None else encode(body),
+                timeout=self._timeout,
+                proxy=self._settings.proxy,
+                proxy_headers=self._settings.proxy_headers,
+                server_hostname=self._settings.tls_server_name or None,
+            ) as response:
+                text = await response.read()
+        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+            # Neither the cluster nor its certificate is at fault.
+            raise ProxyFailedError(_proxy_failed(self.host, self._settings.proxy or "", error)) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            way = f" through the proxy {without_password(self._settings.proxy)}" if self._settings.proxy else ""
+            raise UnreachableError(f"{self.host} did not answer{way}: {error or type(error).__name__}") from error
+        document = await decode_answer(text)
+        if response.status >= 400:  # noqa: PLR2004  HTTP's errors begin here
+            raise ApiError(
+                response.status,
+                document.get("reason") or response.reason or "",
+                document.get("message") or f"the API server answered {response.status}",
+                _causes(document),
+                document,
+                retry_after=_retry_after(response.status, response.headers),
+            )
+        return Answer(response.status, document)
+
+
+def _proxy_failed(host: str, proxy: str, error: aiohttp.ClientError) -> str:
+    why = (
+        f"it answered {error.status}"
+        if isinstance(error, aiohttp.ClientHttpProxyError)
+        else "it cannot be connected to"
+    )
+    return (
+        f"The proxy {without_password(proxy)} does not lead to {host}: {why}. It is that of HTTPS_PROXY or of the "
+        "kubeconfig; if the cluster is reached without one, add its address to NO_PROXY"
+    )
+
+
+def _retry_after(code: int, headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait before the same request, as a server says that is busy (RFC 9110, section 10.2.3)."""
+    said = headers.get("Retry-After", "")
+    busy = code == TOO_MANY_REQUESTS or code >= SERVER_ERROR
+    return max(float(said), LEAST_WAIT_SECONDS) if busy and said.isdecimal() else None
+
+
+def _causes(status: Document) -> frozenset[str]:
+    """The reasons of the causes that a refusal gives."""
+    causes = (status.get("details") or {}).get("causes") or []
+    return frozenset(cause["reason"] for cause in causes if "reason" in cause)

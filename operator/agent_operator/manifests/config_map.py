@@ -1,0 +1,113 @@
+"""The ConfigMap: the settings of the agent API, under the names of its environment variables."""
+
+import hashlib
+from collections.abc import Mapping
+
+from agent_operator.api.spec import AgentSpec
+from agent_operator.manifests.document import Document, metadata
+from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
+from agent_operator.manifests.secret import inline_secrets, secret_sources
+
+
+def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
+    """The settings that the spec gives. One that it does not give has no key: the service has its default."""
+    agent, limit = spec.agent, spec.rate_limit
+    given: dict[str, str | None] = {
+        "MODEL_PROVIDER": agent.provider,
+        "DEFAULT_MODEL": agent.model,
+        "MAX_TOKENS": str(agent.max_tokens),
+        "SYSTEM_PROMPT": agent.system_prompt,
+        "ALLOW_SYSTEM_PROMPT": _boolean(agent.allow_system_prompt),
+        "ANTHROPIC_BASE_URL": agent.base_url,
+        "REQUEST_TIMEOUT_SECONDS": str(agent.request_timeout_seconds),
+        "STREAM_TIMEOUT_SECONDS": str(agent.stream_timeout_seconds) if agent.stream_timeout_seconds else None,
+        "ENVIRONMENT": agent.environment,
+        "SECRETS_DIR": SECRETS_DIR if secret_sources(name, spec) else None,
+        "RATE_LIMIT_REQUESTS": str(limit.requests_per_minute),
+        "TOKENS_PER_MINUTE": str(limit.tokens_per_minute) if limit.tokens_per_minute else None,
+        "TRUSTED_PROXIES": ",".join(limit.trusted_proxies or []) or None,
+        # A proxy beside the agent passes the host that its client asked for, over the pod's loopback address.
+        "ALLOWED_HOSTS": "*" if spec.sidecars else None,
+        "CORS_ORIGINS": ",".join(spec.cors.origins or []) or None,
+        "CORS_ALLOW_CREDENTIALS": "true" if spec.cors.allow_credentials else None,
+        "LOG_LEVEL": spec.logging.level,
+        "LOG_FORMAT": spec.logging.format,
+        "METRICS_PORT": str(METRICS_PORT),
+    }
+    given |= _of_state(name, namespace, spec) | _of_budget(spec) | _of_tracing(name, namespace, spec)
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _boolean(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()
+
+
+def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | None]:
+    """What has a meaning with a shared Redis only."""
+    if not spec.redis.given:
+        return {}
+    return {
+        "REDIS_URL": spec.redis.url,
+        # Several agents may share a server.
+        "STATE_PREFIX": f"{namespace}/{name}",
+        "API_RUNS_TASKS": "false" if spec.worker.enabled else "true",
+        "WORKER_CONCURRENCY": str(spec.worker.concurrency) if spec.worker.enabled else None,
+    }
+
+
+def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
+    """What may be used, and what it costs with the agent's model."""
+    budget = spec.budget
+    if budget is None:
+        return {}
+    bounds = {
+        "BUDGET_PERIOD": budget.period,
+        "BUDGET_ACTION": budget.action,
+        "BUDGET_TOKENS": str(budget.tokens) if budget.tokens else None,
+        "BUDGET_COST": budget.cost,
+    }
+    price = (budget.prices or {}).get(spec.agent.model)
+    if price is None:
+        return bounds
+    return bounds | {
+        "PRICE_INPUT": price.input,
+        "PRICE_OUTPUT": price.output,
+        "PRICE_CACHE_WRITE": price.cache_write,
+        "PRICE_CACHE_READ": price.cache_read,
+    }
+
+
+def _of_tracing(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
+    """Where traces go, and whose they are (OpenTelemetry, "Specify resource attributes using Kubernetes annotations",
+    says what a service's name and namespace are)."""
+    tracing = spec.monitoring.tracing
+    if tracing is None:
+        return {}
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": tracing.endpoint,
+        "OTEL_SERVICE_NAME": name,
+        "OTEL_RESOURCE_ATTRIBUTES": f"service.namespace={namespace},k8s.namespace.name={namespace}",
+    }
+
+
+def config_map(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document:
+    """The ConfigMap of the agent."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(name, namespace, managed_by),
+        "data": settings(name, namespace, spec),
+    }
+
+
+def config_checksum(name: str, namespace: str, spec: AgentSpec) -> str:
+    """SHA-256, in hexadecimal, of the ConfigMap's data and then the inline Secret's, as sorted lines `KEY=VALUE`.
+
+    It stands on the pod template, so that a change of either replaces the pods, which read them only at their start.
+    """
+    lines = _lines(settings(name, namespace, spec)) + _lines(inline_secrets(spec))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _lines(mapping: Mapping[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in sorted(mapping.items()))

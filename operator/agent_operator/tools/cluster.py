@@ -1,0 +1,145 @@
+"""The cluster as the user of a tool reaches it: their kubeconfig, their rights; and errors as sentences."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kubernetes.aio import client
+
+from agent_operator.controller.reconcile.apply import PAGE
+from agent_operator.kube import kubeconfig
+from agent_operator.kube.connection import APPLY, JSON, ApiError, Connection, ProxyFailedError, UnreachableError
+from agent_operator.kube.kubeconfig import KubeconfigError, LoginError, NoContextError
+from agent_operator.kube.resources import Resource
+from agent_operator.manifests.document import Document
+from agent_operator.tools.errors import ToolError
+
+# People wait at a terminal, and can try again.
+ANSWER_SECONDS = 20.0
+
+UNAUTHORIZED = 401
+FORBIDDEN = 403
+NOT_FOUND = 404
+
+# The object's metadata alone (Kubernetes API concepts: "Metadata-only fetches"): of a Secret no content is sent.
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tool looks: kubeconfig file, context and namespace, as the user gave them; None is the usual one."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str | None = None
+
+
+class Access:
+    """Reads and dry runs, with the user's rights. Nothing that is sent here changes anything."""
+
+    def __init__(self, connection: Connection, namespace: str) -> None:
+        self.connection = connection
+        self.namespace = namespace
+
+    async def get(
+        self, resource: Resource, namespace: str, name: str, *, metadata_only: bool = False
+    ) -> Document | None:
+        """The object, or its metadata alone; None when there is none. Raises ApiError and UnreachableError."""
+        accept = METADATA_ONLY if metadata_only else JSON
+        try:
+            answer = await self.connection.request("GET", resource.path(namespace, name), accept=accept)
+        except ApiError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
+        return answer.body
+
+    async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Document]:
+        """The objects of a kind, in one namespace or in all, that the query (`labelSelector`, say) picks."""
+        asked = {"limit": str(PAGE), **query}
+        api_version = f"{resource.group}/{resource.version}".removeprefix("/")
+        items: list[Document] = []
+        while True:
+            page = (await self.connection.request("GET", resource.path(namespace), query=asked)).body
+            items += [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
+            token = page.get("metadata", {}).get("continue")
+            if not token:
+                return items
+            asked["continue"] = token
+
+    async def read(self, path: str) -> Document:
+        """What the API server answers to a GET of that path, as JSON. Raises ApiError and UnreachableError."""
+        return (await self.connection.request("GET", path)).body
+
+    async def dry_run(
+        self, resource: Resource, document: Document, manager: str, content_type: str = APPLY
+    ) -> tuple[Document, bool]:
+        """The object as it would be after a PATCH by this field manager, and whether that would create it."""
+        metadata = document["metadata"]
+        force = {"force": "true"} if content_type == APPLY else {}
+        answer = await self.connection.request(
+            "PATCH",
+            resource.path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": manager, "dryRun": "All", "fieldValidation": "Strict", **force},
+            body=document,
+            content_type=content_type,
+        )
+        return answer.body, answer.code == 201  # noqa: PLR2004  HTTP's "created"
+
+
+@asynccontextmanager
+async def access(place: Place) -> AsyncIterator[Access]:
+    """A way to the cluster that the user means. Raises ToolError, also for what the body could not do there."""
+    settings, namespace = await _configuration(place)
+    try:
+        async with Connection(settings, seconds=ANSWER_SECONDS, log_in=None) as connection:
+            yield Access(connection, place.namespace or namespace)
+    except ProxyFailedError as error:
+        raise ToolError(f"{error}.") from error
+    except UnreachableError as error:
+        raise ToolError(f"{error}. Check that the cluster is up, and that your kubeconfig names it.") from error
+    except ApiError as error:
+        raise ToolError(said(error)) from error
+
+
+async def is_served(cluster: Access, resource: Resource) -> bool:
+    """Whether the cluster has the kind (Kubernetes: "API discovery"). Raises ApiError and UnreachableError."""
+    try:
+        answer = await cluster.read(f"/apis/{resource.group}/{resource.version}")
+    except ApiError as error:
+        if error.code != NOT_FOUND:
+            raise
+        return False
+    return any(each.get("name") == resource.plural for each in answer.get("resources") or [])
+
+
+def said(error: ApiError) -> str:
+    """A refusal in words that say what to do."""
+    if error.code == UNAUTHORIZED:
+        return "The cluster refused your credentials: log in again, or check the user of your kubeconfig's context."
+    if error.code == FORBIDDEN:
+        return f"You lack a permission: {error.message}. Ask for it, or use another --context."
+    return f"The API server refused: {error.message}"
+
+
+async def _configuration(place: Place) -> tuple[client.Configuration, str]:
+    """The connection's settings, and the namespace of the context. A pod without a kubeconfig uses its own account."""
+    files = kubeconfig.chosen_files(place.kubeconfig)
+    shown = ", ".join(map(str, files))
+    try:
+        if kubeconfig.in_cluster() and not (place.kubeconfig or place.context):
+            return kubeconfig.load_in_cluster(), "default"
+        if not any(each.exists() for each in files):
+            raise ToolError(
+                f"No cluster to talk to: there is no file {shown}. Name one with --kubeconfig or KUBECONFIG."
+            )
+        chosen = await kubeconfig.load(files, place.context)
+    except LoginError as error:
+        raise ToolError(f"Could not log in to the cluster of {shown}: {error}.") from error
+    except NoContextError as error:
+        raise ToolError(f"{shown} has no context {error.context}: see `kubectl config get-contexts`.") from error
+    except KubeconfigError as error:
+        raise ToolError(
+            f"{shown} names no cluster to talk to ({error}). Name another with --kubeconfig or KUBECONFIG."
+        ) from error
+    return chosen.settings, chosen.namespace

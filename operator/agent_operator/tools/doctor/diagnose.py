@@ -1,0 +1,236 @@
+"""From evidence to a report: each step of the chain in turn, so that the first thing wrong is the cause. Pure."""
+
+from collections.abc import Iterator
+
+from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment, InvalidAgentError, parse
+from agent_operator.controller.reconcile.adoption import wants_adoption
+from agent_operator.controller.reconcile.disputes import DRIFTED
+from agent_operator.controller.reconcile.plan import Owner, make_plan
+from agent_operator.controller.status.conflicts import described
+from agent_operator.controller.status.status import POLICY_REFUSED
+from agent_operator.kube.conditions import condition
+from agent_operator.kube.resources import BY_KIND
+from agent_operator.manifests import desired
+from agent_operator.manifests.document import Document
+from agent_operator.tools.doctor.evidence import Evidence
+from agent_operator.tools.doctor.pods import down, pod_findings
+from agent_operator.tools.doctor.report import Finding, Report
+from agent_operator.tools.doctor.steps import steps_of
+from agent_operator.tools.doctor.traffic import scaling_findings, service_findings
+
+# What the operator says in the agent's conditions, and only it can know: what it was answered when it applied.
+_APPLYING = {
+    POLICY_REFUSED: "leave the field out, or ask the owner of the operator to allow it (docs/policies.md)",
+    "NameConflict": "do as the message says",
+    "QuotaExceeded": "raise the ResourceQuota of the namespace, or ask for less",
+    "ApplyRefused": "put right in the spec what the message objects to",
+    "ApplyFailing": "see that the API server and its admission webhooks are well",
+    "KindNotInstalled": "install the definitions, or leave it out of the spec",
+}
+
+
+def judge(evidence: Evidence) -> Report:
+    """All that can be said of an agent by this evidence."""
+    findings = list(_findings(evidence))
+    ready = is_ready(evidence)
+    if not ready and all(each.note for each in findings):
+        findings.insert(0, _as_the_status_says(evidence))
+    # Of one reason the first is nearest to the cause; what is no cause comes last.
+    first = list({each.reason: each for each in reversed(findings)}.values())[::-1]
+    ordered = [*(each for each in first if not each.note), *(each for each in first if each.note)]
+    ordered = [each for each in ordered if not _is_consequence(each, ordered, ready)]
+    return Report(evidence.namespace, evidence.name, ready, steps_of(evidence, ordered), ordered, evidence.unseen)
+
+
+# What is so because of what comes before it.
+_CONSEQUENCES = {"ObjectsMissing", "RolloutStuck", "PodsNotReady", "Starting", "MountFailed"}
+# An autoscaler has nothing to measure while no pod is ready.
+_CONSEQUENCES_OF_NO_PODS = {"NoMetrics", "ScalingDisabled"}
+
+
+def _is_consequence(finding: Finding, ordered: list[Finding], ready: bool) -> bool:
+    if finding is ordered[0]:
+        return False
+    if not ready and finding.reason in _CONSEQUENCES_OF_NO_PODS:
+        return True
+    return finding.reason in _CONSEQUENCES and not ordered[0].note
+
+
+def undefined() -> Finding:
+    """What to say of a cluster that does not know AgentDeployments."""
+    return Finding(
+        "definition",
+        "DefinitionMissing",
+        f"The cluster does not know {PLURAL}.{GROUP}",
+        "install the definition: agent-operator crd | kubectl apply --server-side -f -",
+    )
+
+
+def is_ready(evidence: Evidence) -> bool:
+    """Whether the agent serves as its spec of now says: by its status, unless its Deployments deny it."""
+    agent = evidence.agent or {}
+    generation, status = agent.get("metadata", {}).get("generation"), agent.get("status") or {}
+    ready = condition(status, "Ready")
+    if ready.get("status") != "True" or generation != ready.get("observedGeneration", generation):
+        return False
+    if "deletionTimestamp" in agent["metadata"]:
+        return False
+    deployments = [each for _, each in evidence.deployments() if each is not None]
+    return all(_is_available(each) for each in deployments)
+
+
+def _is_available(deployment: Document) -> bool:
+    """Whether any pod serves where some should: fewer than wanted is for the status to judge."""
+    wanted = deployment["spec"].get("replicas", 1)
+    return bool(wanted == 0 or deployment.get("status", {}).get("availableReplicas", 0) > 0)
+
+
+def _findings(evidence: Evidence) -> Iterator[Finding]:
+    yield from _of_operator(evidence)
+    yield from _of_spec(evidence)
+    yield from _of_objects(evidence)
+    for component, deployment in evidence.deployments():
+        yield from pod_findings(evidence, component, deployment)
+    yield from service_findings(evidence)
+    yield from scaling_findings(evidence)
+    yield from down(evidence)
+    yield from _drifted(evidence)
+
+
+def _is_current(evidence: Evidence) -> bool:
+    agent = evidence.agent or {}
+    status = agent.get("status") or {}
+    return bool(status.get("observedGeneration") == agent.get("metadata", {}).get("generation"))
+
+
+def _of_operator(evidence: Evidence) -> Iterator[Finding]:
+    current = _is_current(evidence)
+    alive = [lease for lease in evidence.leases if lease.alive]
+    seen = "Its status is about an older spec, or there is none"
+    install = "install or start it: helm upgrade --install agent-operator helm/agent-operator -n portside-system"
+    if alive and not current:
+        where = f"kubectl logs -n {alive[0].namespace} deployment/agent-operator"
+        yield Finding(
+            "operator",
+            "NotReconciled",
+            f"{seen}, though an operator runs: it is about to look, or serves other namespaces or labels",
+            f"wait some seconds, then see its log: {where}",
+        )
+    elif evidence.leases and not alive:
+        lease = min(evidence.leases, key=lambda each: each.age)
+        since = f"{lease.age:.0f} s ago" if lease.age < float("inf") else "never"
+        yield Finding(
+            "operator",
+            "OperatorStopped",
+            f"No operator runs: its Lease {lease.namespace}/{lease.name} was last renewed {since}",
+            install,
+            note=current,
+        )
+    elif not alive and "leases" in evidence.unseen and not current:
+        yield Finding("operator", "NotReconciled", f"{seen}: the operator may not run, or not serve here", install)
+    elif not alive and "leases" not in evidence.unseen and current:
+        message = "No operator holds a Lease: none runs, or one that was told to do without"
+        yield Finding("operator", "OperatorNotSeen", message, install, note=True)
+    elif not alive and "leases" not in evidence.unseen:
+        yield Finding("operator", "OperatorMissing", f"{seen}, and no operator holds a Lease", install)
+
+
+def _of_spec(evidence: Evidence) -> Iterator[Finding]:
+    metadata = (evidence.agent or {}).get("metadata", {})
+    if "deletionTimestamp" in metadata:
+        holders = ", ".join(metadata.get("finalizers") or []) or "nothing: it will be gone in a moment"
+        yield Finding("spec", "BeingDeleted", f"The {KIND} is being deleted; it waits for {holders}", "apply it again")
+    try:
+        parse(evidence.agent or {})
+    except InvalidAgentError as error:
+        yield Finding(
+            "spec",
+            "InvalidSpec",
+            f"The spec is not valid, and nothing is done about it: {error}",
+            f"put it right: kubectl edit agentdeployment/{evidence.name} -n {evidence.namespace}",
+        )
+
+
+def _of_objects(evidence: Evidence) -> Iterator[Finding]:
+    agent = _valid(evidence)
+    if agent is None:
+        return
+    refused = list(_refused(evidence))
+    yield from refused
+    if any(finding.reason == POLICY_REFUSED for finding in refused):
+        return
+    wanted = desired(agent.name, agent.namespace, agent.spec)
+    for kind in sorted({each["kind"] for each in wanted} & evidence.unserved):
+        yield Finding("objects", "KindNotInstalled", f"The cluster does not know {kind}", _APPLYING["KindNotInstalled"])
+    adopt = wants_adoption(evidence.agent or {})
+    plan = make_plan(Owner(agent.name, agent.uid), wanted, evidence.objects, adopt=adopt)
+    for text in described(plan.conflicts, agent.namespace, agent.name, adopt=adopt):
+        yield Finding("objects", "NameConflict", text, _APPLYING["NameConflict"])
+    lacking = _names(evidence, [each.document for each in plan.applies if each.operation == "create"])
+    if lacking:
+        yield Finding(
+            "objects",
+            "ObjectsMissing",
+            f"{lacking}: not there yet",
+            "see that the operator runs, and its log",
+        )
+    # Of a Secret nobody has seen what is in it.
+    updates = [each.document for each in plan.applies if each.operation == "update" and each.kind != "Secret"]
+    edited = _names(evidence, updates)
+    if edited:
+        look = f"see what: kubectl agent diff {evidence.name} -n {evidence.namespace}"
+        yield Finding("objects", "ObjectsDiffer", f"{edited}: not as the spec says", look, note=True)
+    for reference in evidence.missing:
+        if (reference.kind, reference.name) not in {(each["kind"], each["metadata"]["name"]) for each in wanted}:
+            key = f" --from-literal={reference.key}=…" if reference.key else ""
+            sort = "secret generic" if reference.kind == "Secret" else "configmap"
+            yield Finding(
+                "objects",
+                f"{reference.kind}Missing",
+                f"{reference.kind} {reference.name} does not exist, and pods cannot start without it ({reference.use})",
+                f"kubectl create {sort} {reference.name} -n {evidence.namespace}{key}",
+            )
+
+
+def _refused(evidence: Evidence) -> Iterator[Finding]:
+    """What the operator was refused, by the conditions that it wrote."""
+    status = (evidence.agent or {}).get("status") or {}
+    for name in ("Degraded", "Ready"):
+        state = condition(status, name)
+        reason = state.get("reason", "")
+        refused = reason in _APPLYING and not str(state.get("message", "")).startswith("Pods are refused")
+        if refused and state.get("status") == ("True" if name == "Degraded" else "False") and _is_current(evidence):
+            yield Finding("objects", reason, str(state["message"]), _APPLYING[reason])
+
+
+def _drifted(evidence: Evidence) -> Iterator[Finding]:
+    """What the operator leaves as others changed it."""
+    state = condition((evidence.agent or {}).get("status") or {}, DRIFTED)
+    if state.get("status") == "True":
+        name, namespace = evidence.name, evidence.namespace
+        remedy = f"keep others from changing it, or accept it; kubectl agent diff {name} -n {namespace} shows all of it"
+        yield Finding("objects", DRIFTED, str(state["message"]), remedy, note=True)
+
+
+def _names(evidence: Evidence, documents: list[Document]) -> str:
+    """The objects in words, without those of which nothing could be seen."""
+    return ", ".join(
+        f"{each['kind']} {each['metadata']['name']}"
+        for each in documents
+        if BY_KIND[each["kind"]].plural not in evidence.unseen and each["kind"] not in evidence.unserved
+    )
+
+
+def _valid(evidence: Evidence) -> AgentDeployment | None:
+    try:
+        return parse(evidence.agent or {})
+    except InvalidAgentError:
+        return None
+
+
+def _as_the_status_says(evidence: Evidence) -> Finding:
+    state = condition((evidence.agent or {}).get("status") or {}, "Ready")
+    look = f"wait, or see kubectl describe agentdeployment {evidence.name} -n {evidence.namespace}"
+    if state.get("status") == "False":
+        return Finding("pods", state.get("reason", "NotReady"), str(state.get("message", "")).rstrip("."), look)
+    return Finding("pods", "PodsNotReady", "No pod takes requests yet", look)

@@ -1,0 +1,45 @@
+"""The doctor's visit: which agents, their evidence, the reports."""
+
+import asyncio
+
+from agent_operator.api.agent import KIND
+from agent_operator.kube.resources import AGENT
+from agent_operator.tools.cluster import Place, access
+from agent_operator.tools.doctor.diagnose import judge, undefined
+from agent_operator.tools.doctor.gather import gather, is_defined, operators
+from agent_operator.tools.doctor.report import STEPS, Finding, Report, Step
+from agent_operator.tools.errors import ToolError
+
+# Each agent takes some twenty requests.
+AT_ONCE = 4
+
+
+async def visit(place: Place, names: tuple[str, ...], *, everywhere: bool) -> list[Report]:
+    """Look at the agents of these names, or at all of the namespace, or of all namespaces; in the order of names.
+
+    Raises ToolError when the cluster cannot be asked, or has no agent of a name.
+    """
+    async with access(place) as cluster:
+        if not await is_defined(cluster):
+            return [_without_definition(cluster.namespace, name) for name in names or ("(any)",)]
+        agents = await cluster.list(AGENT, None if everywhere else cluster.namespace)
+        there = {each["metadata"]["name"] for each in agents}
+        missing = sorted(set(names) - there)
+        if missing:
+            known = f"there are {', '.join(sorted(there)[:10])}" if there else "there is none at all"
+            raise ToolError(f"There is no {KIND} {missing[0]} in namespace {cluster.namespace}: {known}.")
+        chosen = [each for each in agents if not names or each["metadata"]["name"] in names]
+        leases, unseen = await operators(cluster)
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def report(agent: dict[str, object]) -> Report:
+            async with slots:
+                return judge(await gather(cluster, agent, leases, unseen))
+
+        return list(await asyncio.gather(*map(report, chosen)))
+
+
+def _without_definition(namespace: str, name: str) -> Report:
+    finding: Finding = undefined()
+    steps = [Step("definition", "wrong", finding.message), *(Step(each, "waits", "") for each in STEPS[1:])]
+    return Report(namespace, name, ready=False, steps=steps, findings=[finding], unseen={})

@@ -1,0 +1,136 @@
+"""What a valid spec says that will be refused later, or is unwise. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from agent_operator.api.addresses import http_address, model_api_address, redis_address
+from agent_operator.api.agent import Fault
+from agent_operator.api.cautions import cautions, measured
+from agent_operator.api.core_v1 import Resources
+from agent_operator.api.spec import AgentSpec
+from agent_operator.kube.compare import quantity
+from agent_operator.manifests.pod import GRACE_BEYOND_ANSWER_SECONDS
+
+# Names under which people keep what nobody else should read.
+_SECRET_NAME = re.compile(r"(^|_)(API_?KEYS?|KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$", re.IGNORECASE)
+
+
+def refusals(spec: AgentSpec) -> Iterator[Fault]:
+    """What the API server takes in an AgentDeployment, and then refuses in the objects that are made of it."""
+    yield from _more_than_the_limit("spec.resources", spec.resources)
+    if spec.worker.enabled and spec.worker.resources is not None:
+        yield from _more_than_the_limit("spec.worker.resources", spec.worker.resources)
+
+
+def advice(spec: AgentSpec) -> Iterator[Fault]:
+    """What is legal but unwise, as the field and a sentence that says what to do."""
+    yield from _secrets(spec)
+    yield from _addresses(spec)
+    yield from _state(spec)
+    yield from _capacity(spec)
+    yield from _exposure(spec)
+    yield from _image_and_model(spec)
+    yield from (Fault(*caution) for caution in cautions(spec))
+
+
+def _more_than_the_limit(field: str, resources: Resources) -> Iterator[Fault]:
+    limits: Mapping[str, object] = resources.limits or {}
+    for name, amount in (resources.requests or {}).items():
+        if name in limits and quantity(str(amount)) > quantity(str(limits[name])):
+            yield Fault(f"{field}.requests.{name}", "is more than the limit, which no pod may be: lower it")
+
+
+def _secrets(spec: AgentSpec) -> Iterator[Fault]:
+    if spec.api_key.value is not None:
+        yield Fault(
+            "spec.apiKey.value",
+            "whoever can read this object can read the key: move it to a Secret and name that in apiKey.secretName",
+        )
+    for index, variable in enumerate(spec.extra_env or []):
+        if variable.value and _SECRET_NAME.search(variable.name):
+            yield Fault(
+                f"spec.extraEnv[{index}].value",
+                f"{variable.name} looks like a secret, for all to read here: use valueFrom.secretKeyRef",
+            )
+
+
+def _addresses(spec: AgentSpec) -> Iterator[Fault]:
+    """Addresses that fit the schema, and with which the agent would not start, or not work."""
+    tracing = spec.monitoring.tracing
+    endpoint = None if tracing is None else tracing.endpoint
+    written = (
+        ("spec.agent.baseUrl", spec.agent.base_url, model_api_address, "the pods would not start"),
+        ("spec.redis.url", spec.redis.url, redis_address, "the pods would not start"),
+        ("spec.monitoring.tracing.endpoint", endpoint, http_address, "there would be no traces"),
+    )
+    for field, value, read, outcome in written:
+        try:
+            address = None if value is None else read(value)
+        except ValueError as error:
+            yield Fault(field, f"{error}; as it is, {outcome}")
+        else:
+            if isinstance(address, tuple) and address[1]:
+                yield Fault(
+                    field, f"the agent adds {address[1]} by itself, and leaves it out of the address: remove it"
+                )
+
+
+def _state(spec: AgentSpec) -> Iterator[Fault]:
+    most = spec.autoscaling.max_replicas if spec.autoscaling.enabled else spec.replicas
+    if most > 1 and not spec.redis.given:
+        field = "spec.autoscaling.maxReplicas" if spec.autoscaling.enabled else "spec.replicas"
+        yield Fault(
+            field, "each of several pods has its own conversations, tasks and limits without a Redis: set redis"
+        )
+
+
+def _capacity(spec: AgentSpec) -> Iterator[Fault]:
+    if "memory" not in (spec.resources.limits or {}):
+        yield Fault(
+            "spec.resources.limits", "without a limit of memory a leak takes the whole node with it: set memory"
+        )
+    for name in measured(spec.autoscaling):
+        if name not in {**(spec.resources.limits or {}), **(spec.resources.requests or {})}:
+            yield Fault(
+                "spec.resources.requests",
+                f"autoscaling by the use of {name} never acts without a request of {name}: set {name}",
+            )
+    given, longest = spec.rollout.termination_grace_period_seconds, spec.agent.longest_answer_seconds
+    if given is not None and given < longest + GRACE_BEYOND_ANSWER_SECONDS:
+        yield Fault(
+            "spec.rollout.terminationGracePeriodSeconds",
+            f"is shorter than the longest answer ({longest} s) and {GRACE_BEYOND_ANSWER_SECONDS} s, so rollouts can "
+            "cut streams: raise it, leave it out, or lower agent.streamTimeoutSeconds",
+        )
+
+
+def _exposure(spec: AgentSpec) -> Iterator[Fault]:
+    outside = [
+        field
+        for field, there in (
+            ("spec.ingress", spec.ingress.enabled),
+            ("spec.httpRoute", spec.http_route.enabled),
+            ("spec.service.type", spec.service.type != "ClusterIP"),
+        )
+        if there
+    ]
+    if outside and not spec.auth.enabled and spec.agent.provider != "echo":
+        yield Fault(outside[0], "whoever reaches the agent from outside can spend your tokens: set auth.enabled")
+    if spec.ingress.enabled and spec.ingress.tls_secret_name is None:
+        yield Fault("spec.ingress", "without TLS, keys and talks go over the wire in clear: set ingress.tlsSecretName")
+    if "*" in (spec.cors.origins or []):
+        yield Fault("spec.cors.origins", "every web page may call the agent: name the origins")
+    if not spec.network_policy.enabled:
+        yield Fault("spec.networkPolicy.enabled", "nothing limits what the pods reach or are reached by: enable it")
+
+
+def _image_and_model(spec: AgentSpec) -> Iterator[Fault]:
+    if spec.image.tag == "latest" and spec.image.digest is None:
+        yield Fault("spec.image.tag", "what `latest` is changes unseen: name a version, or set image.digest")
+    # A gateway may have names of its own.
+    if (
+        spec.agent.provider == "anthropic"
+        and spec.agent.base_url is None
+        and not spec.agent.model.startswith("claude-")
+    ):
+        yield Fault("spec.agent.model", "is no id of an Anthropic model, which all begin with `claude-`: check it")
