@@ -110,9 +110,13 @@ def test_a_key_that_the_model_api_refuses_makes_the_agent_unready_until_it_is_pu
     apply_spec(real_cluster, namespace, secret_spec(model_api))
     deployment = ("deployment", AGENT, "-n", namespace)
 
+    def ready_replicas() -> int:
+        return int(real_cluster.get(*deployment)["status"].get("readyReplicas", 0))
+
     wait_until(lambda: "CredentialsRefused" in _doctor(real_cluster, namespace), "doctor says why", TOLD_SECONDS)
-    assert not is_ready(real_cluster, namespace)
-    assert real_cluster.get(*deployment)["status"].get("readyReplicas", 0) == 0
+    # doctor asks the pod itself; the kubelet asks again with the next readiness probe.
+    wait_until(lambda: ready_replicas() == 0, "no pod is ready", TOLD_SECONDS)
+    wait_until(lambda: not is_ready(real_cluster, namespace), "the agent is not Ready", TOLD_SECONDS)
 
     put_secret(real_cluster, namespace, "key-of-the-tests")
     wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)

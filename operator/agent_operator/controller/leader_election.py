@@ -14,13 +14,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
 
 from agent_operator.kube import kubeconfig
-from agent_operator.kube.connection import ApiError, Connection, UnreachableError
+from agent_operator.kube.connection import Connection
+from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import Resource
 from agent_operator.manifests.document import Document
 
@@ -28,10 +30,6 @@ log = structlog.get_logger(__name__)
 
 LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-FORBIDDEN = 403
-NOT_FOUND = 404
-CONFLICT = 409
 
 
 class LostLeadershipError(Exception):
@@ -220,13 +218,13 @@ class Elector:
             written = await self._write_if_allowed()
         except (ApiError, UnreachableError) as error:
             self._lease = None
-            if self._pod is not None and isinstance(error, ApiError) and error.code == FORBIDDEN:
+            if self._pod is not None and isinstance(error, ApiError) and error.code == HTTPStatus.FORBIDDEN:
                 # The admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) wants the right to delete
                 # the Lease, which the roles of earlier charts lack.
                 self._pod = None
                 log.warning("May not own the Lease", namespace=self._namespace, name=self._name, error=str(error))
                 return False
-            if waiting and isinstance(error, ApiError) and error.code in {FORBIDDEN, NOT_FOUND}:
+            if waiting and isinstance(error, ApiError) and error.code in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
                 raise NoLeaseError(f"The Lease {self._namespace}/{self._name} cannot be had: {error}") from error
             self._complain(error)
             return False
@@ -244,7 +242,7 @@ class Elector:
         try:
             await self._put(taken(self._lease["spec"], self.identity, self._timing.lease, datetime.now(UTC)))
         except ApiError as error:
-            if error.code not in {CONFLICT, NOT_FOUND}:
+            if error.code not in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
                 raise
             # Somebody else wrote. A leader has to know at once who leads now.
             self._lease = await self._read()
@@ -255,7 +253,7 @@ class Elector:
         try:
             return self._keep((await self._connection.request("GET", LEASE.path(self._namespace, self._name))).body)
         except ApiError as error:
-            if error.code != NOT_FOUND:
+            if error.code != HTTPStatus.NOT_FOUND:
                 raise
             return None
 
@@ -269,7 +267,7 @@ class Elector:
         try:
             answer = await self._connection.request("POST", LEASE.path(self._namespace), body=lease)
         except ApiError as error:
-            if error.code != CONFLICT:
+            if error.code != HTTPStatus.CONFLICT:
                 raise
             self._lease = await self._read()
             return False

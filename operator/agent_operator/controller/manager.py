@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -17,8 +18,9 @@ from agent_operator.controller.watch.pod_reports import Reports
 from agent_operator.controller.watch.progress import SILENCE_SECONDS, Watches
 from agent_operator.controller.work_queue import WorkQueue, backoff
 from agent_operator.kube.cache import Cache
-from agent_operator.kube.connection import ApiError, Connection, NotLeadingError, UnreachableError
+from agent_operator.kube.connection import Connection
 from agent_operator.kube.discovery import Kinds
+from agent_operator.kube.errors import ApiError, NotLeadingError, UnreachableError
 from agent_operator.kube.resources import Key, Resource
 from agent_operator.manifests.document import Document
 from agent_operator.policy.settings import Policy
@@ -39,7 +41,6 @@ GATHER_SECONDS = 1.0
 # Longest pause before kopf is begun anew.
 WATCH_RETRY_SECONDS = 30.0
 
-NOT_FOUND = 404
 # Newer than any list.
 NO_VERSION = str(2**63)
 
@@ -100,13 +101,13 @@ class Operator:
         present: set[tuple[str, str]] = set()
         version = "0"
         try:
-            async for documents, listed_at in self._cluster.list(resource, namespace):
+            async for documents, listed_at in self._cluster.watched(resource, namespace):
                 version = listed_at
                 for document in documents:
                     self._cache.store(resource.kind, document)
                     present.add((document["metadata"]["namespace"], document["metadata"]["name"]))
         except ApiError as error:
-            if error.code == NOT_FOUND and resource.optional:
+            if error.code == HTTPStatus.NOT_FOUND and resource.optional:
                 return  # It went a moment ago, and is noticed with the next list.
             raise
         self._cache.retain(resource.kind, namespace, present, version)
@@ -206,5 +207,5 @@ class Operator:
 
 def _end_without_definition(error: Exception) -> None:
     """Only our own kind can be missing of those that are listed: without it there is nothing to do."""
-    if isinstance(error, ApiError) and error.code == NOT_FOUND:
+    if isinstance(error, ApiError) and error.code == HTTPStatus.NOT_FOUND:
         raise DefinitionGoneError("The definition of AgentDeployment was taken away") from error

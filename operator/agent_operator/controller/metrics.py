@@ -9,9 +9,9 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from agent_operator.controller.reconcile.disputes import DRIFTED
 from agent_operator.controller.status.budget import WITHIN_BUDGET
 from agent_operator.controller.status.dependencies import DEPENDENCIES_REACHABLE
+from agent_operator.controller.status.drift import DRIFTED
 from agent_operator.controller.status.status import CONDITIONS, SCALING_ACTIVE
 from agent_operator.kube.cache import Standing
 from agent_operator.kube.resources import Key

@@ -16,14 +16,8 @@ from agent_operator.controller.leader_election import Elector, LeaseName, LostLe
 from agent_operator.controller.manager import RESYNC_SECONDS, DefinitionGoneError, Operator
 from agent_operator.controller.signals import cancel_on_signals
 from agent_operator.controller.watch.progress import SILENCE_SECONDS
-from agent_operator.kube.connection import (
-    ApiError,
-    Connection,
-    NoClusterError,
-    ProxyFailedError,
-    UnreachableError,
-    configuration,
-)
+from agent_operator.kube.connection import Connection, configuration
+from agent_operator.kube.errors import ApiError, NoClusterError, ProxyFailedError, UnreachableError
 from agent_operator.kube.resources import AGENT
 from agent_operator.policy.settings import Policy
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from agent_operator.api.agent import KIND
 from agent_operator.api.bounds import UNREADABLE
-from agent_operator.controller.reconcile.drift import shares
+from agent_operator.kube.drift import shares
 from agent_operator.kube.resources import AGENT, POD, Key
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import INSTANCE

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from kubernetes.aio import client
 from agent_operator import __version__
 from agent_operator.kube import kubeconfig
 from agent_operator.kube.bodies import decode_answer, encode
+from agent_operator.kube.errors import ApiError, NoClusterError, NotLeadingError, ProxyFailedError, UnreachableError
 from agent_operator.kube.kubeconfig import KubeconfigError, LoginError
 from agent_operator.kube.proxy import without_password
 from agent_operator.manifests.document import Document
@@ -25,61 +27,10 @@ CONNECTIONS = 32
 # Also when the API server says "at once".
 LEAST_WAIT_SECONDS = 1.0
 
-UNAUTHORIZED = 401
-TOO_MANY_REQUESTS = 429
-SERVER_ERROR = 500
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
-
-# What the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) refuses children with for up to half
-# a minute after the definition of their owner was installed: it reads the definitions anew that often (kube-apiserver,
-# admission's start hook).
-NOT_KNOWN_YET = "cannot find RESTMapping"
-
-
-class NoClusterError(Exception):
-    """There is no configuration of a cluster, or it cannot be used. The message says what to do."""
-
-
-class UnreachableError(Exception):
-    """The API server did not answer."""
-
-
-class ProxyFailedError(UnreachableError):
-    """The proxy before the API server failed. The message has its address, and what to do."""
-
-
-class ApiError(Exception):
-    """The API server refused a request (Kubernetes API conventions: "Response Status Kind").
-
-    `retry_after` has the seconds after which it wants to be asked again, if it said so.
-    """
-
-    def __init__(
-        self,
-        code: int,
-        reason: str,
-        message: str,
-        causes: frozenset[str] = frozenset(),
-        body: Document | None = None,
-        *,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.causes = causes
-        self.code = code
-        self.reason = reason
-        self.message = message
-        self.body: Document = body or {}
-        self.retry_after = retry_after
-
-    @property
-    def passing(self) -> bool:
-        """Whether the same request may well succeed soon: the server is busy, or an object was changed meanwhile."""
-        busy = self.code in {UNAUTHORIZED, 408, 409, TOO_MANY_REQUESTS} or self.code >= SERVER_ERROR
-        return busy or NOT_KNOWN_YET in self.message
 
 
 @dataclass(frozen=True)
@@ -106,10 +57,6 @@ async def configuration() -> client.Configuration:
             f"No cluster to talk to ({error}). "
             "Run the operator in a pod with a service account, or set KUBECONFIG to a file that names a cluster."
         ) from error
-
-
-class NotLeadingError(Exception):
-    """A write was not sent, because another operator may lead by now."""
 
 
 class Connection:
@@ -176,7 +123,7 @@ class Connection:
             try:
                 return await self._send(method, path, query, body, content_type=content_type, accept=accept)
             except ApiError as error:
-                if error.code == UNAUTHORIZED and self._log_in is not None and not logged_in_again:
+                if error.code == HTTPStatus.UNAUTHORIZED and self._log_in is not None and not logged_in_again:
                     # A service account's token is replaced each hour, also when the old one ends before its time.
                     await self._log_in_again()
                     logged_in_again = True
@@ -260,7 +207,7 @@ def _proxy_failed(host: str, proxy: str, error: aiohttp.ClientError) -> str:
 def _retry_after(code: int, headers: Mapping[str, str]) -> float | None:
     """Seconds to wait before the same request, as a server says that is busy (RFC 9110, section 10.2.3)."""
     said = headers.get("Retry-After", "")
-    busy = code == TOO_MANY_REQUESTS or code >= SERVER_ERROR
+    busy = code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR
     return max(float(said), LEAST_WAIT_SECONDS) if busy and said.isdecimal() else None
 
 

@@ -2,17 +2,16 @@
 
 from dataclasses import replace
 
-from agent_operator.kube.connection import ApiError, Connection
+from agent_operator.kube.connection import Connection
+from agent_operator.kube.reader import Reader
 from agent_operator.kube.resources import AGENT, BY_KIND, OPTIONAL, WATCHED, Resource
-
-NOT_FOUND = 404
 
 
 class Kinds:
     """The kinds that the cluster has, as it said when last asked. `selector` limits which agents are ours."""
 
     def __init__(self, connection: Connection, selector: str | None = None) -> None:
-        self._connection = connection
+        self._reader = Reader(connection)
         self._always = tuple(replace(each, selector=selector) if each is AGENT else each for each in WATCHED)
         self._present: frozenset[str] = frozenset()
 
@@ -26,22 +25,11 @@ class Kinds:
 
     async def look(self) -> frozenset[str]:
         """Ask the cluster, and give the kinds that came or went. Raises ApiError and UnreachableError."""
-        present = frozenset([each.kind for each in OPTIONAL if await self._is_served(each)])
+        present = frozenset([each.kind for each in OPTIONAL if await self._reader.is_served(each)])
         changed = present ^ self._present
         self._present = present
         return changed
 
     async def are_agents_served(self) -> bool:
         """Whether the cluster has our own definition. Raises ApiError and UnreachableError."""
-        return await self._is_served(AGENT)
-
-    async def _is_served(self, resource: Resource) -> bool:
-        """Whether discovery names the kind, and so that it can be watched (Kubernetes: "API discovery")."""
-        try:
-            answer = await self._connection.request("GET", f"/apis/{resource.group}/{resource.version}")
-        except ApiError as error:
-            if error.code != NOT_FOUND:
-                raise
-            return False
-        found = (each for each in answer.body.get("resources") or [] if each.get("name") == resource.plural)
-        return any("watch" in (each.get("verbs") or []) for each in found)
+        return await self._reader.is_served(AGENT)

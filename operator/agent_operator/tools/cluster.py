@@ -3,26 +3,21 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from kubernetes.aio import client
 
-from agent_operator.controller.reconcile.apply import PAGE
 from agent_operator.kube import kubeconfig
-from agent_operator.kube.connection import APPLY, JSON, ApiError, Connection, ProxyFailedError, UnreachableError
+from agent_operator.kube.connection import APPLY, Connection
+from agent_operator.kube.errors import ApiError, ProxyFailedError, UnreachableError
 from agent_operator.kube.kubeconfig import KubeconfigError, LoginError, NoContextError
+from agent_operator.kube.reader import Reader
 from agent_operator.kube.resources import Resource
 from agent_operator.manifests.document import Document
 from agent_operator.tools.errors import ToolError
 
 # People wait at a terminal, and can try again.
 ANSWER_SECONDS = 20.0
-
-UNAUTHORIZED = 401
-FORBIDDEN = 403
-NOT_FOUND = 404
-
-# The object's metadata alone (Kubernetes API concepts: "Metadata-only fetches"): of a Secret no content is sent.
-METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True)
@@ -34,38 +29,13 @@ class Place:
     namespace: str | None = None
 
 
-class Access:
+class Access(Reader):
     """Reads and dry runs, with the user's rights. Nothing that is sent here changes anything."""
 
     def __init__(self, connection: Connection, namespace: str) -> None:
+        super().__init__(connection)
         self.connection = connection
         self.namespace = namespace
-
-    async def get(
-        self, resource: Resource, namespace: str, name: str, *, metadata_only: bool = False
-    ) -> Document | None:
-        """The object, or its metadata alone; None when there is none. Raises ApiError and UnreachableError."""
-        accept = METADATA_ONLY if metadata_only else JSON
-        try:
-            answer = await self.connection.request("GET", resource.path(namespace, name), accept=accept)
-        except ApiError as error:
-            if error.code != NOT_FOUND:
-                raise
-            return None
-        return answer.body
-
-    async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Document]:
-        """The objects of a kind, in one namespace or in all, that the query (`labelSelector`, say) picks."""
-        asked = {"limit": str(PAGE), **query}
-        api_version = f"{resource.group}/{resource.version}".removeprefix("/")
-        items: list[Document] = []
-        while True:
-            page = (await self.connection.request("GET", resource.path(namespace), query=asked)).body
-            items += [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
-            token = page.get("metadata", {}).get("continue")
-            if not token:
-                return items
-            asked["continue"] = token
 
     async def read(self, path: str) -> Document:
         """What the API server answers to a GET of that path, as JSON. Raises ApiError and UnreachableError."""
@@ -102,22 +72,11 @@ async def access(place: Place) -> AsyncIterator[Access]:
         raise ToolError(said(error)) from error
 
 
-async def is_served(cluster: Access, resource: Resource) -> bool:
-    """Whether the cluster has the kind (Kubernetes: "API discovery"). Raises ApiError and UnreachableError."""
-    try:
-        answer = await cluster.read(f"/apis/{resource.group}/{resource.version}")
-    except ApiError as error:
-        if error.code != NOT_FOUND:
-            raise
-        return False
-    return any(each.get("name") == resource.plural for each in answer.get("resources") or [])
-
-
 def said(error: ApiError) -> str:
     """A refusal in words that say what to do."""
-    if error.code == UNAUTHORIZED:
+    if error.code == HTTPStatus.UNAUTHORIZED:
         return "The cluster refused your credentials: log in again, or check the user of your kubeconfig's context."
-    if error.code == FORBIDDEN:
+    if error.code == HTTPStatus.FORBIDDEN:
         return f"You lack a permission: {error.message}. Ask for it, or use another --context."
     return f"The API server refused: {error.message}"
 

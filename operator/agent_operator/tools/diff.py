@@ -3,25 +3,27 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TextIO
 
 from agent_operator.api.agent import KIND, AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile import secret_cache
 from agent_operator.controller.reconcile.adoption import wants_adoption
-from agent_operator.controller.reconcile.apply import FORBIDDEN, UNPROCESSABLE, Cluster
+from agent_operator.controller.reconcile.apply import Cluster
 from agent_operator.controller.reconcile.client_keys import with_settled_keys
-from agent_operator.controller.reconcile.drift import FIELD_MANAGER, pruned
+from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.plan import Apply, Name, Owner, Plan, make_plan
-from agent_operator.controller.status.conflicts import described
 from agent_operator.controller.status.status import POLICY_REFUSED
 from agent_operator.kube.conditions import condition
-from agent_operator.kube.connection import APPLY, MERGE, ApiError
+from agent_operator.kube.connection import APPLY, MERGE
+from agent_operator.kube.drift import FIELD_MANAGER, pruned
+from agent_operator.kube.errors import ApiError
 from agent_operator.kube.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SECRET, Resource
 from agent_operator.manifests import desired
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
-from agent_operator.tools.cluster import NOT_FOUND, Access, Place, access, is_served, said
+from agent_operator.tools.cluster import Access, Place, access, said
 from agent_operator.tools.errors import InputError, ToolError
 from agent_operator.tools.render import valid_agents
 
@@ -49,7 +51,7 @@ class Difference:
 async def differences(place: Place, names: Sequence[str], sources: Sequence[str], stdin: TextIO) -> list[Difference]:
     """What would come of the agents of these names in the cluster, and of those in these files. Raises ToolError."""
     async with access(place) as cluster:
-        if not await is_served(cluster, AGENT):
+        if not await cluster.is_served(AGENT):
             raise ToolError(
                 f"The cluster does not know {AGENT.plural}.{AGENT.group}. "
                 "Install the definition: agent-operator crd | kubectl apply --server-side -f -"
@@ -111,7 +113,7 @@ async def of_live_agent(cluster: Access, name: str) -> Difference:
 
 
 def _lacking(error: ApiError) -> str:
-    if error.code != FORBIDDEN:
+    if error.code != HTTPStatus.FORBIDDEN:
         return said(error)
     return (
         "diff reads the objects of an agent, and lets the API server work out in dry runs what they would become, for "
@@ -121,7 +123,7 @@ def _lacking(error: ApiError) -> str:
 
 async def _not_served(cluster: Access, kinds: set[str]) -> list[str]:
     resources = [each for each in OPTIONAL if each.kind in kinds]
-    served = await asyncio.gather(*(is_served(cluster, each) for each in resources))
+    served = await asyncio.gather(*(cluster.is_served(each) for each in resources))
     return [each.kind for each, there in zip(resources, served, strict=True) if not there]
 
 
@@ -149,7 +151,7 @@ async def _list(cluster: Access, resource: Resource, namespace: str) -> list[Doc
     try:
         return await cluster.list(resource, namespace, labelSelector=f"{MANAGED_BY}={OPERATOR}")
     except ApiError as error:
-        if error.code == NOT_FOUND and resource.optional:
+        if error.code == HTTPStatus.NOT_FOUND and resource.optional:
             return []
         raise
 
@@ -169,7 +171,7 @@ async def _try(cluster: Access, plan: Plan, observed: Mapping[Name, Document], f
 
 def _lacks_the_right(error: ApiError) -> bool:
     """Whether the user is refused; a quota and admission, which would refuse the operator too, answer 403 as well."""
-    return error.code == FORBIDDEN and " cannot patch resource " in error.message
+    return error.code == HTTPStatus.FORBIDDEN and " cannot patch resource " in error.message
 
 
 async def _dry_run(cluster: Access, step: Apply) -> Document:
@@ -178,7 +180,7 @@ async def _dry_run(cluster: Access, step: Apply) -> Document:
     try:
         after, _ = await cluster.dry_run(resource, step.document, FIELD_MANAGER, APPLY)
     except ApiError as error:
-        if error.code != UNPROCESSABLE or step.operation != "update":
+        if error.code != HTTPStatus.UNPROCESSABLE_ENTITY or step.operation != "update":
             raise
         after, _ = await cluster.dry_run(resource, step.document, FIELD_MANAGER, MERGE)
     if step.keep_replicas is not None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.plan import Plan, make_plan
-from agent_operator.controller.status.conflicts import described
 from unit.operator.test_plan import OWNER, applied, objects, steps
 
 Document = dict[str, Any]

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from agent_operator.api.spec import AgentSpec
-from agent_operator.controller.reconcile.disputes import MOST_REMOVALS, Disputes, Left, judge_drift
-from agent_operator.controller.reconcile.drift import Foreign, foreign, named, needs_applying, pruned, reclaimed, shares
+from agent_operator.controller.reconcile.disputes import Disputes
 from agent_operator.controller.reconcile.plan import Owner, make_plan, with_owner
+from agent_operator.controller.status.drift import MOST_REMOVALS, Left, judge_drift
+from agent_operator.kube.drift import Foreign, foreign, named, needs_applying, pruned, reclaimed, shares
 from agent_operator.kube.resources import Key
 from agent_operator.manifests import desired
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from agent_operator.api.spec import AgentSpec
+from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.disputes import Conceded
 from agent_operator.controller.reconcile.plan import Owner, Plan, lasting, make_plan, with_owner
-from agent_operator.controller.status.conflicts import described
 from agent_operator.manifests import desired
 from unit.operator.strategies import specs
 

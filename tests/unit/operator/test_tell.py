@@ -8,7 +8,7 @@ from agent_operator.api.bounds import UNREADABLE
 from agent_operator.controller.reconcile.apply import Cluster
 from agent_operator.controller.reconcile.publish import Teller
 from agent_operator.kube.cache import Cache
-from agent_operator.kube.connection import ApiError, UnreachableError
+from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import Key
 
 METADATA = {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1"}

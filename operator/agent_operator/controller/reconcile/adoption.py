@@ -7,8 +7,8 @@ only write AgentDeployments can set the first, but not the second.
 from collections.abc import Sequence
 from typing import Any
 
-from agent_operator.controller.reconcile.drift import union
 from agent_operator.kube.cache import controller_of
+from agent_operator.kube.drift import union
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import INSTANCE, MANAGED_BY, NAME, OPERATOR, PRODUCT
 from agent_operator.manifests.names import ANNOTATION_PREFIX

@@ -3,8 +3,8 @@
 import base64
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -12,10 +12,12 @@ import structlog
 from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile.adoption import CONSENT, handed_over
-from agent_operator.controller.reconcile.drift import FIELD_MANAGER, HANDOVER_MANAGER, reclaimed
 from agent_operator.controller.reconcile.plan import Apply, Delete
 from agent_operator.kube.conditions import timestamp
-from agent_operator.kube.connection import APPLY, MERGE, ApiError, Connection
+from agent_operator.kube.connection import APPLY, MERGE, Connection
+from agent_operator.kube.drift import FIELD_MANAGER, HANDOVER_MANAGER, reclaimed
+from agent_operator.kube.errors import ApiError
+from agent_operator.kube.reader import Reader
 from agent_operator.kube.resources import AGENT, BY_KIND, EVENT, SECRET, Key, Resource
 from agent_operator.manifests.document import Document
 
@@ -24,47 +26,26 @@ log = structlog.get_logger(__name__)
 # Only ever looks: all its requests are dry runs.
 LOOKING_MANAGER = "portside-operator-look"
 
-FORBIDDEN = 403
-NOT_FOUND = 404
-CONFLICT = 409
-CREATED = 201
-UNPROCESSABLE = 422
 DRY_RUN = {"dryRun": "All"}
 # An Event's message is cut by the API server at this length (core/v1 validation).
 EVENT_MESSAGE = 1024
-# Objects of one page of a list. Each may have 1.5 MiB, as much as etcd takes.
-PAGE = 50
 # No object has this resourceVersion, that of an empty etcd. The API server compares it with that of the object that it
 # is to change, if there is one (409), and ignores it when it makes the object: an apply that only ever creates.
 NOTHING_YET = "1"
 
 
-class Cluster:
+class Cluster(Reader):
     """Reads and writes of the objects of agents."""
 
     def __init__(self, connection: Connection, metrics: Metrics) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._metrics = metrics
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Document | None:
-        """The object, or None when there is none."""
-        async with _none_if_missing() as result:
-            result.append((await self._connection.request("GET", resource.path(namespace, name))).body)
-        return result[0] if result else None
-
-    async def list(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Document], str]]:
+    async def watched(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Document], str]]:
         """Yield the objects that we watch, in one namespace or in all, page by page with the list's resourceVersion."""
-        query = {"limit": str(PAGE)} | ({"labelSelector": resource.selector} if resource.selector else {})
-        api_version = f"{resource.group}/{resource.version}".removeprefix("/")
-        while True:
-            page = (await self._connection.request("GET", resource.path(namespace), query=query)).body
-            # A list says once what all its items are.
-            items = [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
-            token = page["metadata"].get("continue")
-            yield items, page["metadata"]["resourceVersion"]
-            if not token:
-                return
-            query["continue"] = token
+        query = {"labelSelector": resource.selector} if resource.selector else {}
+        async for page in self.pages(resource, namespace, **query):
+            yield page
 
     async def look_at_secret(self, namespace: str, name: str) -> Document | None:
         """The Secret, with its content as text under `stringData`, or None: without the right to read Secrets.
@@ -79,7 +60,7 @@ class Cluster:
             body=body,
             content_type=APPLY,
         )
-        if answer.code == CREATED:
+        if answer.code == HTTPStatus.CREATED:
             return None
         metadata = answer.body["metadata"]
         shares = [share for share in metadata.get("managedFields") or [] if share.get("manager") != LOOKING_MANAGER]
@@ -91,7 +72,7 @@ class Cluster:
         try:
             page = (await self._connection.request("GET", EVENT.path(namespace), query=query)).body
         except ApiError as error:
-            if error.code != FORBIDDEN:
+            if error.code != HTTPStatus.FORBIDDEN:
                 raise
             # Without it all works but the names of missing Secrets.
             log.warning("May not list Events", namespace=namespace, pod=pod, error=str(error))
@@ -114,7 +95,7 @@ class Cluster:
         try:
             document = await self._patch(step)
         except ApiError as error:
-            if error.code != UNPROCESSABLE or step.operation != "update":
+            if error.code != HTTPStatus.UNPROCESSABLE_ENTITY or step.operation != "update":
                 raise
             await self._replace_lists(step)
             document = await self._patch(step)
@@ -126,7 +107,7 @@ class Cluster:
 
         Raises ApiError (409) if it is not.
         """
-        async with _none_if_missing():
+        try:
             await self._connection.request(
                 "DELETE",
                 BY_KIND[step.kind].path(namespace, step.name),
@@ -136,7 +117,11 @@ class Cluster:
                     "preconditions": {"uid": step.uid, "resourceVersion": step.version},
                 },
             )
-            self._metrics.applies.labels(step.kind, "delete").inc()
+        except ApiError as error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+            return
+        self._metrics.applies.labels(step.kind, "delete").inc()
 
     async def write_status(self, key: Key, uid: str, status: Document) -> Document | None:
         """Write an agent's status; None when the agent is gone or is another one by now.
@@ -150,16 +135,22 @@ class Cluster:
             "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
             "status": status,
         }
-        async with _none_if_missing() as result:
-            try:
-                document = await self._patch_status(key, body, APPLY, {"force": "true"})
-            except ApiError as error:
-                if "typed" not in error.message:
-                    raise
-                document = await self._patch_status(key, body, MERGE, {})
-            self._metrics.applies.labels(AGENT.kind, "update").inc()
-            result.append(document)
-        return result[0] if result else None
+        try:
+            document = await self._put_status(key, body)
+        except ApiError as error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+        self._metrics.applies.labels(AGENT.kind, "update").inc()
+        return document
+
+    async def _put_status(self, key: Key, body: Document) -> Document:
+        try:
+            return await self._patch_status(key, body, APPLY, {"force": "true"})
+        except ApiError as error:
+            if "typed" not in error.message:
+                raise
+            return await self._patch_status(key, body, MERGE, {})
 
     async def _patch_status(self, key: Key, body: Document, content_type: str, query: Mapping[str, str]) -> Document:
         answer = await self._connection.request(
@@ -273,7 +264,7 @@ class Cluster:
         try:
             await self._patch(step, dry_run=True)
         except ApiError as error:
-            if error.code != UNPROCESSABLE:
+            if error.code != HTTPStatus.UNPROCESSABLE_ENTITY:
                 raise
             await self._replace_lists(step, dry_run=True)
 
@@ -292,16 +283,6 @@ class Cluster:
             content_type=APPLY,
         )
         self._metrics.applies.labels("Deployment", "update").inc()
-
-
-@asynccontextmanager
-async def _none_if_missing() -> AsyncIterator[list[Document]]:
-    """Takes "not found" for an answer: the list stays empty."""
-    try:
-        yield []
-    except ApiError as error:
-        if error.code != NOT_FOUND:
-            raise
 
 
 def _readable(secret: Document) -> Document:

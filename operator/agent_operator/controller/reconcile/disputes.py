@@ -1,37 +1,14 @@
-"""Objects of ours that others keep changing: when to stop putting them back, and how the status reports it."""
+"""Objects of ours that others keep changing: when to stop putting them back."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from agent_operator.controller.reconcile.drift import Foreign, Path, named
-from agent_operator.kube.conditions import Judgement
+from agent_operator.controller.status.drift import MOST_REMOVALS, WINDOW_SECONDS, Why
+from agent_operator.kube.drift import Foreign, Path
 from agent_operator.kube.resources import Key
 from agent_operator.manifests.document import Document
-
-DRIFTED = "Drifted"
-
-# A person tries two or three times. A controller that adds the same entry again within seconds would have the pods
-# replaced for ever.
-MOST_REMOVALS = 5
-WINDOW_SECONDS = 600.0
-
-Why = Literal["ChangedByAdmission", "ChangedAgain"]
-_WORDS: dict[Why, str] = {
-    "ChangedByAdmission": "it is changed in the moment in which it is written, as by an admission webhook or policy",
-    "ChangedAgain": f"it was put back {MOST_REMOVALS} times in {WINDOW_SECONDS / 60:.0f} minutes and changed each time",
-}
-
-
-@dataclass(frozen=True)
-class Left:
-    """An object that is left as others changed it: what is foreign in it, nothing where they changed values of ours."""
-
-    kind: str
-    name: str
-    why: Why
-    entries: tuple[Foreign, ...]
 
 
 @dataclass(frozen=True)
@@ -75,15 +52,3 @@ class Disputes:
             removals.paths, removals.times = paths, []
         removals.times = [moment for moment in removals.times if moment > time.monotonic() - WINDOW_SECONDS]
         return removals
-
-
-def judge_drift(left: Sequence[Left]) -> Judgement | None:
-    """The condition about objects that are left as others changed them; None when there are none."""
-    if not left:
-        return None
-    return Judgement("True", left[0].why, "; ".join(map(_described, left)))
-
-
-def _described(left: Left) -> str:
-    what = named(left.entries) if left.entries else "others changed values that the operator sets"
-    return f"{left.kind} {left.name} is not as the spec has it, and stays so, because {_WORDS[left.why]}: {what}"

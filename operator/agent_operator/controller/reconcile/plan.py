@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.controller.reconcile.conflicts import Conflict, conflict_of
 from agent_operator.controller.reconcile.disputes import Conceded
-from agent_operator.controller.reconcile.drift import Foreign, foreign, needs_applying
-from agent_operator.controller.status.conflicts import Conflict, conflict_of
 from agent_operator.kube.cache import controller_of
 from agent_operator.kube.compare import fingerprint
+from agent_operator.kube.drift import Foreign, foreign, needs_applying
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import ANNOTATION_PREFIX
 

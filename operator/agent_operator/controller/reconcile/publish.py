@@ -1,19 +1,20 @@
 """Telling users: the status of an agent, and Events for what is news in it."""
 
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 
 from agent_operator.api.bounds import UNREADABLE
-from agent_operator.controller.reconcile.apply import CONFLICT, UNPROCESSABLE, Cluster
-from agent_operator.controller.reconcile.disputes import DRIFTED
+from agent_operator.controller.reconcile.apply import Cluster
 from agent_operator.controller.status.budget import NEARLY_USED_UP, USED_UP, WITHIN_BUDGET, last_reason
 from agent_operator.controller.status.dependencies import DEPENDENCIES_REACHABLE
+from agent_operator.controller.status.drift import DRIFTED
 from agent_operator.controller.status.status import is_ready, same
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.conditions import condition
-from agent_operator.kube.connection import TOO_MANY_REQUESTS, ApiError, UnreachableError
+from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import AGENT, Key
 from agent_operator.manifests.document import Document
 
@@ -21,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 # What has nothing to do with the object that is to be written.
-NO_FAULT_OF_THE_OBJECT = {401, 403, CONFLICT, TOO_MANY_REQUESTS}
+NO_FAULT_OF_THE_OBJECT = {401, 403, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class Teller:
@@ -71,7 +72,7 @@ def _is_lasting(document: Document, error: ApiError | UnreachableError) -> bool:
     """Whether the status of this object will not be written at the next try either."""
     if UNREADABLE in document:
         return not isinstance(error, ApiError) or error.code not in NO_FAULT_OF_THE_OBJECT
-    return isinstance(error, ApiError) and error.code == UNPROCESSABLE
+    return isinstance(error, ApiError) and error.code == HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

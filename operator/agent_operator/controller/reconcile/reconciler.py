@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 import structlog
 
@@ -11,16 +12,16 @@ from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
 from agent_operator.api.bounds import UNREADABLE
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile.adoption import wants_adoption
-from agent_operator.controller.reconcile.apply import CONFLICT, FORBIDDEN, Cluster
+from agent_operator.controller.reconcile.apply import Cluster
 from agent_operator.controller.reconcile.client_keys import with_settled_keys
-from agent_operator.controller.reconcile.disputes import Conceded, Disputes, Left, Why
-from agent_operator.controller.reconcile.drift import foreign, named, needs_applying
+from agent_operator.controller.reconcile.conflicts import described
+from agent_operator.controller.reconcile.disputes import Conceded, Disputes
 from agent_operator.controller.reconcile.gather import Gatherer
 from agent_operator.controller.reconcile.plan import Apply, Delete, Name, Owner, Plan, lasting, make_plan
 from agent_operator.controller.reconcile.publish import Teller
 from agent_operator.controller.reconcile.secret_cache import Secrets, look_again_seconds
-from agent_operator.controller.status.conflicts import described
 from agent_operator.controller.status.dependencies import Report, seconds_until_degraded
+from agent_operator.controller.status.drift import Left, Why
 from agent_operator.controller.status.mount_problems import mount_trouble, waits_for_mounts
 from agent_operator.controller.status.pod_problems import Trouble
 from agent_operator.controller.status.status import (
@@ -32,7 +33,8 @@ from agent_operator.controller.status.status import (
 )
 from agent_operator.controller.watch.pod_reports import Reports
 from agent_operator.kube.cache import Cache
-from agent_operator.kube.connection import TOO_MANY_REQUESTS, ApiError
+from agent_operator.kube.drift import foreign, named, needs_applying
+from agent_operator.kube.errors import ApiError
 from agent_operator.kube.resources import AGENT, AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
@@ -62,7 +64,7 @@ UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
 MAX_LARGE = 2
 
 # Of an object that was changed meanwhile, and of an API server that is busy, nobody has to hear.
-NO_NEWS = {CONFLICT, TOO_MANY_REQUESTS}
+NO_NEWS = {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 # From this try on the user is told what keeps the API server from doing what it is asked.
 TELL_AT_FAILURE = 2
 
@@ -277,7 +279,7 @@ class Reconciler:
         try:
             await self._cluster.delete(key.namespace, step)
         except ApiError as error:
-            if error.code == CONFLICT:
+            if error.code == HTTPStatus.CONFLICT:
                 # What is remembered of Secrets would be just as old the next time.
                 self._secrets.forget(key)
             raise
@@ -293,9 +295,9 @@ class Reconciler:
                 step = replace(step, foreign=found)
                 document = await self._cluster.apply(step)
         except ApiError as error:
-            if step.operation == "create" and error.code == CONFLICT and self._gatherer.meet(key, name):
+            if step.operation == "create" and error.code == HTTPStatus.CONFLICT and self._gatherer.meet(key, name):
                 raise _MetError from error
-            if step.kind == SECRET.kind and error.code == CONFLICT:
+            if step.kind == SECRET.kind and error.code == HTTPStatus.CONFLICT:
                 self._secrets.forget(key)
             raise
         if step.kind == SECRET.kind:
@@ -336,7 +338,9 @@ def _refusal(step: Apply, error: BaseException) -> Trouble:
         raise error
     if "NamespaceTerminating" in error.causes:
         raise _NamespaceEndsError from error
-    reason = "QuotaExceeded" if error.code == FORBIDDEN and "exceeded quota" in error.message else "ApplyRefused"
+    reason = (
+        "QuotaExceeded" if error.code == HTTPStatus.FORBIDDEN and "exceeded quota" in error.message else "ApplyRefused"
+    )
     return Trouble(reason, f"{step.kind} {step.document['metadata']['name']} was refused: {error.message}")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.cautions import cautions
-from agent_operator.controller.reconcile.disputes import DRIFTED, Left, judge_drift
 from agent_operator.controller.status.budget import WITHIN_BUDGET, judge_budget, status_of_budget
 from agent_operator.controller.status.dependencies import (
     DEPENDENCIES_REACHABLE,
@@ -16,6 +15,7 @@ from agent_operator.controller.status.dependencies import (
     judge_dependencies,
     lasting_outage,
 )
+from agent_operator.controller.status.drift import DRIFTED, Left, judge_drift
 from agent_operator.controller.status.pod_problems import Trouble, troubles
 from agent_operator.controller.status.scaling import Scaled, judge_scaling
 from agent_operator.kube.conditions import Judgement, condition, conditions

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Self, cast
 
 import aiohttp
@@ -15,11 +16,11 @@ import kopf
 import structlog
 
 from agent_operator import __version__
-from agent_operator.controller.reconcile.apply import PAGE
 from agent_operator.controller.signals import cancel_on_signals
-from agent_operator.controller.watch.progress import OK, RENEWALS, Watches
+from agent_operator.controller.watch.progress import RENEWALS, Watches
 from agent_operator.kube.bodies import decode_answer, lines_within_bounds
 from agent_operator.kube.connection import configuration
+from agent_operator.kube.reader import PAGE
 from agent_operator.kube.resources import Resource
 from agent_operator.manifests.document import Document
 
@@ -198,7 +199,7 @@ class _Answer(aiohttp.ClientResponse):
 
     async def start(self, connection: Any) -> Self:
         await super().start(connection)
-        if self.status == OK and self.url.query.get("watch") == "true":
+        if self.status == HTTPStatus.OK and self.url.query.get("watch") == "true":
             self.content = cast("aiohttp.StreamReader", _Lines(self.content))
         return self
 

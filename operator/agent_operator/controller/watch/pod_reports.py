@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import aiohttp
 import structlog
@@ -56,7 +57,6 @@ AT_ONCE = 64
 MOST_CHECKSUMS = 16
 
 METRIC = "agent_budget_used_ratio"
-OK = 200
 # More is no share that anybody counted, and would not fit where it is written.
 MOST_PERCENT = 10**7
 # No compressed answer: a small one could become a large one.
@@ -249,7 +249,7 @@ async def _ask(session: aiohttp.ClientSession, address: str) -> str | None:
         # Nor is it to send us elsewhere.
         address = f"http://{host}:{METRICS_PORT}{METRICS_PATH}"
         async with session.get(address, allow_redirects=False) as answer:
-            return (await _beginning(answer)).decode(errors="replace") if answer.status == OK else None
+            return (await _beginning(answer)).decode(errors="replace") if answer.status == HTTPStatus.OK else None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
 

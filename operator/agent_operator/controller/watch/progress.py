@@ -6,14 +6,13 @@ kopf tells its handlers neither of bookmarks nor of reconnects; its HTTP session
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from types import SimpleNamespace
 
 import aiohttp
 
 from agent_operator.controller.metrics import Metrics
 from agent_operator.kube.resources import Resource
-
-OK = 200
 
 Watched = tuple[str, str | None]
 """What one watch is of: a kind, and a namespace or, for None, all of them."""
@@ -84,7 +83,7 @@ class Watches:
         ) -> None:
             path = request.url.path
             kind = self._kinds.get(path.rpartition("/")[2])
-            if kind is None or request.response.status != OK:
+            if kind is None or request.response.status != HTTPStatus.OK:
                 return
             self.heard(kind, _namespace(path))
             if request.url.query.get("watch") == "true":

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import quote
 
 from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
-from agent_operator.kube.connection import ApiError, UnreachableError
+from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import (
     AGENT,
     BY_KIND,
@@ -23,7 +24,7 @@ from agent_operator.manifests import desired
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import INSTANCE, NAME, PRODUCT
 from agent_operator.manifests.names import CONTAINER_PORT
-from agent_operator.tools.cluster import UNAUTHORIZED, Access, is_served
+from agent_operator.tools.cluster import Access
 from agent_operator.tools.doctor.evidence import COMPONENT, Evidence, Health, Lease, Reference, references
 
 T = TypeVar("T")
@@ -69,7 +70,10 @@ async def _leases(access: Access) -> list[Document]:
 
 
 async def _has_pod(access: Access, lease: Document) -> bool:
-    """Whether the holder's pod exists, by which an identity begins (controller/leader_election.py); true if that is unknown."""
+    """Return whether the holder's pod exists; true if that is unknown.
+
+    An identity begins with the pod's name (controller/leader_election.py).
+    """
     name = _holder(lease).rpartition("_")[0]
     if not name:
         return True
@@ -102,7 +106,7 @@ def _lease(lease: Document, now: datetime, *, alive: bool) -> Lease:
 
 async def is_defined(access: Access) -> bool:
     """Whether the cluster knows AgentDeployments."""
-    return await is_served(access, AGENT)
+    return await access.is_served(AGENT)
 
 
 async def gather(access: Access, agent: Document, leases: Sequence[Lease], unseen: str | None) -> Evidence:
@@ -137,7 +141,7 @@ class _Gathering:
         try:
             return await asking
         except ApiError as error:
-            if error.code == UNAUTHORIZED:
+            if error.code == HTTPStatus.UNAUTHORIZED:
                 raise
             self._evidence.unseen.setdefault(topic, error.message)
             return otherwise
@@ -151,7 +155,7 @@ class _Gathering:
         wanted = _wanted(evidence.agent or {})
         optional = [each for each in CHILDREN if each.optional]
         served = await asyncio.gather(
-            *(self._seen(each.plural, is_served(self._access, each), False) for each in optional)
+            *(self._seen(each.plural, self._access.is_served(each), False) for each in optional)
         )
         evidence.unserved = {each.kind for each, there in zip(optional, served, strict=True) if not there}
         kinds = [each for each in CHILDREN if each is not SECRET and each.kind not in evidence.unserved]

@@ -1,0 +1,43 @@
+"""The condition about objects that are left as others changed them. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from agent_operator.kube.conditions import Judgement
+from agent_operator.kube.drift import Foreign, named
+
+DRIFTED = "Drifted"
+
+# A person tries two or three times. A controller that adds the same entry again within seconds would have the pods
+# replaced for ever.
+MOST_REMOVALS = 5
+WINDOW_SECONDS = 600.0
+
+Why = Literal["ChangedByAdmission", "ChangedAgain"]
+_WORDS: dict[Why, str] = {
+    "ChangedByAdmission": "it is changed in the moment in which it is written, as by an admission webhook or policy",
+    "ChangedAgain": f"it was put back {MOST_REMOVALS} times in {WINDOW_SECONDS / 60:.0f} minutes and changed each time",
+}
+
+
+@dataclass(frozen=True)
+class Left:
+    """An object that is left as others changed it: what is foreign in it, nothing where they changed values of ours."""
+
+    kind: str
+    name: str
+    why: Why
+    entries: tuple[Foreign, ...]
+
+
+def judge_drift(left: Sequence[Left]) -> Judgement | None:
+    """The condition about objects that are left as others changed them; None when there are none."""
+    if not left:
+        return None
+    return Judgement("True", left[0].why, "; ".join(map(_described, left)))
+
+
+def _described(left: Left) -> str:
+    what = named(left.entries) if left.entries else "others changed values that the operator sets"
+    return f"{left.kind} {left.name} is not as the spec has it, and stays so, because {_WORDS[left.why]}: {what}"
