@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
+TESTBED := PYTHONPATH=dev $(BIN)/python -m testbed
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --annotation-style line pyproject.toml
 LOCKS := dev service operator build testbed
@@ -55,50 +55,50 @@ run: $(VENV)/.service ## The agent API, for this machine alone, with the echo pr
 ##
 .PHONY: test
 test: prepare ## Everything: unit, service, programs, lint, cluster (real API server) and e2e (real pods) tests
-	@PYTHONPATH=tests $(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST)
+	@PYTHONPATH=dev:tests $(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## The unit tests: pure, in seconds
-	@PYTHONPATH=tests $(BIN)/pytest tests/unit $(PYTEST)
+	@PYTHONPATH=dev:tests $(BIN)/pytest tests/unit $(PYTEST)
 
 .PHONY: test-service
 test-service: $(VENV)/.dev ## The tests of the agent API with what it needs: processes, Redis, a browser
-	@PYTHONPATH=tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/service $(PYTEST)
+	@PYTHONPATH=dev:tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/service $(PYTEST)
 
 .PHONY: test-programs
 test-programs: $(VENV)/.dev ## The tests by other programs: charts packed, docs built, alert rules, commands
 	@$(TESTBED) tools helm
-	@PYTHONPATH=tests $(BIN)/pytest tests/programs $(PYTEST)
+	@PYTHONPATH=dev:tests $(BIN)/pytest tests/programs $(PYTEST)
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## The tests against a real API server
 	@$(TESTBED) tools etcd kube-apiserver kube-controller-manager kubectl helm
-	@PYTHONPATH=tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/cluster $(PYTEST)
+	@PYTHONPATH=dev:tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/cluster $(PYTEST)
 
 .PHONY: test-e2e
 test-e2e: prepare ## The tests with real pods
-	@PYTHONPATH=tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/e2e $(PYTEST)
+	@PYTHONPATH=dev:tests $(BIN)/pytest $(SIDE_BY_SIDE) tests/e2e $(PYTEST)
 
 .PHONY: test-keda
 test-keda: prepare ## The scaling tests by a real KEDA, which `make test` leaves out: it takes long to build
 	@$(TESTBED) tools keda keda-adapter
-	@PYTHONPATH=tests $(BIN)/pytest tests/e2e/test_scaling.py --keda $(PYTEST)
+	@PYTHONPATH=dev:tests $(BIN)/pytest tests/e2e/test_scaling.py --keda $(PYTEST)
 
 # The tests to repeat: make test-races RACES=tests/service
 RACES ?= tests
 TIMES ?= 1
 .PHONY: test-races
 test-races: prepare ## The timing-sensitive tests while every core is busy; TIMES=3, RACES=tests/service
-	@PYTHONPATH=tests $(BIN)/python -m races --times $(TIMES) $(RACES) $(SIDE_BY_SIDE) $(PYTEST)
+	@PYTHONPATH=dev:tests $(BIN)/python -m races --times $(TIMES) $(RACES) $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## How fast the agent API is, beside others; BENCH="--soak" for growth, "--help" for all
-	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+	@PYTHONPATH=dev:tests $(BIN)/python -m bench $(BENCH)
 
 .PHONY: bench-operator
 bench-operator: $(VENV)/.dev ## How fast the operator is, beside the API server's limit; BENCH="soak" for growth
 	@$(TESTBED) tools etcd kube-apiserver kube-controller-manager kubectl
-	@PYTHONPATH=tests $(BIN)/python -m bench.operator $(BENCH)
+	@PYTHONPATH=dev:tests $(BIN)/python -m bench.operator $(BENCH)
 
 # What takes long happens here, where its progress is seen, and not inside a test: all of it at the same time.
 .PHONY: prepare
@@ -135,11 +135,11 @@ docs: $(VENV)/.dev ## The documents as a site, in build/docs
 
 .PHONY: picture
 picture: $(VENV)/.dev ## Draw the documents' pictures anew from their sources
-	PYTHONPATH=tests $(BIN)/python -m docs_bed.picture
+	PYTHONPATH=dev:tests $(BIN)/python -m docs_bed.picture
 
 .PHONY: pictures-of-dashboards
 pictures-of-dashboards: prepare ## Draw the dashboards anew, from agents on a cluster of our own and a real Prometheus
-	@PYTHONPATH=tests $(BIN)/pytest tests/e2e/test_prometheus.py -k drawn --pictures
+	@PYTHONPATH=dev:tests $(BIN)/pytest tests/e2e/test_prometheus.py -k drawn --pictures
 
 ##
 ## Changing it
@@ -158,15 +158,13 @@ check-types: $(VENV)/.dev
 
 .PHONY: check-generated
 check-generated: $(VENV)/.dev
-	$(BIN)/python -m agent_operator.api.generate --check
-	$(BIN)/python -m agent_service.reference --check
 	@$(TESTBED) tools helm
-	PYTHONPATH=tests $(BIN)/python manifests/generate.py --check
+	PYTHONPATH=dev $(BIN)/python -m codegen --check
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Linters over charts, manifests, samples, the Dockerfile and the workflows (helm, kubeconform, Checkov, ...)
 	@$(TESTBED) tools helm kubectl kubeconform actionlint glua >/dev/null
-	@PYTHONPATH=tests $(BIN)/python -m lint
+	@PYTHONPATH=dev:tests $(BIN)/python -m lint
 
 .PHONY: format
 format: $(VENV)/.dev ## Format the code, and mend what the linter can mend
@@ -175,10 +173,8 @@ format: $(VENV)/.dev ## Format the code, and mend what the linter can mend
 
 .PHONY: generate
 generate: $(VENV)/.dev ## Write the files that are generated from the models, the charts and the agent API
-	$(BIN)/python -m agent_operator.api.generate
-	$(BIN)/python -m agent_service.reference
 	@$(TESTBED) tools helm
-	PYTHONPATH=tests $(BIN)/python manifests/generate.py
+	PYTHONPATH=dev $(BIN)/python -m codegen
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Bring requirements/ in step with pyproject.toml; LOCK_FLAGS=--upgrade takes new releases
@@ -209,7 +205,7 @@ clean: ## Remove the environment, the clusters and everything cached
 ##
 ## Releasing it
 ##
-RELEASE := PYTHONPATH=tests $(BIN)/python releases/release.py
+RELEASE := PYTHONPATH=dev $(BIN)/python dev/release.py
 
 .PHONY: package
 package: $(VENV)/.dev ## Both charts as packages, in build/charts

@@ -161,7 +161,7 @@ def _await(true: Callable[[], bool]) -> None:
 
 def _start(cache: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start `python -m testbed tools` with a cache of its own."""
-    own = {"PORTSIDE_CACHE": str(cache), "PYTHONPATH": str(paths.REPOSITORY / "tests")}
+    own = {"PORTSIDE_CACHE": str(cache), "PYTHONPATH": str(paths.REPOSITORY / "dev")}
     inherited = {key: value for key, value in os.environ.items() if key != "KUBEBUILDER_ASSETS"}
     return subprocess.Popen(
         [sys.executable, "-m", "testbed", "tools", *arguments],

@@ -54,7 +54,7 @@ def test_a_cluster_ends_with_the_process_that_started_it(how: signal.Signals) ->
     name = f"orphan-{how.name.lower()}-{os.getpid()}"
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, name],
-        env=os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "tests")},
+        env=os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "dev")},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -32,7 +32,7 @@ def test_manifests_that_the_chart_has_left_behind_are_named_and_written_anew(che
 
     stale = _generate(checkout, "--check")
     assert stale.returncode == 1
-    assert "manifests/install/operator.yaml" in stale.stderr
+    assert "manifests/install/operator.yaml" in stale.stdout
     assert "--log-level=INFO" in _operator(checkout)
 
     assert _generate(checkout).returncode == 0
@@ -84,9 +84,8 @@ def test_the_samples_render_without_a_cluster() -> None:
 
 
 def _generate(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    script = checkout / "manifests" / "generate.py"
-    environment = os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "tests")}
-    command = [sys.executable, str(script), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "dev")}
+    command = [sys.executable, "-m", "codegen", "install", "--root", str(checkout), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 

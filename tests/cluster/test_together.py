@@ -133,7 +133,7 @@ from testbed.together import run, together
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 together(lambda: run(["sh", "-c", {FAMILY!r}, {str(pids)!r}], on_line=print), lambda: None)
 """
-    environment = os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "tests")}
+    environment = os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "dev")}
     process = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
     try:
         _await(pids.exists)

@@ -120,7 +120,7 @@ def _demo(name: str, where: str = "--cluster=own", **environment: str) -> subpro
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "tests")}
+    return os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "dev")}
 
 
 def _remains(name: str) -> list[str]:

@@ -23,7 +23,7 @@ def test_its_environment_has_kubectl_helm_and_the_plugin(playground_cluster: Clu
     if not isinstance(playground_cluster, OwnCluster):
         pytest.skip("a cluster that was given has no environment of ours")
     env = [sys.executable, "-m", "testbed", "env", "--name", playground_cluster.name]
-    environment = {**os.environ, "PYTHONPATH": str(paths.REPOSITORY / "tests"), "PATH": os.defpath}
+    environment = {**os.environ, "PYTHONPATH": str(paths.REPOSITORY / "dev"), "PATH": os.defpath}
     exports = subprocess.run(env, env=environment, capture_output=True, text=True, check=True).stdout
     script = f'{exports}\nkubectl agent doctor; helm list -A; kubectl __complete agent doctor ""; type -P python'
     done = subprocess.run(

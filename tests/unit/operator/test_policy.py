@@ -7,10 +7,10 @@ import pytest
 
 from agent_operator.api.schema import Schema, structural
 from agent_operator.api.spec import AgentSpec
-from agent_operator.policy.admission import admission
 from agent_operator.policy.checks import CHECKS
 from agent_operator.policy.refusals import refusals
 from agent_operator.policy.settings import Policy, PolicyError, load
+from codegen.operator.admission import admission
 
 # Fields of which no check speaks, and why. (A new field of the spec has to be guarded, or to come here.)
 SETTINGS = "what the agent's own process does"

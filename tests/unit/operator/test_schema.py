@@ -12,7 +12,7 @@ from agent_operator.api.agent import InvalidAgentError, parse
 from agent_operator.api.crd import crd
 from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema
 from agent_operator.api.spec import AgentSpec
-from agent_operator.api.values import CHART_ONLY, values_schema, values_yaml
+from codegen.operator.values import CHART_ONLY, values_schema, values_yaml
 from unit.operator.strategies import agents, specs
 
 

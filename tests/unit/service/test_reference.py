@@ -2,21 +2,20 @@
 
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from agent_service.config.settings import Settings
-from agent_service.reference import __main__ as command
+from codegen.__main__ import main
 from docs_bed.tables import rows as rows_of
 
 
-def test_a_stale_reference_is_named_and_what_to_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(command, "ROOT", tmp_path)
-    assert CliRunner().invoke(command.main).exit_code == 0
-    assert CliRunner().invoke(command.main, ["--check"]).exit_code == 0
+def test_a_stale_reference_is_named_and_what_to_run_is_said(tmp_path: Path) -> None:
+    service = ["service", "--root", str(tmp_path)]
+    assert CliRunner().invoke(main, service).exit_code == 0
+    assert CliRunner().invoke(main, [*service, "--check"]).exit_code == 0
     stale = tmp_path / "docs" / "reference" / "settings.md"
     stale.write_text(stale.read_text(encoding="utf-8") + "By hand.\n", encoding="utf-8")
-    checked = CliRunner().invoke(command.main, ["--check"])
+    checked = CliRunner().invoke(main, [*service, "--check"])
     assert checked.exit_code == 1
     assert checked.stdout == "Stale: docs/reference/settings.md\n"
     assert "make generate" in checked.stderr

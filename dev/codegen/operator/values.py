@@ -59,7 +59,7 @@ def values_yaml(schema: Schema) -> str:
     A field without a default is there as a comment. So is a default of free-form maps (`resources`): Helm would merge
     into it what the API server replaces as a whole; the templates fill it in when the value is not set.
     """
-    head = "# Generated from values.schema.json by `python -m agent_operator.api.generate`: do not edit.\n"
+    head = "# Generated from values.schema.json by `make generate`: do not edit.\n"
     own = {name: value for name, value in schema["properties"].items() if name not in _FROM_HELM}
     return head + "".join("\n" + _entry(name, value, 0) for name, value in own.items())
 

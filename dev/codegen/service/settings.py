@@ -8,9 +8,9 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
 from agent_service.config.settings import Settings
-from agent_service.reference import markdown
-from agent_service.reference.markdown import code
-from agent_service.reference.schema import Schema, in_words
+from codegen.service import markdown
+from codegen.service.markdown import code
+from codegen.service.schema import Schema, in_words
 
 _ABOUT = (
     "Each is an environment variable, a line of a `.env` file, or a file in the folder that `SECRETS_DIR` names; an "

@@ -1,8 +1,9 @@
 """The Grafana dashboards, from a few lines each: what they show stands here, the JSON is generated."""
 
 import json
+from pathlib import Path
 
-from grafana import Dashboard, Panel, Variable, document
+from codegen.grafana import Dashboard, Panel, Variable, document
 
 # As the dashboards' variables choose them. Each is a regular expression; `All` is one that takes everything.
 AGENT = 'namespace=~"$namespace", service=~"$service"'
@@ -297,6 +298,7 @@ OPERATOR = Dashboard(
 DASHBOARDS = (FLEET, ONE_AGENT, QUEUE, OPERATOR)
 
 
-def files() -> dict[str, str]:
-    """Each dashboard as JSON, by the name of its file."""
-    return {f"{each.uid}.json": json.dumps(document(each), indent=1) + "\n" for each in DASHBOARDS}
+def files(_: Path) -> dict[str, str]:
+    """Each dashboard as JSON, a file of the operator's chart."""
+    folder = "helm/agent-operator/files/dashboards"
+    return {f"{folder}/{each.uid}.json": json.dumps(document(each), indent=1) + "\n" for each in DASHBOARDS}

@@ -1,23 +1,16 @@
-"""Write what comes from the operator's chart or goes into it: the install and its overlays as plain YAML for kustomize
-(`manifests`), rendered from the chart, which is the one source, and the dashboards (`helm/agent-operator/files`).
-
-`python manifests/generate.py` writes the files; with `--check` it writes nothing, names what is stale, and exits 1.
-"""
+"""The install and its overlays as plain YAML for kustomize (`manifests`), rendered from the operator's chart."""
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import dashboards
 import yaml
 
 from testbed import binaries
 from testbed.errors import TestbedError
 
-ROOT = Path(__file__).resolve().parent.parent
-CHART = ROOT / "helm" / "agent-operator"
+CHART = "helm/agent-operator"
 RELEASE = "agent-operator"
 NAMESPACE = "portside-system"
 DEFINITION = "CustomResourceDefinition"
@@ -30,12 +23,13 @@ POLICIES: dict[str, Any] = {"policies": {"enabled": True}}
 HEAD = "# Generated from helm/agent-operator by `make generate`: do not edit.\n"
 
 
-def files() -> dict[str, str]:
+def files(root: Path) -> dict[str, str]:
     """Every generated file: its path below the repository's root, and its content."""
-    objects = rendered({})
+    chart = root / CHART
+    objects = rendered(chart, {})
     definition = [each for each in objects if each["kind"] == DEFINITION]
     rest = [_namespace(), *(each for each in objects if each["kind"] != DEFINITION)]
-    with_monitoring, with_policies = rendered(MONITORING), rendered(POLICIES)
+    with_monitoring, with_policies = rendered(chart, MONITORING), rendered(chart, POLICIES)
     there = [_identity(each) for each in objects]
     return {
         "manifests/install/agentdeployments.yaml": _text(definition),
@@ -49,14 +43,14 @@ def files() -> dict[str, str]:
         "manifests/overlays/policies/deployment.yaml": _text(
             [each for each in with_policies if each["kind"] == "Deployment"]
         ),
-        "manifests/monitoring/alerts.yaml": _rules(),
+        "manifests/monitoring/alerts.yaml": _rules(chart),
     }
 
 
-def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
+def rendered(chart: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
     """What the chart makes with `values`, without what only a Helm release has. Raises TestbedError."""
     helm = str(binaries.provide("helm")["helm"])
-    command = [helm, "template", RELEASE, str(CHART), "--namespace", NAMESPACE, "-f-"]
+    command = [helm, "template", RELEASE, str(chart), "--namespace", NAMESPACE, "-f-"]
     done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise TestbedError(f"The operator's chart does not render: {done.stderr.strip()}")
@@ -83,10 +77,10 @@ def _namespace() -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
 
 
-def _rules() -> str:
+def _rules(chart: Path) -> str:
     """The rules as Prometheus itself reads them (`rule_files`), where there is no prometheus-operator."""
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    text = (CHART / "files" / "alerts.yaml").read_text()
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    text = (chart / "files" / "alerts.yaml").read_text()
     runbooks = values["monitoring"]["prometheusRule"]["runbooks"]
     for word, stands_for in {"RUNBOOKS": runbooks, "OPERATOR_NAMESPACE": NAMESPACE, "OPERATOR_NAME": RELEASE}.items():
         text = text.replace(word, stands_for)
@@ -95,33 +89,3 @@ def _rules() -> str:
 
 def _text(objects: list[dict[str, Any]]) -> str:
     return HEAD + yaml.safe_dump_all(objects, sort_keys=False, width=120)
-
-
-def main() -> None:
-    """Write or check the files."""
-    check = "--check" in sys.argv[1:]
-    folder = "helm/agent-operator/files/dashboards"
-    try:
-        # The dashboards first: the chart has them as files.
-        _bring_up_to_date({f"{folder}/{name}": text for name, text in dashboards.files().items()}, check=check)
-        _bring_up_to_date(files(), check=check)
-    except TestbedError as error:
-        sys.exit(str(error))
-
-
-def _bring_up_to_date(wanted: dict[str, str], *, check: bool) -> None:
-    stale = {name: text for name, text in wanted.items() if _current(ROOT / name) != text}
-    if stale and check:
-        raise TestbedError(f"Stale: {', '.join(stale)}. Run `make generate`, and commit what it writes.")
-    for name, text in stale.items():
-        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
-        (ROOT / name).write_text(text)
-        sys.stdout.write(f"Wrote: {name}\n")
-
-
-def _current(path: Path) -> str | None:
-    return path.read_text() if path.exists() else None
-
-
-if __name__ == "__main__":
-    main()

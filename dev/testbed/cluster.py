@@ -372,4 +372,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _python_environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "tests"), "PYTHONUNBUFFERED": "1"}
+    return os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "dev"), "PYTHONUNBUFFERED": "1"}

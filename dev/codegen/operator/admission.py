@@ -119,7 +119,7 @@ def _is_refused(check: Check, value: str) -> str:
         return f"{value}.exists(key, {_is_bad_key(check, test)})"
     if isinstance(test, PortListed):
         return f"[{value}].exists(address, {_port_is_bad(check)})"
-    assert isinstance(test, ValueListed)  # noqa: S101  there are no others
+    assert isinstance(test, ValueListed)
     return f"!{_matches(check.setting, f'string({value})')}"
 
 

@@ -1,4 +1,4 @@
-"""What a release needs besides a forge: `python releases/release.py --help`."""
+"""What a release needs besides a forge: `python dev/release.py --help`."""
 
 import re
 import shutil

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agent_service.reference.markdown import code
+from codegen.service.markdown import code
 
 Schema = dict[str, Any]
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from agent_service.reference import markdown
-from agent_service.reference.markdown import code
-from agent_service.reference.schema import in_words
+from codegen.service import markdown
+from codegen.service.markdown import code
+from codegen.service.schema import in_words
 
 Document = dict[str, Any]
 

@@ -3,8 +3,8 @@
 from prometheus_client import CollectorRegistry, Info
 from prometheus_client.metrics import MetricWrapperBase
 
-from agent_service.reference import markdown
-from agent_service.reference.markdown import code
+from codegen.service import markdown
+from codegen.service.markdown import code
 
 # What the text format puts behind a metric's name (OpenMetrics, 4.1.1).
 _SUFFIX = {"counter": "_total", "info": "_info"}
@@ -31,14 +31,14 @@ def reference(registry: CollectorRegistry) -> str:
 
 def _ours(registry: CollectorRegistry) -> list[MetricWrapperBase]:
     # The registry has no public way to its collectors, nor a metric to its labels before it has samples.
-    collectors = registry._collector_to_names  # noqa: SLF001
+    collectors = registry._collector_to_names
     return [collector for collector in collectors if isinstance(collector, MetricWrapperBase)]
 
 
 def _row(collector: MetricWrapperBase) -> list[str]:
     [metric] = collector.describe()
-    labels = list(collector._labelnames)  # noqa: SLF001
+    labels = list(collector._labelnames)
     if isinstance(collector, Info):
-        labels += collector._value  # noqa: SLF001
+        labels += collector._value
     name = metric.name + _SUFFIX.get(metric.type, "")
     return [code(name), metric.type, ", ".join(code(label) for label in labels), metric.documentation]

@@ -1,0 +1,1 @@
+"""Writes the generated files of the repository: CRD, chart schemas, references, dashboards, plain manifests."""

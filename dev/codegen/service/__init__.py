@@ -1,0 +1,28 @@
+"""The references of settings, endpoints and metrics in `docs/reference`."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from agent_service.app import create_app
+from agent_service.config.settings import Settings
+from codegen.service import endpoints, metrics, settings
+
+
+def files(_: Path) -> dict[str, str]:
+    """Every generated file: its path below the repository's root, and its content."""
+    app = _app()
+    return {
+        "docs/reference/settings.md": settings.reference(),
+        "docs/reference/endpoints.md": endpoints.reference(app.openapi()),
+        "docs/reference/metrics.md": metrics.reference(app.state.components.metrics.registry),
+    }
+
+
+def _app() -> FastAPI:
+    """Make an app that is never started. What this machine's environment says has no part in it."""
+    told = Settings.model_construct(
+        model_provider="echo", redis_url=SecretStr("redis://localhost"), api_keys=SecretStr("so-that-keys-are-told")
+    )
+    return create_app(told)

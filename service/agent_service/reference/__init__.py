@@ -1,1 +1,0 @@
-"""The references in `docs/reference`, made from the settings, the OpenAPI document and the metrics' registry."""
