@@ -8,9 +8,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
+from agent_service.bounds import bounds, wanted_in_flight
 from agent_service.components import Components, make_components
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
 from agent_service.health.checks import running
+from agent_service.health.publish import publishing
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.allowed_hosts import AllowedHosts
 from agent_service.middleware.body_limit import BodyLimit
@@ -22,8 +24,6 @@ from agent_service.middleware.request_id import HEADER, RequestId
 from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.routes import chat, docs, errors, health, metrics, page, tasks
-from agent_service.server.descriptors import bounds, wanted_in_flight
-from agent_service.telemetry.dependencies import publishing
 
 _log = structlog.get_logger(__name__)
 

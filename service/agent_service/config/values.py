@@ -35,10 +35,10 @@ def check_with_yarl(address: str) -> None:
 def check_with_redis_py(address: str) -> None:
     """Raise ValueError if the library that will use the address cannot."""
     # Not at the top: only an agent with a Redis of its own has such an address.
-    from agent_service.state.redis import connect  # noqa: PLC0415
+    from redis.asyncio import Redis  # noqa: PLC0415
 
     try:
-        connection: object = connect(address).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        connection: object = Redis.from_url(address).connection_pool.make_connection()  # type: ignore[no-untyped-call]
         certificates = getattr(connection, "ssl_context", None)
         if certificates is not None:
             certificates.get()

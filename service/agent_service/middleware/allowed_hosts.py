@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_service.auth import Clients
-from agent_service.middleware.paths import HEALTH
+from agent_service.paths import HEALTH
 
 _MISDIRECTED = 421
 

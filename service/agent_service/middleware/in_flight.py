@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent_service.auth import Client, Clients
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.identify import CLIENT
-from agent_service.middleware.paths import PROBES, is_open
+from agent_service.paths import PROBES, is_open
 from agent_service.telemetry.metrics import Metrics
 
 _DRAINING = "This instance is shutting down; send the request again."

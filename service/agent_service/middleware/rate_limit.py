@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_service.limits.limits import Limits, Verdict
 from agent_service.middleware.identify import CLIENT
-from agent_service.middleware.paths import asks_the_model, is_limited
+from agent_service.paths import asks_the_model, is_limited
 from agent_service.telemetry.metrics import Metrics
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_service.auth import Clients, shown_keys
 from agent_service.middleware.identify import CLIENT
-from agent_service.middleware.paths import is_open
+from agent_service.paths import is_open
 
 _HINT = "send one of this agent's client keys as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
 

@@ -11,9 +11,9 @@ import structlog
 from pydantic import SecretStr
 
 from agent_service import __version__
+from agent_service.bounds import raise_limit
 from agent_service.config.settings import Settings
 from agent_service.lifecycle import Lifecycle, StartError
-from agent_service.server.descriptors import raise_limit
 from agent_service.server.listen import bind
 from agent_service.state.valkey import embedded
 from agent_service.telemetry import logs, multiprocess_metrics, otel_environment

@@ -12,10 +12,10 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from agent_service.bounds import bounds
 from agent_service.config.settings import Settings
 from agent_service.lifecycle import CUT_SECONDS, DRAIN_MARGIN_SECONDS, Lifecycle
 from agent_service.server.connections import Connections
-from agent_service.server.descriptors import bounds
 from agent_service.server.http_guard import HEAD_SECONDS, guarded
 
 _log = structlog.get_logger(__name__)

@@ -6,9 +6,9 @@ import click
 import structlog
 
 from agent_service import __version__
+from agent_service.bounds import raise_limit
 from agent_service.config.settings import Settings
 from agent_service.lifecycle import Lifecycle, StartError
-from agent_service.server.descriptors import raise_limit
 from agent_service.server.listen import bind
 from agent_service.server.uvicorn_server import Server
 from agent_service.telemetry import logs, otel_environment

@@ -18,8 +18,8 @@ from opentelemetry.trace import NoOpTracer, Tracer
 
 from agent_service import __version__
 from agent_service.config.settings import Settings
-from agent_service.middleware.paths import PROBES
 from agent_service.network.addresses import http_address
+from agent_service.paths import PROBES
 from agent_service.telemetry.logs import where
 
 if TYPE_CHECKING:

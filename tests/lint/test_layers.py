@@ -1,0 +1,118 @@
+"""Which part of the product may import which: only parts that stand before it, so that there are no cycles."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed.paths import REPOSITORY
+
+# Each package with its parts, modules and folders, from the foundation up. A folder stands for all below it, but for
+# the folders that are named themselves.
+LAYERS = {
+    "service/agent_service": (
+        "paths",
+        "network",
+        "config",
+        "bounds",
+        "lifecycle",
+        "telemetry",
+        "auth",
+        "state",
+        "agent",
+        "agent.claude",
+        "limits",
+        "chat",
+        "tasks",
+        "health",
+        "middleware",
+        "components",
+        "routes",
+        "app",
+        "worker_app",
+        "server",
+        "client",
+        "cli",
+    ),
+    "operator/agent_operator": (
+        "logs",
+        "api",
+        "manifests",
+        "policy",
+        "kube",
+        "controller.status",
+        "controller.metrics",
+        "controller.signals",
+        "controller.watch",
+        "controller.reconcile",
+        "controller",
+        "tools",
+        "cli",
+    ),
+}
+
+
+def modules(package: Path) -> dict[str, Path]:
+    """Every module of a package with its file."""
+    found = {}
+    for path in package.rglob("*.py"):
+        name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Yield the modules of the same package that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module in known:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+
+
+def layer(module: str, layers: tuple[str, ...]) -> int:
+    """Return the place of the innermost part that a module is in; 0 is below all: the package itself."""
+    inner = module.partition(".")[2]
+    if not inner:
+        return 0
+    parts = [part for part in layers if inner == part or inner.startswith(f"{part}.")]
+    assert parts, f"{module} is in no layer: add it to LAYERS"
+    return layers.index(max(parts, key=len)) + 1
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_part_imports_only_parts_below_it(package: str) -> None:
+    layers, known = LAYERS[package], modules(REPOSITORY / package)
+    upwards = [
+        f"{module} imports {each}"
+        for module, path in known.items()
+        for each in imports(path, known)
+        if layer(each, layers) > layer(module, layers)
+    ]
+
+    assert upwards == []
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_modules_import_each_other_in_no_circle(package: str) -> None:
+    known = modules(REPOSITORY / package)
+    left = {module: set(imports(path, known)) - {module} for module, path in known.items()}
+    while free := [module for module, needed in left.items() if not needed & left.keys()]:
+        for module in free:
+            del left[module]
+
+    assert left == {}, "each of these imports another of them"
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_the_product_imports_nothing_that_only_developers_run(package: str) -> None:
+    ours = {"agent_service", "agent_operator"} - {Path(package).name}
+    tools = {each.name for folder in ("dev", "tests") for each in (REPOSITORY / folder).iterdir() if each.is_dir()}
+    for module, path in modules(REPOSITORY / package).items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not {name.partition(".")[0] for name in names} & (tools | ours), module
