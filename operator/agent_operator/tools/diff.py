@@ -13,12 +13,14 @@ from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.apply import Cluster
 from agent_operator.controller.reconcile.client_keys import with_settled_keys
 from agent_operator.controller.reconcile.conflicts import described
-from agent_operator.controller.reconcile.plan import Apply, Name, Owner, Plan, make_plan
+from agent_operator.controller.reconcile.plan import make_plan
+from agent_operator.controller.reconcile.steps import Apply, Name, Plan
 from agent_operator.controller.status.status import POLICY_REFUSED
 from agent_operator.kube.conditions import condition
 from agent_operator.kube.connection import APPLY, MERGE
 from agent_operator.kube.drift import FIELD_MANAGER, pruned
 from agent_operator.kube.errors import ApiError
+from agent_operator.kube.owner import Owner
 from agent_operator.kube.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SECRET, Resource
 from agent_operator.manifests import desired
 from agent_operator.manifests.document import Document

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from agent_operator.api.agent import API_VERSION, KIND, parse
-from agent_operator.controller.reconcile.plan import Owner, with_owner
+from agent_operator.controller.reconcile.plan import with_owner
 from agent_operator.controller.status.status import Observation, status_of
+from agent_operator.kube.owner import Owner
 from agent_operator.kube.resources import AGENT, BY_KIND, CHILDREN, POD
 from agent_operator.manifests import desired
 from bench.operator.api import Api, Document, each

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from agent_operator.controller.reconcile.conflicts import described
-from agent_operator.controller.reconcile.plan import Plan, make_plan
+from agent_operator.controller.reconcile.plan import make_plan
+from agent_operator.controller.reconcile.steps import Plan
 from unit.operator.test_plan import OWNER, applied, objects, steps
 
 Document = dict[str, Any]

@@ -6,9 +6,10 @@ import pytest
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.reconcile.disputes import Disputes
-from agent_operator.controller.reconcile.plan import Owner, make_plan, with_owner
+from agent_operator.controller.reconcile.plan import make_plan, with_owner
 from agent_operator.controller.status.drift import MOST_REMOVALS, Left, judge_drift
 from agent_operator.kube.drift import Foreign, foreign, named, needs_applying, pruned, reclaimed, shares
+from agent_operator.kube.owner import Owner
 from agent_operator.kube.resources import Key
 from agent_operator.manifests import desired
 

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.disputes import Conceded
-from agent_operator.controller.reconcile.plan import Owner, Plan, lasting, make_plan, with_owner
+from agent_operator.controller.reconcile.plan import lasting, make_plan, with_owner
+from agent_operator.controller.reconcile.steps import Plan
+from agent_operator.kube.owner import Owner
 from agent_operator.manifests import desired
 from unit.operator.strategies import specs
 

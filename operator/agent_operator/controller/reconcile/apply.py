@@ -12,7 +12,7 @@ import structlog
 from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile.adoption import CONSENT, handed_over
-from agent_operator.controller.reconcile.plan import Apply, Delete
+from agent_operator.controller.reconcile.steps import Apply, Delete
 from agent_operator.kube.conditions import timestamp
 from agent_operator.kube.connection import APPLY, MERGE, Connection
 from agent_operator.kube.drift import FIELD_MANAGER, HANDOVER_MANAGER, reclaimed

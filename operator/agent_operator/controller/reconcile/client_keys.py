@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from agent_operator.controller.reconcile.plan import Name
+from agent_operator.controller.reconcile.steps import Name
 from agent_operator.manifests.client_keys import KEYS, is_client_keys, with_key
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import ANNOTATION_PREFIX

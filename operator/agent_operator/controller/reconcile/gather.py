@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from agent_operator.controller.reconcile import secret_cache
 from agent_operator.controller.reconcile.apply import Cluster
-from agent_operator.controller.reconcile.plan import Name, Owner
 from agent_operator.controller.reconcile.secret_cache import Secrets
+from agent_operator.controller.reconcile.steps import Name
 from agent_operator.controller.status.status import is_ready
 from agent_operator.kube.cache import Cache
+from agent_operator.kube.owner import Owner
 from agent_operator.kube.resources import AGENT, BY_KIND, SECRET, Key
 from agent_operator.manifests.document import Document
 

@@ -1,15 +1,13 @@
 """The decision: from what an agent should be made of and what is there to what has to be done. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
-from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.controller.reconcile.conflicts import Conflict, conflict_of
 from agent_operator.controller.reconcile.disputes import Conceded
-from agent_operator.kube.cache import controller_of
+from agent_operator.controller.reconcile.steps import Apply, Delete, Name, Plan
 from agent_operator.kube.compare import fingerprint
-from agent_operator.kube.drift import Foreign, foreign, needs_applying
+from agent_operator.kube.drift import foreign, needs_applying
+from agent_operator.kube.owner import Owner
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import ANNOTATION_PREFIX
 
@@ -17,71 +15,6 @@ APPLIED_HASH = f"{ANNOTATION_PREFIX}/applied-hash"
 
 # Pods must not start with somebody else's settings or secrets.
 NEEDED_BY = {"Deployment": {"ConfigMap", "Secret", "ServiceAccount"}}
-
-Name = tuple[str, str]  # kind and name; all objects of an agent are in its namespace
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The agent as the owner of its objects."""
-
-    name: str
-    uid: str
-
-    def reference(self) -> Document:
-        """The owner reference, by which the garbage collector removes the object with its agent."""
-        return {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "name": self.name,
-            "uid": self.uid,
-            "controller": True,
-            "blockOwnerDeletion": True,
-        }
-
-    def owns(self, document: Document) -> bool:
-        """Whether the agent, this very one, is the object's controller."""
-        controller = controller_of(document)
-        return controller is not None and controller.get("uid") == self.uid
-
-
-@dataclass(frozen=True)
-class Apply:
-    """Apply the document.
-
-    `keep_replicas` is the number of pods to hand over to an autoscaler that is about to come; `taken_over` is the
-    object of somebody else's that becomes ours; `foreign` is what others put into ours, which goes.
-    """
-
-    document: Document
-    operation: Literal["create", "update"]
-    keep_replicas: int | None = None
-    taken_over: Document | None = None
-    foreign: tuple[Foreign, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        kind: str = self.document["kind"]
-        return kind
-
-
-@dataclass(frozen=True)
-class Delete:
-    """Delete the object, if it is still as it was when its owner was looked at."""
-
-    kind: str
-    name: str
-    uid: str
-    version: str
-
-
-@dataclass
-class Plan:
-    """What has to be done, in this order: delete, then apply. Nothing at all when everything is as it should be."""
-
-    deletes: list[Delete] = field(default_factory=list)
-    applies: list[Apply] = field(default_factory=list)
-    conflicts: list[Conflict] = field(default_factory=list)
 
 
 def make_plan(

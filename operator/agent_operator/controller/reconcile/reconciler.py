@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -15,17 +14,17 @@ from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.apply import Cluster
 from agent_operator.controller.reconcile.client_keys import with_settled_keys
 from agent_operator.controller.reconcile.conflicts import described
-from agent_operator.controller.reconcile.disputes import Conceded, Disputes
+from agent_operator.controller.reconcile.execute import Executor
 from agent_operator.controller.reconcile.gather import Gatherer
-from agent_operator.controller.reconcile.plan import Apply, Delete, Name, Owner, Plan, lasting, make_plan
+from agent_operator.controller.reconcile.plan import make_plan
 from agent_operator.controller.reconcile.publish import Teller
 from agent_operator.controller.reconcile.secret_cache import Secrets, look_again_seconds
+from agent_operator.controller.reconcile.steps import Plan
 from agent_operator.controller.status.dependencies import Report, seconds_until_degraded
-from agent_operator.controller.status.drift import Left, Why
 from agent_operator.controller.status.mount_problems import mount_trouble, waits_for_mounts
+from agent_operator.controller.status.observe import Observer
 from agent_operator.controller.status.pod_problems import Trouble
 from agent_operator.controller.status.status import (
-    Observation,
     is_ready,
     status_of,
     status_of_invalid,
@@ -33,25 +32,17 @@ from agent_operator.controller.status.status import (
 )
 from agent_operator.controller.watch.pod_reports import Reports
 from agent_operator.kube.cache import Cache
-from agent_operator.kube.drift import foreign, named, needs_applying
 from agent_operator.kube.errors import ApiError
-from agent_operator.kube.resources import AGENT, AUTOSCALER, DEPLOYMENT, SCALED_OBJECT, SECRET, Key, Resource
+from agent_operator.kube.owner import Owner
+from agent_operator.kube.resources import AGENT, DEPLOYMENT, SECRET, Key
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
 from agent_operator.manifests.config_map import config_checksum
 from agent_operator.manifests.document import Document
-from agent_operator.manifests.names import keda_autoscaler_name, worker_name
 from agent_operator.policy.refusals import refusals
 from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
-
-# What the pods need is there before the pods are; what scales and guards them comes after.
-STAGES = (
-    {"ConfigMap", "Secret", "ServiceAccount", "Service", "NetworkPolicy"},
-    {"Deployment"},
-    {"HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget", "Ingress", "HTTPRoute", "ServiceMonitor"},
-)
 
 # How soon to look again at what no watch tells us of: an object that is in our way, a quota that has no room.
 LOOK_AGAIN_SECONDS = 10.0
@@ -93,9 +84,9 @@ class Reconciler:
         self._policy = policy
         self._secrets = Secrets(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
+        self._executor = Executor(cluster, cache, self._secrets, self._gatherer)
+        self._observer = Observer(cache)
         self._teller = Teller(cluster, cache)
-        self._conceded: dict[Key, dict[Name, Conceded]] = {}
-        self._disputes = Disputes()
         self._failures: dict[Key, int] = {}
         self._large = asyncio.Semaphore(MAX_LARGE)
 
@@ -141,8 +132,7 @@ class Reconciler:
         self._gatherer.forget(key)
         self._teller.forget(key)
         self._reports.forget(key)
-        self._conceded.pop(key, None)
-        self._disputes.forget(key)
+        self._executor.forget(key)
         self._failures.pop(key, None)
 
     async def _bring_in_line(self, key: Key, document: Document) -> tuple[str, float | None]:
@@ -156,48 +146,50 @@ class Reconciler:
             return "invalid", None
         owner = Owner(agent.name, agent.uid)
         if self._policy is not None and (refused := refusals(agent.spec, self._policy)):
-            deployment = self._own(DEPLOYMENT, key, agent.name, owner)
+            deployment = self._observer.owned(DEPLOYMENT, key, agent.name, owner)
             old = document.get("status", {})
             status = status_of_refused(agent.generation, list(map(str, refused)), deployment, old, datetime.now(UTC))
             await self._teller.tell(document, status)
             return "refused", None
         wanted = desired(agent.name, agent.namespace, agent.spec)
-        observed = await self._gatherer.observe(key, owner, self._possible(wanted))
-        if observed is None:
+        hindrances = await self._converge(key, document, agent, owner, wanted)
+        if hindrances is None:
             return "success", None
-        wanted = with_settled_keys(document, wanted, observed, new_key)
-        adopt = wants_adoption(document)
-        plan = make_plan(owner, self._possible(wanted), observed, adopt=adopt, conceded=self._conceded.get(key))
-        try:
-            hindrances = [*self._impossible(wanted), *_conflicts(key, plan, adopt=adopt)]
-            hindrances += await self._carry_out(key, plan)
-        except _NamespaceEndsError:
-            return "success", None
-        except _MetError:
-            return await self._bring_in_line(key, document)
-        except ApiError as error:
-            await self._tell_of_failure(key, document, agent, owner, error)
-            raise
         status = await self._judge(key, document, agent, owner, hindrances)
         await self._teller.tell(document, status)
         waits = waits_for_mounts(self._cache.pods(key)) is not None
         again = MOUNT_SECONDS if waits else _again(status, hindrances, wanted)
         return ("hindered" if hindrances else "success"), again
 
+    async def _converge(
+        self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, wanted: Sequence[Document]
+    ) -> list[Trouble] | None:
+        """Gather, plan and execute; return what could not be done, or None if the agent is about to be gone."""
+        adopt = wants_adoption(document)
+        while True:
+            observed = await self._gatherer.observe(key, owner, self._possible(wanted))
+            if observed is None:
+                return None
+            settled = with_settled_keys(document, wanted, observed, new_key)
+            conceded = self._executor.conceded(key)
+            plan = make_plan(owner, self._possible(settled), observed, adopt=adopt, conceded=conceded)
+            try:
+                outcome = await self._executor.execute(key, plan)
+            except ApiError as error:
+                await self._tell_of_failure(key, document, agent, owner, error)
+                raise
+            if outcome.namespace_ends:
+                return None
+            # Each turn knows of one object more, so that there is an end.
+            if not outcome.outdated:
+                return [*self._impossible(settled), *_conflicts(key, plan, adopt=adopt), *outcome.refused]
+
     async def _judge(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, hindrances: list[Trouble]
     ) -> Document:
         """The status that the agent deserves now."""
-        seen = Observation(
-            deployment=self._own(DEPLOYMENT, key, agent.name, owner),
-            worker=self._own(DEPLOYMENT, key, worker_name(agent.name), owner),
-            autoscaler=self._autoscaler(key, agent, agent.name, owner),
-            worker_autoscaler=self._autoscaler(key, agent, worker_name(agent.name), owner),
-            pods=self._cache.pods(key),
-            hindrances=hindrances,
-            reported=self._reported(key, agent),
-            left=self._left(key),
-        )
+        reported, left = self._reported(key, agent), self._executor.left(key)
+        seen = self._observer.observe(key, agent, owner, hindrances=hindrances, reported=reported, left=left)
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
             trouble = mount_trouble(seen.deployment, await self._cluster.pod_events(key.namespace, waiting))
@@ -209,31 +201,6 @@ class Reconciler:
         budget = agent.spec.budget
         checksum = config_checksum(agent.name, agent.namespace, agent.spec) if budget is not None else ""
         return self._reports.expect(key, budget, checksum)
-
-    def _left(self, key: Key) -> list[Left]:
-        """The objects that are left as others changed them."""
-        left = []
-        for (kind, name), conceded in list(self._conceded.get(key, {}).items()):
-            found = self._cache.get(kind, key.namespace, name)
-            if found is not None and needs_applying(conceded.document, found):
-                left.append(Left(kind, name, conceded.why, tuple(foreign(conceded.document, found))))
-            else:
-                del self._conceded[key][kind, name]
-        return left
-
-    def _own(self, resource: Resource, key: Key, name: str, owner: Owner) -> Document | None:
-        found = self._cache.get(resource.kind, key.namespace, name)
-        return found if found is not None and owner.owns(found) else None
-
-    def _autoscaler(self, key: Key, agent: AgentDeployment, name: str, owner: Owner) -> Document | None:
-        """The HorizontalPodAutoscaler of a Deployment: ours, or what KEDA made of our ScaledObject, with its labels;
-        the ScaledObject itself while KEDA has made none."""
-        if agent.spec.autoscaling.engine != "keda":
-            return self._own(AUTOSCALER, key, name, owner)
-        scaled_object = self._own(SCALED_OBJECT, key, name, owner)
-        if scaled_object is None:
-            return None
-        return self._cache.get(AUTOSCALER.kind, key.namespace, keda_autoscaler_name(name)) or scaled_object
 
     async def _tell_of_failure(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, error: ApiError
@@ -259,89 +226,9 @@ class Reconciler:
             if not self._served(each["kind"])
         ]
 
-    async def _carry_out(self, key: Key, plan: Plan) -> list[Trouble]:
-        """Do what the plan says, and give what could not be done, and will not be until somebody changes something."""
-        hindrances: list[Trouble] = []
-        for step in plan.deletes:
-            await self._delete(key, step)
-            log.info("Deleted what is no longer wanted", namespace=key.namespace, name=step.name, kind=step.kind)
-        for stage in STAGES:
-            steps = [step for step in plan.applies if step.kind in stage]
-            results = await asyncio.gather(*(self._apply(key, step) for step in steps), return_exceptions=True)
-            refusals = [
-                _refusal(step, result) for step, result in zip(steps, results, strict=True) if result is not None
-            ]
-            if refusals:
-                return hindrances + refusals
-        return hindrances
-
-    async def _delete(self, key: Key, step: Delete) -> None:
-        try:
-            await self._cluster.delete(key.namespace, step)
-        except ApiError as error:
-            if error.code == HTTPStatus.CONFLICT:
-                # What is remembered of Secrets would be just as old the next time.
-                self._secrets.forget(key)
-            raise
-
-    async def _apply(self, key: Key, step: Apply) -> None:
-        name = (step.kind, step.document["metadata"]["name"])
-        lost = bool(step.foreign) and self._disputes.is_lost(key, name, step.foreign)
-        try:
-            document = await self._cluster.apply(replace(step, foreign=()) if lost else step)
-            found = tuple(foreign(step.document, document)) if not step.foreign else ()
-            if any(each.manager for each in found):
-                # Where the managed fields had been cleared, only the apply shows what others added.
-                step = replace(step, foreign=found)
-                document = await self._cluster.apply(step)
-        except ApiError as error:
-            if step.operation == "create" and error.code == HTTPStatus.CONFLICT and self._gatherer.meet(key, name):
-                raise _MetError from error
-            if step.kind == SECRET.kind and error.code == HTTPStatus.CONFLICT:
-                self._secrets.forget(key)
-            raise
-        if step.kind == SECRET.kind:
-            self._secrets.applied(key, document)
-        else:
-            self._cache.store(step.kind, document)
-        log.info("Applied", namespace=key.namespace, name=key.name, kind=step.kind, operation=step.operation)
-        if step.foreign and not lost:
-            self._disputes.removed(key, name, step.foreign)
-            what = named(step.foreign)
-            log.info("Removed what others added", namespace=key.namespace, name=key.name, kind=step.kind, what=what)
-        if not needs_applying(step.document, document):
-            self._conceded.get(key, {}).pop(name, None)
-        else:
-            # An admission webhook, most likely, or another controller. To insist would be to write for ever.
-            why: Why = "ChangedAgain" if lost else "ChangedByAdmission"
-            self._conceded.setdefault(key, {})[name] = Conceded(lasting(document), why, step.document)
-            log.warning(
-                "Left an object as others changed it at once", namespace=key.namespace, name=key.name, kind=step.kind
-            )
-
-
-class _NamespaceEndsError(Exception):
-    """The whole namespace is being deleted, and the agent with it: there is nothing to do, and nobody to tell."""
-
-
-class _MetError(Exception):
-    """Something is there that was believed missing: look at it, and decide again."""
-
 
 def _conflicts(key: Key, plan: Plan, *, adopt: bool) -> list[Trouble]:
     return [Trouble("NameConflict", text) for text in described(plan.conflicts, key.namespace, key.name, adopt=adopt)]
-
-
-def _refusal(step: Apply, error: BaseException) -> Trouble:
-    """What to tell of a refused apply. Raises the error again if it passes by itself."""
-    if not isinstance(error, ApiError) or error.passing:
-        raise error
-    if "NamespaceTerminating" in error.causes:
-        raise _NamespaceEndsError from error
-    reason = (
-        "QuotaExceeded" if error.code == HTTPStatus.FORBIDDEN and "exceeded quota" in error.message else "ApplyRefused"
-    )
-    return Trouble(reason, f"{step.kind} {step.document['metadata']['name']} was refused: {error.message}")
 
 
 def _asks_something_else(before: Document, now: Document | None) -> bool:

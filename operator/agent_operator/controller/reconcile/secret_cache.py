@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent_operator.controller.reconcile.apply import Cluster
-from agent_operator.controller.reconcile.plan import Name
+from agent_operator.controller.reconcile.steps import Name
 from agent_operator.kube.resources import SECRET, Key
 from agent_operator.manifests.client_keys import client_keys_name
 from agent_operator.manifests.document import Document

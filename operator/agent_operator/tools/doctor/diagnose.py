@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment, InvalidAgentError, parse
 from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.conflicts import described
-from agent_operator.controller.reconcile.plan import Owner, make_plan
+from agent_operator.controller.reconcile.plan import make_plan
 from agent_operator.controller.status.drift import DRIFTED
 from agent_operator.controller.status.status import POLICY_REFUSED
 from agent_operator.kube.conditions import condition
+from agent_operator.kube.owner import Owner
 from agent_operator.kube.resources import BY_KIND
 from agent_operator.manifests import desired
 from agent_operator.manifests.document import Document

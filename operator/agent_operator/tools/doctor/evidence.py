@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from agent_operator.controller.reconcile.plan import Name
+from agent_operator.controller.reconcile.steps import Name
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import PREFIX
 

@@ -1,0 +1,161 @@
+"""Executes a plan: deletes, then applies stage by stage, and keeps what was learned on the way."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+
+import structlog
+
+from agent_operator.controller.reconcile.apply import Cluster
+from agent_operator.controller.reconcile.disputes import Conceded, Disputes
+from agent_operator.controller.reconcile.gather import Gatherer
+from agent_operator.controller.reconcile.plan import lasting
+from agent_operator.controller.reconcile.secret_cache import Secrets
+from agent_operator.controller.reconcile.steps import Apply, Delete, Name, Plan
+from agent_operator.controller.status.drift import Left, Why
+from agent_operator.controller.status.pod_problems import Trouble
+from agent_operator.kube.cache import Cache
+from agent_operator.kube.drift import foreign, named, needs_applying
+from agent_operator.kube.errors import ApiError
+from agent_operator.kube.resources import SECRET, Key
+from agent_operator.manifests.document import Document
+
+log = structlog.get_logger(__name__)
+
+# What the pods need is there before the pods are; what scales and guards them comes after.
+STAGES = (
+    {"ConfigMap", "Secret", "ServiceAccount", "Service", "NetworkPolicy"},
+    {"Deployment"},
+    {"HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget", "Ingress", "HTTPRoute", "ServiceMonitor"},
+)
+
+
+@dataclass
+class Outcome:
+    """How a plan was executed.
+
+    `refused` is what could not be done, and will not be until somebody changes something. `outdated` says that an
+    object is there which the plan believed missing: gather and plan again. `namespace_ends` says that the whole
+    namespace is being deleted, and the agent with it.
+    """
+
+    refused: list[Trouble] = field(default_factory=list)
+    outdated: bool = False
+    namespace_ends: bool = False
+
+
+class Executor:
+    """Executes the plans of agents."""
+
+    def __init__(self, cluster: Cluster, cache: Cache, secrets: Secrets, gatherer: Gatherer) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._secrets = secrets
+        self._gatherer = gatherer
+        self._conceded: dict[Key, dict[Name, Conceded]] = {}
+        self._disputes = Disputes()
+
+    def conceded(self, key: Key) -> Mapping[Name, Conceded]:
+        """Return the objects of an agent that are left as others changed them, and why."""
+        return self._conceded.get(key, {})
+
+    def left(self, key: Key) -> list[Left]:
+        """Return those of them that are not yet as they are wanted, and forget the others."""
+        left = []
+        for (kind, name), conceded in list(self._conceded.get(key, {}).items()):
+            found = self._cache.get(kind, key.namespace, name)
+            if found is not None and needs_applying(conceded.document, found):
+                left.append(Left(kind, name, conceded.why, tuple(foreign(conceded.document, found))))
+            else:
+                del self._conceded[key][kind, name]
+        return left
+
+    def forget(self, key: Key) -> None:
+        """Forget an agent that is gone."""
+        self._conceded.pop(key, None)
+        self._disputes.forget(key)
+
+    async def execute(self, key: Key, plan: Plan) -> Outcome:
+        """Do what the plan says, up to the first stage that is refused.
+
+        Raises what passes by itself: ApiError of a busy API server or of a changed object, UnreachableError.
+        """
+        for delete in plan.deletes:
+            await self._delete(key, delete)
+            log.info("Deleted what is no longer wanted", namespace=key.namespace, name=delete.name, kind=delete.kind)
+        for stage in STAGES:
+            steps = [step for step in plan.applies if step.kind in stage]
+            results = await asyncio.gather(*(self._apply(key, step) for step in steps), return_exceptions=True)
+            outcome = Outcome()
+            for step, error in zip(steps, results, strict=True):
+                if error is None:
+                    continue
+                if self._is_news(key, step, error):
+                    return Outcome(outdated=True)
+                if not isinstance(error, ApiError) or error.passing:
+                    raise error
+                if "NamespaceTerminating" in error.causes:
+                    return Outcome(namespace_ends=True)
+                outcome.refused.append(_refusal(step, error))
+            if outcome.refused:
+                return outcome
+        return Outcome()
+
+    def _is_news(self, key: Key, step: Apply, error: BaseException) -> bool:
+        """Whether an object that was to be created is there, which was not known."""
+        exists = step.operation == "create" and isinstance(error, ApiError) and error.code == HTTPStatus.CONFLICT
+        return exists and self._gatherer.meet(key, step.identity)
+
+    async def _delete(self, key: Key, step: Delete) -> None:
+        try:
+            await self._cluster.delete(key.namespace, step)
+        except ApiError as error:
+            if error.code == HTTPStatus.CONFLICT:
+                # What is remembered of Secrets would be just as old the next time.
+                self._secrets.forget(key)
+            raise
+
+    async def _apply(self, key: Key, step: Apply) -> None:
+        lost = bool(step.foreign) and self._disputes.is_lost(key, step.identity, step.foreign)
+        try:
+            document = await self._cluster.apply(replace(step, foreign=()) if lost else step)
+            found = tuple(foreign(step.document, document)) if not step.foreign else ()
+            if any(each.manager for each in found):
+                # Where the managed fields had been cleared, only the apply shows what others added.
+                step = replace(step, foreign=found)
+                document = await self._cluster.apply(step)
+        except ApiError as error:
+            if step.kind == SECRET.kind and error.code == HTTPStatus.CONFLICT:
+                self._secrets.forget(key)
+            raise
+        if step.kind == SECRET.kind:
+            self._secrets.applied(key, document)
+        else:
+            self._cache.store(step.kind, document)
+        log.info("Applied", namespace=key.namespace, name=key.name, kind=step.kind, operation=step.operation)
+        if step.foreign and not lost:
+            self._disputes.removed(key, step.identity, step.foreign)
+            what = named(step.foreign)
+            log.info("Removed what others added", namespace=key.namespace, name=key.name, kind=step.kind, what=what)
+        self._concede(key, step, document, why="ChangedAgain" if lost else "ChangedByAdmission")
+
+    def _concede(self, key: Key, step: Apply, document: Document, *, why: Why) -> None:
+        """Leave an object that is not as it was applied just now."""
+        if not needs_applying(step.document, document):
+            self._conceded.get(key, {}).pop(step.identity, None)
+            return
+        # An admission webhook, most likely, or another controller. To insist would be to write for ever.
+        self._conceded.setdefault(key, {})[step.identity] = Conceded(lasting(document), why, step.document)
+        log.warning(
+            "Left an object as others changed it at once", namespace=key.namespace, name=key.name, kind=step.kind
+        )
+
+
+def _refusal(step: Apply, error: ApiError) -> Trouble:
+    """Return how the status reports a refused apply."""
+    over_quota = error.code == HTTPStatus.FORBIDDEN and "exceeded quota" in error.message
+    _, name = step.identity
+    return Trouble(
+        "QuotaExceeded" if over_quota else "ApplyRefused", f"{step.kind} {name} was refused: {error.message}"
+    )

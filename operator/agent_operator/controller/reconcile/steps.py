@@ -1,0 +1,54 @@
+"""The steps of a plan."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agent_operator.controller.reconcile.conflicts import Conflict
+from agent_operator.kube.drift import Foreign
+from agent_operator.manifests.document import Document
+
+Name = tuple[str, str]  # kind and name; all objects of an agent are in its namespace
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Apply the document.
+
+    `keep_replicas` is the number of pods to hand over to an autoscaler that is about to come; `taken_over` is the
+    object of somebody else's that becomes ours; `foreign` is what others put into ours, which goes.
+    """
+
+    document: Document
+    operation: Literal["create", "update"]
+    keep_replicas: int | None = None
+    taken_over: Document | None = None
+    foreign: tuple[Foreign, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        kind: str = self.document["kind"]
+        return kind
+
+    @property
+    def identity(self) -> Name:
+        """Kind and name of the object."""
+        return self.kind, self.document["metadata"]["name"]
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete the object, if it is still as it was when its owner was looked at."""
+
+    kind: str
+    name: str
+    uid: str
+    version: str
+
+
+@dataclass
+class Plan:
+    """What has to be done, in this order: delete, then apply. Nothing at all when everything is as it should be."""
+
+    deletes: list[Delete] = field(default_factory=list)
+    applies: list[Apply] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
