@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_operator.api.agent import InvalidAgentError, parse
 from agent_operator.api.crd import SCALE_RULE, crd
 from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
+from agent_operator.api.validation import InvalidAgentError, parse
 from testbed import paths
 from testbed.errors import TestbedError
 

@@ -11,7 +11,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_operator.api.agent import NAME_RULE, InvalidAgentError, parse
+from agent_operator.api.agent import NAME_RULE
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.manifests import desired
 from testbed import binaries, paths
 from unit.operator.strategies import agents

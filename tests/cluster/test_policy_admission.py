@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_operator.api.agent import InvalidAgentError, parse
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.policy.checks import CHECKS, Check, Is, IsNot, KeysListed, PortListed
 from agent_operator.policy.refusals import refusals
 from agent_operator.policy.settings import Policy, load

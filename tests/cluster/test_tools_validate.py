@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from agent_operator.api.agent import without_nulls
+from agent_operator.api.validation import without_nulls
 from agent_operator.tools.documents import read_agents
 from agent_operator.tools.validate import Remark, validate
 from cluster.operator_bed import Namespace, install_definition

@@ -1,14 +1,8 @@
-"""One `AgentDeployment`, read from what a file or the API server holds."""
+"""An `AgentDeployment`: its identity as an API object, and its name."""
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pydantic import ValidationError
-
-from agent_operator.api.bounds import MAX_DEPTH, UNREADABLE, excess
-from agent_operator.api.repeats import repeats
 from agent_operator.api.rules import Rule
 from agent_operator.api.spec import AgentSpec
 
@@ -33,25 +27,6 @@ NAME_RULE = Rule(
 
 
 @dataclass(frozen=True)
-class Fault:
-    """What is wrong with one field: its path (as in `spec.agent.maxTokens`) and a sentence, never the value."""
-
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
-
-
-class InvalidAgentError(ValueError):
-    """An object that is no valid `AgentDeployment`, with every fault that was found."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__("; ".join(map(str, faults)))
-        self.faults = faults
-
-
-@dataclass(frozen=True)
 class AgentDeployment:
     """A valid agent: who it is, and what it is to be."""
 
@@ -60,100 +35,3 @@ class AgentDeployment:
     spec: AgentSpec
     uid: str = ""
     generation: int = 0
-
-
-def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDeployment:
-    """Read an `AgentDeployment` from its document; `namespace` is for one that names none.
-
-    Raises InvalidAgentError with all faults of the document.
-    """
-    metadata = document.get("metadata")
-    metadata = metadata if isinstance(metadata, Mapping) else {}
-    faults = [*_faults_of_kind(document), *_faults_of_metadata(metadata)]
-    beyond_bounds = list(_beyond_bounds(document))
-    if beyond_bounds:
-        raise InvalidAgentError([*faults, *beyond_bounds])
-    spec: AgentSpec | None = None
-    given = without_nulls(document.get("spec", {}))
-    try:
-        spec = AgentSpec.model_validate(given)
-    except ValidationError as error:
-        faults += faults_of(error, "spec")
-    if isinstance(given, Mapping):
-        faults += [Fault(*repeated) for repeated in repeats(given)]
-    if faults or spec is None:
-        raise InvalidAgentError(faults)
-    return AgentDeployment(
-        name=metadata["name"],
-        namespace=metadata.get("namespace") or namespace,
-        spec=spec,
-        uid=metadata.get("uid", ""),
-        generation=metadata.get("generation", 0),
-    )
-
-
-def _beyond_bounds(document: Mapping[str, Any]) -> Iterator[Fault]:
-    """The faults of what is too deep or too large to be looked into."""
-    if UNREADABLE in document:
-        yield from (Fault(field, sentence) for field, sentence in document[UNREADABLE])
-        return
-    spec = document.get("spec")
-    fields = spec.items() if isinstance(spec, Mapping) else ()
-    found = [Fault(f"spec.{key}", fault) for key, value in fields if (fault := excess(value)) is not None]
-    whole = excess(spec, MAX_DEPTH + 1) if not found else None
-    yield from found or ([Fault("spec", whole)] if whole is not None else [])
-
-
-def without_nulls(value: Any) -> Any:
-    """The value with the null members of its objects left out: the API server and Helm both drop them."""
-    if isinstance(value, Mapping):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [without_nulls(item) for item in value]
-    return value
-
-
-def faults_of(error: ValidationError, root: str) -> list[Fault]:
-    """The faults of a pydantic error, with paths as the user writes them, under `root`; one fault a field."""
-    by_field: dict[str, str] = {}
-    for item in error.errors(include_url=False, include_input=False):
-        path = root
-        for part in item["loc"]:
-            if isinstance(part, int):
-                path += f"[{part}]"
-            elif not _is_branch(part):
-                path += f".{part}"
-        if item["type"] == "rule" and item.get("ctx", {}).get("field"):
-            path += f".{item['ctx']['field']}"
-        sentence = _sentence(item["type"], item["msg"])
-        by_field[path] = f"{by_field[path]}, or {sentence}" if path in by_field else sentence
-    return [Fault(path, sentence) for path, sentence in by_field.items()]
-
-
-def _is_branch(part: str) -> bool:
-    """Whether a part of pydantic's path names a branch of a union or a validator instead of a field."""
-    return part in {"int", "str"} or part.startswith(("constrained-", "function-", "Annotated["))
-
-
-def _sentence(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "unknown field: check its spelling and place"
-    if kind == "missing":
-        return "is required"
-    return message[:1].lower() + message[1:]
-
-
-def _faults_of_kind(document: Mapping[str, Any]) -> list[Fault]:
-    faults = []
-    if document.get("apiVersion") != API_VERSION:
-        faults.append(Fault("apiVersion", f"should be {API_VERSION}"))
-    if document.get("kind") != KIND:
-        faults.append(Fault("kind", f"should be {KIND}"))
-    return faults
-
-
-def _faults_of_metadata(metadata: Mapping[str, Any]) -> list[Fault]:
-    name = metadata.get("name")
-    if not isinstance(name, str) or not name:
-        return [Fault("metadata.name", "is required")]
-    return [] if NAME_RULE.holds(name) else [Fault("metadata.name", NAME_RULE.message)]

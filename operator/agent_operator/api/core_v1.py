@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.kubernetes.core import AsWritten, EnvVarSource
+from agent_operator.api.kubernetes.core import EnvVarSource
+from agent_operator.api.kubernetes.part import AsWritten
 from agent_operator.api.rules import Rule
 
 # apimachinery, api/resource/quantity.go, without the sign: nothing here can be negative.

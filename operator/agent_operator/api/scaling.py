@@ -6,9 +6,10 @@ from pydantic import Field
 
 from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import PodCount, Resources
-from agent_operator.api.kubernetes.core import AsWritten, ScalingBehavior
+from agent_operator.api.kubernetes.autoscaling import ScalingBehavior
+from agent_operator.api.kubernetes.part import AsWritten
+from agent_operator.api.networking import HttpAddress
 from agent_operator.api.rules import Rule
-from agent_operator.api.traffic import HttpAddress
 
 Replicas = Annotated[int, Field(ge=0, le=1000)]
 AtLeastOne = Annotated[int, Field(ge=1, le=1000)]

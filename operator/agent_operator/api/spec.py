@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from agent_operator.api.access import Auth, Cors, RateLimit
 from agent_operator.api.base import Model
 from agent_operator.api.budget import Budget
 from agent_operator.api.core_v1 import (
@@ -30,12 +31,13 @@ from agent_operator.api.core_v1 import (
     keyed,
 )
 from agent_operator.api.kubernetes.containers import Container
-from agent_operator.api.kubernetes.core import ATOMIC, Affinity, AsWritten, PodSecurityContext, SecurityContext
+from agent_operator.api.kubernetes.core import Affinity, PodSecurityContext, SecurityContext
+from agent_operator.api.kubernetes.part import ATOMIC, AsWritten
 from agent_operator.api.kubernetes.volumes import Volume
+from agent_operator.api.networking import HttpAddress, HttpRoute, Ingress, NetworkPolicy, Service
 from agent_operator.api.redis import Redis
 from agent_operator.api.rules import Rule
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget, Replicas, Worker
-from agent_operator.api.traffic import Auth, Cors, HttpAddress, HttpRoute, Ingress, NetworkPolicy, RateLimit, Service
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 # The service's own default. It has none in the schema: the API server would write it into every stored agent.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata
 from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
-from agent_operator.manifests.secret import inline_secrets, secret_sources
+from agent_operator.manifests.secret import inline_secrets
+from agent_operator.manifests.secrets_volume import secret_sources
 
 
 def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:

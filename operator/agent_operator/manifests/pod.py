@@ -21,7 +21,7 @@ from agent_operator.manifests.names import (
     SECRETS_DIR,
     SECRETS_VOLUME,
 )
-from agent_operator.manifests.secret import secret_sources
+from agent_operator.manifests.secrets_volume import secret_sources
 from agent_operator.manifests.service_account import account_name
 
 # A stopping pod still gets requests until every proxy has heard that its endpoint is gone: it goes on serving so long.

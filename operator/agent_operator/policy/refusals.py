@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent_operator.api.agent import Fault
 from agent_operator.api.spec import AgentSpec
+from agent_operator.api.validation import Fault
 from agent_operator.manifests.network_policy import port_of
 from agent_operator.policy.checks import CHECKS, Check, Is, IsNot, KeysListed, PortListed, Test
 from agent_operator.policy.settings import Policy

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, StringConstraints, ValidationError
 
-from agent_operator.api.agent import faults_of
 from agent_operator.api.base import Model
+from agent_operator.api.validation import faults_of
 
 # A whole value, or the beginning of one and `*`. Without commas, as a ConfigMap has a list as one text, and without
 # what has a meaning in a text of CEL.

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TextIO
 
-from agent_operator.api.agent import KIND, AgentDeployment, InvalidAgentError, parse
+from agent_operator.api.agent import KIND, AgentDeployment
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile import secret_cache
 from agent_operator.controller.reconcile.adoption import wants_adoption

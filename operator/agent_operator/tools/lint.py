@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from agent_operator.api.addresses import http_address, model_api_address, redis_address
-from agent_operator.api.agent import Fault
 from agent_operator.api.cautions import cautions, measured
 from agent_operator.api.core_v1 import Resources
 from agent_operator.api.spec import AgentSpec
+from agent_operator.api.validation import Fault
 from agent_operator.kube.compare import quantity
 from agent_operator.manifests.pod import GRACE_BEYOND_ANSWER_SECONDS
 

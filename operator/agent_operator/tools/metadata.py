@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent_operator.api.agent import Fault
 from agent_operator.api.core_v1 import DNS_LABEL, LABEL_VALUE, MAX_KEY, QUALIFIED_NAME
 from agent_operator.api.schema import VERBATIM, Schema, structural
 from agent_operator.api.spec import AgentSpec
+from agent_operator.api.validation import Fault
 
 # apimachinery, meta/v1, ObjectMeta. A field more is an error under kubectl's default, --validate=strict.
 _TEXTS = ("name", "generateName", "namespace", "selfLink", "uid", "resourceVersion")

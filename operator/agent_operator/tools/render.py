@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TextIO
 
-from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import is_client_keys, new_key, with_key
 from agent_operator.manifests.document import Document

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, TextIO
 
-from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.policy.refusals import refusals as refused_by_policy
 from agent_operator.policy.settings import Policy
 from agent_operator.tools.documents import Found, read_agents

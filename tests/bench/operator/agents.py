@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from agent_operator.api.agent import API_VERSION, KIND, parse
+from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.api.validation import parse
 from agent_operator.controller.reconcile.plan import with_owner
 from agent_operator.controller.status.status import Observation, status_of
 from agent_operator.kube.owner import Owner

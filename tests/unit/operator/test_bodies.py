@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_operator.api.agent import InvalidAgentError, parse
 from agent_operator.api.bounds import MAX_DEPTH, MAX_VALUES, UNREADABLE, excess
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.kube.bodies import decode, encode, lines_within_bounds, within_bounds
 
 TEXTS = st.text(st.characters(), max_size=20)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_operator.api.agent import parse
+from agent_operator.api.validation import parse
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile.publish import news
 from agent_operator.controller.status.dependencies import (

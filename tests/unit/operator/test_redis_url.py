@@ -2,7 +2,8 @@
 
 import pytest
 
-from agent_operator.api.agent import API_VERSION, KIND, InvalidAgentError, parse
+from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.api.validation import InvalidAgentError, parse
 
 
 def agent(url: str) -> dict[str, object]:

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from agent_operator.api.agent import InvalidAgentError, parse
 from agent_operator.api.crd import crd
 from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema
 from agent_operator.api.spec import AgentSpec
+from agent_operator.api.validation import InvalidAgentError, parse
 from codegen.operator.values import CHART_ONLY, values_schema, values_yaml
 from unit.operator.strategies import agents, specs
 

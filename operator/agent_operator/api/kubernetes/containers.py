@@ -6,18 +6,8 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import DnsLabel
-from agent_operator.api.kubernetes.core import (
-    ATOMIC,
-    WHOLE,
-    EnvVarSource,
-    LongText,
-    Number,
-    NumberOrText,
-    Part,
-    SecurityContext,
-    Text,
-    listed,
-)
+from agent_operator.api.kubernetes.core import EnvVarSource, SecurityContext
+from agent_operator.api.kubernetes.part import ATOMIC, WHOLE, LongText, Number, NumberOrText, Part, Text, listed
 from agent_operator.api.rules import Rule
 
 LongTexts = Annotated[list[LongText], Field(max_length=1000, json_schema_extra=ATOMIC)]

@@ -1,58 +1,8 @@
-"""Parts of Kubernetes' own API that a spec passes on as they are written.
+"""Selectors, affinity, security contexts and sources of variables (Kubernetes API reference: core/v1)."""
 
-What is known of them is checked, so that a value of the wrong type is refused where it was written. What is not known
-is kept: newer API servers have more fields, and they judge what the values mean.
-"""
+from typing import Annotated
 
-from typing import Annotated, Any
-
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
-from pydantic_core import CoreSchema, core_schema
-
-from agent_operator.api.base import Model
-
-# A field manager owns it as a whole: else the managed fields of the object would repeat each level of it, and an object
-# that is just within the API server's depth of 10,000 would be stored beyond it, where no list can be decoded again.
-WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
-ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
-
-
-def listed() -> Any:
-    """Return the bounds of a list that has one owner."""
-    return Field(max_length=1000, json_schema_extra=ATOMIC)
-
-
-Text = Annotated[str, StringConstraints(max_length=4096)]
-# Linux starts no program with a longer argument or variable (MAX_ARG_STRLEN).
-LongText = Annotated[str, StringConstraints(max_length=131_072)]
-Texts = Annotated[list[Text], listed()]
-TextMap = Annotated[dict[str, Text], Field(max_length=1000)]
-# Kubernetes has 64 bits for a user or a group, and takes those of this range (apimachinery, IsValidUserID).
-Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
-NumberOrText = Annotated[Text | Number, Field()]
-
-
-class Part(Model):
-    """A part of Kubernetes' API, with further fields."""
-
-    model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
-
-
-class AsWritten:
-    """In `Annotated[dict[str, Any], AsWritten(Model)]`: checked as the model, and kept as it was written."""
-
-    def __init__(self, model: type[Part]) -> None:
-        self._model = model
-
-    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def keep(value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> Any:
-            check(value)
-            return value
-
-        kept = core_schema.plain_serializer_function_ser_schema(lambda value: value)
-        return core_schema.no_info_wrap_validator_function(
-            keep, handler.generate_schema(self._model), serialization=kept
-        )
+from agent_operator.api.kubernetes.part import Number, Part, Text, TextMap, Texts, listed
 
 
 class SelectorRequirement(Part):
@@ -241,46 +191,6 @@ class SecurityContext(_AnySecurityContext):
     """Whether the root file system cannot be written to."""
 
 
-class IPBlock(Part):
-    """A range of addresses."""
-
-    cidr: Text
-    """The range, such as 10.0.0.0/8."""
-    except_: Texts | None = Field(default=None, alias="except")
-    """Ranges in it that are left out."""
-
-
-class NetworkPolicyPeer(Part):
-    """Who is let in, or out to."""
-
-    ip_block: IPBlock | None = None
-    """A range of addresses."""
-    namespace_selector: LabelSelector | None = None
-    """Namespaces, by their labels."""
-    pod_selector: LabelSelector | None = None
-    """Pods, by their labels."""
-
-
-class NetworkPolicyPort(Part):
-    """A port, or several."""
-
-    port: NumberOrText | None = None
-    """Number or name of the port."""
-    end_port: Number | None = None
-    """Last number, where there are several."""
-    protocol: Text | None = None
-    """`TCP`, `UDP` or `SCTP`."""
-
-
-class NetworkPolicyEgressRule(Part):
-    """What the pods may reach."""
-
-    ports: Annotated[list[NetworkPolicyPort], listed()] | None = None
-    """Which ports; all when not set."""
-    to: Annotated[list[NetworkPolicyPeer], listed()] | None = None
-    """Whom; everybody when not set."""
-
-
 class KeySelector(Part):
     """A key of an object."""
 
@@ -319,34 +229,3 @@ class EnvVarSource(Part):
     """A field of the pod."""
     resource_field_ref: ResourceFieldSelector | None = None
     """An amount of a container's resources."""
-
-
-class ScalingPolicy(Part):
-    """How many pods may come or go in a period."""
-
-    type: Text
-    """`Pods` or `Percent`."""
-    value: Number
-    """How many."""
-    period_seconds: Number
-    """Length of the period in seconds."""
-
-
-class ScalingRules(Part):
-    """How fast pods come, or go."""
-
-    select_policy: Text | None = None
-    """`Max`, `Min` or `Disabled`."""
-    stabilization_window_seconds: Number | None = None
-    """Seconds of past recommendations that count."""
-    policies: Annotated[list[ScalingPolicy], listed()] | None = None
-    """Policies, of which one is selected."""
-
-
-class ScalingBehavior(Part):
-    """How fast pods are added and removed."""
-
-    scale_up: ScalingRules | None = None
-    """How fast they are added."""
-    scale_down: ScalingRules | None = None
-    """How fast they are removed."""

@@ -10,18 +10,8 @@ from pydantic import ConfigDict, Field
 from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import DnsLabel
 from agent_operator.api.kubernetes.containers import AnyAmounts
-from agent_operator.api.kubernetes.core import (
-    WHOLE,
-    FieldSelector,
-    LabelSelector,
-    LongText,
-    Number,
-    Part,
-    ResourceFieldSelector,
-    Text,
-    Texts,
-    listed,
-)
+from agent_operator.api.kubernetes.core import FieldSelector, LabelSelector, ResourceFieldSelector
+from agent_operator.api.kubernetes.part import WHOLE, LongText, Number, Part, Text, Texts, listed
 from agent_operator.api.rules import Rule
 
 

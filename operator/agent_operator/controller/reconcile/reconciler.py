@@ -7,8 +7,9 @@ from http import HTTPStatus
 
 import structlog
 
-from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.bounds import UNREADABLE
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.apply import Cluster

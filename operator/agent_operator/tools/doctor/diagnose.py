@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment, InvalidAgentError, parse
+from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.plan import make_plan
@@ -16,8 +17,9 @@ from agent_operator.manifests.document import Document
 from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.pods import down, pod_findings
 from agent_operator.tools.doctor.report import Finding, Report
+from agent_operator.tools.doctor.scaling import scaling_findings
+from agent_operator.tools.doctor.service import service_findings
 from agent_operator.tools.doctor.steps import steps_of
-from agent_operator.tools.doctor.traffic import scaling_findings, service_findings
 
 # What the operator says in the agent's conditions, and only it can know: what it was answered when it applied.
 _APPLYING = {

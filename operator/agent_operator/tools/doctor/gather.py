@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import quote
 
-from agent_operator.api.agent import AgentDeployment, InvalidAgentError, parse
+from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import (
     AGENT,

@@ -3,7 +3,8 @@
 from agent_operator.api.agent import GROUP, PLURAL
 from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.report import STEPS, Finding, State, Step
-from agent_operator.tools.doctor.traffic import scaling_words, service_words
+from agent_operator.tools.doctor.scaling import scaling_words
+from agent_operator.tools.doctor.service import service_words
 
 # What the operator's objects are not among.
 _OTHER_TOPICS = {"leases", "events", "health", "pods", "replicasets", "endpointslices"}

@@ -1,12 +1,13 @@
-"""Who reaches an agent, and whom it reaches: Service, Ingress, HTTPRoute, limits, client keys, network policy."""
+"""The network of an agent: Service, Ingress, HTTPRoute, NetworkPolicy."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.core_v1 import DNS_LABEL, DNS_SUBDOMAIN, SET, Annotations, DataKey, ObjectName
-from agent_operator.api.kubernetes.core import ATOMIC, AsWritten, NetworkPolicyEgressRule, NetworkPolicyPeer
+from agent_operator.api.core_v1 import DNS_LABEL, DNS_SUBDOMAIN, SET, Annotations, ObjectName
+from agent_operator.api.kubernetes.networking import NetworkPolicyEgressRule, NetworkPolicyPeer
+from agent_operator.api.kubernetes.part import ATOMIC, AsWritten
 from agent_operator.api.rules import Rule
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -22,16 +23,6 @@ HostName = Annotated[
 HttpAddress = Annotated[
     str, StringConstraints(pattern=r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*(/[!-~]*)?$", max_length=2048)
 ]
-_Origin = Annotated[
-    str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*)$", min_length=1, max_length=253)
-]
-_Network = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$", max_length=64
-    ),
-]
-
 _Peer = Annotated[dict[str, Any], AsWritten(NetworkPolicyPeer)]
 _Egress = Annotated[dict[str, Any], AsWritten(NetworkPolicyEgressRule)]
 
@@ -97,48 +88,6 @@ class HttpRoute(Model):
     """Gateways that take the route."""
     hostnames: Annotated[list[HostName], Field(max_length=16, json_schema_extra=SET)] | None = None
     """Names under which the agent is reached; those of the Gateway when not set."""
-
-
-class Auth(Model):
-    """Client keys of the agent API: who may call it."""
-
-    enabled: bool = False
-    """Whether callers must show a key (`Authorization: Bearer` or `X-API-Key`). If so and no `existingSecret` is named,
-    one key is generated, and kept, in the Secret `<agent>-client-keys`."""
-    existing_secret: ObjectName | None = None
-    """Name of a Secret of the same namespace with the keys. A changed Secret is used with no restart."""
-    secret_key: DataKey = "API_KEYS"  # noqa: S105  the name of a key in a Secret, not its value
-    """Key inside that Secret; its value is one or more client keys, separated by commas or line ends."""
-
-
-class RateLimit(Model):
-    """How much is taken from clients, counted in Redis over all pods."""
-
-    requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 100
-    """Most requests of one client in a minute; 0 is no limit."""
-    tokens_per_minute: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
-    """Most tokens of the whole agent in a minute; 0 is no limit."""
-    trusted_proxies: Annotated[list[_Network], Field(max_length=32, json_schema_extra=SET)] | None = None
-    """Addresses or networks of the proxies in front, such as 10.0.0.0/8. Only from them `X-Forwarded-For` is believed;
-    without it all clients behind an Ingress count as one."""
-
-
-class Cors(Model):
-    """Which web pages may call the agent API from a browser."""
-
-    rules = (
-        Rule(
-            cel="!self.allowCredentials || !has(self.origins) || !('*' in self.origins)",
-            message="cors.allowCredentials cannot go with the origin *: name the origins",
-            holds=lambda cors: not cors.allow_credentials or "*" not in (cors.origins or []),
-            field="origins",
-        ),
-    )
-
-    origins: Annotated[list[_Origin], Field(max_length=32, json_schema_extra=SET)] | None = None
-    """Origins of the pages, such as https://app.example.com, or * for all; none when not set."""
-    allow_credentials: bool = False
-    """Whether the pages may send cookies and keys that the browser keeps."""
 
 
 class NetworkPolicy(Model):

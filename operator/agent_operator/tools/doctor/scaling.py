@@ -1,4 +1,4 @@
-"""Whether requests reach the pods, and whether their number follows the load. Pure."""
+"""Whether the number of pods follows the load. Pure."""
 
 from collections.abc import Iterator
 
@@ -14,43 +14,6 @@ _METRICS = {
     "FailedGetObjectMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
     "FailedGetExternalMetric": "see that KEDA runs, and reaches the Prometheus of autoscaling.prometheusAddress",
 }
-
-
-def service_findings(evidence: Evidence) -> Iterator[Finding]:
-    """What is wrong with the way from the Service to the pods."""
-    service = evidence.objects.get(("Service", evidence.name))
-    if service is None or "endpointslices" in evidence.unseen:
-        return
-    if _available(evidence) and not _endpoints(evidence):
-        selector = ",".join(f"{key}={value}" for key, value in (service["spec"].get("selector") or {}).items())
-        yield Finding(
-            "service",
-            "NoEndpoints",
-            f"Service {evidence.name} leads to no pod, though pods take requests",
-            f"see that its selector finds them: kubectl get pods -n {evidence.namespace} -l {selector}",
-        )
-    balancer = service.get("status", {}).get("loadBalancer", {}).get("ingress")
-    if service["spec"].get("type") == "LoadBalancer" and not balancer:
-        yield Finding(
-            "service",
-            "AddressPending",
-            f"Service {evidence.name} has no outside address yet",
-            "see that the cluster has a controller for load balancers, and the Service's Events",
-            note=True,
-        )
-
-
-def service_words(evidence: Evidence) -> tuple[State, str]:
-    """How the Service fares."""
-    if ("Service", evidence.name) not in evidence.objects:
-        return ("unknown" if "services" in evidence.unseen else "wrong"), "there is no Service"
-    if "endpointslices" in evidence.unseen:
-        return "unknown", "which pods it leads to could not be seen"
-    count = _endpoints(evidence)
-    deployment = evidence.objects.get(("Deployment", evidence.name), {})
-    if not count and deployment.get("spec", {}).get("replicas") == 0:
-        return "ok", "leads to no pod, as none are wanted"
-    return ("ok" if count else "wrong"), f"leads to {count} pods" if count else "leads to no pod that takes requests"
 
 
 def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
@@ -106,13 +69,3 @@ def scaling_words(evidence: Evidence) -> tuple[State, str]:
 
 def _scalers(evidence: Evidence) -> list[Document]:
     return [each for (kind, _), each in sorted(evidence.objects.items()) if kind == "HorizontalPodAutoscaler"]
-
-
-def _available(evidence: Evidence) -> bool:
-    deployment = evidence.objects.get(("Deployment", evidence.name), {})
-    return bool(deployment.get("status", {}).get("availableReplicas"))
-
-
-def _endpoints(evidence: Evidence) -> int:
-    endpoints = [each for part in evidence.slices for each in part.get("endpoints") or []]
-    return sum(bool((each.get("conditions") or {}).get("ready", True)) for each in endpoints)

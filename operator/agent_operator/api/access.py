@@ -1,0 +1,61 @@
+"""Who may call an agent, and how often: client keys, limits, web pages."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from agent_operator.api.base import Model
+from agent_operator.api.core_v1 import SET, DataKey, ObjectName
+from agent_operator.api.rules import Rule
+
+_Origin = Annotated[
+    str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9\[][A-Za-z0-9.:\]-]*)$", min_length=1, max_length=253)
+]
+_Network = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$", max_length=64
+    ),
+]
+
+
+class Auth(Model):
+    """Client keys of the agent API: who may call it."""
+
+    enabled: bool = False
+    """Whether callers must show a key (`Authorization: Bearer` or `X-API-Key`). If so and no `existingSecret` is named,
+    one key is generated, and kept, in the Secret `<agent>-client-keys`."""
+    existing_secret: ObjectName | None = None
+    """Name of a Secret of the same namespace with the keys. A changed Secret is used with no restart."""
+    secret_key: DataKey = "API_KEYS"  # noqa: S105  the name of a key in a Secret, not its value
+    """Key inside that Secret; its value is one or more client keys, separated by commas or line ends."""
+
+
+class RateLimit(Model):
+    """How much is taken from clients, counted in Redis over all pods."""
+
+    requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """Most requests of one client in a minute; 0 is no limit."""
+    tokens_per_minute: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    """Most tokens of the whole agent in a minute; 0 is no limit."""
+    trusted_proxies: Annotated[list[_Network], Field(max_length=32, json_schema_extra=SET)] | None = None
+    """Addresses or networks of the proxies in front, such as 10.0.0.0/8. Only from them `X-Forwarded-For` is believed;
+    without it all clients behind an Ingress count as one."""
+
+
+class Cors(Model):
+    """Which web pages may call the agent API from a browser."""
+
+    rules = (
+        Rule(
+            cel="!self.allowCredentials || !has(self.origins) || !('*' in self.origins)",
+            message="cors.allowCredentials cannot go with the origin *: name the origins",
+            holds=lambda cors: not cors.allow_credentials or "*" not in (cors.origins or []),
+            field="origins",
+        ),
+    )
+
+    origins: Annotated[list[_Origin], Field(max_length=32, json_schema_extra=SET)] | None = None
+    """Origins of the pages, such as https://app.example.com, or * for all; none when not set."""
+    allow_credentials: bool = False
+    """Whether the pages may send cookies and keys that the browser keeps."""
