@@ -285,7 +285,7 @@ def test_the_documentation_shows_what_the_doctor_says() -> None:
 def test_every_reason_is_documented() -> None:
     folder = paths.REPOSITORY / "operator" / "agent_operator"
     sources = "".join(
-        file.read_text() for part in ("tools/doctor", "controller") for file in (folder / part).glob("*.py")
+        file.read_text() for part in ("tools/doctor", "controller", "kube") for file in (folder / part).rglob("*.py")
     )
     documented = set(re.findall(r"`([A-Z][A-Za-z]+)`", DOCUMENT.partition("## doctor")[2]))
     said = set(re.findall(r'Finding\(\s*"\w+",\s*"(\w+)"', sources))
