@@ -1,6 +1,7 @@
 """Which part of the product may import which: only parts that stand before it, so that there are no cycles."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +117,28 @@ def test_the_product_imports_nothing_that_only_developers_run(package: str) -> N
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not {name.partition(".")[0] for name in names} & (tools | ours), module
+
+
+def walks() -> dict[str, list[Path]]:
+    """The walks of docs/architecture.md: their files in order, by title."""
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    _, *sections = re.split(r"^### ", text.partition("## Three walks")[2].partition("\n## ")[0], flags=re.MULTILINE)
+    return {
+        section.partition("\n")[0]: [
+            REPOSITORY / path for path in re.findall(r"^\d+\. \[.*?\]\(\.\./(.*?)\)", section, re.MULTILINE)
+        ]
+        for section in sections
+    }
+
+
+@pytest.mark.parametrize("title", walks())
+def test_each_file_of_a_walk_is_there_and_one_before_it_knows_it(title: str) -> None:
+    files = walks()[title]
+    known = {path: name for package in LAYERS for name, path in modules(REPOSITORY / package).items()}
+    names = {name: path for path, name in known.items()}
+    assert len(files) > 5
+    for place, file in enumerate(files[1:], start=1):
+        near = {known[other] for other in files[:place]}
+        its = set(imports(file, names))
+        others = {each for other in files[:place] for each in imports(other, names)}
+        assert known[file] in others or near & its, f"{file.name} has nothing to do with what is before it"
