@@ -156,7 +156,7 @@ def merged(values: dict[str, Any], repeated: str) -> dict[str, Any]:
             example,
         ]
     else:
-        entry = {key: value for key, value in ENTRIES.items() if key in items["properties"]}
+        entry = {key: value for key, value in ENTRIES.items() if key in items["required"]}
         entry |= {"emptyDir": {}} if field == "extraVolumes" else {}
         defaults = {name: child["default"] for name, child in items["properties"].items() if "default" in child}
         inner[field] = [entry, entry | defaults]

@@ -152,7 +152,7 @@ class Elector:
         self._lease: Document | None = None
         self._seen: Observation | None = None
         self._renewed_at: float | None = None
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self.identity = new_identity()
 
     @property
@@ -229,7 +229,7 @@ class Elector:
             self._complain(error)
             return False
         if written:
-            self._renewed_at, self._trouble = began, None
+            self._renewed_at, self._problem = began, None
         return written
 
     async def _write_if_allowed(self) -> bool:
@@ -288,10 +288,10 @@ class Elector:
 
     def _complain(self, error: Exception) -> None:
         """Once for as long as it stays the same: a try follows the other every two seconds."""
-        if str(error) != self._trouble:
-            self._trouble = str(error)
+        if str(error) != self._problem:
+            self._problem = str(error)
             log.warning(
-                "Could not take or renew the Lease", namespace=self._namespace, name=self._name, error=self._trouble
+                "Could not take or renew the Lease", namespace=self._namespace, name=self._name, error=self._problem
             )
 
 

@@ -69,7 +69,7 @@ class Operator:
         self._resync_seconds = resync_seconds
         self._cache = Cache()
         self.metrics = Metrics()
-        self.metrics.watch_agents(self._cache.standings)
+        self.metrics.watch_agents(self._cache.states)
         self._watches = Watches(self.metrics, silence_seconds)
         self._kinds = Kinds(connection, selector)
         self._kinds_changed = asyncio.Event()
@@ -84,7 +84,7 @@ class Operator:
 
     async def list_everything(self) -> None:
         """List all that is watched, and look at every agent. Raises ApiError and UnreachableError."""
-        for kind in await self._kinds.look():
+        for kind in await self._kinds.refresh():
             log.info("Found that a kind came or went", kind=kind, served=self._kinds.has(kind))
             self._kinds_changed.set()
             if not self._kinds.has(kind):
@@ -92,7 +92,7 @@ class Operator:
         for resource in self._kinds.watched():
             for namespace in self._namespaces or (None,):
                 await self._list(resource, namespace)
-        self._reconciler.doubt_secrets()
+        self._reconciler.recheck_secrets()
         for agent in self._cache.agents():
             self._queue.add(agent)
         self._listed_at = time.monotonic()
@@ -112,9 +112,9 @@ class Operator:
             raise
         self._cache.retain(resource.kind, namespace, present, version)
 
-    def heard(self, kind: str, exists: bool, document: Document) -> None:
+    def receive(self, kind: str, exists: bool, document: Document) -> None:
         """Take in an event of a watch, and wake the agent that it concerns."""
-        self._watches.heard(kind, document["metadata"]["namespace"])
+        self._watches.progressed(kind, document["metadata"]["namespace"])
         agent = self._cache.store(kind, document) if exists else self._cache.remove(kind, document)
         if agent is not None:
             self._queue.add(agent)
@@ -140,9 +140,9 @@ class Operator:
         """Reconcile, until cancelled."""
         await self._queue.run(WORKERS)
 
-    async def look_at_reports(self) -> None:
+    async def collect_reports(self) -> None:
         """Find out what pods report of budgets and dependencies, until cancelled."""
-        await self._reports.look_on()
+        await self._reports.collect()
 
     async def resync(self) -> None:
         """List everything again and again, until cancelled. Raises DefinitionGoneError."""
@@ -176,7 +176,7 @@ class Operator:
                 await kopf_adapter.watch(
                     self._kinds.watched(),
                     self._namespaces,
-                    self.heard,
+                    self.receive,
                     self._watches,
                     listed_again=self._relist.set,
                     until=self._kinds_changed,

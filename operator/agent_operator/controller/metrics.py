@@ -13,7 +13,7 @@ from agent_operator.controller.status.budget import WITHIN_BUDGET
 from agent_operator.controller.status.dependencies import DEPENDENCIES_REACHABLE
 from agent_operator.controller.status.drift import DRIFTED
 from agent_operator.controller.status.status import CONDITIONS, SCALING_ACTIVE
-from agent_operator.kube.cache import Standing
+from agent_operator.kube.cache import AgentState
 from agent_operator.kube.resources import Key
 
 
@@ -55,9 +55,9 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch_agents(self, standings: Callable[[], Iterable[tuple[Key, Standing]]]) -> None:
+    def watch_agents(self, states: Callable[[], Iterable[tuple[Key, AgentState]]]) -> None:
         """Have told at each scrape what the agents' statuses say, of each agent and as sums."""
-        self.registry.register(_AgentCollector(standings))
+        self.registry.register(_AgentCollector(states))
 
     def watch_watches(self, silent: Callable[[], Mapping[str, Sequence[float]]]) -> None:
         """Have told at each scrape for how many seconds each watch, of each kind, has made no progress."""
@@ -88,8 +88,8 @@ class _WatchCollector(Collector):
 
 
 class _AgentCollector(Collector):
-    def __init__(self, standings: Callable[[], Iterable[tuple[Key, Standing]]]) -> None:
-        self._standings = standings
+    def __init__(self, states: Callable[[], Iterable[tuple[Key, AgentState]]]) -> None:
+        self._standings = states
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         agents = list(self._standings())
@@ -118,7 +118,7 @@ class _AgentCollector(Collector):
         yield from _of_each(agents)
 
 
-def _of_each(agents: Iterable[tuple[Key, Standing]]) -> Iterable[GaugeMetricFamily]:
+def _of_each(agents: Iterable[tuple[Key, AgentState]]) -> Iterable[GaugeMetricFamily]:
     condition_of = GaugeMetricFamily(
         "agent_operator_agent_condition",
         "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, ScalingActive where it is scaled, "

@@ -136,12 +136,12 @@ async def _lead(operator: Operator, elector: Elector | None) -> None:
     """Work for as long as we lead. What has to be done meanwhile waits in the queue."""
     if elector is None:
         operator.metrics.is_leader.set(1)
-        await _together(operator.work(), operator.look_at_reports())
+        await _together(operator.work(), operator.collect_reports())
         return
     await elector.acquire()
     operator.metrics.is_leader.set(1)
     try:
-        await _together(operator.work(), operator.look_at_reports(), elector.hold())
+        await _together(operator.work(), operator.collect_reports(), elector.hold())
     finally:
         operator.metrics.is_leader.set(0)
         await elector.release()

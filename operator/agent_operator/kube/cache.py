@@ -25,14 +25,14 @@ Place = tuple[str, str, str]  # kind, namespace, name
 Conditions = frozenset[tuple[str, str]]  # type, status
 
 
-class Standing(NamedTuple):
+class AgentState(NamedTuple):
     """What an agent's status says of it, as far as it is told in metrics."""
 
     conditions: Conditions
     ready_pods: int
 
 
-_NONE = Standing(frozenset(), 0)
+_NONE = AgentState(frozenset(), 0)
 
 
 def controller_of(document: Document) -> Document | None:
@@ -60,7 +60,7 @@ class _Entry:
     version: int
     agent: Key | None
     packed: bytes
-    standing: Standing
+    standing: AgentState
     whole: bool
 
     def document(self) -> Document:
@@ -88,7 +88,7 @@ class Cache:
             return None
         self._forget(place)
         packed, whole = _packed(kind, document)
-        entry = _Entry(version, agent_of(kind, document), packed, _standing(kind, document), whole)
+        entry = _Entry(version, agent_of(kind, document), packed, _state_of(kind, document), whole)
         self._objects[place] = entry
         if entry.agent is not None:
             self._by_agent[entry.agent].add(place)
@@ -138,7 +138,7 @@ class Cache:
         """All agents."""
         return [Key(place[1], place[2]) for place in self._objects if place[0] == AGENT.kind]
 
-    def standings(self) -> Iterator[tuple[Key, Standing]]:
+    def states(self) -> Iterator[tuple[Key, AgentState]]:
         """The agents, each with what its status says."""
         return (
             (Key(place[1], place[2]), entry.standing)
@@ -181,7 +181,7 @@ def _json(document: Document) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _standing(kind: str, document: Document) -> Standing:
+def _state_of(kind: str, document: Document) -> AgentState:
     if kind != AGENT.kind:
         return _NONE
     status = document.get("status", {})
@@ -189,7 +189,7 @@ def _standing(kind: str, document: Document) -> Standing:
     conditions = frozenset(
         (sys.intern(each["type"]), sys.intern(each.get("status", ""))) for each in status.get("conditions") or []
     )
-    return Standing(conditions, status.get("readyReplicas", 0))
+    return AgentState(conditions, status.get("readyReplicas", 0))
 
 
 def _slim(kind: str, document: Document) -> Document:

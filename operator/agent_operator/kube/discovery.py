@@ -23,7 +23,7 @@ class Kinds:
         """What is to be listed and watched now."""
         return (*self._always, *(each for each in OPTIONAL if each.kind in self._present))
 
-    async def look(self) -> frozenset[str]:
+    async def refresh(self) -> frozenset[str]:
         """Ask the cluster, and give the kinds that came or went. Raises ApiError and UnreachableError."""
         present = frozenset([each.kind for each in OPTIONAL if await self._reader.is_served(each)])
         changed = present ^ self._present

@@ -69,10 +69,10 @@ async def access(place: Place) -> AsyncIterator[Access]:
     except UnreachableError as error:
         raise ToolError(f"{error}. Check that the cluster is up, and that your kubeconfig names it.") from error
     except ApiError as error:
-        raise ToolError(said(error)) from error
+        raise ToolError(explained(error)) from error
 
 
-def said(error: ApiError) -> str:
+def explained(error: ApiError) -> str:
     """A refusal in words that say what to do."""
     if error.code == HTTPStatus.UNAUTHORIZED:
         return "The cluster refused your credentials: log in again, or check the user of your kubeconfig's context."

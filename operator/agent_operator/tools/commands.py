@@ -36,7 +36,7 @@ _files = click.option(
 )
 
 
-def told(command: Callable[P, T]) -> Callable[P, T]:
+def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
     """The command, with every error of it told in lines that say what to do, and exit code 2."""
 
     @functools.wraps(command)
@@ -71,7 +71,7 @@ def crd() -> None:
 @click.command(no_args_is_help=True)
 @_files
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
-@told
+@reports_errors
 def render(*, sources: tuple[str, ...], namespace: str) -> None:
     """Print the objects that the operator would make of each AgentDeployment in FILE. Needs no cluster.
 
@@ -98,7 +98,7 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
     metavar="FILE",
     help="The operator's policy: the settings of its chart's policies.allow, or the ConfigMap with them, as YAML.",
 )
-@told
+@reports_errors
 def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool, policy_path: Path | None) -> None:
     """Check each AgentDeployment in FILE against the schema and all its rules. Needs no cluster.
 
@@ -148,7 +148,7 @@ def _cluster(command: Callable[..., T]) -> Callable[..., T]:
     help="A file, a folder of YAML and JSON files, or - for stdin. May be given several times.",
 )
 @_cluster
-@told
+@reports_errors
 def diff(
     *,
     names: tuple[str, ...],
@@ -181,9 +181,9 @@ def diff(
         for text in filter(None, map(unified, each.changes)):
             changed = True
             _print_diff(text)
-        for hindrance in each.hindrances:
+        for problem in each.problems:
             hindered = True
-            show(f"Error: {each.agent}: {hindrance}", error=True)
+            show(f"Error: {each.agent}: {problem}", error=True)
     raise SystemExit(FAILED if hindered else int(changed))
 
 
@@ -198,7 +198,7 @@ def _print_diff(text: str) -> None:
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Look at the agents of all namespaces.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @_cluster
-@told
+@reports_errors
 def doctor(
     *,
     names: tuple[str, ...],

@@ -26,7 +26,7 @@ from agent_operator.kube.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SE
 from agent_operator.manifests import desired
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
-from agent_operator.tools.cluster import Access, Place, access, said
+from agent_operator.tools.cluster import Access, Place, access, explained
 from agent_operator.tools.errors import InputError, ToolError
 from agent_operator.tools.render import valid_agents
 
@@ -48,7 +48,7 @@ class Difference:
 
     agent: str
     changes: list[Change] = field(default_factory=list)
-    hindrances: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 async def differences(place: Place, names: Sequence[str], sources: Sequence[str], stdin: TextIO) -> list[Difference]:
@@ -74,14 +74,12 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
     live = await cluster.get(AGENT, agent.namespace, agent.name)
     found = Difference(f"{agent.namespace}/{agent.name}")
     if live is not None and "deletionTimestamp" in live["metadata"]:
-        found.hindrances.append(f"{KIND} {agent.name} is being deleted, and the operator makes nothing for it any more")
+        found.problems.append(f"{KIND} {agent.name} is being deleted, and the operator makes nothing for it any more")
         return found
     owner = Owner(agent.name, live["metadata"]["uid"] if live is not None else NO_UID)
     wanted = desired(agent.name, agent.namespace, agent.spec)
     unknown = await _not_served(cluster, {each["kind"] for each in wanted})
-    found.hindrances += [
-        f"The cluster does not know {kind}: install its definition, or leave it out" for kind in unknown
-    ]
+    found.problems += [f"The cluster does not know {kind}: install its definition, or leave it out" for kind in unknown]
     wanted = [each for each in wanted if each["kind"] not in unknown]
     try:
         observed = await _observe(cluster, agent, owner, wanted)
@@ -89,7 +87,7 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
         wanted = with_settled_keys(document, wanted, observed, lambda: "generated")
         adopt = wants_adoption(document)
         plan = make_plan(owner, wanted, observed, adopt=adopt)
-        found.hindrances += described(plan.conflicts, agent.namespace, agent.name, adopt=adopt)
+        found.problems += described(plan.conflicts, agent.namespace, agent.name, adopt=adopt)
         await _try(cluster, plan, observed, found)
     except ApiError as error:
         raise ToolError(_lacking(error)) from error
@@ -111,13 +109,13 @@ async def of_live_agent(cluster: Access, name: str) -> Difference:
     ready = condition(status, "Ready")
     # Only the operator knows its policy.
     if ready.get("reason") == POLICY_REFUSED and ready.get("observedGeneration") == agent.generation:
-        return Difference(f"{agent.namespace}/{agent.name}", hindrances=[str(ready.get("message", ""))])
+        return Difference(f"{agent.namespace}/{agent.name}", problems=[str(ready.get("message", ""))])
     return await difference(cluster, agent, document)
 
 
 def _lacking(error: ApiError) -> str:
     if error.code != HTTPStatus.FORBIDDEN:
-        return said(error)
+        return explained(error)
     return (
         "diff reads the objects of an agent, and lets the API server work out in dry runs what they would become, for "
         f"which you need the verb patch (nothing is changed). You lack a permission: {error.message}"
@@ -144,7 +142,7 @@ async def _observe(
     observed |= {name: document for name, document in zip(missing, got, strict=True) if document is not None}
     looker = Cluster(cluster.connection, Metrics())
     for name in sorted(secret_cache.ours(agent.name, wanted, observed)):
-        document = await looker.look_at_secret(agent.namespace, name)
+        document = await looker.read_secret(agent.namespace, name)
         if document is not None:
             observed[SECRET.kind, name] = document
     return observed
@@ -165,7 +163,7 @@ async def _try(cluster: Access, plan: Plan, observed: Mapping[Name, Document], f
     for step, result in zip(plan.applies, results, strict=True):
         name = step.document["metadata"]["name"]
         if isinstance(result, ApiError) and not _lacks_the_right(result):
-            found.hindrances.append(f"{step.kind} {name} would be refused: {result.message}")
+            found.problems.append(f"{step.kind} {name} would be refused: {result.message}")
         elif isinstance(result, BaseException):
             raise result
         else:

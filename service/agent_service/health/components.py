@@ -38,7 +38,7 @@ def make_checks(
 
 
 def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
-    async def look() -> str:
+    async def check() -> str:
         due = 0
         try:
             counts = await tasks.count()
@@ -51,23 +51,23 @@ def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
             counted.tasks_due.set(due)
         return f"{counts['pending']} tasks wait, {counts['running']} run."
 
-    return Check(look, every_seconds=_COUNT_SECONDS)
+    return Check(check, every_seconds=_COUNT_SECONDS)
 
 
 def _budget_check(budget: Budget, counted: Metrics) -> Check | None:
-    def tell(account: Account) -> None:
+    def publish(account: Account) -> None:
         # What this process alone used says nothing: nobody is to take it for little.
         counted.budget_ratio.set(budget.share(account) if account.known else math.nan)
         counted.budget_tokens.set(account.spent.tokens if account.known else math.nan)
         counted.budget_cost.set(account.spent.money if account.known else math.nan)
         counted.budget_stops.set(budget.stops and budget.share(account) >= 1)
 
-    async def look() -> str:
-        tell(budget.account())
+    async def check() -> str:
+        publish(budget.account())
         account = await budget.used()
-        tell(account)
+        publish(account)
         if not account.known:
             raise UnknownError(account.period)
         return f"{budget.share(account):.0%} of the budget of {account.period} is used."
 
-    return Check(look, every_seconds=_COUNT_SECONDS) if budget.terms.on else None
+    return Check(check, every_seconds=_COUNT_SECONDS) if budget.terms.on else None

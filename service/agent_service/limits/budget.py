@@ -126,7 +126,7 @@ class _Page:
         self._batch = self._rest = _NOTHING
 
     @property
-    def untold(self) -> Spent:
+    def unreported(self) -> Spent:
         """What Redis may not know of."""
         return self._batch.and_also(self._rest)
 
@@ -134,7 +134,7 @@ class _Page:
         """Note what was used."""
         self._rest = self._rest.and_also(spent)
 
-    async def tell(self, redis: Redis, keys: tuple[str, str]) -> None:
+    async def report(self, redis: Redis, keys: tuple[str, str]) -> None:
         """Tell a batch, and hear what was used everywhere. Several may do so at once.
 
         Raises:
@@ -164,7 +164,7 @@ class Budget:
         self._numbers = itertools.count(1)
         # By the period's name: that of now, and those before of which something is yet to be told.
         self._pages: dict[str, _Page] = {}
-        self._telling: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
         self._warned_of = ""
 
     @property
@@ -178,17 +178,17 @@ class Budget:
             return
         cost = math.ceil(self.terms.prices.of(usage) * _PARTS)
         self._page()[1].add(Spent(usage.total, cost))
-        if self._telling is None and self._untold():
-            self._telling = asyncio.get_running_loop().create_task(self._tell_all())
+        if self._reporting is None and self._unreported():
+            self._reporting = asyncio.get_running_loop().create_task(self._report_all())
 
     def account(self) -> Account:
         """Give what is known of the period so far."""
         period, page = self._page()
-        return Account(period, (page.heard or _NOTHING).and_also(page.untold), known=page.heard is not None)
+        return Account(period, (page.heard or _NOTHING).and_also(page.unreported), known=page.heard is not None)
 
     async def used(self) -> Account:
         """Give what was used of the period so far."""
-        await self._tell()
+        await self._report()
         return self.account()
 
     def share(self, account: Account) -> float:
@@ -207,11 +207,11 @@ class Budget:
 
     async def close(self) -> None:
         """Tell what is still to be told."""
-        if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.gather(self._telling, return_exceptions=True)
-        if self._untold():
-            await self._tell()
+        if self._reporting is not None:
+            self._reporting.cancel()
+            await asyncio.gather(self._reporting, return_exceptions=True)
+        if self._unreported():
+            await self._report()
 
     def _page(self) -> tuple[str, _Page]:
         """Give the name and the page of now."""
@@ -221,25 +221,25 @@ class Budget:
             self._pages[name] = _Page(int((_end(self.terms.period, now) + _KEPT).timestamp()), self._numbers)
         return name, self._pages[name]
 
-    def _untold(self) -> bool:
-        return any(any(page.untold) for page in self._pages.values())
+    def _unreported(self) -> bool:
+        return any(any(page.unreported) for page in self._pages.values())
 
-    async def _tell_all(self) -> None:
+    async def _report_all(self) -> None:
         try:
-            while self._untold():
-                if not await self._tell():
+            while self._unreported():
+                if not await self._report():
                     await asyncio.sleep(_TELL_AGAIN_SECONDS)
         finally:
-            self._telling = None
+            self._reporting = None
 
-    async def _tell(self) -> bool:
+    async def _report(self) -> bool:
         """Tell what was used here and hear what was used everywhere; whether that worked."""
         current, _ = self._page()
         try:
             for period, page in list(self._pages.items()):
                 account = self._redis.key("budget", period)
-                await page.tell(self._redis, (account, f"{account}:{self._process}"))
-                if period != current and not any(page.untold):
+                await page.report(self._redis, (account, f"{account}:{self._process}"))
+                if period != current and not any(page.unreported):
                     self._pages.pop(period, None)
         except StateUnavailableError:
             return False

@@ -152,7 +152,7 @@ class Worker:
                 if self._ending:
                     await self._hand_back(claim)
                 return
-            await self._tell(tell)
+            await self._report(tell)
 
     async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
         """Give how the end of this attempt is told."""
@@ -200,11 +200,11 @@ class Worker:
             await self._tasks.hold(told)
         await self._tasks.retry(claim, failed, after_seconds=pause)
 
-    async def _tell(self, tell: Callable[[], Awaitable[None]]) -> None:
+    async def _report(self, report: Callable[[], Awaitable[None]]) -> None:
         """Tell how an attempt ended, for as long as Redis is away: the answer was paid for."""
         while True:
             try:
-                await tell()
+                await report()
             except StateUnavailableError:
                 if self._ending:
                     _log.warning("End of a task could not be told, another worker will take it up")

@@ -83,7 +83,7 @@ class HideQueries(SpanProcessor):
             span.set_attribute("url.query", "REDACTED")
 
 
-class ToldOnce(SpanExporter):
+class LoggedOnce(SpanExporter):
     """Passes spans on, and logs when the collector stops taking them and when it takes them again, once each."""
 
     def __init__(self, exporter: SpanExporter) -> None:

@@ -101,7 +101,7 @@ def _collect(settings: Settings, endpoint: str) -> Tracing:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    from agent_service.telemetry.span_export import HideQueries, NoPropagation, Proxied, ToldOnce, resource  # noqa: PLC0415
+    from agent_service.telemetry.span_export import HideQueries, LoggedOnce, NoPropagation, Proxied, resource  # noqa: PLC0415
 
     # They would log each batch that a collector did not take; ToldOnce does that once. And a header that is not in the
     # right form would be logged with its key.
@@ -111,7 +111,7 @@ def _collect(settings: Settings, endpoint: str) -> Tracing:
     session = None if any(map(os.environ.get, _CREDENTIAL_PROVIDERS)) else Proxied()
     provider = TracerProvider(resource=resource(settings), shutdown_on_exit=False)
     provider.add_span_processor(HideQueries())
-    provider.add_span_processor(BatchSpanProcessor(ToldOnce(OTLPSpanExporter(endpoint=endpoint, session=session))))
+    provider.add_span_processor(BatchSpanProcessor(LoggedOnce(OTLPSpanExporter(endpoint=endpoint, session=session))))
     if "none" in os.environ.get("OTEL_PROPAGATORS", "").split(","):
         propagate.set_global_textmap(NoPropagation())
     return Tracing(provider)

@@ -23,7 +23,7 @@ from agent_operator.controller.status.dependencies import (
     seconds_until_degraded,
 )
 from agent_operator.controller.status.status import Observation, status_of
-from agent_operator.kube.cache import Standing
+from agent_operator.kube.cache import AgentState
 from agent_operator.kube.resources import Key
 from agent_service.agent.claude import connection
 from agent_service.state import redis_errors
@@ -167,11 +167,11 @@ def test_events_report_an_outage_once_and_its_end() -> None:
 def test_metrics_count_agents_without_what_they_need() -> None:
 
     metrics = Metrics()
-    standings = [
-        (Key("team", name), Standing(frozenset({("DependenciesReachable", truth)}), 1))
+    states = [
+        (Key("team", name), AgentState(frozenset({("DependenciesReachable", truth)}), 1))
         for name, truth in (("a", "True"), ("b", "False"), ("c", "Unknown"))
     ]
-    metrics.watch_agents(lambda: standings)
+    metrics.watch_agents(lambda: states)
     value = metrics.registry.get_sample_value
     assert value("agent_operator_agents_without_dependencies") == 1
     of = {"agent_namespace": "team", "condition": "DependenciesReachable"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent_operator.controller.status.mount_problems import mount_trouble, waits_for_mounts
+from agent_operator.controller.status.mount_problems import mount_problem, waits_for_mounts
 
 Document = dict[str, Any]
 
@@ -46,26 +46,26 @@ def failed(message: str, time: str = "2026-01-01T00:00:00Z", volume: str = "secr
     ],
 )
 def test_what_is_missing_is_named(message: str, reason: str, words: str) -> None:
-    trouble = mount_trouble(DEPLOYMENT, [failed(message)])
+    problem = mount_problem(DEPLOYMENT, [failed(message)])
 
-    assert trouble is not None
-    assert trouble.reason == reason
-    assert words in trouble.message
+    assert problem is not None
+    assert problem.reason == reason
+    assert words in problem.message
 
 
 def test_the_last_word_counts() -> None:
     events = [failed('secret "keys" not found', "2026-01-01T00:00:09Z"), failed("timed out", "2026-01-01T00:00:01Z")]
 
-    trouble = mount_trouble(DEPLOYMENT, events)
+    problem = mount_problem(DEPLOYMENT, events)
 
-    assert trouble is not None
-    assert trouble.reason == "SecretMissing"
+    assert problem is not None
+    assert problem.reason == "SecretMissing"
 
 
 def test_other_events_and_volumes_say_nothing_of_secrets() -> None:
     pulling = {"reason": "Pulling", "message": 'volume "secrets"'}
 
-    assert mount_trouble(DEPLOYMENT, [pulling, failed("no such disk", volume="data")]) is None
+    assert mount_problem(DEPLOYMENT, [pulling, failed("no such disk", volume="data")]) is None
 
 
 def test_only_a_pod_whose_containers_are_being_made_waits() -> None:

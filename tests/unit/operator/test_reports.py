@@ -84,7 +84,7 @@ async def test_a_pod_may_answer_anything(answer: Answer, percent: int | None) ->
     reports = Reports(cache, lambda _: woken.set())
     assert reports.expect(KEY, BUDGET).used is None
     server = await asyncio.start_server(serve, ADDRESS, METRICS_PORT)
-    looking = asyncio.create_task(reports.look_on())
+    looking = asyncio.create_task(reports.collect())
     try:
         async with asyncio.timeout(15):
             await woken.wait()
@@ -119,7 +119,7 @@ class Rollout:
             for checksum, address, share in (("before", ADDRESS, 1.0), ("after", ADDRESS_AFTER, 0.5)):
                 answer = partial(self._answer, checksum, share)
                 await stack.enter_async_context(await asyncio.start_server(answer, address, METRICS_PORT))
-            looking = asyncio.create_task(self.reports.look_on())
+            looking = asyncio.create_task(self.reports.collect())
             stack.callback(looking.cancel)
             yield
 
@@ -217,7 +217,7 @@ class Outage:
             for address in self.metrics:
                 answer = partial(self._answer, address)
                 await stack.enter_async_context(await asyncio.start_server(answer, address, METRICS_PORT))
-            looking = asyncio.create_task(self.reports.look_on())
+            looking = asyncio.create_task(self.reports.collect())
             stack.callback(looking.cancel)
             yield
 
@@ -254,7 +254,7 @@ async def test_a_fault_of_one_pod_is_no_outage(outage: Outage) -> None:
 async def test_pods_that_do_not_answer_are_known_as_such(outage: Outage) -> None:
     outage.cache.store(POD.kind, pod("before"))
     outage.reports.expect(KEY, None)
-    looking = asyncio.create_task(outage.reports.look_on())
+    looking = asyncio.create_task(outage.reports.collect())
     try:
         await outage.until({"model_api": SILENT, "redis": SILENT})
     finally:

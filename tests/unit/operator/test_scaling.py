@@ -6,7 +6,7 @@ import pytest
 
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.status.scaling import Scaled, judge_scaling
-from agent_operator.kube.cache import Standing
+from agent_operator.kube.cache import AgentState
 from agent_operator.kube.resources import Key
 
 Document = dict[str, Any]
@@ -97,7 +97,7 @@ def test_agents_are_counted_by_what_their_conditions_say() -> None:
     ready, new = frozenset({("Ready", "True"), ("ScalingActive", "False")}), frozenset[tuple[str, str]]()
     unknown = frozenset({("Ready", "False"), ("ScalingActive", "Unknown"), ("Degraded", "True")})
     agents = {"one": ready, "two": ready, "new": new, "lost": unknown}
-    metrics.watch_agents(lambda: [(Key("team", name), Standing(found, 2)) for name, found in agents.items()])
+    metrics.watch_agents(lambda: [(Key("team", name), AgentState(found, 2)) for name, found in agents.items()])
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"agent_operator_{name}", labels)

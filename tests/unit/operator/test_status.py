@@ -9,7 +9,7 @@ from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
 from agent_operator.controller.reconcile.publish import news
-from agent_operator.controller.status.pod_problems import Trouble, troubles
+from agent_operator.controller.status.pod_problems import Problem, pod_problems
 from agent_operator.controller.status.status import Observation, same, status_of, status_of_invalid
 from agent_operator.kube.conditions import condition
 
@@ -82,7 +82,7 @@ def test_ready_says_that_enough_pods_of_this_revision_serve(
 
 
 def test_an_agent_is_not_ready_while_its_spec_could_not_be_carried_out_though_the_old_one_serves() -> None:
-    hindered = Observation(deployment(), hindrances=[Trouble("NameConflict", "Service hello is not ours")])
+    hindered = Observation(deployment(), problems=[Problem("NameConflict", "Service hello is not ours")])
 
     assert judged(hindered, replicas=2) == {
         "Ready": ("False", "NameConflict"),
@@ -139,7 +139,7 @@ def test_the_message_of_a_failing_pull_is_the_same_in_both_of_the_kubelets_moods
     wrapped = f'Back-off pulling image "x": ErrImagePull: {cause}'
     other = pod(container={"state": {"waiting": {"reason": "ImagePullBackOff", "message": wrapped}}})
 
-    assert troubles([one]) == troubles([other])
+    assert pod_problems([one]) == pod_problems([other])
 
 
 def test_a_crashing_container_is_told_the_same_while_it_runs_again_and_while_it_waits() -> None:
@@ -147,9 +147,9 @@ def test_a_crashing_container_is_told_the_same_while_it_runs_again_and_while_it_
     runs = pod(container={"state": {"running": {}}, **ended})
     waits = pod(container={"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}}, **ended})
 
-    assert troubles([runs]) == troubles([waits])
-    assert "exit code 1 (Error)" in troubles([runs])[0].message
-    assert "boom" not in troubles([runs])[0].message
+    assert pod_problems([runs]) == pod_problems([waits])
+    assert "exit code 1 (Error)" in pod_problems([runs])[0].message
+    assert "boom" not in pod_problems([runs])[0].message
 
 
 def test_pods_that_are_on_their_way_out_or_recovered_are_no_trouble() -> None:
@@ -158,18 +158,18 @@ def test_pods_that_are_on_their_way_out_or_recovered_are_no_trouble() -> None:
     over = {**pod(container=failing), "status": {**pod(container=failing)["status"], "phase": "Failed"}}
     well = pod(container={"ready": True, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}}})
 
-    assert troubles([leaving, over, well]) == []
+    assert pod_problems([leaving, over, well]) == []
 
 
 def test_the_same_trouble_of_many_pods_is_told_once() -> None:
     failing = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}
 
-    assert len(troubles([pod(f"hello-{number}", container=failing) for number in range(5)])) == 1
+    assert len(pod_problems([pod(f"hello-{number}", container=failing) for number in range(5)])) == 1
 
 
 def test_events_are_posted_for_news_only() -> None:
     waiting = status_of(agent(), Observation(), {}, NOW)
-    broken = status_of(agent(), Observation(hindrances=[Trouble("NameConflict", "not ours")]), waiting, NOW)
+    broken = status_of(agent(), Observation(problems=[Problem("NameConflict", "not ours")]), waiting, NOW)
     serving = status_of(agent(), Observation(deployment()), broken, NOW)
 
     assert list(news({}, waiting)) == []

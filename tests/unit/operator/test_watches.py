@@ -59,7 +59,7 @@ def test_a_watch_is_silent_until_it_brings_something_or_begins_anew(
     watched.expect([DEPLOYMENT])
     clock.now += 100
     assert told("watch_silent_seconds") == 100
-    watched.heard("Deployment", "one")
+    watched.progressed("Deployment", "one")
     assert told("watch_silent_seconds") == 0
     clock.now += 30
     answer(watched, "/apis/apps/v1/deployments")
@@ -75,7 +75,7 @@ def test_a_watch_that_stalls_is_told_though_that_of_another_namespace_goes_on(
     assert told("watches") == 2
     for _ in range(LIMIT + 1):
         clock.now += SILENCE
-        watched.heard("Deployment", "one")
+        watched.progressed("Deployment", "one")
     assert told("watch_silent_seconds") == (LIMIT + 1) * SILENCE
     assert watched.fault() == "the watch of Deployment in two made no progress for 490 s"
     answer(watched, "/apis/apps/v1/namespaces/two/deployments")
@@ -86,6 +86,6 @@ def test_a_kind_that_went_is_told_no_more(clock: Clock, metrics: Metrics, told: 
     watched = Watches(metrics, SILENCE)
     watched.expect([DEPLOYMENT])
     watched.expect([])
-    watched.heard("Deployment", "one")
+    watched.progressed("Deployment", "one")
     clock.now += 1000
     assert (told("watches"), told("watch_silent_seconds"), watched.fault()) == (None, None, None)

@@ -24,7 +24,7 @@ from agent_operator.manifests.document import Document
 log = structlog.get_logger(__name__)
 
 # Only ever looks: all its requests are dry runs.
-LOOKING_MANAGER = "portside-operator-look"
+READING_MANAGER = "portside-operator-look"
 
 DRY_RUN = {"dryRun": "All"}
 # An Event's message is cut by the API server at this length (core/v1 validation).
@@ -47,7 +47,7 @@ class Cluster(Reader):
         async for page in self.pages(resource, namespace, **query):
             yield page
 
-    async def look_at_secret(self, namespace: str, name: str) -> Document | None:
+    async def read_secret(self, namespace: str, name: str) -> Document | None:
         """The Secret, with its content as text under `stringData`, or None: without the right to read Secrets.
 
         The answer to a dry run of an empty apply is the object as it is; for one that is missing, it says "created".
@@ -56,14 +56,14 @@ class Cluster(Reader):
         answer = await self._connection.request(
             "PATCH",
             SECRET.path(namespace, name),
-            query={"fieldManager": LOOKING_MANAGER, "dryRun": "All"},
+            query={"fieldManager": READING_MANAGER, "dryRun": "All"},
             body=body,
             content_type=APPLY,
         )
         if answer.code == HTTPStatus.CREATED:
             return None
         metadata = answer.body["metadata"]
-        shares = [share for share in metadata.get("managedFields") or [] if share.get("manager") != LOOKING_MANAGER]
+        shares = [share for share in metadata.get("managedFields") or [] if share.get("manager") != READING_MANAGER]
         return _readable({**body, **answer.body, "metadata": {**metadata, "managedFields": shares}})
 
     async def pod_events(self, namespace: str, pod: str) -> Sequence[Document]:

@@ -14,7 +14,7 @@ from agent_operator.controller.reconcile.plan import lasting
 from agent_operator.controller.reconcile.secret_cache import Secrets
 from agent_operator.controller.reconcile.steps import Apply, Delete, Name, Plan
 from agent_operator.controller.status.drift import Left, Why
-from agent_operator.controller.status.pod_problems import Trouble
+from agent_operator.controller.status.pod_problems import Problem
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.drift import foreign, named, needs_applying
 from agent_operator.kube.errors import ApiError
@@ -40,7 +40,7 @@ class Outcome:
     namespace is being deleted, and the agent with it.
     """
 
-    refused: list[Trouble] = field(default_factory=list)
+    refused: list[Problem] = field(default_factory=list)
     outdated: bool = False
     namespace_ends: bool = False
 
@@ -105,7 +105,7 @@ class Executor:
     def _is_news(self, key: Key, step: Apply, error: BaseException) -> bool:
         """Whether an object that was to be created is there, which was not known."""
         exists = step.operation == "create" and isinstance(error, ApiError) and error.code == HTTPStatus.CONFLICT
-        return exists and self._gatherer.meet(key, step.identity)
+        return exists and self._gatherer.note_existing(key, step.identity)
 
     async def _delete(self, key: Key, step: Delete) -> None:
         try:
@@ -152,10 +152,10 @@ class Executor:
         )
 
 
-def _refusal(step: Apply, error: ApiError) -> Trouble:
+def _refusal(step: Apply, error: ApiError) -> Problem:
     """Return how the status reports a refused apply."""
     over_quota = error.code == HTTPStatus.FORBIDDEN and "exceeded quota" in error.message
     _, name = step.identity
-    return Trouble(
+    return Problem(
         "QuotaExceeded" if over_quota else "ApplyRefused", f"{step.kind} {name} was refused: {error.message}"
     )

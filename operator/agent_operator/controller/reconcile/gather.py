@@ -23,7 +23,7 @@ class Gatherer:
         self._secrets = known
         self._met: dict[Key, set[Name]] = {}
 
-    def meet(self, key: Key, name: Name) -> bool:
+    def note_existing(self, key: Key, name: Name) -> bool:
         """Take in that an object is there which the cache does not know: somebody else's. Whether that is news."""
         met = self._met.setdefault(key, set())
         news = name not in met

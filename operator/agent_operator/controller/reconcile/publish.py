@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 NO_FAULT_OF_THE_OBJECT = {401, 403, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-class Teller:
+class Publisher:
     """Writes what changed, and nothing else."""
 
     def __init__(self, cluster: Cluster, cache: Cache) -> None:
@@ -37,7 +37,7 @@ class Teller:
         """The agent is gone."""
         self._unwritten.pop(key, None)
 
-    async def tell(self, document: Document, status: Document) -> None:
+    async def publish(self, document: Document, status: Document) -> None:
         """Write the status if it says anything new, and post an Event where a user should hear of it."""
         old = document.get("status", {})
         if same(old, status):

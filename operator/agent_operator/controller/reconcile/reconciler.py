@@ -18,13 +18,13 @@ from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.execute import Executor
 from agent_operator.controller.reconcile.gather import Gatherer
 from agent_operator.controller.reconcile.plan import make_plan
-from agent_operator.controller.reconcile.publish import Teller
-from agent_operator.controller.reconcile.secret_cache import Secrets, look_again_seconds
+from agent_operator.controller.reconcile.publish import Publisher
+from agent_operator.controller.reconcile.secret_cache import Secrets, recheck_seconds
 from agent_operator.controller.reconcile.steps import Plan
 from agent_operator.controller.status.dependencies import Report, seconds_until_degraded
-from agent_operator.controller.status.mount_problems import mount_trouble, waits_for_mounts
+from agent_operator.controller.status.mount_problems import mount_problem, waits_for_mounts
 from agent_operator.controller.status.observe import Observer
-from agent_operator.controller.status.pod_problems import Trouble
+from agent_operator.controller.status.pod_problems import Problem
 from agent_operator.controller.status.status import (
     is_ready,
     status_of,
@@ -46,7 +46,7 @@ from agent_operator.policy.settings import Policy
 log = structlog.get_logger(__name__)
 
 # How soon to look again at what no watch tells us of: an object that is in our way, a quota that has no room.
-LOOK_AGAIN_SECONDS = 10.0
+RECHECK_SECONDS = 10.0
 # How soon to ask again for Events of a pod whose containers wait: the kubelet tells of a missing Secret in a second.
 MOUNT_SECONDS = 3.0
 # What is refused for another cause waits for a change of the agent, or for the next list of everything.
@@ -58,7 +58,7 @@ MAX_LARGE = 2
 # Of an object that was changed meanwhile, and of an API server that is busy, nobody has to hear.
 NO_NEWS = {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 # From this try on the user is told what keeps the API server from doing what it is asked.
-TELL_AT_FAILURE = 2
+PUBLISH_AT_FAILURE = 2
 
 
 class Reconciler:
@@ -87,13 +87,13 @@ class Reconciler:
         self._gatherer = Gatherer(cluster, cache, self._secrets)
         self._executor = Executor(cluster, cache, self._secrets, self._gatherer)
         self._observer = Observer(cache)
-        self._teller = Teller(cluster, cache)
+        self._publisher = Publisher(cluster, cache)
         self._failures: dict[Key, int] = {}
         self._large = asyncio.Semaphore(MAX_LARGE)
 
-    def doubt_secrets(self) -> None:
+    def recheck_secrets(self) -> None:
         """Look at every Secret again at the next chance, as nothing tells us of changes to them."""
-        self._secrets.doubt_all()
+        self._secrets.recheck_all()
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one agent in line. Gives after how many seconds to look again, or None to wait for a change.
@@ -107,9 +107,9 @@ class Reconciler:
         with self._metrics.duration.time():
             try:
                 if self._cache.is_whole(AGENT.kind, *key) and UNREADABLE not in document:
-                    result, again = await self._bring_in_line(key, document)
+                    result, again = await self._reconcile_agent(key, document)
                 else:
-                    result, again = await self._bring_large_in_line(key, document)
+                    result, again = await self._reconcile_large_agent(key, document)
             except Exception:
                 self._metrics.reconciles.labels("error").inc()
                 raise
@@ -118,7 +118,7 @@ class Reconciler:
         # The answer to the write of a status may have shown a change before its event, which then is no news.
         return 0.0 if _asks_something_else(document, self._cache.agent(key)) else again
 
-    async def _bring_large_in_line(self, key: Key, summary: Document) -> tuple[str, float | None]:
+    async def _reconcile_large_agent(self, key: Key, summary: Document) -> tuple[str, float | None]:
         """Do it for an agent of which a summary is kept: read it if it can be read.
 
         A few of them at once, as writing a status takes the API server seconds, and more of them its time-out.
@@ -127,44 +127,46 @@ class Reconciler:
             document = summary if UNREADABLE in summary else await self._cluster.get(AGENT, *key)
             if document is None or "deletionTimestamp" in document["metadata"]:
                 return "success", None
-            return await self._bring_in_line(key, document)
+            return await self._reconcile_agent(key, document)
 
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
-        self._teller.forget(key)
+        self._publisher.forget(key)
         self._reports.forget(key)
         self._executor.forget(key)
         self._failures.pop(key, None)
 
-    async def _bring_in_line(self, key: Key, document: Document) -> tuple[str, float | None]:
+    async def _reconcile_agent(self, key: Key, document: Document) -> tuple[str, float | None]:
         try:
             agent = parse(document)
         except InvalidAgentError as error:
             metadata = document["metadata"]
             faults = [str(fault) for fault in error.faults]
             old = document.get("status", {})
-            await self._teller.tell(document, status_of_invalid(metadata["generation"], faults, old, datetime.now(UTC)))
+            await self._publisher.publish(
+                document, status_of_invalid(metadata["generation"], faults, old, datetime.now(UTC))
+            )
             return "invalid", None
         owner = Owner(agent.name, agent.uid)
         if self._policy is not None and (refused := refusals(agent.spec, self._policy)):
             deployment = self._observer.owned(DEPLOYMENT, key, agent.name, owner)
             old = document.get("status", {})
             status = status_of_refused(agent.generation, list(map(str, refused)), deployment, old, datetime.now(UTC))
-            await self._teller.tell(document, status)
+            await self._publisher.publish(document, status)
             return "refused", None
         wanted = desired(agent.name, agent.namespace, agent.spec)
-        hindrances = await self._converge(key, document, agent, owner, wanted)
-        if hindrances is None:
+        problems = await self._converge(key, document, agent, owner, wanted)
+        if problems is None:
             return "success", None
-        status = await self._judge(key, document, agent, owner, hindrances)
-        await self._teller.tell(document, status)
+        status = await self._judge(key, document, agent, owner, problems)
+        await self._publisher.publish(document, status)
         waits = waits_for_mounts(self._cache.pods(key)) is not None
-        again = MOUNT_SECONDS if waits else _again(status, hindrances, wanted)
-        return ("hindered" if hindrances else "success"), again
+        again = MOUNT_SECONDS if waits else _again(status, problems, wanted)
+        return ("hindered" if problems else "success"), again
 
     async def _converge(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, wanted: Sequence[Document]
-    ) -> list[Trouble] | None:
+    ) -> list[Problem] | None:
         """Gather, plan and execute; return what could not be done, or None if the agent is about to be gone."""
         adopt = wants_adoption(document)
         while True:
@@ -177,7 +179,7 @@ class Reconciler:
             try:
                 outcome = await self._executor.execute(key, plan)
             except ApiError as error:
-                await self._tell_of_failure(key, document, agent, owner, error)
+                await self._publish_failure(key, document, agent, owner, error)
                 raise
             if outcome.namespace_ends:
                 return None
@@ -186,15 +188,15 @@ class Reconciler:
                 return [*self._impossible(settled), *_conflicts(key, plan, adopt=adopt), *outcome.refused]
 
     async def _judge(
-        self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, hindrances: list[Trouble]
+        self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, problems: list[Problem]
     ) -> Document:
         """The status that the agent deserves now."""
         reported, left = self._reported(key, agent), self._executor.left(key)
-        seen = self._observer.observe(key, agent, owner, hindrances=hindrances, reported=reported, left=left)
+        seen = self._observer.observe(key, agent, owner, problems=problems, reported=reported, left=left)
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
-            trouble = mount_trouble(seen.deployment, await self._cluster.pod_events(key.namespace, waiting))
-            seen.mounts = [trouble] if trouble is not None else []
+            problem = mount_problem(seen.deployment, await self._cluster.pod_events(key.namespace, waiting))
+            seen.mounts = [problem] if problem is not None else []
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
 
     def _reported(self, key: Key, agent: AgentDeployment) -> Report:
@@ -203,22 +205,22 @@ class Reconciler:
         checksum = config_checksum(agent.name, agent.namespace, agent.spec) if budget is not None else ""
         return self._reports.expect(key, budget, checksum)
 
-    async def _tell_of_failure(
+    async def _publish_failure(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, error: ApiError
     ) -> None:
         """Say in the status what the API server keeps answering; the first time it may be a moment's trouble."""
         self._failures[key] = self._failures.get(key, 0) + 1
-        if self._failures[key] >= TELL_AT_FAILURE and error.code not in NO_NEWS:
-            trouble = Trouble("ApplyFailing", f"The API server cannot apply what is wanted: {error.message}")
-            await self._teller.tell(document, await self._judge(key, document, agent, owner, [trouble]))
+        if self._failures[key] >= PUBLISH_AT_FAILURE and error.code not in NO_NEWS:
+            problem = Problem("ApplyFailing", f"The API server cannot apply what is wanted: {error.message}")
+            await self._publisher.publish(document, await self._judge(key, document, agent, owner, [problem]))
 
     def _possible(self, wanted: Sequence[Document]) -> list[Document]:
         """The objects whose kinds the cluster has."""
         return [each for each in wanted if self._served(each["kind"])]
 
-    def _impossible(self, wanted: Sequence[Document]) -> list[Trouble]:
+    def _impossible(self, wanted: Sequence[Document]) -> list[Problem]:
         return [
-            Trouble(
+            Problem(
                 "KindNotInstalled",
                 f"The cluster does not know {each['kind']} ({each['apiVersion']}): install its definitions, "
                 "or leave it out of the spec",
@@ -228,8 +230,8 @@ class Reconciler:
         ]
 
 
-def _conflicts(key: Key, plan: Plan, *, adopt: bool) -> list[Trouble]:
-    return [Trouble("NameConflict", text) for text in described(plan.conflicts, key.namespace, key.name, adopt=adopt)]
+def _conflicts(key: Key, plan: Plan, *, adopt: bool) -> list[Problem]:
+    return [Problem("NameConflict", text) for text in described(plan.conflicts, key.namespace, key.name, adopt=adopt)]
 
 
 def _asks_something_else(before: Document, now: Document | None) -> bool:
@@ -240,11 +242,11 @@ def _asks_something_else(before: Document, now: Document | None) -> bool:
     return one != other or before.get("spec") != now.get("spec")
 
 
-def _again(status: Document, hindrances: Sequence[Trouble], wanted: Sequence[Document]) -> float | None:
+def _again(status: Document, problems: Sequence[Problem], wanted: Sequence[Document]) -> float | None:
     """After how many seconds to look at what no watch tells us of, or None."""
-    if any(hindrance.reason in UNWATCHED_CAUSES for hindrance in hindrances):
-        return LOOK_AGAIN_SECONDS
+    if any(problem.reason in UNWATCHED_CAUSES for problem in problems):
+        return RECHECK_SECONDS
     makes_secrets = any(each["kind"] == SECRET.kind for each in wanted)
-    secrets = look_again_seconds(serving=is_ready(status)) if makes_secrets else None
+    secrets = recheck_seconds(serving=is_ready(status)) if makes_secrets else None
     outage = seconds_until_degraded(status, datetime.now(UTC))
     return min((seconds for seconds in (secrets, outage) if seconds is not None), default=None)

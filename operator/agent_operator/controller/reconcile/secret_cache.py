@@ -30,7 +30,7 @@ class Secrets:
         self._cluster = cluster
         self._looks: dict[Key, dict[str, _Look]] = {}
 
-    def doubt_all(self) -> None:
+    def recheck_all(self) -> None:
         """Look at every Secret again at the next chance."""
         self._looks.clear()
 
@@ -44,8 +44,8 @@ class Secrets:
         looks: dict[str, _Look] = {}
         for name in names:
             look = known.get(name)
-            if look is None or time.monotonic() - look.at > look_again_seconds(serving=serving):
-                document = await self._cluster.look_at_secret(key.namespace, name)
+            if look is None or time.monotonic() - look.at > recheck_seconds(serving=serving):
+                document = await self._cluster.read_secret(key.namespace, name)
                 look = None if document is None else _Look(document, time.monotonic())
             if look is not None:
                 looks[name] = look
@@ -64,7 +64,7 @@ class Secrets:
             self._looks.pop(key, None)
 
 
-def look_again_seconds(*, serving: bool) -> float:
+def recheck_seconds(*, serving: bool) -> float:
     """Seconds for which a look is believed, spread so that agents do not all look at once."""
     return (SERVING_SECONDS if serving else WAITING_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311  not secrecy
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agent_operator.controller.status.budget import Used
-from agent_operator.controller.status.pod_problems import Trouble
+from agent_operator.controller.status.pod_problems import Problem
 from agent_operator.kube.conditions import Judgement, condition
 
 DEPENDENCIES_REACHABLE = "DependenciesReachable"
@@ -186,13 +186,13 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
     return Judgement("True", "Reachable", "The pods can use what they need") if settled else None
 
 
-def lasting_outage(judged: Judgement | None, old: Mapping[str, Any], now: datetime) -> Trouble | None:
+def lasting_outage(judged: Judgement | None, old: Mapping[str, Any], now: datetime) -> Problem | None:
     """The problem that an outage is once it has lasted; None before, and without one."""
     began = _began(old)
     if judged is None or judged.status != "False" or began is None or now < began + DEGRADED_AFTER:
         return None
     minutes = DEGRADED_AFTER // timedelta(minutes=1)
-    return Trouble(judged.reason, f"For {minutes} minutes or more: {judged.message}")
+    return Problem(judged.reason, f"For {minutes} minutes or more: {judged.message}")
 
 
 def seconds_until_degraded(status: Mapping[str, Any], now: datetime) -> float | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from agent_operator.controller.status.pod_problems import Trouble, is_meant_to_run
+from agent_operator.controller.status.pod_problems import Problem, is_meant_to_run
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import SECRETS_VOLUME
 
@@ -20,7 +20,7 @@ def waits_for_mounts(pods: Iterable[Document]) -> str | None:
     return min(names, default=None)
 
 
-def mount_trouble(deployment: Document, events: Iterable[Document]) -> Trouble | None:
+def mount_problem(deployment: Document, events: Iterable[Document]) -> Problem | None:
     """What the pod's events say of the folder of secrets, with the name of what is missing; None when nothing."""
     said = [
         str(event.get("message", "")) for event in sorted(events, key=_time) if event.get("reason") == "FailedMount"
@@ -29,19 +29,19 @@ def mount_trouble(deployment: Document, events: Iterable[Document]) -> Trouble |
     return _named(deployment, ours[-1]) if ours else None
 
 
-def _named(deployment: Document, message: str) -> Trouble:
+def _named(deployment: Document, message: str) -> Problem:
     missing = _MISSING.search(message)
     if missing:
         kind, name = _KINDS[missing["kind"].lower()], missing["name"].rpartition("/")[2]
-        return Trouble(f"{kind}Missing", f"{kind} {name} does not exist, and the pods wait for it: create it")
+        return Problem(f"{kind}Missing", f"{kind} {name} does not exist, and the pods wait for it: create it")
     no_key = _NO_KEY.search(message)
     if no_key:
         kind, key = _KINDS[no_key["kind"]], no_key["key"]
         holder = _holder(deployment, kind, key) or "that the spec names"
-        return Trouble(
+        return Problem(
             f"{kind}KeyMissing", f"{kind} {holder} has no key {key}, and the pods wait for it: add it, or name another"
         )
-    return Trouble("MountFailed", f"The folder of secrets cannot be mounted: {message}")
+    return Problem("MountFailed", f"The folder of secrets cannot be mounted: {message}")
 
 
 def _holder(deployment: Document, kind: str, key: str) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.controller.status.dependencies import Report
 from agent_operator.controller.status.drift import Left
-from agent_operator.controller.status.pod_problems import Trouble
+from agent_operator.controller.status.pod_problems import Problem
 from agent_operator.controller.status.status import Observation
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.owner import Owner
@@ -26,7 +26,7 @@ class Observer:
         agent: AgentDeployment,
         owner: Owner,
         *,
-        hindrances: list[Trouble],
+        problems: list[Problem],
         reported: Report,
         left: Sequence[Left],
     ) -> Observation:
@@ -38,7 +38,7 @@ class Observer:
             autoscaler=self._autoscaler(key, agent, agent.name, owner),
             worker_autoscaler=self._autoscaler(key, agent, worker, owner),
             pods=self._cache.pods(key),
-            hindrances=hindrances,
+            problems=problems,
             reported=reported,
             left=left,
         )

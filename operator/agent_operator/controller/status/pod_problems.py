@@ -28,20 +28,20 @@ _ENDINGS = {
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Problem:
     """Something that a user must know: a reason for programs, and a message for people."""
 
     reason: str
     message: str
 
 
-def troubles(pods: Iterable[Document]) -> list[Trouble]:
+def pod_problems(pods: Iterable[Document]) -> list[Problem]:
     """The troubles of pods that are meant to run, each once however many pods have it."""
-    found: dict[str, Trouble] = {}
+    found: dict[str, Problem] = {}
     for pod in sorted(pods, key=_name):
         if is_meant_to_run(pod):
-            for trouble in _of_pod(pod):
-                found.setdefault(trouble.reason, trouble)
+            for problem in _of_pod(pod):
+                found.setdefault(problem.reason, problem)
     return list(found.values())
 
 
@@ -55,18 +55,18 @@ def _name(pod: Document) -> str:
     return name
 
 
-def _of_pod(pod: Document) -> Iterator[Trouble]:
+def _of_pod(pod: Document) -> Iterator[Problem]:
     status = pod["status"]
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            yield Trouble("Unschedulable", f"Pod {_name(pod)} fits no node: {condition.get('message', '')}")
+            yield Problem("Unschedulable", f"Pod {_name(pod)} fits no node: {condition.get('message', '')}")
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        trouble = _of_container(_name(pod), container)
-        if trouble is not None:
-            yield trouble
+        problem = _of_container(_name(pod), container)
+        if problem is not None:
+            yield problem
 
 
-def _of_container(pod: str, container: Document) -> Trouble | None:
+def _of_container(pod: str, container: Document) -> Problem | None:
     if container.get("ready"):
         return None
     waiting = container.get("state", {}).get("waiting") or {}
@@ -75,9 +75,9 @@ def _of_container(pod: str, container: Document) -> Trouble | None:
     where = f"container {container['name']} of pod {pod}"
     if reason in IMAGE_REASONS:
         cause = _BACK_OFF.sub("", said) or "check its name and tag, and image.pullPolicy or imagePullSecrets"
-        return Trouble("ImagePullBackOff", f"Cannot pull image {container.get('image', '')} for {where}: {cause}")
+        return Problem("ImagePullBackOff", f"Cannot pull image {container.get('image', '')} for {where}: {cause}")
     if reason in CONFIG_REASONS:
-        return Trouble(reason, f"Cannot start {where}: {said}")
+        return Problem(reason, f"Cannot start {where}: {said}")
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
     # One that ended well and runs again may have been restarted with its node.
     if not ended or (ended.get("exitCode") == 0 and "running" in container.get("state", {})):
@@ -102,13 +102,13 @@ def ending(container: str, ended: Document) -> str:
     return _ENDINGS.get(code, "")
 
 
-def _of_ended(pod: str, where: str, container: str, ended: Document) -> Trouble:
+def _of_ended(pod: str, where: str, container: str, ended: Document) -> Problem:
     """What a container's end says. Its last words are not told: they are its log, and may hold what nobody may see."""
     if ended.get("reason") == "OOMKilled":
-        return Trouble(
+        return Problem(
             "OOMKilled", f"The {where} used more memory than resources.limits.memory allows, and was killed: raise it"
         )
-    return Trouble(
+    return Problem(
         "CrashLoopBackOff",
         f"The {where} ended with exit code {ended['exitCode']} ({ended.get('reason', 'Error')})"
         f"{ending(container, ended)}; see kubectl logs {pod} --previous",

@@ -16,7 +16,7 @@ from agent_operator.controller.status.dependencies import (
     lasting_outage,
 )
 from agent_operator.controller.status.drift import DRIFTED, Left, judge_drift
-from agent_operator.controller.status.pod_problems import Trouble, troubles
+from agent_operator.controller.status.pod_problems import Problem, pod_problems
 from agent_operator.controller.status.scaling import Scaled, judge_scaling
 from agent_operator.kube.conditions import Judgement, condition, conditions
 from agent_operator.manifests.document import Document, without_empty
@@ -51,8 +51,8 @@ class Observation:
     autoscaler: Document | None = None
     worker_autoscaler: Document | None = None
     pods: list[Document] = field(default_factory=list)
-    hindrances: list[Trouble] = field(default_factory=list)
-    mounts: list[Trouble] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    mounts: list[Problem] = field(default_factory=list)
     left: Sequence[Left] = ()
     reported: Report = field(default_factory=Report)
 
@@ -148,8 +148,8 @@ def _ready_of_desired(deployment: Document | None) -> str | None:
 
 def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> dict[str, Judgement]:
     parts = _parts(agent, seen)
-    failures = [trouble for part in parts for trouble in _of_deployment(part.deployment)]
-    wrong = [*seen.hindrances, *seen.mounts, *failures, *troubles(seen.pods)]
+    failures = [problem for part in parts for problem in _of_deployment(part.deployment)]
+    wrong = [*seen.problems, *seen.mounts, *failures, *pod_problems(seen.pods)]
     rollouts = [_rollout(part) for part in parts]
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, wrong)
@@ -188,12 +188,12 @@ def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
         yield from (f"{field} {sentence}" for field, sentence in cautions(spec))
 
 
-def _degraded(wrong: Sequence[Trouble], dependencies: Judgement | None) -> Judgement:
+def _degraded(wrong: Sequence[Problem], dependencies: Judgement | None) -> Judgement:
     if not wrong and dependencies is not None and dependencies.status == "False":
         return Judgement("False", "AsExpected", f"Nothing is known to be wrong but this: {dependencies.message}")
     if not wrong:
         return Judgement("False", "AsExpected", "Nothing is known to be wrong")
-    return Judgement("True", wrong[0].reason, "; ".join(trouble.message for trouble in wrong))
+    return Judgement("True", wrong[0].reason, "; ".join(problem.message for problem in wrong))
 
 
 def _rollout(part: _Part) -> Judgement:
@@ -216,10 +216,10 @@ def _rollout(part: _Part) -> Judgement:
     return Judgement("False", "RolloutComplete", "All pods are of the current revision")
 
 
-def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, wrong: Sequence[Trouble]) -> Judgement:
+def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, wrong: Sequence[Problem]) -> Judgement:
     """Ready says that the revision of this very spec serves, with as many pods as were asked for at least."""
-    if seen.hindrances:
-        return Judgement("False", seen.hindrances[0].reason, seen.hindrances[0].message)
+    if seen.problems:
+        return Judgement("False", seen.problems[0].reason, seen.problems[0].message)
     short = next((part for part in parts if part.available < part.needed), None)
     if rollout.reason == "RolloutComplete" and short is None:
         if parts[0].needed == 0:
@@ -232,16 +232,16 @@ def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, wrong:
     return Judgement("False", "PodsNotReady", f"Fewer {short.title}s are ready than the {short.needed} that are wanted")
 
 
-def _of_deployment(deployment: Document | None) -> Iterable[Trouble]:
+def _of_deployment(deployment: Document | None) -> Iterable[Problem]:
     if deployment is None:
         return
     failure = _condition_of(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
         said = _POD_NAME.sub(r'pods "\1…"', failure.get("message", ""))
         reason = "QuotaExceeded" if "exceeded quota" in said else "PodsRefused"
-        yield Trouble(reason, f"Pods are refused: {said}")
+        yield Problem(reason, f"Pods are refused: {said}")
     if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
-        yield Trouble("ProgressDeadlineExceeded", STUCK)
+        yield Problem("ProgressDeadlineExceeded", STUCK)
 
 
 def _condition_of(deployment: Document, name: str) -> Mapping[str, Any]:

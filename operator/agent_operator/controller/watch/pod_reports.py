@@ -119,7 +119,7 @@ class Reports:
         """The agent is gone."""
         self._agents.pop(key, None)
 
-    async def look_on(self) -> None:
+    async def collect(self) -> None:
         """Look at all of them again and again, until cancelled."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         places = asyncio.Semaphore(AT_ONCE)

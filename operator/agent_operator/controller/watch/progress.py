@@ -49,7 +49,7 @@ class Watches:
         for kind in self._kinds.values():
             self._metrics.watch_restarts.labels(kind)
 
-    def heard(self, kind: str, namespace: str) -> None:
+    def progressed(self, kind: str, namespace: str) -> None:
         """The watch that an object of this kind and namespace is in brought something."""
         watched = (kind, namespace if self._namespaces else None)
         if watched in self._progress:  # else it is the last word of a watch that ended, as its kind went
@@ -85,7 +85,7 @@ class Watches:
             kind = self._kinds.get(path.rpartition("/")[2])
             if kind is None or request.response.status != HTTPStatus.OK:
                 return
-            self.heard(kind, _namespace(path))
+            self.progressed(kind, _namespace(path))
             if request.url.query.get("watch") == "true":
                 if path in self._begun:
                     self._metrics.watch_restarts.labels(kind).inc()

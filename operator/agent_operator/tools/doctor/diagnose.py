@@ -37,7 +37,7 @@ def judge(evidence: Evidence) -> Report:
     findings = list(_findings(evidence))
     ready = is_ready(evidence)
     if not ready and all(each.note for each in findings):
-        findings.insert(0, _as_the_status_says(evidence))
+        findings.insert(0, _as_in_the_status(evidence))
     # Of one reason the first is nearest to the cause; what is no cause comes last.
     first = list({each.reason: each for each in reversed(findings)}.values())[::-1]
     ordered = [*(each for each in first if not each.note), *(each for each in first if each.note)]
@@ -231,7 +231,7 @@ def _valid(evidence: Evidence) -> AgentDeployment | None:
         return None
 
 
-def _as_the_status_says(evidence: Evidence) -> Finding:
+def _as_in_the_status(evidence: Evidence) -> Finding:
     state = condition((evidence.agent or {}).get("status") or {}, "Ready")
     look = f"wait, or see kubectl describe agentdeployment {evidence.name} -n {evidence.namespace}"
     if state.get("status") == "False":

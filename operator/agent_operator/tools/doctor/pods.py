@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
-from agent_operator.controller.status.mount_problems import mount_trouble
-from agent_operator.controller.status.pod_problems import CONFIG_REASONS, Trouble, ending, is_meant_to_run, troubles
+from agent_operator.controller.status.mount_problems import mount_problem
+from agent_operator.controller.status.pod_problems import CONFIG_REASONS, Problem, ending, is_meant_to_run, pod_problems
 from agent_operator.kube.conditions import condition
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import CONTAINER
@@ -96,9 +96,9 @@ def _stuck(deployment: Document) -> Iterator[Finding]:
 def _of_pod(evidence: Evidence, pod: Document, deployment: Document | None) -> Iterator[Finding]:
     name = pod["metadata"]["name"]
     events = evidence.events_of(name)
-    known = troubles([pod])
-    yield from (_worded(trouble, pod) for trouble in known)
-    mount = mount_trouble(deployment, events) if deployment is not None and _waits(pod) else None
+    known = pod_problems([pod])
+    yield from (_worded(problem, pod) for problem in known)
+    mount = mount_problem(deployment, events) if deployment is not None and _waits(pod) else None
     failed = _messages(events, "FailedMount", "FailedAttachVolume")
     network = _messages(events, "FailedCreatePodSandBox")
     if mount is not None:
@@ -122,32 +122,32 @@ def _messages(events: list[Document], *reasons: str) -> list[str]:
     return [str(event.get("message")) for event in events if event.get("reason") in reasons]
 
 
-def _worded(trouble: Trouble, pod: Document) -> Finding:
+def _worded(problem: Problem, pod: Document) -> Finding:
     """The trouble with what only the user may see added: the container's last line, the limit that was hit."""
-    name, message = pod["metadata"]["name"], trouble.message
-    remedy = _remedy(trouble, name)
+    name, message = pod["metadata"]["name"], problem.message
+    remedy = _remedy(problem, name)
     for container in pod["status"].get("containerStatuses") or []:
         ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
-        if trouble.reason == "CrashLoopBackOff" and "exitCode" in ended and not container.get("ready"):
+        if problem.reason == "CrashLoopBackOff" and "exitCode" in ended and not container.get("ready"):
             line = last_line(ended.get("message") or "")
             message = message.partition("; see kubectl logs")[0] + (f'. Its last line: "{line}"' if line else "")
             remedy = _of_ending(container["name"], ended, pod)
-        if trouble.reason == "OOMKilled" and ended.get("reason") == "OOMKilled":
+        if problem.reason == "OOMKilled" and ended.get("reason") == "OOMKilled":
             limit = _memory_limit(pod, container["name"])
             message = message.removesuffix(": raise it") + (f" ({limit})" if limit else "")
-    return Finding("pods", trouble.reason, message.rstrip("."), remedy)
+    return Finding("pods", problem.reason, message.rstrip("."), remedy)
 
 
-def _remedy(trouble: Trouble, pod: str) -> str:
-    if trouble.reason == "Unschedulable":
-        return remedies.for_unscheduled(trouble.message)
-    if trouble.reason in CONFIG_REASONS:
-        return remedies.for_container(trouble.message, pod)
-    if trouble.reason == "ImagePullBackOff":
-        return remedies.for_image(trouble.message)
+def _remedy(problem: Problem, pod: str) -> str:
+    if problem.reason == "Unschedulable":
+        return remedies.for_unscheduled(problem.message)
+    if problem.reason in CONFIG_REASONS:
+        return remedies.for_container(problem.message, pod)
+    if problem.reason == "ImagePullBackOff":
+        return remedies.for_image(problem.message)
     return (
         "raise resources.limits.memory of the agent"
-        if trouble.reason == "OOMKilled"
+        if problem.reason == "OOMKilled"
         else f"see kubectl describe pod {pod}"
     )
 

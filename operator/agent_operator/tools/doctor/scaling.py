@@ -51,7 +51,7 @@ def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
             )
 
 
-def scaling_words(evidence: Evidence) -> tuple[State, str]:
+def scaling_summary(evidence: Evidence) -> tuple[State, str]:
     """How scaling fares."""
     if "horizontalpodautoscalers" in evidence.unseen:
         return "unknown", "autoscalers could not be seen"

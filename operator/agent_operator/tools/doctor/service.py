@@ -30,7 +30,7 @@ def service_findings(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def service_words(evidence: Evidence) -> tuple[State, str]:
+def service_summary(evidence: Evidence) -> tuple[State, str]:
     """How the Service fares."""
     if ("Service", evidence.name) not in evidence.objects:
         return ("unknown" if "services" in evidence.unseen else "wrong"), "there is no Service"

@@ -3,8 +3,8 @@
 from agent_operator.api.agent import GROUP, PLURAL
 from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.report import STEPS, Finding, State, Step
-from agent_operator.tools.doctor.scaling import scaling_words
-from agent_operator.tools.doctor.service import service_words
+from agent_operator.tools.doctor.scaling import scaling_summary
+from agent_operator.tools.doctor.service import service_summary
 
 # What the operator's objects are not among.
 _OTHER_TOPICS = {"leases", "events", "health", "pods", "replicasets", "endpointslices"}
@@ -45,7 +45,7 @@ def _fares(evidence: Evidence, step: str) -> tuple[State, str]:
         )
     if step == "pods":
         return _pods(evidence)
-    return service_words(evidence) if step == "service" else scaling_words(evidence)
+    return service_summary(evidence) if step == "service" else scaling_summary(evidence)
 
 
 def _operator(evidence: Evidence) -> tuple[State, str]:

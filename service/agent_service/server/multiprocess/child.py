@@ -44,9 +44,9 @@ class _Supervised(Server):
 
     def _listen_to_orders(self) -> None:
         self._link.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._link, self._hear)
+        asyncio.get_running_loop().add_reader(self._link, self._receive)
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
             heard = self._link.recv(64)
         except BlockingIOError:

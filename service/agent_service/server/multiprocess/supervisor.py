@@ -90,7 +90,7 @@ class _Process:
         self._told_to_end = False
         self.pid = process.pid
 
-    def tell(self, order: Order) -> None:
+    def send(self, order: Order) -> None:
         """Pass an order on. A process that is still starting has nothing to finish, and need not start."""
         self._told_to_end = True
         self._writer.write(order.value)
@@ -163,7 +163,7 @@ class _Supervisor:
 
     def _on_signal(self) -> None:
         if self._ending.is_set():
-            self._tell_all(Order.CUT)
+            self._send_all(Order.CUT)
         else:
             self._end(0)
 
@@ -172,15 +172,15 @@ class _Supervisor:
             return
         self._code = code
         self._ending.set()
-        self._tell_all(Order.DRAIN)
+        self._send_all(Order.DRAIN)
         # What connects now is for the processes alone, until the last of them has gone.
         self._listener.close()
         seconds = self._settings.longest_answer_seconds + DRAIN_MARGIN_SECONDS + CUT_SECONDS + _END_MARGIN_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._kill_all)
 
-    def _tell_all(self, order: Order) -> None:
+    def _send_all(self, order: Order) -> None:
         for process in self._processes.values():
-            process.tell(order)
+            process.send(order)
 
     def _kill_all(self) -> None:
         for process in self._processes.values():
@@ -215,7 +215,7 @@ class _Supervisor:
             return {"error": error.strerror}
         self._processes[place] = process
         if self._ending.is_set():
-            process.tell(Order.DRAIN)
+            process.send(Order.DRAIN)
         code = await process.watch(lambda: self._started(place))
         del self._processes[place]
         multiprocess_metrics.forget_gauges(place, self._folder)

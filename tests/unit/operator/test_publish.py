@@ -6,7 +6,7 @@ import pytest
 
 from agent_operator.api.bounds import UNREADABLE
 from agent_operator.controller.reconcile.apply import Cluster
-from agent_operator.controller.reconcile.publish import Teller
+from agent_operator.controller.reconcile.publish import Publisher
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import Key
@@ -30,21 +30,21 @@ class Refusing:
         self.events.append(f"{kind} {reason} {message}")
 
 
-def teller(cluster: Refusing) -> Teller:
-    return Teller(cast("Cluster", cluster), Cache())
+def publisher(cluster: Refusing) -> Publisher:
+    return Publisher(cast("Cluster", cluster), Cache())
 
 
 @pytest.mark.parametrize("error", [ApiError(500, "", "max depth"), ApiError(422, "Invalid", ""), UnreachableError("")])
 async def test_of_an_agent_beyond_bounds_one_event_tells_what_the_status_cannot(error: Exception) -> None:
     cluster = Refusing(error)
-    telling = teller(cluster)
+    publishing = publisher(cluster)
 
-    await telling.tell(DEEP, STATUS)
-    await telling.tell(DEEP, STATUS)
+    await publishing.publish(DEEP, STATUS)
+    await publishing.publish(DEEP, STATUS)
 
     assert cluster.events == ["Warning InvalidSpec m"]
-    telling.forget(Key("n", "a"))
-    await telling.tell(DEEP, STATUS)
+    publishing.forget(Key("n", "a"))
+    await publishing.publish(DEEP, STATUS)
     assert len(cluster.events) == 2
 
 
@@ -53,7 +53,7 @@ async def test_what_is_no_fault_of_the_object_is_tried_again(error: Exception) -
     cluster = Refusing(error)
 
     with pytest.raises(ApiError):
-        await teller(cluster).tell(DEEP, STATUS)
+        await publisher(cluster).publish(DEEP, STATUS)
 
     assert cluster.events == []
 
@@ -62,6 +62,6 @@ async def test_of_any_other_agent_a_failure_is_tried_again() -> None:
     cluster = Refusing(ApiError(500, "", "away"))
 
     with pytest.raises(ApiError):
-        await teller(cluster).tell({"metadata": METADATA}, STATUS)
+        await publisher(cluster).publish({"metadata": METADATA}, STATUS)
 
     assert cluster.events == []
