@@ -126,3 +126,19 @@ def test_fields_that_we_do_not_know_are_kept(control_plane: Cluster, namespace: 
     assert spec["sidecars"] == newer["sidecars"]
     assert spec["extraVolumes"] == newer["extraVolumes"]
     assert spec["networkPolicy"]["extraEgress"] == newer["networkPolicy"]["extraEgress"]
+
+
+def test_a_null_is_a_field_that_is_not_set(control_plane: Cluster, namespace: str) -> None:
+    install_definition(control_plane)
+    here = Namespace(control_plane, namespace)
+    written: dict[str, Any] = {
+        "affinity": {"nodeAffinity": None},
+        "sidecars": [{**BESIDE, "env": None, "livenessProbe": None, "ports": [{"containerPort": 1, "hostIP": None}]}],
+        "extraVolumes": [{"name": "v", "emptyDir": None}],
+    }
+
+    here.store(json.dumps(agent(**written)))
+
+    spec = here.get("agentdeployment")["spec"]
+    assert spec["sidecars"] == [{**BESIDE, "ports": [{"containerPort": 1}]}]
+    assert spec["extraVolumes"] == [{"name": "v"}]
