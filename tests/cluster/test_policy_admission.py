@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent_operator.api.schema import Schema, structural
+from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.policy.checks import CHECKS, Check, Is, IsNot, KeysListed, PortListed
 from agent_operator.policy.refusals import refusals
@@ -219,13 +221,26 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+# What the API requires beside the field of a check.
+REQUIRED = {"name": "it", "image": "busybox", "port": 80, "containerPort": 80}
+
+
 def _complete(spec: dict[str, Any]) -> None:
     """Add what the definition requires."""
-    for name in ("sidecars", "initContainers", "extraVolumes"):
-        for item in spec.get(name, []):
-            if isinstance(item, dict):
-                item |= {"name": "it", **({} if name == "extraVolumes" else {"image": "busybox"})}
+    _complete_object(spec, structural(AgentSpec))
     if spec.get("httpRoute"):
         spec["httpRoute"]["parentRefs"] = [{"name": "gateway"}]
     if spec.get("autoscaling"):
         spec["autoscaling"].setdefault("prometheusAddress", "http://prometheus:9090")
+
+
+def _complete_object(value: Any, schema: Schema) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _complete_object(item, schema.get("items", {}))
+    if not isinstance(value, dict):
+        return
+    for name in schema.get("required", []):
+        value.setdefault(name, REQUIRED.get(name, "x"))
+    for name, child in value.items():
+        _complete_object(child, schema.get("properties", {}).get(name, {}))

@@ -13,7 +13,7 @@ TAKES = "from testbed.ports import free_ports; print(*free_ports(50))"
 
 def test_processes_that_ask_at_the_same_time_get_different_ports() -> None:
     asking = [
-        subprocess.Popen([sys.executable, "-c", TAKES], cwd=REPOSITORY / "tests", stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", TAKES], cwd=REPOSITORY / "dev", stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     got = Counter(port for each in asking for port in each.communicate(timeout=60)[0].split())

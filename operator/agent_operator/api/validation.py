@@ -109,6 +109,10 @@ def _sentence(kind: str, message: str) -> str:
         return "unknown field: check its spelling and place"
     if kind == "missing":
         return "is required"
+    if kind in {"model_type", "dict_type"}:
+        return "should be an object"
+    if kind == "list_type":
+        return "should be a list"
     return message[:1].lower() + message[1:]
 
 

@@ -347,6 +347,23 @@ def test_a_field_has_one_spelling(spec: dict[str, Any], field: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("spec", "fault"),
+    [
+        ({"agent": "echo"}, "spec.agent: should be an object"),
+        ({"podLabels": ["a"]}, "spec.podLabels: should be an object"),
+        ({"sidecars": ENVOY}, "spec.sidecars: should be a list"),
+        ({"sidecars": [{**ENVOY, "env": {"A": "b"}}]}, "spec.sidecars[0].env: should be a list"),
+        ({"extraVolumes": [{"name": "v", "configMap": "a"}]}, "spec.extraVolumes[0].configMap: should be an object"),
+    ],
+)
+def test_a_wrong_type_is_named_without_names_of_python(spec: dict[str, Any], fault: str) -> None:
+    done = command("-f", "-", stdin=json.dumps(named("one", **spec)))
+
+    assert done.exit_code == 2
+    assert fault in done.stderr
+
+
+@pytest.mark.parametrize(
     ("changed", "field"),
     [
         ({"metadata": {"name": "one", "labels": {"a": "b c"}}}, "metadata.labels.a"),
