@@ -329,7 +329,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        # The first versions of this service read a JSON list; both forms are accepted.
+        # Early versions of this service read a JSON list; both forms are accepted.
         if not isinstance(value, str):
             return value
         return tuple(part.strip(" []\"'").rstrip("/") for part in value.split(",") if part.strip(" []\"'"))

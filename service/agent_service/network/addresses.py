@@ -49,7 +49,7 @@ def http_address(raw: str) -> str:
         raw: the address as the user wrote it; surrounding white space is removed.
 
     Raises:
-        ValueError: if the address is invalid; the message has the correct form.
+        ValueError: if the address is invalid; the message explains how to correct it.
     """
     text = _one_line(raw)
     if not re.match(r"https?://", text, re.IGNORECASE):
@@ -86,7 +86,7 @@ def host_name(raw: str) -> str:
     """Return a host name or IP address; an IPv6 address without its brackets.
 
     Raises:
-        ValueError: if the host is invalid; the message has the correct form.
+        ValueError: if the host is invalid; the message explains how to correct it.
     """
     text = _one_line(raw)
     if "://" in text or "/" in text or "@" in text:
@@ -102,7 +102,7 @@ def redis_address(raw: str) -> str:
     """Return the address of a Redis server in the form that redis-py takes.
 
     Raises:
-        ValueError: if the address is invalid; the message has the correct form.
+        ValueError: if the address is invalid; the message explains how to correct it.
     """
     text = _one_line(raw)
     try:

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 Value = str | int | float | bytes
 
-# A server in the same cluster answers a SYN in milliseconds. A slower one is down, and a chat is waiting.
+# A server in the same cluster answers a SYN in milliseconds. A slower one counts as down, because a chat is waiting.
 CONNECT_SECONDS = 1.0
 
 # Long enough for a server that forks to rewrite its file. Short enough that a frozen server affects one request in

@@ -1,7 +1,7 @@
 """Map the errors of Redis servers to a few reasons, regardless of the server, its version and its wording.
 
-Logs, `/health` and administrators distinguish these reasons. The server's message is never passed on, because it may quote
-an argument, an address or a user name.
+Logs, `/health` and administrators distinguish these reasons. The server's message is never passed on, because it may
+quote an argument, an address or a user name.
 """
 
 import re

@@ -37,7 +37,7 @@ def running(folder: Path) -> Iterator[str]:
     """Run a Valkey with its data in `folder`, restart it whenever it ends, and yield its address.
 
     Raises:
-        EmbeddedError: if it cannot be started; the message has what to do.
+        EmbeddedError: if it cannot be started; the message explains what to do.
     """
     program = process.find_program()
     if program is None:
