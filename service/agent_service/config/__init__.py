@@ -1,1 +1,1 @@
-"""The settings of the service: their names, their bounds, and where they come from."""
+"""The settings of the service: their names, bounds and sources."""

@@ -1,4 +1,4 @@
-"""Reads the settings from all sources, and states every fault in a line."""
+"""Read the settings from all sources, and report each fault in one line."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ from pydantic import ValidationError
 from agent_service.config.settings import API_KEY_NAME, CLIENT_KEYS_NAME, Settings
 from agent_service.config.sources import ENV_FILE, given
 
-# An address may hold a password, which is one of the faults that are told.
+# An address may contain a password, which is itself one of the reported faults.
 _NEVER_SHOWN = frozenset({API_KEY_NAME, CLIENT_KEYS_NAME, "ANTHROPIC_BASE_URL", "REDIS_URL", "REDIS_PASSWORD"})
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. `faults` holds one line for each fault; none of them shows a secret."""
+    """The settings cannot be used. `faults` holds one line per fault; no line shows a secret."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -22,15 +22,15 @@ class SettingsError(Exception):
 
 
 def load(**overrides: object) -> Settings:
-    """Read the settings from all sources; `overrides` (from the command line) win over them.
+    """Return the settings from all sources; `overrides` (from the command line) take precedence over them.
 
     Raises:
-        SettingsError: with one line for each fault.
+        SettingsError: if the settings have faults; it has one line per fault.
     """
     named = {name: value for name, value in overrides.items() if value is not None}
     try:
         folder = given("SECRETS_DIR")
-        # A folder that is not there is reported by the field, as a fault like any other.
+        # The field itself reports a missing folder, as a fault like any other.
         return Settings(_secrets_dir=folder if folder and Path(folder).is_dir() else None, **named)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = {line for fault in error.errors(include_url=False) for line in _line(fault).splitlines()}
@@ -48,6 +48,6 @@ def _line(fault: Any) -> str:
     name = str(fault["loc"][0]).upper()
     name = {"PORT": "API_PORT (or PORT)", "API_PORT": "API_PORT (or PORT)"}.get(name, name)
     shown = fault["input"] if name not in _NEVER_SHOWN else None
-    # It may quote what was written, which must not reach a terminal with its control characters.
+    # The message may quote the value, whose control characters must not reach a terminal.
     message = re.sub(r"[\x00-\x1f\x7f]+", " ", message[:1].lower() + message[1:])
     return f"{name}: {message}" + (f" (it is {shown!r:.80})" if isinstance(shown, (str, int, float)) else "")

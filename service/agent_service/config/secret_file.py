@@ -1,4 +1,4 @@
-"""A setting that comes from a file of the folder of secrets, and changes with it."""
+"""A setting that is read from a file in SECRETS_DIR and follows its changes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,23 +12,24 @@ T = TypeVar("T")
 
 
 class SecretFile(Generic[T]):
-    """Holds what a file says; what comes from elsewhere (no file) stays as it is.
+    """The value of a setting that a file holds. Without a file, the value never changes.
 
-    The file is read again whenever it is another one. Kubernetes replaces a mounted Secret by swapping a symbolic link
-    (atomic writer of the kubelet), so a `stat` for each request sees it, and costs microseconds; no watcher can then
-    lag behind or die unseen.
+    The file is read again whenever its `stat` changes. Kubernetes replaces a mounted Secret by swapping a symbolic link
+    (atomic writer of the kubelet), so a `stat` per request detects it, and costs microseconds. A watcher could lag
+    behind or die unnoticed.
     """
 
     def __init__(self, value: T, file: Path | None, parse: Callable[[str], T]) -> None:
-        """Begin with `value`. `parse` makes a value of the file's text, or raises ValueError."""
+        """Start with `value`. `parse` converts the text of the file to a value, or raises ValueError."""
         self._value = value
         self._file = file
         self._parse = parse
-        # None is no file's mark: the first request reads. Where there is no value yet, a missing file is no news.
+        # None is not the mark of any file, so the first request reads the file. `()` is the mark of a missing file:
+        # without an initial value, a missing file is not a change.
         self._mark: tuple[int, ...] | None = None if value else ()
 
     def current(self) -> T:
-        """Give the value to use now. A file that is gone or unusable leaves the last good one in use."""
+        """Return the current value. If the file is missing or unusable, this is the last valid one."""
         if self._file is None:
             return self._value
         try:

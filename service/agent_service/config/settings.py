@@ -1,7 +1,7 @@
 """Every setting of the service, in one model.
 
-Sources, the first that has a value wins: environment variables, a `.env` file in the working directory, one file
-per setting in the folder that SECRETS_DIR names (as Kubernetes mounts a Secret). Empty values count as not set.
+Sources, in order of precedence: environment variables, a `.env` file in the working directory, and one file per
+setting in the folder that SECRETS_DIR names (as Kubernetes mounts a Secret). Empty values count as not set.
 """
 
 import ipaddress
@@ -31,8 +31,8 @@ from agent_service.network.addresses import host_name, model_api_address, redis_
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 CLIENT_KEYS_NAME = "API_KEYS"
 SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
-# Where the XDG Base Directory Specification wants what a program keeps between its runs.
-# `expanduser`, unlike Path.home, does not fail for a user with no home.
+# The folder of the XDG Base Directory Specification for data that a program keeps between its runs.
+# Unlike `Path.home`, `expanduser` does not fail for a user without a home.
 _STATE_HOME = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
 
 _Money = Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=6, allow_inf_nan=False)]
@@ -40,9 +40,9 @@ _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """What the service can be told. A field's name in upper case is its name in the environment.
+    """All settings of the service. A field's name in upper case is its name in the environment.
 
-    White space around a value is left out: a line end is easily read into a Secret, and is part of no value.
+    White space around a value is removed: a line end easily gets into a Secret, and no value contains one.
     """
 
     model_config = SettingsConfigDict(
@@ -56,226 +56,261 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "testing", "staging", "production"] = Field(
         "development",
-        description="What the service is for. In `production` the API documentation and the chat page are off, and "
-        "unsafe settings end the start.",
+        description="Environment in which the service runs. In `production`, the API documentation and the chat page "
+        "are off, and the service refuses to start with unsafe settings.",
     )
-    debug: bool = Field(default=False, description="Logs at level DEBUG, whatever LOG_LEVEL says; not in production.")
+    debug: bool = Field(
+        default=False, description="Whether to log at level DEBUG, regardless of LOG_LEVEL. Not allowed in production."
+    )
 
     api_host: str = Field(
         "::",
         min_length=1,
-        description="Address to listen on. `::` is all addresses, IPv6 and IPv4; where IPv6 is off, IPv4 alone.",
+        description="Address to listen on. `::` is all addresses, IPv6 and IPv4; where IPv6 is off, IPv4 only.",
     )
     api_port: int = Field(
         8000,
         ge=0,
         le=65535,
         validation_alias=AliasChoices("API_PORT", "PORT"),
-        description="Port to listen on; 0 takes any free one. `PORT`, as PaaS hosts set it, is read too.",
+        description="Port to listen on; 0 takes any free port. `PORT`, which PaaS hosts set, is read too.",
     )
-    api_workers: int = Field(1, ge=1, le=64, description="Processes that answer on that port.")
+    api_workers: int = Field(1, ge=1, le=64, description="Number of processes that serve the API's port.")
     metrics_port: int | None = Field(
         None,
         ge=0,
         le=65535,
-        description="Port of its own for `/metrics`, which is then not on the API's port. When not set, it is on the "
-        "API's port, and in `production` nowhere.",
+        description="Separate port for `/metrics`, which is then not on the API's port. When unset, `/metrics` is on "
+        "the API's port, except in `production`, where it is on no port.",
     )
     chat_page: bool | None = Field(
-        None, description="Whether browsers get a chat page at `/`; when not set, they do outside production."
+        None, description="Whether browsers get a chat page at `/`. When unset, they get it outside production."
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Names under which the service is reached, separated by commas: `agent.example.com`, "
-        "`*.example.com`, or `*` for any. A request whose `Host` is another is answered 421. When not set, any host is "
-        "taken, but on a loopback connection without client keys only `localhost`, addresses, and names without a dot.",
+        description="Host names under which clients reach the service, separated by commas: `agent.example.com`, "
+        "`*.example.com`, or `*` for any. A request with any other `Host` is answered with 421. When unset, any host "
+        "is accepted; but on a loopback connection without client keys, only `localhost`, addresses, and names "
+        "without a dot.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins whose pages may call the API, separated by commas; none when empty."
+        (), description="Origins whose pages may call the API, separated by commas. When empty, no origin may."
     )
     cors_allow_credentials: bool = Field(
         default=False,
-        description="Lets those pages send cookies, for a proxy that wants them; not with the origin `*`.",
+        description="Whether pages of the allowed origins may send cookies, for a proxy that needs them. Not allowed "
+        "with the origin `*`.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Addresses or networks of the proxies in front, separated by commas. Only from them "
-        "`X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+        description="Addresses or networks of the proxies in front of the service, separated by commas. "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are trusted only from these.",
     )
     api_keys: SecretStr | None = Field(
         None,
-        description="Keys that clients must show, separated by commas or line ends; anybody may call when not set.",
+        description="Keys of the clients, separated by commas or line ends; a client must send one of them. When "
+        "unset, any client may call the API.",
     )
 
     anthropic_api_key: SecretStr | None = Field(None, description="Key of the model API.")
-    anthropic_base_url: str | None = Field(None, description="Address of the model API, when not Anthropic's own.")
+    anthropic_base_url: str | None = Field(None, description="Address of the model API, if it is not Anthropic's own.")
     model_provider: Literal["anthropic", "echo"] = Field(
-        "anthropic", description="`echo` answers from the message itself, with no key and no network."
+        "anthropic",
+        description="Provider of the model. `echo` answers from the message itself, without a key or a network.",
     )
     default_model: str = Field("claude-sonnet-5-5", min_length=1, max_length=256, description="Model that answers.")
-    max_tokens: int = Field(4096, ge=1, le=200_000, description="Most tokens in one answer.")
+    max_tokens: int = Field(4096, ge=1, le=200_000, description="Maximum number of tokens in one answer.")
     allow_system_prompt: bool | None = Field(
         None,
-        description="Whether a request to `/chat/stream` may replace the system prompt by its own; when not set, it "
+        description="Whether a request to `/chat/stream` may replace the system prompt with its own. When unset, it "
         "may outside production.",
     )
     system_prompt: str | None = Field(
         None,
         max_length=LONGEST_SYSTEM_PROMPT,
-        description="System prompt of every conversation. As a file in SECRETS_DIR it is read again when it changes.",
+        description="System prompt of every conversation. A file in SECRETS_DIR is read again when it changes.",
     )
     model_max_retries: int = Field(
-        1, ge=0, le=10, description="How often a failed call to the model API is tried again while a client waits."
+        1, ge=0, le=10, description="Maximum number of retries of a failed call to the model API while a client waits."
     )
     request_timeout_seconds: _Seconds = Field(
         60,
         gt=0,
         le=3600,
-        description="Most seconds that an answer may take, retries included; of a stream, most seconds in which the "
-        "model API sends nothing.",
+        description="Maximum time of an answer in seconds, including retries. For a stream, the maximum time in which "
+        "the model API sends nothing.",
     )
     stream_timeout_seconds: _Seconds = Field(
         300,
         gt=0,
         le=3600,
-        description="Most seconds that a stream may take; `REQUEST_TIMEOUT_SECONDS` counts instead if that is more.",
+        description="Maximum time of a stream in seconds. `REQUEST_TIMEOUT_SECONDS` applies instead if it is greater.",
     )
     stream_heartbeat_seconds: _Seconds = Field(
         15,
         gt=0,
         le=3600,
-        description="Seconds of silence in a stream after which a comment line keeps proxies from cutting it.",
+        description="Seconds of silence after which a stream sends a comment line, so that proxies do not close it.",
     )
 
     rate_limit_requests: int = Field(
-        100, ge=0, le=1_000_000, description="Most requests of one client in a minute; 0 is no limit."
+        100, ge=0, le=1_000_000, description="Maximum number of requests of one client per minute; 0 means no limit."
     )
     tokens_per_minute: int = Field(
-        0, ge=0, le=1_000_000_000, description="Most tokens of the whole agent in a minute; 0 is no limit."
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Maximum number of tokens of the whole agent per minute; 0 means no limit.",
     )
     budget_tokens: int = Field(
-        0, ge=0, le=10**15, description="Most tokens of the whole agent in a day or month (UTC); 0 is any number."
+        0,
+        ge=0,
+        le=10**15,
+        description="Maximum number of tokens of the whole agent per day or month (UTC); 0 means no limit.",
     )
     budget_cost: _Money = Field(
-        Decimal(0), description="Most money of the whole agent in a day or month, by the prices; 0 is any amount."
+        Decimal(0),
+        description="Maximum cost of the whole agent per day or month, by the configured prices; 0 means no limit.",
     )
-    budget_period: Literal["day", "month"] = Field("month", description="What the budget is for.")
+    budget_period: Literal["day", "month"] = Field("month", description="Period that the budget covers.")
     budget_action: Literal["warn", "stop"] = Field(
         "stop",
-        description="When the budget is used up: `stop` answers 429 until the period ends, and lets tasks wait, or "
-        "fail at their deadline; `warn` goes on and says so in the log and the metrics.",
+        description="Action when the budget is used up. `stop` answers with 429 until the period ends; tasks wait, or "
+        "fail at their deadline. `warn` continues, and reports it in the log and the metrics.",
     )
     price_input: _Money = Field(Decimal(0), description="Price of a million tokens sent to the model.")
     price_output: _Money = Field(Decimal(0), description="Price of a million tokens received from the model.")
     price_cache_write: _Money | None = Field(
-        None, description="Price of a million tokens that the model API writes to its cache; else PRICE_INPUT."
+        None, description="Price of a million tokens that the model API writes to its cache. Defaults to PRICE_INPUT."
     )
     price_cache_read: _Money | None = Field(
-        None, description="Price of a million tokens that the model API reads from its cache; else PRICE_INPUT."
+        None, description="Price of a million tokens that the model API reads from its cache. Defaults to PRICE_INPUT."
     )
     max_in_flight: int = Field(
-        1024, ge=1, le=100_000, description="Most requests in flight in one pod; what is above gets 503 at once."
+        1024,
+        ge=1,
+        le=100_000,
+        description="Maximum number of requests in flight in one pod. Further requests get 503 at once.",
     )
     max_in_flight_per_client: int | None = Field(
         None,
         ge=1,
         le=100_000,
-        description="Most requests in flight of one client (key or address) in one pod; what is above gets 429 at "
-        "once. When not set, three quarters of MAX_IN_FLIGHT.",
+        description="Maximum number of requests in flight of one client (key or address) in one pod. Further requests "
+        "get 429 at once. When unset, three quarters of MAX_IN_FLIGHT.",
     )
     max_connections: int | None = Field(
         None,
         ge=64,
         le=1_000_000,
-        description="Most open connections of one pod; above it the one that is idle for longest is closed. When not "
-        "set, 4,096, or twice MAX_IN_FLIGHT if that is more. Fewer where the limit of open files is too low.",
+        description="Maximum number of open connections of one pod. Above it, the connection that has been idle for "
+        "longest is closed. When unset, 4,096, or twice MAX_IN_FLIGHT if that is more. Lower if the limit of open "
+        "files is too low.",
     )
     keep_alive_seconds: int = Field(
         620,
         ge=1,
         le=86_400,
-        description="Seconds for which an idle connection stays open; longer than the load balancers in front keep "
-        "theirs.",
+        description="Seconds for which an idle connection stays open. Set it to more than the idle timeout of the "
+        "load balancers in front of the service.",
     )
     write_timeout_seconds: _Seconds = Field(
-        30, gt=0, le=3600, description="Seconds after which a connection is closed whose client does not read."
+        30, gt=0, le=3600, description="Seconds after which a connection is closed if its client does not read."
     )
     max_body_bytes: int = Field(
-        256 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body, in bytes; what is above gets 413."
+        256 * 1024,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="Maximum size of a request body in bytes. Larger requests get 413.",
     )
 
     redis_url: SecretStr | None = Field(
         None,
-        description="Where the state lives: `redis://`, `rediss://` or `unix://`. With neither this nor REDIS_HOST the "
-        "service starts a Valkey of its own, which serves this one machine or pod.",
+        description="Address of the Redis server that stores the state: `redis://`, `rediss://` or `unix://`. If "
+        "neither this nor REDIS_HOST is set, the service starts its own Valkey, which serves only this machine or "
+        "pod.",
     )
-    redis_host: str | None = Field(None, min_length=1, description="Host of the Redis server, in place of REDIS_URL.")
+    redis_host: str | None = Field(None, min_length=1, description="Host of the Redis server, instead of REDIS_URL.")
     redis_port: int = Field(6379, ge=1, le=65535, description="Port on REDIS_HOST.")
     redis_password: SecretStr | None = Field(None, description="Password for REDIS_HOST.")
     state_dir: Path = Field(
         _STATE_HOME / "portside",
-        description="Folder in which the service's own Valkey keeps its data. One running service per folder.",
+        description="Folder in which the service's own Valkey stores its data. Only one running service can use a "
+        "folder.",
     )
     state_prefix: str = Field(
         "portside",
         pattern=r"^[A-Za-z0-9._/-]{1,128}$",
-        description="First part of every key in Redis; give each agent its own where several share a server.",
+        description="First part of every key in Redis. Use a different one for each agent on a shared server.",
     )
 
     conversation_max_messages: int = Field(
-        40, ge=0, le=1000, description="Most messages of a conversation that are remembered; 0 remembers nothing."
+        40,
+        ge=0,
+        le=1000,
+        description="Maximum number of messages of a conversation that are remembered; 0 remembers none.",
     )
     conversation_max_tokens: int = Field(
-        32_000, ge=1, le=1_000_000, description="Most tokens (estimated) of a conversation that are remembered."
+        32_000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of tokens (estimated) of a conversation that are remembered.",
     )
     conversation_ttl_seconds: int = Field(
         86_400,
         ge=1,
         le=31_536_000,
-        description="Seconds after which a conversation that nobody goes on with is forgotten.",
+        description="Seconds after which a conversation is forgotten if no client continues it.",
     )
 
     task_timeout_seconds: _Seconds = Field(
-        300, gt=0, le=86_400, description="Most seconds that one attempt at a task may take."
+        300, gt=0, le=86_400, description="Maximum time of one attempt at a task in seconds."
     )
     task_deadline_seconds: _Seconds = Field(
         3600,
         gt=0,
         le=604_800,
-        description="Seconds from its acceptance in which a task must be done, waiting included.",
+        description="Seconds from its acceptance within which a task must finish, including the time that it waits.",
     )
     task_max_attempts: int = Field(
-        5, ge=1, le=100, description="How often a task is tried, when it fails for what may pass or its worker dies."
+        5,
+        ge=1,
+        le=100,
+        description="Maximum number of attempts at a task that fails with a transient error or whose worker dies.",
     )
     task_result_ttl_seconds: int = Field(
         86_400, ge=1, le=31_536_000, description="Seconds for which a finished task can be looked up."
     )
     task_queue_limit: int = Field(
-        100_000, ge=1, le=10_000_000, description="Most tasks that may wait; what is above gets 503."
+        100_000, ge=1, le=10_000_000, description="Maximum number of waiting tasks. Further tasks get 503."
     )
-    worker_concurrency: int = Field(8, ge=1, le=1000, description="Tasks that one worker process works on at once.")
+    worker_concurrency: int = Field(
+        8, ge=1, le=1000, description="Number of tasks that one worker process runs concurrently."
+    )
     api_runs_tasks: bool | None = Field(
         None,
-        description="Whether the API's own process works on tasks; when not set, it does where there is no Redis "
-        "configured, and leaves them to `agent-service worker` where there is.",
+        description="Whether the API's own process runs tasks. When unset, it does if no Redis is configured; "
+        "otherwise it leaves them to `agent-service worker`.",
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
-    log_format: Literal["json", "text"] = Field("json", description="Form of a log line.")
+    log_format: Literal["json", "text"] = Field("json", description="Format of a log line.")
     log_content: bool = Field(
-        default=False, description="Logs what users write and what the agent answers; keys are never logged."
+        default=False, description="Whether to log what users write and what the agent answers. Keys are never logged."
     )
     otel_exporter_otlp_endpoint: str | None = Field(
-        None, description="Where traces go (OTLP over HTTP), such as http://collector:4318; nowhere when not set."
+        None,
+        description="Address to send traces to (OTLP over HTTP), such as http://collector:4318. When unset, no traces "
+        "are sent.",
     )
     otel_propagators: str = Field(
         "tracecontext,baggage",
-        description="By which headers callers pass their traces on: those of the W3C are there, others are left out, "
-        "and `none` takes none. In the environment only.",
+        description="Formats of the headers in which callers propagate their traces. The W3C formats are supported "
+        "and others are ignored; `none` accepts no trace. Read from the environment only.",
     )
     secrets_dir: Path | None = Field(
         None,
-        description="Folder with one file per secret setting. A changed key file is used from the next request on.",
+        description="Folder with one file per secret setting. A changed key file takes effect with the next request.",
     )
 
     @model_validator(mode="before")
@@ -294,7 +329,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        # The JSON list is how the variable was written in this service's first days; both forms stay readable.
+        # Early versions of this service read a JSON list; both forms are accepted.
         if not isinstance(value, str):
             return value
         return tuple(part.strip(" []\"'").rstrip("/") for part in value.split(",") if part.strip(" []\"'"))
@@ -331,7 +366,7 @@ class Settings(BaseSettings):
     @field_validator("anthropic_base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        # Kept as it was written: its user logs what is left out.
+        # Returned unchanged: the code that uses the address logs what it removes.
         if value is not None:
             check_with_yarl(model_api_address(value)[0])
         return value
@@ -395,14 +430,14 @@ class Settings(BaseSettings):
                 f"{API_KEY_NAME}: is not set; set it, put the key into a file of that name in SECRETS_DIR, "
                 "or set MODEL_PROVIDER=echo to run with no model"
             )
-        # A browser refuses the pair, and Starlette makes "any origin, with cookies" of it.
+        # Browsers refuse this combination, and Starlette turns it into "any origin, with cookies".
         if "*" in self.cors_origins and self.cors_allow_credentials:
             faults.append("CORS_ALLOW_CREDENTIALS: cannot be true while CORS_ORIGINS is *; name the origins")
         if self.is_production and self.debug:
             faults.append("DEBUG: must be off in production; set DEBUG=false, or another ENVIRONMENT")
         if self.redis_url is not None and self.redis_host is not None:
             faults.append("REDIS_HOST: cannot be set beside REDIS_URL; remove one of them")
-        # A model that costs nothing has prices too.
+        # An explicit price of 0 counts: a model may cost nothing.
         if self.budget_cost and not self.model_fields_set & {"price_input", "price_output"}:
             faults.append("BUDGET_COST: needs prices to count by; set PRICE_INPUT and PRICE_OUTPUT")
         if faults:
@@ -411,32 +446,32 @@ class Settings(BaseSettings):
 
     @property
     def is_production(self) -> bool:
-        """Whether this is the environment in which nothing is shown that users do not need."""
+        """Whether the environment is production, where the service shows only what users need."""
         return self.environment == "production"
 
     @property
     def shows_metrics(self) -> bool:
-        """Whether `/metrics` is on the API's own port, where every caller can read it."""
+        """Whether `/metrics` is on the API's own port, where any client can read it."""
         return self.metrics_port is None and not self.is_production
 
     @property
     def takes_system_prompts(self) -> bool:
-        """Whether callers may replace the agent's system prompt."""
+        """Whether clients may replace the agent's system prompt."""
         return not self.is_production if self.allow_system_prompt is None else self.allow_system_prompt
 
     @property
     def model(self) -> str:
-        """The name of the model that answers, as metrics and answers tell it."""
+        """The name of the model that answers, as metrics and answers report it."""
         return "echo" if self.model_provider == "echo" else self.default_model
 
     @property
     def lowest_level(self) -> str:
-        """The lowest level that is logged, DEBUG considered."""
+        """The lowest level that is logged, with `debug` taken into account."""
         return "DEBUG" if self.debug else self.log_level
 
     @property
     def redis_address(self) -> str | None:
-        """The configured Redis server as an address, password included; None when there is none configured."""
+        """The address of the configured Redis server, including the password; None if none is configured."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         if self.redis_host is None:
@@ -447,16 +482,16 @@ class Settings(BaseSettings):
 
     @property
     def longest_answer_seconds(self) -> float:
-        """Most seconds that an answer may take, streamed or not."""
+        """The maximum time of an answer in seconds, streamed or not."""
         return max(self.request_timeout_seconds, self.stream_timeout_seconds)
 
     @property
     def runs_tasks(self) -> bool:
-        """Whether the API's own process works on tasks."""
+        """Whether the API's own process runs tasks."""
         return self.redis_address is None if self.api_runs_tasks is None else self.api_runs_tasks
 
     def secret_file(self, name: str) -> Path | None:
-        """The file that the secret setting `name` is read from, or None when the environment or `.env` holds it."""
+        """Return the file of the secret setting `name`; None if there is no SECRETS_DIR or another source sets it."""
         if self.secrets_dir is None or given(name):
             return None
         return self.secrets_dir / name

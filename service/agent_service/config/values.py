@@ -1,4 +1,4 @@
-"""The forms of the values of settings. Pure."""
+"""Checks of the values of settings. Pure."""
 
 import ipaddress
 import re
@@ -6,24 +6,24 @@ import re
 LONGEST_SYSTEM_PROMPT = 100_000
 SHORTEST_CLIENT_KEY = 16
 
-# A key travels in an HTTP header (RFC 9110, 5.5): visible ASCII only, so that a stray line feed cannot break the call.
+# A key is sent in an HTTP header (RFC 9110, 5.5): visible ASCII only, so that a stray line feed cannot break the call.
 _KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
 
-# RFC 1123, 2.1, with the `_` that Docker and others allow; `*` alone, or for the first label.
+# RFC 1123, 2.1, plus the `_` that Docker and others allow; `*` alone, or as the first label.
 _HOST_SHAPE = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
 def unquoted(value: str) -> str:
     """Return the value; raise ValueError if it is in quotes."""
-    # As `docker run --env-file` leaves them, which takes a line as it is.
+    # `docker run --env-file` does not remove quotes: it takes a line as it is.
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         raise ValueError("is in quotes, which are part of the value here: remove them")
     return value
 
 
 def check_with_yarl(address: str) -> None:
-    """Raise ValueError if the library that will use the address cannot."""
-    # Not at the top: an agent that asks no model API does not load it.
+    """Raise ValueError if yarl, the library that will use the address, cannot parse it."""
+    # Not at the top: an agent that calls no model API does not load it.
     import yarl  # noqa: PLC0415
 
     try:
@@ -33,8 +33,8 @@ def check_with_yarl(address: str) -> None:
 
 
 def check_with_redis_py(address: str) -> None:
-    """Raise ValueError if the library that will use the address cannot."""
-    # Not at the top: only an agent with a Redis of its own has such an address.
+    """Raise ValueError if redis-py, the library that will use the address, cannot use it."""
+    # Not at the top: only an agent with a configured Redis has such an address.
     from redis.asyncio import Redis  # noqa: PLC0415
 
     try:
@@ -45,15 +45,15 @@ def check_with_redis_py(address: str) -> None:
     except OSError:
         raise ValueError("names a file of certificates or keys that cannot be read or used") from None
     except Exception:
-        # Whatever it is, it would come again with each command. Its words may quote a password.
+        # Any error here would recur with each command. Its message may quote a password.
         raise ValueError("has an option whose value cannot be used; check the options behind the `?`") from None
 
 
 def valid_system_prompt(raw: str) -> str | None:
-    """Give the system prompt, or None for one of white space alone, which the model API refuses with every request.
+    """Return the system prompt, or None if it is only white space, which makes the model API refuse every request.
 
     Raises:
-        ValueError: if it is too long.
+        ValueError: if the prompt is too long.
     """
     if len(raw) > LONGEST_SYSTEM_PROMPT:
         raise ValueError(f"has more than {LONGEST_SYSTEM_PROMPT} characters")
@@ -61,10 +61,10 @@ def valid_system_prompt(raw: str) -> str | None:
 
 
 def valid_host(raw: str) -> str:
-    """Return a name, or an address, of ALLOWED_HOSTS in the form in which it is compared: lower case, no brackets.
+    """Return a name or an address of ALLOWED_HOSTS in its normal form for comparison: lower case, no brackets.
 
     Raises:
-        ValueError: if no request could have it as its host.
+        ValueError: if no request can have this host.
     """
     host = raw.strip("[]").lower().removesuffix(".")
     try:
@@ -78,10 +78,10 @@ def valid_host(raw: str) -> str:
 
 
 def valid_client_keys(raw: str) -> frozenset[str]:
-    """Give the keys that `raw` lists, separated by commas or white space.
+    """Return the keys in `raw`, which are separated by commas or white space.
 
     Raises:
-        ValueError: if there is none, or one is too short to be a secret. The message shows none of them.
+        ValueError: if there are no keys, or a key is too short to be a secret. The message does not show any key.
     """
     keys = frozenset(valid_key(part) for part in re.split(r"[,\s]+", raw) if part)
     if not keys:
@@ -92,10 +92,10 @@ def valid_client_keys(raw: str) -> frozenset[str]:
 
 
 def valid_key(raw: str) -> str:
-    """Give the key with surrounding white space removed.
+    """Return the key without surrounding white space.
 
     Raises:
-        ValueError: if what is left is empty or cannot be sent in a header. The message does not show it.
+        ValueError: if the key is empty or cannot be sent in a header. The message does not show it.
     """
     key = raw.strip()
     if not _KEY_SHAPE.fullmatch(key):

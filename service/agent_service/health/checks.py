@@ -1,4 +1,4 @@
-"""What the service depends on, looked at in the background, so that nobody who asks about it has to wait."""
+"""Background checks of the dependencies of the service, so that no health request has to wait for them."""
 
 import asyncio
 import random
@@ -16,23 +16,23 @@ from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
 
-# Often enough for a monitor that looks every half minute. The model API has a limit of its own for counting tokens,
-# which all pods of an agent share: while it answers it is asked less often.
+# Often enough for a monitor that polls every 30 seconds. The model API has its own limit for counting tokens, which all
+# pods of an agent share: while it answers, it is checked less often.
 CHECK_SECONDS = 10.0
 QUIET_CHECK_SECONDS = 30.0
 
-# What has not answered by then is reported as down; it may still be slow rather than away.
+# A dependency without an answer by then is reported as down; it may be slow rather than down.
 LIMIT_SECONDS = 5.0
 
-# Pods that started together, with a rollout, must not ask together for ever.
+# Pods that started together in a rollout must not send their checks together forever.
 _JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: whether all is well, words about it, the seconds that it took, and how long ago that was.
+    """The result of a check: whether the component is up, a description, the duration, and the age of the result.
 
-    `kind` is a word for programs, such as `unreachable` or `timed_out`; None while all is well.
+    `kind` is a word for programs, such as `unreachable` or `timed_out`; None while the component is up.
     """
 
     up: bool
@@ -43,11 +43,11 @@ class Finding:
 
 
 class Check:
-    """Asks one question again and again, and knows the latest answer.
+    """A check that runs periodically and stores its latest result.
 
-    `ask` gives words when all is well, and raises a ModelError or StateUnavailableError when not, whose words are shown
-    to anyone; it has `limit_seconds` for that. It is asked every `every_seconds`, or every `quiet_seconds` while all is
-    well.
+    `ask` returns a description if the component is up; otherwise it raises a ModelError or StateUnavailableError, whose
+    message any client can see. Its timeout is `limit_seconds`. It is called every `every_seconds`, or every
+    `quiet_seconds` while the component is up.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Check:
         self._at = 0.0
 
     def finding(self) -> Finding | None:
-        """Give what is known; None before the first answer. What should have been looked at long ago is down."""
+        """Return the latest result; None before the first one. A component with an overdue check is down."""
         if self._found is None:
             return None
         age = time.monotonic() - self._at
@@ -77,7 +77,7 @@ class Check:
         return found
 
     async def run(self, name: str) -> None:
-        """Ask for ever. A change for the better or worse is logged under `name`."""
+        """Run the check forever. Log each change of the result under `name`."""
         while True:
             before = self._found
             self._found, upstream = await self._answer(name)
@@ -92,7 +92,7 @@ class Check:
             await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  # no secret
 
     async def _answer(self, name: str) -> tuple[Finding, str | None]:
-        """Return what is found, and what the upstream said, for the log."""
+        """Return the result, and the message of the upstream for the log."""
         begun = time.perf_counter()
         up, kind, upstream = False, None, None
         try:
@@ -106,7 +106,7 @@ class Check:
         except StateUnavailableError as error:
             detail, kind = error.detail, error.reason
         except Exception as error:
-            # A fault of ours must not end the looking.
+            # A bug of the service must not end the checks.
             _log.error("Check failed unexpectedly", component=name, error=type(error).__name__, where=where(error))
             detail, kind = "It could not be looked at; the log says why.", "internal"
         return Finding(up, detail, time.perf_counter() - begun, 0.0, kind), upstream
@@ -114,7 +114,7 @@ class Check:
 
 @asynccontextmanager
 async def running(checks: Mapping[str, Check]) -> AsyncIterator[None]:
-    """Run the checks for as long as the context lasts. The first answers come by themselves; nobody waits for them."""
+    """Run the checks until the context ends. It starts without waiting for the first results."""
     tasks = [asyncio.create_task(check.run(name)) for name, check in checks.items()]
     try:
         yield

@@ -11,7 +11,7 @@ from agent_service.state.redis import Redis
 from agent_service.tasks.queue import Tasks
 from agent_service.telemetry.metrics import Metrics
 
-# Autoscalers look at the depth of the queue every 15 s or so; counting costs next to nothing.
+# Autoscalers read the depth of the queue about every 15 s; counting is cheap.
 _COUNT_SECONDS = 5.0
 
 
@@ -47,7 +47,7 @@ def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
             counted.queue_depth.set(counts["pending"])
             due = 0 if await limits.tokens_wait() else await tasks.due()
         finally:
-            # Autoscalers go by it: what was due before Redis was lost must not bring workers for as long as it is away.
+            # Autoscalers use this metric: tasks that were due before an outage of Redis must not add workers during it.
             counted.tasks_due.set(due)
         return f"{counts['pending']} tasks wait, {counts['running']} run."
 
@@ -56,7 +56,7 @@ def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
 
 def _budget_check(budget: Budget, counted: Metrics) -> Check | None:
     def publish(account: Account) -> None:
-        # What this process alone used says nothing: nobody is to take it for little.
+        # The usage of this process alone must not be mistaken for a low usage of the agent.
         counted.budget_ratio.set(budget.share(account) if account.known else math.nan)
         counted.budget_tokens.set(account.spent.tokens if account.known else math.nan)
         counted.budget_cost.set(account.spent.money if account.known else math.nan)

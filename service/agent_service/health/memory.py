@@ -1,4 +1,4 @@
-"""How much memory the process uses, and how much it may use."""
+"""The memory usage of the process, and its memory limit."""
 
 import resource
 import sys
@@ -15,19 +15,19 @@ _NO_LIMIT = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes in use; bytes allowed, or None where nothing limits the container."""
+    """Bytes in use, and the limit in bytes; None if the container has no limit."""
 
     used: int
     limit: int | None
 
     @property
     def share(self) -> float:
-        """Part of the limit that is in use; 0 where there is no limit."""
+        """The share of the limit that is in use; 0 if there is no limit."""
         return self.used / self.limit if self.limit else 0.0
 
 
 def measure() -> Memory:
-    """Read both from the kernel. Where there is no /proc, the most that was ever used stands for what is used."""
+    """Return the usage and the limit from the kernel. Without /proc, the usage is the peak usage."""
     return Memory(_used(), _limit())
 
 

@@ -1,7 +1,7 @@
-"""Publishes the state of the dependencies as metrics, by which the operator and alerts learn of an outage.
+"""Publish the state of the dependencies as metrics, from which the operator and alerts detect an outage.
 
-Only the parts that all else needs: `/health` has the rest. The sentences of a finding stay out of the metrics. Workers
-publish nothing: their Service is another, so alerts would come twice.
+Only the components that all others need are published; `/health` has the rest. The descriptions of findings are not in
+the metrics. Workers publish nothing: they have a separate Service, so alerts would fire twice.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from agent_service.telemetry.metrics import Metrics
 
 DEPENDENCIES = ("model_api", "redis")
 
-# Several times for each look of a check, so that what is scraped is about as old as what `/health` shows.
+# Several times per run of a check, so that scraped metrics are about as recent as `/health`.
 PUBLISH_SECONDS = 2.0
 
 
 @asynccontextmanager
 async def publishing(checks: Mapping[str, Check], metrics: Metrics) -> AsyncIterator[None]:
-    """Keep the metrics up to date for as long as the context lasts."""
+    """Keep the metrics up to date until the context ends."""
     task = asyncio.create_task(_publish(checks, metrics))
     try:
         yield
@@ -34,7 +34,7 @@ async def _publish(checks: Mapping[str, Check], metrics: Metrics) -> None:
         for name in DEPENDENCIES:
             finding = checks[name].finding()
             if finding is None:
-                continue  # not looked at yet: neither up nor down
+                continue  # not checked yet: neither up nor down
             metrics.dependency_up.labels(name).set(finding.up)
             kind = None if finding.up else finding.kind or "error"
             before = published.get(name)

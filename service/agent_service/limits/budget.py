@@ -1,4 +1,4 @@
-"""How many tokens, and how much money, the whole agent may use in a day or a month (UTC)."""
+"""The budget of the whole agent: tokens and cost per day or month (UTC)."""
 
 import asyncio
 import itertools
@@ -19,24 +19,24 @@ _log = structlog.get_logger(__name__)
 
 _SPEND = Script(__package__, "spend")
 
-# Redis counts in whole numbers: money in billionths, of which it takes some nine thousand million.
+# Redis counts in integers, so money is in billionths. Its integers hold an amount of about nine thousand million.
 _PARTS = 10**9
 _TOKENS_OF_A_PRICE = 10**6
 
-# For people who look a period up after its end.
+# For users who look up a period after its end.
 _KEPT = timedelta(days=7)
 
-# How often what was used is told to a Redis that is away.
+# Interval of the retries to report usage while Redis is down.
 _TELL_AGAIN_SECONDS = 1.0
 
-# For so long Redis knows what a process told last, so as not to count it again. It is told again within seconds of its
-# answering; a day is for one that stood still with all its data.
+# How long Redis remembers the last batch of a process, so as not to count it twice. Once Redis answers, a process
+# retries within seconds; a day covers a Redis that was stopped with all its data.
 _REMEMBERED_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a million tokens cost: of the prompt, of the answer, and of a prompt written to or read from the cache."""
+    """Prices of a million tokens: of the prompt, of the answer, and of a prompt written to or read from the cache."""
 
     input: Decimal = Decimal(0)
     output: Decimal = Decimal(0)
@@ -44,7 +44,7 @@ class Prices:
     cache_read: Decimal = Decimal(0)
 
     def of(self, usage: Usage) -> Decimal:
-        """Give the price of a turn."""
+        """Return the price of a turn."""
         return (
             usage.uncached_tokens * self.input
             + usage.output_tokens * self.output
@@ -55,7 +55,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What may be used: tokens and money (0: any amount) of a `period`, and whether the agent `stops` at its end."""
+    """The budget of a `period`: tokens and cost (0: no limit), and whether the agent `stops` when it is used up."""
 
     period: Literal["day", "month"]
     tokens: int
@@ -65,27 +65,27 @@ class Terms:
 
     @property
     def on(self) -> bool:
-        """Whether there is any bound."""
+        """Whether there is any limit."""
         return bool(self.tokens or self.cost)
 
 
 class Spent(NamedTuple):
-    """Tokens, and billionths of money."""
+    """Tokens, and cost in billionths of the currency."""
 
     tokens: int = 0
     cost: int = 0
 
     @property
     def money(self) -> float:
-        """The cost, in whole money."""
+        """The cost in units of the currency."""
         return self.cost / _PARTS
 
     def and_also(self, more: "Spent") -> "Spent":
-        """Give the sum."""
+        """Return the sum."""
         return Spent(self.tokens + more.tokens, self.cost + more.cost)
 
     def at_least(self, least: "Spent") -> "Spent":
-        """Give the larger number of each."""
+        """Return the maximum of each number."""
         return Spent(max(self.tokens, least.tokens), max(self.cost, least.cost))
 
 
@@ -94,8 +94,8 @@ _NOTHING = Spent()
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What was used of a period, by its name: `2026-11-23` or `2026-11`. Not `known` while Redis could not be asked:
-    then it is what this process alone used."""
+    """The usage in a period, which is named `2026-11-23` or `2026-11`. If not `known`, Redis could not be reached yet,
+    and `spent` is the usage of this process only."""
 
     period: str
     spent: Spent
@@ -103,7 +103,7 @@ class Account:
 
 
 class UnknownError(StateUnavailableError):
-    """What all processes used is not known."""
+    """The usage of all processes is not known."""
 
     def __init__(self, period: str) -> None:
         super().__init__(
@@ -112,10 +112,10 @@ class UnknownError(StateUnavailableError):
 
 
 class _Page:
-    """A period as this process knows it.
+    """The usage in one period, as this process knows it.
 
-    What was used goes to Redis in numbered batches. One that got no answer may have been counted or not: it is told
-    again as it was, with its number, by which Redis counts it once. What is used meanwhile is for the next.
+    Usage is reported to Redis in numbered batches. A batch without a reply may or may not have been counted: it is
+    resent unchanged with its number, so that Redis counts it once. Later usage goes into the next batch.
     """
 
     def __init__(self, forget_at: int, numbers: Iterator[int]) -> None:
@@ -127,18 +127,18 @@ class _Page:
 
     @property
     def unreported(self) -> Spent:
-        """What Redis may not know of."""
+        """The usage that Redis may not have counted."""
         return self._batch.and_also(self._rest)
 
     def add(self, spent: Spent) -> None:
-        """Note what was used."""
+        """Add usage of this process."""
         self._rest = self._rest.and_also(spent)
 
     async def report(self, redis: Redis, keys: tuple[str, str]) -> None:
-        """Tell a batch, and hear what was used everywhere. Several may do so at once.
+        """Report a batch, and receive the usage of all processes. Concurrent calls are allowed.
 
         Raises:
-            StateUnavailableError: it has to be told again.
+            StateUnavailableError: if the batch must be reported again.
         """
         if not any(self._batch) and any(self._rest):
             self._number = next(self._numbers)
@@ -148,32 +148,32 @@ class _Page:
         heard = Spent(*map(int, await redis.run(_SPEND, keys, *told)))
         if self._number == number:
             self._batch = _NOTHING
-        # Answers come in any order, and what was used becomes no less.
+        # Replies arrive in any order, and usage never decreases.
         self.heard = heard.at_least(self.heard or _NOTHING)
 
 
 class Budget:
-    """What all replicas together used, in Redis. While it is away each process adds to what it heard last."""
+    """The usage of all replicas, in Redis. While Redis is down, each process adds to the last total it received."""
 
     def __init__(self, redis: Redis, terms: Terms, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.terms = terms
         self._redis = redis
         self._now = now
         self._process = secrets.token_hex(8)
-        # Of all pages, since one may be made anew, when the clock is set back.
+        # Shared by all pages, because a page may be recreated when the clock is set back.
         self._numbers = itertools.count(1)
-        # By the period's name: that of now, and those before of which something is yet to be told.
+        # By the period's name: the current period, and earlier ones with unreported usage.
         self._pages: dict[str, _Page] = {}
         self._reporting: asyncio.Task[None] | None = None
         self._warned_of = ""
 
     @property
     def stops(self) -> bool:
-        """Whether there is a budget at whose end the agent stops."""
+        """Whether there is a budget, and the agent stops when it is used up."""
         return self.terms.on and self.terms.stops
 
     def charge(self, usage: Usage) -> None:
-        """Take what a turn used off the budget. Does not wait: what comes meanwhile is told together."""
+        """Charge the usage of a turn to the budget. Return at once: usage is reported in batches in the background."""
         if not self.terms.on:
             return
         cost = math.ceil(self.terms.prices.of(usage) * _PARTS)
@@ -182,31 +182,31 @@ class Budget:
             self._reporting = asyncio.get_running_loop().create_task(self._report_all())
 
     def account(self) -> Account:
-        """Give what is known of the period so far."""
+        """Return the known usage in the current period."""
         period, page = self._page()
         return Account(period, (page.heard or _NOTHING).and_also(page.unreported), known=page.heard is not None)
 
     async def used(self) -> Account:
-        """Give what was used of the period so far."""
+        """Report to Redis, and return the usage in the current period."""
         await self._report()
         return self.account()
 
     def share(self, account: Account) -> float:
-        """Give how much of the budget that is; 1 is all of it, and more can have been used."""
+        """Return the used share of the budget: 1 is all of it, and it may exceed 1."""
         spent, terms = account.spent, self.terms
         of_tokens = spent.tokens / terms.tokens if terms.tokens else 0.0
         of_cost = spent.cost / float(terms.cost * _PARTS) if terms.cost else 0.0
         return max(of_tokens, of_cost)
 
     async def wait(self) -> float:
-        """Give the seconds until the agent may use more; 0 when it may now."""
+        """Return the seconds until the agent may use more; 0 if it may now."""
         if not self.stops or self.share(await self.used()) < 1:
             return 0.0
         now = self._now()
         return max(0.001, (_end(self.terms.period, now) - now).total_seconds())
 
     async def close(self) -> None:
-        """Tell what is still to be told."""
+        """Report the remaining usage."""
         if self._reporting is not None:
             self._reporting.cancel()
             await asyncio.gather(self._reporting, return_exceptions=True)
@@ -214,7 +214,7 @@ class Budget:
             await self._report()
 
     def _page(self) -> tuple[str, _Page]:
-        """Give the name and the page of now."""
+        """Return the name and the page of the current period."""
         now = self._now()
         name = _name(self.terms.period, now)
         if name not in self._pages:
@@ -233,7 +233,7 @@ class Budget:
             self._reporting = None
 
     async def _report(self) -> bool:
-        """Tell what was used here and hear what was used everywhere; whether that worked."""
+        """Report the usage of this process and receive that of all; return whether that succeeded."""
         current, _ = self._page()
         try:
             for period, page in list(self._pages.items()):
@@ -259,7 +259,7 @@ def _name(period: Literal["day", "month"], now: datetime) -> str:
 
 
 def _end(period: Literal["day", "month"], now: datetime) -> datetime:
-    """Give the first moment after the period."""
+    """Return the first moment after the period."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if period == "day":
         return midnight + timedelta(days=1)

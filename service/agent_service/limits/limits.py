@@ -1,4 +1,4 @@
-"""How often a client may ask, and how much the agent may use: in a minute, by buckets, and of its budget."""
+"""The limits of requests per client, and of tokens per agent: per minute, by buckets, and by its budget."""
 
 import asyncio
 import math
@@ -13,18 +13,19 @@ from agent_service.state.redis import Redis, Script, StateUnavailableError
 
 _LIMIT = Script(__package__, "limit")
 
-# While Redis is away each process counts by itself. So many clients are some 4 MB; who asks least is forgotten first.
+# While Redis is down, each process counts by itself. This many clients take about 4 MB; the least recently seen is
+# forgotten first.
 MOST_CLIENTS = 10_000
 
 _REFUSED_BY = (None, "requests", "tokens", "budget")
 
 
 class Verdict(NamedTuple):
-    """What the limits say to one request. Times are whole milliseconds.
+    """The decision of the limits on one request. Times are whole milliseconds.
 
-    `refused` is None, `requests` (of this client), `tokens` or `budget` (of the whole agent). `left` is the number of
-    requests that the client has left, `reset` how long until it has all of them again, `wait` how long until the same
-    request would get through. Of several that refuse, it is the one that does so longest.
+    `refused` is None, `requests` (of this client), `tokens` or `budget` (of the whole agent). If several limits refuse,
+    it is the one that refuses for longest. `left` is the number of requests that the client has left, `reset` the time
+    until it has all of them again, and `wait` the time until the same request would be accepted.
     """
 
     refused: str | None
@@ -34,9 +35,9 @@ class Verdict(NamedTuple):
 
 
 class Limits:
-    """The limits of all replicas together, in Redis; those of this process alone while Redis is away.
+    """The limits of all replicas together, in Redis; those of this process only while Redis is down.
 
-    Both are off when they are 0; the budget is when it has no bound.
+    Both limits are off when 0; the budget is off when it has no limit.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Limits:
         self._redis = redis
         self._local = LocalBuckets(MOST_CLIENTS)
         self._seconds = seconds
-        # The limit is part of the name: what was counted under another one says nothing about this one.
+        # The limit is part of the key: counts under another limit do not apply to this one.
         self._requests_key = redis.key("limit", "requests", str(requests_per_minute), "")
         self._tokens_key = redis.key("limit", "tokens", str(tokens_per_minute))
         self._used = 0
@@ -66,18 +67,18 @@ class Limits:
         return bool(self.requests_per_minute or self.tokens_per_minute or self.budget.stops)
 
     async def admit(self, client: str, *, takes_tokens: bool) -> Verdict:
-        """Count one request of `client`, and say whether it may go on; a refused one is not counted.
+        """Count one request of `client`, and return whether it may proceed. A refused request is not counted.
 
         Args:
-            client: whose request it is.
-            takes_tokens: whether the model will be asked, so that the agent's budget of tokens matters.
+            client: the client that sent the request.
+            takes_tokens: whether the request calls the model, so that the token limit and the budget apply.
         """
         of_budget = math.ceil(await self.budget.wait() * 1000) if takes_tokens else 0
         tokens = self.tokens_per_minute if takes_tokens else 0
         return await self._step(client, self.requests_per_minute, tokens, 0, of_budget)
 
     def charge(self, usage: Usage) -> None:
-        """Count what a turn used. Does not wait: what comes meanwhile is told together."""
+        """Count the usage of a turn. Return at once: usage is reported in batches in the background."""
         self.budget.charge(usage)
         if self.tokens_per_minute and usage.total > 0:
             self._used += usage.total
@@ -85,14 +86,14 @@ class Limits:
                 self._charging = asyncio.get_running_loop().create_task(self._charge())
 
     async def tokens_wait(self) -> float:
-        """Give the seconds until the agent may use tokens again; 0 when work may begin."""
+        """Return the seconds until the agent may use tokens again; 0 if work may start."""
         of_budget = await self.budget.wait()
         if of_budget or not self.tokens_per_minute:
             return of_budget
         return (await self._step("", 0, self.tokens_per_minute, 0)).wait / 1000
 
     async def close(self) -> None:
-        """Tell what is still to be told."""
+        """Report the remaining usage."""
         await self.budget.close()
         if self._charging is not None:
             await self._charging

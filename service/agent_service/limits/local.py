@@ -1,14 +1,14 @@
-"""Rate limits of one process, for as long as Redis is away. Pure."""
+"""Rate limits of one process while Redis is down. Pure."""
 
 import math
 from collections import OrderedDict
 
-# Debt of one request, or of one token; see `lua/limit.lua`. It makes a limit a minute a whole number a millisecond.
+# Debt of one request or one token; see `lua/limit.lua`. It converts a limit per minute to an integer per millisecond.
 UNIT = 60_000
 
 
 class Bucket:
-    """What was taken out (`debt`) and had not come back at a time (`at`, in milliseconds)."""
+    """A bucket: the `debt` that was taken and had not been restored at a time (`at`, in milliseconds)."""
 
     __slots__ = ("at", "debt")
 
@@ -17,14 +17,14 @@ class Bucket:
         self.at = 0
 
     def settle(self, limit: int, now: int) -> int:
-        """Give the debt of now."""
+        """Return the debt at time `now`."""
         self.debt = max(0, self.debt - limit * max(0, now - self.at))
         self.at = now
         return self.debt
 
 
 class LocalBuckets:
-    """What `lua/limit.lua` does, in this process; the tests hold the two together."""
+    """The buckets of `lua/limit.lua` in this process; tests check that both behave the same."""
 
     def __init__(self, most_clients: int) -> None:
         self._most_clients = most_clients
@@ -37,7 +37,7 @@ class LocalBuckets:
     def step(
         self, client: str, now: int, requests: int, tokens: int, used: int, *, of_budget: int = 0
     ) -> tuple[int, int, int, int]:
-        """Do what the script says of itself, at a time in milliseconds."""
+        """Do the same as the script, at the time `now` in milliseconds, and return the same result."""
         refused, wait = (3, of_budget) if of_budget else (0, 0)
         if tokens:
             spent = self._agent.settle(tokens, now) + used * UNIT

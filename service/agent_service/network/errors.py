@@ -1,4 +1,4 @@
-"""Why a connection failed, by the exceptions of the system and of `ssl`. Pure."""
+"""The reason of a failed connection, from exceptions of the operating system and of `ssl`. Pure."""
 
 import errno
 import re
@@ -9,18 +9,18 @@ from typing import Literal
 
 Failure = Literal["certificate", "tls", "dns", "connection_refused", "timed_out", "no_route", "disconnected"]
 
-# The first that fits: subclasses stand before their parents.
+# The first match wins, so subclasses are before their parents.
 _OF_TYPE: tuple[tuple[type[BaseException], Failure], ...] = (
     (ssl.SSLCertVerificationError, "certificate"),
     (ssl.SSLError, "tls"),
     (socket.gaierror, "dns"),
-    # asyncio raises these without a number when the other end breaks off a TLS handshake.
+    # asyncio raises these without an errno when the peer aborts a TLS handshake.
     (ConnectionAbortedError, "disconnected"),
     (ConnectionResetError, "disconnected"),
 )
 
-# In the order of what they say: an address that refuses is there, one without a route may be of a family that the
-# machine does not have.
+# The most informative first: an address that refuses connections exists; an address without a route may be of an
+# address family that the machine does not have.
 _OF_NUMBER: tuple[tuple[frozenset[int], Failure], ...] = (
     (frozenset({errno.ECONNREFUSED}), "connection_refused"),
     (frozenset({errno.ETIMEDOUT}), "timed_out"),
@@ -28,18 +28,18 @@ _OF_NUMBER: tuple[tuple[frozenset[int], Failure], ...] = (
     (frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}), "disconnected"),
 )
 
-# asyncio and aiohappyeyeballs join the errors of several addresses in one text, without a number.
+# asyncio and aiohappyeyeballs join the errors of several addresses into one message, without an errno.
 _IN_TEXT = re.compile(r"\[Errno (\d+)\]")
 
 
 def failure_of(errors: Iterable[BaseException]) -> Failure | None:
-    """Return why a connection failed.
+    """Return the reason of a failed connection.
 
     Args:
-        errors: what was raised, and what caused it, in any order.
+        errors: the exception and its causes, in any order.
 
     Returns:
-        The reason, or None if none of the errors is of the system or of `ssl`.
+        The reason, or None if no error is from the operating system or `ssl`.
     """
     known = list(errors)
     for kind, failure in _OF_TYPE:

@@ -1,1 +1,1 @@
-"""Everything that outlives a request, in a server that speaks the Redis protocol."""
+"""All state that outlives a request, stored in a server with the Redis protocol."""

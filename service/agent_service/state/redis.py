@@ -1,4 +1,4 @@
-"""The one owner of the connections to the Redis server: who gets them, how long anybody waits, what a failure means."""
+"""The only owner of the connections to the Redis server: sharing, timeouts, and the meaning of failures."""
 
 import asyncio
 import contextlib
@@ -23,42 +23,43 @@ _log = structlog.get_logger(__name__)
 
 Value = str | int | float | bytes
 
-# A server in the same cluster answers a SYN in milliseconds. What takes longer is away, and a chat is waiting.
+# A server in the same cluster answers a SYN in milliseconds. A slower one counts as down, because a chat is waiting.
 CONNECT_SECONDS = 1.0
 
-# Long enough for a server that forks to rewrite its file, short enough that a frozen one is noticed by one request
-# in flight and not by its user.
+# Long enough for a server that forks to rewrite its file. Short enough that a frozen server affects one request in
+# flight, and its user does not notice.
 ANSWER_SECONDS = 2.0
 
-# While the server is away nobody waits for it: one task looks this often whether it is back.
+# While the server is down, no request waits for it: one task checks at this interval whether it is back.
 RECOVERY_SECONDS = 0.5
 
-# Commands of one moment travel together. While this many bundles are under way the next ones gather; more bundles
-# at once would only be smaller ones.
+# Commands that are issued at the same time are sent as one bundle. While this many bundles are in flight, further
+# commands collect in the next one: more bundles at once would only be smaller.
 _MOST_BUNDLES = 4
 _LARGEST_BUNDLE = 256
 
-# A server that is full refuses every command of every request: that is one line in the log, from time to time.
+# A full server refuses every command of every request: this limits the log to one line per interval.
 _TELL_AGAIN_SECONDS = 30.0
 
-# How long a subscription waits before it looks whether its connection still lives.
+# How long a subscription waits before it checks whether its connection is still in use.
 _SUBSCRIPTION_SECONDS = 10.0
 
-# A user without the right to a channel gets it from an administrator, not by asking again soon.
+# A user without permission for a channel gets it from an administrator, so frequent retries are useless.
 _SUBSCRIBE_AGAIN_SECONDS = 10.0
 
-# New connections may lead to the same server, as until a failover is known to DNS. So not with each request.
+# New connections may lead to the same server until DNS reflects a failover, so not every request reconnects.
 _RECONNECT_SECONDS = 0.5
 
-# What the agent needs a right to; one key stands for all keys of its part. See `lua/check.lua`.
+# The parts of the state that the agent needs permission for; one key represents all keys of its part. See
+# `lua/check.lua`.
 _PARTS_OF_STATE = ("task", "conversation", "limit", "budget")
 _CHANNELS = ("news", "cancelled")
 
 
 class StateUnavailableError(Exception):
-    """The Redis server cannot be reached, or cannot do what it was asked. The words are fit for a client.
+    """The Redis server cannot be reached, or cannot execute a command. The message is safe to show to a client.
 
-    `reason` is for programs; `detail` is a sentence for those who run the agent, without any words of the server.
+    `reason` is for programs. `detail` is a sentence for the administrators of the agent; it never quotes the server.
     """
 
     def __init__(self, reason: Reason = "unreachable", detail: str | None = None) -> None:
@@ -68,9 +69,9 @@ class StateUnavailableError(Exception):
 
 
 class Script:
-    """A Lua script in the folder `lua` of a package, which the server runs in one step (Redis: "Scripting with Lua").
+    """A Lua script in the folder `lua` of a package, which the server runs atomically (Redis: "Scripting with Lua").
 
-    Several names are one script of several files; what the first ones define, the last one uses.
+    Several names form one script of several files; the last file uses what the others define.
     """
 
     def __init__(self, package: str, *names: str) -> None:
@@ -82,21 +83,21 @@ class Script:
 
 @dataclass(slots=True)
 class _Link:
-    """Connections that were made at about the same time, and the bundles that are under way on them."""
+    """Connections that were made at about the same time, and the number of bundles in flight on them."""
 
     client: Client
     bundles: int = 0
 
 
 def connect(address: str) -> Client:
-    """Return a client of the server. It makes no connection before its first command.
+    """Return a client of the server. It does not connect before its first command.
 
     Raises:
         ValueError, TypeError, RedisError: if the address has a value or an option that cannot be used.
     """
-    # A connection of a Unix socket does not know the option.
+    # Connections to Unix sockets do not support this option.
     options: dict[str, Any] = {} if address.startswith("unix:") else {"socket_keepalive": True}
-    # No retries: a script that was sent may have run. Who can repeat a step knows so, and does.
+    # No retries: a script that was sent may have run. Callers retry the steps that are safe to repeat.
     return Client.from_url(
         address,
         protocol=2,
@@ -111,10 +112,10 @@ _CHECK = Script(__package__, "check")
 
 
 class Redis:
-    """The server, as all of the state sees it.
+    """The interface of all state to the server.
 
-    A command is bundled with what others send at the same moment, and its caller may be cancelled at any time: the
-    bundle goes on, so that no connection is left with an answer that nobody reads.
+    A command is sent in one bundle with other commands of the same moment. Its caller may be cancelled at any time:
+    the bundle continues, so that no connection is left with an unread reply.
     """
 
     def __init__(self, address: str, *, prefix: str) -> None:
@@ -125,21 +126,21 @@ class Redis:
         self._waiting: list[tuple[tuple[Value, ...], asyncio.Future[Any]]] = []
         self._bundles = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        # Why nothing is sent; None while the server answers.
+        # Why no commands are sent; None while the server answers.
         self._away: Reason | None = None
-        # Why the server refuses a subscription; None while it does not, or where nothing subscribes.
+        # Why the server refuses a subscription; None if it does not, or if there are no subscriptions.
         self._unsubscribed: Reason | None = None
         self._told: dict[str, float] = {}
 
     def key(self, *parts: str) -> str:
-        """Give the name of a key. The braces keep all keys of an agent in one slot (Redis Cluster: hash tags)."""
+        """Return the name of a key. The braces keep all keys of an agent in one slot (Redis Cluster: hash tags)."""
         return ":".join((f"{{{self._prefix}}}", *parts))
 
     async def call(self, *command: Value) -> Any:
-        """Give the server's reply to one command; texts in it are bytes.
+        """Return the server's reply to one command; strings in it are bytes.
 
         Raises:
-            StateUnavailableError: at once while the server is known to be away, else after a few seconds at most.
+            StateUnavailableError: at once while the server is known to be down, otherwise within a few seconds.
         """
         reply = await self._ask(command)
         if isinstance(reply, ResponseError):
@@ -147,7 +148,7 @@ class Redis:
         return reply
 
     async def read(self, *command: Value) -> Any:
-        """Return what `call` does, but None where the key holds a value of another type than the command reads.
+        """Return the same as `call`, but None if the value of the key has another type than the command reads.
 
         Raises:
             StateUnavailableError: as for `call`.
@@ -160,7 +161,7 @@ class Redis:
         return reply
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Value) -> Any:
-        """Give the result of a script.
+        """Return the result of a script.
 
         Raises:
             StateUnavailableError: as for `call`.
@@ -168,19 +169,19 @@ class Redis:
         rest = (len(keys), *keys, *arguments)
         reply = await self._ask(("EVALSHA", script.sha1, *rest))
         if isinstance(reply, NoScriptError):
-            # A server that was started anew; EVAL makes it known again.
+            # The server has restarted and lost its scripts; EVAL loads this one again.
             reply = await self._ask(("EVAL", script.text, *rest))
         if isinstance(reply, ResponseError):
             raise self._refused(script.name, reply) from None
         return reply
 
     async def check(self) -> None:
-        """Find out whether the server does all that the agent needs: writes, and each command, key and channel.
+        """Check that the server allows all that the agent needs: writes, and each command, key and channel.
 
         Raises:
-            StateUnavailableError: if not. Its detail names what the user has no right to.
+            StateUnavailableError: if it does not. Its detail names what the Redis user has no permission for.
         """
-        # Written, because a server that is full or only a replica answers well to everything else.
+        # The check writes, because a full server or a replica executes all other commands.
         parts = {self.key(part, "check"): f"keys of {part}s" for part in _PARTS_OF_STATE}
         channels = [self.key("task", name) for name in _CHANNELS]
         reply = await self.run(_CHECK, [self.key("health")], len(parts), *parts, *channels)
@@ -193,9 +194,9 @@ class Redis:
 
     @asynccontextmanager
     async def subscribe(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
-        """Give what is published on `channels`, as pairs of channel and message, until the context ends.
+        """Yield an iterator of the messages on `channels`, as pairs of channel and message, until the context ends.
 
-        It connects anew by itself. What is published meanwhile is lost: look beside it, from time to time.
+        The subscription reconnects by itself. Messages published in the meantime are lost, so callers must also poll.
         """
         messages = self._messages(channels)
         try:
@@ -204,7 +205,7 @@ class Redis:
             await messages.aclose()
 
     async def close(self) -> None:
-        """Close all connections. Nothing is sent after that."""
+        """Close all connections. No commands are sent afterwards."""
         self._away = self._away or "unreachable"
         self._give_up(self._away)
         for task in list(self._tasks):
@@ -213,10 +214,10 @@ class Redis:
         await _close(self._link)
 
     async def _ask(self, command: tuple[Value, ...]) -> Any:
-        """Return the reply, which may be an error of the server's as an object.
+        """Return the reply, which may be an error of the server as an object.
 
-        After a failover an old connection still leads to the server that was the master. It has executed nothing, so
-        the command is sent once more on a new connection, which leads to where the name points now.
+        After a failover, an old connection still leads to the former master. It has not executed the command, so the
+        command is retried on a new connection, which resolves the host name again.
         """
         link = self._link
         reply = await self._send(command)
@@ -225,13 +226,13 @@ class Redis:
         return reply
 
     def _send(self, command: tuple[Value, ...]) -> "asyncio.Future[Any]":
-        """Put the command into the next bundle; return the future of its reply."""
+        """Add the command to the next bundle, and return the future of its reply."""
         if self._away is not None:
             raise StateUnavailableError(self._away)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
         if len(self._waiting) == 1 and self._bundles < _MOST_BUNDLES:
-            # Not at once: what else is ready to run in this round of the loop sends its commands first.
+            # Not at once: other callbacks that are ready in this iteration of the loop add their commands first.
             asyncio.get_running_loop().call_soon(self._send_bundle)
         return future
 
@@ -243,7 +244,7 @@ class Redis:
             self._start(self._exchange(self._link, bundle))
 
     async def _exchange(self, link: _Link, bundle: list[tuple[tuple[Value, ...], asyncio.Future[Any]]]) -> None:
-        # Whatever happens, nobody waits for ever.
+        # Every future gets a result, so that no caller waits forever.
         replies: list[Any] = [StateUnavailableError() for _ in bundle]
         try:
             pipeline = link.client.pipeline(transaction=False)
@@ -254,7 +255,7 @@ class Redis:
             replies = [StateUnavailableError(reason_of(error)) for _ in bundle]
             self._lost(link, error)
         except Exception as error:
-            # A fault of ours, such as an argument that cannot be sent.
+            # A bug of the service, such as an argument that cannot be sent.
             _log.error("Commands to Redis failed unexpectedly", error=type(error).__name__, where=where(error))
         finally:
             self._bundles -= 1
@@ -265,7 +266,7 @@ class Redis:
             self._send_bundle()
 
     def _reconnect(self, link: _Link) -> bool:
-        """Leave the connections of `link` for new ones; return whether there are others than those now."""
+        """Replace the connections of `link`; return whether the current connections are different ones."""
         now = asyncio.get_running_loop().time()
         if link is self._link and now - self._reconnected_at >= _RECONNECT_SECONDS and self._away is None:
             self._reconnected_at = now
@@ -273,7 +274,7 @@ class Redis:
         return link is not self._link
 
     def _replace_link(self) -> None:
-        """Use new connections from now on. What is under way on the old ones ends there."""
+        """Use new connections from now on. Bundles in flight on the old ones complete there."""
         old, self._link = self._link, _Link(connect(self._address))
         self._retire(old)
 
@@ -283,7 +284,7 @@ class Redis:
 
     def _lost(self, link: _Link, error: Exception) -> None:
         if link is not self._link:
-            # The server that was left; the one that is asked now may be well.
+            # The connection was already replaced; the current one may work.
             return
         reason = reason_of(error)
         self._give_up(reason)
@@ -291,7 +292,7 @@ class Redis:
             _log.warning("Redis was lost", error=type(error).__name__, kind=reason)
             self._start(self._recover())
         self._away = reason
-        # Others of these connections may lead to a machine that is gone, and each would cost its time limit.
+        # Other connections of this link may lead to a dead machine, and each would wait for its timeout.
         self._replace_link()
 
     def _give_up(self, reason: Reason) -> None:
@@ -307,8 +308,8 @@ class Redis:
                     await self._link.client.get(self.key("health"))
             except (RedisError, OSError, TimeoutError) as error:
                 reason = reason_of(error)
-                # A server that refuses only this command has answered; one that refuses the login has the same reason
-                # as before.
+                # A server that refuses only this command is back; one that refuses the login has the same reason as
+                # before.
                 if not isinstance(error, ResponseError) or reason == self._away:
                     if reason != self._away:
                         _log.warning("Redis was not back yet", error=type(error).__name__, kind=reason)
@@ -340,7 +341,7 @@ class Redis:
         now = asyncio.get_running_loop().time()
         if now - self._told.get(reason, -math.inf) > _TELL_AGAIN_SECONDS:
             self._told[reason] = now
-            # Not in the server's words, which could quote an argument.
+            # Without the server's message, which could quote an argument.
             _log.error("Redis refused a command", command=str(what), kind=reason)
         return StateUnavailableError(reason)
 
@@ -365,5 +366,5 @@ async def _close(link: _Link) -> None:
 
 
 def _is_wrong_type(error: ResponseError) -> bool:
-    # redis-py cuts the code of an error off its text, and keeps it beside.
+    # redis-py removes the code of an error from its text, and keeps it in `status_code`.
     return getattr(error, "status_code", None) == "WRONGTYPE" or "wrong kind of value" in str(error)

@@ -1,7 +1,7 @@
-"""What an error of the Redis server means: one of a few reasons, whatever the server, its version and its wording.
+"""Map the errors of Redis servers to a few reasons, regardless of the server, its version and its wording.
 
-The reasons are what logs, `/health` and operators distinguish. None of the server's words is passed on, because they
-may quote an argument, an address or a user's name.
+Logs, `/health` and administrators distinguish these reasons. The server's message is never passed on, because it may
+quote an argument, an address or a user name.
 """
 
 import re
@@ -49,8 +49,8 @@ DETAILS: dict[Reason, str] = {
     "refused": "The Redis server refused a command; the log names it.",
 }
 
-# The connection leads to a server that no longer is, or never was, the one to ask: after a failover the old master
-# keeps its connections open. A new connection looks the name up again. The server has executed nothing.
+# The connection leads to a server that is no longer, or never was, the right one: after a failover, the old master
+# keeps its connections open. A new connection resolves the host name again. The server has not executed the command.
 ELSEWHERE: frozenset[Reason] = frozenset({"read_only", "cluster"})
 
 # The first word of an error reply (Redis: "RESP protocol", simple errors).
@@ -73,11 +73,11 @@ _OF_CODE: dict[str, Reason] = {
     "BUSY": "timed_out",
 }
 
-# Inside a script, servers before Redis 7 put their own words in front of the code.
+# For commands in a script, servers before Redis 7 put text before the code.
 _CODE = re.compile(r"(?<![A-Za-z])(" + "|".join(_OF_CODE) + r")(?= )")
 
-# Replies of the code ERR (Redis 6 and 7, Valkey): what a script may not do or the server does not know; a long command
-# of a client that has not logged in; a database other than 0 in a cluster.
+# Replies with the code ERR (Redis 6 and 7, Valkey): a command that a script may not run or the server does not know; a
+# long command of a client that has not logged in; a database other than 0 in a cluster.
 _OF_WORDS: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (
         re.compile(r"ACL failure in script|user executing the script can't|no permissions", re.IGNORECASE),
@@ -90,17 +90,17 @@ _OF_WORDS: tuple[tuple[re.Pattern[str], Reason], ...] = (
 
 
 def reason_of(error: BaseException) -> Reason:
-    """Return why the server, or the way to it, failed.
+    """Return the reason for an error of the server or of the connection to it.
 
     Args:
-        error: what redis-py raised, or an error of the operating system.
+        error: an exception of redis-py or of the operating system.
     """
     if isinstance(error, AuthenticationError):
         return "wrong_password"
     if isinstance(error, RedisTimeoutError | TimeoutError):
         return "timed_out"
     if isinstance(error, RedisError):
-        # redis-py takes the code that it knows out of the text.
+        # redis-py removes the codes that it knows from the text.
         known = _OF_CODE.get(error.status_code or "")
         if known is not None:
             return known
@@ -115,13 +115,13 @@ def reason_of(error: BaseException) -> Reason:
 
 
 def _of_connection(error: BaseException) -> Reason:
-    """Return why there is no connection."""
+    """Return the reason of a failed connection."""
     failure = failure_of(_causes(error))
     return "unreachable" if failure is None or failure == "disconnected" else failure
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it. redis-py raises its own while it handles that of the system."""
+    """Yield an error and its causes. redis-py raises its own error while it handles the system's."""
     current: BaseException | None = error
     while current is not None:
         yield current

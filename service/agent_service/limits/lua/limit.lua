@@ -1,11 +1,11 @@
--- Lets a request through or not, and takes used tokens off the agent's budget. `Bucket` in limits.py does the same.
--- A bucket is kept as "<debt> <ms>": what was taken out of it and had not come back at that time. One request, or one
--- token, is a debt of 60000. With a limit of L a minute, L come back in each millisecond, and L * 60000 is the most.
+-- Accept or refuse a request, and charge used tokens to the agent's bucket. `LocalBuckets` in local.py does the same.
+-- A bucket is stored as "<debt> <ms>": the debt that was taken and had not been restored at that time. One request, or
+-- one token, is a debt of 60000. With a limit of L per minute, L is restored per millisecond; the maximum is L * 60000.
 -- KEYS: the client's bucket of requests, the agent's bucket of tokens
--- ARGV: requests a minute, tokens a minute (each 0 when not asked about), tokens that were used, ms for which the agent's
+-- ARGV: requests per minute, tokens per minute (each 0 to skip it), tokens that were used, ms for which the agent's
 --   budget of a day or month refuses
--- Result: what refuses longest (0 nothing, 1 the requests, 2 the tokens, 3 the budget), requests left, ms until all are
---   back, ms to wait
+-- Result: the limit that refuses for longest (0 none, 1 requests, 2 tokens, 3 budget), requests left, ms until all
+--   requests are restored, ms to wait
 local UNIT = 60000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -13,7 +13,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function debt_of(key, limit)
   local debt, at = string.match(redis.call('GET', key) or '', '^(%d+) (%d+)$')
   if not debt then return 0 end
-  -- When the server's clock was set back, nothing comes back for that once, and time counts from the new one.
+  -- If the server's clock was set back, nothing is restored this time, and time counts from the new clock.
   return math.max(0, debt - limit * math.max(0, now - at))
 end
 

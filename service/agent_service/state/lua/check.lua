@@ -1,9 +1,9 @@
--- Returns what the user of this connection may not do of what the agent needs: names of commands, keys and channels.
--- KEYS[1] is written, so that a server which takes no writes refuses.
--- ARGV: number of keys, then one key of each part of the state, which is never there, then the channels. The keys are not
--- among KEYS, or the server would refuse the script without naming the one.
--- The right is checked before the command looks at its key. So on a text most commands fail for the type alone, and no
--- other write happens.
+-- Return what the agent needs and the user of this connection has no permission for: names of commands, keys, channels.
+-- KEYS[1] is written, so that a server that does not accept writes refuses the script.
+-- ARGV: the number of keys; then one key of each part of the state, which never exists; then the channels. The keys are
+--   not in KEYS, because the server would then refuse the script without naming the forbidden key.
+-- Redis checks the permission before a command reads its key. On a string, most commands therefore fail only because of
+-- the type, and KEYS[1] is the only write.
 redis.call('SET', KEYS[1], '1', 'EX', 60)
 local text, absent, lacking = KEYS[1], ARGV[2], {}
 

@@ -1,1 +1,1 @@
-"""The embedded Valkey server, for where no Redis is configured."""
+"""The embedded Valkey server, which is used when no Redis is configured."""

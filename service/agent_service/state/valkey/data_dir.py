@@ -1,4 +1,4 @@
-"""The folder that holds the state: one service uses it at a time, and no server of an earlier one is left in it."""
+"""The folder of the state: one service uses it at a time, and a server of an earlier service is ended first."""
 
 import contextlib
 import fcntl
@@ -18,23 +18,23 @@ from agent_service.state.valkey import process
 
 _log = structlog.get_logger(__name__)
 
-# What a server gets to save its data; then it is killed, of which its file knows to recover.
+# Seconds in which a server may save its data before it is killed; its append-only file survives a kill.
 _LEFT_OVER_SECONDS = 10.0
 
 
 class EmbeddedError(StartError):
-    """There is no Valkey of our own."""
+    """The embedded Valkey cannot be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateFolder:
-    """A folder that is ours. `server_lock` is a file descriptor that the server is to keep open while it lives."""
+    """A folder claimed by this service. `server_lock` is a file descriptor that the server keeps open while it runs."""
 
     path: Path
     server_lock: int
 
     def note_server(self, pid: int, address: Path) -> None:
-        """Leave word, for the next service here, of how this server can be ended."""
+        """Record, for the next service that uses this folder, how to end this server."""
         word = json.dumps({"pid": pid, "socket": str(address)}).encode()
         os.pwrite(self.server_lock, word, 0)
         os.ftruncate(self.server_lock, len(word))
@@ -42,10 +42,10 @@ class StateFolder:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[StateFolder]:
-    """Make the folder if need be, and take it. Two locks, because a server can outlive its service for a while.
+    """Claim the folder, and create it if necessary. There are two locks, because a server can outlive its service.
 
     Raises:
-        EmbeddedError: when it cannot be used, or another service does.
+        EmbeddedError: if the folder cannot be used, or another service uses it.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -59,7 +59,7 @@ def claimed(path: Path) -> Iterator[StateFolder]:
                 )
             if not _taken(server):
                 _end_left_over(path, server)
-            # Seen here rather than by the server, whose words are harder to understand.
+            # Removed here, so that a failure is not reported by the server, whose message is harder to understand.
             (path / "valkey.sock").unlink(missing_ok=True)
         except (OSError, RuntimeError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or "there is no home folder"
@@ -85,7 +85,7 @@ def _taken(descriptor: int) -> bool:
 
 
 def _end_left_over(path: Path, lock: int) -> None:
-    # The service was killed where nothing tells a server so, or the server is just saving its data.
+    # Either the service was killed on a system that does not notify the server, or the server is still saving its data.
     try:
         note = json.loads(os.pread(lock, 4096, 0))
         pid, address = int(note["pid"]), Path(note["socket"])
@@ -97,7 +97,7 @@ def _end_left_over(path: Path, lock: int) -> None:
     process.ask(address, b"SHUTDOWN")
     if _free_within(lock, _LEFT_OVER_SECONDS):
         return
-    # It holds the lock, and so is still the process that had this id.
+    # The process holds the lock, so the PID has not been reused.
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     if not _free_within(lock, _LEFT_OVER_SECONDS):

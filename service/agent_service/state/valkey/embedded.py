@@ -1,4 +1,4 @@
-"""A Valkey of our own, where no Redis is configured: real, on a Unix socket, with its data in the state folder."""
+"""An embedded Valkey for when no Redis is configured: on a Unix socket, with its data in the state folder."""
 
 import shutil
 import subprocess
@@ -18,13 +18,13 @@ from agent_service.state.valkey.data_dir import EmbeddedError, StateFolder, clai
 
 _log = structlog.get_logger(__name__)
 
-# It starts in a tenth of a second; reading back all that it may hold takes a few.
+# An empty Valkey starts in a tenth of a second; reading a full data set takes a few seconds.
 _START_SECONDS = 60.0
 
-# It has at most a second's worth of writes to save; what takes longer is a disk that does not answer.
+# At most one second of writes is unsaved; a longer stop means that the disk does not respond.
 _STOP_SECONDS = 10.0
 
-# Before it is started again, at first and at most. What lived longer than the second of them is not failing at once.
+# The first and the longest pause before a restart. After a run longer than the latter, the back-off starts again.
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -34,10 +34,10 @@ _LONGEST_PATH = 103
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """Run a Valkey that keeps its data in `folder`, started again whenever it ends; give its address.
+    """Run a Valkey with its data in `folder`, restart it whenever it ends, and yield its address.
 
     Raises:
-        EmbeddedError: when it cannot be started, in words that say what to do.
+        EmbeddedError: if it cannot be started; the message explains what to do.
     """
     program = process.find_program()
     if program is None:
@@ -71,10 +71,10 @@ def _socket_path(folder: Path) -> Iterator[Path]:
 
 
 class _Keeper(threading.Thread):
-    """Starts the server and reads its log.
+    """The thread that starts the server and reads its log.
 
-    A thread, so that it does so whatever the event loop is busy with; and all in this one, because the server ends
-    with the thread that started it (see `pdeathsig.py`).
+    It is a thread so that a busy event loop does not block it. It does all of this itself, because the server ends with
+    the thread that started it (see `pdeathsig.py`).
     """
 
     def __init__(self, program: str, folder: StateFolder, address: Path) -> None:
@@ -89,10 +89,10 @@ class _Keeper(threading.Thread):
         self._starting = threading.Lock()
 
     def begin(self) -> None:
-        """Start, and wait until the server answers.
+        """Start the server, and wait until it answers.
 
         Raises:
-            EmbeddedError: when it does not.
+            EmbeddedError: if it does not answer.
         """
         self.start()
         deadline = time.monotonic() + _START_SECONDS
@@ -104,7 +104,7 @@ class _Keeper(threading.Thread):
         _log.info("Valkey started", folder=str(self._folder.path))
 
     def end(self) -> None:
-        """Stop the server, its data saved, and wait for it."""
+        """Stop the server, which saves its data, and wait until it has ended."""
         with self._starting:
             self._ending.set()
         child = self._process
@@ -117,7 +117,7 @@ class _Keeper(threading.Thread):
         self.join(_STOP_SECONDS)
 
     def run(self) -> None:
-        """Keep the server running until the end, or until its first start failed."""
+        """Run and restart the server until `end` is called or its first start fails."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
             begun = time.monotonic()

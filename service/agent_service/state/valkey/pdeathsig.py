@@ -1,8 +1,8 @@
-"""Becomes another program that ends, by SIGTERM, when the thread that started it does: also when that one is killed.
+"""Replace this process with a program that gets SIGTERM when the thread that started it ends, even if killed.
 
     python -I -S pdeathsig.py PARENT_PID PROGRAM ARGUMENT...
 
-A program of its own, because the parent has threads: between fork and exec only what needs no lock is safe there.
+This is a separate program because the parent has threads: between fork and exec, only code without locks is safe.
 """
 
 import ctypes
@@ -10,12 +10,12 @@ import os
 import signal
 import sys
 
-# prctl(2). The setting outlives an exec.
+# prctl(2). The setting is preserved across exec.
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Set it, see that the parent is still there, and become the program."""
+    """Set the signal, check that the parent still runs, and execute the program."""
     parent, *program = sys.argv[1:]
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):

