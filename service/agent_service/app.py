@@ -1,4 +1,4 @@
-"""The factory: from settings to the ASGI app."""
+"""The factory that creates the ASGI app from the settings."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -29,11 +29,11 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAPI:
-    """Make the app.
+    """Return the app.
 
     Args:
-        settings: what it is told.
-        lifecycle: shared with the server that runs it, which begins the draining; a new one if absent.
+        settings: settings of the app.
+        lifecycle: lifecycle shared with the server that runs the app and starts the draining; a new one if None.
     """
     components = make_components(settings, lifecycle or Lifecycle())
     documented = not settings.is_production
@@ -41,12 +41,12 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         title="Portside agent API",
         version=__version__,
         description="Talk to an AI agent. Errors are JSON objects with a `detail`.",
-        # FastAPI's pages load their code from a CDN; routes/docs.py has one of our own.
+        # FastAPI's pages load their code from a CDN; routes/docs.py has our own page.
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
         lifespan=_lifespan,
-        # A redirect would lead to the caller's own Host header, and to `http` where a proxy ends TLS.
+        # A redirect would use the caller's Host header, and `http` where a proxy terminates TLS.
         redirect_slashes=False,
         telemetry=components.tracing.for_fastapi(),
     )
@@ -65,7 +65,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
 
 
 def _add_middleware(app: FastAPI, components: Components) -> None:
-    """Put the middleware around the app: the last one added is the outermost."""
+    """Add the middleware to the app. The last one added is the outermost."""
     settings = components.settings
     app.add_middleware(BodyLimit, largest_bytes=settings.max_body_bytes, seconds=settings.request_timeout_seconds)
     app.add_middleware(RequireKey, clients=components.clients)
@@ -82,7 +82,7 @@ def _add_middleware(app: FastAPI, components: Components) -> None:
     app.add_middleware(Identify, clients=components.clients, trusted_proxies=settings.trusted_proxies)
     app.add_middleware(Unhandled)
     if settings.cors_origins:
-        # The settings refuse `*` with credentials, of which Starlette would make "any origin, with cookies".
+        # The settings refuse `*` with credentials, which Starlette would turn into "any origin, with cookies".
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,

@@ -1,4 +1,4 @@
-"""Who is asking: a client that shows one of the agent's keys, or else an address."""
+"""The identity of a client: one of the agent's keys, or else an address."""
 
 import hashlib
 import ipaddress
@@ -11,13 +11,13 @@ from agent_service.config.secret_file import SecretFile
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
 from agent_service.config.values import valid_client_keys
 
-# The whole of an IPv6 /64 is one customer's, who can take any address of it for each request (RFC 6177).
+# A whole IPv6 /64 belongs to one customer, who can use any of its addresses for each request (RFC 6177).
 _IPV6_PREFIX = 64
 
-# More than the longest address in text; what comes in a proxy's header may be of any length.
+# Longer than any address in text form. A value in a proxy's header may have any length.
 _LONGEST_ADDRESS = 64
 
-# A client whose address is not known: on a Unix socket, or behind a proxy that hides it.
+# A client whose address is unknown: on a Unix socket, or behind a proxy that hides it.
 _UNKNOWN = "unknown"
 
 _BEARER = b"bearer "
@@ -25,9 +25,9 @@ _BEARER = b"bearer "
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who sent a request: `id` is the name of its key if `key` is true, else its address.
+    """The sender of a request: `id` is the name of its key if `key` is true, else its address.
 
-    A key's name is the first 16 hex digits of its SHA-256, so that it can stand in a log or in Redis.
+    The name of a key is the first 16 hex digits of its SHA-256, so that it may be written to a log or to Redis.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Client:
 
 
 class Clients:
-    """Knows the keys of the clients, and with them who is asking."""
+    """Holds the keys of the clients, and identifies the client of a request."""
 
     def __init__(self, settings: Settings) -> None:
         given = settings.api_keys.get_secret_value() if settings.api_keys else ""
@@ -43,11 +43,11 @@ class Clients:
 
     @property
     def need_keys(self) -> bool:
-        """Whether a key must be shown. Once that is so it stays so: a file that goes away opens no door."""
+        """Whether a key is required. This never reverts: the removal of the key file does not open the service."""
         return bool(self._names.current())
 
     def identify(self, headers: Iterable[tuple[bytes, bytes]], address: str | None) -> Client:
-        """Tell who sent a request with these headers (ASGI: names in lower case) from that address."""
+        """Return the client that sent a request with these headers (ASGI: names in lower case) from this address."""
         names = self._names.current()
         if names:
             for key in shown_keys(headers):
@@ -58,10 +58,10 @@ class Clients:
 
 
 def shown_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """Give what is shown as a key, by either header: a gateway in front may use the other one for itself."""
+    """Return the keys sent in either header. A gateway in front may use the other header itself."""
     shown = []
     for name, value in headers:
-        # The scheme's case does not matter (RFC 9110, 11.1).
+        # The scheme is case-insensitive (RFC 9110, 11.1).
         if name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
             shown.append(value[len(_BEARER) :].strip())
         elif name == b"x-api-key":
@@ -83,7 +83,7 @@ def _parse(address: str) -> str:
 
 
 def network(address: str) -> str:
-    """Give what an address is counted as: an IPv4 address itself, an IPv6 address its /64, else `unknown`."""
+    """Return what an address is counted as: the address itself for IPv4, its /64 for IPv6, else `unknown`."""
     return _parse(address) if len(address) <= _LONGEST_ADDRESS else _UNKNOWN
 
 
@@ -93,7 +93,10 @@ def _names(raw: str) -> Mapping[bytes, str]:
 
 
 def _find(names: Mapping[bytes, str], key: bytes) -> str | None:
-    """Give the name of a key. Digests hide the lengths; looking at all of them hides which one was nearly right."""
+    """Return the name of a key, or None.
+
+    Comparing digests hides the lengths of the keys. Comparing with all of them hides which one nearly matched.
+    """
     digest = hashlib.sha256(key).digest()
     found = None
     for known, name in names.items():

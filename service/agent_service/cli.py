@@ -20,7 +20,7 @@ _WRONG_SETTINGS = 2
 def main() -> None:
     """The agent API of Portside: an HTTP service in front of a model.
 
-    Settings come from environment variables, a .env file, and files in the folder SECRETS_DIR. To try it with no key:
+    Settings come from environment variables, a .env file, and files in the folder SECRETS_DIR. To try it without a key:
 
         MODEL_PROVIDER=echo agent-service serve
     """
@@ -32,7 +32,7 @@ def main() -> None:
 def serve(host: str | None, port: int | None) -> None:
     """Run the API until SIGTERM or Ctrl-C, then finish what is in flight.
 
-    The settings that matter first:
+    The most important settings:
 
     \b
       ANTHROPIC_API_KEY        key of the model API; or a file of that name in SECRETS_DIR
@@ -48,10 +48,10 @@ def serve(host: str | None, port: int | None) -> None:
 
     A second SIGTERM or Ctrl-C cuts what is still in flight.
 
-    Exit codes: 0 after a clean end, 1 when it could not start, such as on a port in use, 2 when a setting is wrong.
+    Exit codes: 0 after a clean end, 1 if it could not start, for example on a port in use, 2 if a setting is invalid.
     """
     chosen = _load(host, port)
-    # Not at the top: what it imports takes longer than to find out that a setting is wrong.
+    # Not at the top of the file: its imports take longer than to find an invalid setting.
     from agent_service.server.serve import run  # noqa: PLC0415
 
     sys.exit(run(chosen))
@@ -61,9 +61,9 @@ def serve(host: str | None, port: int | None) -> None:
 @click.option("--host", help="Address of the health endpoints.  [default: API_HOST, else all]")
 @click.option("--port", type=int, help="Port of the health endpoints.  [default: API_PORT or PORT, else 8000]")
 def worker(host: str | None, port: int | None) -> None:
-    """Work on background tasks until SIGTERM or Ctrl-C, then finish or hand back what is running.
+    """Run background tasks until SIGTERM or Ctrl-C, then finish the running ones or return them to the queue.
 
-    The settings that matter first, beside those of the model:
+    The most important settings, besides those of the model:
 
     \b
       REDIS_URL            where the tasks are; needed
@@ -71,10 +71,10 @@ def worker(host: str | None, port: int | None) -> None:
       TASK_TIMEOUT_SECONDS most seconds for one attempt at a task (default 300)
       TASK_MAX_ATTEMPTS    how often a task is tried (default 5)
 
-    /health/live and /health/ready are served on the port, and /metrics, which in production is on METRICS_PORT alone.
-    A second SIGTERM hands back at once.
+    The port serves /health/live, /health/ready and /metrics. In production, /metrics is only on METRICS_PORT.
+    A second SIGTERM returns running tasks to the queue immediately.
 
-    Exit codes: 0 after a clean end, 1 when it could not start, 2 when a setting is wrong.
+    Exit codes: 0 after a clean end, 1 if it could not start, 2 if a setting is invalid.
     """
     chosen = _load(host, port)
     if chosen.redis_address is None:
@@ -88,26 +88,26 @@ def worker(host: str | None, port: int | None) -> None:
 
 @main.command()
 @click.argument("message")
-@click.option("--url", help="Where the agent is.  [default: port API_PORT or PORT, else 8000, of this machine]")
+@click.option("--url", help="Address of the agent.  [default: port API_PORT or PORT, else 8000, of this machine]")
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=90.0, show_default=True, help="Seconds to wait.")
 @click.option(
     "--connect-timeout",
     type=click.FloatRange(min=0),
-    default=15.0,  # as agent_service.client.CONNECT_SECONDS, whose import `agent-service serve` does not need
+    default=15.0,  # agent_service.client.CONNECT_SECONDS, without the import that `agent-service serve` does not need
     show_default=True,
-    help="Seconds to retry while no connection can be made, as with a Service that is new.",
+    help="Seconds to retry while no connection can be made, for example to a new Service.",
 )
 def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -> None:
-    """Ask an agent that runs, and print its answer.
+    """Send a message to a running agent, and print its answer.
 
-    In the agent's own container, or beside it:
+    In the agent's own container, or next to it:
 
     \b
       kubectl exec deployment/my-agent -- agent-service ask "Are you there?"
 
-    A client key, where the agent wants one, is the first of API_KEYS, or of the file of that name in SECRETS_DIR.
+    If the agent needs a client key, the first one of API_KEYS is sent, or of the file of that name in SECRETS_DIR.
 
-    Exit codes: 0 with an answer, 1 without one, and a line that says why.
+    Exit codes: 0 with an answer, 1 without one, with a line that explains why.
     """
     from agent_service.client import AskError, client_key  # noqa: PLC0415
     from agent_service.client import ask as answer_of  # noqa: PLC0415
@@ -122,12 +122,12 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
 
 
 def _show(text: str, *, error: bool = False) -> None:
-    """Print what may be another's words, such as a model's: none of them reaches the terminal as a command to it."""
+    """Print a text that may come from elsewhere, such as a model's answer. It cannot send commands to the terminal."""
     click.echo(harmless(text), err=error)
 
 
 def _load(host: str | None, port: int | None) -> Settings:
-    # Before anything imports OpenTelemetry, which reads its variables as it is imported.
+    # Before anything imports OpenTelemetry, which reads its variables when it is imported.
     otel_environment.repair()
     try:
         return load(api_host=host, API_PORT=port)

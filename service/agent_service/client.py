@@ -1,4 +1,4 @@
-"""One question to the API of an agent, as a client asks it."""
+"""A client that sends one question to the API of an agent."""
 
 import errno
 import json
@@ -17,28 +17,28 @@ from agent_service.config.settings import CLIENT_KEYS_NAME
 
 # kube-proxy and the cluster's DNS learn of a new Service within a few seconds, later on a busy node.
 CONNECT_SECONDS = 15.0
-# A packet to a Service that the node does not know yet may be dropped: a new attempt finds the rules of then.
+# A packet to a Service that the node does not know yet may be dropped. A new attempt uses the rules of that moment.
 _ATTEMPT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.5
 _UNREACHABLE = {errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
 class AskError(Exception):
-    """No answer came; the text says why, and what to look at."""
+    """No answer was received. The message explains why, and what to check."""
 
 
 class _UnreachableError(Exception):
-    """No connection was made, so the agent has not seen the question; the text is the reason."""
+    """No connection was made, so the agent has not received the question. The message is the reason."""
 
 
 def ask(url: str, message: str, *, key: str | None, seconds: float, connect_seconds: float = CONNECT_SECONDS) -> str:
-    """Return what the agent at `url` answers to `message`, in a conversation of its own.
+    """Return the answer of the agent at `url` to `message`, in a new conversation.
 
-    `key` is the client key to show, if the agent wants one; `seconds` is how long each step may take. While no
-    connection can be made, retry for `connect_seconds`; a question that was sent is never repeated.
+    `key` is the client key to send, if the agent needs one. `seconds` is how long each step may take. While no
+    connection can be made, retry for `connect_seconds`. A question that was sent is never repeated.
 
     Raises:
-        AskError: if nothing answers there, or what answers has no answer to return.
+        AskError: if no server answers, or the response contains no answer.
     """
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     body = json.dumps({"message": message}).encode()
@@ -59,7 +59,7 @@ def ask(url: str, message: str, *, key: str | None, seconds: float, connect_seco
 
 
 def _send(request: urllib.request.Request, seconds: float, deadline: float) -> bytes:
-    """Return the body of the answer. Retry until `deadline`, as time.monotonic() counts, while nothing accepts it."""
+    """Return the body of the answer. While no connection is accepted, retry until `deadline` (of time.monotonic())."""
     while True:
         try:
             _connect(request.full_url, min(seconds, _ATTEMPT_SECONDS))
@@ -74,7 +74,7 @@ def _connect(url: str, seconds: float) -> None:
     """Raise _UnreachableError unless the server accepts a connection within `seconds`."""
     parts = urlsplit(url)
     if parts.hostname is None:
-        return  # urllib reports what is wrong with the address
+        return  # urllib reports the error in the address
     port = parts.port or {"https": 443}.get(parts.scheme, 80)
     try:
         socket.create_connection((parts.hostname, port), timeout=seconds).close()
@@ -83,7 +83,7 @@ def _connect(url: str, seconds: float) -> None:
 
 
 def _send_once(request: urllib.request.Request, seconds: float) -> bytes:
-    # Past any proxy that is set for the model API.
+    # Bypasses any proxy that is set for the model API.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(request, timeout=seconds) as answer:
@@ -92,14 +92,14 @@ def _send_once(request: urllib.request.Request, seconds: float) -> bytes:
     except urllib.error.HTTPError:
         raise
     except urllib.error.URLError as error:
-        # urllib wraps what happens before the request is sent, and a timeout of an answer it does not.
+        # urllib wraps an error that occurs before the request is sent, but not a timeout of the answer.
         if isinstance(error.reason, OSError) and error.reason.errno in _UNREACHABLE:
             raise _UnreachableError(error.reason) from None
         raise
 
 
 def client_key() -> str | None:
-    """Give the first client key of API_KEYS, or of the file of that name in SECRETS_DIR; None if there is none."""
+    """Return the first client key of API_KEYS, or of the file of that name in SECRETS_DIR; None if there is none."""
     given = os.environ.get(CLIENT_KEYS_NAME, "")
     folder = os.environ.get("SECRETS_DIR")
     if not given and folder:

@@ -1,4 +1,4 @@
-"""The components of a process, made from its settings: of the API and of the worker alike."""
+"""The components of a process, created from its settings. The API and the worker both use them."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
@@ -57,7 +57,7 @@ class Components:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Close them at the end of the context. What works with them ends before that, or would open them again."""
+        """Close the components at the end of the context. Their users must end earlier, or would reopen them."""
         try:
             yield
         finally:
@@ -68,11 +68,11 @@ class Components:
 
 
 def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
-    """Return the components, made but not opened.
+    """Return the components, created but not opened.
 
     Args:
-        settings: what they are told, with the address of a Redis.
-        lifecycle: of the process.
+        settings: settings of the components, with the address of a Redis.
+        lifecycle: lifecycle of the process.
     """
     counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
     provider, credentials = _make_provider(settings, counted)
@@ -91,7 +91,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
     )
 
     prompt_file = settings.secret_file(SYSTEM_PROMPT_NAME)
-    # What the settings read from a file has no white space around it either.
+    # The settings also strip white space around a value that they read from a file.
     prompt = SecretFile(settings.system_prompt, prompt_file, lambda text: valid_system_prompt(text.strip()))
 
     def agent(timeout_seconds: float, waiting: Waiting, *, stream_seconds: float | None = None) -> Agent:
@@ -177,7 +177,7 @@ def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Cred
     base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
     if left_out:
         _log.warning("Base URL ended with a path of the API, which was left out", left_out=left_out)
-    # The SDK takes three quarters of the time that a start takes: only an agent that uses it waits for it.
+    # The SDK takes three quarters of the start time, so only an agent that uses it imports it.
     from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
 
     provider = ClaudeProvider(

@@ -1,29 +1,32 @@
-"""Which paths are no work, and which need no key."""
+"""The paths that do not count as work, and the paths that need no key."""
 
-# What probes ask for.
+# The paths of the probes.
 HEALTH = frozenset({"/health", "/health/live", "/health/ready"})
 
 # Probes and scrapes: always answered, never counted as work, never limited.
 PROBES = HEALTH | {"/metrics"}
 
-# What a person opens to learn about the service, and holds nothing of anybody's.
+# Paths that a user opens to learn about the service. They contain no user data.
 _OPEN = PROBES | {"/", "/docs", "/openapi.json"}
 _OPEN_FOLDERS = ("/page/", "/docs/")
 
-# What asks the model while the client waits. A task waits in the queue instead.
+# Paths that call the model while the client waits. A task waits in the queue instead.
 _ASK_THE_MODEL = frozenset({"/chat", "/chat/stream"})
 
 
 def is_limited(path: str) -> bool:
-    """Whether a request counts against its client's limit: the files of a page come several at a time."""
+    """Return whether a request counts against its client's limit.
+
+    The files of a page do not count, because a browser requests several at once.
+    """
     return path not in PROBES and not path.startswith(_OPEN_FOLDERS)
 
 
 def is_open(path: str) -> bool:
-    """Whether a path is answered to those who show no key."""
+    """Return whether a path is answered without a key."""
     return path in _OPEN or path.startswith(_OPEN_FOLDERS)
 
 
 def asks_the_model(method: str, path: str) -> bool:
-    """Whether a request takes tokens while it is answered."""
+    """Return whether a request uses tokens while it is answered."""
     return method == "POST" and path in _ASK_THE_MODEL

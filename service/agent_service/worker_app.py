@@ -1,4 +1,4 @@
-"""The app of a worker: the health endpoints and metrics that Kubernetes asks for."""
+"""The app of a worker: the health endpoints and metrics for Kubernetes."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from agent_service.routes import health, metrics
 
 
 def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
-    """Make the app of a worker, which works for as long as the app runs."""
+    """Return the app of a worker. The worker runs as long as the app."""
     app = FastAPI(
         title="Portside worker",
         version=__version__,
@@ -28,14 +28,14 @@ def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         redirect_slashes=False,
     )
     components = make_components(settings, lifecycle)
-    # The API's pods tell of budget and queue: from the workers, whose Service is another, alerts would come twice.
+    # The API's pods report budget and queue. Workers have a different Service, so alerts would be sent twice.
     checks = {name: check for name, check in components.checks.items() if name not in {"budget", "queue"}}
     app.state.components = components = replace(components, checks=checks)
 
     @app.head("/health/live")
     @app.get("/health/live")
     async def live() -> JSONResponse:
-        """Say whether the worker still looks for tasks."""
+        """Report whether the worker still looks for tasks."""
         return JSONResponse({"alive": not components.worker.stuck}, status_code=503 if components.worker.stuck else 200)
 
     app.include_router(health.router)

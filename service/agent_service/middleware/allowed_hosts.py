@@ -1,7 +1,7 @@
-"""Only requests for a host that is ours are answered, so that no page of another site reaches an agent without keys.
+"""Answer only requests for our own hosts, so that no page of another site reaches an agent without keys.
 
 A page whose name is made to point to 127.0.0.1 (DNS rebinding) can send requests to an agent on its visitor's machine,
-and read the answers: for the browser both are one site. Only `Host` shows it, which the browser sets.
+and read the answers, because the browser treats both as one site. Only `Host`, which the browser sets, reveals it.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from agent_service.paths import HEALTH
 
 _MISDIRECTED = 421
 
-# RFC 3986, 3.2: an IPv6 address in brackets, or a name or IPv4 address, and a port.
+# RFC 3986, 3.2: an IPv6 address in brackets, or a name or IPv4 address, with an optional port.
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]*)(:[0-9]*)?")
 
 _REFUSED = (
@@ -28,9 +28,9 @@ _REFUSED = (
 class AllowedHosts:
     """Answers 421 (RFC 9110, 15.5.20) to a host that is not one of `allowed`.
 
-    With none given, any host is answered, except over a loopback connection while there are no client keys: there it
-    has to be one that no other site can have, such as `localhost` or an address. Health is always answered: probes go
-    by a pod's address.
+    If `allowed` is empty, any host is answered, except over a loopback connection without client keys. There, the host
+    must be one that no other site can have, such as `localhost` or an address. Health endpoints always answer, because
+    probes use a pod's address.
     """
 
     def __init__(self, app: ASGIApp, *, allowed: Sequence[str], clients: Clients) -> None:
@@ -60,12 +60,12 @@ class AllowedHosts:
 
 
 def _hosts(scope: Scope) -> list[str]:
-    """Return the hosts that a request names: all of them, as it is not certain which one counts."""
+    """Return all hosts that a request names, because it is not certain which one counts."""
     return [host_of(value.decode("latin-1")) for name, value in scope["headers"] if name == b"host"]
 
 
 def host_of(authority: str) -> str:
-    """Return the host of `host:port` in the form in which it is compared; what is malformed stays as it is."""
+    """Return the host of `host:port` in the form used for comparison. A malformed value is returned as it is."""
     value = authority.strip().lower()
     parts = _AUTHORITY.fullmatch(value)
     if parts is None:
@@ -75,17 +75,17 @@ def host_of(authority: str) -> str:
 
 
 def _is_harmless(host: str) -> bool:
-    """Whether no public name server can make a page's own name of it: an address, or a name without a dot.
+    """Return whether a host cannot be a page's own name in public DNS: an address, or a name without a dot.
 
     Browsers resolve names below `localhost` themselves (RFC 6761, 6.3). Top-level domains have no addresses (ICANN
-    forbids them), so that a name of one label is one of this machine or its network.
+    forbids them), so a name of one label belongs to this machine or its network.
     """
     well_formed = _AUTHORITY.fullmatch(host) is not None and ("." not in host or host.endswith(".localhost"))
     return well_formed or bool(_address(host))
 
 
 def _is_local(scope: Scope) -> bool:
-    """Whether the connection was made to a loopback address of this machine."""
+    """Return whether the connection was made to a loopback address of this machine."""
     server = scope.get("server")
     try:
         address = ipaddress.ip_address(server[0] if server else "")

@@ -1,4 +1,4 @@
-"""No request body is read beyond what a message can take, nor waited for beyond what an answer may take."""
+"""Limit the size of a request body to what a message needs, and its transfer to the time that an answer may take."""
 
 import asyncio
 
@@ -6,13 +6,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The connection goes with the answer, because the rest of the body would otherwise have to be read to find the next
+# The connection is closed after the answer. Otherwise the rest of the body would have to be read to find the next
 # request.
 _CLOSE = {"Connection": "close"}
 
 
 class BodyLimit:
-    """Answers 413 to a body that is larger than `largest_bytes`, or says so, and 408 to one that takes longer."""
+    """Answers 413 to a body larger than `largest_bytes`, received or announced, and 408 to one that is too slow."""
 
     def __init__(self, app: ASGIApp, *, largest_bytes: int, seconds: float) -> None:
         self.app = app
@@ -36,9 +36,9 @@ class BodyLimit:
         async def receive_limited() -> Message:
             nonlocal size, whole
             if whole:
-                # What comes now is the end of the connection, for which a stream waits as long as it lasts.
+                # The next event is the disconnect. A stream waits for it until the stream ends.
                 return await receive()
-            # FastAPI lets an HTTPException pass while it reads a body, and answers it like any other of its kind.
+            # FastAPI does not catch an HTTPException while it reads a body, and answers it like any other.
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()

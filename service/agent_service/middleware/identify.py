@@ -1,4 +1,4 @@
-"""Who is asking is found out once, and is in `scope["portside.client"]` for all that comes after."""
+"""Identify the client of a request once, and store it in `scope["portside.client"]` for all later layers."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ CLIENT = "portside.client"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# As many proxies may have added their client's address. What is further left is from further away, and may be invented.
+# Proxies that may have added their client's address. Entries further left come from further away, and may be forged.
 _MOST_HOPS = 32
-# More than the longest address in text, with brackets, zone and port.
+# Longer than any address in text form, with brackets, zone and port.
 _LONGEST_HOP = 80
 
 
 class Identify:
-    """Puts a `Client` into the scope. `X-Forwarded-For` and `-Proto` are believed from `trusted_proxies` only."""
+    """Puts a `Client` into the scope. `X-Forwarded-For` and `-Proto` are accepted only from `trusted_proxies`."""
 
     def __init__(self, app: ASGIApp, *, clients: Clients, trusted_proxies: Sequence[str]) -> None:
         self.app = app
@@ -39,7 +39,7 @@ class Identify:
         if address is not None and is_trusted(address, self.trusted):
             scope["scheme"] = _forwarded_scheme(scope) or scope["scheme"]
             client = forwarded_client(address, _values(scope, b"x-forwarded-for"), self.trusted)
-            # The number of its port is not known: only what the proxy saw.
+            # The client's port is unknown: only the proxy saw it.
             scope["client"] = (str(client), 0)
         elif not self.warned:
             self._warn(scope, peer)
@@ -48,7 +48,7 @@ class Identify:
         await self.app(scope, receive, send)
 
     def _warn(self, scope: Scope, peer: str | None) -> None:
-        """Log, once, that there seems to be a proxy: all who come through it share the limits of one address."""
+        """Log once that there seems to be a proxy: all its users share the limits of one address."""
         if any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
             self.warned = True
             _log.warning(
@@ -61,15 +61,15 @@ class Identify:
 def forwarded_client(peer: Address, values: Sequence[str], trusted: Sequence[Network]) -> Address:
     """Return the address that a request behind trusted proxies came from.
 
-    Each proxy adds the address that it saw on the right. So the rightmost one that is not a proxy's counts; all that is
-    left of it is the client's own claim. Where all are proxies' own, it is the one that the nearest proxy saw, as a
-    client among the trusted addresses can write the others itself. An entry that is no address ends the search: then it
-    is the last one that was.
+    Each proxy appends the address that it saw on the right. So the rightmost address that does not belong to a proxy
+    counts; everything left of it is the client's own claim. If all addresses belong to proxies, the one that the
+    nearest proxy saw counts, because a client among the trusted addresses can forge the others. An entry that is not
+    an address ends the search, with the same result.
 
     Args:
-        peer: the trusted proxy that the connection comes from.
-        values: the lines of `X-Forwarded-For`, as they came.
-        trusted: the networks of the proxies.
+        peer: trusted proxy that the connection comes from.
+        values: lines of `X-Forwarded-For`, as received.
+        trusted: networks of the proxies.
     """
     nearest: Address | None = None
     for entry in reversed(",".join(values).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]):
@@ -85,7 +85,7 @@ def forwarded_client(peer: Address, values: Sequence[str], trusted: Sequence[Net
 
 
 def parse_hop(entry: str) -> Address | None:
-    """Return the address of one entry: an IPv4 or IPv6 address, perhaps with port, brackets, quotes or zone."""
+    """Return the IPv4 or IPv6 address of one entry, which may have a port, brackets, quotes or a zone."""
     text = entry.strip().strip('"') if len(entry) <= _LONGEST_HOP else ""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -95,12 +95,12 @@ def parse_hop(entry: str) -> Address | None:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    # As a socket that listens on both IPv6 and IPv4 shows IPv4 (RFC 4291, 2.5.5.2).
+    # A socket that listens on both IPv6 and IPv4 shows IPv4 in this form (RFC 4291, 2.5.5.2).
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
-    """Whether an address is in one of the networks."""
+    """Return whether an address is in one of the networks."""
     return any(address in network for network in trusted)
 
 
@@ -109,6 +109,6 @@ def _values(scope: Scope, wanted: bytes) -> list[str]:
 
 
 def _forwarded_scheme(scope: Scope) -> str | None:
-    """Return how the client of the nearest proxy came, `http` or `https`; None when it is unknown."""
+    """Return the scheme that the client of the nearest proxy used, `http` or `https`; None if it is unknown."""
     scheme = ",".join(_values(scope, b"x-forwarded-proto")).rpartition(",")[2].strip().lower()
     return scheme if scheme in {"http", "https"} else None

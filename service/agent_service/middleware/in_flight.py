@@ -1,5 +1,4 @@
-"""As much work as this process can do well, no more than a part of it for one client, and none that is new while it
-drains."""
+"""Limit the work of this process and of each client in it, and refuse new work while draining."""
 
 from collections.abc import Callable
 
@@ -19,16 +18,16 @@ _CLIENT_BUSY = (
     "is answered."
 )
 
-# From here on an answer is an error: it is small, and its work is done before it is sent.
+# From this status on an answer is an error: it is small, and its work is done before it is sent.
 _FIRST_ERROR = 400
 
 
 class InFlight:
-    """Counts the requests in flight; answers 503 to new ones above `most` and while draining, 429 to one client's
-    above `most_of_client`.
+    """Counts the requests in flight, and refuses new ones beyond the limits.
 
-    What is no work takes no slot: files and pages, requests without a right key, and errors once they are known. A
-    client that does not read its answers could otherwise hold all slots with them.
+    Answers 503 above `most` requests and while draining, and 429 above `most_of_client` requests of one client.
+    Requests without work take no slot: files and pages, requests without a valid key, and errors once they are known.
+    Otherwise a client that does not read its answers could hold all slots with them.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class InFlight:
             release()
 
     def _take(self, client: str) -> Callable[[], None]:
-        """Take a slot; return what releases it, once."""
+        """Take a slot, and return a function that releases it once."""
         self.lifecycle.in_flight += 1
         self.metrics.in_flight.inc()
         self.of_clients[client] = self.of_clients.get(client, 0) + 1

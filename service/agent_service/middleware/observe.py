@@ -1,4 +1,4 @@
-"""Every request is counted, timed and logged, by its route's template; its path, query and body are in no label."""
+"""Count, time and log every request by the template of its route. Its path, query and body are in no label."""
 
 import time
 
@@ -12,11 +12,11 @@ _log = structlog.get_logger(__name__)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-# Kubernetes and Prometheus ask every few seconds; at INFO their lines would bury all others.
+# Kubernetes and Prometheus send requests every few seconds. At INFO, their lines would bury all other lines.
 _ROUTINE = ("/health", "/metrics")
 
 
-# What is a failure to the alerts, by route: `unmatched` is what is shed unread.
+# The statuses that alerts count as failures, by route. `unmatched` is for requests that are shed unread.
 _FAILURES = {
     "/chat": ("500", "502", "503", "504"),
     "/chat/stream": ("500", "502", "503", "504"),
@@ -26,12 +26,12 @@ _FAILURES = {
 
 
 class Observe:
-    """Fills the HTTP metrics and writes one line for each request."""
+    """Fills the HTTP metrics and logs one line for each request."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
-        # From the start: of a series that is born with a value, Prometheus sees no increase.
+        # Created at the start: Prometheus sees no increase in a series that first appears with a value.
         for route, statuses in _FAILURES.items():
             for status in statuses:
                 metrics.http_requests.labels("POST", route, status)

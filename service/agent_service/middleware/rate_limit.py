@@ -1,4 +1,4 @@
-"""How often a client may ask, and how much the whole agent may use, is said in every answer, and held to."""
+"""Enforce the limits on a client's requests and on the usage of the whole agent, and report them in every answer."""
 
 import math
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 HEADER = "X-Request-ID"
 _NAME = HEADER.lower().encode()
 
-# What a caller may choose: it goes into logs and headers, so no spaces, no control characters, no novel.
+# An id that a caller may choose. It goes into logs and headers: no spaces, no control characters, limited length.
 _GOOD = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 

@@ -1,4 +1,4 @@
-"""Where clients must show a key, what needs one is closed to those who have none."""
+"""Require a client key for the paths that need one, if the agent has keys."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _SCHEMES = {
 
 
 class RequireKey:
-    """Answers 401 to requests without a right key (RFC 6750, 3), while there are keys."""
+    """Answers 401 to requests without a valid key (RFC 6750, 3), while the agent has keys."""
 
     def __init__(self, app: ASGIApp, *, clients: Clients) -> None:
         self.app = app
@@ -36,7 +36,7 @@ class RequireKey:
 
 
 def describe_keys(document: dict[str, Any]) -> None:
-    """Say in an OpenAPI document which operations need a key, and how it is shown."""
+    """Describe in an OpenAPI document which operations need a key, and how to send it."""
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
         if is_open(path):

@@ -1,4 +1,4 @@
-"""What nobody foresaw is still an answer: JSON, status 500, with the traceback in the log only."""
+"""Answer unexpected exceptions with JSON and status 500. The traceback is only in the log."""
 
 import structlog
 from starlette.responses import JSONResponse
@@ -31,7 +31,7 @@ class Unhandled:
         except Exception as error:
             _log.error("Request failed unexpectedly", error=type(error).__name__, where=where(error))
             if begun:
-                # Half an answer is out. Only a broken connection can still say that it is not whole.
+                # Part of the answer was sent. Only a broken connection can still show that it is incomplete.
                 raise
             body = {"detail": "An internal error occurred; the log has it under this request id."}
             await JSONResponse(body, status_code=500)(scope, receive, send)

@@ -1,10 +1,10 @@
-"""What the bodies of requests have in common: nothing unknown is in them, and that is found out at a bounded cost."""
+"""The base of all request bodies: unknown fields are rejected, at a bounded cost."""
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-# As many unknown fields are named one by one; a body of 256 KiB can have 40,000 of them, and each would be an error.
+# Up to so many unknown fields are listed one by one. A body of 256 KiB can have 40,000, and each would be an error.
 _MOST_UNKNOWN = 8
 
 

@@ -27,12 +27,12 @@ def _sendable(text: str) -> str:
     return text
 
 
-# What `_sendable` takes, for those who read the OpenAPI document.
+# What `_sendable` accepts, for readers of the OpenAPI document.
 _SENDABLE = {"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
 
 Message = Annotated[
     str,
-    Field(min_length=1, max_length=10_000, description="What the user says.", json_schema_extra=_SENDABLE),
+    Field(min_length=1, max_length=10_000, description="Message of the user.", json_schema_extra=_SENDABLE),
     AfterValidator(_sendable),
 ]
 _SystemPrompt = Annotated[
@@ -40,8 +40,8 @@ _SystemPrompt = Annotated[
     Field(
         min_length=1,
         max_length=5_000,
-        description="Takes the place of the agent's system prompt, where the agent allows it; 403 where it does not, "
-        "as in production.",
+        description="Replaces the agent's system prompt, where the agent allows it. Where it does not, as by default "
+        "in production, the request is answered with 403.",
         json_schema_extra=_SENDABLE,
     ),
     AfterValidator(_sendable),
@@ -50,7 +50,8 @@ _ConversationId = Annotated[
     str,
     Field(
         max_length=128,
-        description="Goes on with a conversation. An unknown id starts a new one, whose id is in the answer.",
+        description="Id of the conversation to continue. An unknown id starts a new conversation, whose id is in the "
+        "answer.",
     ),
 ]
 
@@ -60,8 +61,8 @@ class ChatRequest(Body):
 
     message: Message
     conversation_id: _ConversationId | None = None
-    # Else 0, 1.0 or "yes" would be taken, which the document does not say.
-    stream: bool = Field(default=False, strict=True, description="Answer as `POST /chat/stream` does.")
+    # Without `strict`, 0, 1.0 or "yes" would be accepted, contrary to the OpenAPI document.
+    stream: bool = Field(default=False, strict=True, description="Whether to answer as `POST /chat/stream` does.")
 
 
 class StreamRequest(Body):
@@ -75,16 +76,18 @@ class StreamRequest(Body):
 class ChatAnswer(BaseModel):
     """Answer of `POST /chat`."""
 
-    response: str = Field(description="What the agent says.")
-    conversation_id: str = Field(description="Id with which the next message goes on with this conversation.")
-    tokens_used: int = Field(description="Tokens sent and received together.")
+    response: str = Field(description="Answer of the agent.")
+    conversation_id: str = Field(description="Id that continues this conversation when sent with the next message.")
+    tokens_used: int = Field(description="Sum of the tokens sent and received.")
     processing_time_ms: float = Field(description="Milliseconds from the request to the answer.")
     stop_reason: str | None = Field(
         None,
-        description="Why the answer was cut, in the model API's words, such as `max_tokens`; absent when it was not.",
+        description="Why the answer was cut short, as named by the model API, such as `max_tokens`. Absent if it was "
+        "not.",
     )
     warning: str | None = Field(
-        None, description="Why the answer is not remembered, or does not know what was said before."
+        None,
+        description="Why the answer was not saved in the conversation, or was made without its earlier messages.",
     )
 
 
@@ -107,11 +110,11 @@ _EVENTS: dict[int | str, dict[str, object]] = {
 @router.post(
     "/chat",
     response_model=ChatAnswer,
-    # A whole answer, or events: the type of the first is added by FastAPI.
+    # A whole answer, or events. FastAPI adds the media type of the former.
     responses={**_ERRORS, 200: {"content": EVENT_STREAM}},
 )
 async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -> Response:
-    """Answer a message, as a whole or (`stream: true`) as server-sent events."""
+    """Answer a message, as one JSON object or, with `stream: true`, as server-sent events."""
     if body.stream:
         return _stream(components, request, body, None)
     begun = time.perf_counter()
@@ -128,13 +131,13 @@ async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -
         stop_reason=reply.usage.cut,
         warning=reply.warning,
     )
-    # Written here: FastAPI would check the model once more, and make a dictionary of it on the way.
+    # Serialized here: FastAPI would validate the model again, and convert it to a dictionary first.
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 @router.post("/chat/stream", response_class=StreamingResponse, responses={**_ERRORS, **describe(403), **_EVENTS})
 async def chat_stream(body: StreamRequest, request: Request, components: ComponentsDep) -> Response:
-    """Answer a message as server-sent events. An error before the first of them has its HTTP status as usual."""
+    """Answer a message as server-sent events. An error before the first event has its usual HTTP status."""
     if body.system_prompt is not None and not components.settings.takes_system_prompts:
         raise HTTPException(403, _OWN_INSTRUCTIONS)
     return _stream(components, request, body, body.system_prompt)
@@ -170,4 +173,4 @@ async def _reply(
 
 
 async def _ignore(_: str) -> None:
-    """A plain answer is sent when it is whole."""
+    """Ignore a piece of text: a plain answer is sent when it is complete."""

@@ -1,4 +1,4 @@
-"""What FastAPI passes to the routes."""
+"""The FastAPI dependencies of the routes."""
 
 from typing import Annotated, cast
 
@@ -6,7 +6,7 @@ from fastapi import Depends, Request
 
 from agent_service.components import Components
 
-# Where clients show no keys, whoever knows a conversation's id may go on with it.
+# Without client keys, any caller that knows the id of a conversation may continue it.
 ANYONE = "anyone"
 
 
@@ -15,7 +15,7 @@ async def _components(request: Request) -> Components:
 
 
 def owner(request: Request) -> str:
-    """Give whom the conversations and tasks of a request belong to: its client key, or `anyone` without keys."""
+    """Return the owner of a request's conversations and tasks: its client key, or `anyone` without keys."""
     client = request.scope.get("portside.client")
     return client.id if client is not None and client.key else ANYONE
 

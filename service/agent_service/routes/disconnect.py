@@ -1,4 +1,4 @@
-"""Nobody waits any more: stop the work."""
+"""Cancellation of work whose client has disconnected."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,32 +7,32 @@ from typing import Self
 
 from starlette.types import Receive
 
-# nginx's number for a client that closed the connection; nobody receives it, the metrics and logs show it.
+# nginx's status for a client that closed the connection. No client receives it; metrics and logs show it.
 CLIENT_CLOSED_REQUEST = 499
 
-# Called in silence; gives the seconds until it wants to be called again.
+# Called while nothing is received. Returns the seconds until the next call.
 Beat = Callable[[], Awaitable[float]]
 
 
 class ClientGoneError(Exception):
-    """The client closed the connection before its answer was whole."""
+    """The client closed the connection before its answer was complete."""
 
 
 class WhileConnected:
-    """A block of work that is cancelled, and ends with ClientGoneError, when the client leaves first.
+    """A block of work that is cancelled, and ends with ClientGoneError, if the client disconnects first.
 
-    The request's body must have been read: what is received after it is the end of the connection (ASGI, HTTP).
+    The body of the request must have been read: the next event received is then the disconnect (ASGI, HTTP).
     """
 
     def __init__(self, receive: Receive, *, beat: Beat | None = None, beat_seconds: float | None = None) -> None:
-        """Take the request's channel, and what is called in the meantime, first after so many seconds."""
+        """Take the request's receive channel, and a function to call meanwhile, first after `beat_seconds`."""
         self._receive = receive
         self._beat = beat
         self._beat_seconds = beat_seconds
         self._left = False
 
     async def __aenter__(self) -> Self:
-        """Begin to watch for the end of the connection."""
+        """Start to watch for a disconnect."""
         working = asyncio.current_task()
         if working is None:
             raise RuntimeError("Only a task can be cancelled.")
@@ -44,17 +44,17 @@ class WhileConnected:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the watch.
+        """Stop watching.
 
         Raises:
-            ClientGoneError: when the client left.
+            ClientGoneError: when the client disconnected.
         """
         self._watching.remove_done_callback(self._stop_work)
         self._watching.cancel()
-        # The task's last frame refers to this object: a cycle for each request is work for the garbage collector, which
-        # at 256 requests in flight took a fifth of the processor time.
+        # The task's last frame refers to this object. A reference cycle per request is work for the garbage collector,
+        # which took a fifth of the processor time at 256 requests in flight.
         del self._watching
-        # As in asyncio.timeout: somebody else may want the task to end too, and then it has to.
+        # As in asyncio.timeout: if the task was also cancelled from elsewhere, it must end.
         if self._left and self._working.uncancel() == 0 and kind is asyncio.CancelledError:
             raise ClientGoneError from None
 

@@ -1,7 +1,7 @@
-"""`GET /docs`: the reference of the API for people, outside production.
+"""`GET /docs`: the API reference for people, outside production.
 
-A page of our own: it needs no CDN, so it works offline, and no inline script, so that it has the chat page's strict
-policy. swagger-ui would be 1.5 MB of generated code in every image, with security fixes to follow.
+The page is our own. It needs no CDN, so it works offline. It needs no inline script, so it has the strict policy of the
+chat page. swagger-ui would add 1.5 MB of generated code to every image, with security fixes to follow.
 """
 
 from importlib import resources

@@ -1,4 +1,4 @@
-"""How errors look to a client: always `{"detail": …}`, never with what the client had sent."""
+"""Errors as a client sees them: always `{"detail": …}`, never with the client's input."""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +19,7 @@ from agent_service.agent.errors import (
 from agent_service.state.redis import StateUnavailableError
 from agent_service.tasks.queue import QueueFullError
 
-# The first class that fits decides: subclasses stand before their parents.
+# The first class that matches decides, so subclasses come before their parents.
 _STATUS: tuple[tuple[type[ModelError], int], ...] = (
     (OverloadedError, 503),
     (RateLimitedError, 429),
@@ -33,39 +33,40 @@ _STATUS: tuple[tuple[type[ModelError], int], ...] = (
 
 _UNPROCESSABLE = 422
 
-# Enough to put a request right. The names of unknown fields come from the client, in any number and of any length.
+# Enough to correct a request. The client chooses the names of unknown fields, in any number and of any length.
 _MOST_FAULTS = 16
 _LONGEST_TEXT = 200
 
-# Seconds to wait when the model API limits us and does not say for how long, or the state is away.
+# Seconds to wait when the model API limits us without a time, or when the state is unavailable.
 _DEFAULT_RETRY_AFTER = 5
 
 
 class ErrorAnswer(BaseModel):
-    """Body of an error."""
+    """Body of an error response."""
 
     detail: str
     kind: str | None = Field(
-        None, description="One word for why there is no connection to the model API, such as `certificate` or `dns`."
+        None,
+        description="Why there is no connection to the model API, in one word, such as `certificate` or `dns`.",
     )
 
 
 class Fault(BaseModel):
-    """One thing that is wrong with the input."""
+    """One fault of the input."""
 
-    type: str = Field(description="Its kind, in one word.")
-    loc: list[str | int] = Field(description="Where it is: the names and numbers that lead there.")
-    msg: str = Field(description="What is wrong, in words.")
+    type: str = Field(description="Kind of the fault, in one word.")
+    loc: list[str | int] = Field(description="Location of the fault: the names and indexes that lead to it.")
+    msg: str = Field(description="Description of the fault.")
 
 
 class InvalidInput(BaseModel):
-    """Body of a 422."""
+    """Body of a 422 response."""
 
     detail: str | list[Fault]
 
 
 def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Give the OpenAPI description of the error answers of a route."""
+    """Return the OpenAPI description of a route's error responses."""
     words = {
         403: "This agent does not allow it to this caller; `detail` has the reason.",
         404: "It does not exist, or belongs to somebody else.",
@@ -85,7 +86,7 @@ def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
 
 
 def install(app: FastAPI) -> None:
-    """Have the app answer errors in our way."""
+    """Install the error handlers of the service in the app."""
     app.add_exception_handler(ModelError, _model_error)
     app.add_exception_handler(StateUnavailableError, _come_again)
     app.add_exception_handler(QueueFullError, _come_again)
@@ -94,7 +95,7 @@ def install(app: FastAPI) -> None:
 
 
 def status_of(error: Exception) -> int:
-    """Give the HTTP status of what went wrong in a turn with the model."""
+    """Return the HTTP status for an error in a turn with the model."""
     unforeseen = 502 if isinstance(error, ModelError) else 500
     return next((status for kind, status in _STATUS if isinstance(error, kind)), unforeseen)
 
@@ -113,7 +114,7 @@ async def _come_again(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    # FastAPI's own handler quotes the input, which is a user's words and may hold what JSON cannot carry.
+    # FastAPI's own handler quotes the input, which is user text and may contain what JSON cannot encode.
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     detail = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in faults[:_MOST_FAULTS]]
     return JSONResponse({"detail": _printable(detail, _LONGEST_TEXT)}, status_code=422)
@@ -122,13 +123,13 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 async def _http_error(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    # FastAPI answers 400 to a body that cannot even be read as text; to a client it is input like any other.
+    # FastAPI answers 400 to a body that cannot be decoded as text. To a client, that is input like any other.
     status = 422 if error.status_code == 400 else error.status_code  # noqa: PLR2004
     return JSONResponse({"detail": _printable(error.detail)}, status_code=status, headers=error.headers)
 
 
 def _printable(value: object, longest: int | None = None) -> object:
-    """Replace what UTF-8 cannot carry (half a surrogate pair in the name of an unknown field); cut to `longest`."""
+    """Replace what UTF-8 cannot encode (half a surrogate pair in the name of an unknown field). Cut to `longest`."""
     if isinstance(value, str):
         text = value if longest is None or len(value) <= longest else f"{value[:longest]}…"
         return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Files of the package that browsers get: closed to what is elsewhere, and sent again only when they changed."""
+"""Files of the package for browsers: they may load nothing from elsewhere, and are sent again only if changed."""
 
 import hashlib
 from importlib.resources.abc import Traversable
@@ -12,7 +12,8 @@ _MEDIA_TYPES = {
     "svg": "image/svg+xml",
 }
 
-# Nothing from elsewhere, nothing inline, in no other site's frame: a hole in a page's code would stay small (CSP 3).
+# Nothing from elsewhere, nothing inline, not in another site's frame: this limits the effect of a hole in a page's
+# code (CSP 3).
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -20,13 +21,13 @@ _HEADERS = {
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # Asked for anew each time, answered 304 while nothing changed: the files of two versions never mix for long.
+    # Revalidated on each use, and answered 304 if unchanged: the files of two versions never mix for long.
     "Cache-Control": "no-cache",
 }
 
 
 class File:
-    """One file, as it is sent."""
+    """One file with its response headers."""
 
     def __init__(self, source: Traversable) -> None:
         self.content = source.read_bytes()
@@ -34,7 +35,7 @@ class File:
         self.headers = {"Content-Type": _MEDIA_TYPES[source.name.rsplit(".", 1)[1]], "ETag": self.etag, **_HEADERS}
 
     def answer(self, request: Request, **more: str) -> Response:
-        """Return the file with `more` headers, or 304 for a client that has it already (RFC 9110, 13.1.2)."""
+        """Return the file with `more` headers, or 304 if the client already has it (RFC 9110, 13.1.2)."""
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
         headers = {**self.headers, **more}
         if self.etag in known or "*" in known:

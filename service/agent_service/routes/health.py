@@ -13,7 +13,7 @@ from agent_service.routes.dependencies import ComponentsDep
 
 router = APIRouter(tags=["health"])
 
-# Above this part of its memory limit the kernel is close to killing the container.
+# Above this share of its memory limit, the kernel is close to killing the container.
 _MEMORY_SHARE = 0.9
 
 _UNAVAILABLE = 503
@@ -29,24 +29,24 @@ class Ready(BaseModel):
     """Answer of `GET /health/ready`."""
 
     ready: bool
-    reason: str | None = Field(description="Why not: `starting`, `draining` or `credentials refused`.")
+    reason: str | None = Field(description="Why it is not ready: `starting`, `draining` or `credentials refused`.")
 
 
 class Component(BaseModel):
     """State of one part that the service depends on."""
 
     status: Literal["up", "down", "unknown"] = Field(
-        description="`unknown` before it was looked at for the first time."
+        description="State found by the last check; `unknown` before the first check."
     )
-    latency_ms: float | None = Field(None, description="Milliseconds that finding out took, where something was asked.")
-    checked_seconds_ago: float = Field(0.0, description="How old this knowledge is, in seconds.")
+    latency_ms: float | None = Field(None, description="Milliseconds that the check took, if it sent a request.")
+    checked_seconds_ago: float = Field(0.0, description="Age of this result in seconds.")
     kind: str | None = Field(
         None,
-        description="What is wrong, in a word for programs, such as `unreachable`, `timed_out` or "
-        "`credentials_refused`; null while nothing is.",
+        description="Kind of the problem, in one word for programs, such as `unreachable`, `timed_out` or "
+        "`credentials_refused`. Null while there is no problem.",
     )
     detail: str = Field(
-        description="What was found, in a sentence of ours. What others answered is in the agent's log alone."
+        description="Result of the check, as a sentence. Answers of other services are only in the agent's log."
     )
 
 
@@ -61,14 +61,17 @@ class Health(BaseModel):
 @router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> Alive:
-    """Say that the process can answer."""
+    """Report that the process can answer."""
     return Alive(alive=True)
 
 
 @router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses={503: {"model": Ready}})
 async def ready(components: ComponentsDep, response: Response) -> Ready:
-    """Say whether requests should come here. Asks nobody: an outage of the model API leaves every pod ready."""
+    """Report whether this instance should receive requests.
+
+    The check calls no other service, so an outage of the model API leaves every pod ready.
+    """
     reason = _why_not_ready(components)
     if reason is not None:
         response.status_code = _UNAVAILABLE
@@ -78,7 +81,10 @@ async def ready(components: ComponentsDep, response: Response) -> Ready:
 @router.head("/health", include_in_schema=False)
 @router.get("/health", responses={503: {"model": Health}})
 async def health(components: ComponentsDep, response: Response) -> Health:
-    """Tell what is known of every component, looked at every few seconds. For people and monitors, not for probes."""
+    """Report the state of every component, which is checked every few seconds.
+
+    This endpoint is for people and monitors, not for probes.
+    """
     found = {name: _component(check.finding()) for name, check in components.checks.items()}
     found["memory"] = _memory()
     healthy = all(component.status == "up" for component in found.values())

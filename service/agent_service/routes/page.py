@@ -1,4 +1,4 @@
-"""`GET /`: JSON about the service, or the chat page for a browser; `GET /page/<file>`: what the page is made of."""
+"""`GET /`: JSON about the service, or the chat page for a browser. `GET /page/<file>`: the files of the page."""
 
 from importlib import resources
 from typing import Any
@@ -28,7 +28,7 @@ class About(BaseModel):
     provider: str
     model: str
     endpoints: list[str]
-    docs: str | None = Field(description="Where the API documentation is; null in production, where it is off.")
+    docs: str | None = Field(description="Path of the API documentation. Null in production, where it is off.")
 
 
 _HTML: dict[int | str, dict[str, Any]] = {
@@ -46,9 +46,9 @@ async def about(
     response: Response,
     components: ComponentsDep,
 ) -> About | Response:
-    """Say what this service is, and where its endpoints are. A browser gets the chat page."""
+    """Describe this service and list its endpoints. A browser gets the chat page."""
     if has_page(components.settings):
-        # An absent header is no wish, as `*/*` is none (RFC 9110, 12.5.1).
+        # An absent header expresses no preference, like `*/*` (RFC 9110, 12.5.1).
         if prefers_html(request.headers.get("Accept", "*/*")):
             return _FILES[_INDEX].answer(request, Vary="Accept")
         response.headers["Vary"] = "Accept"
@@ -67,24 +67,24 @@ async def about(
 @router.head("/page/{name}", include_in_schema=False)
 @router.get("/page/{name}", include_in_schema=False)
 async def file(name: str, request: Request, components: ComponentsDep) -> Response:
-    """Give a file of the chat page."""
+    """Return a file of the chat page."""
     if not has_page(components.settings) or name == _INDEX or name not in _FILES:
         raise HTTPException(404, "Not Found")
     return _FILES[name].answer(request)
 
 
 def has_page(settings: Settings) -> bool:
-    """Whether browsers get the chat page: as the setting says, and when it says nothing, outside production."""
+    """Return whether browsers get the chat page: as set in the settings, and if unset, outside production."""
     return not settings.is_production if settings.chat_page is None else settings.chat_page
 
 
 def prefers_html(accept: str) -> bool:
-    """Whether an `Accept` header wants HTML rather than JSON (RFC 9110, 12.5.1). JSON when it does not care."""
+    """Return whether an `Accept` header prefers HTML to JSON (RFC 9110, 12.5.1). Without a preference, it is JSON."""
     return _quality(accept, "text", "html") > _quality(accept, "application", "json")
 
 
 def _quality(accept: str, kind: str, form: str) -> float:
-    """Give the weight of the most specific range that a media type falls into; 0 when there is none."""
+    """Return the weight of the most specific range that matches a media type; 0 if none matches."""
     weights: dict[str, float] = {}
     for part in accept.lower().split(","):
         media_range, *parameters = (word.strip() for word in part.split(";"))
@@ -101,7 +101,7 @@ def _weight(written: str) -> float:
 
 
 def _endpoints(request: Request) -> list[str]:
-    """Give what there is, as the OpenAPI document has it."""
+    """Return the endpoints that the OpenAPI document lists."""
     return [
         f"{method.upper()} {path}" for path, methods in request.app.openapi()["paths"].items() for method in methods
     ]

@@ -1,4 +1,4 @@
-"""An answer as server-sent events (WHATWG HTML, 9.2): each `data:` line one JSON object, comments as heartbeat."""
+"""Answers as server-sent events (WHATWG HTML, 9.2): each `data:` line is one JSON object, comments are heartbeats."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ _SERVER_ERROR = 500
 
 _HEARTBEAT = b": waiting for the model\n\n"
 
-# X-Accel-Buffering: nginx would otherwise hold events back until its buffer is full.
+# X-Accel-Buffering: otherwise nginx would hold events back until its buffer is full.
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _STRING = {"type": "string"}
@@ -41,7 +41,7 @@ def _schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: d
     }
 
 
-# What stands behind `data:`.
+# The JSON object after `data:`.
 _EVENT = {
     "oneOf": [
         _schema_of("text", content=_STRING),
@@ -58,19 +58,19 @@ _EVENT = {
 
 _DATA = {"type": "string", "contentMediaType": "application/json", "contentSchema": _EVENT}
 
-# `itemSchema` is of OpenAPI 3.2; FastAPI writes it into documents of 3.1 too, whose readers pass over what they do not
-# know.
+# `itemSchema` is part of OpenAPI 3.2. FastAPI also writes it into documents of 3.1, whose readers ignore unknown keys.
 EVENT_STREAM: dict[str, Any] = {
     "text/event-stream": {"itemSchema": {"type": "object", "properties": {"data": _DATA}, "required": ["data"]}}
 }
 
 
 class EventStream(Response):
-    """Sends the pieces of a reply as it is made.
+    """Sends the pieces of a reply as they are produced.
 
-    The reply is made in the request's own task, which writes each piece itself: a slow client holds back the model's
-    stream, and a client that leaves ends it. The answer begins with the first piece, or with the first heartbeat; an
-    error before it is raised, and has its HTTP status as usual. One after it is counted: its status was 200.
+    The reply is produced in the request's own task, which writes each piece itself. So a slow client slows down the
+    model's stream, and a client that disconnects ends it. The answer starts with the first piece or the first
+    heartbeat. An error before that is raised, and has its usual HTTP status. A later error is counted, because its
+    status was 200.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class EventStream(Response):
         self._asked_at: float | None = time.perf_counter()
         self._heartbeat_seconds = heartbeat_seconds
         self._begun = False
-        # Two tasks write: this one, and the one that watches the connection writes heartbeats.
+        # Two tasks write: this one, and the one that watches the connection, which writes heartbeats.
         self._writing = asyncio.Lock()
         self._written_at = time.monotonic()
 
@@ -114,7 +114,7 @@ class EventStream(Response):
             return _event({"type": "error", "message": "An internal error occurred."})
 
     def _count(self, error: Exception) -> None:
-        # As of answers: what the client or a limit is the cause of, a 4xx, is no failure of the agent.
+        # As with other answers: a 4xx, caused by the client or by a limit, is not a failure of the agent.
         if status_of(error) >= _SERVER_ERROR:
             self._metrics.stream_errors.inc()
 
@@ -158,6 +158,6 @@ def _event(event: dict[str, object]) -> bytes:
     return b"data: %b\n\n" % json.dumps(event, separators=(",", ":")).encode("ascii")
 
 
-# Escaped to ASCII, as json.dumps does: no line end of Unicode can break the framing, and half a surrogate pair stays
-# sendable. A text event comes with every token: a whole encoder for each would cost more than all else in here.
+# Escaped to ASCII, as json.dumps does: no Unicode line end can break the framing, and half a surrogate pair can be
+# sent. Every token is a text event: a complete encoder for each would cost more than everything else in this module.
 _quoted = json.encoder.encode_basestring_ascii

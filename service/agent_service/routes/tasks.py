@@ -24,14 +24,15 @@ _NO_LIST = (
 
 _TaskId = Annotated[str, Path(max_length=128, description="Id of the task.")]
 
-# Visible ASCII, so that it fits into a header and the name of a key in Redis.
+# Visible ASCII, so that it fits into a header and into the name of a Redis key.
 _IdempotencyKey = Annotated[
     str | None,
     Header(
         min_length=1,
         max_length=255,
         pattern="^[!-~]+$",
-        description="Chosen by the client: sending the same key again gives the task that it made, and no second one.",
+        description="Key chosen by the client. A request with the same key returns the task that the first one "
+        "created, and creates no second task.",
     ),
 ]
 
@@ -46,23 +47,27 @@ class Accepted(BaseModel):
     """Answer of `POST /tasks`."""
 
     task_id: str
-    status: Status = Field(description="`pending`, unless the idempotency key made the task before.")
-    status_url: str = Field(description="Where to look it up.")
+    status: Status = Field(description="`pending`, unless the idempotency key created the task earlier.")
+    status_url: str = Field(description="Path of the task, for its state and result.")
 
 
 class TaskResult(BaseModel):
-    """What a completed task gave."""
+    """Result of a completed task."""
 
-    response: str = Field(description="What the agent says.")
-    tokens_used: int = Field(description="Tokens sent and received together, by the last attempt.")
-    stop_reason: str | None = Field(None, description="Why the answer was cut, such as `max_tokens`; null when not.")
+    response: str = Field(description="Answer of the agent.")
+    tokens_used: int = Field(description="Sum of the tokens sent and received by the last attempt.")
+    stop_reason: str | None = Field(
+        None, description="Why the answer was cut short, such as `max_tokens`. Null if it was not."
+    )
 
 
 class TaskFailure(BaseModel):
     """Why a task failed."""
 
-    code: str = Field(description="For programs, such as `cancelled`, `timed_out`, `refused`, `deadline_exceeded`.")
-    message: str = Field(description="For people.")
+    code: str = Field(
+        description="Reason for programs, such as `cancelled`, `timed_out`, `refused` or `deadline_exceeded`."
+    )
+    message: str = Field(description="Reason for people.")
 
 
 class TaskAnswer(BaseModel):
@@ -70,19 +75,19 @@ class TaskAnswer(BaseModel):
 
     task_id: str
     status: Status
-    attempts: int = Field(description="How often it was taken up.")
+    attempts: int = Field(description="Number of attempts that were started.")
     created_at: datetime
-    started_at: datetime | None = Field(description="When it was first taken up.")
+    started_at: datetime | None = Field(description="When the first attempt started.")
     finished_at: datetime | None
-    result: TaskResult | None = Field(description="What it gave, once it is `completed`.")
-    error: TaskFailure | None = Field(description="Why it is `failed`.")
+    result: TaskResult | None = Field(description="Result of the task, once it is `completed`.")
+    error: TaskFailure | None = Field(description="Why the task is `failed`.")
 
 
 class TaskList(BaseModel):
     """Answer of `GET /tasks`."""
 
-    tasks: list[TaskAnswer] = Field(description="The newest first.")
-    next_cursor: str | None = Field(description="What to ask for the next page with; null on the last.")
+    tasks: list[TaskAnswer] = Field(description="Tasks of this page, newest first.")
+    next_cursor: str | None = Field(description="Value of `cursor` for the next page. Null on the last page.")
 
 
 @router.post("", status_code=202, responses=describe(408, 409, 413, 422, 429, 503))
@@ -93,7 +98,7 @@ async def submit(
     components: ComponentsDep,
     idempotency_key: _IdempotencyKey = None,
 ) -> Accepted:
-    """Accept a message that is answered in the background, also when this instance ends."""
+    """Accept a message to be answered in the background, even if this instance ends."""
     try:
         task_id, status = await components.tasks.submit(
             owner(request),
@@ -112,17 +117,18 @@ async def submit(
 async def find(
     request: Request,
     components: ComponentsDep,
-    status: Annotated[Status | None, Query(description="Only tasks in this state.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Most tasks to give.")] = 20,
-    cursor: Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of the page before.")] = None,
+    status: Annotated[Status | None, Query(description="State of the tasks to return.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of tasks to return.")] = 20,
+    cursor: Annotated[str | None, Query(pattern=_ID, description="`next_cursor` of the previous page.")] = None,
 ) -> TaskList:
-    """List the tasks of the caller's client key, the newest first.
+    """List the tasks of the caller's client key, newest first.
 
-    An agent without client keys cannot distinguish its callers and lists nothing: there the id is what grants access.
+    An agent without client keys cannot distinguish its callers, so it lists no tasks. There, the id of a task grants
+    access to it.
     """
     if not components.clients.need_keys:
         raise HTTPException(403, _NO_LIST)
-    # One more than is given tells whether there is a next page.
+    # One task more than is returned shows whether there is a next page.
     found = await components.tasks.newest(owner(request), status, limit + 1, cursor)
     page = found[:limit]
     return TaskList(tasks=[_answer(task) for task in page], next_cursor=page[-1].id if len(found) > limit else None)
@@ -130,7 +136,7 @@ async def find(
 
 @router.get("/{task_id}", responses=describe(404, 422, 429, 503))
 async def look_up(task_id: _TaskId, request: Request, components: ComponentsDep) -> TaskAnswer:
-    """Tell the state of a task, and its result at the end."""
+    """Return the state of a task, and its result once it has ended."""
     task = await components.tasks.get(owner(request), task_id)
     if task is None:
         raise _unknown()
@@ -139,7 +145,10 @@ async def look_up(task_id: _TaskId, request: Request, components: ComponentsDep)
 
 @router.delete("/{task_id}", responses=describe(404, 422, 429, 503))
 async def cancel(task_id: _TaskId, request: Request, components: ComponentsDep) -> TaskAnswer:
-    """Cancel a task that waits or runs: it is then `failed` with the code `cancelled`. One that has ended stays so."""
+    """Cancel a waiting or running task: it is then `failed` with the code `cancelled`.
+
+    A task that has ended does not change.
+    """
     if not await components.tasks.cancel(owner(request), task_id):
         raise _unknown()
     return await look_up(task_id, request, components)

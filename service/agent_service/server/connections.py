@@ -1,4 +1,4 @@
-"""All connections of one process: which one is closed to make room for the next, and which does not read."""
+"""The open connections of one process: which one to close for a new one, and whose client does not read."""
 
 import time
 from typing import Protocol
@@ -7,7 +7,7 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 
-# One line for all that was closed or refused in so many seconds: an attack must not fill the log.
+# At most one summary line of closed and refused connections in this period: an attack must not fill the log.
 _LOG_SECONDS = 60.0
 
 
@@ -15,34 +15,34 @@ class Connection(Protocol):
     """A connection as this module sees it."""
 
     def unsent(self) -> int:
-        """Return how many bytes of answers the kernel has not taken yet, because the client does not read."""
+        """Return the number of answer bytes that the kernel has not accepted yet, because the client does not read."""
 
     def abort(self) -> None:
-        """Close at once; what is unsent is lost."""
+        """Close immediately. Unsent bytes are lost."""
 
 
 class Connections:
-    """Bounds the open connections of a process, and the time for which one may be without progress.
+    """Limits the open connections of a process, and how long one may go without progress.
 
-    A new connection is always accepted, because it may be a probe. Beyond the bound the one that has been idle for
-    longest makes room for it; a request that is being answered is left alone as long as its client reads.
+    A new connection is always accepted, because it may be a probe. At the limit, the connection that has been idle
+    the longest is closed for it. A request that is being answered is left alone while its client reads.
     """
 
     def __init__(self, *, most: int, write_seconds: float) -> None:
-        """Take the number of connections, and the seconds without write progress after which one is closed."""
+        """Take the maximum number of connections, and the seconds without write progress after which one is closed."""
         self._most = most
         self._write_seconds = write_seconds
-        # Dictionaries are sets with an order: the first is the one that has been there for longest.
+        # Dictionaries serve as ordered sets: the first entry is the oldest.
         self._all: dict[Connection, None] = {}
         self._idle: dict[Connection, None] = {}
         self._unread: dict[Connection, None] = {}
-        # Of those with unsent bytes: how many, and since when they do not become fewer.
+        # For connections with unsent bytes: the number of bytes, and the time since which it has not fallen.
         self._stalled: dict[Connection, tuple[int, float]] = {}
         self._counts: dict[str, int] = {}
         self._log_at = 0.0
 
     def opened(self, connection: Connection) -> None:
-        """Add a connection; make room for it."""
+        """Add a connection, and make room for it."""
         if len(self._all) >= self._most and not self._make_room():
             self.count("no_room")
             connection.abort()
@@ -58,30 +58,30 @@ class Connections:
         self._stalled.pop(connection, None)
 
     def busy(self, connection: Connection) -> None:
-        """A request of this connection begins to be answered."""
+        """Record that a request of this connection is being answered."""
         self._idle.pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
-        """Its answer is written."""
+        """Record that the answer on this connection is written."""
         self._unread.pop(connection, None)
         if connection in self._all:
             self._idle[connection] = None
 
     def paused(self, connection: Connection) -> None:
-        """Its client reads more slowly than the answer is made."""
+        """Record that the client reads more slowly than the answer is produced."""
         self._unread[connection] = None
 
     def resumed(self, connection: Connection) -> None:
-        """Its client has read."""
+        """Record that the client has read."""
         self._unread.pop(connection, None)
         self._stalled.pop(connection, None)
 
     def count(self, what: str) -> None:
-        """Count something that is logged in summary."""
+        """Count an event for the summary in the log."""
         self._counts[what] = self._counts.get(what, 0) + 1
 
     def sweep(self) -> None:
-        """Close the connections without progress. To be called every second or so."""
+        """Close the connections without progress. Call this about once a second."""
         now = time.monotonic()
         for connection in list(self._all):
             unsent = connection.unsent()
@@ -111,6 +111,6 @@ class Connections:
         return False
 
     def _close(self, connection: Connection) -> None:
-        # At once, not when the event loop has closed it: the next in the same turn of the loop needs another one.
+        # Now, not when the event loop has closed it: a further connection in the same loop iteration must not pick it.
         self.closed(connection)
         connection.abort()

@@ -1,7 +1,8 @@
-"""uvicorn's HTTP, with an end to its patience and its memory.
+"""uvicorn's HTTP protocol, with limits on time and memory.
 
-It waits for ever for the end of a request's head and for a client to read, takes heads of any length, and parses all
-requests of a read at once. What is a request at all is bounded here; its body is `middleware/body_limit.py`'s.
+uvicorn waits forever for the end of a request's head and for a client to read. It accepts heads of any length, and
+parses all requests of a read at once. This module limits the request itself; `middleware/body_limit.py` limits its
+body.
 """
 
 import json
@@ -15,35 +16,34 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from agent_service.server.connections import Connections
 
-# As much as nginx takes in all (`large_client_header_buffers`, 4 of 8 KiB) and as much again.
+# Twice what nginx accepts in total (`large_client_header_buffers`, 4 of 8 KiB).
 LARGEST_HEAD_BYTES = 64 * 1024
 
-# A head travels in one packet or two. What is slower than this holds connections open on purpose.
+# A head arrives in one or two packets. A client that is slower than this holds connections open on purpose.
 HEAD_SECONDS = 20.0
 
-# Browsers open a connection in advance; one that they still did not use by then they close themselves.
+# Browsers open connections in advance, and close those that are still unused by then.
 _FIRST_REQUEST_SECONDS = 60.0
 
-# Of a body, framing takes at most five bytes for each that is carried (RFC 9112, 7.1: chunks of one byte).
+# Allowed bytes of framing per byte of a body. Framing takes at most five (RFC 9112, 7.1: chunks of one byte).
 _FRAMING = 8
 
-# What a client sends behind a request that is being answered. It is read on, or its leaving would not be noticed.
+# What a client may send while its request is being answered. Without reading on, its disconnect would go unnoticed.
 _LARGEST_QUEUE_BYTES = 64 * 1024
 
 _HEAD_END = b"\r\n\r\n"
 
-# RFC 9112, 3.2 and RFC 3986, 3.2.2: a name or an address, with a port or without. Empty is a valid value.
+# RFC 9112, 3.2 and RFC 3986, 3.2.2: a name or an address, with or without a port. An empty value is valid.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fv:.]+\])(?::[0-9]*)?")
 
 _MAPPED = "::ffff:"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Answers 408 to a head that is not whole in time, 431 to one that is too long, and 400 in our own form.
+    """Answers 408 to a head that is incomplete in time, 431 to one that is too long, and 400 in our own format.
 
-    One request is answered at a time. What a client sends behind it (RFC 9112, 9.3.2) waits unparsed; more than
-    64 KiB of it is dropped, and the connection is closed with the answer, after which a client sends again what was
-    not answered.
+    One request is answered at a time. Pipelined requests (RFC 9112, 9.3.2) wait unparsed. More than 64 KiB of them
+    are dropped, and the connection is closed with the answer; a client then resends what was not answered.
     """
 
     connections_of_process: Connections
@@ -61,17 +61,17 @@ class GuardedProtocol(HttpToolsProtocol):
     _fault = ""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as in the parent
-        """Begin; a connection that says nothing is closed sooner than one between two requests."""
+        """Start. A connection without a first request is closed sooner than one between two requests."""
         super().connection_made(transport)
         if self.client is not None and self.client[0].startswith(_MAPPED):
-            # As a socket that listens on both IPv6 and IPv4 shows IPv4 (RFC 4291, 2.5.5.2).
+            # A socket that listens on both IPv6 and IPv4 shows IPv4 in this form (RFC 4291, 2.5.5.2).
             self.client = (self.client[0].removeprefix(_MAPPED), self.client[1])
         seconds = min(_FIRST_REQUEST_SECONDS, self.timeout_keep_alive)
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
         self.connections_of_process.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes."""
+        """Parse received bytes, or queue them while a request is being answered."""
         while data and not self.transport.is_closing():
             if self._is_answering():
                 self._enqueue(data)
@@ -81,15 +81,15 @@ class GuardedProtocol(HttpToolsProtocol):
             data = data[size:]
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Start a head."""
         if self._is_answering():
-            # Parsed together with the end of the request before it, which came in chunks. It cannot wait.
+            # Parsed together with the end of the previous, chunked request. It cannot wait.
             self._drop()
             raise _StopError
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Begin the request."""
+        """Check the head, and start the request."""
         self._in_head = False
         self._overhead = 0
         self._head_tail = b""
@@ -97,22 +97,22 @@ class GuardedProtocol(HttpToolsProtocol):
         old = self.parser.get_http_version() in _OLD_VERSIONS
         self._check_head(old=old)
         if old:
-            # A client of HTTP/1.0 knows no interim answer (RFC 9110, 10.1.1).
+            # An HTTP/1.0 client does not understand interim responses (RFC 9110, 10.1.1).
             self.expect_100_continue = False
         super().on_headers_complete()
         self.connections_of_process.busy(self)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Receive a part of the body."""
         self._body += len(body)
         self._overhead -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Be ready for the head of the next request."""
+        """Prepare for the head of the next request."""
         if self.parser.should_upgrade() and self._body_length and not self._body:
-            # httptools takes what follows a head with `Upgrade` for another protocol. Here it is the body, and parsed
-            # as the next request it would be one that a proxy in front never saw.
+            # httptools treats what follows a head with `Upgrade` as another protocol. Here it is the body. Parsed as
+            # the next request, it would be a request that a proxy in front never saw.
             self._unparsed = True
             return
         self._in_head = True
@@ -120,7 +120,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with what is queued."""
+        """Continue with the queued bytes."""
         self.connections_of_process.idle(self)
         super().on_response_complete()
         if self._queued:
@@ -130,28 +130,28 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_timer()
-        # The parent's own does not when the connection was reset, and the timer would keep all this in memory.
+        # The parent skips this when the connection was reset, and the timer would keep the connection in memory.
         self._unset_keepalive_if_required()
         self._queued = b""
         self.connections_of_process.closed(self)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client reads too slowly."""
+        """Record that the client reads too slowly."""
         super().pause_writing()
         self.connections_of_process.paused(self)
 
     def resume_writing(self) -> None:
-        """The client has read."""
+        """Record that the client has read."""
         super().resume_writing()
         self.connections_of_process.resumed(self)
 
     def unsent(self) -> int:
-        """Return how many bytes of answers the kernel has not taken yet."""
+        """Return the number of answer bytes that the kernel has not accepted yet."""
         return self.transport.get_write_buffer_size()
 
     def abort(self) -> None:
-        """Close at once; what is unsent is lost."""
+        """Close immediately. Unsent bytes are lost."""
         self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -160,7 +160,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _is_answering(self) -> bool:
-        """Whether a whole request was received whose answer is not complete."""
+        """Return whether a complete request was received and its answer is incomplete."""
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
@@ -173,18 +173,18 @@ class GuardedProtocol(HttpToolsProtocol):
             self._queued += data
 
     def _drop(self) -> None:
-        """Take no further request on this connection: it ends with the answer under way."""
+        """Accept no further request on this connection, and close it after the current answer."""
         self._queued = b""
         self._dropping = True
         self.cycle.keep_alive = False
         self.connections_of_process.count("pipelined_too_much")
 
     def _end_of_part(self, data: bytes) -> int:
-        """Return how many bytes can be parsed without reaching into the next request."""
+        """Return the number of bytes that can be parsed without reaching into the next request."""
         if not self._in_head:
             left = 0 if self._body_length is None else self._body_length - self._body
             return left if left > 0 else len(data)
-        # The end may have come in two parts.
+        # The end of the head may be split between two reads.
         tail = self._head_tail
         end = (tail + data if tail else data).find(_HEAD_END)
         if end < 0:
@@ -194,7 +194,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return end + len(_HEAD_END) - len(tail)
 
     def _parse(self, data: bytes) -> None:
-        """Parse bytes of one request; the time of a head runs from its first."""
+        """Parse bytes of one request. The timeout of a head starts at its first byte."""
         self._unset_keepalive_if_required()
         if self._in_head and self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
@@ -205,7 +205,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._overhead <= LARGEST_HEAD_BYTES + _FRAMING * self._body or self.transport.is_closing():
             if self.cycle is not None and self.cycle.response_complete:
-                # The rest of a body that was answered before it was whole. It may never come.
+                # This is a body that was answered before it was complete. The rest may never arrive.
                 self.timeout_keep_alive_task = self.loop.call_later(
                     self.timeout_keep_alive, self.timeout_keep_alive_handler
                 )
@@ -213,14 +213,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large.")
         else:
-            self.transport.close()  # trailers without end: nobody reads them, and an answer may be under way
+            self.transport.close()  # endless trailers: no code reads them, and an answer may be in progress
 
     def _feed(self, data: bytes) -> bool:
-        """Pass bytes to the parser; return whether it can go on."""
+        """Pass bytes to the parser, and return whether it can continue."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # to what this service does not speak: it goes on in HTTP/1.1 (RFC 9110, 7.8)
+            pass  # to a protocol that this service does not support: it continues in HTTP/1.1 (RFC 9110, 7.8)
         except httptools.HttpParserError:
             if not self._dropping:
                 self._refuse(HTTPStatus.BAD_REQUEST, self._fault or "Invalid HTTP request received.")
@@ -234,10 +234,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.on_message_complete()
 
     def _check_head(self, *, old: bool) -> None:
-        """Note the length of the body; refuse a head without one valid Host (RFC 9112, 3.2).
+        """Record the length of the body, and refuse a head without one valid Host (RFC 9112, 3.2).
 
         Raises:
-            _StopError: to end the parsing.
+            _StopError: to stop the parser.
         """
         self._body_length = None
         hosts = 0
@@ -259,7 +259,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._head_timer = None
         if self.cycle is not None and not self.cycle.response_complete:
-            # Old clients send a line end behind a body (RFC 9112, 2.2): no reason to cut the answer under way.
+            # Old clients send a line end after a body (RFC 9112, 2.2). It must not cut the current answer.
             self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
         elif not self.transport.is_closing():
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's head did not arrive in time.")
@@ -267,7 +267,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         self._stop_timer()
         self.connections_of_process.count("malformed")
-        if self.cycle is None or self.cycle.response_complete:  # else it would end up in the middle of an answer
+        if self.cycle is None or self.cycle.response_complete:  # else it would be inserted into another answer
             body = json.dumps({"detail": detail}).encode()
             head = (
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
@@ -286,11 +286,14 @@ _OLD_VERSIONS = frozenset({"0.9", "1.0"})
 
 
 class _StopError(Exception):
-    """Ends the parsing: nothing that follows is looked at."""
+    """Stops the parser: the rest of the data is not parsed."""
 
 
 class _UntilClose:
-    """An app for a client of HTTP/1.0, which knows no chunks: an answer of unknown length ends with the connection."""
+    """An app for HTTP/1.0 clients, which do not support chunks.
+
+    The end of the connection marks the end of an answer of unknown length.
+    """
 
     def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
         self._app = app
@@ -307,7 +310,7 @@ class _UntilClose:
                 if self._unknown:
                     self._cycle.chunked_encoding = False
             elif self._unknown:
-                # uvicorn compares what is sent with what was announced.
+                # uvicorn compares the sent length with the announced one.
                 self._cycle.expected_content_length = len(message.get("body", b""))
             await send(message)
 
@@ -315,5 +318,5 @@ class _UntilClose:
 
 
 def guarded(seconds: float, connections: Connections) -> type[GuardedProtocol]:
-    """Return the protocol with this much patience for a head, for the connections of this process."""
+    """Return the protocol class for the connections of this process, with the timeout of a head in seconds."""
     return type("Guarded", (GuardedProtocol,), {"head_seconds": seconds, "connections_of_process": connections})

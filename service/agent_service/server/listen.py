@@ -1,4 +1,4 @@
-"""Listening: the port is taken first, and what stands in the way is said in words."""
+"""Listening sockets: the port is bound first, and a failure is explained."""
 
 import errno
 import os
@@ -9,29 +9,31 @@ from agent_service.lifecycle import StartError
 _ALL = "::"
 _ALL_IPV4 = "0.0.0.0"  # noqa: S104  # where a pod listens
 
-# What the kernel answers where IPv6 is not built in, or switched off.
+# Errors of a kernel without IPv6, or with IPv6 switched off.
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
 class PortError(StartError):
-    """There is no listening on that address and port."""
+    """The service cannot listen on an address and port."""
 
 
 def bind(host: str, port: int, *, setting: str) -> socket.socket:
-    """Take the port before anything slow happens. Who connects from now on waits until the service has started.
+    """Return a socket that listens on the port.
+
+    Call this before anything slow: clients that connect from now on wait until the service has started.
 
     Args:
-        host: name or address of this machine; `::` for all of them, IPv4 included, also where IPv6 is off.
-        port: 0 takes any that is free.
-        setting: what the port was chosen with, for the words of an error.
+        host: name or address of this machine; `::` for all addresses, IPv4 included, also where IPv6 is off.
+        port: port number; 0 for any free port.
+        setting: setting that chose the port, for the error message.
 
     Raises:
-        PortError: when it cannot be had.
+        PortError: when the port cannot be bound.
     """
     try:
         return _listen(host, port)
     except (UnicodeError, ValueError):
-        # A name that is none, such as one with an empty label, is a UnicodeError.
+        # An invalid name, such as one with an empty label, raises UnicodeError.
         message = (
             f"Cannot listen on {host}: it is no name or address of a host; set API_HOST to an address of this machine."
         )
@@ -63,10 +65,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # Whatever net.ipv6.bindv6only says. It changes nothing for an address other than `::`.
+            # Overrides net.ipv6.bindv6only. It has no effect on an address other than `::`.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(address)
-        # At once: until one of them listens, several programs can be bound to a port.
+        # Immediately: several programs can be bound to a port until one of them listens.
         sock.listen()
     except OSError:
         sock.close()

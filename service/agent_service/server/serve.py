@@ -1,4 +1,4 @@
-"""What `agent-service serve` does: its ports, then its state, then the API, in this process or in several."""
+"""The command `agent-service serve`: bind the ports, start the state, then run the API in one or several processes."""
 
 import os
 import signal
@@ -24,8 +24,8 @@ _FAILED = 1
 
 
 def run(settings: Settings) -> int:
-    """Serve until the end; give the exit code. What prevents the start is one line on standard error."""
-    # Python's own end at SIGTERM would leave our Valkey to the kernel, and process 1 of a container has none at all.
+    """Serve until the end, and return the exit code. If the start fails, print the reason in one line on stderr."""
+    # Python's default at SIGTERM would leave our Valkey to the kernel. Process 1 of a container has no default action.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     try:
@@ -45,16 +45,16 @@ def run(settings: Settings) -> int:
 
 
 def _build_info(settings: Settings) -> dict[str, str]:
-    """Say what is running."""
+    """Return the version, the provider and the model that are running."""
     return {"version": __version__, "provider": settings.model_provider, "model": settings.model}
 
 
 def _with_state(settings: Settings, stack: ExitStack) -> Settings:
-    """Start a Valkey where no Redis is configured. It is the last to end."""
+    """Return settings with a Redis address. Start a Valkey where no Redis is configured; it ends last."""
     if settings.redis_address is not None:
         return settings
     address = stack.enter_context(embedded.running(settings.state_dir))
-    # A further signal must not keep it from saving its data.
+    # A further signal must not prevent it from saving its data.
     stack.callback(_ignore_signals)
     return settings.model_copy(update={"redis_url": SecretStr(address), "api_runs_tasks": settings.runs_tasks})
 
@@ -65,10 +65,10 @@ def _ignore_signals() -> None:
 
 
 def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket.socket | None) -> int:
-    # prometheus_client knows the variable in both forms.
+    # prometheus_client reads the variable in upper and in lower case.
     for name in (multiprocess_metrics.FOLDER, multiprocess_metrics.FOLDER.lower()):
         os.environ.pop(name, None)
-    # With the SDK these imports take 2 s: not before the ports and the state are ours.
+    # With the SDK, these imports take 2 s. They come after the ports are bound and the state is started.
     from agent_service.app import create_app  # noqa: PLC0415
     from agent_service.server.uvicorn_server import Server  # noqa: PLC0415
     from agent_service.telemetry.metrics_server import serving  # noqa: PLC0415
@@ -107,7 +107,7 @@ def _announce(settings: Settings, listener: socket.socket, scraped: socket.socke
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:
-    """Give the address as a person can open it."""
+    """Return the address in a form that a user can open."""
     host = settings.api_host
     if host in {"0.0.0.0", "::"}:  # noqa: S104
         host = "localhost"

@@ -1,4 +1,4 @@
-"""uvicorn, made to drain: it listens on while work is in flight, so that probes and clients get an answer."""
+"""uvicorn with draining: it keeps listening while work is in flight, so that probes and clients get an answer."""
 
 import gc
 import math
@@ -20,16 +20,16 @@ from agent_service.server.http_guard import HEAD_SECONDS, guarded
 
 _log = structlog.get_logger(__name__)
 
-# The server looks around ten times a second.
+# uvicorn ticks ten times a second.
 _TICKS_OF_A_SWEEP = 10
 
-# Between the signal and the first refusal: the event loop has turned several times by then, and has read all that had
+# Between the signal and the first refusal. By then the event loop has run several times and has read everything that
 # arrived before the signal, also in a pod that had no CPU for a while.
 _TICKS_BEFORE_DRAINING = 2
 
 
 class Server(uvicorn.Server):
-    """Drains at the first SIGTERM or SIGINT and then ends with exit code 0; a second one cuts what is left."""
+    """Drains at the first SIGTERM or SIGINT, then exits with code 0. A second signal cuts what is left."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                # uvicorn would believe X-Forwarded-For from 127.0.0.1; middleware/identify.py knows whom to believe.
+                # uvicorn would trust X-Forwarded-For from 127.0.0.1; middleware/identify.py decides what to trust.
                 proxy_headers=False,
                 backlog=bound.backlog,
                 timeout_keep_alive=settings.keep_alive_seconds,
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
         )
         self._lifecycle = lifecycle
         self._drain_seconds = settings.longest_answer_seconds + DRAIN_MARGIN_SECONDS
-        # A task that is handed back is not lost, so draining does not wait for a long one.
+        # A task that is returned to the queue is not lost, so draining does not wait for a long one.
         self._task_seconds = settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS
         self._cut_at = self._hand_back_at = math.inf
         self._ticks_since = 0
@@ -70,45 +70,51 @@ class Server(uvicorn.Server):
         return self._cut_at < math.inf
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until the end. From here on signals are the server's: what an earlier handler raised while the event
-        loop is made would leave half a loop behind."""
+        """Serve until the end.
+
+        The server handles signals from the start of this call. If an earlier handler raised while the event loop is
+        created, a half-created loop would remain.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so once connections are taken."""
+        """Start, and report it once connections are accepted."""
         await super().startup(sockets)
-        # What the imports made stays for ever; the collector would walk it again and again under load
-        # (measured: p99 of /chat 174 ms while it does, 41 ms when it need not).
+        # Objects created by the imports stay forever. The collector would walk them repeatedly under load
+        # (measured: p99 of /chat 174 ms when it does, 41 ms when it does not).
         gc.collect()
         gc.freeze()
-        # A request leaves no cycles, so there is next to nothing to find; looking for it among all requests in flight
-        # as often as by default (700, 10, 10) took a tenth of the processor time.
+        # A request leaves no cycles, so there is almost nothing to collect. Searching all requests in flight as often
+        # as the default (700, 10, 10) took a tenth of the processor time.
         gc.set_threshold(10_000, 20, 10)
         self._on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain. uvicorn's own would also raise the signal again at the end, and spoil the exit code."""
+        """Start to drain, or cut if already draining.
+
+        uvicorn's own handler would also raise the signal again at the end, which changes the exit code.
+        """
         if self._stopping:
             self.cut()
         else:
             self.drain()
 
     def drain(self) -> None:
-        """Take no work that comes from now on, and end when the rest is done, or after the time that it may take."""
+        """Accept no new work. End when the rest is done, or after the time that it may take."""
         if not self._stopping:
             self._cut_at = time.monotonic() + self._drain_seconds
             self._hand_back_at = time.monotonic() + self._task_seconds
 
     def cut(self) -> None:
-        """End now, whatever is in flight."""
+        """End now, and cut what is in flight."""
         self.drain()
         self._lifecycle.begin_draining()
         self._cut_at = 0
 
     async def on_tick(self, counter: int) -> bool:
-        """Look, ten times a second, whether the draining is done, and once a second after the connections."""
+        """Check ten times a second whether draining is done, and sweep the connections once a second."""
         if counter % _TICKS_OF_A_SWEEP == 0:
             self._connections.sweep()
         if self._stopping and not self._lifecycle.draining:

@@ -1,4 +1,4 @@
-"""What `agent-service worker` does: its ports, then its app."""
+"""The command `agent-service worker`: bind the ports, then run the app."""
 
 import contextlib
 
@@ -21,7 +21,7 @@ _FAILED = 1
 
 
 def run(settings: Settings) -> int:
-    """Work until the end; give the exit code. What prevents the start is one line on standard error."""
+    """Work until the end, and return the exit code. If the start fails, print the reason in one line on stderr."""
     logs.configure(level=settings.lowest_level, form=settings.log_format)
     otel_environment.warn()
     lifecycle = Lifecycle()

@@ -1,6 +1,6 @@
-"""Logging: one format for our own lines and for those of the libraries, JSON or text, on standard output.
+"""Logging: one format, JSON or text, for our own lines and those of the libraries, on standard output.
 
-Neither what users write nor a key is ever logged. The libraries that would log them at DEBUG are held at WARNING.
+User messages and keys are never logged. The libraries that would log them at DEBUG are held at WARNING.
 """
 
 import json
@@ -15,22 +15,25 @@ import orjson
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-# The SDK logs whole request bodies at DEBUG (also through its ANTHROPIC_LOG variable), the HTTP libraries log headers.
+# The SDK logs whole request bodies at DEBUG (also through its ANTHROPIC_LOG variable). The HTTP libraries log headers.
 _TALKATIVE = ("anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio")
 
 
 def where(error: BaseException) -> str:
-    """Give the places that an exception went through, without its text, which can quote what a user wrote."""
+    """Return the traceback of an exception without its message, which can quote what a user wrote."""
     return "".join(traceback.format_tb(error.__traceback__))
 
 
 def _discreet(record: logging.LogRecord) -> bool:
-    """Whether a library's line may be written. By its level alone it might: the SDK sets its own when imported."""
+    """Return whether a library's line may be written.
+
+    The level of its logger is not enough, because the SDK sets its own level when imported.
+    """
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _TALKATIVE
 
 
 def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Say to which trace a line belongs (OpenTelemetry, "Trace Context in non-OTLP Log Formats")."""
+    """Add the ids of the current trace and span to a line (OpenTelemetry, "Trace Context in non-OTLP Log Formats")."""
     context = get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = format_trace_id(context.trace_id)
@@ -39,7 +42,7 @@ def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.
 
 
 class _Output:
-    """Where a finished line goes: standard output, a line at a time."""
+    """Writes finished lines to standard output, one at a time."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -55,7 +58,7 @@ def _json(event: dict[str, Any], default: Callable[[Any], Any], **_: Any) -> str
     try:
         return orjson.dumps(event, default=default).decode()
     except TypeError:
-        # Such as half a surrogate pair, for which UTF-8 has no form and an escape of JSON has one.
+        # For example half a surrogate pair: UTF-8 cannot encode it, but a JSON escape can.
         return json.dumps(event, default=default)
 
 
@@ -75,8 +78,8 @@ def configure(*, level: str, form: Literal["json", "text"], process: int | None 
 
     Args:
         level: lowest level that is written, such as `INFO`.
-        form: `json` for one object a line, `text` for people.
-        process: number of this process, where several write one log; each line then says so, and has its id.
+        form: `json` for one object per line, `text` for people.
+        process: number of this process, where several write to one log. Each line then has it, and the process id.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -95,7 +98,7 @@ def configure(*, level: str, form: Literal["json", "text"], process: int | None 
         # Locals in a traceback would show messages and keys.
         plain = structlog.dev.plain_traceback
         last = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
-    # Our own lines take the short way: the standard library's, with a record for each, took three times as long.
+    # Our own lines bypass the standard library, which creates a record for each and took three times as long.
     structlog.configure(
         processors=[*shared, *last],
         logger_factory=_Output,

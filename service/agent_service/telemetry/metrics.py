@@ -21,13 +21,13 @@ from agent_service.telemetry.exposition import Expose, Exposition, expose
 # The `_created` series would double the number of series, and no dashboard or alert of ours reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# Seconds. A model answers in 0.2 s to minutes; probes and refusals answer in milliseconds.
+# Seconds. A model takes from 0.2 s to minutes; probes and refusals take milliseconds.
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 _MODEL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
 
 class Metrics:
-    """All metrics, in a registry of their own, so that several apps can live in one process."""
+    """All metrics, in a separate registry, so that several apps can share one process."""
 
     def __init__(self, *, version: str, provider: str, model: str) -> None:
         self.registry = registry = CollectorRegistry()
@@ -182,17 +182,17 @@ class Metrics:
             self._expose = of_all_processes(folder, build)
 
     def expose(self, accept: str) -> Exposition:
-        """Give all metrics, in the format that an `Accept` header with this value asks for."""
+        """Return all metrics, in the format that an `Accept` header with this value asks for."""
         return self._expose(accept)
 
 
 def of_all_processes(folder: str, build: Mapping[str, str]) -> Expose:
-    """Give what tells the metrics of all processes that share `folder`; `build` says what is running."""
+    """Return a function that exposes the metrics of all processes that share `folder`, with `build` as build info."""
     sums = multiprocess_metrics.registry(folder)
     add_build_info(sums, build)
     return partial(multiprocess_metrics.expose, sums)
 
 
 def add_build_info(registry: CollectorRegistry, build: Mapping[str, str]) -> None:
-    """Say what is running: `agent_build_info`, as prometheus_client writes an Info of that name."""
+    """Add the metric `agent_build_info`, the name under which prometheus_client exposes this Info."""
     Info("agent_build", "What is running.", registry=registry).info(dict(build))

@@ -1,6 +1,6 @@
-"""The metrics on a port of their own (METRICS_PORT), which no Ingress reaches.
+"""The metrics on a separate port (METRICS_PORT), which no Ingress reaches.
 
-From threads, so that a scrape is answered whatever the event loop is busy with, and where there is none.
+Threads serve them, so that a scrape is answered while the event loop is busy, and in a process without one.
 """
 
 import socket
@@ -15,19 +15,19 @@ from agent_service.telemetry.exposition import Expose
 
 _PATH = "/metrics"
 
-# A client that sends nothing for so long holds a thread no longer.
+# A client that sends nothing for so long loses its thread.
 _CLIENT_SECONDS = 10.0
 
-# Each connection has a thread. Beyond these the oldest makes room, so that a scrape is answered whoever holds the rest.
+# Each connection has a thread. At the limit the oldest is closed, so that other clients cannot block a scrape.
 _MOST_CONNECTIONS = 32
 
-# How soon the end of the service is noticed.
+# How often the server checks for the end of the service.
 _POLL_SECONDS = 0.1
 
 
 @contextmanager
 def serving(listener: socket.socket | None, expose: Expose) -> Iterator[None]:
-    """Answer `GET /metrics` on a bound socket for as long as the context lasts; None: do nothing."""
+    """Answer `GET /metrics` on a bound socket until the context ends. Do nothing if `listener` is None."""
     if listener is None:
         yield
         return
@@ -44,7 +44,7 @@ def serving(listener: socket.socket | None, expose: Expose) -> Iterator[None]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # The default of 5 would have clients of a flood, and the scrape among them, wait for a second or more.
+    # With the default of 5, the clients of a flood, and the scrape among them, would wait for a second or more.
     request_queue_size = 128
     block_on_close = False
 
@@ -57,7 +57,7 @@ class _Server(ThreadingHTTPServer):
         self.server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take a connection; end the oldest where there are too many."""
+        """Accept a connection, and close the oldest ones at the limit."""
         while len(self.connections) >= _MOST_CONNECTIONS:
             with suppress(StopIteration, KeyError, OSError):
                 oldest = next(iter(self.connections))
@@ -73,7 +73,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Be silent about a client that left in the middle; a fault of ours is in the answer, as 500."""
+        """Ignore a client that disconnected early. An error of ours is in the answer, as 500."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_HEAD(self) -> None:
-        """Answer as to GET, without the body."""
+        """Answer like GET, without the body."""
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -100,4 +100,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name that http.server gives
-        """Log no scrapes, as the API logs none."""
+        """Log no scrapes, like the API."""

@@ -1,6 +1,6 @@
-"""The OTEL_* variables of a pod, which platforms put into every pod alike: what cannot be used is left out.
+"""The OTEL_* variables, which platforms set in every pod alike: unusable values are removed.
 
-OpenTelemetry reads them as it is imported, and ends the process with a traceback at some of them. So this comes before.
+OpenTelemetry reads them when it is imported, and some values end the process with a traceback. So this runs first.
 """
 
 import math
@@ -39,7 +39,7 @@ _SAMPLERS = frozenset(
     for parent in (False, True)
 )
 
-# Variables that list parts by the names of their entry points, and the group of those names.
+# Variables that list components by the names of their entry points, and the group of those entry points.
 _LISTS = {
     "OTEL_PROPAGATORS": "opentelemetry_propagator",
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "opentelemetry_resource_detector",
@@ -50,17 +50,19 @@ _NAMES = {
     "OTEL_PYTHON_METER_PROVIDER": "opentelemetry_meter_provider",
     "OTEL_PYTHON_LOGGER_PROVIDER": "opentelemetry_logger_provider",
 }
-# A propagator that there always is, and that takes nothing from callers.
+# A propagator that is always available, and accepts nothing from callers.
 _NO_PROPAGATORS = "none"
 
 _left_out: list[str] = []
 
 
 def repair(environ: MutableMapping[str, str] = os.environ) -> list[str]:
-    """Leave out what OpenTelemetry cannot use; return the names of those variables. Values are trimmed.
+    """Remove what OpenTelemetry cannot use, and return the names of those variables. Values are trimmed.
+
+    Call this before anything imports OpenTelemetry.
 
     Args:
-        environ: the environment of the process. To be called before anything imports OpenTelemetry.
+        environ: environment of the process.
     """
     bad = []
     for name in sorted(name for name in environ if name.startswith(_PREFIX)):
@@ -73,7 +75,7 @@ def repair(environ: MutableMapping[str, str] = os.environ) -> list[str]:
         if kept != value:
             bad.append(name)
         if not kept:
-            # Some readers take an empty value for a wrong one.
+            # Some readers treat an empty value as invalid.
             del environ[name]
     if _number(environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"), 512) > _number(
         environ.get("OTEL_BSP_MAX_QUEUE_SIZE"), 2048
@@ -84,13 +86,16 @@ def repair(environ: MutableMapping[str, str] = os.environ) -> list[str]:
 
 
 def warn() -> None:
-    """Log, once the log is set up, what `repair` left out. Not the values: headers hold keys."""
+    """Log the names of what `repair` removed, without the values: headers contain keys.
+
+    Call this once logging is configured.
+    """
     if _left_out:
         _log.warning("Telemetry settings that cannot be used were left out", names=list(_left_out))
 
 
 def _usable(name: str, value: str) -> str:
-    """Return what of a value can be used; nothing if none of it."""
+    """Return the usable part of a value; an empty string if there is none."""
     if name in _LISTS:
         there = {each.name for each in entry_points(group=_LISTS[name])} | (
             {_NO_PROPAGATORS} if "PROPAG" in name else set()

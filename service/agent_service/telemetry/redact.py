@@ -1,18 +1,18 @@
-"""What another program answered, made fit for our log: one short line without its secrets. Clients never see it."""
+"""Redaction of other programs' answers for our log: one short line without secrets. Clients never see it."""
 
 import re
 from collections.abc import Iterable
 
 _LONGEST = 300
 
-# A quotation that is this long was hardly made by chance.
+# A match of this length is unlikely to be a coincidence.
 _QUOTED = 16
 
 _MASK = "***"
 
-# Each keeps the name of the secret.
+# Each replacement keeps the name of the secret.
 _SECRETS = (
-    # The userinfo of an address (RFC 3986, 3.2.1); what people write into it is not always encoded.
+    # The userinfo of an address (RFC 3986, 3.2.1). What users write into it is not always encoded.
     (re.compile(r"(://)[^\s/@]+@"), rf"\1{_MASK}@"),
     (re.compile(r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?)(?:[a-z]+\s+)?[^\s,;\"']+"), rf"\1{_MASK}"),
     (re.compile(r"(?i)\b(bearer)\s+[^\s,;\"']+"), rf"\1 {_MASK}"),
@@ -20,38 +20,38 @@ _SECRETS = (
         re.compile(r"(?i)((?:key|token|secret|password|passwd|pwd|credentials?)[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]+"),
         rf"\1{_MASK}",
     ),
-    # As vendors begin their keys and tokens, also where only a part is quoted.
+    # Vendor prefixes of keys and tokens, also where only a part is quoted.
     (
         re.compile(r"\b((?:[sprah]k|gh[opsu]|github_pat|glpat|xox[abps]|hf)[-_]|AKIA|ASIA|AIza|eyJ)[^\s\"',;]{3,}"),
         rf"\1{_MASK}",
     ),
-    # What is long and has digits among its letters is a key sooner than a word.
+    # A long string of letters and digits is more likely a key than a word.
     (re.compile(r"\b(?=[A-Za-z_+/=]*\d)(?=[\d_+/=]*[A-Za-z])[\w+/=]{24,}"), _MASK),
 )
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
-# The same, but for tab and line feed.
+# The same, except tab and line feed.
 _TERMINAL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """Return a text as one line without control characters, also those that change the direction of what follows."""
+    """Return a text as one line without control characters, including those that change the text direction."""
     return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def harmless(text: str) -> str:
-    """Return a text of several lines that cannot control a terminal: such characters are shown as `\\uXXXX`."""
+    """Return a text of several lines that cannot control a terminal: control characters are shown as `\\uXXXX`."""
     return _TERMINAL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def for_log(text: str, *, known: Iterable[str] = (), private: Iterable[str] = ()) -> str:
-    """Return a text of another program's as one line of at most 300 characters.
+    """Return an answer of another program as one line of at most 300 characters, without secrets.
 
     Args:
-        text: its answer.
+        text: the answer.
         known: secrets that the text may quote, such as our own key.
-        private: what users wrote. A text that quotes a part of it is withheld as a whole.
+        private: what users wrote. A text that quotes part of it is withheld completely.
     """
     line = printable(text[: 4 * _LONGEST])
     for secret in known:

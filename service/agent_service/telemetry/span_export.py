@@ -1,4 +1,4 @@
-"""What is done with spans on their way out. Imported by `tracing` alone, and only when traces are wanted."""
+"""The export of spans. Only `tracing` imports this module, and only when traces are enabled."""
 
 import socket
 import uuid
@@ -28,13 +28,13 @@ _log = structlog.get_logger(__name__)
 
 
 def resource(settings: Settings) -> Resource:
-    """Say what the spans come from; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say it better."""
+    """Return the resource of the spans. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence."""
     ours = Resource(
         {
             "service.name": "portside-agent",
             "service.version": __version__,
             "service.instance.id": str(uuid.uuid4()),
-            # In Kubernetes the name of the pod.
+            # In Kubernetes, this is the name of the pod.
             "host.name": socket.gethostname(),
             "deployment.environment.name": settings.environment,
         }
@@ -43,12 +43,12 @@ def resource(settings: Settings) -> Resource:
 
 
 class NoPropagation(TextMapPropagator):
-    """Takes no trace from callers (`OTEL_PROPAGATORS=none`). OpenTelemetry's own returns no context, which fails."""
+    """Accepts no trace from callers (`OTEL_PROPAGATORS=none`). OpenTelemetry's own returns no context, which fails."""
 
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
-        """Return the context as it is."""
+        """Return the context unchanged."""
         return get_current() if context is None else context
 
     def inject(
@@ -58,16 +58,18 @@ class NoPropagation(TextMapPropagator):
 
     @property
     def fields(self) -> set[str]:
-        """No headers."""
+        """An empty set: no headers are used."""
         return set()
 
 
 class Proxied(requests.Session):
-    """Sends through the proxy of the environment by the same rules as to the model API. Those of `requests` know no
-    IPv6 networks in NO_PROXY."""
+    """A session that uses the proxy of the environment, by the same rules as for the model API.
+
+    The rules of `requests` do not support IPv6 networks in NO_PROXY.
+    """
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
-        """Return the settings of a request."""
+        """Return the settings of a request, including its proxy."""
         settings: dict[str, Any] = super().merge_environment_settings(url, proxies, stream, verify, cert)
         proxy = proxy_for(str(url), any_scheme=True)
         settings["proxies"] = {} if proxy is None else {"http": proxy, "https": proxy}
@@ -75,23 +77,23 @@ class Proxied(requests.Session):
 
 
 class HideQueries(SpanProcessor):
-    """Keeps what stands behind the `?` of an address out of the traces: a caller may put anything there, keys too."""
+    """Keeps the query of a URL out of the traces, because a caller may put anything there, including keys."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Replace the query when there is one."""
+        """Replace the query, if there is one."""
         if span.attributes and "url.query" in span.attributes:
             span.set_attribute("url.query", "REDACTED")
 
 
 class LoggedOnce(SpanExporter):
-    """Passes spans on, and logs when the collector stops taking them and when it takes them again, once each."""
+    """Exports spans. Logs once when the collector stops accepting them, and once when it accepts them again."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self._failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send; runs in the exporting thread."""
+        """Send the spans. Runs in the exporting thread."""
         try:
             result = self._exporter.export(spans)
         except Exception as error:
@@ -101,7 +103,7 @@ class LoggedOnce(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """End it."""
+        """Shut down the exporter."""
         self._exporter.shutdown()
 
     def _note(self, *, failed: bool, error: str | None) -> None:

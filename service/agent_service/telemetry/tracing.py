@@ -1,7 +1,7 @@
-"""OpenTelemetry traces, when there is somewhere to send them (OTLP over HTTP).
+"""OpenTelemetry traces, if a collector is configured (OTLP over HTTP).
 
-The tracing SDK and the exporter are imported only then: they take memory and time that an agent without a collector
-need not spend. They read the standard OTEL_* variables by themselves (OpenTelemetry specification, "Environment
+The tracing SDK and the exporter are imported only then, because they take memory and time that an agent without a
+collector need not spend. They read the standard OTEL_* variables themselves (OpenTelemetry specification, "Environment
 Variable Specification").
 """
 
@@ -34,22 +34,22 @@ _CREDENTIAL_PROVIDERS = (
     "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
 )
 
-# The last spans are worth this much of the pod's grace period, and no more: the collector may be what is away.
+# Part of the pod's grace period that is used to send the last spans. It is short: the collector may be unavailable.
 _CLOSE_SECONDS = 1.5
 
 
 class Tracing:
-    """Where spans go; nowhere when `provider` is None."""
+    """The destination of spans. Traces are off if `provider` is None."""
 
     def __init__(self, provider: "TracerProvider | None" = None) -> None:
         self._provider = provider
 
     def tracer(self) -> Tracer:
-        """Give what makes spans."""
+        """Return the tracer that creates spans."""
         return NoOpTracer() if self._provider is None else self._provider.get_tracer("portside", __version__)
 
     def for_fastapi(self) -> TelemetryConfig:
-        """Give FastAPI's settings: a span for each request but probes, and nothing else of what it could record."""
+        """Return FastAPI's telemetry settings: a span for each request except probes, and nothing else."""
         return TelemetryConfig(
             tracing=self._provider is not None,
             tracer_provider=self._provider,
@@ -61,19 +61,19 @@ class Tracing:
         )
 
     async def close(self) -> None:
-        """Send what is left, if that can be done in a moment."""
+        """Send the remaining spans, if that takes only a moment."""
         if self._provider is None:
             return
-        # A daemon: neither this nor the end of the process waits for a collector that does not answer.
+        # A daemon thread: neither this method nor the end of the process waits for a collector that does not answer.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, _CLOSE_SECONDS)
 
 
 def start(settings: Settings) -> Tracing:
-    """Begin to collect spans, when the settings or the standard variables name a collector.
+    """Start to collect spans, if the settings or the standard variables name a collector.
 
-    Where that is not possible, one warning is logged, and the agent works without.
+    If that is not possible, one warning is logged, and the agent works without traces.
     """
     try:
         endpoint = _endpoint(settings)
@@ -81,7 +81,7 @@ def start(settings: Settings) -> Tracing:
     except _AddressError as error:
         _log.warning("Traces are off: the collector's address cannot be used", setting=error.setting, reason=str(error))
     except Exception as error:
-        # Whatever the libraries do not like about their variables or files. Their words may quote a header's key.
+        # Any value that the libraries reject in their variables or files. Their messages may quote a header's key.
         _log.warning("Traces are off: their settings cannot be used", error=type(error).__name__, where=where(error))
     return Tracing()
 
@@ -95,7 +95,7 @@ class _AddressError(Exception):
 
 
 def _collect(settings: Settings, endpoint: str) -> Tracing:
-    # Not at the top: see above.
+    # Not at the top of the file: see the module's docstring.
     from opentelemetry import propagate  # noqa: PLC0415
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -103,11 +103,11 @@ def _collect(settings: Settings, endpoint: str) -> Tracing:
 
     from agent_service.telemetry.span_export import HideQueries, LoggedOnce, NoPropagation, Proxied, resource  # noqa: PLC0415
 
-    # They would log each batch that a collector did not take; ToldOnce does that once. And a header that is not in the
-    # right form would be logged with its key.
+    # They would log each batch that the collector did not accept; LoggedOnce logs it once. They would also log a
+    # malformed header with its key.
     for name in ("opentelemetry", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # A platform's own way to log in brings its own session.
+    # A credential provider of the platform brings its own session.
     session = None if any(map(os.environ.get, _CREDENTIAL_PROVIDERS)) else Proxied()
     provider = TracerProvider(resource=resource(settings), shutdown_on_exit=False)
     provider.add_span_processor(HideQueries())
@@ -118,7 +118,7 @@ def _collect(settings: Settings, endpoint: str) -> Tracing:
 
 
 def _endpoint(settings: Settings) -> str | None:
-    """Return where traces go; None for nowhere."""
+    """Return the address that traces are sent to; None if traces are off."""
     traces, base = os.environ.get(_TRACES_ENDPOINT), settings.otel_exporter_otlp_endpoint
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     elsewhere = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() not in {"", "otlp"}
@@ -128,8 +128,8 @@ def _endpoint(settings: Settings) -> str | None:
     if protocol not in {None, "", "http/protobuf"}:
         _log.warning("OTLP protocol is not supported, sent http/protobuf", protocol=protocol)
     try:
-        # The variable for traces alone is a whole address; the common one is a base (OTLP specification, "Endpoint
-        # URLs"), to which people write the path all the same.
+        # The variable for traces is a complete address. The common one is a base (OTLP specification, "Endpoint
+        # URLs"), but some users add the path to it.
         return http_address(traces) if traces else http_address(base or "").removesuffix(_PATH) + _PATH
     except ValueError as error:
         raise _AddressError(_TRACES_ENDPOINT if traces else "OTEL_EXPORTER_OTLP_ENDPOINT", str(error)) from None

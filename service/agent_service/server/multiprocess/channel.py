@@ -1,4 +1,4 @@
-"""What a supervisor and its API processes say to each other, over a pair of sockets that nobody else has."""
+"""Messages between a supervisor and its API processes, over a private pair of sockets."""
 
 import pickle
 import socket
@@ -8,7 +8,7 @@ from enum import Enum
 
 from agent_service.config.settings import Settings
 
-# How often a process says that it is well. Its first word says that it answers requests.
+# The heartbeat of a healthy process, and its period. The first beat means that the process answers requests.
 BEAT = b"."
 BEAT_SECONDS = 1.0
 
@@ -17,10 +17,10 @@ _LENGTH = struct.Struct("!I")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a process is started for.
+    """What a process needs to start.
 
-    `place` is its number among the processes, which a successor takes over; `listener` is the file descriptor of the
-    socket to listen on.
+    `place` is its number among the processes, which its replacement takes over. `listener` is the file descriptor of
+    the socket to listen on.
     """
 
     settings: Settings
@@ -29,26 +29,26 @@ class Assignment:
 
 
 class Order(Enum):
-    """What a process is told later. A link that ends means DRAIN too: the supervisor is gone."""
+    """An order to a running process. A closed link also means DRAIN, because the supervisor has ended."""
 
     DRAIN = b"d"
     CUT = b"c"
 
 
 def packed(assignment: Assignment) -> bytes:
-    """Give an assignment as it is sent."""
+    """Return an assignment as the bytes to send."""
     content = pickle.dumps(assignment)
     return _LENGTH.pack(len(content)) + content
 
 
 def receive_assignment(link: socket.socket) -> Assignment:
-    """Wait for the assignment, and read nothing that follows it.
+    """Wait for the assignment and return it, without reading what follows it.
 
     Raises:
-        ConnectionError: when the supervisor is gone.
+        ConnectionError: when the supervisor has ended.
     """
     [length] = _LENGTH.unpack(_exactly(link, _LENGTH.size))
-    # From the process that started this one: it could as well have told us to run anything else.
+    # The sender started this process, and could equally have started any other code.
     assignment = pickle.loads(_exactly(link, length))  # noqa: S301
     if not isinstance(assignment, Assignment):
         raise TypeError(type(assignment).__name__)

@@ -1,4 +1,4 @@
-"""One of several API processes, which its supervisor starts (see `supervisor.py`)."""
+"""One of several API processes, started by a supervisor (see `supervisor.py`)."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,12 @@ from agent_service.telemetry import logs, multiprocess_metrics
 
 _FAILED = 1
 
-# The server looks around ten times a second.
+# uvicorn ticks ten times a second.
 _TICKS_OF_A_BEAT = round(10 * BEAT_SECONDS)
 
 
 class _Supervised(Server):
-    """Takes its orders from the link, and says there that it is well."""
+    """A server that receives its orders on the link, and sends heartbeats on it."""
 
     def __init__(self, assignment: Assignment, link: socket.socket) -> None:
         lifecycle = Lifecycle()
@@ -32,11 +32,11 @@ class _Supervised(Server):
         self._link = link
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain. Whether that is to be cut short is for the supervisor to say."""
+        """Drain. Only the supervisor decides whether to cut."""
         self.drain()
 
     async def on_tick(self, counter: int) -> bool:
-        """Say that the loop turns."""
+        """Send a heartbeat: the event loop is running."""
         if counter % _TICKS_OF_A_BEAT == 0:
             with contextlib.suppress(OSError):
                 self._link.send(BEAT)
@@ -62,7 +62,7 @@ class _Supervised(Server):
 
 
 def main() -> int:
-    """Serve until told to end; give the exit code."""
+    """Serve until ordered to end, and return the exit code."""
     link = socket.socket(fileno=sys.stdin.fileno())
     try:
         assignment = receive_assignment(link)

@@ -1,8 +1,8 @@
-"""Several API processes on one port (API_WORKERS): started, watched, replaced and drained by one that serves nothing.
+"""A supervisor of several API processes on one port (API_WORKERS), which serves no requests itself.
 
-Each has a link to this process, a socket in place of its standard input: its orders come that way, and word that it is
-well goes back. Signals are for this process alone, so that it matters not whether a Ctrl-C, an init or a service
-manager sends them to one process or to all.
+It starts, watches, replaces and drains the processes. Each has a link to the supervisor: a socket in place of its
+standard input. Orders arrive on the link, and heartbeats go back. Signals are for the supervisor alone, so it does not
+matter whether a Ctrl-C, an init or a service manager sends them to one process or to all.
 """
 
 import asyncio
@@ -28,26 +28,26 @@ _log = structlog.get_logger(__name__)
 _FAILED = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-# An event loop that has not turned for so long will not turn again. In steps of a second, as this process counts
-# them, so that nobody is taken for hung because the whole machine stood still.
+# An event loop that has not run for so long will not run again. Counted in steps of one second by this process, so
+# that a pause of the whole machine does not make a process look hung.
 _SILENT_STEPS = 30
 _START_STEPS = 120
 
-# What ends sooner than this was never well. So many in a row, and the fault is not going to pass.
+# A process that ends sooner than this was never healthy. After so many in a row, the problem will not go away.
 _WELL_SECONDS = 10.0
 _MOST_FAILURES = 5
 _FIRST_PAUSE_SECONDS = 0.2
 
-# Beyond what a process itself takes to drain, and to cut what is left.
+# Margin beyond the time that a process itself takes to drain, and to cut what is left.
 _END_MARGIN_SECONDS = 5.0
 
 
 @contextmanager
 def metrics_folder() -> Iterator[str]:
-    """Make the folder that the processes' metrics are in, and remove it at the end.
+    """Create the folder for the metrics of the processes, and remove it at the end.
 
     Raises:
-        StartError: when there is nowhere to make it.
+        StartError: when the folder cannot be created.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="portside-metrics-", ignore_cleanup_errors=True)
@@ -61,24 +61,24 @@ def metrics_folder() -> Iterator[str]:
 
 
 def supervise(settings: Settings, listener: socket.socket, folder: str, *, on_started: Callable[[], None]) -> int:
-    """Run the processes until SIGTERM or SIGINT, then until they have drained; give the exit code.
+    """Run the processes until SIGTERM or SIGINT, then until they have drained. Return the exit code.
 
     Args:
-        settings: what they are told; it has the address of a Redis.
+        settings: settings of the processes, with the address of a Redis.
         listener: bound socket that they listen on.
-        folder: where their metrics are.
+        folder: folder of their metrics.
         on_started: called once, when all of them answer.
     """
     supervisor = _Supervisor(settings, listener, folder, on_started)
-    # Until the loop hears of them itself: what an earlier handler raised while it is made would leave half a loop
-    # behind.
+    # Until the loop has its own handlers: if an earlier handler raised while the loop is created, a half-created loop
+    # would remain.
     for number in _SIGNALS:
         signal.signal(number, supervisor.end_at_once)
     return asyncio.run(supervisor.run())
 
 
 class _Process:
-    """One API process, seen from here."""
+    """One API process, as the supervisor sees it."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -91,7 +91,7 @@ class _Process:
         self.pid = process.pid
 
     def send(self, order: Order) -> None:
-        """Pass an order on. A process that is still starting has nothing to finish, and need not start."""
+        """Send an order. A process that is still starting has nothing to finish, so it is terminated."""
         self._told_to_end = True
         self._writer.write(order.value)
         if not self._answers:
@@ -99,12 +99,12 @@ class _Process:
                 self._process.terminate()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
     async def watch(self, on_started: Callable[[], None]) -> int:
-        """Give its exit code when it ends; end it when it is silent for too long."""
+        """Return the exit code when the process ends. Kill it when it is silent for too long."""
         steps = 0
         while True:
             try:
@@ -145,11 +145,11 @@ class _Supervisor:
         self._end_at_once = False
 
     def end_at_once(self, _: int, __: FrameType | None) -> None:
-        """End before anything begins."""
+        """End before any process starts."""
         self._end_at_once = True
 
     async def run(self) -> int:
-        """Keep every place filled, until the end."""
+        """Keep every place filled until the end, and return the exit code."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._on_signal)
@@ -173,7 +173,7 @@ class _Supervisor:
         self._code = code
         self._ending.set()
         self._send_all(Order.DRAIN)
-        # What connects now is for the processes alone, until the last of them has gone.
+        # From now on only the processes accept connections, until the last of them has ended.
         self._listener.close()
         seconds = self._settings.longest_answer_seconds + DRAIN_MARGIN_SECONDS + CUT_SECONDS + _END_MARGIN_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._kill_all)
@@ -208,7 +208,7 @@ class _Supervisor:
                     await self._ending.wait()
 
     async def _live(self, place: int) -> dict[str, object]:
-        """Run one process to its end; tell how it ended."""
+        """Run one process to its end, and return how it ended."""
         try:
             process = await self._start(place)
         except OSError as error:
@@ -224,7 +224,7 @@ class _Supervisor:
     def _started(self, place: int) -> None:
         if place in self._starting:
             self._starting.remove(place)
-            # One that was told to end may still say that it is up: it is, to find no listener of ours any more.
+            # A process that was ordered to end may still report that it is up, but our listener is already closed.
             if not self._starting and not self._ending.is_set():
                 self._on_started()
 
@@ -240,7 +240,7 @@ class _Supervisor:
                 stdin=theirs.fileno(),
                 pass_fds=(listener,),
                 env={**os.environ, multiprocess_metrics.FOLDER: self._folder},
-                # A Ctrl-C at the terminal is for this process.
+                # A Ctrl-C at the terminal is for the supervisor alone.
                 process_group=0,
             )
         reader, writer = await asyncio.open_connection(sock=ours)
