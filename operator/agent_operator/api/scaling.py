@@ -81,7 +81,7 @@ class Worker(Model):
     """Pods that process the tasks of `POST /tasks`, separate from the pods that answer requests."""
 
     enabled: bool = False
-    """Whether there are workers. Requires `redis`. If disabled, the agent's own pods process tasks."""
+    """Whether workers are created. Requires `redis`. If disabled, the agent's own pods process tasks."""
     replicas: Replicas = 1
     """Number of workers while their autoscaling is disabled."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8

@@ -168,7 +168,7 @@ def _milliseconds(duration: str) -> int:
 
 
 class ServiceMonitor(Model):
-    """A ServiceMonitor, which makes prometheus-operator have the agent scraped."""
+    """A ServiceMonitor, from which prometheus-operator configures the scraping of the agent."""
 
     rules = (
         # prometheus-operator ignores such a monitor, and reports this only in its own log.
