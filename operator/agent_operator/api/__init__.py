@@ -1,1 +1,1 @@
-"""What an `AgentDeployment` is: its models, and all that is generated from them."""
+"""The `AgentDeployment` API: its models, and everything generated from them."""

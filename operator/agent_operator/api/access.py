@@ -1,4 +1,4 @@
-"""Who may call an agent, and how often: client keys, limits, web pages."""
+"""Who may call an agent, and how often: client keys, rate limits and web pages."""
 
 from typing import Annotated
 
@@ -20,31 +20,32 @@ _Network = Annotated[
 
 
 class Auth(Model):
-    """Client keys of the agent API: who may call it."""
+    """Client keys that grant access to the agent API."""
 
     enabled: bool = False
-    """Whether callers must show a key (`Authorization: Bearer` or `X-API-Key`). If so and no `existingSecret` is named,
-    one key is generated, and kept, in the Secret `<agent>-client-keys`."""
+    """Whether clients must send a key (`Authorization: Bearer` or `X-API-Key`). If enabled without `existingSecret`,
+    one key is generated and kept in the Secret `<agent>-client-keys`."""
     existing_secret: ObjectName | None = None
-    """Name of a Secret of the same namespace with the keys. A changed Secret is used with no restart."""
+    """Name of a Secret in the same namespace that contains the keys. Changes to the Secret take effect without a
+    restart."""
     secret_key: DataKey = "API_KEYS"  # noqa: S105  the name of a key in a Secret, not its value
-    """Key inside that Secret; its value is one or more client keys, separated by commas or line ends."""
+    """Key inside that Secret. Its value is one or more client keys, separated by commas or line breaks."""
 
 
 class RateLimit(Model):
-    """How much is taken from clients, counted in Redis over all pods."""
+    """Rate limits for clients, counted in Redis across all pods."""
 
     requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 100
-    """Most requests of one client in a minute; 0 is no limit."""
+    """Maximum number of requests per minute from one client. 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
-    """Most tokens of the whole agent in a minute; 0 is no limit."""
+    """Maximum number of tokens per minute for the whole agent. 0 means no limit."""
     trusted_proxies: Annotated[list[_Network], Field(max_length=32, json_schema_extra=SET)] | None = None
-    """Addresses or networks of the proxies in front, such as 10.0.0.0/8. Only from them `X-Forwarded-For` is believed;
-    without it all clients behind an Ingress count as one."""
+    """Addresses or networks of the proxies in front of the agent, such as 10.0.0.0/8. `X-Forwarded-For` is trusted
+    only from these proxies. If unset, all clients behind an Ingress count as one client."""
 
 
 class Cors(Model):
-    """Which web pages may call the agent API from a browser."""
+    """Web pages that may call the agent API from a browser."""
 
     rules = (
         Rule(
@@ -56,6 +57,6 @@ class Cors(Model):
     )
 
     origins: Annotated[list[_Origin], Field(max_length=32, json_schema_extra=SET)] | None = None
-    """Origins of the pages, such as https://app.example.com, or * for all; none when not set."""
+    """Origins of the pages, such as https://app.example.com, or * for all origins. If unset, no origin is allowed."""
     allow_credentials: bool = False
-    """Whether the pages may send cookies and keys that the browser keeps."""
+    """Whether the pages may send cookies and keys that the browser stores."""

@@ -1,19 +1,19 @@
-"""Addresses as people write them: what is put right, and what is refused with a sentence. Pure.
+"""Addresses as users write them: what is corrected, and what is rejected with a sentence. Pure.
 
-An address may hold a password: no message quotes one.
+An address may contain a password: no message quotes an address.
 
 The same file is in the agent service, which reads the addresses, and in the operator, whose tools warn of what the
-service would refuse; their images do not hold each other's code.
+service would reject. Their images do not contain each other's code.
 """
 
 import ipaddress
 import re
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-# What the model API's client adds to its base address by itself.
+# The path that the client of the model API appends to its base address by itself.
 _API_PATH = re.compile(r"(/v1(/messages(/count_tokens)?)?)$")
 
-# Options of a Redis address (redis-py, "from_url") that leave replies and waits as the agent needs them.
+# Options of a Redis address (redis-py, "from_url") that keep replies and waits as the agent needs them.
 REDIS_OPTIONS = frozenset(
     {
         "client_name",
@@ -43,13 +43,13 @@ _REDIS_FORM = "must look like redis://host:6379/0, rediss://user:password@host:6
 
 
 def http_address(raw: str) -> str:
-    """Return an address of an HTTP server with no slash at its end.
+    """Return the address of an HTTP server without a trailing slash.
 
     Args:
-        raw: what was written; white space around it is left out.
+        raw: the address as written; surrounding white space is removed.
 
     Raises:
-        ValueError: the message has what to write instead.
+        ValueError: the message states what to write instead.
     """
     text = _one_line(raw)
     if not re.match(r"https?://", text, re.IGNORECASE):
@@ -70,10 +70,10 @@ def http_address(raw: str) -> str:
 
 
 def model_api_address(raw: str) -> tuple[str, str]:
-    """Return the base address of a model API, and the end that was left out because it is the API's own path.
+    """Return the base address of a model API, and the suffix that was removed because it is the API's own path.
 
     Raises:
-        ValueError: as `http_address`.
+        ValueError: as for `http_address`.
     """
     address = http_address(raw)
     left_out = _API_PATH.search(urlsplit(address).path)
@@ -83,10 +83,10 @@ def model_api_address(raw: str) -> tuple[str, str]:
 
 
 def host_name(raw: str) -> str:
-    """Return a host, of an IPv6 address without its brackets.
+    """Return a host; an IPv6 address is returned without its brackets.
 
     Raises:
-        ValueError: the message has what to write instead.
+        ValueError: the message states what to write instead.
     """
     text = _one_line(raw)
     if "://" in text or "/" in text or "@" in text:
@@ -99,10 +99,10 @@ def host_name(raw: str) -> str:
 
 
 def redis_address(raw: str) -> str:
-    """Return the address of a Redis server as redis-py is to get it.
+    """Return the address of a Redis server in the form that redis-py takes.
 
     Raises:
-        ValueError: the message has what to write instead.
+        ValueError: the message states what to write instead.
     """
     text = _one_line(raw)
     try:
@@ -117,7 +117,7 @@ def redis_address(raw: str) -> str:
             raise ValueError(_REDIS_FORM)
     else:
         if not host or port == 0 or parts.fragment:
-            # `#`, `/` and `?` in a password end the part of the address that it stands in.
+            # `#`, `/` and `?` in a password end the part of the address that contains it.
             raise ValueError(
                 f"{_REDIS_FORM}; write `#`, `/`, `?`, `@` and `%` of a password as %23, %2F, %3F, %40, %25"
             )
@@ -132,7 +132,7 @@ def _check_options(scheme: str, query: str) -> None:
     options = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(options.keys() - REDIS_OPTIONS)
     if unknown:
-        # Not quoted: what follows a `?` in a password would be.
+        # The option is not quoted: it may be the part of a password that follows a `?`.
         raise ValueError(f"has an option that is not one of {', '.join(sorted(REDIS_OPTIONS))}")
     if scheme != "rediss" and any(name.startswith("ssl_") for name in options):
         raise ValueError("has options for TLS: begin it with rediss://")
@@ -149,7 +149,7 @@ def _one_line(raw: str) -> str:
     text = raw.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         raise ValueError("is in quotes, which are part of the value here: remove them")
-    # Parsers leave some of these out in silence, so that they would meet another address.
+    # Parsers silently drop some of these characters, and would connect to another address.
     if re.search(r"[\s\x00-\x1f\x7f\\]", text):
         raise ValueError("must be one word: remove white space, line ends, backslashes and control characters")
     return text

@@ -12,8 +12,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "AgentDeployment"
 PLURAL = "agentdeployments"
 
-# A Service's name is a DNS-1035 label of 63 at most (RFC 1035). Ten are kept for the suffixes of an agent's further
-# objects; 53 is also the most that Helm takes as a release name, so that each agent can be either.
+# A Service's name is a DNS-1035 label of at most 63 characters (RFC 1035). Ten are reserved for the suffixes of an
+# agent's other objects. 53 is also the longest release name that Helm accepts, so that any agent can be an
+# AgentDeployment or a release.
 MAX_NAME = 53
 NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _NAME = re.compile(NAME.removesuffix("$") + r"\Z")
@@ -28,7 +29,7 @@ NAME_RULE = Rule(
 
 @dataclass(frozen=True)
 class AgentDeployment:
-    """A valid agent: who it is, and what it is to be."""
+    """A valid agent: its identity and its desired state."""
 
     name: str
     namespace: str

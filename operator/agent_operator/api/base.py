@@ -1,4 +1,4 @@
-"""What all models of the API share: camelCase on the wire, nothing unknown, nothing converted silently."""
+"""The base of all API models: camelCase on the wire, no unknown fields, no silent conversion."""
 
 from typing import ClassVar, Self
 
@@ -13,7 +13,8 @@ from agent_operator.api.rules import Rule, with_rules
 class Model(BaseModel):
     """A part of an `AgentDeployment`.
 
-    Strict, as the API server is: the text "2" is no number, and a field that is not in the schema is an error.
+    It is as strict as the API server: the string "2" is not a number, and a field that is not in the schema is an
+    error.
     """
 
     model_config = ConfigDict(
@@ -22,7 +23,7 @@ class Model(BaseModel):
         strict=True,
         frozen=True,
         use_attribute_docstrings=True,
-        # An error never quotes what was given: it may be a key.
+        # Errors must not quote the input: it may be a key.
         hide_input_in_errors=True,
     )
 

@@ -1,23 +1,24 @@
-"""How deep and how large an object may be. A schema cannot bound what stands in a field that has none."""
+"""Bounds on the depth and size of an object. A schema cannot bound the content of a field that has no schema."""
 
 from typing import Any
 
-# Of one field of a spec. The deepest object of the core API, with its managed fields, has some 20 levels, and Python
-# ends at 1,000.
+# For one field of a spec. The deepest object of the core API, including its managed fields, has about 20 levels. Python
+# stops at 1,000.
 MAX_DEPTH = 64
-# Members of objects and lists in a whole spec. 32 further containers with 64 variables each have some 10,000. Empty
-# objects take 75 times their text as Python's.
+# Members of objects and lists in a whole spec. 32 additional containers with 64 variables each have about 10,000. As
+# Python objects, empty objects take 75 times the size of their text.
 MAX_VALUES = 20_000
 
 TOO_DEEP = f"has more than {MAX_DEPTH} levels of nesting: nest it less deeply"
 TOO_MANY = f"has more than {MAX_VALUES:,} values: make it smaller"
 
 UNREADABLE = "portside.dev/unreadable"
-"""Member of the summary of an object that is beyond bounds: pairs of field and sentence. The API server stores none."""
+"""Member of the summary of an object that exceeds the bounds: pairs of field and sentence. The API server never
+stores it."""
 
 
 def excess(value: Any, max_depth: int = MAX_DEPTH, max_values: int = MAX_VALUES) -> str | None:
-    """State how the value is beyond bounds; None if it is not. Takes values of any depth."""
+    """Return how the value exceeds the bounds, or None if it does not. Accepts values of any depth."""
     number, level, depth = 0, [value], 0
     while level:
         inner: list[Any] = []

@@ -1,4 +1,4 @@
-"""How much an agent may use: tokens, and money by a table of prices."""
+"""How much an agent may use: tokens, and money according to a table of prices."""
 
 from typing import Annotated, Literal
 
@@ -7,25 +7,25 @@ from pydantic import Field, StringConstraints
 from agent_operator.api.base import Model
 from agent_operator.api.rules import Rule
 
-# Of up to six decimals, as the service counts it. A text, because a number of YAML would be rounded on its way.
+# Up to six decimals, as the service counts it. A string, because a YAML number would be rounded in transit.
 Money = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$", max_length=16)]
 
 
 class Price(Model):
-    """What a million tokens of a model cost, all in one currency of your choice."""
+    """Prices of one million tokens of a model, all in one currency of your choice."""
 
     input: Money
-    """Sent to the model."""
+    """Price of tokens sent to the model."""
     output: Money
-    """Received from the model."""
+    """Price of tokens received from the model."""
     cache_write: Money | None = None
-    """Sent, and written to the model API's cache; as `input` when not set."""
+    """Price of tokens sent and written to the model API's cache. Defaults to `input`."""
     cache_read: Money | None = None
-    """Sent, and read from the model API's cache; as `input` when not set."""
+    """Price of tokens sent and read from the model API's cache. Defaults to `input`."""
 
 
 class Budget(Model):
-    """What the whole agent may use in a day or a month, counted in Redis over all pods."""
+    """What the whole agent may use in a day or a month, counted in Redis across all pods."""
 
     rules = (
         Rule(
@@ -42,14 +42,14 @@ class Budget(Model):
     )
 
     period: Literal["day", "month"] = "month"
-    """`day` or `month`, as the calendar has them in UTC."""
+    """Calendar period in UTC: `day` or `month`."""
     tokens: Annotated[int, Field(ge=1, le=10**15)] | None = None
-    """Most tokens, sent and received together; any number when not set."""
+    """Maximum number of tokens, sent and received together. If unset, the number is unlimited."""
     cost: Money | None = None
-    """Most money, by the prices of `agent.model`, such as "250.00"; any amount when not set."""
+    """Maximum cost by the prices of `agent.model`, such as "250.00". If unset, the cost is unlimited."""
     prices: Annotated[dict[str, Price], Field(max_length=32)] | None = None
-    """Prices by the model's id."""
+    """Prices by model ID."""
     action: Literal["warn", "stop"] = "stop"
-    """When it is used up: `stop` answers 429 until the period ends and lets tasks wait, which fail at their deadline
-    (TASK_DEADLINE_SECONDS, an hour unless set in extraEnv); `warn` goes on. Either shows in the status, the metrics and
-    the log."""
+    """What happens when the budget is used up. `stop` answers 429 until the period ends, and tasks wait until they
+    fail at their deadline (TASK_DEADLINE_SECONDS, one hour unless set in extraEnv). `warn` continues to serve. Both
+    are reported in the status, the metrics and the log."""

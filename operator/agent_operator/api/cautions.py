@@ -1,4 +1,4 @@
-"""Settings of a valid spec that are probably mistakes, for `validate` and the status alike. Pure."""
+"""Settings of a valid spec that are probably mistakes, reported by both `validate` and the status. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,23 +6,24 @@ from typing import Any
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget
 from agent_operator.api.spec import AgentSpec
 
-# What of the default contexts protects the node. Users and groups are not among it: OpenShift sets its own.
+# Fields of the default security contexts that protect the node. Users and groups are not listed: OpenShift sets its
+# own.
 _OF_CONTAINER = ("allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem")
 _OF_POD = ("runAsNonRoot", "seccompProfile")
 
-# With one pod there is no budget (manifests/pod_disruption_budget.py).
+# A single pod has no PodDisruptionBudget (manifests/pod_disruption_budget.py).
 _FEWEST_PODS = 2
 
 
 def cautions(spec: AgentSpec) -> Iterator[tuple[str, str]]:
-    """Yield the field and a sentence for each."""
+    """Yield the field and a sentence for each probable mistake."""
     yield from _lost_hardening(spec)
     yield from _undrainable(spec)
     yield from _unmeasured(spec)
 
 
 def measured(scaling: Autoscaling) -> tuple[str, ...]:
-    """Return the resources whose use the autoscaler of the agent's pods goes by."""
+    """Return the resources by whose usage the agent's pods are autoscaled."""
     if not scaling.enabled:
         return ()
     memory, flights = scaling.target_memory_utilization_percentage, scaling.target_in_flight_requests
@@ -34,7 +35,7 @@ def _lost_hardening(spec: AgentSpec) -> Iterator[tuple[str, str]]:
     container, pod = spec.security_context, spec.pod_security_context
     lost = {
         "spec.securityContext": [name for name in _OF_CONTAINER if name not in container],
-        # A container's own setting takes the place of the pod's.
+        # A container's own setting overrides the pod's.
         "spec.podSecurityContext": [name for name in _OF_POD if name not in pod and name not in container],
     }
     for field, names in lost.items():
@@ -61,7 +62,8 @@ def _undrainable(spec: AgentSpec) -> Iterator[tuple[str, str]]:
 
 
 def _may_leave(budget: PodDisruptionBudget, pods: int) -> int:
-    """How many of the pods an eviction may take. Shares are rounded up (kube-controller-manager, disruption.go)."""
+    """Return how many of the pods may be evicted. Percentages are rounded up (kube-controller-manager,
+    disruption.go)."""
     if budget.min_available is not None:
         return pods - _scaled(budget.min_available, pods)
     return _scaled(budget.max_unavailable, pods)
@@ -72,7 +74,7 @@ def _scaled(count: int | str, pods: int) -> int:
 
 
 def _unmeasured(spec: AgentSpec) -> Iterator[tuple[str, str]]:
-    """Containers that keep the use of a resource from being computed: each of the pod needs a request of it."""
+    """Yield containers that prevent resource usage from being computed: each container of the pod needs a request."""
     for name in measured(spec.autoscaling):
         for field, containers in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
             for index, container in enumerate(containers or []):
@@ -84,7 +86,7 @@ def _unmeasured(spec: AgentSpec) -> Iterator[tuple[str, str]]:
 
 
 def _requested(container: Mapping[str, Any]) -> set[str]:
-    """The resources that the container asks for; a limit alone counts as a request of as much."""
+    """Return the resources that the container requests. A limit alone counts as a request of the same amount."""
     resources = container.get("resources")
     given = resources if isinstance(resources, Mapping) else {}
     return {name for kind in ("requests", "limits") for name in given.get(kind) or {}}

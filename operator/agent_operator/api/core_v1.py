@@ -1,7 +1,7 @@
-"""The shapes of the core API that a spec embeds (Kubernetes API reference: PodSpec, Container, ObjectMeta).
+"""Types of the core API that a spec embeds (Kubernetes API reference: PodSpec, Container, ObjectMeta).
 
-They hold what the API server would accept, so that a wrong value is refused where it was written, not later on a
-Deployment that nobody looks at.
+They accept what the API server accepts. An invalid value is thus rejected where it was written, and not later in a
+Deployment that the user does not inspect.
 """
 
 import re
@@ -14,7 +14,7 @@ from agent_operator.api.kubernetes.core import EnvVarSource
 from agent_operator.api.kubernetes.part import AsWritten
 from agent_operator.api.rules import Rule
 
-# apimachinery, api/resource/quantity.go, without the sign: nothing here can be negative.
+# apimachinery, api/resource/quantity.go, without a sign: no amount here can be negative.
 QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$"
 # apimachinery, util/validation: qualified name (an optional DNS subdomain, a slash, a name) and label value.
 QUALIFIED_NAME = (
@@ -30,11 +30,11 @@ MAX_KEY = 317  # a DNS subdomain of 253, a slash, a name of 63
 
 _QuantityText = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=32)]
 Quantity = Annotated[_QuantityText | Annotated[int, Field(ge=0)], Field()]
-"""An amount as Kubernetes writes it: "250m", "512Mi", 2."""
+"""A quantity in Kubernetes notation: "250m", "512Mi", 2."""
 
 Percentage = Annotated[str, StringConstraints(pattern=r"^(100|[1-9]?[0-9])%$", max_length=4)]
 PodCount = Percentage | Annotated[int, Field(ge=0, le=1000)]
-"""A number of pods, or a share of them such as "25%"."""
+"""A number of pods, or a percentage of them such as "25%"."""
 
 
 def _keys(pattern: str, sentence: str) -> Rule:
@@ -72,7 +72,8 @@ DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max
 
 
 def keyed(*keys: str) -> dict[str, Any]:
-    """What a list is to the API server whose members are told apart by these fields (KEP-555, "listType: map")."""
+    """Return the schema extensions for a list whose entries are identified by these fields (KEP-555, "listType:
+    map")."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
@@ -87,25 +88,25 @@ class ObjectReference(Model):
 
 
 class KeyReference(Model):
-    """One key of an object in the same namespace."""
+    """A key of an object in the same namespace."""
 
     name: ObjectName
     """Name of the object."""
     key: DataKey
-    """Key in its data."""
+    """Key in the data of the object."""
 
 
 class Resources(Model):
-    """Compute resources of the container. What is set here replaces the default as a whole."""
+    """Compute resources of the container. A value set here replaces the entire default."""
 
     requests: Amounts | None = None
-    """What the pod is promised, and scheduled by: amounts by resource name, such as `cpu: 100m`."""
+    """Resources that the pod is guaranteed and scheduled by: amounts by resource name, such as `cpu: 100m`."""
     limits: Amounts | None = None
-    """What the pod may use at most: amounts by resource name, such as `memory: 512Mi`."""
+    """Maximum resources that the pod may use: amounts by resource name, such as `memory: 512Mi`."""
 
 
 class Toleration(Model):
-    """A taint of a node that the pods put up with."""
+    """A node taint that the pods tolerate."""
 
     rules = (
         Rule(
@@ -129,15 +130,16 @@ class Toleration(Model):
     )
 
     key: Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, max_length=MAX_KEY)] | None = None
-    """Key of the taint; every key when not set."""
+    """Key of the taint. If unset, every key matches."""
     operator: Literal["Exists", "Equal"] | None = None
-    """How the key is compared: `Equal` (the value too, and the default of Kubernetes) or `Exists` (any value)."""
+    """How the key is compared: `Equal` (the value must match too; the Kubernetes default) or `Exists` (any value
+    matches)."""
     value: LabelValue | None = None
     """Value of the taint, for operator `Equal`."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint; every effect when not set."""
+    """Effect of the taint. If unset, every effect matches."""
     toleration_seconds: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
-    """Seconds that a pod stays on a node tainted `NoExecute`; for ever when not set."""
+    """Seconds that a pod stays on a node tainted `NoExecute`. If unset, the pod stays indefinitely."""
 
 
 class EnvVar(Model):
@@ -155,13 +157,13 @@ class EnvVar(Model):
     name: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", min_length=1, max_length=253)]
     """Name of the variable."""
     value: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=20_000)] | None = None
-    """Its value."""
+    """Value of the variable."""
     value_from: Annotated[dict[str, Any], AsWritten(EnvVarSource)] | None = None
-    """Where its value comes from: `secretKeyRef`, `configMapKeyRef`, `fieldRef` or `resourceFieldRef`."""
+    """Source of the value: `secretKeyRef`, `configMapKeyRef`, `fieldRef` or `resourceFieldRef`."""
 
 
 class EnvSource(Model):
-    """A ConfigMap or Secret, all of whose keys become environment variables of the agent's container."""
+    """A ConfigMap or Secret whose keys all become environment variables of the agent's container."""
 
     rules = (
         Rule(
@@ -172,7 +174,7 @@ class EnvSource(Model):
     )
 
     prefix: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", max_length=128)] | None = None
-    """Put before each key."""
+    """Prefix added to each key."""
     config_map_ref: ObjectReference | None = None
     """The ConfigMap."""
     secret_ref: ObjectReference | None = None
@@ -180,7 +182,7 @@ class EnvSource(Model):
 
 
 class VolumeMount(Model):
-    """A volume in the agent's container."""
+    """A volume that is mounted in the agent's container."""
 
     rules = (
         Rule(
@@ -194,19 +196,19 @@ class VolumeMount(Model):
     name: DnsLabel
     """Name of the volume."""
     mount_path: Annotated[str, StringConstraints(pattern=r"^/[^:\x00]*$", max_length=1024)]
-    """Where it appears."""
+    """Path at which the volume is mounted."""
     sub_path: Annotated[str, StringConstraints(pattern=r"^[^/\x00][^\x00]*$", max_length=1024)] | None = None
     """Path inside the volume."""
     read_only: bool | None = None
-    """Whether it cannot be written to."""
+    """Whether the mount is read-only."""
 
 
 class SpreadConstraint(Model):
-    """How the pods are spread; it counts the pods of the agent."""
+    """A topology spread constraint for the agent's pods. It counts the pods of the agent."""
 
     max_skew: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Most by which two places may differ in their number of pods."""
+    """Maximum difference in the number of pods between two topology domains."""
     topology_key: Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, min_length=1, max_length=MAX_KEY)]
-    """Label of nodes that tells places apart, such as `topology.kubernetes.io/zone`."""
+    """Node label that identifies the topology domains, such as `topology.kubernetes.io/zone`."""
     when_unsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"] = "ScheduleAnyway"
-    """What happens when the pods cannot be spread so."""
+    """What happens if the constraint cannot be satisfied."""

@@ -8,8 +8,8 @@ from agent_operator.api.schema import explained, structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.status import AgentStatus
 
-# Only the API server sees what was before. It checks this for `kubectl scale` too, which would else succeed and do
-# nothing. Leaving `replicas` out, which makes it 1 again, is no wish for one pod.
+# Only the API server sees the previous object. It checks this rule for `kubectl scale` too, which would otherwise
+# succeed without effect. Omitting `replicas` resets it to 1 and is not a request for one pod, so 1 is always accepted.
 SCALE_RULE = Rule(
     cel="!self.autoscaling.enabled || !oldSelf.autoscaling.enabled || self.replicas == oldSelf.replicas "
     "|| self.replicas == 1",
@@ -21,7 +21,7 @@ SCALE_RULE = Rule(
 
 
 def crd() -> dict[str, Any]:
-    """The definition as a document, the same at each call."""
+    """Return the definition as a document, identical at each call."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -92,7 +92,7 @@ def _columns() -> list[dict[str, Any]]:
             "Whether the pods reach the model API and Redis.",
             priority=1,
         ),
-        # The last, as most have none.
+        # At the end, because most agents have none.
         _column("Workers", ".status.workersReady", "Workers that are ready, of those that are wanted.", priority=1),
         _column(
             "Budget", ".status.budget.usedPercent", "Percent of its budget that is used.", kind="integer", priority=1

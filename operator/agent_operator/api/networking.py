@@ -1,4 +1,4 @@
-"""The network of an agent: Service, Ingress, HTTPRoute, NetworkPolicy."""
+"""Networking of an agent: Service, Ingress, HTTPRoute and NetworkPolicy."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ from agent_operator.api.kubernetes.part import ATOMIC, AsWritten
 from agent_operator.api.rules import Rule
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-# Gateway API, Hostname; Kubernetes, IngressRule.host: a name, or one with a wildcard for its first label.
+# Gateway API, Hostname; Kubernetes, IngressRule.host: a DNS name, whose first label may be a wildcard.
 HostName = Annotated[
     str,
     StringConstraints(
@@ -31,45 +31,46 @@ class Service(Model):
     """The Service in front of the agent's pods."""
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    """How the Service is reached: `ClusterIP` (inside the cluster), `NodePort` or `LoadBalancer`."""
+    """How the Service is exposed: `ClusterIP` (inside the cluster), `NodePort` or `LoadBalancer`."""
     port: Port = 80
     """Port of the Service."""
     annotations: Annotations | None = None
-    """Annotations of the Service, as load balancers read them."""
+    """Annotations of the Service, such as those that load balancers read."""
 
 
 class Ingress(Model):
-    """An Ingress that leads to the agent from outside the cluster."""
+    """An Ingress that exposes the agent outside the cluster."""
 
     enabled: bool = False
-    """Whether there is one."""
+    """Whether an Ingress is created."""
     class_name: ObjectName | None = None
-    """Its IngressClass; the cluster's default when not set."""
+    """IngressClass of the Ingress. Defaults to the default class of the cluster."""
     annotations: Annotations | None = None
-    """Its annotations. Let the proxy neither buffer answers nor cut silent ones, or streams break."""
+    """Annotations of the Ingress. Configure the proxy to neither buffer responses nor cut off idle ones; otherwise
+    streams break."""
     hosts: Annotated[list[HostName], Field(max_length=16, json_schema_extra=SET)] | None = None
-    """Names under which the agent is reached; every name when not set."""
+    """Host names under which the agent is reached. If unset, every host name matches."""
     path: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$", min_length=1, max_length=1024)] = "/"
-    """Path under which it is reached."""
+    """Path under which the agent is reached."""
     path_type: Literal["Prefix", "Exact", "ImplementationSpecific"] = "Prefix"
-    """How the path is compared."""
+    """How the path is matched."""
     tls_secret_name: ObjectName | None = None
-    """Secret with the certificate for the hosts; no TLS when not set."""
+    """Name of the Secret that contains the certificate for the hosts. If unset, the Ingress does not use TLS."""
 
 
 class ParentReference(Model):
-    """A Gateway that takes the route."""
+    """A Gateway that the route attaches to."""
 
     name: ObjectName
     """Name of the Gateway."""
     namespace: Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)] | None = None
-    """Its namespace; the agent's own when not set."""
+    """Namespace of the Gateway. Defaults to the agent's namespace."""
     section_name: Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)] | None = None
-    """Which of its listeners; all that fit when not set."""
+    """Name of a listener of the Gateway. If unset, the route attaches to all matching listeners."""
 
 
 class HttpRoute(Model):
-    """A route of the Gateway API that leads to the agent from outside the cluster."""
+    """An HTTPRoute of the Gateway API that exposes the agent outside the cluster."""
 
     rules = (
         Rule(
@@ -81,27 +82,28 @@ class HttpRoute(Model):
     )
 
     enabled: bool = False
-    """Whether there is one. The cluster needs the Gateway API (gateway.networking.k8s.io/v1)."""
+    """Whether an HTTPRoute is created. The cluster needs the Gateway API (gateway.networking.k8s.io/v1)."""
     annotations: Annotations | None = None
-    """Its annotations."""
+    """Annotations of the HTTPRoute."""
     parent_refs: Annotated[list[ParentReference], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
-    """Gateways that take the route."""
+    """Gateways that the route attaches to."""
     hostnames: Annotated[list[HostName], Field(max_length=16, json_schema_extra=SET)] | None = None
-    """Names under which the agent is reached; those of the Gateway when not set."""
+    """Host names under which the agent is reached. Defaults to those of the Gateway."""
 
 
 class NetworkPolicy(Model):
-    """What may reach the agent's pods, and what they may reach. Needs a network plugin that keeps policies."""
+    """What may reach the agent's pods, and what they may reach. Requires a network plugin that enforces
+    NetworkPolicies."""
 
     enabled: bool = True
-    """Whether there is one: in go requests to the API's port, and scrapes; out go DNS, and what is for the ports of the
-    model API, of Redis and of the collector of traces."""
+    """Whether a NetworkPolicy is created. It allows ingress for scrapes and for requests to the API's port. It
+    allows egress for DNS and to the ports of the model API, of Redis and of the trace collector."""
     ingress_from: Annotated[list[_Peer], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
-    """Who may send requests, as `from` of networking.k8s.io/v1 has it; anybody when not set."""
+    """Peers that may send requests, in the form of `from` in networking.k8s.io/v1. If unset, all peers may."""
     scrape_from: Annotated[list[_Peer], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
-    """Who may read the metrics (port 9090), as `from` of networking.k8s.io/v1 has it; any pod of the cluster when not
-    set. With a `budget` the operator is one who has to."""
+    """Peers that may read the metrics (port 9090), in the form of `from` in networking.k8s.io/v1. Defaults to all
+    pods of the cluster. With a `budget`, the operator must be one of them."""
     redis_port: Port | None = None
-    """Port of Redis, when the address is in a Secret and the port is not 6379."""
+    """Port of Redis, if the address is in a Secret and the port is not 6379."""
     extra_egress: Annotated[list[_Egress], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
-    """Whom the pods may reach besides, as `egress` of networking.k8s.io/v1 has it."""
+    """Additional egress rules for the pods, in the form of `egress` in networking.k8s.io/v1."""

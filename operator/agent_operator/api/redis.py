@@ -1,4 +1,4 @@
-"""Where an agent keeps its state."""
+"""The Redis in which an agent stores its state."""
 
 import re
 from typing import Annotated
@@ -9,9 +9,9 @@ from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import DataKey, ObjectName
 from agent_operator.api.rules import Rule
 
-# What stands in a ConfigMap must hold no secret, and an address can hold one as its userinfo, or as an option of its
-# query (redis-py: `password`, `username`, `ssl_password`, also percent-encoded). So those options are listed that can
-# hold none. The chart's helm/agent/templates/_validate.tpl has the same expression.
+# The address is written to a ConfigMap, which must not contain a secret. An address can contain one in its userinfo, or
+# in an option of its query (redis-py: `password`, `username`, `ssl_password`, also percent-encoded). Only options that
+# cannot contain a secret are therefore listed. The chart's helm/agent/templates/_validate.tpl has the same expression.
 _OPTIONS = (
     "client_name|db|health_check_interval|max_connections|protocol|retry_on_timeout|timeout|"
     "socket_(connect_timeout|keepalive|timeout)|ssl_(ca_certs|ca_path|cert_reqs|certfile|check_hostname|ciphers|keyfile|"
@@ -22,7 +22,8 @@ _WITHOUT_SECRETS = re.compile(WITHOUT_SECRETS.removesuffix("$") + r"\Z")
 
 
 class Redis(Model):
-    """The Redis that holds conversations, tasks and limits. Without one each pod keeps its own, which ends with it."""
+    """The Redis that stores conversations, tasks and limits. Without Redis, each pod keeps its own and loses them
+    when it ends."""
 
     rules = (
         Rule(
@@ -40,13 +41,13 @@ class Redis(Model):
     )
 
     url: Annotated[str, StringConstraints(pattern=r"^rediss?://[!-~]+$", min_length=1, max_length=1024)] | None = None
-    """Address with no password in it: `redis://host:6379/0`, or `rediss://` for TLS."""
+    """Address without a password: `redis://host:6379/0`, or `rediss://` for TLS."""
     secret_name: ObjectName | None = None
-    """Name of a Secret of the same namespace that holds the address, with its password."""
+    """Name of a Secret in the same namespace that contains the address, including its password."""
     secret_key: DataKey = "REDIS_URL"  # noqa: S105  the name of a key in a Secret, not its value
     """Key inside that Secret."""
 
     @property
     def given(self) -> bool:
-        """Whether there is one."""
+        """Whether Redis is configured."""
         return self.url is not None or self.secret_name is not None

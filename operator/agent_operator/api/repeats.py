@@ -1,4 +1,4 @@
-"""Entries that stand twice in a list whose entries must differ: the API server refuses them (KEP-555, "listType")."""
+"""Duplicate entries in lists whose entries must be unique: the API server rejects them (KEP-555, "listType")."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,9 @@ LIST_TYPE, MAP_KEYS = "x-kubernetes-list-type", "x-kubernetes-list-map-keys"
 
 
 def repeats(spec: Mapping[str, Any], root: str = "spec") -> Iterator[tuple[str, str]]:
-    """Yield the path and a sentence for each entry of a spec that repeats an earlier one of its list.
+    """Yield the path and a sentence for each entry of a spec that repeats an earlier entry of its list.
 
-    Values of a wrong type are passed over: they are for the types to refuse.
+    Values of the wrong type are skipped: the validation of types rejects them.
     """
     yield from _within(spec, _spec_schema(), root)
 
@@ -51,7 +51,7 @@ def _of_list(value: list[Any], schema: Schema, path: str) -> Iterator[tuple[str,
 
 
 def _identity(entry: Any, keys: list[str], items: Schema) -> Any:
-    """What tells the entry from others; defaults count, as the API server fills them in first."""
+    """Return what identifies the entry. Defaults count, because the API server applies them first."""
     if not keys or not isinstance(entry, Mapping):
         return entry
     properties = items.get("properties", {})

@@ -1,7 +1,7 @@
-"""Rules of the spec that a type alone cannot say, each written once with its two checks and its sentence.
+"""Rules of the spec that types alone cannot express, each defined once with its two checks and its message.
 
-The API server checks the CEL expression (Kubernetes: "Validation rules" of CustomResourceDefinitions), so that bad
-input is refused at `kubectl apply`; `holds` checks the same where there is no API server, as in
+The API server evaluates the CEL expression (Kubernetes: "Validation rules" of CustomResourceDefinitions), so that
+invalid input is rejected at `kubectl apply`. `holds` performs the same check where there is no API server, as in
 `agent-operator render`.
 """
 
@@ -18,10 +18,10 @@ VALIDATIONS = "x-kubernetes-validations"
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule about a value, used as `Annotated[T, Rule(...)]` or listed in a model's `rules`.
+    """A rule about a value, used as `Annotated[T, Rule(...)]` or listed in a model's `rules`.
 
-    `cel` sees the value as `self`; `holds` gets the validated value; `message` says what to do, and is what the user
-    reads from either check. `field` names the property at fault, when it is not the value itself.
+    `cel` refers to the value as `self`. `holds` takes the validated value. `message` states what to do; both checks
+    show it to the user. `field` names the property at fault, if it is not the value itself.
     """
 
     cel: str
@@ -30,13 +30,13 @@ class Rule:
     field: str | None = None
 
     def check(self, value: Any) -> Any:
-        """Return the value unchanged, or raise the error that carries the rule's sentence."""
+        """Return the value unchanged, or raise an error that carries the rule's message."""
         if not self.holds(value):
             raise PydanticCustomError("rule", "{sentence}", {"sentence": self.message, "field": self.field})
         return value
 
     def schema(self) -> dict[str, str]:
-        """The rule as an entry of `x-kubernetes-validations`."""
+        """Return the rule as an entry of `x-kubernetes-validations`."""
         entry = {"rule": self.cel, "message": self.message}
         return entry | ({"fieldPath": f".{self.field}"} if self.field else {})
 
@@ -48,7 +48,7 @@ class Rule:
 
 
 def with_rules(schema: JsonSchemaValue, *rules: Rule) -> JsonSchemaValue:
-    """The schema with these rules added after those it has."""
+    """Return the schema with these rules appended to its own."""
     if not rules:
         return schema
     return {**schema, VALIDATIONS: [*schema.get(VALIDATIONS, []), *(rule.schema() for rule in rules)]}

@@ -1,4 +1,4 @@
-"""How many pods an agent has: autoscaling, workers, and what holds when pods are moved."""
+"""How many pods an agent has: autoscaling, workers, and limits while nodes are drained."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ _Share = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Autoscaling(Model):
-    """An autoscaler for the agent's pods."""
+    """Autoscaling of the agent's pods."""
 
     rules = (
         Rule(
@@ -29,29 +29,30 @@ class Autoscaling(Model):
     )
 
     enabled: bool = False
-    """Whether the number of pods follows their load. If so, `replicas` has no say."""
+    """Whether the number of pods follows their load. If enabled, `replicas` has no effect."""
     engine: Literal["hpa", "keda"] | None = None
-    """Who scales, the workers too: `hpa`, also when not set, is a HorizontalPodAutoscaler, which gets requests in
-    flight and tasks from an adapter; `keda` is a ScaledObject of KEDA, which asks Prometheus itself."""
+    """Autoscaler of the pods and of the workers. `hpa` (the default) is a HorizontalPodAutoscaler, which reads
+    requests in flight and tasks from an adapter. `keda` is a ScaledObject of KEDA, which queries Prometheus itself."""
     prometheus_address: HttpAddress | None = None
-    """Address of the Prometheus that KEDA asks, such as http://prometheus.monitoring:9090."""
+    """Address of the Prometheus that KEDA queries, such as http://prometheus.monitoring:9090."""
     min_replicas: AtLeastOne = 1
-    """Fewest pods."""
+    """Minimum number of pods."""
     max_replicas: AtLeastOne = 10
-    """Most pods."""
+    """Maximum number of pods."""
     target_cpu_utilization_percentage: _Share | None = Field(default=None, alias="targetCPUUtilizationPercentage")
-    """CPU use to keep, in percent of the requested CPU; 70 when no target is set at all."""
+    """Target CPU utilization, in percent of the requested CPU. Defaults to 70 if no target is set."""
     target_memory_utilization_percentage: _Share | None = None
-    """Memory use to keep, in percent of the requested memory."""
+    """Target memory utilization, in percent of the requested memory."""
     target_in_flight_requests: _Share | None = None
-    """Requests in flight to keep in each pod, which says more of an agent's load than its CPU does. Needs the metric
-    `agent_requests_in_flight` in the custom metrics API, as prometheus-adapter serves it, or `engine: keda`."""
+    """Target number of requests in flight per pod, which reflects an agent's load better than its CPU does. Requires
+    the metric `agent_requests_in_flight` in the custom metrics API, as served by prometheus-adapter, or `engine:
+    keda`."""
     behavior: Annotated[dict[str, Any], AsWritten(ScalingBehavior)] | None = None
-    """How fast pods are added and taken away, as `behavior` of autoscaling/v2 has it."""
+    """How fast pods are added and removed, in the form of `behavior` in autoscaling/v2."""
 
 
 class WorkerAutoscaling(Model):
-    """An autoscaler for the workers, of the engine that `autoscaling.engine` says."""
+    """Autoscaling of the workers, with the engine set in `autoscaling.engine`."""
 
     rules = (
         Rule(
@@ -64,38 +65,39 @@ class WorkerAutoscaling(Model):
     )
 
     enabled: bool = False
-    """Whether the number of workers follows the queue. If so, `worker.replicas` has no say."""
+    """Whether the number of workers follows the queue. If enabled, `worker.replicas` has no effect."""
     min_replicas: AtLeastOne = 1
-    """Fewest workers."""
+    """Minimum number of workers."""
     max_replicas: AtLeastOne = 10
-    """Most workers."""
+    """Maximum number of workers."""
     target_queue_depth: Annotated[int, Field(ge=1, le=100_000)] = 10
-    """Waiting tasks to keep for each worker. Needs the metric `agent_task_queue_depth` of the agent's Service in the
-    custom metrics API, as prometheus-adapter serves it, or `autoscaling.engine: keda`."""
+    """Target number of waiting tasks per worker. Requires the metric `agent_task_queue_depth` of the agent's Service
+    in the custom metrics API, as served by prometheus-adapter, or `autoscaling.engine: keda`."""
     behavior: Annotated[dict[str, Any], AsWritten(ScalingBehavior)] | None = None
-    """How fast workers are added and taken away, as `behavior` of autoscaling/v2 has it."""
+    """How fast workers are added and removed, in the form of `behavior` in autoscaling/v2."""
 
 
 class Worker(Model):
-    """Pods that work on the tasks of `POST /tasks`, apart from those that answer requests."""
+    """Pods that process the tasks of `POST /tasks`, separate from the pods that answer requests."""
 
     enabled: bool = False
-    """Whether there are workers; else the agent's own pods work on tasks. Needs `redis`."""
+    """Whether workers are created. Requires `redis`. If disabled, the agent's own pods process tasks."""
     replicas: Replicas = 1
-    """Number of workers while their autoscaling is off."""
+    """Number of workers while their autoscaling is disabled."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Tasks that one worker works on at once."""
+    """Number of tasks that one worker processes concurrently."""
     resources: Resources | None = None
-    """Compute resources of a worker; those of the agent when not set."""
+    """Compute resources of a worker. Defaults to those of the agent."""
     autoscaling: WorkerAutoscaling = WorkerAutoscaling()
 
 
 class PodDisruptionBudget(Model):
-    """How many pods may be away while nodes are drained. There is one as soon as there are two pods at least."""
+    """How many pods may be unavailable while nodes are drained. A PodDisruptionBudget exists only for two or more
+    pods."""
 
     enabled: bool = True
-    """Whether there is a budget."""
+    """Whether a PodDisruptionBudget is created."""
     max_unavailable: PodCount = 1
-    """Pods that may be away: a number, or a share such as "25%"."""
+    """Maximum number of unavailable pods: a number, or a percentage such as "25%"."""
     min_available: PodCount | None = None
-    """Pods that must stay: a number, or a share such as "50%". It takes the place of `maxUnavailable`."""
+    """Minimum number of available pods: a number, or a percentage such as "50%". It replaces `maxUnavailable`."""

@@ -1,4 +1,4 @@
-"""JSON schemas of the models: the structural form of a CRD, and plain draft-07 for the chart's values."""
+"""JSON Schemas of the models: the structural form for a CRD, and plain draft-07 for the chart's values."""
 
 import json
 from collections.abc import Callable
@@ -10,23 +10,25 @@ Schema = dict[str, Any]
 
 INT_OR_STRING = "x-kubernetes-int-or-string"
 VERBATIM = "x-kubernetes-preserve-unknown-fields"
-# The largest value of an int32, which bounds a field that has no other bound.
+# The largest int32: the maximum of a field that has no other bound.
 _INT32 = 2**31 - 1
 
 
 def structural(model: type[Model]) -> Schema:
-    """The model as a structural schema (Kubernetes: "Specifying a structural schema"): no references, no unions, no
-    closed objects, because the API server prunes what it does not know."""
+    """Return the model as a structural schema (Kubernetes: "Specifying a structural schema").
+
+    It contains no references, unions or closed objects, because the API server prunes unknown fields.
+    """
     return _map_objects(_inlined(model), _structural_node)
 
 
 def draft_07(model: type[Model]) -> Schema:
-    """The model as JSON Schema draft-07 with closed objects, without what only the API server understands."""
+    """Return the model as JSON Schema draft-07 with closed objects, without keywords that only the API server knows."""
     return _map_objects(_inlined(model), _plain_node)
 
 
 def explained(schema: Schema) -> Schema:
-    """Return the schema with range and default in each description: `kubectl explain` shows no other part of them."""
+    """Return the schema with range and default in each description: `kubectl explain` does not show them otherwise."""
     return _map_objects(schema, _explained_node)
 
 
@@ -59,7 +61,7 @@ def _resolve(node: Any, definitions: dict[str, Schema]) -> Any:
 
 
 def _map_objects(node: Schema, change: Callable[[Schema], Schema]) -> Schema:
-    """The schema with every schema inside it changed, innermost first; names of properties are no schemas."""
+    """Return the schema with every schema inside it changed, innermost first. Names of properties are not schemas."""
     node = dict(node)
     if "properties" in node:
         node["properties"] = {name: _map_objects(child, change) for name, child in node["properties"].items()}
@@ -84,8 +86,8 @@ def _common_node(node: Schema) -> Schema:
     if "description" in node:
         node["description"] = " ".join(node["description"].split())
     if isinstance(node.get("default"), dict):
-        # Written out even where the properties' own defaults say the same: the API server checks the rules of an object
-        # against its default as it stands.
+        # Written out even if the properties' own defaults are equal to it: the API server checks the rules of an object
+        # against its default as written.
         node["default"] = _without_nulls(node["default"])
     return node
 
@@ -99,7 +101,7 @@ def _without_nulls(default: Schema) -> Schema:
 
 
 def default_is_implied(node: Schema) -> bool:
-    """Whether an object's default says no more than the defaults of its properties."""
+    """Return whether an object's default only repeats the defaults of its properties."""
     properties = node.get("properties", {})
     implied = {name: child["default"] for name, child in properties.items() if "default" in child}
     return bool(properties) and node.get("default") == implied
@@ -116,7 +118,8 @@ def _structural_node(node: Schema) -> Schema:
         branches = node.pop("anyOf")
         if {branch.get("type") for branch in branches} != {"integer", "string"}:
             raise TypeError(f"no structural form for {branches}")
-        # pattern and maxLength bind strings only, minimum and maximum numbers only (JSON Schema validation, 6.2, 6.3).
+        # pattern and maxLength apply to strings only, minimum and maximum to numbers only (JSON Schema validation, 6.2,
+        # 6.3).
         limits = {key: value for branch in branches for key, value in branch.items() if key != "type"}
         node = {INT_OR_STRING: True, **limits, **node}
     return node
@@ -125,7 +128,7 @@ def _structural_node(node: Schema) -> Schema:
 def _plain_node(node: Schema) -> Schema:
     node = {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}
     if node.get("additionalProperties") is True and "properties" in node:
-        # Helm keeps the nulls inside lists. The API server drops them from what is its own.
+        # Helm keeps nulls inside lists. The API server drops them from its own types.
         required = node.get("required", [])
         node["properties"] = {
             name: child if name in required else _or_null(child) for name, child in node["properties"].items()

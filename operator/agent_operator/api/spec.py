@@ -1,7 +1,7 @@
-"""`AgentDeployment.spec`: everything an agent can be told, and the only definition of it.
+"""`AgentDeployment.spec`: all settings of an agent, and their only definition.
 
-The CRD, the chart's values and schema and the field reference are generated from these models. A default stands here
-only when it is the right value on every cluster for as long as v1alpha1 lives; the API server writes it into each
+The CRD, the chart's values and schema, and the field reference are generated from these models. A field has a default
+here only if the value is right on every cluster for the lifetime of v1alpha1: the API server writes it into each
 object.
 """
 
@@ -40,7 +40,7 @@ from agent_operator.api.rules import Rule
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget, Replicas, Worker
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
-# The service's own default. It has none in the schema: the API server would write it into every stored agent.
+# The default of the service. The schema has no default: the API server would write it into every stored agent.
 DEFAULT_STREAM_SECONDS = 300
 SECRET_KEY = "ANTHROPIC_API_KEY"  # noqa: S105  the name of a key in a Secret, not its value
 
@@ -54,26 +54,26 @@ class Image(Model):
     repository: Annotated[
         str, StringConstraints(pattern=r"^[a-z0-9]([a-zA-Z0-9._:/-]*[a-zA-Z0-9])?$", min_length=1, max_length=255)
     ] = "portside.dev/agent-service"
-    """Registry and name, without a tag."""
+    """Registry and name of the image, without a tag."""
     tag: (
         Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9._-]*$", min_length=1, max_length=128)] | None
     ) = None
-    """Tag of the image; the version of Portside when not set."""
+    """Tag of the image. Defaults to the version of Portside."""
     digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)] | None = None
-    """Digest of the image, `sha256:` and 64 hexadecimal digits. It wins over the tag, and pins what runs."""
+    """Digest of the image: `sha256:` and 64 hexadecimal digits. It takes precedence over the tag and pins the image."""
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When the kubelet pulls the image: `IfNotPresent`, `Always` or `Never`."""
 
 
 class SystemPromptFrom(Model):
-    """Where instructions come from that are kept apart from the agent."""
+    """A source of instructions that are stored separately from the agent."""
 
     config_map_key_ref: KeyReference
-    """The key of a ConfigMap in the same namespace that holds them."""
+    """Key of a ConfigMap in the same namespace that contains the instructions."""
 
 
 class Agent(Model):
-    """What the agent is: its model, its instructions and its limits."""
+    """The agent itself: its model, its instructions and its limits."""
 
     rules = (
         Rule(
@@ -85,33 +85,35 @@ class Agent(Model):
     )
 
     provider: Literal["anthropic", "echo"] = "anthropic"
-    """Who answers: `anthropic` asks the model API, `echo` answers from the message itself and needs no key."""
+    """Provider of the answers: `anthropic` calls the model API; `echo` answers with the message itself and needs no
+    key."""
     model: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=128)] = DEFAULT_MODEL
-    """Model that answers, by its id at the model API."""
+    """ID of the model at the model API."""
     max_tokens: Annotated[int, Field(ge=1, le=128_000)] = 4096
-    """Most tokens of one answer."""
+    """Maximum number of tokens in one answer."""
     system_prompt: Annotated[str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=20_000)] | None = (
         None
     )
-    """Instructions that the model gets before every conversation."""
+    """Instructions that the model receives before every conversation."""
     system_prompt_from: SystemPromptFrom | None = None
-    """Instructions that stand in a ConfigMap of yours. A changed ConfigMap is used with no restart."""
+    """Instructions from a ConfigMap that you provide. Changes to the ConfigMap take effect without a restart."""
     allow_system_prompt: bool | None = None
-    """Whether a caller of `/chat/stream` may replace the instructions by its own, at the owner's expense; when not set,
-    outside `production`."""
+    """Whether a client of `/chat/stream` may replace the instructions with its own, at the owner's expense. If
+    unset, this is allowed outside `production`."""
     base_url: HttpAddress | None = None
-    """Address of the model API, for a gateway or proxy; the provider's own when not set."""
+    """Address of the model API, for a gateway or proxy. Defaults to the provider's own address."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
-    """Seconds that one request may take in all. A stream may take longer, and goes on for as long as the model API does
-    not stay silent for so many seconds."""
+    """Maximum total duration of one request, in seconds. A stream may take longer, and continues unless the model
+    API sends nothing for this many seconds."""
     stream_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
-    """Seconds that a stream may take in all; 300 when not set, and never less than `requestTimeoutSeconds`."""
+    """Maximum total duration of a stream, in seconds. Defaults to 300, and is never less than
+    `requestTimeoutSeconds`."""
     environment: Literal["development", "staging", "production", "testing"] = "production"
-    """What the deployment is for. In `production` the API's own documentation is off."""
+    """Purpose of the deployment. In `production`, the API's own documentation is disabled."""
 
     @property
     def longest_answer_seconds(self) -> int:
-        """Most seconds that an answer may take, streamed or not."""
+        """The maximum duration of an answer in seconds, streamed or not."""
         return max(self.request_timeout_seconds, self.stream_timeout_seconds or DEFAULT_STREAM_SECONDS)
 
 
@@ -127,31 +129,33 @@ class ApiKey(Model):
     )
 
     secret_name: ObjectName | None = None
-    """Name of a Secret in the same namespace that holds the key. A changed Secret is used with no restart."""
+    """Name of a Secret in the same namespace that contains the key. Changes to the Secret take effect without a
+    restart."""
     secret_key: DataKey = SECRET_KEY
     """Key inside that Secret."""
     value: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=4096)] | None = None
-    """The key itself. Whoever can read this object can read it: for trying things out only."""
+    """The key itself, for trying things out only: every user who can read this object can read the key."""
 
 
 class Logging(Model):
-    """What the agent API logs, and how."""
+    """What the agent API logs, and in which format."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least level that is logged."""
+    """Minimum level that is logged."""
     format: Literal["json", "text"] = "json"
-    """One JSON object a line, or text for people."""
+    """Format of the log: `json` (one JSON object per line) or `text` (human-readable)."""
 
 
 class ServiceAccount(Model):
-    """The ServiceAccount of the pods. They get no token of it, as the agent does not talk to the Kubernetes API."""
+    """The ServiceAccount of the pods. They receive no token for it, because the agent does not use the Kubernetes
+    API."""
 
     create: bool = True
-    """Whether one is made for the agent."""
+    """Whether a ServiceAccount is created for the agent."""
     name: ObjectName | None = None
-    """Its name; the agent's name when one is made, and `default` when none is."""
+    """Name of the ServiceAccount. Defaults to the agent's name if one is created, and to `default` otherwise."""
     annotations: Annotations | None = None
-    """Its annotations, as clouds read them to give the pods rights."""
+    """Annotations of the ServiceAccount, such as those by which cloud providers grant permissions to the pods."""
 
 
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
@@ -164,10 +168,10 @@ def _milliseconds(duration: str) -> int:
 
 
 class ServiceMonitor(Model):
-    """A ServiceMonitor, by which prometheus-operator has the agent scraped."""
+    """A ServiceMonitor, from which prometheus-operator configures the scraping of the agent."""
 
     rules = (
-        # prometheus-operator leaves such a monitor out, and says so in its own log alone.
+        # prometheus-operator ignores such a monitor, and reports this only in its own log.
         Rule(
             cel="!has(self.scrapeTimeout) || duration(self.scrapeTimeout) <= duration(self.interval)",
             message="monitoring.serviceMonitor.scrapeTimeout must not exceed monitoring.serviceMonitor.interval: "
@@ -181,32 +185,33 @@ class ServiceMonitor(Model):
     )
 
     enabled: bool = False
-    """Whether there is one. The cluster needs prometheus-operator's definitions (monitoring.coreos.com/v1)."""
+    """Whether a ServiceMonitor is created. The cluster needs the definitions of prometheus-operator
+    (monitoring.coreos.com/v1)."""
     interval: _Duration = "30s"
-    """Time between two scrapes."""
+    """Interval between scrapes."""
     scrape_timeout: _Duration | None = None
-    """Time that one scrape may take; Prometheus' own when not set."""
+    """Timeout of a scrape. Defaults to the timeout of Prometheus."""
     labels: PodLabels | None = None
-    """Its labels besides our own, as a Prometheus selects by them."""
+    """Labels of the ServiceMonitor in addition to those of Portside, such as those that a Prometheus selects by."""
 
 
 class Tracing(Model):
-    """OpenTelemetry traces of requests, tasks and turns with the model, under the agent's name; without content."""
+    """OpenTelemetry traces of requests, tasks and turns with the model, under the agent's name and without content."""
 
     endpoint: HttpAddress
-    """Base address of a collector that takes OTLP over HTTP, such as http://collector.observability:4318. The
-    NetworkPolicy lets the pods out to its port."""
+    """Base address of a collector that accepts OTLP over HTTP, such as http://collector.observability:4318. The
+    NetworkPolicy allows egress from the pods to its port."""
 
 
 class Monitoring(Model):
-    """How the agent is watched."""
+    """Monitoring of the agent."""
 
     service_monitor: ServiceMonitor = ServiceMonitor()
     tracing: Tracing | None = None
 
 
 class Rollout(Model):
-    """How a changed agent replaces the running one."""
+    """How the pods are replaced when the agent changes."""
 
     rules = (
         Rule(
@@ -220,14 +225,15 @@ class Rollout(Model):
     )
 
     strategy: Literal["RollingUpdate", "Recreate"] = "RollingUpdate"
-    """`RollingUpdate` replaces pods one after the other; `Recreate` ends all before it starts new ones."""
+    """How pods are replaced: `RollingUpdate` replaces them one after another; `Recreate` terminates all pods before
+    it starts new ones."""
     max_surge: PodCount = 1
-    """Pods above the wanted number while rolling out: a number, or a share such as "25%"."""
+    """Maximum number of pods above the desired number during a rollout: a number, or a percentage such as "25%"."""
     max_unavailable: PodCount = 0
-    """Pods below the wanted number while rolling out: a number, or a share such as "25%"."""
+    """Maximum number of pods below the desired number during a rollout: a number, or a percentage such as "25%"."""
     termination_grace_period_seconds: Annotated[int, Field(ge=10, le=7200)] | None = None
-    """Seconds that a pod has to finish its requests when it is deleted; when not set, the longer of the timeouts of
-    requests and streams, and 15."""
+    """Seconds that a pod has to finish its requests when it is deleted. Defaults to the longer of the request
+    timeout and the stream timeout, plus 15."""
 
 
 def _names(entries: Sequence[Container] | Sequence[Volume] | Sequence[VolumeMount] | None) -> set[str]:
@@ -235,7 +241,7 @@ def _names(entries: Sequence[Container] | Sequence[Volume] | Sequence[VolumeMoun
 
 
 class AgentSpec(Model):
-    """What the agent is to be."""
+    """The desired state of the agent."""
 
     rules = (
         Rule(
@@ -300,12 +306,12 @@ class AgentSpec(Model):
     image_pull_secrets: (
         Annotated[list[ObjectReference], Field(max_length=16, json_schema_extra=keyed("name"))] | None
     ) = None
-    """Secrets of the same namespace with which the image is pulled."""
+    """Secrets in the same namespace that are used to pull the image."""
     agent: Agent = Agent()
     api_key: ApiKey = ApiKey()
     auth: Auth = Auth()
     replicas: Replicas = 1
-    """Number of pods while autoscaling is off. `kubectl scale` sets it."""
+    """Number of pods while autoscaling is disabled. `kubectl scale` sets this field."""
     autoscaling: Autoscaling = Autoscaling()
     worker: Worker = Worker()
     redis: Redis = Redis()
@@ -314,16 +320,16 @@ class AgentSpec(Model):
     http_route: HttpRoute = HttpRoute()
     rate_limit: RateLimit = RateLimit()
     budget: Budget | None = None
-    """What the agent may use in a day or a month; as much as it likes when not set."""
+    """What the agent may use in a day or a month. If unset, usage is unlimited."""
     cors: Cors = Cors()
     logging: Logging = Logging()
     resources: Resources = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "512Mi"})
     node_selector: Labels | None = None
-    """Labels that a node must carry to run the pods."""
+    """Labels that a node must have to run the pods."""
     tolerations: Annotated[list[Toleration], Field(max_length=32, json_schema_extra=ATOMIC)] | None = None
-    """Taints of nodes that the pods put up with."""
+    """Node taints that the pods tolerate."""
     affinity: Annotated[dict[str, Any], AsWritten(Affinity)] | None = None
-    """Which nodes and which other pods the pods keep to or from, as `affinity` of a pod has it."""
+    """Scheduling constraints relative to nodes and other pods, in the form of a pod's `affinity`."""
     topology_spread_constraints: (
         Annotated[
             list[SpreadConstraint],
@@ -331,14 +337,14 @@ class AgentSpec(Model):
         ]
         | None
     ) = None
-    """How the pods are spread; over nodes and zones, as well as can be, when not set."""
+    """How the pods are spread. If unset, they are spread across nodes and zones as evenly as possible."""
     priority_class_name: ObjectName | None = None
     """PriorityClass of the pods."""
     service_account: ServiceAccount = ServiceAccount()
     pod_annotations: Annotations | None = None
     """Annotations of the pods. A change replaces the pods."""
     pod_labels: PodLabels | None = None
-    """Labels of the pods, besides our own. A change replaces the pods."""
+    """Labels of the pods, in addition to those of Portside. A change replaces the pods."""
     pod_security_context: Annotated[dict[str, Any], AsWritten(PodSecurityContext)] = {  # noqa: RUF012  pydantic copies it
         "runAsNonRoot": True,
         "runAsUser": UID,
@@ -346,29 +352,29 @@ class AgentSpec(Model):
         "fsGroup": UID,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    """Security settings of the pods. What is set here replaces the default, which keeps the restricted Pod Security
-    Standard, as a whole."""
+    """Security settings of the pods. A value set here replaces the entire default, which meets the restricted Pod
+    Security Standard."""
     security_context: Annotated[dict[str, Any], AsWritten(SecurityContext)] = {  # noqa: RUF012  pydantic copies it
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    """Security settings of the agent's container. What is set here replaces the default, which keeps the restricted
-    Pod Security Standard, as a whole."""
+    """Security settings of the agent's container. A value set here replaces the entire default, which meets the
+    restricted Pod Security Standard."""
     extra_env: Annotated[list[EnvVar], Field(max_length=64, json_schema_extra=keyed("name"))] | None = None
-    """Environment variables of the agent's container. They win over the settings that other fields make."""
+    """Environment variables of the agent's container. They take precedence over settings made by other fields."""
     env_from: Annotated[list[EnvSource], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
     """ConfigMaps and Secrets whose keys become environment variables of the agent's container."""
     extra_volumes: Annotated[list[Volume], Field(max_length=32, json_schema_extra=keyed("name"))] | None = None
-    """Further volumes of the pods."""
+    """Additional volumes of the pods."""
     extra_volume_mounts: (
         Annotated[list[VolumeMount], Field(max_length=32, json_schema_extra=keyed("mountPath"))] | None
     ) = None
-    """Further volumes in the agent's container."""
+    """Additional volumes that are mounted in the agent's container."""
     init_containers: Annotated[list[Container], Field(max_length=16, json_schema_extra=keyed("name"))] | None = None
-    """Containers that run to their end before the agent starts."""
+    """Containers that run to completion before the agent starts."""
     sidecars: Annotated[list[Container], Field(max_length=16, json_schema_extra=keyed("name"))] | None = None
-    """Containers that run beside the agent."""
+    """Containers that run alongside the agent."""
     pod_disruption_budget: PodDisruptionBudget = PodDisruptionBudget()
     network_policy: NetworkPolicy = NetworkPolicy()
     monitoring: Monitoring = Monitoring()
@@ -376,7 +382,7 @@ class AgentSpec(Model):
 
     @property
     def asks_prometheus(self) -> bool:
-        """Whether KEDA is to scale by what only Prometheus knows."""
+        """Whether KEDA scales by metrics that only Prometheus provides."""
         by_requests = self.autoscaling.enabled and self.autoscaling.target_in_flight_requests is not None
         by_queue = self.worker.enabled and self.worker.autoscaling.enabled
         return self.autoscaling.engine == "keda" and (by_requests or by_queue)

@@ -1,4 +1,4 @@
-"""`AgentDeployment.status`: what the operator saw last (Kubernetes API conventions: "Typical status properties")."""
+"""`AgentDeployment.status`: the last observed state (Kubernetes API conventions: "Typical status properties")."""
 
 from typing import Annotated, Literal
 
@@ -16,59 +16,59 @@ Reason = Annotated[
 ]
 
 
-# One text, because a column of `kubectl get` shows one field.
+# A single string, because a column of `kubectl get` shows one field.
 ReadyOfDesired = Annotated[str, StringConstraints(pattern=r"^[0-9]+/[0-9]+$", max_length=32)]
 
 
 class Condition(Model):
-    """One judgement about the agent, in the standard form of metav1.Condition."""
+    """A condition of the agent, in the standard form of metav1.Condition."""
 
     type: Literal[
         "Ready", "Progressing", "Degraded", "ScalingActive", "WithinBudget", "DependenciesReachable", "Drifted"
     ]
-    """What is judged."""
+    """Type of the condition."""
     status: Literal["True", "False", "Unknown"]
-    """The judgement."""
+    """Status of the condition."""
     observed_generation: Count
-    """Generation of the spec that was judged."""
+    """Generation of the spec that the condition describes."""
     last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    """When the status last changed from one value to another."""
+    """Time at which the status last changed from one value to another."""
     reason: Reason
-    """Why, in one word for programs."""
+    """Machine-readable reason for the status, in one word."""
     message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE)]
-    """Why, in words for people."""
+    """Human-readable explanation of the status."""
 
 
 class BudgetStatus(Model):
-    """How the agent keeps to its budget."""
+    """Usage of the agent's budget."""
 
     used_percent: Count
-    """How much of the budget of this day or month is used, in percent."""
+    """Used part of the budget of the current day or month, in percent."""
 
 
 class AgentStatus(Model):
-    """What the operator saw last. Written by the operator alone."""
+    """State of the agent that the operator last observed. Only the operator writes it."""
 
     observed_generation: Count | None = None
-    """Generation of the spec that this status is about."""
+    """Generation of the spec that this status describes."""
     replicas: Count | None = None
-    """Pods that exist, of any revision."""
+    """Number of existing pods, of any revision."""
     ready_replicas: Count | None = None
-    """Pods that take requests."""
+    """Number of pods that accept requests."""
     pods_ready: ReadyOfDesired | None = None
-    """Pods that are ready, of those that are wanted now, such as `1/2`."""
+    """Number of ready pods out of the number currently desired, such as `1/2`."""
     workers_ready: ReadyOfDesired | None = None
-    """The same of the agent's workers."""
+    """Number of ready workers out of the number currently desired, such as `1/2`."""
     selector: Text | None = None
-    """Label selector of the pods, as text, for the scale subresource."""
+    """Label selector of the pods, as a string, for the scale subresource."""
     url: Text | None = None
     """Address of the agent inside the cluster."""
     model: Text | None = None
-    """What answers: the model's id, or `echo` where the message itself is the answer."""
+    """Model that answers: its ID, or `echo` if the message itself is the answer."""
     image: Text | None = None
-    """Image that the pods are to run."""
+    """Image that the pods should run."""
     budget: BudgetStatus | None = None
-    """What is used of the budget."""
+    """Usage of the budget."""
     conditions: (
         Annotated[
             list[Condition],
@@ -79,5 +79,6 @@ class AgentStatus(Model):
         ]
         | None
     ) = None
-    """Ready, Progressing and Degraded; ScalingActive where an autoscaler has the say, WithinBudget where there is a
-    budget, DependenciesReachable where pods report on their dependencies, Drifted where changes of others stay."""
+    """Ready, Progressing and Degraded; ScalingActive if an autoscaler controls the number of pods; WithinBudget if
+    there is a budget; DependenciesReachable if pods report on their dependencies; Drifted if changes by other
+    clients are left in place."""

@@ -1,4 +1,4 @@
-"""Reads an `AgentDeployment` from what a file or the API server holds, and states every fault of it."""
+"""Parse an `AgentDeployment` from a file or the API server, and report all its faults."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from agent_operator.api.spec import AgentSpec
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one field: its path (as in `spec.agent.maxTokens`) and a sentence, never the value."""
+    """A fault of one field: its path (as in `spec.agent.maxTokens`) and a sentence, never the value."""
 
     field: str
     message: str
@@ -24,7 +24,7 @@ class Fault:
 
 
 class InvalidAgentError(ValueError):
-    """An object that is no valid `AgentDeployment`, with every fault that was found."""
+    """An object that is not a valid `AgentDeployment`, with every fault that was found."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(map(str, faults)))
@@ -32,7 +32,7 @@ class InvalidAgentError(ValueError):
 
 
 def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDeployment:
-    """Read an `AgentDeployment` from its document; `namespace` is for one that names none.
+    """Return the `AgentDeployment` of a document. `namespace` is the default for a document without one.
 
     Raises InvalidAgentError with all faults of the document.
     """
@@ -62,7 +62,7 @@ def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDe
 
 
 def _beyond_bounds(document: Mapping[str, Any]) -> Iterator[Fault]:
-    """The faults of what is too deep or too large to be looked into."""
+    """Yield the faults of values that are too deep or too large to be inspected."""
     if UNREADABLE in document:
         yield from (Fault(field, sentence) for field, sentence in document[UNREADABLE])
         return
@@ -74,7 +74,7 @@ def _beyond_bounds(document: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def without_nulls(value: Any) -> Any:
-    """The value with the null members of its objects left out: the API server and Helm both drop them."""
+    """Return the value without the null members of its objects: the API server and Helm both drop them."""
     if isinstance(value, Mapping):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -83,7 +83,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def faults_of(error: ValidationError, root: str) -> list[Fault]:
-    """The faults of a pydantic error, with paths as the user writes them, under `root`; one fault a field."""
+    """Return the faults of a pydantic error, one per field, with paths as the user writes them, under `root`."""
     by_field: dict[str, str] = {}
     for item in error.errors(include_url=False, include_input=False):
         path = root
@@ -100,7 +100,7 @@ def faults_of(error: ValidationError, root: str) -> list[Fault]:
 
 
 def _is_branch(part: str) -> bool:
-    """Whether a part of pydantic's path names a branch of a union or a validator instead of a field."""
+    """Return whether a part of pydantic's path names a union branch or a validator instead of a field."""
     return part in {"int", "str"} or part.startswith(("constrained-", "function-", "Annotated["))
 
 

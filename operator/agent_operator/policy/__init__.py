@@ -1,1 +1,1 @@
-"""What of a spec an operator refuses: settings, one table of checks, and its two readers (Python, and CEL)."""
+"""What an operator refuses in a spec: settings, one table of checks, and its two readers (Python and CEL)."""

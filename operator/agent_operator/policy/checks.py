@@ -1,13 +1,13 @@
-"""The checks of a policy: each field by which a tenant reaches further than by a Deployment, and what allows it.
+"""The checks of a policy: each field that lets a tenant reach further than a Deployment does, and what allows it.
 
-Each is data, which `refusals` reads in Python and `admission` writes as CEL, so that the operator and the API server
-refuse the same.
+Each check is data. `refusals` reads it in Python and `admission` writes it as CEL, so that the operator and the API
+server refuse the same specs.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-# Values of a field that is there and has no effect.
+# Values of a field that is present but has no effect.
 NOTHING: tuple[Any, ...] = (None, [], {}, "")
 
 
@@ -20,7 +20,7 @@ class Is:
 
 @dataclass(frozen=True)
 class IsNot:
-    """Refuse all values but these, where there is one, unless the setting is true."""
+    """Refuse a value that is present and not one of these, unless the setting is true."""
 
     values: tuple[Any, ...] = NOTHING
 
@@ -32,7 +32,7 @@ class ValueListed:
 
 @dataclass(frozen=True)
 class KeysListed:
-    """Refuse keys that match no entry of the setting, but for those of `besides`."""
+    """Refuse keys that match no entry of the setting, except those in `besides`."""
 
     besides: tuple[str, ...] = ()
 
@@ -47,7 +47,7 @@ Test = Is | IsNot | ValueListed | KeysListed | PortListed
 
 @dataclass(frozen=True)
 class When:
-    """A check counts only while another field has this value."""
+    """Apply a check only while another field has this value."""
 
     path: str
     value: Any
@@ -55,9 +55,10 @@ class When:
 
 @dataclass(frozen=True)
 class Check:
-    """One check. `path` is below `spec`; its first `[]` stands for a list of named entries, a further one for any list.
+    """A check of one field.
 
-    `setting` is the one of `policies.allow` that lets the field pass, and `sentence` what is refused.
+    `path` is relative to `spec`; its first `[]` denotes a list of named entries, a later one any list. `setting` is the
+    setting in `policies.allow` that permits the field, and `sentence` describes what is refused.
     """
 
     setting: str
@@ -68,12 +69,12 @@ class Check:
 
     @property
     def explanation(self) -> str:
-        """What follows the field in a message."""
+        """The text that follows the field in a message."""
         return f"{self.sentence} (policies.allow.{self.setting})"
 
     @property
     def segments(self) -> list[str]:
-        """The parts of the path."""
+        """The segments of the path."""
         return self.path.split(".")
 
 
@@ -95,11 +96,11 @@ def _privileges() -> list[Check]:
     }
     of_container: dict[str, Test] = both | {
         "securityContext.privileged": Is((True,)),
-        # Privileged ports are what the restricted Pod Security Standard allows.
+        # The restricted Pod Security Standard allows this capability, for privileged ports.
         "securityContext.capabilities.add[]": IsNot(("NET_BIND_SERVICE",)),
         "securityContext.procMount": IsNot((*NOTHING, "Default")),
     }
-    # The kubelet sends these requests, from the node's network.
+    # The kubelet sends these requests from the node's network.
     by_kubelet: dict[str, Test] = {
         f"{place}.{action}.host": IsNot()
         for place in ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop")

@@ -1,4 +1,4 @@
-"""What a policy refuses of a spec, found out in Python. `admission` has the same checks for the API server."""
+"""What a policy refuses in a spec, determined in Python. `admission` has the same checks for the API server."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ LIST = "[]"
 
 
 class _UnreadableError(Exception):
-    """The spec has another type there than the core API: what cannot be judged is refused."""
+    """The spec has a type here that differs from the core API. What cannot be checked is refused."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A value of the spec, and where it is."""
+    """A value of the spec, and its path."""
 
     field: str
     value: Any
 
 
 def refusals(spec: AgentSpec, policy: Policy) -> list[Fault]:
-    """Return what the policy refuses of the spec: each field, with a sentence that names the setting."""
+    """Return the fields of the spec that the policy refuses, each with a sentence that names the setting."""
     document, settings = spec.model_dump(by_alias=True, exclude_none=True), policy.by_name()
     return list(dict.fromkeys(fault for check in CHECKS for fault in _refusals(document, check, settings)))
 
@@ -47,7 +47,8 @@ def _refusals(spec: Mapping[str, Any], check: Check, settings: Mapping[str, bool
 
 
 def _places(spec: Mapping[str, Any], segments: Sequence[str]) -> Iterator[tuple[_Place, list[str]]]:
-    """Where a check begins: at the spec, or at each entry of a named list; and the rest of its path."""
+    """Yield the starting points of a check, which are the spec or the entries of a named list, with the remaining
+    path."""
     first, *rest = segments
     if not first.endswith(LIST):
         yield _Place("spec", spec), list(segments)
@@ -58,13 +59,13 @@ def _places(spec: Mapping[str, Any], segments: Sequence[str]) -> Iterator[tuple[
 
 
 def _refused(place: _Place, rest: Sequence[str], test: Test, listed: Sequence[str]) -> list[str]:
-    """The fields that the test refuses, at or below the place."""
+    """Return the fields that the test refuses, at or below the place."""
     field = ".".join([place.field, *rest])
     values = [value for value in _values(place.value, rest) if value is not None]
     if not isinstance(test, KeysListed):
         return [field] if any(_is_refused(value, test, listed) for value in values) else []
     keys = [key for value in values for key in _mapping(value) if key not in test.besides and not _matches(key, listed)]
-    # Of a named entry the field is the entry itself.
+    # For a named entry, the field is the entry itself.
     return [f"{field}[{key}]" for key in sorted(keys)] if rest else [field] * bool(keys)
 
 
@@ -79,7 +80,7 @@ def _is_refused(value: Any, test: Test, listed: Sequence[str]) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equality as CEL has it: truths are no numbers."""
+    """Return whether two values are equal as in CEL, where booleans are not numbers."""
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
@@ -91,12 +92,12 @@ def _matches(value: str, patterns: Sequence[str]) -> bool:
 
 
 def _only(value: Any, segments: Sequence[str]) -> Any:
-    """The value of a path without lists; None if it is missing."""
+    """Return the value at a path without lists, or None if it is missing."""
     return next(iter(_values(value, segments)), None)
 
 
 def _values(value: Any, segments: Sequence[str]) -> list[Any]:
-    """The values at a path: one, or those of all entries of the lists on it. Raises _UnreadableError."""
+    """Return the values at a path: one, or those of all entries of the lists on it. Raises _UnreadableError."""
     if not segments:
         return [value]
     first, *rest = segments

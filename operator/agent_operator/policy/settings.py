@@ -10,8 +10,8 @@ from pydantic import Field, StringConstraints, ValidationError
 from agent_operator.api.base import Model
 from agent_operator.api.validation import faults_of
 
-# A whole value, or the beginning of one and `*`. Without commas, as a ConfigMap has a list as one text, and without
-# what has a meaning in a text of CEL.
+# A whole value, or a prefix followed by `*`. Commas are excluded, because a ConfigMap stores a list as one string.
+# Characters with a special meaning in a CEL string are excluded too.
 Pattern = Annotated[str, StringConstraints(pattern=r"^([-!#-&()+.-\[\]-~]+\*?|\*)$", min_length=1, max_length=512)]
 Patterns = Annotated[list[Pattern], Field(max_length=64)]
 Ports = Annotated[list[Annotated[int, Field(ge=1, le=65535)]], Field(max_length=64)]
@@ -20,10 +20,10 @@ _TRUTHS: Mapping[Any, Any] = {"true": True, "false": False}
 
 
 class Policy(Model):
-    """What AgentDeployments may ask for. A list takes whole values, or beginnings that end with `*`."""
+    """What AgentDeployments may request. A list contains whole values, or prefixes that end with `*`."""
 
     ingresses: bool = False
-    """Whether agents may have an Ingress: any host and path, with any TLS Secret of their namespace."""
+    """Whether agents may have an Ingress, with any host, any path and any TLS Secret of their namespace."""
     http_routes: bool = False
     """Whether agents may have an HTTPRoute."""
     load_balancers: bool = False
@@ -31,22 +31,22 @@ class Policy(Model):
     node_ports: bool = False
     """Whether the Service of an agent may be of type NodePort."""
     network_policies: bool = True
-    """Whether agents may have a NetworkPolicy, which adds to what other policies of the namespace let through. If not,
-    each agent has to set networkPolicy.enabled to false."""
+    """Whether agents may have a NetworkPolicy, which allows traffic in addition to the namespace's other policies.
+    If not, each agent must set networkPolicy.enabled to false."""
     extra_egress: bool = False
-    """Whether that NetworkPolicy may have networkPolicy.extraEgress."""
+    """Whether the NetworkPolicy may have rules from networkPolicy.extraEgress."""
     egress_ports: Ports = [443, 4318, 6379]  # noqa: RUF012  pydantic copies it
-    """Ports that it may open, to any address, for addresses in the spec (baseUrl, redis, tracing)."""
+    """Ports that the NetworkPolicy may open to any address, for addresses in the spec (baseUrl, redis, tracing)."""
     service_monitors: bool = False
     """Whether agents may have a ServiceMonitor."""
     prometheus_addresses: Patterns = []  # noqa: RUF012
-    """Addresses that agents may have KEDA query (autoscaling.prometheusAddress)."""
+    """Addresses that agents may let KEDA query (autoscaling.prometheusAddress)."""
     drain_blocking: bool = False
-    """Whether a PodDisruptionBudget may keep nodes from being drained: minAvailable, or maxUnavailable 0."""
+    """Whether a PodDisruptionBudget may prevent nodes from being drained: by minAvailable, or by maxUnavailable 0."""
     service_account_names: Patterns = []  # noqa: RUF012
-    """ServiceAccounts that agents may name (serviceAccount.name). One without a name is the agent's own."""
+    """ServiceAccounts that agents may name (serviceAccount.name). Without a name, the agent uses its own."""
     service_account_annotations: Patterns = []  # noqa: RUF012
-    """Keys of annotations that agents may set on their ServiceAccount, by which clouds grant roles."""
+    """Keys of annotations that agents may set on their ServiceAccount. Cloud providers grant roles by them."""
     service_account_tokens: bool = False
     """Whether projected volumes may hold a token or certificate of the ServiceAccount."""
     service_annotations: Patterns = []  # noqa: RUF012
@@ -58,7 +58,7 @@ class Policy(Model):
     pod_annotations: Patterns = []  # noqa: RUF012
     """Keys of annotations that agents may set on their pods."""
     pod_labels: Patterns = []  # noqa: RUF012
-    """Keys of labels that agents may set on their pods, which webhooks and other Services select by."""
+    """Keys of labels that agents may set on their pods. Webhooks and other Services select pods by such labels."""
     priority_class_names: Patterns = []  # noqa: RUF012
     """PriorityClasses that agents may name."""
     volume_types: Patterns = [  # noqa: RUF012
@@ -72,24 +72,25 @@ class Policy(Model):
     ]
     """Types of volumes that agents may add."""
     privileges: bool = False
-    """Whether containers may have what the Pod Security Standard baseline refuses: privileged mode, capabilities,
-    host ports, unconfined profiles, sysctls, SELinux options, hosts in probes and hooks."""
+    """Whether containers may have what the baseline Pod Security Standard forbids: privileged mode, capabilities,
+    host ports, unconfined profiles, sysctls, SELinux options, and hosts in probes and hooks."""
 
     def by_name(self) -> dict[str, bool | list[str]]:
-        """Return the settings by their names in the chart; the entries of lists are texts."""
+        """Return the settings by their names in the chart. The entries of lists are strings."""
         settings = self.model_dump(by_alias=True)
         return {name: list(map(str, each)) if isinstance(each, list) else each for name, each in settings.items()}
 
 
 class PolicyError(ValueError):
-    """A policy that cannot be read. The message has the place and the reason."""
+    """A policy that cannot be read. The message contains the place and the reason."""
 
 
 def load(path: Path) -> Policy:
-    """Read a policy from a YAML file, or from the folder as which a ConfigMap is mounted (a file for each setting).
+    """Return the policy of a YAML file, or of the folder at which a ConfigMap is mounted (one file per setting).
 
-    The file holds the settings, or the ConfigMap of the chart. What is not set is refused, as the chart's defaults have
-    it. Raises PolicyError.
+    The file contains the settings, or the ConfigMap of the chart. A missing setting has the default of the chart.
+
+    Raises PolicyError.
     """
     try:
         document = _folder(path) if path.is_dir() else yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -107,7 +108,7 @@ def load(path: Path) -> Policy:
 
 
 def _folder(path: Path) -> dict[str, str]:
-    # The kubelet keeps its own links there, under names with dots.
+    # The kubelet keeps its own links in this folder, under names that begin with a dot.
     files = [each for each in sorted(path.iterdir()) if not each.name.startswith(".")]
     return {each.name: each.read_text(encoding="utf-8") for each in files}
 
@@ -116,7 +117,7 @@ _LISTS = {info.alias or name for name, info in Policy.model_fields.items() if is
 
 
 def _value(key: Any, value: Any) -> Any:
-    """A setting as a ConfigMap has it, in the type that it stands for."""
+    """Return a setting from a ConfigMap, converted to its type."""
     if not isinstance(value, str):
         return value
     text = value.strip()

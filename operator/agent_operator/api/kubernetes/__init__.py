@@ -1,1 +1,1 @@
-"""Parts of Kubernetes' own API that a spec passes on as they are written."""
+"""Parts of the Kubernetes API that a spec passes on as written."""

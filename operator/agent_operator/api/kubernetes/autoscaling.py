@@ -6,23 +6,23 @@ from agent_operator.api.kubernetes.part import Number, Part, Text, listed
 
 
 class ScalingPolicy(Part):
-    """How many pods may come or go in a period."""
+    """How many pods may be added or removed in a period."""
 
     type: Text
-    """`Pods` or `Percent`."""
+    """Unit of the value: `Pods` or `Percent`."""
     value: Number
-    """How many."""
+    """Number or percentage of pods."""
     period_seconds: Number
     """Length of the period in seconds."""
 
 
 class ScalingRules(Part):
-    """How fast pods come, or go."""
+    """How fast pods are added or removed."""
 
     select_policy: Text | None = None
-    """`Max`, `Min` or `Disabled`."""
+    """How the policy is selected: `Max`, `Min` or `Disabled`."""
     stabilization_window_seconds: Number | None = None
-    """Seconds of past recommendations that count."""
+    """Seconds for which past recommendations are considered."""
     policies: Annotated[list[ScalingPolicy], listed()] | None = None
     """Policies, of which one is selected."""
 
@@ -31,6 +31,6 @@ class ScalingBehavior(Part):
     """How fast pods are added and removed."""
 
     scale_up: ScalingRules | None = None
-    """How fast they are added."""
+    """How fast pods are added."""
     scale_down: ScalingRules | None = None
-    """How fast they are removed."""
+    """How fast pods are removed."""

@@ -1,4 +1,4 @@
-"""What a further container of the pods may hold (Kubernetes API reference: Container)."""
+"""The fields of an additional container of the pods (Kubernetes API reference: Container)."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from agent_operator.api.kubernetes.part import ATOMIC, WHOLE, LongText, Number, 
 from agent_operator.api.rules import Rule
 
 LongTexts = Annotated[list[LongText], Field(max_length=1000, json_schema_extra=ATOMIC)]
-# Kubernetes takes fractions such as 0.5 as well, for which a structural schema has no type.
+# Kubernetes also accepts fractions such as 0.5, for which a structural schema has no type.
 AnyAmounts = Annotated[dict[str, Any], Field(max_length=1000, json_schema_extra=WHOLE)]
 
 
@@ -21,25 +21,25 @@ class Variable(Part):
     name: Text
     """Name of the variable."""
     value: LongText | None = None
-    """Its value."""
+    """Value of the variable."""
     value_from: EnvVarSource | None = None
-    """Where its value comes from."""
+    """Source of the value."""
 
 
 class ReferenceToAll(Part):
-    """An object, all of whose keys are used."""
+    """A reference to an object whose keys are all used."""
 
     name: Text | None = None
     """Name of the object."""
     optional: bool | None = None
-    """Whether it may be missing."""
+    """Whether the object may be missing."""
 
 
 class VariablesSource(Part):
     """An object whose keys become environment variables."""
 
     prefix: Text | None = None
-    """Put before each key."""
+    """Prefix added to each key."""
     config_map_ref: ReferenceToAll | None = None
     """The ConfigMap."""
     secret_ref: ReferenceToAll | None = None
@@ -59,7 +59,7 @@ class Header(Part):
     name: Text
     """Name of the header."""
     value: Text
-    """Its value."""
+    """Value of the header."""
 
 
 class HttpGet(Part):
@@ -70,33 +70,33 @@ class HttpGet(Part):
     path: Text | None = None
     """Path of the request."""
     host: Text | None = None
-    """Host of the request; the pod itself when not set."""
+    """Host of the request. Defaults to the pod itself."""
     scheme: Text | None = None
-    """`HTTP` or `HTTPS`."""
+    """Scheme of the request: `HTTP` or `HTTPS`."""
     http_headers: Annotated[list[Header], listed()] | None = None
-    """Further headers of the request."""
+    """Additional headers of the request."""
 
 
 class TcpSocket(Part):
-    """A connection to the container."""
+    """A TCP connection to the container."""
 
     port: NumberOrText
     """Number or name of the port."""
     host: Text | None = None
-    """Host of the connection; the pod itself when not set."""
+    """Host of the connection. Defaults to the pod itself."""
 
 
 class GrpcCall(Part):
-    """A health check of gRPC."""
+    """A gRPC health check."""
 
     port: Number
     """Number of the port."""
     service: Text | None = None
-    """Name of the service that is checked."""
+    """Name of the service to check."""
 
 
 class ContainerProbe(Part):
-    """A check that the kubelet repeats."""
+    """A probe that the kubelet performs periodically."""
 
     exec: Command | None = None
     """A command that must succeed."""
@@ -105,50 +105,50 @@ class ContainerProbe(Part):
     tcp_socket: TcpSocket | None = None
     """A connection that must be accepted."""
     grpc: GrpcCall | None = None
-    """A health check of gRPC that must succeed."""
+    """A gRPC health check that must succeed."""
     initial_delay_seconds: Number | None = None
-    """Seconds from the start to the first check."""
+    """Seconds from the start of the container to the first probe."""
     period_seconds: Number | None = None
-    """Seconds from check to check."""
+    """Seconds between probes."""
     timeout_seconds: Number | None = None
-    """Seconds that a check may take."""
+    """Timeout of a probe in seconds."""
     success_threshold: Number | None = None
-    """Successes in a row after which it has succeeded."""
+    """Consecutive successes after which the probe counts as successful."""
     failure_threshold: Number | None = None
-    """Failures in a row after which it has failed."""
+    """Consecutive failures after which the probe counts as failed."""
     termination_grace_period_seconds: Number | None = None
-    """Seconds that the container has to stop after it has failed."""
+    """Seconds that the container has to stop after the probe has failed."""
 
 
 class Sleep(Part):
     """A pause."""
 
     seconds: Number
-    """Its length in seconds."""
+    """Length of the pause in seconds."""
 
 
 class LifecycleHandler(Part):
-    """What happens at a point of a container's life."""
+    """An action at a point of the container lifecycle."""
 
     exec: Command | None = None
     """A command that runs in the container."""
     http_get: HttpGet | None = None
     """A request to the container."""
     tcp_socket: TcpSocket | None = None
-    """Deprecated, and without effect."""
+    """Deprecated, without effect."""
     sleep: Sleep | None = None
     """A pause."""
 
 
 class Lifecycle(Part):
-    """What happens after the start of a container, and before its end."""
+    """Actions after the start of a container and before its end."""
 
     post_start: LifecycleHandler | None = None
-    """After the start."""
+    """Action after the container has started."""
     pre_stop: LifecycleHandler | None = None
-    """Before the end."""
+    """Action before the container is terminated."""
     stop_signal: Text | None = None
-    """Signal that ends the container."""
+    """Signal that stops the container."""
 
 
 class ContainerPort(Part):
@@ -159,77 +159,77 @@ class ContainerPort(Part):
     name: Text | None = None
     """Name of the port."""
     protocol: Text | None = None
-    """`TCP`, `UDP` or `SCTP`."""
+    """Protocol of the port: `TCP`, `UDP` or `SCTP`."""
     host_port: Number | None = None
-    """Port of the node that leads to it."""
+    """Port of the node that forwards to the container port."""
     host_ip: Text | None = Field(default=None, alias="hostIP")
     """Address of the node that `hostPort` is bound to."""
 
 
 class ResourceClaim(Part):
-    """A claim of the pod that the container uses."""
+    """A resource claim of the pod that the container uses."""
 
     name: Text
     """Name of the claim in the pod."""
     request: Text | None = None
-    """Name of a request of the claim; all of them when not set."""
+    """Name of a request of the claim. If unset, all requests of the claim are used."""
 
 
 class ContainerResources(Part):
     """Compute resources of the container."""
 
     requests: AnyAmounts | None = None
-    """What it is promised, and scheduled by."""
+    """Resources that the container is guaranteed and scheduled by."""
     limits: AnyAmounts | None = None
-    """What it may use at most."""
+    """Maximum resources that the container may use."""
     claims: Annotated[list[ResourceClaim], listed()] | None = None
-    """Claims of the pod that it uses."""
+    """Resource claims of the pod that the container uses."""
 
 
 class ResizePolicy(Part):
-    """What a change of a resource does to the container."""
+    """How a change of a resource affects the container."""
 
     resource_name: Text
-    """`cpu` or `memory`."""
+    """Name of the resource: `cpu` or `memory`."""
     restart_policy: Text
-    """`NotRequired` or `RestartContainer`."""
+    """Whether the change restarts the container: `NotRequired` or `RestartContainer`."""
 
 
 class ExitCodes(Part):
     """Exit codes of the container."""
 
     operator: Text
-    """`In` or `NotIn`."""
+    """Operator: `In` or `NotIn`."""
     values: Annotated[list[Number], listed()] | None = None
-    """The codes."""
+    """The exit codes."""
 
 
 class RestartRule(Part):
     """When the container is restarted."""
 
     action: Text
-    """`Restart` or `RestartAllContainers`."""
+    """Action of the rule: `Restart` or `RestartAllContainers`."""
     exit_codes: ExitCodes | None = None
-    """Exit codes that the rule is for."""
+    """Exit codes that the rule applies to."""
 
 
 class ContainerMount(Part):
-    """A volume in the container."""
+    """A volume that is mounted in the container."""
 
     name: Text
     """Name of the volume."""
     mount_path: Text
-    """Where it appears."""
+    """Path at which the volume is mounted."""
     sub_path: Text | None = None
     """Path inside the volume."""
     sub_path_expr: Text | None = None
-    """Path inside the volume, with variables as `$(NAME)`."""
+    """Path inside the volume, in which variables are written as `$(NAME)`."""
     read_only: bool | None = None
-    """Whether it cannot be written to."""
+    """Whether the mount is read-only."""
     recursive_read_only: Text | None = None
-    """Whether that holds for mounts inside it: `Disabled`, `IfPossible` or `Enabled`."""
+    """Whether mounts inside it are read-only too: `Disabled`, `IfPossible` or `Enabled`."""
     mount_propagation: Text | None = None
-    """Whether mounts are seen on both sides: `None`, `HostToContainer` or `Bidirectional`."""
+    """How mounts are propagated between the node and the container: `None`, `HostToContainer` or `Bidirectional`."""
 
 
 class ContainerDevice(Part):
@@ -238,11 +238,11 @@ class ContainerDevice(Part):
     name: Text
     """Name of the volume."""
     device_path: Text
-    """Where it appears."""
+    """Path of the device in the container."""
 
 
 class Container(Model):
-    """A further container of the pods, as the core API has it. It gets none of the agent's hardening by itself."""
+    """An additional container of the pods, as in the core API. The agent's hardening does not apply to it by itself."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
 
@@ -258,15 +258,15 @@ class Container(Model):
     name: DnsLabel
     """Name of the container."""
     image: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=512)]
-    """Its image."""
+    """Image of the container."""
     image_pull_policy: Text | None = None
     """When the image is pulled: `Always`, `IfNotPresent` or `Never`."""
     command: LongTexts | None = None
-    """Program that runs, in place of the image's entrypoint."""
+    """Program to run, instead of the entrypoint of the image."""
     args: LongTexts | None = None
-    """Arguments, in place of the image's."""
+    """Arguments of the program, instead of those of the image."""
     working_dir: Text | None = None
-    """Folder that the program starts in."""
+    """Working directory of the program."""
     env: Annotated[list[Variable], listed()] | None = None
     """Environment variables."""
     env_from: Annotated[list[VariablesSource], listed()] | None = None
@@ -276,21 +276,21 @@ class Container(Model):
     resources: ContainerResources | None = None
     """Compute resources."""
     resize_policy: Annotated[list[ResizePolicy], listed()] | None = None
-    """What a change of the resources does to the container."""
+    """How changes of the resources affect the container."""
     volume_mounts: Annotated[list[ContainerMount], listed()] | None = None
-    """Volumes in the container."""
+    """Volumes that are mounted in the container."""
     volume_devices: Annotated[list[ContainerDevice], listed()] | None = None
     """Block devices in the container."""
     startup_probe: ContainerProbe | None = None
-    """Whether the program has started. The other checks begin afterwards."""
+    """Checks whether the program has started. The other probes begin afterwards."""
     liveness_probe: ContainerProbe | None = None
-    """Whether the container works; if not, it is restarted."""
+    """Checks whether the container works. If not, the container is restarted."""
     readiness_probe: ContainerProbe | None = None
-    """Whether the container can serve; if not, the pod receives no requests."""
+    """Checks whether the container can serve. If not, the pod receives no requests."""
     lifecycle: Lifecycle | None = None
-    """What happens after the start and before the end."""
+    """Actions after the start and before the end of the container."""
     restart_policy: Text | None = None
-    """`Always` makes an init container a sidecar, which starts before the agent and runs beside it."""
+    """`Always` makes an init container a sidecar, which starts before the agent and runs alongside it."""
     restart_policy_rules: Annotated[list[RestartRule], listed()] | None = None
     """When the container is restarted."""
     security_context: SecurityContext | None = None
@@ -302,6 +302,6 @@ class Container(Model):
     tty: bool | None = None
     """Whether the container has a terminal."""
     termination_message_path: Text | None = None
-    """File with the message of its end."""
+    """Path of the file that contains the termination message."""
     termination_message_policy: Text | None = None
-    """Where the message of its end comes from: `File` or `FallbackToLogsOnError`."""
+    """Source of the termination message: `File` or `FallbackToLogsOnError`."""

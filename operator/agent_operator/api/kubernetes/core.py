@@ -11,7 +11,7 @@ class SelectorRequirement(Part):
     key: Text
     """Key of the label."""
     operator: Text
-    """`In`, `NotIn`, `Exists`, `DoesNotExist`, and for nodes `Gt` and `Lt`."""
+    """Operator: `In`, `NotIn`, `Exists` or `DoesNotExist`; for nodes also `Gt` and `Lt`."""
     values: Texts | None = None
     """Values for the operator."""
 
@@ -29,22 +29,22 @@ class LabelSelector(Part):
 
 
 class NodeSelectorTerm(Part):
-    """Requirements that a node must meet, all of them."""
+    """Requirements, all of which a node must meet."""
 
     match_expressions: Requirements | None = None
-    """Requirements on its labels."""
+    """Requirements on the labels of the node."""
     match_fields: Requirements | None = None
-    """Requirements on its fields."""
+    """Requirements on the fields of the node."""
 
 
 NodeSelectorTerms = Annotated[list[NodeSelectorTerm], listed()]
 
 
 class NodeSelector(Part):
-    """Which nodes."""
+    """A selector of nodes."""
 
     node_selector_terms: NodeSelectorTerms
-    """Terms of which a node must meet one."""
+    """Terms, at least one of which a node must meet."""
 
 
 class PreferredNodes(Part):
@@ -53,11 +53,11 @@ class PreferredNodes(Part):
     weight: Number
     """Weight of the preference, from 1 to 100."""
     preference: NodeSelectorTerm
-    """Which nodes."""
+    """The preferred nodes."""
 
 
 class NodeAffinity(Part):
-    """Which nodes the pods keep to."""
+    """Node affinity of the pods."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
     """Nodes that the pods must be on."""
@@ -66,77 +66,77 @@ class NodeAffinity(Part):
 
 
 class PodAffinityTerm(Part):
-    """Other pods, and how near they are."""
+    """Other pods, and the topology domain in which they count as near."""
 
     topology_key: Text
-    """Label of nodes that says what is near."""
+    """Node label that defines which pods are near."""
     label_selector: LabelSelector | None = None
-    """Which pods, by their labels."""
+    """The pods, by their labels."""
     namespace_selector: LabelSelector | None = None
     """Namespaces of the pods, by their labels."""
     namespaces: Texts | None = None
     """Namespaces of the pods, by name."""
     match_label_keys: Texts | None = None
-    """Labels that must be as those of the pod itself."""
+    """Labels whose values must equal those of the pod itself."""
     mismatch_label_keys: Texts | None = None
-    """Labels that must not be as those of the pod itself."""
+    """Labels whose values must differ from those of the pod itself."""
 
 
 PodAffinityTerms = Annotated[list[PodAffinityTerm], listed()]
 
 
 class WeightedPodAffinityTerm(Part):
-    """Other pods that are preferred near, or far."""
+    """Other pods that are preferred nearby, or far away."""
 
     weight: Number
     """Weight of the preference, from 1 to 100."""
     pod_affinity_term: PodAffinityTerm
-    """Which pods."""
+    """The other pods."""
 
 
 WeightedTerms = Annotated[list[WeightedPodAffinityTerm], listed()]
 
 
 class PodAffinity(Part):
-    """Which other pods the pods keep to, or from."""
+    """Other pods that the pods are scheduled near, or away from."""
 
     required_during_scheduling_ignored_during_execution: PodAffinityTerms | None = None
-    """What must hold."""
+    """Terms that must be met."""
     preferred_during_scheduling_ignored_during_execution: WeightedTerms | None = None
-    """What is preferred."""
+    """Terms that are preferred."""
 
 
 class Affinity(Part):
-    """Which nodes and which other pods the pods keep to or from."""
+    """Scheduling constraints relative to nodes and other pods."""
 
     node_affinity: NodeAffinity | None = None
-    """Which nodes the pods keep to."""
+    """Node affinity of the pods."""
     pod_affinity: PodAffinity | None = None
-    """Which other pods the pods keep to."""
+    """Other pods that the pods are scheduled near."""
     pod_anti_affinity: PodAffinity | None = None
-    """Which other pods the pods keep from."""
+    """Other pods that the pods are kept away from."""
 
 
 class Profile(Part):
-    """A profile of seccomp or AppArmor."""
+    """A seccomp or AppArmor profile."""
 
     type: Text
-    """`RuntimeDefault`, `Localhost` or `Unconfined`."""
+    """Type of the profile: `RuntimeDefault`, `Localhost` or `Unconfined`."""
     localhost_profile: Text | None = None
     """Name of the profile, for `Localhost`."""
 
 
 class SELinuxOptions(Part):
-    """A context of SELinux."""
+    """An SELinux context."""
 
     level: Text | None = None
-    """Its level."""
+    """Level of the context."""
     role: Text | None = None
-    """Its role."""
+    """Role of the context."""
     type: Text | None = None
-    """Its type."""
+    """Type of the context."""
     user: Text | None = None
-    """Its user."""
+    """User of the context."""
 
 
 class Capabilities(Part):
@@ -154,13 +154,13 @@ class _AnySecurityContext(Part):
     run_as_group: Number | None = None
     """Group that the processes run as."""
     run_as_non_root: bool | None = None
-    """Whether root is refused."""
+    """Whether the processes must not run as root."""
     seccomp_profile: Profile | None = None
-    """Profile of seccomp."""
+    """The seccomp profile."""
     app_armor_profile: Profile | None = None
-    """Profile of AppArmor."""
+    """The AppArmor profile."""
     se_linux_options: SELinuxOptions | None = None
-    """Context of SELinux."""
+    """The SELinux context."""
 
 
 class PodSecurityContext(_AnySecurityContext):
@@ -171,9 +171,9 @@ class PodSecurityContext(_AnySecurityContext):
     fs_group_change_policy: Text | None = None
     """When the owner of a volume is changed: `OnRootMismatch` or `Always`."""
     supplemental_groups: Annotated[list[Number], listed()] | None = None
-    """Further groups of the processes."""
+    """Additional groups of the processes."""
     supplemental_groups_policy: Text | None = None
-    """How further groups are found: `Merge` or `Strict`."""
+    """How additional groups are determined: `Merge` or `Strict`."""
 
 
 class SecurityContext(_AnySecurityContext):
@@ -184,11 +184,11 @@ class SecurityContext(_AnySecurityContext):
     capabilities: Capabilities | None = None
     """Capabilities of the processes."""
     privileged: bool | None = None
-    """Whether the container is as root on the node."""
+    """Whether the container has the rights of root on the node."""
     proc_mount: Text | None = None
     """How /proc is mounted."""
     read_only_root_filesystem: bool | None = None
-    """Whether the root file system cannot be written to."""
+    """Whether the root file system is read-only."""
 
 
 class KeySelector(Part):
@@ -197,9 +197,9 @@ class KeySelector(Part):
     name: Text | None = None
     """Name of the object."""
     key: Text
-    """Key in its data."""
+    """Key in the data of the object."""
     optional: bool | None = None
-    """Whether it may be missing."""
+    """Whether the object or its key may be missing."""
 
 
 class FieldSelector(Part):
@@ -215,11 +215,11 @@ class ResourceFieldSelector(Part):
     container_name: Text | None = None
     """Name of the container."""
     resource: Text
-    """Which amount, such as `limits.memory`."""
+    """Name of the amount, such as `limits.memory`."""
 
 
 class EnvVarSource(Part):
-    """Where the value of a variable comes from."""
+    """Source of the value of a variable."""
 
     secret_key_ref: KeySelector | None = None
     """A key of a Secret."""

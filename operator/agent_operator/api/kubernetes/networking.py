@@ -14,11 +14,11 @@ class IPBlock(Part):
     cidr: Text
     """The range, such as 10.0.0.0/8."""
     except_: Texts | None = Field(default=None, alias="except")
-    """Ranges in it that are left out."""
+    """Ranges inside it that are excluded."""
 
 
 class NetworkPolicyPeer(Part):
-    """Who is let in, or out to."""
+    """A peer of the allowed traffic."""
 
     ip_block: IPBlock | None = None
     """A range of addresses."""
@@ -29,20 +29,20 @@ class NetworkPolicyPeer(Part):
 
 
 class NetworkPolicyPort(Part):
-    """A port, or several."""
+    """A port, or a range of ports."""
 
     port: NumberOrText | None = None
     """Number or name of the port."""
     end_port: Number | None = None
-    """Last number, where there are several."""
+    """Last number of the range, if there are several ports."""
     protocol: Text | None = None
-    """`TCP`, `UDP` or `SCTP`."""
+    """Protocol of the port: `TCP`, `UDP` or `SCTP`."""
 
 
 class NetworkPolicyEgressRule(Part):
     """What the pods may reach."""
 
     ports: Annotated[list[NetworkPolicyPort], listed()] | None = None
-    """Which ports; all when not set."""
+    """Allowed ports. If unset, all ports are allowed."""
     to: Annotated[list[NetworkPolicyPeer], listed()] | None = None
-    """Whom; everybody when not set."""
+    """Allowed peers. If unset, all peers are allowed."""

@@ -1,7 +1,7 @@
-"""What all embedded parts of Kubernetes' API share.
+"""The base of all embedded parts of the Kubernetes API.
 
-What is known of them is checked, so that a value of the wrong type is refused where it was written. What is not known
-is kept: newer API servers have more fields, and they judge what the values mean.
+Known fields are checked, so that a value of the wrong type is rejected where it was written. Unknown fields are kept:
+newer API servers have more fields, and they decide what the values mean.
 """
 
 from typing import Annotated, Any
@@ -11,35 +11,36 @@ from pydantic_core import CoreSchema, core_schema
 
 from agent_operator.api.base import Model
 
-# A field manager owns it as a whole: else the managed fields of the object would repeat each level of it, and an object
-# that is just within the API server's depth of 10,000 would be stored beyond it, where no list can be decoded again.
+# One field manager owns the whole value. Otherwise the managed fields of the object would repeat each of its levels. An
+# object just within the API server's depth limit of 10,000 would then be stored beyond it, and lists could no longer be
+# decoded.
 WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 
 
 def listed() -> Any:
-    """Return the bounds of a list that has one owner."""
+    """Return the bounds of a list that has a single owner."""
     return Field(max_length=1000, json_schema_extra=ATOMIC)
 
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
-# Linux starts no program with a longer argument or variable (MAX_ARG_STRLEN).
+# Linux does not start a program with a longer argument or variable (MAX_ARG_STRLEN).
 LongText = Annotated[str, StringConstraints(max_length=131_072)]
 Texts = Annotated[list[Text], listed()]
 TextMap = Annotated[dict[str, Text], Field(max_length=1000)]
-# Kubernetes has 64 bits for a user or a group, and takes those of this range (apimachinery, IsValidUserID).
+# Kubernetes stores a user or group ID in 64 bits, and accepts this range (apimachinery, IsValidUserID).
 Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
 NumberOrText = Annotated[Text | Number, Field()]
 
 
 class Part(Model):
-    """A part of Kubernetes' API, with further fields."""
+    """A part of the Kubernetes API, which may have additional fields."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
 
 
 class AsWritten:
-    """In `Annotated[dict[str, Any], AsWritten(Model)]`: checked as the model, and kept as it was written."""
+    """In `Annotated[dict[str, Any], AsWritten(Model)]`: a value is validated as the model and kept as written."""
 
     def __init__(self, model: type[Part]) -> None:
         self._model = model

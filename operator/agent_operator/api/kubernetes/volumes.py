@@ -1,6 +1,6 @@
-"""What a volume of the pods may be (Kubernetes API reference: Volume).
+"""The sources of a volume of the pods (Kubernetes API reference: Volume).
 
-The sources that Kubernetes has deprecated are not typed: they are passed on as they are written.
+Sources that Kubernetes has deprecated are not typed: they are passed on as written.
 """
 
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from agent_operator.api.rules import Rule
 
 
 class KeyToPath(Part):
-    """A key of an object, and the file that it becomes."""
+    """A key of an object, and the file that contains its value."""
 
     key: Text
     """The key."""
@@ -30,7 +30,7 @@ Items = Annotated[list[KeyToPath], listed()]
 
 
 class FileOfPod(Part):
-    """A field of the pod, and the file that it becomes."""
+    """A field of the pod, and the file that contains its value."""
 
     path: Text
     """Path of the file in the volume."""
@@ -44,14 +44,14 @@ class FileOfPod(Part):
 
 class _Keys(Part):
     items: Items | None = None
-    """Keys that become files; all of them when not set."""
+    """Keys that become files. Defaults to all keys."""
     optional: bool | None = None
     """Whether the object and its keys may be missing."""
 
 
 class _Files(Part):
     default_mode: Number | None = None
-    """Permissions of files without their own."""
+    """Permissions of files that do not set their own."""
 
 
 class ConfigMapProjection(_Keys):
@@ -96,7 +96,7 @@ class TokenProjection(Part):
     path: Text
     """Path of the file in the volume."""
     audience: Text | None = None
-    """Whom the token is for."""
+    """Audience of the token."""
     expiration_seconds: Annotated[int, Field(ge=0, le=2**32)] | None = None
     """Seconds for which the token is valid."""
 
@@ -111,7 +111,7 @@ class TrustBundleProjection(Part):
     signer_name: Text | None = None
     """Signer whose bundles are used."""
     label_selector: LabelSelector | None = None
-    """Which bundles of the signer, by their labels."""
+    """Bundles of the signer, selected by their labels."""
     optional: bool | None = None
     """Whether the bundle may be missing."""
 
@@ -124,7 +124,7 @@ class PodCertificateProjection(Part):
     key_type: Text
     """Type of the key."""
     max_expiration_seconds: Number | None = None
-    """Most seconds for which the certificate is valid."""
+    """Maximum number of seconds for which the certificate is valid."""
     credential_bundle_path: Text | None = None
     """Path of the file with the key and the certificates."""
     key_path: Text | None = None
@@ -132,7 +132,7 @@ class PodCertificateProjection(Part):
     certificate_chain_path: Text | None = None
     """Path of the file with the certificates."""
     user_annotations: Annotated[dict[str, LongText], Field(max_length=1000)] | None = None
-    """Further data for the signer."""
+    """Additional data for the signer."""
 
 
 class Projection(Part):
@@ -147,7 +147,7 @@ class Projection(Part):
     service_account_token: TokenProjection | None = None
     """A token of the ServiceAccount."""
     cluster_trust_bundle: TrustBundleProjection | None = None
-    """Certificates that are trusted."""
+    """Trusted certificates."""
     pod_certificate: PodCertificateProjection | None = None
     """A key and a certificate of the pod."""
 
@@ -160,10 +160,10 @@ class ProjectedVolume(_Files):
 
 
 class EmptyDir(Part):
-    """A folder that lives as long as the pod."""
+    """A folder with the lifetime of the pod."""
 
     medium: Text | None = None
-    """`Memory` for one that is kept in memory."""
+    """Storage medium: `Memory` keeps the folder in memory."""
 
 
 class HostPath(Part):
@@ -172,7 +172,7 @@ class HostPath(Part):
     path: Text
     """The path."""
     type: Text | None = None
-    """What is expected there, such as `Directory`."""
+    """Expected type of the path, such as `Directory`."""
 
 
 class ClaimVolume(Part):
@@ -181,7 +181,7 @@ class ClaimVolume(Part):
     claim_name: Text
     """Name of the claim."""
     read_only: bool | None = None
-    """Whether it cannot be written to."""
+    """Whether the volume is read-only."""
 
 
 class NfsVolume(Part):
@@ -192,7 +192,7 @@ class NfsVolume(Part):
     path: Text
     """Path that the server exports."""
     read_only: bool | None = None
-    """Whether it cannot be written to."""
+    """Whether the volume is read-only."""
 
 
 class SecretName(Part):
@@ -203,14 +203,14 @@ class SecretName(Part):
 
 
 class CsiVolume(Part):
-    """A volume of a CSI driver that lives as long as the pod."""
+    """A volume of a CSI driver with the lifetime of the pod."""
 
     driver: Text
     """Name of the driver."""
     fs_type: Text | None = None
     """File system of the volume."""
     read_only: bool | None = None
-    """Whether it cannot be written to."""
+    """Whether the volume is read-only."""
     volume_attributes: Annotated[dict[str, LongText], Field(max_length=1000)] | None = None
     """Settings of the driver."""
     node_publish_secret_ref: SecretName | None = None
@@ -223,77 +223,77 @@ class ImageVolume(Part):
     reference: Text | None = None
     """The image."""
     pull_policy: Text | None = None
-    """When it is pulled: `Always`, `IfNotPresent` or `Never`."""
+    """When the image is pulled: `Always`, `IfNotPresent` or `Never`."""
 
 
 class ClaimSource(Part):
-    """What a claim is filled from."""
+    """Source of the initial content of a claim."""
 
     kind: Text
     """Kind of the object."""
     name: Text
     """Name of the object."""
     api_group: Text | None = None
-    """Its API group; the core API when not set."""
+    """API group of the object. Defaults to the core API."""
 
 
 class ClaimSourceAnywhere(ClaimSource):
-    """What a claim is filled from, in any namespace."""
+    """Source of the initial content of a claim, in any namespace."""
 
     namespace: Text | None = None
-    """Its namespace; that of the claim when not set."""
+    """Namespace of the object. Defaults to the namespace of the claim."""
 
 
 class ClaimResources(Part):
-    """How large a claim is."""
+    """Size of a claim."""
 
     requests: AnyAmounts | None = None
-    """Least size, as `storage`."""
+    """Minimum size, as `storage`."""
     limits: AnyAmounts | None = None
-    """Greatest size, as `storage`."""
+    """Maximum size, as `storage`."""
 
 
 class ClaimSpec(Part):
-    """What a claim asks for."""
+    """Specification of a claim."""
 
     access_modes: Texts | None = None
-    """How it is mounted, such as `ReadWriteOnce`."""
+    """How the volume is mounted, such as `ReadWriteOnce`."""
     resources: ClaimResources | None = None
-    """How large it is."""
+    """Size of the volume."""
     storage_class_name: Text | None = None
     """StorageClass of the volume."""
     volume_attributes_class_name: Text | None = None
     """VolumeAttributesClass of the volume."""
     volume_mode: Text | None = None
-    """`Filesystem` or `Block`."""
+    """Mode of the volume: `Filesystem` or `Block`."""
     volume_name: Text | None = None
     """Name of the PersistentVolume."""
     selector: LabelSelector | None = None
-    """Which volumes, by their labels."""
+    """Volumes that are considered, by their labels."""
     data_source: ClaimSource | None = None
-    """What it is filled from."""
+    """Source of the initial content."""
     data_source_ref: ClaimSourceAnywhere | None = None
-    """What it is filled from, of any kind."""
+    """Source of the initial content, of any kind."""
 
 
 class ClaimTemplate(Part):
-    """A claim that is made for the pod."""
+    """A claim that is created for the pod."""
 
     spec: ClaimSpec
-    """What it asks for."""
+    """Specification of the claim."""
     metadata: Annotated[dict[str, Any], Field(json_schema_extra=WHOLE)] | None = None
-    """Its labels and annotations."""
+    """Labels and annotations of the claim."""
 
 
 class EphemeralVolume(Part):
-    """A volume of a storage class that lives as long as the pod."""
+    """A volume of a storage class with the lifetime of the pod."""
 
     volume_claim_template: ClaimTemplate | None = None
-    """The claim for it."""
+    """Template of the claim for the volume."""
 
 
 class Volume(Model):
-    """A volume of the pods, with its source as the core API has it (`configMap`, `persistentVolumeClaim`, …)."""
+    """A volume of the pods, with its source as in the core API (`configMap`, `persistentVolumeClaim`, …)."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=WHOLE)
 
@@ -317,13 +317,13 @@ class Volume(Model):
     downward_api: DownwardVolume | None = Field(default=None, alias="downwardAPI")
     """Fields of the pod, as files."""
     empty_dir: EmptyDir | None = None
-    """A folder that lives as long as the pod."""
+    """A folder with the lifetime of the pod."""
     persistent_volume_claim: ClaimVolume | None = None
     """A PersistentVolumeClaim."""
     ephemeral: EphemeralVolume | None = None
-    """A volume of a storage class that lives as long as the pod."""
+    """A volume of a storage class with the lifetime of the pod."""
     csi: CsiVolume | None = None
-    """A volume of a CSI driver that lives as long as the pod."""
+    """A volume of a CSI driver with the lifetime of the pod."""
     image: ImageVolume | None = None
     """The files of an image."""
     host_path: HostPath | None = None
