@@ -32,7 +32,7 @@ IDLE_SECONDS = 0.1
 # Seconds between retries of one request. After the last, the watch or kopf itself is restarted; the process goes on.
 BACKOFF_SECONDS = (1, 1, 2, 3, 5, 5, 5, 5, 5)
 
-# Must exceed the two seconds that kopf allows its watches to deliver pending events.
+# kopf allows its watches two seconds to deliver pending events.
 END_SECONDS = 10.0
 
 # Seconds between logins while credentials keep being refused.
