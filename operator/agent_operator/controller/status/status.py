@@ -45,8 +45,8 @@ NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent
 class Observation:
     """What was observed of a valid agent.
 
-    `problems` is what could not be done for it, `mounts` are its mount problems, `left` is what is left as others
-    changed it, and `reported` is what its pods reported.
+    `problems` is what could not be done for it, `mounts` are its mount problems, `left` are objects left with foreign
+    changes, and `reported` is what its pods reported.
     """
 
     deployment: Document | None = None
