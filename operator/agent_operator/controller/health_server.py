@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 # The kubelet and a few Prometheus servers need a handful. Above this limit the oldest connection is aborted, so that
-# probes are answered no matter which clients hold the others.
+# probes are answered no matter which clients hold the connections.
 _MOST_CONNECTIONS = 64
 
 # Longer than the kubelet's probe period and most scrape intervals.

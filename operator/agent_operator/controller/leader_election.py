@@ -1,4 +1,4 @@
-"""Leader election among operators of the same scope by a Lease (Kubernetes: "Leases"), as in client-go's leaderelection.
+"""Leader election among operators of one scope by a Lease (Kubernetes: "Leases"), as in client-go's leaderelection.
 
 Decisions are separate from requests. Clocks of other machines are ignored: a Lease has expired when its record has not
 changed for its duration by the local monotonic clock, regardless of the times in the record.
@@ -96,9 +96,9 @@ class LeaseName(NamedTuple):
 
 
 def lease(namespace: str | None, name: str | None, namespaces: Sequence[str], selector: str | None) -> LeaseName | None:
-    """Return the Lease to use, or None outside a pod if no namespace is given.
+    """Return the Lease to use; None outside a pod without `namespace`.
 
-    The defaults are the pod's namespace and the name of the scope (`namespaces` and `selector`).
+    The defaults are the pod's namespace, and the name derived from the scope (`namespaces` and `selector`).
     """
     place = namespace or own_namespace()
     return LeaseName(place, name or lease_name(namespaces, selector)) if place else None

@@ -29,14 +29,14 @@ log = structlog.get_logger(__name__)
 
 WORKERS = 16
 
-# Listing everything recovers what a watch missed, and detects kinds that came or went and changes of our Secrets.
+# Listing everything recovers what a watch missed, and detects kinds that came or went and changes to our Secrets.
 # Jitter keeps operators from listing at the same time.
 RESYNC_SECONDS = 300.0
 # After this many resync periods without a successful list the operator is unhealthy, and the kubelet should restart it.
 STALE_RESYNCS = 3
 # The delay before the first retry after a failed list.
 RESYNC_RETRY_SECONDS = 15.0
-# When one watch has to list again, others have to as well: a single list of everything serves them all.
+# Seconds to wait after a watch had to list again: other watches will have to as well, and one list serves them all.
 GATHER_SECONDS = 1.0
 # The longest pause before kopf is restarted.
 WATCH_RETRY_SECONDS = 30.0

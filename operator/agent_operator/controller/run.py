@@ -151,7 +151,7 @@ async def _lead(operator: Operator, elector: Elector | None) -> None:
 
 
 async def _together(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all coroutines until one returns or fails, then cancel the others."""
+    """Run all coroutines until one returns or fails, then cancel the rest."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The only module that writes agents' objects (server-side apply, one field manager), and the few reads it needs."""
+"""The reconciler's only writes to the cluster (server-side apply, one field manager), and the few reads of a plan."""
 
 import base64
 import uuid
@@ -50,7 +50,7 @@ class Cluster(Reader):
     async def read_secret(self, namespace: str, name: str) -> Document | None:
         """Return the Secret with its content as text under `stringData`, or None, without permission to read Secrets.
 
-        A dry run of an empty apply returns the object as it is; for a missing object the API server answers "Created".
+        A dry run of an empty apply returns the object as it is; for a missing object the response is 201 Created.
         """
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}}
         answer = await self._connection.request(
@@ -82,9 +82,9 @@ class Cluster(Reader):
     async def apply(self, step: Apply) -> Document:
         """Apply a document of a plan, and return the resulting object.
 
-        An object believed missing is only created: if it exists after all, the apply fails with a conflict (409) and
+        An object assumed missing is only created: if it exists after all, the apply fails with a conflict (409) and
         leaves the object unchanged. If foreign changes are incompatible with the document (such as a renumbered port
-        of a Service), its lists are replaced as a whole.
+        of a Service), the object's lists are replaced as a whole.
         """
         if step.keep_replicas is not None:
             await self._hand_over_replicas(step.document, step.keep_replicas)
@@ -105,7 +105,7 @@ class Cluster(Reader):
     async def delete(self, namespace: str, step: Delete) -> None:
         """Delete the object of a plan if it is the same and unchanged: its owner may have changed.
 
-        Raises ApiError (409) otherwise. An object that is already gone is no error.
+        Raises ApiError (409) otherwise.
         """
         try:
             await self._connection.request(

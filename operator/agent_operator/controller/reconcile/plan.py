@@ -90,7 +90,7 @@ def _superfluous(owner: Owner, desired: Iterable[Document], observed: Mapping[Na
 
 
 def _replicas_to_keep(document: Document, found: Document, observed: Mapping[Name, Document]) -> int | None:
-    """Return the replicas to preserve when an autoscaler takes over a Deployment; None if it does not.
+    """Return the replicas to preserve when an autoscaler takes over a Deployment; None if none have to be.
 
     Server-side apply resets a field when its only owner drops it: `replicas` would fall to 1 (Kubernetes: "Server-Side
     Apply", transferring ownership). Therefore another field manager takes ownership of it first.

@@ -47,7 +47,8 @@ log = structlog.get_logger(__name__)
 
 # Seconds until the next check of what no watch reports: a conflicting object, an exhausted quota.
 RECHECK_SECONDS = 10.0
-# Seconds until Events of a pod with waiting containers are read again: the kubelet reports a missing Secret in a second.
+# Seconds until the Events of a pod with waiting containers are read again. The kubelet reports a missing Secret within
+# a second.
 MOUNT_SECONDS = 3.0
 # Anything refused for a different cause waits for a change of the agent, or for the next list of everything.
 UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
@@ -92,7 +93,7 @@ class Reconciler:
         self._large = asyncio.Semaphore(MAX_LARGE)
 
     def recheck_secrets(self) -> None:
-        """Read every Secret again at the next reconcile, because no watch reports their changes."""
+        """Check every Secret again at the next reconcile, because no watch reports their changes."""
         self._secrets.recheck_all()
 
     async def reconcile(self, key: Key) -> float | None:

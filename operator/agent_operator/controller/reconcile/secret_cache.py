@@ -1,4 +1,4 @@
-"""A cache of the Secrets that the operator creates. It may neither read nor watch Secrets, so each look is cached."""
+"""A cache of the Secrets that the operator creates. It can neither get nor watch them, so it caches each check."""
 
 import random
 import time
@@ -12,7 +12,7 @@ from agent_operator.manifests.client_keys import client_keys_name
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import SECRETS_VOLUME
 
-# How long a look is trusted: the pods of a serving agent have what they need; those of any other may be waiting.
+# How long a cached Secret is trusted. Pods of a serving agent have what they need; those of any other may be waiting.
 SERVING_SECONDS = 60.0
 WAITING_SECONDS = 10.0
 
@@ -31,7 +31,7 @@ class Secrets:
         self._looks: dict[Key, dict[str, _Look]] = {}
 
     def recheck_all(self) -> None:
-        """Drop every cached Secret, so that it is read again when needed."""
+        """Drop every cached Secret, so that it is checked again when needed."""
         self._looks.clear()
 
     def forget(self, key: Key) -> None:
@@ -39,7 +39,7 @@ class Secrets:
         self._looks.pop(key, None)
 
     async def observe(self, key: Key, names: Iterable[str], *, serving: bool) -> dict[Name, Document]:
-        """Return the existing Secrets among these names; those whose last look is too old are read again."""
+        """Return the existing Secrets among these names, and check those again whose last check is too old."""
         known = self._looks.get(key, {})
         looks: dict[str, _Look] = {}
         for name in names:
@@ -65,12 +65,12 @@ class Secrets:
 
 
 def recheck_seconds(*, serving: bool) -> float:
-    """Return the seconds for which a look is trusted, with jitter so that agents are not all read at once."""
+    """Return the seconds for which a check is trusted, with jitter so that agents are not all checked at once."""
     return (SERVING_SECONDS if serving else WAITING_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311  not secrecy
 
 
 def ours(agent: str, wanted: Iterable[Document], observed: Mapping[Name, Document]) -> set[str]:
-    """Return the names of the Secrets that an agent should have, or had until now: its Deployment still mounts those."""
+    """Return the names of the operator's Secrets that an agent should have, or that its Deployment still mounts."""
     names = {each["metadata"]["name"] for each in wanted if each["kind"] == SECRET.kind}
     deployment = observed.get(("Deployment", agent))
     return names | (_mounted(deployment) & {agent, client_keys_name(agent)} if deployment is not None else set())

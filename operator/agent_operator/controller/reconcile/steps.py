@@ -14,8 +14,8 @@ Name = tuple[str, str]  # kind and name; all objects of an agent are in its name
 class Apply:
     """Apply the document.
 
-    `keep_replicas` is the number of pods to pass on to a new autoscaler. `taken_over` is the foreign object that becomes
-    the agent's. `foreign` are foreign entries in the agent's object, which are removed.
+    `keep_replicas` is the number of pods to pass on to a new autoscaler. `taken_over` is the foreign object that the
+    agent adopts. `foreign` are the foreign entries in the agent's own object, which are removed.
     """
 
     document: Document

@@ -74,10 +74,10 @@ def _judge_scaled_object(scaled: Scaled) -> Judgement:
 
 
 def missing_metrics(autoscaler: Document) -> Iterator[str]:
-    """Yield the metrics without a value while others have one.
+    """Yield the metrics without a value while other metrics have one.
 
-    The controller goes on with the others, and reports that as active. It leaves the entry of a missing metric in
-    `currentMetrics` empty (podautoscaler, computeReplicasForMetrics).
+    The controller continues with those that have one, and reports that as active. It leaves the entry of a missing
+    metric in `currentMetrics` empty (podautoscaler, computeReplicasForMetrics).
     """
     wanted = autoscaler["spec"].get("metrics") or []
     current = autoscaler.get("status", {}).get("currentMetrics") or []

@@ -24,8 +24,8 @@ from agent_operator.manifests.labels import selector
 from agent_operator.manifests.pod import image_reference
 from agent_operator.manifests.service import url
 
-# Every agent has these. In addition, a scaled agent has ScalingActive, an agent with a budget WithinBudget, and an agent
-# whose pods report on their dependencies DependenciesReachable.
+# Every agent has these. In addition, a scaled agent has ScalingActive, an agent with a budget has WithinBudget, and an
+# agent whose pods report on their dependencies has DependenciesReachable.
 CONDITIONS = ("Ready", "Progressing", "Degraded")
 SCALING_ACTIVE = "ScalingActive"
 # The reason of conditions where the operator's policy refuses the spec.
@@ -220,7 +220,7 @@ def _rollout(part: _Part) -> Judgement:
 
 
 def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, wrong: Sequence[Problem]) -> Judgement:
-    """Return the Ready condition: the revision of this spec serves, with at least the requested number of pods."""
+    """Return the Ready condition: true if this spec's revision serves, with at least the requested number of pods."""
     if seen.problems:
         return Judgement("False", seen.problems[0].reason, seen.problems[0].message)
     short = next((part for part in parts if part.available < part.needed), None)

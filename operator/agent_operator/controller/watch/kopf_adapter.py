@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 REQUEST_SECONDS = 60
 CONNECT_SECONDS = 10
 IDLE_SECONDS = 0.1
-# Seconds between retries of one request. After the last, the watch or kopf itself is restarted; the process goes on.
+# Seconds between retries of one request. After the last one the watch or kopf is restarted; the process does not exit.
 BACKOFF_SECONDS = (1, 1, 2, 3, 5, 5, 5, 5, 5)
 
 # kopf allows its watches two seconds to deliver pending events.

@@ -154,7 +154,7 @@ class Reports:
                     session, key, self._cache.pods(key), agent.checksums, needs_share=budget is not None
                 )
             except Exception as error:
-                # A bug that affects one agent must not stop the polling of all others.
+                # A bug that affects one agent must not stop the polling of all other agents.
                 log.exception("Could not ask pods", namespace=key.namespace, name=key.name, error=repr(error))
                 found = _Found()
         agent.is_asked = False
