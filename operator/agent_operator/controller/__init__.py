@@ -1,1 +1,1 @@
-"""Keeps the objects of every `AgentDeployment` as its spec says: wakes, gathers, decides, applies, tells."""
+"""Keeps the objects of every `AgentDeployment` as specified: watch, gather, decide, apply, publish."""

@@ -9,30 +9,31 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-# The kubelet and a few Prometheus servers need a handful. Beyond these the oldest makes room, so that a probe is
-# answered whoever holds the rest.
+# The kubelet and a few Prometheus servers need a handful. Above this limit the oldest connection is aborted, so that
+# probes are answered no matter which clients hold the connections.
 _MOST_CONNECTIONS = 64
 
-# Longer than a kubelet's period and than most scrape intervals.
+# Longer than the kubelet's probe period and most scrape intervals.
 _KEEP_ALIVE_SECONDS = 75.0
 
-# As many are completed by the kernel before they are accepted, all in one go.
+# The kernel completes up to this many connections before they are accepted, all at once.
 _BACKLOG = 64
 
 _OPEN_MAX = 10_240
 
 
 class PortTakenError(Exception):
-    """The port cannot be listened on. The message says what to do."""
+    """The server cannot listen on the port. The message explains what to do."""
 
 
 @asynccontextmanager
 async def serve(
     port: int, fault: Callable[[], str | None], started: Callable[[], bool], metrics: CollectorRegistry
 ) -> AsyncIterator[None]:
-    """Serve on all addresses, of IPv6 and IPv4, while the body runs. Raises PortTakenError.
+    """Serve on all IPv6 and IPv4 addresses while the body runs. Raises PortTakenError.
 
-    `fault` says what is wrong with the operator, if anything; `started` whether it could work, leader or not.
+    `fault` returns the operator's problem, or None. `started` returns whether the operator is able to work, leader or
+    not.
     """
 
     async def healthz() -> web.Response:
@@ -73,16 +74,16 @@ async def serve(
 
 
 class _Server(web.Server):
-    """Bounds its connections: no flood of them takes the descriptors that the operator needs."""
+    """A server with a limit on its connections, so that a flood cannot use up the operator's file descriptors."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._open: dict[web.RequestHandler, Transport] = {}
 
     def connection_made(self, handler: web.RequestHandler, transport: Transport) -> None:
-        """Accept a connection; abort the oldest where there are too many."""
+        """Accept a connection, and abort the oldest one if there are too many."""
         if len(self._open) >= _MOST_CONNECTIONS:
-            # Forgotten at once: the next one of the same turn of the event loop needs another one.
+            # Removed immediately: the next connection in the same event loop iteration must abort a different one.
             self._open.pop(next(iter(self._open))).abort()
         self._open[handler] = transport
         super().connection_made(handler, transport)
@@ -94,11 +95,11 @@ class _Server(web.Server):
 
 
 def _raise_descriptor_limit() -> None:
-    """Raise the soft limit of file descriptors to the hard one: systemd and containerd start programs with 1,024."""
+    """Raise the soft limit of file descriptors to the hard limit: systemd and containerd start programs with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard
     if hard == resource.RLIM_INFINITY:
-        # What macOS reports; it refuses more than its OPEN_MAX.
+        # macOS reports no hard limit, but refuses more than its OPEN_MAX.
         wanted = max(soft, _OPEN_MAX)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

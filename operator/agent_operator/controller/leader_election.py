@@ -1,7 +1,7 @@
-"""One leader among operators of the same scope, by a Lease (Kubernetes: "Leases"), as in client-go's leaderelection.
+"""Leader election among operators of one scope by a Lease (Kubernetes: "Leases"), as in client-go's leaderelection.
 
-What is decided is apart from what is sent. Clocks of other machines do not count: a Lease is dead when its record has
-not changed for its duration by our own monotonic clock, whatever times stand in it.
+Decisions are separate from requests. Clocks of other machines are ignored: a Lease has expired when its record has not
+changed for its duration by the local monotonic clock, regardless of the times in the record.
 """
 
 import asyncio
@@ -33,18 +33,20 @@ NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class LostLeadershipError(Exception):
-    """Another operator leads now, or may. The message says why."""
+    """Another operator leads, or may lead. The message explains why."""
 
 
 class NoLeaseError(Exception):
-    """We may not use the Lease, or its namespace does not exist."""
+    """The operator lacks permission to use the Lease, or the Lease's namespace does not exist."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds, client-go's defaults: how long others wait for a leader, how long it tries to renew, and how often.
+    """Durations in seconds, with client-go's defaults.
 
-    What a leader would send after `renew` is not sent, and others begin after `lease`: what is under way has the rest.
+    `lease` is how long other operators wait for a leader, `renew` how long a leader tries to renew, and `retry` the
+    interval between attempts. A leader sends nothing after `renew`, and other operators start after `lease`: requests
+    in flight have the difference to complete.
     """
 
     lease: float = 15.0
@@ -53,19 +55,19 @@ class Timing:
 
 
 class Observation(NamedTuple):
-    """A Lease's record (its spec), and since when, by our monotonic clock, it has been the same."""
+    """A Lease's record (its spec), and since when it has been unchanged by the local monotonic clock."""
 
     record: Mapping[str, Any]
     since: float
 
 
 def observe(before: Observation | None, record: Mapping[str, Any], now: float) -> Observation:
-    """Take in the record as it is now."""
+    """Return the observation of the current record; an unchanged record keeps its time."""
     return before if before is not None and before.record == record else Observation(record, now)
 
 
 def may_take(seen: Observation, identity: str, now: float, default_duration: float) -> bool:
-    """Whether the Lease is ours, nobody's, or dead."""
+    """Return whether `identity` may take the Lease: it holds it, the Lease has no holder, or it has expired."""
     holder = seen.record.get("holderIdentity")
     if not holder or holder == identity:
         return True
@@ -73,7 +75,7 @@ def may_take(seen: Observation, identity: str, now: float, default_duration: flo
 
 
 def taken(record: Mapping[str, Any], identity: str, duration: float, clock: datetime) -> Document:
-    """The record with which `identity` takes the Lease, or renews it."""
+    """Return the record with which `identity` takes or renews the Lease."""
     now = clock.isoformat(timespec="microseconds").replace("+00:00", "Z")
     same = record.get("holderIdentity") == identity
     transitions = record.get("leaseTransitions") or 0
@@ -87,20 +89,23 @@ def taken(record: Mapping[str, Any], identity: str, duration: float, clock: date
 
 
 class LeaseName(NamedTuple):
-    """Which Lease makes one of several operators the leader."""
+    """The namespace and name of the Lease that makes one of several operators the leader."""
 
     namespace: str
     name: str
 
 
 def lease(namespace: str | None, name: str | None, namespaces: Sequence[str], selector: str | None) -> LeaseName | None:
-    """The Lease as it was asked for, else of our scope and in the pod's namespace; None if there is no pod."""
+    """Return the Lease to use; None outside a pod without `namespace`.
+
+    The defaults are the pod's namespace, and the name derived from the scope (`namespaces` and `selector`).
+    """
     place = namespace or own_namespace()
     return LeaseName(place, name or lease_name(namespaces, selector)) if place else None
 
 
 def lease_name(namespaces: Sequence[str], selector: str | None) -> str:
-    """The Lease of all operators that serve the same agents: those with the same namespaces and selector."""
+    """Return the name of the Lease shared by all operators with the same namespaces and selector."""
     if not namespaces and not selector:
         return "agent-operator"
     scope = "\n".join([selector or "", *sorted(set(namespaces))])
@@ -108,7 +113,7 @@ def lease_name(namespaces: Sequence[str], selector: str | None) -> str:
 
 
 def own_namespace() -> str | None:
-    """The namespace of the pod that this process runs in, or None elsewhere."""
+    """Return the namespace of the pod that this process runs in, or None outside a pod."""
     try:
         return NAMESPACE_FILE.read_text().strip() or None
     except OSError:
@@ -116,14 +121,15 @@ def own_namespace() -> str | None:
 
 
 def new_identity() -> str:
-    """Who we are, and nobody else, nor we after a restart."""
+    """Return an identity that is unique to this process and changes with every restart."""
     return f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
 
 
 def own_pod(namespace: str) -> Document | None:
-    """The owner reference to the pod that we run in, by what the chart sets from the downward API.
+    """Return the owner reference to this process's pod, from what the chart sets by the downward API.
 
-    None outside of a pod, and in one of another namespace than `namespace`: an owner in another is taken for missing.
+    Returns None outside a pod, and in a pod of another namespace than `namespace`: the garbage collector treats an
+    owner in another namespace as missing.
     """
     where, name, uid = (os.environ.get(each) for each in ("POD_NAMESPACE", "POD_NAME", "POD_UID"))
     if where != namespace or not name or not uid:
@@ -132,16 +138,17 @@ def own_pod(namespace: str) -> Document | None:
 
 
 def owned_by(metadata: Mapping[str, Any], pod: Document | None) -> Document:
-    """The Lease's metadata with this pod as its only owner of that kind, or with none."""
+    """Return the Lease's metadata with `pod` as the only owner of kind Pod, or without such an owner."""
     others = [each for each in metadata.get("ownerReferences") or [] if each.get("kind") != "Pod"]
     return {**metadata, "ownerReferences": others if pod is None else [*others, pod]}
 
 
 class Elector:
-    """Takes the Lease and holds it. `connection` is its own: no queue of other requests may come in its way.
+    """Acquires the Lease and holds it. `connection` is not shared, so that other requests cannot delay a renewal.
 
-    While a pod holds the Lease it owns it, and the garbage collector deletes the Lease after the pod. An operator that
-    cannot release it, as `helm uninstall` removes its rights first, so leaves no Lease that the next has to wait for.
+    A pod that holds the Lease also owns it, and the garbage collector deletes the Lease after the pod. An operator may
+    be unable to release the Lease, because `helm uninstall` removes its permissions first. Even then it leaves no Lease
+    that the next operator has to wait for.
     """
 
     def __init__(self, connection: Connection, lease: LeaseName, timing: Timing) -> None:
@@ -157,13 +164,16 @@ class Elector:
 
     @property
     def leading(self) -> bool:
-        """Whether nobody else can lead now: the Lease is ours, as last seen, and was renewed in time."""
+        """Whether this operator leads: it holds the Lease, as last observed, and renewed it in time.
+
+        No other operator can lead while this is true.
+        """
         if self._renewed_at is None or self._holder() != self.identity:
             return False
         return time.monotonic() < self._renewed_at + self._timing.renew
 
     async def acquire(self) -> None:
-        """Wait until we lead. Raises NoLeaseError."""
+        """Wait until this operator leads. Raises NoLeaseError."""
         told: str | None = None
         while not await self._try(waiting=True):
             holder = self._holder()
@@ -174,7 +184,7 @@ class Elector:
         log.info("Began to lead", namespace=self._namespace, name=self._name, identity=self.identity)
 
     async def hold(self) -> None:
-        """Renew the Lease, until cancelled. Raises LostLeadershipError."""
+        """Renew the Lease until cancelled. Raises LostLeadershipError."""
         while self._renewed_at is not None:
             left = self._renewed_at + self._timing.renew - time.monotonic()
             try:
@@ -186,7 +196,7 @@ class Elector:
                 ) from None
 
     async def release(self) -> None:
-        """Let go of the Lease, if we hold it, so that another operator need not wait until it is dead."""
+        """Release the Lease if this operator holds it, so that another one need not wait until it expires."""
         if not self.leading or self._lease is None:
             return
         record = taken(self._lease["spec"], self.identity, 1, datetime.now(UTC)) | {"holderIdentity": ""}
@@ -211,16 +221,16 @@ class Elector:
         return self._seen.record.get("holderIdentity") if self._seen is not None else None
 
     async def _try(self, *, waiting: bool) -> bool:
-        """Take or renew the Lease if it may be taken; whether that was done. Raises NoLeaseError while `waiting`."""
-        # From before it is sent: the answer may be late, and for others the time runs from when the Lease was written.
+        """Take or renew the Lease if allowed, and return whether it was written. Raises NoLeaseError if `waiting`."""
+        # Taken before the request: the response may be late, and for other operators the time starts with the write.
         began = time.monotonic()
         try:
             written = await self._write_if_allowed()
         except (ApiError, UnreachableError) as error:
             self._lease = None
             if self._pod is not None and isinstance(error, ApiError) and error.code == HTTPStatus.FORBIDDEN:
-                # The admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) wants the right to delete
-                # the Lease, which the roles of earlier charts lack.
+                # The admission plugin OwnerReferencesPermissionEnforcement (enabled in OpenShift) requires permission
+                # to delete the Lease, which the roles of earlier charts lack.
                 self._pod = None
                 log.warning("May not own the Lease", namespace=self._namespace, name=self._name, error=str(error))
                 return False
@@ -244,7 +254,7 @@ class Elector:
         except ApiError as error:
             if error.code not in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
                 raise
-            # Somebody else wrote. A leader has to know at once who leads now.
+            # Another operator wrote the Lease. A leader has to know at once who leads now.
             self._lease = await self._read()
             return False
         return True
@@ -275,7 +285,7 @@ class Elector:
         return True
 
     async def _put(self, record: Document) -> None:
-        """Write the record, if the Lease is still as we know it: its resourceVersion goes with it."""
+        """Write the record if the Lease is unchanged: the request carries the known resourceVersion."""
         path = LEASE.path(self._namespace, self._name)
         lease = self._lease or {}
         body = {**lease, "metadata": owned_by(lease.get("metadata", {}), self._pod), "spec": record}
@@ -287,7 +297,7 @@ class Elector:
         return lease
 
     def _complain(self, error: Exception) -> None:
-        """Once for as long as it stays the same: a try follows the other every two seconds."""
+        """Log the error once until it changes: attempts repeat every two seconds."""
         if str(error) != self._problem:
             self._problem = str(error)
             log.warning(
@@ -296,5 +306,5 @@ class Elector:
 
 
 def in_a_pod() -> bool:
-    """Whether the process runs in a pod and talks to that pod's cluster."""
+    """Return whether the process runs in a pod and uses that pod's cluster."""
     return kubeconfig.in_cluster()

@@ -1,4 +1,4 @@
-"""The operator: everything is listed, then watched, and at times listed again; what is heard wakes its agent."""
+"""The operator: lists everything, watches it, and lists it again at intervals; each event enqueues its agent."""
 
 import asyncio
 import random
@@ -29,16 +29,16 @@ log = structlog.get_logger(__name__)
 
 WORKERS = 16
 
-# A list of everything puts right what a watch missed, finds kinds that came or went, and our Secrets that were changed.
-# Jitter keeps operators from asking together.
+# Listing everything recovers what a watch missed, and detects kinds that came or went and changes to our Secrets.
+# Jitter keeps operators from listing at the same time.
 RESYNC_SECONDS = 300.0
-# Without a successful list for so many of those the operator is of no use, and the kubelet should start it anew.
+# After this many resync periods without a successful list the operator is unhealthy, and the kubelet should restart it.
 STALE_RESYNCS = 3
-# The first try after a failed list.
+# The delay before the first retry after a failed list.
 RESYNC_RETRY_SECONDS = 15.0
-# When one watch has to list again, others have to as well: one list of everything is made for all.
+# Seconds to wait after a watch had to list again: other watches will have to as well, and one list serves them all.
 GATHER_SECONDS = 1.0
-# Longest pause before kopf is begun anew.
+# The longest pause before kopf is restarted.
 WATCH_RETRY_SECONDS = 30.0
 
 # Newer than any list.
@@ -46,13 +46,14 @@ NO_VERSION = str(2**63)
 
 
 class DefinitionGoneError(Exception):
-    """The cluster does not know AgentDeployments any more."""
+    """The cluster no longer has the AgentDeployment definition."""
 
 
 class Operator:
-    """Everything of one running operator. `namespaces` limits it (none: all), and `selector`, by the agents' labels.
+    """A running operator.
 
-    It refuses the specs that `policy` does not allow; without one, none.
+    `namespaces` limits it to these namespaces (empty: all), and `selector` to agents with matching labels. It refuses
+    specs that `policy` does not allow; without a policy it refuses none.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Operator:
         self._listed_at: float | None = None
 
     async def list_everything(self) -> None:
-        """List all that is watched, and look at every agent. Raises ApiError and UnreachableError."""
+        """List everything that is watched, and enqueue every agent. Raises ApiError and UnreachableError."""
         for kind in await self._kinds.refresh():
             log.info("Found that a kind came or went", kind=kind, served=self._kinds.has(kind))
             self._kinds_changed.set()
@@ -108,12 +109,12 @@ class Operator:
                     present.add((document["metadata"]["namespace"], document["metadata"]["name"]))
         except ApiError as error:
             if error.code == HTTPStatus.NOT_FOUND and resource.optional:
-                return  # It went a moment ago, and is noticed with the next list.
+                return  # The kind was removed a moment ago; the next list detects that.
             raise
         self._cache.retain(resource.kind, namespace, present, version)
 
     def receive(self, kind: str, exists: bool, document: Document) -> None:
-        """Take in an event of a watch, and wake the agent that it concerns."""
+        """Process a watch event, and enqueue the agent that it concerns."""
         self._watches.progressed(kind, document["metadata"]["namespace"])
         agent = self._cache.store(kind, document) if exists else self._cache.remove(kind, document)
         if agent is not None:
@@ -124,11 +125,11 @@ class Operator:
 
     @property
     def started(self) -> bool:
-        """Whether everything was listed once."""
+        """Whether everything has been listed once."""
         return self._listed_at is not None
 
     def fault(self) -> str | None:
-        """What is wrong with the operator as a whole, if anything."""
+        """Return the problem of the operator as a whole, or None."""
         if self._listed_at is None:
             return None
         silent = time.monotonic() - self._listed_at
@@ -137,15 +138,15 @@ class Operator:
         return self._watches.fault()
 
     async def work(self) -> None:
-        """Reconcile, until cancelled."""
+        """Reconcile until cancelled."""
         await self._queue.run(WORKERS)
 
     async def collect_reports(self) -> None:
-        """Find out what pods report of budgets and dependencies, until cancelled."""
+        """Collect what pods report of budgets and dependencies until cancelled."""
         await self._reports.collect()
 
     async def resync(self) -> None:
-        """List everything again and again, until cancelled. Raises DefinitionGoneError."""
+        """List everything at intervals until cancelled. Raises DefinitionGoneError."""
         pause = self._resync_seconds
         while True:
             await self._pause(pause * random.uniform(0.8, 1.2))  # noqa: S311  spread, not secrecy
@@ -158,7 +159,7 @@ class Operator:
                 pause = min(RESYNC_RETRY_SECONDS, self._resync_seconds)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait so long, or until a watch had to list again: nobody tells it what was deleted meanwhile."""
+        """Wait this many seconds, or until a watch had to list again: it misses what was deleted in between."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._relist.wait()
@@ -167,7 +168,7 @@ class Operator:
         self._relist.clear()
 
     async def watch(self, main: "asyncio.Task[Any]") -> None:
-        """Watch, until cancelled; `main` is cancelled on signals. Raises DefinitionGoneError."""
+        """Watch until cancelled. `main` is cancelled on signals. Raises DefinitionGoneError."""
         failures = 0
         while True:
             began = time.monotonic()
@@ -206,6 +207,6 @@ class Operator:
 
 
 def _end_without_definition(error: Exception) -> None:
-    """Only our own kind can be missing of those that are listed: without it there is nothing to do."""
+    """Raise DefinitionGoneError if a list failed with 404: only our own kind can be missing, and is indispensable."""
     if isinstance(error, ApiError) and error.code == HTTPStatus.NOT_FOUND:
         raise DefinitionGoneError("The definition of AgentDeployment was taken away") from error

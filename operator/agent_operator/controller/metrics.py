@@ -18,7 +18,7 @@ from agent_operator.kube.resources import Key
 
 
 class Metrics:
-    """What the operator counts; `registry` is what is scraped."""
+    """The operator's metrics. `registry` is what Prometheus scrapes."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -56,11 +56,11 @@ class Metrics:
         )
 
     def watch_agents(self, states: Callable[[], Iterable[tuple[Key, AgentState]]]) -> None:
-        """Have told at each scrape what the agents' statuses say, of each agent and as sums."""
+        """Export the agents' statuses at each scrape, per agent and as sums."""
         self.registry.register(_AgentCollector(states))
 
     def watch_watches(self, silent: Callable[[], Mapping[str, Sequence[float]]]) -> None:
-        """Have told at each scrape for how many seconds each watch, of each kind, has made no progress."""
+        """Export at each scrape for how many seconds each watch of each kind has made no progress."""
         self.registry.register(_WatchCollector(silent))
 
 
@@ -133,8 +133,8 @@ def _of_each(agents: Iterable[tuple[Key, AgentState]]) -> Iterable[GaugeMetricFa
     for (namespace, name), (conditions, ready_pods) in agents:
         pods_of.add_metric([namespace, name], ready_pods)
         scaled = any(condition == SCALING_ACTIVE for condition, _ in conditions)
-        # Where it stays Unknown nobody scales: no controller looks, or KEDA does not run.
-        # Unknown is no outage: nobody reports it.
+        # ScalingActive counts even while Unknown: if it stays so, nothing scales the agent (no controller reads the
+        # values, or KEDA does not run). Unknown DependenciesReachable is not an outage: no pod reports it.
         reported = {"True", "False"} & {status for each, status in conditions if each == DEPENDENCIES_REACHABLE}
         optional = [*([SCALING_ACTIVE] if scaled else []), *([DEPENDENCIES_REACHABLE] if reported else [])]
         for condition in ("Ready", "Degraded", *optional):

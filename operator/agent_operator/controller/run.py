@@ -1,4 +1,4 @@
-"""`agent-operator run`: from start to end of the process."""
+"""`agent-operator run`: the process from start to end."""
 
 import asyncio
 import gc
@@ -25,23 +25,26 @@ log = structlog.get_logger(__name__)
 
 TIMING = Timing()
 
-# The cache is a million small objects that stay, and no cycles: Python's own thresholds (700, 10, 10) would have the
-# collector go through them for a sixth of the time in which they come.
+# The cache holds a million small, long-lived objects without cycles. With Python's default thresholds (700, 10, 10) the
+# collector would traverse them for a sixth of the time in which they arrive.
 GC_THRESHOLDS = (20_000, 20, 20)
 
 
 class StartError(Exception):
-    """The operator cannot start. The message says what to do."""
+    """The operator cannot start. The message explains what to do."""
 
 
 class EndedError(Exception):
-    """The operator cannot go on."""
+    """The operator cannot continue."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `run`. No namespaces means all, no selector every agent in them, no lease that we are alone, no
-    policy that no spec is refused."""
+    """The options of `run`.
+
+    Without namespaces the operator serves all of them, and without a selector every agent in them. Without a lease it
+    assumes that it is the only operator. Without a policy it refuses no spec.
+    """
 
     namespaces: tuple[str, ...]
     selector: str | None
@@ -53,14 +56,14 @@ class Options:
 
 
 async def run(options: Options) -> None:
-    """Run the operator until the process gets SIGTERM or SIGINT. Raises StartError or EndedError."""
+    """Run the operator until the process receives SIGTERM or SIGINT. Raises StartError or EndedError."""
     main = asyncio.current_task()
     assert main is not None  # noqa: S101  we are in a task
     cancel_on_signals(main)
     gc.set_threshold(*GC_THRESHOLDS)
     with suppress(asyncio.CancelledError):
         await _run(options, main)
-    # asyncio.run closes the watches that kopf left open, and logs a stack for one that does not close at once.
+    # asyncio.run closes the watches that kopf left open, and logs a traceback for each that does not close at once.
     asyncio.get_running_loop().set_exception_handler(_log_at_end)
     log.info("Stopped")
 
@@ -112,7 +115,7 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
         try:
             await _together(operator.watch(main), operator.resync(), _lead(operator, elector))
         except DefinitionGoneError as error:
-            # Nothing is lost with the process: all state is in the cluster, and the next start reads it there.
+            # Nothing is lost with the process: all state is in the cluster, and the next process reads it from there.
             raise EndedError(f"{error}: once it is there again, the operator has to be started again.") from error
         except LostLeadershipError as error:
             raise EndedError(f"{error}: ended, so that no two operators work at once.") from error
@@ -126,14 +129,14 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
 async def _elector(lease: LeaseName | None, stack: AsyncExitStack) -> Elector | None:
     if lease is None:
         return None
-    # A renewal that hangs has to leave time for another.
+    # A renewal that hangs has to leave time for a second attempt.
     connection = Connection(await configuration(), seconds=TIMING.renew / 2)
     await stack.enter_async_context(connection)
     return Elector(connection, lease, TIMING)
 
 
 async def _lead(operator: Operator, elector: Elector | None) -> None:
-    """Work for as long as we lead. What has to be done meanwhile waits in the queue."""
+    """Work while this operator leads. Until then, keys wait in the queue."""
     if elector is None:
         operator.metrics.is_leader.set(1)
         await _together(operator.work(), operator.collect_reports())
@@ -148,7 +151,7 @@ async def _lead(operator: Operator, elector: Elector | None) -> None:
 
 
 async def _together(*works: Coroutine[Any, Any, None]) -> None:
-    """Do all of it until one ends or fails, and then none."""
+    """Run all coroutines until one returns or fails, then cancel the rest."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

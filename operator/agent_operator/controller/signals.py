@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end the operator in order."""
+"""Orderly shutdown of the operator on SIGTERM and SIGINT."""
 
 import asyncio
 import signal
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def cancel_on_signals(task: "asyncio.Task[Any]") -> None:
-    """Have the task cancelled when the process is told to end. The last call counts."""
+    """Cancel the task when the process receives SIGTERM or SIGINT. The last call wins."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)

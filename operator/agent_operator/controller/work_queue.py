@@ -1,4 +1,4 @@
-"""A queue of keys: each is worked on by one worker at a time, and once for any number of reasons."""
+"""A queue of keys: one worker at a time processes a key, once for any number of additions."""
 
 import asyncio
 import random
@@ -7,19 +7,19 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-# The first retry comes at once, as far as a person can tell; an agent that keeps failing is tried every five minutes.
+# The first retry appears immediate to a user; an agent that keeps failing is retried every five minutes.
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 300.0
 
-# What takes longer waits for an answer, of a webhook that hangs, say. Others must not wait for it as well.
+# Work that takes longer is waiting for a response, such as that of a webhook that hangs. Other keys must not wait too.
 SLOW_SECONDS = 1.0
 
 
 class WorkQueue(Generic[K]):
-    """Calls `work(key)` for every key that was added. It returns after how many seconds to look again, or None.
+    """Calls `work(key)` for every key that was added. `work` returns the seconds until the key is due again, or None.
 
-    A key that is added while it is being worked on is worked on again. When `work` raises, the key comes back after
-    a backoff that doubles, with jitter, and `failed(key, error)` is told.
+    A key that is added while it is being processed is processed again. When `work` raises, the queue retries the key
+    after a backoff that doubles, with jitter, and calls `failed(key, error, delay)`.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
 
     def add(self, key: K) -> None:
-        """Have the key worked on soon."""
+        """Enqueue the key for processing as soon as possible."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -45,7 +45,7 @@ class WorkQueue(Generic[K]):
             self._ready.put_nowait(key)
 
     async def run(self, workers: int) -> None:
-        """Work until cancelled, on as many keys at once as there are workers, without counting those that are slow."""
+        """Process keys until cancelled, up to `workers` at a time; slow ones do not count."""
         free = asyncio.Semaphore(workers)
         async with asyncio.TaskGroup() as group:
             while True:
@@ -84,7 +84,7 @@ class WorkQueue(Generic[K]):
 
 
 class _Place:
-    """A worker's place, which is given up once."""
+    """A worker's slot, which is released once."""
 
     def __init__(self, free: asyncio.Semaphore) -> None:
         self._free = free
@@ -97,6 +97,6 @@ class _Place:
 
 
 def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures before: doubled each time, up to a limit, give or take a half."""
+    """Return the seconds to wait after this many earlier failures: doubled each time up to a limit, ±50 % jitter."""
     seconds = FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 20)
     return min(seconds, LAST_BACKOFF_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311  spread, not secrecy

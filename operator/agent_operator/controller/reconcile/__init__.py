@@ -1,1 +1,1 @@
-"""One agent: gather what there is, plan, apply, publish."""
+"""The reconciliation of one agent: gather, plan, apply, publish."""

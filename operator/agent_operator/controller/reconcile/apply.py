@@ -1,4 +1,4 @@
-"""The only place that writes to the cluster (server-side apply, one manager), and the few reads of a decision."""
+"""The reconciler's only writes to the cluster (server-side apply, one field manager), and the few reads of a plan."""
 
 import base64
 import uuid
@@ -23,34 +23,34 @@ from agent_operator.manifests.document import Document
 
 log = structlog.get_logger(__name__)
 
-# Only ever looks: all its requests are dry runs.
+# This manager only reads: all its requests are dry runs.
 READING_MANAGER = "portside-operator-look"
 
 DRY_RUN = {"dryRun": "All"}
-# An Event's message is cut by the API server at this length (core/v1 validation).
+# The API server limits an Event's message to this length (core/v1 validation).
 EVENT_MESSAGE = 1024
-# No object has this resourceVersion, that of an empty etcd. The API server compares it with that of the object that it
-# is to change, if there is one (409), and ignores it when it makes the object: an apply that only ever creates.
+# The resourceVersion of an empty etcd, which no object has. If the object exists, the API server compares the versions
+# and rejects the apply (409); if not, it ignores this one and creates the object. Such an apply can only create.
 NOTHING_YET = "1"
 
 
 class Cluster(Reader):
-    """Reads and writes of the objects of agents."""
+    """Reads and writes the objects of agents."""
 
     def __init__(self, connection: Connection, metrics: Metrics) -> None:
         super().__init__(connection)
         self._metrics = metrics
 
     async def watched(self, resource: Resource, namespace: str | None) -> AsyncIterator[tuple[list[Document], str]]:
-        """Yield the objects that we watch, in one namespace or in all, page by page with the list's resourceVersion."""
+        """Yield the watched objects, in one namespace or in all, page by page with the list's resourceVersion."""
         query = {"labelSelector": resource.selector} if resource.selector else {}
         async for page in self.pages(resource, namespace, **query):
             yield page
 
     async def read_secret(self, namespace: str, name: str) -> Document | None:
-        """The Secret, with its content as text under `stringData`, or None: without the right to read Secrets.
+        """Return the Secret with its content as text under `stringData`, or None, without permission to read Secrets.
 
-        The answer to a dry run of an empty apply is the object as it is; for one that is missing, it says "created".
+        A dry run of an empty apply returns the object as it is; for a missing object the response is 201 Created.
         """
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}}
         answer = await self._connection.request(
@@ -67,24 +67,24 @@ class Cluster(Reader):
         return _readable({**body, **answer.body, "metadata": {**metadata, "managedFields": shares}})
 
     async def pod_events(self, namespace: str, pod: str) -> Sequence[Document]:
-        """What was told of the pod; nothing when the operator may not list Events."""
+        """Return the Events about the pod; none if the operator lacks permission to list Events."""
         query = {"fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={pod}", "limit": "100"}
         try:
             page = (await self._connection.request("GET", EVENT.path(namespace), query=query)).body
         except ApiError as error:
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
-            # Without it all works but the names of missing Secrets.
+            # Without this permission everything works except naming missing Secrets.
             log.warning("May not list Events", namespace=namespace, pod=pod, error=str(error))
             return []
         return [*(page.get("items") or [])]
 
     async def apply(self, step: Apply) -> Document:
-        """Apply a document of a plan, and give the object as it is then.
+        """Apply a document of a plan, and return the resulting object.
 
-        What we believe missing is only ever created: if it is there all the same, that is a conflict (409), and stays
-        as it is. What was changed so that our parts and theirs do not go together (a renumbered port of a Service, say)
-        is put back with its lists as a whole.
+        An object assumed missing is only created: if it exists after all, the apply fails with a conflict (409) and
+        leaves the object unchanged. If foreign changes are incompatible with the document (such as a renumbered port
+        of a Service), the object's lists are replaced as a whole.
         """
         if step.keep_replicas is not None:
             await self._hand_over_replicas(step.document, step.keep_replicas)
@@ -103,9 +103,9 @@ class Cluster(Reader):
         return _readable(document) if step.kind == SECRET.kind else document
 
     async def delete(self, namespace: str, step: Delete) -> None:
-        """Delete what a plan says, if it is still the same object, unchanged: its owner may have changed.
+        """Delete the object of a plan if it is the same and unchanged: its owner may have changed.
 
-        Raises ApiError (409) if it is not.
+        Raises ApiError (409) otherwise.
         """
         try:
             await self._connection.request(
@@ -124,10 +124,10 @@ class Cluster(Reader):
         self._metrics.applies.labels(step.kind, "delete").inc()
 
     async def write_status(self, key: Key, uid: str, status: Document) -> Document | None:
-        """Write an agent's status; None when the agent is gone or is another one by now.
+        """Write an agent's status, and return the agent; None if it is gone or has been replaced by another one.
 
-        An object that an older definition let in, and whose spec is not of today's types, cannot be applied to: a merge
-        says its status all the same.
+        An object that an older definition accepted, with types in its spec that are invalid now, cannot be applied to.
+        Its status is written by a merge patch instead.
         """
         body = {
             "apiVersion": API_VERSION,
@@ -203,7 +203,7 @@ class Cluster(Reader):
         return answer.body
 
     async def _replace_lists(self, step: Apply, *, dry_run: bool = False) -> None:
-        """Merge the document in as RFC 7386 does: what others put into its lists goes."""
+        """Merge the document as in RFC 7386: foreign entries in its lists are removed."""
         metadata = step.document["metadata"]
         await self._connection.request(
             "PATCH",
@@ -216,7 +216,7 @@ class Cluster(Reader):
             self._metrics.applies.labels(step.kind, step.operation).inc()
 
     async def _reclaim(self, step: Apply) -> None:
-        """Make what others put into the object ours. Refused (409) if it is changed at the same time."""
+        """Take ownership of foreign fields of the object. Refused (409) if the object changes at the same time."""
         metadata = step.document["metadata"]
         live = await self.get(BY_KIND[step.kind], metadata["namespace"], metadata["name"])
         entries = live["metadata"].get("managedFields") or [] if live is not None else []
@@ -233,10 +233,10 @@ class Cluster(Reader):
         self._metrics.applies.labels(step.kind, "update").inc()
 
     async def _take_over(self, step: Apply, found: Document) -> None:
-        """Make us the owner of the object, and Helm's share of its fields ours; its consent is used up with that.
+        """Take ownership of the object and of Helm's fields in it, and remove the annotation of consent.
 
-        One write, which is refused (409) if the object was changed since it was looked at: consent that was withdrawn
-        counts. An object that could not be brought in line afterwards is left to its owner.
+        All in one write, which is refused (409) if the object changed since it was read, so that withdrawn consent
+        counts. An object to which the document could not be applied afterwards is left to its owner.
         """
         await self._try(step)
         metadata = found["metadata"]
@@ -260,7 +260,7 @@ class Cluster(Reader):
         self._metrics.applies.labels(step.kind, "update").inc()
 
     async def _try(self, step: Apply) -> None:
-        """See that the object would take the document, with its lists replaced where they do not go together."""
+        """Check by a dry run that the document can be applied, with its lists replaced if they are incompatible."""
         try:
             await self._patch(step, dry_run=True)
         except ApiError as error:
@@ -286,7 +286,7 @@ class Cluster(Reader):
 
 
 def _readable(secret: Document) -> Document:
-    """The Secret with its content as text under `stringData`, as it is applied."""
+    """Return the Secret with its content as text under `stringData`, as it is applied."""
     data = {key: _decoded(value) for key, value in (secret.get("data") or {}).items()}
     return {**{key: value for key, value in secret.items() if key != "data"}, "stringData": data}
 

@@ -1,4 +1,4 @@
-"""Client keys that are generated: one is made once and kept; another comes when the user asks for it."""
+"""Generated client keys: a key is generated once and kept, and rotated when the user requests it."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,16 +7,16 @@ from agent_operator.manifests.client_keys import KEYS, is_client_keys, with_key
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import ANNOTATION_PREFIX
 
-# On an AgentDeployment: any new value makes a new key.
+# On an AgentDeployment: any new value requests a new key.
 ROTATE = f"{ANNOTATION_PREFIX}/rotate-client-keys"
-# On the Secret: the value for which its first key was made.
+# On the Secret: the value for which its first key was generated.
 ROTATED = f"{ANNOTATION_PREFIX}/rotated-client-keys"
 
 
 def with_settled_keys(
     agent: Document, wanted: Sequence[Document], observed: Mapping[Name, Document], new_key: Callable[[], str]
 ) -> list[Document]:
-    """The objects of the `AgentDeployment`, those of client keys with the keys that they have or shall get."""
+    """Return the objects of the `AgentDeployment`; Secrets of client keys have their existing or new keys."""
     metadata = agent["metadata"]
     request = (metadata.get("annotations") or {}).get(ROTATE, "")
     return [
@@ -28,11 +28,11 @@ def with_settled_keys(
 
 
 def settled(wanted: Document, found: Document | None, request: str, new_key: Callable[[], str]) -> Document:
-    """The Secret of client keys as it should be: with the keys that it has, or with a new one before them.
+    """Return the desired Secret of client keys: with its existing keys, or with a new key before the latest one.
 
-    `found` is the Secret as it is, with its content under `stringData`. `request` is what the user wrote last to have
-    another key; empty when never. After that the key before is still good, so that clients can change over, and goes
-    with the next request.
+    `found` is the observed Secret, with its content under `stringData`. `request` is the user's last value of the
+    rotation annotation; empty if there was never one. After a rotation the previous key remains valid, so that clients
+    can switch, and the next rotation removes it.
     """
     keys = ((found or {}).get("stringData") or {}).get(KEYS, "")
     rotated = (((found or {}).get("metadata") or {}).get("annotations") or {}).get(ROTATED, "")

@@ -1,4 +1,4 @@
-"""Objects that an agent needs and that are not its own: why it cannot have them, and what to do. Pure."""
+"""Objects that an agent needs but does not own: why it cannot have them, and what to do. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from agent_operator.controller.reconcile.adoption import ADOPT, CONSENT, consent
 from agent_operator.kube.cache import controller_of
 from agent_operator.manifests.document import Document
 
-# `foreign`: it can never be the agent's. `former`: it goes with a deleted agent of the same name. The others can be
-# taken over: their owner has yet to consent (`unconsented`), consented to another agent (`promised`) or to this one
-# (`consented`).
+# `foreign`: the agent can never adopt the object. `former`: it will be removed with a deleted agent of the same name.
+# In the remaining cases it can be adopted: its owner has yet to consent (`unconsented`), consented to another agent
+# (`promised`) or to this one (`consented`).
 Why = Literal["foreign", "former", "unconsented", "promised", "consented"]
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """An object of a name that we need, which is not ours. `to` is the agent that its owner lets have it."""
+    """An object with a name that the agent needs but does not own. `to` is the agent that its owner consented to."""
 
     kind: str
     name: str
@@ -26,7 +26,7 @@ class Conflict:
 
     @property
     def title(self) -> str:
-        """The object in words."""
+        """The object's kind and name, for messages."""
         return f"{self.kind} {self.name}"
 
     @property
@@ -36,7 +36,7 @@ class Conflict:
 
 
 def conflict_of(found: Document, kind: str, name: str, agent: str) -> Conflict:
-    """Return the conflict that an object, which is not the agent's, is to the agent of this name."""
+    """Return the conflict between an object and the agent of this name, which does not own it."""
     controller = controller_of(found)
     if controller is not None and controller.get("kind") == KIND:
         return Conflict(kind, name, "former")
@@ -49,9 +49,9 @@ def conflict_of(found: Document, kind: str, name: str, agent: str) -> Conflict:
 
 
 def described(conflicts: Sequence[Conflict], namespace: str, agent: str, *, adopt: bool) -> list[str]:
-    """Return the conflicts in sentences for the user, one for each or for several, with the commands that resolve them.
+    """Describe the conflicts for the user, with the commands that resolve them.
 
-    `adopt` is whether the agent already asks for objects to be taken over.
+    A sentence may cover several conflicts. `adopt` is whether the agent already requests adoption.
     """
     return [*_described(conflicts, f"kubectl annotate --namespace {namespace}", agent, adopt=adopt)]
 

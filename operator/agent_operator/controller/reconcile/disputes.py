@@ -1,4 +1,4 @@
-"""Objects of ours that others keep changing: when to stop putting them back."""
+"""Owned objects that another client keeps changing: when to stop restoring them."""
 
 import time
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from agent_operator.manifests.document import Document
 
 @dataclass(frozen=True)
 class Conceded:
-    """Why an object is left, for as long as its `lasting` fingerprint and the document wanted of it stay the same."""
+    """Why an object is left as it is, while its `lasting` fingerprint and its desired document are unchanged."""
 
     fingerprint: str
     why: Why
@@ -27,22 +27,22 @@ class _Removals:
 
 
 class Disputes:
-    """How often the same foreign entries were removed from an object."""
+    """Records how often the same foreign entries were removed from an object."""
 
     def __init__(self) -> None:
         self._removals: dict[Key, dict[Any, _Removals]] = {}
 
     def is_lost(self, key: Key, name: tuple[str, str], entries: Iterable[Foreign]) -> bool:
-        """Whether these entries came back too often for another try."""
+        """Return whether these entries came back too often for another attempt."""
         removals = self._of(key, name, entries)
         return len(removals.times) >= MOST_REMOVALS
 
     def removed(self, key: Key, name: tuple[str, str], entries: Iterable[Foreign]) -> None:
-        """Take in that these entries were removed now."""
+        """Record that these entries were removed now."""
         self._of(key, name, entries).times.append(time.monotonic())
 
     def forget(self, key: Key) -> None:
-        """The agent is gone."""
+        """Forget an agent that is gone."""
         self._removals.pop(key, None)
 
     def _of(self, key: Key, name: tuple[str, str], entries: Iterable[Foreign]) -> _Removals:

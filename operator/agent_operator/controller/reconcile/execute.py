@@ -1,4 +1,4 @@
-"""Executes a plan: deletes, then applies stage by stage, and keeps what was learned on the way."""
+"""Execution of a plan: delete, then apply stage by stage, and record the results."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from agent_operator.manifests.document import Document
 
 log = structlog.get_logger(__name__)
 
-# What the pods need is there before the pods are; what scales and guards them comes after.
+# What the pods need is applied before the pods; what scales and guards them is applied after.
 STAGES = (
     {"ConfigMap", "Secret", "ServiceAccount", "Service", "NetworkPolicy"},
     {"Deployment"},
@@ -33,10 +33,10 @@ STAGES = (
 
 @dataclass
 class Outcome:
-    """How a plan was executed.
+    """The outcome of executing a plan.
 
-    `refused` is what could not be done, and will not be until somebody changes something. `outdated` says that an
-    object is there which the plan believed missing: gather and plan again. `namespace_ends` says that the whole
+    `refused` is what could not be done, and cannot be done until a user changes something. `outdated` means that an
+    object exists which the plan assumed missing: gather and plan again. `namespace_ends` means that the whole
     namespace is being deleted, and the agent with it.
     """
 
@@ -57,11 +57,11 @@ class Executor:
         self._disputes = Disputes()
 
     def conceded(self, key: Key) -> Mapping[Name, Conceded]:
-        """Return the objects of an agent that are left as others changed them, and why."""
+        """Return the objects of an agent that are left with foreign changes, and why."""
         return self._conceded.get(key, {})
 
     def left(self, key: Key) -> list[Left]:
-        """Return those of them that are not yet as they are wanted, and forget the others."""
+        """Return the conceded objects that still differ from the desired ones, and forget the rest."""
         left = []
         for (kind, name), conceded in list(self._conceded.get(key, {}).items()):
             found = self._cache.get(kind, key.namespace, name)
@@ -77,9 +77,9 @@ class Executor:
         self._disputes.forget(key)
 
     async def execute(self, key: Key, plan: Plan) -> Outcome:
-        """Do what the plan says, up to the first stage that is refused.
+        """Execute the plan, up to the first stage that is refused.
 
-        Raises what passes by itself: ApiError of a busy API server or of a changed object, UnreachableError.
+        Raises transient errors: ApiError of a busy API server or a changed object, and UnreachableError.
         """
         for delete in plan.deletes:
             await self._delete(key, delete)
@@ -103,7 +103,7 @@ class Executor:
         return Outcome()
 
     def _is_news(self, key: Key, step: Apply, error: BaseException) -> bool:
-        """Whether an object that was to be created is there, which was not known."""
+        """Return whether an object to be created exists already, and this was not known."""
         exists = step.operation == "create" and isinstance(error, ApiError) and error.code == HTTPStatus.CONFLICT
         return exists and self._gatherer.note_existing(key, step.identity)
 
@@ -112,7 +112,7 @@ class Executor:
             await self._cluster.delete(key.namespace, step)
         except ApiError as error:
             if error.code == HTTPStatus.CONFLICT:
-                # What is remembered of Secrets would be just as old the next time.
+                # The remembered Secrets would be just as stale on the next attempt.
                 self._secrets.forget(key)
             raise
 
@@ -122,7 +122,7 @@ class Executor:
             document = await self._cluster.apply(replace(step, foreign=()) if lost else step)
             found = tuple(foreign(step.document, document)) if not step.foreign else ()
             if any(each.manager for each in found):
-                # Where the managed fields had been cleared, only the apply shows what others added.
+                # If the managed fields had been cleared, only the apply shows foreign entries.
                 step = replace(step, foreign=found)
                 document = await self._cluster.apply(step)
         except ApiError as error:
@@ -141,11 +141,11 @@ class Executor:
         self._concede(key, step, document, why="ChangedAgain" if lost else "ChangedByAdmission")
 
     def _concede(self, key: Key, step: Apply, document: Document, *, why: Why) -> None:
-        """Leave an object that is not as it was applied just now."""
+        """Leave an object as it is if it differs from what was just applied."""
         if not needs_applying(step.document, document):
             self._conceded.get(key, {}).pop(step.identity, None)
             return
-        # An admission webhook, most likely, or another controller. To insist would be to write for ever.
+        # Most likely an admission webhook or another controller changed it. Applying again would never end.
         self._conceded.setdefault(key, {})[step.identity] = Conceded(lasting(document), why, step.document)
         log.warning(
             "Left an object as others changed it at once", namespace=key.namespace, name=key.name, kind=step.kind
@@ -153,7 +153,7 @@ class Executor:
 
 
 def _refusal(step: Apply, error: ApiError) -> Problem:
-    """Return how the status reports a refused apply."""
+    """Return the problem that the status reports for a refused apply."""
     over_quota = error.code == HTTPStatus.FORBIDDEN and "exceeded quota" in error.message
     _, name = step.identity
     return Problem(

@@ -1,4 +1,4 @@
-"""What is there of an agent: from the cache, and from the API server what the cache cannot know."""
+"""The observed objects of an agent: from the cache, and from the API server what the cache does not hold."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from agent_operator.manifests.document import Document
 
 
 class Gatherer:
-    """Gathers the objects that count for the decision about an agent."""
+    """Gathers the objects that the plan of an agent depends on."""
 
     def __init__(self, cluster: Cluster, cache: Cache, known: Secrets) -> None:
         self._cluster = cluster
@@ -24,34 +24,34 @@ class Gatherer:
         self._met: dict[Key, set[Name]] = {}
 
     def note_existing(self, key: Key, name: Name) -> bool:
-        """Take in that an object is there which the cache does not know: somebody else's. Whether that is news."""
+        """Record that an object exists which the cache does not hold: a foreign one. Return whether it is new."""
         met = self._met.setdefault(key, set())
         news = name not in met
         met.add(name)
         return news
 
     def forget(self, key: Key) -> None:
-        """The agent is gone."""
+        """Forget an agent that is gone."""
         self._met.pop(key, None)
         self._secrets.forget(key)
 
     async def observe(self, key: Key, owner: Owner, wanted: Sequence[Document]) -> dict[Name, Document] | None:
-        """Every object that counts for the decision; None when the agent turns out to be gone."""
+        """Return every object that the plan depends on; None if the agent turns out to be gone."""
         observed: dict[Name, Document] = {
             (kind, child["metadata"]["name"]): child for kind, child in self._cache.children(key)
         }
         for kind, name in [each for each in observed if not self._cache.is_whole(each[0], key.namespace, each[1])]:
             child = await self._cluster.get(BY_KIND[kind], key.namespace, name)
-            # Where it is gone, the event of that is yet to come.
+            # If it is gone, its deletion event has yet to arrive.
             observed |= {(kind, name): child} if child is not None else {}
         missing = [(each["kind"], each["metadata"]["name"]) for each in wanted]
         missing = [name for name in missing if name not in observed and name[0] != SECRET.kind]
-        # An agent that was never looked at has nothing that could have been taken away.
+        # An agent that was never reconciled has no objects that could have been removed.
         status = (self._cache.agent(key) or {}).get("status")
         if missing and status is not None and not await self._is_still_there(key, owner.uid):
             return None
-        # An apply that creates finds a foreign object at no cost (409). Once one is known, all are read, so that one
-        # message names them all.
+        # A creating apply detects a foreign object at no extra cost (409). Once one is known, all missing objects are
+        # read, so that a single message names every conflict.
         met = missing if self._met.get(key) else []
         found = await asyncio.gather(*(self._cluster.get(BY_KIND[kind], key.namespace, name) for kind, name in met))
         observed |= {name: child for name, child in zip(met, found, strict=True) if child is not None}
@@ -59,9 +59,9 @@ class Gatherer:
         return observed | await self._secrets.observe(key, names, serving=is_ready(status or {}))
 
     async def _is_still_there(self, key: Key, uid: str) -> bool:
-        """Whether the agent is, in truth, before we make anything for it: the news of its end may yet come.
+        """Return whether the agent still exists, before anything is created for it: its deletion event may be late.
 
-        The garbage collector takes the children of a deleted agent one by one; each would seem to be missing.
+        The garbage collector deletes the children of a deleted agent one by one; each would seem to be missing.
         """
         live = await self._cluster.get(AGENT, *key)
         return live is not None and live["metadata"]["uid"] == uid and "deletionTimestamp" not in live["metadata"]

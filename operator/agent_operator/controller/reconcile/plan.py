@@ -1,4 +1,4 @@
-"""The decision: from what an agent should be made of and what is there to what has to be done. Pure."""
+"""The plan: what has to be done to get from the observed objects of an agent to the desired ones. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +13,7 @@ from agent_operator.manifests.names import ANNOTATION_PREFIX
 
 APPLIED_HASH = f"{ANNOTATION_PREFIX}/applied-hash"
 
-# Pods must not start with somebody else's settings or secrets.
+# Pods must not start with foreign settings or Secrets.
 NEEDED_BY = {"Deployment": {"ConfigMap", "Secret", "ServiceAccount"}}
 
 
@@ -25,15 +25,15 @@ def make_plan(
     adopt: bool = False,
     conceded: Mapping[Name, Conceded] | None = None,
 ) -> Plan:
-    """Compare what should be with what is.
+    """Return the plan that turns the observed objects into the desired ones.
 
-    `observed` has every object of the agent that exists, and any other object that has a name which the agent needs.
-    `adopt` lets the agent take over what can be. `conceded` has each object that somebody else changed again at our
-    last apply: it is left so until it is changed further, or something else is wanted of it.
+    `observed` has every existing object of the agent, and any other object with a name that the agent needs. `adopt`
+    lets the agent adopt the objects that it can. `conceded` has each object that another client changed again at our
+    last apply: it is left so until it is changed further, or its desired document changes.
     """
     plan = Plan(deletes=list(_superfluous(owner, desired, observed)))
     claimed = _claimed(owner, desired, observed)
-    # All of a release is taken over, or nothing: half of it would be of no use to either side.
+    # A release is adopted completely or not at all: half of it would be of no use to either side.
     take_over = adopt and all(conflict.why == "consented" for conflict in claimed.values())
     plan.conflicts = [] if take_over else list(claimed.values())
     taken = {conflict.kind for conflict in plan.conflicts}
@@ -58,21 +58,24 @@ def _is_conceded(conceded: Conceded | None, document: Document, found: Document)
 
 
 def _claimed(owner: Owner, desired: Iterable[Document], observed: Mapping[Name, Document]) -> dict[Name, Conflict]:
-    """The objects that we need and that are not ours, each with what it would take to have it."""
+    """Return the objects that the agent needs but does not own, each with its conflict."""
     names = [(document["kind"], document["metadata"]["name"]) for document in desired]
     found = {name: observed[name] for name in names if name in observed and not owner.owns(observed[name])}
     return {name: conflict_of(document, *name, owner.name) for name, document in found.items()}
 
 
 def lasting(document: Document) -> str:
-    """Fingerprint of an object as its owners set it: without its status, and without the count of its changes."""
+    """Return the fingerprint of an object as its owners set it.
+
+    It excludes the status, the managed fields, and the versions that count its changes.
+    """
     passing = {"resourceVersion", "managedFields", "generation"}
     metadata = {key: value for key, value in document["metadata"].items() if key not in passing}
     return fingerprint({**document, "metadata": metadata, "status": None})
 
 
 def with_owner(document: Document, owner: Owner) -> Document:
-    """The document as it is applied: with its owner, and with the hash of the whole."""
+    """Return the document as it is applied: with its owner reference, and with a hash of the whole."""
     metadata = {**document["metadata"], "ownerReferences": [owner.reference()]}
     owned = {**document, "metadata": metadata}
     annotations = {**metadata.get("annotations", {}), APPLIED_HASH: fingerprint(owned)}
@@ -87,10 +90,10 @@ def _superfluous(owner: Owner, desired: Iterable[Document], observed: Mapping[Na
 
 
 def _replicas_to_keep(document: Document, found: Document, observed: Mapping[Name, Document]) -> int | None:
-    """The pods that a Deployment has when it goes over to an autoscaler.
+    """Return the replicas to preserve when an autoscaler takes over a Deployment; None if none have to be.
 
-    Server-side apply resets a field that its only owner gives up: `replicas` would fall to 1 (Kubernetes: "Server-Side
-    Apply", transferring ownership), so another field manager takes it first.
+    Server-side apply resets a field when its only owner drops it: `replicas` would fall to 1 (Kubernetes: "Server-Side
+    Apply", transferring ownership). Therefore another field manager takes ownership of it first.
     """
     name = document["metadata"]["name"]
     if document["kind"] != "Deployment" or "replicas" in document["spec"]:

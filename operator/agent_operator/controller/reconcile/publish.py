@@ -1,4 +1,4 @@
-"""Telling users: the status of an agent, and Events for what is news in it."""
+"""Publishes the status of an agent, and emits Events for its changes."""
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -21,12 +21,12 @@ from agent_operator.manifests.document import Document
 log = structlog.get_logger(__name__)
 
 
-# What has nothing to do with the object that is to be written.
+# Response codes that are unrelated to the object being written.
 NO_FAULT_OF_THE_OBJECT = {401, 403, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class Publisher:
-    """Writes what changed, and nothing else."""
+    """Publishes statuses that have changed."""
 
     def __init__(self, cluster: Cluster, cache: Cache) -> None:
         self._cluster = cluster
@@ -34,11 +34,11 @@ class Publisher:
         self._unwritten: dict[Key, Document] = {}
 
     def forget(self, key: Key) -> None:
-        """The agent is gone."""
+        """Forget an agent that is gone."""
         self._unwritten.pop(key, None)
 
     async def publish(self, document: Document, status: Document) -> None:
-        """Write the status if it says anything new, and post an Event where a user should hear of it."""
+        """Write the status if it has changed, and post an Event for each change that a user should know about."""
         old = document.get("status", {})
         if same(old, status):
             return
@@ -48,8 +48,8 @@ class Publisher:
         except (ApiError, UnreachableError) as error:
             if not _is_lasting(document, error):
                 raise
-            # An older definition let it in, and no change of it passes today's but the right one, or it is too deep or
-            # large for the API server to write: Events are left, each once.
+            # Either an older definition accepted the object, and the current one rejects every update that does not fix
+            # it, or it is too deep or too large for the API server to write. Events remain, each posted once.
             if same(self._unwritten.get(key, {}), status):
                 return
             self._unwritten[key] = status
@@ -69,19 +69,19 @@ class Publisher:
 
 
 def _is_lasting(document: Document, error: ApiError | UnreachableError) -> bool:
-    """Whether the status of this object will not be written at the next try either."""
+    """Return whether the next attempt to write the status of this object would fail as well."""
     if UNREADABLE in document:
         return not isinstance(error, ApiError) or error.code not in NO_FAULT_OF_THE_OBJECT
     return isinstance(error, ApiError) and error.code == HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """What a user should hear of, as type, reason and message of Events: new trouble, and the end of waiting."""
+    """Yield the changes to report as Events (type, reason, message): new problems, and that the agent is ready."""
     degraded, before = condition(new, "Degraded"), condition(old, "Degraded")
     if degraded["status"] == "True" and (before.get("status"), before.get("reason")) != ("True", degraded["reason"]):
         yield "Warning", degraded["reason"], degraded["message"]
     budget = condition(new, WITHIN_BUDGET)
-    # Not by the condition of before: for a moment in which no pod told anything, nobody is to hear the same again.
+    # Not compared with the previous condition: after a moment in which no pod reports, the Event must not repeat.
     if budget.get("reason") in {NEARLY_USED_UP, USED_UP} and budget["reason"] != last_reason(old):
         yield "Warning", budget["reason"], budget["message"]
     drifted, before = condition(new, DRIFTED), condition(old, DRIFTED)
@@ -93,7 +93,7 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 
 def _of_dependencies(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """An outage, or one of another part, and its end."""
+    """Yield the start of an outage, its change to another component, and its end."""
     if new.get("status") == "False" and (old.get("status"), old.get("reason")) != ("False", new["reason"]):
         yield "Warning", new["reason"], new["message"]
     if new.get("status") == "True" and old.get("status") == "False":

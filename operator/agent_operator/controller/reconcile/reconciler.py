@@ -1,4 +1,4 @@
-"""One agent's way: gather what is there, decide, apply, tell. Idempotent: any number of times, from any state."""
+"""Reconciles one agent: gather, plan, apply, publish. Idempotent, from any state."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -45,26 +45,27 @@ from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
 
-# How soon to look again at what no watch tells us of: an object that is in our way, a quota that has no room.
+# Seconds until the next check of what no watch reports: a conflicting object, an exhausted quota.
 RECHECK_SECONDS = 10.0
-# How soon to ask again for Events of a pod whose containers wait: the kubelet tells of a missing Secret in a second.
+# Seconds until the Events of a pod with waiting containers are read again. The kubelet reports a missing Secret within
+# a second.
 MOUNT_SECONDS = 3.0
-# What is refused for another cause waits for a change of the agent, or for the next list of everything.
+# Anything refused for a different cause waits for a change of the agent, or for the next list of everything.
 UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
 
-# Agents of which only a summary is kept that are worked on at once: each may take 50 MB.
+# How many agents of which only a summary is cached are reconciled at once: each may take 50 MB.
 MAX_LARGE = 2
 
-# Of an object that was changed meanwhile, and of an API server that is busy, nobody has to hear.
+# An object that changed in the meantime and a busy API server are not reported.
 NO_NEWS = {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
-# From this try on the user is told what keeps the API server from doing what it is asked.
+# From this failure on, the status reports why the API server cannot apply.
 PUBLISH_AT_FAILURE = 2
 
 
 class Reconciler:
-    """Brings the objects of agents in line with their specs.
+    """Reconciles the objects of agents with their specs.
 
-    `served` returns whether the cluster has a kind. A spec that `policy` refuses is not carried out.
+    `served` returns whether the cluster has a kind. A spec that `policy` refuses is not applied.
     """
 
     def __init__(
@@ -92,13 +93,13 @@ class Reconciler:
         self._large = asyncio.Semaphore(MAX_LARGE)
 
     def recheck_secrets(self) -> None:
-        """Look at every Secret again at the next chance, as nothing tells us of changes to them."""
+        """Check every Secret again at the next reconcile, because no watch reports their changes."""
         self._secrets.recheck_all()
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring one agent in line. Gives after how many seconds to look again, or None to wait for a change.
+        """Reconcile one agent, and return the seconds until the next reconcile; None to wait for a change.
 
-        Raises what passes by itself (the API server busy or away), for the caller to try again.
+        Raises transient errors (the API server is busy or unreachable), for the caller to retry.
         """
         document = self._cache.agent(key)
         if document is None or "deletionTimestamp" in document["metadata"]:
@@ -115,13 +116,13 @@ class Reconciler:
                 raise
         self._failures.pop(key, None)
         self._metrics.reconciles.labels(result).inc()
-        # The answer to the write of a status may have shown a change before its event, which then is no news.
+        # The response to a status write may reveal a change before its event, which the cache then ignores.
         return 0.0 if _asks_something_else(document, self._cache.agent(key)) else again
 
     async def _reconcile_large_agent(self, key: Key, summary: Document) -> tuple[str, float | None]:
-        """Do it for an agent of which a summary is kept: read it if it can be read.
+        """Reconcile an agent of which only a summary is cached, after reading it if it can be read.
 
-        A few of them at once, as writing a status takes the API server seconds, and more of them its time-out.
+        Only a few run at once: writing such a status takes the API server seconds, and more of them would time out.
         """
         async with self._large:
             document = summary if UNREADABLE in summary else await self._cluster.get(AGENT, *key)
@@ -167,7 +168,7 @@ class Reconciler:
     async def _converge(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, wanted: Sequence[Document]
     ) -> list[Problem] | None:
-        """Gather, plan and execute; return what could not be done, or None if the agent is about to be gone."""
+        """Gather, plan and execute. Return what could not be done, or None if the agent is gone or being deleted."""
         adopt = wants_adoption(document)
         while True:
             observed = await self._gatherer.observe(key, owner, self._possible(wanted))
@@ -183,14 +184,14 @@ class Reconciler:
                 raise
             if outcome.namespace_ends:
                 return None
-            # Each turn knows of one object more, so that there is an end.
+            # Each iteration learns of at least one more object, so the loop ends.
             if not outcome.outdated:
                 return [*self._impossible(settled), *_conflicts(key, plan, adopt=adopt), *outcome.refused]
 
     async def _judge(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, problems: list[Problem]
     ) -> Document:
-        """The status that the agent deserves now."""
+        """Return the current status of the agent."""
         reported, left = self._reported(key, agent), self._executor.left(key)
         seen = self._observer.observe(key, agent, owner, problems=problems, reported=reported, left=left)
         waiting = waits_for_mounts(seen.pods)
@@ -200,7 +201,7 @@ class Reconciler:
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
 
     def _reported(self, key: Key, agent: AgentDeployment) -> Report:
-        """What the agent's pods reported of its budget, if it has one, and of its dependencies."""
+        """Return what the agent's pods reported of its budget, if it has one, and of its dependencies."""
         budget = agent.spec.budget
         checksum = config_checksum(agent.name, agent.namespace, agent.spec) if budget is not None else ""
         return self._reports.expect(key, budget, checksum)
@@ -208,14 +209,14 @@ class Reconciler:
     async def _publish_failure(
         self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, error: ApiError
     ) -> None:
-        """Say in the status what the API server keeps answering; the first time it may be a moment's trouble."""
+        """Publish the error that the API server keeps returning; a first failure may be transient."""
         self._failures[key] = self._failures.get(key, 0) + 1
         if self._failures[key] >= PUBLISH_AT_FAILURE and error.code not in NO_NEWS:
             problem = Problem("ApplyFailing", f"The API server cannot apply what is wanted: {error.message}")
             await self._publisher.publish(document, await self._judge(key, document, agent, owner, [problem]))
 
     def _possible(self, wanted: Sequence[Document]) -> list[Document]:
-        """The objects whose kinds the cluster has."""
+        """Return the objects whose kinds the cluster has."""
         return [each for each in wanted if self._served(each["kind"])]
 
     def _impossible(self, wanted: Sequence[Document]) -> list[Problem]:
@@ -235,7 +236,7 @@ def _conflicts(key: Key, plan: Plan, *, adopt: bool) -> list[Problem]:
 
 
 def _asks_something_else(before: Document, now: Document | None) -> bool:
-    """Whether an agent was changed, in more than its status."""
+    """Return whether an agent changed in more than its status."""
     if now is None:
         return True
     one, other = ({**each["metadata"], "resourceVersion": None} for each in (before, now))
@@ -243,7 +244,7 @@ def _asks_something_else(before: Document, now: Document | None) -> bool:
 
 
 def _again(status: Document, problems: Sequence[Problem], wanted: Sequence[Document]) -> float | None:
-    """After how many seconds to look at what no watch tells us of, or None."""
+    """Return the seconds until the next check of what no watch reports, or None."""
     if any(problem.reason in UNWATCHED_CAUSES for problem in problems):
         return RECHECK_SECONDS
     makes_secrets = any(each["kind"] == SECRET.kind for each in wanted)

@@ -1,4 +1,4 @@
-"""What is known of the Secrets that we make. They can be neither read nor watched, so each look is remembered."""
+"""A cache of the Secrets that the operator creates. It can neither get nor watch them, so it caches each check."""
 
 import random
 import time
@@ -12,7 +12,7 @@ from agent_operator.manifests.client_keys import client_keys_name
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import SECRETS_VOLUME
 
-# How long a look is believed: of an agent that serves its pods have what they need, of another they may be waiting.
+# How long a cached Secret is trusted. Pods of a serving agent have what they need; those of any other may be waiting.
 SERVING_SECONDS = 60.0
 WAITING_SECONDS = 10.0
 
@@ -24,22 +24,22 @@ class _Look:
 
 
 class Secrets:
-    """Our Secrets as they were seen or applied last."""
+    """The operator's Secrets as they were last observed or applied."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._looks: dict[Key, dict[str, _Look]] = {}
 
     def recheck_all(self) -> None:
-        """Look at every Secret again at the next chance."""
+        """Drop every cached Secret, so that it is checked again when needed."""
         self._looks.clear()
 
     def forget(self, key: Key) -> None:
-        """The agent is gone."""
+        """Forget an agent that is gone."""
         self._looks.pop(key, None)
 
     async def observe(self, key: Key, names: Iterable[str], *, serving: bool) -> dict[Name, Document]:
-        """The Secrets of these names that exist, looked at now if the last look is too old."""
+        """Return the existing Secrets among these names, and check those again whose last check is too old."""
         known = self._looks.get(key, {})
         looks: dict[str, _Look] = {}
         for name in names:
@@ -53,7 +53,7 @@ class Secrets:
         return {(SECRET.kind, name): look.document for name, look in looks.items()}
 
     def applied(self, key: Key, document: Document) -> None:
-        """Take in a Secret as it was just applied, uid and all."""
+        """Record a Secret as it was just applied, including its uid."""
         looks = self._looks.get(key, {})
         self._keep(key, {**looks, document["metadata"]["name"]: _Look(document, time.monotonic())})
 
@@ -65,19 +65,19 @@ class Secrets:
 
 
 def recheck_seconds(*, serving: bool) -> float:
-    """Seconds for which a look is believed, spread so that agents do not all look at once."""
+    """Return the seconds for which a check is trusted, with jitter so that agents are not all checked at once."""
     return (SERVING_SECONDS if serving else WAITING_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311  not secrecy
 
 
 def ours(agent: str, wanted: Iterable[Document], observed: Mapping[Name, Document]) -> set[str]:
-    """Names of the Secrets that an agent should have of us, or has had until now: its Deployment still mounts those."""
+    """Return the names of the operator's Secrets that an agent should have, or that its Deployment still mounts."""
     names = {each["metadata"]["name"] for each in wanted if each["kind"] == SECRET.kind}
     deployment = observed.get(("Deployment", agent))
     return names | (_mounted(deployment) & {agent, client_keys_name(agent)} if deployment is not None else set())
 
 
 def _mounted(deployment: Document) -> set[str]:
-    """Names of the Secrets in the volume of secrets."""
+    """Return the names of the Secrets in the volume of secrets."""
     volumes = deployment["spec"]["template"]["spec"].get("volumes") or []
     sources = [
         source

@@ -14,8 +14,8 @@ Name = tuple[str, str]  # kind and name; all objects of an agent are in its name
 class Apply:
     """Apply the document.
 
-    `keep_replicas` is the number of pods to hand over to an autoscaler that is about to come; `taken_over` is the
-    object of somebody else's that becomes ours; `foreign` is what others put into ours, which goes.
+    `keep_replicas` is the number of pods to pass on to a new autoscaler. `taken_over` is the foreign object that the
+    agent adopts. `foreign` are the foreign entries in the agent's own object, which are removed.
     """
 
     document: Document
@@ -31,13 +31,13 @@ class Apply:
 
     @property
     def identity(self) -> Name:
-        """Kind and name of the object."""
+        """The kind and name of the object."""
         return self.kind, self.document["metadata"]["name"]
 
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete the object, if it is still as it was when its owner was looked at."""
+    """Delete the object if it is unchanged since its owner was checked."""
 
     kind: str
     name: str
@@ -47,7 +47,7 @@ class Delete:
 
 @dataclass
 class Plan:
-    """What has to be done, in this order: delete, then apply. Nothing at all when everything is as it should be."""
+    """What has to be done, in this order: delete, then apply. Empty if everything is as desired."""
 
     deletes: list[Delete] = field(default_factory=list)
     applies: list[Apply] = field(default_factory=list)

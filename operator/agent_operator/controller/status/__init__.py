@@ -1,1 +1,1 @@
-"""The status of an agent, from what was observed. Pure."""
+"""The status of an agent, computed from what was observed. Pure."""

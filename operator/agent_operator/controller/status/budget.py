@@ -1,4 +1,4 @@
-"""Whether an agent keeps to its budget, from what its pods told. Pure."""
+"""Whether an agent stays within its budget, from what its pods report. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ WITHIN_BUDGET = "WithinBudget"
 USED_UP = "BudgetUsedUp"
 NEARLY_USED_UP = "NearlyUsedUp"
 
-# In percent: from here on users are told, so that it is no surprise.
+# In percent: from this share on the status warns users, so that they are not surprised.
 NEARLY = 80
 ALL = 100
 
@@ -28,15 +28,15 @@ _AFTERWARDS = {
 
 @dataclass(frozen=True)
 class Used:
-    """What a look at an agent's pods gave: how much of the budget is used, in whole percent; None when none told."""
+    """The result of polling an agent's pods: the used share of the budget in whole percent; None if none reported."""
 
     percent: int | None
 
 
 def judge_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any]) -> Judgement | None:
-    """Whether the agent keeps to its budget; None when it has none.
+    """Return whether the agent stays within its budget; None if it has no budget.
 
-    Before the first look (`used` is None) what the status said before (`old`) holds.
+    Before the first poll (`used` is None) the condition of the previous status (`old`) is kept.
     """
     if budget is None:
         return None
@@ -54,8 +54,10 @@ def judge_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any
 
 
 def status_of_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any]) -> Document | None:
-    """What the status says of the budget in numbers, or None when there is nothing to say. While no pod tells, that is
-    what was told last."""
+    """Return the numbers of the budget for the status, or None if there are none.
+
+    While no pod reports, these are the last reported numbers.
+    """
     if budget is None:
         return None
     if used is None or used.percent is None:
@@ -64,7 +66,7 @@ def status_of_budget(budget: Budget | None, used: Used | None, old: Mapping[str,
 
 
 def last_reason(status: Mapping[str, Any]) -> str | None:
-    """How the agent kept to its budget when that was told last; None when it never was."""
+    """Return the reason for the last reported use of the budget; None if it was never reported."""
     percent = (status.get("budget") or {}).get("usedPercent")
     return None if percent is None else _reason(percent)
 

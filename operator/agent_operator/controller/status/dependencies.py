@@ -1,6 +1,6 @@
-"""Whether an agent's pods reach the model API and Redis, from what they report of it. Pure.
+"""Whether an agent's pods reach the model API and Redis, from what they report. Pure.
 
-Nothing of a pod's text is shown: what runs there is the user's. A pod chooses among the words of this file.
+No text of a pod is shown, because pods run the user's code. A pod can only choose among the texts of this file.
 """
 
 import re
@@ -15,26 +15,26 @@ from agent_operator.kube.conditions import Judgement, condition
 
 DEPENDENCIES_REACHABLE = "DependenciesReachable"
 
-# Longer than a failover of Redis, a restart of a gateway or most hiccups of a model API, all of which pass by
-# themselves. From then on someone should act.
+# Longer than a failover of Redis, a restart of a gateway or most hiccups of a model API, all of which resolve by
+# themselves. After this time a user should act.
 DEGRADED_AFTER = timedelta(minutes=5)
 
-# How many looks in a row it takes. One failed look may be a moment's fault. A dependency that fails every other time
-# must not make the condition change every other time.
+# The number of consecutive polls before a change counts. A single failed poll may be transient. A dependency that fails
+# every other time must not make the condition change every other time.
 LOOKS_UNTIL_DOWN = 2
 LOOKS_UNTIL_UP_AGAIN = 3
 
 UP = ""
-# No pod that is ready answered.
+# No ready pod answered.
 SILENT = "?"
 
 Reading = Mapping[str, str]
-"""By component: `UP`, `SILENT`, or the kind of what is wrong. Components that are not reported are absent."""
+"""By component: `UP`, `SILENT`, or the kind of the problem. Components that are not reported are absent."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What pods reported of the budget, None before the first look, and of dependencies, None until that is settled."""
+    """What pods report of the budget (None before the first poll) and of dependencies (None until settled)."""
 
     used: Used | None = None
     dependencies: Reading | None = None
@@ -44,7 +44,7 @@ COMPONENTS = {"model_api": "the model API", "redis": "Redis"}
 _REASONS = {"model_api": "ModelAPIUnavailable", "redis": "RedisUnavailable"}
 SEVERAL = "DependenciesUnavailable"
 
-# It answers, and limits the rate: that is not an outage, and comes and goes.
+# The dependency answers but limits the rate: that is not an outage, and comes and goes.
 _NOT_DOWN = frozenset({"rate_limited"})
 OTHER = "other"
 KINDS = {
@@ -89,7 +89,7 @@ _SERIES = re.compile(
 
 
 def reading_in(metrics: str) -> Reading:
-    """What a pod's metrics, in Prometheus' text format, report; nothing from images that do not."""
+    """Return what a pod's metrics, in Prometheus' text format, report; empty for images that do not report it."""
     up: dict[str, bool] = {}
     kinds: dict[str, str] = {}
     for series, component, kind, value in _SERIES.findall(metrics):
@@ -104,13 +104,13 @@ def reading_in(metrics: str) -> Reading:
 
 
 def agreed(one: Reading, other: Reading) -> Reading:
-    """What two pods of an agent report: a dependency that one of them can use is not down."""
+    """Combine the readings of two pods of an agent: a dependency that one of them can use is not down."""
     return {component: UP if UP in {kind, other.get(component, kind)} else kind for component, kind in one.items()}
 
 
 @dataclass
 class _Settled:
-    """What is held to be so of one component, and what the last looks found instead."""
+    """The settled value of one component, and what the last polls found instead."""
 
     value: str | None = None
     _next: str | None = None
@@ -121,11 +121,11 @@ class _Settled:
         return self._looks > 0
 
     def take(self, found: str | None) -> None:
-        """Take in what a look found, None for nothing."""
+        """Record what a poll found; None for nothing."""
         if found == self.value:
             self._looks = 0
             return
-        # Two looks that find it down find the same, though not for the same reason.
+        # Two polls that find it down count as the same finding, even for different reasons.
         now = "down" if _is_down(found) and not _is_down(self.value) else found
         self._looks = self._looks + 1 if self._looks and now == self._next else 1
         self._next = now
@@ -140,25 +140,25 @@ class _Settled:
 
 @dataclass
 class Dependencies:
-    """What is held to be so of an agent's dependencies, after any number of looks."""
+    """The settled state of an agent's dependencies after any number of polls."""
 
     _settled: dict[str, _Settled] = field(default_factory=lambda: {name: _Settled() for name in COMPONENTS})
     _looks: int = 0
 
     def take(self, reading: Reading) -> None:
-        """Take in what a look found."""
+        """Record what a poll found."""
         self._looks += 1
         for name, settled in self._settled.items():
             settled.take(reading.get(name))
 
     @property
     def is_pending(self) -> bool:
-        """Whether another look soon would show whether something has changed."""
+        """Whether a change awaits confirmation by another poll."""
         return any(settled.is_pending for settled in self._settled.values())
 
     @property
     def settled(self) -> Reading | None:
-        """What is held to be so; None while that is not known. That nothing is reported takes looks, too."""
+        """The settled reading; None while it is unknown. That nothing is reported also takes several polls."""
         found = {name: each.value for name, each in self._settled.items() if each.value is not None}
         if not found and (self._looks < LOOKS_UNTIL_DOWN or self.is_pending):
             return None
@@ -166,9 +166,9 @@ class Dependencies:
 
 
 def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judgement | None:
-    """Whether the pods reach all they need; None when no pod reports it.
+    """Return whether the pods reach all their dependencies; None if no pod reports it.
 
-    While nothing is settled, as after a start of the operator, what the status had before (`old`) holds.
+    While nothing is settled, as after a start of the operator, the condition of the previous status (`old`) is kept.
     """
     if settled is None:
         before = condition(old, DEPENDENCIES_REACHABLE)
@@ -187,7 +187,7 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
 
 
 def lasting_outage(judged: Judgement | None, old: Mapping[str, Any], now: datetime) -> Problem | None:
-    """The problem that an outage is once it has lasted; None before, and without one."""
+    """Return the problem for an outage that has lasted for `DEGRADED_AFTER`; None before that, or without an outage."""
     began = _began(old)
     if judged is None or judged.status != "False" or began is None or now < began + DEGRADED_AFTER:
         return None
@@ -196,16 +196,18 @@ def lasting_outage(judged: Judgement | None, old: Mapping[str, Any], now: dateti
 
 
 def seconds_until_degraded(status: Mapping[str, Any], now: datetime) -> float | None:
-    """After how many seconds the outage that a status reports makes its agent Degraded; None if it does, or without
-    an outage."""
+    """Return the seconds until the outage in a status makes the agent Degraded.
+
+    Returns None if it already does, or without an outage.
+    """
     began = _began(status)
     left = (began + DEGRADED_AFTER - now).total_seconds() if began is not None else 0.0
-    # A little later, as times in a status are whole seconds.
+    # One second more, because times in a status are whole seconds.
     return left + 1 if left > 0 else None
 
 
 def _began(status: Mapping[str, Any]) -> datetime | None:
-    """When the outage began that a status reports; it survives the operator's restarts."""
+    """Return when the outage in a status began. The time survives restarts of the operator."""
     found = condition(status, DEPENDENCIES_REACHABLE)
     return datetime.fromisoformat(found["lastTransitionTime"]) if found.get("status") == "False" else None
 

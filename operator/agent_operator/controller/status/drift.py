@@ -1,4 +1,4 @@
-"""The condition about objects that are left as others changed them. Pure."""
+"""The condition about objects that are left with foreign changes. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from agent_operator.kube.drift import Foreign, named
 
 DRIFTED = "Drifted"
 
-# A person tries two or three times. A controller that adds the same entry again within seconds would have the pods
-# replaced for ever.
+# A user tries two or three times. A controller that adds the same entry again within seconds would cause the pods to be
+# replaced without end.
 MOST_REMOVALS = 5
 WINDOW_SECONDS = 600.0
 
@@ -23,7 +23,10 @@ _WORDS: dict[Why, str] = {
 
 @dataclass(frozen=True)
 class Left:
-    """An object that is left as others changed it: what is foreign in it, nothing where they changed values of ours."""
+    """An object that is left with foreign changes.
+
+    `entries` are its foreign entries. They are empty if values that the operator sets were changed.
+    """
 
     kind: str
     name: str
@@ -32,7 +35,7 @@ class Left:
 
 
 def judge_drift(left: Sequence[Left]) -> Judgement | None:
-    """The condition about objects that are left as others changed them; None when there are none."""
+    """Return the condition about objects that are left with foreign changes; None if there are none."""
     if not left:
         return None
     return Judgement("True", left[0].why, "; ".join(map(_described, left)))

@@ -1,4 +1,4 @@
-"""Why the folder of secrets cannot be mounted. Only the kubelet says which part is missing, in Events."""
+"""Why the folder of secrets cannot be mounted. Only the kubelet reports which part is missing, in Events."""
 
 import re
 from collections.abc import Iterable
@@ -15,13 +15,16 @@ _KINDS = {"secret": "Secret", "configmap": "ConfigMap", "config": "ConfigMap"}
 
 
 def waits_for_mounts(pods: Iterable[Document]) -> str | None:
-    """Name of a pod whose containers are still being created, as they are while a Secret is missing; None if none."""
+    """Return the name of a pod whose containers are still being created, or None.
+
+    Containers stay in this state while a Secret is missing.
+    """
     names = (pod["metadata"]["name"] for pod in pods if is_meant_to_run(pod) and _is_being_created(pod))
     return min(names, default=None)
 
 
 def mount_problem(deployment: Document, events: Iterable[Document]) -> Problem | None:
-    """What the pod's events say of the folder of secrets, with the name of what is missing; None when nothing."""
+    """Return the mount problem of the folder of secrets from the pod's Events, naming what is missing; None if none."""
     said = [
         str(event.get("message", "")) for event in sorted(events, key=_time) if event.get("reason") == "FailedMount"
     ]
@@ -45,7 +48,7 @@ def _named(deployment: Document, message: str) -> Problem:
 
 
 def _holder(deployment: Document, kind: str, key: str) -> str | None:
-    """The object from which that key should come."""
+    """Return the name of the object that should have this key."""
     field = "secret" if kind == "Secret" else "configMap"
     for volume in deployment["spec"]["template"]["spec"].get("volumes") or []:
         for source in (volume.get("projected") or {}).get("sources") or []:

@@ -1,4 +1,4 @@
-"""What was observed of an agent, from the cache."""
+"""Observation of an agent from the cache."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from agent_operator.manifests.names import keda_autoscaler_name, worker_name
 
 
 class Observer:
-    """Observes agents by what the cache holds."""
+    """Observes agents from the cache."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -44,13 +44,15 @@ class Observer:
         )
 
     def owned(self, resource: Resource, key: Key, name: str, owner: Owner) -> Document | None:
-        """Return an object of the agent's own, or None."""
+        """Return an object that the agent owns, or None."""
         found = self._cache.get(resource.kind, key.namespace, name)
         return found if found is not None and owner.owns(found) else None
 
     def _autoscaler(self, key: Key, agent: AgentDeployment, name: str, owner: Owner) -> Document | None:
-        """The HorizontalPodAutoscaler of a Deployment: ours, or what KEDA made of our ScaledObject, with its labels;
-        the ScaledObject itself while KEDA has made none."""
+        """Return the HorizontalPodAutoscaler of a Deployment: ours, or the one KEDA made from our ScaledObject.
+
+        KEDA's carries the ScaledObject's labels. While KEDA has made none, returns the ScaledObject itself.
+        """
         if agent.spec.autoscaling.engine != "keda":
             return self.owned(AUTOSCALER, key, name, owner)
         scaled_object = self.owned(SCALED_OBJECT, key, name, owner)

@@ -1,4 +1,4 @@
-"""What keeps a pod from serving, in words that stay the same while the cause does."""
+"""Problems that keep a pod from serving, with messages that stay the same while the cause does."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,14 +10,14 @@ from agent_operator.manifests.names import CONTAINER
 IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
-# The kubelet tells the cause now alone, now wrapped in this; the cause itself stays the same.
+# The kubelet reports the cause sometimes alone and sometimes with this prefix; the cause itself stays the same.
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?')
 
-# As the service ends when its settings are wrong (DESIGN: "A wrong value ends the start with … exit code 2").
+# The service's exit code for wrong settings (DESIGN: "A wrong value ends the start with … exit code 2").
 SETTINGS_WRONG = 2
-# It then names the setting at the start of each line.
+# With that exit code, each line of its output starts with the name of the setting.
 _SETTING = re.compile(r"(Error: )?[A-Z][A-Z0-9_]*: ")
-# "Not executable", "not found", and the runtime's for a program that it could not start.
+# "Not executable", "not found", and the runtime's code for a program that it could not start.
 NO_PROGRAM = {126, 127, 128}
 _ENDINGS = {
     137: ": it was killed, by its probes if it did not answer them in time",
@@ -29,14 +29,14 @@ _ENDINGS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a user must know: a reason for programs, and a message for people."""
+    """A problem that a user must know about: a machine-readable reason and a human-readable message."""
 
     reason: str
     message: str
 
 
 def pod_problems(pods: Iterable[Document]) -> list[Problem]:
-    """The troubles of pods that are meant to run, each once however many pods have it."""
+    """Return the problems of pods that are meant to run, each once however many pods have it."""
     found: dict[str, Problem] = {}
     for pod in sorted(pods, key=_name):
         if is_meant_to_run(pod):
@@ -46,7 +46,7 @@ def pod_problems(pods: Iterable[Document]) -> list[Problem]:
 
 
 def is_meant_to_run(pod: Document) -> bool:
-    """Whether the pod has neither ended nor been told to."""
+    """Return whether the pod has neither ended nor been marked for deletion."""
     return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") not in {"Failed", "Succeeded"}
 
 
@@ -79,16 +79,16 @@ def _of_container(pod: str, container: Document) -> Problem | None:
     if reason in CONFIG_REASONS:
         return Problem(reason, f"Cannot start {where}: {said}")
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
-    # One that ended well and runs again may have been restarted with its node.
+    # A container that ended with exit code 0 and runs again may have been restarted with its node.
     if not ended or (ended.get("exitCode") == 0 and "running" in container.get("state", {})):
         return None
     return _of_ended(pod, where, container["name"], ended)
 
 
 def ending(container: str, ended: Document) -> str:
-    """Return the cause that an exit code stands for, with a leading colon; empty if it stands for none.
+    """Return the cause that an exit code indicates, with a leading colon; empty if it indicates none.
 
-    (bash, "Exit Status"; runc, for 128; the service's own 2.)
+    Sources: bash, "Exit Status"; runc, for 128; the service itself, for 2.
     """
     code = ended["exitCode"]
     if code == SETTINGS_WRONG and container == CONTAINER:
@@ -103,7 +103,10 @@ def ending(container: str, ended: Document) -> str:
 
 
 def _of_ended(pod: str, where: str, container: str, ended: Document) -> Problem:
-    """What a container's end says. Its last words are not told: they are its log, and may hold what nobody may see."""
+    """Return the problem of a container that ended.
+
+    Its termination message is left out: it is part of the log, and may contain confidential data.
+    """
     if ended.get("reason") == "OOMKilled":
         return Problem(
             "OOMKilled", f"The {where} used more memory than resources.limits.memory allows, and was killed: raise it"

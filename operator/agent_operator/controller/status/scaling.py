@@ -1,4 +1,4 @@
-"""Whether the autoscalers of an agent can do their work, from what the cluster's own controller says of them. Pure.
+"""Whether the autoscalers of an agent work, from what the cluster's own controller reports of them. Pure.
 
 Kubernetes: "Horizontal Pod Autoscaling", "Appendix: Horizontal Pod Autoscaler Status Conditions".
 """
@@ -10,7 +10,7 @@ from agent_operator.kube.conditions import Judgement, condition
 from agent_operator.kube.resources import SCALED_OBJECT
 from agent_operator.manifests.document import Document
 
-# What a cluster mostly lacks when the controller says this.
+# What a cluster usually lacks when the controller reports this reason.
 _ADVICE = {
     "FailedGetResourceMetric": "this needs metrics-server, and pods that are ready",
     "FailedGetPodsMetric": "this needs an adapter that serves the metric in custom.metrics.k8s.io",
@@ -21,9 +21,9 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Scaled:
-    """One Deployment of an agent whose pods are scaled: what they are called, and their autoscaler if it is there.
+    """A scaled Deployment of an agent: the name of its pods in messages, and its autoscaler if there is one.
 
-    While KEDA has made none, the ScaledObject of which it is to make one stands in its place.
+    While KEDA has not yet made the autoscaler, `autoscaler` is the ScaledObject.
     """
 
     pods: str
@@ -31,7 +31,7 @@ class Scaled:
 
 
 def judge_scaling(scaled: Sequence[Scaled]) -> Judgement | None:
-    """Whether every autoscaler gets every value that it is to go by; None when nothing is scaled."""
+    """Return whether every autoscaler gets the values of all its metrics; None if nothing is scaled."""
     if not scaled:
         return None
     found = [_judge(each) for each in scaled]
@@ -60,7 +60,7 @@ def _judge(scaled: Scaled) -> Judgement:
 
 
 def _judge_scaled_object(scaled: Scaled) -> Judgement:
-    """Why KEDA has made no autoscaler, by its own conditions (keda.sh/v1alpha1, condition_types.go)."""
+    """Return why KEDA has made no autoscaler, from its own conditions (keda.sh/v1alpha1, condition_types.go)."""
     status = (scaled.autoscaler or {}).get("status", {})
     ready, paused = condition(status, "Ready"), condition(status, "Paused")
     if paused.get("status") == "True":
@@ -74,9 +74,10 @@ def _judge_scaled_object(scaled: Scaled) -> Judgement:
 
 
 def missing_metrics(autoscaler: Document) -> Iterator[str]:
-    """The metrics without a value while others have one: the controller goes on with those, and calls that active.
+    """Yield the metrics without a value while other metrics have one.
 
-    It leaves the place of such a metric in `currentMetrics` empty (podautoscaler, computeReplicasForMetrics).
+    The controller continues with those that have one, and reports that as active. It leaves the entry of a missing
+    metric in `currentMetrics` empty (podautoscaler, computeReplicasForMetrics).
     """
     wanted = autoscaler["spec"].get("metrics") or []
     current = autoscaler.get("status", {}).get("currentMetrics") or []
@@ -86,7 +87,7 @@ def missing_metrics(autoscaler: Document) -> Iterator[str]:
 
 
 def _name(metric: Document) -> str:
-    """The name of what a metric measures, whatever its type."""
+    """Return the name of what a metric measures, regardless of its type."""
     source: Document = next((value for key, value in metric.items() if key != "type"), {})
     name: str = source.get("name") or source.get("metric", {}).get("name", "a metric")
     return name

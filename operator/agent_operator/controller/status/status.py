@@ -1,4 +1,4 @@
-"""The status that an agent deserves, from what was seen of it. Pure."""
+"""The status of an agent, computed from what was observed of it. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +24,8 @@ from agent_operator.manifests.labels import selector
 from agent_operator.manifests.pod import image_reference
 from agent_operator.manifests.service import url
 
-# Every agent has these. Besides, one that is scaled has ScalingActive, one that has a budget WithinBudget, and one
-# whose pods report on what they need DependenciesReachable.
+# Every agent has these. In addition, a scaled agent has ScalingActive, an agent with a budget has WithinBudget, and an
+# agent whose pods report on their dependencies has DependenciesReachable.
 CONDITIONS = ("Ready", "Progressing", "Degraded")
 SCALING_ACTIVE = "ScalingActive"
 # The reason of conditions where the operator's policy refuses the spec.
@@ -34,7 +34,7 @@ POLICY_REFUSED = "PolicyRefused"
 INLINE_KEY = (
     "The API key stands in the spec, for all to read who can read this object: move it to a Secret (apiKey.secretName)"
 )
-# Each try has another name for its pod; the cause stays the same.
+# Each attempt has a different pod name; the cause stays the same.
 _POD_NAME = re.compile(r'pods "([^" ]+-)[a-z0-9]{5}"')
 
 STUCK = "The new revision did not become available in time"
@@ -43,8 +43,11 @@ NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent
 
 @dataclass
 class Observation:
-    """What was seen of a valid agent: its objects that run and scale, its pods, what could not be done for it, what
-    is left as others changed it, and what its pods reported."""
+    """What was observed of a valid agent.
+
+    `problems` is what could not be done for it, `mounts` are its mount problems, `left` are objects left with foreign
+    changes, and `reported` is what its pods reported.
+    """
 
     deployment: Document | None = None
     worker: Document | None = None
@@ -59,7 +62,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class _Part:
-    """One Deployment of an agent: what it is called in messages, it itself if it is there, and its least pods."""
+    """A Deployment of an agent: its name in messages, the object if it exists, and the minimum number of its pods."""
 
     title: str
     deployment: Document | None
@@ -72,7 +75,7 @@ class _Part:
 
 
 def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> Document:
-    """The status of a valid agent. `old` is the one it has, from which unchanged conditions keep their times."""
+    """Return the status of a valid agent. `old` is its previous status; unchanged conditions keep their times."""
     deployed = (seen.deployment or {}).get("status", {})
     labels = ",".join(f"{key}={value}" for key, value in selector(agent.name).items())
     return without_empty(
@@ -93,7 +96,7 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
 
 
 def status_of_invalid(generation: int, faults: Sequence[str], old: Mapping[str, Any], now: datetime) -> Document:
-    """The status of an object that this operator's schema does not accept. What was known of its pods stays."""
+    """Return the status of an object that this operator's schema rejects. What is known of its pods is kept."""
     message = f"The spec is not valid, so nothing was changed: {'; '.join(faults)}"
     return _status_of_unchanged("InvalidSpec", message, generation, old, now)
 
@@ -101,7 +104,7 @@ def status_of_invalid(generation: int, faults: Sequence[str], old: Mapping[str, 
 def status_of_refused(
     generation: int, refusals: Sequence[str], deployment: Document | None, old: Mapping[str, Any], now: datetime
 ) -> Document:
-    """The status of an object that the operator's policy refuses: its pods, if it has any, go on as they are."""
+    """Return the status of an object that the operator's policy refuses. Its pods, if any, continue unchanged."""
     message = f"The operator's policy refuses the spec, so nothing was changed: {'; '.join(refusals)}"
     deployed = (deployment or {}).get("status", {})
     pods = {"replicas": deployed.get("replicas", 0), "readyReplicas": deployed.get("readyReplicas", 0)}
@@ -122,12 +125,12 @@ def _status_of_unchanged(reason: str, message: str, generation: int, old: Mappin
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two statuses say the same, whenever they said it first."""
+    """Return whether two statuses are equal, ignoring transition times."""
     return _without_times(one) == _without_times(other)
 
 
 def is_ready(status: Mapping[str, Any]) -> bool:
-    """Whether the status says that the agent serves."""
+    """Return whether the status reports that the agent serves."""
     return condition(status, "Ready").get("status") == "True"
 
 
@@ -176,12 +179,12 @@ def _scaled(agent: AgentDeployment, seen: Observation) -> list[Scaled]:
 
 
 def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
-    """What is as it was asked for, and yet not as it should be."""
+    """Yield advice about settings that are applied as specified, but are not advisable."""
     spec = agent.spec
     if spec.api_key.value is not None:
         yield INLINE_KEY
     most = spec.autoscaling.max_replicas if spec.autoscaling.enabled else spec.replicas
-    # While something else is wrong, this would only hide it.
+    # During another problem, this advice would only hide it.
     if ready.status == "True" and most > 1 and not spec.redis.given:
         yield NO_REDIS
     if ready.status == "True":
@@ -197,7 +200,7 @@ def _degraded(wrong: Sequence[Problem], dependencies: Judgement | None) -> Judge
 
 
 def _rollout(part: _Part) -> Judgement:
-    """Whether a new revision is on its way (Kubernetes: "Deployments", "Complete Deployment")."""
+    """Return whether a new revision is rolling out (Kubernetes: "Deployments", "Complete Deployment")."""
     deployment, pods = part.deployment, f"{part.title}s"
     if deployment is None:
         return Judgement("True", "Creating", f"The Deployment of the {pods} is not there yet")
@@ -209,7 +212,7 @@ def _rollout(part: _Part) -> Judgement:
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     if replicas > updated:
         return Judgement("True", "RollingOut", f"{pods.capitalize()} of the old revision are still being replaced")
-    # Stays so from the end of a rollout to the next one, also while an autoscaler adds pods.
+    # Remains set from the end of a rollout until the next one, even while an autoscaler adds pods.
     complete = _condition_of(deployment, "Progressing").get("reason") == "NewReplicaSetAvailable"
     if not complete and (updated < spec.get("replicas", 1) or part.available < updated):
         return Judgement("True", "RollingOut", f"{pods.capitalize()} of the new revision are starting")
@@ -217,7 +220,7 @@ def _rollout(part: _Part) -> Judgement:
 
 
 def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, wrong: Sequence[Problem]) -> Judgement:
-    """Ready says that the revision of this very spec serves, with as many pods as were asked for at least."""
+    """Return the Ready condition: true if this spec's revision serves, with at least the requested number of pods."""
     if seen.problems:
         return Judgement("False", seen.problems[0].reason, seen.problems[0].message)
     short = next((part for part in parts if part.available < part.needed), None)

@@ -1,1 +1,1 @@
-"""What wakes the operator: watches and lists (kopf), and the reports of the pods."""
+"""What triggers the operator: watches and lists (kopf), and the reports of the pods."""

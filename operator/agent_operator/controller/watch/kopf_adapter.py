@@ -1,4 +1,4 @@
-"""kopf, as a chassis: it lists and watches, keeps its connection, and wakes us. It writes nothing.
+"""Adapter for kopf, which lists, watches, keeps its connection and passes on events. It writes nothing.
 
 Only `on.event` is used: it neither annotates objects nor needs a finalizer.
 """
@@ -29,17 +29,17 @@ log = structlog.get_logger(__name__)
 REQUEST_SECONDS = 60
 CONNECT_SECONDS = 10
 IDLE_SECONDS = 0.1
-# Between tries of one request. What follows the last is a new watch, or a new kopf: never the end.
+# Seconds between retries of one request. After the last one the watch or kopf is restarted; the process does not exit.
 BACKOFF_SECONDS = (1, 1, 2, 3, 5, 5, 5, 5, 5)
 
-# kopf gives its watches two seconds to hand on what they have.
+# kopf allows its watches two seconds to deliver pending events.
 END_SECONDS = 10.0
 
-# Between logins, when one set of credentials after the other is refused.
+# Seconds between logins while credentials keep being refused.
 LOGIN_SECONDS = 5.0
 
 Heard = Callable[[str, bool, Document], None]
-"""Is told of every event: kind, whether the object still is, and the object."""
+"""Called for every event with the kind, whether the object still exists, and the object."""
 
 
 async def watch(
@@ -52,9 +52,9 @@ async def watch(
     until: asyncio.Event,
     main: "asyncio.Task[Any]",
 ) -> None:
-    """Watch these kinds until the event is set. Raises what kopf cannot get over.
+    """Watch these kinds until the event `until` is set. Raises errors that kopf cannot recover from.
 
-    What is seen of the watches goes to `watches`, and `main` is cancelled on signals: kopf would end itself alone.
+    The progress of the watches is recorded in `watches`. `main` is cancelled on signals: kopf would stop only itself.
     """
     watches.expect(resources, namespaces)
     tasks = await kopf.spawn_tasks(
@@ -62,11 +62,11 @@ async def watch(
         settings=_settings(resources, watches.silence),
         clusterwide=not namespaces,
         namespaces=namespaces,
-        # Or kopf makes one of the user's name, and a container's numeric user has none.
+        # By default kopf derives it from the user's name, which a container's numeric user lacks.
         identity=cast("Any", "agent-operator"),
     )
     cancel_on_signals(main)
-    # Not kopf.run_tasks: in the end that cancels every task of the process that began after kopf, and so ours.
+    # Not kopf.run_tasks: on exit it cancels every task of the process that started after kopf, including ours.
     all_of_it = [*tasks, asyncio.create_task(until.wait())]
     try:
         done, _ = await asyncio.wait(all_of_it, return_when=asyncio.FIRST_COMPLETED)
@@ -80,9 +80,9 @@ async def watch(
 
 
 async def _end_what_is_left() -> None:
-    """End the watches that kopf leaves behind when one of its tasks fails.
+    """Cancel the watches that kopf leaves behind when one of its tasks fails.
 
-    Only those: they end their own helpers, and do not notice that they were cancelled when those are too.
+    Cancels only those: they stop their own helper tasks, and miss their cancellation if the helpers are cancelled too.
     """
     left = [task for task in asyncio.all_tasks() if task.get_name().startswith("watcher for ")]
     for task in left:
@@ -92,7 +92,7 @@ async def _end_what_is_left() -> None:
 
 
 def _registry(resources: Iterable[Resource], heard: Heard, trace: aiohttp.TraceConfig) -> kopf.OperatorRegistry:
-    """The handlers: one a watched kind, which passes on what it hears, and the login, with a traced session."""
+    """Return the handlers: one per watched kind that passes on its events, and the login, with a traced session."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_Login(trace).login)
     for resource in resources:
@@ -102,9 +102,9 @@ def _registry(resources: Iterable[Resource], heard: Heard, trace: aiohttp.TraceC
 
 
 def _settings(resources: Iterable[Resource], silence: float) -> kopf.OperatorSettings:
-    """kopf's settings: bounded waits, nothing scanned or posted, lists filtered at the server.
+    """Return kopf's settings: bounded waits, nothing scanned or posted, lists filtered by the server.
 
-    A watch that brings nothing for `silence` seconds, not even a bookmark, is begun anew.
+    A watch that delivers nothing for `silence` seconds, not even a bookmark, is restarted.
     """
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True
@@ -118,7 +118,7 @@ def _settings(resources: Iterable[Resource], silence: float) -> kopf.OperatorSet
     chosen.watching.chunk_size = PAGE
     chosen.watching.server_timeout = int(RENEWALS * silence)
     chosen.watching.client_timeout = RENEWALS * silence + CONNECT_SECONDS
-    # So long each object has a task of its own after its last event: the default keeps 80 MB of them at the start.
+    # Each object keeps its own task for this long after its last event: with the default they take 80 MB at startup.
     chosen.queueing.idle_timeout = IDLE_SECONDS
     chosen.persistence.diffbase_storage = _NoMemory()
     for resource in resources:
@@ -128,7 +128,10 @@ def _settings(resources: Iterable[Resource], silence: float) -> kopf.OperatorSet
 
 
 class _NoMemory(kopf.DiffBaseStorage):
-    """kopf copies each object twice to find what changed since it was handled; nothing of ours asks for that."""
+    """A storage that stores nothing.
+
+    kopf copies each object twice to detect changes since it was last handled, which no handler here uses.
+    """
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -146,9 +149,9 @@ async def _pass_on(heard: Heard, kind: str, *, event: kopf.RawEvent, **_: Any) -
 
 
 class _Login:
-    """Logs in to the same cluster, and with the same credentials, as our own connection, with a traced session.
+    """Logs in to the same cluster and with the same credentials as our own connection, with a traced session.
 
-    Credentials that are refused are read anew, again and again: a fresh token may come late.
+    Credentials that are refused are read again without limit: a fresh token may arrive late.
     """
 
     def __init__(self, trace: aiohttp.TraceConfig) -> None:
@@ -180,7 +183,7 @@ class _Login:
             connector=aiohttp.TCPConnector(limit=0, ssl=_ssl_context(info)),
             headers={**info.as_http_headers(), "User-Agent": f"agent-operator/{__version__}"},
             proxy=info.proxy_url,
-            # The configuration has the proxy of the environment already, by all of NO_PROXY.
+            # The configuration already has the environment's proxy, with all of NO_PROXY applied.
             trust_env=False,
             trace_configs=[self._trace],
             response_class=_Answer,
@@ -189,12 +192,12 @@ class _Login:
 
 
 class _Answer(aiohttp.ClientResponse):
-    """An answer to kopf, with summaries in place of objects that are beyond bounds (see bodies.py).
+    """A response to kopf with summaries in place of objects that exceed the bounds (see bodies.py).
 
-    kopf reads lists by `json` and watches by `content.iter_chunked`, and would read an object of any depth and size.
+    kopf reads lists by `json` and watches by `content.iter_chunked`, and would parse objects of any depth and size.
     """
 
-    # Each page may have 75 MB: one kind after the other.
+    # A page may have 75 MB, so only one is decoded at a time.
     _pages = asyncio.Semaphore(1)
 
     async def start(self, connection: Any) -> Self:
@@ -222,10 +225,10 @@ class _Lines:
 
 
 def _ssl_context(info: kopf.ConnectionInfo) -> ssl.SSLContext:
-    """What takes the certificates of clusters as they are.
+    """Return an SSL context without RFC 5280's strict checks.
 
-    Python 3.13 made RFC 5280's strict checks the default (ssl.VERIFY_X509_STRICT), which the certificate authorities
-    of many clusters do not pass. The chain and the name are verified all the same, as Go's clients do.
+    Python 3.13 made these checks the default (ssl.VERIFY_X509_STRICT), and the certificate authorities of many clusters
+    do not pass them. The chain and the name are still verified, as in Go's clients.
     """
     context = info.as_ssl_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT

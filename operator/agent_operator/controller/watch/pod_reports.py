@@ -1,5 +1,4 @@
-"""Asks the pods of agents, again and again, what they report: what is used of a budget, and whether they reach what
-they need. Both stand in their metrics."""
+"""Polls the metrics of agents' pods for how much of a budget is used, and whether they reach their dependencies."""
 
 import asyncio
 import math
@@ -34,39 +33,43 @@ from agent_operator.manifests.names import CONFIG_CHECKSUM, METRICS_PATH, METRIC
 
 log = structlog.get_logger(__name__)
 
-# Between looks at an agent with a budget, and at one without. Each look costs the operator a millisecond or two: with
-# thousands of agents that has to stay a small part of a core.
+# The poll interval of an agent with a budget, and of one without. Each poll costs the operator one or two milliseconds:
+# with thousands of agents that has to stay a small part of a core.
 BUDGET_SECONDS = 30.0
 LOOK_SECONDS = 60.0
-# When a look found something else than before. A pod asks what is down every ten seconds.
+# The interval while a poll found something different from before. A pod checks what is down every ten seconds.
 CONFIRM_SECONDS = 15.0
-# When an agent has no pod that could be asked: to find that out costs no request.
+# The interval while an agent has no pod to poll: finding that out costs no request.
 NO_POD_SECONDS = 15.0
-# Pods that do not answer are asked less and less often: a look at them takes a thousand times as long.
+# The longest interval. Pods that do not answer are polled less and less often: such a poll takes a thousand times as
+# long.
 MOST_SECONDS = 300.0
 TICK_SECONDS = 1.0
-# Of one pod, which answers in milliseconds. Pods that cannot be reached must hold up only those who ask them.
+# The time limit for one pod, which normally answers in milliseconds. Unreachable pods must not delay other polls.
 ANSWER_SECONDS = 2.0
-# Many times what a pod has to report. What runs there is the user's, and may send anything, also for ever.
+# Many times the size of a pod's report. The pod runs the user's code, which may send anything, even without end.
 MOST_BYTES = 512 << 10
-# Every pod reports what all of them used, and one that reaches all is enough; another, in case the first is just going
-# or is the only one with a fault.
+# Every pod reports the use of all of them, and one pod that reaches everything is enough. A second one is polled in
+# case the first is just terminating or is the only faulty one.
 MOST_PODS = 2
 AT_ONCE = 64
-# Of one agent, before those that no pod has are forgotten. Not at once: pods may come that the cache has yet to get.
+# Checksums kept per agent before those that no pod has are dropped. Not at once: the cache may yet receive such pods.
 MOST_CHECKSUMS = 16
 
 METRIC = "agent_budget_used_ratio"
-# More is no share that anybody counted, and would not fit where it is written.
+# A higher value is not a plausible share, and would not fit its status field.
 MOST_PERCENT = 10**7
-# No compressed answer: a small one could become a large one.
+# No compression: a small response could expand to a large one.
 HEADERS = {"Accept": "text/plain", "Accept-Encoding": "identity"}
 
 
 @dataclass
 class _Agent:
-    """An agent, with the `checksums` of settings that have its budget: pods with others report shares of another
-    budget. None until its budget is first changed: till then any pod is believed."""
+    """The state of an agent.
+
+    `checksums` are those of the settings that have its budget: pods with other settings report shares of another
+    budget. It is None until the budget is first changed: until then any pod is trusted.
+    """
 
     due: float
     budget: Budget | None = None
@@ -81,7 +84,7 @@ class _Agent:
 
 
 class Reports:
-    """What pods reported last. `wake` is called with an agent of which something else is reported than before."""
+    """The last reports of pods. `wake` is called with the key of an agent whose report has changed."""
 
     def __init__(self, cache: Cache, wake: Callable[[Key], None]) -> None:
         self._cache = cache
@@ -89,17 +92,17 @@ class Reports:
         self._agents: dict[Key, _Agent] = {}
 
     def expect(self, key: Key, budget: Budget | None, checksum: str = "") -> Report:
-        """Look after the agent from now on; return what is known of it.
+        """Poll the agent from now on, and return its last report.
 
         Args:
-            key: whose.
-            budget: which it has now.
-            checksum: of its settings, as its pods are annotated with.
+            key: The agent's key.
+            budget: Its current budget, or None.
+            checksum: The checksum of its settings, as annotated on its pods.
         """
         now = time.monotonic()
         agent = self._agents.get(key)
         if agent is None:
-            # Spread over the period, as after a start all of them come at once.
+            # Spread over the interval, as after startup all agents arrive at once.
             spread = random.uniform(0, LOOK_SECONDS)  # noqa: S311  spread, not secrecy
             agent = self._agents[key] = _Agent(due=now + spread)
         if budget is None:
@@ -109,21 +112,22 @@ class Reports:
         elif agent.budget != budget:
             agent.budget, agent.checksums, agent.used, agent.due = budget, set(), Used(None), now
         if agent.checksums is not None:
-            # Those of before as well: when another setting is changed later, and its rollout sticks, their pods stay.
+            # Earlier checksums are kept: if another setting changes later and its rollout is stuck, their pods remain.
             agent.checksums.add(checksum)
             if len(agent.checksums) > MOST_CHECKSUMS:
                 agent.checksums &= {checksum, *map(_settings_of, self._cache.pods(key))}
         return agent.report()
 
     def forget(self, key: Key) -> None:
-        """The agent is gone."""
+        """Forget an agent that is gone."""
         self._agents.pop(key, None)
 
     async def collect(self) -> None:
-        """Look at all of them again and again, until cancelled."""
+        """Poll the pods of all agents until cancelled."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         places = asyncio.Semaphore(AT_ONCE)
-        # No proxy and no cookies: pods are asked by their addresses. No connection is kept: there are too many pods.
+        # No proxy and no cookies: pods are polled by their addresses. Connections are not reused: there are too many
+        # pods.
         async with (
             aiohttp.ClientSession(
                 timeout=timeout,
@@ -150,11 +154,11 @@ class Reports:
                     session, key, self._cache.pods(key), agent.checksums, needs_share=budget is not None
                 )
             except Exception as error:
-                # A fault of ours with one agent must not end the looking at all others.
+                # A bug that affects one agent must not stop the polling of all other agents.
                 log.exception("Could not ask pods", namespace=key.namespace, name=key.name, error=repr(error))
                 found = _Found()
         agent.is_asked = False
-        # Meanwhile it may be gone, or another budget may have come.
+        # The agent may be gone by now, or its budget may have changed.
         if self._agents.get(key) is not agent or agent.budget != budget:
             return
         agent.dependencies.take(found.dependencies)
@@ -168,8 +172,11 @@ class Reports:
 
 @dataclass
 class _Found:
-    """What a look at an agent's pods gave. `was_asked` is false when there was no pod to ask, `was_silent` true when
-    none answered that should have."""
+    """The result of polling an agent's pods.
+
+    `was_asked` is false when there was no pod to poll. `was_silent` is true when ready pods were polled and none
+    answered.
+    """
 
     percent: int | None = None
     dependencies: Reading = field(default_factory=dict)
@@ -178,7 +185,7 @@ class _Found:
 
 
 def _pause(agent: _Agent, found: _Found) -> float:
-    """The seconds until the next look."""
+    """Return the seconds until the next poll."""
     if not found.was_asked:
         return NO_POD_SECONDS
     period = BUDGET_SECONDS if agent.budget is not None else LOOK_SECONDS
@@ -190,10 +197,10 @@ def _pause(agent: _Agent, found: _Found) -> float:
 async def _asked(
     session: aiohttp.ClientSession, key: Key, pods: list[Document], checksums: Set[str] | None, *, needs_share: bool
 ) -> _Found:
-    """Ask pods of an agent, those first that have one of the `checksums`, which alone are asked for the budget."""
+    """Poll pods of an agent, those with one of the `checksums` first; only these count for the budget."""
     ready = serving(key, pods)
     trusted = serving(key, pods, checksums)
-    # A pod may be unready because of what it cannot reach. One that has yet to start does not answer.
+    # A pod may be unready because it cannot reach a dependency. A pod that has yet to start does not answer.
     addresses = sorted(ready, key=lambda address: address not in trusted) or _running(key, pods)
     found = _Found(was_asked=bool(addresses), was_silent=bool(ready))
     reading: Reading | None = None
@@ -212,8 +219,10 @@ async def _asked(
 
 
 def serving(key: Key, pods: Iterable[Document], checksums: Set[str] | None = None) -> list[str]:
-    """The addresses of the API's pods that are ready and not on their way out; with `checksums`, of those that have the
-    settings of one of them."""
+    """Return the addresses of the API's pods that are ready and not terminating.
+
+    With `checksums`, only pods whose settings have one of them count.
+    """
     return [
         pod["status"]["podIP"]
         for pod in _of_api(key, pods)
@@ -227,7 +236,7 @@ def _running(key: Key, pods: Iterable[Document]) -> list[str]:
 
 
 def _of_api(key: Key, pods: Iterable[Document]) -> list[Document]:
-    """The API's pods that have an address, and are not on their way out."""
+    """Return the API's pods that have an address and are not terminating."""
     labels = selector(key.name).items()
     return [
         pod
@@ -237,16 +246,16 @@ def _of_api(key: Key, pods: Iterable[Document]) -> list[Document]:
 
 
 def _settings_of(pod: Document) -> str:
-    """The checksum of the settings that the pod has."""
+    """Return the checksum of the pod's settings."""
     checksum: str = pod["metadata"].get("annotations", {}).get(CONFIG_CHECKSUM, "")
     return checksum
 
 
 async def _ask(session: aiohttp.ClientSession, address: str) -> str | None:
-    """The metrics of the pod at that address; None when it does not answer as it should."""
+    """Return the metrics of the pod at this address; None unless it answers as expected."""
     host = f"[{address}]" if ":" in address else address
     try:
-        # Nor is it to send us elsewhere.
+        # A pod must not redirect the operator to another address.
         address = f"http://{host}:{METRICS_PORT}{METRICS_PATH}"
         async with session.get(address, allow_redirects=False) as answer:
             return (await _beginning(answer)).decode(errors="replace") if answer.status == HTTPStatus.OK else None
@@ -264,7 +273,7 @@ async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def percent_in(metrics: str) -> int | None:
-    """How much of the budget is used, in whole percent, by metrics in Prometheus' text format; None without it."""
+    """Return the used share of the budget in whole percent, from metrics in Prometheus' text format; None if absent."""
     line = next((line for line in metrics.splitlines() if line.startswith(f"{METRIC} ")), None)
     try:
         percent = None if line is None else math.floor(float(line.removeprefix(METRIC)) * 100)

@@ -1,6 +1,6 @@
-"""How kopf's watches fare: when each last got on, how often it began anew, and when it had to list again.
+"""Progress of kopf's watches: when each last progressed, how often it restarted, and when it had to list again.
 
-kopf tells its handlers neither of bookmarks nor of reconnects; its HTTP session does (aiohttp: "Client Tracing").
+kopf's handlers see neither bookmarks nor reconnects; its HTTP session does (aiohttp: "Client Tracing").
 """
 
 import time
@@ -15,19 +15,19 @@ from agent_operator.controller.metrics import Metrics
 from agent_operator.kube.resources import Resource
 
 Watched = tuple[str, str | None]
-"""What one watch is of: a kind, and a namespace or, for None, all of them."""
+"""What a watch covers: a kind, and a namespace or, for None, all of them."""
 
-# API servers send a bookmark each minute to whoever asked for them, as kopf does (KEP-956): a watch that brings nothing
-# for longer is dead, whatever its socket says.
+# API servers send a bookmark each minute to clients that request them, as kopf does (KEP-956). A watch that delivers
+# nothing for longer is dead, regardless of the state of its socket.
 SILENCE_SECONDS = 70.0
-# In these many times the silence the API server ends a watch, and kopf begins it anew, so that a good one shows life;
-# after the second, one that did not get on is a fault of the whole operator.
+# Multiples of the silence. After RENEWALS the API server ends a watch, and kopf restarts it, so that a healthy watch
+# shows progress. After LIMIT a watch without progress makes the whole operator unhealthy.
 RENEWALS = 4
 LIMIT = 6
 
 
 class Watches:
-    """What was seen of each watch. One without news for `silence` seconds counts as dead."""
+    """The progress of each watch. A watch that delivers nothing for `silence` seconds counts as dead."""
 
     def __init__(self, metrics: Metrics, silence: float = SILENCE_SECONDS) -> None:
         self.silence = silence
@@ -40,7 +40,7 @@ class Watches:
         metrics.watch_watches(self.silent)
 
     def expect(self, resources: Iterable[Resource], namespaces: Sequence[str] = ()) -> None:
-        """Watches of exactly these kinds begin now, in each of the namespaces or, with none, in all at once."""
+        """Start to track watches of exactly these kinds: one per namespace or, without any, one for all."""
         self._kinds = {each.plural: each.kind for each in resources}
         self._namespaces = tuple(namespaces)
         now = time.monotonic()
@@ -50,20 +50,20 @@ class Watches:
             self._metrics.watch_restarts.labels(kind)
 
     def progressed(self, kind: str, namespace: str) -> None:
-        """The watch that an object of this kind and namespace is in brought something."""
+        """Record progress of the watch that covers objects of this kind and namespace."""
         watched = (kind, namespace if self._namespaces else None)
-        if watched in self._progress:  # else it is the last word of a watch that ended, as its kind went
+        if watched in self._progress:  # otherwise a late event of a watch that ended because its kind was removed
             self._progress[watched] = time.monotonic()
 
     def silent(self) -> dict[str, list[float]]:
-        """For how many seconds the watches made no progress, by kind."""
+        """Return for how many seconds each watch made no progress, by kind."""
         now, found = time.monotonic(), defaultdict(list)
         for (kind, _), last in self._progress.items():
             found[kind].append(now - last)
         return found
 
     def fault(self) -> str | None:
-        """Which watch made no progress for too long, if any."""
+        """Describe the watch that made no progress for too long; None if all progress."""
         if not self._progress:
             return None
         (kind, namespace), last = min(self._progress.items(), key=lambda each: each[1])
@@ -73,9 +73,10 @@ class Watches:
         return f"the watch of {kind}{where} made no progress for {silent:.0f} s" if too_long else None
 
     def tracing(self, listed_again: Callable[[], None]) -> aiohttp.TraceConfig:
-        """What has a session tell us of its requests. `listed_again` is called when what was watched is listed anew:
+        """Return a trace configuration that reports a session's requests to this object.
 
-        a watch could not go on from where it was (410 Gone), and nobody tells what was deleted meanwhile.
+        `listed_again` is called when watched objects are listed again: a watch could not resume (410 Gone), and its
+        deletions in between are lost.
         """
 
         async def answered(
@@ -101,5 +102,5 @@ class Watches:
 
 
 def _namespace(path: str) -> str:
-    """The namespace in the path of a request of the API; empty where it is for all of them."""
+    """Return the namespace in the path of an API request; empty for a request across all namespaces."""
     return path.partition("/namespaces/")[2].partition("/")[0]
