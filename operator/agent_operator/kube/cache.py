@@ -18,7 +18,7 @@ from agent_operator.manifests.names import ANNOTATION_PREFIX
 # Size in bytes up to which an object is kept whole: ten times the usual size. A larger object is kept as a summary and
 # read when needed, so that memory does not grow with what one tenant stores.
 MAX_KEPT = 1 << 16
-# Metadata fields that are kept of agents and pods, besides Portside's annotations: other fields may hold anything.
+# Metadata fields kept for agents and pods, besides Portside's annotations. Other fields may contain anything.
 METADATA = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "labels")
 
 Place = tuple[str, str, str]  # kind, namespace, name

@@ -73,7 +73,7 @@ def named(files: str | None) -> list[Path]:
 
 
 def chosen_files(files: str | None) -> list[Path]:
-    """Return the files to read: the given ones, else those of KUBECONFIG, else the default one."""
+    """Return the files to read: the named ones, else those of KUBECONFIG, else the default one."""
     return named(files) or named(os.environ.get("KUBECONFIG")) or [Path(os.path.expanduser(_USUAL))]
 
 

@@ -38,7 +38,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class UnreadableError(ValueError):
-    """Text that kubectl cannot read: the reason, and the position if known. Never quotes the text, which may be a key."""
+    """Text that kubectl cannot read: why, and the position if known. Never quotes the text, which may be a key."""
 
     def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
         where = f"line {line}, column {column}: " if column is not None else f"line {line}: " if line else ""
