@@ -17,7 +17,7 @@ from agent_operator.tools.terminal import show
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AGENT_OPERATOR"})
 @click.version_option(__version__, prog_name="agent-operator")
 def main() -> None:
-    """Run AI agents on Kubernetes: the operator of Portside, and what helps to work with AgentDeployments."""
+    """Run AI agents on Kubernetes: the Portside operator, and tools to work with AgentDeployments."""
 
 
 for command in COMMANDS:
@@ -27,7 +27,7 @@ for command in COMMANDS:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kubectl agent")
 def agent() -> None:
-    """Work with AgentDeployments: why is one not ready, what would change, is a file right."""
+    """Work with AgentDeployments: find out why one is not ready, preview changes, validate files."""
 
 
 for command in COMMANDS:
@@ -35,12 +35,12 @@ for command in COMMANDS:
 
 
 def plugin() -> None:
-    """The program `kubectl-agent`, which kubectl runs for `kubectl agent`."""
+    """Run the program `kubectl-agent`, which kubectl starts for `kubectl agent`."""
     agent(prog_name="kubectl agent")
 
 
 def plugin_completion() -> None:
-    """The program `kubectl_complete-agent`, which kubectl's completion asks for the words after `kubectl agent`."""
+    """Run `kubectl_complete-agent`, which kubectl's completion starts to complete words after `kubectl agent`."""
     for line in candidates(agent, sys.argv[1:]):
         show(line)
 
@@ -53,14 +53,14 @@ def plugin_completion() -> None:
     envvar="AGENT_OPERATOR_NAMESPACE",
     show_envvar=True,
     metavar="NAME",
-    help="Serve only this namespace; may be given several times. All namespaces when not given.",
+    help="Serve only this namespace; can be repeated. All namespaces by default.",
 )
 @click.option(
     "--selector",
     envvar="AGENT_OPERATOR_SELECTOR",
     show_envvar=True,
     metavar="SELECTOR",
-    help="Serve only AgentDeployments with these labels, such as portside.dev/operator=blue. All when not given.",
+    help="Serve only AgentDeployments with these labels, such as portside.dev/operator=blue. All by default.",
 )
 @click.option(
     "--policy",
@@ -69,29 +69,29 @@ def plugin_completion() -> None:
     envvar="AGENT_OPERATOR_POLICY",
     show_envvar=True,
     metavar="PATH",
-    help="What AgentDeployments may ask for: a YAML file with the settings of the chart's policies.allow, or the "
-    "folder as which its ConfigMap is mounted. Read at the start. Everything is allowed when not given.",
+    help="Policy for what AgentDeployments may request: a YAML file with the settings of the chart's policies.allow, "
+    "or the folder where its ConfigMap is mounted. Read at startup. Everything is allowed by default.",
 )
 @click.option(
     "--leader-elect/--no-leader-elect",
     default=None,
     envvar="AGENT_OPERATOR_LEADER_ELECT",
     show_envvar=True,
-    help="Of several operators that serve the same agents, let one work. On in a pod, off elsewhere.",
+    help="Elect a leader, so that only one of several operators of the same agents works. On in a pod, off elsewhere.",
 )
 @click.option(
     "--lease-namespace",
     envvar="AGENT_OPERATOR_LEASE_NAMESPACE",
     show_envvar=True,
     metavar="NAME",
-    help="Namespace of the leader's Lease; the pod's own when not given.",
+    help="Namespace of the leader's Lease. The pod's own by default.",
 )
 @click.option(
     "--lease-name",
     envvar="AGENT_OPERATOR_LEASE_NAME",
     show_envvar=True,
     metavar="NAME",
-    help="Name of the leader's Lease; agent-operator, with a hash of namespaces and selector if any, when not given.",
+    help="Name of the leader's Lease. By default agent-operator, with a hash of namespaces and selector if set.",
 )
 @click.option(
     "--resync-seconds",
@@ -100,7 +100,7 @@ def plugin_completion() -> None:
     show_default=True,
     envvar="AGENT_OPERATOR_RESYNC_SECONDS",
     show_envvar=True,
-    help="How often everything is listed again, and kinds that came or went are noticed.",
+    help="Interval at which all objects are listed again, and added or removed kinds are detected.",
 )
 @click.option(
     "--watch-silence-seconds",
@@ -109,7 +109,7 @@ def plugin_completion() -> None:
     show_default=True,
     envvar="AGENT_OPERATOR_WATCH_SILENCE_SECONDS",
     show_envvar=True,
-    help="When a watch that brings nothing counts as dead. API servers send a bookmark each minute.",
+    help="Time without data after which a watch counts as dead. API servers send a bookmark each minute.",
 )
 @click.option(
     "--health-port",
@@ -127,7 +127,7 @@ def plugin_completion() -> None:
     show_default=True,
     envvar="AGENT_OPERATOR_LOG_FORMAT",
     show_envvar=True,
-    help="One JSON object a line, or text for people.",
+    help="One JSON object per line, or human-readable text.",
 )
 @click.option(
     "--log-level",
@@ -136,7 +136,7 @@ def plugin_completion() -> None:
     show_default=True,
     envvar="AGENT_OPERATOR_LOG_LEVEL",
     show_envvar=True,
-    help="Least level that is logged.",
+    help="Minimum level that is logged.",
 )
 def run(
     *,
@@ -152,12 +152,12 @@ def run(
     log_format: LogFormat,
     log_level: str,
 ) -> None:
-    """Run the operator: keep what every AgentDeployment asks for running.
+    """Run the operator: reconcile every AgentDeployment.
 
-    In a pod it uses the pod's service account, elsewhere the cluster that KUBECONFIG (or ~/.kube/config) names.
-    Ends with code 0 when told to (SIGTERM), and with 1 and a line that says what to do when it cannot work.
+    In a pod it uses the pod's service account, elsewhere the cluster in KUBECONFIG (or ~/.kube/config).
+    Exits with code 0 on SIGTERM, and with 1 and a line that explains what to do if it cannot work.
     """
-    # What kopf and the Kubernetes client import takes a second, which the other commands need not wait for.
+    # Importing kopf and the Kubernetes client takes a second, which the other commands do not need.
     from agent_operator.controller import leader_election, run  # noqa: PLC0415
     from agent_operator.policy import settings  # noqa: PLC0415
 

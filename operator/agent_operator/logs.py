@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, or text for people; our own lines and the libraries' in one form."""
+"""Logs: one JSON object per line, or human-readable text; the same format for our own lines and the libraries'."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ LogFormat = Literal["json", "text"]
 
 
 def set_up(level: str, form: LogFormat) -> None:
-    """Send all logs of this process to standard error, at this level or above."""
+    """Send all logs of this process at this level or above to standard error."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -44,10 +44,10 @@ def set_up(level: str, form: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # The client warns of a missing file, and then raises an error for it all the same.
+    # The client warns of a missing file, and then raises an error for it anyway.
     logging.getLogger("kubernetes").setLevel(logging.ERROR)
-    # kopf tells of each of its inner tasks; what matters to us we say ourselves.
+    # kopf logs each of its internal tasks; the operator logs the relevant events itself.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
-    # These two log, stack and all, the error that ends kopf, and which we then tell in one line.
+    # These two log the error that ends kopf, with its stack trace. The operator then logs it in one line.
     for name in ("kopf._core.reactor.orchestration", "kopf._core.reactor.running"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

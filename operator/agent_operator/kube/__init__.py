@@ -1,1 +1,1 @@
-"""The Kubernetes API: connection, requests, the cache of what is in the cluster, and comparison of objects."""
+"""The Kubernetes API: connection, requests, the cache of the objects in the cluster, and comparison of objects."""

@@ -1,8 +1,9 @@
-"""How documents become the bytes of a request, and how answers of the API server become documents of bounded size.
+"""Encoding of request bodies, and decoding of API server responses into documents of bounded size.
 
-The API server stores whatever fits into etcd (1.5 MiB): a schemaless field, or the managed fields of any object, may be
-nested thousands of levels deep, or hold half a million empty objects, which take 75 times their text as Python's. An
-object beyond these bounds is read as a summary, so that it affects its own agent alone.
+The API server stores any object that fits into etcd (1.5 MiB). A schemaless field, or the managed fields of any object,
+may be nested thousands of levels deep. It may also hold half a million empty objects, which take 75 times the size of
+their text as Python objects. An object beyond these bounds is decoded to a summary, so that it affects only its own
+agent.
 """
 
 import asyncio
@@ -14,16 +15,17 @@ from typing import Any
 from agent_operator.api.bounds import MAX_DEPTH, MAX_VALUES, TOO_DEEP, TOO_MANY, UNREADABLE, excess
 from agent_operator.manifests.document import Document
 
-# Of a whole object: a spec within bounds, and what the API server and others add.
+# Bounds of a whole object: a spec within bounds, and what the API server and other clients add.
 OBJECT_DEPTH = MAX_DEPTH + 2
 OBJECT_VALUES = MAX_VALUES + 5_000
-# Of one page of a list, before each item is read by itself.
+# Bounds of one page of a list. Beyond them, each item is decoded separately.
 MAX_PAGE_VALUES = 200_000
 MAX_PAGE = 1 << 22
-# What takes longer to read than the event loop should pause for.
+# From this size, in bytes, decoding would block the event loop for too long.
 LARGE = 1 << 18
 
-# YAML 1.2 allows these in no text (5.1), or takes them for a line break (5.4) or a byte order mark: they stay escaped.
+# YAML 1.2 does not allow these characters in text (5.1), or reads them as a line break (5.4) or a byte order mark.
+# They stay escaped.
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -31,28 +33,28 @@ _STRINGS = re.compile(_STRING, re.DOTALL)
 
 
 def _content(levels: int) -> bytes:
-    """Expression of what stands between two brackets: as much of it as has no more levels of brackets than these."""
+    """Return an expression for the content of brackets, up to the first bracket nested deeper than `levels`."""
     inner = _content(levels - 1) if levels else b""
     brackets = rb"|\{%s\}|\[%s\]" % (inner, inner) if levels else b""
     return rb'(?:%s|[^"{}\[\]]++%s)*+' % (_STRING, brackets)
 
 
-# Levels that are passed over at once: half a million brackets take 10 ms, and one by one a second.
+# Levels that are skipped in one match: half a million brackets take 10 ms this way, and a second one by one.
 _FLAT = re.compile(_content(4), re.DOTALL)
 _SCALAR = re.compile(rb"[^,}\]\s]+")
 _SPACE = re.compile(rb"[\s,:]*")
 _NO_SKELETON = bytes(set(range(256)) - set(b"{}[],"))
 Span = tuple[int, int]
-"""Where a value starts and ends."""
+"""The start and end of a value."""
 
 _PARTS = ("apiVersion", "kind", "status")
 
 
 def encode(document: Any) -> bytes:
-    """Return the document as JSON that is also YAML, which is what the API server reads server-side applies as.
+    """Return the document as JSON that is also valid YAML: the API server parses server-side apply requests as YAML.
 
-    Characters outside the Basic Multilingual Plane are written as they are: the pairs of escapes that JSON has for them
-    are an error in YAML. A half of such a pair, which is no character, becomes U+FFFD, as Go's decoder has it.
+    Characters outside the Basic Multilingual Plane are written unescaped, because JSON's pairs of escapes for them are
+    an error in YAML. An unpaired surrogate, which is not a character, becomes U+FFFD, as in Go's decoder.
     """
     text = json.dumps(document, ensure_ascii=False)
     if text.isascii() and "\x7f" not in text:
@@ -61,14 +63,14 @@ def encode(document: Any) -> bytes:
 
 
 def whole(text: str) -> str:
-    """Return the text with surrogate pairs joined, and U+FFFD in place of each half that stands alone."""
+    """Return the text with surrogate pairs joined, and U+FFFD in place of each unpaired surrogate."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def decode(raw: bytes) -> Document:
-    """Return one answer as a document, with summaries of the objects that are beyond bounds; {} if it is no object.
+    """Return a response body as a document, with summaries of objects beyond bounds; {} if it is not a JSON object.
 
-    An answer is an object, a list of objects, or a Status.
+    A response is an object, a list of objects, or a Status.
     """
     try:
         fault = _fault(raw) if len(raw) <= MAX_PAGE else TOO_MANY
@@ -81,12 +83,12 @@ def decode(raw: bytes) -> Document:
 
 
 async def decode_answer(raw: bytes) -> Document:
-    """Do as `decode` does, beside the event loop if it takes long."""
+    """Decode like `decode`, in a thread if that takes long."""
     return decode(raw) if len(raw) < LARGE else await asyncio.to_thread(decode, raw)
 
 
 def within_bounds(line: bytes) -> bytes:
-    """Return the line of a watch as it is, or with a summary of its object if that is beyond bounds."""
+    """Return the line of a watch unchanged, or with a summary of its object if that is beyond bounds."""
     try:
         if _fault(line) is None:
             return line
@@ -95,11 +97,11 @@ def within_bounds(line: bytes) -> bytes:
         found = json.loads(spans["object"]) if fault is None else _summary(spans["object"], fault)
         return json.dumps({"type": json.loads(spans["type"]), "object": found}).encode()
     except (ValueError, KeyError):
-        return line  # No event: the reader of the watch reports what it is.
+        return line  # Not an event: the reader of the watch reports it.
 
 
 async def lines_within_bounds(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines of a watch, each with its end, as `within_bounds` returns them."""
+    """Yield the lines of a watch, each with its line break, as `within_bounds` returns them."""
     buffer = bytearray()
     async for chunk in chunks:
         start = len(buffer)
@@ -114,7 +116,7 @@ async def lines_within_bounds(chunks: AsyncIterator[bytes]) -> AsyncIterator[byt
 
 
 def _fault(raw: bytes, most: int = OBJECT_VALUES, max_depth: int = OBJECT_DEPTH) -> str | None:
-    """State how the JSON is beyond bounds, None if it is not. Takes 10 ms for a megabyte."""
+    """Return how the JSON exceeds the bounds, or None if it does not. Takes 10 ms per megabyte."""
     skeleton = _STRINGS.sub(b"", raw).translate(None, _NO_SKELETON)
     opened = skeleton.count(b"{") + skeleton.count(b"[")
     if opened + skeleton.count(b",") > most:
@@ -122,7 +124,7 @@ def _fault(raw: bytes, most: int = OBJECT_VALUES, max_depth: int = OBJECT_DEPTH)
     if opened <= max_depth:
         return None
     skeleton = skeleton.replace(b",", b"")
-    for _ in range(max_depth):  # each time without the innermost
+    for _ in range(max_depth):  # each pass removes the innermost brackets
         left = skeleton.replace(b"{}", b"").replace(b"[]", b"")
         if not left or len(left) == len(skeleton):
             return None
@@ -135,7 +137,7 @@ def _summary(raw: bytes, fault: str) -> Document:
 
 
 def _within_bounds(raw: bytes, spans: Mapping[str, Span], fault: str) -> Document:
-    """The object whose JSON has this fault: without its managed fields if they are at fault, else its summary."""
+    """Return the object whose JSON has this fault: without its managed fields if they cause it, else its summary."""
     metadata = {key: (start, end) for key, start, end in _members(raw, *spans["metadata"][:1])}
     if "managedFields" in metadata:
         start, end = metadata.pop("managedFields")
@@ -151,13 +153,13 @@ def _within_bounds(raw: bytes, spans: Mapping[str, Span], fault: str) -> Documen
 
 
 def _read(raw: bytes, spans: Mapping[str, Span]) -> Document:
-    """Those of the members that are within bounds."""
+    """Return the members that are within bounds."""
     parts = {key: raw[start:end] for key, (start, end) in spans.items()}
     return {key: json.loads(part) for key, part in parts.items() if _fault(part) is None}
 
 
 def _faults(raw: bytes, spans: Mapping[str, Span], fault: str) -> Iterator[list[str]]:
-    """Field and sentence for each field of the spec that is beyond bounds, else for the whole."""
+    """Yield the field and a sentence for each field of the spec that is beyond bounds, else for the whole spec."""
     spec = spans.get("spec")
     members = _members(raw, spec[0]) if spec is not None and raw[spec[0] : spec[0] + 1] == b"{" else ()
     found = [(f"spec.{key}", _fault(raw[start:end], MAX_VALUES, MAX_DEPTH)) for key, start, end in members]
@@ -165,7 +167,7 @@ def _faults(raw: bytes, spans: Mapping[str, Span], fault: str) -> Iterator[list[
 
 
 def _list(raw: bytes, spans: Mapping[str, Span]) -> Document:
-    """The list, read as a whole if that costs little, else item by item."""
+    """Return the list, decoded as a whole if that is cheap, else item by item."""
     if len(raw) <= MAX_PAGE and _fault(raw, MAX_PAGE_VALUES) is None:
         document = _object(json.loads(raw))
         return document | {"items": [_counted(item) for item in document["items"] or []]}
@@ -181,7 +183,7 @@ def _item(raw: bytes) -> Document:
 
 
 def _counted(item: Document) -> Document:
-    """The item of a list, or its summary."""
+    """Return the item of a list, or its summary if it is beyond bounds."""
     if excess(item, OBJECT_DEPTH, OBJECT_VALUES) is None:
         return item
     item["metadata"].pop("managedFields", None)
@@ -197,7 +199,7 @@ def _counted(item: Document) -> Document:
 
 
 def _members(raw: bytes, start: int = 0) -> Iterator[tuple[str, int, int]]:
-    """The members of the object that begins there: key, and where the value starts and ends."""
+    """Yield the members of the object at `start`: the key, and the start and end of the value."""
     start = _skip(raw, start)
     if raw[start : start + 1] != b"{":
         raise ValueError("no object")
@@ -212,7 +214,7 @@ def _members(raw: bytes, start: int = 0) -> Iterator[tuple[str, int, int]]:
 
 
 def _items(raw: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Where the members of the list that begins there start and end."""
+    """Yield the start and end of each member of the list at `start`."""
     if raw[start : start + 1] != b"[":
         return
     position = _skip(raw, start + 1)
@@ -228,7 +230,7 @@ def _skip(raw: bytes, position: int) -> int:
 
 
 def _end(raw: bytes, start: int) -> int:
-    """Where the value that starts there ends."""
+    """Return the end of the value at `start`."""
     if raw[start : start + 1] not in (b"{", b"["):
         match = (_STRINGS if raw[start : start + 1] == b'"' else _SCALAR).match(raw, start)
         if match is None:

@@ -1,4 +1,4 @@
-"""What is in the cluster, as last heard: fed by watch events, by lists, and by the answers to our own writes."""
+"""A cache of the objects in the cluster, fed by watch events, by lists, and by the responses to our own writes."""
 
 import json
 import sys
@@ -15,10 +15,10 @@ from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import INSTANCE
 from agent_operator.manifests.names import ANNOTATION_PREFIX
 
-# Bytes of an object that is kept whole: ten times what is usual. Of a larger one a summary is kept, and it is read when
-# it is needed, so that memory does not grow with what one tenant stores.
+# Size in bytes up to which an object is kept whole: ten times the usual size. A larger object is kept as a summary and
+# read when needed, so that memory does not grow with what one tenant stores.
 MAX_KEPT = 1 << 16
-# What is read of an agent's metadata and of a pod's, besides their annotations of ours: the rest may be anything.
+# Metadata fields kept for agents and pods, besides Portside's annotations. Other fields may contain anything.
 METADATA = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "labels")
 
 Place = tuple[str, str, str]  # kind, namespace, name
@@ -26,7 +26,7 @@ Conditions = frozenset[tuple[str, str]]  # type, status
 
 
 class AgentState(NamedTuple):
-    """What an agent's status says of it, as far as it is told in metrics."""
+    """The part of an agent's status that is reported in metrics."""
 
     conditions: Conditions
     ready_pods: int
@@ -36,13 +36,13 @@ _NONE = AgentState(frozenset(), 0)
 
 
 def controller_of(document: Document) -> Document | None:
-    """The owner reference of the object's controller, if it has one (Kubernetes: "Owners and Dependents")."""
+    """Return the owner reference of the object's controller, if it has one (Kubernetes: "Owners and Dependents")."""
     references = document["metadata"].get("ownerReferences") or []
     return next((reference for reference in references if reference.get("controller")), None)
 
 
 def agent_of(kind: str, document: Document) -> Key | None:
-    """The agent that an object belongs to or is, if any."""
+    """Return the key of the agent that an object is or belongs to, if any."""
     metadata = document["metadata"]
     if kind == AGENT.kind:
         return Key(metadata["namespace"], metadata["name"])
@@ -55,7 +55,7 @@ def agent_of(kind: str, document: Document) -> Key | None:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One object, packed: as dictionaries a thousand agents would take 100 MB, and the garbage collector seconds."""
+    """One object, serialized: a thousand agents as dictionaries take 100 MB, and seconds of garbage collection."""
 
     version: int
     agent: Key | None
@@ -69,10 +69,10 @@ class _Entry:
 
 
 class Cache:
-    """Objects by kind, namespace and name. Every change tells which agent it concerns, or None if it was no news.
+    """Objects by kind, namespace and name. Each change returns the agent that it concerns, or None if nothing is new.
 
-    An event can be late, and older than the answer to a write of ours: the higher resourceVersion wins (a number that
-    grows with each write; Kubernetes 1.35 made comparing them part of the API).
+    An event can arrive late, and be older than the response to a write of ours. The higher resourceVersion wins: it is
+    a number that grows with each write, and Kubernetes 1.35 made comparing them part of the API.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Cache:
         self._by_agent: defaultdict[Key, set[Place]] = defaultdict(set)
 
     def store(self, kind: str, document: Document) -> Key | None:
-        """Take in the object as it is now."""
+        """Store the current state of an object."""
         place = _place(kind, document)
         known = self._objects.get(place)
         version = int(document["metadata"]["resourceVersion"])
@@ -95,7 +95,7 @@ class Cache:
         return entry.agent
 
     def remove(self, kind: str, document: Document) -> Key | None:
-        """Take in that the object is gone, unless another of that name has come since."""
+        """Remove a deleted object, unless a newer object with that name is stored."""
         place = _place(kind, document)
         known = self._objects.get(place)
         if known is None or int(document["metadata"]["resourceVersion"]) < known.version:
@@ -104,14 +104,14 @@ class Cache:
         return known.agent
 
     def replace(self, kind: str, namespace: str | None, documents: Iterable[Document], version: str) -> set[Key]:
-        """Take in a whole list, made at resourceVersion `version`: also what is not in it any more, and was missed."""
+        """Store a complete list made at resourceVersion `version`, and remove objects whose deletion was missed."""
         present = {_place(kind, document): document for document in documents}
         agents = {self.store(kind, document) for document in present.values()}
         agents |= self.retain(kind, namespace, {place[1:] for place in present}, version)
         return {agent for agent in agents if agent is not None}
 
     def retain(self, kind: str, namespace: str | None, present: Set[tuple[str, str]], version: str) -> set[Key | None]:
-        """Forget what is not among those present (namespace and name), which a list made at `version` holds."""
+        """Remove the objects missing from `present` (namespace and name), the content of a list made at `version`."""
         agents: set[Key | None] = set()
         for place in [place for place in self._objects if place[0] == kind and namespace in {None, place[1]}]:
             known = self._objects[place]
@@ -121,25 +121,25 @@ class Cache:
         return agents
 
     def get(self, kind: str, namespace: str, name: str) -> Document | None:
-        """The object as last heard."""
+        """Return the object as last observed."""
         entry = self._objects.get((kind, namespace, name))
         return None if entry is None else entry.document()
 
     def agent(self, key: Key) -> Document | None:
-        """The `AgentDeployment` itself."""
+        """Return the `AgentDeployment` itself."""
         return self.get(AGENT.kind, *key)
 
     def is_whole(self, kind: str, namespace: str, name: str) -> bool:
-        """Whether what is known of the object is all of it, and not a summary because it is large."""
+        """Return whether the object is stored whole, and not as a summary because of its size."""
         entry = self._objects.get((kind, namespace, name))
         return entry is None or entry.whole
 
     def agents(self) -> list[Key]:
-        """All agents."""
+        """Return the keys of all agents."""
         return [Key(place[1], place[2]) for place in self._objects if place[0] == AGENT.kind]
 
     def states(self) -> Iterator[tuple[Key, AgentState]]:
-        """The agents, each with what its status says."""
+        """Return the agents, each with the state in its status."""
         return (
             (Key(place[1], place[2]), entry.standing)
             for place, entry in self._objects.items()
@@ -147,12 +147,12 @@ class Cache:
         )
 
     def children(self, key: Key) -> list[tuple[str, Document]]:
-        """Kind and document of what belongs to the agent, without its pods."""
+        """Return the kind and document of each object that belongs to the agent, except its pods."""
         places = [place for place in self._by_agent.get(key, ()) if place[0] not in {AGENT.kind, POD.kind}]
         return [(place[0], self._objects[place].document()) for place in sorted(places)]
 
     def pods(self, key: Key) -> list[Document]:
-        """The agent's pods."""
+        """Return the agent's pods."""
         places = [place for place in self._by_agent.get(key, ()) if place[0] == POD.kind]
         return [self._objects[place].document() for place in sorted(places)]
 
@@ -170,7 +170,7 @@ def _place(kind: str, document: Document) -> Place:
 
 
 def _packed(kind: str, document: Document) -> tuple[bytes, bool]:
-    """The object as it is kept, and whether that is all of it."""
+    """Return the object as it is stored, and whether that is the whole object."""
     packed = _json(_slim(kind, document))
     if len(packed) <= MAX_KEPT:
         return packed, True
@@ -185,7 +185,7 @@ def _state_of(kind: str, document: Document) -> AgentState:
     if kind != AGENT.kind:
         return _NONE
     status = document.get("status", {})
-    # Interned, as thousands of agents have the same few.
+    # Interned, because thousands of agents share a few values.
     conditions = frozenset(
         (sys.intern(each["type"]), sys.intern(each.get("status", ""))) for each in status.get("conditions") or []
     )
@@ -193,7 +193,7 @@ def _state_of(kind: str, document: Document) -> AgentState:
 
 
 def _slim(kind: str, document: Document) -> Document:
-    """The object without what nobody here reads; of a pod, only who it is and how it fares."""
+    """Return the object without the fields that the operator never reads; of a pod, only its identity and status."""
     metadata = document["metadata"]
     if kind == POD.kind:
         return {"metadata": _identity(metadata), "status": document.get("status", {})}
@@ -212,7 +212,7 @@ def _identity(metadata: Document) -> Document:
 
 
 def _summary(document: Document) -> Document:
-    """Who a large object is, how it fares, and how many pods it wants."""
+    """Return the identity, the status and the desired number of pods of a large object."""
     metadata, spec, status = document["metadata"], document.get("spec"), document.get("status")
     replicas = spec.get("replicas") if isinstance(spec, dict) else None
     return {

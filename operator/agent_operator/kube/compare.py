@@ -1,4 +1,4 @@
-"""Whether an object in the cluster has all that we want of it; what others added is theirs."""
+"""Comparison: whether an object in the cluster has every desired value. Additions by other clients do not count."""
 
 import hashlib
 import json
@@ -9,9 +9,9 @@ from typing import Any
 
 from agent_operator.manifests.document import Document
 
-# Lists that server-side apply merges by keys (x-kubernetes-list-map-keys of the core API): others may add members.
-# Of a Service's ports, names serve as well as their true keys, as all of ours have one. All other lists, and those
-# whose members lack a key, are whole values.
+# Lists that server-side apply merges by keys (x-kubernetes-list-map-keys of the core API): other clients may add
+# members. For a Service's ports, the name works as well as the actual keys, because all of ours have one. All other
+# lists, and lists whose members lack a key, are compared as whole values.
 MERGE_KEYS = {
     "containers": ("name",),
     "env": ("name",),
@@ -23,18 +23,18 @@ MERGE_KEYS = {
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-# Maps of quantities, and single ones: the API server keeps them in its own form ("1000" as "1k").
+# Maps of quantities, and single quantities: the API server stores them in its own form ("1000" as "1k").
 QUANTITIES = {"requests", "limits"}
 QUANTITY = {"averageValue", "divisor", "sizeLimit"}
-# The API server leaves a field out that is nothing (Go's `omitempty`), which is as well as there, but for these:
-# without them something else holds than with zero, and no default in the object tells.
+# The API server omits an empty field (Go's `omitempty`), which is equivalent to having it, except for these fields:
+# unset, they mean something else than zero, and the object shows no default for them.
 NOTHING = ("", 0, None)
 NOT_NOTHING_AT_ZERO = {
     *("allowPrivilegeEscalation", "automountServiceAccountToken", "fsGroup", "hostUsers", "runAsGroup", "runAsNonRoot"),
     *("runAsUser", "maxUnavailable", "minAvailable", "mode", "stabilizationWindowSeconds", "storageClassName"),
     "tolerationSeconds",
 }
-# Maps whose keys are the user's: a key is there or not, whatever its value.
+# Maps with keys chosen by the user: a key is present or absent, whatever its value.
 MAPS = {"annotations", "data", "labels", "matchLabels", "nodeSelector", "stringData"} | QUANTITIES
 
 _SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -42,15 +42,16 @@ _QUANTITY = re.compile(r"([0-9.]+)(?:([KMGTPE])i|([numkMGTPE]?)|[eE]([+-]?[0-9]+
 
 
 def fingerprint(document: Document) -> str:
-    """SHA-256, in hexadecimal, of the document in one canonical form."""
+    """Return the SHA-256, in hexadecimal, of the document in canonical form."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def has_all(wanted: Any, found: Any, field: str = "") -> bool:
-    """Whether everything in `wanted` is in `found` with the same value, as the API server means it.
+    """Return whether everything in `wanted` is in `found` with the same value, as the API server interprets it.
 
-    What is wanted empty, zero or false may be missing where that means the same: the API server keeps few such values.
+    An empty, zero or false value in `wanted` may be missing in `found` where that means the same: the API server keeps
+    few such values.
     """
     if isinstance(wanted, dict):
         equal: Callable[[Any, Any, str], bool] = _same_quantity if field in QUANTITIES else has_all
@@ -64,7 +65,7 @@ def has_all(wanted: Any, found: Any, field: str = "") -> bool:
 
 
 def _is_left_out(value: Any, key: str, field: str) -> bool:
-    """Whether a value that is wanted under `key` of the map `field` is as well as there when the key is missing."""
+    """Return whether a missing `key` in the map `field` is equivalent to the value wanted for it."""
     if value in ({}, []):
         return True
     return value in NOTHING and key not in NOT_NOTHING_AT_ZERO and field not in MAPS
@@ -86,7 +87,7 @@ def _same_quantity(wanted: Any, found: Any, _: str) -> bool:
 
 
 def quantity(text: str) -> Decimal:
-    """The amount that a Kubernetes quantity stands for: "1500m" is 1.5, "1Ki" is 1024. Raises ValueError."""
+    """Return the value of a Kubernetes quantity: "1500m" is 1.5, "1Ki" is 1024. Raises ValueError."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text} is no quantity")

@@ -1,4 +1,4 @@
-"""Conditions: how a judgement about an agent, or about another object, is written and read (metav1.Condition)."""
+"""Conditions (metav1.Condition): writing and reading judgements about an agent or another object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Truth = Literal["True", "False", "Unknown"]
 
 @dataclass(frozen=True)
 class Judgement:
-    """A condition without its times."""
+    """A condition without its timestamps."""
 
     status: Truth
     reason: str
@@ -21,14 +21,14 @@ class Judgement:
 
 
 def condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The condition of that type; empty when there is none."""
+    """Return the condition of that type, or an empty mapping if it is missing."""
     return next((each for each in status.get("conditions") or [] if each.get("type") == name), {})
 
 
 def conditions(
     judgements: Mapping[str, Judgement], generation: int, old: Mapping[str, Any], now: datetime
 ) -> list[Document]:
-    """The judgements as conditions, by type. `old` is the status before, from which unchanged ones keep their times."""
+    """Return the judgements as conditions, by type. Unchanged ones keep their times from `old`, the previous status."""
     return [_condition(name, each, generation, condition(old, name), now) for name, each in judgements.items()]
 
 
@@ -45,5 +45,5 @@ def _condition(name: str, judgement: Judgement, generation: int, old: Mapping[st
 
 
 def timestamp(moment: datetime) -> str:
-    """The moment as the API has times: UTC, RFC 3339, whole seconds."""
+    """Return the moment in the API's time format: RFC 3339, UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

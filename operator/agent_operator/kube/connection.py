@@ -1,4 +1,4 @@
-"""The one owner of the connection to the Kubernetes API: credentials, timeouts, errors."""
+"""The single owner of the connection to the Kubernetes API: credentials, timeouts, errors."""
 
 import asyncio
 import random
@@ -20,11 +20,11 @@ from agent_operator.kube.kubeconfig import KubeconfigError, LoginError
 from agent_operator.kube.proxy import without_password
 from agent_operator.manifests.document import Document
 
-# A request that is not answered in this time will not be: the API server's own limit for what is not a watch is 60 s.
+# No response comes after this time: the API server's own limit for requests other than watches is 60 s.
 REQUEST_SECONDS = 60
 CONNECT_SECONDS = 10
 CONNECTIONS = 32
-# Also when the API server says "at once".
+# Minimum wait before a retry, even if the API server asks for an immediate one.
 LEAST_WAIT_SECONDS = 1.0
 
 
@@ -35,14 +35,14 @@ APPLY = "application/apply-patch+yaml"
 
 @dataclass(frozen=True)
 class Answer:
-    """A successful answer."""
+    """A successful response."""
 
     code: int
     body: Document
 
 
 async def configuration() -> client.Configuration:
-    """The cluster to talk to: the one that this pod runs in, else the one that KUBECONFIG or ~/.kube/config names.
+    """Return the settings of the cluster that this pod runs in, else of the one in KUBECONFIG or ~/.kube/config.
 
     Raises NoClusterError.
     """
@@ -62,9 +62,9 @@ async def configuration() -> client.Configuration:
 class Connection:
     """Requests to the API server. Use as an async context manager.
 
-    `seconds` is how long an answer may take, with the waits that the API server asks for. `may_write` is asked right
-    before anything but a GET is sent.
-    `log_in` gives new credentials for the same cluster when the ones at hand are refused; None leaves it at that.
+    `seconds` limits the time until a response, including the waits that the API server asks for. `may_write` is called
+    right before each request other than a GET is sent.
+    `log_in` returns new credentials for the same cluster when the current ones are refused; None means no new login.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Connection:
         log_in: Callable[[], Awaitable[client.Configuration]] | None = configuration,
     ) -> None:
         settings.retries = None
-        # See the same in controller/watch/kopf_adapter.py.
+        # For the reason, see the same setting in controller/watch/kopf_adapter.py.
         settings.disable_strict_ssl_verification = True
         self.host: str = settings.host
         self._client = client.ApiClient(settings)
@@ -88,12 +88,12 @@ class Connection:
         self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
 
     async def __aenter__(self) -> Self:
-        # Not the client's own session: that writes bodies as ASCII, with escapes that are an error in YAML.
+        # The client's own session is not used: it writes bodies as ASCII, with escapes that are an error in YAML.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._client.rest_client.ssl_context),
             headers={"User-Agent": f"agent-operator/{__version__}"},
-            # aiohttp would look for a proxy and a password (.netrc) in a thread before each request: 15 % of our time.
-            # And it knows no networks in NO_PROXY: the settings have the proxy.
+            # With it, aiohttp looks up a proxy and a password (.netrc) in a thread before each request: 15 % of our
+            # time. It also does not support networks in NO_PROXY. The settings contain the proxy.
             trust_env=False,
         )
         return self
@@ -113,9 +113,10 @@ class Connection:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Answer:
-        """Send one request and give its answer.
+        """Send one request and return its response.
 
-        Raises ApiError if it is refused, UnreachableError if it is not answered, NotLeadingError if it may not be sent.
+        Raises ApiError if it is refused, UnreachableError if there is no response, NotLeadingError if it must not be
+        sent.
         """
         deadline = time.monotonic() + self._seconds
         logged_in_again = False
@@ -124,7 +125,7 @@ class Connection:
                 return await self._send(method, path, query, body, content_type=content_type, accept=accept)
             except ApiError as error:
                 if error.code == HTTPStatus.UNAUTHORIZED and self._log_in is not None and not logged_in_again:
-                    # A service account's token is replaced each hour, also when the old one ends before its time.
+                    # A service account's token is replaced each hour, even if the old one expires earlier.
                     await self._log_in_again()
                     logged_in_again = True
                 elif error.retry_after is not None and time.monotonic() + error.retry_after < deadline:
@@ -133,7 +134,7 @@ class Connection:
                     raise
 
     async def _log_in_again(self) -> None:
-        """Have the credentials as the files say now; the connections stay."""
+        """Reload the credentials from the files; open connections are kept."""
         assert self._log_in is not None  # noqa: S101  the caller has looked
         try:
             fresh = await self._log_in()
@@ -205,13 +206,13 @@ def _proxy_failed(host: str, proxy: str, error: aiohttp.ClientError) -> str:
 
 
 def _retry_after(code: int, headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait before the same request, as a server says that is busy (RFC 9110, section 10.2.3)."""
+    """Return the seconds to wait before a retry, if a busy server sends them (RFC 9110, section 10.2.3)."""
     said = headers.get("Retry-After", "")
     busy = code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR
     return max(float(said), LEAST_WAIT_SECONDS) if busy and said.isdecimal() else None
 
 
 def _causes(status: Document) -> frozenset[str]:
-    """The reasons of the causes that a refusal gives."""
+    """Return the reasons of the causes listed in a refusal."""
     causes = (status.get("details") or {}).get("causes") or []
     return frozenset(cause["reason"] for cause in causes if "reason" in cause)

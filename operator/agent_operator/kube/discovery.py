@@ -1,4 +1,4 @@
-"""Which kinds there are to watch: a cluster may lack some that are installed with other products."""
+"""Discovery of the kinds to watch: a cluster may lack kinds that are installed with other products."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from agent_operator.kube.resources import AGENT, BY_KIND, OPTIONAL, WATCHED, Res
 
 
 class Kinds:
-    """The kinds that the cluster has, as it said when last asked. `selector` limits which agents are ours."""
+    """The kinds that the cluster serves, as of the last refresh. `selector` limits which agents are ours."""
 
     def __init__(self, connection: Connection, selector: str | None = None) -> None:
         self._reader = Reader(connection)
@@ -16,20 +16,20 @@ class Kinds:
         self._present: frozenset[str] = frozenset()
 
     def has(self, kind: str) -> bool:
-        """Whether objects of the kind can be made."""
+        """Return whether objects of the kind can be created."""
         return not BY_KIND[kind].optional or kind in self._present
 
     def watched(self) -> tuple[Resource, ...]:
-        """What is to be listed and watched now."""
+        """Return the kinds to list and watch now."""
         return (*self._always, *(each for each in OPTIONAL if each.kind in self._present))
 
     async def refresh(self) -> frozenset[str]:
-        """Ask the cluster, and give the kinds that came or went. Raises ApiError and UnreachableError."""
+        """Query the cluster, and return the kinds that were added or removed. Raises ApiError and UnreachableError."""
         present = frozenset([each.kind for each in OPTIONAL if await self._reader.is_served(each)])
         changed = present ^ self._present
         self._present = present
         return changed
 
     async def are_agents_served(self) -> bool:
-        """Whether the cluster has our own definition. Raises ApiError and UnreachableError."""
+        """Return whether the cluster has our own definition. Raises ApiError and UnreachableError."""
         return await self._reader.is_served(AGENT)

@@ -1,10 +1,12 @@
-"""What others put into our objects, and how it becomes ours to remove. Pure.
+"""Detection of fields that other clients added to our objects, and the change of owner needed to remove them. Pure.
 
-Server-side apply removes only what its field manager owns, so an entry that someone else adds to a list of ours would
-stay. Managed fields show who owns what (Kubernetes: "Server-Side Apply", "Field management"): what another
-manager owns, and we do not want, is foreign. Defaults, and what admission adds, have no owner.
+Server-side apply removes only the fields that its own field manager owns, so an entry that another client adds to a
+list of ours would stay. Managed fields record the owner of each field (Kubernetes: "Server-Side Apply", "Field
+management"). A field is foreign if another manager owns it and it is not desired. Defaults, and fields that admission
+adds, have no owner.
 
-Metadata is shared: labels and annotations of others stay. All else of an object is ours, but for what is allowed here.
+Metadata is shared: labels and annotations of other clients stay. All other fields of an object are ours, except for
+those allowed here.
 """
 
 import json
@@ -17,14 +19,14 @@ from agent_operator.kube.compare import MERGE_KEYS, has_all
 from agent_operator.manifests.document import Document
 
 FIELD_MANAGER = "portside-operator"
-# Takes over `replicas` from us when an autoscaler comes, and holds it until that sets it for the first time.
+# Takes over `replicas` from us when an autoscaler is added, and keeps it until the autoscaler first sets it.
 HANDOVER_MANAGER = "portside-operator-handover"
 
 Step = str | tuple[tuple[str, Any], ...]
 Path = tuple[Step, ...]
-"""The way to a field: names, and for a member of a list the keys by which it is known."""
+"""The path to a field: names, and for a list member the keys that identify it."""
 
-# What is ours alone, by kind. Of a ServiceAccount it is nothing: OpenShift adds Secrets to each.
+# Fields that are ours alone, by kind. A ServiceAccount has none: OpenShift adds Secrets to each.
 _ROOTS = {
     "ConfigMap": ("data", "binaryData", "immutable"),
     **dict.fromkeys(
@@ -44,8 +46,9 @@ _ROOTS = {
 }
 
 _TEMPLATE = ("spec", "template", "metadata")
-# By these the pods of a Deployment are replaced, and nothing else: `kubectl rollout restart` (Argo CD, k9s and
-# Headlamp write the same), Stakater Reloader and Keel when what a pod reads has changed, and Rancher's "Redeploy".
+# Annotations whose only effect is to replace the pods of a Deployment. They are written by `kubectl rollout restart`
+# (Argo CD, k9s and Headlamp write the same), by Stakater Reloader and Keel when something that a pod reads has changed,
+# and by Rancher's "Redeploy".
 ALLOWED_ANNOTATIONS = frozenset(
     {
         "kubectl.kubernetes.io/restartedAt",
@@ -54,10 +57,10 @@ ALLOWED_ANNOTATIONS = frozenset(
         "cattle.io/timestamp",
     }
 )
-# Reloader's other way: a variable that no program reads, named after the object that changed.
+# Reloader's other method: a variable that no program reads, named after the changed object.
 ALLOWED_ENV = re.compile(r"STAKATER_[A-Z0-9_]+_(CONFIGMAP|SECRET)")
-# What a cluster assigns, and controllers of load balancers set. `replicas` is an autoscaler's, where there is one.
-# `kubectl rollout pause` holds a rollout on purpose; status and doctor report it.
+# Fields that a cluster assigns, and that load balancer controllers set. `replicas` belongs to the autoscaler, if there
+# is one. `kubectl rollout pause` pauses a rollout on purpose; the status and doctor report it.
 _ALLOWED_FIELDS: dict[str, set[Path]] = {
     "Deployment": {("spec", "replicas"), ("spec", "paused"), (*_TEMPLATE, "creationTimestamp")},
     "Service": {
@@ -68,9 +71,9 @@ _ALLOWED_FIELDS: dict[str, set[Path]] = {
         )
     },
 }
-# Maps and lists whose members are looked at one by one, also where we want none of them.
+# Maps and lists whose members are compared one by one, even if none of them is desired.
 _BY_NAME = frozenset({"annotations", "labels", "metadata", "data", *MERGE_KEYS}) - {"ownerReferences"}
-# Lists of which a key has a default, which the managed fields name and a document may leave out.
+# Keys of list members that have a default: managed fields contain it, and a document may omit it.
 _DEFAULT_OF_KEY = {"protocol": "TCP"}
 
 _MAX_NAMED = 5
@@ -79,7 +82,7 @@ _MAX_PATH = 200
 
 @dataclass(frozen=True)
 class Foreign:
-    """Something that we do not want in an object of ours; `manager` is who owns it, None when no manager does."""
+    """A field of one of our objects that is not desired; `manager` is its owner, None if no manager owns it."""
 
     path: Path
     manager: str | None
@@ -89,10 +92,10 @@ class Foreign:
 
 
 def foreign(document: Document, found: Document) -> list[Foreign]:
-    """What is in the object as `found` and is neither in the document nor allowed.
+    """Return the fields of the object as `found` that are neither in the document nor allowed.
 
-    `found` has its managed fields, whole or as `shares` leaves them. Without them only members of lists, and the keys
-    of a ConfigMap, are noticed, as no default and no controller adds those.
+    `found` has its managed fields, whole or as reduced by `shares`. Without them, only list members and the keys of a
+    ConfigMap are detected, because no default and no controller adds those.
     """
     kind: str = document["kind"]
     entries: list[Foreign] = []
@@ -110,10 +113,11 @@ def foreign(document: Document, found: Document) -> list[Foreign]:
 
 
 def needs_applying(document: Document, found: Document) -> bool:
-    """Whether the object is not what was applied last, or was changed since.
+    """Return whether the object is not what was applied last, or was changed since.
 
-    The hash, an annotation of the document, finds what we no longer want; the comparison finds what others changed,
-    and the managed fields what they added. An object that is being deleted is left to go: it is made again afterwards.
+    The hash, an annotation of the document, detects fields that are no longer desired. The comparison detects changes
+    by other clients, and the managed fields detect their additions. An object that is being deleted is not applied: it
+    is created again afterwards.
     """
     if "deletionTimestamp" in found["metadata"]:
         return False
@@ -121,7 +125,7 @@ def needs_applying(document: Document, found: Document) -> bool:
 
 
 def shares(kind: str, document: Document) -> list[Document]:
-    """The managed fields as they are kept of an object: who we are, and what others own of what is ours alone."""
+    """Return the managed fields to cache: our own entry, and what other managers own of the fields that are ours."""
     kept = []
     for share in document["metadata"].get("managedFields") or []:
         if _is_ours(share):
@@ -133,7 +137,7 @@ def shares(kind: str, document: Document) -> list[Document]:
 
 
 def reclaimed(entries: Sequence[Document], document: Document) -> list[Document]:
-    """The managed fields of an object with everything foreign in our hands, so that the next apply removes it."""
+    """Return the managed fields with us as the owner of everything foreign, so that the next apply removes it."""
     kind = document["kind"]
     ours = next((share for share in entries if _is_ours(share)), None)
     taken: Document = {}
@@ -142,7 +146,7 @@ def reclaimed(entries: Sequence[Document], document: Document) -> list[Document]
         if share is ours:
             continue
         fields = share.get("fieldsV1") or {}
-        # Fields of another version of the API may have other names.
+        # Fields may have other names in another version of the API.
         same = _is_of_others(share) and share.get("apiVersion") == document["apiVersion"]
         part = _beyond(kind, _owned(kind, fields), document, (), []) if same else {}
         taken = union(taken, part)
@@ -157,7 +161,7 @@ def reclaimed(entries: Sequence[Document], document: Document) -> list[Document]
 
 
 def pruned(document: Document, paths: Iterable[Path]) -> Document:
-    """A copy of the document without what is at these paths."""
+    """Return a copy of the document without the fields at these paths."""
     copy: Document = json.loads(json.dumps(document))
     for path in paths:
         _remove(copy, path)
@@ -165,14 +169,14 @@ def pruned(document: Document, paths: Iterable[Path]) -> Document:
 
 
 def named(entries: Sequence[Foreign]) -> str:
-    """The entries in words, a few of them by name."""
+    """Return the entries as text, with the first few by name."""
     words = ", ".join(map(str, entries[:_MAX_NAMED]))
     more = len(entries) - _MAX_NAMED
     return f"{words} and {more} more" if more > 0 else words
 
 
 def described(path: Path) -> str:
-    """The path in words, such as `spec.template.spec.containers[name=agent].env[name=A]`."""
+    """Return the path as text, such as `spec.template.spec.containers[name=agent].env[name=A]`."""
     words = "".join(
         f".{step}" if isinstance(step, str) else f"[{','.join(f'{key}={value}' for key, value in step)}]"
         for step in path
@@ -181,7 +185,7 @@ def described(path: Path) -> str:
 
 
 def union(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Two sets of fields (FieldsV1) in one."""
+    """Return the union of two field sets (FieldsV1)."""
     both = dict(one)
     for key, value in other.items():
         both[key] = union(both[key], value) if key in both else dict(value)
@@ -193,12 +197,12 @@ def _is_ours(share: Mapping[str, Any]) -> bool:
 
 
 def _is_of_others(share: Mapping[str, Any]) -> bool:
-    """Whether the share counts as another's; the status, and the number of pods that autoscalers set, are apart."""
+    """Return whether another manager owns the share, apart from the status and the pod count that autoscalers set."""
     return not (_is_ours(share) or share.get("subresource") or share.get("manager") == HANDOVER_MANAGER)
 
 
 def _lost_track(found: Document) -> bool:
-    """Whether the managed fields were cleared: then nothing shows what others added. An apply fills them again."""
+    """Return whether the managed fields were cleared, which hides foreign fields. An apply fills them again."""
     entries = found["metadata"].get("managedFields")
     return entries is not None and not any(map(_is_ours, entries))
 
@@ -208,7 +212,7 @@ def _owned(kind: str, fields: Mapping[str, Any]) -> Document:
 
 
 def _beyond(kind: str, fields: Mapping[str, Any], wanted: Any, path: Path, paths: list[Path]) -> Document:
-    """The part of a field set that is neither wanted nor allowed; its ways are added to `paths`."""
+    """Return the part of a field set that is neither desired nor allowed, and add its paths to `paths`."""
     taken: Document = {}
     for name, inner in fields.items():
         if name == ".":
@@ -229,7 +233,7 @@ def _beyond(kind: str, fields: Mapping[str, Any], wanted: Any, path: Path, paths
 
 
 def _follow(name: str, wanted: Any) -> tuple[Step, Any, bool]:
-    """The step that a name of a field set means, what is wanted there, and whether anything is."""
+    """Return the step that a name of a field set means, the value desired there, and whether there is one."""
     form, _, rest = name.partition(":")
     if form == "f":
         there = isinstance(wanted, dict) and rest in wanted
@@ -250,7 +254,7 @@ def _has_keys(member: Mapping[str, Any], keys: Mapping[str, Any]) -> bool:
 
 
 def _extra(kind: str, wanted: Any, found: Any, path: Path) -> Iterator[Path]:
-    """The ways to members of lists and maps that are known by name, and that are not wanted."""
+    """Yield the paths to members of lists and maps that are identified by name and not desired."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         for key, value in found.items():
             here = (*path, key)
@@ -281,7 +285,7 @@ def _extra_members(kind: str, wanted: list[Any], found: list[Any], path: Path) -
 
 
 def _is_under(path: Path, others: Iterable[Path]) -> bool:
-    """Whether a path is, or is below, one of the others. Ports are known by other keys here and there."""
+    """Return whether a path equals or is below one of the others. The two sides identify ports by different keys."""
     return any(path[: len(other)] == other or ("ports" in path and path[:-1] == other[:-1]) for other in others)
 
 
@@ -301,7 +305,7 @@ def _is_allowed(kind: str, path: Path) -> bool:
 
 
 def _without(fields: Mapping[str, Any], part: Mapping[str, Any]) -> Document:
-    """A field set without a part of it."""
+    """Return a field set without a part of it."""
     left: Document = {}
     for name, inner in fields.items():
         if name not in part:

@@ -4,9 +4,9 @@ from http import HTTPStatus
 
 from agent_operator.manifests.document import Document
 
-# What the admission plugin OwnerReferencesPermissionEnforcement (on in OpenShift) refuses children with for up to half
-# a minute after the definition of their owner was installed: it reads the definitions anew that often (kube-apiserver,
-# admission's start hook).
+# The admission plugin OwnerReferencesPermissionEnforcement (enabled in OpenShift) refuses children with this message
+# for up to half a minute after the definition of their owner was installed, because it reloads the definitions at that
+# interval (kube-apiserver, admission's start hook).
 NOT_KNOWN_YET = "cannot find RESTMapping"
 
 
@@ -16,21 +16,21 @@ _PASSING = frozenset(
 
 
 class NoClusterError(Exception):
-    """There is no configuration of a cluster, or it cannot be used. The message says what to do."""
+    """There is no cluster configuration, or it cannot be used. The message explains what to do."""
 
 
 class UnreachableError(Exception):
-    """The API server did not answer."""
+    """The API server did not respond."""
 
 
 class ProxyFailedError(UnreachableError):
-    """The proxy before the API server failed. The message has its address, and what to do."""
+    """The proxy in front of the API server failed. The message contains its address and what to do."""
 
 
 class ApiError(Exception):
     """The API server refused a request (Kubernetes API conventions: "Response Status Kind").
 
-    `retry_after` has the seconds after which it wants to be asked again, if it said so.
+    `retry_after` is the number of seconds after which the server asks for a retry, if it sent one.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class ApiError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether the same request may succeed soon: the server is busy, or an object was changed meanwhile."""
+        """Whether the same request may succeed soon: the server is busy, or an object was changed in the meantime."""
         busy = self.code in _PASSING or self.code >= HTTPStatus.INTERNAL_SERVER_ERROR
         return busy or NOT_KNOWN_YET in self.message
 
 
 class NotLeadingError(Exception):
-    """A write was not sent, because another operator may lead by now."""
+    """A write was not sent because another operator may be the leader by now."""

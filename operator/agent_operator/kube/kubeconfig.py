@@ -1,8 +1,8 @@
 """Kubeconfig files as kubectl reads them (kubectl: "Organizing Cluster Access Using kubeconfig Files").
 
-The Kubernetes client of Python takes the last current-context of several files where kubectl takes the first, and
-continues as an anonymous user when a login plugin fails. So files, merging and plugins are here, and the client gets
-the outcome.
+The Kubernetes client for Python uses the last current-context of several files where kubectl uses the first. It also
+continues as an anonymous user when a login plugin fails. Therefore this module reads and merges the files and runs the
+plugins, and passes the result to the client.
 """
 
 import asyncio
@@ -22,27 +22,27 @@ from kubernetes.aio.config import ConfigException
 
 from agent_operator.kube.proxy import ProxyError, proxy_for, usable_proxy
 
-# What stands in these is the path of a file, from the folder of the kubeconfig.
+# These fields contain file paths, relative to the folder of the kubeconfig.
 _PATHS = {"clusters": ("certificate-authority",), "users": ("client-certificate", "client-key", "tokenFile")}
 _MEMBER = {"clusters": "cluster", "contexts": "context", "users": "user"}
 
-# Legacy plugins inside the client itself; kubectl has dropped the cloud's.
+# Legacy plugins that are part of the client; kubectl has dropped those of cloud providers.
 _AUTH_PROVIDERS = frozenset({"gcp", "oidc"})
 
 _LONGEST_WORDS = 300
 
 _NO_USER = " none "
 
-# `expanduser`, unlike Path.home, does not fail for a user with no home.
+# `expanduser`, unlike Path.home, does not fail for a user without a home directory.
 _USUAL = "~/.kube/config"
 
 
 class KubeconfigError(Exception):
-    """The files name no cluster that can be used. The message has the reason."""
+    """The files name no usable cluster. The message contains the reason."""
 
 
 class NoContextError(KubeconfigError):
-    """The files have no context of that name."""
+    """The files have no context with that name."""
 
     def __init__(self, context: str) -> None:
         super().__init__(f"there is no context {context}")
@@ -50,30 +50,30 @@ class NoContextError(KubeconfigError):
 
 
 class LoginError(KubeconfigError):
-    """The login plugin of the kubeconfig failed. The message has its name and its words."""
+    """The login plugin of the kubeconfig failed. The message contains its name and its own message."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The connection's settings, and the namespace of the context."""
+    """The connection settings, and the namespace of the context."""
 
     settings: client.Configuration
     namespace: str
 
 
 def in_cluster() -> bool:
-    """Return whether the process runs in a pod and is to talk to that pod's cluster."""
+    """Return whether the process runs in a pod and should use that pod's cluster."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and not named(os.environ.get("KUBECONFIG"))
 
 
 def named(files: str | None) -> list[Path]:
-    """Return the files of a list as KUBECONFIG has it, each once; what is empty between two colons names none."""
+    """Return the files of a list in the format of KUBECONFIG, without duplicates and empty entries."""
     parts = [part.strip() for part in (files or "").split(os.pathsep)]
     return [Path(os.path.expanduser(part)) for part in dict.fromkeys(parts) if part]
 
 
 def chosen_files(files: str | None) -> list[Path]:
-    """Return the files to read: those named, else those of KUBECONFIG, else the usual one."""
+    """Return the files to read: the named ones, else those of KUBECONFIG, else the default one."""
     return named(files) or named(os.environ.get("KUBECONFIG")) or [Path(os.path.expanduser(_USUAL))]
 
 
@@ -81,7 +81,7 @@ def load_in_cluster() -> client.Configuration:
     """Return the settings of the pod's own service account.
 
     Raises:
-        KubeconfigError: if there is none, or the environment names a proxy that cannot be used.
+        KubeconfigError: if there is no service account, or the environment names a proxy that cannot be used.
     """
     settings = client.Configuration()
     try:
@@ -92,14 +92,14 @@ def load_in_cluster() -> client.Configuration:
 
 
 async def load(files: Iterable[Path], context: str | None = None) -> Chosen:
-    """Return how to reach the cluster that the files name.
+    """Return the settings of the cluster that the files name.
 
     Args:
-        files: in the order in which the first wins; those that are not there are skipped.
+        files: in order of precedence, highest first; missing files are skipped.
         context: name of the context; the current one if None.
 
     Raises:
-        KubeconfigError: if they name none, or cannot be used. LoginError if the login fails.
+        KubeconfigError: if the files name no cluster, or cannot be used. LoginError if the login fails.
     """
     merged = _merge([path for path in files if path.exists()])
     name = context or merged.get("current-context")
@@ -115,14 +115,14 @@ async def load(files: Iterable[Path], context: str | None = None) -> Chosen:
     if user is None:
         raise KubeconfigError(f"the context {name} names the user {place['user']}, who is not in it")
     await _log_in(user, cluster)
-    # The client needs one also where the context has none.
+    # The client requires a user even if the context has none.
     place["user"] = place.get("user") or _NO_USER
     merged["users"].append({"name": _NO_USER, "user": {}})
     merged["current-context"] = name
     settings = client.Configuration()
     try:
         await config.load_kube_config_from_dict(merged, context=name, client_configuration=settings)  # type: ignore[no-untyped-call]
-    # What the client makes of values of other types, besides its own error.
+    # Besides its own error, the client raises these for values of the wrong type.
     except (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         words = str(error) if isinstance(error, ConfigException | OSError) else "it has a value that cannot be used"
         raise KubeconfigError(_line(words)) from error
@@ -132,7 +132,7 @@ async def load(files: Iterable[Path], context: str | None = None) -> Chosen:
 
 
 def _with_proxy(settings: client.Configuration) -> client.Configuration:
-    """Have the proxy of the environment where the kubeconfig names none, for each connection that is made of it."""
+    """Set the proxy of the environment, for each connection made from the settings, if the kubeconfig names none."""
     try:
         own = settings.proxy
         settings.proxy = usable_proxy(own, "proxy-url") if own else proxy_for(settings.host)
@@ -142,7 +142,7 @@ def _with_proxy(settings: client.Configuration) -> client.Configuration:
 
 
 def _merge(files: list[Path]) -> dict[str, Any]:
-    """Return the files as one. The first that has a name, or a current-context, wins."""
+    """Return the merged files. The first file that has a name, or a current-context, wins."""
     merged: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": []}
     for path in files:
         for key, value in _read(path).items():
@@ -168,12 +168,12 @@ def _read(path: Path) -> dict[str, Any]:
         isinstance(part, list) and all(isinstance(each, dict) and each.get("name") for each in part) for part in lists
     ):
         raise KubeconfigError(f"{path} is no kubeconfig: it has no lists of clusters, contexts and users with names")
-    # A null is as good as absent to kubectl.
+    # kubectl treats a null as absent.
     return {key: value for key, value in content.items() if value is not None}
 
 
 def _resolved(entry: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
-    """Return an entry with the paths in it from the root, and without nulls."""
+    """Return an entry with absolute paths and without nulls."""
     inner = entry.get(_MEMBER[key]) or {}
     if not isinstance(inner, dict):
         raise KubeconfigError(f"{path} is no kubeconfig: {entry['name']} of its {key} has no fields")
@@ -193,7 +193,7 @@ def _member(merged: dict[str, Any], key: str, name: str | None) -> dict[str, Any
 
 
 async def _log_in(user: dict[str, Any], cluster: dict[str, Any]) -> None:
-    """Put the output of the user's login plugin in place of the plugin (Kubernetes: "client-go credential plugins")."""
+    """Replace the user's login plugin with its output (Kubernetes: "client-go credential plugins")."""
     provider = user.get("auth-provider")
     if provider and provider.get("name") not in _AUTH_PROVIDERS:
         raise LoginError(f"the auth-provider {provider.get('name')} is not supported: use a login plugin (exec)")
@@ -244,7 +244,7 @@ async def _credential(plugin: dict[str, Any], cluster: dict[str, Any]) -> dict[s
         status = answer["status"]
         usable = isinstance(status, dict) and bool(status.get("token") or status.get("clientCertificateData"))
     except (ValueError, KeyError, TypeError):
-        # Not quoted: it may be a token all the same.
+        # The output is not quoted, because it may still be a token.
         raise LoginError(f"{shown} printed no ExecCredential") from None
     if answer.get("apiVersion") != version:
         raise LoginError(f"{shown} speaks {_line(str(answer.get('apiVersion')))}, but the kubeconfig has {version}")
@@ -254,7 +254,7 @@ async def _credential(plugin: dict[str, Any], cluster: dict[str, Any]) -> dict[s
 
 
 def _cluster_info(cluster: dict[str, Any]) -> dict[str, Any]:
-    """Return the cluster in the form that plugins read (client-go: ExecCredential, "spec.cluster")."""
+    """Return the cluster in the format that plugins read (client-go: ExecCredential, "spec.cluster")."""
     info = {name: cluster[name] for name in ("server", "tls-server-name", "proxy-url") if cluster.get(name)}
     if cluster.get("insecure-skip-tls-verify"):
         info["insecure-skip-tls-verify"] = True
@@ -275,5 +275,5 @@ def _cluster_info(cluster: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(words: str) -> str:
-    """Return words of others as one line that cannot do anything to a terminal."""
+    """Return external text as one line that cannot control a terminal."""
     return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", words).split())[:_LONGEST_WORDS]

@@ -15,7 +15,7 @@ class Owner:
     uid: str
 
     def reference(self) -> Document:
-        """The owner reference, by which the garbage collector removes the object with its agent."""
+        """Return the owner reference, by which the garbage collector removes the object with its agent."""
         return {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -26,6 +26,6 @@ class Owner:
         }
 
     def owns(self, document: Document) -> bool:
-        """Whether the agent, this very one, is the object's controller."""
+        """Return whether this agent, identified by its uid, is the object's controller."""
         controller = controller_of(document)
         return controller is not None and controller.get("uid") == self.uid

@@ -1,9 +1,11 @@
-"""Which proxy of the environment a request goes through: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY. Pure.
+"""The proxy for a request, from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY in the environment. Pure.
 
-As Go's clients and curl read them, so that what works for kubectl works here: Python's own reader knows no networks in
-NO_PROXY, which clusters with a proxy have there (OpenShift: "Configuring the cluster-wide proxy").
+The variables are read as Go's clients and curl read them, so that what works for kubectl works here. Python's own
+reader does not support networks in NO_PROXY, which clusters with a proxy use (OpenShift: "Configuring the cluster-wide
+proxy").
 
-The same file is in the agent service and in the operator, whose images do not hold each other's code.
+The agent service and the operator each have a copy of this file, because their images do not contain each other's
+code.
 """
 
 import os
@@ -17,19 +19,19 @@ _SCHEMES = frozenset({"http", "https"})
 
 
 class ProxyError(ValueError):
-    """The environment names a proxy that cannot be used. The message holds no password."""
+    """The environment names a proxy that cannot be used. The message does not contain its password."""
 
 
 def proxy_for(url: str, environ: Mapping[str, str] = os.environ, *, any_scheme: bool = False) -> str | None:
-    """Return the address of the proxy for a request; None where it goes directly.
+    """Return the address of the proxy for a request; None if the request is sent directly.
 
     Args:
-        url: whom the request is for.
-        environ: the variables, in lower or upper case; lower case wins.
-        any_scheme: whether ALL_PROXY counts as well, which kubectl does not read.
+        url: the URL of the request.
+        environ: the variables, in lower or upper case; lower case takes precedence.
+        any_scheme: whether to read ALL_PROXY too, which kubectl does not.
 
     Raises:
-        ProxyError: when the proxy is not one that is spoken to in HTTP.
+        ProxyError: if the proxy is not an HTTP proxy.
     """
     parts = urlsplit(url)
     names = [f"{parts.scheme}_proxy", *(["all_proxy"] if any_scheme else [])]
@@ -43,11 +45,11 @@ def usable_proxy(written: str, where: str) -> str:
     """Return the address of a proxy with its scheme.
 
     Args:
-        written: the address, perhaps without a scheme.
-        where: what it stands in, for the words of the error.
+        written: the address, with or without a scheme.
+        where: the name of the setting that holds the address, for the error message.
 
     Raises:
-        ProxyError: when the proxy is not one that is spoken to in HTTP.
+        ProxyError: if the proxy is not an HTTP proxy.
     """
     proxy = written if "://" in written else f"http://{written}"
     try:
@@ -64,9 +66,9 @@ def is_exempt(url: str, no_proxy: str) -> bool:
     """Return whether NO_PROXY exempts an address.
 
     Args:
-        url: whom the request is for.
-        no_proxy: names (of a host, and of all below it), IP addresses, networks such as 10.0.0.0/8, each with a port or
-            without; or `*` for everything. Commas or white space between them.
+        url: the URL of the request.
+        no_proxy: a list, separated by commas or white space, of host names (each includes all names below it), IP
+            addresses, and networks such as 10.0.0.0/8, each with or without a port; or `*` for every address.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -76,7 +78,7 @@ def is_exempt(url: str, no_proxy: str) -> bool:
 
 
 def without_password(proxy: str) -> str:
-    """Return the address of a proxy as it may be shown."""
+    """Return the address of a proxy without its credentials and path, for logs and messages."""
     parts = urlsplit(proxy)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
 

@@ -1,4 +1,4 @@
-"""Reads from the Kubernetes API: one object, a list page by page, and what is served."""
+"""Reads from the Kubernetes API: one object, a list page by page, and the kinds that are served."""
 
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -8,15 +8,15 @@ from agent_operator.kube.errors import ApiError
 from agent_operator.kube.resources import Resource
 from agent_operator.manifests.document import Document
 
-# Objects of one page of a list. Each may have 1.5 MiB, as much as etcd takes.
+# Objects per page of a list. Each may have 1.5 MiB, the limit of etcd.
 PAGE = 50
 
-# The object's metadata alone (Kubernetes API concepts: "Metadata-only fetches"): of a Secret no content is sent.
+# Only the object's metadata (Kubernetes API concepts: "Metadata-only fetches"): the content of a Secret is not sent.
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 class Reader:
-    """Reads of one connection. Each raises ApiError and UnreachableError."""
+    """Reads over one connection. Each raises ApiError and UnreachableError."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -24,7 +24,7 @@ class Reader:
     async def get(
         self, resource: Resource, namespace: str, name: str, *, metadata_only: bool = False
     ) -> Document | None:
-        """Return the object, or its metadata alone, or None if there is none."""
+        """Return the object, or only its metadata; None if it does not exist."""
         accept = METADATA_ONLY if metadata_only else JSON
         try:
             answer = await self._connection.request("GET", resource.path(namespace, name), accept=accept)
@@ -37,18 +37,18 @@ class Reader:
     async def pages(
         self, resource: Resource, namespace: str | None, **query: str
     ) -> AsyncIterator[tuple[list[Document], str]]:
-        """Yield the objects of a kind, in one namespace or in all, page by page with the list's resourceVersion.
+        """Yield pages of the objects of a kind, in one namespace or in all, each with the list's resourceVersion.
 
         Args:
             resource: the kind.
             namespace: None for all namespaces.
-            query: what picks some of them, such as `labelSelector`.
+            query: parameters that select some of the objects, such as `labelSelector`.
         """
         asked = {"limit": str(PAGE), **query}
         api_version = f"{resource.group}/{resource.version}".removeprefix("/")
         while True:
             page = (await self._connection.request("GET", resource.path(namespace), query=asked)).body
-            # A list says once what all its items are.
+            # A list has the type of its items only once.
             items = [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
             metadata = page.get("metadata") or {}
             yield items, metadata.get("resourceVersion", "")
@@ -57,7 +57,7 @@ class Reader:
             asked["continue"] = metadata["continue"]
 
     async def list(self, resource: Resource, namespace: str | None, **query: str) -> list[Document]:
-        """Return the objects of a kind, in one namespace or in all, that the query picks."""
+        """Return the objects of a kind, in one namespace or in all, that the query selects."""
         return [item async for items, _ in self.pages(resource, namespace, **query) for item in items]
 
     async def is_served(self, resource: Resource) -> bool:

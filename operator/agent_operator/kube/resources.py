@@ -1,4 +1,4 @@
-"""The kinds that the operator works with, and where the API server has them."""
+"""The kinds that the operator works with, and their paths in the API."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from agent_operator.manifests.labels import MANAGED_BY, NAME, OPERATOR, PRODUCT
 
 
 class Key(NamedTuple):
-    """Which agent is meant."""
+    """The key of an agent."""
 
     namespace: str
     name: str
@@ -20,9 +20,9 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object in the API. `selector` limits what is listed and watched, at the server.
+    """A kind of object in the API. `selector` limits, at the server, which objects are listed and watched.
 
-    An `optional` kind is one that a cluster may not have: its definition is installed with another product.
+    A cluster may lack an `optional` kind: its definition is installed with another product.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class Resource:
     optional: bool = False
 
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
-        """Path of the collection, of one object, or of its subresource; no namespace means all of them."""
+        """Return the path of the collection, of one object, or of its subresource; no namespace means all of them."""
         parts = [f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"]
         parts += [f"namespaces/{quote(namespace, safe='')}"] if namespace else []
         parts += [self.plural]
@@ -75,7 +75,7 @@ CHILDREN = (
     SCALED_OBJECT,
 )
 OPTIONAL = tuple(resource for resource in CHILDREN if resource.optional)
-# What every cluster has. Secrets cannot be read, so they are not watched either.
+# Kinds that every cluster has. The operator cannot read Secrets, so it does not watch them either.
 WATCHED = (AGENT, *(each for each in CHILDREN if each is not SECRET and not each.optional), POD)
 
 BY_KIND = {resource.kind: resource for resource in (*CHILDREN, AGENT, POD, EVENT)}

@@ -1,6 +1,6 @@
-"""The Kubernetes objects of an agent, built from its spec alone: no I/O, the same input gives the same objects.
+"""The Kubernetes objects of an agent, built only from its spec: no I/O, and the same objects for the same input.
 
-One module a kind. The chart `helm/agent` makes the same objects; tests compare the two over generated specs.
+There is one module per kind. The chart `helm/agent` renders the same objects; tests compare the two on generated specs.
 """
 
 from agent_operator.manifests.desired import desired

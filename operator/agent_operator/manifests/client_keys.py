@@ -1,4 +1,4 @@
-"""The Secret with the client keys of the agent API, where Portside makes them (`auth.enabled`, no `existingSecret`)."""
+"""The Secret of the client keys that Portside generates for the agent API (`auth.enabled`, no `existingSecret`)."""
 
 import secrets
 
@@ -10,12 +10,12 @@ KEYS = "API_KEYS"
 
 
 def client_keys_name(agent: str) -> str:
-    """The name of the Secret."""
+    """Return the name of the Secret."""
     return f"{agent}-client-keys"
 
 
 def client_keys(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The Secret of the agent's client keys, without any, as they are made once and kept; None when it has none."""
+    """Return the Secret for the client keys without keys, which are generated once and kept; None if not needed."""
     if not spec.auth.enabled or spec.auth.existing_secret is not None:
         return None
     return {
@@ -27,15 +27,15 @@ def client_keys(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> 
 
 
 def with_key(document: Document, key: str) -> Document:
-    """The Secret with this key, or these keys separated by commas."""
+    """Return the Secret with this key, or with these keys separated by commas."""
     return {**document, "stringData": {KEYS: key}}
 
 
 def new_key() -> str:
-    """A new client key: 256 bits of chance, in characters that a header can carry."""
+    """Return a new client key: 256 random bits, in characters that are allowed in a header."""
     return secrets.token_urlsafe(32)
 
 
 def is_client_keys(document: Document, agent: str) -> bool:
-    """Whether the document is the Secret of an agent's generated keys."""
+    """Return whether the document is the Secret of an agent's generated keys."""
     return bool(document["kind"] == "Secret" and document["metadata"]["name"] == client_keys_name(agent))

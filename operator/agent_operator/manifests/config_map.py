@@ -11,7 +11,7 @@ from agent_operator.manifests.secrets_volume import secret_sources
 
 
 def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
-    """The settings that the spec gives. One that it does not give has no key: the service has its default."""
+    """Return the settings in the spec. A setting that is unset has no key: the service uses its default."""
     agent, limit = spec.agent, spec.rate_limit
     given: dict[str, str | None] = {
         "MODEL_PROVIDER": agent.provider,
@@ -27,7 +27,7 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "RATE_LIMIT_REQUESTS": str(limit.requests_per_minute),
         "TOKENS_PER_MINUTE": str(limit.tokens_per_minute) if limit.tokens_per_minute else None,
         "TRUSTED_PROXIES": ",".join(limit.trusted_proxies or []) or None,
-        # A proxy beside the agent passes the host that its client asked for, over the pod's loopback address.
+        # A proxy in a sidecar forwards the host that its client requested, over the pod's loopback address.
         "ALLOWED_HOSTS": "*" if spec.sidecars else None,
         "CORS_ORIGINS": ",".join(spec.cors.origins or []) or None,
         "CORS_ALLOW_CREDENTIALS": "true" if spec.cors.allow_credentials else None,
@@ -44,7 +44,7 @@ def _boolean(value: bool | None) -> str | None:
 
 
 def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | None]:
-    """What has a meaning with a shared Redis only."""
+    """Return the settings that apply only with a shared Redis."""
     if not spec.redis.given:
         return {}
     return {
@@ -57,7 +57,7 @@ def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | Non
 
 
 def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
-    """What may be used, and what it costs with the agent's model."""
+    """Return the limits of the budget, and the prices of the agent's model."""
     budget = spec.budget
     if budget is None:
         return {}
@@ -79,8 +79,10 @@ def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
 
 
 def _of_tracing(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
-    """Where traces go, and whose they are (OpenTelemetry, "Specify resource attributes using Kubernetes annotations",
-    says what a service's name and namespace are)."""
+    """Return the destination of traces, and the name and namespace of the service.
+
+    Source: OpenTelemetry, "Specify resource attributes using Kubernetes annotations".
+    """
     tracing = spec.monitoring.tracing
     if tracing is None:
         return {}
@@ -92,7 +94,7 @@ def _of_tracing(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
 
 
 def config_map(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document:
-    """The ConfigMap of the agent."""
+    """Return the ConfigMap of the agent."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -102,9 +104,10 @@ def config_map(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> D
 
 
 def config_checksum(name: str, namespace: str, spec: AgentSpec) -> str:
-    """SHA-256, in hexadecimal, of the ConfigMap's data and then the inline Secret's, as sorted lines `KEY=VALUE`.
+    """Return the SHA-256, in hexadecimal, of the data of the ConfigMap and then the inline Secret.
 
-    It stands on the pod template, so that a change of either replaces the pods, which read them only at their start.
+    The data of each is hashed as sorted lines `KEY=VALUE`. The checksum is an annotation of the pod template, so that a
+    change of either replaces the pods, which read them only at startup.
     """
     lines = _lines(settings(name, namespace, spec)) + _lines(inline_secrets(spec))
     return hashlib.sha256(lines.encode()).hexdigest()

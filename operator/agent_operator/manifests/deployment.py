@@ -8,13 +8,13 @@ from agent_operator.manifests.pod import pod_template
 
 
 def deployment(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document:
-    """The Deployment of the agent. It says nothing about `replicas` while an autoscaler does."""
+    """Return the Deployment of the agent. It does not set `replicas` if an autoscaler does."""
     replicas = None if spec.autoscaling.enabled else spec.replicas
     return _deployment(name, namespace, spec, managed_by, component="api", replicas=replicas)
 
 
 def worker_deployment(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The Deployment of the agent's workers, or None when it has none."""
+    """Return the Deployment of the agent's workers, or None if it has no workers."""
     if not spec.worker.enabled:
         return None
     replicas = None if spec.worker.autoscaling.enabled else spec.worker.replicas

@@ -1,4 +1,4 @@
-"""All objects of an agent."""
+"""All desired objects of an agent."""
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.client_keys import client_keys
@@ -40,10 +40,11 @@ BUILDERS = (
 
 
 def desired(name: str, namespace: str, spec: AgentSpec, *, managed_by: str = OPERATOR) -> list[Document]:
-    """The objects that an agent of this name, in this namespace, with this spec is made of.
+    """Return the desired objects of an agent with this name, namespace and spec.
 
-    In the order in which they are applied: what the pods need comes before the pods. `managed_by` is the value of the
-    label app.kubernetes.io/managed-by. The Secret of generated client keys holds none: they are not the spec's.
+    They are in the order in which they are applied: objects that the pods need come before the pods. `managed_by` is
+    the value of the label app.kubernetes.io/managed-by. The Secret of generated client keys has no keys: they are not
+    part of the spec.
     """
     objects = (build(name, namespace, spec, managed_by) for build in BUILDERS)
     return [document for document in objects if document is not None]

@@ -1,4 +1,4 @@
-"""The form that all objects share: plain dictionaries that look like their YAML, with nothing empty in them."""
+"""The form of all objects: plain dictionaries with the structure of their YAML, without empty members."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ Document = dict[str, Any]
 def metadata(
     agent: str, namespace: str, managed_by: str, *, own_name: str | None = None, component: Component = "api"
 ) -> Document:
-    """The metadata of an agent's object, which bears the agent's name if it has none of its own."""
+    """Return the metadata of an agent's object, which has the agent's name unless it has its own name."""
     labels = object_labels(agent, managed_by, component)
     return {"name": own_name or agent, "namespace": namespace, "labels": labels}
 
 
 def without_empty(mapping: Document) -> Document:
-    """The mapping without members that are None, an empty list or an empty mapping.
+    """Return the mapping without members that are None, an empty list or an empty mapping.
 
-    Server-side apply keeps no empty map or list, so an object that had one would never equal what was applied.
-    Only the members themselves are looked at: what is inside is the caller's.
+    Server-side apply does not keep empty maps and lists, so an object that had one would never equal what was applied.
+    Only direct members are checked: their content is the caller's responsibility.
     """
     return {key: value for key, value in mapping.items() if value is not None and value not in ([], {})}

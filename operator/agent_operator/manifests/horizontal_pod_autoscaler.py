@@ -1,16 +1,16 @@
-"""The HorizontalPodAutoscalers (autoscaling/v2) of the agent API and of its workers; KEDA has its own."""
+"""The HorizontalPodAutoscalers (autoscaling/v2) of the agent API and of its workers; KEDA creates its own."""
 
 from agent_operator.api.scaling import Autoscaling, WorkerAutoscaling
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.names import worker_name
 
-# Kept when the spec asks for autoscaling and names no target.
+# The target if the spec enables autoscaling and sets no target.
 DEFAULT_CPU_PERCENTAGE = 70
 
 
 def horizontal_pod_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The autoscaler of the agent's pods, or None when autoscaling is off, or KEDA's."""
+    """Return the autoscaler of the agent's pods, or None if autoscaling is disabled or uses KEDA."""
     scaling = spec.autoscaling
     if not scaling.enabled or scaling.engine == "keda":
         return None
@@ -19,12 +19,12 @@ def horizontal_pod_autoscaler(name: str, namespace: str, spec: AgentSpec, manage
 
 
 def worker_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The autoscaler of the workers, or None when there are none, their number is fixed, or KEDA scales them."""
+    """Return the autoscaler of the workers; None without workers, with a fixed number, or with KEDA."""
     scaling = spec.worker.autoscaling
     if not (spec.worker.enabled and scaling.enabled) or spec.autoscaling.engine == "keda":
         return None
     own = metadata(name, namespace, managed_by, own_name=worker_name(name), component="worker")
-    # The queue is the agent's, whichever pod reports its depth: the metric is that of the Service.
+    # All pods report the depth of the same queue, so the metric belongs to the Service.
     depth = {
         "type": "Object",
         "object": {
@@ -37,7 +37,7 @@ def worker_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: st
 
 
 def _autoscaler(own: Document, scaling: Autoscaling | WorkerAutoscaling, metrics: list[Document]) -> Document:
-    """The autoscaler of the Deployment of the same name."""
+    """Return the autoscaler of the Deployment with the same name."""
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -61,7 +61,7 @@ def _metrics(scaling: Autoscaling) -> list[Document]:
 
 
 def utilizations(scaling: Autoscaling) -> dict[str, int]:
-    """The use of each resource that is to be kept, in percent of what is requested."""
+    """Return the target utilization of each resource, in percent of its request."""
     cpu = scaling.target_cpu_utilization_percentage
     memory = scaling.target_memory_utilization_percentage
     if cpu is None and memory is None and scaling.target_in_flight_requests is None:

@@ -1,4 +1,4 @@
-"""The Ingress (networking.k8s.io/v1) that leads to the agent from outside the cluster."""
+"""The Ingress (networking.k8s.io/v1) that exposes the agent outside the cluster."""
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
@@ -6,7 +6,7 @@ from agent_operator.manifests.names import PORT_NAME
 
 
 def ingress(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The Ingress of the agent, or None when there is none."""
+    """Return the Ingress of the agent, or None if it is disabled."""
     wanted = spec.ingress
     if not wanted.enabled:
         return None

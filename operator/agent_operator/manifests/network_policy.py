@@ -1,4 +1,4 @@
-"""The NetworkPolicy (networking.k8s.io/v1): what may reach the agent's pods, and what they may reach."""
+"""The NetworkPolicy (networking.k8s.io/v1): the allowed traffic to and from the agent's pods."""
 
 import re
 
@@ -7,19 +7,19 @@ from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
 from agent_operator.manifests.names import METRICS_PORT_NAME, PORT_NAME
 
-# A policy applies after the Service's address is translated: what counts is the port of the DNS pods, which is 5353 on
+# A policy applies after the Service's address is translated, so it must allow the port of the DNS pods. That is 5353 on
 # OpenShift (docs.redhat.com, "DNS Operator").
 DNS_PORTS = (53, 5353)
 REDIS_PORT = 6379
 ANY_POD: tuple[Document, ...] = ({"namespaceSelector": {}},)
 SCHEME_PORTS = {"http": 80, "https": 443, "redis": REDIS_PORT, "rediss": REDIS_PORT}
-# The scheme, and the port if the authority ends with one (RFC 3986, section 3.2.3), without the zeros in front, which
-# would make an octal number of it in YAML. The chart has the same expression.
+# The scheme, and the port if the authority ends with one (RFC 3986, section 3.2.3). Leading zeros are dropped, because
+# YAML would read the port as an octal number. The chart uses the same expression.
 _ADDRESS = re.compile(r"^([a-z]+)://[^/?#]*?(?::0*([1-9][0-9]*)?)?(?:[/?#].*)?$", re.DOTALL)
 
 
 def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The policy of all pods of the agent, or None when there is none."""
+    """Return the policy for all pods of the agent, or None if it is disabled."""
     policy = spec.network_policy
     if not policy.enabled:
         return None
@@ -39,7 +39,7 @@ def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) 
 
 
 def _egress_ports(spec: AgentSpec) -> list[Document]:
-    """DNS, and the ports of the model API, of Redis and of the traces' collector: where they are is not known here."""
+    """Return the ports of DNS, the model API, Redis and the trace collector, whose addresses are not known here."""
     dns = [{"port": number, "protocol": protocol} for number in DNS_PORTS for protocol in ("UDP", "TCP")]
     numbers = [_model_port(spec), _redis_port(spec), _collector_port(spec)]
     tcp = dict.fromkeys(number for number in numbers if number not in {None, *DNS_PORTS})
@@ -65,7 +65,7 @@ def _collector_port(spec: AgentSpec) -> int | None:
 
 
 def port_of(address: str) -> int:
-    """Return the port of an address of the spec; that of its scheme where it names none."""
+    """Return the port of an address in the spec, or the default port of its scheme if it has no port."""
     match = _ADDRESS.match(address)
     assert match is not None  # noqa: S101  the spec takes no other address
     return int(match[2]) if match[2] else SCHEME_PORTS[match[1]]

@@ -1,4 +1,4 @@
-"""The pods of an agent: one template for the API and the workers (Pod Security Standards, level restricted)."""
+"""The pods of an agent: one template for the API and the workers (Pod Security Standards, level Restricted)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -24,14 +24,14 @@ from agent_operator.manifests.names import (
 from agent_operator.manifests.secrets_volume import secret_sources
 from agent_operator.manifests.service_account import account_name
 
-# A stopping pod still gets requests until every proxy has heard that its endpoint is gone: it goes on serving so long.
+# A terminating pod still receives requests until every proxy has removed its endpoint, so it keeps serving this long.
 PRE_STOP_SECONDS = 5
-# What a pod gets beyond its longest answer to stop in order: the pause above, and ten seconds to close what is open.
+# Time for a graceful shutdown beyond the longest answer: the delay above, and ten seconds to close connections.
 GRACE_BEYOND_ANSWER_SECONDS = PRE_STOP_SECONDS + 10
 
 
 def pod_template(name: str, namespace: str, spec: AgentSpec, component: Component) -> Document:
-    """The template of the pods of one component of the agent."""
+    """Return the pod template of one component of the agent."""
     return {
         "metadata": {
             "labels": {**(spec.pod_labels or {}), **pod_labels(name, component)},
@@ -46,7 +46,7 @@ def pod_template(name: str, namespace: str, spec: AgentSpec, component: Componen
 
 
 def _scraped(spec: AgentSpec) -> dict[str, str]:
-    """The annotations by which a plain Prometheus finds the pods; with a ServiceMonitor they would be found twice."""
+    """Return the annotations for Prometheus discovery. With a ServiceMonitor, they would cause a second scrape."""
     if spec.monitoring.service_monitor.enabled:
         return {}
     return {
@@ -57,7 +57,7 @@ def _scraped(spec: AgentSpec) -> dict[str, str]:
 
 
 def image_reference(image: Image) -> str:
-    """The image as a container runtime takes it; a digest wins over a tag."""
+    """Return the image reference for the container runtime; a digest takes precedence over a tag."""
     if image.digest is not None:
         return f"{image.repository}@{image.digest}"
     return f"{image.repository}:{image.tag or __version__}"
@@ -68,8 +68,8 @@ def _pod(name: str, spec: AgentSpec, component: Component) -> Document:
         {
             "serviceAccountName": account_name(name, spec),
             "automountServiceAccountToken": False,
-            # Kubernetes would set <SERVICE>_PORT for each Service of the namespace; of one named `api` the agent
-            # would read API_PORT=tcp://… as its own setting.
+            # Otherwise Kubernetes sets <SERVICE>_PORT for each Service of the namespace. For a Service named `api`,
+            # the agent would read API_PORT=tcp://… as its own setting.
             "enableServiceLinks": False,
             "imagePullSecrets": _documents(spec.image_pull_secrets),
             "priorityClassName": spec.priority_class_name,
@@ -112,14 +112,14 @@ def _container(name: str, spec: AgentSpec, component: Component) -> Document:
                 *_documents(spec.extra_volume_mounts),
             ],
             "resources": _resources(resources),
-            # Start-up gets two minutes, looked at each second so that a pod is used as soon as it can be.
+            # Startup may take two minutes. The probe runs each second, so that a pod gets requests as soon as possible.
             "startupProbe": _probe("/health/live", periodSeconds=1, failureThreshold=120, timeoutSeconds=1),
-            # Forgiving: a pod that is only busy must not be killed.
+            # Lenient: a pod that is only busy must not be killed.
             "livenessProbe": _probe("/health/live", periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
             "readinessProbe": _probe("/health/ready", periodSeconds=5, failureThreshold=3, timeoutSeconds=5),
-            # Why a container failed, for those who may read the pod; the agent's status does not show it.
+            # Shows users with access to the pod why a container failed; the agent's status does not show it.
             "terminationMessagePolicy": "FallbackToLogsOnError",
-            # Nobody sends requests to a worker: it can stop at once.
+            # A worker receives no requests, so it can stop immediately.
             "lifecycle": None if worker else {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
             "securityContext": dict(spec.security_context),
         }
@@ -139,7 +139,7 @@ def _spread(name: str, spec: AgentSpec, component: Component) -> list[Document]:
 
 
 def _secrets_volume(name: str, spec: AgentSpec) -> list[Document]:
-    """The folder of secrets, which the service watches; none when nothing is in it."""
+    """Return the volume of secrets, which the service watches; no volume if it would be empty."""
     sources = secret_sources(name, spec)
     return [{"name": SECRETS_VOLUME, "projected": {"sources": sources}}] if sources else []
 
@@ -150,7 +150,7 @@ def _grace_period(spec: AgentSpec) -> int:
 
 
 def _resources(resources: Resources) -> Document:
-    """Amounts as text, the one form in which the API server gives them back."""
+    """Return the amounts as text, the only form in which the API server returns them."""
     return without_empty(
         {
             kind: {name: str(amount) for name, amount in (amounts or {}).items()}
@@ -165,5 +165,5 @@ def _source(source: EnvSource) -> Document:
 
 
 def _documents(models: Iterable[Model] | None) -> list[dict[str, Any]]:
-    """The models as they were written."""
+    """Return the models in the form in which they were written."""
     return [model.model_dump(by_alias=True, exclude_none=True) for model in models or []]

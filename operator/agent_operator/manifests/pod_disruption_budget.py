@@ -1,22 +1,22 @@
-"""The PodDisruptionBudgets (policy/v1): how many pods may be away while nodes are drained."""
+"""The PodDisruptionBudgets (policy/v1): how many pods may be unavailable while nodes are drained."""
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata
 from agent_operator.manifests.labels import Component, selector
 from agent_operator.manifests.names import worker_name
 
-# With one pod a budget would either keep a node from being drained, or say nothing.
+# With one pod, a budget would either block a drain or have no effect.
 FEWEST_PODS = 2
 
 
 def pod_disruption_budget(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The budget of the agent's pods, or None when there is none or there may be a single pod."""
+    """Return the budget of the agent's pods; None if it is disabled or there may be a single pod."""
     fewest = spec.autoscaling.min_replicas if spec.autoscaling.enabled else spec.replicas
     return _budget(name, namespace, spec, managed_by, "api") if fewest >= FEWEST_PODS else None
 
 
 def worker_disruption_budget(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The budget of the workers, likewise."""
+    """Return the budget of the workers; None if it is disabled, or there may be a single worker or none."""
     worker = spec.worker
     fewest = worker.autoscaling.min_replicas if worker.autoscaling.enabled else worker.replicas
     wanted = worker.enabled and fewest >= FEWEST_PODS
@@ -40,7 +40,7 @@ def _budget(name: str, namespace: str, spec: AgentSpec, managed_by: str, compone
         "spec": {
             **limit,
             "selector": {"matchLabels": selector(name, component)},
-            # A pod that is broken anyway must not keep a node from being drained (KEP-3017).
+            # A pod that is already unhealthy must not block a drain (KEP-3017).
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }

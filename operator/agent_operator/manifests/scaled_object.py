@@ -1,4 +1,4 @@
-"""The ScaledObjects (keda.sh/v1alpha1) of the agent API and of its workers, from which KEDA makes their autoscalers."""
+"""The ScaledObjects (keda.sh/v1alpha1) of the agent API and its workers, for which KEDA creates autoscalers."""
 
 from agent_operator.api.scaling import Autoscaling, WorkerAutoscaling
 from agent_operator.api.spec import AgentSpec
@@ -8,32 +8,32 @@ from agent_operator.manifests.names import worker_name
 
 
 def scaled_object(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """What KEDA scales the agent's pods by, or None when it does not."""
+    """Return the ScaledObject of the agent's pods, or None if KEDA does not scale them."""
     scaling = spec.autoscaling
     if not scaling.enabled or scaling.engine != "keda":
         return None
     triggers = [_utilization(resource, share) for resource, share in utilizations(scaling).items()]
     if scaling.target_in_flight_requests is not None:
         of_agent = f'{{namespace="{namespace}", service="{name}"}}'
-        # Those that wait because the model API turned them away are no reason for more pods.
+        # More pods do not help requests that wait because the model API throttled them.
         query = f"sum(agent_requests_in_flight{of_agent}) - sum(agent_requests_throttled{of_agent})"
         triggers.append(_prometheus(spec, query, scaling.target_in_flight_requests))
     return _scaled_object(metadata(name, namespace, managed_by), scaling, triggers)
 
 
 def worker_scaled_object(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """What KEDA scales the workers by, or None when it does not."""
+    """Return the ScaledObject of the workers, or None if KEDA does not scale them."""
     scaling = spec.worker.autoscaling
     if not (spec.worker.enabled and scaling.enabled) or spec.autoscaling.engine != "keda":
         return None
     own = metadata(name, namespace, managed_by, own_name=worker_name(name), component="worker")
-    # Every pod of the agent tells the same number.
+    # Every pod of the agent reports the same number.
     query = f'max(agent_tasks_due{{namespace="{namespace}", service="{name}"}})'
     return _scaled_object(own, scaling, [_prometheus(spec, query, scaling.target_queue_depth)])
 
 
 def _scaled_object(own: Document, scaling: Autoscaling | WorkerAutoscaling, triggers: list[Document]) -> Document:
-    """The ScaledObject of the Deployment of the same name."""
+    """Return the ScaledObject of the Deployment with the same name."""
     behavior = {"horizontalPodAutoscalerConfig": {"behavior": scaling.behavior}} if scaling.behavior else None
     return {
         "apiVersion": "keda.sh/v1alpha1",
@@ -56,12 +56,12 @@ def _utilization(resource: str, share: int) -> Document:
 
 
 def _prometheus(spec: AgentSpec, query: str, threshold: int) -> Document:
-    """A trigger that keeps the value of a query at so much for each pod."""
+    """Return a trigger that keeps the value of a query at `threshold` per pod."""
     metadata = {
         "serverAddress": spec.autoscaling.prometheus_address,
         "query": query,
         "threshold": str(threshold),
-        # Or KEDA would take an agent that nobody scrapes for one without load, and say that all is well.
+        # Otherwise KEDA treats an agent that is not scraped as one without load, and reports no problem.
         "ignoreNullValues": "false",
     }
     return {"type": "prometheus", "metadata": metadata}

@@ -1,16 +1,16 @@
-"""The Secret for a key that the spec itself holds (`apiKey.value`)."""
+"""The Secret for a key that the spec itself contains (`apiKey.value`)."""
 
 from agent_operator.api.spec import SECRET_KEY, AgentSpec
 from agent_operator.manifests.document import Document, metadata
 
 
 def inline_secrets(spec: AgentSpec) -> dict[str, str]:
-    """The secrets that the spec itself holds, by their file names; none when it refers to the user's Secret."""
+    """Return the secrets in the spec itself, by file name; empty if it refers to the user's Secret."""
     return {SECRET_KEY: spec.api_key.value} if spec.api_key.value is not None else {}
 
 
 def secret(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The Secret of the agent, or None when the spec holds no secret."""
+    """Return the Secret of the agent, or None if the spec contains no secret."""
     inline = inline_secrets(spec)
     if not inline:
         return None

@@ -9,9 +9,9 @@ SYSTEM_PROMPT = "SYSTEM_PROMPT"
 
 
 def secret_sources(name: str, spec: AgentSpec) -> list[Document]:
-    """What the folder of secrets is made of (core/v1, ProjectedVolumeSource): each setting is a file of its name.
+    """Return the sources of the volume (core/v1, ProjectedVolumeSource): each setting is a file with its name.
 
-    The service reads a changed file again, so that what the user changes there is used with no restart.
+    The service reloads a changed file, so that changes by the user take effect without a restart.
     """
     sources: list[Document] = []
     if spec.api_key.value is not None:

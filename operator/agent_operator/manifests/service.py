@@ -1,4 +1,4 @@
-"""The Services in front of the agent's pods, and of its workers."""
+"""The Services of the agent's pods and of its workers."""
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
@@ -7,7 +7,7 @@ from agent_operator.manifests.names import CONTAINER_PORT, PORT_NAME, worker_nam
 
 
 def service(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document:
-    """The Service of the agent."""
+    """Return the Service of the agent."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -23,7 +23,7 @@ def service(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Docu
 
 
 def worker_service(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The Service of the workers, by which Prometheus finds them; nobody sends them requests. None without workers."""
+    """Return the Service of the workers, used only by Prometheus to discover them. None without workers."""
     if not spec.worker.enabled:
         return None
     return {
@@ -40,6 +40,6 @@ def worker_service(name: str, namespace: str, spec: AgentSpec, managed_by: str) 
 
 
 def url(name: str, namespace: str, spec: AgentSpec) -> str:
-    """The address of the agent inside the cluster; the port is left out where HTTP implies it."""
+    """Return the URL of the agent inside the cluster; the port is omitted if it is the default of HTTP."""
     host = f"http://{name}.{namespace}.svc"
     return host if spec.service.port == 80 else f"{host}:{spec.service.port}"  # noqa: PLR2004  HTTP's own port

@@ -5,13 +5,13 @@ from agent_operator.manifests.document import Document, metadata, without_empty
 
 
 def account_name(name: str, spec: AgentSpec) -> str | None:
-    """The name of the pods' ServiceAccount; None for the namespace's `default`."""
+    """Return the name of the pods' ServiceAccount; None for the namespace's `default`."""
     given = spec.service_account.name
     return given or name if spec.service_account.create else given
 
 
 def service_account(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The ServiceAccount of the agent, or None when none is to be made. It gives no token to any pod."""
+    """Return the ServiceAccount of the agent, or None if it is not to be created. No pod gets a token of it."""
     if not spec.service_account.create:
         return None
     annotations = dict(spec.service_account.annotations or {})

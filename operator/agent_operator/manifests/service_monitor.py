@@ -1,4 +1,4 @@
-"""The ServiceMonitor (monitoring.coreos.com/v1), by which prometheus-operator has the agent scraped."""
+"""The ServiceMonitor (monitoring.coreos.com/v1), with which prometheus-operator configures scraping of the agent."""
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
@@ -7,13 +7,13 @@ from agent_operator.manifests.names import METRICS_PATH, METRICS_PORT_NAME
 
 
 def service_monitor(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
-    """The ServiceMonitor of the agent's pods and workers, or None when there is none."""
+    """Return the ServiceMonitor of the agent's pods and workers, or None if it is disabled."""
     monitor = spec.monitoring.service_monitor
     if not monitor.enabled:
         return None
     own = metadata(name, namespace, managed_by)
     endpoint = {
-        # Of the pods: no Service has it, or a load balancer would hand it out.
+        # A port of the pods. No Service has it, because a load balancer would expose it.
         "targetPort": METRICS_PORT_NAME,
         "path": METRICS_PATH,
         "interval": monitor.interval,

@@ -1,1 +1,1 @@
-"""What helps people and CI to work with agents: render, validate, diff, doctor. Nothing here writes to a cluster."""
+"""Tools for users and CI: render, validate, diff, doctor. None of them writes to a cluster."""

@@ -1,4 +1,4 @@
-"""The cluster as the user of a tool reaches it: their kubeconfig, their rights; and errors as sentences."""
+"""Access to the cluster with the user's kubeconfig and permissions, and errors as sentences."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,13 +16,13 @@ from agent_operator.kube.resources import Resource
 from agent_operator.manifests.document import Document
 from agent_operator.tools.errors import ToolError
 
-# People wait at a terminal, and can try again.
+# A user waits at the terminal, and can retry.
 ANSWER_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tool looks: kubeconfig file, context and namespace, as the user gave them; None is the usual one."""
+    """Where a tool reads: kubeconfig file, context and namespace, as set by the user; None is the default."""
 
     kubeconfig: str | None = None
     context: str | None = None
@@ -30,7 +30,7 @@ class Place:
 
 
 class Access(Reader):
-    """Reads and dry runs, with the user's rights. Nothing that is sent here changes anything."""
+    """Reads and dry runs with the user's permissions. No request changes the cluster."""
 
     def __init__(self, connection: Connection, namespace: str) -> None:
         super().__init__(connection)
@@ -38,13 +38,13 @@ class Access(Reader):
         self.namespace = namespace
 
     async def read(self, path: str) -> Document:
-        """What the API server answers to a GET of that path, as JSON. Raises ApiError and UnreachableError."""
+        """Return the JSON response of the API server to a GET of the path. Raises ApiError and UnreachableError."""
         return (await self.connection.request("GET", path)).body
 
     async def dry_run(
         self, resource: Resource, document: Document, manager: str, content_type: str = APPLY
     ) -> tuple[Document, bool]:
-        """The object as it would be after a PATCH by this field manager, and whether that would create it."""
+        """Return the object as a PATCH by this field manager would leave it, and whether that would create it."""
         metadata = document["metadata"]
         force = {"force": "true"} if content_type == APPLY else {}
         answer = await self.connection.request(
@@ -59,7 +59,7 @@ class Access(Reader):
 
 @asynccontextmanager
 async def access(place: Place) -> AsyncIterator[Access]:
-    """A way to the cluster that the user means. Raises ToolError, also for what the body could not do there."""
+    """Yield access to the cluster that the user selected. Raises ToolError, also for failed requests of the body."""
     settings, namespace = await _configuration(place)
     try:
         async with Connection(settings, seconds=ANSWER_SECONDS, log_in=None) as connection:
@@ -73,7 +73,7 @@ async def access(place: Place) -> AsyncIterator[Access]:
 
 
 def explained(error: ApiError) -> str:
-    """A refusal in words that say what to do."""
+    """Return a refusal as a sentence that explains what to do."""
     if error.code == HTTPStatus.UNAUTHORIZED:
         return "The cluster refused your credentials: log in again, or check the user of your kubeconfig's context."
     if error.code == HTTPStatus.FORBIDDEN:
@@ -82,7 +82,7 @@ def explained(error: ApiError) -> str:
 
 
 async def _configuration(place: Place) -> tuple[client.Configuration, str]:
-    """The connection's settings, and the namespace of the context. A pod without a kubeconfig uses its own account."""
+    """Return the connection settings and the context's namespace. A pod without kubeconfig uses its own account."""
     files = kubeconfig.chosen_files(place.kubeconfig)
     shown = ", ".join(map(str, files))
     try:

@@ -1,4 +1,4 @@
-"""The commands of the tools, as `agent-operator` and `kubectl agent` both offer them."""
+"""The commands of the tools, shared by `agent-operator` and `kubectl agent`."""
 
 import asyncio
 import functools
@@ -22,7 +22,7 @@ from agent_operator.tools.validate import validate as validate_agents
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What `kubectl diff` ends with when it could not do its work; 1 says that there are differences.
+# The exit code of `kubectl diff` if it fails; 1 means that there are differences.
 FAILED = 2
 
 _files = click.option(
@@ -32,12 +32,12 @@ _files = click.option(
     multiple=True,
     required=True,
     metavar="FILE",
-    help="A file, a folder of YAML and JSON files, or - for stdin. May be given several times.",
+    help="A file, a folder of YAML and JSON files, or - for stdin. Can be repeated.",
 )
 
 
 def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """The command, with every error of it told in lines that say what to do, and exit code 2."""
+    """Return the command with each of its errors reported as lines that explain what to do, and exit code 2."""
 
     @functools.wraps(command)
     def wrapped(*arguments: P.args, **options: P.kwargs) -> T:
@@ -57,7 +57,7 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def _fault_of_ours(error: Exception) -> str:
-    """One line: a stack is no answer to a user. Never the error's own words, which may quote what it was about."""
+    """Return one line instead of a stack trace, without the error's own message, which may quote the input."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"This is a fault of ours: {type(error).__name__} in {where.name}, line {where.lineno}. Please report it."
 
@@ -73,9 +73,9 @@ def crd() -> None:
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
 @reports_errors
 def render(*, sources: tuple[str, ...], namespace: str) -> None:
-    """Print the objects that the operator would make of each AgentDeployment in FILE. Needs no cluster.
+    """Print the objects that the operator would create for each AgentDeployment in FILE. Needs no cluster.
 
-    Exit code 2 when a spec is wrong; each fault is one line with its file, object and field.
+    Exit code 2 if a spec is invalid; each fault is one line with its file, object and field.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
 @_files
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--strict", is_flag=True, help="Warnings count as faults.")
+@click.option("--strict", is_flag=True, help="Treat warnings as faults.")
 @click.option(
     "--policy",
     "policy_path",
@@ -102,8 +102,8 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
 def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool, policy_path: Path | None) -> None:
     """Check each AgentDeployment in FILE against the schema and all its rules. Needs no cluster.
 
-    Every fault of every file is one line, `file: object: field: sentence`. What is legal but unwise is a warning.
-    Exit code 0 when there is no fault, 2 when there is one.
+    Every fault of every file is one line, `file: object: field: sentence`. Valid but inadvisable settings are
+    warnings. Exit code 0 if there is no fault, 2 if there is one.
 
     \b
     Examples:
@@ -128,11 +128,11 @@ def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: b
 
 
 def _cluster(command: Callable[..., T]) -> Callable[..., T]:
-    """The options that say where to look, as kubectl has them."""
+    """Add the options that select the cluster and the namespace, with the names that kubectl uses."""
     options = (
-        click.option("-n", "--namespace", metavar="NAME", help="Namespace; that of the context when not given."),
-        click.option("--context", metavar="NAME", help="Context of the kubeconfig; the current one when not given."),
-        click.option("--kubeconfig", metavar="FILE", help="Kubeconfig; KUBECONFIG or ~/.kube/config when not given."),
+        click.option("-n", "--namespace", metavar="NAME", help="Namespace. That of the context by default."),
+        click.option("--context", metavar="NAME", help="Context of the kubeconfig. The current one by default."),
+        click.option("--kubeconfig", metavar="FILE", help="Kubeconfig file. KUBECONFIG or ~/.kube/config by default."),
     )
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
@@ -145,7 +145,7 @@ def _cluster(command: Callable[..., T]) -> Callable[..., T]:
     "sources",
     multiple=True,
     metavar="FILE",
-    help="A file, a folder of YAML and JSON files, or - for stdin. May be given several times.",
+    help="A file, a folder of YAML and JSON files, or - for stdin. Can be repeated.",
 )
 @_cluster
 @reports_errors
@@ -157,11 +157,11 @@ def diff(
     context: str | None,
     kubeconfig: str | None,
 ) -> None:
-    """Show what the operator would change in the cluster, for agents in FILE or for those that are there (NAME).
+    """Show what the operator would change in the cluster, for agents in FILE or for existing ones (NAME).
 
-    The API server works it out in dry runs, so nothing is changed; you need the rights to get, list and patch the
-    agent's objects. Values of Secrets are never shown. Exit code 0 when nothing would change, 1 when something would,
-    2 when that could not be found out or could not be done, as `kubectl diff` has it.
+    The API server computes the changes in dry runs, so nothing is changed; you need permission to get, list and patch
+    the agent's objects. Values of Secrets are never shown. Exit code 0 if nothing would change, 1 if something would,
+    2 if the changes could not be determined or could not be made, as in `kubectl diff`.
 
     \b
     Examples:
@@ -195,7 +195,7 @@ def _print_diff(text: str) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Look at the agents of all namespaces.")
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Check the agents of all namespaces.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @_cluster
 @reports_errors
@@ -208,11 +208,11 @@ def doctor(
     context: str | None,
     kubeconfig: str | None,
 ) -> None:
-    """Say why agents are not ready, and what to do: those of these names, or all of the namespace.
+    """Explain why agents are not ready, and what to do: the named agents, or all agents of the namespace.
 
-    Looks along the chain: definition, operator, spec, objects, pods, service, scaling. The first thing that is wrong is
-    the cause. Nothing is changed, and no content of a Secret is read. Exit code 0 when all are ready, 1 when one is
-    not, 2 when that could not be found out.
+    Checks the chain: definition, operator, spec, objects, pods, service, scaling. The first problem is the cause.
+    Nothing is changed, and no content of a Secret is read. Exit code 0 if all are ready, 1 if one is not, 2 if that
+    could not be determined.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`agent-operator diff`: what the operator would change, found out by dry runs of what it would send."""
+"""`agent-operator diff`: what the operator would change, determined by dry runs of its requests."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -30,13 +30,13 @@ from agent_operator.tools.cluster import Access, Place, access, explained
 from agent_operator.tools.errors import InputError, ToolError
 from agent_operator.tools.render import valid_agents
 
-# An agent that is not there yet has no uid; the API server wants some text in an owner reference.
+# An agent that does not exist yet has no uid; the API server requires some text in an owner reference.
 NO_UID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True)
 class Change:
-    """An object as it is and as it would be; None where it is not. Secrets have their content in them."""
+    """An object before and after; None where it does not exist. Secrets include their content."""
 
     before: Document | None
     after: Document | None
@@ -44,7 +44,7 @@ class Change:
 
 @dataclass
 class Difference:
-    """What would come of one agent: the changes, and in words what could not be done."""
+    """The result for one agent: the changes, and sentences about what could not be done."""
 
     agent: str
     changes: list[Change] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Difference:
 
 
 async def differences(place: Place, names: Sequence[str], sources: Sequence[str], stdin: TextIO) -> list[Difference]:
-    """What would come of the agents of these names in the cluster, and of those in these files. Raises ToolError."""
+    """Return the result for the named agents in the cluster, and for those in these files. Raises ToolError."""
     async with access(place) as cluster:
         if not await cluster.is_served(AGENT):
             raise ToolError(
@@ -67,9 +67,9 @@ async def differences(place: Place, names: Sequence[str], sources: Sequence[str]
 
 
 async def difference(cluster: Access, agent: AgentDeployment, document: Document) -> Difference:
-    """What the operator would do if this were the agent. `document` is what it was read from, for its annotations.
+    """Return what the operator would do for this agent. `document` is its source, which has its annotations.
 
-    Raises ToolError if the user's rights do not suffice.
+    Raises ToolError if the user lacks a permission.
     """
     live = await cluster.get(AGENT, agent.namespace, agent.name)
     found = Difference(f"{agent.namespace}/{agent.name}")
@@ -83,7 +83,7 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
     wanted = [each for each in wanted if each["kind"] not in unknown]
     try:
         observed = await _observe(cluster, agent, owner, wanted)
-        # A stand-in where the operator would make a client key.
+        # A placeholder for a client key that the operator would generate.
         wanted = with_settled_keys(document, wanted, observed, lambda: "generated")
         adopt = wants_adoption(document)
         plan = make_plan(owner, wanted, observed, adopt=adopt)
@@ -95,7 +95,7 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
 
 
 async def of_live_agent(cluster: Access, name: str) -> Difference:
-    """What the operator would change now for an agent in the cluster. Raises ToolError, also when there is none."""
+    """Return what the operator would change now for an agent in the cluster. Raises ToolError if it does not exist."""
     document = await cluster.get(AGENT, cluster.namespace, name)
     if document is None:
         raise ToolError(
@@ -131,7 +131,7 @@ async def _not_served(cluster: Access, kinds: set[str]) -> list[str]:
 async def _observe(
     cluster: Access, agent: AgentDeployment, owner: Owner, wanted: Sequence[Document]
 ) -> dict[Name, Document]:
-    """The objects that the agent has, and those that are in its way; Secrets as the operator looks at them."""
+    """Return the agent's objects, and those that conflict with its names; Secrets as the operator reads them."""
     readable = [each for each in CHILDREN if each is not SECRET]
     lists = await asyncio.gather(*(_list(cluster, each, agent.namespace) for each in readable))
     listed = [document for documents in lists for document in documents if owner.owns(document)]
@@ -171,12 +171,12 @@ async def _try(cluster: Access, plan: Plan, observed: Mapping[Name, Document], f
 
 
 def _lacks_the_right(error: ApiError) -> bool:
-    """Whether the user is refused; a quota and admission, which would refuse the operator too, answer 403 as well."""
+    """Return whether the user lacks permission. A quota and admission, which refuse the operator too, also send 403."""
     return error.code == HTTPStatus.FORBIDDEN and " cannot patch resource " in error.message
 
 
 async def _dry_run(cluster: Access, step: Apply) -> Document:
-    """The object as it would be: as the operator applies it, lists replaced as a whole where nothing else goes."""
+    """Return the object as the operator would apply it, with whole lists replaced where nothing else works."""
     resource = BY_KIND[step.kind]
     try:
         after, _ = await cluster.dry_run(resource, step.document, FIELD_MANAGER, APPLY)
@@ -186,5 +186,5 @@ async def _dry_run(cluster: Access, step: Apply) -> Document:
         after, _ = await cluster.dry_run(resource, step.document, FIELD_MANAGER, MERGE)
     if step.keep_replicas is not None:
         after["spec"]["replicas"] = step.keep_replicas
-    # The dry run is of the apply alone. The operator has what others added become its own before.
+    # The dry run covers only the apply. Before it, the operator takes ownership of what other clients added.
     return pruned(after, [each.path for each in step.foreign])

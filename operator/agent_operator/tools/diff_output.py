@@ -1,4 +1,4 @@
-"""Two states of an object as a unified diff of their YAML, without what no user wants to see or nobody may. Pure."""
+"""Two states of an object as a unified diff of their YAML, without secret or irrelevant fields. Pure."""
 
 import base64
 import difflib
@@ -10,16 +10,16 @@ from agent_operator.controller.reconcile.plan import APPLIED_HASH
 from agent_operator.manifests.document import Document, without_empty
 from agent_operator.tools.diff import Change
 
-# What the API server keeps for itself.
+# Fields that the API server maintains.
 _SERVERS = {"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"}
-# Bookkeeping; the second may hold all of a Secret.
+# Bookkeeping; the second may contain a whole Secret.
 _BOOKKEEPING = {APPLIED_HASH, "kubectl.kubernetes.io/last-applied-configuration"}
 
 
 def unified(change: Change) -> str:
-    """The change as `diff -u` shows it, or the empty text when nothing that counts would change.
+    """Return the change in the format of `diff -u`, or the empty text if nothing relevant would change.
 
-    Values of Secrets are masked as `kubectl diff` does it.
+    Values of Secrets are masked as in `kubectl diff`.
     """
     before, after = masked(change)
     old, new = (_lines(each) for each in (before, after))
@@ -31,7 +31,7 @@ def unified(change: Change) -> str:
 
 
 def masked(change: Change) -> tuple[Document | None, Document | None]:
-    """Both states as they may be shown."""
+    """Return both states in a form that may be shown."""
     before, after = (clean(each) if each is not None else None for each in (change.before, change.after))
     old, new = (_take_content(each) for each in (before, after))
     for document, content, other, mark in ((before, old, new, "before"), (after, new, old, "after")):
@@ -42,7 +42,7 @@ def masked(change: Change) -> tuple[Document | None, Document | None]:
 
 
 def clean(document: Document) -> Document:
-    """The object without its status and without what the API server or the operator notes on it for themselves."""
+    """Return the object without its status and the bookkeeping of the API server and the operator."""
     metadata = {key: value for key, value in document["metadata"].items() if key not in _SERVERS}
     annotations = metadata.pop("annotations", None) or {}
     owners = metadata.pop("ownerReferences", None) or []
@@ -56,7 +56,7 @@ def clean(document: Document) -> Document:
 
 
 def _take_content(document: Document | None) -> dict[str, str]:
-    """What a Secret holds, in the form of its `data`, taken out of the document; nothing of any other object."""
+    """Remove and return the content of a Secret, in the form of its `data`; empty for any other object."""
     if document is None or document.get("kind") != "Secret":
         return {}
     text = document.pop("stringData", None) or {}

@@ -1,4 +1,4 @@
-"""Kubernetes objects that stand in files, in folders, or on standard input; YAML or JSON."""
+"""Kubernetes objects from files, folders, or standard input; YAML or JSON."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ SUFFIXES = {".yaml", ".yml", ".json"}
 
 @dataclass(frozen=True)
 class Found:
-    """An object, and where it stands: its file, and the how-manieth of that file it is, from 1.
+    """An object and its location: its file, and its position in that file, from 1.
 
-    `repeated` are the paths of its keys that stand twice, of which the last counts.
+    `repeated` has the paths of duplicate keys, of which the last counts.
     """
 
     file: str
@@ -26,17 +26,17 @@ class Found:
 
     @property
     def title(self) -> str:
-        """What it is called in messages, also when it has no name."""
+        """The object's name in messages, even if it is unnamed."""
         metadata = self.document.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else None
         return f"{self.document.get('kind')} {name or f'number {self.index}'}"
 
 
 def read_agents(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], list[str]]:
-    """Every `AgentDeployment` of the sources, and a line for each file that cannot be read.
+    """Return every `AgentDeployment` of the sources, and a line for each file that cannot be read.
 
     A source is a file, a folder (its YAML and JSON files, at any depth), or "-" for `stdin`. Objects of other groups
-    are passed over; sources without any agent at all are a fault.
+    are skipped; sources without any agent are a fault.
     """
     found: list[Found] = []
     faults: list[str] = []
@@ -53,7 +53,7 @@ def read_agents(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], lis
 
 def _read(file: str, data: bytes, found: list[Found], faults: list[str]) -> None:
     try:
-        # What stands before a fault is judged all the same, as kubectl applies it.
+        # Objects before a fault are still checked, because kubectl applies them.
         for index, reading in enumerate(_objects(file, data), start=1):
             if _is_ours(reading.value):
                 found.append(Found(file, index, reading.value, reading.repeated))
@@ -62,13 +62,13 @@ def _read(file: str, data: bytes, found: list[Found], faults: list[str]) -> None
 
 
 def _is_ours(document: dict[str, Any]) -> bool:
-    """Whether it is an agent, or is meant to be one: our group has no other kind."""
+    """Return whether the document is or should be an agent: our group has no other kind."""
     return document.get("kind") == KIND or str(document.get("apiVersion")).startswith(f"{GROUP}/")
 
 
 def _contents(source: str, stdin: TextIO) -> Iterator[tuple[str, bytes]]:
     if source == "-":
-        # Bytes where there are any, so that the encoding is for kubectl's rules to say.
+        # Bytes if available, so that kubectl's rules determine the encoding.
         buffer = getattr(stdin, "buffer", None)
         yield "standard input", buffer.read() if buffer is not None else stdin.read().encode()
         return
@@ -89,7 +89,7 @@ def _files(path: Path) -> Iterable[Path]:
 
 
 def _objects(file: str, data: bytes) -> Iterator[Reading]:
-    """The objects of one file, lists taken apart."""
+    """Yield the objects of one file, with lists split into their items."""
     try:
         for reading in read(decode(data)):
             if reading.value is not None:
@@ -99,7 +99,7 @@ def _objects(file: str, data: bytes) -> Iterator[Reading]:
 
 
 def _flat(file: str, reading: Reading) -> Iterator[Reading]:
-    """The items of a list, or the object itself (apimachinery, unstructured: whatever has `items` is a list)."""
+    """Yield the items of a list, or the object itself (apimachinery, unstructured: with `items` it is a list)."""
     document = reading.value
     if not isinstance(document, dict):
         raise InputError(f"{file}: holds {type(document).__name__} where a Kubernetes object should be")

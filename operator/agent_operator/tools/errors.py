@@ -1,8 +1,8 @@
-"""What a tool ends with when it cannot do its work."""
+"""Errors that end a tool."""
 
 
 class ToolError(Exception):
-    """What keeps a tool from its work: lines that say what is wrong, and what to do."""
+    """A tool cannot continue. Its lines explain the problem and what to do."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -10,4 +10,4 @@ class ToolError(Exception):
 
 
 class InputError(ToolError):
-    """Input that cannot be used; each line names the file and, where there is one, the object and the field."""
+    """Input cannot be used. Each line names the file and, if known, the object and the field."""

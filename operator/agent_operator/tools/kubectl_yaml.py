@@ -1,12 +1,15 @@
 r"""YAML and JSON as kubectl reads them.
 
-Kubernetes reads YAML by go.yaml.in/yaml/v2 and turns it into JSON. There `1e3`, `0o17` and `1234e56` are numbers, `y`
-is a boolean, `12:30:45` and dates are texts, and of two equal keys the later counts. PyYAML differs, so only its parser
-is used: scalars (yaml_scalars.py), mappings, merge keys and aliases follow the Go sources, which each rule names.
-tests/cluster/test_kubectl_yaml.py compares the two.
+Kubernetes reads YAML with go.yaml.in/yaml/v2 and converts it to JSON. There `1e3`, `0o17` and `1234e56` are numbers,
+`y` is a boolean, `12:30:45` and dates are strings, and the later of two equal keys counts. PyYAML differs, so only its
+parser is used: scalars (yaml_scalars.py), mappings, merge keys and aliases follow the Go sources, which each rule
+names. tests/cluster/test_kubectl_yaml.py compares the two.
 
-Known to differ: in braces or brackets, a plain text that ends with a colon is refused here and taken there; the escape
-`\/` is taken here and refused there; a tag with a bracket or a comma in it is refused here.
+Known differences:
+
+- In braces or brackets, a plain text that ends with a colon is refused here and accepted by kubectl.
+- The escape `\/` is accepted here and refused by kubectl.
+- A tag that contains a bracket or a comma is refused here.
 """
 
 import json
@@ -20,7 +23,7 @@ import yaml
 
 from agent_operator.tools.yaml_scalars import INT64, MERGE, ScalarError, float_key, json_value, scalar
 
-# libyaml is what Go's parser was ported from; where PyYAML was built without it, its own parser is near enough.
+# Go's parser was ported from libyaml; where PyYAML was built without it, its own parser is close enough.
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # decode.go, `allowedAliasRatio`.
@@ -29,13 +32,13 @@ _RATIO_LOW, _RATIO_HIGH = 400_000, 4_000_000
 
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _END = object()
-# How far kubectl looks for the brace that begins JSON (cli-runtime, resource/visitor.go).
+# Number of characters in which kubectl searches for the opening brace of JSON (cli-runtime, resource/visitor.go).
 _GUESS = 4096
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class UnreadableError(ValueError):
-    """Text that kubectl cannot read: why, and where if that is known. Never quotes the text, which may hold a key."""
+    """Text that kubectl cannot read: why, and the position if known. Never quotes the text, which may be a key."""
 
     def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
         where = f"line {line}, column {column}: " if column is not None else f"line {line}: " if line else ""
@@ -46,7 +49,7 @@ class UnreadableError(ValueError):
 class Reading:
     """One document of a file, as plain JSON values.
 
-    `repeated` are the paths of its keys that stand twice, of which the last counts.
+    `repeated` has the paths of duplicate keys, of which the last counts.
     """
 
     value: Any
@@ -54,7 +57,7 @@ class Reading:
 
 
 def decode(data: bytes) -> str:
-    """The text of a file: UTF-8, or UTF-16 if a byte-order mark says so; what is invalid becomes U+FFFD.
+    """Return the text of a file: UTF-8, or UTF-16 if it has that byte order mark; invalid bytes become U+FFFD.
 
     (cli-runtime, resource/visitor.go: `unicode.BOMOverride`.)
     """
@@ -65,7 +68,7 @@ def decode(data: bytes) -> str:
 
 
 def read(text: str) -> Iterator[Reading]:
-    """Yield the documents of a file. Raises UnreadableError, after those before the fault, as kubectl would apply them.
+    """Yield the documents of a file. Raises UnreadableError at a fault, after those before it, which kubectl applies.
 
     (apimachinery, util/yaml/decoder.go: `YAMLOrJSONDecoder`.)
     """
@@ -81,14 +84,14 @@ def read(text: str) -> Iterator[Reading]:
     try:
         yield from _read_yaml(text, rest)
     except UnreadableError:
-        # kubectl names the fault of the form that it tried first.
+        # kubectl reports the fault of the format that it tried first.
         raise _of_json(fault) if fault is not None else UnreadableError("neither JSON nor YAML") from None
 
 
 def _read_json(text: str) -> Iterator[tuple[Any, int]]:
-    """Yield the values of a stream of JSON and where each ends.
+    """Yield the values of a JSON stream, each with its end.
 
-    Last comes _END, or the error of the rest, and where that begins, which may be YAML.
+    The last item is _END, or the error in the rest, with the start of the rest, which may be YAML.
     """
     decoder = json.JSONDecoder(parse_float=_json_number, parse_int=_json_number, parse_constant=_no_constant)
     number, at = 0, 0
@@ -105,7 +108,7 @@ def _read_json(text: str) -> Iterator[tuple[Any, int]]:
         except UnreadableError:
             raise
         except ValueError as error:
-            # After two values it is a stream of JSON for good.
+            # After two values, the rest must be JSON too.
             if number > 1:
                 raise _of_json(error) from None
             yield error, at
@@ -121,7 +124,7 @@ def _read_yaml(text: str, start: int) -> Iterator[Reading]:
 
 
 def _documents(text: str) -> Iterator[tuple[int, str]]:
-    """The texts between separators, each with the number of lines before it (decoder.go: `YAMLReader`)."""
+    """Yield the texts between separators, each with the number of lines before it (decoder.go: `YAMLReader`)."""
     lines: list[str] = []
     begin = 0
     for number, line in enumerate(text.removesuffix("\n").split("\n")):
@@ -140,7 +143,7 @@ def _documents(text: str) -> Iterator[tuple[int, str]]:
 
 @dataclass(slots=True)
 class _Node:
-    """A node of Go's tree (decode.go: `node`); `alias` is what an alias leads to."""
+    """A node of Go's tree (decode.go: `node`); `alias` is the target of an alias."""
 
     kind: str
     value: str = ""
@@ -151,7 +154,7 @@ class _Node:
 
 
 def _compose(text: str, line: int) -> _Node:
-    """The first document of the text, which is all that Go reads of it (decode.go: `parser`)."""
+    """Return the first document of the text, the only one that Go reads (decode.go: `parser`)."""
     events = yaml.parse(text, Loader=_PARSER)
     anchors: dict[str, _Node] = {}
     try:
@@ -180,7 +183,7 @@ def _node(event: Any, events: Iterator[Any], anchors: dict[str, _Node], *, in_fl
     if isinstance(event, yaml.ScalarEvent):
         implicit = bool(event.implicit[0])
         if in_flow and not event.style and "?" in event.value:
-            # scannerc.go, `yaml_parser_scan_plain_scalar`: inside braces or brackets it ends such a text.
+            # scannerc.go, `yaml_parser_scan_plain_scalar`: inside braces or brackets, ? ends a plain text.
             raise UnreadableError("a text with ? in it needs quotes here", _line(event))
         node = _Node("scalar", event.value, event.tag or "", implicit)
         if event.anchor is not None:
@@ -201,7 +204,7 @@ def _line(event: yaml.Event) -> int | None:
 
 
 class _Decoder:
-    """From nodes to JSON values (decode.go: `decoder`; sigs.k8s.io/yaml: `convertToJSONableObject`)."""
+    """Conversion of nodes to JSON values (decode.go: `decoder`; sigs.k8s.io/yaml: `convertToJSONableObject`)."""
 
     def __init__(self) -> None:
         self._decodes = 0
@@ -255,7 +258,7 @@ class _Decoder:
         return value
 
     def _fill(self, node: _Node, values: dict[str, Any]) -> None:
-        """Put a mapping's members into `values`, in order: a merge replaces what stands before it."""
+        """Add a mapping's members to `values`, in order: a merge replaces values before it."""
         own: set[str] = set()
         for key, value in zip(node.children[::2], node.children[1::2], strict=True):
             if key.kind == "scalar" and key.value == "<<" and (key.implicit or key.tag == MERGE):
@@ -283,7 +286,7 @@ class _Decoder:
                 self._fill(source, values)
 
     def _key(self, node: _Node) -> str:
-        """A key as JSON has it."""
+        """Return a key in its JSON form."""
         self._count()
         while node.kind == "alias":
             if node.alias is None:
@@ -312,8 +315,8 @@ def _allowed_ratio(decodes: int) -> float:
 
 
 def _json_number(text: str) -> Any:
-    """A number of a JSON file (apimachinery, util/json)."""
-    # int() refuses very long texts, and such a number is a float to Go anyway.
+    """Return a number of a JSON file (apimachinery, util/json)."""
+    # int() rejects very long texts, and Go reads such a number as a float anyway.
     if len(text) < 20 and text.removeprefix("-").isdigit():  # noqa: PLR2004  the digits of 64 bits
         return json_value(int(text))
     value = float(text)
@@ -327,7 +330,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _mended(value: Any) -> Any:
-    """The value with U+FFFD for halves of characters, as encoding/json has it."""
+    """Return the value with U+FFFD in place of unpaired surrogates, as encoding/json does."""
     if isinstance(value, str):
         return _SURROGATES.sub("�", value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a valid spec says that will be refused later, or is unwise. Pure."""
+"""Checks of a valid spec for values that will be refused later, or are inadvisable. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,19 +11,19 @@ from agent_operator.api.validation import Fault
 from agent_operator.kube.compare import quantity
 from agent_operator.manifests.pod import GRACE_BEYOND_ANSWER_SECONDS
 
-# Names under which people keep what nobody else should read.
+# Names of variables that usually contain a secret.
 _SECRET_NAME = re.compile(r"(^|_)(API_?KEYS?|KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$", re.IGNORECASE)
 
 
 def refusals(spec: AgentSpec) -> Iterator[Fault]:
-    """What the API server takes in an AgentDeployment, and then refuses in the objects that are made of it."""
+    """Yield what the API server accepts in an AgentDeployment, but refuses in the objects created from it."""
     yield from _more_than_the_limit("spec.resources", spec.resources)
     if spec.worker.enabled and spec.worker.resources is not None:
         yield from _more_than_the_limit("spec.worker.resources", spec.worker.resources)
 
 
 def advice(spec: AgentSpec) -> Iterator[Fault]:
-    """What is legal but unwise, as the field and a sentence that says what to do."""
+    """Yield what is valid but inadvisable: the field, and a sentence that explains what to do."""
     yield from _secrets(spec)
     yield from _addresses(spec)
     yield from _state(spec)
@@ -55,7 +55,7 @@ def _secrets(spec: AgentSpec) -> Iterator[Fault]:
 
 
 def _addresses(spec: AgentSpec) -> Iterator[Fault]:
-    """Addresses that fit the schema, and with which the agent would not start, or not work."""
+    """Yield addresses that match the schema, but with which the agent would not start or not work."""
     tracing = spec.monitoring.tracing
     endpoint = None if tracing is None else tracing.endpoint
     written = (
@@ -127,7 +127,7 @@ def _exposure(spec: AgentSpec) -> Iterator[Fault]:
 def _image_and_model(spec: AgentSpec) -> Iterator[Fault]:
     if spec.image.tag == "latest" and spec.image.digest is None:
         yield Fault("spec.image.tag", "what `latest` is changes unseen: name a version, or set image.digest")
-    # A gateway may have names of its own.
+    # A gateway may use its own model names.
     if (
         spec.agent.provider == "anthropic"
         and spec.agent.base_url is None

@@ -1,4 +1,4 @@
-"""What the API server refuses of an object besides the faults of its spec (api/agent.py). Pure."""
+"""Faults of an object outside its spec for which the API server refuses it; for the spec, see api/agent.py. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from agent_operator.api.schema import VERBATIM, Schema, structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import Fault
 
-# apimachinery, meta/v1, ObjectMeta. A field more is an error under kubectl's default, --validate=strict.
+# apimachinery, meta/v1, ObjectMeta. Any other field is an error under kubectl's default, --validate=strict.
 _TEXTS = ("name", "generateName", "namespace", "selfLink", "uid", "resourceVersion")
 _TIMES = ("creationTimestamp", "deletionTimestamp")
 _NUMBERS = ("generation", "deletionGracePeriodSeconds")
@@ -27,9 +27,9 @@ _MAX_ANNOTATIONS = 256 * 1024
 
 
 def metadata_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield the faults of a document's top level and its metadata, names apart, and its unknown fields that are null.
+    """Yield the faults of a document's top level and metadata, except names, and its unknown fields that are null.
 
-    A null counts as absent elsewhere (api/agent.py: `without_nulls`), and does not make a field known.
+    Elsewhere a null counts as absent (api/agent.py: `without_nulls`). An unknown field is a fault even if it is null.
     """
     yield from _unknown_nulls(document.get("spec"), structural(AgentSpec), "spec")
     yield from (
@@ -81,7 +81,7 @@ def _type_fault(field: str, value: Any) -> str | None:
 def _map_faults(field: str, values: Mapping[str, Any]) -> Iterator[Fault]:
     for key, value in values.items():
         path = f"metadata.{field}.{key}"
-        # Of an annotation's key the case does not count (apimachinery, api/validation, ValidateAnnotations).
+        # The keys of annotations are case-insensitive here (apimachinery, api/validation, ValidateAnnotations).
         if len(key) > MAX_KEY or not _KEY.match(key.lower() if field == "annotations" else key):
             yield Fault(
                 path, "is no qualified name: letters, digits, '-', '_' and '.', with a prefix like 'example.com/'"

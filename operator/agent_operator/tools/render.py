@@ -1,4 +1,4 @@
-"""`agent-operator render`: the objects of agents that stand in files, without a cluster."""
+"""`agent-operator render`: the objects of agents in files, without a cluster."""
 
 from collections.abc import Sequence
 from typing import TextIO
@@ -13,9 +13,9 @@ from agent_operator.tools.errors import InputError
 
 
 def render(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[Document]:
-    """The objects of every `AgentDeployment` in these files, folders, or on `stdin` for "-".
+    """Return the objects of every `AgentDeployment` in these files and folders, or on `stdin` for "-".
 
-    `namespace` is for agents that name none. Client keys that the operator would generate are new ones each time.
+    `namespace` applies to agents without one. Client keys that the operator would generate are new in each call.
     Raises InputError with all faults of all files.
     """
     agents = valid_agents(sources, stdin, namespace=namespace)
@@ -30,7 +30,7 @@ def _objects(agent: AgentDeployment) -> list[Document]:
 
 
 def valid_agents(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[tuple[AgentDeployment, Found]]:
-    """Every `AgentDeployment` of the sources, with what it was read from. Raises InputError with all faults."""
+    """Return every `AgentDeployment` of the sources with its source document. Raises InputError with all faults."""
     found, faults = read_agents(sources, stdin)
     agents: list[tuple[AgentDeployment, Found]] = []
     for each in found:

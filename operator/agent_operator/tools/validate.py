@@ -1,4 +1,4 @@
-"""`agent-operator validate`: every fault of the agents in files, and what is unwise there. Needs no cluster."""
+"""`agent-operator validate`: every fault of the agents in files, and warnings. Needs no cluster."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,9 +18,9 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Remark:
-    """Something that is wrong, or unwise, with one field of one object of one file.
+    """A fault or a warning about one field of one object of one file.
 
-    `object` and `field` are empty where the file itself is at fault.
+    `object` and `field` are empty if the fault is in the file itself.
     """
 
     severity: Severity
@@ -35,23 +35,23 @@ class Remark:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All that there is to say of the sources, in their order, and how many of their agents are valid."""
+    """All remarks about the sources, in their order, and the number of valid agents."""
 
     valid: int
     remarks: list[Remark]
 
     @property
     def errors(self) -> list[Remark]:
-        """What makes the input invalid."""
+        """The remarks that make the input invalid."""
         return [remark for remark in self.remarks if remark.severity == "error"]
 
     @property
     def warnings(self) -> list[Remark]:
-        """What is legal but unwise."""
+        """The remarks about what is valid but inadvisable."""
         return [remark for remark in self.remarks if remark.severity == "warning"]
 
     def to_json(self) -> str:
-        """The verdict for programs: `{valid, errors, warnings}`, the last two as lists of remarks."""
+        """Return the verdict as JSON: `{valid, errors, warnings}`, the last two as lists of remarks."""
         document = {
             "valid": self.valid,
             "errors": [asdict(remark) for remark in self.errors],
@@ -63,9 +63,9 @@ class Verdict:
 def validate(
     sources: Sequence[str], stdin: TextIO, *, namespace: str = "default", policy: Policy | None = None
 ) -> Verdict:
-    """Judge every `AgentDeployment` of these files, folders, or of `stdin` for "-". Never raises for bad input.
+    """Check every `AgentDeployment` in these files and folders, or on `stdin` for "-". Never raises for bad input.
 
-    `namespace` is for agents that name none. `policy` is that of the operator, by which it refuses specs.
+    `namespace` applies to agents without one. `policy` is the operator's policy, by which it refuses specs.
     """
     found, unreadable = read_agents(sources, stdin)
     remarks = [_of_file(line) for line in unreadable]

@@ -1,4 +1,4 @@
-"""What a scalar of YAML stands for to Go (go.yaml.in/yaml/v2, resolve.go), and its form in JSON."""
+"""The value of a YAML scalar in Go (go.yaml.in/yaml/v2, resolve.go), and its form in JSON."""
 
 import base64
 import binascii
@@ -21,28 +21,28 @@ _WORDS: dict[str, tuple[str, Any]] = {
     **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), (_FLOAT, math.inf)),
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), (_FLOAT, -math.inf)),
 }
-# strconv.ParseInt with base 0, after the underscores are gone (resolve.go); a sign before `0b` too.
+# strconv.ParseInt with base 0, after underscores are removed (resolve.go); also a sign before `0b`.
 _INTEGER = re.compile(
     r"(?P<sign>[-+]?)(?:0[xX](?P<hex>[0-9a-fA-F]+)|0[oO]?(?P<oct>[0-7]+)|0[bB](?P<bin>[01]+)|(?P<dec>0|[1-9][0-9]*))\Z"
-    # `0b` is cut off and the rest read again, with a sign of its own.
+    # `0b` is removed, and the rest is parsed again with its own sign.
     r"|0b(?P<odd>[-+][01]+)\Z"
 )
 _BASES = {"hex": 16, "oct": 8, "bin": 2, "dec": 10, "odd": 2}
 _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
-# strconv.ParseFloat takes underscores between digits.
+# strconv.ParseFloat accepts underscores between digits.
 _FRACTION = re.compile(r"\.[0-9]+(_[0-9]+)*([eE][-+]?[0-9]+(_[0-9]+)*)?\Z")
 INT64 = range(-(2**63), 2**63)
 _UINT64 = 2**64
-# encoding/json writes floats below this without an exponent, so that whole ones are read as integers.
+# encoding/json writes floats below this without an exponent, so that whole numbers are read as integers.
 _WHOLE = 1e21
 
 
 class ScalarError(ValueError):
-    """A scalar that cannot be read: why, without its text, which may be a key."""
+    """A scalar cannot be read. The message has the reason, but not the text, which may be a key."""
 
 
 def scalar(text: str, tag: str, *, implicit: bool) -> Any:
-    """Return what a scalar stands for; `implicit` is one without quotes and tag. Raises ScalarError.
+    """Return the value of a scalar; `implicit` means without quotes and tag. Raises ScalarError.
 
     (resolve.go: `resolve`; decode.go: `scalar`.)
     """
@@ -89,7 +89,7 @@ def _number(text: str) -> tuple[str, Any]:
     return _STR, text
 
 
-# time.Parse with the four layouts of resolve.go. A time stays text; only an explicit tag makes a difference.
+# time.Parse with the four layouts of resolve.go. A time remains text; only an explicit tag makes a difference.
 _TIMESTAMPS = re.compile(
     r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
     r"([Tt][0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}([.,][0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})"
@@ -102,7 +102,7 @@ def _is_timestamp(text: str) -> bool:
 
 
 def float_key(value: float) -> str:
-    """A float as a key (sigs.k8s.io/yaml: `strconv.FormatFloat(value, 'g', -1, 32)`)."""
+    """Return a float as a key (sigs.k8s.io/yaml: `strconv.FormatFloat(value, 'g', -1, 32)`)."""
     single = value if math.isnan(value) else _single(value)
     if math.isnan(single) or math.isinf(single):
         return ".nan" if math.isnan(single) else ".inf" if single > 0 else "-.inf"
@@ -123,7 +123,7 @@ def _single(value: float) -> float:
 
 
 def json_value(value: Any) -> Any:
-    """A scalar after its way through JSON: whole numbers are integers as far as 64 bits go, and none is infinite."""
+    """Return a scalar as after a JSON round trip: whole numbers are integers up to 64 bits, and none is infinite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if isinstance(value, float) and (math.isnan(value) or math.isinf(value)):

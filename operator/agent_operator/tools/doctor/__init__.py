@@ -1,1 +1,1 @@
-"""`agent-operator doctor`: why an agent is not ready. Evidence is gathered first, then judged by pure functions."""
+"""`agent-operator doctor`: why an agent is not ready. Evidence is gathered first, then evaluated by pure functions."""

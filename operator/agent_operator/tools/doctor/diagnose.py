@@ -1,4 +1,4 @@
-"""From evidence to a report: each step of the chain in turn, so that the first thing wrong is the cause. Pure."""
+"""From evidence to a report: each step of the chain in order, so that the first problem is the cause. Pure."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ from agent_operator.tools.doctor.scaling import scaling_findings
 from agent_operator.tools.doctor.service import service_findings
 from agent_operator.tools.doctor.steps import steps_of
 
-# What the operator says in the agent's conditions, and only it can know: what it was answered when it applied.
+# Reasons in the agent's conditions that only the operator knows: the API server's responses to its applies.
 _APPLYING = {
     POLICY_REFUSED: "leave the field out, or ask the owner of the operator to allow it (docs/policies.md)",
     "NameConflict": "do as the message says",
@@ -33,21 +33,21 @@ _APPLYING = {
 
 
 def judge(evidence: Evidence) -> Report:
-    """All that can be said of an agent by this evidence."""
+    """Return the report on an agent from this evidence."""
     findings = list(_findings(evidence))
     ready = is_ready(evidence)
     if not ready and all(each.note for each in findings):
         findings.insert(0, _as_in_the_status(evidence))
-    # Of one reason the first is nearest to the cause; what is no cause comes last.
+    # The first finding of each reason is the closest to the cause; notes come last.
     first = list({each.reason: each for each in reversed(findings)}.values())[::-1]
     ordered = [*(each for each in first if not each.note), *(each for each in first if each.note)]
     ordered = [each for each in ordered if not _is_consequence(each, ordered, ready)]
     return Report(evidence.namespace, evidence.name, ready, steps_of(evidence, ordered), ordered, evidence.unseen)
 
 
-# What is so because of what comes before it.
+# Reasons that result from an earlier finding.
 _CONSEQUENCES = {"ObjectsMissing", "RolloutStuck", "PodsNotReady", "Starting", "MountFailed"}
-# An autoscaler has nothing to measure while no pod is ready.
+# An autoscaler has no values to measure while no pod is ready.
 _CONSEQUENCES_OF_NO_PODS = {"NoMetrics", "ScalingDisabled"}
 
 
@@ -60,7 +60,7 @@ def _is_consequence(finding: Finding, ordered: list[Finding], ready: bool) -> bo
 
 
 def undefined() -> Finding:
-    """What to say of a cluster that does not know AgentDeployments."""
+    """Return the finding for a cluster without the definition of AgentDeployments."""
     return Finding(
         "definition",
         "DefinitionMissing",
@@ -70,7 +70,7 @@ def undefined() -> Finding:
 
 
 def is_ready(evidence: Evidence) -> bool:
-    """Whether the agent serves as its spec of now says: by its status, unless its Deployments deny it."""
+    """Return whether the agent serves its current spec, by its status, unless its Deployments contradict that."""
     agent = evidence.agent or {}
     generation, status = agent.get("metadata", {}).get("generation"), agent.get("status") or {}
     ready = condition(status, "Ready")
@@ -83,7 +83,7 @@ def is_ready(evidence: Evidence) -> bool:
 
 
 def _is_available(deployment: Document) -> bool:
-    """Whether any pod serves where some should: fewer than wanted is for the status to judge."""
+    """Return whether any pod is available, if any is desired. The status judges whether there are too few."""
     wanted = deployment["spec"].get("replicas", 1)
     return bool(wanted == 0 or deployment.get("status", {}).get("availableReplicas", 0) > 0)
 
@@ -177,7 +177,7 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
             f"{lacking}: not there yet",
             "see that the operator runs, and its log",
         )
-    # Of a Secret nobody has seen what is in it.
+    # The content of Secrets was not read.
     updates = [each.document for each in plan.applies if each.operation == "update" and each.kind != "Secret"]
     edited = _names(evidence, updates)
     if edited:
@@ -196,7 +196,7 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _refused(evidence: Evidence) -> Iterator[Finding]:
-    """What the operator was refused, by the conditions that it wrote."""
+    """Yield the refusals that the operator recorded in the agent's conditions."""
     status = (evidence.agent or {}).get("status") or {}
     for name in ("Degraded", "Ready"):
         state = condition(status, name)
@@ -207,7 +207,7 @@ def _refused(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _drifted(evidence: Evidence) -> Iterator[Finding]:
-    """What the operator leaves as others changed it."""
+    """Yield the changes by other clients that the operator leaves in place."""
     state = condition((evidence.agent or {}).get("status") or {}, DRIFTED)
     if state.get("status") == "True":
         name, namespace = evidence.name, evidence.namespace
@@ -216,7 +216,7 @@ def _drifted(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _names(evidence: Evidence, documents: list[Document]) -> str:
-    """The objects in words, without those of which nothing could be seen."""
+    """Return the names of the objects as text, without those that could not be read."""
     return ", ".join(
         f"{each['kind']} {each['metadata']['name']}"
         for each in documents

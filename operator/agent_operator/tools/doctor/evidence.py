@@ -1,4 +1,4 @@
-"""All that was seen of one agent, and what could not be seen. Facts only: what they mean is for others to say."""
+"""The facts that were read about one agent, and what could not be read. Other modules interpret them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ COMPONENT = f"{PREFIX}/component"
 
 @dataclass(frozen=True)
 class Lease:
-    """An operator's Lease: who holds it, seconds since its last renewal, and whether it is still renewed."""
+    """An operator's Lease: its holder, seconds since its last renewal, and whether it is still renewed."""
 
     namespace: str
     name: str
@@ -23,7 +23,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Reference:
-    """A Secret or ConfigMap that the pods need: by name, and what for."""
+    """A Secret or ConfigMap that the pods need: its name and its use."""
 
     kind: str
     name: str
@@ -33,7 +33,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Health:
-    """What a pod says of itself: its answers to /health/ready and /health, None where it gave none."""
+    """The responses of a pod to /health/ready and /health, None if there was no response."""
 
     ready: Document | None
     components: Document | None
@@ -41,7 +41,7 @@ class Health:
 
 @dataclass
 class Evidence:
-    """What was seen. A list is empty, and a fact None, also where it could not be seen: `unseen` says what and why."""
+    """The facts. A list is also empty, and a value None, if it could not be read: `unseen` has the topic and why."""
 
     namespace: str
     name: str
@@ -58,14 +58,14 @@ class Evidence:
     unseen: dict[str, str] = field(default_factory=dict)
 
     def deployments(self) -> Iterator[tuple[str, Document | None]]:
-        """The Deployments that the agent's pods come from, by component."""
+        """Yield the Deployments of the agent's pods, by component."""
         yield "api", self.objects.get(("Deployment", self.name))
         worker = self.objects.get(("Deployment", f"{self.name}-worker"))
         if worker is not None:
             yield "worker", worker
 
     def pods_of(self, component: str) -> list[Document]:
-        """The pods of a component that are meant to stay."""
+        """Return the pods of a component, without those that are being deleted."""
         return [
             pod
             for pod in self.pods
@@ -74,19 +74,19 @@ class Evidence:
         ]
 
     def events_of(self, name: str) -> list[Document]:
-        """What was told of the object of that name, the newest last."""
+        """Return the Events about the object with that name, newest last."""
         about = (event for event in self.events if event.get("involvedObject", {}).get("name") == name)
         return sorted(about, key=time_of)
 
 
 def time_of(event: Document) -> str:
-    """When an event was last seen, as text; empty if it does not say."""
+    """Return the time at which an event was last observed, as text; empty if it has none."""
     series = event.get("series") or {}
     return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def references(template: Document) -> list[Reference]:
-    """The Secrets and ConfigMaps without which pods of this template do not start."""
+    """Return the Secrets and ConfigMaps without which pods of this template do not start."""
     found: dict[tuple[str, str], Reference] = {}
     for each in _references(template.get("spec") or {}):
         found.setdefault((each.kind, each.name), each)

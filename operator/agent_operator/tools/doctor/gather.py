@@ -1,4 +1,4 @@
-"""Gathers the evidence about one agent, as far as the user's rights go. Of Secrets it asks only whether they exist."""
+"""Gathering of the evidence about one agent, within the user's permissions. Secrets are only checked for existence."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
@@ -33,26 +33,26 @@ T = TypeVar("T")
 LEASES = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 SLICES = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
 REPLICA_SETS = Resource("ReplicaSet", "apps", "v1", "replicasets")
-# As the operator names its Leases (controller/leader_election.py).
+# The name of the operator's Leases (controller/leader_election.py).
 LEASE_NAME = "agent-operator"
 
-# A holder renews every two seconds or so: in this time a Lease that lives has changed, whatever the clocks say.
+# A holder renews about every two seconds, so a live Lease changes within this time, whatever the clocks show.
 SECOND_LOOK_SECONDS = 5.0
-# A pod that does not answer in this time would not pass its probe either.
+# A pod that does not respond within this time would also fail its probe.
 POD_SECONDS = 5.0
-# Pods of one agent mostly fare alike.
+# Pods of one agent usually have the same problem.
 PODS_ASKED = 3
 
 
 async def operators(access: Access) -> tuple[list[Lease], str | None]:
-    """The Leases of operators, in all namespaces, and why they could not be seen if so."""
+    """Return the Leases of operators in all namespaces, and the reason if they could not be read."""
     try:
         first = await _leases(access)
         now = datetime.now(UTC)
         here = await asyncio.gather(*(_has_pod(access, each) for each in first))
         if all(there and _age(each, now) < _duration(each) for there, each in zip(here, first, strict=True)):
             return [_lease(each, now, alive=bool(_holder(each))) for each in first], None
-        # Clocks differ, and an operator may run outside the cluster: what counts is whether it renews.
+        # Clocks differ, and an operator may run outside the cluster: only a renewal shows that it is alive.
         await asyncio.sleep(SECOND_LOOK_SECONDS)
         later = {_key(each): each["spec"].get("renewTime") for each in await _leases(access)}
     except ApiError as error:
@@ -64,14 +64,14 @@ async def operators(access: Access) -> tuple[list[Lease], str | None]:
 
 
 async def _leases(access: Access) -> list[Document]:
-    # Every node has a Lease of its own, in that namespace.
+    # Every node has its own Lease in that namespace.
     found = await access.list(LEASES, None, fieldSelector="metadata.namespace!=kube-node-lease")
     ours = [each for each in found if _key(each)[1] == LEASE_NAME or _key(each)[1].startswith(f"{LEASE_NAME}-")]
     return [{**each, "spec": each.get("spec") or {}} for each in ours]
 
 
 async def _has_pod(access: Access, lease: Document) -> bool:
-    """Return whether the holder's pod exists; true if that is unknown.
+    """Return whether the holder's pod exists; True if that is unknown.
 
     An identity begins with the pod's name (controller/leader_election.py).
     """
@@ -106,12 +106,12 @@ def _lease(lease: Document, now: datetime, *, alive: bool) -> Lease:
 
 
 async def is_defined(access: Access) -> bool:
-    """Whether the cluster knows AgentDeployments."""
+    """Return whether the cluster serves AgentDeployments."""
     return await access.is_served(AGENT)
 
 
 async def gather(access: Access, agent: Document, leases: Sequence[Lease], unseen: str | None) -> Evidence:
-    """All that can be seen of an agent, of which `agent` is the document. Raises UnreachableError."""
+    """Return all evidence that can be read about the agent with this document. Raises UnreachableError."""
     metadata = agent["metadata"]
     evidence = Evidence(metadata["namespace"], metadata["name"], agent=agent, leases=list(leases))
     if unseen is not None:
@@ -121,7 +121,7 @@ async def gather(access: Access, agent: Document, leases: Sequence[Lease], unsee
 
 
 class _Gathering:
-    """One agent's evidence in the making."""
+    """The gathering of one agent's evidence."""
 
     def __init__(self, access: Access, evidence: Evidence) -> None:
         self._access = access
@@ -138,7 +138,10 @@ class _Gathering:
         await asyncio.gather(self._references(), self._events(sets), self._health())
 
     async def _seen(self, topic: str, asking: Awaitable[T], otherwise: T) -> T:
-        """The answer; or a note of why there is none. Credentials that are refused are refused for everything."""
+        """Return the result, or record the error and return `otherwise`. Raises ApiError if credentials are refused.
+
+        Refused credentials are refused for every request.
+        """
         try:
             return await asking
         except ApiError as error:
@@ -169,7 +172,7 @@ class _Gathering:
         evidence.objects = found
 
     async def _look(self, resource: Resource, name: str) -> Document | None:
-        """The object; of a Secret its metadata alone."""
+        """Return the object; of a Secret only its metadata."""
         asking = self._access.get(resource, self._evidence.namespace, name, metadata_only=resource is SECRET)
         found = await self._seen(resource.plural, asking, None)
         return None if found is None else {**found, "kind": resource.kind}
@@ -178,7 +181,7 @@ class _Gathering:
         evidence = self._evidence
         deployments = [each for (kind, _), each in evidence.objects.items() if kind == DEPLOYMENT.kind]
         needed = [each for deployment in deployments for each in references(deployment["spec"]["template"])]
-        # Only what certainly is not there: where nothing may be seen, the pods' Events tell.
+        # Only objects that are certainly missing. Without permission to check, the pods' Events show the problem.
         there = await asyncio.gather(*(self._is_there(each) for each in needed))
         evidence.missing = list(
             dict.fromkeys(each for each, found in zip(needed, there, strict=True) if found is False)
@@ -219,7 +222,7 @@ class _Gathering:
         return Health(ready, components)
 
     async def _answer(self, pod: str, path: str) -> Document | None:
-        """What the pod itself answers, whatever the code, through the API server; None when that gets no answer."""
+        """Return the pod's own response through the API server, whatever the code; None if there is no response."""
         place = f"/api/v1/namespaces/{quote(self._evidence.namespace)}/pods/{quote(pod)}:{CONTAINER_PORT}/proxy/{path}"
         try:
             async with asyncio.timeout(POD_SECONDS):
@@ -234,13 +237,13 @@ class _Gathering:
 
 
 def is_ready(pod: Document) -> bool:
-    """Whether the pod takes requests."""
+    """Return whether the pod receives requests."""
     conditions = pod["status"].get("conditions") or []
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _wanted(document: Document) -> list[Document]:
-    """The objects that the agent should have; none when its spec is not valid."""
+    """Return the desired objects of the agent; empty if its spec is invalid."""
     try:
         agent: AgentDeployment = parse(document)
     except InvalidAgentError:

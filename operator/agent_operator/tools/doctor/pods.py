@@ -1,4 +1,4 @@
-"""What keeps the pods of an agent from serving. Pure."""
+"""Findings about pods of an agent that do not serve. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from agent_operator.tools.doctor.report import Finding
 
 READY_CONDITION = "Ready"
 
-# The start of an agent takes seconds; its startup probe is patient for two minutes (manifests/pod.py).
+# An agent starts within seconds; its startup probe allows two minutes (manifests/pod.py).
 LONG_START_SECONDS = 30.0
-# Another server answers at the agent's port: it has no such page, or speaks something else.
+# Another server listens on the agent's port: it lacks the page, or uses another protocol.
 _NOT_OURS = re.compile(r"probe failed with statuscode: (30[0-9]|40[0-57-9])|malformed HTTP")
 
-# What the agent API answers at /health/ready (docs/agent-api.md).
+# Reasons in the agent API's response at /health/ready (docs/agent-api.md).
 _NOT_READY = {
     "credentials refused": (
         "CredentialsRefused",
@@ -34,7 +34,7 @@ _NOT_READY = {
 
 
 def pod_findings(evidence: Evidence, component: str, deployment: Document | None) -> Iterator[Finding]:
-    """What is wrong with the pods of a component, first what comes first in a pod's life."""
+    """Yield the problems of the pods of a component, in the order of a pod's lifecycle."""
     if deployment is not None:
         yield from _scaled_to_zero(evidence, deployment)
         yield from _refused(deployment)
@@ -50,8 +50,10 @@ def pod_findings(evidence: Evidence, component: str, deployment: Document | None
 
 
 def _scaled_to_zero(evidence: Evidence, deployment: Document) -> Iterator[Finding]:
-    """A Deployment without pods under an autoscaler, which is off while there are none (Kubernetes: "Horizontal Pod
-    Autoscaling", "Implicit maintenance-mode deactivation")."""
+    """Yield a finding for a Deployment scaled to 0 pods, which disables its autoscaler.
+
+    Source: Kubernetes, "Horizontal Pod Autoscaling", "Implicit maintenance-mode deactivation".
+    """
     name = deployment["metadata"]["name"]
     scaler = evidence.objects.get(("HorizontalPodAutoscaler", name))
     if scaler is not None and deployment["spec"].get("replicas") == 0:
@@ -118,12 +120,12 @@ def _of_pod(evidence: Evidence, pod: Document, deployment: Document | None) -> I
 
 
 def _messages(events: list[Document], *reasons: str) -> list[str]:
-    """The messages of the events with these reasons."""
+    """Return the messages of the events with these reasons."""
     return [str(event.get("message")) for event in events if event.get("reason") in reasons]
 
 
 def _worded(problem: Problem, pod: Document) -> Finding:
-    """The trouble with what only the user may see added: the container's last line, the limit that was hit."""
+    """Return the problem with details that only the user may see: the container's last line, the exceeded limit."""
     name, message = pod["metadata"]["name"], problem.message
     remedy = _remedy(problem, name)
     for container in pod["status"].get("containerStatuses") or []:
@@ -173,7 +175,7 @@ def _waits(pod: Document) -> bool:
 
 
 def _unready(evidence: Evidence, pod: Document, events: list[Document]) -> Iterator[Finding]:
-    """Why a pod that runs takes no requests: by its own words if it could be asked, else by its probe's."""
+    """Yield why a running pod receives no requests: from its own response if there is one, else from its probes."""
     name = pod["metadata"]["name"]
     if condition(pod["status"], READY_CONDITION).get("status") == "True" or _waits(pod):
         return
@@ -190,7 +192,7 @@ def _unready(evidence: Evidence, pod: Document, events: list[Document]) -> Itera
 
 
 def _by_probes(evidence: Evidence, pod: Document, events: list[Document]) -> Iterator[Finding]:
-    """What the kubelet's probes say of the containers that run now, or that they are starting."""
+    """Yield the failures of the kubelet's probes of running containers, or that the containers are starting."""
     name = pod["metadata"]["name"]
     for container in pod["status"].get("containerStatuses") or []:
         if container.get("ready") or "running" not in container.get("state", {}):
@@ -233,7 +235,7 @@ def _starting(pod: str) -> Finding:
 
 
 def _seconds(earlier: str, later: str) -> float:
-    """Seconds between two times of the API; 0 where one is missing."""
+    """Return the seconds between two times of the API; 0 if one is missing."""
     try:
         return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
     except (ValueError, TypeError):
@@ -241,7 +243,7 @@ def _seconds(earlier: str, later: str) -> float:
 
 
 def down(evidence: Evidence) -> Iterator[Finding]:
-    """What the pods say is not reachable, of what they depend on."""
+    """Yield the dependencies that the pods report as unreachable."""
     told: set[str] = set()
     for pod, health in sorted(evidence.health.items()):
         for component, state in ((health.components or {}).get("components") or {}).items():

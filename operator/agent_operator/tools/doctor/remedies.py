@@ -1,14 +1,14 @@
-"""Advice for a pod that does not start, by the message of the component that reports it. Pure.
+"""Advice for a pod that does not start, based on the message of the component that reports it. Pure.
 
-Each table goes from a pattern in the message to a piece of advice. The texts are those of Kubernetes and of the
-container runtimes, as their sources have them; tests/unit/operator/test_remedies.py tries them.
+Each table maps patterns in the message to advice. The patterns match the texts in the sources of Kubernetes and of the
+container runtimes; tests/unit/operator/test_remedies.py tests them.
 """
 
 import re
 
 Table = tuple[tuple[str, str], ...]
 
-# kubernetes, pkg/scheduler/framework/plugins. Claims come first: with one missing, no node will ever fit.
+# kubernetes, pkg/scheduler/framework/plugins. Claims come first: if one is missing, no node can fit.
 _CLAIMS: Table = (
     (
         r'persistentvolumeclaim "(?P<name>[^"]+)" not found',
@@ -124,7 +124,7 @@ _IMAGE: Table = (
 )
 _PULL = "put image.repository, image.tag or image.digest right, or name a Secret for the registry in imagePullSecrets"
 
-# kube-controller-manager and the admission plugins: why a ReplicaSet makes no pod.
+# kube-controller-manager and the admission plugins: why a ReplicaSet creates no pod.
 _REFUSAL: Table = (
     (r"exceeded quota", "raise the ResourceQuota of the namespace, or ask for less (resources, replicas)"),
     (r"failed quota.*must specify", "set in resources what the ResourceQuota asks for (requests and limits)"),
@@ -160,7 +160,7 @@ _MOUNTED = "make what it names; the pods then start by themselves"
 
 
 def for_unscheduled(message: str) -> str:
-    """Return advice for a pod that no node takes."""
+    """Return advice for a pod that cannot be scheduled to any node."""
     return _first(_CLAIMS, message) or _all(_SCHEDULING, message) or _UNSCHEDULABLE
 
 

@@ -1,4 +1,4 @@
-"""What the doctor says: findings in the order of cause, and the chain that they were found along."""
+"""The report of the doctor: findings, ordered by cause, and the chain of steps that was checked."""
 
 import json
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 State = Literal["ok", "wrong", "unknown", "waits"]
-"""`waits` is for what cannot be right before an earlier step is."""
+"""`waits` means that the step cannot succeed before an earlier one does."""
 
 STEPS = ("definition", "operator", "spec", "objects", "pods", "service", "scaling")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: where in the chain, a reason for programs, a message for people, and what to do.
+    """One problem: its step in the chain, a machine-readable reason, a human-readable message, and what to do.
 
-    A `note` is worth knowing, and does not keep the agent from being ready.
+    A `note` is informational: it does not keep the agent from being ready.
     """
 
     step: str
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Step:
-    """How one step of the chain fares, in words."""
+    """The state of one step of the chain, with a message."""
 
     name: str
     state: State
@@ -36,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """All about one agent. The first finding that is no note is the cause of its not being ready."""
+    """The report on one agent. The first finding that is not a note is the cause of the agent not being ready."""
 
     namespace: str
     name: str
@@ -47,12 +47,12 @@ class Report:
 
     @property
     def cause(self) -> Finding | None:
-        """Why the agent is not ready; None when it is."""
+        """The finding that explains why the agent is not ready; None if it is ready."""
         return None if self.ready else next((each for each in self.findings if not each.note), None)
 
 
 def to_text(report: Report, *, whole: bool = True) -> str:
-    """The report for people; not `whole` is one line for an agent that is ready."""
+    """Return the report as text for users; without `whole`, a ready agent takes one line."""
     state = "ready" if report.ready else "not ready"
     lines = [f"Agent {report.name} in namespace {report.namespace} is {state}."]
     if report.ready and not whole:
@@ -65,7 +65,7 @@ def to_text(report: Report, *, whole: bool = True) -> str:
 
 
 def _sentence(finding: Finding) -> str:
-    """The message with one full stop, also where it ends with the words of another."""
+    """Return the message with exactly one full stop, even if it ends with quoted text."""
     message = finding.message.rstrip(" .")
     return message if message.endswith(('."', "!", "?", "…")) else f"{message}."
 
@@ -86,6 +86,6 @@ def _unseen(report: Report) -> Iterator[str]:
 
 
 def to_json(reports: list[Report]) -> str:
-    """The reports for programs: a list with name, namespace, ready, cause, steps, findings and unseen of each."""
+    """Return the reports as a JSON list: name, namespace, ready, cause, steps, findings and unseen of each."""
     documents = [{**asdict(each), "cause": asdict(each.cause) if each.cause else None} for each in reports]
     return json.dumps(documents, indent=2, ensure_ascii=False)

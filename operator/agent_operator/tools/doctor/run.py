@@ -1,4 +1,4 @@
-"""The doctor's visit: which agents, their evidence, the reports."""
+"""One run of the doctor: select the agents, gather their evidence, return the reports."""
 
 import asyncio
 
@@ -10,14 +10,14 @@ from agent_operator.tools.doctor.gather import gather, is_defined, operators
 from agent_operator.tools.doctor.report import STEPS, Finding, Report, Step
 from agent_operator.tools.errors import ToolError
 
-# Each agent takes some twenty requests.
+# Each agent takes about twenty requests.
 AT_ONCE = 4
 
 
 async def visit(place: Place, names: tuple[str, ...], *, everywhere: bool) -> list[Report]:
-    """Look at the agents of these names, or at all of the namespace, or of all namespaces; in the order of names.
+    """Check the named agents, or all of the namespace, or all of all namespaces; return the reports ordered by name.
 
-    Raises ToolError when the cluster cannot be asked, or has no agent of a name.
+    Raises ToolError if the cluster cannot be queried, or has no agent with one of the names.
     """
     async with access(place) as cluster:
         if not await is_defined(cluster):

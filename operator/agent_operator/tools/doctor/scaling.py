@@ -1,4 +1,4 @@
-"""Whether the number of pods follows the load. Pure."""
+"""Findings about autoscaling: whether the number of pods follows the load. Pure."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ _METRICS = {
 
 
 def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
-    """What keeps autoscalers from their work. The pods that there are serve all the same."""
+    """Yield the problems of autoscalers. The existing pods serve regardless."""
     for scaler in _scalers(evidence):
         name, status = scaler["metadata"]["name"], scaler.get("status", {})
         active, able = condition(status, "ScalingActive"), condition(status, "AbleToScale")
@@ -52,7 +52,7 @@ def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
 
 
 def scaling_summary(evidence: Evidence) -> tuple[State, str]:
-    """How scaling fares."""
+    """Return the state of scaling, with a message."""
     if "horizontalpodautoscalers" in evidence.unseen:
         return "unknown", "autoscalers could not be seen"
     scalers = _scalers(evidence)

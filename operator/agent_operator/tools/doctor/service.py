@@ -1,4 +1,4 @@
-"""Whether requests reach the pods. Pure."""
+"""Findings about the Service: whether requests reach the pods. Pure."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from agent_operator.tools.doctor.report import Finding, State
 
 
 def service_findings(evidence: Evidence) -> Iterator[Finding]:
-    """What is wrong with the way from the Service to the pods."""
+    """Yield the problems between the Service and the pods."""
     service = evidence.objects.get(("Service", evidence.name))
     if service is None or "endpointslices" in evidence.unseen:
         return
@@ -31,7 +31,7 @@ def service_findings(evidence: Evidence) -> Iterator[Finding]:
 
 
 def service_summary(evidence: Evidence) -> tuple[State, str]:
-    """How the Service fares."""
+    """Return the state of the Service, with a message."""
     if ("Service", evidence.name) not in evidence.objects:
         return ("unknown" if "services" in evidence.unseen else "wrong"), "there is no Service"
     if "endpointslices" in evidence.unseen:

@@ -1,4 +1,4 @@
-"""How each step of the chain fares, in a few words. Pure."""
+"""The state of each step of the chain, with a short message. Pure."""
 
 from agent_operator.api.agent import GROUP, PLURAL
 from agent_operator.tools.doctor.evidence import Evidence
@@ -6,12 +6,12 @@ from agent_operator.tools.doctor.report import STEPS, Finding, State, Step
 from agent_operator.tools.doctor.scaling import scaling_summary
 from agent_operator.tools.doctor.service import service_summary
 
-# What the operator's objects are not among.
+# Topics that do not concern the operator's objects.
 _OTHER_TOPICS = {"leases", "events", "health", "pods", "replicasets", "endpointslices"}
 
 
 def steps_of(evidence: Evidence, findings: list[Finding]) -> list[Step]:
-    """The chain; after the first step that is wrong, those that depend on it can only wait."""
+    """Return the steps of the chain. Steps that depend on the first wrong one have the state `waits`."""
     steps: list[Step] = []
     broken = False
     for name in STEPS:
@@ -30,7 +30,7 @@ def steps_of(evidence: Evidence, findings: list[Finding]) -> list[Step]:
 
 
 def _fares(evidence: Evidence, step: str) -> tuple[State, str]:
-    """How a step fares if nothing was found wrong with it."""
+    """Return the state of a step without findings, with a message."""
     if step == "definition":
         return "ok", f"{PLURAL}.{GROUP} is installed"
     if step == "operator":
