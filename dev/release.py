@@ -1,4 +1,4 @@
-"""What a release needs besides a forge: `python dev/release.py --help`."""
+"""The release steps that do not depend on a forge: `python dev/release.py --help`."""
 
 import re
 import shutil
@@ -14,17 +14,17 @@ from testbed import binaries
 
 ROOT = Path(__file__).resolve().parent.parent
 CHARTS = ("agent", "agent-operator")
-# A fixed time in the packages, so that the same charts are the same bytes (reproducible-builds.org, SOURCE_DATE_EPOCH).
+# A fixed timestamp makes the packages of the same charts identical (reproducible-builds.org, SOURCE_DATE_EPOCH).
 EPOCH = "1767225600"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Package the charts, print a release's notes, and check that all is in place for one."""
+    """Package the charts, print the release notes, and check that everything is ready for a release."""
 
 
 @main.command()
-@click.option("--into", type=click.Path(path_type=Path), default=ROOT / "build" / "charts", help="Folder.")
+@click.option("--into", type=click.Path(path_type=Path), default=ROOT / "build" / "charts", help="Output folder.")
 def package(into: Path) -> None:
     """Package both charts."""
     shutil.rmtree(into, ignore_errors=True)
@@ -52,7 +52,7 @@ def notes(version: str) -> None:
 @main.command()
 @click.argument("version")
 def check(version: str) -> None:
-    """Say what is missing for a release of VERSION, each in a line, and exit with 1 if anything is."""
+    """Print each problem that blocks a release of VERSION, one per line, and exit with 1 if there are any."""
     faults = list(_faults(version))
     for fault in faults:
         click.echo(fault, err=True)
@@ -79,7 +79,7 @@ def _faults(version: str) -> list[str]:
 
 
 def _section(version: str) -> tuple[str, str] | None:
-    """What stands in brackets behind a version in the changelog, and its text."""
+    """Return the text in parentheses after a version in the changelog, and the text of its section."""
     pattern = rf"^## {re.escape(version)} \(([^)]*)\)\n(.*?)(?=^## |\Z)"
     match = re.search(pattern, (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL)
     return (match[1], match[2].strip()) if match else None

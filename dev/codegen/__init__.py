@@ -1,1 +1,1 @@
-"""Writes the generated files of the repository: CRD, chart schemas, references, dashboards, plain manifests."""
+"""Write the generated files of the repository: CRD, chart schemas, references, dashboards, plain manifests."""

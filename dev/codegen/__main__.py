@@ -8,7 +8,7 @@ import click
 from testbed.errors import TestbedError
 from testbed.paths import REPOSITORY
 
-# In this order: the install is rendered from the chart, which holds the definition and the dashboards as files.
+# The order matters: the install is rendered from the chart, which holds the definition and the dashboards as files.
 PARTS = ("operator", "service", "dashboards", "install")
 
 

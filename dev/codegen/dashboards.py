@@ -1,17 +1,17 @@
-"""The Grafana dashboards, from a few lines each: what they show stands here, the JSON is generated."""
+"""The Grafana dashboards. Each is declared here in a few lines, from which its JSON is generated."""
 
 import json
 from pathlib import Path
 
 from codegen.grafana import Dashboard, Panel, Variable, document
 
-# As the dashboards' variables choose them. Each is a regular expression; `All` is one that takes everything.
+# Selectors with the dashboards' variables. Each variable is a regular expression; `All` matches everything.
 AGENT = 'namespace=~"$namespace", service=~"$service"'
-# The workers are scraped by a Service of their own.
+# The workers are scraped through a Service of their own.
 WORKERS = 'namespace=~"$namespace", service=~"($service)-worker"'
 BOTH = 'namespace=~"$namespace", service=~"($service)(-worker)?"'
 SERVED = 'route!~"/health.*|/metrics"'
-# With `All` chosen there may be agents of one name, in namespaces of their own.
+# With `All` selected, agents of the same name can come from different namespaces.
 BY, PODS = "namespace, service", "namespace, pod"
 
 
@@ -31,13 +31,14 @@ def _cpu(labels: str, ours: str) -> str:
     return f"sum by ({PODS}) (rate(process_cpu_seconds_total{{{labels}}}[$__rate_interval]) and on ({PODS}) {ours})"
 
 
-# As the alerts count them (helm/agent-operator/files/alerts.yaml).
+# Counted as in the alerts (helm/agent-operator/files/alerts.yaml).
 _FAILED = f'agent_http_requests_total{{{AGENT}, method="POST", status=~"5.."}}[$__rate_interval]'
 _BROKE_OFF = f"agent_stream_errors_total{{{AGENT}}}[$__rate_interval]"
 
-# What others have too is shown of pods that have one of these alone: `All` would take in every program that is scraped.
+# Metrics that other programs export too are shown only for pods that also have one of these: otherwise `All` would
+# match every program that is scraped.
 OF_AGENTS, OF_OPERATORS = "agent_build_info", "agent_operator_is_leader"
-# Workers, who are asked nothing over HTTP, are chosen with their agent.
+# Workers serve no HTTP requests; they are selected together with their agent.
 ASKED = "agent_http_requests_total"
 _CHOICE = (Variable("namespace", ASKED), Variable("service", ASKED, within="namespace"))
 _ONE = (Variable("namespace", ASKED, several=False), Variable("service", ASKED, within="namespace", several=False))
@@ -299,6 +300,6 @@ DASHBOARDS = (FLEET, ONE_AGENT, QUEUE, OPERATOR)
 
 
 def files(_: Path) -> dict[str, str]:
-    """Each dashboard as JSON, a file of the operator's chart."""
+    """Return each dashboard as JSON, mapped from the path of its file in the operator's chart."""
     folder = "helm/agent-operator/files/dashboards"
     return {f"{folder}/{each.uid}.json": json.dumps(document(each), indent=1) + "\n" for each in DASHBOARDS}

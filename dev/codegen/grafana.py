@@ -1,4 +1,4 @@
-"""Dashboards as Grafana reads them (Grafana, dashboard JSON model)."""
+"""Dashboards in Grafana's format (Grafana, dashboard JSON model)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ WIDTH, HEIGHT, ACROSS = 8, 8, 24
 
 @dataclass(frozen=True)
 class Panel:
-    """A graph: its title, its unit (of Grafana), and its lines, as pairs of a legend and a query."""
+    """A graph: its title, its Grafana unit, and its lines, as pairs of a legend and a query."""
 
     title: str
     unit: str
@@ -20,10 +20,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Variable:
-    """A choice at the top of a dashboard: the values of the label of its name, in that metric.
+    """A selector at the top of a dashboard: the values of the label `name` in `metric`.
 
-    `within` is the name of an earlier choice that narrows this one. With `several` more than one value can be chosen,
-    and all are at first.
+    `within` is the name of an earlier selector that narrows this one. With `several`, more than one value can be
+    selected, and all are selected at first.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A page: `uid` is also the name of its file."""
+    """A page; `uid` is also the name of its file."""
 
     uid: str
     title: str
@@ -43,7 +43,7 @@ class Dashboard:
 
 
 def document(dashboard: Dashboard) -> dict[str, Any]:
-    """The dashboard as JSON can hold it."""
+    """Return the dashboard as JSON-serializable data."""
     return {
         "uid": dashboard.uid,
         "title": dashboard.title,
@@ -68,11 +68,11 @@ def _variable(variable: Variable) -> dict[str, Any]:
         "type": "query",
         "datasource": DATASOURCE,
         "query": f"label_values({variable.metric}{chosen}, {variable.name})",
-        # Also when an earlier choice changes, and the time.
+        # Refresh also when an earlier selector or the time range changes.
         "refresh": 2,
         "multi": variable.several,
         "includeAll": variable.several,
-        # Without one, Grafana takes the first.
+        # Without a current value, Grafana selects the first.
         **(several if variable.several else {}),
     }
 

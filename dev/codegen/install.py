@@ -14,17 +14,17 @@ CHART = "helm/agent-operator"
 RELEASE = "agent-operator"
 NAMESPACE = "portside-system"
 DEFINITION = "CustomResourceDefinition"
-# What the overlay `monitoring` adds, as values of the chart.
+# The chart values that the overlay `monitoring` adds.
 MONITORING: dict[str, Any] = {
     "monitoring": {each: {"enabled": True} for each in ("serviceMonitor", "prometheusRule", "dashboards")}
 }
-# What the overlay `policies` adds.
+# The chart values that the overlay `policies` adds.
 POLICIES: dict[str, Any] = {"policies": {"enabled": True}}
 HEAD = "# Generated from helm/agent-operator by `make generate`: do not edit.\n"
 
 
 def files(root: Path) -> dict[str, str]:
-    """Every generated file: its path below the repository's root, and its content."""
+    """Return every generated file: its path below the repository's root, mapped to its content."""
     chart = root / CHART
     objects = rendered(chart, {})
     definition = [each for each in objects if each["kind"] == DEFINITION]
@@ -48,7 +48,10 @@ def files(root: Path) -> dict[str, str]:
 
 
 def rendered(chart: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the chart makes with `values`, without what only a Helm release has. Raises TestbedError."""
+    """Return the objects that the chart renders with `values`, without fields that only a Helm release has.
+
+    Raises TestbedError when the chart does not render.
+    """
     helm = str(binaries.provide("helm")["helm"])
     command = [helm, "template", RELEASE, str(chart), "--namespace", NAMESPACE, "-f-"]
     done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
@@ -58,7 +61,7 @@ def rendered(chart: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """The object without what only a Helm release has."""
+    """Return the object without fields that only a Helm release has."""
     labels = document["metadata"]["labels"]
     del labels["helm.sh/chart"]
     labels["app.kubernetes.io/managed-by"] = "kustomize"
@@ -78,7 +81,7 @@ def _namespace() -> dict[str, Any]:
 
 
 def _rules(chart: Path) -> str:
-    """The rules as Prometheus itself reads them (`rule_files`), where there is no prometheus-operator."""
+    """Return the rules in Prometheus' own format (`rule_files`), for clusters without prometheus-operator."""
     values = yaml.safe_load((chart / "values.yaml").read_text())
     text = (chart / "files" / "alerts.yaml").read_text()
     runbooks = values["monitoring"]["prometheusRule"]["runbooks"]

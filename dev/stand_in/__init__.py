@@ -1,4 +1,4 @@
-"""Runs the stand-in model API for a test, as a process of its own."""
+"""Run the stand-in model API for a test, as a separate process."""
 
 import subprocess
 import sys
@@ -15,22 +15,22 @@ _STOP_SECONDS = 10.0
 
 
 class StandIn:
-    """A running stand-in, seen from a test. `url` is what ANTHROPIC_BASE_URL is to be."""
+    """A client of a running stand-in. `url` is the value for ANTHROPIC_BASE_URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._client = httpx.Client(base_url=url, timeout=30)
 
     def close(self) -> None:
-        """Let go of the connection to it."""
+        """Close the connection to the stand-in."""
         self._client.close()
 
     def requests(self) -> list[dict[str, Any]]:
-        """Give the requests for messages so far, the newest last; the fields are told in `server.py`."""
+        """Return the requests for messages so far, newest last; `server.py` describes the fields."""
         return self._seen("/v1/messages")
 
     def checks(self) -> list[dict[str, Any]]:
-        """Give the requests to count tokens so far, which the service makes by itself to see whether all is well."""
+        """Return the requests to count tokens so far, which the service makes on its own as health checks."""
         return self._seen("/v1/messages/count_tokens")
 
     def _seen(self, path: str) -> list[dict[str, Any]]:
@@ -38,26 +38,26 @@ class StandIn:
         return [request for request in seen if request["path"] == path]
 
     def last(self) -> dict[str, Any]:
-        """Give the newest request for a message."""
+        """Return the newest request for a message."""
         return self.requests()[-1]
 
     def direct(self, directives: str) -> None:
-        """Have these directives stand for all requests from now on; an empty text ends them."""
+        """Apply these directives to all requests from now on; an empty text removes them."""
         self._client.put("/stand-in/directives", content=directives).raise_for_status()
 
     def release(self, name: str) -> None:
-        """Let the answers go on that `[[hold:name]]` holds."""
+        """Release the answers that `[[hold:name]]` holds."""
         self._client.put(f"/stand-in/released/{name}").raise_for_status()
 
     def reset(self) -> None:
-        """Forget all requests, standing directives and releases."""
+        """Forget all requests, persistent directives and releases."""
         self.direct("")
         self._client.delete("/stand-in/requests").raise_for_status()
 
 
 @contextmanager
 def running_stand_in(port: int = 0) -> Iterator[StandIn]:
-    """Start a stand-in on a loopback port (0: any), and stop it at the end."""
+    """Start a stand-in on a loopback port (0: any free port), and stop it at the end."""
     process = subprocess.Popen([sys.executable, str(SERVER), "--port", str(port)], stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout is None:

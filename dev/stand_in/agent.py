@@ -1,4 +1,4 @@
-"""The agent API as its users meet it: a process that is told by its environment."""
+"""The agent API as its users run it: a process that is configured by its environment."""
 
 import os
 import signal
@@ -20,9 +20,9 @@ from testbed.ports import free_port
 COMMAND = str(Path(sys.executable).with_name("agent-service"))
 START_SECONDS = 60.0
 
-# The key that the tests give to the service; the stand-in accepts any that is not said to be bad.
+# The key that the tests configure for the service; the stand-in accepts any key without one of its fault prefixes.
 KEY = "sk-stand-in-key-0001"
-# In the command line of each process that answers requests, where there is more than one.
+# Part of the command line of each process that answers requests, where there is more than one.
 API_PROCESS = "agent_service.server.multiprocess.child"
 
 SETTING_NAMES = {name.upper() for name in Settings.model_fields} | {"PORT"}
@@ -43,7 +43,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def run_agent_service(*arguments: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, told by `settings` alone, in `folder`."""
+    """Run the command in `folder` until it exits, configured by `settings` alone."""
     return subprocess.run(
         [COMMAND, *arguments],
         env=environment(**settings),
@@ -55,15 +55,15 @@ def run_agent_service(*arguments: str, folder: Path, **settings: str) -> subproc
     )
 
 
-# httpx would load the certificates of the system anew for each request, which takes longer than the request.
+# httpx would load the system's certificates for each request, which takes longer than the request itself.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def command_line(pid: int) -> str:
-    """The command line of a process; empty when there is none, or only what is left of one that ended."""
+    """Return the command line of a process; empty if the process is gone or a zombie."""
     found = b""
     try:
-        # It is empty for a moment, too, while the process executes a program (execve(2)).
+        # It is also empty for a moment while the process executes a program (execve(2)).
         while not found and not _is_zombie(pid):
             found = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -72,7 +72,7 @@ def command_line(pid: int) -> str:
 
 
 def _is_zombie(pid: int) -> bool:
-    # The state follows the name in parentheses, which may have any characters (proc(5)).
+    # The state follows the name in parentheses, which may contain any character (proc(5)).
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][0] in "ZX"
 
 
@@ -94,13 +94,13 @@ class Service:
         return httpx.get(self.url + path, timeout=30, verify=_NO_TLS)
 
     def metric(self, line_start: str) -> float:
-        """The value of the one sample whose line starts so; 0 when there is none."""
+        """Return the value of the one sample whose line starts with `line_start`; 0 without such a sample."""
         lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(line_start)]
         assert len(lines) <= 1, lines
         return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
 
     def children(self, word: str = "") -> list[int]:
-        """The ids of the processes that it started, of those whose command line has `word` in it."""
+        """Return the ids of the child processes whose command line contains `word`."""
         found = []
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             # A thread may have ended since it was listed.
@@ -115,9 +115,10 @@ class Service:
         return self.process.wait(seconds)
 
     def kill(self) -> None:
-        """End it and its API processes, and wait until they are gone.
+        """Kill the process and its API processes, and wait until they are gone.
 
-        One that is left would go on until it finds its supervisor gone, and ask the next test's model API meanwhile.
+        An API process that survived would run until it notices that its supervisor is gone. Until then it would call
+        the next test's model API.
         """
         if self.process.poll() is not None:
             return
@@ -134,10 +135,10 @@ class Service:
 def running_service(
     folder: Path, command: str = "serve", *, host: str = "127.0.0.1", descriptors: str = "", **settings: str
 ) -> Iterator[Service]:
-    """Run a service for as long as the context lasts.
+    """Run a service while the context is active.
 
-    `host` is where it listens, its own default when empty; `descriptors` its soft and hard limit of open files,
-    separated by a space.
+    `host` is the address to listen on; empty means the service's own default. `descriptors` is the soft and the hard
+    limit of open files, separated by a space.
     """
     port = free_port()
     limited = ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *descriptors.split()]
@@ -174,6 +175,6 @@ def _listens(service: Service) -> bool:
         return False
 
 
-# What the fixtures of the tests hand out: makers of a process, and of a client of an app in the test's own process.
+# What the fixtures of the tests return: factories for a process, and for a client of an app in the test's own process.
 StartService = Callable[..., Service]
 MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]

@@ -1,4 +1,4 @@
-"""Receives traces (OTLP over HTTP) and keeps them. In one file of its own, so that a pod can run it."""
+"""A server that receives traces (OTLP over HTTP) and stores them. A single file, so that a pod can run it."""
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +11,7 @@ PORT = 4318
 
 
 class Collector:
-    """Listens as soon as it is made, and takes traces while `server` serves. What it has it tells who asks, as JSON."""
+    """A server that listens once created and receives traces while `server` serves. GET returns the spans as JSON."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.bodies: list[bytes] = []
@@ -34,21 +34,21 @@ class Collector:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name
-                """Nobody reads it."""
+                """Log nothing: the access log is unused."""
 
         self.server = ThreadingHTTPServer((host, port), Handler)
         self.url = f"http://{host}:{self.server.server_address[1]}"
 
     def spans(self) -> list[Span]:
-        """Give all spans so far, in the order of their ends."""
+        """Return all spans so far, in the order in which they ended."""
         return [span for span, _ in self._kept()]
 
     def resource(self) -> dict[str, Any]:
-        """Give what the first span says that it comes from."""
+        """Return the resource attributes of the first span."""
         return self._kept()[0][1]
 
     def told(self) -> list[dict[str, Any]]:
-        """Give all spans so far: names, ids in hexadecimal, attributes, and what they come from."""
+        """Return all spans so far: names, ids in hexadecimal, attributes, and resource attributes."""
         return [
             {
                 "name": span.name,
@@ -72,7 +72,7 @@ class Collector:
 
 
 def attributes(pairs: Any) -> dict[str, Any]:
-    """Give OTLP's list of keys and values as a dictionary."""
+    """Return OTLP's list of keys and values as a dictionary."""
     found: dict[str, Any] = {}
     for pair in pairs:
         kind = pair.value.WhichOneof("value")

@@ -1,7 +1,7 @@
-"""What stands between an agent and the model API, and may send anything: a server of the test's own, in a thread.
+"""A gateway between an agent and the model API that may send anything: a server of the test's own, in a thread.
 
-A test states the bytes of each answer, from the status line on. All that is endless is bounded here, by
-LARGEST_ANSWER_BYTES, and ends when the service closes its connection.
+A test defines the bytes of each answer, from the status line on. An endless answer is cut at LARGEST_ANSWER_BYTES, and
+ends when the service closes its connection.
 """
 
 import json
@@ -29,7 +29,7 @@ STOP = {"type": "message_stop"}
 
 @dataclass
 class Asked:
-    """A request: its path, its headers with names in lower case, and its JSON body."""
+    """A request: its path, its headers with lower-case names, and its JSON body."""
 
     path: str
     headers: dict[str, str]
@@ -37,7 +37,7 @@ class Asked:
 
     @property
     def message(self) -> str:
-        """What the user said last."""
+        """The content of the user's last message."""
         return str(self.body["messages"][-1]["content"])
 
 
@@ -46,7 +46,7 @@ Answers = Callable[[Asked], bytes | Iterable[bytes]]
 
 @dataclass
 class Gateway:
-    """A running one. `answer` may be replaced; `sent` has the number of bytes of each answer, once it ended."""
+    """A running gateway. `answer` may be replaced; `sent` holds the number of bytes of each answer that has ended."""
 
     url: str
     answer: Answers
@@ -60,29 +60,29 @@ class Gateway:
 
 
 def text(content: str) -> dict[str, Any]:
-    """Return an event that brings text."""
+    """Return an event that carries text."""
     return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": content}}
 
 
 def sse(*events: dict[str, Any]) -> bytes:
-    """Return events as the model API sends them."""
+    """Return events in the wire format of the model API."""
     return b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
 
 
 def whole(content: str = "Hello") -> bytes:
-    """Return an answer, from its status line on."""
+    """Return a complete answer, from its status line on."""
     return HEAD + sse(START, text(content), DELTA, STOP)
 
 
 def plain(status: str, media_type: str, body: bytes, *headers: str) -> bytes:
-    """Return an answer of this status line's end, type and body."""
+    """Return an answer whose status line ends with `status`, with this media type and body."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {media_type}", f"Content-Length: {len(body)}", "Connection: close"]
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
 @contextmanager
 def running_gateway(answer: Answers, tls: ssl.SSLContext | None = None) -> Iterator[Gateway]:
-    """Run one that answers as `answer` says, on a loopback port."""
+    """Run a gateway that answers with `answer`, on a loopback port."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -112,7 +112,7 @@ def running_gateway(answer: Answers, tls: ssl.SSLContext | None = None) -> Itera
 
         def get_request(self) -> tuple[Any, Any]:
             connection, address = super().get_request()
-            # The handshake is made at the first read, in the connection's own thread.
+            # The handshake takes place at the first read, in the connection's own thread.
             return (
                 connection
                 if tls is None
@@ -120,7 +120,7 @@ def running_gateway(answer: Answers, tls: ssl.SSLContext | None = None) -> Itera
             ), address
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Print nothing: clients are to break off."""
+            """Print nothing: clients are expected to disconnect early."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         scheme = "http" if tls is None else "https"

@@ -1,51 +1,54 @@
-"""A stand-in for the model API: it speaks the wire format of the Messages API, with no model behind it.
+"""A stand-in for the model API: it implements the wire format of the Messages API, with no model behind it.
 
     python server.py [--host 127.0.0.1] [--port 0]
 
-One file that needs only what the service's image carries (Starlette, uvicorn). It prints the address that it listens
-on as its first line. Formats: https://docs.claude.com/en/api/messages, …/messages-streaming, …/errors.
+A single file that needs only packages of the service's image (Starlette, uvicorn). It prints the address that it
+listens on as its first line. Formats: https://docs.claude.com/en/api/messages, …/messages-streaming, …/errors.
 
 It answers `POST /v1/messages` (JSON, or server-sent events with `"stream": true`) and `/v1/messages/count_tokens`:
 
     Stand-in heard "<last user message>" (model <model>; system prompt "<its first 80 characters>").
 
-or `…; no system prompt).`. So a test sees in the answer which model and system prompt reached the model API.
+or `…; no system prompt).`. The answer shows a test which model and system prompt reached the model API.
 
-As the model API does, it refuses (400) a request in which any message has no text but white space.
+Like the model API, it refuses (400) a request in which any message has no text except white space.
 
-The key comes as `Authorization: Bearer` or `x-api-key`. None, or one that begins with `bad-`: 401. `forbidden-`: 403.
+The key comes as `Authorization: Bearer` or `x-api-key`. A missing key, or one that begins with `bad-`: 401.
+`forbidden-`: 403.
 
-Faults on demand: directives in the last user message, or standing ones for all requests (`PUT /stand-in/directives`).
+Faults on demand: directives in the last user message, or persistent ones for all requests
+(`PUT /stand-in/directives`). The number in a directive is called N here.
 
-    [[fault:429 retry-after=3]]   answer with this status and Anthropic's error body; retry-after is optional,
-    [[fault:500 times=1 id=a]]    `times` makes the first so many requests with this id fail, and the next work
-    [[stall:2]]                   say nothing at all for so many seconds, then answer
-    [[hold:name]]                 say nothing until the test releases this name (`PUT /stand-in/released/name`); with
-                                  `after=3`, in a stream: so many pieces first. A hold of two minutes breaks off
-    [[silent:2]]                  in a stream: after message_start, so many seconds without a byte
-    [[ping:2]]                    in a stream: so many seconds of ping events in place of text, one every 0.1 s
-    [[slow:0.1]]                  in a stream: so many seconds before each piece of text
-    [[words:50]]                  an answer of so many words more
-    [[bulk:8]]                    an answer of so many mebibytes more, in pieces of 64 KiB
-    [[break:3]]                   in a stream: cut the connection after so many pieces
-    [[end-early:3]]               in a stream: end in good form after so many pieces, with no message_stop
-    [[error:overloaded_error after=3]]  in a stream: an error event of this type after so many pieces
+    [[fault:429 retry-after=3]]   answer with this status and Anthropic's error body; retry-after is optional
+    [[fault:500 times=1 id=a]]    fail only the first `times` requests with this id
+    [[stall:2]]                   send nothing at all for N seconds, then answer
+    [[hold:name]]                 send nothing until the test releases this name (`PUT /stand-in/released/name`);
+                                  in a stream, `after=3` sends this many pieces first. After two minutes the connection
+                                  is closed
+    [[silent:2]]                  in a stream: after message_start, N seconds without a byte
+    [[ping:2]]                    in a stream: N seconds of ping events in place of text, one every 0.1 s
+    [[slow:0.1]]                  in a stream: N seconds before each piece of text
+    [[words:50]]                  an answer with N more words
+    [[bulk:8]]                    an answer with N more mebibytes, in pieces of 64 KiB
+    [[break:3]]                   in a stream: cut the connection after N pieces
+    [[end-early:3]]               in a stream: end cleanly after N pieces, without message_stop
+    [[error:overloaded_error after=3]]  in a stream: an error event of this type after this many pieces
     [[refusal]]                   stop reason `refusal`
     [[stop:max_tokens]]           this stop reason
-    [[cached:100]]                so many input tokens more, half of them written to the cache and half read from it
-    [[recount:7]]                 in a stream: tell at the end of so many uncached input tokens, and of no others
+    [[cached:100]]                N more input tokens, half of them written to the cache and half read from it
+    [[recount:7]]                 in a stream: report only N uncached input tokens at the end
     [[too-long]]                  answer that the prompt is too long for the model
-    [[shattered]]                 in a stream: cut into single bytes on its way, with the line ends of Windows
+    [[shattered]]                 in a stream: send single bytes, with Windows line endings
     [[thinking]]                  a thinking block before the text
     [[empty]]                     an answer without text; with [[thinking]], of a thinking block alone
     [[blank]]                     an answer of white space
-    [[garbage]]                   status 200 with HTML, as a wrong gateway answers
+    [[garbage]]                   status 200 with HTML, as from a misconfigured gateway
 
-`GET /stand-in/requests` lists what came in (the newest last): path, model, system, message,
-history (what was said before, each as `role: text`), cached (whether the system prompt is marked for the cache),
-max_tokens, stream, host (for whom it was meant, also when a proxy was asked), key (its last four characters), status,
-and state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
-`DELETE /stand-in/requests` empties it, and forgets what was released.
+`GET /stand-in/requests` lists the received requests (newest last): path, model, system, message,
+history (the earlier messages, each as `role: text`), cached (whether the system prompt is marked for the cache),
+max_tokens, stream, host (the intended host, also for a request through a proxy), key (its last four characters),
+status, and state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
+`DELETE /stand-in/requests` clears the list and the releases.
 """
 
 import argparse
@@ -70,7 +73,7 @@ from starlette.routing import Route
 
 _DIRECTIVE = re.compile(r"\[\[([a-z-]+)(?::([^\]\s]+))?((?:\s+[a-z-]+=[^\]\s]+)*)\]\]")
 
-# Of a hold that no test releases: longer than any test waits, but not without end.
+# The limit of a hold that no test releases: longer than any test waits, but finite.
 _LONGEST_HOLD_SECONDS = 120
 
 _ERROR_TYPES = {
@@ -88,7 +91,7 @@ _ERROR_TYPES = {
 
 @dataclass
 class Seen:
-    """One request, as the tests may look at it."""
+    """One received request, as the tests see it."""
 
     path: str
     model: str
@@ -125,33 +128,33 @@ class Directives:
         self._by_name = {directive.name: directive for directive in found}
 
     def get(self, name: str) -> Directive | None:
-        """Give the directive of this name, if there is one."""
+        """Return the directive with this name, if there is one."""
         return self._by_name.get(name)
 
     def number(self, name: str) -> float | None:
-        """Give a directive's value as a number."""
+        """Return a directive's value as a number."""
         directive = self.get(name)
         return float(directive.value) if directive else None
 
 
 class Gates:
-    """What holds answers until a test releases them, by name."""
+    """Gates, by name, that hold answers until a test releases them."""
 
     def __init__(self) -> None:
         self._released: dict[str, asyncio.Event] = {}
 
     def release(self, name: str) -> None:
-        """Let everything pass that is held by this name, or comes later."""
+        """Release all answers that this name holds, now and later."""
         self._event(name).set()
 
     def forget(self) -> None:
-        """Let everything pass that is held now, and hold again what comes later."""
+        """Release all answers that are held now, and hold later ones again."""
         for event in self._released.values():
             event.set()
         self._released.clear()
 
     async def wait(self, name: str) -> None:
-        """Wait for the release; raise ConnectionAbortedError when none comes."""
+        """Wait for the release. Raises ConnectionAbortedError when it does not come in time."""
         try:
             async with asyncio.timeout(_LONGEST_HOLD_SECONDS):
                 await self._event(name).wait()
@@ -159,7 +162,7 @@ class Gates:
             raise ConnectionAbortedError(f"No test released {name}.") from None
 
     async def passed(self, request: Request, name: str) -> bool:
-        """Wait for the release, unless the client leaves; return whether it stayed."""
+        """Wait for the release, unless the client disconnects; return whether it stayed."""
         waiting = asyncio.ensure_future(self.wait(name))
         try:
             while not waiting.done():
@@ -206,7 +209,7 @@ class StandIn:
         return _ended(seen, JSONResponse(answer.whole(), headers=_ids()))
 
     async def _waited(self, request: Request, directives: Directives) -> bool:
-        """Wait as the directives say before an answer; return whether the client stayed."""
+        """Wait before an answer as the directives require; return whether the client stayed."""
         stall = directives.number("stall")
         if stall and not await _pause(request, stall):
             return False
@@ -242,7 +245,7 @@ class StandIn:
         return Response(status_code=204)
 
     async def set_directives(self, request: Request) -> Response:
-        """`PUT /stand-in/directives`, the body is their text; an empty one ends them."""
+        """`PUT /stand-in/directives`: the body is their text; an empty body removes them."""
         self.standing = (await request.body()).decode()
         return Response(status_code=204)
 
@@ -285,7 +288,7 @@ class StandIn:
 
 
 class Answer:
-    """What is said in answer to one request, whole or as events."""
+    """The answer to one request, whole or as events."""
 
     def __init__(self, body: dict[str, Any], seen: Seen, directives: Directives, gates: Gates) -> None:
         self.seen = seen
@@ -317,11 +320,11 @@ class Answer:
 
     @property
     def output_tokens(self) -> int:
-        """A token for each word: the tests can count."""
+        """The number of output tokens: one for each word, so that tests can count them."""
         return len(self.text.split())
 
     def whole(self) -> dict[str, Any]:
-        """The JSON answer."""
+        """Return the JSON answer."""
         content: list[dict[str, Any]] = [{"type": "text", "text": self.text}] if self.text else []
         if self.directives.get("thinking"):
             content.insert(0, {"type": "thinking", "thinking": "Let me think.", "signature": "c2lnbmF0dXJl"})
@@ -331,7 +334,7 @@ class Answer:
         return {**self.message, "content": content, "stop_reason": self.stop_reason, "usage": usage}
 
     async def events(self) -> AsyncIterator[str]:
-        """The answer as server-sent events."""
+        """Yield the answer as server-sent events."""
         try:
             async for event in self._events():
                 yield event
@@ -381,9 +384,12 @@ class Answer:
         yield _event("message_stop")
 
     def _broken(self, number: int) -> str | None:
-        """Break off before piece `number`, if so asked: by an exception, or by a last text, which may be empty."""
+        """Break off before piece `number` if a directive requires it.
+
+        Raises ConnectionAbortedError, or returns the last text of the stream, which may be empty.
+        """
         if number == self.directives.number("break"):
-            # An exception in mid-answer has uvicorn close the connection without the last chunk.
+            # An exception in mid-answer makes uvicorn close the connection without the last chunk.
             raise ConnectionAbortedError("The stand-in was asked to break off.")
         if number == self.directives.number("end-early"):
             return ""
@@ -483,7 +489,7 @@ def _input_tokens(body: dict[str, Any]) -> int:
 
 
 async def _pause(request: Request, seconds: float) -> bool:
-    """Wait, unless the client leaves; whether it stayed."""
+    """Wait this many seconds, unless the client disconnects; return whether it stayed."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if await request.is_disconnected():
@@ -493,7 +499,7 @@ async def _pause(request: Request, seconds: float) -> bool:
 
 
 def make_app() -> Starlette:
-    """Make the app."""
+    """Return the app."""
     stand_in = StandIn()
     return Starlette(
         routes=[
@@ -511,13 +517,13 @@ def main() -> None:
     """Run until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description="A stand-in for the model API.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes any free one")
+    parser.add_argument("--port", type=int, default=0, help="Port to listen on; 0 takes any free one.")
     options = parser.parse_args()
     sock = socket.create_server((options.host, options.port), backlog=2048)
     sys.stdout.write(f"Stand-in model API on http://{options.host}:{sock.getsockname()[1]}\n")
     sys.stdout.flush()
-    # Broken streams are broken by exceptions: they are no news, hence the log level.
-    # As the real API, it is not the one that closes a connection while a client may be about to use it again.
+    # Streams are broken by exceptions, which are expected: hence the log level.
+    # Like the real API, the server does not close a connection that a client may be about to use again.
     config = uvicorn.Config(
         make_app(), log_level="critical", access_log=False, timeout_keep_alive=600, timeout_graceful_shutdown=1
     )

@@ -1,4 +1,4 @@
-"""The test bed by hand: `python -m testbed --help`."""
+"""The command line of the test bed: `python -m testbed --help`."""
 
 import os
 import shlex
@@ -15,15 +15,15 @@ from testbed.cluster import NODE_COMMANDS, KindCluster, Level, OwnCluster, own_c
 from testbed.errors import TestbedError
 
 KIND_NAME = "portside"
-# Besides those of a cluster; the tests of compose, metrics and scaling run them.
+# In addition to the programs of a cluster; the tests of compose, metrics and scaling run them.
 OF_TESTS = ("docker-compose", "prometheus", "metrics-server", "prometheus-adapter")
-# The exit code of a command that Ctrl-C ended, as shells have it.
+# The exit code that shells use for a command ended by Ctrl-C.
 INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Real Kubernetes for Portside's tests and demo, from pinned sources, with no registry and no Docker."""
+    """Real Kubernetes for Portside's tests and demo, from pinned sources, without a registry or Docker."""
 
 
 _UP_HELP = "\n\n".join(
@@ -43,14 +43,14 @@ _UP_HELP = "\n\n".join(
     type=click.Choice(["control-plane", "node"]),
     default="node",
     show_default=True,
-    help="An API server with its controllers, or besides that a node that runs pods (as root).",
+    help="An API server with its controllers, or in addition a node that runs pods (as root).",
 )
 @click.option(
     "--without",
     multiple=True,
     envvar="WITHOUT",
     type=click.Choice([*addons.NAMES, addons.ALL]),
-    help=f"An add-on to leave out, or {addons.ALL}. May be repeated; WITHOUT has several, separated by blanks: "
+    help=f"An add-on to leave out, or {addons.ALL}. May be repeated; WITHOUT takes several, separated by blanks: "
     'make cluster-up WITHOUT="redis metrics-server".',
 )
 def up(name: str, level: Level, without: tuple[str, ...]) -> None:
@@ -71,7 +71,7 @@ def up(name: str, level: Level, without: tuple[str, ...]) -> None:
 @main.command()
 @click.option("--name", default="dev", show_default=True, help="Name of the cluster.")
 def env(name: str) -> None:
-    """Print the shell commands that point to a cluster, and put kubectl, helm and `kubectl agent` on PATH."""
+    """Print shell commands that set KUBECONFIG to a cluster, and put kubectl, helm and `kubectl agent` on PATH."""
     cluster = OwnCluster(name)
     if not cluster.running:
         raise TestbedError(f"There is no cluster {name}. Bring one up: make cluster-up")
@@ -82,13 +82,13 @@ def env(name: str) -> None:
 @main.command()
 @click.option("--name", default="dev", show_default=True, help="Name of the cluster.")
 def down(name: str) -> None:
-    """End a cluster and remove all that it left."""
+    """Stop a cluster and remove everything that it left."""
     OwnCluster(name).stop()
 
 
 @main.command()
 def status() -> None:
-    """List the clusters, and whether each runs."""
+    """List the clusters, and whether each is running."""
     for cluster in own_clusters():
         state = f"running ({cluster.level})" if cluster.running else "dead; the next start removes it"
         click.echo(f"{cluster.name}\t{state}\t{cluster.kubeconfig}")
@@ -97,21 +97,21 @@ def status() -> None:
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice([name for each in binaries.FAMILIES for name in each.programs]))
 def tools(names: tuple[str, ...]) -> None:
-    """Print the paths of the programs NAMES, building them first where needed (default: those of a node, and helm)."""
+    """Print the paths of the programs NAMES; missing ones are built first (default: those of a node, and helm)."""
     for path in binaries.provide(*(names or (*binaries.NODE, "helm"))).values():
         click.echo(path)
 
 
 @main.command("images")
 def build_images() -> None:
-    """Build the images, and print the path of each one's archive."""
+    """Build the images, and print the path of each image's archive."""
     for image in images.build_all():
         click.echo(image.archive)
 
 
 @main.command()
 def prepare() -> None:
-    """Build the images and all programs that the tests use, at the same time."""
+    """Build the images and all programs that the tests use, in parallel."""
     programs = tuple(dict.fromkeys((*binaries.NODE, "helm", *OF_TESTS)))
     prerequisites.check("Running the tests", () if "KUBECONFIG" in os.environ else NODE_COMMANDS, programs)
     with console.progress():
@@ -119,18 +119,18 @@ def prepare() -> None:
 
 
 @main.command("demo")
-@click.option("--keep", is_flag=True, envvar="KEEP", help="Leave everything running, and say how to reach it.")
+@click.option("--keep", is_flag=True, envvar="KEEP", help="Leave everything running, and print how to reach it.")
 @click.option(
     "--cluster",
     "where",
     type=click.Choice(["auto", "own", "kind", "current"]),
     default="auto",
     show_default=True,
-    help="kind, our own, the one that KUBECONFIG names (current), or kind where Docker runs and else our own (auto).",
+    help="kind, our own, the one that KUBECONFIG names (current), or kind if Docker runs and our own otherwise (auto).",
 )
-@click.option("--name", default=demo.NAME, show_default=True, help="Name of a cluster of our own.")
+@click.option("--name", default=demo.NAME, show_default=True, help="Name of our own cluster.")
 def show(*, keep: bool, where: demo.Where, name: str) -> None:
-    """Show the main job: an AgentDeployment applied, its pods running, its answers through a port-forward."""
+    """Show the main workflow: apply an AgentDeployment, wait for its pods, and query it through a port-forward."""
     kubeconfig = os.environ.get("KUBECONFIG")
     demo.run(where, name, Path(kubeconfig) if kubeconfig else None, keep=keep)
 
@@ -142,9 +142,9 @@ def demo_down() -> None:
 
 
 @main.command("kind")
-@click.option("--delete", is_flag=True, help="Remove it again.")
+@click.option("--delete", is_flag=True, help="Delete the cluster.")
 def kind_cluster(*, delete: bool) -> None:
-    """Make a kind cluster for the tests (needs Docker), and print the path of its kubeconfig."""
+    """Create a kind cluster for the tests (needs Docker), and print the path of its kubeconfig."""
     cluster = KindCluster(paths.cache() / "kind-dev.kubeconfig", KIND_NAME)
     if delete:
         cluster.stop()
@@ -156,7 +156,7 @@ def kind_cluster(*, delete: bool) -> None:
 
 @main.command()
 def clean() -> None:
-    """End every cluster and remove the cache: programs, images, toolchain. The next run builds them anew."""
+    """Stop every cluster and remove the cache: programs, images, toolchain. The next run rebuilds them."""
     for cluster in own_clusters():
         cluster.stop()
     shutil.rmtree(paths.cache(), ignore_errors=True)

@@ -1,6 +1,6 @@
-"""What `make cluster-up` puts into a cluster besides our images: all that the tutorial and the how-to guides use.
+"""The add-ons that `make cluster-up` installs besides our images: all that the tutorial and the how-to guides use.
 
-The e2e tests have the same things by the same functions.
+The e2e tests install them with the same functions.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,13 +27,13 @@ METRICS_SERVER = Program(
         "--secure-port=10250",
         "--kubelet-preferred-address-types=InternalIP",
         "--kubelet-use-node-status-port",
-        # A value of a pod takes two readings; by default one is made each minute.
+        # A value for a pod takes two readings; the default is one reading each minute.
         "--metric-resolution=15s",
-        # The kubelet's certificate is of its own making.
+        # The kubelet's certificate is self-signed.
         "--kubelet-insecure-tls",
     ),
     10250,
-    # Ready when it has values, not when it runs: before that an autoscaler finds none.
+    # Ready when it has values, not when it runs: before that, autoscalers find none.
     "/readyz",
     api="v1beta1.metrics.k8s.io",
     rules=(
@@ -47,7 +47,7 @@ METRICS_SERVER = Program(
 class Addon:
     """A part of a cluster that can be left out.
 
-    `put` applies it and waits for nothing, `await_ready` waits for it, and `remove` removes what `put` made.
+    `put` applies it without waiting, `await_ready` waits for it, and `remove` removes what `put` created.
     `put` and `await_ready` raise TestbedError, and may be called again at any time.
     """
 
@@ -58,10 +58,10 @@ class Addon:
     await_ready: Callable[[Cluster], None]
     remove: Callable[[Cluster], None]
     api: str = ""
-    """The APIService by which it is recognized; its namespace without one."""
+    """The APIService that identifies the add-on. When empty, the add-on is identified by its namespace."""
 
     def is_there(self, cluster: Cluster) -> bool:
-        """Return whether the cluster has it already."""
+        """Return whether the cluster already has the add-on."""
         sign = ("apiservice", self.api) if self.api else ("namespace", self.namespace)
         return bool(cluster.kubectl("get", *sign, "-oname", "--ignore-not-found"))
 
@@ -92,7 +92,7 @@ def _put_redis(cluster: Cluster) -> None:
 
 
 def _put_metrics_server(cluster: Cluster) -> None:
-    """Start ours, unless the cluster came with one."""
+    """Start our metrics-server, unless the cluster came with its own."""
     place = METRICS_SERVER.name
     owner = "-ojsonpath={.spec.service.namespace}"
     found = cluster.kubectl("get", "apiservice", METRICS_SERVER.api, owner, "--ignore-not-found")
@@ -118,7 +118,7 @@ def _delete_namespace(cluster: Cluster, name: str) -> None:
 
 
 def _deployed(name: str, summary: str, put: Callable[[Cluster], None]) -> Addon:
-    """Return an add-on that is the Deployment `name` in the namespace `name`, and nothing outside of it."""
+    """Return an add-on that consists of the Deployment `name` in the namespace `name`, and of nothing outside it."""
     return Addon(
         name,
         name,
@@ -164,20 +164,20 @@ NAMES = tuple(addon.name for addon in ADDONS)
 
 
 def chosen(without: Iterable[str] = ()) -> tuple[Addon, ...]:
-    """Return all add-ons but those that `without` names; ALL names each of them."""
+    """Return all add-ons except those in `without`; ALL excludes every add-on."""
     left_out = set(without)
     return () if ALL in left_out else tuple(addon for addon in ADDONS if addon.name not in left_out)
 
 
 def named(*names: str) -> tuple[Addon, ...]:
-    """Return the add-ons of these names."""
+    """Return the add-ons with these names."""
     return tuple(addon for addon in ADDONS if addon.name in names)
 
 
 def install(cluster: Cluster, addons: Iterable[Addon]) -> None:
-    """Have the cluster run `addons`, and wait until all are ready. What is there already is brought up to date.
+    """Install `addons` in the cluster, and wait until all are ready. Existing ones are updated.
 
-    Raises TestbedError at the first that does not come up, with what it looked like and how to go without it.
+    Raises TestbedError at the first that does not come up, with its state and how to leave it out.
     """
     wanted = tuple(addons)
     for addon in wanted:
@@ -190,7 +190,7 @@ def install(cluster: Cluster, addons: Iterable[Addon]) -> None:
 
 @contextmanager
 def running(cluster: Cluster, *names: str) -> Iterator[None]:
-    """Have the cluster run the add-ons `names` while the body runs; those that it had before stay."""
+    """Run the add-ons `names` in the cluster while the body runs; those that it already had stay."""
     wanted = named(*names)
     ours = [addon for addon in wanted if not addon.is_there(cluster)]
     try:

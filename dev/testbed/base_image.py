@@ -1,4 +1,4 @@
-"""Images for machines that reach no image registry, of Debian's own packages, by debootstrap: the base with Python."""
+"""Images of Debian's own packages, made by debootstrap where no registry is reachable: the base image with Python."""
 
 import hashlib
 import shutil
@@ -10,25 +10,25 @@ from testbed.console import step
 
 SUITE = "trixie"
 PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")
-# Downloads inside a build go where this machine's go, perhaps through a proxy: the base trusts what the machine trusts.
+# Downloads inside a build take the same route as this machine's, perhaps through a proxy: the base trusts the same CAs.
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-# None of this is needed to run Python, and it is a third of the base.
+# Not needed to run Python, and a third of the base.
 NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists", "var/log")
 COMMANDS = ("debootstrap",)
 RECIPE = "FROM scratch\nCOPY root /\n"
 
 
 def reference(name: str = "python-base", packages: tuple[str, ...] = PACKAGES) -> str:
-    """The name of an image; it changes with all that goes into it, but for new releases of Debian's packages."""
+    """Return the name of an image; it changes with all of its inputs except new releases of Debian's packages."""
     certificates = CERTIFICATES.read_bytes() if CERTIFICATES.exists() else b""
     recipe = hashlib.sha256(repr((SUITE, packages, NOT_NEEDED, RECIPE)).encode() + certificates).hexdigest()[:16]
     return f"portside.dev/{name}:{SUITE}-{recipe}"
 
 
 def provide(buildah: Buildah, name: str = "python-base", packages: tuple[str, ...] = PACKAGES) -> None:
-    """Make sure that `buildah` has the image, made first if it is not there (about a minute).
+    """Make sure that `buildah` has the image, and make it if it is missing (about a minute).
 
-    Raises TestbedError when Debian's packages cannot be had.
+    Raises TestbedError when Debian's packages are unavailable.
     """
     if not buildah.has(reference(name, packages)):
         with step(f"Making the image {name} from Debian {SUITE} (once; kept in the cache)"):
@@ -40,7 +40,7 @@ def _make(buildah: Buildah, name: str, packages: tuple[str, ...]) -> None:
     context = buildah.folder / "base.partial"
     log = buildah.folder / "debootstrap.log"
     log.unlink(missing_ok=True)
-    shutil.rmtree(context, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(context, ignore_errors=True)  # left by a killed run
     try:
         root = context / "root"
         root.mkdir(parents=True)

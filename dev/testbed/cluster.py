@@ -25,24 +25,27 @@ START_SECONDS = 300
 STOP_SECONDS = 90
 COMMAND_SECONDS = 300
 DEFINITION_SECONDS = 30
-# What a node needs of Debian.
+# The commands that a node needs from Debian's packages.
 NODE_COMMANDS = ("containerd", "runc", "/usr/lib/cni/ptp", "iptables", "conntrack", "socat", "ip", "nsenter")
 KIND_CONFIG = Path(__file__).resolve().parent / "kind.yaml"
 
 
 class Cluster:
-    """A Kubernetes API that `kubeconfig` reaches, with the kubectl and helm that the test bed provides."""
+    """A Kubernetes API that `kubeconfig` connects to, with the kubectl and helm that the test bed provides."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
         self._api: Api | None = None
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """Run kubectl and give its standard output. Raises TestbedError with its words if it fails under `check`."""
+        """Run kubectl and return its standard output.
+
+        Raises TestbedError with kubectl's error output if it fails and `check` is set.
+        """
         return self._run("kubectl", *arguments, stdin=stdin, check=check)
 
     def helm(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """Run helm likewise."""
+        """Run helm in the same way."""
         return self._run("helm", *arguments, stdin=stdin, check=check)
 
     def get(self, *arguments: str) -> dict[str, Any]:
@@ -53,9 +56,9 @@ class Cluster:
         return answer
 
     def find(self, *arguments: str) -> dict[str, Any] | None:
-        """Return the same; None when there is no such object, under `--ignore-not-found`.
+        """Return the same as `get`, but None when the object is missing under `--ignore-not-found`.
 
-        In this process where that is possible, as tests poll; kubectl does the rest, and reports what is wrong.
+        Reads in this process where possible, because tests poll. kubectl handles the rest, and reports the errors.
         """
         try:
             if self._api is None:
@@ -67,9 +70,9 @@ class Cluster:
         return answer
 
     def await_definition(self, name: str) -> None:
-        """Wait until the CustomResourceDefinition `name` is served. Raises TestbedError when it is not in time.
+        """Wait until the CustomResourceDefinition `name` is served. Raises TestbedError after DEFINITION_SECONDS.
 
-        `kubectl wait` fails on a definition so young that its conditions are null.
+        `kubectl wait` fails on a new definition whose conditions are still null.
         """
         deadline = time.monotonic() + DEFINITION_SECONDS
         while not self._established(name):
@@ -83,7 +86,7 @@ class Cluster:
 
     @contextmanager
     def fresh_namespace(self) -> Iterator[str]:
-        """Make a namespace under the restricted Pod Security Standard, and remove it after the body without waiting."""
+        """Create a namespace with the restricted Pod Security Standard; delete it after the body, without waiting."""
         name = f"test-{uuid.uuid4().hex[:8]}"
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
@@ -94,12 +97,12 @@ class Cluster:
             self.kubectl("delete", "namespace", name, "--wait=false")
 
     def load_image(self, archive: Path) -> None:
-        """Make the image in `archive` available to the nodes; into a cluster that we do not know, its owner has to."""
+        """Make the image in `archive` available to the nodes; for a cluster that we do not know, its owner has to."""
         say(f"    taking it that the nodes of {self.kubeconfig} have {archive.stem}, or can pull it")
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which programs talk to this cluster."""
+        """The environment for programs that use this cluster."""
         return os.environ | {"KUBECONFIG": str(self.kubeconfig)}
 
     def _run(self, program: str, *arguments: str, stdin: str | None, check: bool) -> str:
@@ -120,7 +123,7 @@ class Cluster:
 
 
 class OwnCluster(Cluster):
-    """A cluster that runs on this machine, from the state in its folder."""
+    """A cluster that runs on this machine, with its state in `folder`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -135,21 +138,21 @@ class OwnCluster(Cluster):
 
     @property
     def level(self) -> Level:
-        """What the cluster was started as."""
+        """The level that the cluster was started with."""
         level: Level = self._plan["level"]
         return level
 
     @property
     def audit_log(self) -> Path:
-        """The API server's log of writes (audit.k8s.io/v1 events, one JSON object a line)."""
+        """The API server's log of writes (audit.k8s.io/v1 events, one JSON object per line)."""
         return self.folder / "logs" / "audit.log"
 
     def start(self, level: Level, *, lifeline: bool, dns: bool = True) -> None:
-        """Bring the cluster up and wait until it is ready; with `lifeline` it ends when this process does.
+        """Start the cluster and wait until it is ready; with `lifeline`, it ends when this process does.
 
-        Without `dns` names of Services do not resolve in its pods, and CoreDNS need not be built.
+        Without `dns`, names of Services do not resolve in its pods, and CoreDNS need not be built.
 
-        Raises TestbedError with the end of the log of what did not come up; then nothing is left running.
+        Raises TestbedError with the end of the log of the program that did not come up; nothing is left running then.
         """
         if level == "node":
             system.need_root("A cluster with a node")
@@ -167,10 +170,10 @@ class OwnCluster(Cluster):
                 raise
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End the cluster and remove its folder; nothing happens when there is none.
+        """Stop the cluster and remove its folder; do nothing if it does not exist.
 
-        With `at_once` the kernel kills a node with all that runs on it, where its programs would stop one by one and
-        wait for the pods; the supervisor notices, and cleans the machine up as ever.
+        With `at_once`, the kernel kills a node with everything that runs on it. Otherwise its programs stop one by one,
+        and wait for the pods. The supervisor notices, and cleans up the machine as usual.
         """
         if self.running:
             node = self.folder / "node.pid"
@@ -184,13 +187,13 @@ class OwnCluster(Cluster):
                     os.kill(self._supervisor_pid, signal.SIGKILL)
                 _reap(self._supervisor_pid)
                 time.sleep(0.05)
-        with _changing_clusters():  # another process that starts a cluster sweeps up what is not running
+        with _changing_clusters():  # another process that starts a cluster removes those that are not running
             self.remove()
 
     def remove(self) -> None:
         """Remove the folder of a cluster that is not running, and what it left on the machine.
 
-        The caller holds the lock of the clusters' folder.
+        The caller must hold the lock of the clusters' folder.
         """
         if not self.folder.exists():
             return
@@ -275,14 +278,14 @@ class OwnCluster(Cluster):
 
 
 class KindCluster(Cluster):
-    """A cluster that kind made, in Docker. Raises TestbedError when kind or Docker does not do what it is told."""
+    """A cluster that kind made, in Docker. Its methods raise TestbedError when kind or Docker fails."""
 
     def __init__(self, kubeconfig: Path, name: str) -> None:
         super().__init__(kubeconfig)
         self.name = name
 
     def start(self) -> None:
-        """Make the cluster, of the node image KIND_NODE or kind's own, or take the one of this name as it is."""
+        """Create the cluster from the node image KIND_NODE or kind's own, or reuse the existing one of this name."""
         if self.name not in self._kind("get", "clusters").split():
             with step(f"Making the kind cluster {self.name}"):
                 node = ["--image", image] if (image := os.environ.get("KIND_NODE")) else []
@@ -290,7 +293,7 @@ class KindCluster(Cluster):
         self._kind("export", "kubeconfig", "--name", self.name)
 
     def stop(self) -> None:
-        """Remove the cluster."""
+        """Delete the cluster."""
         self._kind("delete", "cluster", "--name", self.name)
 
     def load_image(self, archive: Path) -> None:
@@ -302,7 +305,7 @@ class KindCluster(Cluster):
 
 
 def named_by(kubeconfig: Path) -> Cluster:
-    """The cluster of the current context of `kubeconfig`: one of ours, one of kind's (`kind-<cluster>`), or another."""
+    """Return the cluster of the current context of `kubeconfig`: ours, one of kind's (`kind-<cluster>`), or another."""
     for own in own_clusters():
         if own.kubeconfig == kubeconfig.resolve():
             return own
@@ -312,16 +315,16 @@ def named_by(kubeconfig: Path) -> Cluster:
 
 
 def own_clusters() -> list[OwnCluster]:
-    """Every cluster of ours that has a state folder, running or not."""
+    """Return every cluster of ours that has a state folder, running or not."""
     folder = paths.clusters()
     return [OwnCluster(each.name) for each in sorted(folder.iterdir()) if each.is_dir()] if folder.exists() else []
 
 
 @contextmanager
 def provided(level: Level, kubeconfig: Path | None, name: str | None = None) -> Iterator[Cluster]:
-    """Give the cluster that `kubeconfig` names, else one of our own that ends with the body (or with this process).
+    """Yield the cluster that `kubeconfig` names, or one of our own that ends with the body (or with this process).
 
-    A process that has several of a level at once tells them apart by `name`.
+    A process with several clusters of one level at once distinguishes them by `name`.
     """
     if kubeconfig is not None:
         yield named_by(kubeconfig)
@@ -335,7 +338,7 @@ def provided(level: Level, kubeconfig: Path | None, name: str | None = None) -> 
 
 
 def _changing_clusters() -> AbstractContextManager[None]:
-    """Hold the lock of the folder of all clusters, in which one process at a time adds or removes one."""
+    """Hold the lock of the folder of all clusters: one process at a time adds or removes a cluster."""
     return exclusive(paths.clusters() / ".lock", "it starts or removes a cluster")
 
 
@@ -348,7 +351,7 @@ def _sweep() -> None:
 
 
 def _started(pid: int) -> int | None:
-    """When process `pid` started, in clock ticks since boot; None when there is none (proc(5), field 22 of stat)."""
+    """Return the start of process `pid` in clock ticks since boot (proc(5), field 22 of stat); None if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -360,7 +363,7 @@ def _reap(pid: int) -> None:
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return  # somebody else's child: `up` in another shell started it
+        return  # not our child: `up` in another shell started it
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands with which a user of a cluster works: kubectl, helm, `kubectl agent` and agent-operator."""
+"""The commands that a user of a cluster works with: kubectl, helm, `kubectl agent` and agent-operator."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ OURS = ("kubectl-agent", "kubectl_complete-agent", "agent-operator")
 
 
 def search_path(folder: Path) -> str:
-    """Return the beginning of a PATH that has all of them; `folder` is made to hold links to our own.
+    """Return the beginning of a PATH that has all of these commands; `folder` is created for links to our own.
 
     The environment's own folder would also put its Python and all its tools first.
     """

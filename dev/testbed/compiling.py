@@ -1,7 +1,7 @@
-"""Families of programs compiled from source at the same time, without one making the others wait.
+"""Compile families of programs from source in parallel. No family blocks another.
 
-Compiling keeps all cores busy, downloading and linking do not. So the modules of all families are downloaded at once,
-and the next family starts to compile when the one before it has only its last packages and its links left.
+Compiling keeps all cores busy; downloading and linking do not. So the modules of all families are downloaded at once,
+and the next family starts to compile when the previous one has only its last packages and its links left.
 """
 
 import shutil
@@ -15,31 +15,31 @@ from testbed import golang, together
 from testbed.console import step
 from testbed.errors import TestbedError
 
-# DWARF is for debuggers, which these programs do not need: without it the compilers and the linker write less.
+# DWARF is for debuggers, which these programs do not need: without it, the compilers and the linker write less.
 GCFLAGS = "-gcflags=all=-dwarf=false"
-# A compiler lives for seconds: collecting its garbage costs more than the memory. Measured on CoreDNS, from nothing, on
-# 2 cores: 79 s and 152 s of CPU as Go does it, 69 s and 134 s with both of these.
+# A compiler lives for seconds: collecting its garbage costs more than the memory. Measured on CoreDNS, from scratch, on
+# 2 cores: 79 s and 152 s of CPU with Go's defaults, 69 s and 134 s with both of these.
 COMPILERS = {"GOGC": "off", "GOMEMLIMIT": "3GiB"}
-# Packages are reported when their compilation starts. With so few left, most of the time some core is idle.
+# Packages are reported when their compilation starts. With so few left, some core is idle most of the time.
 LAST_PACKAGES = 0.97
 ERROR_LINES = 15
 STALE = "{{if .Stale}}{{.ImportPath}}{{end}}"  # the packages that are not in Go's cache
 
 
 class Family(Protocol):
-    """What is built together: a folder with a go.mod, and the arguments of `go build`."""
+    """A unit that is built together: a folder with a go.mod, and the arguments of `go build`."""
 
     @property
     def folder(self) -> str:
-        """Its name."""
+        """The family's name."""
 
     @property
     def source(self) -> Path:
-        """The folder of its go.mod."""
+        """The folder of the family's go.mod."""
 
     @property
     def cache(self) -> Path:
-        """Where its programs are kept."""
+        """The folder in which the built programs are kept."""
 
     @property
     def tags(self) -> str:
@@ -47,22 +47,22 @@ class Family(Protocol):
 
     @property
     def ldflags(self) -> str:
-        """Flags of the linker."""
+        """Linker flags."""
 
     def package(self, name: str) -> str:
-        """The Go package of its program `name`."""
+        """Return the Go package of the program `name`."""
 
 
 class _Turns:
-    """Which family compiles: one, and the next as soon as that one has only its last packages left."""
+    """The turn to compile: one family holds it, and the next takes it when that one has only its last packages left."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # The packages that families before have compiled: the next find them in Go's cache.
+        # The packages that earlier families compiled: later families find them in Go's cache.
         self.compiled: set[str] = set()
 
     def take(self) -> Callable[[], None]:
-        """Wait for the turn, and return what passes it on; a second call of that does nothing."""
+        """Wait for the turn, and return a function that passes it on; further calls of it do nothing."""
         while not self._lock.acquire(timeout=together.POLL_SECONDS):
             together.check()
         passed = threading.Event()
@@ -78,7 +78,7 @@ class _Turns:
 def build(wanted: list[tuple[Family, list[str]]]) -> None:
     """Build the named programs of each family into its cache folder, each as a whole file or not at all.
 
-    Raises TestbedError, with the end of what Go printed, at the first build that fails; the others end then.
+    Raises TestbedError, with the end of Go's output, at the first build that fails; the other builds are stopped then.
     """
     if not wanted:
         return
@@ -127,7 +127,7 @@ def _names(names: list[str]) -> str:
 
 
 def to_compile(listed: Iterable[str], compiled: Set[str]) -> int:
-    """Return how many packages of the lines of `go list` have to be compiled, without those `compiled` meanwhile."""
+    """Return how many packages of the lines of `go list` are left to compile, without those in `compiled`."""
     return len({line for line in listed if line and not line.startswith("go: ")} - compiled)
 
 

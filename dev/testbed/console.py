@@ -1,4 +1,4 @@
-"""Progress for people: what each step does and how long it took, and one line of what is still running."""
+"""Progress for users: each step and its duration, and one line with what is still running."""
 
 import os
 import shutil
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 TERMINAL_SECONDS = 0.5
-# Into a file or CI's log each report is a line of its own.
+# In a file or CI's log, each report is a line of its own.
 LOG_SECONDS = 30
 
 
 @dataclass
 class Activity:
-    """A step that is running; `done` of `total` pieces of it are finished when these are known."""
+    """A running step; `done` of `total` pieces of it are finished, when these are known."""
 
     what: str
     begun: float = field(default_factory=time.monotonic)
@@ -25,7 +25,7 @@ class Activity:
 
     @property
     def seconds(self) -> float:
-        """How long it has been running."""
+        """The time for which the step has been running, in seconds."""
         return time.monotonic() - self.begun
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Activity:
 
 
 class _Console:
-    """Standard error: whole lines, and on a terminal one line below them that is written over."""
+    """Standard error: whole lines, and on a terminal one line below them that is overwritten in place."""
 
     def __init__(self) -> None:
         self.activities: list[Activity] = []
@@ -61,7 +61,7 @@ class _Console:
         self.live = True
 
     def refresh(self) -> None:
-        """Show what is running, on a terminal in place."""
+        """Show what is running; on a terminal, in place."""
         if not _terminal():
             self.line(f"    {progress_line(self.activities, time.monotonic() - self._begun)}")
             return
@@ -93,14 +93,14 @@ def progress_line(activities: list[Activity], seconds: float) -> str:
 
 
 def table_of_times(times: list[tuple[str, float]], total: float) -> str:
-    """Return a table of the steps and their seconds; steps that ran at the same time add up to more than `total`."""
+    """Return a table of the steps and their seconds; steps that ran in parallel add up to more than `total`."""
     rows = [*((what, seconds) for what, seconds in times if seconds >= 0.1), ("in all", total)]
     width = max(len(what) for what, _ in rows)
     return "\n".join(f"    {what:<{width}}  {seconds:7.1f} s" for what, seconds in rows)
 
 
 def say(text: str) -> None:
-    """Print one line to standard error, at once (standard output is for results, such as a KUBECONFIG)."""
+    """Print one line to standard error, immediately (standard output is for results, such as a KUBECONFIG)."""
     _console.line(text)
 
 
@@ -108,7 +108,7 @@ def say(text: str) -> None:
 def step(what: str) -> Iterator[Activity]:
     """Announce `what`, run the body, and report how many seconds it took, or that it failed.
 
-    The body may count in the activity that it gets how much is done.
+    The body may record its progress in the activity that is yielded.
     """
     activity = Activity(what)
     say(f"==> {what}")
@@ -125,7 +125,7 @@ def step(what: str) -> Iterator[Activity]:
 
 @contextmanager
 def progress() -> Iterator[None]:
-    """While the body runs, show at intervals which steps are running and how far each is. May be nested."""
+    """Show at intervals, while the body runs, which steps are running and how far each is. May be nested."""
     if _console.live:
         yield
         return
@@ -147,7 +147,7 @@ def progress() -> Iterator[None]:
 
 
 def times() -> list[tuple[str, float]]:
-    """Return the steps that this process has finished, with their seconds, in the order of their ends."""
+    """Return the steps that this process has finished, with their seconds, in the order in which they ended."""
     return list(_console.times)
 
 

@@ -1,4 +1,4 @@
-"""etcd, kube-apiserver, kube-controller-manager and kube-scheduler: their command lines, and when each is ready."""
+"""etcd, kube-apiserver, kube-controller-manager and kube-scheduler: their command lines and readiness checks."""
 
 import socket
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from testbed.process import Process
 SERVICE_RANGE = "10.96.0.0/16"
 KUBERNETES_SERVICE = "10.96.0.1"
 START_SECONDS = 90
-# Writes only: what tests count. Reads would make the log grow by the second (Kubernetes: "Auditing").
+# Only writes, which tests count. Reads would make the log grow by the second (Kubernetes: "Auditing").
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -29,7 +29,7 @@ AUDIT_POLICY = {
 
 @dataclass(frozen=True)
 class Site:
-    """Where a control plane lives: its folder, its programs, and the address and ports that it listens on."""
+    """The place of a control plane: its folder, its programs, and the address and ports that it listens on."""
 
     folder: Path
     programs: dict[str, Path]
@@ -37,7 +37,7 @@ class Site:
     api_port: int
     etcd_port: int
     etcd_peer_port: int
-    # What the `kubernetes` Service points to: the node's address, or none where no pod will ever ask.
+    # The endpoint of the `kubernetes` Service: the node's address, or None where no pod uses it.
     advertised: str | None = None
 
     @property
@@ -57,9 +57,9 @@ class Site:
 
 
 def start(site: Site, authority: Authority, *, scheduler: bool) -> Iterator[Process]:
-    """Start the control plane of `site`, giving each program when it is ready for the next.
+    """Start the control plane of `site`; yield each program once it is ready for the next.
 
-    Raises TestbedError, with the end of the program's log, when one does not come up.
+    Raises TestbedError, with the end of the program's log, when a program does not come up.
     """
     authority.kubeconfig(site.kubeconfig, site.server, authority.issue("portside-admin", ["system:masters"]))
     yield _etcd(site)
@@ -84,7 +84,7 @@ def _etcd(site: Site) -> Process:
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=default={peer}",
-            "--unsafe-no-fsync",  # what is lost with the machine was a test cluster's
+            "--unsafe-no-fsync",  # only a test cluster is lost with the machine
             "--log-level=warn",
         ],
         site.logs,
@@ -104,14 +104,14 @@ def _api_server(site: Site, authority: Authority) -> Process:
     serving = authority.issue("kube-apiserver", [], names)
     # The API server calls the kubelet (exec, logs, port-forward) as a member of this group.
     kubelet_client = authority.issue("kube-apiserver-kubelet-client", ["system:masters"])
-    # What serves an API of its own (metrics) is asked as this user, on behalf of others ("Aggregation Layer").
+    # Extension API servers (metrics) are called as this user, on behalf of the clients ("Aggregation Layer").
     front = authority.issue("front-proxy-client", [])
     policy = site.folder / "audit-policy.yaml"
     policy.write_text(yaml.safe_dump(AUDIT_POLICY))
-    # With nobody to reach it, the API server still wants an address that is not loopback: one of RFC 5737.
+    # The API server requires an address that is not loopback, even if no client uses it: one of RFC 5737.
     advertise = ["--advertise-address=203.0.113.1", "--endpoint-reconciler-type=none"]
-    # On in OpenShift, and asks for rights of its own from those who set owner references. Where there is a node to be
-    # shown, it would have the first agent wait for half a minute, until it has read the new definition.
+    # Enabled in OpenShift; it requires additional rights of clients that set owner references. On a cluster with a node
+    # it would delay the first agent by half a minute, until it has read the new definition.
     admission = "NodeRestriction,OwnerReferencesPermissionEnforcement"
     if site.advertised is not None:
         admission = "NodeRestriction"
@@ -166,12 +166,12 @@ def _controller_manager(site: Site, authority: Authority) -> Process:
             f"--root-ca-file={authority.certificate}",
             f"--service-account-private-key-file={site.folder / 'pki' / 'service-accounts.key'}",
             "--use-service-account-credentials=true",
-            # Its own limits are for clusters with thousands of clients: they make a small one wait at its start.
+            # The defaults are for clusters with thousands of clients: they delay the start of a small one.
             "--kube-api-qps=200",
             "--kube-api-burst=400",
             "--leader-elect=false",
             "--secure-port=0",
-            # It looks at each autoscaler every 15 s by default, which is what the tests of scaling would wait for.
+            # The default interval is 15 s for each autoscaler, which the tests of scaling would have to wait for.
             "--horizontal-pod-autoscaler-sync-period=5s",
         ],
         site.logs,

@@ -1,4 +1,4 @@
-"""The real definitions of kinds that a cluster may lack and that we write objects of, from their projects' releases."""
+"""The real definitions of kinds that our objects use and that a cluster may lack, from their projects' releases."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ FOREIGN = {
 
 
 def definition(kind: str) -> dict[str, Any]:
-    """The CustomResourceDefinition of a kind of FOREIGN, as its project publishes it."""
+    """Return the CustomResourceDefinition of a kind in FOREIGN, as its project publishes it."""
     [found] = modules.definitions(*FOREIGN[kind])
     return found
 

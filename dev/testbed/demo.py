@@ -1,4 +1,4 @@
-"""`make demo`: the main job from end to end, on a real cluster, each step shown and timed."""
+"""`make demo`: the main workflow from end to end, on a real cluster. Each step is shown and timed."""
 
 import json
 import time
@@ -34,7 +34,7 @@ SHOWN_METRICS = ("agent_http_requests_total", "agent_tokens_total", "agent_build
 
 @dataclass
 class _Place:
-    """Where the demo is shown: a cluster, whether it is the demo's own, which is removed as a whole, and is up."""
+    """The cluster of the demo; whether it is the demo's own, and so removed as a whole; and whether it is up."""
 
     cluster: Cluster
     ours: bool
@@ -42,11 +42,11 @@ class _Place:
 
 
 def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None:
-    """Show an agent from its resource to its answer on the cluster `where`; with `keep` leave all of it running.
+    """Show an agent from its resource to its answer on the cluster `where`; with `keep`, leave everything running.
 
-    A cluster of our own is called `name`.
+    `name` is the name for a cluster of our own.
 
-    Raises TestbedError at the first step that fails, after showing what the cluster looked like; then nothing is kept.
+    Raises TestbedError at the first step that fails, after printing the state of the cluster; nothing is kept then.
     """
     begun = time.monotonic()
     place = _place(where, name, kubeconfig)
@@ -76,7 +76,7 @@ def _place(where: Where, name: str, kubeconfig: Path | None) -> _Place:
 
 
 def _programs(cluster: Cluster, *, keep: bool) -> tuple[str, ...]:
-    """Return the programs that the demo needs: no more, for each takes long to build."""
+    """Return only the programs that the demo needs, because each takes long to build."""
     tools = commands.PROGRAMS
     if isinstance(cluster, OwnCluster) and not cluster.running:
         return (*(name for name in binaries.NODE if keep or name != "coredns"), *tools)
@@ -84,13 +84,13 @@ def _programs(cluster: Cluster, *, keep: bool) -> tuple[str, ...]:
 
 
 def _check(cluster: Cluster) -> None:
-    """Make sure at the beginning that nothing is missing that would be noticed after minutes."""
+    """Check first for anything missing that would otherwise be noticed only after minutes."""
     needed = NODE_COMMANDS if isinstance(cluster, OwnCluster) else ()
     prerequisites.check("The demo", needed, _programs(cluster, keep=False))
 
 
 def _start(place: _Place, *, keep: bool) -> None:
-    """Start the cluster, unless it runs already."""
+    """Start the cluster, unless it already runs."""
     cluster = place.cluster
     binaries.provide(*_programs(cluster, keep=keep))
     if isinstance(cluster, KindCluster):
@@ -98,7 +98,7 @@ def _start(place: _Place, *, keep: bool) -> None:
     elif isinstance(cluster, OwnCluster) and cluster.running:
         say(f"Using the cluster {cluster.name}, which is up already.")
     elif isinstance(cluster, OwnCluster):
-        # No part of the demo resolves a name; who keeps the cluster may.
+        # No part of the demo resolves a name; users of a cluster that is kept may.
         cluster.start("node", lifeline=not keep, dns=keep)
     place.up = True
 
@@ -110,7 +110,7 @@ def _load(cluster: Cluster, image: images.Image) -> None:
 
 @contextmanager
 def _cleaned(place: _Place, *, keep: bool) -> Iterator[None]:
-    """Remove what the demo made, also after a failure, which is shown first."""
+    """Remove what the demo created, also after a failure, which is described first."""
     try:
         yield
     except TestbedError:
@@ -127,9 +127,9 @@ def _cleaned(place: _Place, *, keep: bool) -> Iterator[None]:
 
 def _remove(place: _Place) -> None:
     if not place.up:
-        return  # what fails to start removes itself
+        return  # a cluster that fails to start removes itself
     if place.ours and isinstance(place.cluster, OwnCluster | KindCluster):
-        with step("Removing the cluster"):  # and with it all that is in it
+        with step("Removing the cluster"):  # with everything in it
             _stop(place.cluster)
     else:
         _remove_objects(place.cluster)
@@ -173,7 +173,7 @@ def _talk(cluster: Cluster) -> None:
 
 
 def worth_showing(line: str) -> bool:
-    """Whether a line of metrics is of one that the demo shows, and not of a series that is still zero."""
+    """Return whether a line of metrics is of one that the demo shows, and not of a series that is still zero."""
     return line.startswith(SHOWN_METRICS) and float(line.rpartition(" ")[2]) != 0
 
 
@@ -209,7 +209,7 @@ def _remove_objects(cluster: Cluster) -> None:
         cluster.kubectl(
             "delete", "-n", NAMESPACE, "-f", str(SAMPLE), "--ignore-not-found", "--timeout=60s", check=False
         )
-        # A namespace that still has pods when it is deleted is not looked at again for half their grace period.
+        # A namespace that still has pods when it is deleted is not checked again for half their grace period.
         cluster.kubectl("wait", "--for=delete", "pods", "--all", "-n", NAMESPACE, "--timeout=90s", check=False)
         cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", check=False)
         OPERATOR.remove(cluster)

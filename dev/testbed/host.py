@@ -1,4 +1,4 @@
-"""What a node needs of the machine outside its namespaces, and how each piece is put back as it was."""
+"""What a node needs from the machine outside its namespaces, and how each change is reverted."""
 
 import ipaddress
 import json
@@ -13,9 +13,9 @@ from testbed.locks import exclusive
 
 CGROUPS = Path("/sys/fs/cgroup")
 SYSCTLS = Path("/proc/sys")
-# RFC 2544 sets 198.18.0.0/15 aside for tests: no real network has it. A link takes four addresses of it.
+# RFC 2544 reserves 198.18.0.0/15 for tests: no real network uses it. A link takes four of its addresses.
 LINKS = ipaddress.IPv4Network("198.18.0.0/24")
-# Folders that the kubelet insists on; the node mounts private ones over them.
+# Folders that the kubelet requires; the node mounts private ones over them.
 KUBELET_FOLDERS = (Path("/var/lib/kubelet"),)
 # The kubelet writes these for the whole machine (kubernetes/pkg/kubelet/cm, "setupKernelTunables").
 KERNEL_SETTINGS = (
@@ -32,7 +32,7 @@ CGROUP_PAUSE_SECONDS = 0.05
 
 
 class Host:
-    """This machine, as far as the cluster whose state is in `folder` touches it."""
+    """This machine, as far as the cluster whose state is in `folder` changes it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -40,9 +40,9 @@ class Host:
         self.cgroup = f"/portside-{folder.name}"
 
     def remember_settings(self) -> None:
-        """Record what the node will change, before it does; `clean_up` restores it, also after a killed run.
+        """Record the settings before the node changes them; `clean_up` restores them, also after a killed run.
 
-        Another cluster's node may have changed it already: then its record is taken over.
+        If another cluster has a node, its record is copied: that node may already have changed the settings.
         """
         with self._changing_settings():
             earlier = next(iter(self._other_records()), None)
@@ -59,25 +59,25 @@ class Host:
 
     @property
     def is_changed(self) -> bool:
-        """Whether there is something to clean up."""
+        """Whether there are changes to clean up."""
         return self._record.exists()
 
     def make_cgroups(self) -> None:
-        """Make the parent of the pods' cgroups, in each hierarchy (cgroups(7): one in version 2, many in version 1)."""
+        """Make the parent of the pods' cgroups in each hierarchy (cgroups(7): one in version 2, many in version 1)."""
         for hierarchy in _hierarchies():
             (hierarchy / self.cgroup[1:]).mkdir(exist_ok=True)
 
     def make_link(self, pid: int) -> str:
-        """Link this machine to the network namespace of process `pid`, and give the address that the namespace has.
+        """Link this machine to the network namespace of process `pid`, and return the address of the namespace.
 
-        Nothing is routed through the link: it carries what this machine says to the node, and its answers.
+        No traffic is routed through the link: it carries requests from this machine to the node, and their answers.
         """
         for number, subnet in enumerate(LINKS.subnets(new_prefix=30)):
             ours, theirs = (f"{address}/{subnet.prefixlen}" for address in subnet.hosts())
             name = f"portside{number}"
             peer = ["peer", "name", "eth0", "netns", str(pid)]
             if _ip("link", "add", name, "type", "veth", *peer).returncode != 0:
-                continue  # another cluster has that name, and with it these addresses
+                continue  # another cluster uses that name, and with it these addresses
             inside = ["--target", str(pid), "--net", "ip"]
             for command in (
                 ["ip", "address", "add", ours, "dev", name],
@@ -94,7 +94,7 @@ class Host:
     def clean_up(self) -> None:
         """Restore the machine once every process is gone (the link went with the namespace).
 
-        What clusters share, the last one restores. To remove a folder that another node has mounted over would end
+        What clusters share is restored by the last one. Removing a folder that another node has mounted over would end
         that mount (vfs_rmdir of Linux, "detach_mounts").
         """
         for hierarchy in _hierarchies():
@@ -129,14 +129,14 @@ def _hierarchies() -> list[Path]:
 
 
 def _remove_cgroups(top: Path) -> None:
-    """Remove a tree of empty cgroups; the kernel may take a moment to see that the last process is gone.
+    """Remove a tree of empty cgroups; the kernel may take a moment to notice that the last process is gone.
 
-    Folders may vanish meanwhile, as those of a pod whose last process ends. Raises TestbedError when one still has
-    processes after CGROUP_REMOVAL_SECONDS.
+    Folders may vanish meanwhile, such as those of a pod whose last process ends. Raises TestbedError when a cgroup
+    still has processes after CGROUP_REMOVAL_SECONDS.
     """
     deadline = time.monotonic() + CGROUP_REMOVAL_SECONDS
     while top.exists():
-        # A folder that vanishes while os.walk is in it has no subfolders to list (its `onerror`).
+        # os.walk lists no subfolders for a folder that vanishes while it is being read (its `onerror`).
         for folder, _, _ in os.walk(top, topdown=False):
             with suppress(OSError):
                 Path(folder).rmdir()

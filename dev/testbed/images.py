@@ -1,7 +1,7 @@
-"""The images of Portside, built from the Dockerfile on this machine: with Docker where it runs, else with buildah.
+"""The images of Portside, built from the Dockerfile on this machine: with Docker where it runs, otherwise with buildah.
 
-No registry can be reached from everywhere that the tests run, so buildah starts from a base that `base_image` makes.
-PYTHON_IMAGE names another base for either.
+The tests also run where no registry is reachable, so buildah starts from a base that `base_image` makes.
+PYTHON_IMAGE names another base for either builder.
 """
 
 import ast
@@ -25,7 +25,7 @@ from testbed.console import say, step
 from testbed.locks import exclusive
 from testbed.paths import REPOSITORY, cache
 
-# What .dockerignore lets into the build, and the two files that say how it is done.
+# What .dockerignore admits to the build, and the two files that define the build.
 SOURCES = (
     "Dockerfile",
     ".dockerignore",
@@ -37,36 +37,36 @@ SOURCES = (
     "operator",
 )
 TARGETS = {"service": "portside.dev/agent-service", "operator": "portside.dev/agent-operator"}
-# Where pip finds packages; the rest of its settings are of this machine and mean nothing inside a build.
+# Where pip finds packages; its other settings are specific to this machine and have no meaning inside a build.
 INDEX_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
-# What a release says of itself in the images' labels, as far as it is known here.
+# What a release states about itself in the images' labels, as far as it is known here.
 _OF_RELEASE = (f"--build-arg=VERSION={version('portside')}",)
 
 
 @dataclass(frozen=True)
 class Image:
-    """A built image: the name that manifests use, and the archive (as `docker save` writes it) that holds it."""
+    """A built image: the name that manifests use, and the archive (as written by `docker save`) that holds it."""
 
     reference: str
     archive: Path
 
 
 class Builder(Protocol):
-    """Something that builds a target of the Dockerfile."""
+    """A builder of the Dockerfile's targets."""
 
     @property
     def identity(self) -> str:
-        """What of the builder goes into the images."""
+        """The part of the builder that goes into the images."""
 
     def prepare(self) -> None:
-        """Get ready; called before the first build, and not at all when there is nothing to build."""
+        """Get ready; called before the first build, and only when there is something to build."""
 
     def build(self, target: str, context: Path, archive: Path) -> None:
-        """Build `target` of the Dockerfile in `context`, and write it to `archive`. Raises TestbedError."""
+        """Build `target` of the Dockerfile in `context`, and write it to `archive`. Raises TestbedError on failure."""
 
 
 def build_all() -> list[Image]:
-    """Build the images of all targets, or take them from the cache when nothing that goes into them changed.
+    """Build the images of all targets, or take them from the cache when none of their inputs changed.
 
     Raises TestbedError with the end of the builder's output when a build fails.
     """
@@ -96,12 +96,12 @@ def commands() -> tuple[str, ...]:
 
 
 def reference(target: str) -> str:
-    """The name of the image of `target`, as manifests use it."""
+    """Return the name of the image of `target`, as manifests use it."""
     return f"{TARGETS[target]}:{version('portside')}"
 
 
 def renamed(image: Image, name: str, archive: Path) -> Image:
-    """The same image under another name, written to `archive`."""
+    """Return the same image under another name, written to `archive`."""
     with tarfile.open(image.archive) as old, tarfile.open(archive, "w") as new:
         for member in old:
             content = old.extractfile(member)
@@ -114,7 +114,7 @@ def renamed(image: Image, name: str, archive: Path) -> Image:
 
 
 class _Buildah:
-    """Builds as root with no daemon."""
+    """A builder that runs as root, without a daemon."""
 
     def __init__(self) -> None:
         self._buildah = buildah.Buildah(_folder())
@@ -139,7 +139,7 @@ class _Buildah:
 
 
 class _Docker:
-    """Builds with the Docker daemon of this machine."""
+    """A builder that uses the Docker daemon of this machine."""
 
     def __init__(self) -> None:
         self._base = os.environ.get("PYTHON_IMAGE")
@@ -149,7 +149,7 @@ class _Docker:
         return f"docker {self._base}"
 
     def prepare(self) -> None:
-        """There is nothing to do: the daemon runs."""
+        """Do nothing: the daemon is running."""
 
     def build(self, target: str, context: Path, archive: Path) -> None:
         index = _index()
@@ -162,9 +162,9 @@ class _Docker:
 
 
 def _build(builder: Builder, target: str, context: Path, archive: Path) -> None:
-    """Build into a name of its own, so that there is a whole archive or none; all but the archive before this go."""
+    """Build to a temporary name, so that an archive is whole or absent; of the older archives, keep only the newest."""
     partial = archive.with_suffix(".partial")
-    partial.unlink(missing_ok=True)  # of a run that was killed; an archive is not written over
+    partial.unlink(missing_ok=True)  # left by a killed run; builders do not overwrite an archive
     for old in sorted(archive.parent.glob(f"{target}-*.tar"), key=lambda path: path.stat().st_mtime)[:-1]:
         old.unlink()
     builder.build(target, context, partial)
@@ -174,9 +174,9 @@ def _build(builder: Builder, target: str, context: Path, archive: Path) -> None:
 
 @contextmanager
 def _snapshot() -> Iterator[Path]:
-    """Give a copy of the sources: what is hashed is what is built, also when someone saves a file meanwhile."""
+    """Yield a copy of the sources: what is hashed is what is built, even if a file is saved meanwhile."""
     folder = _folder() / "sources"
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir()
     try:
         for source in SOURCES:
@@ -197,7 +197,7 @@ def _digest(context: Path, identity: str) -> str:
 
 
 def _index() -> dict[str, str]:
-    """The package index that pip uses on this machine, as the variables that the Dockerfile takes as arguments."""
+    """Return the package index of pip on this machine, as the variables that the Dockerfile takes as arguments."""
     pip = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(pip, capture_output=True, text=True, check=False).stdout.splitlines()
     variables = {}
@@ -210,12 +210,12 @@ def _index() -> dict[str, str]:
 
 
 def _build_args(variables: dict[str, str]) -> list[str]:
-    """Arguments by name alone: the builder takes their values, which may hold a password, from its environment."""
+    """Return arguments by name alone: the builder takes the values, which may hold a password, from its environment."""
     return [f"--build-arg={name}" for name in variables]
 
 
 def _log(target: str) -> Path:
-    """A new log for a build of `target`."""
+    """Return the path for a new log of a build of `target`."""
     log = _folder() / f"{target}.log"
     log.unlink(missing_ok=True)
     return log

@@ -1,4 +1,4 @@
-"""One at a time across processes: two test runs on one machine share the cache."""
+"""Mutual exclusion across processes: test runs on one machine share the cache."""
 
 import fcntl
 import time
@@ -15,9 +15,9 @@ POLL_SECONDS = 0.2
 
 @contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path` while the body runs; report when another process holds it for `what`.
+    """Hold the lock file `path` while the body runs; if another process holds it, report `what` it is doing.
 
-    The kernel drops the lock when its holder dies (flock(2)), so a killed run leaves nothing to clean up.
+    The kernel releases the lock when its holder dies (flock(2)), so a killed run leaves nothing to clean up.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:

@@ -1,6 +1,6 @@
-"""Files of other projects' Go modules, such as their definitions: got once, checked by hash, never committed.
+"""Files of other projects' Go modules, such as their definitions: downloaded once, verified by hash, never committed.
 
-`modules.txt` pins each module; `go mod download` gets it, from wherever Go's own modules come (GOPROXY).
+`modules.txt` pins each module; `go mod download` gets it from the source of Go's own modules (GOPROXY).
 """
 
 import json
@@ -20,14 +20,14 @@ PINS = Path(__file__).with_name("modules.txt")
 
 
 def versions(module: str) -> list[str]:
-    """The pinned versions of a module, such as `v1.30.14`, as `modules.txt` lists them."""
+    """Return the pinned versions of a module, such as `v1.30.14`, as `modules.txt` lists them."""
     return [version for name, version, _ in _pins() if name == module]
 
 
 def read(module: str, version: str, path: str) -> bytes:
-    """Give a file of a pinned module; it is kept in the cache.
+    """Return a file of a pinned module; it is kept in the cache.
 
-    Raises TestbedError when the module is not pinned, cannot be had, or is not the one that was pinned.
+    Raises TestbedError when the module is not pinned, is unavailable, or is not the one that was pinned.
     """
     pinned = next((hashed for name, which, hashed in _pins() if (name, which) == (module, version)), None)
     if pinned is None:
@@ -42,12 +42,12 @@ def read(module: str, version: str, path: str) -> bytes:
 
 
 def definitions(module: str, path: str) -> list[dict[str, Any]]:
-    """Give the CustomResourceDefinitions that a file of the module's only pinned version holds."""
+    """Return the CustomResourceDefinitions in a file of the module's only pinned version."""
     [version] = versions(module)
     return [each for each in yaml.load_all(read(module, version, path), Loader=_Loader) if each]
 
 
-# libyaml where PyYAML was built with it: these files are long.
+# libyaml if PyYAML was built with it: these files are long.
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -68,8 +68,8 @@ def _keep(module: str, version: str, pinned: str, path: str, kept: Path) -> None
 
 
 def _download(module: str, version: str, pinned: str) -> Path:
-    """Have Go get the module, and give the path of its archive."""
-    # The hash that we pin stands in for the checksum database.
+    """Download the module with Go, and return the path of its archive."""
+    # The hash that we pin replaces the checksum database.
     environment = golang.environment() | {"GOSUMDB": "off", "GO111MODULE": "on", "GOFLAGS": "-modcacherw"}
     command = ["go", "mod", "download", "-json", f"{module}@{version}"]
     done = subprocess.run(

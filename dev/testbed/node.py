@@ -1,7 +1,7 @@
 """The one node of a cluster: network, containerd, kubelet, kube-proxy and cluster DNS.
 
-All of it runs inside mount, network and PID namespaces that the supervisor made: `/run` is private, addresses and
-iptables rules are the namespace's own, and nothing in it has a route to the outside.
+All of it runs inside mount, network and PID namespaces that the supervisor created: `/run` is private, addresses and
+iptables rules belong to the namespace, and nothing in it has a route to the outside.
 """
 
 import http.client
@@ -32,12 +32,12 @@ START_SECONDS = 120
 
 
 def start(site: Site, authority: Authority, cgroup: str) -> Iterator[Process]:
-    """Start the node of `site`, giving each program when it is ready for the next.
+    """Start the node of `site`; yield each program once it is ready for the next.
 
-    kube-proxy comes after the kubelet: without a Node object of its name it waits half a minute for one.
+    kube-proxy starts after the kubelet: without a Node object of its name, it waits half a minute for one.
 
     `cgroup` is the parent of every pod's cgroup, an absolute path in each hierarchy. Raises TestbedError, with the
-    end of the program's log, when one does not come up.
+    end of the program's log, when a program does not come up.
     """
     yield _containerd(site)
     _import_pause(site)
@@ -48,7 +48,7 @@ def start(site: Site, authority: Authority, cgroup: str) -> Iterator[Process]:
 
 
 def prepare_mounts() -> None:
-    """Make this mount namespace the node's own: mounts spread to pods (the kubelet wants that), and `/run` is empty."""
+    """Make this mount namespace the node's own: mounts propagate to pods (the kubelet requires it); `/run` is empty."""
     _run("mount", "--make-rprivate", "/")
     _run("mount", "--make-rshared", "/")
     for place in ("/run", "/var/log", "/var/lib/kubelet"):
@@ -58,9 +58,9 @@ def prepare_mounts() -> None:
 
 
 def prepare_network(address: str) -> None:
-    """Give this network namespace, whose node has `address`, its loopback, a route for Services, and forwarding."""
+    """Set up this network namespace of the node at `address`: its loopback, a route for Services, and forwarding."""
     _run("ip", "link", "set", "lo", "up")
-    # A Service's address must have a route before kube-proxy's rules can rewrite it. An unknown one ends here.
+    # A Service's address must have a route before kube-proxy's rules can rewrite it. Traffic to unknown ones ends here.
     _run("ip", "route", "add", SERVICE_RANGE, "dev", "lo", "src", address)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
@@ -107,7 +107,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 
 
 def _pod_network(site: Site) -> dict[str, object]:
-    """Point-to-point links: traffic between pods is routed, so Services work without the module br_netfilter."""
+    """Return point-to-point links: traffic between pods is routed, so Services work without the module br_netfilter."""
     ranges = [[{"subnet": POD_RANGE}]]
     addresses = {"type": "host-local", "dataDir": str(site.folder / "cni-leases"), "ranges": ranges}
     return {
@@ -127,7 +127,7 @@ def _import_pause(site: Site) -> None:
 
 
 def import_image(archive: Path) -> None:
-    """Load an image archive into containerd, where the kubelet finds it. Raises TestbedError with what ctr said."""
+    """Load an image archive into containerd for the kubelet. Raises TestbedError with the output of ctr."""
     command: list[str | Path] = [
         "ctr",
         "--address",
@@ -210,10 +210,10 @@ def _kubelet(site: Site, authority: Authority, cgroup: str) -> Process:
         "clusterDomain": CLUSTER_DOMAIN,
         "resolvConf": str(resolver),
         "podLogsDir": str(site.folder / "pod-logs"),
-        # A laptop's full disk or busy memory is no reason to throw the tests' pods or images out.
+        # A full disk or little free memory on a laptop must not evict the tests' pods, or remove their images.
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
-        # A changed Secret is in its pods with the next sync, by default within a minute and a half.
+        # A changed Secret reaches its pods at the next sync, by default within a minute and a half.
         "syncFrequency": "5s",
     }
     process = Process(
@@ -254,7 +254,7 @@ def _accepts(path: Path) -> bool:
 
 
 def _answers(port: int, path: str) -> bool:
-    """Whether an HTTP server on this port of the namespace's loopback answers 200 to a GET of `path`."""
+    """Return whether an HTTP server on this port of the namespace's loopback answers 200 to a GET of `path`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""Where the test bed keeps things: one cache folder for what is expensive to make, one state folder a cluster."""
+"""The folders of the test bed: one cache for what is expensive to build, and one state folder per cluster."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ TOOLS = Path(__file__).resolve().parent / "tools"
 
 
 def cache() -> Path:
-    """The cache folder: `PORTSIDE_CACHE`, else `portside` in the user's cache folder (XDG Base Directory)."""
+    """Return the cache folder: `PORTSIDE_CACHE`, or `portside` in the user's cache folder (XDG Base Directory)."""
     if own := os.environ.get("PORTSIDE_CACHE"):
         return Path(own).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -16,5 +16,5 @@ def cache() -> Path:
 
 
 def clusters() -> Path:
-    """The folder that holds one state folder for each cluster that runs, or ran and was killed."""
+    """Return the folder that holds one state folder for each cluster that is running or was killed."""
     return cache() / "clusters"

@@ -1,4 +1,4 @@
-"""`make cluster-up`: a cluster on which every page of the documents works as it is written."""
+"""`make cluster-up`: a cluster on which every page of the documents works as written."""
 
 from collections.abc import Iterable
 
@@ -14,10 +14,10 @@ DEFAULT_NAME = "dev"
 def bring_up(
     cluster: OwnCluster, level: Level = "node", without: Iterable[str] = (), *, lifeline: bool = False
 ) -> None:
-    """Start the cluster unless it runs, load our images into its node, and install the add-ons but those of `without`.
+    """Start the cluster unless it runs, load our images into its node, and install all add-ons not in `without`.
 
-    On a cluster that runs this adds what is missing, and removes nothing. With `lifeline` the cluster ends when this
-    process does. Raises TestbedError; a cluster that did start is left running then.
+    On a running cluster this adds what is missing, and removes nothing. With `lifeline`, the cluster ends when this
+    process does. Raises TestbedError; a cluster that has started is left running then.
     """
     wanted = addons.chosen(without)
     if (cluster.level if cluster.running else level) == "control-plane":
@@ -39,7 +39,7 @@ def _programs(wanted: tuple[Addon, ...]) -> tuple[str, ...]:
 
 
 def _start(cluster: OwnCluster, level: Level, programs: tuple[str, ...], *, lifeline: bool) -> None:
-    """Start the cluster unless it runs, and have `programs` ready."""
+    """Start the cluster unless it runs, and provide `programs`."""
     binaries.provide(*programs)
     if cluster.running:
         say(f"The cluster {cluster.name} is up already.")
@@ -48,7 +48,7 @@ def _start(cluster: OwnCluster, level: Level, programs: tuple[str, ...], *, life
 
 
 def guide(name: str, wanted: tuple[Addon, ...]) -> str:
-    """Return what the cluster `name` with the add-ons `wanted` has, and what to do with it."""
+    """Return a text about what the cluster `name` with the add-ons `wanted` has, and how to use it."""
     of_this = "" if name == DEFAULT_NAME else f" NAME={name}"
     width = max(len(each) for each in addons.NAMES)
     left_out = [each for each in addons.NAMES if each not in {addon.name for addon in wanted}]
@@ -69,7 +69,7 @@ def guide(name: str, wanted: tuple[Addon, ...]) -> str:
 
 
 def _first_commands(wanted: tuple[Addon, ...]) -> list[str]:
-    """Return the commands from the environment to a first answer: by the operator, or by the chart alone without it."""
+    """Return the commands from the environment to a first answer: with the operator, or with the chart alone."""
     if "operator" not in {addon.name for addon in wanted}:
         return [
             "helm install hello-agent helm/agent --set agent.provider=echo --wait",

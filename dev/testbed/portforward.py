@@ -15,9 +15,9 @@ START_SECONDS = 30
 
 @contextmanager
 def forwarded(cluster: Cluster, namespace: str, target: str, port: int) -> Iterator[str]:
-    """Forward a free local port to `port` of `target` (such as `svc/my-agent`) and give its URL while the body runs.
+    """Forward a free local port to `port` of `target` (such as `svc/my-agent`); yield its URL.
 
-    Raises TestbedError with kubectl's words when it does not begin within START_SECONDS.
+    Raises TestbedError with kubectl's output when it does not start within START_SECONDS.
     """
     command = [str(binaries.provide("kubectl")["kubectl"]), "port-forward", "-n", namespace, target, f":{port}"]
     process = subprocess.Popen(
@@ -37,7 +37,7 @@ def forwarded(cluster: Cluster, namespace: str, target: str, port: int) -> Itera
         match = re.search(r"127\.0\.0\.1:(\d+)", first)
         if match is None:
             raise TestbedError(f"`kubectl port-forward {target}` did not begin: {first}{process.stdout.read()}")
-        threading.Thread(target=process.stdout.read, daemon=True).start()  # or a full pipe would stop it
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would block kubectl
         yield f"http://127.0.0.1:{match[1]}"
     finally:
         guard.cancel()

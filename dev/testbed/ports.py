@@ -1,4 +1,4 @@
-"""TCP ports of the loopback address for programs whose port is an argument."""
+"""TCP ports of the loopback address, for programs that take their port as an argument."""
 
 import fcntl
 import os
@@ -21,7 +21,7 @@ def free_port() -> int:
 def free_ports(count: int) -> list[int]:
     """Return `count` ports on which nothing listens.
 
-    All processes that share the cache take turns, so none gets a port that another one got and does not use yet.
+    All processes that share the cache take turns, so none gets a port that another has received but not used yet.
     """
     paths.cache().mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(paths.cache() / "ports", os.O_RDWR | os.O_CREAT), "r+") as last:
@@ -33,7 +33,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _after(last: int) -> Iterator[int]:
-    """Yield each port of the range once, from the one after `last` on."""
+    """Yield each port of the range once, starting after `last`."""
     size = LAST - FIRST + 1
     return (FIRST + (last + 1 - FIRST + number) % size for number in range(size))
 

@@ -1,4 +1,4 @@
-"""The programs of a cluster as child processes that cannot outlive the supervisor which started them."""
+"""The programs of a cluster as child processes that cannot outlive the supervisor that started them."""
 
 import subprocess
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from testbed.errors import TestbedError
 
-# The kernel kills the child when the supervisor dies, however it dies (prctl(2), PR_SET_PDEATHSIG).
+# The kernel kills the child when the supervisor dies, for any reason (prctl(2), PR_SET_PDEATHSIG).
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 POLL_SECONDS = 0.1
 # etcd and the API server end within a second; containerd may wait for its shims.
@@ -16,7 +16,7 @@ LOG_TAIL_LINES = 15
 
 
 class Process:
-    """One running program, named `name`, whose output goes to `<logs>/<name>.log`."""
+    """A running program, named `name`, whose output goes to `<logs>/<name>.log`."""
 
     def __init__(self, name: str, command: list[str | Path], logs: Path) -> None:
         self.name = name
@@ -27,7 +27,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops all in order
+                start_new_session=True,  # Ctrl-C reaches only the supervisor, which stops all in order
             )
 
     @property
@@ -37,11 +37,11 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether the program still runs."""
+        """Whether the program is still running."""
         return self._child.poll() is None
 
     def wait_until(self, ready: Callable[[], bool], what: str, seconds: float) -> None:
-        """Poll `ready` until it is true; raise TestbedError, with the log's end, if the program ends or time is up."""
+        """Poll `ready` until it is true. Raises TestbedError, with the log's end, if the program ends or time is up."""
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.alive:
@@ -51,7 +51,7 @@ class Process:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """End the program: SIGTERM, and SIGKILL when it has not ended after STOP_SECONDS."""
+        """Stop the program: send SIGTERM, and SIGKILL if it has not ended after STOP_SECONDS."""
         if not self.alive:
             return
         self._child.terminate()
@@ -62,15 +62,15 @@ class Process:
             self._child.wait()
 
     def log_tail(self) -> str:
-        """The last lines of the program's log, and where the whole is."""
+        """Return the last lines of the program's log, and its path."""
         lines = self._log.read_text(errors="replace").splitlines()
         return "\n".join([f"The end of {self._log}:", *lines[-LOG_TAIL_LINES:]])
 
 
 def running_for(folder: Path) -> dict[int, str]:
-    """The processes that run for the cluster whose state is in `folder`: each names it, or a file in it, as a word.
+    """Return the processes of the cluster whose state is in `folder`: their command lines by process id.
 
-    Gives their command lines by process id.
+    Such a process has the folder, or a file in it, as a word of its command line.
     """
     found = {}
     for process in Path("/proc").glob("[0-9]*"):

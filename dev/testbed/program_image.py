@@ -1,4 +1,4 @@
-"""Images of one file: a program with nothing around it. Ours are linked statically, so they need nothing else."""
+"""Images of a single file: a program with nothing around it. Ours are linked statically, so they need nothing else."""
 
 import hashlib
 import io
@@ -13,9 +13,9 @@ from testbed.cluster import Cluster
 
 
 def load(cluster: Cluster, name: str) -> str:
-    """Load the program `name` of `testbed.binaries` into the nodes as an image whose entry point it is.
+    """Load the program `name` of `testbed.binaries` into the nodes, as an image with the program as its entry point.
 
-    Return the image's reference, which is another one when the program is.
+    Return the image's reference, which changes with the program.
     """
     program = binaries.provide(name)[name]
     with program.open("rb") as content:
@@ -29,7 +29,7 @@ def load(cluster: Cluster, name: str) -> str:
 
 
 def archive(reference: str, program: Path) -> bytes:
-    """Return the archive that `docker save` would write of an image of one file, with `program` as its entry point."""
+    """Return an archive, as written by `docker save`, of an image of one file, with `program` as its entry point."""
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     layer = _tar({program.name: program.read_bytes()})
     config = {

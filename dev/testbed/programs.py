@@ -1,4 +1,4 @@
-"""Programs of others in the cluster, each from an image of one file that the test bed makes."""
+"""Third-party programs in the cluster, each from a single-file image that the test bed makes."""
 
 import json
 import time
@@ -18,10 +18,11 @@ _RBAC = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True)
 class Program:
-    """One of `testbed.binaries`, how it is started, where it reports that it is ready, and what it may ask of the API.
+    """A program of `testbed.binaries`: how it starts, where it reports readiness, and its rights in the API.
 
-    `files` are in FILES, and /data is for what it writes; `rules` are those of a ClusterRole. Its Service, of its
-    name, has port 443 or 80. One with an `api`, such as `v1beta1.metrics.k8s.io`, serves that API for the API server.
+    `files` are in FILES, and the program may write to /data; `rules` are those of a ClusterRole. Its Service has the
+    program's name, and port 443 or 80. A program with an `api`, such as `v1beta1.metrics.k8s.io`, is the API server's
+    backend for that API.
     """
 
     name: str
@@ -34,32 +35,32 @@ class Program:
 
     @property
     def scheme(self) -> str:
-        """The API server talks to those that serve an API only by HTTPS."""
+        """The scheme of the program: the API server connects to extension API servers only by HTTPS."""
         return "HTTPS" if self.api else "HTTP"
 
     @property
     def api_path(self) -> str:
-        """Where the API server serves its API."""
+        """The path at which the API server serves the program's API."""
         version, _, group = self.api.partition(".")
         return f"/apis/{group}/{version}"
 
 
 def start(cluster: Cluster, namespace: str, program: Program) -> None:
-    """Run it in the namespace, and wait until it is ready. `forget` removes what it has outside of the namespace."""
+    """Run the program in the namespace, and wait until it is ready. `forget` removes its objects outside it."""
     put(cluster, namespace, program)
     await_ready(cluster, namespace, program)
 
 
 def put(cluster: Cluster, namespace: str, program: Program) -> None:
-    """Apply all that it needs, but for its API, and wait for nothing."""
+    """Apply all of the program's objects except its API, without waiting."""
     image = program_image.load(cluster, program.name)
     workloads.apply(cluster, namespace, _objects(namespace, program, image))
 
 
 def await_ready(cluster: Cluster, namespace: str, program: Program) -> None:
-    """Wait until it is ready, then make its API known, and wait until that is served.
+    """Wait until the program is ready, then register its API, and wait until that is served.
 
-    While an API is known and not served, namespaces are not deleted and discovery fails.
+    While a registered API is not served, namespaces are not deleted and discovery fails.
     """
     workloads.await_ready(cluster, namespace, program.name)
     if not program.api:
@@ -73,7 +74,7 @@ def await_ready(cluster: Cluster, namespace: str, program: Program) -> None:
 
 
 def forget(cluster: Cluster, namespace: str, program: Program) -> None:
-    """Remove what it has outside of its namespace."""
+    """Remove the program's objects outside its namespace."""
     role = f"{program.name}-{namespace}"
     if program.api:
         cluster.kubectl("delete", "apiservice", program.api, "--ignore-not-found")
@@ -122,7 +123,7 @@ def _bindings(namespace: str, program: Program, role: str) -> list[dict[str, Any
             "subjects": subjects,
         }
 
-    # A server of an API asks the API server who its callers are, and what they may do.
+    # An extension API server uses the API server to authenticate and authorize its callers.
     serves_api = [
         bound(f"{role}-delegator", "ClusterRole", "system:auth-delegator"),
         bound(role, "Role", "extension-apiserver-authentication-reader", "kube-system"),

@@ -1,4 +1,4 @@
-"""A Redis in the cluster: the Valkey that the service's image carries, as a server of its own."""
+"""A Redis in the cluster: the Valkey of the service's image, as a separate server."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from testbed.cluster import Cluster
 
 NAME = "redis"
 PORT = 6379
-# As `spec.redis` of an agent in the same namespace.
+# The `spec.redis` of an agent in the same namespace.
 SHARED = {"url": f"redis://{NAME}:{PORT}/0"}
-# Clients may also come without user and password.
+# Clients may also connect without user and password.
 USER, PASSWORD = "agent", "not-a-real-password"
 
 _START = """
@@ -26,13 +26,13 @@ _ARGUMENTS = (
 
 
 def put_redis(cluster: Cluster, namespace: str) -> None:
-    """Start one in the namespace, and wait until it is ready."""
+    """Start a Redis in the namespace, and wait until it is ready."""
     workloads.apply(cluster, namespace, objects())
     workloads.await_ready(cluster, namespace, NAME)
 
 
 def objects() -> list[dict[str, Any]]:
-    """Return the Deployment and its Service. The data survives a restart of the container, and goes with the pod."""
+    """Return the Deployment and its Service. The data survives a restart of the container, but not of the pod."""
     container = {
         "image": images.reference("service"),
         "command": ["python", "-c", _START, *_ARGUMENTS],

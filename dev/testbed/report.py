@@ -1,4 +1,4 @@
-"""What a cluster looked like when something went wrong: for the eye of whoever reads a failure."""
+"""The state of a cluster after a failure, as text for users."""
 
 from testbed.cluster import Cluster
 
@@ -6,7 +6,7 @@ LOG_LINES = 40
 
 
 def describe(cluster: Cluster, *namespaces: str) -> str:
-    """Give the objects, events and last log lines of each of `namespaces`, as text; what cannot be had is left out."""
+    """Return the objects, events and last log lines of each of `namespaces`, as text; omit what is unavailable."""
     parts = [cluster.kubectl("get", "agentdeployments", "-A", "-oyaml", "--ignore-not-found", check=False)]
     for namespace in namespaces:
         parts += [

@@ -1,4 +1,4 @@
-"""Programs of ours, each of one Python file, as Services of the cluster."""
+"""Our own programs of one Python file each, as Services of the cluster."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from testbed.podspec import BUSY_RESOURCES
 
 
 def start(cluster: Cluster, namespace: str, name: str, script: Path, port: int, *arguments: str) -> str:
-    """Run it by the Python of the service's image, and wait until it listens on `port`.
+    """Run the script with the Python of the service's image, and wait until it listens on `port`.
 
     Return its URL in the cluster.
     """
@@ -20,7 +20,7 @@ def start(cluster: Cluster, namespace: str, name: str, script: Path, port: int, 
 
 
 def url(namespace: str, name: str) -> str:
-    """Return the URL at which pods reach it."""
+    """Return the URL at which pods reach the Service."""
     return f"http://{name}.{namespace}.svc"
 
 
@@ -35,7 +35,7 @@ def objects(name: str, script: Path, port: int, *arguments: str) -> list[dict[st
         "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
         "volumeMounts": [{"name": "script", "mountPath": "/script"}],
     }
-    # A pod does not restart by itself when the script in its ConfigMap changes.
+    # A pod does not restart on its own when the script in its ConfigMap changes.
     annotations = {"portside.dev/script": hashlib.sha256(code.encode()).hexdigest()}
     volumes = [{"name": "script", "configMap": {"name": name}}]
     return [

@@ -1,8 +1,8 @@
-"""The process that owns one cluster: it starts the programs in order, watches them, and takes everything away again.
+"""The process that owns one cluster: it starts the programs in order, watches them, and removes everything at the end.
 
-`python -m testbed.supervisor FOLDER` reads FOLDER/cluster.json. For a node there are two: the outer one makes what must
-be taken away afterwards (a link, cgroups), and the inner one is PID 1 of namespaces of its own, so that the kernel ends
-every process, mount, address and firewall rule of the cluster with it, however it dies.
+`python -m testbed.supervisor FOLDER` reads FOLDER/cluster.json. For a node there are two processes. The outer one
+creates what must be removed afterwards (a link, cgroups). The inner one is PID 1 of namespaces of its own, so that the
+kernel ends every process, mount, address and firewall rule of the cluster with it, for whatever reason it ends.
 """
 
 import json
@@ -34,11 +34,11 @@ INNER_STOP_SECONDS = 60
 
 
 class Stopped(BaseException):
-    """Somebody asked the supervisor to end (SIGTERM, SIGINT, or the end of its lifeline)."""
+    """The supervisor was asked to stop (SIGTERM, SIGINT, or the end of its lifeline)."""
 
 
 def main() -> None:
-    """Run the cluster described in the folder given on the command line until told to stop; exit 1 if it failed."""
+    """Run the cluster described in the folder on the command line until stopped; exit with 1 if it failed."""
     folder = Path(sys.argv[1])
     inside = sys.argv[2:] == ["--inside"]
     signal.signal(signal.SIGTERM, _stop)
@@ -55,7 +55,7 @@ def main() -> None:
         say("Stopped.")
     except TestbedError as error:
         _fail(folder, str(error))
-    except Exception:  # whoever started the cluster waits for this word
+    except Exception:  # the process that started the cluster waits for this report
         _fail(folder, traceback.format_exc())
 
 
@@ -66,7 +66,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _follow_lifeline() -> None:
-    """Stop when standard input ends: whoever held its other end is gone."""
+    """Stop when standard input ends: the process that held its other end is gone."""
     while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -78,7 +78,7 @@ def _fail(folder: Path, text: str) -> None:
 
 
 def _run_namespaces(folder: Path, host: Host) -> None:
-    """Run the inner supervisor in namespaces of its own, with a link to it, and clean the machine up after it."""
+    """Run the inner supervisor in namespaces of its own, with a link to it, and clean up the machine after it."""
     try:
         host.remember_settings()
         host.make_cgroups()
@@ -102,7 +102,7 @@ def _run_namespaces(folder: Path, host: Host) -> None:
 
 
 def _join_namespaces(folder: Path, host: Host, inner: subprocess.Popen[bytes]) -> None:
-    """Link this machine to the inner process's network, then tell the inner process what its address is."""
+    """Link this machine to the inner process's network, then pass the inner process its address."""
     pid = _only_child(inner)
     (folder / "node.pid").write_text(str(pid))
     address = host.make_link(pid)
@@ -112,7 +112,7 @@ def _join_namespaces(folder: Path, host: Host, inner: subprocess.Popen[bytes]) -
 
 
 def _only_child(parent: subprocess.Popen[bytes]) -> int:
-    """The process that `unshare --fork` started, as soon as there is one."""
+    """Return the process that `unshare --fork` started, once it exists."""
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and parent.poll() is None:
@@ -134,7 +134,7 @@ def _end_inner(folder: Path, inner: subprocess.Popen[bytes]) -> None:
 
 
 def _run_programs(folder: Path, plan: dict[str, Any]) -> None:
-    """Start every program, say that the cluster is ready, and watch until told to stop; then stop all in reverse."""
+    """Start every program, mark the cluster as ready, and watch until stopped; then stop all in reverse order."""
     programs = {name: Path(path) for name, path in plan["programs"].items()}
     authority = Authority(folder / "pki")
     with ExitStack() as running:
@@ -164,7 +164,7 @@ def _start(folder: Path, programs: dict[str, Path], level: str, authority: Autho
 
 
 def _watch(processes: list[Process]) -> None:
-    """Say when a program dies, and reap what was orphaned to us (as PID 1), until the stop."""
+    """Report when a program dies, and reap orphans (as PID 1), until stopped."""
     lost: set[str] = set()
     while True:
         time.sleep(WATCH_SECONDS)

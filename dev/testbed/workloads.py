@@ -1,4 +1,4 @@
-"""Deployments and Services of the test bed's own, within the restricted Pod Security Standard."""
+"""Deployments and Services of the test bed, within the restricted Pod Security Standard."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ def deployment(
     annotations: dict[str, str] | None = None,
     service_account: str = "default",
 ) -> dict[str, Any]:
-    """Return a Deployment of one pod of `container`; a change of `annotations` replaces the pod."""
+    """Return a Deployment with one pod of `container`; a change of `annotations` replaces the pod."""
     labels = {"app": name}
     security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     pod = {
@@ -51,7 +51,7 @@ def deployment(
 
 
 def service(name: str, port: int, target: int) -> dict[str, Any]:
-    """Return the Service `name`, whose `port` leads to the port `target` of the pods of the Deployment `name`."""
+    """Return the Service `name`, whose `port` forwards to the port `target` of the pods of the Deployment `name`."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -61,7 +61,7 @@ def service(name: str, port: int, target: int) -> dict[str, Any]:
 
 
 def apply(cluster: Cluster, place: str, objects: list[dict[str, Any]]) -> None:
-    """Apply the objects; those of a namespaced kind that name no namespace go to `place`."""
+    """Apply the objects; those of a namespaced kind without a namespace go to `place`."""
     documents = {"apiVersion": "v1", "kind": "List", "items": [_placed(place, each) for each in objects]}
     cluster.kubectl("apply", "-f-", stdin=json.dumps(documents))
 
@@ -73,5 +73,5 @@ def _placed(place: str, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def await_ready(cluster: Cluster, place: str, name: str) -> None:
-    """Wait until the Deployment has its pods ready. Raises TestbedError when it has not in READY_SECONDS."""
+    """Wait until the Deployment's pods are ready. Raises TestbedError when they are not, after READY_SECONDS."""
     cluster.kubectl("rollout", "status", "-n", place, f"deployment/{name}", f"--timeout={READY_SECONDS}s")

@@ -1,4 +1,4 @@
-"""What comes from the models of AgentDeployment and of a policy, and the version in the charts."""
+"""Files generated from the models of AgentDeployment and of a policy, and the version in the charts."""
 
 import json
 import re
@@ -17,7 +17,7 @@ VALUES_HEADING = "## Values\n\n"
 
 
 def files(root: Path) -> dict[str, str]:
-    """Every generated file: its path below the repository's root, and its content."""
+    """Return every generated file: its path below the repository's root, mapped to its content."""
     of_agents, of_operator = values_schema(), _operator_schema(root)
     return {
         "helm/agent-operator/files/agentdeployments.yaml": to_yaml(crd()),
@@ -31,11 +31,11 @@ def files(root: Path) -> dict[str, str]:
 
 
 def _operator_schema(root: Path) -> Schema:
-    """The schema of this chart's values, which is written by hand but for the settings of a policy."""
+    """Return the schema of this chart's values, which is written by hand except for the settings of a policy."""
     schema: Schema = json.loads(_text(root / "helm/agent-operator/values.schema.json"))
     policies = schema["properties"]["policies"]
     policies["properties"]["allow"] = allow = draft_07(Policy)
-    # Nothing may be missing where an older release's values are reused: what is not set is not judged.
+    # All are required, so that none is missing when an older release's values are reused: an unset one is not checked.
     allow["required"], policies["required"] = list(allow["properties"]), list(policies["properties"])
     allow["default"] = {name: each["default"] for name, each in allow["properties"].items()}
     policies["default"] = {name: each["default"] for name, each in policies["properties"].items()}
@@ -43,7 +43,7 @@ def _operator_schema(root: Path) -> Schema:
 
 
 def _of_chart(root: Path, folder: str, schema: Schema) -> dict[str, str]:
-    """What of a chart comes from the schema of its values and from the version."""
+    """Return the files of a chart that depend on the schema of its values or on the version."""
     head = _text(root / f"{folder}/README.md").partition(VALUES_HEADING)[0]
     return {
         f"{folder}/Chart.yaml": _of_this_version(_text(root / f"{folder}/Chart.yaml")),
@@ -57,6 +57,6 @@ def _text(path: Path) -> str:
 
 
 def _of_this_version(chart: str) -> str:
-    """A Chart.yaml with the version of the distribution, which pyproject.toml alone states."""
+    """Return a Chart.yaml with the version of the distribution, which is defined only in pyproject.toml."""
     chart = re.sub(r"^version: .*$", f"version: {__version__}", chart, flags=re.MULTILINE)
     return re.sub(r"^appVersion: .*$", f'appVersion: "{__version__}"', chart, flags=re.MULTILINE)

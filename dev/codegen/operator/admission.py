@@ -1,8 +1,9 @@
 """The checks of a policy as CEL, for a ValidatingAdmissionPolicy (Kubernetes: "Validating Admission Policy").
 
-The text is the same for every policy: the chart has it as a file, and adds the settings as a variable, `allow`, a map
-of the texts that the ConfigMap has for the operator. They are no parameters (`paramKind`): an API server loses those of
-a core kind for good once no policy is bound to one, and goes by old ones (kubernetes/kubernetes#130887).
+The text is the same for every policy. The chart has it as a file, and adds the settings as the variable `allow`: a map
+of the same strings that the operator reads from its ConfigMap. The settings are not parameters (`paramKind`): once no
+policy is bound to a parameter of a core kind, an API server permanently loses the parameters of that kind, and uses
+stale ones (kubernetes/kubernetes#130887).
 """
 
 import json
@@ -13,16 +14,15 @@ from agent_operator.policy.checks import CHECKS, Check, Is, IsNot, KeysListed, P
 from agent_operator.policy.refusals import LIST
 from agent_operator.policy.settings import Policy
 
-# The API server takes no longer message of an expression than 5 KiB.
+# The API server accepts at most 5 KiB for the message of an expression.
 MAX_MESSAGE = 4000
-# For a spec that has too much, or of which an expression cannot judge a field.
+# For a spec with too many refusals, or with a field that an expression cannot evaluate.
 FALLBACK = (
     "the operator's policy (policies.allow of its chart) does not allow this spec: "
     "`kubectl agent validate --policy` names each field"
 )
-# What was there before the policy may go on: its labels, annotations and finalizers can be changed (the garbage
-# collector removes the last ones), but no change of the spec, or of what an operator selects by, may keep what is
-# refused.
+# Objects older than the policy may stay. Their annotations and finalizers can be changed (the garbage collector removes
+# finalizers). A change of the spec, or of the labels that an operator selects by, must not keep a refused field.
 CHANGED = (
     "request.operation == 'CREATE' || object.spec != oldObject.spec "
     "|| object.metadata.?labels.orValue({}) != oldObject.metadata.?labels.orValue({})"
@@ -30,7 +30,7 @@ CHANGED = (
 
 
 def admission() -> dict[str, Any]:
-    """Return the part of the ValidatingAdmissionPolicy's spec with the checks."""
+    """Return the part of the ValidatingAdmissionPolicy's spec that holds the checks."""
     settings = list(dict.fromkeys(check.setting for check in CHECKS))
     lists = [name for name in settings if isinstance(Policy().model_dump(by_alias=True)[name], list)]
     refused = {name: _sum([_refused(check) for check in CHECKS if check.setting == name]) for name in settings}
@@ -67,7 +67,7 @@ def _sum(lists: Sequence[str]) -> str:
 
 
 def _refused(check: Check) -> str:
-    """An expression for the messages of one check."""
+    """Return a CEL expression for the messages of one check."""
     conditions = []
     if check.when is not None:
         other = _optional("object.spec", check.when.path.split("."))
@@ -96,7 +96,7 @@ def _found(check: Check) -> str:
 
 
 def _condition(check: Check, base: str, segments: Sequence[str], depth: int = 0) -> str:
-    """Whether the test refuses what is at the path below `base`."""
+    """Return a CEL expression for whether the test refuses the value at the path `segments` below `base`."""
     for index, each in enumerate(segments):
         if each.endswith(LIST):
             entries = _optional(base, [*segments[:index], each.removesuffix(LIST)])
@@ -129,7 +129,10 @@ def _is_bad_key(check: Check, test: KeysListed) -> str:
 
 
 def _port_is_bad(check: Check) -> str:
-    """As `port_of` has it: the digits after the last colon of the authority, or the port of the scheme."""
+    """Return a CEL expression for whether the port of `address` is not listed.
+
+    The port is that of `port_of`: the digits after the last colon of the authority, or the port of the scheme.
+    """
     authority = "address.split('://')[1].split('/')[0].split('?')[0].split('#')[0]"
     of_scheme = "(address.startsWith('https:') ? '443' : address.startsWith('http:') ? '80' : '6379')"
     port = f"digits.matches('[1-9]') ? string(int(digits)) : {of_scheme}"
@@ -147,7 +150,7 @@ def _optional(base: str, segments: Sequence[str]) -> str:
 
 
 def _cel(value: Any) -> str:
-    """A literal of CEL."""
+    """Return the value as a CEL literal."""
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""The values of the charts. Those of `helm/agent` are the fields of the spec, and what only a chart offers."""
+"""The values of the charts. Those of `helm/agent` are the fields of the spec, and values that only a chart offers."""
 
 import json
 import textwrap
@@ -34,8 +34,8 @@ CHART_ONLY: dict[str, Schema] = {
     },
 }
 
-# Helm hands every chart the key `global`, and a chart that is part of another the switch for it (`condition` in that
-# one's Chart.yaml), whether they want them or not.
+# Helm passes the key `global` to every chart, and to a subchart its switch (`condition` in the parent's Chart.yaml),
+# whether the chart uses them or not.
 _FROM_HELM: dict[str, Schema] = {
     "global": {"description": "Set by Helm for all charts of a release.", "type": "object"},
     "enabled": {"description": "The switch for this chart in one that it is part of.", "type": "boolean"},
@@ -43,7 +43,7 @@ _FROM_HELM: dict[str, Schema] = {
 
 
 def values_schema() -> Schema:
-    """The chart's values.schema.json as a document."""
+    """Return the chart's values.schema.json as a document."""
     schema = draft_07(AgentSpec)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -54,10 +54,11 @@ def values_schema() -> Schema:
 
 
 def values_yaml(schema: Schema) -> str:
-    """A chart's values.yaml, from its values.schema.json: every value with its description and its default.
+    """Return a chart's values.yaml, from its values.schema.json: every value with its description and its default.
 
-    A field without a default is there as a comment. So is a default of free-form maps (`resources`): Helm would merge
-    into it what the API server replaces as a whole; the templates fill it in when the value is not set.
+    A field without a default is written as a comment. So is the default of a free-form map (`resources`): Helm would
+    merge the user's values into it, where the API server replaces the map as a whole. The templates apply that default
+    when the value is unset.
     """
     head = "# Generated from values.schema.json by `make generate`: do not edit.\n"
     own = {name: value for name, value in schema["properties"].items() if name not in _FROM_HELM}
@@ -65,7 +66,7 @@ def values_yaml(schema: Schema) -> str:
 
 
 def values_table(schema: Schema) -> str:
-    """A chart's values as a table in Markdown."""
+    """Return a chart's values as a Markdown table."""
     own = {name: value for name, value in schema["properties"].items() if name not in _FROM_HELM}
     return "\n".join(["| value | default | what it says |", "|---|---|---|", *_rows(own)]) + "\n"
 
@@ -74,7 +75,7 @@ def _rows(properties: dict[str, Schema], place: str = "") -> Iterator[str]:
     for name, schema in properties.items():
         text = schema["description"].replace("|", "\\|")
         children = schema.get("properties", {}) if default_is_implied(schema) or "default" not in schema else {}
-        if schema.get("additionalProperties") is True:  # Kubernetes' own documentation has these
+        if schema.get("additionalProperties") is True:  # documented by Kubernetes itself
             children = {}
         default = f"`{json.dumps(schema['default'])}`" if "default" in schema and not children else ""
         yield f"| `{place}{name}` | {default} | {text} |"

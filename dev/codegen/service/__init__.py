@@ -11,7 +11,7 @@ from codegen.service import endpoints, metrics, settings
 
 
 def files(_: Path) -> dict[str, str]:
-    """Every generated file: its path below the repository's root, and its content."""
+    """Return every generated file: its path below the repository's root, mapped to its content."""
     app = _app()
     return {
         "docs/reference/settings.md": settings.reference(),
@@ -21,7 +21,7 @@ def files(_: Path) -> dict[str, str]:
 
 
 def _app() -> FastAPI:
-    """Make an app that is never started. What this machine's environment says has no part in it."""
+    """Return an app that is never started. This machine's environment does not affect it."""
     told = Settings.model_construct(
         model_provider="echo", redis_url=SecretStr("redis://localhost"), api_keys=SecretStr("so-that-keys-are-told")
     )

@@ -16,7 +16,7 @@ _ABOUT = (
 
 
 def reference(document: Document) -> str:
-    """The page, in Markdown, for an OpenAPI 3.1 document."""
+    """Return the page, in Markdown, for an OpenAPI 3.1 document."""
     operations = [
         (method.upper(), path, operation)
         for path, methods in document["paths"].items()
@@ -93,7 +93,7 @@ def _object(name: str, schema: Document) -> Iterator[str]:
 
 def _field(name: str, schema: Document, *, required: bool) -> list[str]:
     value = in_words(schema) + (", required" if required else _default(schema))
-    # What may be null has its description one level below.
+    # The description of a nullable field is one level below.
     described = [schema, *schema.get("anyOf", [])]
     return [code(name), value, next((one["description"] for one in described if "description" in one), "")]
 
@@ -110,6 +110,6 @@ def _first_sentence(text: str) -> str:
 
 
 def _anchor(title: str) -> str:
-    """Give the anchor that GitHub makes of a heading."""
+    """Return the anchor that GitHub derives from a heading."""
     kept = "".join(letter for letter in title.lower() if letter.isalnum() or letter in " -_")
     return kept.replace(" ", "-")

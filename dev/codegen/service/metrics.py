@@ -6,7 +6,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from codegen.service import markdown
 from codegen.service.markdown import code
 
-# What the text format puts behind a metric's name (OpenMetrics, 4.1.1).
+# The suffix that the text format adds to a metric's name (OpenMetrics, 4.1.1).
 _SUFFIX = {"counter": "_total", "info": "_info"}
 
 _ABOUT = (
@@ -18,7 +18,7 @@ _ABOUT = (
 
 
 def reference(registry: CollectorRegistry) -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     rows = sorted(_row(collector) for collector in _ours(registry))
     return markdown.page(
         [
@@ -30,7 +30,7 @@ def reference(registry: CollectorRegistry) -> str:
 
 
 def _ours(registry: CollectorRegistry) -> list[MetricWrapperBase]:
-    # The registry has no public way to its collectors, nor a metric to its labels before it has samples.
+    # There is no public API for the collectors of a registry, or for the labels of a metric that has no samples yet.
     collectors = registry._collector_to_names
     return [collector for collector in collectors if isinstance(collector, MetricWrapperBase)]
 

@@ -1,4 +1,4 @@
-"""What a JSON schema says about a value, in words."""
+"""Short descriptions of values, derived from their JSON schemas."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ Schema = dict[str, Any]
 
 
 def in_words(schema: Schema) -> str:
-    """Give the kind of value and its bounds, such as `integer, 1 to 64`; objects of the document become links."""
+    """Return the type of a value and its bounds, such as `integer, 1 to 64`; objects of the document become links."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
@@ -51,7 +51,7 @@ def _from_to(low: float | None, high: float | None, unit: str) -> str:
         return f"{_number(low)} to {_number(high)}{unit}"
     if high is not None:
         return f"up to {_number(high)}{unit}"
-    # That a text is not empty goes without saying.
+    # A minimum length alone is left out: readers expect that a text is not empty.
     return f"from {_number(low)}" if low is not None and not unit else ""
 
 

@@ -20,7 +20,7 @@ _ABOUT = (
 
 
 def reference() -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     schemas = Settings.model_json_schema(by_alias=False)["properties"]
     rows = [_row(name, field, schemas[name]) for name, field in Settings.model_fields.items()]
     return markdown.page(
@@ -41,7 +41,7 @@ def _row(name: str, field: FieldInfo, schema: Schema) -> list[str]:
 def _value(field: FieldInfo, schema: Schema) -> str:
     if "SecretStr" in str(field.annotation):
         return "secret"
-    # That it need not be set is what an empty cell for the default says.
+    # The empty cell for the default already shows that the setting is optional.
     choice = next(choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null")
     said = in_words(choice)
     return {"boolean": "`true` or `false`", "list of string": "list"}.get(said, said)
@@ -54,7 +54,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(default, bool):
         return code(str(default).lower())
     if isinstance(default, Path):
-        # As anybody would write it, not as it is on the machine where this page was made.
+        # The path as users write it, not as it is on the machine that generated this page.
         base = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
         return code(Path("~/.local/state") / default.relative_to(base))
     return code(f"{default:g}" if isinstance(default, float) else default)
