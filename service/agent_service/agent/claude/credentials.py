@@ -15,7 +15,7 @@ class Credentials:
     """Holds the key for the next call. A key from a file changes with the file."""
 
     def __init__(self, key: str, file: Path | None = None, tell: Callable[[bool], None] = lambda _: None) -> None:
-        """Take the key and an optional file with later keys. `tell` is called with whether the key in use is refused."""
+        """Take the key and the file that may change it. `tell` is called with whether the key in use is refused."""
         self._key = SecretFile(key, file, valid_key)
         self._tell = tell
         self._refused: str | None = None

@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 # Below the idle timeouts of common load balancers (60 s), so that this end closes the connection.
 _KEEP_ALIVE_SECONDS = 30.0
 
-# Without a response to its SYN within this time, a pod has no route; waiting longer only delays the client.
+# A pod whose SYN gets no response within this time has no route; waiting longer only delays the client.
 CONNECT_SECONDS = 5.0
 
 # The SDK sleeps for the time in `Retry-After`. Up to this limit, waiting is better than an error. Beyond it, an
@@ -55,7 +55,7 @@ _SETTLE_SECONDS = 1.0
 # Events must not wait in a compressor, and uncompressed data cannot be a decompression bomb.
 _HEADERS = {"Accept-Encoding": "identity"}
 
-# 429: too many requests from this account; 529: too many from all users (Claude docs, "Errors").
+# 429: too many of our own requests; 529: too many requests of all users (Claude docs, "Errors").
 _THROTTLED = frozenset({429, 529})
 
 
@@ -153,7 +153,7 @@ class Wire(httpx2.AsyncClient):
         return self._session
 
     def _certificates(self) -> ssl.SSLContext | bool:
-        # As in httpx2: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's, because a slim image has none of its own.
+        # httpx2's: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's, because a slim image has no certificates.
         try:
             return httpx2.create_ssl_context() if self._base_url_text.startswith("https:") else True
         except OSError as error:
