@@ -139,7 +139,7 @@ class ClaudeProvider:
                 if error.status_code in _NO_SUCH_CALL and error.type is None:
                     return  # a gateway with messages only: it responds, and more cannot be checked at no cost
                 if isinstance(errors.of_exception(error), CredentialsRefusedError) and error.status_code == 403:  # noqa: PLR2004
-                    # The key may be valid for messages but not for this call: the API responds, and no more can be checked.
+                    # The key may be valid for messages but not for this call. The API responds; no more can be checked.
                     return
                 raise
             media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
