@@ -240,7 +240,7 @@ class Tasks:
         await self._run(_PUT_BACK, claim.id, claim.attempt, wait, self._max_attempts, error.json(), self._ttl_ms)
 
     async def hand_back(self, claim: Claim) -> None:
-        """Return a task to the queue for another worker, at once. This attempt does not count."""
+        """Requeue a task for another worker, at once. This attempt does not count."""
         await self._run(_HAND_BACK, claim.id, claim.attempt)
 
     async def count(self) -> dict[Status, int]:
@@ -269,7 +269,7 @@ class Tasks:
         return number
 
     async def news(self) -> AsyncGenerator[str | None]:
-        """Yield None when a task may be available, and the id of a task that was cancelled. Some events are missed."""
+        """Yield None when a task may be available, and the id of a task that was cancelled. Some may be missed."""
         async with self._redis.subscribe(f"{self._name}:news", f"{self._name}:cancelled") as messages:
             async for channel, message in messages:
                 yield message.decode() if channel.endswith(":cancelled") else None

@@ -76,7 +76,7 @@ class Worker:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run tasks while the context lasts. Tasks that are unfinished at its end return to the queue."""
+        """Run tasks while the context lasts. Tasks that are unfinished at its end are requeued."""
         loops = [asyncio.create_task(self._forever(each)) for each in (self._take_up, self._keep_leases, self._listen)]
         try:
             yield

@@ -1,4 +1,4 @@
--- Records that the model API throttled a task, so that it would throttle the others as well. No task can be claimed
+-- Records that the model API throttled a task, so that it would throttle other tasks as well. No task can be claimed
 -- during a pause; then one task per `step`, until one of these is answered. Each refusal after a pause doubles the next
 -- pause and the step. Refusals within a pause do not: they are of tasks that were claimed before it.
 -- ARGV: ms that the model API asked for, ms of the first pause, maximum ms, ms for which it is remembered afterwards,
