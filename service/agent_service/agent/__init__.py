@@ -1,1 +1,1 @@
-"""A turn with the model: nothing in here knows of HTTP towards our own clients."""
+"""A turn with the model. Nothing in here depends on the HTTP interface for our own clients."""

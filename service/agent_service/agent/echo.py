@@ -1,4 +1,4 @@
-"""A provider with no model: it answers from the message. For laptops, demonstrations and load tests."""
+"""A provider without a model: it answers from the message. For laptops, demonstrations and load tests."""
 
 import asyncio
 import math
@@ -8,18 +8,18 @@ from collections.abc import AsyncGenerator
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
 from agent_service.agent.provider import Waiting
 
-# Words come this far apart, so that a stream can be seen to flow; a whole answer takes no longer than the second.
+# The pause after each word makes streaming visible. The second value limits the whole answer.
 _WORD_SECONDS = 0.02
 _ANSWER_SECONDS = 0.5
 
 
 class EchoProvider:
-    """Repeats the message, word by word."""
+    """Repeats the message word by word."""
 
     model = "echo"
 
     async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
-        """Give the message back in pieces of one word each."""
+        """Yield the message in pieces of one word each."""
         usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
         pieces = ["You said: ", *re.findall(r"\s*\S+\s*", prompt.message)]
         pause = min(_WORD_SECONDS, _ANSWER_SECONDS / len(pieces))
@@ -32,7 +32,7 @@ class EchoProvider:
         usage.stop_reason = "end_turn"
 
     async def check(self) -> None:
-        """There is nothing that could be away."""
+        """Do nothing: this provider has no dependency that could be unavailable."""
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: this provider has nothing to close."""

@@ -1,15 +1,15 @@
-"""What can go wrong in a turn with the model, in words that a client may see.
+"""Errors of a turn with the model, with messages that a client may see.
 
-`outcome` is the value of the metrics label. `kind` is finer, and for answers, logs and `/health`. Texts are fixed
-sentences: they name neither a key, nor what the user wrote, nor what the model API or a gateway said.
+`outcome` is the value of the metrics label. `kind` is more specific and appears in responses, logs and `/health`.
+Messages are fixed sentences: they contain no key, no user input, and no text of the model API or a gateway.
 """
 
 
 class ModelError(Exception):
-    """The turn failed. The message is what happened, in our words alone.
+    """The turn failed. The message describes what happened, in our own text only.
 
-    `kind` is one word for it. `upstream` is what the model API, a gateway or the network answered: for the log, and for
-    no client. It may name internal addresses, keys and people.
+    `kind` is one word for the problem. `upstream` is the response of the model API, a gateway or the network. It is for
+    the log and never for a client, because it may contain internal addresses, keys and names of people.
     """
 
     outcome = "error"
@@ -21,7 +21,7 @@ class ModelError(Exception):
 
 
 class ModelRefusedError(ModelError):
-    """The model API answered, and would not do it; asking again with the same input would not help."""
+    """The model API refused the request; a retry with the same input would not help."""
 
     outcome = "refused"
 
@@ -33,25 +33,25 @@ class ModelDeclinedError(ModelRefusedError):
 
 
 class PromptTooLongError(ModelRefusedError):
-    """The prompt, with what was said before, is longer than the model can take."""
+    """The prompt, including the conversation history, is longer than the model accepts."""
 
     outcome = "too_long"
 
 
 class CredentialsRefusedError(ModelRefusedError):
-    """The model API itself, in its own format, does not accept our key (401) or does not allow it this (403)."""
+    """The model API itself, in its own format, rejects our key (401) or does not permit the request (403)."""
 
     outcome = "credentials_refused"
 
 
 class ModelFailedError(ModelError):
-    """The model API failed inside, or broke off its answer."""
+    """The model API failed internally, or broke off its answer."""
 
     outcome = "failed"
 
 
 class RateLimitedError(ModelError):
-    """The model API limits us. `retry_after` is in whole seconds, when it said so."""
+    """The model API rate-limits us. `retry_after` is in whole seconds, if the model API sent one."""
 
     outcome = "rate_limited"
 
@@ -61,13 +61,13 @@ class RateLimitedError(ModelError):
 
 
 class OverloadedError(RateLimitedError):
-    """The model API is overloaded (529) or away for a moment (503)."""
+    """The model API is overloaded (529) or temporarily unavailable (503)."""
 
     outcome = "overloaded"
 
 
 class UnreachableError(ModelError):
-    """There is no connection to the model API."""
+    """The model API cannot be reached."""
 
     outcome = "unreachable"
 
@@ -83,4 +83,4 @@ def _outcomes(kind: type[ModelError]) -> set[str]:
 
 
 OUTCOMES = tuple(sorted(_outcomes(ModelError)))
-"""What a turn that failed can be counted as."""
+"""Every outcome of a failed turn in the metrics."""

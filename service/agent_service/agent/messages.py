@@ -1,8 +1,9 @@
-"""What is said in a turn, and what it used."""
+"""The messages of a turn, and its token usage."""
 
 from dataclasses import dataclass
 
-# Characters in a token of English text, roughly: for what the model API does not count, or does not live to count.
+# Approximate characters per token of English text, for estimates where the model API counts nothing or fails before
+# it has counted.
 CHARACTERS_PER_TOKEN = 4
 
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -10,7 +11,7 @@ _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What the user said once, and what the agent answered."""
+    """One message of the user and the agent's answer."""
 
     user: str
     assistant: str
@@ -18,7 +19,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question: what the user wrote, the system prompt with it, and what was said before, oldest first."""
+    """One question: the user's message, its system prompt, and the earlier exchanges, oldest first."""
 
     message: str
     system: str | None = None
@@ -26,27 +27,27 @@ class Prompt:
 
     @property
     def characters(self) -> int:
-        """Length of all the text."""
+        """Total length of the text."""
         said = sum(len(exchange.user) + len(exchange.assistant) for exchange in self.history)
         return len(self.system or "") + said + len(self.message)
 
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one turn; grows while the answer comes in, so that a broken turn is counted as far as it came."""
+    """Tokens of one turn. Updated while the answer arrives, so that an interrupted turn counts what it has used."""
 
-    # Of the tokens sent: those that the model API wrote to its cache, those that it read from there, and all others.
+    # The tokens sent, split into those that the model API wrote to its cache, those it read from it, and all others.
     uncached_tokens: int = 0
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
     output_tokens: int = 0
-    # Whether the model API has counted the output to its end.
+    # Whether the model API has reported the final output count.
     output_known: bool = False
-    # Whether the model API has the prompt, as far as is known: it has not while it turns the call away.
+    # Whether the model API has the prompt, as far as is known. False while it rejects the call.
     sent: bool = False
     # Length of the answer's text so far.
     characters: int = 0
-    # Why the model stopped, in the model API's words (`end_turn`, `max_tokens`, …); None until it did.
+    # The model API's stop reason (`end_turn`, `max_tokens`, …); None until the model stops.
     stop_reason: str | None = None
 
     @property
@@ -56,19 +57,19 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """Tokens sent and received together."""
+        """Tokens sent plus tokens received."""
         return self.input_tokens + self.output_tokens
 
     @property
     def cut(self) -> str | None:
-        """Why the answer ends before its end, in the model API's words; None when the model had said all."""
+        """The model API's stop reason of an answer that was cut short; None when the answer is complete."""
         return None if self.stop_reason == "end_turn" else self.stop_reason
 
 
 def sendable(text: str) -> str:
-    """Return the text with pairs of surrogates made whole, and with halves and NUL replaced.
+    """Return the text with surrogate pairs combined, and with lone surrogates and NUL replaced.
 
-    JSON escapes can carry them; UTF-8 carries no surrogates, and requests with NUL are refused (`routes/chat.py`).
+    JSON escapes can contain them. UTF-8 cannot encode surrogates, and requests with NUL are refused (`routes/chat.py`).
     """
     if "\0" in text:
         text = text.replace("\0", _REPLACED)
@@ -78,5 +79,5 @@ def sendable(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether the model API refuses the text: it wants more than white space in each message."""
+    """Return whether the text is only white space, which the model API refuses in any message."""
     return not text.strip()

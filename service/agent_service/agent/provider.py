@@ -6,7 +6,7 @@ from typing import Protocol
 
 from agent_service.agent.messages import Prompt, Usage
 
-# Makes what is entered for as long as a call waits because the model API turned it away.
+# Returns a context that is entered while a call waits because the model API throttled it.
 Waiting = Callable[[], AbstractContextManager[object]]
 
 
@@ -16,16 +16,16 @@ class Provider(Protocol):
     model: str
 
     def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
-        """Give the answer piece by piece and fill in `usage` on the way. Closing the generator ends the call.
+        """Yield the answer piece by piece and update `usage` along the way. Closing the generator ends the call.
 
-        A piece is empty when something came that has no text, and shows that the answer goes on.
+        An empty piece means that data without text has arrived: the answer is still in progress.
         """
         ...
 
     async def check(self) -> None:
-        """Find out, at no cost in tokens, whether an answer could be had; raises a ModelError if not."""
+        """Check, at no cost in tokens, whether the provider can answer; raise a ModelError if not."""
         ...
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         ...

@@ -1,4 +1,4 @@
-"""The span of a turn with the model (OpenTelemetry semantic conventions for generative AI). Never with content."""
+"""The span of a turn with the model (OpenTelemetry semantic conventions for generative AI), always without content."""
 
 from contextlib import AbstractContextManager
 
@@ -9,7 +9,7 @@ from agent_service.agent.messages import Usage
 
 
 class TurnSpans:
-    """Makes a span for each turn. `max_tokens` is what is asked for at most."""
+    """Creates a span for each turn. `max_tokens` is the limit that each request sets."""
 
     def __init__(self, tracer: Tracer, *, provider: str, model: str, max_tokens: int) -> None:
         self._tracer = tracer
@@ -23,8 +23,8 @@ class TurnSpans:
         }
 
     def start(self) -> AbstractContextManager[Span]:
-        """Begin a span, which is the current one as long as the context lasts."""
-        # An exception's text is for the client; the span gets its kind from `finish`.
+        """Start a span that is current while the context lasts."""
+        # An exception's text is for the client. The span receives the type of the error from `finish`.
         return self._tracer.start_as_current_span(
             self._name,
             kind=SpanKind.CLIENT,
@@ -35,7 +35,7 @@ class TurnSpans:
 
 
 def finish(span: Span, outcome: str, usage: Usage) -> None:
-    """Say how the turn ended; `outcome` is that of the metrics. A client that left is no error."""
+    """Record how the turn ended. `outcome` is that of the metrics. A client that disconnects is not an error."""
     if not span.is_recording():
         return
     span.set_attributes(

@@ -1,4 +1,4 @@
-"""One turn with the model, within its time, counted."""
+"""One turn with the model, limited in time and counted."""
 
 import asyncio
 import math
@@ -20,7 +20,7 @@ from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
 
-# How a turn ends that the model works on, or has worked on.
+# Outcomes of turns that the model works on, or has worked on.
 _SENT = frozenset({"ok", "cancelled", TimedOutError.outcome})
 
 OnText = Callable[[str], Awaitable[None]]
@@ -42,18 +42,18 @@ class Agent:
         spans: TurnSpans,
         log_content: bool = False,
     ) -> None:
-        """Take what answers, and who is told of each turn, whatever became of it.
+        """Set up an agent. Every turn is counted and charged, whatever its outcome.
 
         Args:
-            provider: what answers.
-            metrics: count the turns.
-            system_prompt: gives what it is now, for prompts that have none of their own.
-            timeout_seconds: most seconds of a turn; of a streamed one, most seconds without a word of the model API.
-            stream_seconds: most seconds of a streamed turn; when not given, or when less, `timeout_seconds`.
-            charge: is told what each turn used.
-            waiting: entered for as long as a turn waits because the model API turned it away.
-            spans: trace the turns.
-            log_content: log what is asked and answered.
+            provider: the source of the answers.
+            metrics: counts the turns.
+            system_prompt: returns the current system prompt, for prompts without one of their own.
+            timeout_seconds: limit of a turn in seconds; for a streamed turn, the longest silence of the model API.
+            stream_seconds: limit of a streamed turn in seconds; `timeout_seconds` when unset or lower.
+            charge: called with the usage of each turn.
+            waiting: returns a context that is entered while a turn waits because the model API throttled it.
+            spans: traces the turns.
+            log_content: whether to log messages and answers.
         """
         self._spans = spans
         self._log_content = log_content
@@ -64,19 +64,19 @@ class Agent:
         self._system_prompt = system_prompt
         self._timeout_seconds = timeout_seconds
         self._stream_seconds = max(timeout_seconds, stream_seconds or 0.0)
-        # From the start: of a series that is born with a value, Prometheus sees no increase.
+        # Created up front: Prometheus sees no increase in a series that first appears with a value.
         for outcome in ("ok", "cancelled", *OUTCOMES):
             metrics.model_requests.labels(provider.model, outcome)
 
     async def answer(self, prompt: Prompt, on_text: OnText, *, streamed: bool = False) -> Usage:
-        """Ask the model, hand each piece of its answer to `on_text`, and give the tokens that it took.
+        """Ask the model, pass each piece of its answer to `on_text`, and return the token usage.
 
-        A prompt with no system prompt of its own gets the agent's.
-        The time limit is for the whole: connecting, waiting, retrying, streaming. That of a `streamed` turn is longer,
-        and there is another one for the silence of the model API. Cancelling ends the model's work.
+        A prompt without a system prompt of its own gets the agent's.
+        The time limit covers the whole turn: connecting, waiting, retrying and streaming. A `streamed` turn has a
+        longer limit, and a second one for the silence of the model API. Cancelling ends the model's work.
 
         Raises:
-            ModelError: when there is no (whole) answer.
+            ModelError: when the answer is missing or incomplete.
         """
         with self._spans.start() as span:
             whole = replace(prompt, system=prompt.system or self._system_prompt())
@@ -141,8 +141,8 @@ class Agent:
 
     def _count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float, detail: dict[str, str | None]) -> None:
         if not usage.output_known:
-            # The model API counts at the end: for what was cut, and paid for, an estimate is all there is. Gateways may
-            # leave the numbers out.
+            # The model API counts at the end. An answer that was cut short is paid for, but only an estimate of it is
+            # possible. Gateways may omit the counts.
             usage.output_tokens = max(usage.output_tokens, math.ceil(usage.characters / CHARACTERS_PER_TOKEN))
         if ((outcome in _SENT and usage.sent) or usage.characters) and not usage.input_tokens:
             usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
@@ -160,9 +160,9 @@ class Agent:
 
 
 class _Silence:
-    """Ends a turn in which the model API sends nothing for too long. The time that a client takes does not count.
+    """Ends a turn in which the model API sends nothing for too long. Time that a client takes does not count.
 
-    A stream has many pieces a second: each only notes the time, and one timer looks at it now and then.
+    A stream has many pieces per second. Each one only records the time, and a single timer checks it at intervals.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -172,30 +172,30 @@ class _Silence:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, timeout: asyncio.Timeout) -> None:
-        """Have `timeout` end with a silence that is too long."""
+        """Make `timeout` expire when the silence is too long."""
         left = self._since + self._seconds - time.monotonic()
         if left <= 0:
             self.too_long = True
             timeout.reschedule(asyncio.get_running_loop().time())
             return
-        # While the client is served there is no end in sight.
+        # `left` is infinite while a piece is being passed to the client.
         self._timer = asyncio.get_running_loop().call_later(min(left, self._seconds), self.watch, timeout)
 
     def broken(self) -> None:
-        """Something has come, with which the client is served now."""
+        """Stop the clock: data has arrived and is being passed to the client."""
         self._since = math.inf
 
     def begins(self) -> None:
-        """The model API has its turn."""
+        """Start the clock: the next piece is up to the model API."""
         self._since = time.monotonic()
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
 
 
 def _words(prompt: Prompt) -> list[str]:
-    """Return what must not be logged of a prompt, whatever an error message quotes."""
+    """Return the texts of a prompt, which must not be logged even where an error message quotes them."""
     said = [text for exchange in prompt.history for text in (exchange.user, exchange.assistant)]
     return [prompt.message, prompt.system or "", *said]

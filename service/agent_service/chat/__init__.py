@@ -1,1 +1,1 @@
-"""Conversations: a message, its answer, and what was said before."""
+"""Conversations: a message, its answer, and the earlier exchanges."""

@@ -1,7 +1,7 @@
-"""Conversations: what was said before, bounded in length and in lifetime.
+"""Conversations: their earlier exchanges, bounded in length and in lifetime.
 
-A conversation is a list to which whole exchanges are added in one step, so that two requests of one conversation at the
-same time leave two whole exchanges, in the order in which they ended; neither sees the other's.
+A conversation is a list to which complete exchanges are added atomically. Two concurrent requests in one conversation
+therefore leave two complete exchanges, in the order in which they ended; neither request sees the other's exchange.
 """
 
 import json
@@ -13,12 +13,12 @@ from agent_service.state.redis import Redis, Script
 
 _APPEND = Script(__package__, "append_exchange")
 
-# The form of the ids that we give out; no other can be known.
+# The format of the ids that the service issues; any other id is unknown.
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Conversations:
-    """The conversations of all clients; each belongs to one owner, and no other can read it or add to it."""
+    """The conversations of all clients. Each belongs to one owner; no other client can read or extend it."""
 
     def __init__(self, redis: Redis, *, max_messages: int, max_tokens: int, ttl_seconds: int) -> None:
         self._redis = redis
@@ -27,12 +27,12 @@ class Conversations:
         self._ttl_seconds = ttl_seconds
 
     async def history(self, owner: str, conversation_id: str) -> tuple[Exchange, ...]:
-        """Give what is remembered of a conversation, oldest first; nothing when it is not known.
+        """Return the stored exchanges of a conversation, oldest first; an empty tuple if it is unknown.
 
-        What the model API would refuse is left out: earlier versions remembered empty answers, too.
+        Exchanges that the model API would refuse are omitted: earlier versions stored empty answers, too.
 
         Raises:
-            StateUnavailableError: when it cannot be looked up.
+            StateUnavailableError: when the conversation cannot be read.
         """
         if self._max_exchanges == 0 or not _ID.fullmatch(conversation_id):
             return ()
@@ -40,12 +40,12 @@ class Conversations:
         return tuple(exchange for exchange in map(_exchange, elements) if exchange is not None)
 
     async def append(self, owner: str, conversation_id: str, exchange: Exchange, *, tokens: int) -> None:
-        """Add an exchange of about so many tokens, and let go of the oldest ones that are too many.
+        """Add an exchange of about `tokens` tokens, and remove the oldest ones that exceed the bounds.
 
-        An exchange without text on either side is not added.
+        An exchange is not added if its message or its answer has no text.
 
         Raises:
-            StateUnavailableError: when that is not certain to have happened.
+            StateUnavailableError: when the exchange may not have been stored.
         """
         if self._max_exchanges == 0 or not _can_be_sent(exchange):
             return
@@ -58,7 +58,7 @@ class Conversations:
 
 
 def _exchange(element: bytes) -> Exchange | None:
-    """Return what an element holds, as it can be sent; None when it cannot be read or sent."""
+    """Return the exchange in an element, in a form that can be sent; None if it cannot be read or sent."""
     try:
         texts = json.loads(element.partition(b" ")[2])
         if not isinstance(texts, list):
@@ -75,5 +75,5 @@ def _can_be_sent(exchange: Exchange) -> bool:
 
 
 def new_id() -> str:
-    """Give an id that nobody can guess."""
+    """Return an id that cannot be guessed."""
     return str(uuid.uuid4())

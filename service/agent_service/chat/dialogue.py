@@ -15,8 +15,8 @@ _EMPTY = "The model returned no text. This message and its answer will not be re
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. `warning`, in words for the client, is why it will not be remembered, or was given without
-    what was said before."""
+    """A complete answer. `warning` is a text for the client: why the answer will not be remembered, or why it was
+    created without the earlier exchanges."""
 
     text: str
     usage: Usage
@@ -25,7 +25,7 @@ class Reply:
 
 
 class Dialogue:
-    """Answers messages with what was said before in mind, and remembers its answers."""
+    """Answers messages in the context of their conversation, and stores the answers."""
 
     def __init__(self, agent: Agent, conversations: Conversations) -> None:
         self._agent = agent
@@ -41,14 +41,14 @@ class Dialogue:
         system_prompt: str | None,
         streamed: bool,
     ) -> Reply:
-        """Answer a message of `owner`, handing each piece of the answer to `on_text`; a `streamed` one may take longer.
+        """Answer a message of `owner` and pass each piece of the answer to `on_text`; a `streamed` one may take longer.
 
-        Only a whole answer with text is remembered: the model API refuses every request that has an empty message in
-        it, so an empty answer would end the conversation for good. An unknown id starts a new conversation; while the
-        memory is away an id is taken as it is, so that the conversation goes on when the memory is back.
+        Only a complete answer with text is stored. The model API refuses every request that contains an empty message,
+        so an empty answer would end the conversation for good. An unknown id starts a new conversation. While the store
+        is unavailable, any id is accepted, so that the conversation continues when the store is back.
 
         Raises:
-            ModelError: when there is no (whole) answer.
+            ModelError: when the answer is missing or incomplete.
         """
         warning = None
         history: tuple[Exchange, ...] = ()
@@ -70,7 +70,7 @@ class Dialogue:
         if is_blank(text):
             return Reply(text, usage, this_id, warning or _EMPTY)
         try:
-            # The model API counts what it is sent as a whole only: a single message has to be estimated.
+            # The model API counts its input only as a whole, so the tokens of a single message are estimated.
             tokens = math.ceil(len(message) / CHARACTERS_PER_TOKEN) + usage.output_tokens
             await self._conversations.append(owner, this_id, Exchange(message, text), tokens=tokens)
         except StateUnavailableError:

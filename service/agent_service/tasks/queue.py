@@ -1,8 +1,8 @@
-"""Background tasks: a durable queue whose entries are also what clients look up.
+"""Background tasks: a durable queue whose entries are also the records that clients read.
 
-Every change of a task is one script, which either happens or does not. A task is delivered at least once: its worker
-holds a lease, and when that runs out another worker takes the task up. A worker whose lease has run out can change
-nothing any more, because each change names the attempt that it belongs to.
+Every change of a task is one atomic script. A task is delivered at least once: its worker holds a lease, and when the
+lease expires another worker claims the task. A worker whose lease has expired can no longer change the task, because
+each change names its attempt.
 """
 
 import asyncio
@@ -23,16 +23,17 @@ _log = structlog.get_logger(__name__)
 Status = Literal["pending", "running", "completed", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-# A worker renews its leases three times in that time. Shorter, and a busy moment would take tasks away from workers
-# that live; longer, and the tasks of a killed one wait longer.
+# A worker renews its leases three times within this time. With a shorter lease, a live worker could lose its tasks in a
+# busy moment. With a longer one, the tasks of a killed worker wait longer.
 LEASE_SECONDS = 9.0
 
-# How long no task is given out after the model API turned one away: at first, and at most; each time twice as long.
+# How long no task can be claimed after the model API throttled one: the first pause and the longest. Each pause is
+# twice as long as the one before.
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
-# For so long after that no worker more is wanted, unless a task was answered: where the next ones are turned away too,
-# autoscalers must not have begun to bring workers in between.
+# For this long after a pause, `due` returns 0 unless a task was answered. If the next tasks are throttled as well,
+# autoscalers must not have added workers in between.
 _THROTTLED_SECONDS = 60.0
 
 _SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
@@ -53,7 +54,7 @@ _SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _
 
 
 class QueueFullError(Exception):
-    """As many tasks wait as may."""
+    """The number of waiting tasks has reached its limit."""
 
     def __init__(self) -> None:
         super().__init__("Too many tasks are waiting; try again later.")
@@ -68,13 +69,13 @@ class KeyReusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """Why a task failed: a word for programs, such as `cancelled` or `timed_out`, and a sentence for people."""
+    """Why a task failed: a code for programs, such as `cancelled` or `timed_out`, and a sentence for people."""
 
     code: str
     message: str
 
     def json(self) -> str:
-        """Give it as it is kept."""
+        """Return the error in its stored form."""
         return json.dumps({"code": self.code, "message": self.message})
 
 
@@ -86,7 +87,7 @@ _DAMAGED = TaskError("damaged", "Its record in the store cannot be read.")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as its owner sees it. Times are seconds since 1970; `result` and `error` are there at its end."""
+    """A task as its owner sees it. Times are seconds since 1970. `result` and `error` are unset until it ends."""
 
     id: str
     status: Status
@@ -100,9 +101,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A task as its worker has it: which attempt this is, and the seconds that are left until the deadline.
+    """A task as its worker sees it, with the number of the attempt and the seconds left until the deadline.
 
-    A `probe` finds out for the others whether the model API takes tasks again.
+    A `probe` checks for all workers whether the model API accepts tasks again.
     """
 
     id: str
@@ -114,7 +115,7 @@ class Claim:
 
 
 class Tasks:
-    """The queue, and the record of every task until its time is over. All methods raise StateUnavailableError."""
+    """The queue, and the record of every task until it expires. All methods raise StateUnavailableError."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class Tasks:
         queue_limit: int,
         on_damaged: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the store and the bounds; `on_damaged` is called for each record that is found damaged."""
+        """Take the store and the limits. `on_damaged` is called for each damaged record."""
         self._redis = redis
         self._on_damaged = on_damaged
         self._name = redis.key("task")
@@ -138,11 +139,11 @@ class Tasks:
     async def submit(
         self, owner: str, message: str, *, traceparent: str = "", idempotency_key: str = ""
     ) -> tuple[str, Status]:
-        """Accept a task; give its id and status. With a key that the owner used before, it is the task of that time.
+        """Accept a task and return its id and status. For a key that the owner used before, return the earlier task.
 
         Raises:
-            QueueFullError: when too many wait.
-            KeyReusedError: when the key came with another message before.
+            QueueFullError: when too many tasks are waiting.
+            KeyReusedError: when the key was used with another message before.
         """
         remember_ms = self._deadline_ms + self._ttl_ms
         answer = await self._run(
@@ -158,7 +159,7 @@ class Tasks:
         return task_id.decode(), _status(status.decode())
 
     async def get(self, owner: str, task_id: str) -> Task | None:
-        """Give a task; None when the owner has none of that id, its time is over, or its record is damaged."""
+        """Return a task; None if the owner has no task with that id, it has expired, or its record is damaged."""
         record = await self._redis.read("HGETALL", f"{self._name}:record:{task_id}")
         if record is None:
             self._note_damaged(task_id)
@@ -172,12 +173,12 @@ class Tasks:
             return None
 
     def _note_damaged(self, task_id: str) -> None:
-        # Which one is for the log; what is in it may be a user's words.
+        # Only the id is logged, because the record may contain a user's text.
         _log.error("Record of a task in Redis is damaged, passed it over", task_id=printable(task_id))
         self._on_damaged()
 
     async def newest(self, owner: str, status: Status | None, limit: int, before: str | None) -> list[Task]:
-        """Give the owner's tasks, newest first: those accepted before the task `before`, at most `limit`."""
+        """Return the owner's tasks, newest first: at most `limit` of those accepted before the task `before`."""
         name = f"{self._name}:of:{owner}:{status or 'all'}"
         last: str | bytes = f"({before}" if before else "+"
         found: list[Task] = []
@@ -185,20 +186,22 @@ class Tasks:
             entries = await self._redis.read("ZREVRANGEBYLEX", name, last, "-", "LIMIT", 0, limit - len(found))
             if not entries:
                 break
-            # One whose time is over may stand in the list for a moment yet, and one may just have changed its status.
-            # What is not of ASCII is no id, and has no record.
+            # An expired task may remain in the list for a moment, and a task may just have changed its status. An entry
+            # that is not ASCII is not an id, and has no record.
             tasks = await asyncio.gather(*(self.get(owner, entry.decode("ascii", "replace")) for entry in entries))
             found += [task for task in tasks if task is not None and status in {None, task.status}]
             last = b"(" + entries[-1]
         return found
 
     async def cancel(self, owner: str, task_id: str) -> bool:
-        """End a task that waits or runs; one that has ended stays as it is. Whether the owner has such a task."""
+        """End a task that waits or runs; leave an ended one unchanged. Return whether the owner has such a task."""
         return bool(await self._run(_CANCEL, task_id, owner, _CANCELLED.json(), self._ttl_ms))
 
     async def claim(self, most: int) -> list[Claim]:
-        """Take up at most so many tasks, fewer while the model API turns them away. It also takes care of those whose
-        worker died or whose time is over: somebody has to do so, even where none can be taken up."""
+        """Claim at most `most` tasks, fewer while the model API throttles them.
+
+        Also process tasks whose worker died or whose time is over: this must happen even if no task can be claimed.
+        """
         lease = int(LEASE_SECONDS * 1000)
         errors = (_WORKERS_DIED.json(), TOO_LATE.json())
         claims = []
@@ -218,53 +221,55 @@ class Tasks:
         return claims
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Keep the leases of these tasks; give those that are no longer the caller's."""
+        """Renew the leases of these tasks; return those that no longer belong to the caller."""
         pairs = [value for claim in claims for value in (claim.id, claim.attempt)]
         return [claims[place] for place in await self._run(_RENEW, int(LEASE_SECONDS * 1000), *pairs)]
 
     async def complete(self, claim: Claim, result: Mapping[str, Any]) -> None:
-        """End a task well. Does nothing when it is no longer the caller's."""
+        """End a task as completed. Do nothing if it no longer belongs to the caller."""
         value = json.dumps(result)
         await self._run(_FINISH, claim.id, claim.attempt, "completed", "result", value, self._ttl_ms)
 
     async def fail(self, claim: Claim, error: TaskError) -> None:
-        """End a task badly. Does nothing when it is no longer the caller's."""
+        """End a task as failed. Do nothing if it no longer belongs to the caller."""
         await self._run(_FINISH, claim.id, claim.attempt, "failed", "error", error.json(), self._ttl_ms)
 
     async def retry(self, claim: Claim, error: TaskError, *, after_seconds: float) -> None:
-        """Have a task tried again later; it fails with `error` when that would be too often or too late."""
+        """Retry a task later. It fails with `error` if that would be one attempt too many or past its deadline."""
         wait = int(after_seconds * 1000)
         await self._run(_PUT_BACK, claim.id, claim.attempt, wait, self._max_attempts, error.json(), self._ttl_ms)
 
     async def hand_back(self, claim: Claim) -> None:
-        """Leave a task to another worker, at once; this attempt does not count."""
+        """Requeue a task for another worker, at once. This attempt does not count."""
         await self._run(_HAND_BACK, claim.id, claim.attempt)
 
     async def count(self) -> dict[Status, int]:
-        """Give the number of tasks in each state."""
+        """Return the number of tasks by status."""
         names = ("ready", "leases", "completed", "failed")
         counts = await asyncio.gather(*(self._redis.call("ZCARD", f"{self._name}:{name}") for name in names))
         return dict(zip(STATUSES, counts, strict=True))
 
     async def hold(self, told_seconds: float) -> None:
-        """Give no task out for a while, to any worker, and then few until one is answered: the model API turns them
-        away. It asked for `told_seconds`, 0 when it did not say."""
+        """Pause all claims because the model API throttles tasks; afterwards allow only a few until one is answered.
+
+        `told_seconds` is the wait that the model API requested, 0 if it requested none.
+        """
         bounds = (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, _THROTTLED_SECONDS)
         milliseconds = [int(seconds * 1000) for seconds in (told_seconds, *bounds)]
-        # Drawn here: a script's numbers are the same ones each time.
+        # Drawn here, because a Redis script draws the same random numbers each time.
         await self._run(_HOLD, *milliseconds, random.random())  # noqa: S311  # no secret
 
     async def resume(self, probe: Claim) -> None:
-        """Give tasks out again as always: the model API answers the one that found out for the others."""
+        """Resume normal claims, because the model API answers the probe."""
         await self._run(_RESUME, probe.id, probe.attempt)
 
     async def due(self) -> int:
-        """Give the number of tasks that one more worker could begin now."""
+        """Return the number of tasks that one more worker could start now."""
         number: int = await self._run(_DUE)
         return number
 
     async def news(self) -> AsyncGenerator[str | None]:
-        """Give None when there is something to take up, and the id of a task that was cancelled; misses some."""
+        """Yield None when a task may be available, and the id of a task that was cancelled. Some may be missed."""
         async with self._redis.subscribe(f"{self._name}:news", f"{self._name}:cancelled") as messages:
             async for channel, message in messages:
                 yield message.decode() if channel.endswith(":cancelled") else None
@@ -273,12 +278,12 @@ class Tasks:
         return await self._redis.run(script, [self._name], *arguments)
 
 
-# The first second of the year 9999: what is later is no time that a task had.
+# The first second of the year 9999. No task has a time this late.
 _LATEST_SECONDS = 253_370_764_800
 
 
 def _task(task_id: str, record: Mapping[bytes, bytes]) -> Task:
-    """Return the task of a record. Raises ValueError, KeyError or TypeError for one that no script of ours wrote."""
+    """Return the task in a record. Raise ValueError, KeyError or TypeError if none of our scripts wrote the record."""
 
     def seconds(name: bytes) -> float | None:
         return _seconds(record[name]) if name in record else None
@@ -310,10 +315,10 @@ def _result(text: bytes) -> dict[str, Any]:
 
 
 def _object(text: bytes, **fields: type) -> dict[str, Any]:
-    """Return the JSON object that a record holds, in which these fields have these types."""
+    """Return the JSON object in a record; raise ValueError unless these fields have these types."""
     value = json.loads(text)
     if b"\\ud" in text.lower():
-        # Half a surrogate pair cannot be sent; raises UnicodeEncodeError, a ValueError.
+        # Half a surrogate pair cannot be sent. This raises UnicodeEncodeError, a ValueError.
         json.dumps(value, ensure_ascii=False).encode()
     if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in fields.items()):
         raise ValueError("is another object")

@@ -1,7 +1,7 @@
-"""A task's way through the queue in traces: it travels with the span that it came with, and each attempt at it is a
-span under that one, whichever worker makes it.
+"""Traces of tasks through the queue. A task carries the span of its submission, and each attempt is a child span of it,
+whichever worker makes the attempt.
 
-By the OpenTelemetry semantic conventions for messaging. Never with content.
+Follows the OpenTelemetry semantic conventions for messaging. Spans never include content.
 """
 
 from contextlib import AbstractContextManager
@@ -11,25 +11,25 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from agent_service.tasks.queue import Claim
 
-# What is kept with a task, whatever callers send (OTEL_PROPAGATORS).
+# The format stored with a task, whatever format callers send (OTEL_PROPAGATORS).
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 def traceparent() -> str:
-    """Give the current span as a task is to carry it (W3C Trace Context); empty where there is none."""
+    """Return the current span in the format stored with a task (W3C Trace Context); empty without a current span."""
     carrier: dict[str, str] = {}
     _TRACE_CONTEXT.inject(carrier)
     return carrier.get("traceparent", "")
 
 
 class TaskSpans:
-    """Makes a span for each attempt at a task."""
+    """Creates a span for each attempt at a task."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
     def start(self, claim: Claim) -> AbstractContextManager[Span]:
-        """Begin a span, which is the current one as long as the context lasts; so log lines name its trace."""
+        """Start a span that is current while the context lasts, so that log lines contain its trace."""
         return self._tracer.start_as_current_span(
             "process tasks",
             context=_TRACE_CONTEXT.extract({"traceparent": claim.traceparent}),
@@ -48,6 +48,6 @@ class TaskSpans:
 
 
 def fail(span: Span, code: str) -> None:
-    """Say that the attempt failed, and with which code of a task's `error`."""
+    """Record that the attempt failed. `code` is the code of the task's `error`."""
     span.set_attribute("error.type", code)
     span.set_status(StatusCode.ERROR)

@@ -1,4 +1,4 @@
-"""Works on background tasks: in a process of its own (`agent-service worker`), or beside the API."""
+"""Runs background tasks, in a process of its own (`agent-service worker`) or alongside the API."""
 
 import asyncio
 import random
@@ -34,18 +34,18 @@ from agent_service.telemetry.logs import where
 
 _log = structlog.get_logger(__name__)
 
-# News come at once, by subscription. This is for those that were missed, waits that end, and tasks of dead workers.
+# Events arrive at once, by subscription. Polling is for missed events, waits that end, and tasks of dead workers.
 _LOOK_SECONDS = 1.0
 
-# How often the end of a task is told to a Redis that is away.
+# Interval of retries to report the end of a task while Redis is unavailable.
 _TELL_AGAIN_SECONDS = 0.5
 
-# A loop that looks every second and has not done so for this long is stuck.
+# The loop polls every second. If it has not done so for this long, it is stuck.
 _STUCK_SECONDS = 30.0
 
 
 class Worker:
-    """Takes up tasks, at most `concurrency` at once, until the process drains."""
+    """Claims tasks, at most `concurrency` at once, until the process drains."""
 
     def __init__(
         self,
@@ -71,12 +71,12 @@ class Worker:
 
     @property
     def stuck(self) -> bool:
-        """Whether it has not looked for tasks for a long time."""
+        """Whether the worker has not polled for tasks for a long time."""
         return time.monotonic() - self._looked_at > _STUCK_SECONDS
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Work for as long as the context lasts; what is not done at its end is handed back."""
+        """Run tasks while the context lasts. Tasks that are unfinished at its end are requeued."""
         loops = [asyncio.create_task(self._forever(each)) for each in (self._take_up, self._keep_leases, self._listen)]
         try:
             yield
@@ -94,7 +94,7 @@ class Worker:
             except StateUnavailableError:
                 await asyncio.sleep(_LOOK_SECONDS)
             except Exception as error:
-                # A fault of ours in one step must not end the work of all.
+                # A bug in one step must not end the work of all.
                 _log.error("Worker failed unexpectedly", error=type(error).__name__, where=where(error))
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -104,7 +104,7 @@ class Worker:
         free = self._concurrency - len(self._working)
         if not self._lifecycle.draining:
             self._lacks_tokens = bool(free and await self._limits.tokens_wait())
-            # Those whose deadline passes fail also while all of them wait.
+            # Called even with 0: tasks past their deadline must fail while all tasks wait.
             for claim in await self._tasks.claim(0 if self._lacks_tokens else free):
                 self._begin(claim)
         with suppress(TimeoutError):
@@ -132,14 +132,14 @@ class Worker:
     async def _listen(self) -> None:
         async with aclosing(self._tasks.news()) as news:
             async for cancelled in news:
-                # One that can begin nothing would ask Redis at each task that is submitted; when it can, it looks.
+                # A worker that cannot start a task would query Redis for each submitted one. Once it can, it polls.
                 if cancelled is None and not self._lacks_tokens and len(self._working) < self._concurrency:
                     self._wake.set()
                 for claim in [claim for claim in self._working if claim.id == cancelled]:
                     self._drop(claim)
 
     def _drop(self, claim: Claim) -> None:
-        """End the work on what is no longer ours."""
+        """Stop the work on a task that no longer belongs to this worker."""
         if claim in self._working and self._working[claim].cancel():
             _log.info("Task was dropped: it was cancelled, or is another worker's", task_id=claim.id)
 
@@ -155,13 +155,13 @@ class Worker:
             await self._report(tell)
 
     async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
-        """Give how the end of this attempt is told."""
+        """Make an attempt, and return the call that reports its end."""
         pieces: list[str] = []
 
         async def keep(piece: str) -> None:
             pieces.append(piece)
             if claim.probe and len(pieces) == 1:
-                # Its end says so again.
+                # The end of the attempt reports this again.
                 with suppress(StateUnavailableError):
                     await self._tasks.resume(claim)
 
@@ -194,14 +194,17 @@ class Worker:
         return lambda: self._tasks.complete(claim, result)
 
     async def _again(self, claim: Claim, failed: TaskError, pause: float, told: int | None) -> None:
-        """Have it tried again. Where the model API turned it away, asking for `told` seconds, the others wait too: it
-        would turn them away as well, and each would have spent an attempt."""
+        """Retry a task after `pause` seconds.
+
+        If the model API throttled it, asking for a wait of `told` seconds, the other tasks are paused as well: they
+        would be throttled too, and each would use up an attempt.
+        """
         if told is not None:
             await self._tasks.hold(told)
         await self._tasks.retry(claim, failed, after_seconds=pause)
 
     async def _report(self, report: Callable[[], Awaitable[None]]) -> None:
-        """Tell how an attempt ended, for as long as Redis is away: the answer was paid for."""
+        """Report how an attempt ended; retry while Redis is unavailable, because the answer was paid for."""
         while True:
             try:
                 await report()
@@ -222,7 +225,7 @@ class Worker:
 
 
 def _pause(attempt: int, told: float) -> float:
-    """Give the seconds before the next attempt: longer each time, and random, and no less than the model API `told`."""
+    """Return the seconds before the next attempt: longer each time, random, and at least the model API's `told`."""
     longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
-    # Full jitter would let some come back at once; half of the pause is certain.
+    # Full jitter would let some tasks retry at once, so half of the pause is fixed.
     return max(told, longest / 2) + longest / 2 * random.random()  # noqa: S311  # no secret

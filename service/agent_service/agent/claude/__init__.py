@@ -1,1 +1,1 @@
-"""The provider that calls the Anthropic Messages API: the only code that knows it."""
+"""The provider for the Anthropic Messages API: the only code that depends on this API."""

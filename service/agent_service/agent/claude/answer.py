@@ -1,7 +1,7 @@
-"""What the events of one answer of the Messages API add up to. Pure.
+"""Text and usage of one answer, collected from the events of the Messages API. Pure.
 
-Gateways between the agent and the model API leave out fields, and add events of their own. What is not known is
-skipped; what is missing is left for an estimate (`agent/turn.py`). A stream is hostile input: all of it is bounded.
+Gateways between the agent and the model API omit fields and add events of their own. Unknown data is skipped; missing
+counts are left for an estimate (`agent/turn.py`). A stream is hostile input, so every part of it is bounded.
 """
 
 import re
@@ -14,19 +14,19 @@ from agent_service.agent.claude.events import DONE, Decoder, Event, EventTooLarg
 from agent_service.agent.errors import ModelDeclinedError, ModelFailedError
 from agent_service.agent.messages import Usage
 
-# The longest tokens, runs of white space, have some 128 characters, most have four. Twice that leaves room for all.
+# The longest tokens, runs of white space, have about 128 characters; most have four. Twice the longest is enough.
 _MOST_CHARACTERS_PER_TOKEN = 256
 _LEAST_CHARACTERS = 2**16
 
-# An event has at least one token, and takes 100 to 200 bytes, its text aside. The constant is for what has no token:
-# pings and comments for minutes, signatures.
+# An event has at least one token, and takes 100 to 200 bytes besides its text. `_MOST_OTHER_BYTES` is for data without
+# tokens: signatures, and minutes of pings and comments.
 _MOST_BYTES_PER_TOKEN = 1024
 _MOST_OTHER_BYTES = 2**22
 
-# Ten times the largest context window of today. No answer counts more; a number that does is wrong.
+# Ten times today's largest context window. A larger count is wrong.
 _MOST_TOKENS = 10_000_000
 
-# The reasons that there are, and those that may come. Others would be text of the model API's in our answers.
+# Matches existing and possible future stop reasons. Anything else would put the model API's text into our responses.
 _REASON = re.compile(r"[a-z][a-z_]{0,63}")
 
 _MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,40}")
@@ -34,13 +34,13 @@ _EVENT_STREAM = "text/event-stream"
 
 
 class Answer:
-    """Takes the bytes of one answer, yields its text, and fills in what it used.
+    """Takes the bytes of one answer, yields its text, and records its usage.
 
-    `ended` is whether it is whole, so that what may follow does not matter.
+    `ended` is whether the answer is complete, so that any further data can be ignored.
     """
 
     def __init__(self, usage: Usage, *, max_tokens: int, media_type: str) -> None:
-        """Begin an answer of at most `max_tokens`, whose `Content-Type` is `media_type`, without parameters."""
+        """Start an answer of at most `max_tokens`. `media_type` is its `Content-Type` without parameters."""
         self.ended = False
         self._usage = usage
         self._media_type = media_type
@@ -50,11 +50,11 @@ class Answer:
         self._bytes_left = _MOST_OTHER_BYTES + max_tokens * _MOST_BYTES_PER_TOKEN
 
     def feed(self, chunk: bytes) -> Iterator[str]:
-        """Yield the text in `chunk`, joined as far as nothing else is between.
+        """Yield the text in `chunk`, joined where no other event comes in between.
 
         Raises:
-            ModelError: the model API reports an error, the model declined, or the answer has no bounds.
-            ValueError: the answer cannot be read.
+            ModelError: the model API reports an error, the model declined, or the answer exceeds its bounds.
+            ValueError: the answer cannot be parsed.
         """
         self._bytes_left -= len(chunk)
         if self._bytes_left < 0:
@@ -70,7 +70,7 @@ class Answer:
                     text += piece
                     continue
                 if text:
-                    # What this event brings may be an error.
+                    # This event may raise an error, so the text before it is yielded first.
                     yield text
                     text = ""
                 self._note(event)
@@ -82,12 +82,12 @@ class Answer:
             yield text
 
     def finish(self) -> Iterator[str]:
-        """Yield what is left when the stream has ended; raise ModelFailedError unless the answer is whole."""
-        # An event that was cut in its middle is no JSON.
+        """Yield the rest of the text when the stream has ended; raise ModelFailedError if the answer is incomplete."""
+        # An event that was cut off is not valid JSON.
         with suppress(ValueError):
-            # Some streams lack the empty line behind the last event.
+            # Some streams lack the empty line after the last event.
             yield from self.feed(b"\n\n")
-        # The reason comes behind all text. What is missing then carries nothing.
+        # The stop reason follows all text. Events that are missing after it carry none.
         if not self.ended and self._usage.stop_reason is None:
             raise self._no_events() or ModelFailedError("The model API ended its answer early.", kind="ended_early")
 
@@ -111,9 +111,9 @@ class Answer:
         self._any = self._any or kind != DONE
 
     def _count(self, told: object) -> bool:
-        """Take the numbers of a usage object that can be numbers of tokens; return whether output is among them."""
-        # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py), which are
-        # kept apart: an event may have one and leave the others as they were.
+        """Record the plausible token counts of a usage object; return whether output is among them."""
+        # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py). They are
+        # kept apart because an event may carry one and leave the others unchanged.
         usage, counts = self._usage, _object(told)
         usage.uncached_tokens = _tokens(counts.get("input_tokens")) or usage.uncached_tokens
         usage.cache_write_tokens = _tokens(counts.get("cache_creation_input_tokens")) or usage.cache_write_tokens
@@ -134,7 +134,7 @@ class Answer:
 
 
 def not_events(media_type: str) -> ModelFailedError:
-    """Return the error for a successful answer of a `Content-Type` that no answer of the model API has."""
+    """Return the error for a successful response with a `Content-Type` that the model API never uses."""
     shown = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another type"
     return ModelFailedError(
         f"The address of the model API (ANTHROPIC_BASE_URL) answered with {shown}, not with {_EVENT_STREAM}.",
@@ -143,7 +143,7 @@ def not_events(media_type: str) -> ModelFailedError:
 
 
 def _text(event: Event) -> str:
-    """Return the text that an event brings. There is none in blocks of other types, such as thinking."""
+    """Return the text of an event. Blocks of other types, such as thinking, have no text."""
     kind = event["type"]
     if kind == "content_block_delta":
         part, type_of_text = _object(event.get("delta")), "text_delta"
@@ -162,7 +162,7 @@ def _text(event: Event) -> str:
 
 
 def _tokens(value: object) -> int:
-    """Return a number of tokens; 0 for what cannot be one."""
+    """Return a token count; 0 for a value that cannot be one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     if not 0 < value <= _MOST_TOKENS or value != int(value):

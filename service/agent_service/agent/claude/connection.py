@@ -1,4 +1,4 @@
-"""Why there is no connection to the model API, by the exceptions of aiohttp, `ssl` and the system. Pure."""
+"""Why a connection to the model API failed, by the exceptions of aiohttp, `ssl` and the system. Pure."""
 
 import aiohttp
 import httpx2
@@ -28,9 +28,9 @@ _SENTENCES = {
 }
 
 KINDS = tuple(_SENTENCES)
-"""Every `kind` of a missing connection."""
+"""Every `kind` of a failed connection."""
 
-# The first that fits: subclasses stand before their parents.
+# The first match wins, so subclasses come before their parents.
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (CertificateFileError, "certificate_file"),
     (httpx2.ProxyError, "proxy"),
@@ -46,7 +46,7 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def kind_of(error: BaseException) -> str:
-    """Return the kind of an exception of a request that had no answer, looking at what caused it as well."""
+    """Return the kind of an exception from a request without a response, considering its causes as well."""
     chain = _chain(error)
     for kind, word in _KINDS:
         if any(isinstance(each, kind) for each in chain):
@@ -56,7 +56,7 @@ def kind_of(error: BaseException) -> str:
 
 
 def failed(error: BaseException) -> ModelError:
-    """Return our error for such an exception; what it says is for the log."""
+    """Return our error for such an exception, whose own text goes to the log only."""
     upstream = next((str(each) for each in reversed(_chain(error)) if str(each)), None)
     if any(isinstance(each, aiohttp.ClientResponseError | aiohttp.InvalidURL) for each in _chain(error)):
         kind = kind_of(error)
@@ -69,12 +69,12 @@ def failed(error: BaseException) -> ModelError:
 
 
 def unreachable(kind: str, *, upstream: str | None = None) -> UnreachableError:
-    """Return the error of a kind."""
+    """Return the error for a kind."""
     return UnreachableError(_SENTENCES[kind], kind=kind, upstream=upstream)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return an exception and its causes, and what aiohttp wraps."""
+    """Return an exception, its causes, and the system errors that aiohttp wraps."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:

@@ -1,4 +1,4 @@
-"""The key of the model API: which one is in use, and whether it was refused."""
+"""The key for the model API: which one is in use, and whether it was refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,30 +12,30 @@ _log = structlog.get_logger(__name__)
 
 
 class Credentials:
-    """Holds the key that the next call is to use; a key from a file changes with it."""
+    """Holds the key for the next call. A key from a file changes with the file."""
 
     def __init__(self, key: str, file: Path | None = None, tell: Callable[[bool], None] = lambda _: None) -> None:
-        """Take the key, and the file that it may change with; `tell` is told whether the key in use is refused."""
+        """Take the key and the file that may change it. `tell` is called with whether the key in use is refused."""
         self._key = SecretFile(key, file, valid_key)
         self._tell = tell
         self._refused: str | None = None
 
     def current(self) -> str:
-        """Give the key to use now."""
+        """Return the key to use now."""
         key = self._key.current()
-        # Told each time: another key is another chance, and nothing but a look at the file says that it is there.
+        # Reported on every call: a new key is a new chance, and only reading the file shows that there is one.
         self._tell(key == self._refused)
         return key
 
     def refuse(self, key: str) -> None:
-        """Remember that the model API did not accept `key`, the one that the failed call had used."""
+        """Record that the model API did not accept `key`, which the failed call used."""
         if self._refused != key:
             self._refused = key
             _log.error("Credentials were refused by the model API", action="put a valid key in place")
         self.current()
 
     def accept(self, key: str) -> None:
-        """Remember that the model API accepted `key`."""
+        """Record that the model API accepted `key`."""
         if self._refused == key:
             self._refused = None
             _log.info("Credentials were accepted by the model API")

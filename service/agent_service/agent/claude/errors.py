@@ -1,4 +1,4 @@
-"""What the model API's faults are called here."""
+"""Maps errors of the model API to our own."""
 
 import anthropic
 import httpx2
@@ -17,18 +17,18 @@ from agent_service.agent.errors import (
     TimedOutError,
 )
 
-# The API has no error type for these; the words are all that tells them from other requests that are wrong.
+# The API has no error type for these. Only the text distinguishes them from other invalid requests.
 _TOO_LONG = ("prompt is too long", "exceed context limit")
 
-# Alone mean that the key is not accepted. A 401 or 403 of any other form is of what stands between: a web firewall
-# that blocks the words of one user, a gateway's login page.
+# Only these types mean that the key is not accepted. A 401 or 403 in any other form comes from something in between: a
+# web firewall that blocks one user's words, or a gateway's login page.
 _OF_CREDENTIALS = frozenset({"authentication_error", "permission_error"})
 
 _PROXY_WANTS_CREDENTIALS = 407
 
 
 def of_exception(error: Exception) -> ModelError:
-    """Give our error for one of the SDK's or of the HTTP library below it (which shows while a stream is read)."""
+    """Return our error for one of the SDK or of its HTTP library (whose errors surface while a stream is read)."""
     if isinstance(error, anthropic.APIStatusError):
         return _of_status(error.status_code, error.body, retry_after(error.response))
     cause = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else error
@@ -44,13 +44,13 @@ def of_exception(error: Exception) -> ModelError:
 
 
 def of_event(event: Event) -> ModelError:
-    """Give our error for one that comes as an event of a stream, whose HTTP status was 200."""
+    """Return our error for an error event in a stream, whose HTTP status was 200."""
     kind, _ = _parts(event)
     return _of_status(_STATUS_OF_TYPE.get(kind or "", 500), event, None)
 
 
 def unreadable(error: Exception) -> ModelFailedError:
-    """Give our error for an answer that is not of the model API's format."""
+    """Return our error for an answer that is not in the model API's format."""
     return ModelFailedError(
         "The model API gave an answer that could not be read.", kind="unreadable", upstream=type(error).__name__
     )
@@ -99,7 +99,7 @@ def _refused(status: int, body: object, upstream: str | None) -> ModelRefusedErr
 
 
 def _parts(body: object) -> tuple[str | None, str | None]:
-    """Return type and message of an error in Anthropic's format (Claude docs, "Errors"); None for what is missing."""
+    """Return the type and message of an error in Anthropic's format (Claude docs, "Errors"); None if missing."""
     if not isinstance(body, dict):
         return None, None
     error = body.get("error")

@@ -9,20 +9,20 @@ import orjson
 Event = dict[str, Any]
 
 LONGEST_EVENT_BYTES = 2**20
-"""Most bytes of a line, and of the data of an event. The longest events of the Messages API have a few kilobytes."""
+"""Limit of a line and of the data of an event. The longest events of the Messages API have a few kilobytes."""
 
 DONE = "[DONE]"
-"""Type of the event that stands for `data: [DONE]`, with which gateways end a stream."""
+"""Type of the event for `data: [DONE]`, with which gateways end a stream."""
 
 
 class EventTooLargeError(Exception):
-    """A line, or the data of an event, is longer than any that an answer has."""
+    """A line, or the data of an event, is longer than any in a real answer."""
 
 
 class Decoder:
-    """Takes the bytes of a stream as they come, and yields the events that are whole.
+    """Takes the bytes of a stream as they arrive, and yields the complete events.
 
-    The SDK's own stream makes a model of each event, at some 70 µs apiece, of which a turn needs two fields.
+    The SDK's own stream builds a model for each event, at about 70 µs each, of which a turn needs two fields.
     """
 
     def __init__(self) -> None:
@@ -32,10 +32,10 @@ class Decoder:
         self._name = b""
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Yield the events that `chunk` completes. Data that is no JSON object is skipped, as are comments.
+        """Yield the events that `chunk` completes. Comments, and data that is not a JSON object, are skipped.
 
         Raises:
-            ValueError: the data of an event begins as a JSON object and is none.
+            ValueError: the data of an event starts like a JSON object but is not valid JSON.
             EventTooLargeError: a line or an event exceeds LONGEST_EVENT_BYTES.
         """
         for line in self._lines(chunk):
@@ -74,11 +74,11 @@ def _event(data: bytes, name: bytes) -> Event | None:
         data = data.strip()
         if not data.startswith(b"{"):
             return {"type": DONE} if data == DONE.encode() else None
-        # Escapes of JSON can hold half a surrogate pair, where a token ends within a character; orjson refuses it.
+        # JSON escapes can hold half a surrogate pair, where a token ends within a character; orjson rejects that.
         event = json.loads(data)
     if not isinstance(event, dict):
         return None
     if "type" not in event:
-        # Some gateways name the type in the `event` line alone.
+        # Some gateways put the type in the `event` line only.
         event["type"] = name.removeprefix(b"event:").strip().decode("ascii", "replace")
     return event

@@ -1,4 +1,4 @@
-"""The provider that speaks to the Anthropic Messages API, through the official SDK."""
+"""The provider that calls the Anthropic Messages API through the official SDK."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -19,21 +19,22 @@ from agent_service.agent.errors import (
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Waiting
 
-# Less than the patience of who asks for the check, so that the words are the model API's own.
+# Shorter than the timeout of the check's caller, so that the reported error is the model API's own.
 CHECK_SECONDS = 4.0
 
-# What answers with these, and not in Anthropic's words, does not know the call.
+# A server that responds with one of these, and not in Anthropic's format, does not support the call.
 _NO_SUCH_CALL = frozenset({404, 405, 501})
 
 _PAGE = "text/html"
 
-# No model caches less than 1,024 tokens (Claude docs, "Prompt caching"), at some four characters each. Below the bound
-# of its model the mark is ignored; above it, all calls of five minutes but the first pay a tenth for the prompt.
+# No model caches less than 1,024 tokens (Claude docs, "Prompt caching"), at about four characters each. Below the
+# model's own minimum the cache mark is ignored. Above it, all calls within five minutes but the first pay a tenth for
+# the prompt.
 _CACHED_CHARACTERS = 4096
 
 
 class ClaudeProvider:
-    """One client, and with it one pool of connections, for the whole process."""
+    """One client, with one pool of connections, for the whole process."""
 
     def __init__(
         self,
@@ -44,14 +45,14 @@ class ClaudeProvider:
         max_retries: int = 1,
         base_url: str | None = None,
     ) -> None:
-        """Take what is asked for, and of whom. How long an answer may take is for the caller to bound.
+        """Set up the client. The caller limits how long an answer may take.
 
         Args:
             model: id of the model.
-            max_tokens: most tokens of an answer.
-            credentials: the key.
-            max_retries: how often a call is tried again that failed before the answer began.
-            base_url: address of the model API, when not Anthropic's own.
+            max_tokens: limit of an answer in tokens.
+            credentials: the key for the model API.
+            max_retries: number of retries of a call that failed before its answer started.
+            base_url: address of the model API, if not Anthropic's own.
         """
         self.model = model
         self._credentials = credentials
@@ -71,9 +72,9 @@ class ClaudeProvider:
         )
 
     async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
-        """Give the answer's text as it comes in, in pieces that arrived together, empty where none of it is text.
+        """Yield the answer's text as it arrives, one piece per chunk, empty for a chunk without text.
 
-        Always a streamed call: a plain one could not be long, and would leave nothing to count when it is cut.
+        The call is always streamed: a plain call could not be long, and could not be counted when it is cut short.
         """
         async with self._translated():
             body = await self._ask(prompt, usage, waiting)
@@ -95,7 +96,7 @@ class ClaudeProvider:
                 yield text
 
     async def _ask(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> Body:
-        """Give the answer as bytes. The SDK would make a model of each event, of which a turn needs two fields."""
+        """Return the answer as bytes. The SDK would build a model for each event, of which a turn needs two fields."""
         question = {**self._options, "messages": _messages(prompt)}
         if prompt.system:
             question["system"] = _system(prompt.system)
@@ -115,11 +116,11 @@ class ClaudeProvider:
                 stream_cls=anthropic.AsyncStream[object],
             )
         usage.sent = True
-        # With this `cast_to` the SDK gives the response itself, whatever class of stream it is told.
+        # With this `cast_to` the SDK returns the response itself, whatever `stream_cls` it receives.
         return cast("Body", cast("httpx2.Response", answer).stream)
 
     def _current_headers(self) -> dict[str, str]:
-        """Give the SDK's headers, which change with the key alone."""
+        """Return the SDK's headers, which change only with the key."""
         if self._key_of_headers != self._client.api_key:
             told = self._client.default_headers
             self._headers = {name: value for name, value in told.items() if isinstance(value, str)}
@@ -127,7 +128,7 @@ class ClaudeProvider:
         return self._headers
 
     async def check(self) -> None:
-        """Ask the API to count the tokens of one word: it takes the key and the model's name, and costs nothing."""
+        """Ask the API to count the tokens of one word: this checks the key and the model's name, and costs nothing."""
         async with self._translated():
             try:
                 client = self._client.with_options(max_retries=0, timeout=CHECK_SECONDS)
@@ -136,23 +137,23 @@ class ClaudeProvider:
                 )
             except anthropic.APIStatusError as error:
                 if error.status_code in _NO_SUCH_CALL and error.type is None:
-                    return  # a gateway that has messages only: it answers, and more cannot be known at no cost
+                    return  # a gateway with messages only: it responds, and more cannot be checked at no cost
                 if isinstance(errors.of_exception(error), CredentialsRefusedError) and error.status_code == 403:  # noqa: PLR2004
-                    # The key may be good for messages and not for this: it answers, and more cannot be known here.
+                    # The key may be valid for messages but not for this call. The API responds; no more can be checked.
                     return
                 raise
             media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
             if media_type == _PAGE:
-                # A login page, or another site. The form of any other answer is left open: gateways differ.
+                # A login page, or another site. Any other type is accepted, because gateways differ.
                 raise not_events(media_type)
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the pool of connections."""
         await self._client.close()
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
-        """Use the current key, keep account of its being accepted, and give our own errors in place of the SDK's."""
+        """Use the current key, record whether it was accepted, and raise our own errors instead of the SDK's."""
         key = self._credentials.current()
         # The SDK reads the attribute for every request that it builds.
         self._client.api_key = key
@@ -164,12 +165,12 @@ class ClaudeProvider:
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
             raise self._noted(errors.of_exception(error), key) from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            # A gateway that answers 200 with something that is not of the Messages API.
+            # A gateway responded 200 with something that is not from the Messages API.
             raise errors.unreadable(error) from error
         self._credentials.accept(key)
 
     def _noted(self, error: ModelError, key: str) -> ModelError:
-        """Keep account of a refused key; leave of the upstream's words what the log may have."""
+        """Record a refused key, and remove the key from the upstream text, which goes to the log."""
         if isinstance(error, CredentialsRefusedError):
             self._credentials.refuse(key)
         if error.upstream is not None:

@@ -1,9 +1,9 @@
-"""The way to the model API: one aiohttp session, for the SDK and for the requests that need nothing of it.
+"""The transport to the model API: one aiohttp session, for the SDK and for requests that do not need the SDK.
 
-The SDK takes any `httpx2.AsyncClient`; its own walks through auth flows, cookies, hooks and mounts, none of which this
-one API needs. And what the SDK itself does for each request costs as much as the request. Nearly all of them succeed
-at once, so the first attempt goes out directly, and only one that failed is handed to the SDK: as the outcome of its
-own first attempt, on which its retries and errors then work as ever.
+The SDK accepts any `httpx2.AsyncClient`. Its own handles auth flows, cookies, hooks and mounts, none of which this API
+needs. The SDK's own work for each request costs as much as the request itself. Nearly all requests succeed at once, so
+the first attempt bypasses the SDK. Only a failed one is passed to the SDK, as the outcome of the SDK's first attempt;
+its retries and errors then work as usual.
 """
 
 import asyncio
@@ -28,60 +28,60 @@ from agent_service.network.proxy import ProxyError, proxy_for
 
 _log = structlog.get_logger(__name__)
 
-# Below the idle timeouts of common load balancers (60 s), so that we are the ones that close.
+# Below the idle timeouts of common load balancers (60 s), so that this end closes the connection.
 _KEEP_ALIVE_SECONDS = 30.0
 
-# A pod that has no answer to its SYN within this time has no route; waiting longer only holds the client.
+# A pod whose SYN gets no response within this time has no route; waiting longer only delays the client.
 CONNECT_SECONDS = 5.0
 
-# The SDK sleeps for as long as `Retry-After` says. Up to this many seconds that beats an error, beyond it the client
-# is better told at once.
+# The SDK sleeps for the time in `Retry-After`. Up to this limit, waiting is better than an error. Beyond it, an
+# immediate error serves the client better.
 LONGEST_RETRY_WAIT_SECONDS = 2.0
 
-# What a client is told to wait at most. The limits of the model API are by the minute.
+# The longest `Retry-After` that a client receives. The limits of the model API are per minute.
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
-# An error, or an answer that is not streamed, is short and there at once. Of what is not, this much is read.
+# An error, or an answer that is not streamed, is short and arrives at once. Of any other, only this much is read.
 LARGEST_WHOLE_BYTES = 2**16
 WHOLE_SECONDS = 5.0
 
-# What a stream holds in memory for a client that reads slowly: twice this (aiohttp's low and high water).
+# A stream buffers twice this for a client that reads slowly (aiohttp's low and high water marks).
 _READ_BUFFER_BYTES = 2**16
 
-# Behind the last event come a chunk's end and, from gateways, `[DONE]`. A connection that has had both by then is used
-# again.
+# After the last event come the end of the chunk and, from gateways, `[DONE]`. A connection that has received both
+# within this time is reused.
 _SETTLE_SECONDS = 1.0
 
-# Events must not wait in a compressor, and what is not compressed cannot explode.
+# Events must not wait in a compressor, and uncompressed data cannot be a decompression bomb.
 _HEADERS = {"Accept-Encoding": "identity"}
 
-# Too many of ours, too many of everybody's (Claude docs, "Errors").
+# 429: too many of our own requests; 529: too many requests of all users (Claude docs, "Errors").
 _THROTTLED = frozenset({429, 529})
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A first attempt that the SDK has to judge: an answer that is no success, or an error on the way."""
+    """A first attempt that the SDK must handle: an unsuccessful response, or an error of the transport."""
 
     outcome: aiohttp.ClientResponse | Exception
 
     @property
     def throttled(self) -> bool:
-        """Whether the model API turned the request away because it has too many."""
+        """Whether the model API rejected the request because it receives too many."""
         return not isinstance(self.outcome, Exception) and self.outcome.status in _THROTTLED
 
 
 class Wire(httpx2.AsyncClient):
-    """The pool of connections; it has no bound but the requests in flight."""
+    """The pool of connections, limited only by the number of requests in flight."""
 
     def __init__(self, base_url: str) -> None:
-        # The parent's transport is never used; its own would load all certificates.
+        # The parent's transport is never used; its default would load all certificates.
         super().__init__(transport=httpx2.AsyncBaseTransport())
         self._base_url_text = base_url
         self._session: aiohttp.ClientSession | None = None
 
     async def attempt(self, url: str, headers: Mapping[str, str], content: bytes) -> "Body | Failed":
-        """Send a request, and give the body of its answer, or what `handing` is to tell the SDK."""
+        """Send a request; return the body of its response, or the failure to pass to the SDK with `handing`."""
         try:
             answer = await (self._session or self._open()).post(
                 url, data=content, headers={**headers, **_HEADERS}, allow_redirects=False
@@ -92,7 +92,7 @@ class Wire(httpx2.AsyncClient):
 
     @contextmanager
     def handing(self, first: Failed) -> Iterator[None]:
-        """Within this block, `first` is the outcome of the first attempt that the SDK makes."""
+        """Make `first` the outcome of the first attempt that the SDK makes within this block."""
         token = _first_attempt.set(first)
         try:
             yield
@@ -100,14 +100,14 @@ class Wire(httpx2.AsyncClient):
             _first_attempt.reset(token)
 
     def build_request(self, method: str, url: httpx2.URL | str, **given: Any) -> httpx2.Request:
-        """Make the request, with the SDK's headers and body and no others."""
+        """Return the request with exactly the SDK's headers and body."""
         return _Request(method, url, headers=given["headers"], content=given["content"], timeout=given["timeout"])
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **_: Any) -> httpx2.Response:
-        """Give the answer, read to its end unless it is to be streamed.
+        """Return the response, read to its end unless `stream` is set.
 
         Raises:
-            httpx2.TransportError: as the parent does; the SDK's retries and errors are made for it.
+            httpx2.TransportError: as the parent does, because the SDK's retries and errors expect it.
         """
         try:
             answer = _take_first_attempt() or await (self._session or self._open()).request(
@@ -120,7 +120,7 @@ class Wire(httpx2.AsyncClient):
             )
         except _ERRORS as error:
             raise self._as_httpx2(error) from error
-        # aiohttp has undone the encoding; nobody is to do it again.
+        # aiohttp has already decoded the content, which must not be decoded twice.
         headers = [pair for pair in answer.raw_headers if pair[0].lower() != b"content-encoding"]
         body = Body(answer, whole=not (stream and _is_success(answer)))
         response = httpx2.Response(answer.status, headers=headers, stream=body, request=request)
@@ -141,7 +141,7 @@ class Wire(httpx2.AsyncClient):
             await self._session.close()
 
     def _open(self) -> aiohttp.ClientSession:
-        # A session belongs to the event loop that runs when it is made: at the first request there is one.
+        # A session belongs to the event loop that runs at its creation. At the first request there is one.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=self._certificates())
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -153,7 +153,7 @@ class Wire(httpx2.AsyncClient):
         return self._session
 
     def _certificates(self) -> ssl.SSLContext | bool:
-        # httpx2's: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's, since a slim image has none of its own.
+        # httpx2's: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's, because a slim image has no certificates.
         try:
             return httpx2.create_ssl_context() if self._base_url_text.startswith("https:") else True
         except OSError as error:
@@ -161,13 +161,13 @@ class Wire(httpx2.AsyncClient):
 
     def _as_httpx2(self, error: Exception) -> httpx2.TransportError:
         if isinstance(error, aiohttp.ClientConnectorDNSError) and error.host != urlsplit(self._base_url_text).hostname:
-            # The only other name that is resolved here is that of the proxy.
+            # The proxy's name is the only other one that is resolved here.
             return httpx2.ProxyError(str(error))
         return _as_httpx2(error)
 
 
 class _Request(httpx2.Request):
-    """A request whose parts are whole already; the parent would parse and copy each of them."""
+    """A request whose parts are already complete; the parent would parse and copy each of them."""
 
     def __init__(
         self,
@@ -188,9 +188,9 @@ class _Request(httpx2.Request):
 
 
 class Body(httpx2.AsyncByteStream):
-    """An answer's bytes, in the pieces in which they arrive.
+    """The bytes of a response, in the pieces in which they arrive.
 
-    One that is read as a `whole` is cut at LARGEST_WHOLE_BYTES and WHOLE_SECONDS; of a stream, its reader takes care.
+    A response read as a `whole` is cut off at LARGEST_WHOLE_BYTES and WHOLE_SECONDS. The reader of a stream limits it.
     """
 
     def __init__(self, answer: aiohttp.ClientResponse, *, whole: bool = False) -> None:
@@ -200,7 +200,7 @@ class Body(httpx2.AsyncByteStream):
 
     @property
     def media_type(self) -> str:
-        """`Content-Type` in lower case and without parameters; that of event streams when there is none."""
+        """`Content-Type` in lower case and without parameters; that of event streams if the header is missing."""
         value = self._answer.headers.get("Content-Type", "text/event-stream")
         return value.partition(";")[0].strip().lower()
 
@@ -217,19 +217,19 @@ class Body(httpx2.AsyncByteStream):
         return chunk
 
     async def aclose(self) -> None:
-        # At the end of its answer the connection is back in the pool already; before that, closing it ends the model's
-        # work at once.
+        # At the end of the response the connection is already back in the pool. Before that, closing it ends the
+        # model's work at once.
         self._answer.close()
 
     def settle(self) -> None:
-        """Close an answer that has had its last event, and keep its connection if what is left arrives soon."""
+        """Close a response after its last event, and keep its connection if the remaining bytes arrive soon."""
         if self._answer.content.is_eof():
             self._answer.close()
         else:
             asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._answer.close)
 
     async def _read_some(self) -> bytes:
-        """Return the next bytes; none when the bounds are reached. What was read so far has to do."""
+        """Return the next bytes, or empty bytes when a limit is reached: what was read so far must be enough."""
         if not self._left:
             return b""
         try:
@@ -256,7 +256,7 @@ def _take_first_attempt() -> aiohttp.ClientResponse | None:
 
 
 def _bound_wait(response: httpx2.Response) -> None:
-    """Have the SDK, which sleeps for as long as the headers say, see a wait that is short, or not retry."""
+    """Limit the wait in the headers, for which the SDK sleeps, or prevent its retry if the wait is too long."""
     wait = _wait_seconds(response)
     for name in ("retry-after-ms", "retry-after"):
         response.headers.pop(name, None)
@@ -268,7 +268,7 @@ def _bound_wait(response: httpx2.Response) -> None:
 
 
 def retry_after(response: httpx2.Response) -> int | None:
-    """Return `Retry-After` in whole seconds, rounded up and at most an hour; None when absent or of no meaning."""
+    """Return `Retry-After` in whole seconds, rounded up and at most an hour; None when absent or invalid."""
     wait = _wait_seconds(response)
     return None if wait is None else math.ceil(wait)
 
@@ -293,7 +293,7 @@ def _number(text: str) -> float | None:
 def _seconds_until(date: str) -> float | None:
     try:
         when = email.utils.parsedate_to_datetime(date)
-        # A date that names no zone is UTC (RFC 9110, 5.6.7).
+        # A date without a zone is UTC (RFC 9110, 5.6.7).
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
@@ -305,7 +305,7 @@ def _is_success(answer: aiohttp.ClientResponse) -> bool:
 
 _ERRORS = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
 
-# The first that fits: subclasses stand before their parents.
+# The first match wins, so subclasses come before their parents.
 _HTTPX2_OF: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
     (CertificateFileError, httpx2.ConnectError),
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
@@ -325,7 +325,7 @@ def _as_httpx2(error: Exception) -> httpx2.TransportError:
 
 
 def _proxy(address: str) -> str | None:
-    """Give the proxy that the environment wants for an address (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
+    """Return the proxy that the environment sets for an address (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
     try:
         return proxy_for(address, any_scheme=True)
     except ProxyError as error:

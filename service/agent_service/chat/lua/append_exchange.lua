@@ -1,6 +1,6 @@
--- Adds an exchange to a conversation, and lets go of the oldest ones that are over its bounds.
+-- Adds an exchange to a conversation, and removes the oldest ones that exceed its bounds.
 -- KEYS: the conversation, a list of "<tokens> <JSON>", oldest first
--- ARGV: the new element, most exchanges, most tokens, seconds to live
+-- ARGV: the new element, maximum number of exchanges, maximum number of tokens, time to live in seconds
 redis.call('RPUSH', KEYS[1], ARGV[1])
 local exchanges = redis.call('LRANGE', KEYS[1], 0, -1)
 local tokens, kept = 0, 0

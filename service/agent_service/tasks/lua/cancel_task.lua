@@ -1,4 +1,4 @@
--- Ends a task that waits or runs; one that has ended stays as it is. Result: 1; 0 when the owner has no such task.
+-- Ends a task that waits or runs; an ended task is unchanged. Returns 1, or 0 if the owner has no such task.
 -- ARGV: id, owner, error, ms for which it is kept
 local id = ARGV[1]
 local owner, status = unpack(fields(id, 'owner', 'status'), 1, 2)

@@ -1,12 +1,12 @@
--- Gives tasks to a worker, and takes care of those whose worker died or whose time is over, whether or not any is given.
--- Result: for each {id, attempt, ms until its deadline, message, trace context, 1 if it finds out for the others whether the
---   model API takes tasks again, else 0}; {id} alone for one whose record is damaged, which was taken out.
--- ARGV: most to give, ms of the lease, most attempts, ms for which a result is kept, error of a task whose workers died,
---   error of a task whose deadline passed
+-- Claims tasks for a worker, and processes those whose worker died or whose time is over, even if none is claimed.
+-- Returns for each {id, attempt, ms until its deadline, message, trace context, 1 if it probes whether the model API
+--   accepts tasks again, else 0}; only {id} for a task with a damaged record, which was removed from the queue.
+-- ARGV: maximum number of tasks, ms of the lease, maximum number of attempts, ms for which a result is kept, error of a
+--   task whose workers died, error of a task whose deadline passed
 local ttl = tonumber(ARGV[4])
 local given, most = {}, tonumber(ARGV[1])
 
--- Whether a task can be worked with. One that cannot is taken out, and named if there is anything left of it.
+-- Returns whether a task is usable. If not, it is removed from the queue, and reported if its record still exists.
 local function usable(id)
   if sound(id) then return true end
   drop(id)
@@ -14,7 +14,7 @@ local function usable(id)
   return false
 end
 
--- What its worker has not said a word about for the time of its lease: that worker is dead.
+-- Tasks whose leases were not renewed in time: their workers are dead.
 if heard(tonumber(ARGV[2])) then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 100)) do
     if usable(id) then
@@ -27,7 +27,7 @@ if heard(tonumber(ARGV[2])) then
   end
 end
 
--- Results whose time is over; the hashes are gone by themselves.
+-- Expired results; their hashes expire on their own.
 for _, status in ipairs({'completed', 'failed'}) do
   local over = redis.call('ZRANGEBYSCORE', KEYS[1] .. ':' .. status, '-inf', now, 'LIMIT', 0, 100)
   for _, entry in ipairs(over) do
@@ -40,7 +40,7 @@ for _, status in ipairs({'completed', 'failed'}) do
   end
 end
 
--- What was not done in time, however long none is given out.
+-- Tasks past their deadline, even while no task can be claimed.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', now, 'LIMIT', 0, 100)) do
   if usable(id) and redis.call('HGET', task(id), 'status') == 'pending' then
     finish(id, 'failed', 'error', ARGV[6], ttl)
@@ -52,14 +52,14 @@ end
 if most == 0 or held() then return given end
 local step = tonumber(redis.call('HGET', throttled, 'step') or nil)
 if step then
-  -- One each step finds out for all whether the model API takes tasks again.
+  -- One task per step probes for all whether the model API accepts tasks again.
   if redis.call('EXISTS', probing) == 1 then return given end
   most = 1
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, most)) do
   local deadline, message, trace = unpack(fields(id, 'deadline', 'message', 'traceparent'), 1, 3)
   if not usable(id) then
-    -- The next one.
+    -- Skip to the next task.
   elseif tonumber(deadline) <= now then
     finish(id, 'failed', 'error', ARGV[6], ttl)
   else

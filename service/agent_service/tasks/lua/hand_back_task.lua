@@ -1,5 +1,5 @@
--- Gives a task back that its worker could not finish before its end: the attempt does not count. Result: 1; 0 when it
--- is no longer the caller's.
+-- Requeues a task that its worker could not finish before shutdown: the attempt does not count. Returns 1, or 0 if the
+-- task no longer belongs to the caller.
 -- ARGV: id, attempt
 if not mine(ARGV[1], ARGV[2]) then return 0 end
 redis.call('HINCRBY', task(ARGV[1]), 'attempts', -1)

@@ -1,8 +1,8 @@
--- Notes that the model API turned a task away, so that it would turn the others away as well. For a while none is given
--- out; then one each `step`, until one of these is answered. Each refusal after such a while makes the next one, and the
--- step, twice as long; those within it are of tasks that were given out before.
--- ARGV: ms that the model API asked for, ms of the first while, most ms, ms for which it is remembered afterwards, chance
---   (0 to 1; all that is certain of a while is its half)
+-- Records that the model API throttled a task, so that it would throttle other tasks as well. No task can be claimed
+-- during a pause; then one task per `step`, until one of these is answered. Each refusal after a pause doubles the next
+-- pause and the step. Refusals within a pause do not: they are of tasks that were claimed before it.
+-- ARGV: ms that the model API asked for, ms of the first pause, maximum ms, ms for which it is remembered afterwards,
+--   random number (0 to 1; only half of a pause is fixed)
 local most = tonumber(ARGV[3])
 local before = redis.call('HGET', throttled, 'step')
 local step = tonumber(before) or tonumber(ARGV[2])

@@ -1,6 +1,6 @@
--- Has a task wait for its next attempt, or fail when that would be one too many or too late. Result: its status; 0 when
--- it is no longer the caller's.
--- ARGV: id, attempt, ms to wait, most attempts, error, ms for which it is kept
+-- Makes a task wait for its next attempt, or fail if that would be one too many or past its deadline. Returns its
+-- status, or 0 if it no longer belongs to the caller.
+-- ARGV: id, attempt, ms to wait, maximum number of attempts, error, ms for which it is kept
 local id = ARGV[1]
 if not mine(id, ARGV[2]) then return 0 end
 local deadline = tonumber(redis.call('HGET', task(id), 'deadline'))

@@ -1,4 +1,4 @@
--- Says that a worker lives. Result: the places, from 0, of those tasks that are no longer its own.
+-- Renews the leases of a live worker. Returns the positions, from 0, of the tasks that no longer belong to it.
 -- ARGV: ms of the lease, then id and attempt of each task
 heard(tonumber(ARGV[1]))
 local lost = {}

@@ -1,7 +1,7 @@
--- Accepts a task. Result: {id, status}, or a word: `full` when too many wait, `reused` when the idempotency key came with
--- another message before.
--- ARGV: owner, message, 20 random hex digits, ms until its deadline, most that may wait, trace context ('' if none),
---   idempotency key ('' if none), ms for which it is remembered
+-- Accepts a task. Returns {id, status}, or a word: `full` if too many tasks wait, `reused` if the idempotency key was
+-- used with another message before.
+-- ARGV: owner, message, 20 random hex digits, ms until its deadline, maximum number of waiting tasks, trace context (''
+--   if absent), idempotency key ('' if absent), ms for which the key is remembered
 local owner, message, random = ARGV[1], ARGV[2], ARGV[3]
 local once = ARGV[7] ~= '' and KEYS[1] .. ':once:' .. owner .. ':' .. ARGV[7]
 local known = once and redis.call('GET', once)

@@ -1,20 +1,23 @@
--- What the scripts of tasks have in common; it stands in front of each.
--- KEYS[1]: first part of the names of all keys. A task is a hash, and its id stands
---   in `ready` (score: when it may be taken up) and `deadlines`, or in `leases` (score: when its worker is taken for
---   dead) or, with its owner, in `completed` or `failed` (score: when it is forgotten); and in its owner's two lists,
---   all and by status. While the model API turns tasks away: `held` is there as long as none is given out; `throttled` has
---   the ms of one such while (`step`) and when the last one was turned away (`at`); `probing` is there for a step after
---   one was given out.
--- Times are milliseconds of this server's clock, and of no other.
+-- Code shared by the scripts of tasks, and prepended to each.
+-- KEYS[1]: prefix of the names of all keys. A task is a hash. Its id is a member of:
+--   `ready` (score: when it may be claimed) and `deadlines`, while it waits;
+--   or `leases` (score: when its worker is considered dead);
+--   or, with its owner, `completed` or `failed` (score: when it expires);
+--   and its owner's two lists, all and by status.
+-- While the model API throttles tasks, these keys exist:
+--   `held` while no task can be claimed;
+--   `throttled` with the ms of one such pause (`step`) and the time of the last refusal (`at`);
+--   `probing` for one step after a task was claimed.
+-- Times are in milliseconds of this server's clock only.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ready, leases, deadlines = KEYS[1] .. ':ready', KEYS[1] .. ':leases', KEYS[1] .. ':deadlines'
 local hold, throttled, probing = KEYS[1] .. ':held', KEYS[1] .. ':throttled', KEYS[1] .. ':probing'
 
--- A part of its own, because clients choose the ids that they ask for: none is the name of another key.
+-- `record` keeps these names apart: clients choose the ids that they request, and no id may name another key.
 local function task(id) return KEYS[1] .. ':record:' .. id end
 
--- The fields of a record; none of them where the key is no hash.
+-- Returns the fields of a record; all are missing if the key is not a hash.
 local function fields(id, ...)
   local found = redis.pcall('HMGET', task(id), ...)
   return found.err and {} or found
@@ -22,8 +25,8 @@ end
 
 local function is_count(text, digits) return text and #text <= digits and string.match(text, '^%d+$') end
 
--- Whether a record is as the scripts wrote it. One that is not must not keep them from the others: a script that fails on
--- it fails each time.
+-- Returns whether a record is as the scripts wrote it. A damaged record must not block the other tasks: a script that
+-- fails on it would fail each time.
 local function sound(id)
   local owner, status, attempts, deadline, message = unpack(
     fields(id, 'owner', 'status', 'attempts', 'deadline', 'message'), 1, 5)
@@ -31,20 +34,20 @@ local function sound(id)
   return owner and message and known and is_count(attempts, 9) and is_count(deadline, 15) and true or false
 end
 
--- Takes a damaged record, or one that is gone, out of what workers go by; what is left of it stays for those who look.
+-- Removes a damaged or missing record from the sets that workers use. The rest of it is kept for inspection.
 local function drop(id)
   for _, place in ipairs({ready, deadlines, leases}) do redis.call('ZREM', place, id) end
 end
 
 local function list(owner, status) return KEYS[1] .. ':of:' .. owner .. ':' .. status end
 
--- Publishes to workers. They look from time to time all the same: what was committed before does not depend on it, and a
--- user of Redis 7 has no right to any channel unless it is given one.
+-- Publishes to workers. Errors are ignored: workers also poll, the changes made before do not depend on it, and a user
+-- of Redis 7 has no access to any channel by default.
 local function announce(channel, message) redis.pcall('PUBLISH', KEYS[1] .. ':' .. channel, message) end
 
 local function become(id, status)
   local was, owner = unpack(redis.call('HMGET', task(id), 'status', 'owner'))
-  -- What one client's lists are must not keep workers from the tasks of all.
+  -- A damaged list of one client must not block the tasks of all.
   redis.pcall('ZREM', list(owner, was), id)
   redis.pcall('ZADD', list(owner, status), 0, id)
   redis.call('HSET', task(id), 'status', status)
@@ -66,16 +69,16 @@ local function finish(id, status, field, value, ttl)
   redis.call('ZADD', KEYS[1] .. ':' .. status, now + ttl, id .. ' ' .. owner)
 end
 
--- Whether the caller still works on the task: it was not cancelled, nor given to another worker.
+-- Returns whether the task still belongs to the caller: it was neither cancelled nor claimed by another worker.
 local function mine(id, attempt)
   local status, attempts = unpack(fields(id, 'status', 'attempts'), 1, 2)
   return status == 'running' and attempts == attempt and sound(id)
 end
 
--- Whether none is to be given out: the model API would turn it away.
+-- Returns whether claims are paused because the model API would throttle tasks.
 local function held() return redis.call('EXISTS', hold) == 1 end
 
--- The model API takes tasks again, if it answers one that was given out after it had turned the last one away.
+-- Resumes claims if the model API answers a task that was claimed after the last refusal.
 local function answered(id)
   local taken, at = redis.call('HGET', task(id), 'taken'), redis.call('HGET', throttled, 'at')
   if taken and at and (tonumber(taken) or 0) > (tonumber(at) or 0) then
@@ -84,8 +87,8 @@ local function answered(id)
   end
 end
 
--- Notes that a worker was here, and gives whether leases count. They do not for the time of a lease after one in which
--- no worker came: then the server was away, or its clock was set, and the workers that live must be heard first.
+-- Records a call of a worker, and returns whether leases count. They do not for the time of one lease after an equally
+-- long time without any call: the server was unavailable or its clock was set, and live workers must renew first.
 local function heard(lease)
   local last, grace = KEYS[1] .. ':heard', KEYS[1] .. ':grace'
   local before = redis.pcall('GET', last)
@@ -94,7 +97,7 @@ local function heard(lease)
   if ago > lease then
     redis.call('SET', grace, 1, 'PX', lease)
   elseif -ago > lease then
-    -- The clock was set back; what waits for a time of the old one would wait too long.
+    -- The clock was set back: tasks that wait for a time of the old clock would wait too long.
     redis.call('DEL', grace, hold, throttled, probing)
     for _, waiting in ipairs({ready, leases}) do
       for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, now, '+inf')) do
