@@ -7,7 +7,7 @@ listens on as its first line. Formats: https://docs.claude.com/en/api/messages, 
 
 It answers `POST /v1/messages` (JSON, or server-sent events with `"stream": true`) and `/v1/messages/count_tokens`:
 
-    Stand-in heard "<last user message>" (model <model>; system prompt "<its first 80 characters>").
+    `Stand-in heard "<last user message>" (model <model>; system prompt "<its first 80 characters>").`
 
 or `…; no system prompt).`. The answer shows a test which model and system prompt reached the model API.
 

@@ -38,12 +38,12 @@ def serve(host: str | None, port: int | None) -> None:
       ANTHROPIC_API_KEY        key of the model API; or a file of that name in SECRETS_DIR
       MODEL_PROVIDER           anthropic (default), or echo: no key, no network
       DEFAULT_MODEL            model that answers
-      SYSTEM_PROMPT            what the agent is told about itself
+      SYSTEM_PROMPT            instructions of the agent
       MAX_TOKENS               most tokens in one answer
       REQUEST_TIMEOUT_SECONDS  most seconds for one answer (default 60)
       REDIS_URL                where the state lives; without it a Valkey is started, with its data in STATE_DIR
       API_WORKERS              processes that answer (default 1)
-      METRICS_PORT             port of its own for /metrics; in production there is no other
+      METRICS_PORT             separate port for /metrics; in production the only one
       LOG_LEVEL, LOG_FORMAT    INFO by default; json (default) or text
 
     A second SIGTERM or Ctrl-C cuts what is still in flight.

@@ -1,19 +1,19 @@
-"""Addresses as users write them: what is corrected, and what is rejected with a sentence. Pure.
+"""Normalize addresses that users write, and refuse invalid ones with a reason. Pure.
 
-An address may contain a password: no message quotes an address.
+An address may contain a password, so no message quotes an address.
 
-The same file is in the agent service, which reads the addresses, and in the operator, whose tools warn of what the
-service would reject. Their images do not contain each other's code.
+The agent service and the operator each have a copy of this file, because their images do not contain each other's
+code. The service reads the addresses; the operator's tools warn of addresses that the service would refuse.
 """
 
 import ipaddress
 import re
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-# The path that the client of the model API appends to its base address by itself.
+# The path that the client of the model API appends to its base address.
 _API_PATH = re.compile(r"(/v1(/messages(/count_tokens)?)?)$")
 
-# Options of a Redis address (redis-py, "from_url") that keep replies and waits as the agent needs them.
+# Options of a Redis address (redis-py, "from_url") that leave replies and timeouts as the agent needs them.
 REDIS_OPTIONS = frozenset(
     {
         "client_name",
@@ -46,10 +46,10 @@ def http_address(raw: str) -> str:
     """Return the address of an HTTP server without a trailing slash.
 
     Args:
-        raw: the address as written; surrounding white space is removed.
+        raw: the address as the user wrote it; surrounding white space is removed.
 
     Raises:
-        ValueError: the message states what to write instead.
+        ValueError: if the address is invalid; the message explains how to correct it.
     """
     text = _one_line(raw)
     if not re.match(r"https?://", text, re.IGNORECASE):
@@ -83,10 +83,10 @@ def model_api_address(raw: str) -> tuple[str, str]:
 
 
 def host_name(raw: str) -> str:
-    """Return a host; an IPv6 address is returned without its brackets.
+    """Return a host name or IP address; an IPv6 address without its brackets.
 
     Raises:
-        ValueError: the message states what to write instead.
+        ValueError: if the host is invalid; the message explains how to correct it.
     """
     text = _one_line(raw)
     if "://" in text or "/" in text or "@" in text:
@@ -102,7 +102,7 @@ def redis_address(raw: str) -> str:
     """Return the address of a Redis server in the form that redis-py takes.
 
     Raises:
-        ValueError: the message states what to write instead.
+        ValueError: if the address is invalid; the message explains how to correct it.
     """
     text = _one_line(raw)
     try:
@@ -117,7 +117,7 @@ def redis_address(raw: str) -> str:
             raise ValueError(_REDIS_FORM)
     else:
         if not host or port == 0 or parts.fragment:
-            # `#`, `/` and `?` in a password end the part of the address that contains it.
+            # `#`, `/` and `?` in a password end the part of the address that contains the password.
             raise ValueError(
                 f"{_REDIS_FORM}; write `#`, `/`, `?`, `@` and `%` of a password as %23, %2F, %3F, %40, %25"
             )
@@ -132,7 +132,7 @@ def _check_options(scheme: str, query: str) -> None:
     options = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(options.keys() - REDIS_OPTIONS)
     if unknown:
-        # The option is not quoted: it may be the part of a password that follows a `?`.
+        # The option is not quoted: it could be the part of a password that follows a `?`.
         raise ValueError(f"has an option that is not one of {', '.join(sorted(REDIS_OPTIONS))}")
     if scheme != "rediss" and any(name.startswith("ssl_") for name in options):
         raise ValueError("has options for TLS: begin it with rediss://")
@@ -149,7 +149,7 @@ def _one_line(raw: str) -> str:
     text = raw.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         raise ValueError("is in quotes, which are part of the value here: remove them")
-    # Parsers silently drop some of these characters, and would connect to another address.
+    # Parsers remove some of these characters silently, and would then use another address.
     if re.search(r"[\s\x00-\x1f\x7f\\]", text):
         raise ValueError("must be one word: remove white space, line ends, backslashes and control characters")
     return text
