@@ -1,7 +1,7 @@
 """Faults of an object outside its spec for which the API server refuses it; for the spec, see api/agent.py. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent_operator.api.core_v1 import DNS_LABEL, LABEL_VALUE, MAX_KEY, QUALIFIED_NAME
@@ -49,6 +49,8 @@ def metadata_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
     for field in _MAPS:
         if isinstance(metadata.get(field), Mapping):
             yield from _map_faults(field, metadata[field])
+    if isinstance(metadata.get("finalizers"), list):
+        yield from _finalizer_faults(metadata["finalizers"])
 
 
 def _unknown_nulls(value: Any, schema: Schema, path: str) -> Iterator[Fault]:
@@ -76,6 +78,13 @@ def _type_fault(field: str, value: Any) -> str | None:
         expected = (list, "a list") if field in _LISTS else (Mapping, "a mapping")
     kind, words = expected
     return None if isinstance(value, kind) and not isinstance(value, bool) else f"must be {words}"
+
+
+def _finalizer_faults(values: Sequence[Any]) -> Iterator[Fault]:
+    for index, value in enumerate(values):
+        # Go reads a null in a list of texts as an empty text.
+        if not isinstance(value, str) or len(value) > MAX_KEY or not _KEY.match(value):
+            yield Fault(f"metadata.finalizers[{index}]", "must be a qualified name like 'example.com/name'")
 
 
 def _map_faults(field: str, values: Mapping[str, Any]) -> Iterator[Fault]:

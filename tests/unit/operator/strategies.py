@@ -137,6 +137,9 @@ def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
     for kind, suffix in (("initContainers", "0"), ("sidecars", "1")):
         for container in spec.get(kind, []):
             container["name"] += suffix
+            ports = {(port["containerPort"], port.get("protocol")): port for port in container.get("ports", [])}
+            if "ports" in container:
+                container["ports"] = list(ports.values())
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:

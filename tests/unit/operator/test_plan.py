@@ -51,6 +51,13 @@ def test_what_was_applied_needs_nothing_more(spec: Document) -> None:
     assert make_plan(OWNER, documents, applied(documents)) == Plan()
 
 
+def test_an_amount_that_only_the_api_server_refuses_is_no_change() -> None:
+    amounts: Document = {"requests": {"cpu": {}}, "limits": {"memory": ["1Gi"]}}
+    documents = objects(sidecars=[{"name": "beside", "image": "busybox", "resources": amounts}])
+
+    assert make_plan(OWNER, documents, applied(documents)) == Plan()
+
+
 def test_what_is_missing_is_created_in_the_order_in_which_it_is_needed() -> None:
     plan = make_plan(OWNER, objects(autoscaling={"enabled": True}), {})
 

@@ -321,6 +321,7 @@ def test_a_key_that_stands_twice_is_a_warning_and_the_last_counts() -> None:
         ),
         ({"sidecars": [ENVOY], "initContainers": [ENVOY]}, "spec.initContainers"),
         ({"extraVolumeMounts": [{"name": "data", "mountPath": "/data"}]}, "spec.extraVolumeMounts"),
+        ({"sidecars": [{**ENVOY, "env": [{"name": "A"}, {"name": "A"}]}]}, "spec.sidecars[0].env[1]"),
     ],
 )
 def test_entries_that_repeat_or_lead_nowhere_are_refused(spec: dict[str, Any], field: str) -> None:
@@ -370,6 +371,8 @@ def test_a_wrong_type_is_named_without_names_of_python(spec: dict[str, Any], fau
         ({"metadata": {"name": "one", "annotations": {"a b": "c"}}}, "metadata.annotations.a b"),
         ({"metadata": {"name": "one", "annotations": {"a": 1}}}, "metadata.annotations.a"),
         ({"metadata": {"name": "one", "label": {}}}, "metadata.label"),
+        ({"metadata": {"name": "one", "finalizers": [None]}}, "metadata.finalizers[0]"),
+        ({"metadata": {"name": "one", "finalizers": ["a/b", "a b"]}}, "metadata.finalizers[1]"),
         ({"metadata": {"name": "one", "namespace": "A"}}, "metadata.namespace"),
         ({"more": 1}, "more"),
         ({"spec": {"agent": {"provider": "echo", "labels": None}}}, "spec.agent.labels"),

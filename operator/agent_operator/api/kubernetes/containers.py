@@ -267,7 +267,7 @@ class Container(Model):
     """Arguments of the program, instead of those of the image."""
     working_dir: Text | None = None
     """Working directory of the program."""
-    env: Annotated[list[Variable], listed()] | None = None
+    env: Annotated[list[Variable], listed(by="name")] | None = None
     """Environment variables."""
     env_from: Annotated[list[VariablesSource], listed()] | None = None
     """ConfigMaps and Secrets whose keys become environment variables."""
@@ -277,9 +277,9 @@ class Container(Model):
     """Compute resources."""
     resize_policy: Annotated[list[ResizePolicy], listed()] | None = None
     """How changes of the resources affect the container."""
-    volume_mounts: Annotated[list[ContainerMount], listed()] | None = None
+    volume_mounts: Annotated[list[ContainerMount], listed(by="mountPath")] | None = None
     """Volumes that are mounted in the container."""
-    volume_devices: Annotated[list[ContainerDevice], listed()] | None = None
+    volume_devices: Annotated[list[ContainerDevice], listed(by="devicePath")] | None = None
     """Block devices in the container."""
     startup_probe: ContainerProbe | None = None
     """Checks whether the program has started. The other probes begin afterwards."""

@@ -18,9 +18,14 @@ WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 
 
-def listed() -> Any:
-    """Return the bounds of a list that has a single owner."""
-    return Field(max_length=1000, json_schema_extra=ATOMIC)
+def listed(*, by: str | None = None) -> Any:
+    """Return the bounds of a list that has one owner.
+
+    Args:
+        by: the field that must differ between the entries, where server-side apply refuses duplicates.
+    """
+    keyed = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [by]}
+    return Field(max_length=1000, json_schema_extra=ATOMIC if by is None else keyed)
 
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
