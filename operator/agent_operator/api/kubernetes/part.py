@@ -24,7 +24,7 @@ def listed(*, by: str | None = None) -> Any:
     Args:
         by: the field that must differ between the entries, where server-side apply refuses duplicates.
     """
-    keyed = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [by]}
+    keyed: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [by]}
     return Field(max_length=1000, json_schema_extra=ATOMIC if by is None else keyed)
 
 
