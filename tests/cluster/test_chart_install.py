@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.operator_bed import eventually
 from testbed import binaries, paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
@@ -41,6 +42,9 @@ def test_the_notes_of_the_operator_make_a_first_agent(
     _run_as_printed(control_plane, "\n".join(commands[first : first + 2]))
     agent = control_plane.get("agentdeployment", "hello-agent", "-n", namespace)
     assert agent["spec"]["agent"]["provider"] == "echo"
+    # The API server publishes the documentation of a definition a moment after it serves it.
+    published = lambda: "FIELDS:" in control_plane.kubectl("explain", "agentdeployment.spec", check=False)  # noqa: E731
+    eventually(published, "the definition is published")
     assert "FIELDS:" in _run_as_printed(control_plane, commands[-1])
 
 

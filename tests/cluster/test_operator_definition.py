@@ -108,7 +108,7 @@ def test_the_api_server_fills_in_the_defaults_that_the_operator_knows(here: Name
 def test_every_field_is_explained(here: Namespace) -> None:
     text = here.kubectl("explain", "agentdeployment.spec.agent", "--recursive=false")
 
-    assert "Instructions that the model gets before every conversation." in text
+    assert "Instructions that the model receives before every conversation." in text
     tokens = " ".join(text.partition("maxTokens")[2].partition("\n\n")[0].split())
     assert "From 1 to 128000. Default: 4096." in tokens
 

@@ -271,7 +271,7 @@ async def test_the_openapi_document_tells_of_conversations_events_and_errors(mak
     operation = document["paths"]["/chat/stream"]["post"]
     assert set(operation["responses"]) >= {"200", "422", "429", "502", "503", "504"}
     assert "text/event-stream" in operation["responses"]["200"]["content"]
-    assert "unknown id starts a new one" in json.dumps(document)
+    assert "unknown id starts a new conversation" in json.dumps(document)
 
 
 async def test_what_nobody_foresaw_is_a_500_with_a_detail_and_a_request_id(
