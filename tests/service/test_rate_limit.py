@@ -34,7 +34,7 @@ class ScriptWithClock:
     """The real script in the real Redis, with its clock in the test's hands: TIME and the keys' lifetimes are ours."""
 
     def __init__(self, server: redis.Redis) -> None:
-        text = Script("limit").text.decode()
+        text = Script("agent_service.limits", "limit").text.decode()
         for real, ours in {
             "redis.call('TIME')": "{math.floor(ARGV[5] / 1000), ARGV[5] % 1000 * 1000}",
             "math.ceil(debt / limit))": "3600000)",
