@@ -38,13 +38,13 @@ def test_the_notes_of_the_operator_make_a_first_agent(
     control_plane: Cluster, namespace: str, operator_release: str
 ) -> None:
     commands = [line for line in operator_release.splitlines() if line.startswith("    ")]
+    # The API server serves a definition, and then publishes its documentation, a moment after it was made.
+    published = lambda: "FIELDS:" in control_plane.kubectl("explain", "agentdeployment.spec", check=False)  # noqa: E731
+    eventually(published, "the definition is published")
     first = next(index for index, line in enumerate(commands) if "echo" in line)
     _run_as_printed(control_plane, "\n".join(commands[first : first + 2]))
     agent = control_plane.get("agentdeployment", "hello-agent", "-n", namespace)
     assert agent["spec"]["agent"]["provider"] == "echo"
-    # The API server publishes the documentation of a definition a moment after it serves it.
-    published = lambda: "FIELDS:" in control_plane.kubectl("explain", "agentdeployment.spec", check=False)  # noqa: E731
-    eventually(published, "the definition is published")
     assert "FIELDS:" in _run_as_printed(control_plane, commands[-1])
 
 

@@ -200,5 +200,5 @@ def within(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, list):
         return isinstance(theirs, list) and len(ours) == len(theirs) and all(map(within, ours, theirs))
     if type(ours) is float and type(theirs) is int:
-        return ours == theirs and ours > LARGEST_EXACT  # the API server writes it without an exponent
+        return ours == float(theirs) and ours > LARGEST_EXACT  # the API server writes it without an exponent
     return type(ours) is type(theirs) and bool(ours == theirs)
