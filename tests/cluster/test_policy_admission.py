@@ -221,13 +221,14 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+SCHEMA = structural(AgentSpec)
 # What the API requires beside the field of a check.
 REQUIRED = {"name": "it", "image": "busybox", "port": 80, "containerPort": 80}
 
 
 def _complete(spec: dict[str, Any]) -> None:
     """Add what the definition requires."""
-    _complete_object(spec, structural(AgentSpec))
+    _complete_object(spec, SCHEMA)
     if spec.get("httpRoute"):
         spec["httpRoute"]["parentRefs"] = [{"name": "gateway"}]
     if spec.get("autoscaling"):
