@@ -1,6 +1,6 @@
 # Two images from one file: `--target service` (the agent API, also the default) and `--target operator`.
 #
-# The base is pinned by the digest of its index, which is the same for every architecture; docs/images.md has how to move
+# The base is pinned by the digest of its index, which is the same for every architecture; docs/contributing/images.md has how to move
 # it. It is an argument, so that it can come from elsewhere: docker build --build-arg PYTHON_IMAGE=… .
 # It needs Python 3.11 or later with venv and pip. Where packages come from a mirror, say so with
 # `--build-arg PIP_INDEX_URL=…` (PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST); the images and their history do not hold it.

@@ -62,7 +62,7 @@ def guide(name: str, wanted: tuple[Addon, ...]) -> str:
         "To use it (kubectl, helm and kubectl agent on PATH, KUBECONFIG set):",
         f'    eval "$(make -s cluster-env{of_this})"',
         *(f"    {command}" for command in _first_commands(wanted)),
-        "From there: docs/tutorial.md",
+        "From there: docs/tutorials/first-agent.md",
         f"To end it:  make cluster-down{of_this}",
     ]
     return "\n".join(lines)

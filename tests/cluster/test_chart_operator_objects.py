@@ -49,7 +49,7 @@ def test_monitoring_is_taken_as_prometheus_operator_defines_it(monitored: Cluste
     rules = monitored.get("prometheusrule", NAME, "-n", namespace)["spec"]["groups"]
     links = [rule["annotations"]["runbook_url"] for group in rules for rule in group["rules"] if "alert" in rule]
     assert links
-    assert all(link.startswith("https://portside.dev/docs/runbooks.html#") for link in links)
+    assert all(link.startswith("https://portside.dev/docs/how-to/alerts.html#") for link in links)
 
     dashboards = monitored.get("configmaps", "-n", namespace, "-l", "grafana_dashboard=1")["items"]
     files = {path.name: path.read_text() for path in (CHART / "files" / "dashboards").iterdir()}

@@ -181,7 +181,7 @@ def test_the_way_back_to_helm_keeps_the_pods(here: Namespace, helm: Helm) -> Non
     here.await_rollout()
     pods, keys = _pods(here), here.get("secret", "hello-client-keys")["data"]
 
-    # As docs/adoption.md has it.
+    # As docs/how-to/move-between-helm-and-operator.md has it.
     here.kubectl("delete", "agentdeployment", "hello", "--cascade=orphan")
     eventually(lambda: not any(_is_owned(each) for each in _objects(here)), "the objects have no owner")
     values = json.dumps(VALUES)

@@ -53,7 +53,7 @@ POOR: dict[str, Any] = {
 
 
 def rights() -> list[Right]:
-    """Every single right of docs/operator-rbac.md."""
+    """Every single right of docs/reference/operator-rbac.md."""
     return [
         (group, resource, verb)
         for rule in documented_rules()

@@ -46,6 +46,7 @@ def pages() -> list[Path]:
     """Every page that people read."""
     return [
         REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
         *sorted((REPOSITORY / "docs").rglob("*.md")),
         *sorted((REPOSITORY / "helm").glob("*/README.md")),
         REPOSITORY / "releases" / "README.md",

@@ -13,7 +13,7 @@ DOCS = REPOSITORY / "docs"
 
 def stale() -> list[Path]:
     """The sources whose picture is missing or of another source."""
-    return [source for source in sorted(DOCS.glob("*.dot")) if is_stale(_picture(source), source)]
+    return [source for source in sorted(DOCS.rglob("*.dot")) if is_stale(_picture(source), source)]
 
 
 def is_stale(picture: Path, source: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The images as they come out of the Dockerfile (docs/images.md): what they say, what is in them, that they run."""
+"""The images as they come out of the Dockerfile (docs/contributing/images.md): what they say, what is in them, that they run."""
 
 import gzip
 import json

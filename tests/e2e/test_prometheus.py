@@ -229,7 +229,7 @@ def test_what_keda_would_ask_has_an_answer(scraped: Scraped) -> None:
 
 
 def test_an_agent_takes_few_series(scraped: Scraped) -> None:
-    """docs/observability.md has the figures; ten thousand odd requests add none (tests/service)."""
+    """docs/reference/observability.md has the figures; ten thousand odd requests add none (tests/service)."""
     for service in (AGENT, f"{AGENT}-worker"):
         count = f'count({{namespace="{scraped.monitored}", service="{service}", __name__!~"scrape_.*|up"}})'
         # A process that was scraped while it started had not made all of its series.

@@ -120,8 +120,8 @@ def test_the_product_imports_nothing_that_only_developers_run(package: str) -> N
 
 
 def walks() -> dict[str, list[Path]]:
-    """The walks of docs/architecture.md: their files in order, by title."""
-    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    """The walks of docs/contributing/architecture.md: their files in order, by title."""
+    text = (REPOSITORY / "docs" / "contributing" / "architecture.md").read_text(encoding="utf-8")
     _, *sections = re.split(r"^### ", text.partition("## Three walks")[2].partition("\n## ")[0], flags=re.MULTILINE)
     return {
         section.partition("\n")[0]: [

@@ -17,7 +17,7 @@ PLAIN = paths.REPOSITORY / "manifests" / "monitoring" / "alerts.yaml"
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
 ]
-RUNBOOKS = (paths.REPOSITORY / "docs" / "runbooks.md").read_text()
+RUNBOOKS = (paths.REPOSITORY / "docs" / "how-to" / "alerts.md").read_text()
 OF = 'namespace="team-a", service="support"'
 # Seconds between two scrapes: none is at 5, 15, 25 minutes.
 SPARSE = 40

@@ -12,7 +12,7 @@ from docs_bed import dashboards, picture
 from testbed.paths import REPOSITORY
 
 CONDITIONS = (REPOSITORY / "docs" / "reference" / "conditions.md").read_text()
-TROUBLE = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
+TROUBLE = (REPOSITORY / "docs" / "how-to" / "troubleshoot.md").read_text()
 # Nothing is wrong with these.
 FINE = {"Serving", "ScaledToZero", "Creating", "RollingOut", "RolloutComplete", "AsExpected", "MetricsFound"} | {
     "BudgetLeft",
@@ -59,6 +59,19 @@ def test_every_page_is_in_the_site_and_loads_nothing_from_elsewhere(site: Path) 
 def test_the_first_page_leads_to_the_documents(site: Path) -> None:
     assert 'href="docs/index.html"' in (site / "index.html").read_text()
     assert "Portside puts AI agents on Kubernetes" in (site / "docs" / "index.html").read_text()
+
+
+def test_addresses_of_earlier_versions_lead_to_the_page_of_today(site: Path) -> None:
+    redirect = re.compile(r'var target = "([^"]+)"')
+    moved = {page: found[1] for page in site.rglob("*.html") if (found := redirect.search(page.read_text()))}
+
+    assert len(moved) >= 38
+    for page, target in moved.items():
+        assert (page.parent / target).resolve().is_file(), f"{page} leads to {target}"
+    alerts = (site / "docs" / "runbooks.html").read_text()
+    assert 'target = "how-to/alerts.html"' in alerts
+    # Alerts link to a section.
+    assert "target + window.location.hash" in alerts
 
 
 def test_pictures_are_those_of_their_sources() -> None:

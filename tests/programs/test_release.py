@@ -1,4 +1,4 @@
-"""What a release is made with (docs/releasing.md): packages, notes, and the check before it."""
+"""What a release is made with (docs/contributing/releasing.md): packages, notes, and the check before it."""
 
 import json
 import os

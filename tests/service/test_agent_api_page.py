@@ -1,4 +1,4 @@
-"""The commands and examples of docs/agent-api.md, run as they are written there."""
+"""The commands and examples of docs/how-to/call-an-agent.md, run as they are written there."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ from redis_bed import RedisServer
 from stand_in.agent import Service, StartService, environment, running_service
 from testbed.ports import free_port
 
-PAGE = (Path(__file__).parents[2] / "docs" / "agent-api.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "call-an-agent.md").read_text(encoding="utf-8")
 CLIENT_KEY = "a-client-key-of-some-length"
 SECTIONS = dict(re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", "## Start\n" + PAGE, re.MULTILINE | re.DOTALL))
 

@@ -95,7 +95,7 @@ def test_everything_that_is_missing_is_reported_at_once(monkeypatch: pytest.Monk
 
 
 def test_the_documents_list_the_debian_packages_that_may_be_installed() -> None:
-    page = (paths.REPOSITORY / "docs" / "testbed.md").read_text()
+    page = (paths.REPOSITORY / "docs" / "contributing" / "testbed.md").read_text()
     section = page.partition("## What it installs on the machine")[2].partition("\n## ")[0]
     listed = {
         name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall("`(.*?)`", row)

@@ -48,7 +48,7 @@ def test_the_base_of_the_images_is_pinned_by_its_digest() -> None:
 
 
 def test_a_release_is_verified_by_the_workflow_and_the_tag_that_sign_it() -> None:
-    page = (REPOSITORY / "docs" / "releasing.md").read_text()
+    page = (REPOSITORY / "docs" / "contributing" / "releasing.md").read_text()
     verified = re.findall(r"^cosign verify .*$", page, re.MULTILINE)
     assert verified
     assert all('--certificate-identity="$SIGNER"' in line for line in verified)
@@ -58,5 +58,5 @@ def test_a_release_is_verified_by_the_workflow_and_the_tag_that_sign_it() -> Non
 
 
 def test_the_page_on_releases_names_the_kubernetes_that_are_tried() -> None:
-    page = (REPOSITORY / "docs" / "releasing.md").read_text()
+    page = (REPOSITORY / "docs" / "contributing" / "releasing.md").read_text()
     assert f"1.30 to {binaries.KUBERNETES.version.removeprefix('v').rpartition('.')[0]}" in page

@@ -11,7 +11,7 @@ Document = dict[str, Any]
 
 _ABOUT = (
     "The same as the OpenAPI document, which an agent outside production shows at `/openapi.json` and `/docs`. "
-    "[The agent API](../agent-api.md) tells how they are used."
+    "[Call an agent](../how-to/call-an-agent.md) shows how they are used."
 )
 
 

@@ -67,7 +67,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* What the operator may do, everywhere that it serves: docs/operator-rbac.md says what each is for. */}}
+{{/* What the operator may do, everywhere that it serves: docs/reference/operator-rbac.md says what each is for. */}}
 {{- define "agent-operator.rules" -}}
 - apiGroups: [portside.dev]
   resources: [agentdeployments]

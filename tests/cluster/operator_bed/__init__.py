@@ -252,8 +252,8 @@ def _definition() -> str:
 
 
 def documented_rules(*, of_leases: bool = False) -> list[dict[str, Any]]:
-    """The rules of docs/operator-rbac.md, as a Role has them: for what it serves, or for its own namespace."""
-    page = (paths.REPOSITORY / "docs" / "operator-rbac.md").read_text()
+    """The rules of docs/reference/operator-rbac.md, as a Role has them: for what it serves, or for its own namespace."""
+    page = (paths.REPOSITORY / "docs" / "reference" / "operator-rbac.md").read_text()
     served, _, own = page.partition("\n## In its own namespace\n")
     text = own if of_leases else served
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ")][1:]

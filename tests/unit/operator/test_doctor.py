@@ -15,7 +15,7 @@ from agent_operator.tools.doctor.redact import last_line
 from agent_operator.tools.doctor.report import Report, to_text
 from testbed import paths
 
-DOCUMENT = (paths.REPOSITORY / "docs" / "tools.md").read_text()
+DOCUMENT = (paths.REPOSITORY / "docs" / "reference" / "kubectl-agent.md").read_text()
 
 ALIVE = Lease("portside-system", "agent-operator", "operator-1", 1.0, alive=True)
 LABELS = {"app.kubernetes.io/component": "api"}

@@ -23,7 +23,7 @@ from agent_operator.tools.doctor.steps import steps_of
 
 # Reasons in the agent's conditions that only the operator knows: the API server's responses to its applies.
 _APPLYING = {
-    POLICY_REFUSED: "leave the field out, or ask the owner of the operator to allow it (docs/policies.md)",
+    POLICY_REFUSED: "leave the field out, or ask the owner of the operator to allow it (docs/how-to/restrict-agents.md)",
     "NameConflict": "do as the message says",
     "QuotaExceeded": "raise the ResourceQuota of the namespace, or ask for less",
     "ApplyRefused": "put right in the spec what the message objects to",

@@ -21,7 +21,7 @@ LONG_START_SECONDS = 30.0
 # Another server listens on the agent's port: it lacks the page, or uses another protocol.
 _NOT_OURS = re.compile(r"probe failed with statuscode: (30[0-9]|40[0-57-9])|malformed HTTP")
 
-# Reasons in the agent API's response at /health/ready (docs/agent-api.md).
+# Reasons in the agent API's response at /health/ready (docs/how-to/call-an-agent.md).
 _NOT_READY = {
     "credentials refused": (
         "CredentialsRefused",
