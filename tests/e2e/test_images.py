@@ -1,4 +1,4 @@
-"""The images as they come out of the Dockerfile (docs/contributing/images.md): what they say, what is in them, that they run."""
+"""The images as the Dockerfile builds them (docs/contributing/images.md): their labels, contents, and that they run."""
 
 import gzip
 import json

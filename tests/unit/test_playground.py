@@ -76,7 +76,8 @@ def test_the_help_explains_each_addon_and_how_to_leave_it_out() -> None:
 
 def test_the_last_lines_name_what_is_there_and_what_to_do_next() -> None:
     text = playground.guide("dev", addons.chosen())
-    for word in (*EVERYTHING, "http://model-api.model-api.svc", "redis://redis.redis.svc:6379", "docs/tutorials/first-agent.md"):
+    addresses = ("http://model-api.model-api.svc", "redis://redis.redis.svc:6379")
+    for word in (*EVERYTHING, *addresses, "docs/tutorials/first-agent.md"):
         assert word in text
     assert 'eval "$(make -s cluster-env)"' in text
     assert "Left out" not in text

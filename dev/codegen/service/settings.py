@@ -14,8 +14,8 @@ from codegen.service.schema import Schema, in_words
 
 _ABOUT = (
     "Each is an environment variable, a line of a `.env` file, or a file in the folder that `SECRETS_DIR` names; an "
-    "empty value counts as not set. [Settings](../explanation/settings.md) explains how these work together. A setting that is a "
-    "*secret* is shown nowhere, neither in a log nor in an error."
+    "empty value counts as not set. [Settings](../explanation/settings.md) explains how these work together. A setting "
+    "that is a *secret* is shown nowhere, neither in a log nor in an error."
 )
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.core_v1 import SET, DataKey, ObjectName
+from agent_operator.api.core_v1 import DataKey, ObjectName
+from agent_operator.api.kubernetes.part import SET
 from agent_operator.api.rules import Rule
 
 _Origin = Annotated[

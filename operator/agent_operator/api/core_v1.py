@@ -71,15 +71,6 @@ DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_len
 DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)]
 
 
-def keyed(*keys: str) -> dict[str, Any]:
-    """Return the schema extensions for a list whose entries are identified by these fields (KEP-555, "listType:
-    map")."""
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
-
-
-SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
-
-
 class ObjectReference(Model):
     """The name of an object in the same namespace."""
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.core_v1 import DNS_LABEL, DNS_SUBDOMAIN, SET, Annotations, ObjectName
+from agent_operator.api.core_v1 import DNS_LABEL, DNS_SUBDOMAIN, Annotations, ObjectName
 from agent_operator.api.kubernetes.networking import NetworkPolicyEgressRule, NetworkPolicyPeer
-from agent_operator.api.kubernetes.part import ATOMIC, AsWritten
+from agent_operator.api.kubernetes.part import ATOMIC, SET, AsWritten
 from agent_operator.api.rules import Rule
 
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -11,7 +11,7 @@ from agent_operator.api.rules import Rule
 
 # The address is written to a ConfigMap, which must not contain a secret. An address can contain one in its userinfo, or
 # in an option of its query (redis-py: `password`, `username`, `ssl_password`, also percent-encoded). Only options that
-# cannot contain a secret are therefore listed. The chart's helm/agent/templates/validate/_validate.tpl has the same expression.
+# cannot contain a secret are therefore listed. The chart has the same expression in templates/validate/_validate.tpl.
 _OPTIONS = (
     "client_name|db|health_check_interval|max_connections|protocol|retry_on_timeout|timeout|"
     "socket_(connect_timeout|keepalive|timeout)|ssl_(ca_certs|ca_path|cert_reqs|certfile|check_hostname|ciphers|keyfile|"

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from agent_operator.api.schema import Schema, structural
@@ -16,12 +15,7 @@ def repeats(spec: Mapping[str, Any], root: str = "spec") -> Iterator[tuple[str, 
 
     Values of the wrong type are skipped: the validation of types rejects them.
     """
-    yield from _within(spec, _spec_schema(), root)
-
-
-@cache
-def _spec_schema() -> Schema:
-    return structural(AgentSpec)
+    yield from _within(spec, structural(AgentSpec), root)
 
 
 def _within(value: Any, schema: Schema, path: str) -> Iterator[tuple[str, str]]:

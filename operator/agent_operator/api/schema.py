@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from agent_operator.api.base import Model
@@ -14,10 +15,12 @@ VERBATIM = "x-kubernetes-preserve-unknown-fields"
 _INT32 = 2**31 - 1
 
 
+@cache
 def structural(model: type[Model]) -> Schema:
     """Return the model as a structural schema (Kubernetes: "Specifying a structural schema").
 
-    It contains no references, unions or closed objects, because the API server prunes unknown fields.
+    It contains no references, unions or closed objects, because the API server prunes unknown fields. All callers share
+    the result, so none may change it.
     """
     return _map_objects(_inlined(model), _structural_node)
 

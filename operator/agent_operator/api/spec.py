@@ -28,11 +28,10 @@ from agent_operator.api.core_v1 import (
     SpreadConstraint,
     Toleration,
     VolumeMount,
-    keyed,
 )
 from agent_operator.api.kubernetes.containers import Container
 from agent_operator.api.kubernetes.core import Affinity, PodSecurityContext, SecurityContext
-from agent_operator.api.kubernetes.part import ATOMIC, AsWritten
+from agent_operator.api.kubernetes.part import ATOMIC, AsWritten, keyed
 from agent_operator.api.kubernetes.volumes import Volume
 from agent_operator.api.networking import HttpAddress, HttpRoute, Ingress, NetworkPolicy, Service
 from agent_operator.api.redis import Redis

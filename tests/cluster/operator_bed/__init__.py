@@ -252,7 +252,7 @@ def _definition() -> str:
 
 
 def documented_rules(*, of_leases: bool = False) -> list[dict[str, Any]]:
-    """The rules of docs/reference/operator-rbac.md, as a Role has them: for what it serves, or for its own namespace."""
+    """Return the rules of docs/reference/operator-rbac.md as a Role has them, for its agents or its own namespace."""
     page = (paths.REPOSITORY / "docs" / "reference" / "operator-rbac.md").read_text()
     served, _, own = page.partition("\n## In its own namespace\n")
     text = own if of_leases else served

@@ -15,7 +15,14 @@ from agent_operator.api.base import Model
 # object just within the API server's depth limit of 10,000 would then be stored beyond it, and lists could no longer be
 # decoded.
 WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
+# How server-side apply merges a list (KEP-555, "listType").
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+
+
+def keyed(*keys: str) -> dict[str, Any]:
+    """Return the schema extensions for a list whose entries are identified by these fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
 def listed(*, by: str | None = None) -> Any:
@@ -24,8 +31,7 @@ def listed(*, by: str | None = None) -> Any:
     Args:
         by: the field that must differ between the entries, where server-side apply refuses duplicates.
     """
-    keyed: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [by]}
-    return Field(max_length=1000, json_schema_extra=ATOMIC if by is None else keyed)
+    return Field(max_length=1000, json_schema_extra=ATOMIC if by is None else keyed(by))
 
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
