@@ -65,7 +65,7 @@ def test_an_agent_that_used_its_budget_up_is_asked_nothing_more(
     for path in ("/chat", "/chat/stream"):
         answer = service.post(path, message="hello")
         assert answer.status_code == 429
-        assert answer.json()["detail"].startswith("This agent has used up its budget of the day; try again in ")
+        assert answer.json()["detail"].startswith("This agent has used up its budget for the day; try again in ")
         assert 0 < int(answer.headers["Retry-After"]) <= 86_400
     assert len(stand_in.requests()) == asked
     assert service.metric('agent_rate_limited_total{reason="budget"}') >= 3
@@ -178,13 +178,13 @@ def test_a_request_that_is_refused_for_the_budget_does_not_count_as_one_of_its_c
         answer = service.post("/chat", message="hello")
         assert answer.status_code == 429
         assert int(answer.headers["X-RateLimit-Remaining"]) >= 2
-        assert answer.json()["detail"].startswith("This agent has used up its budget of the month")
+        assert answer.json()["detail"].startswith("This agent has used up its budget for the month")
     for _ in range(3):
         service.get("/tasks")
     answer = service.post("/chat", message="hello")
     assert answer.headers["X-RateLimit-Remaining"] == "0"
-    assert answer.json()["detail"].startswith("This agent has used up its budget of the month"), "which lasts longest"
-    assert service.get("/tasks").json()["detail"].startswith("You may send 3 requests a minute")
+    assert answer.json()["detail"].startswith("This agent has used up its budget for the month"), "which lasts longest"
+    assert service.get("/tasks").json()["detail"].startswith("You may send 3 requests per minute")
 
 
 async def test_each_period_has_an_account_of_its_own(redis_server: RedisServer) -> None:

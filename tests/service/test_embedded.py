@@ -116,7 +116,7 @@ def test_a_valkey_that_dies_is_started_again_and_chat_goes_on_meanwhile(start: S
         eventually(lambda: "warning" in say(service, "hello"), "chat goes on without memory")
         eventually(lambda: knows(service, stand_in, known), "the memory is back")
         assert valkey_of(service) != server
-    assert service.log().count("Valkey ended, started it again") == 3
+    assert service.log().count("Valkey exited, restarted it") == 3
     assert "Traceback" not in service.log()
 
 

@@ -118,7 +118,10 @@ def test_a_port_that_is_taken_is_one_plain_line(tmp_path: Path, processes: str) 
             **settings,
         )
     assert (told.returncode, told.stdout) == (1, "")
-    assert told.stderr == f"Port {port} is in use; stop what uses it, or choose another with METRICS_PORT.\n"
+    assert (
+        told.stderr
+        == f"Port {port} is in use; stop the process that uses it, or choose another port with METRICS_PORT.\n"
+    )
 
 
 def test_the_port_of_the_api_cannot_be_that_of_the_metrics(tmp_path: Path) -> None:

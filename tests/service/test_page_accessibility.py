@@ -60,7 +60,7 @@ async def test_everything_has_its_role_and_name(browser: Browser, service: Servi
         # The name of the key's field and what it is for, before anybody needs it.
         await chat.page.evaluate("document.getElementById('key-form').hidden = false")
         await expect(chat.key).to_have_accessible_description(
-            "This agent answers only those who show a key. It stays in this tab, and is gone when you close it."
+            "This agent requires a client key. The key is kept in this tab until you close it."
         )
         await expect(chat.message).to_have_accessible_description(
             "Enter sends, Shift+Enter breaks the line, Esc stops the answer"

@@ -176,7 +176,7 @@ async def test_a_key_is_asked_for_kept_in_this_tab_and_forgotten(browser: Browse
         await expect(chat.key).to_be_focused()
         await chat.key.fill("a key")
         await chat.key.press("Enter")
-        await expect(chat.page.locator("#key-note")).to_contain_text("cannot be a key")
+        await expect(chat.page.locator("#key-note")).to_contain_text("not a valid key")
         await chat.key.fill("not-the-right-key-at-all")
         await chat.key.press("Enter")
         await expect(chat.page.locator("#key-note")).to_contain_text("did not accept that key")
@@ -233,10 +233,14 @@ _DONE = '{"type":"done","input_tokens":1,"output_tokens":2,"conversation_id":"c"
 @pytest.mark.parametrize(
     ("media_type", "body", "told"),
     [
-        ("text/event-stream", 'data: {"type":"text","content":"Half"}\n\n', "The connection broke off"),
+        ("text/event-stream", 'data: {"type":"text","content":"Half"}\n\n', "The connection was closed"),
         ("text/event-stream", "data: {not JSON\n\n", "The connection to the agent failed."),
-        ("text/html", "<h1>Sign in</h1>", "something on the way to it"),
-        ("text/event-stream", f'data: {_DONE},"stop_reason":"max_tokens"}}\n\n', "it reached the most tokens allowed"),
+        ("text/html", "<h1>Sign in</h1>", "something between it and this page"),
+        (
+            "text/event-stream",
+            f'data: {_DONE},"stop_reason":"max_tokens"}}\n\n',
+            "it reached the maximum number of tokens",
+        ),
         ("text/event-stream", f'data: {_DONE},"warning":"No memory."}}\n\n', "No memory."),
     ],
 )

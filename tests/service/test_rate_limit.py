@@ -180,7 +180,7 @@ def test_a_client_that_waits_for_as_long_as_it_is_told_gets_through(start_servic
         while answer.status_code == 200:
             answer = service.get("/")
         assert answer.status_code == 429
-        assert "30 requests a minute" in answer.json()["detail"]
+        assert "30 requests per minute" in answer.json()["detail"]
         seconds = int(answer.headers["Retry-After"])
         assert 1 <= seconds <= 2
         # The wait itself is what is tested here.

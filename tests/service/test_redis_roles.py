@@ -183,8 +183,8 @@ async def test_a_user_with_no_right_to_channels_has_tasks_accepted_once_and_done
         (("~*", "&*", "+@all", "-zadd"), "ZADD"),
         (("~*", "&*", "+@all", "-ltrim"), "LTRIM"),
         (("~{portside}:health", "~{portside}:task:*", "~{portside}:conversation:*", "&*", "+@all"), "keys of budgets"),
-        (("~*", "&*", "+@all", "-eval", "-evalsha"), "lacks a right"),
-        (("~other:*", "&*", "+@all"), "lacks a right"),
+        (("~*", "&*", "+@all", "-eval", "-evalsha"), "lacks a permission"),
+        (("~other:*", "&*", "+@all"), "lacks a permission"),
         (("~*", "&{portside}:task:news", "+@all"), "PUBLISH"),
     ],
 )

@@ -366,7 +366,7 @@ async def test_the_state_of_the_queue_is_in_health_and_metrics(make_client: Make
         return 'agent_tasks{state="completed"} 1.0' in text and "agent_task_queue_depth 0.0" in text
 
     await until(told, "the metrics tell of it")
-    assert "0 tasks wait" in (await client.get("/health")).json()["components"]["queue"]["detail"]
+    assert "0 tasks are pending" in (await client.get("/health")).json()["components"]["queue"]["detail"]
 
 
 async def test_while_the_model_api_turns_tasks_away_none_is_given_out(

@@ -46,7 +46,7 @@ def test_settings_of_telemetry_that_cannot_be_used_are_left_out_and_traces_go_on
     assert service.post("/chat", message="hello").status_code == 200
     eventually(lambda: len(collector.spans()) >= 2, "spans arrive")
     lines = [json.loads(line) for line in service.log().splitlines()]
-    (warning,) = [line for line in lines if line["event"] == "Telemetry settings that cannot be used were left out"]
+    (warning,) = [line for line in lines if line["event"] == "Telemetry settings that cannot be used were ignored"]
     assert set(warning["names"]) == set(ODD)
     assert "Traceback" not in service.log()
     assert "s3cret" not in service.log()
@@ -96,5 +96,5 @@ def test_no_propagators_take_no_trace_from_callers(
 def test_without_a_collector_odd_settings_of_telemetry_are_no_more_than_a_line(start_service: StartService) -> None:
     service = start_service(MODEL_PROVIDER="echo", **ODD)
     assert service.post("/chat", message="hello").status_code == 200
-    assert service.log().count("were left out") == 1
+    assert service.log().count("were ignored") == 1
     assert "Traceback" not in service.log()

@@ -153,11 +153,11 @@ def test_a_worker_lives_through_an_outage_of_redis(
         running = submit(api, "[[stall:1]]")
         eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
         server.stop()
-        eventually(lambda: "Redis was lost" in worker.log(), "the worker notices")
+        eventually(lambda: "Lost the connection to Redis" in worker.log(), "the worker notices")
         server.start()
         eventually(lambda: api.get(f"/tasks/{running}").json().get("status") == "completed", "it is done", 30)
         server.freeze()
-        eventually(lambda: worker.log().count("Redis was lost") > 1, "the worker notices")
+        eventually(lambda: worker.log().count("Lost the connection to Redis") > 1, "the worker notices")
         assert worker.get("/health/live").status_code == 200
         server.thaw()
         eventually(lambda: api.get(f"/tasks/{running}").status_code == 200, "Redis is back")

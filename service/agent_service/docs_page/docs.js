@@ -1,5 +1,5 @@
 // The reference of the agent API, from its own OpenAPI document, with a form that sends each request.
-// All text goes in as text, never as HTML.
+// All text is inserted as text, never as HTML.
 const ROOT = new URL("..", import.meta.url);
 const OBJECT = "#/components/schemas/";
 
@@ -19,7 +19,7 @@ function table(head, rows) {
   return element("table", {}, element("thead", {}, line(head, "th")), element("tbody", {}, ...rows.map((row) => line(row, "td"))));
 }
 
-/** What a schema allows, as text and links to objects. */
+/** Describes what a schema allows, as text and links to objects. */
 function type(schema) {
   if (schema.$ref) {
     const name = schema.$ref.slice(OBJECT.length);
@@ -27,7 +27,7 @@ function type(schema) {
   }
   const choices = schema.anyOf ?? schema.oneOf;
   if (choices) {
-    return choices.flatMap((choice, place) => [...(place ? [" or "] : []), ...type(choice)]);
+    return choices.flatMap((choice, index) => [...(index ? [" or "] : []), ...type(choice)]);
   }
   if (schema.enum ?? schema.const) {
     return [(schema.enum ?? [schema.const]).map((value) => JSON.stringify(value)).join(", ")];
@@ -52,7 +52,7 @@ function fields(schema) {
   );
 }
 
-/** A value that the schema allows, for a form to begin with. */
+/** Returns a value that the schema allows, to prefill a form. */
 function example(schema) {
   const known = schema.$ref ? objects[schema.$ref.slice(OBJECT.length)] : schema;
   if (known.type !== "object") {
@@ -80,8 +80,8 @@ function operation(method, path, documented) {
   }
   const answers = Object.entries(documented.responses).map(([status, answer]) => [
     status,
-    Object.entries(answer.content ?? {}).flatMap(([kind, { schema }], place) => [
-      place ? " or " : "",
+    Object.entries(answer.content ?? {}).flatMap(([kind, { schema }], index) => [
+      index ? " or " : "",
       ...(schema?.$ref ? type(schema) : [kind]),
     ]),
     answer.description ?? "",
@@ -95,11 +95,11 @@ function operation(method, path, documented) {
 function form(method, path, parameters, body) {
   const asked = parameters.filter((one) => ["path", "query", "header"].includes(one.in));
   const prefix = `${method}${path}`.replaceAll(/\W/g, "-");
-  const inputs = asked.map((one, place) => element("input", { id: `${prefix}-${place}`, type: "text" }));
+  const inputs = asked.map((one, index) => element("input", { id: `${prefix}-${index}`, type: "text" }));
   const content = element("textarea", { id: `${prefix}-body`, rows: "4", spellcheck: "false" });
   content.value = body ? JSON.stringify(example(body), null, 2) : "";
   const made = element("form", { autocomplete: "off" }, element("h4", { text: "Try it" }));
-  asked.forEach((one, place) => made.append(element("label", { for: `${prefix}-${place}`, text: one.name }), inputs[place]));
+  asked.forEach((one, index) => made.append(element("label", { for: `${prefix}-${index}`, text: one.name }), inputs[index]));
   if (body) {
     made.append(element("label", { for: `${prefix}-body`, text: "Body" }), content);
   }
@@ -111,7 +111,7 @@ function form(method, path, parameters, body) {
     result.hidden = false;
     result.textContent = "";
     try {
-      const given = asked.map((one, place) => ({ ...one, value: inputs[place].value })).filter((one) => one.value);
+      const given = asked.map((one, index) => ({ ...one, value: inputs[index].value })).filter((one) => one.value);
       await send(method, path, given, body && content.value, (text) => result.append(text));
     } catch (error) {
       result.append(`\n${error.message}`);

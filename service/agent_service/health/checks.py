@@ -72,8 +72,8 @@ class Check:
         age = time.monotonic() - self._at
         found = replace(self._found, age_seconds=age)
         if age > 2 * (max(self._every, self._quiet) + self._limit):
-            words = f"It could not be looked at for {age:.0f} seconds."
-            return replace(found, up=False, detail=words, kind="not_checked")
+            detail = f"It has not been checked for {age:.0f} seconds."
+            return replace(found, up=False, detail=detail, kind="not_checked")
         return found
 
     async def run(self, name: str) -> None:
@@ -93,7 +93,7 @@ class Check:
 
     async def _answer(self, name: str) -> tuple[Finding, str | None]:
         """Return the result, and the message of the upstream for the log."""
-        begun = time.perf_counter()
+        started = time.perf_counter()
         up, kind, upstream = False, None, None
         try:
             async with asyncio.timeout(self._limit):
@@ -108,8 +108,8 @@ class Check:
         except Exception as error:
             # A bug of the service must not end the checks.
             _log.error("Check failed unexpectedly", component=name, error=type(error).__name__, where=where(error))
-            detail, kind = "It could not be looked at; the log says why.", "internal"
-        return Finding(up, detail, time.perf_counter() - begun, 0.0, kind), upstream
+            detail, kind = "The check failed; the log has the reason.", "internal"
+        return Finding(up, detail, time.perf_counter() - started, 0.0, kind), upstream
 
 
 @asynccontextmanager

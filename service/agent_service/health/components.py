@@ -26,7 +26,7 @@ def make_checks(
 
     async def state() -> str:
         await redis.check()
-        return "The store of the state takes writes."
+        return "The state store accepts writes."
 
     checks = {
         "model_api": Check(model_api, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS),
@@ -49,7 +49,7 @@ def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
         finally:
             # Autoscalers use this metric: tasks that were due before an outage of Redis must not add workers during it.
             counted.tasks_due.set(due)
-        return f"{counts['pending']} tasks wait, {counts['running']} run."
+        return f"{counts['pending']} tasks are pending, {counts['running']} are running."
 
     return Check(check, every_seconds=_COUNT_SECONDS)
 

@@ -20,8 +20,8 @@ _MISDIRECTED = 421
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]*)(:[0-9]*)?")
 
 _REFUSED = (
-    "This agent does not answer under the host name of this request. "
-    "If the name is one of the agent's, add it to ALLOWED_HOSTS."
+    "This agent does not serve the host name of this request. "
+    "If the name belongs to the agent, add it to ALLOWED_HOSTS."
 )
 
 

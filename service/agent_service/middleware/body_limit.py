@@ -25,8 +25,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if told.isdigit() and int(told) > self.largest_bytes:
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if announced.isdigit() and int(announced) > self.largest_bytes:
             await JSONResponse({"detail": self.too_large}, status_code=413, headers=_CLOSE)(scope, receive, send)
             return
         size = 0

@@ -12,9 +12,9 @@ from agent_service.paths import PROBES, is_open
 from agent_service.telemetry.metrics import Metrics
 
 _DRAINING = "This instance is shutting down; send the request again."
-_OVERLOADED = "This instance has as many requests in flight as it takes; send the request again in a moment."
+_OVERLOADED = "This instance has reached its limit of requests in flight; send the request again in a moment."
 _CLIENT_BUSY = (
-    "You have as many requests in flight at this instance as one client may; send the request again when one of them "
+    "You have reached this instance's limit of requests in flight per client; send the request again when one of them "
     "is answered."
 )
 
@@ -64,7 +64,7 @@ class InFlight:
             return
         if self.of_clients.get(client.id, 0) >= self.most_of_client:
             self.metrics.rate_limited.labels("in_flight").inc()
-            await _come_again(429, _CLIENT_BUSY)(scope, receive, send)
+            await _retry_later(429, _CLIENT_BUSY)(scope, receive, send)
             return
         release = self._take(client.id)
 
@@ -100,9 +100,9 @@ class InFlight:
 
     def _shed(self, reason: str, detail: str) -> JSONResponse:
         self.metrics.shed.labels(reason).inc()
-        return _come_again(503, detail)
+        return _retry_later(503, detail)
 
 
-def _come_again(status: int, detail: str) -> JSONResponse:
+def _retry_later(status: int, detail: str) -> JSONResponse:
     # The connection is closed, so that the next request of a pooled client goes to another pod.
     return JSONResponse({"detail": detail}, status_code=status, headers={"Retry-After": "1", "Connection": "close"})

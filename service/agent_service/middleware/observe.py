@@ -41,7 +41,7 @@ class Observe:
             await self.app(scope, receive, send)
             return
         status = 500
-        begun = time.perf_counter()
+        started = time.perf_counter()
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
@@ -52,7 +52,7 @@ class Observe:
         try:
             await self.app(scope, receive, send_and_note)
         finally:
-            self._note(scope, status, time.perf_counter() - begun)
+            self._note(scope, status, time.perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"

@@ -51,10 +51,10 @@ class RateLimit:
     def _refuse(self, verdict: Verdict) -> JSONResponse:
         seconds = max(1, math.ceil(verdict.wait / 1000))
         if verdict.refused == "budget":
-            told = f"This agent has used up its budget of the {self.limits.budget.terms.period}"
+            reason = f"This agent has used up its budget for the {self.limits.budget.terms.period}"
         elif verdict.refused == "requests":
-            told = f"You may send {self.limits.requests_per_minute} requests a minute"
+            reason = f"You may send {self.limits.requests_per_minute} requests per minute"
         else:
-            told = f"This agent has used up its {self.limits.tokens_per_minute} tokens a minute"
-        detail = f"{told}; try again in {seconds} s."
+            reason = f"This agent has used up its {self.limits.tokens_per_minute} tokens per minute"
+        detail = f"{reason}; try again in {seconds} s."
         return JSONResponse({"detail": detail}, status_code=429, headers={"Retry-After": str(seconds)})

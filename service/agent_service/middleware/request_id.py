@@ -23,8 +23,8 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == _NAME), b"")
-        request_id = given.decode("ascii") if _GOOD.fullmatch(given) else uuid.uuid4().hex
+        received = next((value for name, value in scope["headers"] if name == _NAME), b"")
+        request_id = received.decode("ascii") if _GOOD.fullmatch(received) else uuid.uuid4().hex
         header = (_NAME, request_id.encode("ascii"))
 
         async def send_with_id(message: Message) -> None:

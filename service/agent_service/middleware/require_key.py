@@ -28,10 +28,12 @@ class RequireKey:
         if scope["type"] != "http" or scope[CLIENT].key or is_open(scope["path"]) or not self.clients.need_keys:
             await self.app(scope, receive, send)
             return
-        challenge, told = 'Bearer realm="agent"', "A key is needed"
+        challenge, reason = 'Bearer realm="agent"', "A key is required"
         if shown_keys(scope["headers"]):
-            challenge, told = challenge + ', error="invalid_token"', "The key that was sent is not right"
-        answer = JSONResponse({"detail": f"{told}: {_HINT}"}, status_code=401, headers={"WWW-Authenticate": challenge})
+            challenge, reason = challenge + ', error="invalid_token"', "The key that was sent is not valid"
+        answer = JSONResponse(
+            {"detail": f"{reason}: {_HINT}"}, status_code=401, headers={"WWW-Authenticate": challenge}
+        )
         await answer(scope, receive, send)
 
 
@@ -43,4 +45,4 @@ def describe_keys(document: dict[str, Any]) -> None:
             continue
         for operation in operations.values():
             operation["security"] = [{name: []} for name in _SCHEMES]
-            operation["responses"]["401"] = {"description": "No key of a client, or none that is right, was sent."}
+            operation["responses"]["401"] = {"description": "The client key is missing or not valid."}

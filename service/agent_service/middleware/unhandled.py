@@ -19,19 +19,19 @@ class Unhandled:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun = False
+        started = False
 
         async def send_and_note(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            nonlocal started
+            started = True
             await send(message)
 
         try:
             await self.app(scope, receive, send_and_note)
         except Exception as error:
             _log.error("Request failed unexpectedly", error=type(error).__name__, where=where(error))
-            if begun:
+            if started:
                 # Part of the answer was sent. Only a broken connection can still show that it is incomplete.
                 raise
-            body = {"detail": "An internal error occurred; the log has it under this request id."}
+            body = {"detail": "An internal error occurred; the log has the error under this request id."}
             await JSONResponse(body, status_code=500)(scope, receive, send)

@@ -13,9 +13,9 @@ const [keyForm, keyField, keyNote, forgetKey] = byId("key-form", "key", "key-not
 const [welcome, newConversation, aboutLine] = byId("welcome", "new", "about");
 
 let conversationId = null;
-// The AbortController of the answer that is coming in.
+// The AbortController of the answer in progress.
 let running = null;
-// What to send once there is a key.
+// The message to send once there is a key.
 let unsent = null;
 let clientKey = stored();
 
@@ -27,9 +27,9 @@ async function answer(text) {
   const control = new AbortController();
   running = control;
   showRunning(true);
-  view.say("The agent is answering.");
+  view.announce("The agent is answering.");
   const shown = view.addAnswer();
-  const begun = performance.now();
+  const started = performance.now();
   let first = null;
   try {
     for await (const event of ask({ message: text, conversationId, key: clientKey, signal: control.signal })) {
@@ -42,13 +42,13 @@ async function answer(text) {
       } else if (event.type === "done") {
         conversationId = event.conversation_id;
         const note = notes(event).join(" ");
-        shown.end(facts(event, begun, first), note);
-        view.say(`The agent answered: ${shown.text} ${note}`);
+        shown.end(facts(event, started, first), note);
+        view.announce(`The agent answered: ${shown.text} ${note}`);
       }
     }
   } catch (error) {
     if (running === control) {
-      failed(error, shown, text, begun);
+      failed(error, shown, text, started);
     }
   } finally {
     if (running === control) {
@@ -58,10 +58,10 @@ async function answer(text) {
   }
 }
 
-function failed(error, shown, text, begun) {
+function failed(error, shown, text, started) {
   if (error.name === "AbortError") {
-    shown.end(`Stopped after ${seconds(performance.now() - begun)}; the agent will not remember this exchange`);
-    view.say("Stopped.");
+    shown.end(`Stopped after ${seconds(performance.now() - started)}; the agent will not remember this exchange`);
+    view.announce("Stopped.");
   } else if (error.status === 401) {
     shown.remove();
     askForKey(text);
@@ -78,17 +78,17 @@ function again(text) {
 }
 
 function notes(event) {
-  const reason = event.stop_reason === "max_tokens" ? "it reached the most tokens allowed" : event.stop_reason;
-  const cut = reason && reason !== "end_turn" && `The answer was cut: ${reason}.`;
+  const reason = event.stop_reason === "max_tokens" ? "it reached the maximum number of tokens" : event.stop_reason;
+  const cut = reason && reason !== "end_turn" && `The answer was cut short: ${reason}.`;
   return [cut, event.warning].filter(Boolean);
 }
 
-function facts(event, begun, first) {
+function facts(event, started, first) {
   const now = performance.now();
   return [
     `${event.input_tokens} tokens in, ${event.output_tokens} out`,
-    seconds(now - begun),
-    first && `first text after ${seconds(first - begun)}`,
+    seconds(now - started),
+    first && `first text after ${seconds(first - started)}`,
   ].filter(Boolean).join(" · ");
 }
 
@@ -130,7 +130,7 @@ function showCount() {
   send.disabled = over;
 }
 
-function startAnew() {
+function startConversation() {
   running?.abort();
   running = null;
   showRunning(false);
@@ -139,7 +139,7 @@ function startAnew() {
   keyForm.hidden = true;
   view.clear();
   welcome.hidden = false;
-  view.say("New conversation.");
+  view.announce("New conversation.");
   message.focus();
 }
 
@@ -150,9 +150,9 @@ function askForKey(text) {
   keyForm.hidden = false;
   keyNote.textContent = refused
     ? "The agent did not accept that key. Try another one."
-    : "This agent answers only those who show a key. It stays in this tab, and is gone when you close it.";
+    : "This agent requires a client key. The key is kept in this tab until you close it.";
   keyField.setAttribute("aria-invalid", String(refused));
-  view.say(keyNote.textContent);
+  view.announce(keyNote.textContent);
   keyField.focus();
 }
 
@@ -160,8 +160,8 @@ function useKey(event) {
   event.preventDefault();
   const key = keyField.value.trim();
   if (!KEY_SHAPE.test(key)) {
-    keyNote.textContent = "That cannot be a key: keys have no spaces, and no letters with accents.";
-    view.say(keyNote.textContent);
+    keyNote.textContent = "This is not a valid key: keys have no spaces and no accented letters.";
+    view.announce(keyNote.textContent);
     return;
   }
   setKey(key);
@@ -185,7 +185,7 @@ function setKey(key) {
       sessionStorage.setItem(KEY_ITEM, key);
     }
   } catch {
-    // A browser that keeps nothing for us: the key lasts as long as the page.
+    // The browser has no storage for this page: the key lasts as long as the page.
   }
 }
 
@@ -205,7 +205,7 @@ async function introduce() {
 composer.addEventListener("submit", submit);
 message.addEventListener("input", showCount);
 message.addEventListener("keydown", (event) => {
-  // An Enter that ends the choice of a character of an input method is no Enter of the message.
+  // An Enter that confirms a character of an input method does not send the message.
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     composer.requestSubmit();
@@ -220,11 +220,11 @@ stop.addEventListener("click", () => {
   running?.abort();
   message.focus();
 });
-newConversation.addEventListener("click", startAnew);
+newConversation.addEventListener("click", startConversation);
 keyForm.addEventListener("submit", useKey);
 forgetKey.addEventListener("click", () => {
   setKey(null);
-  view.say("The key is forgotten.");
+  view.announce("The key is forgotten.");
   message.focus();
 });
 forgetKey.hidden = clientKey === null;

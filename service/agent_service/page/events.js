@@ -1,12 +1,12 @@
-// Server-sent events (WHATWG HTML, 9.2.6) out of a fetch: EventSource itself can neither POST nor send a header.
+// Server-sent events (WHATWG HTML, 9.2.6) from a fetch: EventSource can neither POST nor send a header.
 
-/** Finds the events in text that comes in pieces, wherever these are cut. */
+/** Parses events from text that arrives in pieces, which may be cut anywhere. */
 export class EventParser {
   #rest = "";
   #data = [];
   #afterReturn = false;
 
-  /** Takes a piece of text and gives the data of each event that is whole now. */
+  /** Takes a piece of text, and returns the data of each event that is now complete. */
   push(piece) {
     if (piece === "") {
       return [];
@@ -26,7 +26,7 @@ export class EventParser {
       return data.length ? [data.join("\n")] : [];
     }
     const [, field, value] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
-    // A comment, which keeps the connection alive, is a line with no field name.
+    // A comment, which keeps the connection alive, is a line without a field name.
     if (field === "data") {
       this.#data.push(value ?? "");
     }
@@ -34,7 +34,7 @@ export class EventParser {
   }
 }
 
-/** Gives the data of each event in a response's body as it comes in. Leaving the loop ends the request. */
+/** Yields the data of each event in a response's body as it arrives. Leaving the loop ends the request. */
 export async function* events(body) {
   const parser = new EventParser();
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();

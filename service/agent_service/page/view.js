@@ -1,24 +1,24 @@
-// What is on the screen. Whatever was typed or answered goes in as text, never as HTML.
+// What is on the screen. Messages and answers are inserted as text, never as HTML.
 
 const talk = document.getElementById("talk");
 const spoken = document.getElementById("spoken");
 
-// The page follows the answer while its end is in sight, and stays where it is when someone has scrolled up to read.
+// The page follows the answer while its end is visible, and keeps its position when the user has scrolled up.
 const NEAR_END_PIXELS = 120;
 
-/** Says a sentence to those who listen. */
-export function say(sentence) {
+/** Announces a sentence to screen readers. */
+export function announce(sentence) {
   spoken.textContent = sentence;
 }
 
-/** Shows what the user wrote. What failed before is then past another try. */
+/** Shows what the user wrote. Earlier failures can then no longer be retried. */
 export function addMessage(text) {
   talk.querySelectorAll("button").forEach((button) => button.remove());
   const { item } = addItem("message", "You", text);
   item.scrollIntoView({ block: "end" });
 }
 
-/** Shows an answer that is still to come; gives what it can be told. */
+/** Shows an answer that is in progress, and returns the functions that update it. */
 export function addAnswer() {
   const { item, body } = addItem("answer", "Agent", "");
   item.setAttribute("aria-busy", "true");
@@ -35,7 +35,7 @@ export function addAnswer() {
     get text() {
       return text.data;
     },
-    /** Ends the answer with a line of facts, and a note where there is something to know. */
+    /** Ends the answer with a line of facts, and a note if there is one. */
     end(facts, note) {
       const follows = nearEnd();
       item.removeAttribute("aria-busy");
@@ -47,11 +47,11 @@ export function addAnswer() {
         toEnd();
       }
     },
-    /** Ends the answer with what went wrong. `again` is called when the user wants another try; from `wait` s on. */
-    fail(words, { wait, again }) {
+    /** Ends the answer with an error. `again` is called when the user retries, which is possible after `wait` seconds. */
+    fail(message, { wait, again }) {
       item.removeAttribute("aria-busy");
       item.classList.add("failed");
-      const problem = line("problem", wait && !/\d s\b/.test(words) ? `${words} Wait ${wait} s.` : words);
+      const problem = line("problem", wait && !/\d s\b/.test(message) ? `${message} Wait ${wait} s.` : message);
       problem.setAttribute("role", "alert");
       const button = againButton(wait, () => {
         item.remove();

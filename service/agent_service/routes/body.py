@@ -17,5 +17,5 @@ class Body(BaseModel):
     @classmethod
     def _bounded(cls, value: Any) -> Any:
         if isinstance(value, dict) and len(value) > len(cls.model_fields) + _MOST_UNKNOWN:
-            raise ValueError(f"has {len(value)} fields; there are only {', '.join(cls.model_fields)}")
+            raise ValueError(f"has {len(value)} fields; only {', '.join(cls.model_fields)} are allowed")
         return value

@@ -91,8 +91,8 @@ class ChatAnswer(BaseModel):
     )
 
 
-_OWN_INSTRUCTIONS = (
-    "This agent keeps its own instructions: leave out system_prompt. Its owner can allow it (ALLOW_SYSTEM_PROMPT)."
+_SYSTEM_PROMPT_REFUSED = (
+    "This agent does not accept system prompts: omit system_prompt. Its owner can allow it (ALLOW_SYSTEM_PROMPT)."
 )
 
 _ERRORS = describe(408, 413, 422, 429, 502, 503, 504)
@@ -117,7 +117,7 @@ async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -
     """Answer a message, as one JSON object or, with `stream: true`, as server-sent events."""
     if body.stream:
         return _stream(components, request, body, None)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     try:
         async with WhileConnected(request.receive):
             reply = await _reply(components, request, body, None, _ignore, streamed=False)
@@ -127,7 +127,7 @@ async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -
         response=reply.text,
         conversation_id=reply.conversation_id,
         tokens_used=reply.usage.total,
-        processing_time_ms=round((time.perf_counter() - begun) * 1000, 3),
+        processing_time_ms=round((time.perf_counter() - started) * 1000, 3),
         stop_reason=reply.usage.cut,
         warning=reply.warning,
     )
@@ -139,7 +139,7 @@ async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -
 async def chat_stream(body: StreamRequest, request: Request, components: ComponentsDep) -> Response:
     """Answer a message as server-sent events. An error before the first event has its usual HTTP status."""
     if body.system_prompt is not None and not components.settings.takes_system_prompts:
-        raise HTTPException(403, _OWN_INSTRUCTIONS)
+        raise HTTPException(403, _SYSTEM_PROMPT_REFUSED)
     return _stream(components, request, body, body.system_prompt)
 
 

@@ -67,20 +67,23 @@ class InvalidInput(BaseModel):
 
 def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Return the OpenAPI description of a route's error responses."""
-    words = {
-        403: "This agent does not allow it to this caller; `detail` has the reason.",
-        404: "It does not exist, or belongs to somebody else.",
+    descriptions = {
+        403: "This agent does not allow the request to this caller; `detail` has the reason.",
+        404: "It does not exist, or belongs to another client.",
         408: "The request's body did not arrive in time.",
-        409: "The idempotency key belongs to something else.",
+        409: "The idempotency key was used for another request.",
         413: "The request's body is too large.",
         422: "The input cannot be used.",
-        429: "Too many requests or tokens, here or at the model API; `Retry-After` says for how long to wait.",
+        429: "Too many requests or tokens, here or at the model API; `Retry-After` has the time to wait.",
         502: "The model API refused the request, or failed.",
         503: "The model API or the state cannot be reached or is overloaded, or this instance is shutting down.",
         504: "The model did not finish in time.",
     }
     return {
-        status: {"model": InvalidInput if status == _UNPROCESSABLE else ErrorAnswer, "description": words[status]}
+        status: {
+            "model": InvalidInput if status == _UNPROCESSABLE else ErrorAnswer,
+            "description": descriptions[status],
+        }
         for status in statuses
     }
 
@@ -88,8 +91,8 @@ def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
 def install(app: FastAPI) -> None:
     """Install the error handlers of the service in the app."""
     app.add_exception_handler(ModelError, _model_error)
-    app.add_exception_handler(StateUnavailableError, _come_again)
-    app.add_exception_handler(QueueFullError, _come_again)
+    app.add_exception_handler(StateUnavailableError, _unavailable)
+    app.add_exception_handler(QueueFullError, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
 
@@ -109,7 +112,7 @@ async def _model_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error), **kind}, status_code=status, headers=headers)
 
 
-async def _come_again(_: Request, error: Exception) -> JSONResponse:
+async def _unavailable(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status_code=503, headers={"Retry-After": str(_DEFAULT_RETRY_AFTER)})
 
 

@@ -105,7 +105,7 @@ def _why_not_ready(components: Components) -> str | None:
 
 def _component(finding: Finding | None) -> Component:
     if finding is None:
-        return Component(status="unknown", detail="It was not looked at yet.")
+        return Component(status="unknown", detail="It has not been checked yet.")
     return Component(
         status="up" if finding.up else "down",
         latency_ms=round(finding.seconds * 1000, 3),

@@ -82,7 +82,7 @@ class EventStream(Response):
         self._metrics = metrics
         self._asked_at: float | None = time.perf_counter()
         self._heartbeat_seconds = heartbeat_seconds
-        self._begun = False
+        self._started = False
         # Two tasks write: this one, and the one that watches the connection, which writes heartbeats.
         self._writing = asyncio.Lock()
         self._written_at = time.monotonic()
@@ -95,19 +95,19 @@ class EventStream(Response):
                 end = await self._last_event()
                 await self._write(end, more=False)
         except ClientGoneError:
-            if not self._begun:
+            if not self._started:
                 await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)
 
     async def _last_event(self) -> bytes:
         try:
             return _done(await self._reply(self._text))
         except ModelError as error:
-            if not self._begun:
+            if not self._started:
                 raise
             self._count(error)
             return _event({"type": "error", "message": str(error)})
         except Exception as error:
-            if not self._begun:
+            if not self._started:
                 raise
             self._count(error)
             _log.error("Turn failed unexpectedly", error=type(error).__name__, where=where(error))
@@ -133,8 +133,8 @@ class EventStream(Response):
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
         async with self._writing:
-            if not self._begun:
-                self._begun = True
+            if not self._started:
+                self._started = True
                 await self._send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
             self._written_at = time.monotonic()

@@ -155,7 +155,7 @@ async def cancel(task_id: _TaskId, request: Request, components: ComponentsDep) 
 
 
 def _unknown() -> HTTPException:
-    return HTTPException(404, "There is no such task; its time may be over.")
+    return HTTPException(404, "The task does not exist; it may have expired.")
 
 
 def _answer(task: Task) -> TaskAnswer:

@@ -250,7 +250,7 @@ class GuardedProtocol(HttpToolsProtocol):
             elif name == b"content-length" and value.isdigit():
                 self._body_length = int(value)
             elif name == b"transfer-encoding" and self.parser.should_upgrade():
-                self._fault = "A request with the header Upgrade cannot have a body in chunks."
+                self._fault = "A request with the header Upgrade cannot have a chunked body."
                 raise _StopError
         if hosts > 1 or (hosts == 0 and not old):
             self._fault = f"A request needs one Host header; this one has {hosts or 'none'}."

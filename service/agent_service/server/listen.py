@@ -35,7 +35,7 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
     except (UnicodeError, ValueError):
         # An invalid name, such as one with an empty label, raises UnicodeError.
         message = (
-            f"Cannot listen on {host}: it is no name or address of a host; set API_HOST to an address of this machine."
+            f"Cannot listen on {host}: it is not a host name or address; set API_HOST to an address of this machine."
         )
         raise PortError(message) from None
     except OSError as error:
@@ -44,9 +44,9 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
         if isinstance(error, socket.gaierror) or error.errno == errno.EAFNOSUPPORT:
             message = f"Cannot listen on {host}: {error.strerror}; set API_HOST to an address of this machine."
         elif error.errno == errno.EADDRINUSE:
-            message = f"Port {port} is in use; stop what uses it, or choose another with {setting}."
+            message = f"Port {port} is in use; stop the process that uses it, or choose another port with {setting}."
         elif error.errno == errno.EACCES:
-            message = f"Port {port} needs rights that this user lacks; choose one above 1023 with {setting}."
+            message = f"Port {port} requires privileges that this user lacks; choose one above 1023 with {setting}."
         else:
             reason = os.strerror(error.errno or 0)
             message = f"Cannot listen on {host} port {port}: {reason}; check API_HOST and {setting}."

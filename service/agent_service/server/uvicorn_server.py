@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
         self._drain_seconds = settings.longest_answer_seconds + DRAIN_MARGIN_SECONDS
         # A task that is returned to the queue is not lost, so draining does not wait for a long one.
         self._task_seconds = settings.request_timeout_seconds + DRAIN_MARGIN_SECONDS
-        self._cut_at = self._hand_back_at = math.inf
+        self._cut_at = self._return_tasks_at = math.inf
         self._ticks_since = 0
         self._on_listening = on_listening
 
@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
         """Accept no new work. End when the rest is done, or after the time that it may take."""
         if not self._stopping:
             self._cut_at = time.monotonic() + self._drain_seconds
-            self._hand_back_at = time.monotonic() + self._task_seconds
+            self._return_tasks_at = time.monotonic() + self._task_seconds
 
     def cut(self) -> None:
         """End now, and cut what is in flight."""
@@ -124,7 +124,7 @@ class Server(uvicorn.Server):
         if self._lifecycle.draining and not self.should_exit:
             in_flight, tasks = self._lifecycle.in_flight, self._lifecycle.tasks
             now = time.monotonic()
-            if now >= self._cut_at or (in_flight == 0 and (tasks == 0 or now >= self._hand_back_at)):
+            if now >= self._cut_at or (in_flight == 0 and (tasks == 0 or now >= self._return_tasks_at)):
                 _log.info("Draining ended", requests_cut=in_flight, tasks_handed_back=tasks)
                 self.should_exit = True
         return await super().on_tick(counter)

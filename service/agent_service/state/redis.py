@@ -39,7 +39,7 @@ _MOST_BUNDLES = 4
 _LARGEST_BUNDLE = 256
 
 # A full server refuses every command of every request: this limits the log to one line per interval.
-_TELL_AGAIN_SECONDS = 30.0
+_LOG_AGAIN_SECONDS = 30.0
 
 # How long a subscription waits before it checks whether its connection is still in use.
 _SUBSCRIPTION_SECONDS = 10.0
@@ -63,7 +63,7 @@ class StateUnavailableError(Exception):
     """
 
     def __init__(self, reason: Reason = "unreachable", detail: str | None = None) -> None:
-        super().__init__("The store of this agent's state cannot be reached; try again in a moment.")
+        super().__init__("The state store of this agent cannot be reached; try again in a moment.")
         self.reason = reason
         self.detail = DETAILS[reason] if detail is None else detail
 
@@ -130,7 +130,7 @@ class Redis:
         self._away: Reason | None = None
         # Why the server refuses a subscription; None if it does not, or if there are no subscriptions.
         self._unsubscribed: Reason | None = None
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def key(self, *parts: str) -> str:
         """Return the name of a key. The braces keep all keys of an agent in one slot (Redis Cluster: hash tags)."""
@@ -190,7 +190,9 @@ class Redis:
             lacking.append("SUBSCRIBE")
         if lacking:
             names = ", ".join(dict.fromkeys(lacking))
-            raise StateUnavailableError("not_permitted", f"The Redis user may not use what the agent needs: {names}.")
+            raise StateUnavailableError(
+                "not_permitted", f"The Redis user lacks permissions that the agent needs: {names}."
+            )
 
     @asynccontextmanager
     async def subscribe(self, *channels: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
@@ -289,7 +291,7 @@ class Redis:
         reason = reason_of(error)
         self._give_up(reason)
         if self._away is None:
-            _log.warning("Redis was lost", error=type(error).__name__, kind=reason)
+            _log.warning("Lost the connection to Redis", error=type(error).__name__, kind=reason)
             self._start(self._recover())
         self._away = reason
         # Other connections of this link may lead to a dead machine, and each would wait for its timeout.
@@ -312,11 +314,11 @@ class Redis:
                 # before.
                 if not isinstance(error, ResponseError) or reason == self._away:
                     if reason != self._away:
-                        _log.warning("Redis was not back yet", error=type(error).__name__, kind=reason)
+                        _log.warning("Redis was still unavailable", error=type(error).__name__, kind=reason)
                     self._away = reason
                     continue
             self._away = None
-            _log.info("Redis was back")
+            _log.info("Restored the connection to Redis")
             return
 
     async def _messages(self, channels: tuple[str, ...]) -> AsyncGenerator[tuple[str, bytes]]:
@@ -339,8 +341,8 @@ class Redis:
     def _refused(self, what: Value, error: ResponseError) -> StateUnavailableError:
         reason = reason_of(error)
         now = asyncio.get_running_loop().time()
-        if now - self._told.get(reason, -math.inf) > _TELL_AGAIN_SECONDS:
-            self._told[reason] = now
+        if now - self._logged_at.get(reason, -math.inf) > _LOG_AGAIN_SECONDS:
+            self._logged_at[reason] = now
             # Without the server's message, which could quote an argument.
             _log.error("Redis refused a command", command=str(what), kind=reason)
         return StateUnavailableError(reason)

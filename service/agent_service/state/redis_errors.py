@@ -32,17 +32,17 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 DETAILS: dict[Reason, str] = {
-    "full": "The Redis server takes no writes: its memory or its disk is full.",
-    "read_only": "The Redis server takes no writes: it is a replica, or it has too few replicas.",
-    "not_permitted": "The Redis user lacks a right, or the server a command, that the agent needs.",
+    "full": "The Redis server does not accept writes: its memory or disk is full.",
+    "read_only": "The Redis server does not accept writes: it is a replica, or it has too few replicas.",
+    "not_permitted": "The Redis user lacks a permission, or the server a command, that the agent needs.",
     "wrong_password": "The Redis server does not accept the user name or the password.",
-    "cluster": "The Redis server is part of a cluster: others hold the agent's keys, or the database is not 0.",
+    "cluster": "The Redis server is part of a cluster: other nodes hold the agent's keys, or the database is not 0.",
     "loading": "The Redis server has started and is loading its data.",
     "timed_out": "The Redis server did not answer in time.",
     "dns": "The name of the Redis server cannot be resolved (DNS).",
     "connection_refused": "The address of the Redis server refuses connections.",
     "no_route": "There is no route to the address of the Redis server.",
-    "certificate": "The certificate of the Redis server is not trusted. It is of a CA that is not known here "
+    "certificate": "The certificate of the Redis server is not trusted. It was issued by an unknown CA "
     "(SSL_CERT_FILE), has expired, or is for another name.",
     "tls": "TLS with the Redis server failed. Check the scheme and the port of its address.",
     "unreachable": "There is no connection to the Redis server.",

@@ -36,33 +36,33 @@ class Metrics:
         )
         self.http_duration = Histogram(
             "agent_http_request_duration_seconds",
-            "Time from a request's first byte to its answer's last.",
+            "Time from the first byte of a request to the last byte of its answer.",
             ["method", "route"],
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
         self.in_flight = Gauge(
             "agent_requests_in_flight",
-            "Requests being answered, probes and scrapes not counted.",
+            "Requests being answered, except probes and scrapes.",
             multiprocess_mode="livesum",
             registry=registry,
         )
         self.throttled = Gauge(
             "agent_requests_throttled",
-            "Requests (not tasks) that wait to ask the model API again, which turned them away; more pods do not help.",
+            "Requests (not tasks) that wait to retry a call that the model API rejected; more pods do not help.",
             multiprocess_mode="livesum",
             registry=registry,
         )
         self.rate_limited = Counter(
             "agent_rate_limited",
-            "Requests answered 429, by the limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the "
+            "Requests answered with 429, by limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the "
             "agent.",
             ["reason"],
             registry=registry,
         )
         self.shed = Counter(
             "agent_requests_shed",
-            "Requests answered 503 unread, because of `overload` or `draining`.",
+            "Requests answered with 503 without being read, because of `overload` or `draining`.",
             ["reason"],
             registry=registry,
         )
@@ -72,33 +72,33 @@ class Metrics:
             self.shed.labels(reason)
         self.first_token = Histogram(
             "agent_stream_first_token_seconds",
-            "Time from a request for a stream to the first text of it.",
+            "Time from a request for a stream to its first text.",
             buckets=_MODEL_BUCKETS,
             registry=registry,
         )
         self.stream_errors = Counter(
             "agent_stream_errors",
-            "Streams that failed after they had begun: with status 200, and a last event that tells of an error which "
+            "Streams that failed after they had started: with status 200, and a last event that reports an error which "
             "would have been a 5xx.",
             registry=registry,
         )
         self.credentials_refused = Gauge(
             "agent_model_credentials_refused",
-            "Whether the model API refuses the key in use (1): pods are not ready until it is another, or is accepted.",
+            "Whether the model API refuses the key in use (1): pods are not ready until it is replaced or accepted.",
             multiprocess_mode="livemax",
             registry=registry,
         )
         self.dependency_up = Gauge(
             "agent_dependency_up",
-            "Whether what the agent needs, `model_api` or `redis`, does what it is asked (1), by the last look at it; "
-            "absent before the first, and in workers. With several processes: whether it does so for all of them.",
+            "Whether a dependency, `model_api` or `redis`, was up (1) at its last check; absent before the first one, "
+            "and in workers. With several processes: whether it was up for all of them.",
             ["component"],
             multiprocess_mode="livemin",
             registry=registry,
         )
         self.dependency_failing = Gauge(
             "agent_dependency_failing",
-            "Whether a dependency is down now for this reason (1), in one word; reasons of before stay, as 0.",
+            "Whether a dependency is down for this reason (1), in one word; earlier reasons remain, as 0.",
             ["component", "kind"],
             multiprocess_mode="livemax",
             registry=registry,
@@ -121,13 +121,13 @@ class Metrics:
         )
         self.damaged_records = Counter(
             "agent_damaged_records",
-            "Records in Redis that could not be read, and were passed over.",
+            "Records in Redis that could not be read and were skipped.",
             registry=registry,
         )
         self.tasks = Gauge(
             "agent_tasks",
-            "Background tasks of the whole agent by state; those that ended count until they are forgotten. Workers do "
-            "not tell.",
+            "Background tasks of the whole agent by state; tasks that ended count until they expire. Not published by "
+            "workers.",
             ["state"],
             multiprocess_mode="livemostrecent",
             registry=registry,
@@ -140,34 +140,34 @@ class Metrics:
         )
         self.tasks_due = Gauge(
             "agent_tasks_due",
-            "Background tasks of the whole agent that one more worker could begin now: not those that wait for their "
-            "next attempt, and none while the model API turns tasks away; 0 in workers.",
+            "Background tasks of the whole agent that one more worker could start now: not those that wait for their "
+            "next attempt, and none while the model API rejects tasks; 0 in workers.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.budget_ratio = Gauge(
             "agent_budget_used_ratio",
-            "Share of the whole agent's budget that is used in this day or month; 0 when it has none, and in workers, "
-            "NaN while that is not known.",
+            "Share of the whole agent's budget that is used in this day or month; 0 without a budget and in workers, "
+            "NaN while unknown.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.budget_tokens = Gauge(
             "agent_budget_used_tokens",
-            "Tokens of the whole agent's budget that are used in this day or month; 0 in workers, NaN while not known.",
+            "Tokens of the whole agent's budget that are used in this day or month; 0 in workers, NaN while unknown.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.budget_cost = Gauge(
             "agent_budget_used_cost",
             "Money of the whole agent's budget that is used in this day or month, by its prices; 0 in workers, NaN "
-            "while not known.",
+            "while unknown.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.budget_stops = Gauge(
             "agent_budget_stops",
-            "Whether the agent is stopped, as its budget is used up (1); 0 in workers, which wait with it.",
+            "Whether the agent is stopped because its budget is used up (1); 0 in workers, which also wait.",
             multiprocess_mode="livemostrecent",
             registry=registry,
         )

@@ -29,7 +29,7 @@ def folder() -> str | None:
 
 
 def join(number: int) -> None:
-    """Name the files of this process by its place among the processes. Call this before anything is counted.
+    """Name the files of this process by its slot among the processes. Call this before anything is counted.
 
     prometheus_client would use process ids, so each replaced process would add files.
     """
@@ -37,7 +37,7 @@ def join(number: int) -> None:
 
 
 def forget_gauges(number: int, where: str) -> None:
-    """Remove the live gauges of the process in place `number` from the sums, because it has ended."""
+    """Remove the live gauges of the process in slot `number` from the sums, because it has ended."""
     mark_process_dead(number, path=where)  # type: ignore[no-untyped-call]
 
 

@@ -91,7 +91,7 @@ def warn() -> None:
     Call this once logging is configured.
     """
     if _left_out:
-        _log.warning("Telemetry settings that cannot be used were left out", names=list(_left_out))
+        _log.warning("Telemetry settings that cannot be used were ignored", names=list(_left_out))
 
 
 def _usable(name: str, value: str) -> str:

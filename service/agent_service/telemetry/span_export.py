@@ -110,5 +110,5 @@ class LoggedOnce(SpanExporter):
         if failed and not self._failing:
             _log.warning("Traces could not be sent", error=error)
         elif self._failing and not failed:
-            _log.info("Traces were sent again")
+            _log.info("Traces could be sent again")
         self._failing = failed

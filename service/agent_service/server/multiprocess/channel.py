@@ -19,12 +19,12 @@ _LENGTH = struct.Struct("!I")
 class Assignment:
     """What a process needs to start.
 
-    `place` is its number among the processes, which its replacement takes over. `listener` is the file descriptor of
+    `slot` is its number among the processes, which its replacement takes over. `listener` is the file descriptor of
     the socket to listen on.
     """
 
     settings: Settings
-    place: int
+    slot: int
     listener: int
 
 

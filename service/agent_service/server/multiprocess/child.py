@@ -48,14 +48,14 @@ class _Supervised(Server):
 
     def _receive(self) -> None:
         try:
-            heard = self._link.recv(64)
+            received = self._link.recv(64)
         except BlockingIOError:
             return
         except OSError:
-            heard = b""
-        if not heard:
+            received = b""
+        if not received:
             asyncio.get_running_loop().remove_reader(self._link)
-        if Order.CUT.value in heard:
+        if Order.CUT.value in received:
             self.cut()
         else:
             self.drain()
@@ -68,10 +68,8 @@ def main() -> int:
         assignment = receive_assignment(link)
     except ConnectionError:
         return _FAILED
-    logs.configure(
-        level=assignment.settings.lowest_level, form=assignment.settings.log_format, process=assignment.place
-    )
-    multiprocess_metrics.join(assignment.place)
+    logs.configure(level=assignment.settings.lowest_level, form=assignment.settings.log_format, process=assignment.slot)
+    multiprocess_metrics.join(assignment.slot)
     server = _Supervised(assignment, link)
     with socket.socket(fileno=assignment.listener) as listener:
         server.run(sockets=[listener])

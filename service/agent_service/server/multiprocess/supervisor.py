@@ -34,7 +34,7 @@ _SILENT_STEPS = 30
 _START_STEPS = 120
 
 # A process that ends sooner than this was never healthy. After so many in a row, the problem will not go away.
-_WELL_SECONDS = 10.0
+_HEALTHY_SECONDS = 10.0
 _MOST_FAILURES = 5
 _FIRST_PAUSE_SECONDS = 0.2
 
@@ -53,8 +53,8 @@ def metrics_folder() -> Iterator[str]:
         folder = tempfile.TemporaryDirectory(prefix="portside-metrics-", ignore_cleanup_errors=True)
     except OSError as error:
         raise StartError(
-            f"Several API processes need a temporary folder: {error.strerror}; set TMPDIR to one that can be written "
-            "to, or API_WORKERS to 1."
+            f"Several API processes need a temporary folder: {error.strerror}; set TMPDIR to a writable one, or "
+            "API_WORKERS to 1."
         ) from None
     with folder as name:
         yield name
@@ -87,12 +87,12 @@ class _Process:
         self._reader = reader
         self._writer = writer
         self._answers = False
-        self._told_to_end = False
+        self._ordered_to_end = False
         self.pid = process.pid
 
     def send(self, order: Order) -> None:
         """Send an order. A process that is still starting has nothing to finish, so it is terminated."""
-        self._told_to_end = True
+        self._ordered_to_end = True
         self._writer.write(order.value)
         if not self._answers:
             with contextlib.suppress(ProcessLookupError):
@@ -109,17 +109,17 @@ class _Process:
         while True:
             try:
                 async with asyncio.timeout(BEAT_SECONDS):
-                    said = await self._reader.read(1024)
+                    received = await self._reader.read(1024)
             except TimeoutError:
                 steps += 1
                 allowed = _SILENT_STEPS if self._answers else _START_STEPS
-                if steps == allowed and not self._told_to_end:
-                    _log.error("API process was silent, killed it", pid=self.pid, seconds=allowed * BEAT_SECONDS)
+                if steps == allowed and not self._ordered_to_end:
+                    _log.error("API process sent no heartbeat, killed it", pid=self.pid, seconds=allowed * BEAT_SECONDS)
                     self.kill()
                 continue
             except ConnectionError:
                 break
-            if not said:
+            if not received:
                 break
             steps = 0
             if not self._answers:
@@ -149,15 +149,15 @@ class _Supervisor:
         self._end_at_once = True
 
     async def run(self) -> int:
-        """Keep every place filled until the end, and return the exit code."""
+        """Keep every slot filled until the end, and return the exit code."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._on_signal)
         if self._end_at_once:
             self._end(0)
         async with asyncio.TaskGroup() as group:
-            for place in range(self._settings.api_workers):
-                group.create_task(self._keep(place))
+            for slot in range(self._settings.api_workers):
+                group.create_task(self._keep(slot))
         _log.info("All API processes ended")
         return self._code
 
@@ -187,17 +187,17 @@ class _Supervisor:
             _log.error("API process did not end, killed it", pid=process.pid)
             process.kill()
 
-    async def _keep(self, place: int) -> None:
+    async def _keep(self, slot: int) -> None:
         failures = 0
         loop = asyncio.get_running_loop()
         while not self._ending.is_set():
-            begun = loop.time()
-            end = await self._live(place)
+            started = loop.time()
+            end = await self._live(slot)
             if self._ending.is_set():
                 return
-            failures = failures + 1 if loop.time() - begun < _WELL_SECONDS else 0
+            failures = failures + 1 if loop.time() - started < _HEALTHY_SECONDS else 0
             if self._starting or failures == _MOST_FAILURES:
-                what = "could not start" if self._starting else "ended again and again"
+                what = "could not start" if self._starting else "ended repeatedly"
                 _log.error(f"API process {what}, gave up", **end)
                 self._end(_FAILED)
                 return
@@ -207,28 +207,28 @@ class _Supervisor:
                 async with asyncio.timeout(pause):
                     await self._ending.wait()
 
-    async def _live(self, place: int) -> dict[str, object]:
+    async def _live(self, slot: int) -> dict[str, object]:
         """Run one process to its end, and return how it ended."""
         try:
-            process = await self._start(place)
+            process = await self._start(slot)
         except OSError as error:
             return {"error": error.strerror}
-        self._processes[place] = process
+        self._processes[slot] = process
         if self._ending.is_set():
             process.send(Order.DRAIN)
-        code = await process.watch(lambda: self._started(place))
-        del self._processes[place]
-        multiprocess_metrics.forget_gauges(place, self._folder)
+        code = await process.watch(lambda: self._started(slot))
+        del self._processes[slot]
+        multiprocess_metrics.forget_gauges(slot, self._folder)
         return {"pid": process.pid, "code": code}
 
-    def _started(self, place: int) -> None:
-        if place in self._starting:
-            self._starting.remove(place)
+    def _started(self, slot: int) -> None:
+        if slot in self._starting:
+            self._starting.remove(slot)
             # A process that was ordered to end may still report that it is up, but our listener is already closed.
             if not self._starting and not self._ending.is_set():
                 self._on_started()
 
-    async def _start(self, place: int) -> _Process:
+    async def _start(self, slot: int) -> _Process:
         ours, theirs = socket.socketpair()
         listener = self._listener.fileno()
         with theirs:
@@ -244,5 +244,5 @@ class _Supervisor:
                 process_group=0,
             )
         reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(packed(Assignment(self._settings, place, listener)))
+        writer.write(packed(Assignment(self._settings, slot, listener)))
         return _Process(process, reader, writer)

