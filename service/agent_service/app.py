@@ -111,10 +111,12 @@ def _warn_of_an_open_door(components: Components) -> None:
     if any(network.endswith("/0") for network in components.settings.trusted_proxies):
         _log.warning(
             "Every address is a trusted proxy: a client that reaches this service directly can claim any address",
-            action="name the proxies alone in TRUSTED_PROXIES, or let nothing else reach the service",
+            action="list only the proxies in TRUSTED_PROXIES, or block all other access to the service",
         )
     if not components.clients.need_keys and components.settings.environment not in {"development", "testing"}:
-        _log.warning("Client keys are off: whoever reaches this service can use it", action=f"set {CLIENT_KEYS_NAME}")
+        _log.warning(
+            "Client keys are off: any client that reaches this service can use it", action=f"set {CLIENT_KEYS_NAME}"
+        )
 
 
 def _warn_of_lowered_bounds(settings: Settings) -> None:

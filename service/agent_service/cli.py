@@ -12,7 +12,7 @@ from agent_service.config.settings import Settings
 from agent_service.telemetry import otel_environment
 from agent_service.telemetry.redact import harmless
 
-_WRONG_SETTINGS = 2
+_INVALID_SETTINGS = 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +30,7 @@ def main() -> None:
 @click.option("--host", help="Address to listen on.  [default: API_HOST, else all]")
 @click.option("--port", type=int, help="Port to listen on, 0 for any.  [default: API_PORT or PORT, else 8000]")
 def serve(host: str | None, port: int | None) -> None:
-    """Run the API until SIGTERM or Ctrl-C, then finish what is in flight.
+    """Run the API until SIGTERM or Ctrl-C, then finish the requests in flight.
 
     The most important settings:
 
@@ -39,16 +39,17 @@ def serve(host: str | None, port: int | None) -> None:
       MODEL_PROVIDER           anthropic (default), or echo: no key, no network
       DEFAULT_MODEL            model that answers
       SYSTEM_PROMPT            instructions of the agent
-      MAX_TOKENS               most tokens in one answer
-      REQUEST_TIMEOUT_SECONDS  most seconds for one answer (default 60)
-      REDIS_URL                where the state lives; without it a Valkey is started, with its data in STATE_DIR
-      API_WORKERS              processes that answer (default 1)
+      MAX_TOKENS               maximum number of tokens in one answer
+      REQUEST_TIMEOUT_SECONDS  maximum seconds for one answer (default 60)
+      REDIS_URL                Redis server for the state; if unset, a Valkey is started, with its data in STATE_DIR
+      API_WORKERS              number of processes that serve requests (default 1)
       METRICS_PORT             separate port for /metrics; in production the only one
       LOG_LEVEL, LOG_FORMAT    INFO by default; json (default) or text
 
-    A second SIGTERM or Ctrl-C cuts what is still in flight.
+    A second SIGTERM or Ctrl-C aborts the requests that are still in flight.
 
-    Exit codes: 0 after a clean end, 1 if it could not start, for example on a port in use, 2 if a setting is invalid.
+    Exit codes: 0 after a clean shutdown, 1 if it could not start, for example because the port is in use, 2 if a
+    setting is invalid.
     """
     chosen = _load(host, port)
     # Not at the top of the file: its imports take longer than to find an invalid setting.
@@ -66,20 +67,20 @@ def worker(host: str | None, port: int | None) -> None:
     The most important settings, besides those of the model:
 
     \b
-      REDIS_URL            where the tasks are; needed
-      WORKER_CONCURRENCY   tasks at once (default 8)
-      TASK_TIMEOUT_SECONDS most seconds for one attempt at a task (default 300)
-      TASK_MAX_ATTEMPTS    how often a task is tried (default 5)
+      REDIS_URL            Redis server that stores the tasks; required
+      WORKER_CONCURRENCY   number of tasks that run concurrently (default 8)
+      TASK_TIMEOUT_SECONDS maximum seconds for one attempt at a task (default 300)
+      TASK_MAX_ATTEMPTS    maximum number of attempts at a task (default 5)
 
     The port serves /health/live, /health/ready and /metrics. In production, /metrics is only on METRICS_PORT.
     A second SIGTERM returns running tasks to the queue immediately.
 
-    Exit codes: 0 after a clean end, 1 if it could not start, 2 if a setting is invalid.
+    Exit codes: 0 after a clean shutdown, 1 if it could not start, 2 if a setting is invalid.
     """
     chosen = _load(host, port)
     if chosen.redis_address is None:
-        _wrong(
-            "REDIS_URL: is not set; a worker shares a Redis with the API (without one, the API does the work itself)"
+        _refuse(
+            "REDIS_URL: is not set; a worker needs the Redis of the API (without one, the API runs the tasks itself)"
         )
     from agent_service.server.worker import run  # noqa: PLC0415
 
@@ -105,17 +106,17 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
     \b
       kubectl exec deployment/my-agent -- agent-service ask "Are you there?"
 
-    If the agent needs a client key, the first one of API_KEYS is sent, or of the file of that name in SECRETS_DIR.
+    If the agent requires a client key, the first key of API_KEYS, or of the file of that name in SECRETS_DIR, is sent.
 
-    Exit codes: 0 with an answer, 1 without one, with a line that explains why.
+    Exit codes: 0 if the agent answered, 1 if it did not, with a line that explains why.
     """
     from agent_service.client import AskError, client_key  # noqa: PLC0415
     from agent_service.client import ask as answer_of  # noqa: PLC0415
 
     port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
     try:
-        place = (url or f"http://localhost:{port}").strip()
-        _show(answer_of(place, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
+        address = (url or f"http://localhost:{port}").strip()
+        _show(answer_of(address, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
     except AskError as error:
         _show(str(error), error=True)
         sys.exit(1)
@@ -132,10 +133,10 @@ def _load(host: str | None, port: int | None) -> Settings:
     try:
         return load(api_host=host, API_PORT=port)
     except SettingsError as error:
-        _wrong(*error.faults)
+        _refuse(*error.faults)
 
 
-def _wrong(*faults: str) -> NoReturn:
+def _refuse(*faults: str) -> NoReturn:
     for fault in faults:
         _show(fault, error=True)
-    sys.exit(_WRONG_SETTINGS)
+    sys.exit(_INVALID_SETTINGS)

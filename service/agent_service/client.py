@@ -44,17 +44,17 @@ def ask(url: str, message: str, *, key: str | None, seconds: float, connect_seco
     body = json.dumps({"message": message}).encode()
     try:
         request = urllib.request.Request(f"{url.rstrip('/')}/chat", body, headers)  # noqa: S310
-        said = _json(_send(request, seconds, monotonic() + connect_seconds))
+        answer = _json(_send(request, seconds, monotonic() + connect_seconds))
     except urllib.error.HTTPError as error:
         raise AskError(f"{url} answered {error.code}: {_detail(_json(error.read()))}") from None
     except (OSError, HTTPException, _UnreachableError) as error:
         reason = getattr(error, "reason", error)
         raise AskError(f"{url} did not answer: {reason}. Is the agent ready, and may this pod reach it?") from None
     except ValueError as error:
-        raise AskError(f"{url} is no address to ask at: {error}. Give one such as http://localhost:8000.") from None
-    response = said.get("response") if isinstance(said, dict) else None
+        raise AskError(f"{url} is not a valid address: {error}. Use one such as http://localhost:8000.") from None
+    response = answer.get("response") if isinstance(answer, dict) else None
     if not isinstance(response, str):
-        raise AskError(f"{url} answered, but not as an agent does. Is it the agent's Service?")
+        raise AskError(f"{url} answered, but not like an agent. Is it the agent's Service?")
     return response
 
 

@@ -176,7 +176,7 @@ def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Cred
     credentials = Credentials(key, file, counted.credentials_refused.set)
     base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
     if left_out:
-        _log.warning("Base URL ended with a path of the API, which was left out", left_out=left_out)
+        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
     # The SDK takes three quarters of the start time, so only an agent that uses it imports it.
     from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
 

@@ -48,5 +48,5 @@ def test_nobody_there_is_one_line(tmp_path: Path) -> None:
 def test_an_address_that_is_none_is_one_line(tmp_path: Path) -> None:
     told = run_agent_service("ask", "Hello", "--url", "nowhere", folder=tmp_path)
     assert told.returncode == 1
-    assert "no address to ask at" in told.stderr
+    assert "is not a valid address" in told.stderr
     assert len(told.stderr.splitlines()) == 1

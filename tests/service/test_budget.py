@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -293,7 +294,7 @@ def test_what_was_used_is_not_known_before_redis_was_asked(start: Callable[..., 
         server.stop()
         service = start(BUDGET_TOKENS="50", REDIS_URL=server.url)
         eventually(lambda: component(service)["status"] == "down", "it is looked at")
-        assert component(service)["detail"].startswith("It is not known what was used of the budget of 20")
+        assert re.match(r"The usage of the budget of 20\S+ is not known: ", component(service)["detail"])
         assert all(math.isnan(service.metric(f"agent_budget_used_{name} ")) for name in ("ratio", "tokens", "cost"))
         service.post("/chat", message="hello [[words:100]]")
         eventually(lambda: refused(service), "it goes by what it used itself")
@@ -318,7 +319,7 @@ async def test_small_sums_add_up(redis_server: RedisServer) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"BUDGET_COST": "5"}, "BUDGET_COST: needs prices to count by; set PRICE_INPUT and PRICE_OUTPUT"),
+        ({"BUDGET_COST": "5"}, "BUDGET_COST: requires prices; set PRICE_INPUT and PRICE_OUTPUT"),
         ({"BUDGET_COST": "five"}, "BUDGET_COST: "),
         ({"BUDGET_TOKENS": "-1"}, "BUDGET_TOKENS: "),
         ({"BUDGET_PERIOD": "year"}, "BUDGET_PERIOD: "),

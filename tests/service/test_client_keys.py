@@ -155,7 +155,7 @@ def test_keys_from_a_file_change_with_it_and_a_file_that_is_gone_or_unusable_ope
     swap(folder, ONE, 10)
     assert answers() == [200, 401, 401, 401]
     assert not any(key in service.log() for key in (ONE, TWO, NEW))
-    assert "File of a setting could not be used, kept what it was" in service.log()
+    assert "File of a setting could not be used, kept the previous value" in service.log()
 
 
 def test_keys_that_come_later_close_the_door(start_service: StartService, tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_content_is_logged_when_asked_for_and_keys_never(start_service: StartSer
         eventually(lambda: "Model answered" in service.log(), "the answer is logged")
         lines = [json.loads(line) for line in service.log().splitlines()]
         asked = next(line for line in lines if line.get("message") == f"hello on {path}")
-        assert (asked["event"], asked["level"]) == ("Model was asked", "info")
+        assert (asked["event"], asked["level"]) == ("Message was sent to the model", "info")
         answers = [line["answer"] for line in lines if line["event"] == "Model answered"]
         assert any(f'Stand-in heard "hello on {path}"' in answer for answer in answers)
     assert KEY not in service.log()

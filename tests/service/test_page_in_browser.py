@@ -201,9 +201,7 @@ async def test_an_answer_without_memory_says_so(browser: Browser, start_service:
             await chat.ask("Hello")
             redis.stop()
             await chat.ask("Do you remember?")
-            await expect(chat.answers.last.locator(".note")).to_contain_text(
-                "memory of conversations cannot be reached"
-            )
+            await expect(chat.answers.last.locator(".note")).to_contain_text("conversation store cannot be reached")
 
 
 async def test_the_page_works_below_a_path_prefix(browser: Browser, service: Service) -> None:

@@ -18,7 +18,7 @@ def test_a_changed_file_is_used_from_the_next_message_on(
         ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, SECRETS_DIR=str(file.parent), RATE_LIMIT_REQUESTS="0"
     )
     assert 'system prompt "Be brief."' in _answer(service)
-    assert "had changed" not in service.log()
+    assert "File of a setting changed" not in service.log()
 
     file.write_text("Be kind.\n")
     assert 'system prompt "Be kind."' in _answer(service)
@@ -28,7 +28,7 @@ def test_a_changed_file_is_used_from_the_next_message_on(
 
     file.write_text("x" * 100_001)
     assert "no system prompt" in _answer(service)
-    assert "File of a setting could not be used, kept what it was" in service.log()
+    assert "File of a setting could not be used, kept the previous value" in service.log()
 
 
 @pytest.mark.parametrize(

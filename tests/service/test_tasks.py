@@ -448,7 +448,7 @@ async def test_a_task_that_is_another_workers_by_now_says_nothing_about_the_mode
     await tasks.submit("anyone", "hello")
     await tasks.hold(0)
     [lost] = await until(lambda: tasks.claim(1), "it is given out after a while")
-    await tasks.hand_back(lost)
+    await tasks.requeue(lost)
     await tasks.resume(lost)
     [probe] = await until(lambda: tasks.claim(1), "it is given out again")
     assert probe.probe
@@ -484,7 +484,7 @@ async def test_deadlines_count_while_no_task_is_given_out(redis_server: RedisSer
     task_id, _ = await tasks.submit("anyone", "hello again")
     [claim] = await tasks.claim(1)
     await tasks.hold(60)
-    await tasks.hand_back(claim)
+    await tasks.requeue(claim)
 
     async def failed() -> bool:
         assert await tasks.claim(0) == []

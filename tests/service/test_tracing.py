@@ -117,8 +117,8 @@ def test_a_task_belongs_to_the_request_that_it_came_with_whoever_works_on_it(
             "messaging.message.id": accepted.json()["task_id"],
             "portside.task.attempt": 1,
         }
-        eventually(lambda: "Task was done" in worker.log(), "the worker logs it")
-        [done] = [json.loads(line) for line in worker.log().splitlines() if "Task was done" in line]
+        eventually(lambda: "Task was completed" in worker.log(), "the worker logs it")
+        [done] = [json.loads(line) for line in worker.log().splitlines() if "Task was completed" in line]
         assert done["trace_id"] == request.trace_id.hex()
 
 

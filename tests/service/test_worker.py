@@ -177,7 +177,7 @@ def test_a_worker_tells_what_it_used_of_a_budget_while_redis_was_away(
         done = submit(api, "[[stall:1]]")
         eventually(lambda: task(api, done)["status"] == "running", "it is taken up")
         server.stop()
-        eventually(lambda: "Task was done" in worker.log(), "it is done")
+        eventually(lambda: "Task was completed" in worker.log(), "it is done")
         server.start()
         eventually(lambda: api.get(f"/tasks/{done}").json().get("status") == "completed", "it is told", 30)
         used = task(api, done)["result"]["tokens_used"]

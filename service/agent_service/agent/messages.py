@@ -28,8 +28,8 @@ class Prompt:
     @property
     def characters(self) -> int:
         """Total length of the text."""
-        said = sum(len(exchange.user) + len(exchange.assistant) for exchange in self.history)
-        return len(self.system or "") + said + len(self.message)
+        earlier = sum(len(exchange.user) + len(exchange.assistant) for exchange in self.history)
+        return len(self.system or "") + earlier + len(self.message)
 
 
 @dataclass(slots=True)

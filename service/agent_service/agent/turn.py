@@ -88,12 +88,12 @@ class Agent:
         silence = _Silence(self._timeout_seconds)
         outcome = "cancelled"
         detail: dict[str, str | None] = {}
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(most) as timeout:
                 if most > self._timeout_seconds:
                     silence.watch(timeout)
-                await self._stream(prompt, usage, on_text, begun, span, silence=silence)
+                await self._stream(prompt, usage, on_text, started, span, silence=silence)
             outcome = "ok"
         except TimeoutError:
             outcome = TimedOutError.outcome
@@ -109,17 +109,17 @@ class Agent:
             raise
         finally:
             silence.end()
-            self._count(outcome, prompt, usage, time.perf_counter() - begun, detail)
+            self._count(outcome, prompt, usage, time.perf_counter() - started, detail)
             finish(span, outcome, usage)
         return usage
 
     async def _stream(
-        self, prompt: Prompt, usage: Usage, on_text: OnText, begun: float, span: Span, *, silence: "_Silence"
+        self, prompt: Prompt, usage: Usage, on_text: OnText, started: float, span: Span, *, silence: "_Silence"
     ) -> None:
         first = True
-        heard: list[str] = []
+        received: list[str] = []
         if self._log_content:
-            _log.info("Model was asked", message=prompt.message)
+            _log.info("Message was sent to the model", message=prompt.message)
         try:
             async with aclosing(self._provider.stream(prompt, usage, self._waiting)) as pieces:
                 async for piece in pieces:
@@ -128,16 +128,16 @@ class Agent:
                         continue
                     silence.broken()
                     if first:
-                        span.set_attribute("gen_ai.response.time_to_first_chunk", time.perf_counter() - begun)
+                        span.set_attribute("gen_ai.response.time_to_first_chunk", time.perf_counter() - started)
                         first = False
                     usage.characters += len(piece)
                     if self._log_content:
-                        heard.append(piece)
+                        received.append(piece)
                     await on_text(piece)
                     silence.begins()
         finally:
             if self._log_content:
-                _log.info("Model answered", answer="".join(heard))
+                _log.info("Model answered", answer="".join(received))
 
     def _count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float, detail: dict[str, str | None]) -> None:
         if not usage.output_known:
@@ -197,5 +197,5 @@ class _Silence:
 
 def _words(prompt: Prompt) -> list[str]:
     """Return the texts of a prompt, which must not be logged even where an error message quotes them."""
-    said = [text for exchange in prompt.history for text in (exchange.user, exchange.assistant)]
-    return [prompt.message, prompt.system or "", *said]
+    earlier = [text for exchange in prompt.history for text in (exchange.user, exchange.assistant)]
+    return [prompt.message, prompt.system or "", *earlier]

@@ -47,9 +47,11 @@ class SecretFile(Generic[T]):
             value = self._parse(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             _log.warning(
-                "File of a setting could not be used, kept what it was", file=str(file), reason=type(error).__name__
+                "File of a setting could not be used, kept the previous value",
+                file=str(file),
+                reason=type(error).__name__,
             )
             return
         if value != self._value:
             self._value = value
-            _log.info("File of a setting had changed, took what it is now", file=str(file))
+            _log.info("File of a setting changed, applied the new value", file=str(file))

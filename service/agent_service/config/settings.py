@@ -380,7 +380,7 @@ class Settings(BaseSettings):
     @classmethod
     def _one_line(cls, value: object) -> object:
         if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
-            raise ValueError("must not hold line ends or other control characters")
+            raise ValueError("must not contain line breaks or other control characters")
         return unquoted(value) if isinstance(value, str) else value
 
     @field_validator("redis_url")
@@ -417,8 +417,8 @@ class Settings(BaseSettings):
     def _service_link(cls, value: object) -> object:
         if isinstance(value, str) and value.startswith("tcp://"):
             raise ValueError(
-                "holds a Kubernetes service link, because a Service of this namespace is named like the variable; "
-                "set enableServiceLinks: false on the pod"
+                "contains a Kubernetes service link, because the name of a Service in this namespace matches the "
+                "variable; set enableServiceLinks: false on the pod"
             )
         return value
 
@@ -436,10 +436,10 @@ class Settings(BaseSettings):
         if self.is_production and self.debug:
             faults.append("DEBUG: must be off in production; set DEBUG=false, or another ENVIRONMENT")
         if self.redis_url is not None and self.redis_host is not None:
-            faults.append("REDIS_HOST: cannot be set beside REDIS_URL; remove one of them")
+            faults.append("REDIS_HOST: cannot be set together with REDIS_URL; remove one of them")
         # An explicit price of 0 counts: a model may cost nothing.
         if self.budget_cost and not self.model_fields_set & {"price_input", "price_output"}:
-            faults.append("BUDGET_COST: needs prices to count by; set PRICE_INPUT and PRICE_OUTPUT")
+            faults.append("BUDGET_COST: requires prices; set PRICE_INPUT and PRICE_OUTPUT")
         if faults:
             raise ValueError("\n".join(faults))
         return self

@@ -46,7 +46,7 @@ def check_with_redis_py(address: str) -> None:
         raise ValueError("names a file of certificates or keys that cannot be read or used") from None
     except Exception:
         # Any error here would recur with each command. Its message may quote a password.
-        raise ValueError("has an option whose value cannot be used; check the options behind the `?`") from None
+        raise ValueError("has an option whose value cannot be used; check the options after the `?`") from None
 
 
 def valid_system_prompt(raw: str) -> str | None:
@@ -85,9 +85,9 @@ def valid_client_keys(raw: str) -> frozenset[str]:
     """
     keys = frozenset(valid_key(part) for part in re.split(r"[,\s]+", raw) if part)
     if not keys:
-        raise ValueError("holds no key")
+        raise ValueError("does not contain a key")
     if any(len(key) < SHORTEST_CLIENT_KEY for key in keys):
-        raise ValueError(f"holds a key of fewer than {SHORTEST_CLIENT_KEY} characters, which could be guessed")
+        raise ValueError(f"contains a key of fewer than {SHORTEST_CLIENT_KEY} characters, which could be guessed")
     return keys
 
 
@@ -99,5 +99,7 @@ def valid_key(raw: str) -> str:
     """
     key = raw.strip()
     if not _KEY_SHAPE.fullmatch(key):
-        raise ValueError("is empty, or holds characters that no key has (white space, control or non-ASCII characters)")
+        raise ValueError(
+            "is empty, or contains characters that a key cannot have (white space, control or non-ASCII characters)"
+        )
     return key

@@ -27,7 +27,7 @@ _TOKENS_OF_A_PRICE = 10**6
 _KEPT = timedelta(days=7)
 
 # Interval of the retries to report usage while Redis is down.
-_TELL_AGAIN_SECONDS = 1.0
+_REPORT_RETRY_SECONDS = 1.0
 
 # How long Redis remembers the last batch of a process, so as not to count it twice. Once Redis answers, a process
 # retries within seconds; a day covers a Redis that was stopped with all its data.
@@ -106,9 +106,7 @@ class UnknownError(StateUnavailableError):
     """The usage of all processes is not known."""
 
     def __init__(self, period: str) -> None:
-        super().__init__(
-            detail=f"It is not known what was used of the budget of {period}: Redis could not be asked yet."
-        )
+        super().__init__(detail=f"The usage of the budget of {period} is not known: Redis could not be reached yet.")
 
 
 class _Page:
@@ -119,7 +117,7 @@ class _Page:
     """
 
     def __init__(self, forget_at: int, numbers: Iterator[int]) -> None:
-        self.heard: Spent | None = None
+        self.received: Spent | None = None
         self._numbers = numbers
         self._forget_at = forget_at
         self._number = 0
@@ -143,13 +141,13 @@ class _Page:
         if not any(self._batch) and any(self._rest):
             self._number = next(self._numbers)
             self._batch, self._rest = self._rest, _NOTHING
-        number, least = self._number, self.heard or _NOTHING
-        told = (number, *self._batch, *least, self._forget_at, _REMEMBERED_SECONDS)
-        heard = Spent(*map(int, await redis.run(_SPEND, keys, *told)))
+        number, least = self._number, self.received or _NOTHING
+        arguments = (number, *self._batch, *least, self._forget_at, _REMEMBERED_SECONDS)
+        used = Spent(*map(int, await redis.run(_SPEND, keys, *arguments)))
         if self._number == number:
             self._batch = _NOTHING
         # Replies arrive in any order, and usage never decreases.
-        self.heard = heard.at_least(self.heard or _NOTHING)
+        self.received = used.at_least(self.received or _NOTHING)
 
 
 class Budget:
@@ -184,7 +182,7 @@ class Budget:
     def account(self) -> Account:
         """Return the known usage in the current period."""
         period, page = self._page()
-        return Account(period, (page.heard or _NOTHING).and_also(page.unreported), known=page.heard is not None)
+        return Account(period, (page.received or _NOTHING).and_also(page.unreported), known=page.received is not None)
 
     async def used(self) -> Account:
         """Report to Redis, and return the usage in the current period."""
@@ -228,7 +226,7 @@ class Budget:
         try:
             while self._unreported():
                 if not await self._report():
-                    await asyncio.sleep(_TELL_AGAIN_SECONDS)
+                    await asyncio.sleep(_REPORT_RETRY_SECONDS)
         finally:
             self._reporting = None
 

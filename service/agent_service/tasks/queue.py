@@ -36,7 +36,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 # autoscalers must not have added workers in between.
 _THROTTLED_SECONDS = 60.0
 
-_SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _CANCEL = (
+_SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _REQUEUE, _CANCEL = (
     Script(__package__, "task", name)
     for name in (
         "submit_task",
@@ -47,7 +47,7 @@ _SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _HAND_BACK, _
         "renew_leases",
         "finish_task",
         "put_back_task",
-        "hand_back_task",
+        "requeue_task",
         "cancel_task",
     )
 )
@@ -64,7 +64,7 @@ class KeyReusedError(Exception):
     """The idempotency key belongs to a task with another message."""
 
     def __init__(self) -> None:
-        super().__init__("The idempotency key was used with another message before; take a new one.")
+        super().__init__("The idempotency key was already used with another message; use a new key.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,10 @@ class TaskError:
         return json.dumps({"code": self.code, "message": self.message})
 
 
-TOO_LATE = TaskError("deadline_exceeded", "It was not done before its deadline.")
-_WORKERS_DIED = TaskError("worker_lost", "The workers that took it up ended before it was done.")
-_CANCELLED = TaskError("cancelled", "It was cancelled.")
-_DAMAGED = TaskError("damaged", "Its record in the store cannot be read.")
+TOO_LATE = TaskError("deadline_exceeded", "The task did not finish before its deadline.")
+_WORKERS_DIED = TaskError("worker_lost", "The workers that ran the task ended before it finished.")
+_CANCELLED = TaskError("cancelled", "The task was cancelled.")
+_DAMAGED = TaskError("damaged", "The record of the task in the store cannot be read.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Tasks:
 
     def _note_damaged(self, task_id: str) -> None:
         # Only the id is logged, because the record may contain a user's text.
-        _log.error("Record of a task in Redis is damaged, passed it over", task_id=printable(task_id))
+        _log.error("Record of a task in Redis is damaged, skipped it", task_id=printable(task_id))
         self._on_damaged()
 
     async def newest(self, owner: str, status: Status | None, limit: int, before: str | None) -> list[Task]:
@@ -223,7 +223,7 @@ class Tasks:
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Renew the leases of these tasks; return those that no longer belong to the caller."""
         pairs = [value for claim in claims for value in (claim.id, claim.attempt)]
-        return [claims[place] for place in await self._run(_RENEW, int(LEASE_SECONDS * 1000), *pairs)]
+        return [claims[position] for position in await self._run(_RENEW, int(LEASE_SECONDS * 1000), *pairs)]
 
     async def complete(self, claim: Claim, result: Mapping[str, Any]) -> None:
         """End a task as completed. Do nothing if it no longer belongs to the caller."""
@@ -239,9 +239,9 @@ class Tasks:
         wait = int(after_seconds * 1000)
         await self._run(_PUT_BACK, claim.id, claim.attempt, wait, self._max_attempts, error.json(), self._ttl_ms)
 
-    async def hand_back(self, claim: Claim) -> None:
+    async def requeue(self, claim: Claim) -> None:
         """Requeue a task for another worker, at once. This attempt does not count."""
-        await self._run(_HAND_BACK, claim.id, claim.attempt)
+        await self._run(_REQUEUE, claim.id, claim.attempt)
 
     async def count(self) -> dict[Status, int]:
         """Return the number of tasks by status."""
@@ -249,13 +249,13 @@ class Tasks:
         counts = await asyncio.gather(*(self._redis.call("ZCARD", f"{self._name}:{name}") for name in names))
         return dict(zip(STATUSES, counts, strict=True))
 
-    async def hold(self, told_seconds: float) -> None:
+    async def hold(self, requested_seconds: float) -> None:
         """Pause all claims because the model API throttles tasks; afterwards allow only a few until one is answered.
 
-        `told_seconds` is the wait that the model API requested, 0 if it requested none.
+        `requested_seconds` is the wait that the model API requested, 0 if it requested none.
         """
         bounds = (FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, _THROTTLED_SECONDS)
-        milliseconds = [int(seconds * 1000) for seconds in (told_seconds, *bounds)]
+        milliseconds = [int(seconds * 1000) for seconds in (requested_seconds, *bounds)]
         # Drawn here, because a Redis script draws the same random numbers each time.
         await self._run(_HOLD, *milliseconds, random.random())  # noqa: S311  # no secret
 
@@ -303,14 +303,14 @@ def _task(task_id: str, record: Mapping[bytes, bytes]) -> Task:
 def _seconds(milliseconds: bytes) -> float:
     seconds = int(milliseconds) / 1000
     if not 0 <= seconds < _LATEST_SECONDS:
-        raise ValueError("is no time")
+        raise ValueError("is not a valid time")
     return seconds
 
 
 def _result(text: bytes) -> dict[str, Any]:
     result = _object(text, response=str, tokens_used=int)
     if not isinstance(result.get("stop_reason"), str | None):
-        raise TypeError("has no such reason")
+        raise TypeError("has an invalid stop reason")
     return result
 
 
@@ -321,7 +321,7 @@ def _object(text: bytes, **fields: type) -> dict[str, Any]:
         # Half a surrogate pair cannot be sent. This raises UnicodeEncodeError, a ValueError.
         json.dumps(value, ensure_ascii=False).encode()
     if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in fields.items()):
-        raise ValueError("is another object")
+        raise ValueError("is not the expected object")
     return value
 
 
@@ -329,4 +329,4 @@ def _status(text: str) -> Status:
     for status in STATUSES:
         if status == text:
             return status
-    raise ValueError("is no status")
+    raise ValueError("is not a status")

@@ -35,10 +35,10 @@ from agent_service.telemetry.logs import where
 _log = structlog.get_logger(__name__)
 
 # Events arrive at once, by subscription. Polling is for missed events, waits that end, and tasks of dead workers.
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 # Interval of retries to report the end of a task while Redis is unavailable.
-_TELL_AGAIN_SECONDS = 0.5
+_REPORT_RETRY_SECONDS = 0.5
 
 # The loop polls every second. If it has not done so for this long, it is stuck.
 _STUCK_SECONDS = 30.0
@@ -67,12 +67,12 @@ class Worker:
         self._wake = asyncio.Event()
         self._ending = False
         self._lacks_tokens = False
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
 
     @property
     def stuck(self) -> bool:
         """Whether the worker has not polled for tasks for a long time."""
-        return time.monotonic() - self._looked_at > _STUCK_SECONDS
+        return time.monotonic() - self._polled_at > _STUCK_SECONDS
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -92,14 +92,14 @@ class Worker:
             try:
                 await step()
             except StateUnavailableError:
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
             except Exception as error:
                 # A bug in one step must not end the work of all.
                 _log.error("Worker failed unexpectedly", error=type(error).__name__, where=where(error))
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _take_up(self) -> None:
-        self._looked_at = time.monotonic()
+        self._polled_at = time.monotonic()
         self._wake.clear()
         free = self._concurrency - len(self._working)
         if not self._lifecycle.draining:
@@ -108,7 +108,7 @@ class Worker:
             for claim in await self._tasks.claim(0 if self._lacks_tokens else free):
                 self._begin(claim)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(_POLL_SECONDS):
                 await self._wake.wait()
 
     def _begin(self, claim: Claim) -> None:
@@ -141,18 +141,18 @@ class Worker:
     def _drop(self, claim: Claim) -> None:
         """Stop the work on a task that no longer belongs to this worker."""
         if claim in self._working and self._working[claim].cancel():
-            _log.info("Task was dropped: it was cancelled, or is another worker's", task_id=claim.id)
+            _log.info("Task was dropped: it was cancelled, or another worker claimed it", task_id=claim.id)
 
     async def _work(self, claim: Claim) -> None:
         known = structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt)
         with known, self._spans.start(claim) as span:
             try:
-                tell = await self._attempt(claim, span)
+                report = await self._attempt(claim, span)
             except asyncio.CancelledError:
                 if self._ending:
-                    await self._hand_back(claim)
+                    await self._requeue(claim)
                 return
-            await self._report(tell)
+            await self._report(report)
 
     async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
         """Make an attempt, and return the call that reports its end."""
@@ -169,7 +169,7 @@ class Worker:
             async with asyncio.timeout(claim.seconds_left):
                 usage = await self._agent.answer(Prompt(claim.message), keep)
         except TimeoutError:
-            _log.info("Task was not done before its deadline")
+            _log.info("Task did not finish before its deadline")
             fail(span, TOO_LATE.code)
             return lambda: self._tasks.fail(claim, TOO_LATE)
         except ModelError as error:
@@ -178,29 +178,29 @@ class Worker:
             if isinstance(error, ModelRefusedError) and not isinstance(error, CredentialsRefusedError):
                 _log.info("Task failed for good", code=failed.code)
                 return lambda: self._tasks.fail(claim, failed)
-            told = (error.retry_after or 0) if isinstance(error, RateLimitedError) else None
-            pause = _pause(claim.attempt, told or 0)
+            requested = (error.retry_after or 0) if isinstance(error, RateLimitedError) else None
+            pause = _pause(claim.attempt, requested or 0)
             _log.info("Attempt at a task failed", code=failed.code, pause_seconds=round(pause, 1))
-            return lambda: self._again(claim, failed, pause, told)
+            return lambda: self._again(claim, failed, pause, requested)
         except Exception as error:
             _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
-            broken = TaskError("internal", "An internal error occurred; the log has it under the task's id.")
+            broken = TaskError("internal", "An internal error occurred; search the log for the task's id.")
             fail(span, broken.code)
             return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
-        _log.info("Task was done", tokens=usage.total)
+        _log.info("Task was completed", tokens=usage.total)
         result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
         if usage.cut is not None:
             result["stop_reason"] = usage.cut
         return lambda: self._tasks.complete(claim, result)
 
-    async def _again(self, claim: Claim, failed: TaskError, pause: float, told: int | None) -> None:
+    async def _again(self, claim: Claim, failed: TaskError, pause: float, requested: int | None) -> None:
         """Retry a task after `pause` seconds.
 
-        If the model API throttled it, asking for a wait of `told` seconds, the other tasks are paused as well: they
-        would be throttled too, and each would use up an attempt.
+        If the model API throttled it, asking for a wait of `requested` seconds, the other tasks are paused as well:
+        they would be throttled too, and each would use up an attempt.
         """
-        if told is not None:
-            await self._tasks.hold(told)
+        if requested is not None:
+            await self._tasks.hold(requested)
         await self._tasks.retry(claim, failed, after_seconds=pause)
 
     async def _report(self, report: Callable[[], Awaitable[None]]) -> None:
@@ -210,22 +210,22 @@ class Worker:
                 await report()
             except StateUnavailableError:
                 if self._ending:
-                    _log.warning("End of a task could not be told, another worker will take it up")
+                    _log.warning("End of a task could not be reported, another worker will claim the task")
                     return
-                await asyncio.sleep(_TELL_AGAIN_SECONDS)
+                await asyncio.sleep(_REPORT_RETRY_SECONDS)
             else:
                 return
 
-    async def _hand_back(self, claim: Claim) -> None:
+    async def _requeue(self, claim: Claim) -> None:
         try:
-            await self._tasks.hand_back(claim)
-            _log.info("Task was handed back")
+            await self._tasks.requeue(claim)
+            _log.info("Task was requeued")
         except StateUnavailableError:
-            _log.warning("Task could not be handed back, another worker takes it up when its lease has run out")
+            _log.warning("Task could not be requeued, another worker will claim it when its lease expires")
 
 
-def _pause(attempt: int, told: float) -> float:
-    """Return the seconds before the next attempt: longer each time, random, and at least the model API's `told`."""
+def _pause(attempt: int, requested: float) -> float:
+    """Return the seconds before the next attempt: longer each time, random, and at least the `requested` ones."""
     longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
     # Full jitter would let some tasks retry at once, so half of the pause is fixed.
-    return max(told, longest / 2) + longest / 2 * random.random()  # noqa: S311  # no secret
+    return max(requested, longest / 2) + longest / 2 * random.random()  # noqa: S311  # no secret

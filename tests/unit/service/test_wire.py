@@ -115,7 +115,7 @@ def test_an_answer_that_is_no_http_is_a_failure_of_what_answers() -> None:
 def test_each_kind_has_a_sentence_of_its_own_without_a_word_of_the_network() -> None:
     sentences = {str(unreachable(kind, upstream="private words")) for kind in KINDS}
     assert len(sentences) == len(KINDS)
-    assert all(sentence.startswith("There is no connection to the model API") for sentence in sentences)
+    assert all(sentence.startswith("Cannot connect to the model API") for sentence in sentences)
     assert not any("private" in sentence for sentence in sentences)
 
 

@@ -110,11 +110,11 @@ class Answer:
             self.ended = self._usage.stop_reason is not None
         self._any = self._any or kind != DONE
 
-    def _count(self, told: object) -> bool:
+    def _count(self, reported: object) -> bool:
         """Record the plausible token counts of a usage object; return whether output is among them."""
         # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py). They are
         # kept apart because an event may carry one and leave the others unchanged.
-        usage, counts = self._usage, _object(told)
+        usage, counts = self._usage, _object(reported)
         usage.uncached_tokens = _tokens(counts.get("input_tokens")) or usage.uncached_tokens
         usage.cache_write_tokens = _tokens(counts.get("cache_creation_input_tokens")) or usage.cache_write_tokens
         usage.cache_read_tokens = _tokens(counts.get("cache_read_input_tokens")) or usage.cache_read_tokens
@@ -129,7 +129,7 @@ class Answer:
 
     def _unbounded(self) -> ModelFailedError:
         return self._no_events() or ModelFailedError(
-            "The model API sent more than an answer of MAX_TOKENS can have.", kind="too_large"
+            "The model API sent more data than an answer of MAX_TOKENS can contain.", kind="too_large"
         )
 
 
@@ -158,7 +158,7 @@ def _text(event: Event) -> str:
         return ""
     if isinstance(text, str):
         return text
-    raise ValueError("The text of an event is no string.")
+    raise ValueError("The text of an event is not a string.")
 
 
 def _tokens(value: object) -> int:

@@ -11,20 +11,21 @@ class CertificateFileError(OSError):
     """The certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be loaded."""
 
 
-_NONE = "There is no connection to the model API"
+_FAILED = "Cannot connect to the model API"
 
 _SENTENCES = {
-    "certificate_file": f"{_NONE}: the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be loaded.",
-    "certificate": f"{_NONE}: its certificate is not trusted. It is of a CA that is not known here (SSL_CERT_FILE), "
-    "has expired, or is for another name.",
-    "tls": f"{_NONE}: TLS failed. Check the scheme and the port of its address.",
-    "proxy": f"{_NONE}: the proxy (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) cannot be reached, or refused.",
-    "dns": f"{_NONE}: its name cannot be resolved (DNS).",
-    "connection_refused": f"{_NONE}: its address refused the connection.",
-    "connect_timeout": f"{_NONE}: its address did not accept the connection in time.",
-    "no_route": f"{_NONE}: there is no route to its address.",
-    "disconnected": f"{_NONE}: it was closed before there was an answer. Check the scheme and the port of its address.",
-    "connection": f"{_NONE}.",
+    "certificate_file": f"{_FAILED}: the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be loaded.",
+    "certificate": f"{_FAILED}: its certificate is not trusted. It was issued by a CA that is not known here "
+    "(SSL_CERT_FILE), has expired, or is for another name.",
+    "tls": f"{_FAILED}: TLS failed. Check the scheme and the port of its address.",
+    "proxy": f"{_FAILED}: the proxy (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) cannot be reached, or refused the request.",
+    "dns": f"{_FAILED}: its name cannot be resolved (DNS).",
+    "connection_refused": f"{_FAILED}: its address refused the connection.",
+    "connect_timeout": f"{_FAILED}: its address did not accept the connection in time.",
+    "no_route": f"{_FAILED}: there is no route to its address.",
+    "disconnected": f"{_FAILED}: the connection was closed before there was an answer. Check the scheme and the port "
+    "of its address.",
+    "connection": f"{_FAILED}.",
 }
 
 KINDS = tuple(_SENTENCES)
@@ -61,9 +62,7 @@ def failed(error: BaseException) -> ModelError:
     if any(isinstance(each, aiohttp.ClientResponseError | aiohttp.InvalidURL) for each in _chain(error)):
         kind = kind_of(error)
         if kind != "proxy":
-            words = (
-                "What answers at the address of the model API (ANTHROPIC_BASE_URL) does not speak HTTP as it should."
-            )
+            words = "The server at the address of the model API (ANTHROPIC_BASE_URL) does not speak HTTP correctly."
             return ModelFailedError(words, kind="protocol", upstream=upstream)
     return unreachable(kind_of(error), upstream=upstream)
 

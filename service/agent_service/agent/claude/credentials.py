@@ -14,24 +14,29 @@ _log = structlog.get_logger(__name__)
 class Credentials:
     """Holds the key for the next call. A key from a file changes with the file."""
 
-    def __init__(self, key: str, file: Path | None = None, tell: Callable[[bool], None] = lambda _: None) -> None:
-        """Take the key and the file that may change it. `tell` is called with whether the key in use is refused."""
+    def __init__(
+        self, key: str, file: Path | None = None, report_refused: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        """Take the key and the file that may change it.
+
+        `report_refused` is called with whether the key in use is refused.
+        """
         self._key = SecretFile(key, file, valid_key)
-        self._tell = tell
+        self._report_refused = report_refused
         self._refused: str | None = None
 
     def current(self) -> str:
         """Return the key to use now."""
         key = self._key.current()
         # Reported on every call: a new key is a new chance, and only reading the file shows that there is one.
-        self._tell(key == self._refused)
+        self._report_refused(key == self._refused)
         return key
 
     def refuse(self, key: str) -> None:
         """Record that the model API did not accept `key`, which the failed call used."""
         if self._refused != key:
             self._refused = key
-            _log.error("Credentials were refused by the model API", action="put a valid key in place")
+            _log.error("Credentials were refused by the model API", action="replace the key with a valid one")
         self.current()
 
     def accept(self, key: str) -> None:

@@ -52,7 +52,7 @@ def of_event(event: Event) -> ModelError:
 def unreadable(error: Exception) -> ModelFailedError:
     """Return our error for an answer that is not in the model API's format."""
     return ModelFailedError(
-        "The model API gave an answer that could not be read.", kind="unreadable", upstream=type(error).__name__
+        "The model API returned an answer that could not be read.", kind="unreadable", upstream=type(error).__name__
     )
 
 

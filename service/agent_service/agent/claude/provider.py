@@ -107,7 +107,7 @@ class ClaudeProvider:
             return first
         usage.sent = False
         waits = waiting() if first.throttled else nullcontext()
-        with waits, self._wire.handing(first):
+        with waits, self._wire.replaying(first):
             answer = await self._client.post(
                 self._url,
                 content=content,
@@ -122,8 +122,8 @@ class ClaudeProvider:
     def _current_headers(self) -> dict[str, str]:
         """Return the SDK's headers, which change only with the key."""
         if self._key_of_headers != self._client.api_key:
-            told = self._client.default_headers
-            self._headers = {name: value for name, value in told.items() if isinstance(value, str)}
+            headers = self._client.default_headers
+            self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
             self._key_of_headers = self._client.api_key or ""
         return self._headers
 

@@ -81,7 +81,7 @@ class Wire(httpx2.AsyncClient):
         self._session: aiohttp.ClientSession | None = None
 
     async def attempt(self, url: str, headers: Mapping[str, str], content: bytes) -> "Body | Failed":
-        """Send a request; return the body of its response, or the failure to pass to the SDK with `handing`."""
+        """Send a request; return the body of its response, or the failure to pass to the SDK with `replaying`."""
         try:
             answer = await (self._session or self._open()).post(
                 url, data=content, headers={**headers, **_HEADERS}, allow_redirects=False
@@ -91,7 +91,7 @@ class Wire(httpx2.AsyncClient):
         return Body(answer) if _is_success(answer) else Failed(answer)
 
     @contextmanager
-    def handing(self, first: Failed) -> Iterator[None]:
+    def replaying(self, first: Failed) -> Iterator[None]:
         """Make `first` the outcome of the first attempt that the SDK makes within this block."""
         token = _first_attempt.set(first)
         try:
@@ -329,5 +329,5 @@ def _proxy(address: str) -> str | None:
     try:
         return proxy_for(address, any_scheme=True)
     except ProxyError as error:
-        _log.warning("Proxy cannot be used, the model API is asked directly", reason=str(error))
+        _log.warning("Proxy could not be used, connected to the model API directly", reason=str(error))
         return None

@@ -7,8 +7,8 @@ local new = tonumber(ARGV[1]) > tonumber(redis.call('GET', KEYS[2]) or 0)
 if new then redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[7]) end
 local used = {}
 for i, what in ipairs({'tokens', 'cost'}) do
-  local counted, heard = redis.call('HGET', KEYS[1], what) or '0', ARGV[3 + i]
-  if tonumber(counted) < tonumber(heard) then redis.call('HSET', KEYS[1], what, heard) end
+  local counted, received = redis.call('HGET', KEYS[1], what) or '0', ARGV[3 + i]
+  if tonumber(counted) < tonumber(received) then redis.call('HSET', KEYS[1], what, received) end
   if new then redis.call('HINCRBY', KEYS[1], what, ARGV[1 + i]) end
   -- As text: a Lua number is exact only up to 2^53, which is a cost of nine million.
   used[i] = redis.call('HGET', KEYS[1], what) or '0'

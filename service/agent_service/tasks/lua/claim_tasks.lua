@@ -15,7 +15,7 @@ local function usable(id)
 end
 
 -- Tasks whose leases were not renewed in time: their workers are dead.
-if heard(tonumber(ARGV[2])) then
+if record_call(tonumber(ARGV[2])) then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 100)) do
     if usable(id) then
       if tonumber(redis.call('HGET', task(id), 'attempts')) >= tonumber(ARGV[3]) then

@@ -1,6 +1,6 @@
 -- Renews the leases of a live worker. Returns the positions, from 0, of the tasks that no longer belong to it.
 -- ARGV: ms of the lease, then id and attempt of each task
-heard(tonumber(ARGV[1]))
+record_call(tonumber(ARGV[1]))
 local lost = {}
 for i = 2, #ARGV, 2 do
   if mine(ARGV[i], ARGV[i + 1]) then

@@ -36,7 +36,7 @@ end
 
 -- Removes a damaged or missing record from the sets that workers use. The rest of it is kept for inspection.
 local function drop(id)
-  for _, place in ipairs({ready, deadlines, leases}) do redis.call('ZREM', place, id) end
+  for _, set in ipairs({ready, deadlines, leases}) do redis.call('ZREM', set, id) end
 end
 
 local function list(owner, status) return KEYS[1] .. ':of:' .. owner .. ':' .. status end
@@ -62,7 +62,7 @@ local function wait(id, due)
 end
 
 local function finish(id, status, field, value, ttl)
-  for _, place in ipairs({ready, deadlines, leases}) do redis.call('ZREM', place, id) end
+  for _, set in ipairs({ready, deadlines, leases}) do redis.call('ZREM', set, id) end
   local owner = become(id, status)
   redis.call('HSET', task(id), field, value, 'finished', now)
   redis.call('PEXPIRE', task(id), ttl)
@@ -89,7 +89,7 @@ end
 
 -- Records a call of a worker, and returns whether leases count. They do not for the time of one lease after an equally
 -- long time without any call: the server was unavailable or its clock was set, and live workers must renew first.
-local function heard(lease)
+local function record_call(lease)
   local last, grace = KEYS[1] .. ':heard', KEYS[1] .. ':grace'
   local before = redis.pcall('GET', last)
   local ago = now - (type(before) == 'string' and tonumber(before) or now)
