@@ -135,7 +135,7 @@ docs: $(VENV)/.dev ## The documents as a site, in build/docs
 
 .PHONY: picture
 picture: $(VENV)/.dev ## Draw the documents' pictures anew from their sources
-	PYTHONPATH=dev:tests $(BIN)/python -m docs_bed.picture
+	PYTHONPATH=dev:tests $(BIN)/python -m support.docs.picture
 
 .PHONY: pictures-of-dashboards
 pictures-of-dashboards: prepare ## Draw the dashboards anew, from agents on a cluster of our own and a real Prometheus

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-import failing
+from support import failing
 
 # The order in which `pytest -n` starts the tiers: what takes longest and cannot be divided comes first.
 TIERS = ("e2e", "cluster", "programs", "lint", "service", "unit")

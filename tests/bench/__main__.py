@@ -12,7 +12,7 @@ import uvloop
 
 from bench import chats, peer, report, streams, targets
 from bench.targets import Target
-from redis_bed import RedisServer, running_redis
+from support.redis_server import RedisServer, running_redis
 from testbed.console import say, step
 from testbed.errors import TestbedError
 

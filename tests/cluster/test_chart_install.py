@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import eventually
+from support.eventually import eventually
 from testbed import binaries, paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.operator_bed import eventually
+from support.eventually import eventually
 from testbed import definitions, paths
 from testbed.cluster import Cluster
 

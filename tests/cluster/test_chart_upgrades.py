@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_operator.api.crd import crd
-from cluster.operator_bed import eventually
+from support.eventually import eventually
 from testbed import paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import crd
-from cluster.operator_bed import documented_rules
+from support.operator import documented_rules
 from testbed import paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import crd
-from cluster.operator_bed import install_definition
+from support.operator import install_definition
 from testbed import paths
 from testbed.cluster import Cluster
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.operator_bed import eventually
+from support.eventually import eventually
 from testbed import paths
 from testbed.cluster import Cluster, OwnCluster
 from testbed.errors import TestbedError

@@ -8,7 +8,7 @@ import pytest
 
 from agent_operator.api.crd import crd
 from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema
-from cluster.operator_bed import Namespace, agent, install_definition
+from support.operator import Namespace, agent, install_definition
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 

@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import (
-    Namespace,
-    OperatorProcess,
-    agent,
-    eventually,
-    install_definition,
-    operator,
-    service_account,
-)
-from cluster.operator_bed.webhook import Verdict, webhook
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, install_definition, operator, service_account
+from support.operator.webhook import Verdict, webhook
 from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timing

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, operator, rights_everywhere
-from cluster.operator_bed.proxy import Harm, Proxy, Request, proxy_to
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, operator, rights_everywhere
+from support.operator.proxy import Harm, Proxy, Request, proxy_to
 from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timing

@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import (
-    COMMAND,
-    Namespace,
-    OperatorProcess,
-    agent,
-    eventually,
-    operator,
-    rights_everywhere,
-)
+from support.eventually import eventually
+from support.operator import COMMAND, Namespace, OperatorProcess, agent, operator, rights_everywhere
 from testbed.cluster import Cluster
 
 # Beyond the Basic Multilingual Plane, up to its end; what YAML takes for line breaks, marks or no text at all; and what

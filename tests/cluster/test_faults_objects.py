@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 
 from agent_operator.api.crd import crd
-from cluster.operator_bed import (
-    Namespace,
-    OperatorProcess,
-    agent,
-    eventually,
-    install_definition,
-    operator,
-    service_account,
-)
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, install_definition, operator, service_account
 from testbed.cluster import Cluster
 
 RESYNC_SECONDS = 5

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from agent_operator.api.crd import crd
-from cluster.operator_bed import Namespace, agent, eventually, install_definition, operator
+from support.eventually import eventually
+from support.operator import Namespace, agent, install_definition, operator
 from testbed.cluster import Cluster
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, install_definition, operator
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, install_definition, operator
 from testbed import paths
 from testbed.cluster import Cluster
 

@@ -7,7 +7,7 @@ import pytest
 
 from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
-from cluster.operator_bed import Namespace, agent, install_definition
+from support.operator import Namespace, agent, install_definition
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 

@@ -7,7 +7,8 @@ from threading import Thread
 
 import pytest
 
-from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, install_definition, operator
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, install_definition, operator
 from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timing

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import Namespace, agent, eventually, operator, rights_everywhere
+from support.eventually import eventually
+from support.operator import Namespace, agent, operator, rights_everywhere
 from testbed.cluster import Cluster
 
 SIDECAR = {"name": "intruder", "image": "intruder:1"}

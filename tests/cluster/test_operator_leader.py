@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import (
+from support.eventually import eventually
+from support.operator import (
     Namespace,
     OperatorProcess,
     agent,
     documented_rules,
-    eventually,
     install_definition,
     operator,
     service_account,
 )
-from cluster.operator_bed.line import line_to
+from support.operator.line import line_to
 from testbed.cluster import Cluster, OwnCluster
 
 pytestmark = pytest.mark.timing

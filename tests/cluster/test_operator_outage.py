@@ -4,8 +4,9 @@ from pathlib import Path
 
 import httpx
 
-from cluster.operator_bed import Namespace, agent, eventually, install_definition, operator
-from cluster.operator_bed.line import line_to
+from support.eventually import eventually
+from support.operator import Namespace, agent, install_definition, operator
+from support.operator.line import line_to
 from testbed.cluster import Cluster
 
 # kopf tries again after up to 21 s.

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.operator_bed import Namespace, agent, eventually, operator, rights_everywhere, service_account
+from support.eventually import eventually
+from support.operator import Namespace, agent, operator, rights_everywhere, service_account
 from testbed.cluster import Cluster, OwnCluster
 
 CHILDREN = ("configmap", "service", "deployment")

@@ -12,14 +12,13 @@ import pytest
 from agent_operator.api.spec import AgentSpec
 from agent_operator.kube.resources import CHILDREN
 from agent_operator.manifests import desired
-from cluster.operator_bed import (
+from support.eventually import DEADLINE_SECONDS, eventually
+from support.operator import (
     COMMAND,
-    DEADLINE_SECONDS,
     Namespace,
     OperatorProcess,
     agent,
     documented_rules,
-    eventually,
     install_definition,
     operator,
     service_account,

@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import (
-    Namespace,
-    OperatorProcess,
-    agent,
-    eventually,
-    install_definition,
-    operator,
-    service_account,
-)
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, install_definition, operator, service_account
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
 

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cluster.operator_bed import Namespace, agent, eventually, install_definition, operator
+from support.eventually import eventually
+from support.operator import Namespace, agent, install_definition, operator
 from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timing

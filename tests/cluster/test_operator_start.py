@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.operator_bed import (
-    COMMAND,
-    Namespace,
-    agent,
-    eventually,
-    install_definition,
-    operator,
-    service_account,
-)
+from support.eventually import eventually
+from support.operator import COMMAND, Namespace, agent, install_definition, operator, service_account
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.ports import free_port

@@ -10,15 +10,8 @@ import httpx
 import pytest
 
 from agent_operator.api.crd import crd
-from cluster.operator_bed import (
-    Namespace,
-    OperatorProcess,
-    agent,
-    eventually,
-    install_definition,
-    operator,
-    service_account,
-)
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, install_definition, operator, service_account
 from testbed import cluster as clusters
 from testbed import definitions, images
 from testbed.cluster import Cluster

@@ -15,17 +15,10 @@ import httpx
 import pytest
 import yaml
 
-from cluster.operator_bed import (
-    Namespace,
-    agent,
-    documented_rules,
-    eventually,
-    install_definition,
-    operator,
-    service_account,
-)
-from cluster.operator_bed.line import line_to
-from cluster.operator_bed.second import second_server
+from support.eventually import eventually
+from support.operator import Namespace, agent, documented_rules, install_definition, operator, service_account
+from support.operator.line import line_to
+from support.operator.second import second_server
 from testbed import definitions
 from testbed.cluster import Cluster, OwnCluster
 

@@ -15,7 +15,8 @@ from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.policy.checks import CHECKS, Check, Is, IsNot, KeysListed, PortListed
 from agent_operator.policy.refusals import refusals
 from agent_operator.policy.settings import Policy, load
-from cluster.operator_bed import Namespace, agent, eventually, install_definition
+from support.eventually import eventually
+from support.operator import Namespace, agent, install_definition
 from testbed import paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError

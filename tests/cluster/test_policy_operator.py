@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.operator_bed import COMMAND, Namespace, OperatorProcess, agent, eventually, install_definition, operator
 from cluster.tools_bed import tool
+from support.eventually import eventually
+from support.operator import COMMAND, Namespace, OperatorProcess, agent, install_definition, operator
 from testbed.cluster import Cluster
 
 POLICY = {"loadBalancers": True, "serviceAnnotations": ["example.com/*"], "podLabels": ["team"]}

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.operator_bed import Namespace, OperatorProcess, agent, eventually, install_definition, operator
 from lint import rendered
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, install_definition, operator
 from testbed import binaries, definitions
 from testbed import cluster as clusters
 from testbed.certificates import Authority

@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.operator_bed import (
-    Namespace,
-    OperatorProcess,
-    agent,
-    eventually,
-    install_definition,
-    operator,
-    service_account,
-)
 from cluster.tools_bed import tool
+from support.eventually import eventually
+from support.operator import Namespace, OperatorProcess, agent, install_definition, operator, service_account
 from testbed.cluster import Cluster
 
 KEY = "sk-very-secret"

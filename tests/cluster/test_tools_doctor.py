@@ -9,17 +9,9 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import (
-    COMMAND,
-    Namespace,
-    OperatorProcess,
-    agent,
-    eventually,
-    install_definition,
-    operator,
-    service_account,
-)
 from cluster.tools_bed import cause, report, tool
+from support.eventually import eventually
+from support.operator import COMMAND, Namespace, OperatorProcess, agent, install_definition, operator, service_account
 from testbed import binaries
 from testbed import cluster as clusters
 from testbed.cluster import Cluster

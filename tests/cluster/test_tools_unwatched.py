@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cluster.operator_bed import Namespace, agent, install_definition
 from cluster.tools_bed import cause, tool
+from support.operator import Namespace, agent, install_definition
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from agent_operator.api.validation import without_nulls
 from agent_operator.tools.documents import read_agents
 from agent_operator.tools.validate import Remark, validate
-from cluster.operator_bed import Namespace, install_definition
+from support.operator import Namespace, install_definition
 from testbed import binaries
 from testbed.cluster import Cluster
 from unit.operator.strategies import agents

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cluster.operator_bed import COMMAND, Namespace
+from support.operator import COMMAND, Namespace
 
 
 def tool(

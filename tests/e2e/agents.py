@@ -1,13 +1,13 @@
 """What the e2e tests say to a cluster: the agent that they apply, and how they wait and talk."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
+from support.eventually import eventually
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.portforward import forwarded
@@ -62,7 +62,7 @@ def apply_spec(cluster: Cluster, namespace: str, spec: dict[str, Any]) -> None:
 def apply_agent(cluster: Cluster, namespace: str, spec: dict[str, Any]) -> None:
     """Apply the AgentDeployment and wait until it says that it is Ready at this generation."""
     apply_spec(cluster, namespace, spec)
-    wait_until(lambda: is_ready(cluster, namespace), "the agent is Ready", READY_SECONDS)
+    eventually(lambda: is_ready(cluster, namespace), "the agent is Ready", READY_SECONDS)
 
 
 def conditions(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def wait_for_reason(cluster: Cluster, namespace: str, reason: str, seconds: floa
     """Wait until Degraded is true for this reason, and give its message."""
     wanted = ("True", reason)
     try:
-        wait_until(
+        eventually(
             lambda: _judged(condition(cluster, namespace, "Degraded")) == wanted, f"Degraded for {reason}", seconds
         )
     except TestbedError as error:
@@ -107,15 +107,6 @@ def is_ready(cluster: Cluster, namespace: str) -> bool:
     now = ("Ready", "True", agent["metadata"]["generation"])
     judged = ((each["type"], each["status"], each.get("observedGeneration")) for each in _conditions(agent))
     return now in judged
-
-
-def wait_until(true: Callable[[], object], what: str, seconds: float) -> None:
-    """Poll until `true()`; fail with `what` when it does not come within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise TestbedError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(POLL_SECONDS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from e2e.agents import wait_until
+from support.eventually import eventually
 from testbed import binaries, images, modules
 from testbed.cluster import Cluster
 
@@ -42,7 +42,7 @@ def running(cluster: Cluster) -> Iterator[None]:
         for deployment, (program, *_) in _PROGRAMS.items():
             chosen = ("pods", "-n", NAMESPACE, "-l", f"app={deployment}", "--field-selector=status.phase=Running")
             waits = f"{deployment} waits for its program"
-            wait_until(partial(_are_there, cluster, *chosen), waits, READY_SECONDS)
+            eventually(partial(_are_there, cluster, *chosen), waits, READY_SECONDS)
             _upload(cluster, f"deployment/{deployment}", program)
             rollout = ("rollout", "status", "-n", NAMESPACE, f"deployment/{deployment}")
             cluster.kubectl(*rollout, f"--timeout={READY_SECONDS}s")

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import yaml
 
-from docs_bed.dashboards import Series
+from support.docs.dashboards import Series
 from testbed import programs
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError

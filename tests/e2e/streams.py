@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.agents import wait_until
 from e2e.traffic import lines_of
+from support.eventually import eventually
 from testbed.cluster import Cluster
 
 MOST_SECONDS = 400
@@ -90,5 +90,5 @@ def open_streams(cluster: Cluster, host: str, places: int, message: str) -> Iter
     `host` is that of a Service, as pods know it; `message` is what each asks.
     """
     with lines_of(cluster, _CLIENT, host, str(places), message, str(MOST_SECONDS), end_seconds=END_SECONDS) as ended:
-        wait_until(lambda: bool(ended), f"streams of {host} end well", BEGIN_SECONDS)
+        eventually(lambda: bool(ended), f"streams of {host} end well", BEGIN_SECONDS)
         yield Streams(ended)

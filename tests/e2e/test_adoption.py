@@ -4,17 +4,9 @@ import json
 
 import pytest
 
-from e2e.agents import (
-    AGENT,
-    READY_SECONDS,
-    agent_object,
-    is_ready,
-    lives,
-    put_secret,
-    secret_spec,
-    wait_until,
-)
+from e2e.agents import AGENT, READY_SECONDS, agent_object, is_ready, lives, put_secret, secret_spec
 from e2e.traffic import steady_traffic
+from support.eventually import eventually
 from testbed import paths
 from testbed.cluster import Cluster
 
@@ -38,7 +30,7 @@ def test_a_release_goes_over_to_the_operator_and_back_with_the_same_pods(
         selector = f"--selector=app.kubernetes.io/instance={AGENT}"
         real_cluster.kubectl("annotate", OBJECTS, "-n", namespace, selector, f"portside.dev/adoptable-by={AGENT}")
         real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(agent))
-        wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+        eventually(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
         real_cluster.kubectl("delete", "secret", "-n", namespace, "-l", f"owner=helm,name={AGENT}")
         assert _managers(real_cluster, namespace) == {"portside-operator"}
         assert real_cluster.helm("list", "-n", namespace, "-q") == ""

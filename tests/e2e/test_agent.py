@@ -16,9 +16,9 @@ from e2e.agents import (
     leftovers,
     messages,
     pods,
-    wait_until,
 )
 from e2e.traffic import steady_traffic
+from support.eventually import eventually
 from testbed import paths
 from testbed.cluster import Cluster
 
@@ -54,7 +54,7 @@ def test_kubectl_get_shows_a_ready_agent_and_where_to_reach_it(
     assert shown["MODEL"] == "claude-sonnet-5-5"
     # The URL is a promise: it is kept for whoever asks from inside the cluster, as soon as the proxy has heard of it.
     with steady_traffic(real_cluster, shown["URL"]) as traffic:
-        wait_until(lambda: len(traffic.answers) >= 10, "ten answers", ANSWERS_SECONDS)
+        eventually(lambda: len(traffic.answers) >= 10, "ten answers", ANSWERS_SECONDS)
     assert traffic.failed == []
 
 
@@ -111,7 +111,7 @@ def test_an_agent_whose_image_is_not_to_be_had_says_so(real_cluster: Cluster, na
     broken = agent_spec(model_api, image={"tag": "no-such-tag", "pullPolicy": "Never"})
     real_cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(agent_object(broken)))
 
-    wait_until(lambda: "no-such-tag" in messages(real_cluster, namespace), "a condition names the image", READY_SECONDS)
+    eventually(lambda: "no-such-tag" in messages(real_cluster, namespace), "a condition names the image", READY_SECONDS)
     assert not is_ready(real_cluster, namespace)
 
 
@@ -134,7 +134,7 @@ def test_deleting_an_agent_leaves_nothing(real_cluster: Cluster, namespace: str,
 
     real_cluster.kubectl("delete", "agentdeployment", AGENT, "-n", namespace, "--timeout=30s")
 
-    wait_until(lambda: leftovers(real_cluster, namespace) == [], "nothing is left of the agent", READY_SECONDS)
+    eventually(lambda: leftovers(real_cluster, namespace) == [], "nothing is left of the agent", READY_SECONDS)
 
 
 def test_the_sample_works_as_it_stands(real_cluster: Cluster, namespace: str) -> None:

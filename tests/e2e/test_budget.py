@@ -2,7 +2,8 @@
 
 import pytest
 
-from e2e.agents import AGENT, apply_agent, client, condition, pods, put_secret, secret_spec, wait_until
+from e2e.agents import AGENT, apply_agent, client, condition, pods, put_secret, secret_spec
+from support.eventually import eventually
 from testbed.cluster import Cluster
 from testbed.redis import SHARED, put_redis
 
@@ -33,7 +34,7 @@ def test_an_agent_with_a_budget_stops_and_goes_on_when_it_is_raised(
     budget = {"period": "month", "tokens": 200, "cost": "10.00", "prices": prices}
     spec = secret_spec(model_api, redis=SHARED, replicas=2, budget=budget)
     apply_agent(real_cluster, namespace, spec)
-    wait_until(lambda: judged() == "BudgetLeft", "the status tells of it", TOLD_SECONDS)
+    eventually(lambda: judged() == "BudgetLeft", "the status tells of it", TOLD_SECONDS)
     assert column() == "0"
 
     one, other = pods(real_cluster, namespace)
@@ -43,12 +44,12 @@ def test_an_agent_with_a_budget_stops_and_goes_on_when_it_is_raised(
     ):
         first.post("/chat", json={"message": "[[words:300]]"}).raise_for_status()
         refuses = lambda: second.post("/chat", json={"message": "Hello."}).status_code == 429  # noqa: E731
-        wait_until(refuses, "the other pod knows that it is used up", 10)
-    wait_until(lambda: judged() == "BudgetUsedUp", "the status tells of it", TOLD_SECONDS)
+        eventually(refuses, "the other pod knows that it is used up", 10)
+    eventually(lambda: judged() == "BudgetUsedUp", "the status tells of it", TOLD_SECONDS)
     assert int(column()) > 100
-    wait_until(lambda: events() == ["Warning"], "an event tells of it, once", TOLD_SECONDS)
+    eventually(lambda: events() == ["Warning"], "an event tells of it, once", TOLD_SECONDS)
 
     apply_agent(real_cluster, namespace, spec | {"budget": budget | {"tokens": 100_000}})
-    wait_until(lambda: judged() == "BudgetLeft", "the status tells of the raise", TOLD_SECONDS)
+    eventually(lambda: judged() == "BudgetLeft", "the status tells of the raise", TOLD_SECONDS)
     with client(real_cluster, namespace) as http:
         assert http.post("/chat", json={"message": "Hello."}).status_code == 200

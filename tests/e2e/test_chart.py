@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from e2e.agents import AGENT, READY_SECONDS, agent_spec, client, leftovers, put_secret, secret_spec, wait_until
+from e2e.agents import AGENT, READY_SECONDS, agent_spec, client, leftovers, put_secret, secret_spec
 from e2e.shell import run_block
 from e2e.traffic import steady_traffic
+from support.eventually import eventually
 from testbed import paths
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
@@ -34,7 +35,7 @@ def test_an_agent_installed_by_its_chart_answers_and_leaves_nothing(
     assert 'Stand-in heard "And without an operator?"' in answer["response"]
 
     real_cluster.helm("uninstall", AGENT, "-n", namespace, "--wait")
-    wait_until(lambda: leftovers(real_cluster, namespace) == [], "nothing is left of the release", READY_SECONDS)
+    eventually(lambda: leftovers(real_cluster, namespace) == [], "nothing is left of the release", READY_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_missing_secret_is_named_and_nothing_crashes_again_and_again(real_clus
     assert 'secret "anthropic" not found' in said
 
     put_secret(real_cluster, namespace, "key-of-the-tests")
-    wait_until(lambda: _started(real_cluster, namespace), "the pod starts by itself", READY_SECONDS)
+    eventually(lambda: _started(real_cluster, namespace), "the pod starts by itself", READY_SECONDS)
 
 
 @pytest.mark.parametrize("release", RELEASES)

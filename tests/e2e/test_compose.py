@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from docker_bed import Engine, others, provide_others, running_engine
-from e2e.agents import wait_until
+from support.docker import Engine, others, provide_others, running_engine
+from support.eventually import eventually
 from testbed import images, paths
 from testbed.errors import TestbedError
 from testbed.images import Image
@@ -86,7 +86,7 @@ def test_an_agent_a_worker_and_a_redis_come_up_with_one_command(engine: Engine, 
         first = here.ask(API, "/chat", {"message": "Hello"})
         assert first["response"] == "You said: Hello"
         task = here.ask(API, "/tasks", {"message": "Work"})
-        wait_until(lambda: here.ask(API, task["status_url"])["status"] == "completed", "the worker did it", SECONDS)
+        eventually(lambda: here.ask(API, task["status_url"])["status"] == "completed", "the worker did it", SECONDS)
 
         here.compose("restart")
         here.compose("up", "--wait")

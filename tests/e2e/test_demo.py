@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.agents import wait_until
+from support.eventually import eventually
 from testbed import host, paths
 from testbed.cluster import OwnCluster
 from testbed.process import running_for
@@ -73,12 +73,12 @@ def test_a_node_whose_supervisor_is_killed_stops_running_and_is_swept_up() -> No
         supervisor = json.loads((cluster.folder / "supervisor.json").read_text())["pid"]
         os.kill(supervisor, signal.SIGKILL)
         os.waitpid(supervisor, 0)
-        wait_until(lambda: not running_for(cluster.folder), "the kernel has ended every program", 30)
+        eventually(lambda: not running_for(cluster.folder), "the kernel has ended every program", 30)
         assert not cluster.running
     finally:
         cluster.stop()
     assert _remains(cluster.name) == []
-    wait_until(
+    eventually(
         lambda: _restored(cluster, machine), "the machine has its settings, or another node's record has them", 30
     )
 

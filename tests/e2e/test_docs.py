@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from docs_bed import NODE, Block, command_blocks, pages
 from e2e.shell import run_block
+from support.docs import NODE, Block, command_blocks, pages
 from testbed.cluster import Cluster
 from testbed.paths import REPOSITORY
 

@@ -3,7 +3,7 @@
 import pytest
 
 from e2e.agents import AGENT, agent_spec, apply_agent, client
-from promtool import promtool
+from support.promtool import promtool
 from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.usefixtures("operator")

@@ -18,9 +18,9 @@ from e2e.agents import (
     put_secret,
     secret_spec,
     wait_for_reason,
-    wait_until,
 )
 from e2e.traffic import steady_traffic
+from support.eventually import eventually
 from testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
@@ -51,10 +51,10 @@ def test_a_change_reaches_the_pods_and_cuts_no_stream_and_loses_no_request(
         real_cluster.kubectl(*ready, "-n", namespace)
         real_cluster.kubectl("rollout", "status", f"deployment/{AGENT}", "-n", namespace, "--timeout=5s")
         assert old not in pods(real_cluster, namespace)
-        wait_until(lambda: "lighthouse" in traffic.last(), "the new prompt is used", READY_SECONDS)
+        eventually(lambda: "lighthouse" in traffic.last(), "the new prompt is used", READY_SECONDS)
         assert list(stream)[-1]["type"] == "done"
         # A node may lead requests to the old pod for a moment after its end has begun; it answers them.
-        wait_until(lambda: "claude-haiku-4-5" in traffic.last(), "the new model is used", READY_SECONDS)
+        eventually(lambda: "claude-haiku-4-5" in traffic.last(), "the new model is used", READY_SECONDS)
 
     assert traffic.failed == []
     assert "pilot" in traffic.answers[0]["said"]
@@ -87,8 +87,8 @@ def test_kubectl_scale_sets_the_number_of_pods(real_cluster: Cluster, namespace:
 
     real_cluster.kubectl("scale", "agentdeployment", AGENT, "--replicas=2", "-n", namespace)
 
-    wait_until(lambda: len(pods(real_cluster, namespace)) == 2, "there are two pods", READY_SECONDS)
-    wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+    eventually(lambda: len(pods(real_cluster, namespace)) == 2, "there are two pods", READY_SECONDS)
+    eventually(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
     assert real_cluster.get("agentdeployment", AGENT, "-n", namespace)["status"]["readyReplicas"] == 2
 
 
@@ -101,10 +101,10 @@ def test_an_agent_is_deleted_with_all_that_is_its_own_while_no_operator_runs(
 
     real_cluster.kubectl("scale", *OPERATOR, "--replicas=0")
     try:
-        wait_until(lambda: _operators(real_cluster) == [], "no operator runs", READY_SECONDS)
+        eventually(lambda: _operators(real_cluster) == [], "no operator runs", READY_SECONDS)
         real_cluster.kubectl("delete", "agentdeployment", AGENT, "-n", namespace, "--timeout=30s")
         ours = ["secret/anthropic"]
-        wait_until(lambda: leftovers(real_cluster, namespace) == ours, "only our Secret is left", READY_SECONDS)
+        eventually(lambda: leftovers(real_cluster, namespace) == ours, "only our Secret is left", READY_SECONDS)
     finally:
         real_cluster.kubectl("scale", *OPERATOR, f"--replicas={replicas}")
         real_cluster.kubectl("rollout", "status", *OPERATOR, f"--timeout={READY_SECONDS}s")
@@ -115,7 +115,7 @@ def test_another_operator_takes_over_when_the_leader_crashes(
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
     apply_agent(real_cluster, namespace, secret_spec(model_api))
-    wait_until(lambda: len(_operators(real_cluster)) == 2, "two operators run", READY_SECONDS)
+    eventually(lambda: len(_operators(real_cluster)) == 2, "two operators run", READY_SECONDS)
     leader = _leader(real_cluster)
     [pod] = [name for name in _operators(real_cluster) if leader.startswith(name)]
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from e2e.agents import wait_until
+from support.eventually import eventually
 from testbed import addons, paths, redis, workloads
 from testbed.addons import MODEL_API
 from testbed.cluster import Cluster, OwnCluster
@@ -41,7 +41,7 @@ def test_its_environment_has_kubectl_helm_and_the_plugin(playground_cluster: Clu
 
 def test_autoscalers_on_cpu_get_values(playground_cluster: Cluster) -> None:
     usage = partial(playground_cluster.kubectl, "top", "pods", "-n", MODEL_API, "--no-headers", check=False)
-    wait_until(lambda: "model-api" in usage(), "metrics-server has values of the pods", VALUE_SECONDS)
+    eventually(lambda: "model-api" in usage(), "metrics-server has values of the pods", VALUE_SECONDS)
 
 
 def test_its_addons_survive_the_end_of_their_pods(playground_cluster: Cluster) -> None:
@@ -49,7 +49,7 @@ def test_its_addons_survive_the_end_of_their_pods(playground_cluster: Cluster) -
     for place in places:
         playground_cluster.kubectl("delete", "pods", "--all", "-n", place, "--wait=false")
     for addon in addons.named(*places):
-        wait_until(_is_ready(playground_cluster, addon.name), f"{addon.name} is back", BACK_SECONDS)
+        eventually(_is_ready(playground_cluster, addon.name), f"{addon.name} is back", BACK_SECONDS)
 
 
 def test_a_second_run_replaces_nothing_and_adds_what_is_missing(playground_cluster: Cluster) -> None:

@@ -14,11 +14,12 @@ import pytest
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests import desired
-from docs_bed import dashboards
 from e2e import prometheus
-from e2e.agents import AGENT, apply_agent, client, notice_kinds, put_secret, secret_spec, wait_until
+from e2e.agents import AGENT, apply_agent, client, notice_kinds, put_secret, secret_spec
 from e2e.prometheus import Prometheus
 from e2e.traffic import Repeated, again_and_again
+from support.docs import dashboards
+from support.eventually import eventually
 from testbed import definitions
 from testbed.cluster import Cluster
 from testbed.redis import SHARED, put_redis
@@ -118,7 +119,7 @@ def test_every_panel_of_the_dashboards_shows_data(scraped: Scraped, query: str) 
     def numbers() -> list[float]:
         return [float(each["value"][1]) for each in scraped.prometheus.query(query)]
 
-    wait_until(lambda: any(math.isfinite(number) for number in numbers()), f"data for {query}", 90)
+    eventually(lambda: any(math.isfinite(number) for number in numbers()), f"data for {query}", 90)
 
 
 @pytest.mark.parametrize("source", dashboards.sources(), ids=lambda source: source.stem)
@@ -126,7 +127,7 @@ def test_a_dashboard_is_drawn(scraped: Scraped, source: Path, tmp_path: Path, py
     """Each line gets a name of its own, by labels that its series have."""
     for_documents = pytestconfig.getoption("--pictures")
     seconds = FOR_DOCUMENTS if for_documents else 30
-    wait_until(lambda: scraped.prometheus.value(READINGS) > seconds, f"{seconds} seconds of data", 2 * seconds)
+    eventually(lambda: scraped.prometheus.value(READINGS) > seconds, f"{seconds} seconds of data", 2 * seconds)
     target = dashboards.picture(source) if for_documents else tmp_path / "dashboard.png"
     one = {"namespace": scraped.monitored, "service": AGENT}
     dashboards.draw(source, target, one, partial(scraped.prometheus.since, seconds=seconds))
@@ -149,7 +150,7 @@ def test_a_dashboard_shows_no_pods_of_others(scraped: Scraped, name: str, ours: 
     queries = [each["expr"] for panel in panels for each in panel["targets"] if "{{pod}}" in each["legendFormat"]]
     assert queries
     for query in queries:
-        wait_until(partial(pods, query), f"data for {query}", 60)
+        eventually(partial(pods, query), f"data for {query}", 60)
         assert pods(query) <= pods(ours)
 
 
@@ -157,7 +158,7 @@ def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> No
     def health() -> set[str]:
         return {target["health"] for target in scraped.prometheus.targets()}
 
-    wait_until(lambda: health() == {"up"}, "all targets are up", READ_SECONDS)
+    eventually(lambda: health() == {"up"}, "all targets are up", READ_SECONDS)
     targets = scraped.prometheus.targets()
     places = [(each["labels"]["namespace"], each["labels"]["service"]) for each in targets]
     assert places.count((scraped.monitored, AGENT)) == 1
@@ -168,11 +169,11 @@ def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> No
 
 
 def test_the_rules_work(scraped: Scraped) -> None:
-    wait_until(lambda: all(rule["health"] == "ok" for rule in scraped.prometheus.rules()), "all rules were tried", 30)
+    eventually(lambda: all(rule["health"] == "ok" for rule in scraped.prometheus.rules()), "all rules were tried", 30)
     names = {rule["name"] for rule in scraped.prometheus.rules()}
     assert {"AgentModelThrottled", "AgentNotReady", "AgentNotScaling"} <= names
     # The traffic fails in part: the alert on that is on its way.
-    wait_until(lambda: _pending(scraped, "AgentModelThrottled"), "it is pending", 60)
+    eventually(lambda: _pending(scraped, "AgentModelThrottled"), "it is pending", 60)
 
 
 def test_every_agent_that_is_scraped_would_be_missed(scraped: Scraped) -> None:
@@ -185,8 +186,8 @@ def test_every_agent_that_is_scraped_would_be_missed(scraped: Scraped) -> None:
         found = [each["metric"] for each in scraped.prometheus.query(present_as_if_past)]
         return {(each["agent_namespace"], each["agent"]) for each in found}
 
-    wait_until(lambda: missed() >= {(scraped.monitored, AGENT), (scraped.annotated, AGENT)}, "both are known", 60)
-    wait_until(lambda: not _pending(scraped, "AgentNotScraped"), "neither is missed", READ_SECONDS)
+    eventually(lambda: missed() >= {(scraped.monitored, AGENT), (scraped.annotated, AGENT)}, "both are known", 60)
+    eventually(lambda: not _pending(scraped, "AgentNotScraped"), "neither is missed", READ_SECONDS)
 
 
 def _pending(scraped: Scraped, name: str) -> bool:
@@ -225,7 +226,7 @@ def test_what_keda_would_ask_has_an_answer(scraped: Scraped) -> None:
     def answers() -> list[int]:
         return [len(scraped.prometheus.query(query)) for query in queries]
 
-    wait_until(lambda: answers() == [1, 1], "each has one answer", READ_SECONDS)
+    eventually(lambda: answers() == [1, 1], "each has one answer", READ_SECONDS)
 
 
 def test_an_agent_takes_few_series(scraped: Scraped) -> None:
@@ -234,7 +235,7 @@ def test_an_agent_takes_few_series(scraped: Scraped) -> None:
         count = f'count({{namespace="{scraped.monitored}", service="{service}", __name__!~"scrape_.*|up"}})'
         # A process that was scraped while it started had not made all of its series.
         read = partial(scraped.prometheus.value, f"{count} > 50")
-        wait_until(read, "all of it is read", READ_SECONDS)
+        eventually(read, "all of it is read", READ_SECONDS)
         series = scraped.prometheus.value(count)
         print(f"{service}: {series:.0f} series")  # noqa: T201
         assert series < 400

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e.agents import AGENT, apply_agent, client, lives, put_secret, secret_spec, wait_until
+from e2e.agents import AGENT, apply_agent, client, lives, put_secret, secret_spec
 from e2e.streams import Streams, open_streams
+from support.eventually import eventually
 from testbed import images
 from testbed.cluster import Cluster
 from testbed.images import Image
@@ -32,14 +33,14 @@ def test_a_roll_of_prompt_image_and_key_cuts_no_stream_and_refuses_no_request(
     apply_agent(real_cluster, namespace, secret_spec(model_api, **serving))
 
     with open_streams(real_cluster, f"{AGENT}.{namespace}", STREAMS, MESSAGE) as streams:
-        wait_until(lambda: _running(streams) >= STREAMS, "all streams are open", ROLL_SECONDS)
+        eventually(lambda: _running(streams) >= STREAMS, "all streams are open", ROLL_SECONDS)
 
         prompted = secret_spec(model_api, **serving)
         prompted["agent"]["systemPrompt"] = "Answer as the harbour master."
         before = lives(real_cluster, namespace)
         apply_agent(real_cluster, namespace, prompted)
         assert not before.keys() & lives(real_cluster, namespace).keys(), "all pods are new"
-        wait_until(lambda: "harbour master" in streams.ended[-1]["text"], "the new prompt is used", ROLL_SECONDS)
+        eventually(lambda: "harbour master" in streams.ended[-1]["text"], "the new prompt is used", ROLL_SECONDS)
 
         # The same image by another name, as far as Kubernetes knows: a new revision with all that a new image does.
         before = lives(real_cluster, namespace)
@@ -53,10 +54,10 @@ def test_a_roll_of_prompt_image_and_key_cuts_no_stream_and_refuses_no_request(
         before = lives(real_cluster, namespace)
         put_secret(real_cluster, namespace, "key-new2")
         with client(real_cluster, "model-api", "svc/model-api") as model:
-            wait_until(lambda: "new2" in _keys(model.get("/stand-in/requests").json()), "the new key", SYNC_SECONDS)
+            eventually(lambda: "new2" in _keys(model.get("/stand-in/requests").json()), "the new key", SYNC_SECONDS)
         assert lives(real_cluster, namespace) == before, "a key rolls no pod"
         changed = time.time()
-        wait_until(lambda: _whole_after(streams, changed), "streams end well that began with the new key", ROLL_SECONDS)
+        eventually(lambda: _whole_after(streams, changed), "streams end well that began with the new key", ROLL_SECONDS)
 
     print(f"{len(streams.ended)} streams, {len(streams.broken)} cut or refused")  # noqa: T201
     assert len(streams.ended) > 3 * STREAMS

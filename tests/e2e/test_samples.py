@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.agents import READY_SECONDS, client, put_secret, wait_until
+from e2e.agents import READY_SECONDS, client, put_secret
+from support.eventually import eventually
 from testbed import images, paths
 from testbed.cluster import Cluster
 
@@ -31,9 +32,9 @@ def test_the_workers_of_the_sample_do_tasks_over_its_redis(real_cluster: Cluster
     workers = real_cluster.get("deployment", "clerk-worker", "-n", namespace)
     assert workers["status"]["readyReplicas"] == 2
     with client(real_cluster, namespace, "svc/clerk") as http:
-        wait_until(lambda: http.get("/health").status_code == 200, "Redis is reached", READY_SECONDS)
+        eventually(lambda: http.get("/health").status_code == 200, "Redis is reached", READY_SECONDS)
         place = http.post("/tasks", json={"message": "Sum up the week."}).raise_for_status().json()["status_url"]
-        wait_until(lambda: http.get(place).json()["status"] == "completed", "the task is done", READY_SECONDS)
+        eventually(lambda: http.get(place).json()["status"] == "completed", "the task is done", READY_SECONDS)
         assert "Sum up the week." in http.get(place).json()["result"]["response"]
 
 
@@ -91,6 +92,6 @@ def _await_ready(cluster: Cluster, namespace: str, agent: str) -> None:
 def _await_budget(cluster: Cluster, namespace: str) -> None:
     """Wait until the autoscaler has brought the second pod, so that one of them may be away."""
     look = ["pdb", "front-desk", "-n", namespace]
-    wait_until(
+    eventually(
         lambda: cluster.get(*look)["status"].get("disruptionsAllowed") == 1, "one pod may be away", READY_SECONDS
     )

@@ -22,11 +22,11 @@ from e2e.agents import (
     notice_kinds,
     put_secret,
     secret_spec,
-    wait_until,
 )
 from e2e.measuring import measuring
 from e2e.prometheus import Prometheus
 from e2e.streams import open_streams
+from support.eventually import eventually
 from testbed.cluster import Cluster
 from testbed.redis import SHARED, put_redis
 
@@ -105,9 +105,9 @@ def places(real_cluster: Cluster, measured: Prometheus, model_api: str, engine: 
                 spec = spec | {"autoscaling": spec["autoscaling"] | asking}
             apply_spec(real_cluster, place, spec)
         for name, place in found.items():
-            wait_until(partial(is_ready, real_cluster, place), f"{name}: ready", READY_SECONDS)
+            eventually(partial(is_ready, real_cluster, place), f"{name}: ready", READY_SECONDS)
             if name != "blind":
-                wait_until(partial(gets_values, real_cluster, place), f"{name}: measured", FOUND_SECONDS)
+                eventually(partial(gets_values, real_cluster, place), f"{name}: measured", FOUND_SECONDS)
         yield found
 
 
@@ -124,7 +124,7 @@ def await_replicas(cluster: Cluster, namespace: str, number: int, seconds: float
         status = cluster.get("deployment", name, "-n", namespace).get("status", {})
         return int(status.get("readyReplicas", 0)) == int(status.get("replicas", 0)) == number
 
-    wait_until(there, f"{number} pods of {name}", seconds)
+    eventually(there, f"{number} pods of {name}", seconds)
     return time.monotonic() - begun
 
 
@@ -151,7 +151,7 @@ def test_a_value_that_is_missing_is_told(real_cluster: Cluster, places: dict[str
         found = condition(real_cluster, places["blind"], "ScalingActive")
         return found.get("status") == "False" and IN_FLIGHT[engine] in found["message"]
 
-    wait_until(told, "it is told", FOUND_SECONDS)
+    eventually(told, "it is told", FOUND_SECONDS)
 
 
 def test_pods_follow_requests_in_flight_and_no_stream_is_cut(real_cluster: Cluster, places: dict[str, str]) -> None:
@@ -174,17 +174,17 @@ def test_while_the_model_api_turns_requests_and_tasks_away_no_pods_come(
     # With no word of when to come again, as 529s mostly are. The first one finds out for the others.
     submit(real_cluster, queue, 1, "[[fault:529]]")
     turned_away = f'sum(agent_model_requests_total{{namespace="{queue}", outcome="overloaded"}})'
-    wait_until(lambda: measured.value(turned_away) >= 1, "a task was turned away", UP_SECONDS)
+    eventually(lambda: measured.value(turned_away) >= 1, "a task was turned away", UP_SECONDS)
     submit(real_cluster, queue, 30, "[[fault:529]]")
     with open_streams(real_cluster, f"{AGENT}.{api}", 40, "[[fault:429 retry-after=2]] Tell me all."):
         in_flight = f'sum(agent_requests_in_flight{{namespace="{api}"}}) > 30'
-        wait_until(lambda: bool(measured.query(in_flight)), "many requests are in flight", UP_SECONDS)
+        eventually(lambda: bool(measured.query(in_flight)), "many requests are in flight", UP_SECONDS)
         end = time.monotonic() + HELD_SECONDS
         while time.monotonic() < end:
             assert wanted_replicas(real_cluster, api) == 1
             assert wanted_replicas(real_cluster, queue, WORKER) == 1
             time.sleep(1)
-        wait_until(lambda: bool(measured.query(in_flight)), "they still are", UP_SECONDS)
+        eventually(lambda: bool(measured.query(in_flight)), "they still are", UP_SECONDS)
     assert count(real_cluster, queue, "failed") == count(real_cluster, queue, "completed") == 0
 
 
@@ -194,6 +194,6 @@ def test_pods_follow_their_cpu_and_workers_their_queue(real_cluster: Cluster, pl
     with open_streams(real_cluster, f"{AGENT}.{cpu}", 8, "Quick."):
         await_replicas(real_cluster, queue, 3, UP_SECONDS, WORKER)
         await_replicas(real_cluster, cpu, 2, UP_SECONDS)
-    wait_until(lambda: count(real_cluster, queue, "completed") == 30, "all tasks are done", DOWN_SECONDS)
+    eventually(lambda: count(real_cluster, queue, "completed") == 30, "all tasks are done", DOWN_SECONDS)
     await_replicas(real_cluster, queue, 1, DOWN_SECONDS, WORKER)
     assert count(real_cluster, queue, "failed") == 0

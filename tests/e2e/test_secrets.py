@@ -6,8 +6,9 @@ import base64
 import httpx
 import pytest
 
-from e2e.agents import AGENT, apply_agent, client, lives, put_secret, secret_spec, wait_until
+from e2e.agents import AGENT, apply_agent, client, lives, put_secret, secret_spec
 from e2e.traffic import steady_traffic
+from support.eventually import eventually
 from testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
@@ -28,12 +29,12 @@ def test_a_rotated_api_key_is_used_with_no_restart_and_no_request_lost(
         steady_traffic(real_cluster, f"http://{AGENT}.{namespace}") as traffic,
     ):
         model.delete("/stand-in/requests")
-        wait_until(lambda: "old1" in _keys(model), "the first key is used", SYNC_SECONDS)
+        eventually(lambda: "old1" in _keys(model), "the first key is used", SYNC_SECONDS)
         put_secret(real_cluster, namespace, "key-new2")
-        wait_until(lambda: "new2" in _keys(model), "the new key is used", SYNC_SECONDS)
+        eventually(lambda: "new2" in _keys(model), "the new key is used", SYNC_SECONDS)
         # From then on it alone: the old one could be withdrawn.
         model.delete("/stand-in/requests")
-        wait_until(lambda: len(_keys(model)) >= 20, "further requests came", SYNC_SECONDS)
+        eventually(lambda: len(_keys(model)) >= 20, "further requests came", SYNC_SECONDS)
         assert set(_keys(model)[1:]) == {"new2"}  # the first may have been on its way
 
     assert len(traffic.answers) >= 20
@@ -56,17 +57,17 @@ def test_client_keys_are_rotated_with_a_time_in_which_old_and_new_are_good(
 
         with steady_traffic(real_cluster, f"http://{AGENT}.{namespace}", first) as traffic:
             _rotate(real_cluster, namespace, "one")
-            wait_until(lambda: len(_client_keys(real_cluster, namespace)) == 2, "a second key is made", SYNC_SECONDS)
+            eventually(lambda: len(_client_keys(real_cluster, namespace)) == 2, "a second key is made", SYNC_SECONDS)
             second, kept = _client_keys(real_cluster, namespace)
             assert kept == first
-            wait_until(lambda: _status(http, second) == 200, "the second key is good", SYNC_SECONDS)
+            eventually(lambda: _status(http, second) == 200, "the second key is good", SYNC_SECONDS)
             assert _status(http, first) == 200
         assert traffic.answers
         assert traffic.failed == []
 
         with steady_traffic(real_cluster, f"http://{AGENT}.{namespace}", second) as traffic:
             _rotate(real_cluster, namespace, "two")
-            wait_until(lambda: _status(http, first) == 401, "the first key is refused", SYNC_SECONDS)
+            eventually(lambda: _status(http, first) == 401, "the first key is refused", SYNC_SECONDS)
             third, kept = _client_keys(real_cluster, namespace)
             assert kept == second
             assert _status(http, third) == 200

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from e2e.agents import wait_until
+from support.eventually import eventually
 from testbed import binaries, images, paths
 from testbed.cluster import Cluster
 
@@ -55,7 +55,7 @@ def test_a_changed_file_is_in_use_with_no_new_container(real_cluster: Cluster, n
     def answer() -> str:
         return real_cluster.kubectl(*inside, "agent-service", "ask", "Hello", check=False)
 
-    wait_until(lambda: answer() == "You wrote: Hello\n", "the changed file is in use", SECONDS)
+    eventually(lambda: answer() == "You wrote: Hello\n", "the changed file is in use", SECONDS)
     assert _containers(real_cluster, namespace) == [before]
 
 

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from e2e import prometheus
-from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec, wait_until
-from stand_in import collector
+from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec
+from support import collector
+from support.eventually import eventually
 from testbed import scripts
 from testbed.cluster import Cluster
 from testbed.redis import SHARED, put_redis
@@ -42,7 +43,7 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
         # API and worker each tell of theirs every few seconds.
         expected = {TURN: 2, ATTEMPT: 1, "POST /chat": 1, "POST /tasks": 1}
         told = lambda: {name: len(_of(traced, name)) for name in expected} == expected  # noqa: E731
-        wait_until(told, "all spans are told of", READY_SECONDS)
+        eventually(told, "all spans are told of", READY_SECONDS)
         [chat], [task], [attempt] = (_of(traced, name) for name in ("POST /chat", "POST /tasks", ATTEMPT))
         turns = {turn["parent_id"]: turn for turn in _of(traced, TURN)}
 
@@ -61,7 +62,7 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
             said = real_cluster.kubectl("logs", span["resource"]["host.name"], "-n", namespace)
             assert f'"trace_id":"{TRACE}"' in said
         times = "agent_http_request_duration_seconds_bucket"
-        wait_until(lambda: TRACE in found.traces(times, 600), "the histogram leads to the trace", 60)
+        eventually(lambda: TRACE in found.traces(times, 600), "the histogram leads to the trace", 60)
 
 
 def _of(http: httpx.Client, name: str) -> list[dict[str, Any]]:

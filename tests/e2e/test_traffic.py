@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.agents import wait_until
 from e2e.traffic import Repeated, again_and_again, lines_of
+from support.eventually import eventually
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 
@@ -27,7 +27,7 @@ SECONDS = 60
 def test_a_program_in_a_pod_that_ends_too_early_is_reported(program: str, reason: str, real_cluster: Cluster) -> None:
     def wait_for_its_end() -> None:
         with lines_of(real_cluster, program) as lines:
-            wait_until(lambda: len(lines) == 1 and not _runs(program), "it ended", SECONDS)
+            eventually(lambda: len(lines) == 1 and not _runs(program), "it ended", SECONDS)
 
     with pytest.raises(TestbedError, match=reason):
         wait_for_its_end()
@@ -51,7 +51,7 @@ def test_what_is_done_again_and_again_and_fails_is_reported() -> None:
     def sail(seen: list[Repeated]) -> None:
         with again_and_again("sailing", do, 0.1) as sailing:
             seen.append(sailing)
-            wait_until(lambda: sailing.fault, "the failure is known", SECONDS)
+            eventually(lambda: sailing.fault, "the failure is known", SECONDS)
 
     seen: list[Repeated] = []
     with pytest.raises(AssertionError, match="sailing ended before the tests did: OSError"):

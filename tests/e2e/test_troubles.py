@@ -20,8 +20,8 @@ from e2e.agents import (
     put_secret,
     secret_spec,
     wait_for_reason,
-    wait_until,
 )
+from support.eventually import eventually
 from testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
@@ -75,7 +75,7 @@ def test_a_quota_that_leaves_no_room_is_told_and_ends_when_it_is_raised(
     real_cluster.kubectl("create", "quota", "tight", "-n", namespace, "--hard=pods=0")
     # Until the quota was counted for the first time the API server refuses all pods for that reason.
     counted = ("quota", "tight", "-n", namespace)
-    wait_until(lambda: "used" in real_cluster.get(*counted)["status"], "the quota is counted", READY_SECONDS)
+    eventually(lambda: "used" in real_cluster.get(*counted)["status"], "the quota is counted", READY_SECONDS)
     apply_spec(real_cluster, namespace, secret_spec(model_api))
 
     message = wait_for_reason(real_cluster, namespace, "QuotaExceeded", TOLD_SECONDS)
@@ -83,7 +83,7 @@ def test_a_quota_that_leaves_no_room_is_told_and_ends_when_it_is_raised(
 
     room = json.dumps({"spec": {"hard": {"pods": "4"}}})
     real_cluster.kubectl("patch", "quota", "tight", "-n", namespace, "--type=merge", f"--patch={room}")
-    wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+    eventually(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
 
 
 def test_a_missing_secret_and_then_its_missing_key_are_named_until_both_are_there(
@@ -99,7 +99,7 @@ def test_a_missing_secret_and_then_its_missing_key_are_named_until_both_are_ther
     assert not is_ready(real_cluster, namespace)
 
     put_secret(real_cluster, namespace, "key-of-the-tests")
-    wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+    eventually(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
     assert condition(real_cluster, namespace, "Degraded")["status"] == "False"
 
 
@@ -113,20 +113,20 @@ def test_a_key_that_the_model_api_refuses_makes_the_agent_unready_until_it_is_pu
     def ready_replicas() -> int:
         return int(real_cluster.get(*deployment)["status"].get("readyReplicas", 0))
 
-    wait_until(lambda: "CredentialsRefused" in _doctor(real_cluster, namespace), "doctor says why", TOLD_SECONDS)
+    eventually(lambda: "CredentialsRefused" in _doctor(real_cluster, namespace), "doctor says why", TOLD_SECONDS)
     # doctor asks the pod itself; the kubelet asks again with the next readiness probe.
-    wait_until(lambda: ready_replicas() == 0, "no pod is ready", TOLD_SECONDS)
-    wait_until(lambda: not is_ready(real_cluster, namespace), "the agent is not Ready", TOLD_SECONDS)
+    eventually(lambda: ready_replicas() == 0, "no pod is ready", TOLD_SECONDS)
+    eventually(lambda: not is_ready(real_cluster, namespace), "the agent is not Ready", TOLD_SECONDS)
 
     put_secret(real_cluster, namespace, "key-of-the-tests")
-    wait_until(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
+    eventually(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
     with client(real_cluster, namespace) as http:
         assert http.post("/chat", json={"message": "And now?"}).status_code == 200
 
 
 def _eventually_an_event_says(cluster: Cluster, namespace: str, reason: str) -> None:
     chosen = f"involvedObject.kind=AgentDeployment,reason={reason},type=Warning"
-    wait_until(
+    eventually(
         lambda: bool(cluster.get("events", "-n", namespace, f"--field-selector={chosen}")["items"]),
         f"a Warning Event says {reason}",
         TOLD_SECONDS,

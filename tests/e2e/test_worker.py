@@ -6,7 +6,8 @@ import time
 import httpx
 import pytest
 
-from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec, wait_until
+from e2e.agents import AGENT, READY_SECONDS, apply_agent, client, put_secret, secret_spec
+from support.eventually import eventually
 from testbed.cluster import Cluster
 from testbed.redis import SHARED, put_redis
 
@@ -41,7 +42,7 @@ def test_replicas_share_conversations_and_a_worker_does_the_tasks(real_cluster: 
         accepted = first.post("/tasks", json={"message": "Chart a course."})
         assert accepted.status_code == 202
         place = f"/tasks/{accepted.json()['task_id']}"
-        wait_until(lambda: _state(second, place) == "completed", "the task is done", READY_SECONDS)
+        eventually(lambda: _state(second, place) == "completed", "the task is done", READY_SECONDS)
         assert 'Stand-in heard "Chart a course."' in second.get(place).json()["result"]["response"]
 
     [worker] = _pods(real_cluster, namespace, "worker")
@@ -70,7 +71,7 @@ def test_pods_that_come_take_no_more_than_the_limit_of_all(
     apply_agent(real_cluster, namespace, secret_spec(model_api, **limited))
     begun, alone = time.monotonic(), taken()
     apply_agent(real_cluster, namespace, secret_spec(model_api, **limited, replicas=3))
-    wait_until(lambda: len(_pods(real_cluster, namespace, "api")) == 3, "there are three pods", READY_SECONDS)
+    eventually(lambda: len(_pods(real_cluster, namespace, "api")) == 3, "there are three pods", READY_SECONDS)
     together = taken()
 
     assert alone >= 30

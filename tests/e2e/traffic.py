@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.agents import wait_until
+from support.eventually import eventually
 from testbed import binaries
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
@@ -71,7 +71,7 @@ def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffi
     `url` is that of a Service, as pods know it; `key` is sent as the client key.
     """
     with lines_of(cluster, _CLIENT, f"{url}/chat", key, str(MOST_SECONDS)) as answers:
-        wait_until(lambda: bool(answers), f"{url} answers", BEGIN_SECONDS)
+        eventually(lambda: bool(answers), f"{url} answers", BEGIN_SECONDS)
         yield Traffic(answers)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from agent_operator.controller.status.budget import NEARLY
-from promtool import promtool
+from support.promtool import promtool
 from testbed import paths
 
 ALERTS = paths.REPOSITORY / "helm" / "agent-operator" / "files" / "alerts.yaml"

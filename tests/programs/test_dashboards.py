@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from docs_bed import dashboards
-from promtool import promtool
+from support.docs import dashboards
+from support.promtool import promtool
 
 
 def test_prometheus_takes_every_query_of_the_dashboards(tmp_path: Path) -> None:

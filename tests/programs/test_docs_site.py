@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs_bed import dashboards, picture
+from support.docs import dashboards, picture
 from testbed.paths import REPOSITORY
 
 CONDITIONS = (REPOSITORY / "docs" / "reference" / "conditions.md").read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stand_in.agent import environment
+from support.agent import environment
 from testbed.paths import REPOSITORY
 
 

@@ -11,10 +11,10 @@ import pytest
 from agent_service.app import create_app
 from agent_service.config.loading import load
 from agent_service.config.settings import API_KEY_NAME
-from redis_bed import RedisServer, running_redis
 from stand_in import StandIn, running_stand_in
-from stand_in.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
-from stand_in.collector import Collector
+from support.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
+from support.collector import Collector
+from support.redis_server import RedisServer, running_redis
 
 
 @pytest.fixture(autouse=True)

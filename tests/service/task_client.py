@@ -1,13 +1,10 @@
 """What tests of background tasks do as a client of the app in their own process."""
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import httpx
 
-from stand_in.agent import MakeClient
+from support.agent import MakeClient
 
 CLIENT_KEY = "a-client-key-of-some-length"
 # As a key is named in Redis.
@@ -27,11 +24,3 @@ async def submit(client: httpx.AsyncClient, message: str, **headers: str) -> str
     body = answer.json()
     assert answer.headers["Location"] == body["status_url"] == f"/tasks/{body['task_id']}"
     return str(body["task_id"])
-
-
-async def until(condition: Callable[[], Awaitable[Any]], what: str, seconds: float = 20) -> Any:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not (found := await condition()):
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.05)
-    return found

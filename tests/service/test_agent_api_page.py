@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from browser_bed import running_browser
-from redis_bed import RedisServer
-from stand_in.agent import Service, StartService, environment, running_service
+from support.agent import Service, StartService, environment, running_service
+from support.browser import running_browser
+from support.redis_server import RedisServer
 from testbed.ports import free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "call-an-agent.md").read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_the_python_example_prints_the_answer(agent: Service, tmp_path: Path) ->
 
 
 def test_every_link_of_the_page_leads_somewhere() -> None:
-    folder = Path(__file__).parents[2] / "docs"
+    folder = Path(__file__).parents[2] / "docs" / "how-to"
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGE):
         assert (folder / target).is_file(), target
 

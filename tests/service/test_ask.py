@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stand_in.agent import StartService, run_agent_service
+from support.agent import StartService, run_agent_service
 from testbed.ports import free_port
 
 CLIENT_KEY = "a-client-key-of-the-tests"

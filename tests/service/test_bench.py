@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 
 from bench import targets
-from redis_bed import running_redis
+from support.redis_server import running_redis
 
 
 def test_what_the_bench_measures_starts_and_answers(tmp_path: Path) -> None:

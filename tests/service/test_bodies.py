@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent_service.routes import errors
-from stand_in.agent import MakeClient
+from support.agent import MakeClient
 
 LIMIT = 256 * 1024
 

@@ -17,9 +17,10 @@ import pytest
 from agent_service.agent.messages import Usage
 from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.state.redis import Redis
-from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service
+from support.agent import KEY, Service, StartService, run_agent_service
+from support.eventually import eventually
+from support.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.timing
 

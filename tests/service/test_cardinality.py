@@ -5,7 +5,7 @@ import itertools
 
 import httpx
 
-from stand_in.agent import Service, StartService
+from support.agent import Service, StartService
 
 ODD = 10_000
 RIGHT = "right-key-of-the-tests"

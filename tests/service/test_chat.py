@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import MakeClient, Service, eventually
+from support.agent import MakeClient, Service
+from support.eventually import eventually
 
 pytestmark = pytest.mark.timing
 

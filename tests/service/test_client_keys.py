@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redis_bed import RedisServer
-from stand_in.agent import MakeClient, Service, StartService, running_service
+from support.agent import MakeClient, Service, StartService, running_service
+from support.redis_server import RedisServer
 
 ONE = "client-key-one-0123456789"
 TWO = "client-key-two-9876543210"

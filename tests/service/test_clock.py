@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redis_bed import RedisServer
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, eventually
+from support.agent import KEY, Service, StartService
+from support.eventually import eventually
+from support.redis_server import RedisServer
 from testbed import system
 
 pytestmark = pytest.mark.timing

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, eventually
+from support.agent import KEY, Service, StartService
+from support.eventually import eventually
 
 pytestmark = pytest.mark.timing
 

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from stand_in.agent import MakeClient, StartService
-from stand_in.gateway import plain, running_gateway, whole
+from support.agent import MakeClient, StartService
+from support.gateway import plain, running_gateway, whole
 from testbed.certificates import Authority
 from testbed.ports import free_port
 

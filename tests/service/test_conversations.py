@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from agent_service.agent.messages import Exchange
 from agent_service.chat.conversations import Conversations, new_id
 from agent_service.state.redis import Redis
-from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
-from stand_in.agent import KEY, MakeClient, StartService, eventually
+from support.agent import KEY, MakeClient, StartService
+from support.eventually import eventually
+from support.redis_server import RedisServer, running_redis
 
 
 async def say(client: httpx.AsyncClient, message: str, conversation_id: str | None = None) -> dict[str, object]:

@@ -10,9 +10,10 @@ import redis
 
 from agent_service.state.redis import Redis
 from agent_service.tasks.queue import Tasks
-from redis_bed import RedisServer
-from service.task_client import OWNER, keyed, submit, until
-from stand_in.agent import MakeClient
+from service.task_client import OWNER, keyed, submit
+from support.agent import MakeClient
+from support.eventually import eventually_async
+from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.timing
 
@@ -90,13 +91,13 @@ async def test_workers_go_on_past_a_task_whose_record_is_damaged(
     async def done() -> bool:
         return await status_of(client, sound) == "completed"
 
-    await until(done, "the other task is done")
+    await eventually_async(done, "the other task is done")
     later = await submit(client, "later")
 
     async def later_done() -> bool:
         return await status_of(client, later) == "completed"
 
-    await until(later_done, "tasks that come later are done")
+    await eventually_async(later_done, "tasks that come later are done")
     listed = await client.get("/tasks")
     assert listed.status_code == 200
     assert {sound, later} <= {task["task_id"] for task in listed.json()["tasks"]}
@@ -117,7 +118,7 @@ async def test_a_list_passes_over_a_record_that_is_damaged_and_says_so(
     async def done() -> bool:
         return all([await status_of(client, task_id) == "completed" for task_id in ids])
 
-    await until(done, "all are done")
+    await eventually_async(done, "all are done")
     damage(redis_server, ids[1], how)
     listed = await client.get("/tasks")
     assert listed.status_code == 200
@@ -139,7 +140,7 @@ async def test_a_task_whose_message_cannot_be_read_fails_with_a_word_and_a_sente
     async def failed() -> bool:
         return await status_of(client, task_id) == "failed"
 
-    await until(failed, "it fails")
+    await eventually_async(failed, "it fails")
     assert (await client.get(f"/tasks/{task_id}")).json()["error"]["code"] == "damaged"
 
 
@@ -157,7 +158,7 @@ async def test_workers_go_on_while_another_key_has_another_type(
     async def done() -> bool:
         return await status_of(client, task_id) == "completed"
 
-    await until(done, "the task is done")
+    await eventually_async(done, "the task is done")
     assert (await client.get("/tasks")).status_code == 200
 
 

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import KEY, StartService, eventually
+from support.agent import KEY, StartService
+from support.eventually import eventually
 
 pytestmark = pytest.mark.timing
 

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
-from browser_bed import running_browser
-from stand_in.agent import MakeClient, Service, StartService
+from support.agent import MakeClient, Service, StartService
+from support.browser import running_browser
 
 pytestmark = [pytest.mark.timing]
 

@@ -12,7 +12,8 @@ import pytest
 
 from agent_service.state.valkey import data_dir, embedded, process
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, command_line, eventually, run_agent_service
+from support.agent import KEY, Service, StartService, command_line, run_agent_service
+from support.eventually import eventually
 
 pytestmark = pytest.mark.timing
 

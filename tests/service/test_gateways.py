@@ -15,8 +15,8 @@ import pytest
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.claude.provider import ClaudeProvider
 from agent_service.agent.messages import Prompt, Usage
-from stand_in.agent import MakeClient
-from stand_in.gateway import DELTA, HEAD, START, STOP, Gateway, plain, running_gateway, sse, text, whole
+from support.agent import MakeClient
+from support.gateway import DELTA, HEAD, START, STOP, Gateway, plain, running_gateway, sse, text, whole
 
 PATHS = pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 

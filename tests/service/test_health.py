@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from agent_service.agent.errors import UnreachableError
 from agent_service.app import create_app
 from agent_service.config.loading import load
 from agent_service.health.checks import Check, running
-from redis_bed import running_redis
 from stand_in import StandIn, running_stand_in
-from stand_in.agent import KEY, MakeClient, StartService, eventually
+from support.agent import KEY, MakeClient, StartService
+from support.eventually import eventually, eventually_async
+from support.redis_server import running_redis
 
 pytestmark = pytest.mark.timing
 
@@ -30,16 +31,6 @@ def stand_in_process() -> Iterator[StandIn]:
     """One that nobody else asks: a service that other tests share looks at theirs every half minute."""
     with running_stand_in() as stand_in:
         yield stand_in
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until the condition holds: what it looks at changes in the background."""
-    try:
-        async with asyncio.timeout(15):
-            while not condition():  # noqa: ASYNC110  # other processes take part: polling is all there is
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"not in time: {what}")
 
 
 async def readiness(client: AsyncClient) -> tuple[int, str | None]:
@@ -99,9 +90,9 @@ async def test_refused_credentials_are_looked_at_again_without_a_request(stand_i
     stand_in.direct("[[fault:401]]")
     check = Check(ask, every_seconds=0.02, quiet_seconds=60)
     async with running({"model_api": check}):
-        await until(lambda: credentials.refused, "the check finds the key refused")
+        await eventually_async(lambda: credentials.refused, "the check finds the key refused")
         stand_in.direct("")
-        await until(lambda: not credentials.refused, "the check finds the key accepted")
+        await eventually_async(lambda: not credentials.refused, "the check finds the key accepted")
         seen = len(stand_in.checks())
         await asyncio.sleep(0.2)
         assert len(stand_in.checks()) == seen, "while all is well it asks seldom"
@@ -284,8 +275,8 @@ async def test_a_question_that_hangs_and_cannot_be_interrupted_is_down() -> None
         return None if finding is None else finding.up
 
     async with running({"part": check}):
-        await until(lambda: up() is True, "the first answer is known")
-        await until(lambda: up() is False, "what was known is too old")
+        await eventually_async(lambda: up() is True, "the first answer is known")
+        await eventually_async(lambda: up() is False, "what was known is too old")
         hanging.set()
 
 
@@ -307,7 +298,7 @@ async def test_a_check_goes_on_after_a_fault_that_nobody_foresaw() -> None:
         return "fine" in seen
 
     async with running({"part": check}):
-        await until(note, "it is well again")
+        await eventually_async(note, "it is well again")
     assert "private words" not in " ".join(seen)
 
 

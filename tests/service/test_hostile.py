@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redis_bed import RedisServer
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, eventually, running_service
+from support.agent import KEY, Service, running_service
+from support.eventually import eventually
+from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.timing
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from redis_bed import RedisServer
-from stand_in.agent import Service, eventually, running_service
-from stand_in.gateway import HEAD, LARGEST_ANSWER_BYTES, START, Gateway, running_gateway, sse, text, whole
+from support.agent import Service, running_service
+from support.eventually import eventually
+from support.gateway import HEAD, LARGEST_ANSWER_BYTES, START, Gateway, running_gateway, sse, text, whole
+from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.timing
 

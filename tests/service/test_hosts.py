@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from redis_bed import RedisServer
-from stand_in.agent import Service, running_service
+from support.agent import Service, running_service
+from support.redis_server import RedisServer
 
 CLIENT_KEY = "a-client-key-of-some-length"
 

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from agent_service.server import listen
-from stand_in.agent import MakeClient, Service, StartService, eventually
+from support.agent import MakeClient, Service, StartService
+from support.eventually import eventually
 from testbed.ports import free_port
 
 

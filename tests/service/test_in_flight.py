@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
+from support.agent import KEY, MakeClient, Service, StartService
+from support.eventually import eventually
 
 pytestmark = pytest.mark.timing
 

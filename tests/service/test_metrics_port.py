@@ -8,8 +8,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from redis_bed import RedisServer
-from stand_in.agent import MakeClient, Service, StartService, eventually, run_agent_service, running_service
+from support.agent import MakeClient, Service, StartService, run_agent_service, running_service
+from support.eventually import eventually
+from support.redis_server import RedisServer
 from testbed.ports import free_port
 
 

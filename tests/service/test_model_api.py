@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import MakeClient
+from support.agent import MakeClient
 
 
 async def chat(client: httpx.AsyncClient, message: str) -> dict[str, Any]:

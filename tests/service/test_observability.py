@@ -9,7 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stand_in import StandIn
-from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
+from support.agent import KEY, MakeClient, Service, StartService
+from support.eventually import eventually
 
 pytestmark = pytest.mark.timing
 

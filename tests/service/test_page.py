@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from agent_service.routes.page import prefers_html
-from stand_in.agent import MakeClient
+from support.agent import MakeClient
 
 # What Chrome, Firefox and Safari send when an address is opened.
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"

@@ -6,9 +6,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from browser_bed import running_browser
-from browser_bed.chat import open_chat
-from stand_in.agent import Service
+from support.agent import Service
+from support.browser import running_browser
+from support.browser.chat import open_chat
 
 pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
 

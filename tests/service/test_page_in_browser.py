@@ -10,11 +10,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
-from browser_bed import running_browser
-from browser_bed.chat import Chat, open_chat
-from redis_bed import running_redis
 from stand_in import StandIn
-from stand_in.agent import Service, StartService, eventually
+from support.agent import Service, StartService
+from support.browser import running_browser
+from support.browser.chat import Chat, open_chat
+from support.eventually import eventually
+from support.redis_server import running_redis
 
 # One browser serves all tests of this file, and lives in their event loop.
 pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]

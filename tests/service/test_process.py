@@ -14,7 +14,8 @@ import pytest
 
 from agent_service import __version__
 from stand_in import StandIn
-from stand_in.agent import API_PROCESS, Service, StartService, eventually, run_agent_service
+from support.agent import API_PROCESS, Service, StartService, run_agent_service
+from support.eventually import eventually
 
 pytestmark = pytest.mark.timing
 

@@ -20,9 +20,10 @@ from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.limits.limits import MOST_CLIENTS, Limits
 from agent_service.limits.local import UNIT, LocalBuckets
 from agent_service.state.redis import Redis, Script
-from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
-from stand_in.agent import KEY, MakeClient, Service, StartService, eventually
+from support.agent import KEY, MakeClient, Service, StartService
+from support.eventually import eventually
+from support.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.timing
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent_service.state.redis import Redis, StateUnavailableError
-from redis_bed import RedisServer
+from support.redis_server import RedisServer
 
 
 async def test_a_command_that_cannot_be_sent_leaves_nobody_waiting(redis_server: RedisServer) -> None:

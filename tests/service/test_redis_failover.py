@@ -8,10 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from redis_bed import RedisServer, running_redis
-from redis_bed.forward import Forward, forwarding
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, eventually, running_service
+from support.agent import KEY, Service, StartService, running_service
+from support.eventually import eventually
+from support.redis_server import RedisServer, running_redis
+from support.redis_server.forward import Forward, forwarding
 
 pytestmark = pytest.mark.timing
 

@@ -11,9 +11,10 @@ import httpx
 import pytest
 from redis import Redis
 
-from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, eventually
+from support.agent import KEY, Service, StartService
+from support.eventually import eventually
+from support.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.timing
 

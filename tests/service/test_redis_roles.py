@@ -1,7 +1,6 @@
 """Redis changes its role, or permits its user only part of what is needed: what is lost, and what health shows."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,9 +10,10 @@ import pytest
 from httpx import AsyncClient
 
 from agent_service.state.redis import Redis, StateUnavailableError
-from redis_bed import RedisServer, running_redis
-from redis_bed.forward import Forward, forwarding
-from stand_in.agent import MakeClient
+from support.agent import MakeClient
+from support.eventually import eventually, eventually_async
+from support.redis_server import RedisServer, running_redis
+from support.redis_server.forward import Forward, forwarding
 
 pytestmark = pytest.mark.timing
 
@@ -34,25 +34,8 @@ def two_servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Forw
         forwarding(first.port) as forward,
     ):
         second.command("REPLICAOF", "127.0.0.1", str(first.port))
-        wait_for(lambda: b"master_link_status:up" in second.command("INFO", "replication"))
+        eventually(lambda: b"master_link_status:up" in second.command("INFO", "replication"), "the replica is in sync")
         yield first, second, forward
-
-
-def wait_for(condition: Any, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
-
-
-async def until(condition: Any, what: str, seconds: float = 60.0) -> None:
-    """Wait until the coroutine function returns something true."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await condition():  # noqa: ASYNC110  other processes take part: polling is all there is
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        pytest.fail(f"not in time: {what}")
 
 
 async def submit(client: AsyncClient, number: int) -> str | None:
@@ -78,7 +61,10 @@ def fail_over(first: RedisServer, second: RedisServer, forward: Forward) -> None
     """The replica becomes the master and the other way round; the address follows, and no connection is closed."""
     forward.target = second.port
     # Refused while the replica is not online yet.
-    wait_for(lambda: first.command("FAILOVER", "TO", "127.0.0.1", str(second.port)).startswith(b"+OK"))
+    eventually(
+        lambda: first.command("FAILOVER", "TO", "127.0.0.1", str(second.port)).startswith(b"+OK"),
+        "the failover starts",
+    )
 
 
 @pytest.mark.parametrize("stale", ["yes", "no"])
@@ -98,7 +84,7 @@ async def test_after_a_failover_that_keeps_connections_open_nothing_accepted_is_
     async def all_completed() -> bool:
         return all([await completed(client, task_id) for task_id in tasks if task_id])
 
-    await until(all_completed, "each task that was accepted is done")
+    await eventually_async(all_completed, "each task that was accepted is done")
     attempts = [(await client.get(f"/tasks/{task_id}")).json()["attempts"] for task_id in tasks]
     assert len(set(tasks)) == len(tasks)
     assert max(attempts) <= 2
@@ -116,9 +102,9 @@ async def test_a_command_that_meets_the_old_master_is_repeated_at_the_new_one(
     async with closing(redis):
         await redis.call("SET", "a", 1)
         fail_over(first, second, forward)
-        wait_for(lambda: b"role:slave" in first.command("INFO", "replication"))
+        eventually(lambda: b"role:slave" in first.command("INFO", "replication"), "the first server is a replica")
         # Between the two there is no master, and a command is repeated once.
-        wait_for(lambda: b"role:master" in second.command("INFO", "replication"))
+        eventually(lambda: b"role:master" in second.command("INFO", "replication"), "the second server is the primary")
         await redis.call("SET", "a", 2)
         assert await redis.call("GET", "a") == b"2"
 
@@ -151,7 +137,7 @@ async def await_state(client: AsyncClient, status: str, reason: str | None) -> s
         found.update((await client.get("/health")).json()["components"]["redis"])
         return (found["status"], found["kind"]) == (status, reason)
 
-    await until(known, f"Redis is {status} ({reason})")
+    await eventually_async(known, f"Redis is {status} ({reason})")
     return str(found["detail"])
 
 
@@ -168,7 +154,7 @@ async def test_a_user_with_no_right_to_channels_has_tasks_accepted_once_and_done
     answer = await client.post("/tasks", json={"message": "hello"}, headers={"Idempotency-Key": "one"})
     assert answer.status_code == 202
     task_id = answer.json()["task_id"]
-    await until(lambda: completed(client, task_id), "the task is done")
+    await eventually_async(lambda: completed(client, task_id), "the task is done")
     assert (await client.get(f"/tasks/{task_id}")).json()["attempts"] == 1
     again = await client.post("/tasks", json={"message": "hello"}, headers={"Idempotency-Key": "one"})
     assert again.json()["task_id"] == task_id
@@ -203,7 +189,7 @@ async def test_the_least_rights_that_are_documented_are_enough(
     await await_state(client, "up", None)
     task_id = await submit(client, 1)
     assert task_id
-    await until(lambda: completed(client, task_id), "the task is done")
+    await eventually_async(lambda: completed(client, task_id), "the task is done")
     assert "warning" not in (await client.post("/chat", json={"message": "hello"})).json()
 
 
@@ -236,11 +222,11 @@ async def test_a_cluster_whose_other_server_has_the_keys_is_told_apart(make_clie
 async def test_a_cluster_of_one_server_that_has_all_keys_works(make_client: MakeClient, tmp_path: Path) -> None:
     with running_redis(tmp_path, "--cluster-enabled", "yes") as redis:
         redis.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-        wait_for(lambda: b"cluster_state:ok" in redis.command("CLUSTER", "INFO"))
+        eventually(lambda: b"cluster_state:ok" in redis.command("CLUSTER", "INFO"), "the cluster is up")
         client = await make_client(redis_url=redis.url, api_runs_tasks=True)
         task_id = await submit(client, 1)
         assert task_id
-        await until(lambda: completed(client, task_id), "the task is done")
+        await eventually_async(lambda: completed(client, task_id), "the task is done")
         await await_state(client, "up", None)
 
 
@@ -268,4 +254,4 @@ async def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> Non
                 except StateUnavailableError:
                     return False
 
-            await until(back, "the server that has loaded its data is used")
+            await eventually_async(back, "the server that has loaded its data is used")

@@ -2,8 +2,8 @@
 
 import re
 
-from docs_bed.tables import REFERENCE, rows
-from stand_in.agent import MakeClient
+from support.agent import MakeClient
+from support.docs.tables import REFERENCE, rows
 
 
 async def test_every_metric_that_is_scraped_is_told(make_client: MakeClient) -> None:

@@ -11,9 +11,9 @@ import schemathesis
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
-from redis_bed import RedisServer
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, running_service
+from support.agent import KEY, Service, running_service
+from support.redis_server import RedisServer
 
 CLIENT_KEY = "client-key-0123456789"
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stand_in.agent import run_agent_service
+from support.agent import run_agent_service
 
 
 def test_wrong_settings_end_the_start_with_code_2_and_one_line_each(tmp_path: Path) -> None:

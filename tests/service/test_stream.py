@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import Service, running_service
+from support.agent import Service, running_service
 
 pytestmark = pytest.mark.timing
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import KEY, MakeClient, Service, StartService
+from support.agent import KEY, MakeClient, Service, StartService
 
 
 def test_a_changed_file_is_used_from_the_next_message_on(

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from redis_bed import RedisServer, running_redis
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, eventually, running_service
+from support.agent import KEY, Service, StartService, running_service
+from support.eventually import eventually
+from support.redis_server import RedisServer, running_redis
 from testbed import system
 
 pytestmark = pytest.mark.timing

@@ -14,10 +14,11 @@ import pytest
 
 from agent_service.state.redis import Redis
 from agent_service.tasks.queue import TOO_LATE, Status, Tasks
-from redis_bed import RedisServer, running_redis
-from service.task_client import OWNER, keyed, submit, until
+from service.task_client import OWNER, keyed, submit
 from stand_in import StandIn
-from stand_in.agent import MakeClient, StartService, eventually
+from support.agent import MakeClient, StartService
+from support.eventually import eventually, eventually_async
+from support.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.timing
 
@@ -49,7 +50,7 @@ async def ended(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
         task = await look_up(client, task_id)
         return task if task["status"] in {"completed", "failed"} else None
 
-    found: dict[str, Any] = await until(look, f"task {task_id} ends")
+    found: dict[str, Any] = await eventually_async(look, f"task {task_id} ends")
     return found
 
 
@@ -90,7 +91,7 @@ async def test_credentials_that_are_refused_may_be_put_right(make_client: MakeCl
         task = await look_up(client, task_id)
         return bool(task["status"] == "pending" and task["attempts"] == 1)
 
-    await until(failed_once, "the first attempt fails")
+    await eventually_async(failed_once, "the first attempt fails")
     stand_in.direct("")
     assert (await ended(client, task_id))["status"] == "completed"
 
@@ -134,7 +135,7 @@ async def test_a_running_task_can_be_cancelled_which_ends_the_model_call(
     async def states() -> list[str]:
         return [seen["state"] for seen in await asyncio.to_thread(stand_in.requests)]
 
-    await until(states, "the model is asked")
+    await eventually_async(states, "the model is asked")
     assert (await look_up(client, task_id))["status"] == "running"
     cancelled = await client.delete(f"/tasks/{task_id}")
     assert cancelled.status_code == 200
@@ -143,7 +144,7 @@ async def test_a_running_task_can_be_cancelled_which_ends_the_model_call(
     async def left() -> bool:
         return await states() == ["disconnected"]
 
-    await until(left, "the model call ends")
+    await eventually_async(left, "the model call ends")
     assert (await client.delete(f"/tasks/{task_id}")).json() == cancelled.json()
 
 
@@ -170,12 +171,12 @@ async def test_a_result_is_forgotten_when_its_time_is_over(make_client: MakeClie
         listed = (await client.get("/tasks")).json()["tasks"]
         return (await client.get(f"/tasks/{task_id}")).status_code == 404 and listed == []
 
-    await until(gone, "the task is forgotten")
+    await eventually_async(gone, "the task is forgotten")
 
     async def nothing_left() -> bool:
         return b"$" not in redis_server.command("KEYS", "{portside}:task:[^h]*")
 
-    await until(nothing_left, "no key of it is left")
+    await eventually_async(nothing_left, "no key of it is left")
     assert redis_server.command("KEYS", "{portside}:task*").splitlines()[2::2] == [b"{portside}:task:heard"]
 
 
@@ -320,7 +321,7 @@ async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
         async def begun() -> bool:
             return bool((await look_up(client, running))["status"] == "running")
 
-        await until(begun, "the task runs")
+        await eventually_async(begun, "the task runs")
         server.stop()
         for answer in (
             await client.post("/tasks", json={"message": "hello"}),
@@ -335,7 +336,7 @@ async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
         async def back() -> bool:
             return (await client.get("/tasks")).status_code == 200
 
-        await until(back, "Redis is back")
+        await eventually_async(back, "Redis is back")
         await asyncio.to_thread(stand_in.release, "outage")
         task = await ended(client, running)
         assert (task["status"], task["attempts"]) == ("completed", 1)
@@ -365,7 +366,7 @@ async def test_the_state_of_the_queue_is_in_health_and_metrics(make_client: Make
         text = (await client.get("/metrics")).text
         return 'agent_tasks{state="completed"} 1.0' in text and "agent_task_queue_depth 0.0" in text
 
-    await until(told, "the metrics tell of it")
+    await eventually_async(told, "the metrics tell of it")
     assert "0 tasks are pending" in (await client.get("/health")).json()["components"]["queue"]["detail"]
 
 
@@ -379,14 +380,14 @@ async def test_while_the_model_api_turns_tasks_away_none_is_given_out(
         found = await look_up(client, turned_away)
         return (found["status"], found["attempts"]) == ("pending", 1)
 
-    await until(waits_again, "it is turned away")
+    await eventually_async(waits_again, "it is turned away")
     held = [await submit(client, f"held {number}") for number in range(3)]
 
     async def told() -> bool:
         text = (await client.get("/metrics")).text
         return "agent_task_queue_depth 4.0" in text and "agent_tasks_due 0.0" in text
 
-    await until(told, "four tasks wait, none of them is due")
+    await eventually_async(told, "four tasks wait, none of them is due")
     assert len(stand_in.requests()) == 1, "the model API is left alone meanwhile"
     for task_id in held:
         assert (await ended(client, task_id))["attempts"] == 1
@@ -403,7 +404,7 @@ async def test_a_model_api_that_does_not_say_for_how_long_is_left_alone_longer_e
     async def turned_away() -> bool:
         return bool(stand_in.requests()) and await tasks.due() == 0
 
-    await until(turned_away, "it is turned away")
+    await eventually_async(turned_away, "it is turned away")
     for _ in range(80):
         assert await tasks.due() == 0, "no worker more would help, also not between two tries"
         await asyncio.sleep(0.1)
@@ -436,7 +437,7 @@ async def test_a_task_that_was_under_way_before_says_nothing_about_the_model_api
     await tasks.resume(early)
     await tasks.complete(early, {})
     assert await tasks.claim(2) == []
-    [probe] = await until(lambda: tasks.claim(2), "one is given out after a while")
+    [probe] = await eventually_async(lambda: tasks.claim(2), "one is given out after a while")
     assert (early.probe, probe.probe) == (False, True)
     assert await tasks.due() == 0
     await tasks.complete(probe, {})
@@ -447,10 +448,10 @@ async def test_a_task_that_was_under_way_before_says_nothing_about_the_model_api
 async def test_a_task_that_is_another_workers_by_now_says_nothing_about_the_model_api(tasks: Tasks) -> None:
     await tasks.submit("anyone", "hello")
     await tasks.hold(0)
-    [lost] = await until(lambda: tasks.claim(1), "it is given out after a while")
+    [lost] = await eventually_async(lambda: tasks.claim(1), "it is given out after a while")
     await tasks.requeue(lost)
     await tasks.resume(lost)
-    [probe] = await until(lambda: tasks.claim(1), "it is given out again")
+    [probe] = await eventually_async(lambda: tasks.claim(1), "it is given out again")
     assert probe.probe
     await tasks.submit("anyone", "one more")
     assert await tasks.due() == 0
@@ -467,7 +468,7 @@ async def test_the_first_words_of_an_answer_say_that_the_model_api_takes_tasks_a
     async def turned_away() -> bool:
         return bool(stand_in.requests()) and await tasks.due() == 0
 
-    await until(turned_away, "it is turned away")
+    await eventually_async(turned_away, "it is turned away")
     for number in range(12):
         await submit(client, f"number {number} [[hold:all after=1]] [[words:60]]")
 
@@ -475,8 +476,8 @@ async def test_the_first_words_of_an_answer_say_that_the_model_api_takes_tasks_a
         seen = await asyncio.to_thread(stand_in.requests)
         return [each["state"] for each in seen if "words" in each["message"]] == ["running"] * 8
 
-    await until(all_are_under_way, "as many as may be are under way")
-    await until(tasks.due, "a worker more could begin the others")
+    await eventually_async(all_are_under_way, "as many as may be are under way")
+    await eventually_async(tasks.due, "a worker more could begin the others")
 
 
 async def test_deadlines_count_while_no_task_is_given_out(redis_server: RedisServer, tasks: Tasks) -> None:
@@ -492,7 +493,7 @@ async def test_deadlines_count_while_no_task_is_given_out(redis_server: RedisSer
         assert task is not None
         return task.status == "failed" and task.error is not None and task.error["code"] == "deadline_exceeded"
 
-    await until(failed, "it is too late")
+    await eventually_async(failed, "it is too late")
     assert (await tasks.count())["failed"] == 2
     assert redis_server.command("ZCARD", "{portside}:task:deadlines") == b":0\r\n"
 
@@ -505,7 +506,7 @@ async def test_tasks_that_no_worker_takes_up_are_due(make_client: MakeClient) ->
     async def told() -> bool:
         return "agent_tasks_due 3.0" in (await client.get("/metrics")).text
 
-    await until(told, "three are due")
+    await eventually_async(told, "three are due")
 
 
 def test_no_task_is_known_to_be_due_while_redis_is_away(start_service: StartService, tmp_path: Path) -> None:
@@ -539,10 +540,10 @@ async def test_a_worker_with_all_hands_full_does_not_look_at_each_task_that_is_s
     async def number(status: Status) -> int:
         return (await tasks.count())[status]
 
-    await until(lambda: number("running"), "it is taken up")
+    await eventually_async(lambda: number("running"), "it is taken up")
     assert await scripts_beside(redis_server, tasks, 100) <= 20
     await client.delete(f"/tasks/{running}")
-    await until(lambda: number("completed"), "others are begun when it has ended")
+    await eventually_async(lambda: number("completed"), "others are begun when it has ended")
 
 
 async def test_a_worker_without_tokens_does_not_look_at_each_task_that_is_submitted(
@@ -554,7 +555,7 @@ async def test_a_worker_without_tokens_does_not_look_at_each_task_that_is_submit
     async def knows() -> bool:
         return await scripts_beside(redis_server, tasks, 20) <= 4
 
-    await until(knows, "its last look found no tokens")
+    await eventually_async(knows, "its last look found no tokens")
     before = (await tasks.count())["pending"]
     assert await scripts_beside(redis_server, tasks, 100) <= 20
     assert (await tasks.count())["pending"] == before + 100

@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, eventually
-from stand_in.collector import Collector
+from support.agent import KEY, Service, StartService
+from support.collector import Collector
+from support.eventually import eventually
 
 pytestmark = pytest.mark.timing
 

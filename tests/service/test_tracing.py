@@ -13,10 +13,11 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.openmetrics import parser as openmetrics
 
-from redis_bed import RedisServer
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, environment, eventually, running_service
-from stand_in.collector import Collector, attributes
+from support.agent import KEY, Service, StartService, environment, running_service
+from support.collector import Collector, attributes
+from support.eventually import eventually
+from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.timing
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from stand_in.agent import KEY, StartService, eventually
+from support.agent import KEY, StartService
+from support.eventually import eventually
 
 PRIVATE = ("acme-prod-eu", "10.1.2.3", "sk-litellm-9f3c", "finance@acme.example", "hunter2", "litellm")
 WORDS = (

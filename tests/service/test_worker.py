@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from promtool import promtool
-from redis_bed import RedisServer, running_redis
 from service.task_client import CLIENT_KEY
 from stand_in import StandIn
-from stand_in.agent import KEY, Service, StartService, eventually, run_agent_service, running_service
+from support.agent import KEY, Service, StartService, run_agent_service, running_service
+from support.eventually import eventually
+from support.promtool import promtool
+from support.redis_server import RedisServer, running_redis
 
 StartWorker = StartService
 

@@ -16,19 +16,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from redis_bed import RedisServer
 from stand_in import StandIn
-from stand_in.agent import (
-    API_PROCESS,
-    COMMAND,
-    KEY,
-    Service,
-    StartService,
-    command_line,
-    environment,
-    eventually,
-    running_service,
-)
+from support.agent import API_PROCESS, COMMAND, KEY, Service, StartService, command_line, environment, running_service
+from support.eventually import eventually
+from support.redis_server import RedisServer
 from testbed.ports import free_port
 
 pytestmark = pytest.mark.timing

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bench import processes
-from cluster.operator_bed import install_definition
+from support.operator import install_definition
 from testbed import cluster as clusters
 from testbed.cluster import OwnCluster
 from testbed.process import running_for

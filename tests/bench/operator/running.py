@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from bench import processes
-from cluster.operator_bed import COMMAND
+from support.operator import COMMAND
 from testbed.errors import TestbedError
 from testbed.ports import free_port
 from testbed.process import DIE_WITH_PARENT

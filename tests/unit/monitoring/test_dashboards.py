@@ -8,7 +8,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from agent_operator.controller.metrics import Metrics
-from docs_bed import dashboards
+from support.docs import dashboards
 from testbed import paths
 
 FILES = paths.REPOSITORY / "helm" / "agent-operator" / "files"

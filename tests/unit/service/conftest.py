@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stand_in.agent import SETTING_NAMES
+from support.agent import SETTING_NAMES
 
 
 @pytest.fixture(autouse=True)

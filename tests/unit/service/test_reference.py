@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from agent_service.config.settings import Settings
 from codegen.__main__ import main
-from docs_bed.tables import rows as rows_of
+from support.docs.tables import rows as rows_of
 
 
 def test_a_stale_reference_is_named_and_what_to_run_is_said(tmp_path: Path) -> None:

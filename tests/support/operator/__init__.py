@@ -6,38 +6,24 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import yaml
 
+from support.eventually import DEADLINE_SECONDS, eventually
 from testbed import paths
 from testbed.cluster import Cluster
 from testbed.ports import free_port
 
-T = TypeVar("T")
-
-# Only a test that fails waits so long; beside other work on every core, all takes several times its usual time.
-DEADLINE_SECONDS = 60.0
-PAUSE_SECONDS = 0.1
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 COMMAND = Path(sys.executable).parent / "agent-operator"
-
-
-def eventually(look: Callable[[], T | None], what: str, seconds: float = DEADLINE_SECONDS) -> T:
-    """Look again and again until `look` gives something true, and give that. Fails, with what it last gave, if not."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}; last seen: {found!r}"
-        time.sleep(PAUSE_SECONDS)
-    return found
 
 
 def agent(name: str = "hello", **spec: Any) -> dict[str, Any]:

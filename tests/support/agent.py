@@ -5,7 +5,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from agent_service.config.settings import Settings
+from support.eventually import eventually
 from testbed.ports import free_port
 
 COMMAND = str(Path(sys.executable).with_name("agent-service"))
@@ -26,15 +26,6 @@ KEY = "sk-stand-in-key-0001"
 API_PROCESS = "agent_service.server.multiprocess.child"
 
 SETTING_NAMES = {name.upper() for name in Settings.model_fields} | {"PORT"}
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
-    """Poll until the condition holds; fail with `what` at the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:g} s: {what}")
-        time.sleep(0.02)
 
 
 def environment(**settings: str) -> dict[str, str]:

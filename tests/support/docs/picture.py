@@ -1,4 +1,4 @@
-"""The documents' pictures: `python -m docs_bed.picture` draws those that are stale; `--check` names them."""
+"""The documents' pictures: `python -m support.docs.picture` draws those that are stale; `--check` names them."""
 
 import hashlib
 import subprocess

@@ -15,7 +15,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from cluster.operator_bed.serving import authority_in, serving
+from support.operator.serving import authority_in, serving
 
 # RFC 9110, section 7.6.1; what aiohttp sets by itself goes as well.
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from cluster.operator_bed import Namespace, eventually
-from cluster.operator_bed.serving import authority_in, serving
+from support.eventually import eventually
+from support.operator import Namespace
+from support.operator.serving import authority_in, serving
 from testbed.errors import TestbedError
 
 # The probe by which a test knows that the API server asks the webhook, or does so no more.

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from docs_bed.picture import DOCS, is_stale, mark
+from support.docs.picture import DOCS, is_stale, mark
 from testbed.paths import REPOSITORY
 
 DASHBOARDS = REPOSITORY / "helm" / "agent-operator" / "files" / "dashboards"

@@ -1,0 +1,41 @@
+"""Wait for a state with a deadline. Only a test that fails waits until the deadline."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+# Other tests keep every core busy, so that everything takes several times its usual time.
+DEADLINE_SECONDS = 60.0
+POLL_SECONDS = 0.05
+
+
+def eventually(check: Callable[[], T | None], what: str, seconds: float = DEADLINE_SECONDS) -> T:
+    """Call `check` until it returns something true, and return that. Fail with `what` and the last result otherwise."""
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {what}; last result: {found!r}")
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+async def eventually_async(
+    check: Callable[[], T | Awaitable[T | None] | None], what: str, seconds: float = DEADLINE_SECONDS
+) -> T:
+    """Do what `eventually` does while the event loop runs. `check` may be a coroutine function."""
+    deadline = time.monotonic() + seconds
+    while not (found := await _result(check())):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {what}; last result: {found!r}")
+        await asyncio.sleep(POLL_SECONDS)
+    return found
+
+
+async def _result(found: T | Awaitable[T | None] | None) -> T | None:
+    return await found if inspect.isawaitable(found) else found
