@@ -38,7 +38,7 @@ redirects = {
     "docs/architecture": "contributing/architecture.html",
     "docs/benchmarks": "explanation/benchmarks.html",
     "docs/compose": "how-to/run-with-compose.html",
-    "docs/decisions": "contributing/decisions.html",
+    "docs/decisions": "contributing/decisions/index.html",
     "docs/howto/expose-an-agent": "../how-to/expose-an-agent.html",
     "docs/howto/gitops": "../how-to/gitops.html",
     "docs/howto/move-from-a-deployment": "../how-to/move-from-a-deployment.html",
