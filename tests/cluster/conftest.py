@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from failing import remember
 
+from support.failing import remember
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
 

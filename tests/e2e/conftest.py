@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from failing import remember
 
+from support.failing import remember
 from testbed import addons, images, playground, scripts
 from testbed import cluster as clusters
 from testbed.addons import MODEL_API

@@ -20,7 +20,7 @@ from agent_service.config.loading import load
 from agent_service.health.checks import Check, running
 from stand_in import StandIn, running_stand_in
 from support.agent import KEY, MakeClient, StartService
-from support.eventually import eventually, eventually_async
+from support.eventually import eventually
 from support.redis_server import running_redis
 
 pytestmark = pytest.mark.timing
@@ -90,9 +90,9 @@ async def test_refused_credentials_are_looked_at_again_without_a_request(stand_i
     stand_in.direct("[[fault:401]]")
     check = Check(ask, every_seconds=0.02, quiet_seconds=60)
     async with running({"model_api": check}):
-        await eventually_async(lambda: credentials.refused, "the check finds the key refused")
+        await asyncio.to_thread(eventually, lambda: credentials.refused, "the check finds the key refused")
         stand_in.direct("")
-        await eventually_async(lambda: not credentials.refused, "the check finds the key accepted")
+        await asyncio.to_thread(eventually, lambda: not credentials.refused, "the check finds the key accepted")
         seen = len(stand_in.checks())
         await asyncio.sleep(0.2)
         assert len(stand_in.checks()) == seen, "while all is well it asks seldom"
@@ -275,8 +275,8 @@ async def test_a_question_that_hangs_and_cannot_be_interrupted_is_down() -> None
         return None if finding is None else finding.up
 
     async with running({"part": check}):
-        await eventually_async(lambda: up() is True, "the first answer is known")
-        await eventually_async(lambda: up() is False, "what was known is too old")
+        await asyncio.to_thread(eventually, lambda: up() is True, "the first answer is known")
+        await asyncio.to_thread(eventually, lambda: up() is False, "what was known is too old")
         hanging.set()
 
 
@@ -298,7 +298,7 @@ async def test_a_check_goes_on_after_a_fault_that_nobody_foresaw() -> None:
         return "fine" in seen
 
     async with running({"part": check}):
-        await eventually_async(note, "it is well again")
+        await asyncio.to_thread(eventually, note, "it is well again")
     assert "private words" not in " ".join(seen)
 
 

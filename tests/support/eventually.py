@@ -1,7 +1,6 @@
 """Wait for a state with a deadline. Only a test that fails waits until the deadline."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -25,17 +24,11 @@ def eventually(check: Callable[[], T | None], what: str, seconds: float = DEADLI
     return found
 
 
-async def eventually_async(
-    check: Callable[[], T | Awaitable[T | None] | None], what: str, seconds: float = DEADLINE_SECONDS
-) -> T:
-    """Do what `eventually` does while the event loop runs. `check` may be a coroutine function."""
+async def eventually_async(check: Callable[[], Awaitable[T | None]], what: str, seconds: float = DEADLINE_SECONDS) -> T:
+    """Do what `eventually` does, with a coroutine function, while the event loop runs."""
     deadline = time.monotonic() + seconds
-    while not (found := await _result(check())):
+    while not (found := await check()):
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:g} s: {what}; last result: {found!r}")
         await asyncio.sleep(POLL_SECONDS)
     return found
-
-
-async def _result(found: T | Awaitable[T | None] | None) -> T | None:
-    return await found if inspect.isawaitable(found) else found
