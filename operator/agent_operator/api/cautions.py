@@ -81,7 +81,7 @@ def _unmeasured(spec: AgentSpec) -> Iterator[tuple[str, str]]:
                 runs_on = field == "sidecars" or document.get("restartPolicy") == "Always"
                 if runs_on and name not in _requested(document):
                     sentence = (
-                        f"autoscaling by {name} utilization has no effect while a container has no {name} request"
+                        f"autoscaling on {name} utilization does not work while a container has no {name} request"
                     )
                     yield f"spec.{field}[{index}].resources", f"{sentence}: set requests.{name}"
 
