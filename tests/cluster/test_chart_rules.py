@@ -53,7 +53,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ),
     ("set redis.url or redis.secretName, not both", {"redis": {"url": "redis://a", "secretName": "b"}}),
     *(
-        ("redis.url must not hold a password", {"redis": {"url": url}})
+        ("redis.url must not contain a password", {"redis": {"url": url}})
         for url in (
             "redis://:x@a",
             "redis://a/0?password=x",
@@ -77,7 +77,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
             "redis": REDIS,
         },
     ),
-    ("budget needs a bound", {"budget": {"period": "day"}, "redis": REDIS}),
+    ("budget needs a limit", {"budget": {"period": "day"}, "redis": REDIS}),
     ("budget needs redis", {"budget": {"tokens": 1}}),
     ("budget.cost must be more than 0", {"budget": {"cost": "0.00", "prices": PRICES}, "redis": REDIS}),
     ("budget.cost needs the prices of agent.model", {"budget": {"cost": "1"}, "redis": REDIS}),
@@ -86,7 +86,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         {"agent": {"provider": "echo", "model": "other"}, "budget": {"cost": "1", "prices": PRICES}, "redis": REDIS},
     ),
     ("httpRoute.enabled needs httpRoute.parentRefs", {"httpRoute": {"enabled": True}}),
-    ("cors.allowCredentials cannot go with", {"cors": {"origins": ["*"], "allowCredentials": True}}),
+    ("cors.allowCredentials cannot be combined with", {"cors": {"origins": ["*"], "allowCredentials": True}}),
     *(
         (
             "scrapeTimeout must not exceed",
@@ -98,8 +98,11 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         "a variable has value or valueFrom",
         {"extraEnv": [{"name": "A", "value": "", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
     ),
-    ("set configMapRef or secretRef", {"envFrom": [{"prefix": "A_"}]}),
-    ("set configMapRef or secretRef", {"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "a"}}]}),
+    ("set exactly one of configMapRef and secretRef", {"envFrom": [{"prefix": "A_"}]}),
+    (
+        "set exactly one of configMapRef and secretRef",
+        {"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "a"}}]},
+    ),
     ("the volumes tmp and secrets", {"extraVolumes": [{"name": "secrets", "emptyDir": {}}]}),
     ("are mounted by Portside", {"extraVolumeMounts": [{"name": "a", "mountPath": "/etc/portside/secrets"}]}),
     ("the container agent is", {"sidecars": [{"name": "agent", "image": "x"}]}),
@@ -108,9 +111,12 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         "have the same name: rename one",
         {"initContainers": [{"name": "a", "image": "x"}], "sidecars": [{"name": "a", "image": "x"}]},
     ),
-    ("a mount of extraVolumeMounts names no volume", {"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]}),
     (
-        "a mount of extraVolumeMounts names no volume",
+        "a mount in extraVolumeMounts refers to an unknown volume",
+        {"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]},
+    ),
+    (
+        "a mount in extraVolumeMounts refers to an unknown volume",
         {"extraVolumes": [{"name": "a", "emptyDir": {}}], "extraVolumeMounts": [{"name": "b", "mountPath": "/a"}]},
     ),
     (

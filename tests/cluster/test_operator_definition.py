@@ -29,7 +29,7 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
     [
         (
             {"agent": {"provider": "anthropic"}},
-            "provider anthropic needs a key: set apiKey.secretName to a Secret that holds it",
+            "provider anthropic needs a key: set apiKey.secretName to a Secret that contains it",
         ),
         (
             {"apiKey": {"value": "a", "secretName": "b"}},
@@ -60,11 +60,14 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
             },
             "set agent.systemPrompt or agent.systemPromptFrom, not both",
         ),
-        ({"worker": {"enabled": True}}, "worker.enabled needs redis, where workers find their tasks"),
-        ({"redis": {"url": "redis://:secret@state:6379"}}, "redis.url must not hold a password"),
-        ({"redis": {"url": "redis://state:6379?db=1&p%61ssword=secret"}}, "redis.url must not hold a password"),
+        ({"worker": {"enabled": True}}, "worker.enabled needs redis, which stores the tasks"),
+        ({"redis": {"url": "redis://:secret@state:6379"}}, "redis.url must not contain a password"),
+        ({"redis": {"url": "redis://state:6379?db=1&p%61ssword=secret"}}, "redis.url must not contain a password"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
-        ({"cors": {"origins": ["*"], "allowCredentials": True}}, "cors.allowCredentials cannot go with the origin *"),
+        (
+            {"cors": {"origins": ["*"], "allowCredentials": True}},
+            "cors.allowCredentials cannot be combined with the origin *",
+        ),
         ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "the volumes tmp and secrets are Portside's own"),
         ({"sidecars": [{"name": "agent", "image": "x"}]}, "the container agent is Portside's own"),
         (

@@ -121,7 +121,7 @@ FAILURES: dict[str, tuple[str, dict[str, Any], str]] = {
         {},
         "plugin.sh failed with exit code 1: expired: [31mrun cloud login",
     ),
-    "it fails silently": ("exit 3", {}, "plugin.sh failed with exit code 3: it printed no reason"),
+    "it fails silently": ("exit 3", {}, "plugin.sh failed with exit code 3: it printed no error message"),
     "it is not there": (
         "",
         {"command": "no-such-plugin", "installHint": "Install the CLI."},
@@ -138,7 +138,7 @@ FAILURES: dict[str, tuple[str, dict[str, Any], str]] = {
     "it speaks another version": (
         "cat DIR/credential.json",
         {"apiVersion": "client.authentication.k8s.io/v1beta1"},
-        "speaks client.authentication.k8s.io/v1",
+        "returned apiVersion client.authentication.k8s.io/v1, but",
     ),
     "it has no command": ("", {"command": None}, "has no command"),
 }
@@ -190,6 +190,6 @@ def test_a_network_in_no_proxy_is_reached_directly_and_a_dead_proxy_is_blamed(
     ]
     assert bool(cluster.asked) is direct
     for each in done:
-        assert ("The proxy http://127.0.0.1:1 does not lead to" in each.stderr + each.stdout) is not direct
+        assert ("proxy http://127.0.0.1:1: the proxy cannot be reached" in each.stderr + each.stdout) is not direct
         assert ("Check that the cluster is up" in each.stderr) is False
         assert "hunter2" not in each.stderr + each.stdout

@@ -51,7 +51,7 @@ class Cors(Model):
     rules = (
         Rule(
             cel="!self.allowCredentials || !has(self.origins) || !('*' in self.origins)",
-            message="cors.allowCredentials cannot go with the origin *: name the origins",
+            message="cors.allowCredentials cannot be combined with the origin *: list the origins",
             holds=lambda cors: not cors.allow_credentials or "*" not in (cors.origins or []),
             field="origins",
         ),

@@ -60,12 +60,12 @@ def http_address(raw: str) -> str:
     except ValueError:
         raise ValueError("must look like https://host or https://host:port/path, with a port up to 65535") from None
     if "@" in parts.netloc:
-        raise ValueError("must not hold a user name or password")
+        raise ValueError("must not contain a user name or password")
     _valid_host(host)
     if port == 0 or parts.netloc.endswith(":"):
-        raise ValueError("must have a port from 1 to 65535 behind the colon, or no colon")
+        raise ValueError("must have a port from 1 to 65535 after the colon, or no colon")
     if "?" in text or "#" in text:
-        raise ValueError("must end with the path: remove the `?` or `#` and what follows")
+        raise ValueError("must end with the path: remove the `?` or `#` and everything after it")
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
@@ -90,10 +90,10 @@ def host_name(raw: str) -> str:
     """
     text = _one_line(raw)
     if "://" in text or "/" in text or "@" in text:
-        raise ValueError("must be a host alone; an address goes into REDIS_URL in its place")
+        raise ValueError("must contain only a host: set an address in REDIS_URL instead")
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if ":" in bare and not _is_ip(bare):
-        raise ValueError("must be a host alone; the port goes into REDIS_PORT")
+        raise ValueError("must contain only a host: set the port in REDIS_PORT")
     _valid_host(bare)
     return bare
 
@@ -119,11 +119,11 @@ def redis_address(raw: str) -> str:
         if not host or port == 0 or parts.fragment:
             # `#`, `/` and `?` in a password end the part of the address that contains the password.
             raise ValueError(
-                f"{_REDIS_FORM}; write `#`, `/`, `?`, `@` and `%` of a password as %23, %2F, %3F, %40, %25"
+                f"{_REDIS_FORM}; in a password, write `#`, `/`, `?`, `@` and `%` as %23, %2F, %3F, %40 and %25"
             )
         _valid_host(unquote(host))
         if not re.fullmatch(r"/?[0-9]*/?", parts.path):
-            raise ValueError("must have the number of a database behind the slash, such as redis://host:6379/0")
+            raise ValueError("must have a database number after the slash, such as redis://host:6379/0")
     _check_options(parts.scheme, parts.query)
     return text
 
@@ -135,14 +135,14 @@ def _check_options(scheme: str, query: str) -> None:
         # The option is not quoted: it could be the part of a password that follows a `?`.
         raise ValueError(f"has an option that is not one of {', '.join(sorted(REDIS_OPTIONS))}")
     if scheme != "rediss" and any(name.startswith("ssl_") for name in options):
-        raise ValueError("has options for TLS: begin it with rediss://")
+        raise ValueError("has TLS options, which require an address that begins with rediss://")
     if not re.fullmatch(r"[0-9]+", options.get("db", "0")):
-        raise ValueError("must have a number in its option db")
+        raise ValueError("must have a number as its option db")
     for name in ("socket_timeout", "socket_connect_timeout", "health_check_interval"):
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", options.get(name, "1")) or not (
             0 < float(options.get(name, "1")) <= _LONGEST_WAIT_SECONDS
         ):
-            raise ValueError(f"must have seconds between 0 and {_LONGEST_WAIT_SECONDS} in its option {name}")
+            raise ValueError(f"must have seconds above 0 and up to {_LONGEST_WAIT_SECONDS} as its option {name}")
 
 
 def _one_line(raw: str) -> str:
@@ -151,7 +151,7 @@ def _one_line(raw: str) -> str:
         raise ValueError("is in quotes, which are part of the value here: remove them")
     # Parsers remove some of these characters silently, and would then use another address.
     if re.search(r"[\s\x00-\x1f\x7f\\]", text):
-        raise ValueError("must be one word: remove white space, line ends, backslashes and control characters")
+        raise ValueError("must not contain white space, line breaks, backslashes or control characters: remove them")
     return text
 
 
@@ -163,7 +163,7 @@ def _valid_host(host: str) -> None:
     except UnicodeError:
         usable = False
     if not usable or host.startswith(".") or re.fullmatch(r"[0-9.]+", host):
-        raise ValueError("must have the name or IP address of a host, an IPv6 address in brackets")
+        raise ValueError("must contain a valid host name or IP address, with an IPv6 address in brackets")
 
 
 def _is_ip(text: str) -> bool:

@@ -30,7 +30,7 @@ class Budget(Model):
     rules = (
         Rule(
             cel="has(self.tokens) || has(self.cost)",
-            message="budget needs a bound: set budget.tokens or budget.cost",
+            message="budget needs a limit: set budget.tokens or budget.cost",
             holds=lambda budget: budget.tokens is not None or budget.cost is not None,
         ),
         Rule(

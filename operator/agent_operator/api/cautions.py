@@ -40,9 +40,8 @@ def _lost_hardening(spec: AgentSpec) -> Iterator[tuple[str, str]]:
     }
     for field, names in lost.items():
         if names:
-            are, them = ("are", "them") if len(names) > 1 else ("is", "it")
-            what = f"{', '.join(names)} of the default {are} lost: write {them} here too"
-            yield field, f"replaces the default as a whole, so that {what}"
+            them = "them" if len(names) > 1 else "it"
+            yield field, f"replaces the entire default and removes its {', '.join(names)}: set {them} here too"
 
 
 def _undrainable(spec: AgentSpec) -> Iterator[tuple[str, str]]:
@@ -57,7 +56,7 @@ def _undrainable(spec: AgentSpec) -> Iterator[tuple[str, str]]:
             )
             yield (
                 f"spec.podDisruptionBudget.{field}",
-                f"lets none of {pods} {title} leave its node, so that no node can be drained: {change} it",
+                f"allows none of the {pods} {title} to be evicted, so their nodes cannot be drained: {change} it",
             )
 
 
@@ -81,8 +80,10 @@ def _unmeasured(spec: AgentSpec) -> Iterator[tuple[str, str]]:
                 document = container.model_dump(by_alias=True, exclude_none=True)
                 runs_on = field == "sidecars" or document.get("restartPolicy") == "Always"
                 if runs_on and name not in _requested(document):
-                    without = f"next to a container without a request of {name}: set requests.{name}"
-                    yield f"spec.{field}[{index}].resources", f"autoscaling by the use of {name} never acts {without}"
+                    sentence = (
+                        f"autoscaling on {name} utilization does not work while a container has no {name} request"
+                    )
+                    yield f"spec.{field}[{index}].resources", f"{sentence}: set requests.{name}"
 
 
 def _requested(container: Mapping[str, Any]) -> set[str]:

@@ -159,7 +159,7 @@ class EnvSource(Model):
     rules = (
         Rule(
             cel="has(self.configMapRef) != has(self.secretRef)",
-            message="set configMapRef or secretRef, one of the two",
+            message="set exactly one of configMapRef and secretRef",
             holds=lambda source: (source.config_map_ref is None) != (source.secret_ref is None),
         ),
     )

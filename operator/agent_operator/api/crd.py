@@ -13,7 +13,7 @@ from agent_operator.api.status import AgentStatus
 SCALE_RULE = Rule(
     cel="!self.autoscaling.enabled || !oldSelf.autoscaling.enabled || self.replicas == oldSelf.replicas "
     "|| self.replicas == 1",
-    message="replicas has no say while autoscaling is enabled: change autoscaling.minReplicas or "
+    message="replicas has no effect while autoscaling is enabled: change autoscaling.minReplicas or "
     "autoscaling.maxReplicas, or set autoscaling.enabled to false first",
     holds=lambda _: True,
     field="replicas",
@@ -80,12 +80,14 @@ def _schema() -> dict[str, Any]:
 def _columns() -> list[dict[str, Any]]:
     return [
         _column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether the agent serves as specified."),
-        _column("Replicas", ".status.podsReady", "Pods that are ready, of those that are wanted."),
-        _column("Model", ".status.model", "What answers: the model, or echo."),
+        _column("Replicas", ".status.podsReady", "Ready pods out of the desired number."),
+        _column("Model", ".status.model", "Model that answers, or echo."),
         _column("URL", ".status.url", "Address inside the cluster."),
-        _column("Age", ".metadata.creationTimestamp", "Time since the agent was made.", kind="date"),
+        _column("Age", ".metadata.creationTimestamp", "Time since the agent was created.", kind="date"),
         _column("Image", ".status.image", "Image of the pods.", priority=1),
-        _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is ready or not.", priority=1),
+        _column(
+            "Reason", '.status.conditions[?(@.type=="Ready")].reason', "Reason of the Ready condition.", priority=1
+        ),
         _column(
             "Dependencies",
             '.status.conditions[?(@.type=="DependenciesReachable")].status',
@@ -93,9 +95,9 @@ def _columns() -> list[dict[str, Any]]:
             priority=1,
         ),
         # At the end, because most agents have none.
-        _column("Workers", ".status.workersReady", "Workers that are ready, of those that are wanted.", priority=1),
+        _column("Workers", ".status.workersReady", "Ready workers out of the desired number.", priority=1),
         _column(
-            "Budget", ".status.budget.usedPercent", "Percent of its budget that is used.", kind="integer", priority=1
+            "Budget", ".status.budget.usedPercent", "Used part of the budget, in percent.", kind="integer", priority=1
         ),
     ]
 

@@ -75,7 +75,7 @@ class HttpRoute(Model):
     rules = (
         Rule(
             cel="!self.enabled || (has(self.parentRefs) && self.parentRefs.size() > 0)",
-            message="httpRoute.enabled needs httpRoute.parentRefs: name the Gateway that takes the route",
+            message="httpRoute.enabled needs httpRoute.parentRefs: list the Gateway that the route attaches to",
             holds=lambda route: not route.enabled or bool(route.parent_refs),
             field="parentRefs",
         ),

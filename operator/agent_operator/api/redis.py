@@ -33,8 +33,8 @@ class Redis(Model):
         ),
         Rule(
             cel=f"!has(self.url) || self.url.matches('{WITHOUT_SECRETS}')",
-            message="redis.url must not hold a password, nor an option that may be one: put the address into a Secret "
-            "and name it in redis.secretName",
+            message="redis.url must not contain a password or an option that may contain one: store the address in a "
+            "Secret and set redis.secretName to its name",
             holds=lambda redis: redis.url is None or _WITHOUT_SECRETS.match(redis.url) is not None,
             field="url",
         ),

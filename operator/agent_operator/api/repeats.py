@@ -35,12 +35,12 @@ def _of_list(value: list[Any], schema: Schema, path: str) -> Iterator[tuple[str,
     if schema.get(LIST_TYPE) not in {"map", "set"}:
         return
     keys = schema.get(MAP_KEYS, [])
-    what = f"the same {' and '.join(keys)} as an earlier entry" if keys else "the same as an earlier entry"
+    what = f"has the same {' and '.join(keys)}" if keys else "is the same"
     seen: set[str] = set()
     for index, entry in enumerate(value):
         identity = json.dumps(_identity(entry, keys, schema["items"]), sort_keys=True)
         if identity in seen:
-            yield f"{path}[{index}]", f"is {what}: remove one, or rename it"
+            yield f"{path}[{index}]", f"{what} as an earlier entry: remove or rename one of them"
         seen.add(identity)
 
 

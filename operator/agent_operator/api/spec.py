@@ -245,8 +245,8 @@ class AgentSpec(Model):
     rules = (
         Rule(
             cel="self.agent.provider != 'anthropic' || has(self.apiKey.secretName) || has(self.apiKey.value)",
-            message="provider anthropic needs a key: set apiKey.secretName to a Secret that holds it "
-            "(or apiKey.value to try things out), or set agent.provider to echo",
+            message="provider anthropic needs a key: set apiKey.secretName to a Secret that contains it "
+            "(or apiKey.value for a trial), or set agent.provider to echo",
             holds=lambda spec: (
                 spec.agent.provider != "anthropic"
                 or spec.api_key.secret_name is not None
@@ -256,13 +256,13 @@ class AgentSpec(Model):
         ),
         Rule(
             cel="!self.worker.enabled || has(self.redis.url) || has(self.redis.secretName)",
-            message="worker.enabled needs redis, where workers find their tasks: set redis.url or redis.secretName",
+            message="worker.enabled needs redis, which stores the tasks: set redis.url or redis.secretName",
             holds=lambda spec: not spec.worker.enabled or spec.redis.given,
             field="redis",
         ),
         Rule(
             cel="!has(self.budget) || has(self.redis.url) || has(self.redis.secretName)",
-            message="budget needs redis, where it is kept what was used: set redis.url or redis.secretName",
+            message="budget needs redis, which stores the usage: set redis.url or redis.secretName",
             holds=lambda spec: spec.budget is None or spec.redis.given,
             field="redis",
         ),
@@ -271,15 +271,16 @@ class AgentSpec(Model):
             "|| has(self.autoscaling.prometheusAddress) "
             "|| !((self.autoscaling.enabled && has(self.autoscaling.targetInFlightRequests)) "
             "|| (self.worker.enabled && self.worker.autoscaling.enabled))",
-            message="autoscaling.engine keda asks Prometheus for requests in flight and tasks: "
+            message="autoscaling.engine keda queries Prometheus for requests in flight and tasks: "
             "set autoscaling.prometheusAddress",
-            holds=lambda spec: not spec.asks_prometheus or spec.autoscaling.prometheus_address is not None,
+            holds=lambda spec: not spec.queries_prometheus or spec.autoscaling.prometheus_address is not None,
             field="autoscaling",
         ),
         Rule(
             cel="!has(self.budget) || !has(self.budget.cost) "
             "|| (has(self.budget.prices) && self.agent.model in self.budget.prices)",
-            message="budget.cost needs the prices of agent.model: add budget.prices with the model's id as the key",
+            message="budget.cost needs the prices of agent.model: add them to budget.prices, "
+            "with the model's ID as the key",
             holds=lambda spec: (
                 spec.budget is None or spec.budget.cost is None or spec.agent.model in (spec.budget.prices or {})
             ),
@@ -295,7 +296,8 @@ class AgentSpec(Model):
         Rule(
             cel="!has(self.extraVolumeMounts) || self.extraVolumeMounts.all(each, each.name in ['tmp', 'secrets'] "
             "|| (has(self.extraVolumes) && self.extraVolumes.exists(other, other.name == each.name)))",
-            message="a mount of extraVolumeMounts names no volume: add the volume to extraVolumes, or correct the name",
+            message="a mount in extraVolumeMounts refers to an unknown volume: "
+            "add the volume to extraVolumes, or correct the name",
             holds=lambda spec: _names(spec.extra_volume_mounts) <= {"tmp", "secrets"} | _names(spec.extra_volumes),
             field="extraVolumeMounts",
         ),
@@ -380,7 +382,7 @@ class AgentSpec(Model):
     rollout: Rollout = Rollout()
 
     @property
-    def asks_prometheus(self) -> bool:
+    def queries_prometheus(self) -> bool:
         """Whether KEDA scales by metrics that only Prometheus provides."""
         by_requests = self.autoscaling.enabled and self.autoscaling.target_in_flight_requests is not None
         by_queue = self.worker.enabled and self.worker.autoscaling.enabled

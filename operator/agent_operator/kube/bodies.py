@@ -202,7 +202,7 @@ def _members(raw: bytes, start: int = 0) -> Iterator[tuple[str, int, int]]:
     """Yield the members of the object at `start`: the key, and the start and end of the value."""
     start = _skip(raw, start)
     if raw[start : start + 1] != b"{":
-        raise ValueError("no object")
+        raise ValueError("not a JSON object")
     position = _skip(raw, start + 1)
     while raw[position : position + 1] == b'"':
         end = _end(raw, position)
@@ -234,7 +234,7 @@ def _end(raw: bytes, start: int) -> int:
     if raw[start : start + 1] not in (b"{", b"["):
         match = (_STRINGS if raw[start : start + 1] == b'"' else _SCALAR).match(raw, start)
         if match is None:
-            raise ValueError("no JSON")
+            raise ValueError("not JSON")
         return match.end()
     depth, position = 0, start
     while position < len(raw):
@@ -247,7 +247,7 @@ def _end(raw: bytes, start: int) -> int:
             return position
         content = _FLAT.match(raw, position)
         position = content.end() if content is not None else position
-    raise ValueError("JSON that does not end")
+    raise ValueError("unterminated JSON")
 
 
 def _object(value: Any) -> Document:

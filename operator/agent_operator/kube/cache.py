@@ -21,7 +21,7 @@ MAX_KEPT = 1 << 16
 # Metadata fields kept for agents and pods, besides Portside's annotations. Other fields may contain anything.
 METADATA = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "labels")
 
-Place = tuple[str, str, str]  # kind, namespace, name
+ObjectKey = tuple[str, str, str]  # kind, namespace, name
 Conditions = frozenset[tuple[str, str]]  # type, status
 
 
@@ -60,7 +60,7 @@ class _Entry:
     version: int
     agent: Key | None
     packed: bytes
-    standing: AgentState
+    state: AgentState
     whole: bool
 
     def document(self) -> Document:
@@ -76,48 +76,48 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        self._objects: dict[Place, _Entry] = {}
-        self._by_agent: defaultdict[Key, set[Place]] = defaultdict(set)
+        self._objects: dict[ObjectKey, _Entry] = {}
+        self._by_agent: defaultdict[Key, set[ObjectKey]] = defaultdict(set)
 
     def store(self, kind: str, document: Document) -> Key | None:
         """Store the current state of an object."""
-        place = _place(kind, document)
-        known = self._objects.get(place)
+        object_key = _object_key(kind, document)
+        known = self._objects.get(object_key)
         version = int(document["metadata"]["resourceVersion"])
         if known is not None and version <= known.version:
             return None
-        self._forget(place)
+        self._forget(object_key)
         packed, whole = _packed(kind, document)
         entry = _Entry(version, agent_of(kind, document), packed, _state_of(kind, document), whole)
-        self._objects[place] = entry
+        self._objects[object_key] = entry
         if entry.agent is not None:
-            self._by_agent[entry.agent].add(place)
+            self._by_agent[entry.agent].add(object_key)
         return entry.agent
 
     def remove(self, kind: str, document: Document) -> Key | None:
         """Remove a deleted object, unless a newer object with that name is stored."""
-        place = _place(kind, document)
-        known = self._objects.get(place)
+        object_key = _object_key(kind, document)
+        known = self._objects.get(object_key)
         if known is None or int(document["metadata"]["resourceVersion"]) < known.version:
             return None
-        self._forget(place)
+        self._forget(object_key)
         return known.agent
 
     def replace(self, kind: str, namespace: str | None, documents: Iterable[Document], version: str) -> set[Key]:
         """Store a complete list made at resourceVersion `version`, and remove objects whose deletion was missed."""
-        present = {_place(kind, document): document for document in documents}
+        present = {_object_key(kind, document): document for document in documents}
         agents = {self.store(kind, document) for document in present.values()}
-        agents |= self.retain(kind, namespace, {place[1:] for place in present}, version)
+        agents |= self.retain(kind, namespace, {each[1:] for each in present}, version)
         return {agent for agent in agents if agent is not None}
 
     def retain(self, kind: str, namespace: str | None, present: Set[tuple[str, str]], version: str) -> set[Key | None]:
         """Remove the objects missing from `present` (namespace and name), the content of a list made at `version`."""
         agents: set[Key | None] = set()
-        for place in [place for place in self._objects if place[0] == kind and namespace in {None, place[1]}]:
-            known = self._objects[place]
-            if place[1:] not in present and known.version <= int(version):
+        for object_key in [each for each in self._objects if each[0] == kind and namespace in {None, each[1]}]:
+            known = self._objects[object_key]
+            if object_key[1:] not in present and known.version <= int(version):
                 agents.add(known.agent)
-                self._forget(place)
+                self._forget(object_key)
         return agents
 
     def get(self, kind: str, namespace: str, name: str) -> Document | None:
@@ -136,35 +136,35 @@ class Cache:
 
     def agents(self) -> list[Key]:
         """Return the keys of all agents."""
-        return [Key(place[1], place[2]) for place in self._objects if place[0] == AGENT.kind]
+        return [Key(namespace, name) for kind, namespace, name in self._objects if kind == AGENT.kind]
 
     def states(self) -> Iterator[tuple[Key, AgentState]]:
         """Return the agents, each with the state in its status."""
         return (
-            (Key(place[1], place[2]), entry.standing)
-            for place, entry in self._objects.items()
-            if place[0] == AGENT.kind
+            (Key(namespace, name), entry.state)
+            for (kind, namespace, name), entry in self._objects.items()
+            if kind == AGENT.kind
         )
 
     def children(self, key: Key) -> list[tuple[str, Document]]:
         """Return the kind and document of each object that belongs to the agent, except its pods."""
-        places = [place for place in self._by_agent.get(key, ()) if place[0] not in {AGENT.kind, POD.kind}]
-        return [(place[0], self._objects[place].document()) for place in sorted(places)]
+        object_keys = [each for each in self._by_agent.get(key, ()) if each[0] not in {AGENT.kind, POD.kind}]
+        return [(each[0], self._objects[each].document()) for each in sorted(object_keys)]
 
     def pods(self, key: Key) -> list[Document]:
         """Return the agent's pods."""
-        places = [place for place in self._by_agent.get(key, ()) if place[0] == POD.kind]
-        return [self._objects[place].document() for place in sorted(places)]
+        object_keys = [each for each in self._by_agent.get(key, ()) if each[0] == POD.kind]
+        return [self._objects[each].document() for each in sorted(object_keys)]
 
-    def _forget(self, place: Place) -> None:
-        known = self._objects.pop(place, None)
+    def _forget(self, object_key: ObjectKey) -> None:
+        known = self._objects.pop(object_key, None)
         if known is not None and known.agent is not None:
-            self._by_agent[known.agent].discard(place)
+            self._by_agent[known.agent].discard(object_key)
             if not self._by_agent[known.agent]:
                 del self._by_agent[known.agent]
 
 
-def _place(kind: str, document: Document) -> Place:
+def _object_key(kind: str, document: Document) -> ObjectKey:
     metadata = document["metadata"]
     return kind, metadata["namespace"], metadata["name"]
 

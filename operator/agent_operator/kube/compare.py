@@ -80,7 +80,7 @@ def _list_has_all(wanted: list[Any], found: list[Any], keys: tuple[str, ...] | N
 
 
 def _same_quantity(wanted: Any, found: Any, _: str) -> bool:
-    if wanted == found:  # also what is no quantity, which only the API server refuses
+    if wanted == found:  # also text that is not a quantity, which only the API server refuses
         return True
     try:
         return quantity(str(wanted)) == quantity(str(found))
@@ -92,7 +92,7 @@ def quantity(text: str) -> Decimal:
     """Return the value of a Kubernetes quantity: "1500m" is 1.5, "1Ki" is 1024. Raises ValueError."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text} is no quantity")
+        raise ValueError(f"{text} is not a quantity")
     number, binary, suffix, exponent = match.groups()
     if binary:
         return Decimal(number) * Decimal(1024) ** ("KMGTPE".index(binary) + 1)

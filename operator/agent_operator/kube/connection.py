@@ -54,7 +54,7 @@ async def configuration() -> client.Configuration:
         raise NoClusterError(f"Could not log in to the cluster: {error}.") from error
     except KubeconfigError as error:
         raise NoClusterError(
-            f"No cluster to talk to ({error}). "
+            f"No usable cluster configuration ({error}). "
             "Run the operator in a pod with a service account, or set KUBECONFIG to a file that names a cluster."
         ) from error
 
@@ -135,7 +135,7 @@ class Connection:
 
     async def _log_in_again(self) -> None:
         """Reload the credentials from the files; open connections are kept."""
-        assert self._log_in is not None  # noqa: S101  the caller has looked
+        assert self._log_in is not None  # noqa: S101  the caller has checked
         try:
             fresh = await self._log_in()
         except NoClusterError as error:
@@ -161,7 +161,7 @@ class Connection:
         if token is not None:
             headers["Authorization"] = token
         if method != "GET" and not self._may_write():
-            raise NotLeadingError(f"{method} {path} was not sent: another operator may lead by now")
+            raise NotLeadingError(f"{method} {path} was not sent: another operator may be the leader by now")
         try:
             async with self._session.request(
                 method,
@@ -195,21 +195,21 @@ class Connection:
 
 def _proxy_failed(host: str, proxy: str, error: aiohttp.ClientError) -> str:
     why = (
-        f"it answered {error.status}"
+        f"the proxy answered {error.status}"
         if isinstance(error, aiohttp.ClientHttpProxyError)
-        else "it cannot be connected to"
+        else "the proxy cannot be reached"
     )
     return (
-        f"The proxy {without_password(proxy)} does not lead to {host}: {why}. It is that of HTTPS_PROXY or of the "
-        "kubeconfig; if the cluster is reached without one, add its address to NO_PROXY"
+        f"Could not connect to {host} through the proxy {without_password(proxy)}: {why}. The proxy is set in "
+        "HTTPS_PROXY or in the kubeconfig. If the cluster is reachable without a proxy, add its address to NO_PROXY"
     )
 
 
 def _retry_after(code: int, headers: Mapping[str, str]) -> float | None:
     """Return the seconds to wait before a retry, if a busy server sends them (RFC 9110, section 10.2.3)."""
-    said = headers.get("Retry-After", "")
+    seconds = headers.get("Retry-After", "")
     busy = code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return max(float(said), LEAST_WAIT_SECONDS) if busy and said.isdecimal() else None
+    return max(float(seconds), LEAST_WAIT_SECONDS) if busy and seconds.isdecimal() else None
 
 
 def _causes(status: Document) -> frozenset[str]:

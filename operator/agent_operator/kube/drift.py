@@ -100,7 +100,7 @@ def foreign(document: Document, found: Document) -> list[Foreign]:
     kind: str = document["kind"]
     entries: list[Foreign] = []
     for share in found["metadata"].get("managedFields") or []:
-        if _is_of_others(share):
+        if _has_other_owner(share):
             paths: list[Path] = []
             _beyond(kind, _owned(kind, share.get("fieldsV1") or {}), document, (), paths)
             entries += [Foreign(path, str(share.get("manager") or "unknown")) for path in paths]
@@ -130,7 +130,7 @@ def shares(kind: str, document: Document) -> list[Document]:
     for share in document["metadata"].get("managedFields") or []:
         if _is_ours(share):
             kept.append({"manager": FIELD_MANAGER, "operation": "Apply"})
-        elif _is_of_others(share) and (fields := _owned(kind, share.get("fieldsV1") or {})):
+        elif _has_other_owner(share) and (fields := _owned(kind, share.get("fieldsV1") or {})):
             names = ("manager", "operation", "apiVersion")
             kept.append({name: share[name] for name in names if name in share} | {"fieldsV1": fields})
     return kept
@@ -147,7 +147,7 @@ def reclaimed(entries: Sequence[Document], document: Document) -> list[Document]
             continue
         fields = share.get("fieldsV1") or {}
         # Fields may have other names in another version of the API.
-        same = _is_of_others(share) and share.get("apiVersion") == document["apiVersion"]
+        same = _has_other_owner(share) and share.get("apiVersion") == document["apiVersion"]
         part = _beyond(kind, _owned(kind, fields), document, (), []) if same else {}
         taken = union(taken, part)
         left = _without(fields, part)
@@ -196,7 +196,7 @@ def _is_ours(share: Mapping[str, Any]) -> bool:
     return (share.get("manager"), share.get("operation")) == (FIELD_MANAGER, "Apply") and not share.get("subresource")
 
 
-def _is_of_others(share: Mapping[str, Any]) -> bool:
+def _has_other_owner(share: Mapping[str, Any]) -> bool:
     """Return whether another manager owns the share, apart from the status and the pod count that autoscalers set."""
     return not (_is_ours(share) or share.get("subresource") or share.get("manager") == HANDOVER_MANAGER)
 

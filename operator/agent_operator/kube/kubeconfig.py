@@ -45,7 +45,7 @@ class NoContextError(KubeconfigError):
     """The files have no context with that name."""
 
     def __init__(self, context: str) -> None:
-        super().__init__(f"there is no context {context}")
+        super().__init__(f"the context {context} does not exist")
         self.context = context
 
 
@@ -104,19 +104,19 @@ async def load(files: Iterable[Path], context: str | None = None) -> Chosen:
     merged = _merge([path for path in files if path.exists()])
     name = context or merged.get("current-context")
     if not name:
-        raise KubeconfigError("there is no current-context; choose one with `kubectl config use-context`")
-    place = _member(merged, "contexts", name)
-    if place is None:
+        raise KubeconfigError("current-context is not set: set it with `kubectl config use-context`")
+    entry = _member(merged, "contexts", name)
+    if entry is None:
         raise NoContextError(name)
-    cluster = _member(merged, "clusters", place.get("cluster"))
+    cluster = _member(merged, "clusters", entry.get("cluster"))
     if not cluster or not cluster.get("server"):
-        raise KubeconfigError(f"the context {name} names no cluster with a server")
-    user = _member(merged, "users", place.get("user")) if place.get("user") else {}
+        raise KubeconfigError(f"the context {name} does not refer to a cluster with a server")
+    user = _member(merged, "users", entry.get("user")) if entry.get("user") else {}
     if user is None:
-        raise KubeconfigError(f"the context {name} names the user {place['user']}, who is not in it")
+        raise KubeconfigError(f"the context {name} refers to the user {entry['user']}, which does not exist")
     await _log_in(user, cluster)
     # The client requires a user even if the context has none.
-    place["user"] = place.get("user") or _NO_USER
+    entry["user"] = entry.get("user") or _NO_USER
     merged["users"].append({"name": _NO_USER, "user": {}})
     merged["current-context"] = name
     settings = client.Configuration()
@@ -124,11 +124,11 @@ async def load(files: Iterable[Path], context: str | None = None) -> Chosen:
         await config.load_kube_config_from_dict(merged, context=name, client_configuration=settings)  # type: ignore[no-untyped-call]
     # Besides its own error, the client raises these for values of the wrong type.
     except (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        words = str(error) if isinstance(error, ConfigException | OSError) else "it has a value that cannot be used"
+        words = str(error) if isinstance(error, ConfigException | OSError) else "it contains an invalid value"
         raise KubeconfigError(_line(words)) from error
     if user.get("auth-provider") and not settings.api_key:
         raise LoginError(f"the auth-provider {user['auth-provider'].get('name')} returned no token: log in again")
-    return Chosen(_with_proxy(settings), place.get("namespace") or "default")
+    return Chosen(_with_proxy(settings), entry.get("namespace") or "default")
 
 
 def _with_proxy(settings: client.Configuration) -> client.Configuration:
@@ -160,14 +160,14 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise KubeconfigError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise KubeconfigError(f"{path} is no kubeconfig: it is not YAML") from error
+        raise KubeconfigError(f"{path} is not a kubeconfig: it is not YAML") from error
     if content is None:
         return {}
     lists = [content.get(key) or [] for key in _MEMBER] if isinstance(content, dict) else [[None]]
     if not all(
         isinstance(part, list) and all(isinstance(each, dict) and each.get("name") for each in part) for part in lists
     ):
-        raise KubeconfigError(f"{path} is no kubeconfig: it has no lists of clusters, contexts and users with names")
+        raise KubeconfigError(f"{path} is not a kubeconfig: it has no lists of clusters, contexts and users with names")
     # kubectl treats a null as absent.
     return {key: value for key, value in content.items() if value is not None}
 
@@ -176,7 +176,7 @@ def _resolved(entry: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     """Return an entry with absolute paths and without nulls."""
     inner = entry.get(_MEMBER[key]) or {}
     if not isinstance(inner, dict):
-        raise KubeconfigError(f"{path} is no kubeconfig: {entry['name']} of its {key} has no fields")
+        raise KubeconfigError(f"{path} is not a kubeconfig: {entry['name']} in {key} has no fields")
     member = {name: value for name, value in inner.items() if value is not None}
     folder = path.absolute().parent
     for name in _PATHS.get(key, ()):
@@ -237,7 +237,7 @@ async def _credential(plugin: dict[str, Any], cluster: dict[str, Any]) -> dict[s
         raise LoginError(f"{shown} could not be started: {reason}{hint}") from error
     output, words = await process.communicate()
     if process.returncode != 0:
-        reason = _line(words.decode(errors="replace")) or "it printed no reason"
+        reason = _line(words.decode(errors="replace")) or "it printed no error message"
         raise LoginError(f"{shown} failed with exit code {process.returncode}: {reason}")
     try:
         answer = json.loads(output)
@@ -247,7 +247,8 @@ async def _credential(plugin: dict[str, Any], cluster: dict[str, Any]) -> dict[s
         # The output is not quoted, because it may still be a token.
         raise LoginError(f"{shown} printed no ExecCredential") from None
     if answer.get("apiVersion") != version:
-        raise LoginError(f"{shown} speaks {_line(str(answer.get('apiVersion')))}, but the kubeconfig has {version}")
+        returned = _line(str(answer.get("apiVersion")))
+        raise LoginError(f"{shown} returned apiVersion {returned}, but the kubeconfig specifies {version}")
     if not usable or bool(status.get("clientCertificateData")) != bool(status.get("clientKeyData")):
         raise LoginError(f"{shown} returned neither a token nor a certificate with its key")
     return dict(status)

@@ -80,11 +80,11 @@ class Check:
 
 _POLICY_ON = When("networkPolicy.enabled", True)
 _BUDGET_ON = When("podDisruptionBudget.enabled", True)
-_ANNOTATION = "this annotation is not one that the operator's policy lists"
-_PORT = "opens a port to any address that the operator's policy does not list"
+_ANNOTATION = "this annotation is not allowed by the operator's policy"
+_PORT = "allows egress to any address on a port that the operator's policy does not list"
 _PRIVILEGE = "is a privilege that the operator's policy does not allow"
-_TOKEN = "credentials of a ServiceAccount in volumes are not allowed by the operator's policy"  # noqa: S105  a sentence
-_DRAIN = "can keep nodes from being drained, which the operator's policy does not allow"
+_TOKEN = "ServiceAccount credentials in volumes are not allowed by the operator's policy"  # noqa: S105  a sentence
+_DRAIN = "can prevent nodes from being drained, which the operator's policy does not allow"
 
 
 def _privileges() -> list[Check]:
@@ -102,8 +102,8 @@ def _privileges() -> list[Check]:
     }
     # The kubelet sends these requests from the node's network.
     by_kubelet: dict[str, Test] = {
-        f"{place}.{action}.host": IsNot()
-        for place in ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop")
+        f"{parent}.{action}.host": IsNot()
+        for parent in ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop")
         for action in ("httpGet", "tcpSocket")
     }
     of_other: dict[str, Test] = of_container | by_kubelet | {"ports[].hostPort": IsNot((None, 0))}
@@ -145,7 +145,7 @@ CHECKS: tuple[Check, ...] = (
         "prometheusAddresses",
         "autoscaling.prometheusAddress",
         ValueListed(),
-        "is an address that the operator's policy does not let KEDA ask",
+        "is an address that the operator's policy does not allow KEDA to query",
         When("autoscaling.engine", "keda"),
     ),
     Check("drainBlocking", "podDisruptionBudget.minAvailable", IsNot((None, 0, "0%")), _DRAIN, _BUDGET_ON),
@@ -169,7 +169,7 @@ CHECKS: tuple[Check, ...] = (
     Check("ingressAnnotations", "ingress.annotations", KeysListed(), _ANNOTATION, When("ingress.enabled", True)),
     Check("httpRouteAnnotations", "httpRoute.annotations", KeysListed(), _ANNOTATION, When("httpRoute.enabled", True)),
     Check("podAnnotations", "podAnnotations", KeysListed(), _ANNOTATION),
-    Check("podLabels", "podLabels", KeysListed(), "this label is not one that the operator's policy lists"),
+    Check("podLabels", "podLabels", KeysListed(), "this label is not allowed by the operator's policy"),
     Check(
         "priorityClassNames",
         "priorityClassName",

@@ -18,7 +18,7 @@ class _UnreadableError(Exception):
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Root:
     """A value of the spec, and its path."""
 
     field: str
@@ -38,30 +38,30 @@ def _refusals(spec: Mapping[str, Any], check: Check, settings: Mapping[str, bool
     if setting is True:
         return
     listed = setting if isinstance(setting, list) else []
-    for place, rest in _places(spec, check.segments):
+    for root, rest in _roots(spec, check.segments):
         try:
-            fields = _refused(place, rest, check.test, listed)
+            fields = _refused(root, rest, check.test, listed)
         except _UnreadableError:
-            fields = [".".join([place.field, *rest])]
+            fields = [".".join([root.field, *rest])]
         yield from (Fault(field.replace(LIST, ""), check.explanation) for field in fields)
 
 
-def _places(spec: Mapping[str, Any], segments: Sequence[str]) -> Iterator[tuple[_Place, list[str]]]:
+def _roots(spec: Mapping[str, Any], segments: Sequence[str]) -> Iterator[tuple[_Root, list[str]]]:
     """Yield the starting points of a check, which are the spec or the entries of a named list, with the remaining
     path."""
     first, *rest = segments
     if not first.endswith(LIST):
-        yield _Place("spec", spec), list(segments)
+        yield _Root("spec", spec), list(segments)
         return
     name = first.removesuffix(LIST)
     for item in spec.get(name, []):
-        yield _Place(f"spec.{name}[{item['name']}]", item), rest
+        yield _Root(f"spec.{name}[{item['name']}]", item), rest
 
 
-def _refused(place: _Place, rest: Sequence[str], test: Test, listed: Sequence[str]) -> list[str]:
-    """Return the fields that the test refuses, at or below the place."""
-    field = ".".join([place.field, *rest])
-    values = [value for value in _values(place.value, rest) if value is not None]
+def _refused(root: _Root, rest: Sequence[str], test: Test, listed: Sequence[str]) -> list[str]:
+    """Return the fields that the test refuses, at or below the root."""
+    field = ".".join([root.field, *rest])
+    values = [value for value in _values(root.value, rest) if value is not None]
     if not isinstance(test, KeysListed):
         return [field] if any(_is_refused(value, test, listed) for value in values) else []
     keys = [key for value in values for key in _mapping(value) if key not in test.besides and not _matches(key, listed)]

@@ -99,7 +99,7 @@ def load(path: Path) -> Policy:
     if isinstance(document, Mapping) and document.get("kind") == "ConfigMap":
         document = document.get("data")
     if not isinstance(document, Mapping):
-        raise PolicyError(f"The policy {path} holds no settings: write them as `policies.allow` of the chart has them")
+        raise PolicyError(f"The policy {path} contains no settings: use the format of `policies.allow` in the chart")
     try:
         return Policy.model_validate({key: _value(key, value) for key, value in document.items()})
     except ValidationError as error:

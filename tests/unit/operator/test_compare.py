@@ -71,7 +71,7 @@ def test_quantities_mean_what_kubernetes_means(text: str, amount: str) -> None:
 
 
 def test_what_is_no_quantity_is_an_error() -> None:
-    with pytest.raises(ValueError, match="is no quantity"):
+    with pytest.raises(ValueError, match="is not a quantity"):
         quantity("many")
 
 

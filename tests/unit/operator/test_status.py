@@ -202,6 +202,8 @@ def test_probable_mistakes_of_a_spec_are_reported_while_the_agent_serves() -> No
     wise = status_of(agent(), Observation(deployment(1)), {}, NOW)
 
     message = condition(status, "Ready")["message"]
-    assert "spec.securityContext replaces the default as a whole, so that allowPrivilegeEscalation, capabil" in message
-    assert "spec.podDisruptionBudget.minAvailable lets none of 2 pods leave its node" in message
+    assert (
+        "spec.securityContext replaces the entire default and removes its allowPrivilegeEscalation, capabil" in message
+    )
+    assert "spec.podDisruptionBudget.minAvailable allows none of the 2 pods to be evicted" in message
     assert condition(wise, "Ready")["message"] == "The current revision takes requests"

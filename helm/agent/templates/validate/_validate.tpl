@@ -13,7 +13,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- fail "set apiKey.secretName or apiKey.value, not both: remove one of them" }}
 {{- end }}
 {{- if and (eq $.Values.agent.provider "anthropic") (not .value) (not .secretName) }}
-{{- fail "provider anthropic needs a key: set apiKey.secretName to a Secret that holds it (or apiKey.value to try things out), or set agent.provider to echo" }}
+{{- fail "provider anthropic needs a key: set apiKey.secretName to a Secret that contains it (or apiKey.value for a trial), or set agent.provider to echo" }}
 {{- end }}
 {{- end }}
 {{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) }}
@@ -23,7 +23,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- $byRequests := and .enabled .targetInFlightRequests }}
 {{- $byQueue := and $.Values.worker.enabled $.Values.worker.autoscaling.enabled }}
 {{- if and (eq (.engine | default "hpa") "keda") (or $byRequests $byQueue) (not .prometheusAddress) }}
-{{- fail "autoscaling.engine keda asks Prometheus for requests in flight and tasks: set autoscaling.prometheusAddress" }}
+{{- fail "autoscaling.engine keda queries Prometheus for requests in flight and tasks: set autoscaling.prometheusAddress" }}
 {{- end }}
 {{- end }}
 {{- with .Values.worker.autoscaling }}
@@ -39,28 +39,28 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- fail "set redis.url or redis.secretName, not both: remove one of them" }}
 {{- end }}
 {{- if not (regexMatch "^[^?&#@]*([?&](client_name|db|health_check_interval|max_connections|protocol|retry_on_timeout|timeout|socket_(connect_timeout|keepalive|timeout)|ssl_(ca_certs|ca_path|cert_reqs|certfile|check_hostname|ciphers|keyfile|min_version))=[^?&#@;]*)*$" (.url | default "")) }}
-{{- fail "redis.url must not hold a password, nor an option that may be one: put the address into a Secret and name it in redis.secretName" }}
+{{- fail "redis.url must not contain a password or an option that may contain one: store the address in a Secret and set redis.secretName to its name" }}
 {{- end }}
 {{- if and $.Values.worker.enabled (not .url) (not .secretName) }}
-{{- fail "worker.enabled needs redis, where workers find their tasks: set redis.url or redis.secretName" }}
+{{- fail "worker.enabled needs redis, which stores the tasks: set redis.url or redis.secretName" }}
 {{- end }}
 {{- end }}
 {{- with .Values.budget }}
 {{- if not (or .tokens .cost) }}
-{{- fail "budget needs a bound: set budget.tokens or budget.cost" }}
+{{- fail "budget needs a limit: set budget.tokens or budget.cost" }}
 {{- end }}
 {{- if not (include "agent.hasRedis" $) }}
-{{- fail "budget needs redis, where it is kept what was used: set redis.url or redis.secretName" }}
+{{- fail "budget needs redis, which stores the usage: set redis.url or redis.secretName" }}
 {{- end }}
 {{- if and .cost (not (trimAll "0." .cost)) }}
 {{- fail "budget.cost must be more than 0: raise it, or remove it" }}
 {{- end }}
 {{- if and .cost (not (hasKey (.prices | default dict) $.Values.agent.model)) }}
-{{- fail "budget.cost needs the prices of agent.model: add budget.prices with the model's id as the key" }}
+{{- fail "budget.cost needs the prices of agent.model: add them to budget.prices, with the model's ID as the key" }}
 {{- end }}
 {{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
-{{- fail "httpRoute.enabled needs httpRoute.parentRefs: name the Gateway that takes the route" }}
+{{- fail "httpRoute.enabled needs httpRoute.parentRefs: list the Gateway that the route attaches to" }}
 {{- end }}
 {{- with .Values.monitoring.serviceMonitor }}
 {{- if gt (include "agent.milliseconds" (.scrapeTimeout | default "1ms") | int) (include "agent.milliseconds" .interval | int) }}
@@ -68,7 +68,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- end }}
 {{- end }}
 {{- if and .Values.cors.allowCredentials (has "*" (.Values.cors.origins | default list)) }}
-{{- fail "cors.allowCredentials cannot go with the origin *: name the origins" }}
+{{- fail "cors.allowCredentials cannot be combined with the origin *: list the origins" }}
 {{- end }}
 {{- include "agent.validatePods" . }}
 {{- include "agent.validateRepeats" . }}
@@ -183,7 +183,7 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- range .Values.envFrom }}
 {{- if eq (hasKey . "configMapRef") (hasKey . "secretRef") }}
-{{- fail "set configMapRef or secretRef, one of the two" }}
+{{- fail "set exactly one of configMapRef and secretRef" }}
 {{- end }}
 {{- end }}
 {{- range .Values.extraVolumes }}
@@ -216,7 +216,7 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- range .Values.extraVolumeMounts }}
 {{- if not (has .name $volumes) }}
-{{- fail "a mount of extraVolumeMounts names no volume: add the volume to extraVolumes, or correct the name" }}
+{{- fail "a mount in extraVolumeMounts refers to an unknown volume: add the volume to extraVolumes, or correct the name" }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -243,7 +243,7 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
 {{- $identity = append $identity (get $entry . | default (eq . "whenUnsatisfiable" | ternary "ScheduleAnyway" "")) }}
 {{- end }}
 {{- if has (toJson $identity) $seen }}
-{{- fail (printf "%s[%d] is the same %s as an earlier entry: remove one, or rename it" $field $index (join " and " $keys)) }}
+{{- fail (printf "%s[%d] has the same %s as an earlier entry: remove or rename one of them" $field $index (join " and " $keys)) }}
 {{- end }}
 {{- $seen = append $seen (toJson $identity) }}
 {{- end }}
@@ -257,7 +257,7 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
 {{- range $field, $entries := $sets }}
 {{- range $index, $entry := ($entries | default list) }}
 {{- if has $entry (slice $entries 0 $index) }}
-{{- fail (printf "%s[%d] is the same as an earlier entry: remove one, or rename it" $field $index) }}
+{{- fail (printf "%s[%d] is the same as an earlier entry: remove or rename one of them" $field $index) }}
 {{- end }}
 {{- end }}
 {{- end }}
