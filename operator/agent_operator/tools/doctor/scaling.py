@@ -12,7 +12,7 @@ _METRICS = {
     "FailedGetResourceMetric": "install metrics-server, and set resource requests for what is measured",
     "FailedGetPodsMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
     "FailedGetObjectMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
-    "FailedGetExternalMetric": "check that KEDA is running and can reach the Prometheus of autoscaling.prometheusAddress",
+    "FailedGetExternalMetric": "check that KEDA is running and reaches the Prometheus of autoscaling.prometheusAddress",
 }
 
 

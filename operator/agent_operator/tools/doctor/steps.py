@@ -40,9 +40,7 @@ def _without_findings(evidence: Evidence, step: str) -> tuple[State, str]:
     if step == "objects":
         unseen = sorted(set(evidence.unseen) - _OTHER_TOPICS)
         count = len(evidence.objects)
-        return (
-            ("unknown", f"some could not be read: {', '.join(unseen)}") if unseen else ("ok", f"all {count} exist")
-        )
+        return ("unknown", f"some could not be read: {', '.join(unseen)}") if unseen else ("ok", f"all {count} exist")
     if step == "pods":
         return _pods(evidence)
     return service_summary(evidence) if step == "service" else scaling_summary(evidence)
