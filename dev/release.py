@@ -63,18 +63,18 @@ def _faults(version: str) -> list[str]:
     found = []
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     if stated != version:
-        found.append(f"pyproject.toml says {stated}: set it to {version}, and run `make generate`.")
+        found.append(f"pyproject.toml has version {stated}: set it to {version}, and run `make generate`.")
     for chart in CHARTS:
         about = yaml.safe_load((ROOT / "helm" / chart / "Chart.yaml").read_text())
         if {str(about["version"]), str(about["appVersion"])} != {version}:
-            found.append(f"helm/{chart}/Chart.yaml is of {about['version']}: run `make generate`.")
+            found.append(f"helm/{chart}/Chart.yaml has version {about['version']}: run `make generate`.")
     section = _section(version)
     if section is None:
         found.append(f"CHANGELOG.md has no section ## {version}: write it.")
     elif not re.fullmatch(r"\d{4}-\d\d-\d\d", section[0]):
-        found.append(f"CHANGELOG.md says {version} ({section[0]}): give it its date, as in ## {version} (2026-01-31).")
+        found.append(f"CHANGELOG.md has {version} ({section[0]}): set its date, as in ## {version} (2026-01-31).")
     if (ROOT / "releases" / version).exists():
-        found.append(f"releases/{version} is there already: {version} was released. Take the next version.")
+        found.append(f"releases/{version} already exists: {version} was released. Use the next version.")
     return found
 
 

@@ -33,7 +33,7 @@ def _cpu(labels: str, ours: str) -> str:
 
 # Counted as in the alerts (helm/agent-operator/files/alerts.yaml).
 _FAILED = f'agent_http_requests_total{{{AGENT}, method="POST", status=~"5.."}}[$__rate_interval]'
-_BROKE_OFF = f"agent_stream_errors_total{{{AGENT}}}[$__rate_interval]"
+_INTERRUPTED = f"agent_stream_errors_total{{{AGENT}}}[$__rate_interval]"
 
 # Metrics that other programs export too are shown only for pods that also have one of these: otherwise `All` would
 # match every program that is scraped.
@@ -51,19 +51,19 @@ FLEET = Dashboard(
     (
         Panel("Requests", "reqps", ((_WHO, _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", BY)),)),
         Panel(
-            "Requests that fail",
+            "Failed requests",
             "percentunit",
             (
                 (
                     _WHO,
-                    f"sum by ({BY}) (rate({_FAILED}) or rate({_BROKE_OFF})) / "
+                    f"sum by ({BY}) (rate({_FAILED}) or rate({_INTERRUPTED})) / "
                     + _rate("agent_http_requests_total", f'{AGENT}, method="POST", status!~"4.."', BY),
                 ),
             ),
-            "Messages and tasks that end with 5xx, and streams that break off, of all but those that end with 4xx.",
+            "Messages and tasks that end with 5xx, and interrupted streams, as a share of all but those with 4xx.",
         ),
         Panel(
-            "95% of answers take at most",
+            "95th percentile of answer time",
             "s",
             ((_WHO, _quantile(0.95, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', BY)),),
         ),
@@ -72,14 +72,14 @@ FLEET = Dashboard(
             "Tokens", "short", ((f"{_WHO} {{{{direction}}}}", _rate("agent_tokens_total", BOTH, f"{BY}, direction")),)
         ),
         Panel(
-            "Budget that is used",
+            "Budget used",
             "percentunit",
             ((_WHO, f"max by ({BY}) (agent_budget_used_ratio{{{AGENT}}})"),),
-            "Of this day or month; 0 for agents that have none.",
+            "Of this day or month; 0 for agents without a budget.",
         ),
-        Panel("Tasks that wait", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
+        Panel("Waiting tasks", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
         Panel(
-            "Turns that the model turns away",
+            "Turns that the model rejects",
             "reqps",
             (
                 (
@@ -92,7 +92,7 @@ FLEET = Dashboard(
             "Pods",
             "short",
             ((_WHO, f"count by ({BY}) (agent_build_info{{{BOTH}}})"),),
-            "Those that Prometheus reads, ready or not; workers under their own name.",
+            "Pods that Prometheus scrapes, ready or not; workers under their own name.",
         ),
         Panel(
             "Requests over a limit",
@@ -112,7 +112,7 @@ ONE_AGENT = Dashboard(
             "reqps",
             (
                 ("{{status}}", _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "status")),
-                ("streams that broke off", f"sum(rate({_BROKE_OFF}))"),
+                ("interrupted streams", f"sum(rate({_INTERRUPTED}))"),
             ),
         ),
         Panel(
@@ -121,7 +121,7 @@ ONE_AGENT = Dashboard(
             (("{{method}} {{route}}", _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "method, route")),),
         ),
         Panel(
-            "Time of an answer",
+            "Answer time",
             "s",
             tuple(
                 (
@@ -132,7 +132,7 @@ ONE_AGENT = Dashboard(
             ),
         ),
         Panel(
-            "Time to a stream's first words",
+            "Time to first token of a stream",
             "s",
             tuple(
                 (f"{_WHO} {share:.0%}", _quantile(share, "agent_stream_first_token_seconds", AGENT, BY))
@@ -140,13 +140,13 @@ ONE_AGENT = Dashboard(
             ),
         ),
         Panel(
-            "Time of a turn with the model",
+            "Time of a model turn",
             "s",
             tuple(
                 (f"{{{{model}}}} {share:.0%}", _quantile(share, "agent_model_request_duration_seconds", BOTH, "model"))
                 for share in (0.5, 0.95)
             ),
-            "Retries included.",
+            "Includes retries.",
         ),
         Panel(
             "Turns by outcome",
@@ -155,26 +155,26 @@ ONE_AGENT = Dashboard(
         ),
         Panel("Tokens", "short", (("{{model}} {{direction}}", _rate("agent_tokens_total", BOTH, "model, direction")),)),
         Panel(
-            "Requests in flight, each pod",
+            "Requests in flight per pod",
             "short",
             ((_POD, f"sum by ({PODS}) (agent_requests_in_flight{{{AGENT}}})"),),
         ),
         Panel(
-            "Requests that wait for a model that turned them away",
+            "Requests throttled by the model",
             "short",
             ((_POD, f"sum by ({PODS}) (agent_requests_throttled{{{AGENT}}})"),),
             "Autoscaling does not count them: more pods would not help.",
         ),
         Panel(
-            "Requests that were not taken",
+            "Rejected requests",
             "reqps",
             (
                 ("over a limit: {{reason}}", _rate("agent_rate_limited_total", AGENT, "reason")),
                 ("shed: {{reason}}", _rate("agent_requests_shed_total", AGENT, "reason")),
             ),
         ),
-        Panel("CPU of each pod", "short", ((_POD, _cpu(BOTH, OF_AGENTS)),)),
-        Panel("Memory of each pod", "bytes", ((_POD, _memory(BOTH, OF_AGENTS)),)),
+        Panel("CPU per pod", "short", ((_POD, _cpu(BOTH, OF_AGENTS)),)),
+        Panel("Memory per pod", "bytes", ((_POD, _memory(BOTH, OF_AGENTS)),)),
     ),
 )
 
@@ -183,12 +183,12 @@ QUEUE = Dashboard(
     "Portside / Workers and queue",
     _CHOICE,
     (
-        Panel("Tasks that wait", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
+        Panel("Waiting tasks", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
         Panel(
             "Tasks by state", "short", ((f"{_WHO} {{{{state}}}}", f"max by ({BY}, state) (agent_tasks{{{AGENT}}})"),)
         ),
         Panel(
-            "Tasks handed in",
+            "Submitted tasks",
             "reqps",
             (("{{status}}", _rate("agent_http_requests_total", f'{AGENT}, method="POST", route="/tasks"', "status")),),
         ),
@@ -222,7 +222,7 @@ QUEUE = Dashboard(
             ),
         ),
         Panel(
-            "Memory of each worker",
+            "Memory per worker",
             "bytes",
             ((_POD, _memory(WORKERS, OF_AGENTS)),),
         ),
@@ -244,14 +244,14 @@ OPERATOR = Dashboard(
                 (f"{_WHO} not scaling", f"max by ({BY}) (agent_operator_agents_not_scaling{{{_OPERATOR}}})"),
             ),
         ),
-        Panel("Who leads", "short", ((_POD, f"max by ({PODS}) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
+        Panel("Leader", "short", ((_POD, f"max by ({PODS}) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
         Panel(
-            "Looks at agents by result",
+            "Reconciles by result",
             "ops",
             ((f"{_WHO} {{{{result}}}}", _rate("agent_operator_reconciles_total", _OPERATOR, f"{BY}, result")),),
         ),
         Panel(
-            "Time of a look",
+            "Reconcile duration",
             "s",
             tuple(
                 (
@@ -270,18 +270,18 @@ OPERATOR = Dashboard(
                     _rate("agent_operator_applies_total", _OPERATOR, f"{BY}, operation, kind"),
                 ),
             ),
-            "At rest there are none.",
+            "None in a steady state.",
         ),
         Panel(
-            "Watches begun anew",
+            "Watch restarts",
             "ops",
             ((f"{_WHO} {{{{kind}}}}", _rate("agent_operator_watch_restarts_total", _OPERATOR, f"{BY}, kind")),),
         ),
         Panel(
-            "Silence of watches",
+            "Time without watch data",
             "s",
             ((f"{_WHO} {{{{kind}}}}", f"max by ({BY}, kind) (agent_operator_watch_silent_seconds{{{_OPERATOR}}})"),),
-            "Up to 290 s where nothing happens.",
+            "Up to 290 s if nothing changes.",
         ),
         Panel(
             "CPU",

@@ -28,10 +28,10 @@ def main() -> None:
 
 _UP_HELP = "\n\n".join(
     (
-        "Bring up a cluster with all that the documents use, leave it running, and print the path of its kubeconfig.",
+        "Start a cluster with all that the documentation uses, leave it running, and print the path of its kubeconfig.",
         "Its node has our images and these add-ons:",
         "\n".join(["\b", *(f"{addon.name:<16}{addon.summary}" for addon in addons.ADDONS)]),
-        "On a cluster that runs already this adds what is missing, and removes nothing.",
+        "On a running cluster, this adds what is missing and removes nothing.",
     )
 )
 
@@ -50,7 +50,7 @@ _UP_HELP = "\n\n".join(
     multiple=True,
     envvar="WITHOUT",
     type=click.Choice([*addons.NAMES, addons.ALL]),
-    help=f"An add-on to leave out, or {addons.ALL}. May be repeated; WITHOUT takes several, separated by blanks: "
+    help=f"An add-on to leave out, or {addons.ALL}. May be repeated; WITHOUT takes several, separated by spaces: "
     'make cluster-up WITHOUT="redis metrics-server".',
 )
 def up(name: str, level: Level, without: tuple[str, ...]) -> None:
@@ -74,7 +74,7 @@ def env(name: str) -> None:
     """Print shell commands that set KUBECONFIG to a cluster, and put kubectl, helm and `kubectl agent` on PATH."""
     cluster = OwnCluster(name)
     if not cluster.running:
-        raise TestbedError(f"There is no cluster {name}. Bring one up: make cluster-up")
+        raise TestbedError(f"The cluster {name} is not running. Start one: make cluster-up")
     click.echo(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
     click.echo(f'export PATH={shlex.quote(commands.search_path(cluster.folder / "bin"))}:"$PATH"')
 
@@ -177,5 +177,5 @@ if __name__ == "__main__":
         console.say(f"\nerror: {error}")
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
-        console.say("\nInterrupted. What was started is stopped again.")
+        console.say("\nInterrupted. Everything that was started is stopped.")
         sys.exit(INTERRUPTED)

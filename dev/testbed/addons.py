@@ -97,7 +97,7 @@ def _put_metrics_server(cluster: Cluster) -> None:
     owner = "-ojsonpath={.spec.service.namespace}"
     found = cluster.kubectl("get", "apiservice", METRICS_SERVER.api, owner, "--ignore-not-found")
     if found not in ("", place):
-        say(f"    the cluster has a server of {METRICS_SERVER.api} already, in namespace {found}")
+        say(f"    the cluster already has a server of {METRICS_SERVER.api}, in namespace {found}")
         return
     workloads.apply(cluster, place, [workloads.namespace(place)])
     programs.put(cluster, place, METRICS_SERVER)
@@ -141,7 +141,7 @@ ADDONS = (
     OPERATOR,
     _deployed(
         MODEL_API,
-        f"a stand-in for the model API: agent.baseUrl {scripts.url(MODEL_API, MODEL_API)}, any key will do",
+        f"a stand-in for the model API: agent.baseUrl {scripts.url(MODEL_API, MODEL_API)}, any key works",
         _put_model_api,
     ),
     _deployed(
@@ -209,5 +209,5 @@ def _explained(cluster: Cluster, addon: Addon) -> Iterator[None]:
         raise TestbedError(
             f"The add-on {addon.name} did not come up: {error}\n\n{describe(cluster, addon.namespace)}\n\n"
             f"The add-on {addon.name} did not come up (above: its pods, events and logs). The cluster stays up.\n"
-            f"To try again, run the same command. To go without it: make cluster-up WITHOUT={addon.name}"
+            f"To retry, run the same command. To leave it out: make cluster-up WITHOUT={addon.name}"
         ) from error

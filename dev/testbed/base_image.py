@@ -31,7 +31,7 @@ def provide(buildah: Buildah, name: str = "python-base", packages: tuple[str, ..
     Raises TestbedError when Debian's packages are unavailable.
     """
     if not buildah.has(reference(name, packages)):
-        with step(f"Making the image {name} from Debian {SUITE} (once; kept in the cache)"):
+        with step(f"Building the image {name} from Debian {SUITE} (once; kept in the cache)"):
             _make(buildah, name, packages)
 
 

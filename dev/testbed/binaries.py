@@ -157,7 +157,7 @@ def provide(*names: str) -> dict[str, Path]:
     """
     found = {name: _find(_family_of(name), name) for name in names}
     if None in found.values():
-        with exclusive(paths.cache() / "bin.lock", "it builds the same programs"), progress():
+        with exclusive(paths.cache() / "bin.lock", "builds the same programs"), progress():
             _get(missing(*names))
     return {name: path or _require(name) for name, path in found.items()}
 
@@ -186,7 +186,7 @@ def _find(family: Family, name: str) -> Path | None:
 def _require(name: str) -> Path:
     found = _find(_family_of(name), name)
     if found is None:
-        raise TestbedError(f"{name} was built and is gone again: is something else cleaning {paths.cache()}?")
+        raise TestbedError(f"{name} was built, but is missing now: does another process clean {paths.cache()}?")
     return found
 
 

@@ -36,7 +36,7 @@ def run(command: list[str | Path], log: Path, environment: Mapping[str, str] | N
         )
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-        raise TestbedError(f"Making the images failed (is the network there?). The end of {log}:\n{tail}")
+        raise TestbedError(f"Building the images failed (is the network up?). The end of {log}:\n{tail}")
 
 
 class Buildah:
@@ -54,7 +54,7 @@ class Buildah:
         system.need_root("Building images with buildah")
         system.need(*COMMANDS)
         if self._storage.exists() and _size(self._storage) > STORAGE_LIMIT_BYTES:
-            say("    emptying the storage of layers, which has grown large")
+            say("    removing all cached layers, which have grown too large")
             shutil.rmtree(self._storage, ignore_errors=True)
         # Remove what killed builds left: their temporary files and their containers.
         shutil.rmtree(self._temporary, ignore_errors=True)
@@ -82,5 +82,5 @@ class Buildah:
 
 def _size(folder: Path) -> int:
     """Return the disk usage of `folder` in bytes; du(1) is several times faster than a walk in Python."""
-    told = subprocess.run(["du", "-s", "--block-size=1", folder], capture_output=True, text=True, check=True).stdout
-    return int(told.split()[0])
+    usage = subprocess.run(["du", "-s", "--block-size=1", folder], capture_output=True, text=True, check=True).stdout
+    return int(usage.split()[0])

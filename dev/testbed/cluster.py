@@ -98,7 +98,7 @@ class Cluster:
 
     def load_image(self, archive: Path) -> None:
         """Make the image in `archive` available to the nodes; for a cluster that we do not know, its owner has to."""
-        say(f"    taking it that the nodes of {self.kubeconfig} have {archive.stem}, or can pull it")
+        say(f"    assuming that the nodes of {self.kubeconfig} have {archive.stem}, or can pull it")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -117,8 +117,8 @@ class Cluster:
             check=False,
         )
         if check and done.returncode != 0:
-            said = done.stderr.strip() or done.stdout.strip()
-            raise TestbedError(f"`{program} {' '.join(arguments)}` ended with code {done.returncode}: {said}")
+            output = done.stderr.strip() or done.stdout.strip()
+            raise TestbedError(f"`{program} {' '.join(arguments)}` ended with code {done.returncode}: {output}")
         return done.stdout
 
 
@@ -236,7 +236,7 @@ class OwnCluster(Cluster):
         with _changing_clusters():
             _sweep()
             if self.folder.exists():
-                raise TestbedError(f"The cluster {self.name} runs already. Stop it first: make cluster-down")
+                raise TestbedError(f"The cluster {self.name} is already running. Stop it first: make cluster-down")
             (self.folder / "logs").mkdir(parents=True)
             (self.folder / "cluster.json").write_text(json.dumps(plan))
             with self._log.open("wb") as log:
@@ -287,7 +287,7 @@ class KindCluster(Cluster):
     def start(self) -> None:
         """Create the cluster from the node image KIND_NODE or kind's own, or reuse the existing one of this name."""
         if self.name not in self._kind("get", "clusters").split():
-            with step(f"Making the kind cluster {self.name}"):
+            with step(f"Creating the kind cluster {self.name}"):
                 node = ["--image", image] if (image := os.environ.get("KIND_NODE")) else []
                 self._kind("create", "cluster", "--name", self.name, "--config", KIND_CONFIG, "--wait=180s", *node)
         self._kind("export", "kubeconfig", "--name", self.name)
@@ -339,7 +339,7 @@ def provided(level: Level, kubeconfig: Path | None, name: str | None = None) -> 
 
 def _changing_clusters() -> AbstractContextManager[None]:
     """Hold the lock of the folder of all clusters: one process at a time adds or removes a cluster."""
-    return exclusive(paths.clusters() / ".lock", "it starts or removes a cluster")
+    return exclusive(paths.clusters() / ".lock", "starts or removes a cluster")
 
 
 def _sweep() -> None:

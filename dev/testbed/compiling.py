@@ -145,6 +145,6 @@ def _go(
         text = "\n".join(lines[-ERROR_LINES:])
         raise TestbedError(
             f"{family.folder} could not be built. If modules could not be downloaded, check the network (GOPROXY), or "
-            f"put ready programs into a folder and name it in KUBEBUILDER_ASSETS. The end of what Go printed:\n{text}"
+            f"put prebuilt programs into a folder and set KUBEBUILDER_ASSETS to it. The end of Go's output:\n{text}"
         )
     return lines

@@ -19,14 +19,14 @@ class Activity:
     """A running step; `done` of `total` pieces of it are finished, when these are known."""
 
     what: str
-    begun: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     done: int = 0
     total: int = 0
 
     @property
     def seconds(self) -> float:
         """The time for which the step has been running, in seconds."""
-        return time.monotonic() - self.begun
+        return time.monotonic() - self.started
 
     def __str__(self) -> str:
         count = f" {self.done}/{self.total}" if self.total else ""
@@ -40,7 +40,7 @@ class _Console:
         self.activities: list[Activity] = []
         self.times: list[tuple[str, float]] = []
         self.live = False
-        self._begun = 0.0
+        self._started = 0.0
         self._lock = threading.RLock()
 
     def line(self, text: str) -> None:
@@ -57,13 +57,13 @@ class _Console:
             self.times.append((activity.what + (" (failed)" if failed else ""), activity.seconds))
 
     def start(self) -> None:
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self.live = True
 
     def refresh(self) -> None:
         """Show what is running; on a terminal, in place."""
         if not _terminal():
-            self.line(f"    {progress_line(self.activities, time.monotonic() - self._begun)}")
+            self.line(f"    {progress_line(self.activities, time.monotonic() - self._started)}")
             return
         with self._lock:
             _write(f"{self._erase()}{self._progress()}")
@@ -80,7 +80,7 @@ class _Console:
         if not (self.live and _terminal() and self.activities):
             return ""
         width = shutil.get_terminal_size().columns - 1
-        return progress_line(self.activities, time.monotonic() - self._begun)[:width]
+        return progress_line(self.activities, time.monotonic() - self._started)[:width]
 
 
 _console = _Console()
@@ -94,7 +94,7 @@ def progress_line(activities: list[Activity], seconds: float) -> str:
 
 def table_of_times(times: list[tuple[str, float]], total: float) -> str:
     """Return a table of the steps and their seconds; steps that ran in parallel add up to more than `total`."""
-    rows = [*((what, seconds) for what, seconds in times if seconds >= 0.1), ("in all", total)]
+    rows = [*((what, seconds) for what, seconds in times if seconds >= 0.1), ("total", total)]
     width = max(len(what) for what, _ in rows)
     return "\n".join(f"    {what:<{width}}  {seconds:7.1f} s" for what, seconds in rows)
 

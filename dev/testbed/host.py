@@ -55,7 +55,7 @@ class Host:
         return [each for each in self._folder.parent.glob(f"*/{RECORD}") if each != self._record]
 
     def _changing_settings(self) -> AbstractContextManager[None]:
-        return exclusive(self._folder.parent / ".settings.lock", "it records or restores kernel settings")
+        return exclusive(self._folder.parent / ".settings.lock", "records or restores kernel settings")
 
     @property
     def is_changed(self) -> bool:
@@ -89,7 +89,7 @@ class Host:
                 if done.returncode != 0:
                     raise TestbedError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
             return theirs.split("/")[0]
-        raise TestbedError(f"No free link is left in {LINKS}. See `ip link` for ones named portside*, and remove them.")
+        raise TestbedError(f"No free link is left in {LINKS}. Remove unused links named portside* (see `ip link`).")
 
     def clean_up(self) -> None:
         """Restore the machine once every process is gone (the link went with the namespace).

@@ -71,7 +71,7 @@ def build_all() -> list[Image]:
     Raises TestbedError with the end of the builder's output when a build fails.
     """
     folder = _folder()
-    with exclusive(folder / ".lock", "it builds the images"), _snapshot() as context:
+    with exclusive(folder / ".lock", "builds the images"), _snapshot() as context:
         builder: Builder = _Docker() if system.docker_works() else _Buildah()
         digest = _digest(context, builder.identity)
         images = {target: Image(reference(target), folder / f"{target}-{digest}.tar") for target in TARGETS}
@@ -84,7 +84,7 @@ def build_all() -> list[Image]:
                 with step(f"Building {image.reference}"):
                     _build(builder, target, context, image.archive)
             else:
-                say(f"    {image.reference} is built already")
+                say(f"    {image.reference} is already built")
         return list(images.values())
 
 
@@ -169,7 +169,7 @@ def _build(builder: Builder, target: str, context: Path, archive: Path) -> None:
         old.unlink()
     builder.build(target, context, partial)
     partial.rename(archive)
-    say(f"    {archive.stat().st_size / 1e6:.0f} MB, not compressed")
+    say(f"    {archive.stat().st_size / 1e6:.0f} MB, uncompressed")
 
 
 @contextmanager

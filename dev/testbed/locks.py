@@ -15,14 +15,15 @@ POLL_SECONDS = 0.2
 
 @contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path` while the body runs; if another process holds it, report `what` it is doing.
+    """Hold the lock file `path` while the body runs; if another process holds it, report `what` that one does.
 
+    `what` is a verb phrase, such as "builds the images".
     The kernel releases the lock when its holder dies (flock(2)), so a killed run leaves nothing to clean up.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
         if not _locked(handle):
-            say(f"    waiting for another process: {what}")
+            say(f"    waiting for another process that {what}")
             while not _locked(handle):
                 together.check()
                 time.sleep(POLL_SECONDS)

@@ -35,7 +35,7 @@ def read(module: str, version: str, path: str) -> bytes:
     # The hash names the folder, so that another pin never finds the old file.
     kept = paths.cache() / "modules" / pinned.removeprefix("h1:").replace("/", "_").rstrip("=") / path
     if not kept.exists():
-        with exclusive(paths.cache() / "modules.lock", "it gets the same files"):
+        with exclusive(paths.cache() / "modules.lock", "downloads the same files"):
             if not kept.exists():
                 _keep(module, version, pinned, path, kept)
     return kept.read_bytes()
@@ -75,9 +75,10 @@ def _download(module: str, version: str, pinned: str) -> Path:
     done = subprocess.run(
         command, env=environment, cwd=paths.cache(), capture_output=True, text=True, timeout=600, check=False
     )
-    said: dict[str, str] = json.loads(done.stdout) if done.stdout.strip() else {"Error": done.stderr.strip()}
-    if "Zip" not in said:
-        raise TestbedError(f"{module} {version} could not be had (is the network there? GOPROXY): {said.get('Error')}")
-    if said["Sum"] != pinned:
-        raise TestbedError(f"{module} {version} is not the one that {PINS} pins: its hash is {said['Sum']}.")
-    return Path(said["Zip"])
+    result: dict[str, str] = json.loads(done.stdout) if done.stdout.strip() else {"Error": done.stderr.strip()}
+    if "Zip" not in result:
+        message = f"{module} {version} could not be downloaded (is the network up? GOPROXY): {result.get('Error')}"
+        raise TestbedError(message)
+    if result["Sum"] != pinned:
+        raise TestbedError(f"{module} {version} is not the one that {PINS} pins: its hash is {result['Sum']}.")
+    return Path(result["Zip"])

@@ -42,7 +42,7 @@ def _start(cluster: OwnCluster, level: Level, programs: tuple[str, ...], *, life
     """Start the cluster unless it runs, and provide `programs`."""
     binaries.provide(*programs)
     if cluster.running:
-        say(f"The cluster {cluster.name} is up already.")
+        say(f"The cluster {cluster.name} is already running.")
     else:
         cluster.start(level, lifeline=lifeline)
 
@@ -62,8 +62,8 @@ def guide(name: str, wanted: tuple[Addon, ...]) -> str:
         "To use it (kubectl, helm and kubectl agent on PATH, KUBECONFIG set):",
         f'    eval "$(make -s cluster-env{of_this})"',
         *(f"    {command}" for command in _first_commands(wanted)),
-        "From there: docs/tutorials/first-agent.md",
-        f"To end it:  make cluster-down{of_this}",
+        "Next steps: docs/tutorials/first-agent.md",
+        f"To stop it: make cluster-down{of_this}",
     ]
     return "\n".join(lines)
 

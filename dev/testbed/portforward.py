@@ -36,7 +36,7 @@ def forwarded(cluster: Cluster, namespace: str, target: str, port: int) -> Itera
         guard.cancel()
         match = re.search(r"127\.0\.0\.1:(\d+)", first)
         if match is None:
-            raise TestbedError(f"`kubectl port-forward {target}` did not begin: {first}{process.stdout.read()}")
+            raise TestbedError(f"`kubectl port-forward {target}` did not start: {first}{process.stdout.read()}")
         threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would block kubectl
         yield f"http://127.0.0.1:{match[1]}"
     finally:

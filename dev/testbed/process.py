@@ -47,7 +47,8 @@ class Process:
             if not self.alive:
                 raise TestbedError(f"{self.name} ended with code {self._child.returncode}.\n{self.log_tail()}")
             if time.monotonic() > deadline:
-                raise TestbedError(f"{self.name}: {what} did not come true within {seconds:.0f} s.\n{self.log_tail()}")
+                message = f"{self.name} was not ready within {seconds:.0f} s (waited for {what})."
+                raise TestbedError(f"{message}\n{self.log_tail()}")
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:

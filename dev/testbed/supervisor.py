@@ -119,7 +119,7 @@ def _only_child(parent: subprocess.Popen[bytes]) -> int:
         if found := children.read_text().split():
             return int(found[0])
         time.sleep(0.01)
-    raise TestbedError("This machine does not let us make namespaces (unshare failed): is this a restricted container?")
+    raise TestbedError("This machine does not allow namespaces (unshare failed): is it a restricted container?")
 
 
 def _end_inner(folder: Path, inner: subprocess.Popen[bytes]) -> None:
@@ -139,12 +139,12 @@ def _run_programs(folder: Path, plan: dict[str, Any]) -> None:
     authority = Authority(folder / "pki")
     with ExitStack() as running:
         processes: list[Process] = []
-        begun = time.monotonic()
+        started = time.monotonic()
         for process in _start(folder, programs, plan["level"], authority):
             running.callback(process.stop)
             processes.append(process)
-            say(f"    {process.name} is up ({time.monotonic() - begun:.1f} s)")
-            begun = time.monotonic()
+            say(f"    {process.name} is up ({time.monotonic() - started:.1f} s)")
+            started = time.monotonic()
         (folder / "ready").touch()
         _watch(processes)
 
@@ -171,7 +171,7 @@ def _watch(processes: list[Process]) -> None:
         for process in processes:
             if not process.alive and process.name not in lost:
                 lost.add(process.name)
-                say(f"{process.name} ended by itself. {process.log_tail()}")
+                say(f"{process.name} ended unexpectedly. {process.log_tail()}")
         if os.getpid() == 1:
             _reap_orphans({process.pid for process in processes})
 

@@ -37,12 +37,12 @@ def need_root(what: str) -> None:
     """Raise TestbedError unless this process is root on Linux, which `what` needs."""
     if not sys.platform.startswith("linux"):
         raise TestbedError(
-            f"{what} needs Linux. On this machine use a cluster of your own: set KUBECONFIG, or `make kind`."
+            f"{what} needs Linux. On this machine, use a cluster of your own: set KUBECONFIG, or run `make kind`."
         )
     if os.geteuid() != 0:
         raise TestbedError(
             f"{what} needs root (namespaces, mounts, network). Run it with sudo, or use a cluster of your own: "
-            "set KUBECONFIG, or `make kind`."
+            "set KUBECONFIG, or run `make kind`."
         )
 
 
@@ -84,8 +84,8 @@ def lack_of_room(folder: Path, room: int) -> str | None:
     if free >= room:
         return None
     return (
-        f"{there} has {free / 1e9:.1f} GB free, and {room / 1e9:.1f} GB are needed. Make room, or set PORTSIDE_CACHE "
-        "to a folder elsewhere."
+        f"{there} has {free / 1e9:.1f} GB free, but {room / 1e9:.1f} GB are needed. Free some space, or set "
+        "PORTSIDE_CACHE to a folder elsewhere."
     )
 
 
@@ -114,7 +114,7 @@ def need(*commands: str) -> None:
     if not _installs_packages():
         raise TestbedError(_these_are_missing(missing))
     names = " ".join(missing)
-    say(f"This machine gets Debian packages that it lacks, which stay installed: {names}")
+    say(f"Missing Debian packages are installed on this machine, and stay installed: {names}")
     with step(f"Installing Debian packages: {names}"):
         install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
         if _apt(install).returncode != 0:
@@ -131,7 +131,7 @@ def unpacked(package: str, program: str) -> Path:
     """
     folder = paths.cache() / "debian" / package
     if not folder.exists():
-        with step(f"Getting {program} out of Debian's package {package}"):
+        with step(f"Extracting {program} from the Debian package {package}"):
             _unpack(package, folder)
     return folder / program
 
@@ -145,7 +145,7 @@ def _unpack(package: str, folder: Path) -> None:
         _apt(["apt-get", "update", "-q"])
         done = _apt(["apt-get", "download", package], partial)
         if done.returncode != 0:
-            raise TestbedError(f"apt-get could not download {package} (is the network there?):\n{done.stdout[-1000:]}")
+            raise TestbedError(f"apt-get could not download {package} (is the network up?):\n{done.stdout[-1000:]}")
     [archive] = partial.glob("*.deb")
     subprocess.run(["dpkg-deb", "--extract", archive, partial], check=True)
     partial.rename(folder)  # a whole package or none

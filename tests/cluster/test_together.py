@@ -117,10 +117,10 @@ def test_who_waits_for_a_lock_ends_at_the_error_of_another_job(tmp_path: Path) -
         raise TestbedError("stop")
 
     def waits() -> None:
-        with exclusive(lock, "it holds the lock"):
+        with exclusive(lock, "holds the lock"):
             raise AssertionError
 
-    with exclusive(lock, "the test holds it"), pytest.raises(TestbedError, match="stop"):
+    with exclusive(lock, "holds the lock of the test"), pytest.raises(TestbedError, match="stop"):
         together.together(fails, waits)
 
 

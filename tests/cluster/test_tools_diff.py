@@ -160,7 +160,7 @@ def test_an_agent_that_is_not_there_is_told(here: Namespace) -> None:
     done = tool(here, "diff", "nobody")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"Error: There is no AgentDeployment nobody in namespace {here.name}" in done.stderr
+    assert f"Error: AgentDeployment nobody not found in namespace {here.name}" in done.stderr
 
 
 def test_a_user_without_the_right_to_patch_is_told_so(here: Namespace) -> None:
@@ -169,7 +169,7 @@ def test_a_user_without_the_right_to_patch_is_told_so(here: Namespace) -> None:
         done = tool(here, "diff", "-f", "-", stdin=json.dumps(agent()), kubeconfig=kubeconfig)
 
     assert done.returncode == 2
-    assert "you need the verb patch" in done.stderr
+    assert "Dry runs require the verb patch" in done.stderr
     assert "cannot patch resource" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -191,10 +191,10 @@ def test_what_is_wrong_with_the_way_to_the_cluster_is_one_line(here: Namespace, 
     (tmp_path / "odd").write_text("- 1\n")
 
     for name, arguments, words in (
-        ("none", (), "there is no file"),
+        ("none", (), "No kubeconfig found"),
         ("dead", (), "did not answer"),
         ("stranger", (), "refused your credentials"),
-        ("odd", (), "names no cluster"),
+        ("odd", (), "does not specify a usable cluster"),
         ("dead", ("--context", "elsewhere"), "has no context elsewhere"),
     ):
         done = tool(here, "diff", "hello", *arguments, kubeconfig=tmp_path / name)

@@ -60,7 +60,7 @@ def test_an_agent_that_serves_is_ready(here: Namespace) -> None:
         "scaling",
     }
     # Here pods have no address, so that the Service leads nowhere.
-    assert "NoEndpoints: Service hello leads to no pod" in done.stdout
+    assert "NoEndpoints: Service hello has no ready endpoints" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_user_who_may_not_see_secrets_still_hears_which_one_is_missing(here: N
 
     assert done.returncode == 1
     assert "Cause (SecretMissing): Secret anthropic does not exist" in done.stdout
-    assert "Not seen, so there may be more to it:" in done.stdout
+    assert "Could not be read, so there may be other problems:" in done.stdout
     assert "  secrets: " in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -197,7 +197,7 @@ def test_no_pods_wanted_is_ready(here: Namespace) -> None:
     done = tool(here, "doctor", "hello")
 
     assert done.returncode == 0, done.stdout
-    assert "none are wanted" in done.stdout
+    assert "0 replicas are desired" in done.stdout
 
 
 def test_a_paused_rollout_is_told(here: Namespace) -> None:
@@ -243,7 +243,7 @@ def test_an_agent_that_is_not_there_is_an_error(here: Namespace) -> None:
     done = tool(here, "doctor", "hello")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"Error: There is no AgentDeployment hello in namespace {here.name}: there are other.\n"
+    assert done.stderr == f"Error: AgentDeployment hello not found in namespace {here.name}: it has other.\n"
 
 
 def test_kubectl_finds_the_plugin(here: Namespace) -> None:

@@ -63,7 +63,7 @@ def _without_definition(here: Namespace) -> None:
     new = tool(here, "diff", "-f", "-", stdin=json.dumps(agent()))
 
     assert done.returncode == 1
-    assert "Cause (DefinitionMissing): The cluster does not know agentdeployments.portside.dev." in done.stdout
+    assert "Cause (DefinitionMissing): The cluster does not serve agentdeployments.portside.dev." in done.stdout
     assert "What to do: install the definition: agent-operator crd | kubectl apply" in done.stdout
     assert new.returncode == 2
     assert "agentdeployments.portside.dev" in new.stderr

@@ -190,7 +190,7 @@ def difference(file: Path, name: str, namespace: str, taken: dict[str, dict[str,
 
 def derived(remark: Remark) -> bool:
     """Whether the fault is one that only the objects made of the agent have."""
-    return "which no pod may be" in remark.message
+    return "must be less than or equal to the limit" in remark.message
 
 
 def within(ours: Any, theirs: Any) -> bool:

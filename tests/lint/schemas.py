@@ -33,7 +33,7 @@ def location() -> str:
     """Where kubeconform finds a schema (its `-schema-location`); they are made first when they are not there."""
     folder = _folder()
     if not folder.exists():
-        with exclusive(folder.parent / "schemas.lock", "it makes the same schemas"):
+        with exclusive(folder.parent / "schemas.lock", "makes the same schemas"):
             if not folder.exists():
                 _write(folder)
     return f"{folder}/{{{{ .NormalizedKubernetesVersion }}}}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"

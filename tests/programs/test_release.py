@@ -108,12 +108,12 @@ def test_what_is_missing_for_a_release_is_said_line_by_line() -> None:
     done = make("check-release", "VERSION=0.1.0")
     assert done.returncode != 0
     said = done.stderr
-    assert "pyproject.toml says" in said
-    assert "helm/agent/Chart.yaml is of" in said
-    assert "releases/0.1.0 is there already" in said
+    assert "pyproject.toml has version" in said
+    assert "helm/agent/Chart.yaml has version" in said
+    assert "releases/0.1.0 already exists" in said
     assert "CHANGELOG.md" not in said
 
 
 def test_an_undated_section_is_not_a_release() -> None:
     done = make("check-release", f"VERSION={version('portside')}")
-    assert "give it its date" in done.stderr
+    assert "set its date" in done.stderr

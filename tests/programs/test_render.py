@@ -79,12 +79,12 @@ def test_render_names_the_file_the_object_and_the_field_of_each_fault(tmp_path: 
     ("text", "words"),
     [
         ("hello: [", "not valid YAML"),
-        ("- 1\n- 2\n", "holds list where a Kubernetes object should be"),
+        ("- 1\n- 2\n", "contains list where a Kubernetes object is expected"),
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n", "no AgentDeployment found"),
         ("", "no AgentDeployment found"),
         ("apiVersion: portside.dev/v1\nkind: AgentDeployment\nmetadata: {name: a}\n", "apiVersion: should be"),
         ("apiVersion: portside.dev/v1alpha1\nkind: AgentDeployment\nspec: 3\n", "metadata.name: is required"),
-        ("apiVersion: v1\nkind: List\nitems: [3]\n", "holds int where a Kubernetes object should be"),
+        ("apiVersion: v1\nkind: List\nitems: [3]\n", "contains int where a Kubernetes object is expected"),
         ("kind: AgentDeployment\nmetadata: [a]\n", "metadata.name: is required"),
     ],
 )

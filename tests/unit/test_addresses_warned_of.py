@@ -24,8 +24,8 @@ def test_service_and_tools_have_the_same_rules() -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("https://gw.example/v1", "adds /v1 by itself"),
-        ("https://gw.example/v1/messages", "adds /v1/messages by itself"),
+        ("https://gw.example/v1", "appends /v1 itself"),
+        ("https://gw.example/v1/messages", "appends /v1/messages itself"),
         ("https://gw.example/a?x=1", "would not start"),
         ("https://gw.example/#a", "would not start"),
         ("https://gw.example:99999", "would not start"),

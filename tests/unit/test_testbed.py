@@ -23,7 +23,7 @@ def test_the_table_of_times_leaves_out_what_took_no_time() -> None:
     assert table.splitlines() == [
         "    Building          61.2 s",
         "    Installing it      3.0 s",
-        "    in all            62.0 s",
+        "    total             62.0 s",
     ]
 
 

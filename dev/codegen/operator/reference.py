@@ -29,7 +29,7 @@ def _sections(path: str, schema: Schema) -> Iterator[str]:
     yield schema["description"]
     required = schema.get("required", [])
     rows = [_row(name, child, required=name in required) for name, child in schema["properties"].items()]
-    yield "\n".join(["| field | type | default | what it says |", "|---|---|---|---|", *rows])
+    yield "\n".join(["| field | type | default | description |", "|---|---|---|---|", *rows])
     rules = schema.get(VALIDATIONS, [])
     if rules:
         yield "\n".join(["Rules:", "", *(f"- {rule['message']}" for rule in rules)])

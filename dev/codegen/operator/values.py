@@ -13,7 +13,7 @@ WIDTH = 100
 
 CHART_ONLY: dict[str, Schema] = {
     "nameOverride": {
-        "description": "Takes the place of `portside-agent` in the label app.kubernetes.io/name.",
+        "description": "Replaces `portside-agent` in the label app.kubernetes.io/name.",
         "type": "string",
         "maxLength": 63,
         "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
@@ -26,7 +26,7 @@ CHART_ONLY: dict[str, Schema] = {
         "default": "",
     },
     "extraObjects": {
-        "description": "Further objects to install with the agent; each is an object, or a text that is a template.",
+        "description": "Additional objects to install with the agent; each is an object, or a string with a template.",
         "type": "array",
         "maxItems": 64,
         "items": {"type": ["object", "string"]},
@@ -38,7 +38,7 @@ CHART_ONLY: dict[str, Schema] = {
 # whether the chart uses them or not.
 _FROM_HELM: dict[str, Schema] = {
     "global": {"description": "Set by Helm for all charts of a release.", "type": "object"},
-    "enabled": {"description": "The switch for this chart in one that it is part of.", "type": "boolean"},
+    "enabled": {"description": "Enables this chart when it is a subchart.", "type": "boolean"},
 }
 
 
@@ -68,7 +68,7 @@ def values_yaml(schema: Schema) -> str:
 def values_table(schema: Schema) -> str:
     """Return a chart's values as a Markdown table."""
     own = {name: value for name, value in schema["properties"].items() if name not in _FROM_HELM}
-    return "\n".join(["| value | default | what it says |", "|---|---|---|", *_rows(own)]) + "\n"
+    return "\n".join(["| value | default | description |", "|---|---|---|", *_rows(own)]) + "\n"
 
 
 def _rows(properties: dict[str, Schema], place: str = "") -> Iterator[str]:

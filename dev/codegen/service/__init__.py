@@ -22,7 +22,7 @@ def files(_: Path) -> dict[str, str]:
 
 def _app() -> FastAPI:
     """Return an app that is never started. This machine's environment does not affect it."""
-    told = Settings.model_construct(
-        model_provider="echo", redis_url=SecretStr("redis://localhost"), api_keys=SecretStr("so-that-keys-are-told")
+    documented = Settings.model_construct(
+        model_provider="echo", redis_url=SecretStr("redis://localhost"), api_keys=SecretStr("documents-the-keys")
     )
-    return create_app(told)
+    return create_app(documented)

@@ -5,13 +5,13 @@ from typing import Any
 
 from codegen.service import markdown
 from codegen.service.markdown import code
-from codegen.service.schema import in_words
+from codegen.service.schema import type_text
 
 Document = dict[str, Any]
 
 _ABOUT = (
-    "The same as the OpenAPI document, which an agent outside production shows at `/openapi.json` and `/docs`. "
-    "[Call an agent](../how-to/call-an-agent.md) shows how they are used."
+    "The same as the OpenAPI document, which an agent outside production serves at `/openapi.json` and `/docs`. "
+    "[Call an agent](../how-to/call-an-agent.md) shows how to use them."
 )
 
 
@@ -25,7 +25,7 @@ def reference(document: Document) -> str:
     parts = [
         "# Endpoints of the agent API",
         _ABOUT,
-        markdown.table(["endpoint", "what it does"], [_summary(*operation) for operation in operations]),
+        markdown.table(["endpoint", "description"], [_summary(*operation) for operation in operations]),
     ]
     for operation in operations:
         parts.extend(_section(*operation))
@@ -44,12 +44,12 @@ def _section(method: str, path: str, operation: Document) -> Iterator[str]:
     yield f"## {method} {path}"
     yield str(operation.get("description", operation["summary"]))
     if operation.get("security"):
-        yield "Needs a client key where the agent has any."
+        yield "Requires a client key if the agent has any."
     if operation.get("parameters"):
         rows = [_parameter(parameter) for parameter in operation["parameters"]]
-        yield markdown.table(["parameter", "in", "value", "what it says"], rows)
+        yield markdown.table(["parameter", "in", "value", "description"], rows)
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
-        yield f"Body: {in_words(content['schema'])}, as {code(media_type)}."
+        yield f"Body: {type_text(content['schema'])}, as {code(media_type)}."
     yield markdown.table(["status", "body", "when"], [_answer(*one) for one in sorted(operation["responses"].items())])
     events = operation["responses"].get("200", {}).get("content", {}).get("text/event-stream", {}).get("itemSchema")
     if events:
@@ -60,16 +60,16 @@ def _section(method: str, path: str, operation: Document) -> Iterator[str]:
 
 def _event(schema: Document) -> list[str]:
     fields = {name: field for name, field in schema["properties"].items() if name != "type"}
-    told = [
-        f"{code(name)} ({in_words(field)}{'' if name in schema['required'] else ', optional'})"
+    others = [
+        f"{code(name)} ({type_text(field)}{'' if name in schema['required'] else ', optional'})"
         for name, field in fields.items()
     ]
-    return [in_words(schema["properties"]["type"]), ", ".join(told)]
+    return [type_text(schema["properties"]["type"]), ", ".join(others)]
 
 
 def _parameter(parameter: Document) -> list[str]:
     schema = parameter["schema"]
-    value = in_words(schema) + (", required" if parameter.get("required") else _default(schema))
+    value = type_text(schema) + (", required" if parameter.get("required") else _default(schema))
     return [code(parameter["name"]), parameter["in"], value, parameter.get("description", "")]
 
 
@@ -77,7 +77,7 @@ def _answer(status: str, answer: Document) -> list[str]:
     bodies = []
     for media_type, content in answer.get("content", {}).items():
         schema = content.get("schema", {})
-        bodies.append(in_words(schema) if "$ref" in schema else code(media_type))
+        bodies.append(type_text(schema) if "$ref" in schema else code(media_type))
     return [code(status), " or ".join(bodies), answer["description"]]
 
 
@@ -88,11 +88,11 @@ def _object(name: str, schema: Document) -> Iterator[str]:
     required = schema.get("required", [])
     rows = [_field(field, child, required=field in required) for field, child in schema.get("properties", {}).items()]
     if rows:
-        yield markdown.table(["field", "value", "what it says"], rows)
+        yield markdown.table(["field", "value", "description"], rows)
 
 
 def _field(name: str, schema: Document, *, required: bool) -> list[str]:
-    value = in_words(schema) + (", required" if required else _default(schema))
+    value = type_text(schema) + (", required" if required else _default(schema))
     # The description of a nullable field is one level below.
     described = [schema, *schema.get("anyOf", [])]
     return [code(name), value, next((one["description"] for one in described if "description" in one), "")]

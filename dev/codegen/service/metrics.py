@@ -10,10 +10,10 @@ from codegen.service.markdown import code
 _SUFFIX = {"counter": "_total", "info": "_info"}
 
 _ABOUT = (
-    "In the Prometheus text format at `/metrics`, or on a port of its own with `METRICS_PORT`. Beside these there are "
-    "the usual `process_…` and `python_…` of the Prometheus client, unless several processes answer (`API_WORKERS`): "
-    "then the values of all of them are added up, and a single one's would say little. All durations are in seconds; "
-    "of a histogram there are `…_bucket`, `…_sum` and `…_count`."
+    "Served in the Prometheus text format at `/metrics`, or on a separate port with `METRICS_PORT`. The usual "
+    "`process_…` and `python_…` metrics of the Prometheus client are served too, unless several processes answer "
+    "(`API_WORKERS`): then the values of all processes are summed, and those of a single process are not meaningful. "
+    "All durations are in seconds; a histogram has `…_bucket`, `…_sum` and `…_count`."
 )
 
 
@@ -24,7 +24,7 @@ def reference(registry: CollectorRegistry) -> str:
         [
             "# Metrics of the agent API",
             _ABOUT,
-            markdown.table(["metric", "type", "labels", "what it says"], rows),
+            markdown.table(["metric", "type", "labels", "description"], rows),
         ]
     )
 

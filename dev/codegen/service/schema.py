@@ -7,15 +7,15 @@ from codegen.service.markdown import code
 Schema = dict[str, Any]
 
 
-def in_words(schema: Schema) -> str:
+def type_text(schema: Schema) -> str:
     """Return the type of a value and its bounds, such as `integer, 1 to 64`; objects of the document become links."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(in_words(choice) for choice in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(type_text(choice) for choice in schema["anyOf"]))
     if isinstance(schema.get("type"), list):
-        return " or ".join(in_words({**schema, "type": kind}) for kind in schema["type"])
+        return " or ".join(type_text({**schema, "type": kind}) for kind in schema["type"])
     if "const" in schema:
         return code(schema["const"])
     if "enum" in schema:
@@ -26,9 +26,9 @@ def in_words(schema: Schema) -> str:
 def _of_type(schema: Schema) -> str:
     kind = str(schema.get("type", "any value"))
     if kind == "array":
-        return f"list of {in_words(schema.get('items', {}))}"
+        return f"list of {type_text(schema.get('items', {}))}"
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
-        return f"map of {in_words(schema['additionalProperties'])}"
+        return f"map of {type_text(schema['additionalProperties'])}"
     if kind == "string" and "format" in schema and schema["format"] not in {"password", "path"}:
         kind = f"string ({schema['format']})"
     bounds = _range(schema, kind)

@@ -10,12 +10,12 @@ from pydantic.fields import FieldInfo
 from agent_service.config.settings import Settings
 from codegen.service import markdown
 from codegen.service.markdown import code
-from codegen.service.schema import Schema, in_words
+from codegen.service.schema import Schema, type_text
 
 _ABOUT = (
     "Each is an environment variable, a line of a `.env` file, or a file in the folder that `SECRETS_DIR` names; an "
-    "empty value counts as not set. [Settings](../explanation/settings.md) explains how these work together. A setting "
-    "that is a *secret* is shown nowhere, neither in a log nor in an error."
+    "empty value counts as unset. [Settings](../explanation/settings.md) explains how these work together. The value "
+    "of a *secret* is never shown, neither in a log nor in an error."
 )
 
 
@@ -27,7 +27,7 @@ def reference() -> str:
         [
             "# Settings of the agent API",
             _ABOUT,
-            markdown.table(["setting", "value", "default", "what it says"], rows),
+            markdown.table(["setting", "value", "default", "description"], rows),
         ]
     )
 
@@ -43,8 +43,8 @@ def _value(field: FieldInfo, schema: Schema) -> str:
         return "secret"
     # The empty cell for the default already shows that the setting is optional.
     choice = next(choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null")
-    said = in_words(choice)
-    return {"boolean": "`true` or `false`", "list of string": "list"}.get(said, said)
+    kind = type_text(choice)
+    return {"boolean": "`true` or `false`", "list of string": "list"}.get(kind, kind)
 
 
 def _default(field: FieldInfo) -> str:

@@ -77,8 +77,8 @@ def explained(error: ApiError) -> str:
     if error.code == HTTPStatus.UNAUTHORIZED:
         return "The cluster refused your credentials: log in again, or check the user of your kubeconfig's context."
     if error.code == HTTPStatus.FORBIDDEN:
-        return f"You lack a permission: {error.message}. Ask for it, or use another --context."
-    return f"The API server refused: {error.message}"
+        return f"You do not have permission: {error.message}. Request it, or use another --context."
+    return f"The API server refused the request: {error.message}"
 
 
 async def _configuration(place: Place) -> tuple[client.Configuration, str]:
@@ -89,9 +89,7 @@ async def _configuration(place: Place) -> tuple[client.Configuration, str]:
         if kubeconfig.in_cluster() and not (place.kubeconfig or place.context):
             return kubeconfig.load_in_cluster(), "default"
         if not any(each.exists() for each in files):
-            raise ToolError(
-                f"No cluster to talk to: there is no file {shown}. Name one with --kubeconfig or KUBECONFIG."
-            )
+            raise ToolError(f"No kubeconfig found at {shown}. Specify one with --kubeconfig or KUBECONFIG.")
         chosen = await kubeconfig.load(files, place.context)
     except LoginError as error:
         raise ToolError(f"Could not log in to the cluster of {shown}: {error}.") from error
@@ -99,6 +97,6 @@ async def _configuration(place: Place) -> tuple[client.Configuration, str]:
         raise ToolError(f"{shown} has no context {error.context}: see `kubectl config get-contexts`.") from error
     except KubeconfigError as error:
         raise ToolError(
-            f"{shown} names no cluster to talk to ({error}). Name another with --kubeconfig or KUBECONFIG."
+            f"{shown} does not specify a usable cluster ({error}). Specify another with --kubeconfig or KUBECONFIG."
         ) from error
     return chosen.settings, chosen.namespace

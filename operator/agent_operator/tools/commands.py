@@ -48,7 +48,7 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
         except ToolError as error:
             lines = error.lines
         except Exception as error:
-            lines = (_fault_of_ours(error),)
+            lines = (_internal_error(error),)
         for line in lines:
             show(f"Error: {line}", error=True)
         raise SystemExit(FAILED)
@@ -56,10 +56,10 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-def _fault_of_ours(error: Exception) -> str:
+def _internal_error(error: Exception) -> str:
     """Return one line instead of a stack trace, without the error's own message, which may quote the input."""
     where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"This is a fault of ours: {type(error).__name__} in {where.name}, line {where.lineno}. Please report it."
+    return f"Internal error: {type(error).__name__} in {where.name}, line {where.lineno}. Please report it."
 
 
 @click.command()
@@ -70,7 +70,7 @@ def crd() -> None:
 
 @click.command(no_args_is_help=True)
 @_files
-@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
+@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that set none.")
 @reports_errors
 def render(*, sources: tuple[str, ...], namespace: str) -> None:
     """Print the objects that the operator would create for each AgentDeployment in FILE. Needs no cluster.
@@ -88,9 +88,9 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
 
 @click.command(no_args_is_help=True)
 @_files
-@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that name none.")
+@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that set none.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--strict", is_flag=True, help="Treat warnings as faults.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @click.option(
     "--policy",
     "policy_path",
@@ -102,8 +102,8 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
 def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool, policy_path: Path | None) -> None:
     """Check each AgentDeployment in FILE against the schema and all its rules. Needs no cluster.
 
-    Every fault of every file is one line, `file: object: field: sentence`. Valid but inadvisable settings are
-    warnings. Exit code 0 if there is no fault, 2 if there is one.
+    Every fault of every file is one line, `file: object: field: message`. Valid but inadvisable settings are
+    warnings. Exit code 0 if there are no faults, 2 if there are any.
 
     \b
     Examples:
@@ -174,17 +174,17 @@ def diff(
     from agent_operator.tools.diff_output import unified  # noqa: PLC0415
 
     if bool(names) == bool(sources):
-        raise click.UsageError("Give either names of agents or -f FILE.")
+        raise click.UsageError("Specify either names of agents or -f FILE.")
     place = Place(kubeconfig, context, namespace)
-    changed = hindered = False
+    changed = failed = False
     for each in asyncio.run(differences(place, names, sources, sys.stdin)):
         for text in filter(None, map(unified, each.changes)):
             changed = True
             _print_diff(text)
         for problem in each.problems:
-            hindered = True
+            failed = True
             show(f"Error: {each.agent}: {problem}", error=True)
-    raise SystemExit(FAILED if hindered else int(changed))
+    raise SystemExit(FAILED if failed else int(changed))
 
 
 def _print_diff(text: str) -> None:
@@ -225,14 +225,14 @@ def doctor(
     from agent_operator.tools.doctor.run import visit  # noqa: PLC0415
 
     if names and everywhere:
-        raise click.UsageError("Give either names of agents or --all-namespaces.")
+        raise click.UsageError("Specify either names of agents or --all-namespaces.")
     reports = asyncio.run(visit(Place(kubeconfig, context, namespace), names, everywhere=everywhere))
     if output == "json":
         show(to_json(reports))
     elif reports:
         show("\n\n".join(to_text(each, whole=bool(names)) for each in reports))
     else:
-        show("There are no agents.")
+        show("No agents found.")
     raise SystemExit(int(not all(each.ready for each in reports)))
 
 

@@ -56,7 +56,7 @@ async def differences(place: Place, names: Sequence[str], sources: Sequence[str]
     async with access(place) as cluster:
         if not await cluster.is_served(AGENT):
             raise ToolError(
-                f"The cluster does not know {AGENT.plural}.{AGENT.group}. "
+                f"The cluster does not serve {AGENT.plural}.{AGENT.group}. "
                 "Install the definition: agent-operator crd | kubectl apply --server-side -f -"
             )
         agents = valid_agents(sources, stdin, namespace=cluster.namespace) if sources else []
@@ -74,12 +74,14 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
     live = await cluster.get(AGENT, agent.namespace, agent.name)
     found = Difference(f"{agent.namespace}/{agent.name}")
     if live is not None and "deletionTimestamp" in live["metadata"]:
-        found.problems.append(f"{KIND} {agent.name} is being deleted, and the operator makes nothing for it any more")
+        found.problems.append(f"{KIND} {agent.name} is being deleted: the operator no longer creates objects for it")
         return found
     owner = Owner(agent.name, live["metadata"]["uid"] if live is not None else NO_UID)
     wanted = desired(agent.name, agent.namespace, agent.spec)
     unknown = await _not_served(cluster, {each["kind"] for each in wanted})
-    found.problems += [f"The cluster does not know {kind}: install its definition, or leave it out" for kind in unknown]
+    found.problems += [
+        f"The cluster does not serve {kind}: install its definition, or remove it from the spec" for kind in unknown
+    ]
     wanted = [each for each in wanted if each["kind"] not in unknown]
     try:
         observed = await _observe(cluster, agent, owner, wanted)
@@ -90,7 +92,7 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
         found.problems += described(plan.conflicts, agent.namespace, agent.name, adopt=adopt)
         await _try(cluster, plan, observed, found)
     except ApiError as error:
-        raise ToolError(_lacking(error)) from error
+        raise ToolError(_dry_run_error(error)) from error
     return found
 
 
@@ -99,7 +101,7 @@ async def of_live_agent(cluster: Access, name: str) -> Difference:
     document = await cluster.get(AGENT, cluster.namespace, name)
     if document is None:
         raise ToolError(
-            f"There is no {KIND} {name} in namespace {cluster.namespace}: give another name, or --namespace."
+            f"{KIND} {name} not found in namespace {cluster.namespace}: specify another name, or --namespace."
         )
     try:
         agent = parse(document)
@@ -113,12 +115,12 @@ async def of_live_agent(cluster: Access, name: str) -> Difference:
     return await difference(cluster, agent, document)
 
 
-def _lacking(error: ApiError) -> str:
+def _dry_run_error(error: ApiError) -> str:
     if error.code != HTTPStatus.FORBIDDEN:
         return explained(error)
     return (
-        "diff reads the objects of an agent, and lets the API server work out in dry runs what they would become, for "
-        f"which you need the verb patch (nothing is changed). You lack a permission: {error.message}"
+        "diff reads the objects of an agent, and sends dry runs to the API server to compute how they would change. "
+        f"Dry runs require the verb patch (nothing is changed). You do not have permission: {error.message}"
     )
 
 
@@ -140,9 +142,9 @@ async def _observe(
     missing = [name for name in missing if name not in observed]
     got = await asyncio.gather(*(cluster.get(BY_KIND[kind], agent.namespace, name) for kind, name in missing))
     observed |= {name: document for name, document in zip(missing, got, strict=True) if document is not None}
-    looker = Cluster(cluster.connection, Metrics())
+    reader = Cluster(cluster.connection, Metrics())
     for name in sorted(secret_cache.ours(agent.name, wanted, observed)):
-        document = await looker.read_secret(agent.namespace, name)
+        document = await reader.read_secret(agent.namespace, name)
         if document is not None:
             observed[SECRET.kind, name] = document
     return observed
@@ -162,7 +164,7 @@ async def _try(cluster: Access, plan: Plan, observed: Mapping[Name, Document], f
     results = await asyncio.gather(*(_dry_run(cluster, step) for step in plan.applies), return_exceptions=True)
     for step, result in zip(plan.applies, results, strict=True):
         name = step.document["metadata"]["name"]
-        if isinstance(result, ApiError) and not _lacks_the_right(result):
+        if isinstance(result, ApiError) and not _lacks_permission(result):
             found.problems.append(f"{step.kind} {name} would be refused: {result.message}")
         elif isinstance(result, BaseException):
             raise result
@@ -170,7 +172,7 @@ async def _try(cluster: Access, plan: Plan, observed: Mapping[Name, Document], f
             found.changes.append(Change(observed.get((step.kind, name)), result))
 
 
-def _lacks_the_right(error: ApiError) -> bool:
+def _lacks_permission(error: ApiError) -> bool:
     """Return whether the user lacks permission. A quota and admission, which refuse the operator too, also send 403."""
     return error.code == HTTPStatus.FORBIDDEN and " cannot patch resource " in error.message
 

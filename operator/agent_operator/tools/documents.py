@@ -47,7 +47,7 @@ def read_agents(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], lis
         except InputError as error:
             faults += error.lines
     if not found and not faults:
-        faults = [f"{', '.join(sources)}: no {KIND} found: give a file, a folder or - that holds one"]
+        faults = [f"{', '.join(sources)}: no {KIND} found: specify a file, a folder or - that contains one"]
     return found, faults
 
 
@@ -102,7 +102,7 @@ def _flat(file: str, reading: Reading) -> Iterator[Reading]:
     """Yield the items of a list, or the object itself (apimachinery, unstructured: with `items` it is a list)."""
     document = reading.value
     if not isinstance(document, dict):
-        raise InputError(f"{file}: holds {type(document).__name__} where a Kubernetes object should be")
+        raise InputError(f"{file}: contains {type(document).__name__} where a Kubernetes object is expected")
     items = document.get("items")
     if not isinstance(items, list):
         yield reading

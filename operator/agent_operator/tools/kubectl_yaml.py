@@ -184,7 +184,7 @@ def _node(event: Any, events: Iterator[Any], anchors: dict[str, _Node], *, in_fl
         implicit = bool(event.implicit[0])
         if in_flow and not event.style and "?" in event.value:
             # scannerc.go, `yaml_parser_scan_plain_scalar`: inside braces or brackets, ? ends a plain text.
-            raise UnreadableError("a text with ? in it needs quotes here", _line(event))
+            raise UnreadableError("a text that contains ? must be quoted here", _line(event))
         node = _Node("scalar", event.value, event.tag or "", implicit)
         if event.anchor is not None:
             anchors[event.anchor] = node
@@ -326,7 +326,7 @@ def _json_number(text: str) -> Any:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"JSON has no {name}")
+    raise ValueError(f"JSON does not support {name}")
 
 
 def _mended(value: Any) -> Any:

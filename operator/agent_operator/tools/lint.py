@@ -37,20 +37,21 @@ def _more_than_the_limit(field: str, resources: Resources) -> Iterator[Fault]:
     limits: Mapping[str, object] = resources.limits or {}
     for name, amount in (resources.requests or {}).items():
         if name in limits and quantity(str(amount)) > quantity(str(limits[name])):
-            yield Fault(f"{field}.requests.{name}", "is more than the limit, which no pod may be: lower it")
+            yield Fault(f"{field}.requests.{name}", "must be less than or equal to the limit: lower it")
 
 
 def _secrets(spec: AgentSpec) -> Iterator[Fault]:
     if spec.api_key.value is not None:
         yield Fault(
             "spec.apiKey.value",
-            "whoever can read this object can read the key: move it to a Secret and name that in apiKey.secretName",
+            "every user who can read this object can read the key: move it to a Secret and set apiKey.secretName",
         )
     for index, variable in enumerate(spec.extra_env or []):
         if variable.value and _SECRET_NAME.search(variable.name):
             yield Fault(
                 f"spec.extraEnv[{index}].value",
-                f"{variable.name} looks like a secret, for all to read here: use valueFrom.secretKeyRef",
+                f"{variable.name} looks like a secret, and every user who can read this object can read it: use "
+                "valueFrom.secretKeyRef",
             )
 
 
@@ -61,46 +62,40 @@ def _addresses(spec: AgentSpec) -> Iterator[Fault]:
     written = (
         ("spec.agent.baseUrl", spec.agent.base_url, model_api_address, "the pods would not start"),
         ("spec.redis.url", spec.redis.url, redis_address, "the pods would not start"),
-        ("spec.monitoring.tracing.endpoint", endpoint, http_address, "there would be no traces"),
+        ("spec.monitoring.tracing.endpoint", endpoint, http_address, "no traces would be exported"),
     )
     for field, value, read, outcome in written:
         try:
             address = None if value is None else read(value)
         except ValueError as error:
-            yield Fault(field, f"{error}; as it is, {outcome}")
+            yield Fault(field, f"{error}; with this value, {outcome}")
         else:
             if isinstance(address, tuple) and address[1]:
-                yield Fault(
-                    field, f"the agent adds {address[1]} by itself, and leaves it out of the address: remove it"
-                )
+                yield Fault(field, f"the agent appends {address[1]} itself, and ignores it in the address: remove it")
 
 
 def _state(spec: AgentSpec) -> Iterator[Fault]:
     most = spec.autoscaling.max_replicas if spec.autoscaling.enabled else spec.replicas
     if most > 1 and not spec.redis.given:
         field = "spec.autoscaling.maxReplicas" if spec.autoscaling.enabled else "spec.replicas"
-        yield Fault(
-            field, "each of several pods has its own conversations, tasks and limits without a Redis: set redis"
-        )
+        yield Fault(field, "without a Redis, each pod has its own conversations, tasks and limits: set redis")
 
 
 def _capacity(spec: AgentSpec) -> Iterator[Fault]:
     if "memory" not in (spec.resources.limits or {}):
-        yield Fault(
-            "spec.resources.limits", "without a limit of memory a leak takes the whole node with it: set memory"
-        )
+        yield Fault("spec.resources.limits", "without a memory limit, a leak can exhaust the whole node: set memory")
     for name in measured(spec.autoscaling):
         if name not in {**(spec.resources.limits or {}), **(spec.resources.requests or {})}:
             yield Fault(
                 "spec.resources.requests",
-                f"autoscaling by the use of {name} never acts without a request of {name}: set {name}",
+                f"autoscaling on {name} utilization does not work without a {name} request: set {name}",
             )
     given, longest = spec.rollout.termination_grace_period_seconds, spec.agent.longest_answer_seconds
     if given is not None and given < longest + GRACE_BEYOND_ANSWER_SECONDS:
         yield Fault(
             "spec.rollout.terminationGracePeriodSeconds",
-            f"is shorter than the longest answer ({longest} s) and {GRACE_BEYOND_ANSWER_SECONDS} s, so rollouts can "
-            "cut streams: raise it, leave it out, or lower agent.streamTimeoutSeconds",
+            f"is shorter than the longest answer ({longest} s) plus {GRACE_BEYOND_ANSWER_SECONDS} s, so rollouts can "
+            "interrupt streams: raise it, remove it, or lower agent.streamTimeoutSeconds",
         )
 
 
@@ -115,22 +110,24 @@ def _exposure(spec: AgentSpec) -> Iterator[Fault]:
         if there
     ]
     if outside and not spec.auth.enabled and spec.agent.provider != "echo":
-        yield Fault(outside[0], "whoever reaches the agent from outside can spend your tokens: set auth.enabled")
+        yield Fault(outside[0], "clients that reach the agent from outside can spend your tokens: set auth.enabled")
     if spec.ingress.enabled and spec.ingress.tls_secret_name is None:
-        yield Fault("spec.ingress", "without TLS, keys and talks go over the wire in clear: set ingress.tlsSecretName")
+        yield Fault(
+            "spec.ingress", "without TLS, keys and conversations are sent unencrypted: set ingress.tlsSecretName"
+        )
     if "*" in (spec.cors.origins or []):
-        yield Fault("spec.cors.origins", "every web page may call the agent: name the origins")
+        yield Fault("spec.cors.origins", "every web page may call the agent: list the allowed origins")
     if not spec.network_policy.enabled:
-        yield Fault("spec.networkPolicy.enabled", "nothing limits what the pods reach or are reached by: enable it")
+        yield Fault("spec.networkPolicy.enabled", "traffic to and from the pods is not restricted: enable it")
 
 
 def _image_and_model(spec: AgentSpec) -> Iterator[Fault]:
     if spec.image.tag == "latest" and spec.image.digest is None:
-        yield Fault("spec.image.tag", "what `latest` is changes unseen: name a version, or set image.digest")
+        yield Fault("spec.image.tag", "`latest` can change without notice: set a version, or set image.digest")
     # A gateway may use its own model names.
     if (
         spec.agent.provider == "anthropic"
         and spec.agent.base_url is None
         and not spec.agent.model.startswith("claude-")
     ):
-        yield Fault("spec.agent.model", "is no id of an Anthropic model, which all begin with `claude-`: check it")
+        yield Fault("spec.agent.model", "is not an Anthropic model ID, which all start with `claude-`: check it")

@@ -45,7 +45,7 @@ def metadata_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(f"metadata.{field}", sentence)
     namespace = metadata.get("namespace")
     if isinstance(namespace, str) and namespace and (len(namespace) > _MAX_LABEL or not _NAMESPACE.match(namespace)):
-        yield Fault("metadata.namespace", "must be lower-case letters, digits and '-', 63 at most: check it")
+        yield Fault("metadata.namespace", "must be at most 63 lower-case letters, digits and '-': check it")
     for field in _MAPS:
         if isinstance(metadata.get(field), Mapping):
             yield from _map_faults(field, metadata[field])
@@ -93,14 +93,14 @@ def _map_faults(field: str, values: Mapping[str, Any]) -> Iterator[Fault]:
         # The keys of annotations are case-insensitive here (apimachinery, api/validation, ValidateAnnotations).
         if len(key) > MAX_KEY or not _KEY.match(key.lower() if field == "annotations" else key):
             yield Fault(
-                path, "is no qualified name: letters, digits, '-', '_' and '.', with a prefix like 'example.com/'"
+                path, "must be a qualified name: letters, digits, '-', '_' and '.', with a prefix like 'example.com/'"
             )
         if value is None:
             continue
         if not isinstance(value, str):
             yield Fault(path, "must be text: put it in quotes")
         elif field == "labels" and (len(value) > _MAX_LABEL or not _VALUE.match(value)):
-            yield Fault(path, "is no label value: letters, digits, '-', '_' and '.', 63 at most")
+            yield Fault(path, "must be a label value: at most 63 letters, digits, '-', '_' and '.'")
     texts = [text for pair in values.items() for text in pair if isinstance(text, str)]
     if field == "annotations" and sum(len(text.encode(errors="replace")) for text in texts) > _MAX_ANNOTATIONS:
-        yield Fault("metadata.annotations", "are more than 256 KiB in all: make them shorter")
+        yield Fault("metadata.annotations", "must be at most 256 KiB in total: shorten them")

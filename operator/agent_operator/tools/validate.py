@@ -73,7 +73,7 @@ def validate(
     valid = 0
     for each in found:
         remarks += [
-            Remark("warning", each.file, each.title, field, "stands twice, and the last one counts: remove the other")
+            Remark("warning", each.file, each.title, field, "duplicate field, the last one is used: remove the other")
             for field in each.repeated
         ]
         faults = list(metadata_faults(each.document))
@@ -106,5 +106,5 @@ def _twice(agents: Iterable[tuple[AgentDeployment, Found]]) -> Iterator[Remark]:
     for agent, found in agents:
         other = first.setdefault((agent.namespace, agent.name), found)
         if other is not found:
-            message = f"stands in {other.file} too, in the same namespace, and only one of the two can be"
+            message = f"is also in {other.file}, in the same namespace, but only one of the two can exist"
             yield Remark("warning", found.file, found.title, "metadata.name", message)

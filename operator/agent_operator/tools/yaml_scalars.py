@@ -58,7 +58,7 @@ def scalar(text: str, tag: str, *, implicit: bool) -> Any:
         return value
     if tag == _FLOAT and found == _INT and value in INT64:
         return float(value)
-    raise ScalarError(f"a value is not what its tag !!{tag.rpartition(':')[2]} says")
+    raise ScalarError(f"a value does not match its tag !!{tag.rpartition(':')[2]}")
 
 
 def _resolved(text: str) -> tuple[str, Any]:
@@ -127,7 +127,7 @@ def json_value(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if isinstance(value, float) and (math.isnan(value) or math.isinf(value)):
-        raise ScalarError("JSON has no infinite numbers")
+        raise ScalarError("JSON does not support infinite numbers")
     if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE:
         value = int(value)
     return value if not isinstance(value, int) or value in INT64 else float(value)

@@ -89,7 +89,7 @@ def provide_others() -> Path:
     """Give the archive of the image that stands in for nginx and Redis; it is made first if it is not there."""
     folder = paths.cache() / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / ".lock", "it builds the images"):
+    with exclusive(folder / ".lock", "builds the images"):
         builder = buildah.Buildah(folder)
         reference = base_image.reference(OTHERS_NAME, OTHERS)
         archive = folder / f"{reference.rpartition('/')[2].replace(':', '-')}.tar"

@@ -213,7 +213,7 @@ def test_an_agent_that_is_being_deleted_says_what_it_waits_for() -> None:
 def test_what_could_not_be_seen_is_said() -> None:
     text = to_text(judge(evidence(unseen={"events": "events is forbidden"})))
 
-    assert "Not seen, so there may be more to it:\n" in text
+    assert "Could not be read, so there may be other problems:\n" in text
     assert "  events: events is forbidden" in text
 
 
@@ -356,10 +356,10 @@ def test_a_pod_that_starts_is_told_from_one_that_never_will(
         ({"exitCode": 0, "reason": "Completed"}, "this may not be the image of an agent", "correct image.repository"),
         ({"exitCode": 127, "reason": "Error"}, "not that of an agent", "correct image.repository"),
         ({"exitCode": 128, "reason": "StartError", "message": 'exec: "x"'}, "not that of an agent", "correct image"),
-        ({"exitCode": 2, "reason": "Error", "message": "DEFAULT_MODEL: x"}, "its settings are wrong. Its", "mend"),
+        ({"exitCode": 2, "reason": "Error", "message": "DEFAULT_MODEL: x"}, "its settings are wrong. Its", "fix"),
         ({"exitCode": 2, "reason": "Error", "message": "usage: x [-h]"}, "or it is not the image", "correct image"),
-        ({"exitCode": 143, "reason": "Error"}, "told to stop, by its probes", "mend"),
-        ({"exitCode": 1, "reason": "Error"}, "exit code 1 (Error)", "mend what the container says"),
+        ({"exitCode": 143, "reason": "Error"}, "told to stop, by its probes", "fix"),
+        ({"exitCode": 1, "reason": "Error"}, "exit code 1 (Error)", "fix the error that the container reports"),
     ],
 )
 def test_an_ending_has_a_cause_and_fitting_advice(ended: Document, words: str, remedy: str) -> None:
@@ -431,7 +431,7 @@ class Leases:
 
 
 def test_a_lease_of_an_operator_whose_pod_is_gone_is_not_taken_for_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "SECOND_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(gather, "SECOND_READ_SECONDS", 0.0)
 
     leases, unseen = asyncio.run(gather.operators(cast("Any", Leases())))
 

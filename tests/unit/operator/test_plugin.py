@@ -43,7 +43,7 @@ def test_a_fault_of_ours_is_one_line_without_the_words_of_the_error(monkeypatch:
     done = CliRunner().invoke(agent, ["render", "-f", "-"])
 
     assert done.exit_code == 2
-    assert done.stderr.startswith("Error: This is a fault of ours: KeyError in broken, line ")
+    assert done.stderr.startswith("Error: Internal error: KeyError in broken, line ")
     assert len(done.stderr.splitlines()) == 1
     assert "sk-very-secret" not in done.stderr
 

@@ -301,7 +301,7 @@ def test_a_whole_number_is_one_in_any_form(number: str) -> None:
 def test_a_key_that_stands_twice_is_a_warning_and_the_last_counts() -> None:
     done = command("-f", "-", stdin=yaml_of("  replicas: 1\n  replicas: x\n"))
 
-    assert "Warning: standard input: AgentDeployment one: spec.replicas: stands twice" in done.stderr
+    assert "Warning: standard input: AgentDeployment one: spec.replicas: duplicate field, the last" in done.stderr
     assert "Error: standard input: AgentDeployment one: spec.replicas: input should be" in done.stderr
 
 

@@ -23,12 +23,12 @@ from agent_operator.tools.doctor.steps import steps_of
 
 # Reasons in the agent's conditions that only the operator knows: the API server's responses to its applies.
 _APPLYING = {
-    POLICY_REFUSED: "leave the field out, or ask the owner of the operator to allow it (docs/how-to/restrict-agents.md)",
-    "NameConflict": "do as the message says",
-    "QuotaExceeded": "raise the ResourceQuota of the namespace, or ask for less",
-    "ApplyRefused": "put right in the spec what the message objects to",
-    "ApplyFailing": "see that the API server and its admission webhooks are well",
-    "KindNotInstalled": "install the definitions, or leave it out of the spec",
+    POLICY_REFUSED: "remove the field, or ask the owner of the operator to allow it (docs/how-to/restrict-agents.md)",
+    "NameConflict": "follow the instructions in the message",
+    "QuotaExceeded": "raise the ResourceQuota of the namespace, or request less",
+    "ApplyRefused": "correct the part of the spec that the message rejects",
+    "ApplyFailing": "check that the API server and its admission webhooks work",
+    "KindNotInstalled": "install the definitions, or remove it from the spec",
 }
 
 
@@ -64,7 +64,7 @@ def undefined() -> Finding:
     return Finding(
         "definition",
         "DefinitionMissing",
-        f"The cluster does not know {PLURAL}.{GROUP}",
+        f"The cluster does not serve {PLURAL}.{GROUP}",
         "install the definition: agent-operator crd | kubectl apply --server-side -f -",
     )
 
@@ -109,48 +109,51 @@ def _is_current(evidence: Evidence) -> bool:
 def _of_operator(evidence: Evidence) -> Iterator[Finding]:
     current = _is_current(evidence)
     alive = [lease for lease in evidence.leases if lease.alive]
-    seen = "Its status is about an older spec, or there is none"
+    outdated = "The agent's status is missing, or is for an older spec"
     install = "install or start it: helm upgrade --install agent-operator helm/agent-operator -n portside-system"
     if alive and not current:
         where = f"kubectl logs -n {alive[0].namespace} deployment/agent-operator"
         yield Finding(
             "operator",
             "NotReconciled",
-            f"{seen}, though an operator runs: it is about to look, or serves other namespaces or labels",
-            f"wait some seconds, then see its log: {where}",
+            f"{outdated}, although an operator is running: it has yet to reconcile the agent, or serves other "
+            "namespaces or labels",
+            f"wait a few seconds, then check its log: {where}",
         )
     elif evidence.leases and not alive:
         lease = min(evidence.leases, key=lambda each: each.age)
-        since = f"{lease.age:.0f} s ago" if lease.age < float("inf") else "never"
+        renewed = f"was last renewed {lease.age:.0f} s ago" if lease.age < float("inf") else "was never renewed"
         yield Finding(
             "operator",
             "OperatorStopped",
-            f"No operator runs: its Lease {lease.namespace}/{lease.name} was last renewed {since}",
+            f"No operator is running: its Lease {lease.namespace}/{lease.name} {renewed}",
             install,
             note=current,
         )
     elif not alive and "leases" in evidence.unseen and not current:
-        yield Finding("operator", "NotReconciled", f"{seen}: the operator may not run, or not serve here", install)
+        message = f"{outdated}: the operator may not be running, or may not serve this agent"
+        yield Finding("operator", "NotReconciled", message, install)
     elif not alive and "leases" not in evidence.unseen and current:
-        message = "No operator holds a Lease: none runs, or one that was told to do without"
+        message = "No operator holds a Lease: none is running, or one is running without leader election"
         yield Finding("operator", "OperatorNotSeen", message, install, note=True)
     elif not alive and "leases" not in evidence.unseen:
-        yield Finding("operator", "OperatorMissing", f"{seen}, and no operator holds a Lease", install)
+        yield Finding("operator", "OperatorMissing", f"{outdated}, and no operator holds a Lease", install)
 
 
 def _of_spec(evidence: Evidence) -> Iterator[Finding]:
     metadata = (evidence.agent or {}).get("metadata", {})
     if "deletionTimestamp" in metadata:
-        holders = ", ".join(metadata.get("finalizers") or []) or "nothing: it will be gone in a moment"
-        yield Finding("spec", "BeingDeleted", f"The {KIND} is being deleted; it waits for {holders}", "apply it again")
+        finalizers = ", ".join(metadata.get("finalizers") or [])
+        state = f"waits for its finalizers: {finalizers}" if finalizers else "will be gone in a moment"
+        yield Finding("spec", "BeingDeleted", f"The {KIND} is being deleted, and {state}", "apply it again")
     try:
         parse(evidence.agent or {})
     except InvalidAgentError as error:
         yield Finding(
             "spec",
             "InvalidSpec",
-            f"The spec is not valid, and nothing is done about it: {error}",
-            f"put it right: kubectl edit agentdeployment/{evidence.name} -n {evidence.namespace}",
+            f"The spec is invalid, and the operator does not apply it: {error}",
+            f"correct it: kubectl edit agentdeployment/{evidence.name} -n {evidence.namespace}",
         )
 
 
@@ -164,25 +167,26 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
         return
     wanted = desired(agent.name, agent.namespace, agent.spec)
     for kind in sorted({each["kind"] for each in wanted} & evidence.unserved):
-        yield Finding("objects", "KindNotInstalled", f"The cluster does not know {kind}", _APPLYING["KindNotInstalled"])
+        message = f"The cluster does not serve {kind}"
+        yield Finding("objects", "KindNotInstalled", message, _APPLYING["KindNotInstalled"])
     adopt = wants_adoption(evidence.agent or {})
     plan = make_plan(Owner(agent.name, agent.uid), wanted, evidence.objects, adopt=adopt)
     for text in described(plan.conflicts, agent.namespace, agent.name, adopt=adopt):
         yield Finding("objects", "NameConflict", text, _APPLYING["NameConflict"])
-    lacking = _names(evidence, [each.document for each in plan.applies if each.operation == "create"])
-    if lacking:
+    missing = _names(evidence, [each.document for each in plan.applies if each.operation == "create"])
+    if missing:
         yield Finding(
             "objects",
             "ObjectsMissing",
-            f"{lacking}: not there yet",
-            "see that the operator runs, and its log",
+            f"{missing}: not created yet",
+            "check that the operator is running, and check its log",
         )
     # The content of Secrets was not read.
     updates = [each.document for each in plan.applies if each.operation == "update" and each.kind != "Secret"]
     edited = _names(evidence, updates)
     if edited:
-        look = f"see what: kubectl agent diff {evidence.name} -n {evidence.namespace}"
-        yield Finding("objects", "ObjectsDiffer", f"{edited}: not as the spec says", look, note=True)
+        remedy = f"see the differences: kubectl agent diff {evidence.name} -n {evidence.namespace}"
+        yield Finding("objects", "ObjectsDiffer", f"{edited}: different from the spec", remedy, note=True)
     for reference in evidence.missing:
         if (reference.kind, reference.name) not in {(each["kind"], each["metadata"]["name"]) for each in wanted}:
             key = f" --from-literal={reference.key}=…" if reference.key else ""
@@ -211,7 +215,8 @@ def _drifted(evidence: Evidence) -> Iterator[Finding]:
     state = condition((evidence.agent or {}).get("status") or {}, DRIFTED)
     if state.get("status") == "True":
         name, namespace = evidence.name, evidence.namespace
-        remedy = f"keep others from changing it, or accept it; kubectl agent diff {name} -n {namespace} shows all of it"
+        remedy = "stop other clients from changing it, or accept the changes; to see all of them: "
+        remedy += f"kubectl agent diff {name} -n {namespace}"
         yield Finding("objects", DRIFTED, str(state["message"]), remedy, note=True)
 
 
@@ -233,7 +238,7 @@ def _valid(evidence: Evidence) -> AgentDeployment | None:
 
 def _as_in_the_status(evidence: Evidence) -> Finding:
     state = condition((evidence.agent or {}).get("status") or {}, "Ready")
-    look = f"wait, or see kubectl describe agentdeployment {evidence.name} -n {evidence.namespace}"
+    remedy = f"wait, or see kubectl describe agentdeployment {evidence.name} -n {evidence.namespace}"
     if state.get("status") == "False":
-        return Finding("pods", state.get("reason", "NotReady"), str(state.get("message", "")).rstrip("."), look)
-    return Finding("pods", "PodsNotReady", "No pod takes requests yet", look)
+        return Finding("pods", state.get("reason", "NotReady"), str(state.get("message", "")).rstrip("."), remedy)
+    return Finding("pods", "PodsNotReady", "No pod is ready yet", remedy)

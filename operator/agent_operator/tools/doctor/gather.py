@@ -37,7 +37,7 @@ REPLICA_SETS = Resource("ReplicaSet", "apps", "v1", "replicasets")
 LEASE_NAME = "agent-operator"
 
 # A holder renews about every two seconds, so a live Lease changes within this time, whatever the clocks show.
-SECOND_LOOK_SECONDS = 5.0
+SECOND_READ_SECONDS = 5.0
 # A pod that does not respond within this time would also fail its probe.
 POD_SECONDS = 5.0
 # Pods of one agent usually have the same problem.
@@ -53,7 +53,7 @@ async def operators(access: Access) -> tuple[list[Lease], str | None]:
         if all(there and _age(each, now) < _duration(each) for there, each in zip(here, first, strict=True)):
             return [_lease(each, now, alive=bool(_holder(each))) for each in first], None
         # Clocks differ, and an operator may run outside the cluster: only a renewal shows that it is alive.
-        await asyncio.sleep(SECOND_LOOK_SECONDS)
+        await asyncio.sleep(SECOND_READ_SECONDS)
         later = {_key(each): each["spec"].get("renewTime") for each in await _leases(access)}
     except ApiError as error:
         return [], error.message
@@ -167,11 +167,11 @@ class _Gathering:
         found = {(each["kind"], each["metadata"]["name"]): each for documents in lists for each in documents}
         names = [(each["kind"], each["metadata"]["name"]) for each in wanted if each["kind"] not in evidence.unserved]
         names = [name for name in names if name not in found]
-        got = await asyncio.gather(*(self._look(BY_KIND[kind], name) for kind, name in names))
+        got = await asyncio.gather(*(self._get(BY_KIND[kind], name) for kind, name in names))
         found |= {name: document for name, document in zip(names, got, strict=True) if document is not None}
         evidence.objects = found
 
-    async def _look(self, resource: Resource, name: str) -> Document | None:
+    async def _get(self, resource: Resource, name: str) -> Document | None:
         """Return the object; of a Secret only its metadata."""
         asking = self._access.get(resource, self._evidence.namespace, name, metadata_only=resource is SECRET)
         found = await self._seen(resource.plural, asking, None)
@@ -195,8 +195,8 @@ class _Gathering:
 
     async def _events(self, sets: Iterable[Document]) -> None:
         evidence = self._evidence
-        troubled = [pod["metadata"]["name"] for pod in evidence.pods if not is_ready(pod)][:PODS_ASKED]
-        names = {evidence.name, *(name for _, name in evidence.objects), *troubled}
+        unready = [pod["metadata"]["name"] for pod in evidence.pods if not is_ready(pod)][:PODS_ASKED]
+        names = {evidence.name, *(name for _, name in evidence.objects), *unready}
         names |= {each["metadata"]["name"] for each in sets if (each.get("spec") or {}).get("replicas")}
         selectors = [f"involvedObject.name={name}" for name in sorted(names)]
         lists = await asyncio.gather(

@@ -26,10 +26,10 @@ _NOT_READY = {
     "credentials refused": (
         "CredentialsRefused",
         "the model API refuses the agent's key",
-        "put a valid key into the Secret that apiKey names; it is used with no restart",
+        "put a valid key into the Secret that apiKey names; it takes effect without a restart",
     ),
-    "starting": ("Starting", "it is still starting", "wait; if that takes long, see its log"),
-    "draining": ("Draining", "it was told to stop and finishes its requests", "wait for its successor"),
+    "starting": ("Starting", "it is still starting", "wait; if it takes long, check its log"),
+    "draining": ("Draining", "it is shutting down and finishing its requests", "wait for its replacement"),
 }
 
 
@@ -39,11 +39,11 @@ def pod_findings(evidence: Evidence, component: str, deployment: Document | None
         yield from _scaled_to_zero(evidence, deployment)
         yield from _refused(deployment)
     pods = [pod for pod in evidence.pods_of(component) if is_meant_to_run(pod)]
-    told: set[str] = set()
+    reported: set[str] = set()
     for pod in sorted(pods, key=lambda each: str(each["metadata"]["name"])):
         for finding in _of_pod(evidence, pod, deployment):
-            if finding.reason not in told:
-                told.add(finding.reason)
+            if finding.reason not in reported:
+                reported.add(finding.reason)
                 yield finding
     if deployment is not None:
         yield from _stuck(deployment)
@@ -61,8 +61,8 @@ def _scaled_to_zero(evidence: Evidence, deployment: Document) -> Iterator[Findin
         yield Finding(
             "pods",
             "ScaledToZeroByHand",
-            f"Deployment {name} was scaled to 0 pods by hand (as by kubectl scale --replicas=0), which turns its "
-            "HorizontalPodAutoscaler off, so that none are started again",
+            f"Deployment {name} was manually scaled to 0 pods (as with kubectl scale --replicas=0), which disables its "
+            "HorizontalPodAutoscaler, so no pods are started",
             f"kubectl scale deployment/{name} -n {evidence.namespace} --replicas={fewest}",
         )
 
@@ -78,9 +78,9 @@ def _refused(deployment: Document) -> Iterator[Finding]:
         )
     failure = condition(deployment.get("status", {}), "ReplicaFailure")
     if failure.get("status") == "True":
-        said = failure.get("message", "")
-        reason = "QuotaExceeded" if "exceeded quota" in said else "PodsRefused"
-        yield Finding("pods", reason, f"The pods are refused: {said}", remedies.for_refusal(said))
+        message = failure.get("message", "")
+        reason = "QuotaExceeded" if "exceeded quota" in message else "PodsRefused"
+        yield Finding("pods", reason, f"The pods are refused: {message}", remedies.for_refusal(message))
 
 
 def _stuck(deployment: Document) -> Iterator[Finding]:
@@ -91,7 +91,7 @@ def _stuck(deployment: Document) -> Iterator[Finding]:
             "RolloutStuck",
             f"Deployment {deployment['metadata']['name']} made no progress for ten minutes; the old revision, if there "
             "was one, keeps serving",
-            "mend what keeps the new pods from being ready, or go back to the spec before",
+            "fix what keeps the new pods from becoming ready, or revert to the previous spec",
         )
 
 
@@ -99,21 +99,21 @@ def _of_pod(evidence: Evidence, pod: Document, deployment: Document | None) -> I
     name = pod["metadata"]["name"]
     events = evidence.events_of(name)
     known = pod_problems([pod])
-    yield from (_worded(problem, pod) for problem in known)
+    yield from (_detailed(problem, pod) for problem in known)
     mount = mount_problem(deployment, events) if deployment is not None and _waits(pod) else None
     failed = _messages(events, "FailedMount", "FailedAttachVolume")
     network = _messages(events, "FailedCreatePodSandBox")
     if mount is not None:
         yield Finding("pods", mount.reason, mount.message, remedies.for_mount(mount.message))
     elif failed and not known and _waits(pod):
-        message = f"Pod {name} waits for a volume: {failed[-1]}"
+        message = f"Pod {name} is waiting for a volume: {failed[-1]}"
         yield Finding("pods", "MountFailed", message, remedies.for_mount(failed[-1]))
     elif network and not known and _waits(pod):
         yield Finding(
             "pods",
             "PodSandboxFailed",
             f"The node cannot prepare pod {name}: {network[-1]}",
-            "see that the network plugin runs on the pod's node",
+            "check that the network plugin is running on the pod's node",
         )
     if not known and mount is None:
         yield from _unready(evidence, pod, events)
@@ -124,7 +124,7 @@ def _messages(events: list[Document], *reasons: str) -> list[str]:
     return [str(event.get("message")) for event in events if event.get("reason") in reasons]
 
 
-def _worded(problem: Problem, pod: Document) -> Finding:
+def _detailed(problem: Problem, pod: Document) -> Finding:
     """Return the problem with details that only the user may see: the container's last line, the exceeded limit."""
     name, message = pod["metadata"]["name"], problem.message
     remedy = _remedy(problem, name)
@@ -159,7 +159,7 @@ def _of_ending(container: str, ended: Document, pod: Document) -> str:
     foreign = "image" in ending(container, ended)
     if foreign and container == CONTAINER:
         return f"correct image.repository, image.tag or image.digest; its log: {log}"
-    return f"mend what the container says: {log}"
+    return f"fix the error that the container reports: {log}"
 
 
 def _memory_limit(pod: Document, container: str) -> str | None:
@@ -183,10 +183,10 @@ def _unready(evidence: Evidence, pod: Document, events: list[Document]) -> Itera
     reason = (health.ready or {}).get("reason") if health is not None else None
     if reason in _NOT_READY:
         word, message, remedy = _NOT_READY[reason]
-        yield Finding("pods", word, f"Pod {name} runs and takes no requests: {message}", remedy)
+        yield Finding("pods", word, f"Pod {name} is running, but not ready: {message}", remedy)
         return
     if reason is not None:
-        yield _unready_finding(evidence, name, masked(f"it says: {reason}"))
+        yield _unready_finding(evidence, name, masked(f"it reports: {reason}"))
         return
     yield from _by_probes(evidence, pod, events)
 
@@ -202,36 +202,36 @@ def _by_probes(evidence: Evidence, pod: Document, events: list[Document]) -> Ite
         starting = container.get("started") is False
         kind = "Startup probe" if starting else "Readiness probe"
         failed = [each for each in unhealthy if str(each.get("message", "")).startswith(kind)]
-        said = str(failed[-1].get("message", "")) if failed else ""
-        if _NOT_OURS.search(said) or (
+        failure = str(failed[-1].get("message", "")) if failed else ""
+        if _NOT_OURS.search(failure) or (
             starting and failed and _seconds(since, time_of(failed[-1])) > LONG_START_SECONDS
         ):
-            yield _not_an_agent(evidence, name, container, masked(said))
+            yield _not_an_agent(evidence, name, container, masked(failure))
         elif starting or not failed:
             yield _starting(name)
         else:
-            yield _unready_finding(evidence, name, masked(said))
+            yield _unready_finding(evidence, name, masked(failure))
 
 
-def _not_an_agent(evidence: Evidence, pod: str, container: Document, said: str) -> Finding:
+def _not_an_agent(evidence: Evidence, pod: str, container: Document, failure: str) -> Finding:
     image, name = container.get("image", "the image"), container["name"]
     return Finding(
         "pods",
         "NotAnAgent",
-        f"Container {name} of pod {pod} runs, and does not answer as an agent does: {said}",
-        f"see that {image} is the image of an agent (image.repository, image.tag), and its log: "
+        f"Container {name} of pod {pod} is running, but does not respond like an agent: {failure}",
+        f"check that {image} is the image of an agent (image.repository, image.tag), and check its log: "
         f"kubectl logs {pod} -n {evidence.namespace} -c {name}",
     )
 
 
-def _unready_finding(evidence: Evidence, pod: str, said: str) -> Finding:
-    message = f"Pod {pod} runs and takes no requests: {said}"
+def _unready_finding(evidence: Evidence, pod: str, cause: str) -> Finding:
+    message = f"Pod {pod} is running, but not ready: {cause}"
     return Finding("pods", "ReadinessFails", message, f"see why: kubectl logs {pod} -n {evidence.namespace}")
 
 
 def _starting(pod: str) -> Finding:
     word, message, remedy = _NOT_READY["starting"]
-    return Finding("pods", word, f"Pod {pod} runs and takes no requests: {message}", remedy)
+    return Finding("pods", word, f"Pod {pod} is running, but not ready: {message}", remedy)
 
 
 def _seconds(earlier: str, later: str) -> float:
@@ -244,19 +244,19 @@ def _seconds(earlier: str, later: str) -> float:
 
 def down(evidence: Evidence) -> Iterator[Finding]:
     """Yield the dependencies that the pods report as unreachable."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for pod, health in sorted(evidence.health.items()):
         for component, state in ((health.components or {}).get("components") or {}).items():
-            if state.get("status") == "down" and component not in told:
-                told.add(component)
-                reason, remedy = _DOWN.get(component, ("ComponentDown", "see /health of the agent"))
-                said = masked(str(state.get("detail", "")))
+            if state.get("status") == "down" and component not in reported:
+                reported.add(component)
+                reason, remedy = _DOWN.get(component, ("ComponentDown", "check /health of the agent"))
+                detail = masked(str(state.get("detail", "")))
                 kind = f" ({state['kind']})" if isinstance(state.get("kind"), str) else ""
-                message = f"Pod {pod} says that {component} is down{kind}: {said}"
+                message = f"Pod {pod} reports that {component} is down{kind}: {detail}"
                 yield Finding("pods", reason, message, remedy, note=True)
 
 
 _DOWN = {
     "redis": ("RedisUnreachable", "check redis.url or the Secret in redis.secretName, and the network policies"),
-    "model_api": ("ModelApiUnreachable", "check agent.baseUrl, the network's way out, and the provider's status"),
+    "model_api": ("ModelApiUnreachable", "check agent.baseUrl, the egress of the network, and the provider's status"),
 }

@@ -23,7 +23,7 @@ def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
-    return masked(_told(lines[-1]))[:LONGEST]
+    return masked(_message(lines[-1]))[:LONGEST]
 
 
 def masked(text: str) -> str:
@@ -33,7 +33,7 @@ def masked(text: str) -> str:
     return text
 
 
-def _told(line: str) -> str:
+def _message(line: str) -> str:
     """Return the message of a line of a JSON log, or the line itself."""
     try:
         entry = json.loads(line)

@@ -18,36 +18,36 @@ _CLAIMS: Table = (
     (
         r"unbound (immediate )?PersistentVolumeClaims",
         (
-            "see why the PersistentVolumeClaim is not bound (kubectl describe pvc): it needs a StorageClass, or "
-            "a PersistentVolume that fits"
+            "check why the PersistentVolumeClaim is not bound (kubectl describe pvc): it needs a StorageClass, or "
+            "a matching PersistentVolume"
         ),
     ),
     (
         r"didn't find available persistent volumes",
-        "create a PersistentVolume that fits, or a StorageClass that makes one",
+        "create a matching PersistentVolume, or a StorageClass that provisions one",
     ),
     (
         r"volume node affinity conflict",
-        "let the pods run where the volume is: see its zone, and nodeSelector and affinity",
+        "schedule the pods where the volume is: check its zone, nodeSelector and affinity",
     ),
-    (r"volume limits|max volume count", "add a node: those that fit hold as many volumes as they can"),
+    (r"volume limits|max volume count", "add a node: the suitable ones have reached their volume limit"),
 )
 _SCHEDULING: Table = (
     (
         r"Insufficient (?P<name>[\w./-]*\w)",
         "add a node or make room, or lower resources.requests ({name}) of the agent",
     ),
-    (r"Too many pods", "add a node: those that fit have as many pods as they may"),
-    (r"untolerated taint|had taint", "add the taint to tolerations, or remove it from a node"),
+    (r"Too many pods", "add a node: the suitable ones have reached their pod limit"),
+    (r"untolerated taint|had taint", "tolerate the taint in tolerations, or remove it from a node"),
     (
         r"didn't match Pod's node affinity/selector|didn't match node selector",
-        "label a node as nodeSelector and affinity ask, or correct these",
+        "label a node to match nodeSelector and affinity, or correct these",
     ),
-    (r"didn't (match|satisfy).*(anti-affinity)", "add a node, or loosen the pods' anti-affinity in affinity"),
-    (r"didn't match pod affinity", "correct the pods' affinity, or start the pods that it asks for"),
-    (r"topology spread constraints", "add a node, or loosen topologySpreadConstraints (whenUnsatisfiable)"),
-    (r"were unschedulable", "let a node take pods again: kubectl uncordon"),
-    (r"free ports", "add a node, or take the hostPort out of the containers"),
+    (r"didn't (match|satisfy).*(anti-affinity)", "add a node, or relax the pods' anti-affinity in affinity"),
+    (r"didn't match pod affinity", "correct the pods' affinity, or start the pods that it requires"),
+    (r"topology spread constraints", "add a node, or relax topologySpreadConstraints (whenUnsatisfiable)"),
+    (r"were unschedulable", "make a node schedulable again: kubectl uncordon"),
+    (r"free ports", "add a node, or remove the hostPort from the containers"),
     (r"no nodes available|0/0 nodes", "add a node: the cluster has none"),
 )
 _UNSCHEDULABLE = "make room or add a node, or change resources, nodeSelector, tolerations or affinity of the agent"
@@ -57,8 +57,8 @@ _CONTAINER: Table = (
     (
         r"runAsNonRoot|non-root",
         (
-            "run as a user that is not root: set runAsUser (10001 is that of our image) in podSecurityContext or "
-            "securityContext, or take runAsNonRoot out there"
+            "run as a user other than root: set runAsUser (10001 for our image) in podSecurityContext or "
+            "securityContext, or remove runAsNonRoot there"
         ),
     ),
     (r"couldn't find key (?P<name>\S+) in Secret (\S+/)?(?P<holder>\S+)", "add the key {name} to the Secret {holder}"),
@@ -71,21 +71,21 @@ _CONTAINER: Table = (
     (r"subPath|subpath", "correct subPath in extraVolumeMounts: it must exist, or be creatable, in the volume"),
     (
         r"exec format error|no match for platform",
-        "use an image for the processor of the node (kubectl get node -L kubernetes.io/arch)",
+        "use an image for the architecture of the node (kubectl get node -L kubernetes.io/arch)",
     ),
     (
         r"executable file not found|no command specified|no such file or directory",
-        "use the image of an agent: this one lacks the program that starts one (image.repository, image.tag)",
+        "use the image of an agent: this one lacks the agent's program (image.repository, image.tag)",
     ),
     (
         r"permission denied",
-        "see that the user of the container may run the program (runAsUser), and use the image of an agent",
+        "check that the user of the container may run the program (runAsUser), and use the image of an agent",
     ),
     (r"(?i)oom-killed|memory limit too low", "raise resources.limits.memory of the agent"),
     (r"read-only file system", "mount a volume where it writes (extraVolumes, extraVolumeMounts)"),
     (
         r"services have not yet been read|is reserved for|context deadline exceeded",
-        "wait: the node tries again by itself",
+        "wait: the node retries automatically",
     ),
 )
 
@@ -97,66 +97,66 @@ _IMAGE: Table = (
     ),
     (
         r"(?i)invalid reference|parse image|InvalidImageName",
-        "correct image.repository and image.tag: they make no valid name",
+        "correct image.repository and image.tag: they do not form a valid image name",
     ),
-    (r"(?i)no match for platform|no matching manifest", "use an image for the processor of the node"),
+    (r"(?i)no match for platform|no matching manifest", "use an image for the architecture of the node"),
     (
         r"(?i)toomanyrequests|429|rate limit",
         "wait, or pull with credentials or from a mirror: the registry limits pulls",
     ),
-    (r"(?i)x509|certificate", "let the node trust the registry's certificate"),
+    (r"(?i)x509|certificate", "configure the node to trust the registry's certificate"),
     (
         r"(?i)no such host|i/o timeout|connection refused|dial tcp|deadline exceeded",
-        "see that the node reaches the registry, and that image.repository names it correctly",
+        "check that the node can reach the registry, and that image.repository names it correctly",
     ),
     (
         r"(?i)unauthorized|authentication|denied|forbidden|401|403",
         (
-            "name a Secret for the registry in imagePullSecrets, or correct image.repository: registries answer so for "
-            "an image that does not exist, too"
+            "name a Secret for the registry in imagePullSecrets, or correct image.repository: registries also send "
+            "this error for an image that does not exist"
         ),
     ),
     (
         r"(?i)not found|manifest unknown|404",
         "correct image.repository, image.tag or image.digest: there is no such image",
     ),
-    (r"(?i)no space left", "make room on the node's disk"),
+    (r"(?i)no space left", "free space on the node's disk"),
 )
-_PULL = "put image.repository, image.tag or image.digest right, or name a Secret for the registry in imagePullSecrets"
+_PULL = "correct image.repository, image.tag or image.digest, or name a Secret for the registry in imagePullSecrets"
 
 # kube-controller-manager and the admission plugins: why a ReplicaSet creates no pod.
 _REFUSAL: Table = (
-    (r"exceeded quota", "raise the ResourceQuota of the namespace, or ask for less (resources, replicas)"),
-    (r"failed quota.*must specify", "set in resources what the ResourceQuota asks for (requests and limits)"),
+    (r"exceeded quota", "raise the ResourceQuota of the namespace, or request less (resources, replicas)"),
+    (r"failed quota.*must specify", "set in resources what the ResourceQuota requires (requests and limits)"),
     (
         r"violates PodSecurity",
-        "keep to the namespace's Pod Security Standard in podSecurityContext, securityContext and further containers",
+        "comply with the namespace's Pod Security Standard in podSecurityContext, securityContext and other containers",
     ),
     (r'serviceaccount "(?P<name>[^"]+)" not found', "create the ServiceAccount {name}, or set serviceAccount.create"),
     (r"no PriorityClass with name (?P<name>\S+)", "create the PriorityClass {name}, or correct priorityClassName"),
-    (r"(maximum|minimum) \w+ usage per|LimitRange", "keep to the LimitRange of the namespace in resources"),
-    (r"failed calling webhook", "see that the admission webhook in the message is running"),
+    (r"(maximum|minimum) \w+ usage per|LimitRange", "comply with the LimitRange of the namespace in resources"),
+    (r"failed calling webhook", "check that the admission webhook in the message is running"),
     (
         r"security context constraint",
-        "let an SCC allow it, or leave users and groups out of podSecurityContext (OpenShift)",
+        "allow it in an SCC, or remove users and groups from podSecurityContext (OpenShift)",
     ),
 )
-_REFUSED = "change what the admission rule in the message objects to, in the agent or in the namespace"
+_REFUSED = "change what the admission rule in the message rejects, in the agent or in the namespace"
 
 # kubelet, volume manager; attach-detach controller.
 _MOUNT: Table = (
     *_CLAIMS[:1],
-    (r'secret "([^"]+/)?(?P<name>[^"/]+)" not found', "create the Secret {name}; the pods then start by themselves"),
+    (r'secret "([^"]+/)?(?P<name>[^"/]+)" not found', "create the Secret {name}; the pods then start automatically"),
     (
         r'configmap "([^"]+/)?(?P<name>[^"/]+)" not found',
-        "create the ConfigMap {name}; the pods then start by themselves",
+        "create the ConfigMap {name}; the pods then start automatically",
     ),
-    (r"Multi-Attach", "wait until the other node lets go of the volume, or use one that several pods may share"),
+    (r"Multi-Attach", "wait until the other node detaches the volume, or use one that several pods can share"),
     (r"hostPath type check failed", "create the path on the node, or correct type in extraVolumes"),
     (r"driver name .* not found", "install the CSI driver on the node"),
-    (r"permission denied|access denied", "let the node access the volume: see the storage's own rights"),
+    (r"permission denied|access denied", "allow the node to access the volume: check the permissions of the storage"),
 )
-_MOUNTED = "make what it names; the pods then start by themselves"
+_MOUNTED = "create what the message names; the pods then start automatically"
 
 
 def for_unscheduled(message: str) -> str:

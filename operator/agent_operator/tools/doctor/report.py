@@ -80,7 +80,7 @@ def _others(report: Report) -> Iterator[str]:
 
 def _unseen(report: Report) -> Iterator[str]:
     if report.unseen:
-        yield from ("", "Not seen, so there may be more to it:")
+        yield from ("", "Could not be read, so there may be other problems:")
     for topic, why in sorted(report.unseen.items()):
         yield f"  {topic}: {why}"
 

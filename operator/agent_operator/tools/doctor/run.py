@@ -26,8 +26,8 @@ async def visit(place: Place, names: tuple[str, ...], *, everywhere: bool) -> li
         there = {each["metadata"]["name"] for each in agents}
         missing = sorted(set(names) - there)
         if missing:
-            known = f"there are {', '.join(sorted(there)[:10])}" if there else "there is none at all"
-            raise ToolError(f"There is no {KIND} {missing[0]} in namespace {cluster.namespace}: {known}.")
+            known = f"it has {', '.join(sorted(there)[:10])}" if there else "it has none"
+            raise ToolError(f"{KIND} {missing[0]} not found in namespace {cluster.namespace}: {known}.")
         chosen = [each for each in agents if not names or each["metadata"]["name"] in names]
         leases, unseen = await operators(cluster)
         slots = asyncio.Semaphore(AT_ONCE)

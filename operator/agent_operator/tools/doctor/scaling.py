@@ -9,10 +9,10 @@ from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.report import Finding, State
 
 _METRICS = {
-    "FailedGetResourceMetric": "install metrics-server, and give the pods requests for what is measured",
+    "FailedGetResourceMetric": "install metrics-server, and set resource requests for what is measured",
     "FailedGetPodsMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
     "FailedGetObjectMetric": "install prometheus-adapter (or another server of custom.metrics.k8s.io) with that metric",
-    "FailedGetExternalMetric": "see that KEDA runs, and reaches the Prometheus of autoscaling.prometheusAddress",
+    "FailedGetExternalMetric": "check that KEDA is running and reaches the Prometheus of autoscaling.prometheusAddress",
 }
 
 
@@ -36,7 +36,7 @@ def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(
                 "scaling",
                 "NoMetrics",
-                f"HorizontalPodAutoscaler {name} gets no value of {missing}, and goes by the others alone",
+                f"HorizontalPodAutoscaler {name} gets no value for {missing}, and scales only on the other metrics",
                 f"kubectl describe hpa {name} -n {evidence.namespace}",
                 note=True,
             )
@@ -45,7 +45,7 @@ def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(
                 "scaling",
                 "AtMaximum",
-                f"HorizontalPodAutoscaler {name} wants more pods than its maximum",
+                f"HorizontalPodAutoscaler {name} desires more replicas than its maximum",
                 "raise maxReplicas",
                 note=True,
             )
@@ -54,7 +54,7 @@ def scaling_findings(evidence: Evidence) -> Iterator[Finding]:
 def scaling_summary(evidence: Evidence) -> tuple[State, str]:
     """Return the state of scaling, with a message."""
     if "horizontalpodautoscalers" in evidence.unseen:
-        return "unknown", "autoscalers could not be seen"
+        return "unknown", "autoscalers could not be read"
     scalers = _scalers(evidence)
     if not scalers:
         return "ok", "autoscaling is off"

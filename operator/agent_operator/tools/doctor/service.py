@@ -16,16 +16,16 @@ def service_findings(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             "service",
             "NoEndpoints",
-            f"Service {evidence.name} leads to no pod, though pods take requests",
-            f"see that its selector finds them: kubectl get pods -n {evidence.namespace} -l {selector}",
+            f"Service {evidence.name} has no ready endpoints, although pods are available",
+            f"check that its selector matches them: kubectl get pods -n {evidence.namespace} -l {selector}",
         )
     balancer = service.get("status", {}).get("loadBalancer", {}).get("ingress")
     if service["spec"].get("type") == "LoadBalancer" and not balancer:
         yield Finding(
             "service",
             "AddressPending",
-            f"Service {evidence.name} has no outside address yet",
-            "see that the cluster has a controller for load balancers, and the Service's Events",
+            f"Service {evidence.name} has no external address yet",
+            "check that the cluster has a controller for load balancers, and check the Service's Events",
             note=True,
         )
 
@@ -33,14 +33,14 @@ def service_findings(evidence: Evidence) -> Iterator[Finding]:
 def service_summary(evidence: Evidence) -> tuple[State, str]:
     """Return the state of the Service, with a message."""
     if ("Service", evidence.name) not in evidence.objects:
-        return ("unknown" if "services" in evidence.unseen else "wrong"), "there is no Service"
+        return ("unknown" if "services" in evidence.unseen else "wrong"), "Service not found"
     if "endpointslices" in evidence.unseen:
-        return "unknown", "which pods it leads to could not be seen"
+        return "unknown", "endpoints could not be read"
     count = _endpoints(evidence)
     deployment = evidence.objects.get(("Deployment", evidence.name), {})
     if not count and deployment.get("spec", {}).get("replicas") == 0:
-        return "ok", "leads to no pod, as none are wanted"
-    return ("ok" if count else "wrong"), f"leads to {count} pods" if count else "leads to no pod that takes requests"
+        return "ok", "no ready endpoints, because 0 replicas are desired"
+    return ("ok" if count else "wrong"), f"ready endpoints: {count}" if count else "no ready endpoints"
 
 
 def _available(evidence: Evidence) -> bool:

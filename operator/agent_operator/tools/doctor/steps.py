@@ -16,7 +16,7 @@ def steps_of(evidence: Evidence, findings: list[Finding]) -> list[Step]:
     broken = False
     for name in STEPS:
         wrong = next((each for each in findings if each.step == name and not each.note), None)
-        state, message = _fares(evidence, name)
+        state, message = _without_findings(evidence, name)
         if wrong is not None:
             state, message = "wrong", wrong.message
         elif broken and state == "wrong":
@@ -29,7 +29,7 @@ def steps_of(evidence: Evidence, findings: list[Finding]) -> list[Step]:
     return steps
 
 
-def _fares(evidence: Evidence, step: str) -> tuple[State, str]:
+def _without_findings(evidence: Evidence, step: str) -> tuple[State, str]:
     """Return the state of a step without findings, with a message."""
     if step == "definition":
         return "ok", f"{PLURAL}.{GROUP} is installed"
@@ -40,9 +40,7 @@ def _fares(evidence: Evidence, step: str) -> tuple[State, str]:
     if step == "objects":
         unseen = sorted(set(evidence.unseen) - _OTHER_TOPICS)
         count = len(evidence.objects)
-        return (
-            ("unknown", f"not all could be seen: {', '.join(unseen)}") if unseen else ("ok", f"all {count} are there")
-        )
+        return ("unknown", f"some could not be read: {', '.join(unseen)}") if unseen else ("ok", f"all {count} exist")
     if step == "pods":
         return _pods(evidence)
     return service_summary(evidence) if step == "service" else scaling_summary(evidence)
@@ -51,10 +49,10 @@ def _fares(evidence: Evidence, step: str) -> tuple[State, str]:
 def _operator(evidence: Evidence) -> tuple[State, str]:
     alive = next((lease for lease in evidence.leases if lease.alive), None)
     if alive is not None:
-        return "ok", f"{alive.holder} leads (Lease {alive.namespace}/{alive.name}), and has seen this spec"
+        return "ok", f"{alive.holder} is the leader (Lease {alive.namespace}/{alive.name}), and has observed this spec"
     if "leases" in evidence.unseen:
-        return "ok", "has seen this spec; whether it still runs could not be seen"
-    return "unknown", "has seen this spec"
+        return "ok", "has observed this spec; whether it is still running could not be checked"
+    return "unknown", "has observed this spec"
 
 
 def _pods(evidence: Evidence) -> tuple[State, str]:
@@ -62,9 +60,9 @@ def _pods(evidence: Evidence) -> tuple[State, str]:
     state: State = "ok"
     for component, deployment in evidence.deployments():
         if deployment is None:
-            return ("unknown" if "deployments" in evidence.unseen else "wrong"), "there is no Deployment"
+            return ("unknown" if "deployments" in evidence.unseen else "wrong"), "Deployment not found"
         wanted = deployment["spec"].get("replicas", 1)
         available = deployment.get("status", {}).get("availableReplicas", 0)
-        counts.append(f"{available} of {wanted} {component} pods take requests" if wanted else "none are wanted")
+        counts.append(f"{available} of {wanted} {component} pods are available" if wanted else "0 replicas are desired")
         state = state if available >= wanted else "wrong"
     return state, "; ".join(counts)
