@@ -110,7 +110,8 @@ def test_a_webhook_that_changes_what_is_ours_is_not_fought(
     with webhook(here, tmp_path, "configmaps", change, mutating=True) as hook:
         here.apply(agent())
         here.await_condition("Ready", "False", "RollingOut")
-        eventually(lambda: "Left an object as others changed it at once" in running.log, "it is told in the log")
+        left = "Left an object as it is because another client changed it at once"
+        eventually(lambda: left in running.log, "it is told in the log")
         before = hook.asked_about("hello")
         # Time passes: everything is listed again, and another agent goes all its way.
         here.apply(agent("other"))

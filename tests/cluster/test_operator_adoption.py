@@ -93,7 +93,7 @@ def test_consent_to_another_agent_is_refused(release: Namespace) -> None:
     release.apply(_adopting(agent(**VALUES)))
 
     message = release.await_condition("Degraded", "True", "NameConflict")["message"]
-    assert "may be taken over by AgentDeployment other alone" in message
+    assert "may be taken over only by AgentDeployment other," in message
     assert _versions(release) == before
 
 

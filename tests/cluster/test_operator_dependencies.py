@@ -114,4 +114,4 @@ def test_an_outage_shows_until_it_ends(here: Namespace) -> None:
         await_dependencies(here, "True", "Reachable")
         assert without_dependencies(process) == 0
         eventually(lambda: ("Normal", "DependenciesReachable") in events(here), "its end is an Event")
-        assert here.condition("Degraded")["message"] == "Nothing is known to be wrong"
+        assert here.condition("Degraded")["message"] == "No problem is known"

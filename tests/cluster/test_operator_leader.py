@@ -176,7 +176,7 @@ def test_a_leader_that_may_not_own_the_lease_leads(here: Namespace) -> None:
         with elected(here, pod="one") as process:
             lead_seconds(process)
             assert owners(here) == []
-            assert "May not own the Lease" in process.log
+            assert "Lacked permission to own the Lease" in process.log
     finally:
         here.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", f"no-owner-{here.name}")
 

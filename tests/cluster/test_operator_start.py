@@ -132,7 +132,7 @@ def test_the_operator_ends_plainly_when_the_definition_is_taken_away(control_pla
         install_definition(control_plane)
 
     assert code == 1
-    assert "the operator has to be started again" in json.loads(process.log.splitlines()[-1])["message"]
+    assert "once it is installed again, restart the operator" in json.loads(process.log.splitlines()[-1])["message"]
     assert "Traceback" not in process.log
 
 

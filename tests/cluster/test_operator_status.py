@@ -278,7 +278,7 @@ def test_the_autoscaler_that_keda_makes_is_judged_too(here: Namespace) -> None:
     here.apply(agent(autoscaling=spec))
     scaled = here.get("scaledobject")
     eventually(lambda: not here.find("horizontalpodautoscaler"), "the autoscaler of our own is gone")
-    here.await_condition("ScalingActive", "Unknown", "NotLookedYet")
+    here.await_condition("ScalingActive", "Unknown", "AwaitingAutoscaler")
     # As its operator does when it cannot make an autoscaler.
     refused = {"type": "Ready", "status": "False", "reason": "ScaledObjectCheckFailed", "message": "no such trigger"}
     status = json.dumps({"status": {"conditions": [refused]}})

@@ -37,8 +37,8 @@ async def serve(
     """
 
     async def healthz() -> web.Response:
-        wrong = fault()
-        return web.json_response({"healthy": wrong is None, "fault": wrong}, status=200 if wrong is None else 503)
+        problem = fault()
+        return web.json_response({"healthy": problem is None, "fault": problem}, status=200 if problem is None else 503)
 
     async def readyz() -> web.Response:
         ready = started()
@@ -65,8 +65,8 @@ async def serve(
             await web.TCPSite(runner, port=port, backlog=_BACKLOG).start()
         except OSError as error:
             raise PortTakenError(
-                f"Cannot listen on port {port} ({error.strerror}): end what uses it, or choose another with "
-                "--health-port."
+                f"Cannot listen on port {port} ({error.strerror}): stop the process that uses it, or choose another "
+                "port with --health-port."
             ) from error
         yield
     finally:

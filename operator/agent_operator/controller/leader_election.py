@@ -100,8 +100,8 @@ def lease(namespace: str | None, name: str | None, namespaces: Sequence[str], se
 
     The defaults are the pod's namespace, and the name derived from the scope (`namespaces` and `selector`).
     """
-    place = namespace or own_namespace()
-    return LeaseName(place, name or lease_name(namespaces, selector)) if place else None
+    chosen = namespace or own_namespace()
+    return LeaseName(chosen, name or lease_name(namespaces, selector)) if chosen else None
 
 
 def lease_name(namespaces: Sequence[str], selector: str | None) -> str:
@@ -174,12 +174,12 @@ class Elector:
 
     async def acquire(self) -> None:
         """Wait until this operator leads. Raises NoLeaseError."""
-        told: str | None = None
+        logged: str | None = None
         while not await self._try(waiting=True):
             holder = self._holder()
-            if holder and holder != told:
+            if holder and holder != logged:
                 log.info("Waited to lead", namespace=self._namespace, name=self._name, leader=holder)
-                told = holder
+                logged = holder
             await self._pause()
         log.info("Began to lead", namespace=self._namespace, name=self._name, identity=self.identity)
 
@@ -209,9 +209,9 @@ class Elector:
         await self._pause()
         while not await self._try(waiting=False):
             if self._holder() != self.identity:
-                raise LostLeadershipError(
-                    f"The Lease {self._namespace}/{self._name} was taken by {self._holder() or 'nobody'}"
-                )
+                holder = self._holder()
+                state = f"was taken by {holder}" if holder else "has no holder"
+                raise LostLeadershipError(f"The Lease {self._namespace}/{self._name} {state}")
             await self._pause()
 
     async def _pause(self) -> None:
@@ -232,10 +232,15 @@ class Elector:
                 # The admission plugin OwnerReferencesPermissionEnforcement (enabled in OpenShift) requires permission
                 # to delete the Lease, which the roles of earlier charts lack.
                 self._pod = None
-                log.warning("May not own the Lease", namespace=self._namespace, name=self._name, error=str(error))
+                log.warning(
+                    "Lacked permission to own the Lease",
+                    namespace=self._namespace,
+                    name=self._name,
+                    error=str(error),
+                )
                 return False
             if waiting and isinstance(error, ApiError) and error.code in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
-                raise NoLeaseError(f"The Lease {self._namespace}/{self._name} cannot be had: {error}") from error
+                raise NoLeaseError(f"The Lease {self._namespace}/{self._name} cannot be acquired: {error}") from error
             self._complain(error)
             return False
         if written:

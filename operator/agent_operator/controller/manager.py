@@ -86,7 +86,7 @@ class Operator:
     async def list_everything(self) -> None:
         """List everything that is watched, and enqueue every agent. Raises ApiError and UnreachableError."""
         for kind in await self._kinds.refresh():
-            log.info("Found that a kind came or went", kind=kind, served=self._kinds.has(kind))
+            log.info("A kind was added to or removed from the cluster", kind=kind, served=self._kinds.has(kind))
             self._kinds_changed.set()
             if not self._kinds.has(kind):
                 self._cache.replace(kind, None, [], NO_VERSION)
@@ -163,7 +163,7 @@ class Operator:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._relist.wait()
-                log.info("A watch had to list again, and everything will be")
+                log.info("A watch had to list again, and everything will be listed again")
                 await asyncio.sleep(GATHER_SECONDS)
         self._relist.clear()
 
@@ -187,7 +187,7 @@ class Operator:
             except Exception as error:
                 failures = failures + 1 if time.monotonic() < began + WATCH_RETRY_SECONDS else 0
                 pause = min(backoff(failures), WATCH_RETRY_SECONDS)
-                log.warning("Watching ended, and will begin again", error=repr(error), seconds=round(pause, 1))
+                log.warning("Watches ended, and will be restarted", error=repr(error), seconds=round(pause, 1))
             await asyncio.sleep(pause)
             try:
                 await self.list_everything()
@@ -197,7 +197,7 @@ class Operator:
     def _failed(self, key: Key, error: Exception, delay: float) -> None:
         known = isinstance(error, ApiError | UnreachableError | NotLeadingError)
         log.warning(
-            "Could not bring an agent in line, and will try again",
+            "Could not reconcile an agent, and will try again",
             namespace=key.namespace,
             name=key.name,
             error=str(error) if known else repr(error),
@@ -209,4 +209,4 @@ class Operator:
 def _end_without_definition(error: Exception) -> None:
     """Raise DefinitionGoneError if a list failed with 404: only our own kind can be missing, and is indispensable."""
     if isinstance(error, ApiError) and error.code == HTTPStatus.NOT_FOUND:
-        raise DefinitionGoneError("The definition of AgentDeployment was taken away") from error
+        raise DefinitionGoneError("The definition of AgentDeployment was removed") from error

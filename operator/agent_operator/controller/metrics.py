@@ -26,7 +26,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self.reconciles = Counter(
             "agent_operator_reconciles",
-            "Agents that were looked at, by result: success, invalid (spec), refused (by policy), hindered (said in a "
+            "Reconciles of agents, by result: success, invalid (spec), refused (by policy), hindered (reported in a "
             "condition) or error.",
             ["result"],
             registry=self.registry,
@@ -34,7 +34,7 @@ class Metrics:
         for result in ("success", "invalid", "refused", "hindered", "error"):
             self.reconciles.labels(result)
         self.duration = Histogram(
-            "agent_operator_reconcile_duration_seconds", "Time that looking at an agent took.", registry=self.registry
+            "agent_operator_reconcile_duration_seconds", "Time that reconciling an agent took.", registry=self.registry
         )
         self.applies = Counter(
             "agent_operator_applies",
@@ -45,7 +45,7 @@ class Metrics:
 
         self.watch_restarts = Counter(
             "agent_operator_watch_restarts",
-            "Watches that were begun anew, by kind: of each watch, about one in five minutes is as it should be.",
+            "Restarts of watches, by kind: about one in five minutes is normal for each watch.",
             ["kind"],
             registry=self.registry,
         )
@@ -76,8 +76,8 @@ class _WatchCollector(Collector):
         )
         longest = GaugeMetricFamily(
             "agent_operator_watch_silent_seconds",
-            "Time since a watch of the kind last brought an object or was begun anew; of several, the longest. Where "
-            "nothing happens, up to 290 s are as it should be; above 420 s the operator is unhealthy.",
+            "Time since a watch of the kind last delivered an object or was restarted; the longest if there are "
+            "several. If nothing changes, up to 290 s are normal; above 420 s the operator is unhealthy.",
             labels=["kind"],
         )
         for kind, seconds in self._silent().items():
@@ -89,11 +89,11 @@ class _WatchCollector(Collector):
 
 class _AgentCollector(Collector):
     def __init__(self, states: Callable[[], Iterable[tuple[Key, AgentState]]]) -> None:
-        self._standings = states
+        self._states = states
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        agents = list(self._standings())
-        counts = Counts(each for _, standing in agents for each in standing.conditions)
+        agents = list(self._states())
+        counts = Counts(each for _, state in agents for each in state.conditions)
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
@@ -102,12 +102,12 @@ class _AgentCollector(Collector):
         yield gauge
         yield GaugeMetricFamily(
             "agent_operator_agents_not_ready",
-            "Agents that are not Ready, for whatever reason.",
+            "Agents that are not Ready, for any reason.",
             len(agents) - counts["Ready", "True"],
         )
         yield GaugeMetricFamily(
             "agent_operator_agents_not_scaling",
-            "Agents whose autoscaler lacks a value that it is to go by, or does not say that it has all.",
+            "Agents whose autoscaler lacks the value of a metric, or does not report that it has all values.",
             counts[SCALING_ACTIVE, "False"] + counts[SCALING_ACTIVE, "Unknown"],
         )
         yield GaugeMetricFamily(

@@ -116,9 +116,9 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
             await _together(operator.watch(main), operator.resync(), _lead(operator, elector))
         except DefinitionGoneError as error:
             # Nothing is lost with the process: all state is in the cluster, and the next process reads it from there.
-            raise EndedError(f"{error}: once it is there again, the operator has to be started again.") from error
+            raise EndedError(f"{error}: once it is installed again, restart the operator.") from error
         except LostLeadershipError as error:
-            raise EndedError(f"{error}: ended, so that no two operators work at once.") from error
+            raise EndedError(f"{error}: stopped, so that no two operators work at once.") from error
         except NoLeaseError as error:
             raise EndedError(
                 f"{error}. Grant get, create and update of leases in that namespace (the chart helm/agent-operator "

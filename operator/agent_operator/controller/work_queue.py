@@ -57,14 +57,14 @@ class WorkQueue(Generic[K]):
         self._wanted.discard(key)
         self._active.add(key)
         loop = asyncio.get_running_loop()
-        place = _Place(free)
-        slow = loop.call_later(SLOW_SECONDS, place.give_up)
+        slot = _Slot(free)
+        slow = loop.call_later(SLOW_SECONDS, slot.release)
         try:
             again = await self._attempt(key)
         finally:
             self._active.discard(key)
             slow.cancel()
-            place.give_up()
+            slot.release()
         if key in self._wanted:
             self._ready.put_nowait(key)
         elif again is not None:
@@ -83,14 +83,14 @@ class WorkQueue(Generic[K]):
         return again
 
 
-class _Place:
+class _Slot:
     """A worker's slot, which is released once."""
 
     def __init__(self, free: asyncio.Semaphore) -> None:
         self._free = free
         self._held = True
 
-    def give_up(self) -> None:
+    def release(self) -> None:
         if self._held:
             self._held = False
             self._free.release()

@@ -27,7 +27,7 @@ LABELS = {
         (99, ("True", "NearlyUsedUp")),
         (100, ("False", "BudgetUsedUp")),
         (250, ("False", "BudgetUsedUp")),
-        (None, ("Unknown", "NotTold")),
+        (None, ("Unknown", "UsageNotReported")),
     ],
 )
 def test_the_condition_follows_what_is_used(percent: int | None, judged: tuple[str, str]) -> None:
@@ -45,7 +45,7 @@ def test_it_says_what_happens_next() -> None:
     assert stops is not None
     assert "429" in stops.message
     assert warns is not None
-    assert "goes on" in warns.message
+    assert "continues" in warns.message
 
 
 def test_while_no_pod_tells_anything_the_number_stays_and_nobody_hears_the_same_again() -> None:

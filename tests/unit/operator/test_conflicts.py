@@ -60,7 +60,7 @@ def test_consent_to_another_agent_is_none_for_this_one(to: str) -> None:
 
     assert steps(plan) == []
     said = sentences(plan, adopt=True)
-    assert f"Service hello may be taken over by AgentDeployment {to} alone" in said
+    assert f"Service hello may be taken over only by AgentDeployment {to}, according" in said
     assert "--overwrite service/hello portside.dev/adoptable-by=hello" in said
 
 

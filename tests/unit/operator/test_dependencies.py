@@ -139,7 +139,7 @@ def test_an_outage_that_lasts_makes_the_agent_degraded_and_ends_so() -> None:
     assert conditions(began)["DependenciesReachable"] == ("False", "ModelAPIUnavailable")
     assert conditions(began)["Degraded"] == ("False", "AsExpected")
     assert "its name cannot be resolved" in str(began["conditions"])
-    assert "Nothing is known to be wrong'" not in str(began["conditions"])
+    assert "No problem is known'" not in str(began["conditions"])
 
     soon = NOW + DEGRADED_AFTER / 2
     left = seconds_until_degraded(began, soon)

@@ -118,7 +118,7 @@ def test_a_redis_that_is_away_is_worth_knowing_also_when_the_agent_is_ready() ->
 def test_what_the_operator_leaves_as_others_changed_it_is_worth_knowing() -> None:
     seen = evidence(ready=True, available=1, pods=[pod(ready=True)])
     assert seen.agent is not None
-    message = "Deployment hello is not as the spec has it, and stays so"
+    message = "Deployment hello differs from the spec and is left as it is"
     drifted = {"type": "Drifted", "status": "True", "reason": "ChangedByAdmission", "message": message}
     seen.agent["status"]["conditions"].append(drifted)
 
@@ -354,11 +354,15 @@ def test_a_pod_that_starts_is_told_from_one_that_never_will(
     ("ended", "words", "remedy"),
     [
         ({"exitCode": 0, "reason": "Completed"}, "this may not be the image of an agent", "correct image.repository"),
-        ({"exitCode": 127, "reason": "Error"}, "not that of an agent", "correct image.repository"),
-        ({"exitCode": 128, "reason": "StartError", "message": 'exec: "x"'}, "not that of an agent", "correct image"),
+        ({"exitCode": 127, "reason": "Error"}, "not the image of an agent", "correct image.repository"),
+        (
+            {"exitCode": 128, "reason": "StartError", "message": 'exec: "x"'},
+            "not the image of an agent",
+            "correct image",
+        ),
         ({"exitCode": 2, "reason": "Error", "message": "DEFAULT_MODEL: x"}, "its settings are wrong. Its", "fix"),
         ({"exitCode": 2, "reason": "Error", "message": "usage: x [-h]"}, "or it is not the image", "correct image"),
-        ({"exitCode": 143, "reason": "Error"}, "told to stop, by its probes", "fix"),
+        ({"exitCode": 143, "reason": "Error"}, "asked to stop, by its probes", "fix"),
         ({"exitCode": 1, "reason": "Error"}, "exit code 1 (Error)", "fix the error that the container reports"),
     ],
 )

@@ -131,7 +131,7 @@ class Rollout:
 
 @pytest.fixture
 def rollout(monkeypatch: pytest.MonkeyPatch) -> Rollout:
-    for pause in ("BUDGET", "LOOK", "CONFIRM", "NO_POD", "TICK"):
+    for pause in ("BUDGET", "POLL", "CONFIRM", "NO_POD", "TICK"):
         monkeypatch.setattr(f"agent_operator.controller.watch.pod_reports.{pause}_SECONDS", 0.1)
     # On a busy machine these pods take longer to answer than real ones may.
     monkeypatch.setattr("agent_operator.controller.watch.pod_reports.ANSWER_SECONDS", 15.0)

@@ -37,7 +37,7 @@ def test_an_agent_that_nothing_scales_has_no_such_condition() -> None:
 
 @pytest.mark.parametrize("there", [None, {"spec": {}}, {"spec": {}, "status": {"conditions": []}}])
 def test_what_the_controller_has_not_looked_at_is_unknown(there: Document | None) -> None:
-    assert judged(there) == ("Unknown", "NotLookedYet")
+    assert judged(there) == ("Unknown", "AwaitingAutoscaler")
 
 
 def scaled_object(**conditions: str) -> Document:
@@ -49,11 +49,11 @@ def scaled_object(**conditions: str) -> Document:
 @pytest.mark.parametrize(
     ("there", "judgement", "said"),
     [
-        (scaled_object(), ("Unknown", "NotLookedYet"), "its operator does not run"),
-        (scaled_object(Ready="Unknown"), ("Unknown", "NotLookedYet"), "its operator does not run"),
-        (scaled_object(Ready="True", Paused="False"), ("Unknown", "NotLookedYet"), "its operator does not run"),
+        (scaled_object(), ("Unknown", "AwaitingAutoscaler"), "its operator does not run"),
+        (scaled_object(Ready="Unknown"), ("Unknown", "AwaitingAutoscaler"), "its operator does not run"),
+        (scaled_object(Ready="True", Paused="False"), ("Unknown", "AwaitingAutoscaler"), "its operator does not run"),
         (scaled_object(Ready="False"), ("False", "ScaledObjectNotReady"), "Ready it says"),
-        (scaled_object(Ready="True", Paused="True"), ("False", "ScaledObjectPaused"), "told to pause"),
+        (scaled_object(Ready="True", Paused="True"), ("False", "ScaledObjectPaused"), "paused by annotations"),
     ],
 )
 def test_while_keda_makes_no_autoscaler_it_is_told_why(there: Document, judgement: tuple[str, str], said: str) -> None:
@@ -88,7 +88,7 @@ def test_the_worst_of_the_agents_and_the_workers_counts() -> None:
     well, lost = autoscaler(CPU, IN_FLIGHT), autoscaler(active="False", reason="FailedGetObjectMetric")
     assert judged(well, lost) == ("False", "FailedGetObjectMetric")
     assert judged(lost, well) == ("False", "FailedGetObjectMetric")
-    assert judged(well, None) == ("Unknown", "NotLookedYet")
+    assert judged(well, None) == ("Unknown", "AwaitingAutoscaler")
     assert judged(None, lost) == ("False", "FailedGetObjectMetric")
 
 

@@ -75,7 +75,7 @@ class Cluster(Reader):
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
             # Without this permission everything works except naming missing Secrets.
-            log.warning("May not list Events", namespace=namespace, pod=pod, error=str(error))
+            log.warning("Lacked permission to list Events", namespace=namespace, pod=pod, error=str(error))
             return []
         return [*(page.get("items") or [])]
 

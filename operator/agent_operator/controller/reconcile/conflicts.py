@@ -64,22 +64,22 @@ def _described(conflicts: Sequence[Conflict], annotate: str, agent: str, *, adop
             yield f"{each.title} exists and is not managed by this {KIND}: rename one of the two, or delete it"
         elif each.why == "promised":
             yield (
-                f"{each.title} may be taken over by {KIND} {each.to} alone, by its annotation {CONSENT}: rename "
-                f"this {KIND}, or let the owner of the object consent with "
+                f"{each.title} may be taken over only by {KIND} {each.to}, according to its annotation {CONSENT}: "
+                f"rename this {KIND}, or have the owner of the object consent with "
                 f"`{annotate} --overwrite {each.argument} {CONSENT}={agent}`"
             )
-    ask = f"`{annotate} agentdeployment/{agent} {ADOPT}=true`"
+    request = f"`{annotate} agentdeployment/{agent} {ADOPT}=true`"
     lacking = [each for each in conflicts if each.why == "unconsented"]
     if lacking:
         arguments = " ".join(each.argument for each in lacking)
         yield (
             f"{_titles(lacking)} of a Helm release or a deleted {KIND} of the same name cannot be taken over without "
             f"the consent of their owner: `{annotate} {arguments} {CONSENT}={agent}`"
-            f"{'' if adopt else f', and then {ask}'}. Or delete them, or rename this {KIND}"
+            f"{'' if adopt else f', and then {request}'}. Or delete them, or rename this {KIND}"
         )
     ready = [each for each in conflicts if each.why == "consented"]
     if ready and not adopt and not lacking:
-        yield f"{_titles(ready)} can be taken over: ask for it with {ask}. Or delete them, or rename this {KIND}"
+        yield f"{_titles(ready)} can be taken over: request it with {request}. Or delete them, or rename this {KIND}"
 
 
 def _titles(conflicts: Iterable[Conflict]) -> str:

@@ -83,7 +83,12 @@ class Executor:
         """
         for delete in plan.deletes:
             await self._delete(key, delete)
-            log.info("Deleted what is no longer wanted", namespace=key.namespace, name=delete.name, kind=delete.kind)
+            log.info(
+                "Deleted an object that is no longer desired",
+                namespace=key.namespace,
+                name=delete.name,
+                kind=delete.kind,
+            )
         for stage in STAGES:
             steps = [step for step in plan.applies if step.kind in stage]
             results = await asyncio.gather(*(self._apply(key, step) for step in steps), return_exceptions=True)
@@ -137,7 +142,9 @@ class Executor:
         if step.foreign and not lost:
             self._disputes.removed(key, step.identity, step.foreign)
             what = named(step.foreign)
-            log.info("Removed what others added", namespace=key.namespace, name=key.name, kind=step.kind, what=what)
+            log.info(
+                "Removed entries of other clients", namespace=key.namespace, name=key.name, kind=step.kind, what=what
+            )
         self._concede(key, step, document, why="ChangedAgain" if lost else "ChangedByAdmission")
 
     def _concede(self, key: Key, step: Apply, document: Document, *, why: Why) -> None:
@@ -148,7 +155,10 @@ class Executor:
         # Most likely an admission webhook or another controller changed it. Applying again would never end.
         self._conceded.setdefault(key, {})[step.identity] = Conceded(lasting(document), why, step.document)
         log.warning(
-            "Left an object as others changed it at once", namespace=key.namespace, name=key.name, kind=step.kind
+            "Left an object as it is because another client changed it at once",
+            namespace=key.namespace,
+            name=key.name,
+            kind=step.kind,
         )
 
 

@@ -117,7 +117,7 @@ class Reconciler:
         self._failures.pop(key, None)
         self._metrics.reconciles.labels(result).inc()
         # The response to a status write may reveal a change before its event, which the cache then ignores.
-        return 0.0 if _asks_something_else(document, self._cache.agent(key)) else again
+        return 0.0 if _is_changed(document, self._cache.agent(key)) else again
 
     async def _reconcile_large_agent(self, key: Key, summary: Document) -> tuple[str, float | None]:
         """Reconcile an agent of which only a summary is cached, after reading it if it can be read.
@@ -212,7 +212,7 @@ class Reconciler:
         """Publish the error that the API server keeps returning; a first failure may be transient."""
         self._failures[key] = self._failures.get(key, 0) + 1
         if self._failures[key] >= PUBLISH_AT_FAILURE and error.code not in NO_NEWS:
-            problem = Problem("ApplyFailing", f"The API server cannot apply what is wanted: {error.message}")
+            problem = Problem("ApplyFailing", f"The API server cannot apply the desired objects: {error.message}")
             await self._publisher.publish(document, await self._judge(key, document, agent, owner, [problem]))
 
     def _possible(self, wanted: Sequence[Document]) -> list[Document]:
@@ -235,7 +235,7 @@ def _conflicts(key: Key, plan: Plan, *, adopt: bool) -> list[Problem]:
     return [Problem("NameConflict", text) for text in described(plan.conflicts, key.namespace, key.name, adopt=adopt)]
 
 
-def _asks_something_else(before: Document, now: Document | None) -> bool:
+def _is_changed(before: Document, now: Document | None) -> bool:
     """Return whether an agent changed in more than its status."""
     if now is None:
         return True

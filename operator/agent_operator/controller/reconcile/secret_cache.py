@@ -18,7 +18,7 @@ WAITING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Entry:
     document: Document
     at: float
 
@@ -28,40 +28,40 @@ class Secrets:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._looks: dict[Key, dict[str, _Look]] = {}
+        self._entries: dict[Key, dict[str, _Entry]] = {}
 
     def recheck_all(self) -> None:
         """Drop every cached Secret, so that it is checked again when needed."""
-        self._looks.clear()
+        self._entries.clear()
 
     def forget(self, key: Key) -> None:
         """Forget an agent that is gone."""
-        self._looks.pop(key, None)
+        self._entries.pop(key, None)
 
     async def observe(self, key: Key, names: Iterable[str], *, serving: bool) -> dict[Name, Document]:
         """Return the existing Secrets among these names, and check those again whose last check is too old."""
-        known = self._looks.get(key, {})
-        looks: dict[str, _Look] = {}
+        known = self._entries.get(key, {})
+        entries: dict[str, _Entry] = {}
         for name in names:
-            look = known.get(name)
-            if look is None or time.monotonic() - look.at > recheck_seconds(serving=serving):
+            entry = known.get(name)
+            if entry is None or time.monotonic() - entry.at > recheck_seconds(serving=serving):
                 document = await self._cluster.read_secret(key.namespace, name)
-                look = None if document is None else _Look(document, time.monotonic())
-            if look is not None:
-                looks[name] = look
-        self._keep(key, looks)
-        return {(SECRET.kind, name): look.document for name, look in looks.items()}
+                entry = None if document is None else _Entry(document, time.monotonic())
+            if entry is not None:
+                entries[name] = entry
+        self._keep(key, entries)
+        return {(SECRET.kind, name): entry.document for name, entry in entries.items()}
 
     def applied(self, key: Key, document: Document) -> None:
         """Record a Secret as it was just applied, including its uid."""
-        looks = self._looks.get(key, {})
-        self._keep(key, {**looks, document["metadata"]["name"]: _Look(document, time.monotonic())})
+        entries = self._entries.get(key, {})
+        self._keep(key, {**entries, document["metadata"]["name"]: _Entry(document, time.monotonic())})
 
-    def _keep(self, key: Key, looks: dict[str, _Look]) -> None:
-        if looks:
-            self._looks[key] = looks
+    def _keep(self, key: Key, entries: dict[str, _Entry]) -> None:
+        if entries:
+            self._entries[key] = entries
         else:
-            self._looks.pop(key, None)
+            self._entries.pop(key, None)
 
 
 def recheck_seconds(*, serving: bool) -> float:

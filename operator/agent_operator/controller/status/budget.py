@@ -16,13 +16,14 @@ NEARLY_USED_UP = "NearlyUsedUp"
 NEARLY = 80
 ALL = 100
 
-_UNTOLD = (
-    "No pod of the agent tells what was used: the operator reads it at their port 9090, so they have to be ready, to "
-    "know it from Redis and to have the budget that is set now, and networkPolicy.scrapeFrom has to let it in"
+_USAGE_NOT_REPORTED = (
+    "No pod of the agent reports how much of the budget is used. The operator reads it from port 9090 of the pods: "
+    "they must be ready, have read it from Redis and have the current budget, and networkPolicy.scrapeFrom must allow "
+    "the operator"
 )
 _AFTERWARDS = {
-    "stop": "until it ends or is raised, requests are answered 429 and tasks wait, or fail at their deadline",
-    "warn": "the agent goes on, as budget.action is warn",
+    "stop": "until it ends or is raised, requests are answered with 429 and tasks wait, or fail at their deadline",
+    "warn": "the agent continues, because budget.action is warn",
 }
 
 
@@ -44,12 +45,12 @@ def judge_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any
         before = condition(old, WITHIN_BUDGET)
         return Judgement(before["status"], before["reason"], before["message"]) if before else None
     if used.percent is None:
-        return Judgement("Unknown", "NotTold", _UNTOLD)
+        return Judgement("Unknown", "UsageNotReported", _USAGE_NOT_REPORTED)
     reason = _reason(used.percent)
     if reason == USED_UP:
         return Judgement("False", reason, f"The budget of the {budget.period} is used up: {_AFTERWARDS[budget.action]}")
     if reason == NEARLY_USED_UP:
-        return Judgement("True", reason, f"{NEARLY}% of the budget of the {budget.period} or more is used")
+        return Judgement("True", reason, f"At least {NEARLY}% of the budget of the {budget.period} is used")
     return Judgement("True", reason, f"Less than {NEARLY}% of the budget of the {budget.period} is used")
 
 

@@ -21,8 +21,8 @@ DEGRADED_AFTER = timedelta(minutes=5)
 
 # The number of consecutive polls before a change counts. A single failed poll may be transient. A dependency that fails
 # every other time must not make the condition change every other time.
-LOOKS_UNTIL_DOWN = 2
-LOOKS_UNTIL_UP_AGAIN = 3
+POLLS_UNTIL_DOWN = 2
+POLLS_UNTIL_UP_AGAIN = 3
 
 UP = ""
 # No ready pod answered.
@@ -64,18 +64,18 @@ KINDS = {
     "timed_out": "it does not answer in time",
     # Of the model API, or of a gateway in its place.
     "credentials_refused": "it does not accept the key",
-    "refused": "it refuses what it is asked",
-    "failed": "it fails inside",
+    "refused": "it refuses requests",
+    "failed": "it fails with an internal error",
     "overloaded": "it is overloaded",
-    "redirect": "what answers at its address redirects elsewhere",
-    "intercepted": "something on the way answers in its place",
-    "wrong_content_type": "what answers at its address is not a model API",
-    "protocol": "what answers at its address does not speak HTTP as it should",
-    "unreadable": "its answers cannot be read",
+    "redirect": "the server at its address redirects to another address",
+    "intercepted": "an intermediary answers in its place",
+    "wrong_content_type": "the server at its address is not a model API",
+    "protocol": "the server at its address does not speak valid HTTP",
+    "unreadable": "its responses cannot be read",
     # Of Redis.
     "full": "its memory or its disk is full",
-    "read_only": "it takes no writes",
-    "not_permitted": "its user lacks a right that the agent needs",
+    "read_only": "it does not accept writes",
+    "not_permitted": "its user lacks a permission that the agent needs",
     "wrong_password": "it does not accept the user name or the password",
     "cluster": "it is part of a cluster that keeps the agent's keys elsewhere",
     "loading": "it is loading its data",
@@ -114,28 +114,28 @@ class _Settled:
 
     value: str | None = None
     _next: str | None = None
-    _looks: int = 0
+    _polls: int = 0
 
     @property
     def is_pending(self) -> bool:
-        return self._looks > 0
+        return self._polls > 0
 
     def take(self, found: str | None) -> None:
         """Record what a poll found; None for nothing."""
         if found == self.value:
-            self._looks = 0
+            self._polls = 0
             return
         # Two polls that find it down count as the same finding, even for different reasons.
         now = "down" if _is_down(found) and not _is_down(self.value) else found
-        self._looks = self._looks + 1 if self._looks and now == self._next else 1
+        self._polls = self._polls + 1 if self._polls and now == self._next else 1
         self._next = now
-        if self._looks >= self._needed(found):
-            self.value, self._looks = found, 0
+        if self._polls >= self._needed(found):
+            self.value, self._polls = found, 0
 
     def _needed(self, found: str | None) -> int:
         if found == UP:
-            return LOOKS_UNTIL_UP_AGAIN if _is_down(self.value) else 1
-        return LOOKS_UNTIL_DOWN
+            return POLLS_UNTIL_UP_AGAIN if _is_down(self.value) else 1
+        return POLLS_UNTIL_DOWN
 
 
 @dataclass
@@ -143,11 +143,11 @@ class Dependencies:
     """The settled state of an agent's dependencies after any number of polls."""
 
     _settled: dict[str, _Settled] = field(default_factory=lambda: {name: _Settled() for name in COMPONENTS})
-    _looks: int = 0
+    _polls: int = 0
 
     def take(self, reading: Reading) -> None:
         """Record what a poll found."""
-        self._looks += 1
+        self._polls += 1
         for name, settled in self._settled.items():
             settled.take(reading.get(name))
 
@@ -160,7 +160,7 @@ class Dependencies:
     def settled(self) -> Reading | None:
         """The settled reading; None while it is unknown. That nothing is reported also takes several polls."""
         found = {name: each.value for name, each in self._settled.items() if each.value is not None}
-        if not found and (self._looks < LOOKS_UNTIL_DOWN or self.is_pending):
+        if not found and (self._polls < POLLS_UNTIL_DOWN or self.is_pending):
             return None
         return found
 
@@ -176,14 +176,17 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
     down = {component: kind for component, kind in settled.items() if _is_down(kind)}
     if down:
         reason = SEVERAL if len(down) > 1 else _REASONS[next(iter(down))]
-        causes = "; ".join(
-            f"{COMPONENTS[component]} cannot be used, as {KINDS[kind]}" for component, kind in down.items()
+        causes = "; ".join(f"{COMPONENTS[component]} cannot be used: {KINDS[kind]}" for component, kind in down.items())
+        return Judgement(
+            "False", reason, f"The pods report that {causes}. Until this is resolved, requests and tasks fail"
         )
-        return Judgement("False", reason, f"The pods report that {causes}. Until it can, requests and tasks fail")
     if SILENT in settled.values():
-        message = "No pod reports it: the operator reads it at port 9090, so networkPolicy.scrapeFrom has to let it in"
+        message = (
+            "No pod reports on its dependencies: the operator reads this from port 9090 of the pods, so "
+            "networkPolicy.scrapeFrom must allow the operator"
+        )
         return Judgement("Unknown", "NotReported", message)
-    return Judgement("True", "Reachable", "The pods can use what they need") if settled else None
+    return Judgement("True", "Reachable", "The pods can use their dependencies") if settled else None
 
 
 def lasting_outage(judged: Judgement | None, old: Mapping[str, Any], now: datetime) -> Problem | None:

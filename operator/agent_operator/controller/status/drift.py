@@ -15,9 +15,9 @@ MOST_REMOVALS = 5
 WINDOW_SECONDS = 600.0
 
 Why = Literal["ChangedByAdmission", "ChangedAgain"]
-_WORDS: dict[Why, str] = {
-    "ChangedByAdmission": "it is changed in the moment in which it is written, as by an admission webhook or policy",
-    "ChangedAgain": f"it was put back {MOST_REMOVALS} times in {WINDOW_SECONDS / 60:.0f} minutes and changed each time",
+_CAUSES: dict[Why, str] = {
+    "ChangedByAdmission": "it is changed while it is written, for example by an admission webhook or policy",
+    "ChangedAgain": f"it was restored {MOST_REMOVALS} times in {WINDOW_SECONDS / 60:.0f} minutes and changed each time",
 }
 
 
@@ -42,5 +42,5 @@ def judge_drift(left: Sequence[Left]) -> Judgement | None:
 
 
 def _described(left: Left) -> str:
-    what = named(left.entries) if left.entries else "others changed values that the operator sets"
-    return f"{left.kind} {left.name} is not as the spec has it, and stays so, because {_WORDS[left.why]}: {what}"
+    what = named(left.entries) if left.entries else "another client changed values that the operator sets"
+    return f"{left.kind} {left.name} differs from the spec and is left as it is, because {_CAUSES[left.why]}: {what}"

@@ -25,10 +25,10 @@ def waits_for_mounts(pods: Iterable[Document]) -> str | None:
 
 def mount_problem(deployment: Document, events: Iterable[Document]) -> Problem | None:
     """Return the mount problem of the folder of secrets from the pod's Events, naming what is missing; None if none."""
-    said = [
+    messages = [
         str(event.get("message", "")) for event in sorted(events, key=_time) if event.get("reason") == "FailedMount"
     ]
-    ours = [message for message in said if f'volume "{SECRETS_VOLUME}"' in message]
+    ours = [message for message in messages if f'volume "{SECRETS_VOLUME}"' in message]
     return _named(deployment, ours[-1]) if ours else None
 
 

@@ -22,8 +22,8 @@ NO_PROGRAM = {126, 127, 128}
 _ENDINGS = {
     137: ": it was killed, by its probes if it did not answer them in time",
     139: ": its program crashed",
-    143: ": it was told to stop, by its probes if it did not answer them in time",
-    255: ": its image may be for another kind of processor",
+    143: ": it was asked to stop, by its probes if it did not answer them in time",
+    255: ": its image may be for another processor architecture",
 }
 
 
@@ -71,13 +71,13 @@ def _of_container(pod: str, container: Document) -> Problem | None:
         return None
     waiting = container.get("state", {}).get("waiting") or {}
     reason = waiting.get("reason", "")
-    said = waiting.get("message", "")
+    message = waiting.get("message", "")
     where = f"container {container['name']} of pod {pod}"
     if reason in IMAGE_REASONS:
-        cause = _BACK_OFF.sub("", said) or "check its name and tag, and image.pullPolicy or imagePullSecrets"
+        cause = _BACK_OFF.sub("", message) or "check its name and tag, and image.pullPolicy or imagePullSecrets"
         return Problem("ImagePullBackOff", f"Cannot pull image {container.get('image', '')} for {where}: {cause}")
     if reason in CONFIG_REASONS:
-        return Problem(reason, f"Cannot start {where}: {said}")
+        return Problem(reason, f"Cannot start {where}: {message}")
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
     # A container that ended with exit code 0 and runs again may have been restarted with its node.
     if not ended or (ended.get("exitCode") == 0 and "running" in container.get("state", {})):
@@ -96,9 +96,9 @@ def ending(container: str, ended: Document) -> str:
         ours = not lines or _SETTING.match(lines[-1]) is not None
         return ": its settings are wrong" if ours else ": its settings are wrong, or it is not the image of an agent"
     if code in NO_PROGRAM or ended.get("reason") in {"StartError", "ContainerCannotRun"}:
-        return ": the image lacks the program that is to run, so it is not that of an agent"
+        return ": the image lacks the program to run, so it is not the image of an agent"
     if code == 0:
-        return ": it is to run on, so this may not be the image of an agent"
+        return ": it should keep running, so this may not be the image of an agent"
     return _ENDINGS.get(code, "")
 
 

@@ -36,7 +36,7 @@ def judge_scaling(scaled: Sequence[Scaled]) -> Judgement | None:
         return None
     found = [_judge(each) for each in scaled]
     worst = next((each for truth in ("False", "Unknown") for each in found if each.status == truth), None)
-    return worst or Judgement("True", "MetricsFound", "The autoscaler gets the values that it goes by")
+    return worst or Judgement("True", "MetricsFound", "The autoscaler has the values of all its metrics")
 
 
 def _judge(scaled: Scaled) -> Judgement:
@@ -46,15 +46,15 @@ def _judge(scaled: Scaled) -> Judgement:
     active = condition(status, "ScalingActive")
     if scaled.autoscaler is None or not active:
         return Judgement(
-            "Unknown", "NotLookedYet", f"The autoscaler of the {scaled.pods} has yet to look at its values"
+            "Unknown", "AwaitingAutoscaler", f"The autoscaler of the {scaled.pods} has not checked its metrics yet"
         )
     if active["status"] != "True":
-        reason, said = active.get("reason") or "ScalingStopped", active.get("message", "")
+        reason, cause = active.get("reason") or "ScalingStopped", active.get("message", "")
         advice = f" ({_ADVICE[reason]})" if reason in _ADVICE else ""
-        return Judgement("False", reason, f"The number of {scaled.pods} does not follow their load{advice}: {said}")
+        return Judgement("False", reason, f"The number of {scaled.pods} does not follow their load{advice}: {cause}")
     missing = ", ".join(missing_metrics(scaled.autoscaler))
     if missing:
-        message = f"The number of {scaled.pods} does not follow {missing}: there is no value of it"
+        message = f"The number of {scaled.pods} does not follow {missing}: no value is available"
         return Judgement("False", "MetricMissing", message)
     return Judgement("True", "MetricsFound", "")
 
@@ -64,13 +64,15 @@ def _judge_scaled_object(scaled: Scaled) -> Judgement:
     status = (scaled.autoscaler or {}).get("status", {})
     ready, paused = condition(status, "Ready"), condition(status, "Paused")
     if paused.get("status") == "True":
-        message = f"KEDA was told to pause: the number of {scaled.pods} stays (annotations of the ScaledObject)"
+        message = f"KEDA is paused by annotations of the ScaledObject: the number of {scaled.pods} stays the same"
         return Judgement("False", "ScaledObjectPaused", message)
     if ready.get("status") == "False":
         message = f"KEDA does not scale the {scaled.pods}: {ready.get('message', '')}"
         return Judgement("False", "ScaledObjectNotReady", message)
-    message = f"KEDA has yet to make the autoscaler of the {scaled.pods}: if it makes none, its operator does not run"
-    return Judgement("Unknown", "NotLookedYet", message)
+    message = (
+        f"KEDA has not created the autoscaler of the {scaled.pods} yet: if it never does, its operator does not run"
+    )
+    return Judgement("Unknown", "AwaitingAutoscaler", message)
 
 
 def missing_metrics(autoscaler: Document) -> Iterator[str]:

@@ -32,13 +32,14 @@ SCALING_ACTIVE = "ScalingActive"
 POLICY_REFUSED = "PolicyRefused"
 
 INLINE_KEY = (
-    "The API key stands in the spec, for all to read who can read this object: move it to a Secret (apiKey.secretName)"
+    "The API key is in the spec, where everyone who can read this object can read it: move it to a Secret "
+    "(apiKey.secretName)"
 )
 # Each attempt has a different pod name; the cause stays the same.
 _POD_NAME = re.compile(r'pods "([^" ]+-)[a-z0-9]{5}"')
 
 STUCK = "The new revision did not become available in time"
-NO_REDIS = "Each pod has its own conversations, tasks and limits: give the agent a Redis to share them (redis)"
+NO_REDIS = "Each pod has its own conversations, tasks and limits: configure a Redis to share them (redis)"
 
 
 @dataclass
@@ -114,7 +115,7 @@ def status_of_refused(
 def _status_of_unchanged(reason: str, message: str, generation: int, old: Mapping[str, Any], now: datetime) -> Document:
     judgements = {
         "Ready": Judgement("False", reason, message),
-        "Progressing": Judgement("False", reason, "Waits for the spec to be put right"),
+        "Progressing": Judgement("False", reason, "Waiting for the spec to be corrected"),
         "Degraded": Judgement("True", reason, message),
     }
     return {
@@ -152,16 +153,16 @@ def _ready_of_desired(deployment: Document | None) -> str | None:
 def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> dict[str, Judgement]:
     parts = _parts(agent, seen)
     failures = [problem for part in parts for problem in _of_deployment(part.deployment)]
-    wrong = [*seen.problems, *seen.mounts, *failures, *pod_problems(seen.pods)]
+    problems = [*seen.problems, *seen.mounts, *failures, *pod_problems(seen.pods)]
     rollouts = [_rollout(part) for part in parts]
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
-    ready = _ready(seen, parts, rollout, wrong)
+    ready = _ready(seen, parts, rollout, problems)
     advice = list(_advice(agent, ready))
     if advice:
         ready = Judgement(ready.status, ready.reason, ". ".join([ready.message.rstrip("."), *advice]))
     dependencies = judge_dependencies(seen.reported.dependencies, old)
     outage = lasting_outage(dependencies, old, now)
-    degraded = _degraded([*wrong, outage] if outage is not None else wrong, dependencies)
+    degraded = _degraded([*problems, outage] if outage is not None else problems, dependencies)
     judgements = {"Ready": ready, "Progressing": rollout, "Degraded": degraded}
     scaling = judge_scaling(_scaled(agent, seen))
     budget = judge_budget(agent.spec.budget, seen.reported.used, old)
@@ -191,22 +192,22 @@ def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
         yield from (f"{field} {sentence}" for field, sentence in cautions(spec))
 
 
-def _degraded(wrong: Sequence[Problem], dependencies: Judgement | None) -> Judgement:
-    if not wrong and dependencies is not None and dependencies.status == "False":
-        return Judgement("False", "AsExpected", f"Nothing is known to be wrong but this: {dependencies.message}")
-    if not wrong:
-        return Judgement("False", "AsExpected", "Nothing is known to be wrong")
-    return Judgement("True", wrong[0].reason, "; ".join(problem.message for problem in wrong))
+def _degraded(problems: Sequence[Problem], dependencies: Judgement | None) -> Judgement:
+    if not problems and dependencies is not None and dependencies.status == "False":
+        return Judgement("False", "AsExpected", f"No problem is known except this: {dependencies.message}")
+    if not problems:
+        return Judgement("False", "AsExpected", "No problem is known")
+    return Judgement("True", problems[0].reason, "; ".join(problem.message for problem in problems))
 
 
 def _rollout(part: _Part) -> Judgement:
     """Return whether a new revision is rolling out (Kubernetes: "Deployments", "Complete Deployment")."""
     deployment, pods = part.deployment, f"{part.title}s"
     if deployment is None:
-        return Judgement("True", "Creating", f"The Deployment of the {pods} is not there yet")
+        return Judgement("True", "Creating", f"The Deployment of the {pods} does not exist yet")
     status, spec = deployment.get("status", {}), deployment["spec"]
     if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
-        return Judgement("True", "RollingOut", "The Deployment's controller has yet to see the new revision")
+        return Judgement("True", "RollingOut", "The Deployment's controller has not observed the new revision yet")
     if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
         return Judgement("False", "ProgressDeadlineExceeded", STUCK)
     replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
@@ -219,20 +220,20 @@ def _rollout(part: _Part) -> Judgement:
     return Judgement("False", "RolloutComplete", "All pods are of the current revision")
 
 
-def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, wrong: Sequence[Problem]) -> Judgement:
+def _ready(seen: Observation, parts: Sequence[_Part], rollout: Judgement, problems: Sequence[Problem]) -> Judgement:
     """Return the Ready condition: true if this spec's revision serves, with at least the requested number of pods."""
     if seen.problems:
         return Judgement("False", seen.problems[0].reason, seen.problems[0].message)
     short = next((part for part in parts if part.available < part.needed), None)
     if rollout.reason == "RolloutComplete" and short is None:
         if parts[0].needed == 0:
-            return Judgement("True", "ScaledToZero", "No pods are wanted (spec.replicas is 0)")
+            return Judgement("True", "ScaledToZero", "No pods are desired (spec.replicas is 0)")
         return Judgement("True", "Serving", "The current revision takes requests")
-    if wrong:
-        return Judgement("False", wrong[0].reason, wrong[0].message)
+    if problems:
+        return Judgement("False", problems[0].reason, problems[0].message)
     if rollout.reason != "RolloutComplete" or short is None:
         return Judgement("False", rollout.reason, rollout.message)
-    return Judgement("False", "PodsNotReady", f"Fewer {short.title}s are ready than the {short.needed} that are wanted")
+    return Judgement("False", "PodsNotReady", f"Fewer {short.title}s are ready than desired ({short.needed})")
 
 
 def _of_deployment(deployment: Document | None) -> Iterable[Problem]:
@@ -240,9 +241,9 @@ def _of_deployment(deployment: Document | None) -> Iterable[Problem]:
         return
     failure = _condition_of(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
-        said = _POD_NAME.sub(r'pods "\1…"', failure.get("message", ""))
-        reason = "QuotaExceeded" if "exceeded quota" in said else "PodsRefused"
-        yield Problem(reason, f"Pods are refused: {said}")
+        cause = _POD_NAME.sub(r'pods "\1…"', failure.get("message", ""))
+        reason = "QuotaExceeded" if "exceeded quota" in cause else "PodsRefused"
+        yield Problem(reason, f"Pods are refused: {cause}")
     if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
         yield Problem("ProgressDeadlineExceeded", STUCK)
 

@@ -38,14 +38,14 @@ END_SECONDS = 10.0
 # Seconds between logins while credentials keep being refused.
 LOGIN_SECONDS = 5.0
 
-Heard = Callable[[str, bool, Document], None]
+OnEvent = Callable[[str, bool, Document], None]
 """Called for every event with the kind, whether the object still exists, and the object."""
 
 
 async def watch(
     resources: Sequence[Resource],
     namespaces: Sequence[str],
-    heard: Heard,
+    on_event: OnEvent,
     watches: Watches,
     *,
     listed_again: Callable[[], None],
@@ -58,7 +58,7 @@ async def watch(
     """
     watches.expect(resources, namespaces)
     tasks = await kopf.spawn_tasks(
-        registry=_registry(resources, heard, watches.tracing(listed_again)),
+        registry=_registry(resources, on_event, watches.tracing(listed_again)),
         settings=_settings(resources, watches.silence),
         clusterwide=not namespaces,
         namespaces=namespaces,
@@ -91,12 +91,12 @@ async def _end_what_is_left() -> None:
         await asyncio.wait(left, timeout=END_SECONDS)
 
 
-def _registry(resources: Iterable[Resource], heard: Heard, trace: aiohttp.TraceConfig) -> kopf.OperatorRegistry:
+def _registry(resources: Iterable[Resource], on_event: OnEvent, trace: aiohttp.TraceConfig) -> kopf.OperatorRegistry:
     """Return the handlers: one per watched kind that passes on its events, and the login, with a traced session."""
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(_Login(trace).login)
     for resource in resources:
-        pass_on = partial(_pass_on, heard, resource.kind)
+        pass_on = partial(_pass_on, on_event, resource.kind)
         kopf.on.event(resource.group, resource.version, resource.plural, id=resource.plural, registry=handlers)(pass_on)
     return handlers
 
@@ -143,9 +143,9 @@ class _NoMemory(kopf.DiffBaseStorage):
         pass
 
 
-async def _pass_on(heard: Heard, kind: str, *, event: kopf.RawEvent, **_: Any) -> None:
+async def _pass_on(on_event: OnEvent, kind: str, *, event: kopf.RawEvent, **_: Any) -> None:
     document: Document = dict(event["object"])
-    heard(kind, event["type"] != "DELETED", document)
+    on_event(kind, event["type"] != "DELETED", document)
 
 
 class _Login:
@@ -160,7 +160,7 @@ class _Login:
 
     async def login(self, **_: Any) -> kopf.AiohttpSession:
         if self._last is not None:
-            log.warning("Credentials were refused, and will be read anew")
+            log.warning("Credentials were refused, and will be read again")
             await asyncio.sleep(self._last + LOGIN_SECONDS - time.monotonic())
         self._last = time.monotonic()
         config = await configuration()

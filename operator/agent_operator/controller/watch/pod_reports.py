@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 # The poll interval of an agent with a budget, and of one without. Each poll costs the operator one or two milliseconds:
 # with thousands of agents that has to stay a small part of a core.
 BUDGET_SECONDS = 30.0
-LOOK_SECONDS = 60.0
+POLL_SECONDS = 60.0
 # The interval while a poll found something different from before. A pod checks what is down every ten seconds.
 CONFIRM_SECONDS = 15.0
 # The interval while an agent has no pod to poll: finding that out costs no request.
@@ -76,7 +76,7 @@ class _Agent:
     checksums: set[str] | None = None
     used: Used | None = None
     dependencies: Dependencies = field(default_factory=Dependencies)
-    is_asked: bool = False
+    is_polled: bool = False
     unanswered: int = 0
 
     def report(self) -> Report:
@@ -103,7 +103,7 @@ class Reports:
         agent = self._agents.get(key)
         if agent is None:
             # Spread over the interval, as after startup all agents arrive at once.
-            spread = random.uniform(0, LOOK_SECONDS)  # noqa: S311  spread, not secrecy
+            spread = random.uniform(0, POLL_SECONDS)  # noqa: S311  spread, not secrecy
             agent = self._agents[key] = _Agent(due=now + spread)
         if budget is None:
             agent.budget, agent.checksums, agent.used = None, None, None
@@ -125,7 +125,7 @@ class Reports:
     async def collect(self) -> None:
         """Poll the pods of all agents until cancelled."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        places = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(AT_ONCE)
         # No proxy and no cookies: pods are polled by their addresses. Connections are not reused: there are too many
         # pods.
         async with (
@@ -136,28 +136,28 @@ class Reports:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=aiohttp.TCPConnector(limit=0, force_close=True),
             ) as session,
-            asyncio.TaskGroup() as looks,
+            asyncio.TaskGroup() as polls,
         ):
             while True:
                 now = time.monotonic()
                 for key, agent in self._agents.items():
-                    if agent.due <= now and not agent.is_asked:
-                        agent.is_asked = True
-                        looks.create_task(self._look(session, places, key, agent))
+                    if agent.due <= now and not agent.is_polled:
+                        agent.is_polled = True
+                        polls.create_task(self._poll(session, slots, key, agent))
                 await asyncio.sleep(TICK_SECONDS)
 
-    async def _look(self, session: aiohttp.ClientSession, places: asyncio.Semaphore, key: Key, agent: _Agent) -> None:
+    async def _poll(self, session: aiohttp.ClientSession, slots: asyncio.Semaphore, key: Key, agent: _Agent) -> None:
         before, budget = agent.report(), agent.budget
-        async with places:
+        async with slots:
             try:
-                found = await _asked(
+                found = await _poll_pods(
                     session, key, self._cache.pods(key), agent.checksums, needs_share=budget is not None
                 )
             except Exception as error:
                 # A bug that affects one agent must not stop the polling of all other agents.
-                log.exception("Could not ask pods", namespace=key.namespace, name=key.name, error=repr(error))
+                log.exception("Could not poll pods", namespace=key.namespace, name=key.name, error=repr(error))
                 found = _Found()
-        agent.is_asked = False
+        agent.is_polled = False
         # The agent may be gone by now, or its budget may have changed.
         if self._agents.get(key) is not agent or agent.budget != budget:
             return
@@ -174,27 +174,27 @@ class Reports:
 class _Found:
     """The result of polling an agent's pods.
 
-    `was_asked` is false when there was no pod to poll. `was_silent` is true when ready pods were polled and none
+    `was_polled` is false when there was no pod to poll. `was_silent` is true when ready pods were polled and none
     answered.
     """
 
     percent: int | None = None
     dependencies: Reading = field(default_factory=dict)
-    was_asked: bool = False
+    was_polled: bool = False
     was_silent: bool = False
 
 
 def _pause(agent: _Agent, found: _Found) -> float:
     """Return the seconds until the next poll."""
-    if not found.was_asked:
+    if not found.was_polled:
         return NO_POD_SECONDS
-    period = BUDGET_SECONDS if agent.budget is not None else LOOK_SECONDS
+    period = BUDGET_SECONDS if agent.budget is not None else POLL_SECONDS
     if agent.unanswered > 1:
         return float(min(MOST_SECONDS, period * 2 ** min(agent.unanswered - 1, 10)))
     return min(period, CONFIRM_SECONDS) if agent.dependencies.is_pending else period
 
 
-async def _asked(
+async def _poll_pods(
     session: aiohttp.ClientSession, key: Key, pods: list[Document], checksums: Set[str] | None, *, needs_share: bool
 ) -> _Found:
     """Poll pods of an agent, those with one of the `checksums` first; only these count for the budget."""
@@ -202,10 +202,10 @@ async def _asked(
     trusted = serving(key, pods, checksums)
     # A pod may be unready because it cannot reach a dependency. A pod that has yet to start does not answer.
     addresses = sorted(ready, key=lambda address: address not in trusted) or _running(key, pods)
-    found = _Found(was_asked=bool(addresses), was_silent=bool(ready))
+    found = _Found(was_polled=bool(addresses), was_silent=bool(ready))
     reading: Reading | None = None
     for address in addresses[:MOST_PODS]:
-        metrics = await _ask(session, address)
+        metrics = await _scrape(session, address)
         if metrics is None:
             continue
         found.was_silent = False
@@ -251,7 +251,7 @@ def _settings_of(pod: Document) -> str:
     return checksum
 
 
-async def _ask(session: aiohttp.ClientSession, address: str) -> str | None:
+async def _scrape(session: aiohttp.ClientSession, address: str) -> str | None:
     """Return the metrics of the pod at this address; None unless it answers as expected."""
     host = f"[{address}]" if ":" in address else address
     try:

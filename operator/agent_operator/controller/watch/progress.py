@@ -35,7 +35,7 @@ class Watches:
         self._kinds: dict[str, str] = {}
         self._namespaces: tuple[str, ...] = ()
         self._progress: dict[Watched, float] = {}
-        self._begun: set[str] = set()
+        self._started: set[str] = set()
         self._listed: set[str] = set()
         metrics.watch_watches(self.silent)
 
@@ -88,9 +88,9 @@ class Watches:
                 return
             self.progressed(kind, _namespace(path))
             if request.url.query.get("watch") == "true":
-                if path in self._begun:
+                if path in self._started:
                     self._metrics.watch_restarts.labels(kind).inc()
-                self._begun.add(path)
+                self._started.add(path)
             elif "continue" not in request.url.query:
                 if path in self._listed:
                     listed_again()
