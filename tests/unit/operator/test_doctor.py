@@ -355,7 +355,11 @@ def test_a_pod_that_starts_is_told_from_one_that_never_will(
     [
         ({"exitCode": 0, "reason": "Completed"}, "this may not be the image of an agent", "correct image.repository"),
         ({"exitCode": 127, "reason": "Error"}, "not the image of an agent", "correct image.repository"),
-        ({"exitCode": 128, "reason": "StartError", "message": 'exec: "x"'}, "not the image of an agent", "correct image"),
+        (
+            {"exitCode": 128, "reason": "StartError", "message": 'exec: "x"'},
+            "not the image of an agent",
+            "correct image",
+        ),
         ({"exitCode": 2, "reason": "Error", "message": "DEFAULT_MODEL: x"}, "its settings are wrong. Its", "mend"),
         ({"exitCode": 2, "reason": "Error", "message": "usage: x [-h]"}, "or it is not the image", "correct image"),
         ({"exitCode": 143, "reason": "Error"}, "asked to stop, by its probes", "mend"),
