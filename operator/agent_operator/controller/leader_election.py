@@ -139,8 +139,8 @@ def own_pod(namespace: str) -> Document | None:
 
 def owned_by(metadata: Mapping[str, Any], pod: Document | None) -> Document:
     """Return the Lease's metadata with `pod` as the only owner of kind Pod, or without such an owner."""
-    others = [each for each in metadata.get("ownerReferences") or [] if each.get("kind") != "Pod"]
-    return {**metadata, "ownerReferences": others if pod is None else [*others, pod]}
+    kept = [each for each in metadata.get("ownerReferences") or [] if each.get("kind") != "Pod"]
+    return {**metadata, "ownerReferences": kept if pod is None else [*kept, pod]}
 
 
 class Elector:
