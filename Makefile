@@ -134,11 +134,11 @@ docs: $(VENV)/.dev ## The documents as a site, in build/docs
 	@echo "==> build/docs/index.html"
 
 .PHONY: picture
-picture: $(VENV)/.dev ## Draw the documents' pictures anew from their sources
+picture: $(VENV)/.dev ## Redraw the pictures of the docs from their sources
 	PYTHONPATH=dev:tests $(BIN)/python -m support.docs.picture
 
 .PHONY: pictures-of-dashboards
-pictures-of-dashboards: prepare ## Draw the dashboards anew, from agents on a cluster of our own and a real Prometheus
+pictures-of-dashboards: prepare ## Redraw the dashboards, from agents on a cluster of our own and a real Prometheus
 	@PYTHONPATH=dev:tests $(BIN)/pytest tests/e2e/test_prometheus.py -k drawn --pictures
 
 ##

@@ -1,14 +1,14 @@
-{{/* Port of an address, if it names one, without the zeros in front, which would make an octal number of it. */}}
+{{/* Port of an address, if it has one, without leading zeros, which would make it an octal number. */}}
 {{- define "agent.port" -}}
 {{- regexReplaceAll "(?s)^[a-z]+://[^/?#]*?(?::0*([1-9][0-9]*)?)?(?:[/?#].*)?$" . "${1}" }}
 {{- end }}
 
-{{/* Port of an address of HTTP. */}}
+{{/* Port of an HTTP address. */}}
 {{- define "agent.httpPort" -}}
 {{- include "agent.port" . | default (hasPrefix "http://" . | ternary "80" "443") }}
 {{- end }}
 
-{{/* Port of the model API; nothing for a provider that asks nobody. */}}
+{{/* Port of the model API; empty for a provider that calls none. */}}
 {{- define "agent.modelPort" -}}
 {{- with .Values.agent }}
 {{- if ne .provider "echo" }}
@@ -17,14 +17,14 @@
 {{- end }}
 {{- end }}
 
-{{/* Port of the collector of traces; nothing when there is none. */}}
+{{/* Port of the trace collector; empty without one. */}}
 {{- define "agent.collectorPort" -}}
 {{- with .Values.monitoring.tracing }}
 {{- include "agent.httpPort" .endpoint }}
 {{- end }}
 {{- end }}
 
-{{/* Port of Redis; nothing when there is none. */}}
+{{/* Port of Redis; empty without one. */}}
 {{- define "agent.redisPort" -}}
 {{- if include "agent.hasRedis" . }}
 {{- .Values.networkPolicy.redisPort | default (include "agent.port" (.Values.redis.url | default "redis://")) | default "6379" }}

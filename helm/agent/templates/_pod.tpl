@@ -111,7 +111,7 @@ spec:
         timeoutSeconds: 5
       terminationMessagePolicy: FallbackToLogsOnError
       {{- if not $worker }}
-      # A stopping pod still gets requests until every proxy has heard that its endpoint is gone.
+      # A stopping pod still gets requests until every proxy has removed its endpoint.
       lifecycle:
         preStop:
           sleep:
