@@ -11,14 +11,6 @@ import pytest
 from support.docs import dashboards, picture
 from testbed.paths import REPOSITORY
 
-CONDITIONS = (REPOSITORY / "docs" / "reference" / "conditions.md").read_text()
-TROUBLE = (REPOSITORY / "docs" / "how-to" / "troubleshoot.md").read_text()
-# Nothing is wrong with these.
-FINE = {"Serving", "ScaledToZero", "Creating", "RollingOut", "RolloutComplete", "AsExpected", "MetricsFound"} | {
-    "BudgetLeft",
-    "NearlyUsedUp",
-    "Reachable",
-}
 LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 
 
@@ -77,18 +69,3 @@ def test_addresses_of_earlier_versions_lead_to_the_page_of_today(site: Path) -> 
 def test_pictures_are_those_of_their_sources() -> None:
     assert picture.stale() == [], "run `make picture`"
     assert dashboards.stale() == [], "run `make pictures-of-dashboards`"
-
-
-def test_every_reason_of_trouble_has_its_section() -> None:
-    rows = [line.split("|")[1] for line in CONDITIONS.splitlines() if line.startswith("| `")]
-    reasons = {name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row)} - {
-        "Ready",
-        "Progressing",
-        "Degraded",
-        "ScalingActive",
-        "WithinBudget",
-        "DependenciesReachable",
-        "Drifted",
-    }
-    sections = set(re.findall(r"^## ([A-Z]\w+)$", TROUBLE, re.MULTILINE))
-    assert sections == reasons - FINE

@@ -9,6 +9,7 @@ from agent_operator.api.crd import crd
 from agent_operator.api.schema import Schema, draft_07
 from agent_operator.api.yaml import to_yaml
 from agent_operator.policy.settings import Policy
+from codegen.operator import reasons
 from codegen.operator.admission import admission
 from codegen.operator.reference import reference
 from codegen.operator.values import values_schema, values_table, values_yaml
@@ -23,6 +24,7 @@ def files(root: Path) -> dict[str, str]:
         "helm/agent-operator/files/agentdeployments.yaml": to_yaml(crd()),
         "helm/agent/values.schema.json": json.dumps(of_agents, indent=2) + "\n",
         "docs/reference/agentdeployment.md": reference(),
+        **_of_reasons(root),
         **_of_chart(root, "helm/agent", of_agents),
         "helm/agent-operator/files/admission.yaml": to_yaml(admission()),
         "helm/agent-operator/values.schema.json": json.dumps(of_operator, indent=2, ensure_ascii=False) + "\n",
@@ -49,6 +51,15 @@ def _of_chart(root: Path, folder: str, schema: Schema) -> dict[str, str]:
         f"{folder}/Chart.yaml": _of_this_version(_text(root / f"{folder}/Chart.yaml")),
         f"{folder}/values.yaml": values_yaml(schema),
         f"{folder}/README.md": head + VALUES_HEADING + values_table(schema),
+    }
+
+
+def _of_reasons(root: Path) -> dict[str, str]:
+    """Return the pages that have the reasons of conditions in a part of their own."""
+    conditions, guide = "docs/reference/conditions.md", "docs/how-to/troubleshoot.md"
+    return {
+        conditions: reasons.in_reference(_text(root / conditions)),
+        guide: reasons.in_guide(_text(root / guide)),
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment
+from agent_operator.api.reasons import REASONS
 from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.conflicts import described
@@ -22,14 +23,7 @@ from agent_operator.tools.doctor.service import service_findings
 from agent_operator.tools.doctor.steps import steps_of
 
 # Reasons in the agent's conditions that only the operator knows: the API server's responses to its applies.
-_APPLYING = {
-    POLICY_REFUSED: "remove the field, or ask the owner of the operator to allow it (docs/how-to/restrict-agents.md)",
-    "NameConflict": "follow the instructions in the message",
-    "QuotaExceeded": "raise the ResourceQuota of the namespace, or request less",
-    "ApplyRefused": "correct the part of the spec that the message rejects",
-    "ApplyFailing": "check that the API server and its admission webhooks work",
-    "KindNotInstalled": "install the definitions, or remove it from the spec",
-}
+_APPLYING = {"PolicyRefused", "NameConflict", "QuotaExceeded", "ApplyRefused", "ApplyFailing", "KindNotInstalled"}
 
 
 def judge(evidence: Evidence) -> Report:
@@ -168,11 +162,11 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
     wanted = desired(agent.name, agent.namespace, agent.spec)
     for kind in sorted({each["kind"] for each in wanted} & evidence.unserved):
         message = f"The cluster does not serve {kind}"
-        yield Finding("objects", "KindNotInstalled", message, _APPLYING["KindNotInstalled"])
+        yield Finding("objects", "KindNotInstalled", message, REASONS["KindNotInstalled"].advice)
     adopt = wants_adoption(evidence.agent or {})
     plan = make_plan(Owner(agent.name, agent.uid), wanted, evidence.objects, adopt=adopt)
     for text in described(plan.conflicts, agent.namespace, agent.name, adopt=adopt):
-        yield Finding("objects", "NameConflict", text, _APPLYING["NameConflict"])
+        yield Finding("objects", "NameConflict", text, REASONS["NameConflict"].advice)
     missing = _names(evidence, [each.document for each in plan.applies if each.operation == "create"])
     if missing:
         yield Finding(
@@ -207,7 +201,7 @@ def _refused(evidence: Evidence) -> Iterator[Finding]:
         reason = state.get("reason", "")
         refused = reason in _APPLYING and not str(state.get("message", "")).startswith("Pods are refused")
         if refused and state.get("status") == ("True" if name == "Degraded" else "False") and _is_current(evidence):
-            yield Finding("objects", reason, str(state["message"]), _APPLYING[reason])
+            yield Finding("objects", reason, str(state["message"]), REASONS[reason].advice)
 
 
 def _drifted(evidence: Evidence) -> Iterator[Finding]:
