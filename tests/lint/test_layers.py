@@ -120,12 +120,13 @@ def test_the_product_imports_nothing_that_only_developers_run(package: str) -> N
 
 
 def walks() -> dict[str, list[Path]]:
-    """The walks of docs/contributing/architecture.md: their files in order, by title."""
-    text = (REPOSITORY / "docs" / "contributing" / "architecture.md").read_text(encoding="utf-8")
+    """Return the walks of docs/contributing/architecture.md: their files in order, by title."""
+    page = REPOSITORY / "docs" / "contributing" / "architecture.md"
+    text = page.read_text(encoding="utf-8")
     _, *sections = re.split(r"^### ", text.partition("## Three walks")[2].partition("\n## ")[0], flags=re.MULTILINE)
     return {
         section.partition("\n")[0]: [
-            REPOSITORY / path for path in re.findall(r"^\d+\. \[.*?\]\(\.\./(.*?)\)", section, re.MULTILINE)
+            (page.parent / path).resolve() for path in re.findall(r"^\d+\. \[.*?\]\((.*?)\)", section, re.MULTILINE)
         ]
         for section in sections
     }
