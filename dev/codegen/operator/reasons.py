@@ -16,12 +16,12 @@ def in_reference(page: str) -> str:
 
 def in_guide(page: str) -> str:
     """Return the guide to troubleshooting with the current sections, one for each reason that needs action."""
-    sections = (
-        f"## {each.name}\n\n{each.meaning}\nCondition: {each.condition}.\n\n{_sentence(each.advice)}\n{each.details}".rstrip()
-        for each in REASONS.values()
-        if _has_section(each)
-    )
-    return _replaced(page, "\n\n".join(sections))
+    return _replaced(page, "\n\n".join(_section(each) for each in REASONS.values() if _has_section(each)))
+
+
+def _section(reason: Reason) -> str:
+    cause = f"{reason.meaning}\nCondition: {reason.condition}."
+    return f"## {reason.name}\n\n{cause}\n\n{_sentence(reason.advice)}\n{reason.details}".rstrip()
 
 
 def _has_section(reason: Reason) -> bool:
