@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.kube.compare import has_all
 from agent_operator.manifests import desired
@@ -89,7 +90,7 @@ OF_THE_API_SERVER = (
 def test_what_the_api_server_fills_in_and_rewrites_is_no_drift(
     control_plane: Cluster, namespace: str, spec: Document
 ) -> None:
-    objects = desired("hello", namespace, AgentSpec.model_validate(spec))
+    objects = desired(AgentDeployment("hello", namespace, AgentSpec.model_validate(spec)))
 
     drifted = [_name(each) for each in objects if not has_all(each, _as_kept(control_plane, each))]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.kube.resources import CHILDREN
 from agent_operator.manifests import desired
@@ -151,7 +152,7 @@ def _prepare(here: Namespace, right: Right, name: str) -> None:
     elif verb == "get":
         (kind,) = (each.kind for each in CHILDREN if each.plural == resource)
         rich = AgentSpec.model_validate({"agent": {"provider": "echo"}, **_rich(resource)})
-        in_the_way = next(each for each in desired(name, here.name, rich) if each["kind"] == kind)
+        in_the_way = next(each for each in desired(AgentDeployment(name, here.name, rich)) if each["kind"] == kind)
         in_the_way["metadata"]["labels"] = {}
         here.apply(in_the_way)
 

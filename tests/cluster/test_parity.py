@@ -29,7 +29,7 @@ def test_the_chart_and_the_operator_make_the_same_objects(document: dict[str, An
     agent = parse(document, namespace="default")
     helm = helm_template(agent.name, document["spec"], agent.namespace)
     assert helm.returncode == 0, helm.stderr
-    ours = _by_name(desired(agent.name, agent.namespace, agent.spec))
+    ours = _by_name(desired(agent))
     theirs = _by_name(_objects(helm.stdout))
     if ours != theirs:
         pytest.fail("\n".join(_difference(ours, theirs)), pytrace=False)
@@ -41,7 +41,7 @@ def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str) -> No
     agent = parse(_agent(name, spec), namespace=name)
     helm = helm_template(name, spec, name)
     assert helm.returncode == 0, helm.stderr
-    assert _by_name(desired(name, name, agent.spec)) == _by_name(_objects(helm.stdout))
+    assert _by_name(desired(agent)) == _by_name(_objects(helm.stdout))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_port_of_an_address_is_the_same_number_on_both_faces(address: str, p
     agent = parse(_agent("my-agent", spec), namespace="default")
     helm = helm_template("my-agent", spec, "default")
     assert helm.returncode == 0, helm.stderr
-    for objects in (desired("my-agent", "default", agent.spec), _objects(helm.stdout)):
+    for objects in (desired(agent), _objects(helm.stdout)):
         policy = _by_name(objects)["NetworkPolicy my-agent"]
         assert [each["port"] for each in policy["spec"]["egress"][0]["ports"]] == [53, 53, 5353, 5353, port]
 

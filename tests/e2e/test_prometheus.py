@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests import desired
 from e2e import prometheus
@@ -214,7 +215,7 @@ def test_what_keda_would_ask_has_an_answer(scraped: Scraped) -> None:
     spec = AgentSpec.model_validate(
         {"agent": {"provider": "echo"}, "redis": SHARED, "autoscaling": scaled, "worker": worker}
     )
-    objects = desired(AGENT, scraped.monitored, spec)
+    objects = desired(AgentDeployment(AGENT, scraped.monitored, spec))
     queries = [
         each["metadata"]["query"]
         for found in objects

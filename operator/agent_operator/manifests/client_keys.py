@@ -2,7 +2,7 @@
 
 import secrets
 
-from agent_operator.api.spec import AgentSpec
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.manifests.document import Document, metadata
 
 # The key in the Secret, which is also the name of its file in the pods.
@@ -14,14 +14,14 @@ def client_keys_name(agent: str) -> str:
     return f"{agent}-client-keys"
 
 
-def client_keys(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+def client_keys(agent: AgentDeployment) -> Document | None:
     """Return the Secret for the client keys without keys, which are generated once and kept; None if not needed."""
-    if not spec.auth.enabled or spec.auth.existing_secret is not None:
+    if not agent.spec.auth.enabled or agent.spec.auth.existing_secret is not None:
         return None
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(name, namespace, managed_by, own_name=client_keys_name(name)),
+        "metadata": metadata(agent, own_name=client_keys_name(agent.name)),
         "type": "Opaque",
     }
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata
 from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
@@ -10,20 +11,20 @@ from agent_operator.manifests.secret import inline_secrets
 from agent_operator.manifests.secrets_volume import secret_sources
 
 
-def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
+def settings(agent: AgentDeployment) -> dict[str, str]:
     """Return the settings in the spec. A setting that is unset has no key: the service uses its default."""
-    agent, limit = spec.agent, spec.rate_limit
+    spec, limit = agent.spec, agent.spec.rate_limit
     given: dict[str, str | None] = {
-        "MODEL_PROVIDER": agent.provider,
-        "DEFAULT_MODEL": agent.model,
-        "MAX_TOKENS": str(agent.max_tokens),
-        "SYSTEM_PROMPT": agent.system_prompt,
-        "ALLOW_SYSTEM_PROMPT": _boolean(agent.allow_system_prompt),
-        "ANTHROPIC_BASE_URL": agent.base_url,
-        "REQUEST_TIMEOUT_SECONDS": str(agent.request_timeout_seconds),
-        "STREAM_TIMEOUT_SECONDS": str(agent.stream_timeout_seconds) if agent.stream_timeout_seconds else None,
-        "ENVIRONMENT": agent.environment,
-        "SECRETS_DIR": SECRETS_DIR if secret_sources(name, spec) else None,
+        "MODEL_PROVIDER": spec.agent.provider,
+        "DEFAULT_MODEL": spec.agent.model,
+        "MAX_TOKENS": str(spec.agent.max_tokens),
+        "SYSTEM_PROMPT": spec.agent.system_prompt,
+        "ALLOW_SYSTEM_PROMPT": _boolean(spec.agent.allow_system_prompt),
+        "ANTHROPIC_BASE_URL": spec.agent.base_url,
+        "REQUEST_TIMEOUT_SECONDS": str(spec.agent.request_timeout_seconds),
+        "STREAM_TIMEOUT_SECONDS": str(spec.agent.stream_timeout_seconds) if spec.agent.stream_timeout_seconds else None,
+        "ENVIRONMENT": spec.agent.environment,
+        "SECRETS_DIR": SECRETS_DIR if secret_sources(agent) else None,
         "RATE_LIMIT_REQUESTS": str(limit.requests_per_minute),
         "TOKENS_PER_MINUTE": str(limit.tokens_per_minute) if limit.tokens_per_minute else None,
         "TRUSTED_PROXIES": ",".join(limit.trusted_proxies or []) or None,
@@ -35,7 +36,7 @@ def settings(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
         "LOG_FORMAT": spec.logging.format,
         "METRICS_PORT": str(METRICS_PORT),
     }
-    given |= _of_state(name, namespace, spec) | _of_budget(spec) | _of_tracing(name, namespace, spec)
+    given |= _of_state(agent) | _of_budget(agent.spec) | _of_tracing(agent)
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -43,16 +44,16 @@ def _boolean(value: bool | None) -> str | None:
     return None if value is None else str(value).lower()
 
 
-def _of_state(name: str, namespace: str, spec: AgentSpec) -> dict[str, str | None]:
+def _of_state(agent: AgentDeployment) -> dict[str, str | None]:
     """Return the settings that apply only with a shared Redis."""
-    if not spec.redis.given:
+    if not agent.spec.redis.given:
         return {}
     return {
-        "REDIS_URL": spec.redis.url,
+        "REDIS_URL": agent.spec.redis.url,
         # Several agents may share a server.
-        "STATE_PREFIX": f"{namespace}/{name}",
-        "API_RUNS_TASKS": "false" if spec.worker.enabled else "true",
-        "WORKER_CONCURRENCY": str(spec.worker.concurrency) if spec.worker.enabled else None,
+        "STATE_PREFIX": f"{agent.namespace}/{agent.name}",
+        "API_RUNS_TASKS": "false" if agent.spec.worker.enabled else "true",
+        "WORKER_CONCURRENCY": str(agent.spec.worker.concurrency) if agent.spec.worker.enabled else None,
     }
 
 
@@ -78,38 +79,38 @@ def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
     }
 
 
-def _of_tracing(name: str, namespace: str, spec: AgentSpec) -> dict[str, str]:
+def _of_tracing(agent: AgentDeployment) -> dict[str, str]:
     """Return the destination of traces, and the name and namespace of the service.
 
     Source: OpenTelemetry, "Specify resource attributes using Kubernetes annotations".
     """
-    tracing = spec.monitoring.tracing
+    tracing = agent.spec.monitoring.tracing
     if tracing is None:
         return {}
     return {
         "OTEL_EXPORTER_OTLP_ENDPOINT": tracing.endpoint,
-        "OTEL_SERVICE_NAME": name,
-        "OTEL_RESOURCE_ATTRIBUTES": f"service.namespace={namespace},k8s.namespace.name={namespace}",
+        "OTEL_SERVICE_NAME": agent.name,
+        "OTEL_RESOURCE_ATTRIBUTES": f"service.namespace={agent.namespace},k8s.namespace.name={agent.namespace}",
     }
 
 
-def config_map(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document:
+def config_map(agent: AgentDeployment) -> Document:
     """Return the ConfigMap of the agent."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(name, namespace, managed_by),
-        "data": settings(name, namespace, spec),
+        "metadata": metadata(agent),
+        "data": settings(agent),
     }
 
 
-def config_checksum(name: str, namespace: str, spec: AgentSpec) -> str:
+def config_checksum(agent: AgentDeployment) -> str:
     """Return the SHA-256, in hexadecimal, of the data of the ConfigMap and then the inline Secret.
 
     The data of each is hashed as sorted lines `KEY=VALUE`. The checksum is an annotation of the pod template, so that a
     change of either replaces the pods, which read them only at startup.
     """
-    lines = _lines(settings(name, namespace, spec)) + _lines(inline_secrets(spec))
+    lines = _lines(settings(agent)) + _lines(inline_secrets(agent.spec))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """All desired objects of an agent."""
 
-from agent_operator.api.spec import AgentSpec
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.manifests.client_keys import client_keys
 from agent_operator.manifests.config_map import config_map
 from agent_operator.manifests.deployment import deployment, worker_deployment
@@ -8,7 +8,6 @@ from agent_operator.manifests.document import Document
 from agent_operator.manifests.horizontal_pod_autoscaler import horizontal_pod_autoscaler, worker_autoscaler
 from agent_operator.manifests.http_route import http_route
 from agent_operator.manifests.ingress import ingress
-from agent_operator.manifests.labels import OPERATOR
 from agent_operator.manifests.network_policy import network_policy
 from agent_operator.manifests.pod_disruption_budget import pod_disruption_budget, worker_disruption_budget
 from agent_operator.manifests.scaled_object import scaled_object, worker_scaled_object
@@ -39,12 +38,11 @@ BUILDERS = (
 )
 
 
-def desired(name: str, namespace: str, spec: AgentSpec, *, managed_by: str = OPERATOR) -> list[Document]:
-    """Return the desired objects of an agent with this name, namespace and spec.
+def desired(agent: AgentDeployment) -> list[Document]:
+    """Return the desired objects of an agent.
 
-    They are in the order in which they are applied: objects that the pods need come before the pods. `managed_by` is
-    the value of the label app.kubernetes.io/managed-by. The Secret of generated client keys has no keys: they are not
-    part of the spec.
+    They are in the order in which they are applied: objects that the pods need come before the pods. The Secret of
+    generated client keys has no keys: they are not part of the spec.
     """
-    objects = (build(name, namespace, spec, managed_by) for build in BUILDERS)
+    objects = (build(agent) for build in BUILDERS)
     return [document for document in objects if document is not None]

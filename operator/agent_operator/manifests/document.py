@@ -2,17 +2,19 @@
 
 from typing import Any
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.manifests.labels import Component, object_labels
 
 Document = dict[str, Any]
 
 
-def metadata(
-    agent: str, namespace: str, managed_by: str, *, own_name: str | None = None, component: Component = "api"
-) -> Document:
+def metadata(agent: AgentDeployment, *, own_name: str | None = None, component: Component = "api") -> Document:
     """Return the metadata of an agent's object, which has the agent's name unless it has its own name."""
-    labels = object_labels(agent, managed_by, component)
-    return {"name": own_name or agent, "namespace": namespace, "labels": labels}
+    return {
+        "name": own_name or agent.name,
+        "namespace": agent.namespace,
+        "labels": object_labels(agent.name, component),
+    }
 
 
 def without_empty(mapping: Document) -> Document:

@@ -1,7 +1,7 @@
 """The HorizontalPodAutoscalers (autoscaling/v2) of the agent API and of its workers; KEDA creates its own."""
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.scaling import Autoscaling, WorkerAutoscaling
-from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.names import worker_name
 
@@ -9,26 +9,26 @@ from agent_operator.manifests.names import worker_name
 DEFAULT_CPU_PERCENTAGE = 70
 
 
-def horizontal_pod_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+def horizontal_pod_autoscaler(agent: AgentDeployment) -> Document | None:
     """Return the autoscaler of the agent's pods, or None if autoscaling is disabled or uses KEDA."""
-    scaling = spec.autoscaling
+    scaling = agent.spec.autoscaling
     if not scaling.enabled or scaling.engine == "keda":
         return None
-    own = metadata(name, namespace, managed_by)
+    own = metadata(agent)
     return _autoscaler(own, scaling, _metrics(scaling))
 
 
-def worker_autoscaler(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+def worker_autoscaler(agent: AgentDeployment) -> Document | None:
     """Return the autoscaler of the workers; None without workers, with a fixed number, or with KEDA."""
-    scaling = spec.worker.autoscaling
-    if not (spec.worker.enabled and scaling.enabled) or spec.autoscaling.engine == "keda":
+    scaling = agent.spec.worker.autoscaling
+    if not (agent.spec.worker.enabled and scaling.enabled) or agent.spec.autoscaling.engine == "keda":
         return None
-    own = metadata(name, namespace, managed_by, own_name=worker_name(name), component="worker")
+    own = metadata(agent, own_name=worker_name(agent.name), component="worker")
     # All pods report the depth of the same queue, so the metric belongs to the Service.
     depth = {
         "type": "Object",
         "object": {
-            "describedObject": {"apiVersion": "v1", "kind": "Service", "name": name},
+            "describedObject": {"apiVersion": "v1", "kind": "Service", "name": agent.name},
             "metric": {"name": "agent_task_queue_depth"},
             "target": {"type": "AverageValue", "averageValue": str(scaling.target_queue_depth)},
         },

@@ -30,6 +30,6 @@ def pod_labels(agent: str, component: Component = "api") -> dict[str, str]:
     return selector(agent, component) | {f"{PREFIX}/part-of": "portside"}
 
 
-def object_labels(agent: str, managed_by: str, component: Component = "api") -> dict[str, str]:
+def object_labels(agent: str, component: Component = "api") -> dict[str, str]:
     """Return the labels of every object of an agent."""
-    return pod_labels(agent, component) | {f"{PREFIX}/version": __version__, MANAGED_BY: managed_by}
+    return pod_labels(agent, component) | {f"{PREFIX}/version": __version__, MANAGED_BY: OPERATOR}

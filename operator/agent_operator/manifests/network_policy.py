@@ -2,6 +2,7 @@
 
 import re
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
@@ -18,9 +19,9 @@ SCHEME_PORTS = {"http": 80, "https": 443, "redis": REDIS_PORT, "rediss": REDIS_P
 _ADDRESS = re.compile(r"^([a-z]+)://[^/?#]*?(?::0*([1-9][0-9]*)?)?(?:[/?#].*)?$", re.DOTALL)
 
 
-def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+def network_policy(agent: AgentDeployment) -> Document | None:
     """Return the policy for all pods of the agent, or None if it is disabled."""
-    policy = spec.network_policy
+    policy = agent.spec.network_policy
     if not policy.enabled:
         return None
     requests = {"ports": [_tcp(PORT_NAME)], "from": [dict(peer) for peer in policy.ingress_from or []]}
@@ -28,12 +29,12 @@ def network_policy(name: str, namespace: str, spec: AgentSpec, managed_by: str) 
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(name, namespace, managed_by),
+        "metadata": metadata(agent),
         "spec": {
-            "podSelector": {"matchLabels": agent_selector(name)},
+            "podSelector": {"matchLabels": agent_selector(agent.name)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [without_empty(requests), scrapes],
-            "egress": [{"ports": _egress_ports(spec)}, *(dict(rule) for rule in policy.extra_egress or [])],
+            "egress": [{"ports": _egress_ports(agent.spec)}, *(dict(rule) for rule in policy.extra_egress or [])],
         },
     }
 

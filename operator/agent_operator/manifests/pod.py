@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent_operator import __version__
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import EnvSource, Resources
 from agent_operator.api.spec import AgentSpec, Image
@@ -30,18 +31,18 @@ PRE_STOP_SECONDS = 5
 GRACE_BEYOND_ANSWER_SECONDS = PRE_STOP_SECONDS + 10
 
 
-def pod_template(name: str, namespace: str, spec: AgentSpec, component: Component) -> Document:
+def pod_template(agent: AgentDeployment, component: Component) -> Document:
     """Return the pod template of one component of the agent."""
     return {
         "metadata": {
-            "labels": {**(spec.pod_labels or {}), **pod_labels(name, component)},
+            "labels": {**(agent.spec.pod_labels or {}), **pod_labels(agent.name, component)},
             "annotations": {
-                **_scraped(spec),
-                **(spec.pod_annotations or {}),
-                CONFIG_CHECKSUM: config_checksum(name, namespace, spec),
+                **_scraped(agent.spec),
+                **(agent.spec.pod_annotations or {}),
+                CONFIG_CHECKSUM: config_checksum(agent),
             },
         },
-        "spec": _pod(name, spec, component),
+        "spec": _pod(agent, component),
     }
 
 
@@ -63,53 +64,55 @@ def image_reference(image: Image) -> str:
     return f"{image.repository}:{image.tag or __version__}"
 
 
-def _pod(name: str, spec: AgentSpec, component: Component) -> Document:
+def _pod(agent: AgentDeployment, component: Component) -> Document:
     return without_empty(
         {
-            "serviceAccountName": account_name(name, spec),
+            "serviceAccountName": account_name(agent),
             "automountServiceAccountToken": False,
             # Otherwise Kubernetes sets <SERVICE>_PORT for each Service of the namespace. For a Service named `api`,
             # the agent would read API_PORT=tcp://… as its own setting.
             "enableServiceLinks": False,
-            "imagePullSecrets": _documents(spec.image_pull_secrets),
-            "priorityClassName": spec.priority_class_name,
-            "nodeSelector": dict(spec.node_selector or {}),
-            "tolerations": _documents(spec.tolerations),
-            "affinity": dict(spec.affinity or {}),
-            "topologySpreadConstraints": _spread(name, spec, component),
-            "terminationGracePeriodSeconds": _grace_period(spec),
-            "securityContext": dict(spec.pod_security_context),
-            "initContainers": _documents(spec.init_containers),
-            "containers": [_container(name, spec, component), *_documents(spec.sidecars)],
+            "imagePullSecrets": _documents(agent.spec.image_pull_secrets),
+            "priorityClassName": agent.spec.priority_class_name,
+            "nodeSelector": dict(agent.spec.node_selector or {}),
+            "tolerations": _documents(agent.spec.tolerations),
+            "affinity": dict(agent.spec.affinity or {}),
+            "topologySpreadConstraints": _spread(agent, component),
+            "terminationGracePeriodSeconds": _grace_period(agent.spec),
+            "securityContext": dict(agent.spec.pod_security_context),
+            "initContainers": _documents(agent.spec.init_containers),
+            "containers": [_container(agent, component), *_documents(agent.spec.sidecars)],
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
-                *_secrets_volume(name, spec),
-                *_documents(spec.extra_volumes),
+                *_secrets_volume(agent),
+                *_documents(agent.spec.extra_volumes),
             ],
         }
     )
 
 
-def _container(name: str, spec: AgentSpec, component: Component) -> Document:
+def _container(agent: AgentDeployment, component: Component) -> Document:
     worker = component == "worker"
-    secrets = _secrets_volume(name, spec)
-    resources = spec.worker.resources if worker and spec.worker.resources is not None else spec.resources
+    secrets = _secrets_volume(agent)
+    resources = (
+        agent.spec.worker.resources if worker and agent.spec.worker.resources is not None else agent.spec.resources
+    )
     return without_empty(
         {
             "name": CONTAINER,
-            "image": image_reference(spec.image),
-            "imagePullPolicy": spec.image.pull_policy,
+            "image": image_reference(agent.spec.image),
+            "imagePullPolicy": agent.spec.image.pull_policy,
             "args": ["worker"] if worker else None,
             "ports": [
                 {"name": PORT_NAME, "containerPort": CONTAINER_PORT, "protocol": "TCP"},
                 {"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"},
             ],
-            "envFrom": [{"configMapRef": {"name": name}}, *map(_source, spec.env_from or [])],
-            "env": _documents(spec.extra_env),
+            "envFrom": [{"configMapRef": {"name": agent.name}}, *map(_source, agent.spec.env_from or [])],
+            "env": _documents(agent.spec.extra_env),
             "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a folder of the pod
                 *({"name": volume["name"], "mountPath": SECRETS_DIR, "readOnly": True} for volume in secrets),
-                *_documents(spec.extra_volume_mounts),
+                *_documents(agent.spec.extra_volume_mounts),
             ],
             "resources": _resources(resources),
             # Startup may take two minutes. The probe runs each second, so that a pod gets requests as soon as possible.
@@ -121,7 +124,7 @@ def _container(name: str, spec: AgentSpec, component: Component) -> Document:
             "terminationMessagePolicy": "FallbackToLogsOnError",
             # A worker receives no requests, so it can stop immediately.
             "lifecycle": None if worker else {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-            "securityContext": dict(spec.security_context),
+            "securityContext": dict(agent.spec.security_context),
         }
     )
 
@@ -130,17 +133,17 @@ def _probe(path: str, **timing: int) -> Document:
     return {"httpGet": {"path": path, "port": PORT_NAME}, **timing}
 
 
-def _spread(name: str, spec: AgentSpec, component: Component) -> list[Document]:
-    given = _documents(spec.topology_spread_constraints) or [
+def _spread(agent: AgentDeployment, component: Component) -> list[Document]:
+    given = _documents(agent.spec.topology_spread_constraints) or [
         {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"}
         for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
     ]
-    return [{**each, "labelSelector": {"matchLabels": selector(name, component)}} for each in given]
+    return [{**each, "labelSelector": {"matchLabels": selector(agent.name, component)}} for each in given]
 
 
-def _secrets_volume(name: str, spec: AgentSpec) -> list[Document]:
+def _secrets_volume(agent: AgentDeployment) -> list[Document]:
     """Return the volume of secrets, which the service watches; no volume if it would be empty."""
-    sources = secret_sources(name, spec)
+    sources = secret_sources(agent)
     return [{"name": SECRETS_VOLUME, "projected": {"sources": sources}}] if sources else []
 
 

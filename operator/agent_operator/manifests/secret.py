@@ -1,5 +1,6 @@
 """The Secret for a key that the spec itself contains (`apiKey.value`)."""
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import SECRET_KEY, AgentSpec
 from agent_operator.manifests.document import Document, metadata
 
@@ -9,15 +10,15 @@ def inline_secrets(spec: AgentSpec) -> dict[str, str]:
     return {SECRET_KEY: spec.api_key.value} if spec.api_key.value is not None else {}
 
 
-def secret(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+def secret(agent: AgentDeployment) -> Document | None:
     """Return the Secret of the agent, or None if the spec contains no secret."""
-    inline = inline_secrets(spec)
+    inline = inline_secrets(agent.spec)
     if not inline:
         return None
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(name, namespace, managed_by),
+        "metadata": metadata(agent),
         "type": "Opaque",
         "stringData": inline,
     }

@@ -1,17 +1,17 @@
 """The ServiceMonitor (monitoring.coreos.com/v1), with which prometheus-operator configures scraping of the agent."""
 
-from agent_operator.api.spec import AgentSpec
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.labels import agent_selector
 from agent_operator.manifests.names import METRICS_PATH, METRICS_PORT_NAME
 
 
-def service_monitor(name: str, namespace: str, spec: AgentSpec, managed_by: str) -> Document | None:
+def service_monitor(agent: AgentDeployment) -> Document | None:
     """Return the ServiceMonitor of the agent's pods and workers, or None if it is disabled."""
-    monitor = spec.monitoring.service_monitor
+    monitor = agent.spec.monitoring.service_monitor
     if not monitor.enabled:
         return None
-    own = metadata(name, namespace, managed_by)
+    own = metadata(agent)
     endpoint = {
         # A port of the pods. No Service has it, because a load balancer would expose it.
         "targetPort": METRICS_PORT_NAME,
@@ -23,5 +23,5 @@ def service_monitor(name: str, namespace: str, spec: AgentSpec, managed_by: str)
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "ServiceMonitor",
         "metadata": own | {"labels": {**(monitor.labels or {}), **own["labels"]}},
-        "spec": {"selector": {"matchLabels": agent_selector(name)}, "endpoints": [without_empty(endpoint)]},
+        "spec": {"selector": {"matchLabels": agent_selector(agent.name)}, "endpoints": [without_empty(endpoint)]},
     }

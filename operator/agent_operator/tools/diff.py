@@ -77,7 +77,7 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
         found.problems.append(f"{KIND} {agent.name} is being deleted: the operator no longer creates objects for it")
         return found
     owner = Owner(agent.name, live["metadata"]["uid"] if live is not None else NO_UID)
-    wanted = desired(agent.name, agent.namespace, agent.spec)
+    wanted = desired(agent)
     unknown = await _not_served(cluster, {each["kind"] for each in wanted})
     found.problems += [
         f"The cluster does not serve {kind}: install its definition, or remove it from the spec" for kind in unknown

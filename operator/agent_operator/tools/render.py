@@ -25,7 +25,7 @@ def render(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[Doc
 def _objects(agent: AgentDeployment) -> list[Document]:
     return [
         with_key(document, new_key()) if is_client_keys(document, agent.name) else document
-        for document in desired(agent.name, agent.namespace, agent.spec)
+        for document in desired(agent)
     ]
 
 

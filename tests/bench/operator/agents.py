@@ -35,7 +35,7 @@ def objects_of(document: Document) -> list[Document]:
     """What the operator would apply for an agent as the API server has it."""
     read = parse(document)
     owner = Owner(read.name, read.uid)
-    return [with_owner(wanted, owner) for wanted in desired(read.name, read.namespace, read.spec)]
+    return [with_owner(wanted, owner) for wanted in desired(read)]
 
 
 async def make_namespace(api: Api, name: str = NAMESPACE) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.reconcile.client_keys import settled
 from agent_operator.manifests.client_keys import KEYS, client_keys
@@ -14,7 +15,7 @@ Document = dict[str, Any]
 
 def wanted() -> Document:
     spec = AgentSpec.model_validate({"agent": {"provider": "echo"}, "auth": {"enabled": True}})
-    document = client_keys("hello", "prod", spec, "portside-operator")
+    document = client_keys(AgentDeployment("hello", "prod", spec))
     assert document is not None
     return document
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.reconcile.disputes import Disputes
 from agent_operator.controller.reconcile.plan import make_plan, with_owner
@@ -20,7 +21,7 @@ AGENT = 'k:{"name":"agent"}'
 
 
 def deployment() -> Document:
-    documents = desired("hello", "prod", AgentSpec.model_validate({"agent": {"provider": "echo"}}))
+    documents = desired(AgentDeployment("hello", "prod", AgentSpec.model_validate({"agent": {"provider": "echo"}})))
     return with_owner(next(each for each in documents if each["kind"] == "Deployment"), OWNER)
 
 

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 
 from agent_operator import __version__
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import DEFAULT_STREAM_SECONDS, AgentSpec
 from agent_operator.api.yaml import to_yaml
 from agent_operator.manifests import desired
@@ -23,7 +24,7 @@ Document = dict[str, Any]
 def build(**spec: Any) -> dict[str, Document]:
     """The objects of an echo agent by kind; the keyword arguments are fields of its spec."""
     model = AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec})
-    return {document["kind"]: document for document in desired("hello", "prod", model)}
+    return {document["kind"]: document for document in desired(AgentDeployment("hello", "prod", model))}
 
 
 def pod(**spec: Any) -> Document:
@@ -65,9 +66,9 @@ def without(fields: set[str], value: Any) -> Any:
 @given(specs())
 @settings(max_examples=150, deadline=None)
 def test_every_valid_spec_gives_canonical_objects_and_always_the_same(spec: Document) -> None:
-    objects = desired("hello", "prod", AgentSpec.model_validate(spec))
+    objects = desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(spec)))
 
-    assert objects == desired("hello", "prod", AgentSpec.model_validate(spec))
+    assert objects == desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(spec)))
     own = {document["metadata"]["name"] for document in objects if document["kind"] != "ServiceAccount"}
     assert own <= {"hello", "hello-worker", "hello-client-keys"}
     assert {document["metadata"]["namespace"] for document in objects} == {"prod"}
@@ -81,7 +82,7 @@ def test_every_valid_spec_gives_canonical_objects_and_always_the_same(spec: Docu
 def test_nothing_that_we_build_is_empty_but_what_says_something_by_it(spec: Document) -> None:
     # The folder for temporary files, and all namespaces.
     meant: dict[str, list[Document]] = {"Deployment": [{}], "NetworkPolicy": [{}]}
-    for document in desired("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec))):
+    for document in desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec)))):
         empty = [part for part in parts(document) if part is None or part in ([], {})]
         assert empty == meant.get(document["kind"], []), document["kind"]
 
@@ -96,7 +97,7 @@ def test_text_that_yaml_could_take_for_something_else_comes_back_as_it_was(text:
 @given(specs())
 @settings(max_examples=50, deadline=None)
 def test_every_pod_is_hardened(spec: Document) -> None:
-    objects = desired("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec)))
+    objects = desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec))))
     for deployment in (document for document in objects if document["kind"] == "Deployment"):
         template = deployment["spec"]["template"]["spec"]
 
@@ -316,8 +317,8 @@ def test_resources_that_are_set_replace_the_default_as_a_whole() -> None:
 def test_the_manager_is_a_label_of_the_objects_and_not_of_the_pods() -> None:
     spec = AgentSpec.model_validate({"agent": {"provider": "echo"}})
 
-    for document in desired("hello", "prod", spec, managed_by="Helm"):
-        assert document["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+    for document in desired(AgentDeployment("hello", "prod", spec)):
+        assert document["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "portside-operator"
         assert document["metadata"]["labels"]["app.kubernetes.io/version"] == __version__
     template = build()["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert not {"app.kubernetes.io/managed-by", "app.kubernetes.io/version"} & set(template)
@@ -330,7 +331,7 @@ WORKERS: Document = {**REDIS, "worker": {"enabled": True, "replicas": 2}}
 def named(**spec: Any) -> dict[tuple[str, str], Document]:
     """The objects of an echo agent by kind and name."""
     model = AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec})
-    return {(each["kind"], each["metadata"]["name"]): each for each in desired("hello", "prod", model)}
+    return {(each["kind"], each["metadata"]["name"]): each for each in desired(AgentDeployment("hello", "prod", model))}
 
 
 def test_workers_run_beside_the_api_and_leave_no_tasks_to_it() -> None:

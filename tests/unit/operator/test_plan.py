@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.disputes import Conceded
@@ -23,7 +24,7 @@ OWNER = Owner("hello", "uid-of-hello")
 
 def objects(**spec: Any) -> list[Document]:
     """What an echo agent should be made of."""
-    return desired("hello", "prod", AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec}))
+    return desired(AgentDeployment("hello", "prod", AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec})))
 
 
 def applied(documents: list[Document], owner: Owner = OWNER) -> Observed:
@@ -46,7 +47,7 @@ def steps(plan: Plan) -> list[str]:
 @given(specs())
 @settings(max_examples=50, deadline=None)
 def test_what_was_applied_needs_nothing_more(spec: Document) -> None:
-    documents = desired("hello", "prod", AgentSpec.model_validate(spec))
+    documents = desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(spec)))
 
     assert make_plan(OWNER, documents, applied(documents)) == Plan()
 

@@ -155,7 +155,7 @@ class Reconciler:
             status = status_of_refused(agent.generation, list(map(str, refused)), deployment, old, datetime.now(UTC))
             await self._publisher.publish(document, status)
             return "refused", None
-        wanted = desired(agent.name, agent.namespace, agent.spec)
+        wanted = desired(agent)
         problems = await self._converge(key, document, agent, owner, wanted)
         if problems is None:
             return "success", None
@@ -203,7 +203,7 @@ class Reconciler:
     def _reported(self, key: Key, agent: AgentDeployment) -> Report:
         """Return what the agent's pods reported of its budget, if it has one, and of its dependencies."""
         budget = agent.spec.budget
-        checksum = config_checksum(agent.name, agent.namespace, agent.spec) if budget is not None else ""
+        checksum = config_checksum(agent) if budget is not None else ""
         return self._reports.expect(key, budget, checksum)
 
     async def _publish_failure(

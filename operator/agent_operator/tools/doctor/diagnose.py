@@ -159,7 +159,7 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
     yield from refused
     if any(finding.reason == POLICY_REFUSED for finding in refused):
         return
-    wanted = desired(agent.name, agent.namespace, agent.spec)
+    wanted = desired(agent)
     for kind in sorted({each["kind"] for each in wanted} & evidence.unserved):
         message = f"The cluster does not serve {kind}"
         yield Finding("objects", "KindNotInstalled", message, REASONS["KindNotInstalled"].advice)

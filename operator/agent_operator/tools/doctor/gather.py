@@ -248,4 +248,4 @@ def _wanted(document: Document) -> list[Document]:
         agent: AgentDeployment = parse(document)
     except InvalidAgentError:
         return []
-    return desired(agent.name, agent.namespace, agent.spec)
+    return desired(agent)
