@@ -160,11 +160,12 @@ def run(
     """
     # Importing kopf and the Kubernetes client takes a second, which the other commands do not need.
     from agent_operator.controller import leader_election, run  # noqa: PLC0415
+    from agent_operator.controller import lease as leases  # noqa: PLC0415
     from agent_operator.policy import settings  # noqa: PLC0415
 
     lease = None
     if leader_election.in_a_pod() if leader_elect is None else leader_elect:
-        lease = leader_election.lease(lease_namespace, lease_name, namespaces, selector)
+        lease = leases.lease(lease_namespace, lease_name, namespaces, selector)
         if lease is None:
             raise click.UsageError("--leader-elect outside a pod requires --lease-namespace, the Lease's namespace.")
     try:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from agent_operator.tools.kubectl_yaml import UnreadableError, decode, read
+from agent_operator.tools.kubectl_yaml import decode, read
+from agent_operator.tools.yaml_nodes import UnreadableError
 from testbed import binaries
 
 HEAD = "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: NAME}\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.tools_bed import tool
 from support.eventually import eventually
 from support.operator import (
     Namespace,
@@ -85,6 +86,15 @@ def test_of_two_operators_one_works_and_the_other_is_ready(here: Namespace) -> N
             assert second.answer("/readyz")[0] == second.answer("/healthz")[0] == 200
             assert "Applied" in first.log
             assert "Applied" not in second.log
+
+
+def test_doctor_finds_a_leader_whatever_the_name_of_its_lease(here: Namespace) -> None:
+    with elected(here) as leader:
+        lead_seconds(leader)
+        here.apply(agent())
+        here.await_condition("Progressing", "True", "RollingOut")
+
+        assert f"is the leader (Lease {here.name}/{LEASE})" in tool(here, "doctor", "hello").stdout
 
 
 def test_a_killed_leader_is_followed_when_its_lease_is_dead(here: Namespace) -> None:

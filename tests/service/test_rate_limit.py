@@ -19,7 +19,8 @@ from agent_service.auth import network
 from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.limits.limits import MOST_CLIENTS, Limits
 from agent_service.limits.local import UNIT, LocalBuckets
-from agent_service.state.redis import Redis, Script
+from agent_service.state.redis import Redis
+from agent_service.state.script import Script
 from stand_in import StandIn
 from support.agent import KEY, MakeClient, Service, StartService
 from support.eventually import eventually

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from agent_service.state.redis import Redis, StateUnavailableError
+from agent_service.state.redis import Redis
+from agent_service.state.redis_errors import StateUnavailableError
 from support.redis_server import RedisServer
 
 

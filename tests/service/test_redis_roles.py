@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from agent_service.state.redis import Redis, StateUnavailableError
+from agent_service.state.redis import Redis
+from agent_service.state.redis_errors import StateUnavailableError
 from support.agent import MakeClient
 from support.eventually import eventually, eventually_async
 from support.redis_server import RedisServer, running_redis

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from agent_service.state.redis import Redis
-from agent_service.tasks.queue import TOO_LATE, Status, Tasks
+from agent_service.tasks.queue import TOO_LATE, Tasks
+from agent_service.tasks.record import Status
 from service.task_client import OWNER, keyed, submit
 from stand_in import StandIn
 from support.agent import MakeClient, StartService

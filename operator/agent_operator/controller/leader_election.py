@@ -5,31 +5,23 @@ changed for its duration by the local monotonic clock, regardless of the times i
 """
 
 import asyncio
-import hashlib
-import os
 import random
-import socket
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
 
+from agent_operator.controller.lease import LEASE, LeaseName, lease_metadata, new_identity, own_pod
 from agent_operator.kube import kubeconfig
 from agent_operator.kube.connection import Connection
 from agent_operator.kube.errors import ApiError, UnreachableError
-from agent_operator.kube.resources import Resource
 from agent_operator.manifests.document import Document
 
 log = structlog.get_logger(__name__)
-
-LEASE = Resource("Lease", "coordination.k8s.io", "v1", "leases")
-NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class LostLeadershipError(Exception):
@@ -86,61 +78,6 @@ def taken(record: Mapping[str, Any], identity: str, duration: float, clock: date
         "renewTime": now,
         "leaseTransitions": transitions if same or not record else transitions + 1,
     }
-
-
-class LeaseName(NamedTuple):
-    """The namespace and name of the Lease that makes one of several operators the leader."""
-
-    namespace: str
-    name: str
-
-
-def lease(namespace: str | None, name: str | None, namespaces: Sequence[str], selector: str | None) -> LeaseName | None:
-    """Return the Lease to use; None outside a pod without `namespace`.
-
-    The defaults are the pod's namespace, and the name derived from the scope (`namespaces` and `selector`).
-    """
-    chosen = namespace or own_namespace()
-    return LeaseName(chosen, name or lease_name(namespaces, selector)) if chosen else None
-
-
-def lease_name(namespaces: Sequence[str], selector: str | None) -> str:
-    """Return the name of the Lease shared by all operators with the same namespaces and selector."""
-    if not namespaces and not selector:
-        return "agent-operator"
-    scope = "\n".join([selector or "", *sorted(set(namespaces))])
-    return f"agent-operator-{hashlib.sha256(scope.encode()).hexdigest()[:8]}"
-
-
-def own_namespace() -> str | None:
-    """Return the namespace of the pod that this process runs in, or None outside a pod."""
-    try:
-        return NAMESPACE_FILE.read_text().strip() or None
-    except OSError:
-        return None
-
-
-def new_identity() -> str:
-    """Return an identity that is unique to this process and changes with every restart."""
-    return f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
-
-
-def own_pod(namespace: str) -> Document | None:
-    """Return the owner reference to this process's pod, from what the chart sets by the downward API.
-
-    Returns None outside a pod, and in a pod of another namespace than `namespace`: the garbage collector treats an
-    owner in another namespace as missing.
-    """
-    where, name, uid = (os.environ.get(each) for each in ("POD_NAMESPACE", "POD_NAME", "POD_UID"))
-    if where != namespace or not name or not uid:
-        return None
-    return {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}
-
-
-def owned_by(metadata: Mapping[str, Any], pod: Document | None) -> Document:
-    """Return the Lease's metadata with `pod` as the only owner of kind Pod, or without such an owner."""
-    kept = [each for each in metadata.get("ownerReferences") or [] if each.get("kind") != "Pod"]
-    return {**metadata, "ownerReferences": kept if pod is None else [*kept, pod]}
 
 
 class Elector:
@@ -276,7 +213,7 @@ class Elector:
         lease = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": owned_by({"name": self._name, "namespace": self._namespace}, self._pod),
+            "metadata": lease_metadata({"name": self._name, "namespace": self._namespace}, self._pod),
             "spec": taken({}, self.identity, self._timing.lease, datetime.now(UTC)),
         }
         try:
@@ -293,7 +230,7 @@ class Elector:
         """Write the record if the Lease is unchanged: the request carries the known resourceVersion."""
         path = LEASE.path(self._namespace, self._name)
         lease = self._lease or {}
-        body = {**lease, "metadata": owned_by(lease.get("metadata", {}), self._pod), "spec": record}
+        body = {**lease, "metadata": lease_metadata(lease.get("metadata", {}), self._pod), "spec": record}
         self._lease = self._keep((await self._connection.request("PUT", path, body=body)).body)
 
     def _keep(self, lease: Document) -> Document:

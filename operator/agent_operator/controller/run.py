@@ -12,7 +12,8 @@ import structlog
 from agent_operator import __version__
 from agent_operator.controller import health_server
 from agent_operator.controller.health_server import PortTakenError
-from agent_operator.controller.leader_election import Elector, LeaseName, LostLeadershipError, NoLeaseError, Timing
+from agent_operator.controller.leader_election import Elector, LostLeadershipError, NoLeaseError, Timing
+from agent_operator.controller.lease import LeaseName
 from agent_operator.controller.manager import RESYNC_SECONDS, DefinitionGoneError, Operator
 from agent_operator.controller.signals import cancel_on_signals
 from agent_operator.controller.watch.progress import SILENCE_SECONDS

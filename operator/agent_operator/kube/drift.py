@@ -10,21 +10,17 @@ those allowed here.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent_operator.kube.allowed import Path, Step, is_allowed
 from agent_operator.kube.compare import MERGE_KEYS, has_all
 from agent_operator.manifests.document import Document
 
 FIELD_MANAGER = "portside-operator"
 # Takes over `replicas` from us when an autoscaler is added, and keeps it until the autoscaler first sets it.
 HANDOVER_MANAGER = "portside-operator-handover"
-
-Step = str | tuple[tuple[str, Any], ...]
-Path = tuple[Step, ...]
-"""The path to a field: names, and for a list member the keys that identify it."""
 
 # Fields that are ours alone, by kind. A ServiceAccount has none: OpenShift adds Secrets to each.
 _ROOTS = {
@@ -45,32 +41,6 @@ _ROOTS = {
     ),
 }
 
-_TEMPLATE = ("spec", "template", "metadata")
-# Annotations whose only effect is to replace the pods of a Deployment. They are written by `kubectl rollout restart`
-# (Argo CD, k9s and Headlamp write the same), by Stakater Reloader and Keel when something that a pod reads has changed,
-# and by Rancher's "Redeploy".
-ALLOWED_ANNOTATIONS = frozenset(
-    {
-        "kubectl.kubernetes.io/restartedAt",
-        "reloader.stakater.com/last-reloaded-from",
-        "keel.sh/update-time",
-        "cattle.io/timestamp",
-    }
-)
-# Reloader's other method: a variable that no program reads, named after the changed object.
-ALLOWED_ENV = re.compile(r"STAKATER_[A-Z0-9_]+_(CONFIGMAP|SECRET)")
-# Fields that a cluster assigns, and that load balancer controllers set. `replicas` belongs to the autoscaler, if there
-# is one. `kubectl rollout pause` pauses a rollout on purpose; the status and doctor report it.
-_ALLOWED_FIELDS: dict[str, set[Path]] = {
-    "Deployment": {("spec", "replicas"), ("spec", "paused"), (*_TEMPLATE, "creationTimestamp")},
-    "Service": {
-        ("spec", name)
-        for name in (
-            *("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"),
-            *("loadBalancerIP", "loadBalancerClass"),
-        )
-    },
-}
 # Maps and lists whose members are compared one by one, even if none of them is desired.
 _BY_NAME = frozenset({"annotations", "labels", "metadata", "data", *MERGE_KEYS}) - {"ownerReferences"}
 # Keys of list members that have a default: managed fields contain it, and a document may omit it.
@@ -219,7 +189,7 @@ def _beyond(kind: str, fields: Mapping[str, Any], wanted: Any, path: Path, paths
             continue
         step, below, is_wanted = _follow(name, wanted)
         here = (*path, step)
-        if _is_allowed(kind, here):
+        if is_allowed(kind, here):
             continue
         if is_wanted or (isinstance(step, str) and step in _BY_NAME and inner):
             part = _beyond(kind, inner, below, here, paths)
@@ -280,28 +250,13 @@ def _extra_members(kind: str, wanted: list[Any], found: list[Any], path: Path) -
         other = by_key.get(tuple(member.get(key) for key in keys))
         if other is not None:
             yield from _extra(kind, other, member, here)
-        elif not _is_allowed(kind, here):
+        elif not is_allowed(kind, here):
             yield here
 
 
 def _is_under(path: Path, others: Iterable[Path]) -> bool:
     """Return whether a path equals or is below one of the others. The two sides identify ports by different keys."""
     return any(path[: len(other)] == other or ("ports" in path and path[:-1] == other[:-1]) for other in others)
-
-
-def _is_allowed(kind: str, path: Path) -> bool:
-    if path in _ALLOWED_FIELDS.get(kind, ()):
-        return True
-    last = path[-1]
-    if kind == "Service":
-        return last == "nodePort"
-    if kind != "Deployment":
-        return False
-    if path[:-1] == (*_TEMPLATE, "annotations"):
-        return last in ALLOWED_ANNOTATIONS
-    if len(path) < 2 or path[-2] != "env" or isinstance(last, str):  # noqa: PLR2004  the list and its member
-        return False
-    return ALLOWED_ENV.fullmatch(str(dict(last).get("name"))) is not None
 
 
 def _without(fields: Mapping[str, Any], part: Mapping[str, Any]) -> Document:

@@ -7,7 +7,8 @@ from typing import Any, TextIO
 
 from agent_operator.api.agent import GROUP, KIND
 from agent_operator.tools.errors import InputError
-from agent_operator.tools.kubectl_yaml import Reading, UnreadableError, decode, read
+from agent_operator.tools.kubectl_yaml import Reading, decode, read
+from agent_operator.tools.yaml_nodes import UnreadableError
 
 SUFFIXES = {".yaml", ".yml", ".json"}
 

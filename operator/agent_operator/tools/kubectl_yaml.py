@@ -16,15 +16,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from agent_operator.tools.yaml_nodes import Node, UnreadableError, compose
 from agent_operator.tools.yaml_scalars import INT64, MERGE, ScalarError, float_key, json_value, scalar
-
-# Go's parser was ported from libyaml; where PyYAML was built without it, its own parser is close enough.
-_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # decode.go, `allowedAliasRatio`.
 _FREE_ALIASES, _FREE_DECODES = 100, 1000
@@ -35,14 +31,6 @@ _END = object()
 # Number of characters in which kubectl searches for the opening brace of JSON (cli-runtime, resource/visitor.go).
 _GUESS = 4096
 _SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-class UnreadableError(ValueError):
-    """Text that kubectl cannot read: why, and the position if known. Never quotes the text, which may be a key."""
-
-    def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
-        where = f"line {line}, column {column}: " if column is not None else f"line {line}: " if line else ""
-        super().__init__(f"{where}{reason}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +108,7 @@ def _read_json(text: str) -> Iterator[tuple[Any, int]]:
 def _read_yaml(text: str, start: int) -> Iterator[Reading]:
     first = text.count("\n", 0, start)
     for number, document in _documents(text[start:]):
-        yield _Decoder().decode(_compose(document, first + number))
+        yield _Decoder().decode(compose(document, first + number))
 
 
 def _documents(text: str) -> Iterator[tuple[int, str]]:
@@ -141,68 +129,6 @@ def _documents(text: str) -> Iterator[tuple[int, str]]:
         yield begin, "".join(lines)
 
 
-@dataclass(slots=True)
-class _Node:
-    """A node of Go's tree (decode.go: `node`); `alias` is the target of an alias."""
-
-    kind: str
-    value: str = ""
-    tag: str = ""
-    implicit: bool = False
-    children: list["_Node"] = field(default_factory=list)
-    alias: "_Node | None" = None
-
-
-def _compose(text: str, line: int) -> _Node:
-    """Return the first document of the text, the only one that Go reads (decode.go: `parser`)."""
-    events = yaml.parse(text, Loader=_PARSER)
-    anchors: dict[str, _Node] = {}
-    try:
-        for event in events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                root = _node(next(events), events, anchors)
-                next(events)
-                return root
-    except RecursionError:
-        raise UnreadableError("nested too deeply") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        reason = error.problem or error.context or "not valid"
-        where = (line + mark.line + 1, mark.column + 1) if mark is not None else (None, None)
-        raise UnreadableError(reason, *where) from None
-    except yaml.YAMLError:
-        raise UnreadableError("control characters are not allowed") from None
-    return _Node("scalar", implicit=True)
-
-
-def _node(event: Any, events: Iterator[Any], anchors: dict[str, _Node], *, in_flow: bool = False) -> _Node:
-    if isinstance(event, yaml.AliasEvent):
-        if event.anchor not in anchors:
-            raise UnreadableError("an alias has no anchor before it", _line(event))
-        return _Node("alias", alias=anchors[event.anchor])
-    if isinstance(event, yaml.ScalarEvent):
-        implicit = bool(event.implicit[0])
-        if in_flow and not event.style and "?" in event.value:
-            # scannerc.go, `yaml_parser_scan_plain_scalar`: inside braces or brackets, ? ends a plain text.
-            raise UnreadableError("a text that contains ? must be quoted here", _line(event))
-        node = _Node("scalar", event.value, event.tag or "", implicit)
-        if event.anchor is not None:
-            anchors[event.anchor] = node
-        return node
-    mapping = isinstance(event, yaml.MappingStartEvent)
-    node = _Node("mapping" if mapping else "sequence")
-    if event.anchor is not None:
-        anchors[event.anchor] = node
-    in_flow = in_flow or bool(event.flow_style)
-    while not isinstance(child := next(events), yaml.MappingEndEvent | yaml.SequenceEndEvent):
-        node.children.append(_node(child, events, anchors, in_flow=in_flow))
-    return node
-
-
-def _line(event: yaml.Event) -> int | None:
-    return event.start_mark.line + 1 if event.start_mark is not None else None
-
-
 class _Decoder:
     """Conversion of nodes to JSON values (decode.go: `decoder`; sigs.k8s.io/yaml: `convertToJSONableObject`)."""
 
@@ -214,7 +140,7 @@ class _Decoder:
         self._path: list[str] = []
         self._repeated: dict[str, None] = {}
 
-    def decode(self, node: _Node) -> Reading:
+    def decode(self, node: Node) -> Reading:
         try:
             return Reading(self._value(node), tuple(self._repeated))
         except ScalarError as error:
@@ -222,7 +148,7 @@ class _Decoder:
         except RecursionError:
             raise UnreadableError("nested too deeply") from None
 
-    def _value(self, node: _Node) -> Any:
+    def _value(self, node: Node) -> Any:
         self._count()
         if node.kind == "alias":
             return self._of_alias(node, self._value)
@@ -241,7 +167,7 @@ class _Decoder:
         if not few and self._aliased / self._decodes > _allowed_ratio(self._decodes):
             raise UnreadableError("aliases make the document too large")
 
-    def _of_alias(self, node: _Node, use: Callable[[_Node], Any]) -> Any:
+    def _of_alias(self, node: Node, use: Callable[[Node], Any]) -> Any:
         if id(node) in self._active or node.alias is None:
             raise UnreadableError("an anchor contains itself")
         self._active.add(id(node))
@@ -251,13 +177,13 @@ class _Decoder:
         self._active.discard(id(node))
         return value
 
-    def _within(self, part: str, node: _Node) -> Any:
+    def _within(self, part: str, node: Node) -> Any:
         self._path.append(part)
         value = self._value(node)
         self._path.pop()
         return value
 
-    def _fill(self, node: _Node, values: dict[str, Any]) -> None:
+    def _fill(self, node: Node, values: dict[str, Any]) -> None:
         """Add a mapping's members to `values`, in order: a merge replaces values before it."""
         own: set[str] = set()
         for key, value in zip(node.children[::2], node.children[1::2], strict=True):
@@ -272,7 +198,7 @@ class _Decoder:
             values[name] = self._value(value)
             self._path.pop()
 
-    def _merge(self, node: _Node, values: dict[str, Any]) -> None:
+    def _merge(self, node: Node, values: dict[str, Any]) -> None:
         sources = list(reversed(node.children)) if node.kind == "sequence" else [node]
         for source in sources:
             target = source.alias if source.kind == "alias" else source
@@ -285,7 +211,7 @@ class _Decoder:
             else:
                 self._fill(source, values)
 
-    def _key(self, node: _Node) -> str:
+    def _key(self, node: Node) -> str:
         """Return a key in its JSON form."""
         self._count()
         while node.kind == "alias":
@@ -302,7 +228,7 @@ class _Decoder:
         return float_key(value) if isinstance(value, float) else str(value)
 
 
-def _value_of(node: _Node) -> Any:
+def _value_of(node: Node) -> Any:
     return scalar(node.value, node.tag, implicit=node.implicit)
 
 

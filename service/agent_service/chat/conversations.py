@@ -9,7 +9,8 @@ import re
 import uuid
 
 from agent_service.agent.messages import Exchange, is_blank, sendable
-from agent_service.state.redis import Redis, Script
+from agent_service.state.redis import Redis
+from agent_service.state.script import Script
 
 _APPEND = Script(__package__, "append_exchange")
 

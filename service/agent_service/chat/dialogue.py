@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, sendable
 from agent_service.agent.turn import Agent, OnText
 from agent_service.chat.conversations import Conversations, new_id
-from agent_service.state.redis import StateUnavailableError
+from agent_service.state.redis_errors import StateUnavailableError
 
 _FORGOTTEN = "The conversation store cannot be reached: this message was answered without the earlier messages."
 _NOT_KEPT = "The conversation store cannot be reached: this answer will not be remembered."

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from agent_service.agent.errors import ModelError
-from agent_service.state.redis import StateUnavailableError
+from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.telemetry.logs import where
 from agent_service.telemetry.redact import for_log
 

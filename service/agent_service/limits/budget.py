@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple
 import structlog
 
 from agent_service.agent.messages import Usage
-from agent_service.state.redis import Redis, Script, StateUnavailableError
+from agent_service.state.redis import Redis
+from agent_service.state.redis_errors import StateUnavailableError
+from agent_service.state.script import Script
 
 _log = structlog.get_logger(__name__)
 

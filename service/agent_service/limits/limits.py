@@ -9,7 +9,9 @@ from typing import NamedTuple
 from agent_service.agent.messages import Usage
 from agent_service.limits.budget import Budget
 from agent_service.limits.local import LocalBuckets
-from agent_service.state.redis import Redis, Script, StateUnavailableError
+from agent_service.state.redis import Redis
+from agent_service.state.redis_errors import StateUnavailableError
+from agent_service.state.script import Script
 
 _LIMIT = Script(__package__, "limit")
 

@@ -16,7 +16,7 @@ from agent_service.agent.errors import (
     TimedOutError,
     UnreachableError,
 )
-from agent_service.state.redis import StateUnavailableError
+from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.tasks.queue import QueueFullError
 
 # The first class that matches decides, so subclasses come before their parents.

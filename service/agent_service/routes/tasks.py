@@ -10,7 +10,8 @@ from agent_service.routes.body import Body
 from agent_service.routes.chat import Message
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.errors import describe
-from agent_service.tasks.queue import KeyReusedError, Status, Task
+from agent_service.tasks.queue import KeyReusedError
+from agent_service.tasks.record import Status, Task
 from agent_service.tasks.tracing import traceparent
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])

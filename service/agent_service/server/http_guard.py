@@ -15,6 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from agent_service.server.connections import Connections
+from agent_service.server.until_close import OLD_VERSIONS, UntilClose
 
 # Twice what nginx accepts in total (`large_client_header_buffers`, 4 of 8 KiB).
 LARGEST_HEAD_BYTES = 64 * 1024
@@ -94,7 +95,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._overhead = 0
         self._head_tail = b""
         self._stop_timer()
-        old = self.parser.get_http_version() in _OLD_VERSIONS
+        old = self.parser.get_http_version() in OLD_VERSIONS
         self._check_head(old=old)
         if old:
             # An HTTP/1.0 client does not understand interim responses (RFC 9110, 10.1.1).
@@ -155,8 +156,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if cycle.scope["http_version"] in _OLD_VERSIONS:
-            app = _UntilClose(app, cycle)
+        if cycle.scope["http_version"] in OLD_VERSIONS:
+            app = UntilClose(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _is_answering(self) -> bool:
@@ -282,39 +283,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
 
-_OLD_VERSIONS = frozenset({"0.9", "1.0"})
-
-
 class _StopError(Exception):
     """Stops the parser: the rest of the data is not parsed."""
-
-
-class _UntilClose:
-    """An app for HTTP/1.0 clients, which do not support chunks.
-
-    The end of the connection marks the end of an answer of unknown length.
-    """
-
-    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
-        self._app = app
-        self._cycle = cycle
-        self._unknown = False
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer the request (ASGI)."""
-
-        async def send_unframed(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                names = {name.lower() for name, _ in message.get("headers", ())}
-                self._unknown = b"content-length" not in names
-                if self._unknown:
-                    self._cycle.chunked_encoding = False
-            elif self._unknown:
-                # uvicorn compares the sent length with the announced one.
-                self._cycle.expected_content_length = len(message.get("body", b""))
-            await send(message)
-
-        await self._app(scope, receive, send_unframed)
 
 
 def guarded(seconds: float, connections: Connections) -> type[GuardedProtocol]:

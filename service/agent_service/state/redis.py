@@ -1,34 +1,22 @@
 """The only owner of the connections to the Redis server: sharing, timeouts, and the meaning of failures."""
 
 import asyncio
-import contextlib
-import hashlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis as Client
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from agent_service.state.redis_errors import DETAILS, ELSEWHERE, Reason, reason_of
+from agent_service.state.link import ANSWER_SECONDS, Link, close, connect
+from agent_service.state.redis_errors import ELSEWHERE, Reason, StateUnavailableError, is_wrong_type, reason_of
+from agent_service.state.script import Script
 from agent_service.telemetry.logs import where
 
 _log = structlog.get_logger(__name__)
 
 Value = str | int | float | bytes
-
-# A server in the same cluster answers a SYN in milliseconds. A slower one counts as down, because a chat is waiting.
-CONNECT_SECONDS = 1.0
-
-# Long enough for a server that forks to rewrite its file. Short enough that a frozen server affects one request in
-# flight, and its user does not notice.
-ANSWER_SECONDS = 2.0
 
 # While the server is down, no request waits for it: one task checks at this interval whether it is back.
 RECOVERY_SECONDS = 0.5
@@ -56,58 +44,6 @@ _PARTS_OF_STATE = ("task", "conversation", "limit", "budget")
 _CHANNELS = ("news", "cancelled")
 
 
-class StateUnavailableError(Exception):
-    """The Redis server cannot be reached, or cannot execute a command. The message is safe to show to a client.
-
-    `reason` is for programs. `detail` is a sentence for the administrators of the agent; it never quotes the server.
-    """
-
-    def __init__(self, reason: Reason = "unreachable", detail: str | None = None) -> None:
-        super().__init__("The state store of this agent cannot be reached; try again in a moment.")
-        self.reason = reason
-        self.detail = DETAILS[reason] if detail is None else detail
-
-
-class Script:
-    """A Lua script in the folder `lua` of a package, which the server runs atomically (Redis: "Scripting with Lua").
-
-    Several names form one script of several files; the last file uses what the others define.
-    """
-
-    def __init__(self, package: str, *names: str) -> None:
-        self.name = names[-1]
-        folder = resources.files(package).joinpath("lua")
-        self.text = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
-        self.sha1 = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
-
-
-@dataclass(slots=True)
-class _Link:
-    """Connections that were made at about the same time, and the number of bundles in flight on them."""
-
-    client: Client
-    bundles: int = 0
-
-
-def connect(address: str) -> Client:
-    """Return a client of the server. It does not connect before its first command.
-
-    Raises:
-        ValueError, TypeError, RedisError: if the address has a value or an option that cannot be used.
-    """
-    # Connections to Unix sockets do not support this option.
-    options: dict[str, Any] = {} if address.startswith("unix:") else {"socket_keepalive": True}
-    # No retries: a script that was sent may have run. Callers retry the steps that are safe to repeat.
-    return Client.from_url(
-        address,
-        protocol=2,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        **options,
-    )
-
-
 _CHECK = Script(__package__, "check")
 
 
@@ -121,7 +57,7 @@ class Redis:
     def __init__(self, address: str, *, prefix: str) -> None:
         self._prefix = prefix
         self._address = address
-        self._link = _Link(connect(address))
+        self._link = Link(connect(address))
         self._reconnected_at = -math.inf
         self._waiting: list[tuple[tuple[Value, ...], asyncio.Future[Any]]] = []
         self._bundles = 0
@@ -155,7 +91,7 @@ class Redis:
         """
         reply = await self._ask(command)
         if isinstance(reply, ResponseError):
-            if _is_wrong_type(reply):
+            if is_wrong_type(reply):
                 return None
             raise self._refused(command[0], reply) from None
         return reply
@@ -213,7 +149,7 @@ class Redis:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await _close(self._link)
+        await close(self._link)
 
     async def _ask(self, command: tuple[Value, ...]) -> Any:
         """Return the reply, which may be an error of the server as an object.
@@ -245,7 +181,7 @@ class Redis:
             self._link.bundles += 1
             self._start(self._exchange(self._link, bundle))
 
-    async def _exchange(self, link: _Link, bundle: list[tuple[tuple[Value, ...], asyncio.Future[Any]]]) -> None:
+    async def _exchange(self, link: Link, bundle: list[tuple[tuple[Value, ...], asyncio.Future[Any]]]) -> None:
         # Every future gets a result, so that no caller waits forever.
         replies: list[Any] = [StateUnavailableError() for _ in bundle]
         try:
@@ -267,7 +203,7 @@ class Redis:
                 _settle(future, reply)
             self._send_bundle()
 
-    def _reconnect(self, link: _Link) -> bool:
+    def _reconnect(self, link: Link) -> bool:
         """Replace the connections of `link`; return whether the current connections are different ones."""
         now = asyncio.get_running_loop().time()
         if link is self._link and now - self._reconnected_at >= _RECONNECT_SECONDS and self._away is None:
@@ -277,14 +213,14 @@ class Redis:
 
     def _replace_link(self) -> None:
         """Use new connections from now on. Bundles in flight on the old ones complete there."""
-        old, self._link = self._link, _Link(connect(self._address))
+        old, self._link = self._link, Link(connect(self._address))
         self._retire(old)
 
-    def _retire(self, link: _Link) -> None:
+    def _retire(self, link: Link) -> None:
         if link is not self._link and not link.bundles:
-            self._start(_close(link))
+            self._start(close(link))
 
-    def _lost(self, link: _Link, error: Exception) -> None:
+    def _lost(self, link: Link, error: Exception) -> None:
         if link is not self._link:
             # The connection was already replaced; the current one may work.
             return
@@ -360,13 +296,3 @@ def _settle(future: asyncio.Future[Any], reply: Any) -> None:
         future.set_exception(reply)
     else:
         future.set_result(reply)
-
-
-async def _close(link: _Link) -> None:
-    with contextlib.suppress(RedisError, OSError, TimeoutError):
-        await link.client.aclose()
-
-
-def _is_wrong_type(error: ResponseError) -> bool:
-    # redis-py removes the code of an error from its text, and keeps it in `status_code`.
-    return getattr(error, "status_code", None) == "WRONGTYPE" or "wrong kind of value" in str(error)

@@ -126,3 +126,21 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while current is not None:
         yield current
         current = current.__cause__ or current.__context__
+
+
+class StateUnavailableError(Exception):
+    """The Redis server cannot be reached, or cannot execute a command. The message is safe to show to a client.
+
+    `reason` is for programs. `detail` is a sentence for the administrators of the agent; it never quotes the server.
+    """
+
+    def __init__(self, reason: Reason = "unreachable", detail: str | None = None) -> None:
+        super().__init__("The state store of this agent cannot be reached; try again in a moment.")
+        self.reason = reason
+        self.detail = DETAILS[reason] if detail is None else detail
+
+
+def is_wrong_type(error: ResponseError) -> bool:
+    """Return whether the server refused a command because the value of the key has another type."""
+    # redis-py removes the code of an error from its text, and keeps it in `status_code`.
+    return getattr(error, "status_code", None) == "WRONGTYPE" or "wrong kind of value" in str(error)

@@ -10,18 +10,16 @@ import json
 import random
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import structlog
 
-from agent_service.state.redis import Redis, Script
+from agent_service.state.redis import Redis
+from agent_service.state.script import Script
+from agent_service.tasks.record import STATUSES, Claim, Status, Task, TaskError, parse_status, parse_task
 from agent_service.telemetry.redact import printable
 
 _log = structlog.get_logger(__name__)
-
-Status = Literal["pending", "running", "completed", "failed"]
-STATUSES: tuple[Status, ...] = get_args(Status)
 
 # A worker renews its leases three times within this time. With a shorter lease, a live worker could lose its tasks in a
 # busy moment. With a longer one, the tasks of a killed worker wait longer.
@@ -53,6 +51,12 @@ _SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _REQUEUE, _CA
 )
 
 
+TOO_LATE = TaskError("deadline_exceeded", "The task did not finish before its deadline.")
+_WORKERS_DIED = TaskError("worker_lost", "The workers that ran the task ended before it finished.")
+_CANCELLED = TaskError("cancelled", "The task was cancelled.")
+_DAMAGED = TaskError("damaged", "The record of the task in the store cannot be read.")
+
+
 class QueueFullError(Exception):
     """The number of waiting tasks has reached its limit."""
 
@@ -65,53 +69,6 @@ class KeyReusedError(Exception):
 
     def __init__(self) -> None:
         super().__init__("The idempotency key was already used with another message; use a new key.")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskError:
-    """Why a task failed: a code for programs, such as `cancelled` or `timed_out`, and a sentence for people."""
-
-    code: str
-    message: str
-
-    def json(self) -> str:
-        """Return the error in its stored form."""
-        return json.dumps({"code": self.code, "message": self.message})
-
-
-TOO_LATE = TaskError("deadline_exceeded", "The task did not finish before its deadline.")
-_WORKERS_DIED = TaskError("worker_lost", "The workers that ran the task ended before it finished.")
-_CANCELLED = TaskError("cancelled", "The task was cancelled.")
-_DAMAGED = TaskError("damaged", "The record of the task in the store cannot be read.")
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task as its owner sees it. Times are seconds since 1970. `result` and `error` are unset until it ends."""
-
-    id: str
-    status: Status
-    attempts: int
-    created: float
-    started: float | None
-    finished: float | None
-    result: Mapping[str, Any] | None
-    error: Mapping[str, str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A task as its worker sees it, with the number of the attempt and the seconds left until the deadline.
-
-    A `probe` checks for all workers whether the model API accepts tasks again.
-    """
-
-    id: str
-    attempt: int
-    seconds_left: float
-    message: str
-    traceparent: str
-    probe: bool
 
 
 class Tasks:
@@ -156,7 +113,7 @@ class Tasks:
         if answer == b"reused":
             raise KeyReusedError
         task_id, status = answer
-        return task_id.decode(), _status(status.decode())
+        return task_id.decode(), parse_status(status.decode())
 
     async def get(self, owner: str, task_id: str) -> Task | None:
         """Return a task; None if the owner has no task with that id, it has expired, or its record is damaged."""
@@ -167,7 +124,7 @@ class Tasks:
         if record.get(b"owner") != owner.encode():
             return None
         try:
-            return _task(task_id, record)
+            return parse_task(task_id, record)
         except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
             self._note_damaged(task_id)
             return None
@@ -276,57 +233,3 @@ class Tasks:
 
     async def _run(self, script: Script, *arguments: str | float) -> Any:
         return await self._redis.run(script, [self._name], *arguments)
-
-
-# The first second of the year 9999. No task has a time this late.
-_LATEST_SECONDS = 253_370_764_800
-
-
-def _task(task_id: str, record: Mapping[bytes, bytes]) -> Task:
-    """Return the task in a record. Raise ValueError, KeyError or TypeError if none of our scripts wrote the record."""
-
-    def seconds(name: bytes) -> float | None:
-        return _seconds(record[name]) if name in record else None
-
-    return Task(
-        id=task_id,
-        status=_status(record[b"status"].decode()),
-        attempts=int(record[b"attempts"]),
-        created=_seconds(record[b"created"]),
-        started=seconds(b"started"),
-        finished=seconds(b"finished"),
-        result=_result(record[b"result"]) if b"result" in record else None,
-        error=_object(record[b"error"], code=str, message=str) if b"error" in record else None,
-    )
-
-
-def _seconds(milliseconds: bytes) -> float:
-    seconds = int(milliseconds) / 1000
-    if not 0 <= seconds < _LATEST_SECONDS:
-        raise ValueError("is not a valid time")
-    return seconds
-
-
-def _result(text: bytes) -> dict[str, Any]:
-    result = _object(text, response=str, tokens_used=int)
-    if not isinstance(result.get("stop_reason"), str | None):
-        raise TypeError("has an invalid stop reason")
-    return result
-
-
-def _object(text: bytes, **fields: type) -> dict[str, Any]:
-    """Return the JSON object in a record; raise ValueError unless these fields have these types."""
-    value = json.loads(text)
-    if b"\\ud" in text.lower():
-        # Half a surrogate pair cannot be sent. This raises UnicodeEncodeError, a ValueError.
-        json.dumps(value, ensure_ascii=False).encode()
-    if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in fields.items()):
-        raise ValueError("is not the expected object")
-    return value
-
-
-def _status(text: str) -> Status:
-    for status in STATUSES:
-        if status == text:
-            return status
-    raise ValueError("is not a status")

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from agent_service.tasks.queue import Claim
+from agent_service.tasks.record import Claim
 
 # The format stored with a task, whatever format callers send (OTEL_PROPAGATORS).
 _TRACE_CONTEXT = TraceContextTextMapPropagator()

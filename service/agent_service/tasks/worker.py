@@ -19,16 +19,9 @@ from agent_service.agent.messages import Prompt, sendable
 from agent_service.agent.turn import Agent
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits
-from agent_service.state.redis import StateUnavailableError
-from agent_service.tasks.queue import (
-    FIRST_PAUSE_SECONDS,
-    LEASE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
-    TOO_LATE,
-    Claim,
-    TaskError,
-    Tasks,
-)
+from agent_service.state.redis_errors import StateUnavailableError
+from agent_service.tasks.queue import FIRST_PAUSE_SECONDS, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, TOO_LATE, Tasks
+from agent_service.tasks.record import Claim, TaskError
 from agent_service.tasks.tracing import TaskSpans, fail
 from agent_service.telemetry.logs import where
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from agent_operator.controller.leader_election import lease_name, may_take, observe, taken
+from agent_operator.controller.leader_election import may_take, observe, taken
+from agent_operator.controller.lease import lease_name
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 DURATION = 15.0

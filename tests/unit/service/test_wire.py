@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from agent_service.agent.claude.connection import KINDS, CertificateFileError, failed, kind_of, unreachable
-from agent_service.agent.claude.transport import retry_after
+from agent_service.agent.claude.retry_after import retry_after
 from agent_service.agent.errors import ModelFailedError, UnreachableError
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent_operator.controller.status.drift import MOST_REMOVALS, WINDOW_SECONDS, Why
-from agent_operator.kube.drift import Foreign, Path
+from agent_operator.kube.allowed import Path
+from agent_operator.kube.drift import Foreign
 from agent_operator.kube.resources import Key
 from agent_operator.manifests.document import Document
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.controller.lease import LEASE, LEASE_LABEL
 from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import (
     AGENT,
@@ -30,11 +31,10 @@ from agent_operator.tools.doctor.evidence import COMPONENT, Evidence, Health, Le
 
 T = TypeVar("T")
 
-LEASES = Resource("Lease", "coordination.k8s.io", "v1", "leases")
 SLICES = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
 REPLICA_SETS = Resource("ReplicaSet", "apps", "v1", "replicasets")
-# The name of the operator's Leases (controller/leader_election.py).
-LEASE_NAME = "agent-operator"
+# How operators before 0.2 named their Leases, which had no label then.
+_OLD_LEASE_NAME = "agent-operator"
 
 # A holder renews about every two seconds, so a live Lease changes within this time, whatever the clocks show.
 SECOND_READ_SECONDS = 5.0
@@ -65,15 +65,19 @@ async def operators(access: Access) -> tuple[list[Lease], str | None]:
 
 async def _leases(access: Access) -> list[Document]:
     # Every node has its own Lease in that namespace.
-    found = await access.list(LEASES, None, fieldSelector="metadata.namespace!=kube-node-lease")
-    ours = [each for each in found if _key(each)[1] == LEASE_NAME or _key(each)[1].startswith(f"{LEASE_NAME}-")]
-    return [{**each, "spec": each.get("spec") or {}} for each in ours]
+    found = await access.list(LEASE, None, fieldSelector="metadata.namespace!=kube-node-lease")
+    return [{**each, "spec": each.get("spec") or {}} for each in found if _is_of_an_operator(each)]
+
+
+def _is_of_an_operator(lease: Document) -> bool:
+    labels = lease["metadata"].get("labels") or {}
+    return labels.items() >= LEASE_LABEL.items() or f"{_key(lease)[1]}-".startswith(f"{_OLD_LEASE_NAME}-")
 
 
 async def _has_pod(access: Access, lease: Document) -> bool:
     """Return whether the holder's pod exists; True if that is unknown.
 
-    An identity begins with the pod's name (controller/leader_election.py).
+    An identity begins with the pod's name (controller/lease.py).
     """
     name = _holder(lease).rpartition("_")[0]
     if not name:

@@ -5,7 +5,7 @@ import httpx2
 
 from agent_service.agent.claude import connection
 from agent_service.agent.claude.events import Event
-from agent_service.agent.claude.transport import retry_after
+from agent_service.agent.claude.retry_after import retry_after
 from agent_service.agent.errors import (
     CredentialsRefusedError,
     ModelError,

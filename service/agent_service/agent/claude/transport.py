@@ -7,15 +7,11 @@ its retries and errors then work as usual.
 """
 
 import asyncio
-import email.utils
-import math
 import ssl
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +20,7 @@ import httpx2
 import structlog
 
 from agent_service.agent.claude.connection import CertificateFileError
+from agent_service.agent.claude.retry_after import bound_wait
 from agent_service.network.proxy import ProxyError, proxy_for
 
 _log = structlog.get_logger(__name__)
@@ -33,13 +30,6 @@ _KEEP_ALIVE_SECONDS = 30.0
 
 # A pod whose SYN gets no response within this time has no route; waiting longer only delays the client.
 CONNECT_SECONDS = 5.0
-
-# The SDK sleeps for the time in `Retry-After`. Up to this limit, waiting is better than an error. Beyond it, an
-# immediate error serves the client better.
-LONGEST_RETRY_WAIT_SECONDS = 2.0
-
-# The longest `Retry-After` that a client receives. The limits of the model API are per minute.
-LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
 # An error, or an answer that is not streamed, is short and arrives at once. Of any other, only this much is read.
 LARGEST_WHOLE_BYTES = 2**16
@@ -125,7 +115,7 @@ class Wire(httpx2.AsyncClient):
         body = Body(answer, whole=not (stream and _is_success(answer)))
         response = httpx2.Response(answer.status, headers=headers, stream=body, request=request)
         if not response.is_success:
-            _bound_wait(response)
+            bound_wait(response)
         if not stream:
             try:
                 await response.aread()
@@ -253,50 +243,6 @@ def _take_first_attempt() -> aiohttp.ClientResponse | None:
     if isinstance(first.outcome, Exception):
         raise first.outcome
     return first.outcome
-
-
-def _bound_wait(response: httpx2.Response) -> None:
-    """Limit the wait in the headers, for which the SDK sleeps, or prevent its retry if the wait is too long."""
-    wait = _wait_seconds(response)
-    for name in ("retry-after-ms", "retry-after"):
-        response.headers.pop(name, None)
-    if wait is None:
-        return
-    response.headers["retry-after"] = str(wait)
-    if wait > LONGEST_RETRY_WAIT_SECONDS:
-        response.headers["x-should-retry"] = "false"
-
-
-def retry_after(response: httpx2.Response) -> int | None:
-    """Return `Retry-After` in whole seconds, rounded up and at most an hour; None when absent or invalid."""
-    wait = _wait_seconds(response)
-    return None if wait is None else math.ceil(wait)
-
-
-def _wait_seconds(response: httpx2.Response) -> float | None:
-    milliseconds = _number(response.headers.get("retry-after-ms", ""))
-    value = response.headers.get("retry-after", "")
-    wait = _number(value) if milliseconds is None else milliseconds / 1000
-    if wait is None:
-        wait = _seconds_until(value)
-    return None if wait is None else min(max(0.0, wait), LONGEST_RETRY_AFTER_SECONDS)
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return None if math.isnan(number) else number
-
-
-def _seconds_until(date: str) -> float | None:
-    try:
-        when = email.utils.parsedate_to_datetime(date)
-        # A date without a zone is UTC (RFC 9110, 5.6.7).
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
 
 
 def _is_success(answer: aiohttp.ClientResponse) -> bool:
