@@ -19,7 +19,7 @@ class Reader:
     """Reads over one connection. Each raises ApiError and UnreachableError."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     async def get(
         self, resource: Resource, namespace: str, name: str, *, metadata_only: bool = False
@@ -27,7 +27,7 @@ class Reader:
         """Return the object, or only its metadata; None if it does not exist."""
         accept = METADATA_ONLY if metadata_only else JSON
         try:
-            answer = await self._connection.request("GET", resource.path(namespace, name), accept=accept)
+            answer = await self.connection.request("GET", resource.path(namespace, name), accept=accept)
         except ApiError as error:
             if error.code != HTTPStatus.NOT_FOUND:
                 raise
@@ -47,7 +47,7 @@ class Reader:
         asked = {"limit": str(PAGE), **query}
         api_version = f"{resource.group}/{resource.version}".removeprefix("/")
         while True:
-            page = (await self._connection.request("GET", resource.path(namespace), query=asked)).body
+            page = (await self.connection.request("GET", resource.path(namespace), query=asked)).body
             # A list has the type of its items only once.
             items = [{"apiVersion": api_version, "kind": resource.kind, **item} for item in page.get("items") or []]
             metadata = page.get("metadata") or {}
@@ -63,7 +63,7 @@ class Reader:
     async def is_served(self, resource: Resource) -> bool:
         """Return whether the kind can be listed and watched (Kubernetes: "API discovery")."""
         try:
-            answer = await self._connection.request("GET", f"/apis/{resource.group}/{resource.version}")
+            answer = await self.connection.request("GET", f"/apis/{resource.group}/{resource.version}")
         except ApiError as error:
             if error.code != HTTPStatus.NOT_FOUND:
                 raise

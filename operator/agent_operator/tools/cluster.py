@@ -21,8 +21,8 @@ ANSWER_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tool reads: kubeconfig file, context and namespace, as set by the user; None is the default."""
+class Target:
+    """What a tool reads: kubeconfig file, context and namespace, as set by the user; None is the default."""
 
     kubeconfig: str | None = None
     context: str | None = None
@@ -34,7 +34,6 @@ class Access(Reader):
 
     def __init__(self, connection: Connection, namespace: str) -> None:
         super().__init__(connection)
-        self.connection = connection
         self.namespace = namespace
 
     async def read(self, path: str) -> Document:
@@ -54,16 +53,16 @@ class Access(Reader):
             body=document,
             content_type=content_type,
         )
-        return answer.body, answer.code == 201  # noqa: PLR2004  HTTP's "created"
+        return answer.body, answer.code == HTTPStatus.CREATED
 
 
 @asynccontextmanager
-async def access(place: Place) -> AsyncIterator[Access]:
+async def access(target: Target) -> AsyncIterator[Access]:
     """Yield access to the cluster that the user selected. Raises ToolError, also for failed requests of the body."""
-    settings, namespace = await _configuration(place)
+    settings, namespace = await _configuration(target)
     try:
         async with Connection(settings, seconds=ANSWER_SECONDS, log_in=None) as connection:
-            yield Access(connection, place.namespace or namespace)
+            yield Access(connection, target.namespace or namespace)
     except ProxyFailedError as error:
         raise ToolError(f"{error}.") from error
     except UnreachableError as error:
@@ -81,16 +80,16 @@ def explained(error: ApiError) -> str:
     return f"The API server refused the request: {error.message}"
 
 
-async def _configuration(place: Place) -> tuple[client.Configuration, str]:
+async def _configuration(target: Target) -> tuple[client.Configuration, str]:
     """Return the connection settings and the context's namespace. A pod without kubeconfig uses its own account."""
-    files = kubeconfig.chosen_files(place.kubeconfig)
+    files = kubeconfig.chosen_files(target.kubeconfig)
     shown = ", ".join(map(str, files))
     try:
-        if kubeconfig.in_cluster() and not (place.kubeconfig or place.context):
+        if kubeconfig.in_cluster() and not (target.kubeconfig or target.context):
             return kubeconfig.load_in_cluster(), "default"
         if not any(each.exists() for each in files):
             raise ToolError(f"No kubeconfig found at {shown}. Specify one with --kubeconfig or KUBECONFIG.")
-        chosen = await kubeconfig.load(files, place.context)
+        chosen = await kubeconfig.load(files, target.context)
     except LoginError as error:
         raise ToolError(f"Could not log in to the cluster of {shown}: {error}.") from error
     except NoContextError as error:

@@ -169,15 +169,15 @@ def diff(
       diff my-agent -n prod
       helm template my-agent ./chart | kubectl agent diff -f -
     """
-    from agent_operator.tools.cluster import Place  # noqa: PLC0415  takes a second
+    from agent_operator.tools.cluster import Target  # noqa: PLC0415  takes a second
     from agent_operator.tools.diff import differences  # noqa: PLC0415
     from agent_operator.tools.diff_output import unified  # noqa: PLC0415
 
     if bool(names) == bool(sources):
         raise click.UsageError("Specify either names of agents or -f FILE.")
-    place = Place(kubeconfig, context, namespace)
+    target = Target(kubeconfig, context, namespace)
     changed = failed = False
-    for each in asyncio.run(differences(place, names, sources, sys.stdin)):
+    for each in asyncio.run(differences(target, names, sources, sys.stdin)):
         for text in filter(None, map(unified, each.changes)):
             changed = True
             _print_diff(text)
@@ -220,13 +220,13 @@ def doctor(
       doctor -A
       doctor my-agent -o json
     """
-    from agent_operator.tools.cluster import Place  # noqa: PLC0415  takes a second
+    from agent_operator.tools.cluster import Target  # noqa: PLC0415  takes a second
     from agent_operator.tools.doctor.report import to_json, to_text  # noqa: PLC0415
     from agent_operator.tools.doctor.run import visit  # noqa: PLC0415
 
     if names and everywhere:
         raise click.UsageError("Specify either names of agents or --all-namespaces.")
-    reports = asyncio.run(visit(Place(kubeconfig, context, namespace), names, everywhere=everywhere))
+    reports = asyncio.run(visit(Target(kubeconfig, context, namespace), names, everywhere=everywhere))
     if output == "json":
         show(to_json(reports))
     elif reports:

@@ -26,7 +26,7 @@ from agent_operator.kube.resources import AGENT, BY_KIND, CHILDREN, OPTIONAL, SE
 from agent_operator.manifests import desired
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
-from agent_operator.tools.cluster import Access, Place, access, explained
+from agent_operator.tools.cluster import Access, Target, access, explained
 from agent_operator.tools.errors import InputError, ToolError
 from agent_operator.tools.render import valid_agents
 
@@ -51,9 +51,9 @@ class Difference:
     problems: list[str] = field(default_factory=list)
 
 
-async def differences(place: Place, names: Sequence[str], sources: Sequence[str], stdin: TextIO) -> list[Difference]:
+async def differences(target: Target, names: Sequence[str], sources: Sequence[str], stdin: TextIO) -> list[Difference]:
     """Return the result for the named agents in the cluster, and for those in these files. Raises ToolError."""
-    async with access(place) as cluster:
+    async with access(target) as cluster:
         if not await cluster.is_served(AGENT):
             raise ToolError(
                 f"The cluster does not serve {AGENT.plural}.{AGENT.group}. "

@@ -4,7 +4,7 @@ import asyncio
 
 from agent_operator.api.agent import KIND
 from agent_operator.kube.resources import AGENT
-from agent_operator.tools.cluster import Place, access
+from agent_operator.tools.cluster import Target, access
 from agent_operator.tools.doctor.diagnose import judge, undefined
 from agent_operator.tools.doctor.gather import gather, is_defined, operators
 from agent_operator.tools.doctor.report import STEPS, Finding, Report, Step
@@ -14,12 +14,12 @@ from agent_operator.tools.errors import ToolError
 AT_ONCE = 4
 
 
-async def visit(place: Place, names: tuple[str, ...], *, everywhere: bool) -> list[Report]:
+async def visit(target: Target, names: tuple[str, ...], *, everywhere: bool) -> list[Report]:
     """Check the named agents, or all of the namespace, or all of all namespaces; return the reports ordered by name.
 
     Raises ToolError if the cluster cannot be queried, or has no agent with one of the names.
     """
-    async with access(place) as cluster:
+    async with access(target) as cluster:
         if not await is_defined(cluster):
             return [_without_definition(cluster.namespace, name) for name in names or ("(any)",)]
         agents = await cluster.list(AGENT, None if everywhere else cluster.namespace)
