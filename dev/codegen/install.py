@@ -57,7 +57,7 @@ def rendered(chart: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
     done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise TestbedError(f"The operator's chart does not render: {done.stderr.strip()}")
-    return [_plain(each) for each in yaml.safe_load_all(done.stdout) if each]
+    return [_plain(each) for each in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if each]
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

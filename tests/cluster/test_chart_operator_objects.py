@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from support.eventually import eventually
+from support.manifests import documents
 from testbed import definitions, paths
 from testbed.cluster import Cluster
 
@@ -278,7 +278,7 @@ def _install(cluster: Cluster, namespace: str, values: dict[str, Any]) -> None:
 def _rendered(cluster: Cluster, namespace: str, values: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     text = cluster.helm("template", NAME, str(CHART), "-n", namespace, "-f", "-", stdin=json.dumps(values))
     found: dict[str, list[dict[str, Any]]] = {}
-    for document in yaml.safe_load_all(text):
+    for document in documents(text):
         if document:
             found.setdefault(document["kind"], []).append(document)
     return found

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import crd
+from support.manifests import documents
 from support.operator import documented_rules
 from testbed import paths
 from testbed.cluster import Cluster
@@ -85,7 +86,7 @@ def test_the_api_server_takes_the_agent_chart_without_a_warning(
 ) -> None:
     objects = helm("template", "my-agent", AGENT_CHART, "-n", namespace, "-f", "-", stdin=json.dumps(values))
     accepted = _dry_run(control_plane, namespace, objects)
-    made = [document["kind"] for document in yaml.safe_load_all(objects) if document]
+    made = [document["kind"] for document in documents(objects) if document]
     assert {"ConfigMap", "Service", "Deployment", "NetworkPolicy", "ServiceAccount"} <= set(made)
     assert accepted.count("created (server dry run)") == len(made)
 
@@ -201,7 +202,7 @@ def _dry_run(cluster: Cluster, namespace: str, objects: str) -> str:
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    return documents(text)
 
 
 def _rights(rules: list[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import crd
+from support.manifests import documents
 from support.operator import install_definition
 from testbed import paths
 from testbed.cluster import Cluster
@@ -125,7 +126,7 @@ def test_agents_of_a_release_are_valid_and_unchanged_under_the_present_definitio
     control_plane.await_definition("agentdeployments.portside.dev")
     try:
         for sample in SAMPLES:
-            agents = [each for each in yaml.safe_load_all(sample.read_text()) if each["kind"] == "AgentDeployment"]
+            agents = [each for each in documents(sample.read_text()) if each["kind"] == "AgentDeployment"]
             # What a sample says that the release had no field for is left out, as it would have been then.
             create = ["create", "--validate=ignore", "-n", namespace, "-f-"]
             control_plane.kubectl(*create, stdin=yaml.safe_dump_all(agents))
@@ -155,7 +156,7 @@ def _specs(cluster: Cluster, namespace: str) -> dict[str, Any]:
 
 def _fixed(text: str) -> dict[str, Any]:
     """What cannot change in an upgrade: the objects' names, and the selectors of those that have one."""
-    objects = [each for each in yaml.safe_load_all(text) if each]
+    objects = documents(text)
     return {
         f"{each['kind']} {each['metadata']['name']}": each.get("spec", {}).get("selector")
         for each in objects

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from support.manifests import documents
 from testbed import paths
 from testbed.cluster import Cluster
 
@@ -53,7 +53,7 @@ def test_an_overlay_can_move_the_operator_to_another_namespace(checkout: Path, c
     overlay = checkout / "overlay"
     overlay.mkdir()
     (overlay / "kustomization.yaml").write_text("resources: [../manifests/install]\nnamespace: docks\n")
-    objects = list(yaml.safe_load_all(control_plane.kubectl("kustomize", str(overlay))))
+    objects = documents(control_plane.kubectl("kustomize", str(overlay)))
     named = {each["kind"]: each["metadata"] for each in objects}
     assert named["Namespace"]["name"] == named["Deployment"]["namespace"] == "docks"
     [binding] = [each for each in objects if each["kind"] == "ClusterRoleBinding"]
@@ -71,7 +71,7 @@ def test_the_samples_render_without_a_cluster() -> None:
     done = subprocess.run(
         [AGENT_OPERATOR, "render", "-f", SAMPLES], capture_output=True, text=True, timeout=60, check=True
     )
-    made = {(each["metadata"]["name"], each["kind"]): each for each in yaml.safe_load_all(done.stdout)}
+    made = {(each["metadata"]["name"], each["kind"]): each for each in documents(done.stdout)}
     scaling = made["hello-agent", "HorizontalPodAutoscaler"]["spec"]
     assert (scaling["minReplicas"], scaling["maxReplicas"]) == (1, 3)
     assert ("hello-agent", "Secret") not in made
@@ -95,7 +95,7 @@ def _operator(checkout: Path) -> str:
 
 def _install() -> list[dict[str, Any]]:
     texts = [(MANIFESTS / "install" / name).read_text() for name in ("agentdeployments.yaml", "operator.yaml")]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document["kind"] != "Namespace"]
+    return [document for text in texts for document in documents(text) if document["kind"] != "Namespace"]
 
 
 def _volumes(deployment: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lint import rendered
+from support.manifests import documents
 from testbed.cluster import Cluster
 
 CHART = rendered.CHARTS / "agent-operator"
@@ -54,7 +54,7 @@ def test_a_folder_of_manifests_is_the_chart_with_values(control_plane: Cluster, 
 def _by_name(text: str) -> dict[tuple[str, str | None, str], dict[str, Any]]:
     """The objects by kind, namespace and name, without what only one of the two ways of installing has."""
     found = {}
-    for document in yaml.safe_load_all(text):
+    for document in documents(text):
         if document:
             metadata = document["metadata"]
             for part, keys in OF_HELM.items():

@@ -14,6 +14,7 @@ import yaml
 
 from lint import rendered
 from support.eventually import eventually
+from support.manifests import documents
 from support.operator import Namespace, OperatorProcess, agent, install_definition, operator
 from testbed import binaries, definitions
 from testbed import cluster as clusters
@@ -102,7 +103,7 @@ def alive(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda file: file.stem)
 def test_a_sample_comes_to_life_as_its_comments_say(alive: dict[Path, Namespace], sample: Path) -> None:
     here = alive[sample]
-    objects = [*yaml.safe_load_all(sample.read_text()), *yaml.safe_load_all(rendered.render(sample))]
+    objects = [*documents(sample.read_text()), *documents(rendered.render(sample))]
     for each in objects:
         here.get(f"{each['kind']}.{each['apiVersion'].rpartition('/')[0]}".rstrip("."), each["metadata"]["name"])
     for name in _agents(sample):
@@ -136,7 +137,7 @@ def _dry_run(dry: Namespace, objects: list[dict[str, Any]]) -> str:
 
 def _into(namespace: str, text: str) -> list[dict[str, Any]]:
     """The objects, with whatever namespace they name replaced by the test's."""
-    objects = [each for each in yaml.safe_load_all(text) if each]
+    objects = documents(text)
     for each in objects:
         if "namespace" in each["metadata"]:
             each["metadata"]["namespace"] = namespace
@@ -168,8 +169,7 @@ def _make_what_it_needs(here: Namespace, folder: Path, sample: Path) -> None:
 
 
 def _agents(sample: Path) -> list[str]:
-    documents = yaml.safe_load_all(sample.read_text())
-    return [each["metadata"]["name"] for each in documents if each["kind"] == "AgentDeployment"]
+    return [each["metadata"]["name"] for each in documents(sample.read_text()) if each["kind"] == "AgentDeployment"]
 
 
 def _is_ready(here: Namespace, name: str) -> bool:
@@ -181,7 +181,7 @@ def _is_ready(here: Namespace, name: str) -> bool:
 def _secrets(sample: Path) -> set[str]:
     """The Secrets that the sample's agents name."""
     found: set[str] = set()
-    for document in yaml.safe_load_all(sample.read_text()):
+    for document in documents(sample.read_text()):
         if document["kind"] == "AgentDeployment":
             spec = document["spec"]
             found |= {spec.get(part, {}).get("secretName") for part in ("apiKey", "redis")}

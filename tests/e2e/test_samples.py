@@ -7,6 +7,7 @@ import yaml
 
 from e2e.agents import READY_SECONDS, client, put_secret
 from support.eventually import eventually
+from support.manifests import documents
 from testbed import images, paths
 from testbed.cluster import Cluster
 
@@ -66,7 +67,7 @@ def test_the_agent_in_production_runs_with_all_that_its_sample_asks_for(
 
 
 def _sample(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((SAMPLES / f"{name}.yaml").read_text()))
+    return documents((SAMPLES / f"{name}.yaml").read_text())
 
 
 def _with_redis(name: str) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lint import rendered
+from support.manifests import documents
 from testbed import binaries
 
 KEY = "resource.customizations.health.portside.dev_AgentDeployment"
@@ -56,11 +56,11 @@ def test_the_chart_takes_the_values_of_both_tools_at_the_version_that_they_name(
     for values in (argo_cd["helm"]["valuesObject"], flux):
         file.write_text(json.dumps(values))
         made = rendered.template(rendered.CHARTS / "agent-operator", "--values", str(file))
-        assert {"ServiceMonitor", "PrometheusRule"} <= {each["kind"] for each in yaml.safe_load_all(made) if each}
+        assert {"ServiceMonitor", "PrometheusRule"} <= {each["kind"] for each in documents(made) if each}
 
 
 def _documents(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((rendered.GITOPS / f"{name}.yaml").read_text()))
+    return documents((rendered.GITOPS / f"{name}.yaml").read_text())
 
 
 def _health_check() -> str:

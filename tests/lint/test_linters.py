@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lint import checkov, linters, rendered, schemas
+from support.manifests import documents
 from testbed import modules, paths
 from testbed.definitions import FOREIGN
 from testbed.errors import TestbedError
@@ -71,7 +72,7 @@ def test_kubeconform_knows_what_came_after_the_oldest_release(tmp_path: Path) ->
 def handed_out() -> list[dict[str, Any]]:
     """Every object of the charts and the samples."""
     texts = [each.text for each in (*rendered.charts(), *rendered.samples())]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+    return [document for text in texts for document in documents(text) if document]
 
 
 @pytest.mark.parametrize("kind", ["AgentDeployment", *FOREIGN])

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import crd
+from support.manifests import documents
 
 COMMAND = Path(sys.executable).parent / "agent-operator"
 
@@ -31,10 +32,7 @@ def named(name: str, **spec: Any) -> dict[str, Any]:
 
 
 def names(text: str) -> list[str]:
-    return [
-        f"{each['kind']} {each['metadata']['namespace']}/{each['metadata']['name']}"
-        for each in yaml.safe_load_all(text)
-    ]
+    return [f"{each['kind']} {each['metadata']['namespace']}/{each['metadata']['name']}" for each in documents(text)]
 
 
 def test_render_prints_the_objects_of_an_agent_on_standard_input() -> None:
@@ -116,7 +114,7 @@ def test_render_says_that_a_file_is_missing(tmp_path: Path) -> None:
 def test_a_null_is_a_field_that_is_not_set() -> None:
     done = command("render", "-f", "-", stdin=json.dumps(named("hello", replicas=None, image={"tag": None})))
 
-    deployment = list(yaml.safe_load_all(done.stdout))[-1]
+    deployment = documents(done.stdout)[-1]
     assert deployment["spec"]["replicas"] == 1
 
 
@@ -135,7 +133,7 @@ def test_what_is_rendered_has_client_keys_of_its_own_and_can_be_applied() -> Non
     first, second = (
         each["stringData"]["API_KEYS"]
         for text in rendered
-        for each in yaml.safe_load_all(text)
+        for each in documents(text)
         if each["metadata"]["name"] == "hello-client-keys"
     )
     assert len(first) >= 43

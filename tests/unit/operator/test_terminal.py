@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from agent_operator.cli import main
 from agent_operator.tools.terminal import UNSAFE, harmless
+from support.manifests import documents
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\u2066 \x08\r\x00\u2028\u200fend"
 
@@ -58,7 +58,7 @@ def test_what_render_prints_means_what_the_file_meant() -> None:
     done = run("render", "-f", "-", stdin=json.dumps(agent(agent={"provider": "echo", "systemPrompt": text})))
     assert done.exit_code == 0, done.output
     assert unsafe(done.output) == []
-    [config] = [each for each in yaml.safe_load_all(done.stdout) if each["kind"] == "ConfigMap"]
+    [config] = [each for each in documents(done.stdout) if each["kind"] == "ConfigMap"]
     assert config["data"]["SYSTEM_PROMPT"] == text
 
 
