@@ -53,7 +53,7 @@ class Cluster(Reader):
         A dry run of an empty apply returns the object as it is; for a missing object the response is 201 Created.
         """
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}}
-        answer = await self._connection.request(
+        answer = await self.connection.request(
             "PATCH",
             SECRET.path(namespace, name),
             query={"fieldManager": READING_MANAGER, "dryRun": "All"},
@@ -70,7 +70,7 @@ class Cluster(Reader):
         """Return the Events about the pod; none if the operator lacks permission to list Events."""
         query = {"fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={pod}", "limit": "100"}
         try:
-            page = (await self._connection.request("GET", EVENT.path(namespace), query=query)).body
+            page = (await self.connection.request("GET", EVENT.path(namespace), query=query)).body
         except ApiError as error:
             if error.code != HTTPStatus.FORBIDDEN:
                 raise
@@ -108,7 +108,7 @@ class Cluster(Reader):
         Raises ApiError (409) otherwise.
         """
         try:
-            await self._connection.request(
+            await self.connection.request(
                 "DELETE",
                 BY_KIND[step.kind].path(namespace, step.name),
                 body={
@@ -153,7 +153,7 @@ class Cluster(Reader):
             return await self._patch_status(key, body, MERGE, {})
 
     async def _patch_status(self, key: Key, body: Document, content_type: str, query: Mapping[str, str]) -> Document:
-        answer = await self._connection.request(
+        answer = await self.connection.request(
             "PATCH",
             AGENT.path(key.namespace, key.name, "status"),
             query={"fieldManager": FIELD_MANAGER, **query},
@@ -186,13 +186,13 @@ class Cluster(Reader):
             "lastTimestamp": now,
             "count": 1,
         }
-        await self._connection.request("POST", EVENT.path(metadata["namespace"]), body=event)
+        await self.connection.request("POST", EVENT.path(metadata["namespace"]), body=event)
 
     async def _patch(self, step: Apply, *, dry_run: bool = False) -> Document:
         metadata, body = step.document["metadata"], step.document
         if step.operation == "create":
             body = {**body, "metadata": {**metadata, "resourceVersion": NOTHING_YET}}
-        answer = await self._connection.request(
+        answer = await self.connection.request(
             "PATCH",
             BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
             query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
@@ -205,7 +205,7 @@ class Cluster(Reader):
     async def _replace_lists(self, step: Apply, *, dry_run: bool = False) -> None:
         """Merge the document as in RFC 7386: foreign entries in its lists are removed."""
         metadata = step.document["metadata"]
-        await self._connection.request(
+        await self.connection.request(
             "PATCH",
             BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
             query={"fieldManager": FIELD_MANAGER} | (DRY_RUN if dry_run else {}),
@@ -223,7 +223,7 @@ class Cluster(Reader):
         ours = reclaimed(entries, step.document)
         if live is None or ours == entries:
             return
-        await self._connection.request(
+        await self.connection.request(
             "PATCH",
             BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
             query={"fieldManager": FIELD_MANAGER},
@@ -250,7 +250,7 @@ class Cluster(Reader):
             "annotations": {CONSENT: None},
             "resourceVersion": metadata["resourceVersion"],
         }
-        await self._connection.request(
+        await self.connection.request(
             "PATCH",
             BY_KIND[step.kind].path(metadata["namespace"], metadata["name"]),
             query={"fieldManager": FIELD_MANAGER},
@@ -270,7 +270,7 @@ class Cluster(Reader):
 
     async def _hand_over_replicas(self, document: Document, replicas: int) -> None:
         metadata = document["metadata"]
-        await self._connection.request(
+        await self.connection.request(
             "PATCH",
             BY_KIND["Deployment"].path(metadata["namespace"], metadata["name"]),
             query={"fieldManager": HANDOVER_MANAGER, "force": "true"},
