@@ -1,4 +1,4 @@
-"""The service in front of the stand-in model API: as a process, or as an app in this process."""
+"""Fixtures: the service in front of the stand-in model API, as a process or as an app in this process."""
 
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +19,7 @@ from support.redis_server import RedisServer, running_redis
 
 @pytest.fixture(autouse=True)
 def _nobody_elses_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the developer's environment nor a `.env` file of theirs tells these tests anything."""
+    """Isolate the tests from the developer's environment and `.env` file."""
     for name in SETTING_NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -33,7 +33,7 @@ def stand_in_process() -> Iterator[StandIn]:
 
 @pytest.fixture
 def stand_in(stand_in_process: StandIn) -> StandIn:
-    """The stand-in model API, with nothing in its memory."""
+    """Return the stand-in model API after a reset."""
     stand_in_process.reset()
     return stand_in_process
 
@@ -46,16 +46,16 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 @pytest.fixture
 def redis_server(redis_process: RedisServer) -> RedisServer:
-    """A Redis with nothing in it; many tests use the same one. To stop or freeze one, `running_redis` makes another."""
+    """Return an empty Redis, shared by many tests. To stop or freeze one, start another with `running_redis`."""
     redis_process.command("FLUSHALL")
     return redis_process
 
 
 @pytest.fixture
 def start_service(tmp_path: Path, redis_server: RedisServer) -> Iterator[StartService]:
-    """Start a service of this test's own, told by keyword arguments that are its environment.
+    """Start a service for this test only; keyword arguments are its environment.
 
-    Its state is in the tests' Redis; REDIS_URL="" gives it a Valkey of its own.
+    Its state is in the tests' Redis; with REDIS_URL="" it starts its own Valkey.
     """
     defaults = {"REDIS_URL": redis_server.url, "STATE_DIR": str(tmp_path / "state")}
     with ExitStack() as stack:
@@ -84,7 +84,7 @@ def shared_service(shared_settings: dict[str, str], tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="session")
 def heartbeat_service(shared_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Its heartbeats come every 0.2 s, so an answer that is slower has begun: its errors are events of the stream."""
+    """Run a service with heartbeats every 0.2 s: a slower answer has already started, so its errors are events."""
     folder = tmp_path_factory.mktemp("heartbeat")
     with running_service(folder, **shared_settings, STREAM_HEARTBEAT_SECONDS="0.2") as running:
         yield running
@@ -92,14 +92,14 @@ def heartbeat_service(shared_settings: dict[str, str], tmp_path_factory: pytest.
 
 @pytest.fixture
 def service(shared_service: Service, stand_in: StandIn) -> Service:
-    """A service in front of the stand-in; many tests talk to the same one."""
+    """Return a service in front of the stand-in, shared by many tests."""
     assert stand_in.requests() == []
     return shared_service
 
 
 @pytest.fixture
 async def make_client(stand_in: StandIn, redis_server: RedisServer) -> AsyncIterator[MakeClient]:
-    """Make the app in this process, started, in front of the stand-in; arguments are settings by field name."""
+    """Yield a factory that starts the app in this process, in front of the stand-in; arguments are settings by name."""
     async with AsyncExitStack() as stack:
 
         async def make(**given: object) -> httpx.AsyncClient:

@@ -1,4 +1,4 @@
-"""What tests of background tasks do as a client of the app in their own process."""
+"""Client helpers for tests of background tasks whose app runs in the same process."""
 
 import hashlib
 
@@ -7,12 +7,12 @@ import httpx
 from support.agent import MakeClient
 
 CLIENT_KEY = "a-client-key-of-some-length"
-# As a key is named in Redis.
+# The form in which a client key appears in Redis.
 OWNER = hashlib.sha256(CLIENT_KEY.encode()).hexdigest()[:16]
 
 
 async def keyed(make_client: MakeClient, **settings: object) -> httpx.AsyncClient:
-    """A client that shows a key: only those have their tasks listed."""
+    """Return a client with a key: tasks are listed only for clients that have one."""
     client = await make_client(api_keys=CLIENT_KEY, **settings)
     client.headers["X-API-Key"] = CLIENT_KEY
     return client

@@ -1,4 +1,4 @@
-"""The commands and examples of docs/how-to/call-an-agent.md, run as they are written there."""
+"""The commands and examples of docs/how-to/call-an-agent.md, run as written there."""
 
 import re
 import subprocess
@@ -22,19 +22,19 @@ PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "call-an-agent.md").read
 CLIENT_KEY = "a-client-key-of-some-length"
 SECTIONS = dict(re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", "## Start\n" + PAGE, re.MULTILINE | re.DOTALL))
 
-# A command, and what the page says that it prints.
+# A command, and the output that the page shows for it.
 _COMMANDS = re.compile(r"```bash\n(.*?)```\n+```(?:json|text)\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def site_port() -> int:
-    """Where the pages of another origin are, which the agent allows."""
+    """Return the port of a site of another origin, which the agent allows."""
     return free_port()
 
 
 @pytest.fixture(scope="module")
 def agent(site_port: int, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """What the page tells to start, with its state in the tests' Redis."""
+    """Run the agent that the page starts, with its state in the tests' Redis."""
     with running_service(
         tmp_path_factory.mktemp("agent"),
         MODEL_PROVIDER="echo",
@@ -46,7 +46,7 @@ def agent(site_port: int, redis_process: RedisServer, tmp_path_factory: pytest.T
 
 
 @pytest.mark.parametrize("title", [title for title, text in SECTIONS.items() if "```bash" in text])
-def test_commands_print_what_the_page_says(title: str, agent: Service, start_service: StartService) -> None:
+def test_commands_print_what_the_page_shows(title: str, agent: Service, start_service: StartService) -> None:
     keys_needed = title == "Client keys"
     service = start_service(MODEL_PROVIDER="echo", API_KEYS=CLIENT_KEY) if keys_needed else agent
     blocks = _COMMANDS.findall(SECTIONS[title])
@@ -66,7 +66,7 @@ def test_commands_print_what_the_page_says(title: str, agent: Service, start_ser
 
 def test_no_command_is_left_out() -> None:
     assert sum(len(_COMMANDS.findall(text)) for text in SECTIONS.values()) == PAGE.count("```bash") > 5
-    # Shown and not run, because the tests do the same in their own way.
+    # Shown but not run, because the tests do the same in their own way.
     shown = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     assert [block.split()[0] for block in shown] == ["MODEL_PROVIDER=echo"]
     languages = set(re.findall(r"^```(\w+)$", PAGE, re.MULTILINE))
@@ -106,7 +106,7 @@ def test_the_python_example_prints_the_answer(agent: Service, tmp_path: Path) ->
     assert re.fullmatch(r"You said: Hello \d+ tokens\n", done.stdout)
 
 
-def test_every_link_of_the_page_leads_somewhere() -> None:
+def test_every_link_on_the_page_resolves() -> None:
     folder = Path(__file__).parents[2] / "docs" / "how-to"
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGE):
         assert (folder / target).is_file(), target
@@ -114,7 +114,7 @@ def test_every_link_of_the_page_leads_somewhere() -> None:
 
 @contextmanager
 def _site(folder: Path, port: int) -> Iterator[None]:
-    """Serve a folder's files."""
+    """Serve the files of a folder."""
     handler = partial(_Quiet, directory=str(folder))
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -129,14 +129,14 @@ def _site(folder: Path, port: int) -> Iterator[None]:
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nobody reads it."""
+        """Log nothing."""
 
 
 def _at(service: Service, text: str) -> str:
-    """The text with the address of a service of the tests in place of the page's."""
+    """Return the text with the page's address replaced by that of a service of the tests."""
     return text.replace("http://localhost:8000", service.url).replace("localhost:8000", service.url)
 
 
 def _squeezed(text: str) -> str:
-    """The text without line breaks, which in JSON mean nothing."""
+    """Return the text without line breaks, which are insignificant in JSON."""
     return text.replace("\r", "").replace("\n", "").strip()

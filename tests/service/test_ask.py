@@ -1,4 +1,4 @@
-"""`agent-service ask`: one question to an agent that runs."""
+"""`agent-service ask`: one question to a running agent."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def test_an_answer_cannot_control_the_terminal(start_service: StartService, tmp_
     assert told.stdout == "You said: \\u001b]0;owned\\u0007 \\u009b2J \\u202eexe\\u2066\\u000d\ttab\nline\n"
 
 
-def test_it_shows_the_first_client_key_of_the_folder_of_secrets(start_service: StartService, tmp_path: Path) -> None:
+def test_it_sends_the_first_client_key_of_the_secrets_folder(start_service: StartService, tmp_path: Path) -> None:
     service = start_service(MODEL_PROVIDER="echo", API_KEYS=CLIENT_KEY)
     (tmp_path / "API_KEYS").write_text(f"{CLIENT_KEY}\nanother-key-of-the-tests\n")
     told = run_agent_service("ask", "Hello", "--url", service.url, folder=tmp_path, SECRETS_DIR=str(tmp_path))
     assert told.stdout == "You said: Hello\n"
 
 
-def test_a_refusal_is_one_line_with_the_agents_own_words(start_service: StartService, tmp_path: Path) -> None:
+def test_a_refusal_is_a_one_line_error_with_the_agents_message(start_service: StartService, tmp_path: Path) -> None:
     service = start_service(MODEL_PROVIDER="echo", API_KEYS=CLIENT_KEY)
     told = run_agent_service("ask", "Hello", "--url", service.url, folder=tmp_path, API_KEYS="a-key-that-is-not-known")
     assert (told.returncode, told.stdout) == (1, "")
@@ -37,7 +37,7 @@ def test_a_refusal_is_one_line_with_the_agents_own_words(start_service: StartSer
     assert "a-key-that-is-not-known" not in told.stderr
 
 
-def test_nobody_there_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_agent_is_a_one_line_error(tmp_path: Path) -> None:
     nowhere = f"http://localhost:{free_port()}"
     told = run_agent_service("ask", "Hello", "--url", nowhere, "--connect-timeout", "0", folder=tmp_path)
     assert told.returncode == 1
@@ -45,7 +45,7 @@ def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     assert len(told.stderr.splitlines()) == 1
 
 
-def test_an_address_that_is_none_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_address_is_a_one_line_error(tmp_path: Path) -> None:
     told = run_agent_service("ask", "Hello", "--url", "nowhere", folder=tmp_path)
     assert told.returncode == 1
     assert "is not a valid address" in told.stderr

@@ -24,7 +24,7 @@ class _Agent(BaseHTTPRequestHandler):
 
 
 def _pauses(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> list[float]:
-    """Have `act` called in place of each pause; return the list of the pauses so far."""
+    """Call `act` in place of each pause; return the list of pauses so far."""
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:
@@ -39,7 +39,7 @@ def _ask(port: int, connect_seconds: float = 60) -> str:
     return client.ask(f"http://127.0.0.1:{port}", "Hello", key=None, seconds=10, connect_seconds=connect_seconds)
 
 
-def test_an_agent_that_refuses_connections_at_first_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_refuses_connections_at_first_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     server = HTTPServer(("127.0.0.1", 0), _Agent, bind_and_activate=False)
     server.server_bind()  # bound and not listening: connections are refused
     serving = Thread(target=server.serve_forever)
@@ -73,7 +73,7 @@ def test_an_attempt_that_times_out_is_retried(monkeypatch: pytest.MonkeyPatch) -
     assert max(attempts) < 10, "no attempt takes as long as an answer may"
 
 
-def test_the_retries_end_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_retries_run_out_the_error_names_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = _pauses(monkeypatch, lambda: None)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -88,7 +88,7 @@ def test_a_question_whose_connection_breaks_is_not_repeated(monkeypatch: pytest.
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def break_off() -> None:
-            listener.accept()[0].close()  # the attempt to connect
+            listener.accept()[0].close()  # the connection attempt
             connection, _ = listener.accept()
             questions.append(connection.recv(65536))
             connection.close()
@@ -102,7 +102,7 @@ def test_a_question_whose_connection_breaks_is_not_repeated(monkeypatch: pytest.
     assert pauses == []
 
 
-def test_the_command_takes_the_seconds_of_the_retries_by_an_option() -> None:
+def test_an_option_of_the_command_sets_how_long_it_retries() -> None:
     from agent_service.cli import main  # noqa: PLC0415
 
     [option] = [each for each in main.commands["ask"].params if each.name == "connect_timeout"]

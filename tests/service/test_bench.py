@@ -1,4 +1,4 @@
-"""The bench itself: what it measures starts, and answers."""
+"""The bench: everything that it measures starts and answers."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from bench import targets
 from support.redis_server import running_redis
 
 
-def test_what_the_bench_measures_starts_and_answers(tmp_path: Path) -> None:
+def test_every_target_of_the_bench_starts_and_answers(tmp_path: Path) -> None:
     with (
         running_redis(tmp_path) as redis,
         targets.model(tmp_path) as model,

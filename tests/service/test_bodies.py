@@ -1,4 +1,4 @@
-"""Bodies that are made to cost much: their answers are short, whatever is wrong with them and how often."""
+"""Request bodies crafted to be expensive: the error answers stay short, whatever the faults and their number."""
 
 import json
 
@@ -11,7 +11,7 @@ LIMIT = 256 * 1024
 
 
 def fields(value: str = "1") -> str:
-    """As many fields, each with this value, as a body of the largest size can hold."""
+    """Return as many fields, each with this value, as fit in a body of the largest size."""
     return ",".join(f'"k{number}":{value}' for number in range((LIMIT - 4096) // (len(value) + 10)))
 
 
@@ -36,9 +36,7 @@ BODIES = {
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream", "/tasks"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-async def test_what_is_wrong_with_a_body_is_said_in_a_few_hundred_words(
-    make_client: MakeClient, path: str, body: str
-) -> None:
+async def test_the_errors_of_an_invalid_body_stay_short(make_client: MakeClient, path: str, body: str) -> None:
     client = await make_client(model_provider="echo")
     answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
@@ -47,7 +45,7 @@ async def test_what_is_wrong_with_a_body_is_said_in_a_few_hundred_words(
     assert isinstance(detail, str) or len(detail) <= 16
 
 
-async def test_a_body_with_thousands_of_unknown_fields_is_one_error_and_not_thousands(
+async def test_a_body_with_thousands_of_unknown_fields_is_one_error(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
@@ -73,10 +71,10 @@ async def test_each_of_a_few_unknown_fields_is_named(make_client: MakeClient) ->
     "content_type",
     [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain; application/json"],
 )
-async def test_a_body_that_any_site_may_send_from_a_browser_is_refused(
+async def test_a_body_that_any_site_can_send_from_a_browser_is_refused(
     make_client: MakeClient, content_type: str | None
 ) -> None:
-    """Of these types a page can send one without asking (Fetch, "CORS-safelisted request-header")."""
+    """A page can send these content types without a preflight request (Fetch, "CORS-safelisted request-header")."""
     client = await make_client(model_provider="echo")
     headers = {} if content_type is None else {"Content-Type": content_type}
     answer = await client.post(

@@ -1,4 +1,4 @@
-"""The budget of a day or month: counted by all replicas together, by tokens and prices of each turn, and held to."""
+"""The budget of a day or month: counted across all replicas from the tokens and prices of each turn, and enforced."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ def refused(service: Service) -> bool:
     return service.post("/chat", message="hello").status_code == 429
 
 
-def test_an_agent_that_used_its_budget_up_is_asked_nothing_more(
+def test_an_agent_that_used_up_its_budget_refuses_requests_without_calling_the_model(
     start: Callable[..., Service], stand_in: StandIn
 ) -> None:
     service = start(BUDGET_TOKENS="50", BUDGET_PERIOD="day")
@@ -78,7 +78,7 @@ def test_an_agent_that_used_its_budget_up_is_asked_nothing_more(
     assert service.get("/health/ready").status_code == 200
 
 
-def test_an_agent_that_is_only_to_warn_goes_on(start: Callable[..., Service]) -> None:
+def test_an_agent_that_only_warns_keeps_answering(start: Callable[..., Service]) -> None:
     service = start(BUDGET_TOKENS="50", BUDGET_ACTION="warn")
     for _ in range(3):
         assert service.post("/chat", message="hello [[words:100]]").status_code == 200
@@ -89,7 +89,7 @@ def test_an_agent_that_is_only_to_warn_goes_on(start: Callable[..., Service]) ->
     eventually(lambda: "% of the budget of 20" in component(service)["detail"], "health tells of it")
 
 
-def test_money_is_counted_by_the_prices(start: Callable[..., Service], stand_in: StandIn) -> None:
+def test_cost_is_computed_from_the_prices(start: Callable[..., Service], stand_in: StandIn) -> None:
     prices = {"PRICE_INPUT": "1000", "PRICE_OUTPUT": "0", "PRICE_CACHE_WRITE": "2000", "PRICE_CACHE_READ": "100"}
     service = start(BUDGET_COST="1000", **prices)
     service.post("/chat", message="hello [[cached:100]]")
@@ -99,7 +99,7 @@ def test_money_is_counted_by_the_prices(start: Callable[..., Service], stand_in:
     assert service.metric("agent_budget_used_ratio ") == pytest.approx(expected / 1000)
 
 
-def test_what_an_event_does_not_tell_of_the_tokens_sent_stays_as_it_was(start: Callable[..., Service]) -> None:
+def test_input_token_counts_missing_from_an_event_keep_their_value(start: Callable[..., Service]) -> None:
     prices = {"PRICE_INPUT": "1000", "PRICE_OUTPUT": "0", "PRICE_CACHE_WRITE": "2000", "PRICE_CACHE_READ": "100"}
     service = start(BUDGET_COST="1000", **prices)
     service.post("/chat", message="hello [[cached:100]] [[recount:7]]")
@@ -109,7 +109,7 @@ def test_what_an_event_does_not_tell_of_the_tokens_sent_stays_as_it_was(start: C
 
 
 @pytest.mark.parametrize("setting", ["REQUEST_TIMEOUT_SECONDS", ""], ids=["times out", "its client leaves"])
-def test_a_turn_that_is_cut_before_its_beginning_is_estimated(start: Callable[..., Service], setting: str) -> None:
+def test_the_usage_of_a_turn_cut_off_before_it_starts_is_estimated(start: Callable[..., Service], setting: str) -> None:
     service = start(BUDGET_TOKENS="5000", **({setting: "1"} if setting else {}))
     message = "[[stall:5]] " + "hello " * 1000
     with suppress(httpx.ReadTimeout):
@@ -117,7 +117,7 @@ def test_a_turn_that_is_cut_before_its_beginning_is_estimated(start: Callable[..
     eventually(lambda: service.metric("agent_budget_used_tokens ") == len(message) // 4, "it is estimated")
 
 
-def test_what_the_model_api_turned_away_is_not_counted(start: Callable[..., Service]) -> None:
+def test_requests_that_the_model_api_rejects_are_not_counted(start: Callable[..., Service]) -> None:
     service = start(BUDGET_TOKENS="5000", REQUEST_TIMEOUT_SECONDS="1")
     assert service.post("/chat", message="[[fault:429 retry-after=2]] " + "hello " * 1000).status_code == 504
     used = service.post("/chat", message="hello").json()["tokens_used"]
@@ -145,7 +145,7 @@ def test_tasks_that_wait_for_the_next_period_fail_at_their_deadline(start: Calla
     assert service.get(task["status_url"]).json()["error"]["code"] == "deadline_exceeded"
 
 
-def test_replicas_share_a_budget_which_outlives_them(start: Callable[..., Service], tmp_path: Path) -> None:
+def test_replicas_share_a_budget_that_outlives_them(start: Callable[..., Service], tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         one, other = (start(BUDGET_TOKENS="50", REDIS_URL=server.url) for _ in range(2))
         one.post("/chat", message="hello [[words:100]]")
@@ -158,7 +158,7 @@ def test_replicas_share_a_budget_which_outlives_them(start: Callable[..., Servic
         assert refused(one)
 
 
-def test_what_is_used_while_redis_is_away_is_told_when_it_is_back(
+def test_usage_during_a_redis_outage_is_reported_when_redis_is_back(
     start: Callable[..., Service], tmp_path: Path
 ) -> None:
     with running_redis(tmp_path) as server:
@@ -170,7 +170,7 @@ def test_what_is_used_while_redis_is_away_is_told_when_it_is_back(
         eventually(lambda: refused(other), "the other replica hears of it", 30)
 
 
-def test_a_request_that_is_refused_for_the_budget_does_not_count_as_one_of_its_client(
+def test_a_request_refused_for_the_budget_does_not_count_towards_its_clients_limit(
     start: Callable[..., Service],
 ) -> None:
     service = start(BUDGET_TOKENS="50", BUDGET_PERIOD="month", RATE_LIMIT_REQUESTS="3")
@@ -189,7 +189,7 @@ def test_a_request_that_is_refused_for_the_budget_does_not_count_as_one_of_its_c
     assert service.get("/tasks").json()["detail"].startswith("You may send 3 requests per minute")
 
 
-async def test_each_period_has_an_account_of_its_own(redis_server: RedisServer) -> None:
+async def test_each_period_has_its_own_account(redis_server: RedisServer) -> None:
     store, calendar = Redis(redis_server.url, prefix="portside"), Calendar("2026-12-31T23:00")
     of_month, of_day = (
         Budget(store, Terms(period, tokens=10, cost=Decimal(0), stops=True, prices=Prices()), now=calendar)
@@ -215,7 +215,7 @@ async def test_each_period_has_an_account_of_its_own(redis_server: RedisServer) 
 async def counting(
     server: RedisServer, now: Callable[[], datetime] = lambda: datetime.now(UTC), *, stops: bool = True
 ) -> AsyncIterator[Budget]:
-    """A budget of a hundred tokens a day, as one process counts it."""
+    """Yield a budget of 100 tokens a day, as one process counts it."""
     store = Redis(server.url, prefix="portside")
     budget = Budget(store, Terms("day", tokens=100, cost=Decimal(0), stops=stops, prices=Prices()), now=now)
     yield budget
@@ -230,7 +230,7 @@ async def until_used(budget: Budget, tokens: int) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_what_is_used_while_redis_is_away_belongs_to_the_period_in_which_it_was(tmp_path: Path) -> None:
+async def test_usage_during_a_redis_outage_counts_in_the_period_in_which_it_occurred(tmp_path: Path) -> None:
     calendar, day_before = Calendar("2026-11-23T23:59"), Calendar("2026-11-23T23:59")
     with running_redis(tmp_path) as server:
         async with counting(server, calendar) as budget, counting(server, day_before) as other:
@@ -246,7 +246,7 @@ async def test_what_is_used_while_redis_is_away_belongs_to_the_period_in_which_i
             await until_used(other, 100)
 
 
-async def test_what_a_redis_that_stalls_counted_is_not_counted_again(tmp_path: Path) -> None:
+async def test_usage_that_a_stalled_redis_counted_is_not_counted_twice(tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         async with counting(server) as budget, counting(server) as other:
             await until_used(budget, 0)
@@ -254,7 +254,7 @@ async def test_what_a_redis_that_stalls_counted_is_not_counted_again(tmp_path: P
             budget.charge(Usage(output_tokens=10))
             assert (await budget.used()).spent.tokens == 10
             budget.charge(Usage(output_tokens=1))
-            # Each of these may reach it, and none is answered.
+            # Each of these may reach Redis, but none is answered.
             await asyncio.gather(*(budget.used() for _ in range(5)))
             server.thaw()
             await until_used(budget, 11)
@@ -262,7 +262,7 @@ async def test_what_a_redis_that_stalls_counted_is_not_counted_again(tmp_path: P
 
 
 @pytest.mark.parametrize("stops", [True, False])
-async def test_what_was_used_is_told_as_soon_as_redis_is_back(tmp_path: Path, *, stops: bool) -> None:
+async def test_usage_is_reported_as_soon_as_redis_is_back(tmp_path: Path, *, stops: bool) -> None:
     with running_redis(tmp_path) as server:
         async with counting(server, stops=stops) as budget, counting(server) as other:
             await budget.used()
@@ -273,14 +273,14 @@ async def test_what_was_used_is_told_as_soon_as_redis_is_back(tmp_path: Path, *,
             await until_used(other, 10)
 
 
-async def test_a_process_that_ends_tells_what_it_used(redis_server: RedisServer) -> None:
+async def test_a_process_reports_its_usage_when_it_ends(redis_server: RedisServer) -> None:
     async with counting(redis_server, stops=False) as budget:
         budget.charge(Usage(output_tokens=10))
     async with counting(redis_server) as other:
         await until_used(other, 10)
 
 
-async def test_a_redis_that_forgot_hears_what_was_known(redis_server: RedisServer) -> None:
+async def test_known_usage_is_restored_to_a_redis_that_lost_it(redis_server: RedisServer) -> None:
     async with counting(redis_server) as budget, counting(redis_server) as other:
         budget.charge(Usage(output_tokens=10))
         await until_used(other, 10)
@@ -290,7 +290,7 @@ async def test_a_redis_that_forgot_hears_what_was_known(redis_server: RedisServe
         await until_used(other, 15)
 
 
-def test_what_was_used_is_not_known_before_redis_was_asked(start: Callable[..., Service], tmp_path: Path) -> None:
+def test_usage_is_unknown_until_redis_has_answered(start: Callable[..., Service], tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         server.stop()
         service = start(BUDGET_TOKENS="50", REDIS_URL=server.url)
@@ -327,7 +327,7 @@ async def test_small_sums_add_up(redis_server: RedisServer) -> None:
         ({"PRICE_INPUT": "0.0000001"}, "PRICE_INPUT: "),
     ],
 )
-def test_a_wrong_budget_ends_the_start(tmp_path: Path, wrong: dict[str, str], said: str) -> None:
+def test_the_service_does_not_start_with_an_invalid_budget(tmp_path: Path, wrong: dict[str, str], said: str) -> None:
     ended = run_agent_service("serve", folder=tmp_path, MODEL_PROVIDER="echo", **wrong)
     assert ended.returncode == 2
     assert ended.stderr.startswith(said)

@@ -1,4 +1,4 @@
-"""Whatever callers send, there are no more series: not for odd paths, methods, hosts, models or keys."""
+"""Metric cardinality: odd paths, methods, hosts, models or keys in requests add no series."""
 
 import asyncio
 import itertools
@@ -14,13 +14,13 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "BREW", "
 
 
 def series(service: Service) -> set[str]:
-    """The names and labels of all that is told."""
+    """Return the names and labels of all series."""
     lines = service.get("/metrics").text.splitlines()
     return {line.rpartition(" ")[0] for line in lines if not line.startswith("#")}
 
 
 async def flood(url: str) -> None:
-    """Ask in ten thousand odd ways, half of them for things that there are."""
+    """Send 10,000 odd requests, half of them to endpoints that exist."""
     numbers = iter(range(ODD))
 
     async def ask(http: httpx.AsyncClient) -> None:
@@ -41,7 +41,7 @@ async def flood(url: str) -> None:
 
 def test_ten_thousand_odd_requests_add_no_series(start_service: StartService) -> None:
     service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0", API_KEYS=RIGHT, LOG_LEVEL="ERROR")
-    # Each kind once, a scrape too, so that what there may be is there.
+    # Send each kind once, including a scrape, so that every series that may exist does.
     series(service)
     asked = itertools.product((*METHODS, "ODD"), ("/chat", "/tasks", "/tasks/x", "/health/x", "/no/such"))
     for method, path in asked:

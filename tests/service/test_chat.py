@@ -1,4 +1,4 @@
-"""`POST /chat`: answers, input that is refused, and what becomes of the model API's faults."""
+"""`POST /chat`: answers, refused input, and how faults of the model API are reported."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ async def test_the_largest_token_limits_work_for_a_whole_answer(make_client: Mak
     assert stand_in.last()["max_tokens"] == 64_000
 
 
-async def test_echo_answers_from_the_message_with_no_key(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_echo_answers_from_the_message_without_a_key(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(model_provider="echo", anthropic_api_key=None)
     body = (await client.post("/chat", json={"message": "grüß dich\n\nWelt"})).json()
     assert body["response"] == "You said: grüß dich\n\nWelt"
@@ -94,7 +94,7 @@ LONGEST = "x" * 10_000
         json.dumps({"message": "a", "conversation_id": 7}).encode(),
     ],
 )
-def test_hostile_input_is_refused_with_422_and_reaches_no_model(
+def test_hostile_input_is_refused_with_422_and_never_reaches_the_model(
     service: Service, stand_in: StandIn, path: str, body: bytes
 ) -> None:
     answer = httpx.post(service.url + path, content=body, headers={"Content-Type": "application/json"})
@@ -103,13 +103,13 @@ def test_hostile_input_is_refused_with_422_and_reaches_no_model(
     assert stand_in.requests() == []
 
 
-async def test_a_refusal_of_input_does_not_quote_it(make_client: MakeClient) -> None:
+async def test_a_validation_error_does_not_quote_the_input(make_client: MakeClient) -> None:
     client = await make_client()
     answer = await client.post("/chat", json={"message": "my secret plan\0"})
     assert "secret plan" not in answer.text
 
 
-async def test_the_longest_message_is_accepted_also_as_escapes(make_client: MakeClient) -> None:
+async def test_the_longest_message_is_accepted_even_when_escaped(make_client: MakeClient) -> None:
     client = await make_client()
     for message in (LONGEST, "😀" * 10_000):
         answer = await client.post(
@@ -118,7 +118,7 @@ async def test_the_longest_message_is_accepted_also_as_escapes(make_client: Make
         assert answer.status_code == 200
 
 
-def test_a_body_beyond_all_bounds_is_413_with_a_detail(service: Service) -> None:
+def test_an_oversized_body_is_413_with_a_detail(service: Service) -> None:
     chunk = b"x" * 100_000
 
     def without_length() -> Iterator[bytes]:
@@ -132,13 +132,13 @@ def test_a_body_beyond_all_bounds_is_413_with_a_detail(service: Service) -> None
         assert "bytes" in answer.json()["detail"]
 
 
-async def test_a_system_prompt_is_no_field_of_chat(make_client: MakeClient) -> None:
+async def test_chat_has_no_system_prompt_field(make_client: MakeClient) -> None:
     client = await make_client()
     assert (await client.post("/chat", json={"message": "a", "system_prompt": "b"})).status_code == 422
 
 
 @pytest.mark.parametrize("stream", [0, 1, 0.0, "yes", "true"])
-async def test_only_true_and_false_say_whether_to_stream(make_client: MakeClient, stream: object) -> None:
+async def test_stream_must_be_true_or_false(make_client: MakeClient, stream: object) -> None:
     client = await make_client(MODEL_PROVIDER="echo")
     answer = await client.post("/chat", json={"message": "a", "stream": stream})
     assert answer.status_code == 422
@@ -166,7 +166,7 @@ async def test_only_true_and_false_say_whether_to_stream(make_client: MakeClient
         ("[[refusal]]", 502, "declined"),
     ],
 )
-def test_a_fault_of_the_model_api_has_its_status_and_a_detail(
+def test_a_fault_of_the_model_api_maps_to_a_status_and_a_detail(
     service: Service, path: str, directive: str, status: int, words: str
 ) -> None:
     answer = service.post(path, message=f"private words {directive}")
@@ -176,16 +176,14 @@ def test_a_fault_of_the_model_api_has_its_status_and_a_detail(
 
 
 @pytest.mark.parametrize("directive", ["[[break:3]]", "[[end-early:3]]", "[[error:overloaded_error after=3]]"])
-async def test_half_an_answer_is_an_error_and_never_an_answer(make_client: MakeClient, directive: str) -> None:
+async def test_an_incomplete_answer_is_an_error(make_client: MakeClient, directive: str) -> None:
     client = await make_client()
     answer = await client.post("/chat", json={"message": directive})
     assert answer.status_code in {502, 503}
     assert set(answer.json()) == {"detail"}
 
 
-async def test_retry_after_is_passed_on_at_once_and_not_slept_through(
-    make_client: MakeClient, stand_in: StandIn
-) -> None:
+async def test_retry_after_is_passed_on_at_once_without_waiting(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
     answer = await client.post("/chat", json={"message": "[[fault:429 retry-after=3600]]"})
     assert answer.headers["Retry-After"] == "3600"
@@ -198,7 +196,7 @@ async def test_a_429_without_a_time_still_carries_retry_after(make_client: MakeC
     assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_a_hiccup_of_the_model_api_is_retried_once(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_a_transient_error_of_the_model_api_is_retried_once(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
     answer = await client.post("/chat", json={"message": f"[[fault:500 times=1 retry-after=0.01 id={uuid.uuid4()}]]"})
     assert answer.status_code == 200
@@ -215,7 +213,7 @@ async def test_an_answer_that_takes_too_long_is_504(make_client: MakeClient, sta
     answer = await client.post("/chat", json={"message": directive})
     assert answer.status_code == 504
 
-    # In a thread: the app runs in this one, and its connection to the stand-in is closed by the event loop.
+    # Poll in another thread: the app runs in this one, and its event loop closes the connection to the stand-in.
     def disconnected() -> bool:
         return _states(stand_in) == ["disconnected"]
 
@@ -231,7 +229,7 @@ async def test_no_connection_to_the_model_api_is_503(make_client: MakeClient) ->
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 @pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]", "[[slow:20]]"])
-def test_a_client_that_leaves_ends_the_call_to_the_model(
+def test_a_client_that_disconnects_ends_the_call_to_the_model(
     service: Service, stand_in: StandIn, path: str, directive: str
 ) -> None:
     address = httpx.URL(service.url)

@@ -1,4 +1,4 @@
-"""Client keys: who gets in, how keys change, and that they show nowhere."""
+"""Client keys: which requests need one, how keys change, and that they are never exposed."""
 
 import socket
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def service(redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
         yield running
 
 
-def test_each_of_the_keys_opens_the_door_by_either_header(service: Service) -> None:
+def test_each_key_is_accepted_in_either_header(service: Service) -> None:
     right = [
         bearer(ONE),
         bearer(TWO),
@@ -49,7 +49,7 @@ def test_each_of_the_keys_opens_the_door_by_either_header(service: Service) -> N
     assert [chat(service, headers).status_code for headers in right] == [200] * len(right)
 
 
-def test_what_is_no_key_gets_401_with_a_challenge_and_a_hint_and_shows_in_no_log(service: Service) -> None:
+def test_an_invalid_key_gets_401_with_a_challenge_and_a_hint_and_is_not_logged(service: Service) -> None:
     wrong = ["x", ONE[:-1], ONE + "x", ONE.upper(), f"{ONE},{TWO}", "\xff\xfe", "x" * 5000]
     attempts = [{}, {"Authorization": ONE}, {"Authorization": f"Basic {ONE}"}, {"Authorization": "Bearer"}]
     attempts += [{"X-API-Key": ""}]
@@ -77,27 +77,27 @@ def test_what_is_no_key_gets_401_with_a_challenge_and_a_hint_and_shows_in_no_log
 @pytest.mark.parametrize(
     "path", ["/", "/docs", "/openapi.json", "/health", "/health/live", "/health/ready", "/metrics"]
 )
-def test_probes_metrics_and_the_pages_about_the_service_are_open(service: Service, path: str) -> None:
-    # /health says 503 until all was looked at for the first time.
+def test_probes_metrics_and_the_pages_about_the_service_need_no_key(service: Service, path: str) -> None:
+    # /health is 503 until every component has been checked once.
     assert service.get(path).status_code in ({200, 503} if path == "/health" else {200})
 
 
 @pytest.mark.parametrize(
     "path", ["/chat", "/chat/", "/chat/stream", "//", "/nowhere", "/tasks", "/health/live/../../chat", "/page", "/%2e/"]
 )
-def test_everything_else_is_closed(service: Service, path: str) -> None:
+def test_everything_else_needs_a_key(service: Service, path: str) -> None:
     assert service.get(path).status_code == 401
     assert service.post(path, message="hello").status_code == 401
 
 
-def test_a_body_that_nobody_may_send_is_not_waited_for(service: Service) -> None:
+def test_a_request_without_a_key_is_refused_before_its_body_arrives(service: Service) -> None:
     address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
     with socket.create_connection(address, timeout=10) as sender:
         sender.sendall(b"POST /chat HTTP/1.1\r\nHost: agent\r\nContent-Length: 100000\r\n\r\n")
         assert sender.recv(65536).startswith(b"HTTP/1.1 401 ")
 
 
-async def test_a_browser_of_an_allowed_origin_may_ask_whether_it_may_send_a_key(make_client: MakeClient) -> None:
+async def test_a_browser_of_an_allowed_origin_can_preflight_a_request_with_a_key(make_client: MakeClient) -> None:
     client = await make_client(api_keys=ONE, cors_origins=("https://console.example",))
     origin = {"Origin": "https://console.example"}
     wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
@@ -111,7 +111,7 @@ async def test_a_browser_of_an_allowed_origin_may_ask_whether_it_may_send_a_key(
         assert name in exposed
 
 
-async def test_credentials_are_allowed_to_named_origins_when_wanted(make_client: MakeClient) -> None:
+async def test_credentials_are_allowed_to_named_origins_when_enabled(make_client: MakeClient) -> None:
     client = await make_client(cors_origins=("https://console.example",), cors_allow_credentials=True)
     allowed = await client.get("/", headers={"Origin": "https://console.example", "Cookie": "a=b"})
     assert allowed.headers["access-control-allow-credentials"] == "true"
@@ -133,7 +133,7 @@ def swap(folder: Path, text: str, version: int) -> None:
         named.symlink_to("..data/API_KEYS")
 
 
-def test_keys_from_a_file_change_with_it_and_a_file_that_is_gone_or_unusable_opens_no_door(
+def test_keys_follow_their_file_and_a_missing_or_invalid_file_keeps_the_last_keys(
     start_service: StartService, tmp_path: Path
 ) -> None:
     folder = tmp_path / "secrets"
@@ -158,7 +158,7 @@ def test_keys_from_a_file_change_with_it_and_a_file_that_is_gone_or_unusable_ope
     assert "File of a setting could not be used, kept the previous value" in service.log()
 
 
-def test_keys_that_come_later_close_the_door(start_service: StartService, tmp_path: Path) -> None:
+def test_keys_added_after_the_start_are_required(start_service: StartService, tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     folder.mkdir()
     service = start_service(MODEL_PROVIDER="echo", SECRETS_DIR=str(folder))
@@ -169,7 +169,7 @@ def test_keys_that_come_later_close_the_door(start_service: StartService, tmp_pa
     assert chat(service, bearer(ONE)).status_code == 200
 
 
-async def test_each_key_has_its_own_limit_and_wrong_ones_use_up_their_senders(make_client: MakeClient) -> None:
+async def test_each_key_has_its_own_limit_and_wrong_keys_count_against_their_sender(make_client: MakeClient) -> None:
     client = await make_client(api_keys=f"{ONE} {TWO}", rate_limit_requests=3)
 
     async def statuses(headers: dict[str, str]) -> list[int]:
@@ -181,7 +181,7 @@ async def test_each_key_has_its_own_limit_and_wrong_ones_use_up_their_senders(ma
     assert await statuses(bearer(TWO)) == [404, 404, 404, 429]
 
 
-async def test_what_one_client_said_is_not_known_to_another(make_client: MakeClient) -> None:
+async def test_a_conversation_of_one_client_is_unknown_to_another(make_client: MakeClient) -> None:
     client = await make_client(api_keys=f"{ONE} {TWO}", model_provider="echo")
 
     async def say(key: str, conversation_id: str | None = None) -> str:
@@ -198,7 +198,7 @@ async def test_what_one_client_said_is_not_known_to_another(make_client: MakeCli
 @pytest.mark.parametrize(
     ("environment", "warned"), [("development", False), ("testing", False), ("staging", True), ("production", True)]
 )
-async def test_a_service_without_keys_says_so_outside_development(
+async def test_a_service_without_keys_warns_outside_development(
     make_client: MakeClient, capsys: pytest.CaptureFixture[str], environment: str, warned: bool
 ) -> None:
     open_to_all = await make_client(environment=environment)
@@ -209,7 +209,7 @@ async def test_a_service_without_keys_says_so_outside_development(
     assert "Client keys are off" not in capsys.readouterr().out
 
 
-async def test_the_openapi_document_tells_what_needs_a_key_while_there_are_keys(make_client: MakeClient) -> None:
+async def test_the_openapi_document_marks_what_needs_a_key_while_keys_are_set(make_client: MakeClient) -> None:
     closed = (await (await make_client(api_keys=ONE)).get("/openapi.json")).json()
     assert set(closed["components"]["securitySchemes"]) == {"bearer", "header"}
     for path in ("/chat", "/chat/stream"):

@@ -1,4 +1,4 @@
-"""The clock of the machine jumps by an hour, as it does when it is set or a virtual machine wakes: nothing notices."""
+"""Clock jumps of an hour, as when the clock is set or a virtual machine resumes: nothing is affected."""
 
 import json
 import re
@@ -24,7 +24,7 @@ HOUR = 3600
 
 @pytest.fixture
 def jump(tmp_path: Path) -> Callable[[int], None]:
-    """Set the clock of a service by so many seconds, from now on; `FAKED` settings make it look there."""
+    """Return a function that offsets the service's clock by a number of seconds; the `FAKETIME_*` settings read it."""
 
     def set_by(seconds: int) -> None:
         new = tmp_path / "clock.new"
@@ -54,20 +54,20 @@ def service(
         LD_PRELOAD=str(library),
         FAKETIME_TIMESTAMP_FILE=str(tmp_path / "clock"),
         FAKETIME_NO_CACHE="1",
-        # The clock that only counts does not jump (clock_gettime(2), CLOCK_MONOTONIC).
+        # The monotonic clock does not jump (clock_gettime(2), CLOCK_MONOTONIC).
         FAKETIME_DONT_FAKE_MONOTONIC="1",
     )
 
 
 def hours_off(service: Service) -> int:
-    """How far the newest line of the log is from the real time."""
+    """Return by how many hours the newest log line differs from the real time."""
     told = json.loads(service.log().splitlines()[-1])["timestamp"]
     away = datetime.fromisoformat(told) - datetime.now(UTC)
     return round(away.total_seconds() / HOUR)
 
 
 @pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "back"])
-def test_answers_limits_time_outs_and_the_end_do_not_notice(
+def test_answers_limits_timeouts_and_shutdown_are_unaffected(
     service: Service, stand_in: StandIn, jump: Callable[[int], None], hours: int
 ) -> None:
     since = time.monotonic()
@@ -88,20 +88,20 @@ def test_answers_limits_time_outs_and_the_end_do_not_notice(
     reader.join(30)
     assert '"type":"done"' in "".join(streamed)
 
-    # Remembered, answered in good time.
+    # The conversation is remembered and answered in time.
     again = service.post("/chat", message="again", conversation_id=first["conversation_id"])
     assert hours_off(service) == hours, "the clock of the service did jump"
     assert again.json()["conversation_id"] == first["conversation_id"]
     assert 0 <= again.json()["processing_time_ms"] < 5000
 
-    # Heartbeats come, and the time limit holds: neither at once nor never.
+    # Heartbeats are sent, and the timeout ends the stream: neither at once nor never.
     begun = time.monotonic()
     silent = service.post("/chat/stream", message="[[stall:20]]").text
     assert 4 < time.monotonic() - begun < 8
     assert silent.count(": waiting") > 3
     assert '"type":"error"' in silent
 
-    # The limit counts as before: six at once, and one more every ten seconds.
+    # The rate limit counts as before: six at once, then one every ten seconds.
     allowed = 4
     while (refused := service.post("/chat", message="hello")).status_code == 200:
         allowed += 1

@@ -1,4 +1,4 @@
-"""Clients that misuse their connections, over raw sockets: memory, slots and descriptors stay for the others."""
+"""Clients that misuse their connections, over raw sockets: memory, slots and descriptors stay bounded."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PROBE = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 def connect(service: Service, *, reads: bool = True) -> socket.socket:
-    """Connect; a client that does not read has the smallest window and segments that there are."""
+    """Connect; a client that does not read has the smallest possible window and segments."""
     sock = socket.socket()
     sock.settimeout(30)
     if not reads:
@@ -33,7 +33,7 @@ def connect(service: Service, *, reads: bool = True) -> socket.socket:
 
 
 def ask(service: Service, request: bytes) -> bytes:
-    """Send a request that closes its connection; return the answer, which is empty if there is none."""
+    """Send a request that closes its connection; return the answer, empty if none arrived."""
     with suppress(OSError), closing(connect(service)) as sock:
         sock.sendall(request)
         answer = b""
@@ -57,7 +57,7 @@ def post(path: str, message: str, *headers: str) -> bytes:
 
 
 def feed(sock: socket.socket, data: bytes) -> None:
-    """Send for as long as the other side takes it."""
+    """Send until the other side takes no more."""
     sock.settimeout(5)
     with suppress(OSError):
         sock.sendall(data)
@@ -125,7 +125,7 @@ BEHIND: dict[str, bytes] = {
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 @pytest.mark.parametrize("together", [True, False], ids=["in one read", "later"])
 @pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND)
-def test_a_client_that_leaves_is_noticed_whatever_it_sent_behind_its_request(
+def test_a_disconnect_is_noticed_whatever_the_client_sent_after_its_request(
     service: Service, stand_in: StandIn, behind: bytes, path: str, *, together: bool
 ) -> None:
     with closing(connect(service)) as sock:
@@ -134,14 +134,14 @@ def test_a_client_that_leaves_is_noticed_whatever_it_sent_behind_its_request(
         eventually(lambda: in_flight(service) == 1, "the request is in flight")
         if not together:
             sock.sendall(behind)
-            # Once the service has read it, and not while the kernel has it.
+            # Go on once the service has read it, not while it is still in the kernel's buffer.
             assert ask(service, PROBE).startswith(b"HTTP/1.1 200 ")
     eventually(lambda: in_flight(service) == 0, "the client is known to have left", 10)
     eventually(lambda: all(seen["state"] != "running" for seen in stand_in.requests()), "no call to the model goes on")
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one read", "later"])
-def test_a_request_behind_one_that_came_in_chunks_is_answered_or_sent_again(
+def test_a_request_pipelined_after_a_chunked_one_is_answered_or_can_be_sent_again(
     service: Service, *, together: bool
 ) -> None:
     body = json.dumps({"message": "[[stall:1]] first"}).encode()
@@ -159,7 +159,7 @@ def test_a_request_behind_one_that_came_in_chunks_is_answered_or_sent_again(
     assert b"connection: close" in answer.lower()
 
 
-def test_requests_behind_one_another_are_answered_in_order_however_they_are_cut(service: Service) -> None:
+def test_pipelined_requests_are_answered_in_order_however_they_are_split(service: Service) -> None:
     requests = [
         b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n",
         post("/chat", "first"),
@@ -189,7 +189,7 @@ def not_reading(path: str, *headers: str) -> bytes:
     return ("\r\n".join([f"GET {path} HTTP/1.1", "Host: a", *headers]) + "\r\n\r\n").encode()
 
 
-# Each is small, and its answers fill all buffers between the service and a client that does not read.
+# Each request is small, but its answers fill all buffers between the service and a client that does not read.
 UNREAD: dict[str, bytes] = {
     "files of the page": not_reading("/page/chat.js"),
     "the page": not_reading("/", "Accept: text/html"),
@@ -201,7 +201,7 @@ UNREAD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("unread", UNREAD.values(), ids=UNREAD)
-def test_answers_that_are_not_read_take_no_slot_and_their_connections_are_closed(
+def test_unread_answers_take_no_slot_and_their_connections_are_closed(
     start_service: StartService, unread: bytes
 ) -> None:
     service = start_service(
@@ -213,7 +213,7 @@ def test_answers_that_are_not_read_take_no_slot_and_their_connections_are_closed
         WRITE_TIMEOUT_SECONDS="3",
     )
     before = descriptors(service)
-    # Many of a size that the service reads in one go, so that it answers them all.
+    # As many as the service reads in one go, so that it answers them all.
     blob = unread * (60_000 // len(unread))
     with ExitStack() as stack:
         for _ in range(20):
@@ -222,12 +222,12 @@ def test_answers_that_are_not_read_take_no_slot_and_their_connections_are_closed
         for _ in range(10):
             assert chat(service) == 200
         eventually(lambda: in_flight(service) == 0, "no slot is taken")
-        # Those that the kernel's buffers were large enough for may stay.
+        # Connections whose answers fit in the kernel's buffers may stay.
         eventually(lambda: descriptors(service) < before + 20 + 5, "it takes no more than it has to", 5)
     eventually(lambda: descriptors(service) <= before + 5, "all are closed")
 
 
-def test_a_stream_that_is_not_read_gives_its_slot_back_while_its_client_stays(
+def test_an_unread_stream_frees_its_slot_while_its_client_stays_connected(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     service = start_service(
@@ -248,7 +248,7 @@ def test_a_stream_that_is_not_read_gives_its_slot_back_while_its_client_stays(
     assert "Connections were closed" in service.log()
 
 
-def test_one_client_cannot_take_all_slots_and_its_proxy_is_no_client(
+def test_one_client_cannot_take_all_slots_and_its_proxy_is_not_counted_as_a_client(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     service = start_service(
@@ -282,10 +282,10 @@ IDLE: dict[str, bytes] = {
 
 
 def hold(service: Service, count: int, sent: bytes) -> Iterator[socket.socket]:
-    """Open connections, send, and keep them."""
+    """Yield connections that stay open after sending these bytes."""
     for _ in range(count):
         sock = connect(service)
-        # Connections that were closed by then are no surprise.
+        # The service may have closed the connection by then.
         with suppress(OSError):
             sock.sendall(sent)
         yield sock
@@ -295,7 +295,7 @@ def hold(service: Service, count: int, sent: bytes) -> Iterator[socket.socket]:
     ("sent", "workers"),
     [*(pytest.param(sent, "1", id=name) for name, sent in IDLE.items()), pytest.param(b"GET", "2", id="two processes")],
 )
-def test_idle_connections_leave_descriptors_for_probes_and_one_line_in_the_log(
+def test_idle_connections_leave_descriptors_for_probes_and_do_not_flood_the_log(
     start_service: StartService, sent: bytes, workers: str
 ) -> None:
     service = start_service(
@@ -312,7 +312,7 @@ def test_idle_connections_leave_descriptors_for_probes_and_one_line_in_the_log(
     assert len(service.log().splitlines()) - lines <= 2 * int(workers), service.log()[-2000:]
 
 
-def test_a_connection_that_works_is_not_closed_to_make_room(start_service: StartService, stand_in: StandIn) -> None:
+def test_a_busy_connection_is_not_closed_to_make_room(start_service: StartService, stand_in: StandIn) -> None:
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, MAX_CONNECTIONS="64")
     with ExitStack() as stack:
         working = stack.enter_context(closing(connect(service)))

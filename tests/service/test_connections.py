@@ -1,4 +1,4 @@
-"""There is no connection to the model API, or to Redis: the answer, `/health` and the log each name the cause."""
+"""No connection to the model API or to Redis: the answer, `/health` and the log each name the cause."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from testbed.ports import free_port
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A CA of a company's own."""
+    """Return a private CA, as a company has."""
     return Authority(tmp_path_factory.mktemp("ca"))
 
 
@@ -34,7 +34,7 @@ def tls_of(authority: Authority, *names: str) -> ssl.SSLContext:
 async def causes(
     make_client: MakeClient, url: str, capsys: pytest.CaptureFixture[str], **given: Any
 ) -> tuple[str, str]:
-    """Return the kind and the sentence of the cause, which answer, `/health` and log have alike."""
+    """Return the kind and the sentence of the cause, the same in the answer, `/health` and the log."""
     client = await make_client(anthropic_base_url=url, model_max_retries=0, **given)
     answer = await client.post("/chat", json={"message": "hello"})
     assert answer.status_code == 503, answer.text
@@ -77,7 +77,7 @@ async def test_a_certificate_for_another_name(
         assert (await causes(make_client, gateway.url, capsys))[0] == "certificate"
 
 
-async def test_a_file_of_certificates_that_cannot_be_loaded(
+async def test_a_certificate_file_that_cannot_be_loaded(
     make_client: MakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     rubbish = tmp_path / "ca.crt"
@@ -89,7 +89,7 @@ async def test_a_file_of_certificates_that_cannot_be_loaded(
         assert path not in sentence
 
 
-async def test_an_authority_of_ssl_cert_file_is_trusted(
+async def test_a_ca_in_ssl_cert_file_is_trusted(
     make_client: MakeClient, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
@@ -101,7 +101,7 @@ async def test_an_authority_of_ssl_cert_file_is_trusted(
 
 @asynccontextmanager
 async def _answering(answer: bytes) -> AsyncIterator[int]:
-    """Yield a port that answers whatever it is sent with these bytes, and closes."""
+    """Yield a port that answers any input with these bytes and closes the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -122,20 +122,20 @@ async def test_a_port_that_does_not_speak_tls(
     assert "scheme" in sentence
 
 
-async def test_a_name_that_is_unknown(make_client: MakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_unknown_host_name(make_client: MakeClient, capsys: pytest.CaptureFixture[str]) -> None:
     kind, sentence = await causes(make_client, "http://models.invalid", capsys)
     assert kind == "dns"
     assert "models.invalid" not in sentence
 
 
-async def test_a_port_at_which_nothing_listens(make_client: MakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_port_without_a_listener(make_client: MakeClient, capsys: pytest.CaptureFixture[str]) -> None:
     kind, _ = await causes(make_client, f"http://127.0.0.1:{free_port()}", capsys)
     assert kind == "connection_refused"
 
 
 @contextmanager
 def full() -> Iterator[int]:
-    """Yield a port that accepts no connection and refuses none: its queue is full."""
+    """Yield a port that neither accepts nor refuses connections: its queue is full."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -161,7 +161,7 @@ PROXIES = ["http://127.0.0.1:{free}", "http://proxy.invalid:8080", "{gateway}"]
 
 @pytest.mark.parametrize("proxy", PROXIES)
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_is_away_or_refuses(
+async def test_a_proxy_that_is_down_or_refuses(
     make_client: MakeClient,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -178,7 +178,9 @@ async def test_a_proxy_that_is_away_or_refuses(
     assert url not in sentence
 
 
-def test_the_log_names_no_key_and_each_cause_once_a_change(start_service: StartService, authority: Authority) -> None:
+def test_the_log_names_each_cause_once_per_change_and_never_a_key(
+    start_service: StartService, authority: Authority
+) -> None:
     with running_gateway(lambda _: whole(), tls_of(authority, "127.0.0.1")) as gateway:
         service = start_service(
             ANTHROPIC_API_KEY="sk-of-the-agent", ANTHROPIC_BASE_URL=gateway.url, MODEL_MAX_RETRIES="0"
@@ -193,7 +195,7 @@ def test_the_log_names_no_key_and_each_cause_once_a_change(start_service: StartS
 
 
 async def cause_of_redis(make_client: MakeClient, address: str) -> tuple[str, str]:
-    """Return the kind and the sentence that `/health` has of a Redis that cannot be reached."""
+    """Return the kind and the sentence that `/health` reports for a Redis that cannot be reached."""
     client = await make_client(redis_url=address)
     component = await _checked(client, "redis")
     assert component["status"] == "down"
@@ -201,7 +203,7 @@ async def cause_of_redis(make_client: MakeClient, address: str) -> tuple[str, st
     return component["kind"], component["detail"]
 
 
-async def test_a_redis_whose_name_is_unknown(make_client: MakeClient) -> None:
+async def test_a_redis_with_an_unknown_host_name(make_client: MakeClient) -> None:
     kind, sentence = await cause_of_redis(make_client, "redis://state.invalid:6379/0")
     assert kind == "dns"
     assert "state.invalid" not in sentence

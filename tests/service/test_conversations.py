@@ -1,4 +1,4 @@
-"""Conversations: what is remembered, for how long, and what happens when the memory is away."""
+"""Conversations: memory of earlier messages, its bounds, and what happens without Redis."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ async def stream(client: httpx.AsyncClient, message: str, conversation_id: str) 
     return last
 
 
-async def test_the_model_is_told_what_was_said_before(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_the_model_receives_the_earlier_messages(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
     first = await say(client, "I am Ada")
     second = await say(client, "who am I", str(first["conversation_id"]))
@@ -90,7 +90,7 @@ async def test_a_conversation_can_begin_with_an_answer_without_text(make_client:
 
 
 @pytest.mark.parametrize("field", ["message", "system_prompt"])
-async def test_half_a_surrogate_pair_is_refused_before_it_can_be_remembered(
+async def test_a_lone_surrogate_is_refused_before_it_is_stored(
     make_client: MakeClient, stand_in: StandIn, field: str
 ) -> None:
     client = await make_client()
@@ -119,7 +119,7 @@ STORED = {
 
 
 @pytest.mark.parametrize("what", STORED)
-async def test_what_was_remembered_and_cannot_be_sent_is_left_out(
+async def test_a_stored_exchange_that_cannot_be_sent_is_skipped(
     make_client: MakeClient, stand_in: StandIn, redis_server: RedisServer, what: str
 ) -> None:
     client = await make_client()
@@ -133,7 +133,7 @@ async def test_what_was_remembered_and_cannot_be_sent_is_left_out(
     assert [said.split(": ")[1] for said in stand_in.last()["history"][::2]] == ["I am Ada", "who am I"]
 
 
-async def test_text_that_utf8_cannot_carry_is_mended_where_it_was_remembered(
+async def test_stored_text_that_utf8_cannot_encode_is_repaired(
     make_client: MakeClient, stand_in: StandIn, redis_server: RedisServer
 ) -> None:
     client = await make_client()
@@ -146,7 +146,7 @@ async def test_text_that_utf8_cannot_carry_is_mended_where_it_was_remembered(
     assert stand_in.last()["history"][2:] == ["user: half \ufffd", "assistant: whole \U0001f600 and \ufffd"]
 
 
-async def test_two_requests_of_one_conversation_at_once_leave_two_whole_exchanges(
+async def test_concurrent_requests_of_one_conversation_are_stored_as_whole_exchanges(
     make_client: MakeClient, stand_in: StandIn
 ) -> None:
     client = await make_client()
@@ -161,9 +161,7 @@ async def test_two_requests_of_one_conversation_at_once_leave_two_whole_exchange
     assert {user.split()[1] for user in history[2::2]} == {str(number) for number in range(8)}
 
 
-async def test_the_oldest_is_forgotten_when_there_are_too_many_messages(
-    make_client: MakeClient, stand_in: StandIn
-) -> None:
+async def test_the_oldest_messages_are_dropped_beyond_the_limit(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(conversation_max_messages=4)
     known = str((await say(client, "message 0"))["conversation_id"])
     for number in range(1, 4):
@@ -171,16 +169,14 @@ async def test_the_oldest_is_forgotten_when_there_are_too_many_messages(
     assert stand_in.last()["history"][::2] == ["user: message 1", "user: message 2"]
 
 
-async def test_nothing_is_remembered_when_no_message_may_be(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_nothing_is_remembered_with_a_limit_of_zero_messages(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(conversation_max_messages=0)
     known = str((await say(client, "hello"))["conversation_id"])
     assert (await say(client, "again", known))["conversation_id"] != known
     assert stand_in.last()["history"] == []
 
 
-async def test_a_conversation_that_nobody_goes_on_with_is_forgotten(
-    make_client: MakeClient, redis_server: RedisServer
-) -> None:
+async def test_an_idle_conversation_expires(make_client: MakeClient, redis_server: RedisServer) -> None:
     client = await make_client(conversation_ttl_seconds=1)
     known = str((await say(client, "hello"))["conversation_id"])
     none = b"*0\r\n"
@@ -202,7 +198,7 @@ def test_a_conversation_outlives_the_process_and_is_known_to_every_replica(
     assert stand_in.last()["history"][0] == "user: I am Ada"
 
 
-async def test_without_redis_chat_goes_on_and_says_that_it_forgets(
+async def test_without_redis_chat_continues_and_warns_that_memory_is_unavailable(
     make_client: MakeClient, stand_in: StandIn, tmp_path: Path
 ) -> None:
     with running_redis(tmp_path) as server:
@@ -222,9 +218,7 @@ async def test_without_redis_chat_goes_on_and_says_that_it_forgets(
         assert stand_in.last()["history"][0] == "user: I am Ada"
 
 
-async def test_a_frozen_redis_costs_one_request_its_patience_and_no_other(
-    make_client: MakeClient, tmp_path: Path
-) -> None:
+async def test_a_frozen_redis_delays_only_one_request(make_client: MakeClient, tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         client = await make_client(redis_url=server.url)
         known = str((await say(client, "hello"))["conversation_id"])
@@ -241,7 +235,7 @@ async def test_a_frozen_redis_costs_one_request_its_patience_and_no_other(
     max_exchanges=st.integers(1, 5),
     max_tokens=st.integers(1, 60),
 )
-async def test_what_is_kept_is_the_newest_that_fits(
+async def test_the_newest_exchanges_that_fit_are_kept(
     redis_server: RedisServer, sizes: list[int], max_exchanges: int, max_tokens: int
 ) -> None:
     redis = Redis(redis_server.url, prefix="test")

@@ -1,4 +1,4 @@
-"""One record in Redis that is not as the service wrote it costs its own task, and no other."""
+"""Damaged records in Redis: one that is not as the service wrote it affects its own task only."""
 
 import json
 from collections.abc import AsyncIterator
@@ -21,14 +21,14 @@ RECORD = "{portside}:task:record:"
 
 
 def damage(server: RedisServer, task_id: str, how: tuple[Any, ...]) -> None:
-    """Run a command on the record; `KEY` stands for its name, and several commands are tuples."""
+    """Run a command, or a tuple of commands, on the record; `KEY` stands for its name."""
     commands = how if isinstance(how[0], tuple) else (how,)
     with redis.Redis.from_url(server.url) as client:
         for command in commands:
             client.execute_command(*(RECORD + task_id if part == "KEY" else part for part in command))
 
 
-# What is wrong with a record of a task that waits.
+# Damage to the record of a pending task.
 WAITING = {
     "another type": (("DEL", "KEY"), ("SET", "KEY", "text")),
     "a list": (("DEL", "KEY"), ("RPUSH", "KEY", "a", "b")),
@@ -47,7 +47,7 @@ WAITING = {
     "no message": ("HDEL", "KEY", "message"),
     "a message that is no text": ("HSET", "KEY", "message", b"\xff\xfe\x00"),
 }
-# And of one that has ended, where it is still found by its list.
+# Damage to the record of a finished task, which its owner's list still refers to.
 ENDED = {
     "another type": WAITING["another type"],
     "no created": ("HDEL", "KEY", "created"),
@@ -81,7 +81,7 @@ async def status_of(client: httpx.AsyncClient, task_id: str) -> str | None:
 
 
 @pytest.mark.parametrize("how", WAITING.values(), ids=WAITING)
-async def test_workers_go_on_past_a_task_whose_record_is_damaged(
+async def test_workers_continue_past_a_task_with_a_damaged_record(
     make_client: MakeClient, redis_server: RedisServer, store: Tasks, how: tuple[Any, ...]
 ) -> None:
     (damaged, _), (sound, _) = await store.submit(OWNER, "damaged"), await store.submit(OWNER, "sound")
@@ -106,7 +106,7 @@ async def test_workers_go_on_past_a_task_whose_record_is_damaged(
 
 
 @pytest.mark.parametrize("how", ENDED.values(), ids=ENDED)
-async def test_a_list_passes_over_a_record_that_is_damaged_and_says_so(
+async def test_a_list_skips_and_logs_a_damaged_record(
     make_client: MakeClient,
     redis_server: RedisServer,
     how: tuple[Any, ...],
@@ -130,7 +130,7 @@ async def test_a_list_passes_over_a_record_that_is_damaged_and_says_so(
     assert float(line.rsplit(" ", 1)[1]) >= 2
 
 
-async def test_a_task_whose_message_cannot_be_read_fails_with_a_word_and_a_sentence(
+async def test_a_task_whose_message_cannot_be_read_fails_with_an_error_code(
     make_client: MakeClient, redis_server: RedisServer, store: Tasks
 ) -> None:
     task_id, _ = await store.submit(OWNER, "damaged")
@@ -145,10 +145,10 @@ async def test_a_task_whose_message_cannot_be_read_fails_with_a_word_and_a_sente
 
 
 @pytest.mark.parametrize("key", ["heard", f"of:{OWNER}:pending", f"of:{OWNER}:all", "throttled"])
-async def test_workers_go_on_while_another_key_has_another_type(
+async def test_workers_continue_while_another_key_has_the_wrong_type(
     make_client: MakeClient, redis_server: RedisServer, store: Tasks, key: str
 ) -> None:
-    """All but the queue itself: that one is what they go by."""
+    """Every key except the queue itself, on which the workers depend."""
     task_id, _ = await store.submit(OWNER, "hello")
     name = f"{{portside}}:task:{key}"
     redis_server.command("DEL", name)
@@ -162,7 +162,7 @@ async def test_workers_go_on_while_another_key_has_another_type(
     assert (await client.get("/tasks")).status_code == 200
 
 
-async def test_a_lease_of_a_damaged_record_is_not_renewed_and_keeps_none_of_the_others(
+async def test_the_lease_of_a_damaged_record_is_not_renewed_and_blocks_no_other_lease(
     redis_server: RedisServer, store: Tasks
 ) -> None:
     for number in range(3):

@@ -1,4 +1,4 @@
-"""What the metrics show of the model API and Redis, by which the operator and alerts learn of an outage."""
+"""Metrics of the model API and Redis, from which the operator and alerts detect an outage."""
 
 import re
 
@@ -14,20 +14,20 @@ SERIES = re.compile(r"^(agent_dependency_\w+\{[^}]*\}) (\S+)$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_an_outage_of_the_model_api_stands_in_the_metrics_until_it_ends(
+def test_the_metrics_show_an_outage_of_the_model_api_until_it_ends(
     start_service: StartService, stand_in: StandIn, processes: int
 ) -> None:
     stand_in.direct("[[fault:500]]")
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, API_WORKERS=str(processes))
 
     def shown() -> tuple[dict[str, float], set[str]]:
-        """Whether each component is up, and the causes that hold now."""
+        """Return whether each component is up, and the current causes of failure."""
         series = {name: float(value) for name, value in SERIES.findall(service.get("/metrics").text)}
         up = {name: value for name, value in series.items() if name.startswith("agent_dependency_up")}
         return up, {name for name, value in series.items() if name not in up and value == 1}
 
     model_api, redis = 'agent_dependency_up{component="model_api"}', 'agent_dependency_up{component="redis"}'
-    # On a busy machine a look may take too long first: that is another cause, which ends.
+    # On a busy machine a check may time out first: that is another cause, which ends.
     failing = {'agent_dependency_failing{component="model_api",kind="failed"}'}
     eventually(lambda: shown() == ({model_api: 0, redis: 1}, failing), "the outage shows", 120)
     stand_in.direct("")

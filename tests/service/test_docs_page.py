@@ -1,4 +1,4 @@
-"""The reference of the API at `/docs`: from this agent alone, so that it works offline, and under a strict policy."""
+"""The API reference at `/docs`: served by the agent alone, so that it works offline, and under a strict policy."""
 
 import re
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.timing]
 FILES = ("docs.css", "docs.js", "theme.css", "icon.svg")
 
 
-async def test_everything_of_the_page_is_the_agents_own_and_closed_to_the_outside(make_client: MakeClient) -> None:
+async def test_the_page_loads_only_the_agents_own_files_under_a_strict_policy(make_client: MakeClient) -> None:
     client = await make_client()
     page = await client.get("/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -34,11 +34,11 @@ async def test_everything_of_the_page_is_the_agents_own_and_closed_to_the_outsid
 
 @pytest.mark.parametrize("path", ["/docs/", "/docs/docs.html", "/docs/nothing.js", "/docs/..%2fapp.py", "/redoc",
                                   "/docs/oauth2-redirect"])  # fmt: skip
-async def test_what_is_no_file_of_it_is_not_found(make_client: MakeClient, path: str) -> None:
+async def test_paths_that_are_not_files_of_the_page_are_not_found(make_client: MakeClient, path: str) -> None:
     assert (await (await make_client()).get(path)).status_code in {307, 404}
 
 
-async def test_it_is_off_in_production_with_its_files(make_client: MakeClient) -> None:
+async def test_the_page_and_its_files_are_off_in_production(make_client: MakeClient) -> None:
     client = await make_client(environment="production", chat_page=True)
     for path in ("/docs", "/docs/docs.js", "/docs/theme.css", "/openapi.json"):
         assert (await client.get(path)).status_code == 404
@@ -51,7 +51,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_in_a_browser_that_reaches_nothing_else_it_shows_every_endpoint_and_sends_requests(
+async def test_in_a_browser_that_reaches_only_the_agent_it_shows_every_endpoint_and_sends_requests(
     browser: Browser, start_service: StartService
 ) -> None:
     key = "a-client-key-of-some-length"

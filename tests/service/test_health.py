@@ -1,4 +1,4 @@
-"""Liveness, readiness and health: what turns them, and what must not."""
+"""Liveness, readiness and health: what changes them, and what must not."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timing
 
 @pytest.fixture(scope="module")
 def stand_in_process() -> Iterator[StandIn]:
-    """One that nobody else asks: a service that other tests share looks at theirs every half minute."""
+    """Run a stand-in for these tests only: the service that tests share checks the shared one every half minute."""
     with running_stand_in() as stand_in:
         yield stand_in
 
@@ -38,7 +38,7 @@ async def readiness(client: AsyncClient) -> tuple[int, str | None]:
     return answer.status_code, answer.json()["reason"]
 
 
-async def test_a_started_service_is_live_and_ready_and_asks_the_model_nothing(
+async def test_a_started_service_is_live_and_ready_without_calling_the_model(
     make_client: MakeClient, stand_in: StandIn
 ) -> None:
     client = await make_client()
@@ -78,7 +78,7 @@ async def test_refused_credentials_make_the_pod_unready_until_a_call_succeeds(
     assert await readiness(client) == (200, None)
 
 
-async def test_refused_credentials_are_looked_at_again_without_a_request(stand_in: StandIn) -> None:
+async def test_refused_credentials_are_rechecked_without_a_request(stand_in: StandIn) -> None:
     """An unready pod gets no request that could show that its key works again."""
     credentials = Credentials(KEY)
     provider = ClaudeProvider(model="claude-sonnet-5-5", max_tokens=10, credentials=credentials, base_url=stand_in.url)
@@ -99,7 +99,9 @@ async def test_refused_credentials_are_looked_at_again_without_a_request(stand_i
     await provider.close()
 
 
-async def test_a_key_that_may_not_count_tokens_is_no_outage(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_a_key_without_permission_to_count_tokens_is_not_an_outage(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
     stand_in.direct("[[fault:403]]")
     client = await make_client()
     components = await health(client, status=200)
@@ -118,7 +120,7 @@ async def test_a_refused_key_makes_the_pod_unready_before_any_request(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_metrics_tell_of_a_refused_key_until_another_is_there_or_it_is_accepted(
+def test_metrics_report_a_refused_key_until_it_is_replaced_or_accepted(
     start_service: StartService, stand_in: StandIn, tmp_path: Path, processes: int
 ) -> None:
     folder = tmp_path / "secrets"
@@ -136,7 +138,7 @@ def test_metrics_tell_of_a_refused_key_until_another_is_there_or_it_is_accepted(
     swap(folder, "good-key-0003")
 
     def looked_at() -> bool:
-        """Each process finds the new key for itself: when it is probed, or looks at the model API."""
+        """Each process finds the new key for itself: on a probe, or when it checks the model API."""
         service.get("/health/ready")
         return not refused()
 
@@ -154,7 +156,7 @@ def test_metrics_tell_of_a_refused_key_until_another_is_there_or_it_is_accepted(
 
 
 async def health(client: AsyncClient, *, status: int) -> dict[str, Any]:
-    """Give the components once each was looked at; the answer must have this status."""
+    """Return the components once each has been checked; the answer must have this status."""
     deadline = time.monotonic() + 15
     while True:
         answer = await client.get("/health")
@@ -183,7 +185,7 @@ async def test_health_names_each_component_and_costs_no_tokens(make_client: Make
     assert len(stand_in.checks()) == 1
 
 
-async def test_health_asked_often_asks_nobody(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_frequent_health_requests_add_no_checks(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
     await health(client, status=200)
     await asyncio.gather(*(client.get("/health") for _ in range(50)))
@@ -191,7 +193,7 @@ async def test_health_asked_often_asks_nobody(make_client: MakeClient, stand_in:
 
 
 @pytest.mark.parametrize("directive", ["[[fault:500]]", "[[fault:401]]", "[[fault:529]]"])
-async def test_health_is_503_while_the_model_api_does_not_answer_well(
+async def test_health_is_503_while_the_model_api_fails(
     make_client: MakeClient, stand_in: StandIn, directive: str
 ) -> None:
     stand_in.direct(directive)
@@ -205,7 +207,7 @@ async def test_health_is_503_when_nothing_listens_at_the_model_apis_address(make
     assert "Cannot connect" in components["model_api"]["detail"]
 
 
-def test_a_silent_model_api_holds_up_neither_the_start_nor_any_answer(
+def test_a_silent_model_api_delays_neither_the_start_nor_any_answer(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     stand_in.direct("[[stall:60]]")
@@ -254,7 +256,7 @@ def test_a_process_that_cannot_run_is_not_live(start_service: StartService) -> N
     assert service.get("/health/live").json() == {"alive": True}
 
 
-async def test_a_question_that_hangs_and_cannot_be_interrupted_is_down() -> None:
+async def test_a_check_that_hangs_and_cannot_be_cancelled_is_down() -> None:
     asked = 0
     hanging = asyncio.Event()
 
@@ -280,7 +282,7 @@ async def test_a_question_that_hangs_and_cannot_be_interrupted_is_down() -> None
         hanging.set()
 
 
-async def test_a_check_goes_on_after_a_fault_that_nobody_foresaw() -> None:
+async def test_a_check_continues_after_an_unexpected_error() -> None:
     faults: list[Exception] = [RuntimeError("private words"), UnreachableError("There is no connection.")]
 
     async def ask() -> str:
@@ -325,14 +327,14 @@ def test_a_changed_key_file_is_used_from_the_next_request_on(
     assert service.post("/chat", message="hello").status_code == 502
     assert service.get("/health/ready").json()["reason"] == "credentials refused"
     swap(folder, "good-key-0002")
-    # Another key is another chance, before any call was made with it.
+    # A new key makes the pod ready before any call is made with it.
     assert service.get("/health/ready").status_code == 200
     assert service.post("/chat", message="hello").status_code == 200
     assert stand_in.last()["key"] == "0002"
     swap(folder, "good-key-0003")
     assert service.post("/chat/stream", message="hello").status_code == 200
     assert stand_in.last()["key"] == "0003"
-    # A file that cannot be a key, or is gone, leaves the last good one in use.
+    # An invalid or missing file leaves the last valid key in use.
     swap(folder, "not a key")
     assert service.post("/chat", message="hello").status_code == 200
     (folder / "..data").unlink()

@@ -1,4 +1,4 @@
-"""Clients that mean no good, over raw sockets: nothing hangs, leaks or answers 500, and all else goes on."""
+"""Hostile clients, over raw sockets: nothing hangs, leaks or answers 500, and other requests are still served."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.timing
 
-# Patience of the service under test with a head, a body, an answer.
+# How long the service under test waits for a head, a body or an answer.
 TIMEOUT_SECONDS = 2
 PRIVATE = "private-words-of-a-user"
 
@@ -37,7 +37,7 @@ def target_process(
         REQUEST_TIMEOUT_SECONDS=str(TIMEOUT_SECONDS),
         STREAM_HEARTBEAT_SECONDS="0.2",
     ) as running:
-        # What is made once, at the first use, is no leak.
+        # What is created once, on first use, is not a leak.
         with httpx.Client(timeout=30) as client:
             for path in ("/chat", "/chat/stream"):
                 client.post(running.url + path, json={"message": "hello"})
@@ -50,13 +50,13 @@ def descriptors(service: Service) -> int:
 
 @pytest.fixture
 def target(target_process: Service, stand_in: StandIn) -> Iterator[Service]:
-    """The service; after each attack it is as it was before, and has said nothing that it must not."""
+    """Yield the service; after each attack, check that it is as before and has logged nothing that it must not."""
     service = target_process
     before = descriptors(service)
     stand_in.direct("")
     yield service
     eventually(lambda: service.metric("agent_requests_in_flight") == 0, "no request is in flight")
-    # The connections to the model API and to Redis that are kept for the next request are few.
+    # Few connections to the model API and to Redis are kept for the next request.
     eventually(lambda: descriptors(service) <= before + 12, f"descriptors return to {before}: {descriptors(service)}")
     assert service.post("/chat", message="hello").status_code == 200
     log = service.log()
@@ -86,7 +86,7 @@ def whole(path: str, message: str) -> bytes:
 
 
 def received(sock: socket.socket, until: bytes | None = None) -> bytes:
-    """Give what comes until the service closes the connection, or until `until` is in it."""
+    """Return what arrives until the service closes the connection, or until it contains `until`."""
     data = b""
     try:
         while until is None or until not in data:
@@ -105,7 +105,7 @@ def status(answer: bytes) -> int:
     return int(answer.split()[1])
 
 
-def test_a_body_of_a_byte_a_second_is_given_up(target: Service) -> None:
+def test_a_body_of_a_byte_a_second_times_out(target: Service) -> None:
     with closing(connect(target)) as sock:
         begun = time.monotonic()
         sock.sendall(head(length=1000) + b'{"message": "')
@@ -120,7 +120,7 @@ def test_a_body_of_a_byte_a_second_is_given_up(target: Service) -> None:
         assert status(answer + received(sock)) == 408
 
 
-def test_a_head_that_trickles_is_given_up_and_others_are_served_meanwhile(target: Service) -> None:
+def test_a_trickling_head_times_out_and_other_requests_are_served_meanwhile(target: Service) -> None:
     with ExitStack() as stack:
         socks = [stack.enter_context(closing(connect(target))) for _ in range(50)]
         begun = time.monotonic()
@@ -142,7 +142,7 @@ def test_a_head_that_trickles_is_given_up_and_others_are_served_meanwhile(target
     ],
     ids=["path", "one header", "many headers"],
 )
-def test_a_head_without_end_is_refused_before_it_fills_the_memory(target: Service, endless: bytes) -> None:
+def test_an_endless_head_is_refused_before_it_fills_the_memory(target: Service, endless: bytes) -> None:
     with closing(connect(target)) as sock:
         sent = 0
         more = b"a" * 8192 if not endless.endswith(b"\n") else b"X-Many: a\r\n" * 800
@@ -156,7 +156,7 @@ def test_a_head_without_end_is_refused_before_it_fills_the_memory(target: Servic
         assert sent < 8 * 2**20, "it is read on and on"
 
 
-def test_trailers_without_end_are_cut(target: Service) -> None:
+def test_endless_trailers_are_cut_off(target: Service) -> None:
     with closing(connect(target)) as sock:
         sock.sendall(head("/chat", "Transfer-Encoding: chunked") + b'2\r\n{"\r\n0\r\n')
         sent = 0
@@ -169,14 +169,14 @@ def test_trailers_without_end_are_cut(target: Service) -> None:
         assert sent < 8 * 2**20
 
 
-def test_a_body_that_says_it_is_huge_is_refused_unread(target: Service) -> None:
+def test_a_body_with_a_huge_content_length_is_refused_unread(target: Service) -> None:
     with closing(connect(target)) as sock:
         sock.sendall(head(length=10**12))
         assert status(received(sock)) == 413
 
 
 @pytest.mark.parametrize("chunk", [65536, 1024], ids=["large chunks", "small chunks"])
-def test_a_huge_body_that_does_not_say_so_is_refused_while_it_comes(target: Service, chunk: int) -> None:
+def test_a_huge_body_without_a_content_length_is_refused_while_it_arrives(target: Service, chunk: int) -> None:
     with closing(connect(target)) as sock:
         sock.sendall(head("/chat", "Transfer-Encoding: chunked"))
         piece = f"{chunk:x}\r\n".encode() + b"x" * chunk + b"\r\n"
@@ -192,7 +192,7 @@ def test_a_huge_body_that_does_not_say_so_is_refused_while_it_comes(target: Serv
         assert sent < 16 * 2**20
         with suppress(OSError):
             answer = received(sock)
-        # Whoever still sends when the connection closes may lose the answer with it (RFC 9112, 9.6).
+        # A client that still sends when the connection closes may lose the answer with it (RFC 9112, 9.6).
         assert not answer or status(answer) == 413
 
 
@@ -212,7 +212,7 @@ def test_a_huge_body_that_does_not_say_so_is_refused_while_it_comes(target: Serv
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_or_cut(target: Service, garbage: bytes) -> None:
+def test_input_that_is_not_http_is_refused_or_cut_off(target: Service, garbage: bytes) -> None:
     with closing(connect(target)) as sock:
         sock.sendall(garbage)
         sock.shutdown(socket.SHUT_WR)
@@ -245,9 +245,7 @@ BAD_BODIES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
-def test_a_body_that_cannot_be_used_is_422_and_is_not_quoted(
-    target: Service, stand_in: StandIn, path: str, body: bytes
-) -> None:
+def test_an_invalid_body_is_422_and_is_not_quoted(target: Service, stand_in: StandIn, path: str, body: bytes) -> None:
     asked = len(stand_in.requests())
     answer = httpx.post(target.url + path, content=body, headers={"Content-Type": "application/json"}, timeout=15)
     assert answer.status_code == 422
@@ -257,14 +255,14 @@ def test_a_body_that_cannot_be_used_is_422_and_is_not_quoted(
 
 
 @pytest.mark.parametrize("conversation", ["../../etc/passwd", "{portside}:x", "a\0b", "*", "x" * 128, ""])
-def test_an_id_that_nobody_was_given_starts_a_new_conversation(target: Service, conversation: str) -> None:
+def test_an_id_that_was_never_issued_starts_a_new_conversation(target: Service, conversation: str) -> None:
     body = json.dumps({"message": "hello", "conversation_id": conversation})
     answer = httpx.post(f"{target.url}/chat", content=body, headers={"Content-Type": "application/json"}, timeout=15)
     assert answer.status_code == 200
     assert answer.json()["conversation_id"] != conversation
 
 
-def test_half_a_surrogate_pair_in_a_message_is_422(target: Service) -> None:
+def test_a_lone_surrogate_in_a_message_is_422(target: Service) -> None:
     for path in ("/chat", "/chat/stream"):
         answer = httpx.post(
             target.url + path, content=b'{"message": "a\\ud800b"}', headers={"Content-Type": "application/json"}
@@ -273,7 +271,7 @@ def test_half_a_surrogate_pair_in_a_message_is_422(target: Service) -> None:
 
 
 def leave(service: Service, sent: bytes, until: bytes | None, *, hard: bool) -> None:
-    """Send, wait for `until` to come, and be gone: closed in good order, or reset."""
+    """Send, wait until `until` arrives, and disconnect: with a clean close, or with a reset if `hard`."""
     sock = connect(service)
     if hard:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -297,7 +295,9 @@ STAGES: dict[str, tuple[Callable[[str], bytes], bytes | None]] = {
 
 @pytest.mark.parametrize("hard", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_clients_that_leave_leave_nothing_behind(target: Service, stand_in: StandIn, stage: str, *, hard: bool) -> None:
+def test_clients_that_disconnect_leave_nothing_behind(
+    target: Service, stand_in: StandIn, stage: str, *, hard: bool
+) -> None:
     make, until = STAGES[stage]
     paths = ["/chat/stream"] if until else ["/chat", "/chat/stream"]
     for _ in range(10):
@@ -307,7 +307,7 @@ def test_clients_that_leave_leave_nothing_behind(target: Service, stand_in: Stan
     eventually(lambda: all(seen["state"] != "running" for seen in stand_in.requests()), "no call to the model goes on")
 
 
-def test_a_client_that_only_closed_its_sending_half_gets_an_answer_or_an_end(target: Service) -> None:
+def test_a_half_closed_connection_gets_an_answer_or_is_closed(target: Service) -> None:
     with closing(connect(target)) as sock:
         sock.sendall(whole("/chat", "hello"))
         sock.shutdown(socket.SHUT_WR)
@@ -315,7 +315,7 @@ def test_a_client_that_only_closed_its_sending_half_gets_an_answer_or_an_end(tar
         assert not answer or b" 200 " in answer
 
 
-def test_a_reader_that_does_not_read_holds_up_nobody_and_is_let_go(target: Service) -> None:
+def test_a_client_that_does_not_read_delays_no_other_client_and_is_dropped(target: Service) -> None:
     with closing(connect(target)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(whole("/chat/stream", "[[bulk:8]]"))
@@ -325,7 +325,7 @@ def test_a_reader_that_does_not_read_holds_up_nobody_and_is_let_go(target: Servi
         assert time.monotonic() - begun < 10
 
 
-def test_five_hundred_connections_that_say_nothing_disturb_nobody(target: Service) -> None:
+def test_five_hundred_silent_connections_do_not_affect_other_clients(target: Service) -> None:
     before = descriptors(target)
     with ExitStack() as stack:
         for _ in range(500):
@@ -336,13 +336,13 @@ def test_five_hundred_connections_that_say_nothing_disturb_nobody(target: Servic
     eventually(lambda: descriptors(target) <= before + 12, "they are all gone")
 
 
-def test_a_line_end_behind_a_body_does_not_cut_the_answer(target: Service) -> None:
+def test_a_line_end_after_a_body_does_not_cut_off_the_answer(target: Service) -> None:
     with closing(connect(target)) as sock:
         sock.sendall(whole("/chat/stream", "[[stall:1]]") + b"\r\n")
         assert b'"type":"done"' in received(sock, b'"type":"done"')
 
 
-def test_requests_sent_in_one_go_are_all_answered_in_order(target: Service) -> None:
+def test_pipelined_requests_are_all_answered_in_order(target: Service) -> None:
     with closing(connect(target)) as sock:
         sock.sendall(b"".join(whole("/chat", f"number-{number}") for number in range(20)))
         answer = b""
@@ -358,7 +358,7 @@ def resident_mebibytes(service: Service) -> float:
     return int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_a_storm_of_all_this_leaves_the_memory_as_it_was(target: Service) -> None:
+def test_repeated_attacks_do_not_grow_the_memory(target: Service) -> None:
     def storm() -> None:
         for _ in range(40):
             leave(target, head(length=10**12), None, hard=True)

@@ -1,4 +1,4 @@
-"""An upstream that means no good: what it sends has no end, or explodes. LARGEST_ANSWER_BYTES bounds it here."""
+"""A hostile upstream: its answers are endless, or explode when decoded. LARGEST_ANSWER_BYTES bounds them here."""
 
 import gzip
 import threading
@@ -16,7 +16,7 @@ from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.timing
 
-# Of a pod's 512 MiB. The whole of any attack below is more than twice as much.
+# Out of a pod's 512 MiB. Each attack below is, in full, more than twice as large.
 MOST_GROWTH_BYTES = 96 * 2**20
 
 ERROR = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
@@ -42,7 +42,7 @@ def service(
 
 
 def bomb(head: bytes, encoding: str) -> bytes:
-    """Return an answer that is 1,000 times as large when its encoding is undone."""
+    """Return an answer that is 1,000 times as large once decoded."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
     packed = b"".join(packer.compress(bytes(2**20)) for _ in range(LARGEST_ANSWER_BYTES // 2**20)) + packer.flush()
     lines = f"Content-Encoding: {encoding}\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
@@ -86,7 +86,7 @@ ATTACKS: dict[str, Callable[[], Iterable[bytes] | bytes]] = {
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 @pytest.mark.parametrize("what", ATTACKS)
-def test_what_has_no_end_is_an_error_in_bounded_memory(
+def test_an_endless_or_exploding_answer_is_an_error_in_bounded_memory(
     service: Service, gateway: Gateway, what: str, path: str
 ) -> None:
     gateway.answer = lambda _: ATTACKS[what]()
@@ -103,8 +103,8 @@ def test_what_has_no_end_is_an_error_in_bounded_memory(
     assert service.post(path, message="hello").status_code == 200
 
 
-def test_an_error_whose_words_do_not_arrive_is_not_waited_for(service: Service, gateway: Gateway) -> None:
-    """The status is all that it takes; the words would be for the log."""
+def test_an_error_is_reported_without_waiting_for_its_body(service: Service, gateway: Gateway) -> None:
+    """The status is enough; the body would only be logged."""
     held = threading.Event()
 
     def answer(_: object) -> Iterator[bytes]:
@@ -119,7 +119,7 @@ def test_an_error_whose_words_do_not_arrive_is_not_waited_for(service: Service, 
 
 
 def largest(process: Path, *, reset: bool = False) -> int:
-    """Return the most memory that a process has had, in bytes, since it was reset (proc(5), VmHWM)."""
+    """Return the peak memory of a process, in bytes, since the last reset (proc(5), VmHWM)."""
     if reset:
         (process / "clear_refs").write_text("5")
     status = (process / "status").read_text()

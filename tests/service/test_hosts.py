@@ -1,4 +1,4 @@
-"""Under which host names the service answers: a page that rebinds its name to this machine must not reach an agent."""
+"""Host names that the service accepts: a page that rebinds its name to this machine must not reach an agent."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ CLIENT_KEY = "a-client-key-of-some-length"
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory, redis_process: RedisServer) -> Iterator[dict[str, Service]]:
-    """One service without client keys, one with them, and one with names of its own."""
+    """Run a service without client keys, one with keys, one with its own host names, and one that accepts any host."""
     settings: dict[str, dict[str, str]] = {
         "open": {},
         "keyed": {"API_KEYS": CLIENT_KEY},
@@ -38,7 +38,7 @@ def services(tmp_path_factory: pytest.TempPathFactory, redis_process: RedisServe
 
 
 def ask(service: Service, *hosts: str, path: str = "/chat", version: str = "1.1") -> tuple[int, str]:
-    """The status and body of the answer to a raw request with these Host headers."""
+    """Return the status and body of the answer to a raw request with these Host headers."""
     body = b'{"message":"hi"}' if path == "/chat" else b""
     method = "POST" if body else "GET"
     lines = [f"{method} {path} HTTP/{version}", *(f"Host: {host}" for host in hosts), "Connection: close"]
@@ -77,7 +77,7 @@ def test_without_client_keys_a_foreign_host_on_loopback_is_refused(
 
 
 @pytest.mark.parametrize("host", ["localhost:80@evil.example", "evil.example#localhost", "[::1].evil.example"])
-def test_a_host_that_is_none_is_refused_before_it_is_compared(services: dict[str, Service], host: str) -> None:
+def test_an_invalid_host_is_refused_before_it_is_compared(services: dict[str, Service], host: str) -> None:
     status, body = ask(services["open"], host)
     assert status == 400
     assert "evil" not in body
@@ -87,18 +87,18 @@ def test_a_host_that_is_none_is_refused_before_it_is_compared(services: dict[str
     "host", ["localhost", "localhost:8000", "LOCALHOST", "app.localhost:1", "127.0.0.1:9", "127.9.9.9", "[::1]:8000",
              "192.0.2.7", "laptop:8000", "agents"]
 )  # fmt: skip
-def test_without_client_keys_names_of_this_machine_and_addresses_are_answered(
+def test_without_client_keys_names_of_this_machine_and_addresses_are_accepted(
     services: dict[str, Service], host: str
 ) -> None:
     assert ask(services["open"], host)[0] == 200
 
 
-def test_every_one_of_several_hosts_has_to_be_ours(services: dict[str, Service]) -> None:
+def test_each_of_several_hosts_must_be_allowed(services: dict[str, Service]) -> None:
     assert ask(services["open"], "localhost", "evil.example")[0] in {400, 421}
     assert ask(services["open"], "evil.example", "localhost")[0] in {400, 421}
 
 
-def test_with_client_keys_the_key_protects_and_any_host_is_taken(services: dict[str, Service]) -> None:
+def test_with_client_keys_any_host_is_accepted(services: dict[str, Service]) -> None:
     assert ask(services["keyed"], "agent.example")[0] == 401
     assert ask(services["keyed"], "agent.example", path="/")[0] == 200
 
@@ -119,11 +119,11 @@ def test_with_client_keys_the_key_protects_and_any_host_is_taken(services: dict[
         ("", 421),
     ],
 )
-def test_names_that_are_given_are_the_only_ones(services: dict[str, Service], host: str, status: int) -> None:
+def test_only_the_configured_names_are_accepted(services: dict[str, Service], host: str, status: int) -> None:
     assert ask(services["named"], host)[0] in ({status} if status == 200 else {400, 421})
 
 
-def test_a_star_takes_any(services: dict[str, Service]) -> None:
+def test_a_star_accepts_any_host(services: dict[str, Service]) -> None:
     assert ask(services["any"], "evil.example")[0] == 200
 
 

@@ -20,7 +20,7 @@ def connect(service: Service) -> socket.socket:
 
 
 def ask(service: Service, request: bytes) -> tuple[bytes, bytes]:
-    """Send a request; return head and body of all that comes until the service closes the connection."""
+    """Send a request; return the head and body of what arrives until the service closes the connection."""
     with closing(connect(service)) as sock:
         sock.sendall(request)
         answer = b""
@@ -57,12 +57,12 @@ def test_a_request_needs_one_valid_host(service: Service, hosts: list[str]) -> N
 
 
 @pytest.mark.parametrize("host", ["a", "a.example:8000", "127.0.0.1", "[::1]:8000", "", "under_score", "a:"])
-def test_a_valid_host_is_taken(service: Service, host: str) -> None:
+def test_a_valid_host_is_accepted(service: Service, host: str) -> None:
     head, _ = ask(service, f"GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     assert head.startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_client_of_http_1_0_needs_no_host_but_no_two(service: Service) -> None:
+def test_an_http_1_0_client_may_omit_the_host_but_not_repeat_it(service: Service) -> None:
     assert ask(service, b"GET /health/live HTTP/1.0\r\n\r\n")[0].startswith(b"HTTP/1.1 200 ")
     two = b"GET /health/live HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"
     assert ask(service, two)[0].startswith(b"HTTP/1.1 400 ")
@@ -70,7 +70,7 @@ def test_a_client_of_http_1_0_needs_no_host_but_no_two(service: Service) -> None
 
 @pytest.mark.parametrize("connection", ["", "Connection: keep-alive\r\n", "Connection: close\r\n"])
 @pytest.mark.parametrize("path", ["/chat/stream", "/chat", "/nothing"])
-def test_answers_of_http_1_0_are_never_chunked(service: Service, path: str, connection: str) -> None:
+def test_http_1_0_answers_are_never_chunked(service: Service, path: str, connection: str) -> None:
     body = b'{"message": "one two three"}'
     request = f"POST {path} HTTP/1.0\r\n{connection}Expect: 100-continue\r\nContent-Type: application/json\r\n"
     head, answer = ask(service, f"{request}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -115,7 +115,7 @@ def test_head_is_not_in_the_openapi_document(service: Service) -> None:
         ("GET", "/page"),
     ],
 )
-async def test_a_slash_too_much_is_404_and_leads_nowhere(make_client: MakeClient, method: str, path: str) -> None:
+async def test_an_extra_slash_is_404_without_a_redirect(make_client: MakeClient, method: str, path: str) -> None:
     client = await make_client()
     headers = {"Host": "agent.example.com", "X-Forwarded-Proto": "https"}
     answer = await client.request(method, f"http://agent.example.com{path}", headers=headers, json={"message": "x"})
@@ -124,7 +124,7 @@ async def test_a_slash_too_much_is_404_and_leads_nowhere(make_client: MakeClient
     assert "location" not in answer.headers
 
 
-def test_a_body_in_chunks_with_an_upgrade_is_refused_and_not_taken_for_a_request(service: Service) -> None:
+def test_a_chunked_body_with_an_upgrade_is_refused_and_not_parsed_as_a_request(service: Service) -> None:
     inner = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
     head = "POST /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer, body = ask(service, head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(inner), inner))
@@ -132,7 +132,7 @@ def test_a_body_in_chunks_with_an_upgrade_is_refused_and_not_taken_for_a_request
     assert b"alive" not in body
 
 
-def test_an_idle_connection_stays_open_as_long_as_the_setting_says(start_service: StartService) -> None:
+def test_an_idle_connection_stays_open_for_the_configured_time(start_service: StartService) -> None:
     service = start_service(MODEL_PROVIDER="echo", KEEP_ALIVE_SECONDS="1")
     for sent in (b"", b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"):
         with closing(connect(service)) as sock:
@@ -148,7 +148,7 @@ ADDRESSES = ["127.0.0.1", "::1"] if Path("/proc/net/if_inet6").exists() else ["1
 
 @pytest.mark.parametrize("host", ["", "::"], ids=["by default", "::"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_both_families_of_addresses_are_listened_on(start_service: StartService, host: str, workers: str) -> None:
+def test_the_service_listens_on_both_address_families(start_service: StartService, host: str, workers: str) -> None:
     metrics = free_port()
     service = start_service(
         host=host,
@@ -166,14 +166,16 @@ def test_both_families_of_addresses_are_listened_on(start_service: StartService,
         assert httpx.head(f"http://{name}:{metrics}/metrics").status_code == 200
 
 
-def test_an_address_of_ipv4_is_shown_as_such_where_both_families_are_listened_on(start_service: StartService) -> None:
+def test_an_ipv4_address_is_logged_as_such_where_the_service_listens_on_both_families(
+    start_service: StartService,
+) -> None:
     service = start_service(host="::", MODEL_PROVIDER="echo")
     httpx.get(f"{service.url}/", headers={"X-Forwarded-For": "203.0.113.9"})
     eventually(lambda: "X-Forwarded-For was ignored" in service.log(), "the proxy is logged")
     assert '"peer":"127.0.0.1"' in service.log().replace(" ", "")
 
 
-def test_only_the_address_that_is_set_is_listened_on(start_service: StartService) -> None:
+def test_the_service_listens_only_on_the_configured_address(start_service: StartService) -> None:
     service = start_service(host="0.0.0.0", MODEL_PROVIDER="echo")  # noqa: S104
     assert service.get("/health/live").status_code == 200
     port = int(service.url.rsplit(":", 1)[1])
@@ -182,7 +184,7 @@ def test_only_the_address_that_is_set_is_listened_on(start_service: StartService
 
 
 @pytest.mark.parametrize("error", [97, 99], ids=["not built in", "switched off"])
-def test_where_ipv6_is_off_ipv4_is_listened_on(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+def test_the_service_listens_on_ipv4_where_ipv6_is_off(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     class WithoutIPv6(socket.socket):
         def bind(self, address: object) -> None:
             if self.family == socket.AF_INET6:
