@@ -87,7 +87,7 @@ async def test_the_processes_of_a_pod_share_its_limit(make_client: MakeClient) -
     ],
 )
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_a_client_that_leaves_is_no_longer_counted(service: Service, sent: bytes, reset: bool) -> None:
+def test_a_disconnected_client_is_no_longer_counted(service: Service, sent: bytes, reset: bool) -> None:
     with connection(service, sent) as sock:
         eventually(lambda: in_flight(service) == 1, "the request is in flight")
         if reset:

@@ -1,4 +1,4 @@
-"""The system prompt from a file, as a ConfigMap is mounted in a pod, or from a caller."""
+"""The system prompt: from a file, as a ConfigMap provides it in a pod, or from a request."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ class Clock:
         self._file = folder / "clock"
         [library] = system.unpacked("libfaketime", "usr/lib").rglob("libfaketimeMT.so.1")
         self.settings = {
-            # Preload the C library too: the jemalloc of Debian's Redis reads the time before it is available otherwise.
+            # Preload the C library too; otherwise the jemalloc of Debian's Redis reads the time before it is available.
             "LD_PRELOAD": f"{library} libc.so.6",
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",

@@ -178,7 +178,7 @@ def test_twenty_streams_finish_before_the_exit_and_new_work_is_refused(start: St
     with streams(service, 20, HELD) as received:
         eventually(lambda: flowing(received), "all streams flow")
         service.terminate()
-        # Each process notices the signal by itself, and each connection may reach another process.
+        # Each process notices the shutdown by itself, and each connection may reach another process.
         refusing = [503] * 8 * PROCESSES
         eventually(
             lambda: [service.get("/health/ready").status_code for _ in refusing] == refusing, "readiness of all turns"
