@@ -1,4 +1,4 @@
-"""Requests in flight: how many, for how long, and that they are counted right whatever the clients do."""
+"""Requests in flight: their limit, their duration, and correct counts whatever the clients do."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def connection(service: Service, sent: bytes) -> Iterator[socket.socket]:
 
 
 def post(path: str, message: str, *, body_bytes: int | None = None) -> bytes:
-    """The bytes of a request, of whose body only the first `body_bytes` are sent."""
+    """Return the bytes of a request, with only the first `body_bytes` of its body."""
     body = json.dumps({"message": message}).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -40,14 +40,14 @@ def post(path: str, message: str, *, body_bytes: int | None = None) -> bytes:
 
 
 def everything(sock: socket.socket) -> bytes:
-    """What comes until the other side closes."""
+    """Return all bytes received until the peer closes."""
     received = b""
     while part := sock.recv(65536):
         received += part
     return received
 
 
-def test_what_is_over_the_bound_is_shed_at_once_while_probes_are_answered(
+def test_requests_over_the_limit_are_shed_at_once_while_probes_are_answered(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     service = start(start_service, stand_in, MAX_IN_FLIGHT="2")
@@ -70,7 +70,7 @@ def test_what_is_over_the_bound_is_shed_at_once_while_probes_are_answered(
     assert "one too many" not in [seen["message"] for seen in stand_in.requests()]
 
 
-async def test_several_processes_share_the_bound_of_their_pod(make_client: MakeClient) -> None:
+async def test_the_processes_of_a_pod_share_its_limit(make_client: MakeClient) -> None:
     client = await make_client(max_in_flight=3, api_workers=2, rate_limit_requests=0)
     answers = await asyncio.gather(*[client.post("/chat", json={"message": "[[stall:1]]"}) for _ in range(5)])
     assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
@@ -87,17 +87,17 @@ async def test_several_processes_share_the_bound_of_their_pod(make_client: MakeC
     ],
 )
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_a_client_that_leaves_is_no_longer_counted(service: Service, sent: bytes, reset: bool) -> None:
+def test_a_disconnected_client_is_no_longer_counted(service: Service, sent: bytes, reset: bool) -> None:
     with connection(service, sent) as sock:
         eventually(lambda: in_flight(service) == 1, "the request is in flight")
         if reset:
-            # SO_LINGER of 0 seconds: close sends RST, as a process that is killed does.
+            # With SO_LINGER of 0 seconds, close() sends RST, as when a process is killed.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     eventually(lambda: in_flight(service) == 0, "it is no longer counted")
     assert "Traceback" not in service.log()
 
 
-def test_a_body_that_does_not_come_is_waited_for_no_longer_than_an_answer(
+def test_a_body_that_does_not_arrive_within_the_request_timeout_is_408(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="1")
@@ -110,7 +110,7 @@ def test_a_body_that_does_not_come_is_waited_for_no_longer_than_an_answer(
     assert stand_in.requests() == []
 
 
-def test_a_body_that_trickles_is_not_waited_for_either(start_service: StartService, stand_in: StandIn) -> None:
+def test_a_body_that_trickles_past_the_request_timeout_is_408(start_service: StartService, stand_in: StandIn) -> None:
     service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="1")
     body = post("/chat", "a long message " * 500)
     with connection(service, body[:200]) as sock:
@@ -126,7 +126,7 @@ def test_a_body_that_trickles_is_not_waited_for_either(start_service: StartServi
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_slow_body_does_not_hold_draining(start_service: StartService, stand_in: StandIn) -> None:
+def test_a_slow_body_does_not_delay_draining(start_service: StartService, stand_in: StandIn) -> None:
     service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="2")
     with connection(service, post("/chat", "hello", body_bytes=5)) as sock:
         eventually(lambda: in_flight(service) == 1, "the request is in flight")
@@ -136,8 +136,8 @@ def test_a_slow_body_does_not_hold_draining(start_service: StartService, stand_i
     assert '"requests_cut":0' in service.log()
 
 
-def test_a_stream_may_last_longer_than_its_body_was_allowed_to(start_service: StartService, stand_in: StandIn) -> None:
-    """Waiting for the client to leave is receiving too, and has no end of its own."""
+def test_a_stream_may_outlast_the_timeout_of_its_request_body(start_service: StartService, stand_in: StandIn) -> None:
+    """Waiting for the client to disconnect is also a receive, and has no timeout of its own."""
     times = {"REQUEST_TIMEOUT_SECONDS": "1", "STREAM_TIMEOUT_SECONDS": "3", "STREAM_HEARTBEAT_SECONDS": "0.1"}
     service = start(start_service, stand_in, **times)
     answer = service.post("/chat/stream", message="[[slow:0.2]] [[words:50]]")
@@ -146,7 +146,7 @@ def test_a_stream_may_last_longer_than_its_body_was_allowed_to(start_service: St
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by its length", "in chunks"])
-async def test_a_body_over_the_bound_is_refused_and_its_connection_closed(make_client: MakeClient, told: bool) -> None:
+async def test_a_body_over_the_limit_is_refused_and_its_connection_closed(make_client: MakeClient, told: bool) -> None:
     client = await make_client(max_body_bytes=2000)
     assert (await client.post("/chat", json={"message": "x" * 1500})).status_code == 200
     body = json.dumps({"message": "x" * 3000}).encode()

@@ -1,4 +1,4 @@
-"""The metrics on a port of their own (METRICS_PORT), with one process or several."""
+"""Metrics on their own port (METRICS_PORT), with one process or several."""
 
 import socket
 from contextlib import ExitStack, suppress
@@ -16,14 +16,14 @@ from testbed.ports import free_port
 
 @pytest.fixture(params=["1", "2"], ids=["one process", "two processes"])
 def scraped(request: pytest.FixtureRequest, start_service: StartService) -> tuple[Service, str]:
-    """A service, and where its metrics are."""
+    """Return a service and the URL of its metrics."""
     port = free_port()
     service = start_service(MODEL_PROVIDER="echo", API_WORKERS=request.param, METRICS_PORT=str(port))
     eventually(lambda: "Agent API started" in service.log(), "all processes answer", 60)
     return service, f"http://127.0.0.1:{port}/metrics"
 
 
-def test_they_are_there_and_only_there(scraped: tuple[Service, str]) -> None:
+def test_metrics_are_served_on_their_own_port_only(scraped: tuple[Service, str]) -> None:
     service, url = scraped
     for _ in range(5):
         assert service.post("/chat", message="hello").status_code == 200
@@ -55,14 +55,14 @@ def test_they_are_there_and_only_there(scraped: tuple[Service, str]) -> None:
         ({"environment": "production", "metrics_port": 0}, False),
     ],
 )
-async def test_in_production_they_are_not_on_the_port_of_the_api(
+async def test_in_production_metrics_are_not_served_on_the_api_port(
     make_client: MakeClient, settings: dict[str, object], shown: bool
 ) -> None:
     client = await make_client(model_provider="echo", **settings)
     assert (await client.get("/metrics")).status_code == (200 if shown else 404)
 
 
-def test_in_production_they_are_on_a_port_of_their_own_also_of_a_worker(
+def test_in_production_a_worker_serves_metrics_on_their_own_port_only(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     port = str(free_port())
@@ -75,7 +75,7 @@ def test_in_production_they_are_on_a_port_of_their_own_also_of_a_worker(
         assert worker.get("/health/live").status_code == 200
 
 
-def test_a_scraper_that_says_nothing_holds_up_nobody(scraped: tuple[Service, str]) -> None:
+def test_a_silent_scraper_blocks_neither_other_scrapes_nor_the_shutdown(scraped: tuple[Service, str]) -> None:
     service, url = scraped
     port = int(url.split(":")[2].partition("/")[0])
     with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as cut:
@@ -86,14 +86,14 @@ def test_a_scraper_that_says_nothing_holds_up_nobody(scraped: tuple[Service, str
     assert "Traceback" not in service.log()
 
 
-def test_scrapers_that_only_connect_make_room_for_others(scraped: tuple[Service, str]) -> None:
+def test_idle_scraper_connections_do_not_block_other_scrapers(scraped: tuple[Service, str]) -> None:
     service, url = scraped
     port = int(url.split(":")[2].partition("/")[0])
     with ExitStack() as stack:
         for number in range(300):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
             if number % 2:
-                # Where it was closed by then, that is what this is about.
+                # The server may already have closed it, which is the behaviour under test.
                 with suppress(OSError):
                     sock.sendall(b"GET /metrics HTT")
             if number % 100 == 99:
@@ -104,7 +104,7 @@ def test_scrapers_that_only_connect_make_room_for_others(scraped: tuple[Service,
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_port_that_is_taken_is_one_plain_line(tmp_path: Path, processes: str) -> None:
+def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, processes: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         settings = {"MODEL_PROVIDER": "echo", "METRICS_PORT": port, "API_WORKERS": processes}
@@ -125,7 +125,7 @@ def test_a_port_that_is_taken_is_one_plain_line(tmp_path: Path, processes: str) 
     )
 
 
-def test_the_port_of_the_api_cannot_be_that_of_the_metrics(tmp_path: Path) -> None:
+def test_the_api_and_the_metrics_cannot_share_a_port(tmp_path: Path) -> None:
     port = str(free_port())
     told = run_agent_service(
         "serve", "--host", "127.0.0.1", "--port", port, folder=tmp_path, MODEL_PROVIDER="echo", METRICS_PORT=port

@@ -1,4 +1,4 @@
-"""What the service tells the model API, and what it makes of its answers."""
+"""The model API: the requests that the service sends, and how it handles the answers."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ async def last_event(client: httpx.AsyncClient, message: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("retries", [0, 2])
 @pytest.mark.parametrize("fault", ["[[fault:500 retry-after=0.01]]", "[[fault:529 retry-after=0.01]]"])
-async def test_a_failed_call_is_tried_again_as_often_as_the_setting_says(
+async def test_a_failed_call_is_retried_as_often_as_configured(
     make_client: MakeClient, stand_in: StandIn, retries: int, fault: str
 ) -> None:
     client = await make_client(model_max_retries=retries)
@@ -34,7 +34,7 @@ async def test_a_failed_call_is_tried_again_as_often_as_the_setting_says(
     assert len(stand_in.requests()) == 1 + retries
 
 
-async def test_a_request_that_is_wrong_is_not_tried_again(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_an_invalid_request_is_not_retried(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(model_max_retries=5)
     assert (await client.post("/chat", json={"message": "[[fault:400]]"})).status_code == 502
     assert len(stand_in.requests()) == 1
@@ -43,7 +43,7 @@ async def test_a_request_that_is_wrong_is_not_tried_again(make_client: MakeClien
 async def test_a_long_system_prompt_is_marked_for_the_cache_and_a_short_one_is_not(
     make_client: MakeClient, stand_in: StandIn
 ) -> None:
-    """No model caches fewer than 1,024 tokens."""
+    """No model caches prompts of fewer than 1,024 tokens."""
     long = "Be kind. " * 600 + "Be brief."
     for prompt, marked in ((long, True), ("Be kind.", False)):
         client = await make_client(system_prompt=prompt)
@@ -59,7 +59,7 @@ async def test_tokens_written_to_and_read_from_the_cache_count_as_sent(make_clie
 
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
-async def test_a_prompt_too_long_for_the_model_is_422_and_says_to_start_anew(
+async def test_a_prompt_too_long_for_the_model_is_422_and_suggests_a_new_conversation(
     make_client: MakeClient, stand_in: StandIn, path: str
 ) -> None:
     client = await make_client(model_max_retries=3)
@@ -70,20 +70,20 @@ async def test_a_prompt_too_long_for_the_model_is_422_and_says_to_start_anew(
 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
-async def test_an_answer_that_was_cut_is_an_answer_and_says_why(make_client: MakeClient, reason: str) -> None:
+async def test_a_truncated_answer_is_returned_with_its_stop_reason(make_client: MakeClient, reason: str) -> None:
     client = await make_client()
     assert (await chat(client, f"hello [[stop:{reason}]]"))["stop_reason"] == reason
     assert (await last_event(client, f"hello [[stop:{reason}]]"))["stop_reason"] == reason
     assert "stop_reason" not in await chat(client, "hello")
 
 
-async def test_an_answer_that_comes_in_single_bytes_and_windows_line_ends_is_whole(make_client: MakeClient) -> None:
+async def test_an_answer_that_arrives_in_single_bytes_with_crlf_line_ends_is_complete(make_client: MakeClient) -> None:
     client = await make_client()
     message = "grüße 😀 [[shattered]] [[thinking]]"
     assert f'heard "{message}"' in (await chat(client, message))["response"]
 
 
-async def test_a_proxy_of_the_environment_is_asked_for_the_model_api(
+async def test_calls_to_the_model_api_use_the_proxy_of_the_environment(
     make_client: MakeClient, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", stand_in.url)
@@ -93,7 +93,7 @@ async def test_a_proxy_of_the_environment_is_asked_for_the_model_api(
 
 
 @pytest.mark.parametrize("no_proxy", ["10.0.0.0/8,127.0.0.0/8,.svc", "*", " 127.0.0.1 "])
-async def test_what_no_proxy_exempts_is_asked_directly(
+async def test_hosts_in_no_proxy_are_called_directly(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, no_proxy: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -102,7 +102,7 @@ async def test_what_no_proxy_exempts_is_asked_directly(
 
 
 @pytest.mark.parametrize("proxy", ["http://user:hunter2@127.0.0.1:1", "127.0.0.1:1\n"])
-async def test_a_proxy_that_does_not_answer_is_what_is_blamed(
+async def test_an_unreachable_proxy_is_named_in_the_error(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
@@ -113,7 +113,7 @@ async def test_a_proxy_that_does_not_answer_is_what_is_blamed(
     assert "hunter2" not in answer.text
 
 
-async def test_a_proxy_of_another_kind_is_a_warning_and_not_used(
+async def test_an_unsupported_kind_of_proxy_is_ignored_with_a_warning(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "socks5://user:hunter2@127.0.0.1:1")
@@ -124,14 +124,14 @@ async def test_a_proxy_of_another_kind_is_a_warning_and_not_used(
 
 
 @pytest.mark.parametrize("end", ["/", "/v1", "/v1/", "/v1/messages"])
-async def test_the_path_of_the_api_may_stand_at_the_end_of_its_address(
+async def test_the_base_url_may_end_with_the_path_of_the_api(
     make_client: MakeClient, stand_in: StandIn, end: str
 ) -> None:
     client = await make_client(anthropic_base_url=f" {stand_in.url}{end}\n")
     await chat(client, "hello")
 
 
-async def test_the_address_of_the_model_api_may_have_a_path(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_the_base_url_may_have_a_path_prefix(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(anthropic_base_url=f"{stand_in.url}/gateway/")
     answer = await client.post("/chat", json={"message": "hello"})
     assert answer.status_code == 502

@@ -1,4 +1,4 @@
-"""Metrics, request ids, logs, CORS, the pages about the service."""
+"""Metrics, request ids, logs, CORS, and the pages that describe the service."""
 
 import json
 import uuid
@@ -17,19 +17,19 @@ pytestmark = pytest.mark.timing
 
 @pytest.fixture
 def service(heartbeat_service: Service, stand_in: StandIn) -> Service:
-    """A service whose streams have heartbeats within the time of a test."""
+    """Return a service whose streams send heartbeats within the duration of a test."""
     assert stand_in.requests() == []
     return heartbeat_service
 
 
-def test_requests_are_counted_by_the_template_of_their_route(service: Service) -> None:
+def test_requests_are_counted_by_route_template(service: Service) -> None:
     counted = 'agent_http_requests_total{method="POST",route="/chat",status="200"}'
     before = service.metric(counted)
     service.post("/chat", message="hello")
     assert service.metric(counted) == before + 1
 
 
-def test_requests_that_the_model_api_turned_away_are_told_while_they_wait(service: Service) -> None:
+def test_requests_throttled_by_the_model_api_are_in_a_gauge_while_they_wait(service: Service) -> None:
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(service.post, "/chat", message="[[fault:429 retry-after=2 times=1 id=waits]]")
         eventually(lambda: service.metric("agent_requests_throttled ") == 1, "it waits", 2)
@@ -37,8 +37,8 @@ def test_requests_that_the_model_api_turned_away_are_told_while_they_wait(servic
     assert service.metric("agent_requests_throttled ") == 0
 
 
-def test_tasks_that_the_model_api_turned_away_are_no_requests(start_service: StartService, stand_in: StandIn) -> None:
-    """Autoscalers take what is throttled off the requests in flight."""
+def test_throttled_tasks_do_not_count_as_throttled_requests(start_service: StartService, stand_in: StandIn) -> None:
+    """Autoscalers subtract the throttled requests from the requests in flight."""
     told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_RUNS_TASKS": "true"}
     service = start_service(**told)
     service.post("/tasks", message="[[fault:429 retry-after=2 times=1 id=task]]")
@@ -51,7 +51,7 @@ def test_tasks_that_the_model_api_turned_away_are_no_requests(start_service: Sta
     eventually(again, "it is asked again")
 
 
-def test_no_path_or_method_of_a_caller_becomes_a_label(service: Service) -> None:
+def test_unknown_paths_and_methods_do_not_become_labels(service: Service) -> None:
     httpx.get(f"{service.url}/secret/{uuid.uuid4()}")
     httpx.request("BREW", f"{service.url}/chat")
     text = service.get("/metrics").text
@@ -72,14 +72,14 @@ def test_no_path_or_method_of_a_caller_becomes_a_label(service: Service) -> None
         ("[[refusal]]", "declined"),
     ],
 )
-def test_turns_with_the_model_are_counted_by_outcome(service: Service, message: str, outcome: str) -> None:
+def test_model_requests_are_counted_by_outcome(service: Service, message: str, outcome: str) -> None:
     counted = f'agent_model_requests_total{{model="claude-sonnet-5-5",outcome="{outcome}"}}'
     before = service.metric(counted)
     service.post("/chat", message=message)
     assert service.metric(counted) == before + 1
 
 
-def test_tokens_and_times_are_counted(service: Service) -> None:
+def test_tokens_and_durations_are_counted(service: Service) -> None:
     def counts() -> list[float]:
         return [
             service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}'),
@@ -95,7 +95,7 @@ def test_tokens_and_times_are_counted(service: Service) -> None:
     assert grown[2:] == [1]
 
 
-def test_the_time_to_the_first_words_is_that_of_streams_alone(service: Service) -> None:
+def test_the_time_to_the_first_token_is_recorded_for_streams_only(service: Service) -> None:
     counted = "agent_stream_first_token_seconds_count"
     before = service.metric(counted)
     service.post("/chat", message="hello")
@@ -107,8 +107,8 @@ def test_the_time_to_the_first_words_is_that_of_streams_alone(service: Service) 
     assert service.metric('agent_stream_first_token_seconds_bucket{le="0.25"}') <= before + 2
 
 
-def test_every_outcome_and_failure_is_told_before_there_is_one(start_service: StartService) -> None:
-    """Else the first of a kind is no increase to Prometheus."""
+def test_every_outcome_and_failure_is_exposed_as_zero_from_the_start(start_service: StartService) -> None:
+    """Without an initial 0, Prometheus sees no increase at the first event of a kind."""
     text = start_service(ANTHROPIC_API_KEY=KEY, DEFAULT_MODEL="claude-of-the-test").get("/metrics").text
     samples = [line for line in text.splitlines() if line.startswith("agent_model_requests_total{")]
     assert {line.rpartition(" ")[2] for line in samples} == {"0.0"}
@@ -124,7 +124,7 @@ def test_every_outcome_and_failure_is_told_before_there_is_one(start_service: St
     [
         ("hello", 0),
         ("[[break:2]]", 1),
-        # It begins with a heartbeat, and then fails.
+        # It starts with a heartbeat, and then fails.
         ("[[stall:0.6]] [[fault:500 times=9]]", 1),
         ("[[stall:0.6]] [[fault:429 retry-after=9]]", 0),
         ("[[fault:400]]", 0),
@@ -137,14 +137,14 @@ def test_every_outcome_and_failure_is_told_before_there_is_one(start_service: St
         "has a status of its own",
     ],
 )
-def test_streams_that_fail_after_they_began_are_counted(service: Service, message: str, counts: int) -> None:
+def test_streams_that_fail_after_they_started_are_counted(service: Service, message: str, counts: int) -> None:
     before = service.metric("agent_stream_errors_total ")
     answer = service.post("/chat/stream", message=message)
     assert ('"type":"error"' in answer.text) is ("break" in message or "stall" in message)
     assert service.metric("agent_stream_errors_total ") == before + counts
 
 
-def test_a_client_that_leaves_its_stream_is_no_error(service: Service) -> None:
+def test_a_client_that_disconnects_from_its_stream_is_not_counted_as_an_error(service: Service) -> None:
     before = service.metric("agent_stream_errors_total ")
     with httpx.stream("POST", f"{service.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
         next(answer.iter_bytes())
@@ -152,7 +152,7 @@ def test_a_client_that_leaves_its_stream_is_no_error(service: Service) -> None:
     assert service.metric("agent_stream_errors_total ") == before
 
 
-def test_a_stream_in_flight_is_in_the_gauge_and_its_client_leaving_is_told(service: Service) -> None:
+def test_a_stream_in_flight_is_in_the_gauge_and_its_disconnect_is_counted_as_cancelled(service: Service) -> None:
     cancelled = 'agent_model_requests_total{model="claude-sonnet-5-5",outcome="cancelled"}'
     before = service.metric(cancelled)
     with httpx.stream("POST", f"{service.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
@@ -163,7 +163,7 @@ def test_a_stream_in_flight_is_in_the_gauge_and_its_client_leaving_is_told(servi
     assert service.metric(cancelled) == before + 1
 
 
-def test_all_metrics_of_the_contract_are_there_and_can_be_parsed(service: Service) -> None:
+def test_all_metrics_of_the_contract_are_exposed_and_can_be_parsed(service: Service) -> None:
     service.post("/chat", message="hello")
     answer = service.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
@@ -181,7 +181,7 @@ def test_all_metrics_of_the_contract_are_there_and_can_be_parsed(service: Servic
     }
 
 
-def test_a_callers_request_id_comes_back_and_is_in_the_log(service: Service) -> None:
+def test_a_callers_request_id_is_returned_and_logged(service: Service) -> None:
     request_id = f"trace-{uuid.uuid4()}"
     answer = httpx.post(f"{service.url}/chat", json={"message": "hello"}, headers={"X-Request-ID": request_id})
     assert answer.headers["X-Request-ID"] == request_id
@@ -189,7 +189,7 @@ def test_a_callers_request_id_comes_back_and_is_in_the_log(service: Service) -> 
 
 
 @pytest.mark.parametrize("hostile", ["", "a b", "x" * 129, "a\tb", "<script>"])
-def test_a_request_id_that_cannot_be_trusted_is_replaced(service: Service, hostile: str) -> None:
+def test_an_invalid_request_id_is_replaced(service: Service, hostile: str) -> None:
     answer = httpx.get(f"{service.url}/health/live", headers={"X-Request-ID": hostile})
     assert len(answer.headers["X-Request-ID"]) == 32
 
@@ -200,7 +200,7 @@ def test_errors_carry_a_request_id_too(service: Service) -> None:
 
 
 def test_every_log_line_is_json_and_none_has_a_message_or_a_key(service: Service, stand_in: StandIn) -> None:
-    """At level DEBUG, and with ANTHROPIC_LOG=debug, at which the SDK would write whole request bodies."""
+    """Also at level DEBUG with ANTHROPIC_LOG=debug, where the SDK would log whole request bodies."""
     private = f"private-{uuid.uuid4()}"
     for directive in ("", "[[fault:400]]", "[[fault:401]]", "[[fault:500]]", "[[break:2]]"):
         service.post("/chat", message=f"{private} {directive}")
@@ -216,13 +216,13 @@ def test_every_log_line_is_json_and_none_has_a_message_or_a_key(service: Service
     assert KEY not in log
     events = [json.loads(line) for line in log.splitlines()]
     assert all({"event", "level", "logger", "timestamp"} <= set(event) for event in events)
-    # A key that is refused is the only thing here that somebody must act on.
+    # The refused key is the only problem here that an operator must act on.
     errors = {event["event"] for event in events if event["level"] in {"error", "critical"}}
     assert errors == {"Credentials were refused by the model API"}
     assert {event["logger"].split(".")[0] for event in events} == {"agent_service", "uvicorn"}
 
 
-def test_content_is_logged_when_asked_for_and_keys_never(start_service: StartService, stand_in: StandIn) -> None:
+def test_content_is_logged_only_on_request_and_keys_never(start_service: StartService, stand_in: StandIn) -> None:
     service = start_service(
         ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, MODEL_PROVIDER="anthropic", LOG_CONTENT="true"
     )
@@ -237,7 +237,7 @@ def test_content_is_logged_when_asked_for_and_keys_never(start_service: StartSer
     assert KEY not in service.log()
 
 
-def test_an_allowed_origin_may_call_and_is_given_no_credentials(service: Service) -> None:
+def test_an_allowed_origin_may_call_without_credentials(service: Service) -> None:
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     allowed = httpx.options(f"{service.url}/chat", headers={"Origin": "https://console.example", **preflight})
     assert allowed.headers["access-control-allow-origin"] == "https://console.example"
@@ -246,7 +246,7 @@ def test_an_allowed_origin_may_call_and_is_given_no_credentials(service: Service
     assert "access-control-allow-origin" not in other.headers
 
 
-async def test_without_origins_there_is_no_cors_and_with_a_star_no_credentials(make_client: MakeClient) -> None:
+async def test_cors_is_off_without_origins_and_a_wildcard_allows_no_credentials(make_client: MakeClient) -> None:
     origin = {"Origin": "https://console.example"}
     closed = await (await make_client()).get("/", headers=origin)
     assert not [name for name in closed.headers if name.startswith("access-control")]
@@ -255,7 +255,7 @@ async def test_without_origins_there_is_no_cors_and_with_a_star_no_credentials(m
     assert "access-control-allow-credentials" not in opened.headers
 
 
-async def test_the_root_tells_about_the_service_and_the_docs_are_off_in_production(make_client: MakeClient) -> None:
+async def test_the_root_describes_the_service_and_the_docs_are_off_in_production(make_client: MakeClient) -> None:
     development = await make_client()
     about = (await development.get("/")).json()
     assert about["service"] == "portside-agent"
@@ -267,7 +267,7 @@ async def test_the_root_tells_about_the_service_and_the_docs_are_off_in_producti
         assert (await production.get(path)).status_code == 404
 
 
-async def test_the_openapi_document_tells_of_conversations_events_and_errors(make_client: MakeClient) -> None:
+async def test_the_openapi_document_describes_conversations_events_and_errors(make_client: MakeClient) -> None:
     document = (await (await make_client()).get("/openapi.json")).json()
     operation = document["paths"]["/chat/stream"]["post"]
     assert set(operation["responses"]) >= {"200", "422", "429", "502", "503", "504"}
@@ -275,7 +275,7 @@ async def test_the_openapi_document_tells_of_conversations_events_and_errors(mak
     assert "unknown id starts a new conversation" in json.dumps(document)
 
 
-async def test_what_nobody_foresaw_is_a_500_with_a_detail_and_a_request_id(
+async def test_an_unexpected_error_is_a_500_with_a_detail_and_a_request_id(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = await make_client(model_provider="echo")

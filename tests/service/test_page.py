@@ -1,4 +1,4 @@
-"""What `GET /` gives to whom, and the files of the chat page."""
+"""Content negotiation of `GET /`, and the files of the chat page."""
 
 import re
 from importlib import resources
@@ -9,7 +9,7 @@ import pytest
 from agent_service.routes.page import prefers_html
 from support.agent import MakeClient
 
-# What Chrome, Firefox and Safari send when an address is opened.
+# The Accept header that Chrome, Firefox and Safari send on navigation.
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -29,7 +29,7 @@ async def test_a_browser_gets_the_page_and_a_program_gets_json(make_client: Make
     about = await client.get("/")
     assert about.json()["service"] == "portside-agent"
     assert {"GET /", "POST /chat", "POST /chat/stream"} <= set(about.json()["endpoints"])
-    # A cache in between must not give the one to who asks for the other.
+    # A shared cache must not serve one representation to clients that ask for the other.
     assert page.headers["vary"] == about.headers["vary"] == "Accept"
 
 
@@ -51,11 +51,11 @@ async def test_a_browser_gets_the_page_and_a_program_gets_json(make_client: Make
         ("text/html;q=nan, */*;q=0.1", False),
     ],
 )
-def test_the_page_is_for_those_who_prefer_html_to_json(accept: str, html: bool) -> None:
+def test_clients_that_prefer_html_to_json_get_the_page(accept: str, html: bool) -> None:
     assert prefers_html(accept) is html
 
 
-async def test_every_file_of_the_page_is_sent_strictly_typed_and_closed_to_the_outside(make_client: MakeClient) -> None:
+async def test_every_file_of_the_page_has_security_headers_and_no_external_references(make_client: MakeClient) -> None:
     client = await make_client()
     names = set(re.findall(r'(?:src|href)="page/([^"]+)"', (await _open(client)).text))
     folder = resources.files("agent_service") / "page"
@@ -69,7 +69,7 @@ async def test_every_file_of_the_page_is_sent_strictly_typed_and_closed_to_the_o
         assert "http" not in re.sub(r"http://www\.w3\.org/\d+/\w+", "", answer.text), f"{path} names another place"
 
 
-async def test_a_file_is_sent_once_until_it_changes(make_client: MakeClient) -> None:
+async def test_an_unchanged_file_is_304(make_client: MakeClient) -> None:
     client = await make_client()
     for path in ("/", "/page/chat.js"):
         first = await _open(client, path)
@@ -82,7 +82,7 @@ async def test_a_file_is_sent_once_until_it_changes(make_client: MakeClient) -> 
 
 
 @pytest.mark.parametrize("path", ["/page/", "/page/index.html", "/page/nothing.js", "/page/..%2fapp.py", "/page/%00"])
-async def test_what_is_no_file_of_the_page_is_not_found(make_client: MakeClient, path: str) -> None:
+async def test_unknown_files_of_the_page_are_404(make_client: MakeClient, path: str) -> None:
     client = await make_client()
     assert (await _open(client, path)).status_code == 404
 
@@ -96,7 +96,7 @@ async def test_what_is_no_file_of_the_page_is_not_found(make_client: MakeClient,
         ({"environment": "staging", "chat_page": False}, False),
     ],
 )
-async def test_the_page_is_off_in_production_unless_asked_for(
+async def test_the_page_is_off_in_production_unless_enabled(
     make_client: MakeClient, settings: dict[str, object], shown: bool
 ) -> None:
     client = await make_client(api_keys="a-client-key-of-some-length", **settings)

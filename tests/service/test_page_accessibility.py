@@ -1,4 +1,4 @@
-"""The chat page for those who listen to it, enlarge it, or need contrast or stillness."""
+"""Accessibility of the chat page: screen readers, zoom, contrast and reduced motion."""
 
 from collections.abc import AsyncIterator
 
@@ -51,13 +51,13 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
-async def test_everything_has_its_role_and_name(browser: Browser, service: Service) -> None:
+async def test_every_element_has_its_role_and_name(browser: Browser, service: Service) -> None:
     async with open_chat(browser, service.url) as chat:
         await chat.ask("Hello")
         await chat.say("Now fail [[fault:429]]")
         await chat.problem.wait_for()
         await expect(chat.page.locator("body")).to_match_aria_snapshot(TREE)
-        # The name of the key's field and what it is for, before anybody needs it.
+        # The name and description of the key field must be present before the field is needed.
         await chat.page.evaluate("document.getElementById('key-form').hidden = false")
         await expect(chat.key).to_have_accessible_description(
             "This agent requires a client key. The key is kept in this tab until you close it."
@@ -67,7 +67,7 @@ async def test_everything_has_its_role_and_name(browser: Browser, service: Servi
         )
 
 
-async def test_a_screen_reader_is_told_the_whole_answer_once_and_not_each_token(
+async def test_a_screen_reader_announces_the_whole_answer_once_and_not_each_token(
     browser: Browser, service: Service
 ) -> None:
     async with open_chat(browser, service.url) as chat:
@@ -92,7 +92,7 @@ async def test_a_screen_reader_is_told_the_whole_answer_once_and_not_each_token(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_text_and_controls_stand_out(browser: Browser, service: Service, scheme: str) -> None:
+async def test_text_and_controls_have_enough_contrast(browser: Browser, service: Service, scheme: str) -> None:
     async with open_chat(browser, service.url, color_scheme=scheme) as chat:
         colours: dict[str, str] = await chat.page.evaluate(
             """() => {
@@ -107,12 +107,12 @@ async def test_text_and_controls_stand_out(browser: Browser, service: Service, s
         texts += ["problem problem-ground", "problem ground", "note ground"]
         contrast = {pair: _contrast(*(colours[name] for name in pair.split())) for pair in texts}
         assert {pair: value for pair, value in contrast.items() if value < TEXT_CONTRAST} == {}
-        # Where a field or button begins, and which one has the focus.
+        # The edges of fields and buttons, and the focus indicator.
         for pair in ("edge surface", "edge ground", "accent ground", "accent surface"):
             assert _contrast(*(colours[name] for name in pair.split())) >= CONTROL_CONTRAST, pair
 
 
-async def test_nothing_moves_for_those_who_want_stillness(browser: Browser, service: Service) -> None:
+async def test_reduced_motion_turns_animations_off(browser: Browser, service: Service) -> None:
     for wish, animation in (("reduce", "none"), ("no-preference", "wait")):
         async with open_chat(browser, service.url, reduced_motion=wish) as chat:
             await chat.say("Hello [[stall:5]]")
@@ -121,8 +121,8 @@ async def test_nothing_moves_for_those_who_want_stillness(browser: Browser, serv
             assert await chat.page.evaluate(seen) == animation
 
 
-async def test_at_the_narrowest_nothing_needs_scrolling_sideways(browser: Browser, service: Service) -> None:
-    # WCAG 2.2, 1.4.10: 320 CSS pixels are a common screen at 400 %.
+async def test_a_narrow_viewport_needs_no_horizontal_scrolling(browser: Browser, service: Service) -> None:
+    # WCAG 2.2, 1.4.10: 320 CSS pixels are the width of a common screen at a zoom of 400 %.
     async with open_chat(browser, service.url, viewport={"width": 320, "height": 480}) as chat:
         await chat.ask("wide" * 100)
         assert await chat.page.evaluate("document.documentElement.scrollWidth") == 320
@@ -130,7 +130,7 @@ async def test_at_the_narrowest_nothing_needs_scrolling_sideways(browser: Browse
             await expect(control).to_be_in_viewport(ratio=1)
 
 
-async def test_the_newest_text_stays_in_sight_unless_someone_reads_above(browser: Browser, service: Service) -> None:
+async def test_the_newest_text_stays_in_view_unless_the_user_scrolled_up(browser: Browser, service: Service) -> None:
     async with open_chat(browser, service.url, viewport={"width": 800, "height": 500}) as chat:
         await chat.ask("Hello [[words:600]]")
         await expect(chat.facts).to_be_in_viewport()
@@ -142,13 +142,13 @@ async def test_the_newest_text_stays_in_sight_unless_someone_reads_above(browser
 
 
 def _contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours written as #rrggbb (WCAG 2.2, contrast ratio)."""
+    """Return the contrast ratio of two colours in the form #rrggbb (WCAG 2.2, contrast ratio)."""
     dark, light = sorted((_luminance(one), _luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 
 def _luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2)."""
+    """Return the relative luminance of a colour (WCAG 2.2)."""
     shares = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
     linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

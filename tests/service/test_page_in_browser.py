@@ -17,7 +17,7 @@ from support.browser.chat import Chat, open_chat
 from support.eventually import eventually
 from support.redis_server import running_redis
 
-# One browser serves all tests of this file, and lives in their event loop.
+# All tests of this file share one browser, which belongs to one event loop.
 pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
 
 FACTS = re.compile(r"^(\d+) tokens in, (\d+) out · \d+\.\d+ s · first text after \d+\.\d+ s$")
@@ -36,7 +36,9 @@ async def chat(browser: Browser, service: Service) -> AsyncIterator[Chat]:
         yield chat
 
 
-async def test_an_answer_appears_bit_by_bit_and_then_its_tokens_and_time(chat: Chat, stand_in: StandIn) -> None:
+async def test_an_answer_appears_incrementally_followed_by_its_tokens_and_duration(
+    chat: Chat, stand_in: StandIn
+) -> None:
     await chat.say("Hello [[slow:0.1]] [[words:30]]")
     await expect(chat.answer).to_contain_text("word2")
     assert stand_in.last()["state"] == "running"
@@ -44,13 +46,13 @@ async def test_an_answer_appears_bit_by_bit_and_then_its_tokens_and_time(chat: C
     await expect(chat.answer).to_contain_text("word29")
     await expect(chat.facts).to_have_text(FACTS)
     told = FACTS.match(await chat.facts.inner_text())
-    # The stand-in counts words: three of the message and two of the system prompt; what it says itself.
+    # The stand-in counts words as tokens: three of the message and two of the system prompt, then those of its answer.
     assert told is not None
     assert int(told[1]) == 5
     assert int(told[2]) == len((await chat.answer.inner_text()).split())
 
 
-async def test_a_conversation_goes_on_until_a_new_one_is_begun(chat: Chat, stand_in: StandIn) -> None:
+async def test_a_conversation_continues_until_a_new_one_is_started(chat: Chat, stand_in: StandIn) -> None:
     assert await chat.ask("First") == {"message": "First"}
     second = await chat.ask("Second")
     assert set(second) == {"message", "conversation_id"}
@@ -80,14 +82,14 @@ async def test_stopping_ends_the_call_to_the_model(chat: Chat, stand_in: StandIn
     await expect(chat.answer).to_contain_text('heard "And now?"')
 
 
-async def test_an_error_in_the_stream_is_told_beside_what_came_before_it(chat: Chat) -> None:
+async def test_an_error_in_the_stream_is_shown_next_to_the_partial_answer(chat: Chat) -> None:
     await chat.say("Hello [[error:overloaded_error after=3]]")
     await expect(chat.problem).to_have_text("The model API is overloaded; try again later.")
     await expect(chat.answer).to_have_text('Stand-in heard "Hello ')
     await expect(chat.page.get_by_role("button", name="Try again")).to_be_enabled()
 
 
-async def test_after_a_429_another_try_waits_as_long_as_told(chat: Chat) -> None:
+async def test_after_a_429_the_retry_button_is_disabled_for_the_requested_time(chat: Chat) -> None:
     await chat.say("Hello [[fault:429 retry-after=3 times=1 id=page]]")
     await expect(chat.problem).to_have_text("The model API limits the rate of requests; try again later. Wait 3 s.")
     again = chat.page.get_by_role("button", name="Try again")
@@ -100,7 +102,7 @@ async def test_after_a_429_another_try_waits_as_long_as_told(chat: Chat) -> None
 
 
 @pytest.mark.parametrize("when", ["before", "in the middle"])
-async def test_a_service_that_is_gone_is_told_in_words(
+async def test_an_unreachable_service_is_shown_as_a_message(
     browser: Browser, start_service: StartService, stand_in: StandIn, when: str
 ) -> None:
     service = start_service(ANTHROPIC_API_KEY="sk-any", ANTHROPIC_BASE_URL=stand_in.url)
@@ -115,7 +117,7 @@ async def test_a_service_that_is_gone_is_told_in_words(
         await expect(chat.problem).to_contain_text("The connection to the agent failed.")
 
 
-async def test_what_a_model_writes_stays_text(chat: Chat) -> None:
+async def test_markup_from_the_model_is_shown_as_text(chat: Chat) -> None:
     evil = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1><a href=javascript:1>x</a>"
     await chat.ask(evil)
     await expect(chat.answer).to_contain_text(f'heard "{evil}"')
@@ -123,7 +125,7 @@ async def test_what_a_model_writes_stays_text(chat: Chat) -> None:
     assert await chat.page.evaluate("window.hacked") is None
 
 
-async def test_the_policy_stops_a_script_that_got_in_all_the_same(chat: Chat) -> None:
+async def test_the_content_security_policy_blocks_an_injected_script(chat: Chat) -> None:
     blocked = await chat.page.evaluate(
         """() => new Promise((resolve) => {
             document.addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
@@ -138,7 +140,7 @@ async def test_the_policy_stops_a_script_that_got_in_all_the_same(chat: Chat) ->
     chat.complaints.clear()
 
 
-async def test_keys_alone_are_enough(chat: Chat) -> None:
+async def test_the_page_can_be_used_with_the_keyboard_alone(chat: Chat) -> None:
     keyboard = chat.page.keyboard
     await expect(chat.message).to_be_focused()
     await keyboard.type("One line,")
@@ -165,12 +167,14 @@ async def test_a_message_that_is_too_long_is_not_sent(chat: Chat) -> None:
     await expect(chat.send_button).to_be_disabled()
     await chat.message.press("Enter")
     await expect(chat.answers).to_have_count(0)
-    # The service counts characters, of which JavaScript takes each of these for two.
+    # The service counts characters; in JavaScript each of these has a length of two.
     await chat.ask("😀" * 10_000)
     await expect(chat.facts).to_have_text(FACTS)
 
 
-async def test_a_key_is_asked_for_kept_in_this_tab_and_forgotten(browser: Browser, start_service: StartService) -> None:
+async def test_a_client_key_is_requested_kept_in_this_tab_and_forgotten(
+    browser: Browser, start_service: StartService
+) -> None:
     service = start_service(MODEL_PROVIDER="echo", API_KEYS=CLIENT_KEY)
     async with open_chat(browser, service.url) as chat:
         await chat.say("Hello")
@@ -195,7 +199,9 @@ async def test_a_key_is_asked_for_kept_in_this_tab_and_forgotten(browser: Browse
         await expect(chat.key).to_be_focused()
 
 
-async def test_an_answer_without_memory_says_so(browser: Browser, start_service: StartService, tmp_path: Path) -> None:
+async def test_an_answer_without_memory_shows_a_note(
+    browser: Browser, start_service: StartService, tmp_path: Path
+) -> None:
     with running_redis(tmp_path) as redis:
         service = start_service(MODEL_PROVIDER="echo", REDIS_URL=redis.url)
         async with open_chat(browser, service.url) as chat:
@@ -205,7 +211,7 @@ async def test_an_answer_without_memory_says_so(browser: Browser, start_service:
             await expect(chat.answers.last.locator(".note")).to_contain_text("conversation store cannot be reached")
 
 
-async def test_the_page_works_below_a_path_prefix(browser: Browser, service: Service) -> None:
+async def test_the_page_works_under_a_path_prefix(browser: Browser, service: Service) -> None:
     prefix = "/agents/one"
 
     async def strip(route: Route) -> None:
@@ -243,7 +249,7 @@ _DONE = '{"type":"done","input_tokens":1,"output_tokens":2,"conversation_id":"c"
         ("text/event-stream", f'data: {_DONE},"warning":"No memory."}}\n\n', "No memory."),
     ],
 )
-async def test_what_a_proxy_or_a_model_cuts_is_said_to_be_cut(
+async def test_a_cut_stream_or_truncated_answer_shows_the_reason(
     chat: Chat, media_type: str, body: str, told: str
 ) -> None:
     async def answer(route: Route) -> None:
@@ -284,6 +290,6 @@ CUT_EVERYWHERE = """async () => {
 }"""
 
 
-async def test_events_are_found_wherever_the_network_cuts_them(chat: Chat) -> None:
+async def test_events_are_parsed_at_every_chunk_boundary(chat: Chat) -> None:
     found: list[Any] = await chat.page.evaluate(CUT_EVERYWHERE)
     assert found == [["one\n two", "", "é😀:"]]

@@ -1,4 +1,4 @@
-"""The process: its command line, its port, its end."""
+"""The process: its command line, its port and its shutdown."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ from support.eventually import eventually
 pytestmark = pytest.mark.timing
 
 
-def test_help_and_version_help(tmp_path: Path) -> None:
+def test_help_and_version_are_printed(tmp_path: Path) -> None:
     told = run_agent_service("--version", folder=tmp_path)
     assert (told.returncode, told.stdout.strip()) == (0, f"agent-service, version {__version__}")
     told = run_agent_service("serve", "--help", folder=tmp_path)
@@ -29,7 +29,7 @@ def test_help_and_version_help(tmp_path: Path) -> None:
         assert word in told.stdout
 
 
-def test_a_port_that_is_taken_is_one_plain_line_and_code_1(tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         told = run_agent_service("serve", "--host", "127.0.0.1", "--port", port, folder=tmp_path, MODEL_PROVIDER="echo")
@@ -40,21 +40,21 @@ def test_a_port_that_is_taken_is_one_plain_line_and_code_1(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
-def test_an_address_that_is_not_ours_is_one_plain_line_and_code_1(tmp_path: Path, host: str) -> None:
+def test_an_unusable_host_is_one_line_and_exit_code_1(tmp_path: Path, host: str) -> None:
     told = run_agent_service("serve", "--host", host, "--port", "0", folder=tmp_path, MODEL_PROVIDER="echo")
     assert told.returncode == 1
     assert len(told.stderr.splitlines()) == 1
     assert "API_HOST" in told.stderr
 
 
-def test_the_start_message_says_where_to_look(service: Service) -> None:
+def test_the_start_message_has_the_url_and_the_docs(service: Service) -> None:
     (started,) = [json.loads(line) for line in service.log().splitlines() if "Agent API started" in line]
     assert started["url"] == service.url
     assert started["docs"] == f"{service.url}/docs"
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_service_ends_with_code_0(start_service: StartService, end: signal.Signals) -> None:
+def test_an_idle_service_exits_with_code_0(start_service: StartService, end: signal.Signals) -> None:
     service = start_service(MODEL_PROVIDER="echo", LOG_FORMAT="text")
     assert "Agent API started" in service.log()
     assert service.get("/health/ready").status_code == 200
@@ -64,7 +64,7 @@ def test_an_idle_service_ends_with_code_0(start_service: StartService, end: sign
 
 
 class Reader(threading.Thread):
-    """Reads one stream to its end, beside the test."""
+    """Reads one stream to its end in the background."""
 
     def __init__(self, url: str, message: str) -> None:
         super().__init__(daemon=True)
@@ -79,7 +79,7 @@ class Reader(threading.Thread):
                 self.received += part
 
 
-def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
+def test_draining_finishes_streams_refuses_new_work_and_exits_with_code_0(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url)
@@ -105,7 +105,7 @@ def test_draining_finishes_streams_takes_no_new_work_and_ends_with_code_0(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_what_arrived_before_the_signal_is_answered(
+def test_requests_that_arrived_before_the_signal_are_answered(
     start_service: StartService, stand_in: StandIn, processes: int
 ) -> None:
     service = start_service(
@@ -117,7 +117,7 @@ def test_what_arrived_before_the_signal_is_answered(
         for connection in connections:
             connection.request("GET", "/health/live")
             assert connection.getresponse().read()
-        # As a pod that gets no CPU for longer than its preStop hook takes.
+        # Simulate a pod that gets no CPU for longer than its preStop hook takes.
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         connections += [_connected(service, stack) for _ in range(4)]
@@ -139,7 +139,7 @@ def _connected(service: Service, stack: ExitStack) -> http.client.HTTPConnection
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_draining_waits_for_a_stream_for_as_long_as_a_stream_may_take(
+def test_draining_waits_for_a_stream_up_to_the_stream_timeout(
     start_service: StartService, stand_in: StandIn, processes: int
 ) -> None:
     service = start_service(
@@ -148,7 +148,7 @@ def test_draining_waits_for_a_stream_for_as_long_as_a_stream_may_take(
         REQUEST_TIMEOUT_SECONDS="2",
         API_WORKERS=str(processes),
     )
-    # Ten seconds of words: longer than what was the end of draining for a request, and never silent.
+    # Ten seconds of words: longer than the drain time that a request used to have, and never silent.
     reader = Reader(service.url, "hello [[slow:0.25]] [[words:30]]")
     eventually(lambda: '"text"' in reader.received, "the stream flows")
     service.terminate()
@@ -157,10 +157,10 @@ def test_draining_waits_for_a_stream_for_as_long_as_a_stream_may_take(
     assert service.wait(30) == 0
 
 
-def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: StartService, stand_in: StandIn) -> None:
+def test_draining_ends_even_when_a_client_does_not_read(start_service: StartService, stand_in: StandIn) -> None:
     times = {"REQUEST_TIMEOUT_SECONDS": "5", "STREAM_TIMEOUT_SECONDS": "5", "WRITE_TIMEOUT_SECONDS": "60"}
     service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, MAX_TOKENS="200000", **times)
-    # An answer has 5 s to begin, on a busy machine too; a client that does not read has all of them.
+    # An answer has 5 s to start, on a busy machine too; a client that does not read uses all of them.
     body = json.dumps({"message": "[[bulk:24]]"}).encode()
     head = "POST /chat/stream HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"
     head += f"Content-Length: {len(body)}\r\n\r\n"
@@ -174,7 +174,7 @@ def test_draining_has_an_end_even_when_a_client_does_not_read(start_service: Sta
     assert '"requests_cut":1' in service.log()
 
 
-def test_a_second_signal_cuts_what_is_left(start_service: StartService, stand_in: StandIn) -> None:
+def test_a_second_signal_cuts_the_remaining_streams(start_service: StartService, stand_in: StandIn) -> None:
     service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="600")
     reader = Reader(service.url, "hello [[slow:20]] [[words:9]]")
     eventually(lambda: service.metric("agent_requests_in_flight") == 1, "the stream is in flight")

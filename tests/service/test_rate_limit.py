@@ -1,4 +1,4 @@
-"""Limits: requests of a client, tokens of the agent; exact, true, and bounded."""
+"""Rate limits: requests of a client and tokens of the agent; exact, shared and bounded in memory."""
 
 import asyncio
 import math
@@ -33,7 +33,7 @@ HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
 
 class ScriptWithClock:
-    """The real script in the real Redis, with its clock in the test's hands: TIME and the keys' lifetimes are ours."""
+    """The real script in a real Redis, with a clock that the test sets: TIME and the keys' lifetimes are replaced."""
 
     def __init__(self, server: redis.Redis) -> None:
         text = Script("agent_service.limits", "limit").text.decode()
@@ -61,7 +61,7 @@ def script(redis_process: RedisServer) -> Iterator[ScriptWithClock]:
         yield ScriptWithClock(server)
 
 
-# Times go on in small steps and large ones, and now and then back, as clocks that are set do.
+# Time advances in small and large steps, and sometimes goes back, as when a clock is set.
 _STEPS = st.lists(
     st.tuples(
         st.sampled_from(["a", "b"]),
@@ -77,7 +77,7 @@ _STEPS = st.lists(
 @settings(deadline=None, max_examples=300)
 @example(steps=[("a", 0, False, 0, 0), ("a", MINUTE, True, 5000, 0), ("a", -MINUTE, False, 0, 7)], requests=1, tokens=1)
 @given(steps=_STEPS, requests=st.sampled_from([0, 1, 2, 7, 60, 1_000_000]), tokens=st.sampled_from([0, 1, 13, 10**9]))
-def test_the_script_and_its_twin_in_this_process_always_say_the_same(
+def test_the_script_and_its_local_twin_always_agree(
     script: ScriptWithClock, steps: list[tuple[str, int, bool, int, int]], requests: int, tokens: int
 ) -> None:
     script.clear()
@@ -91,9 +91,7 @@ def test_the_script_and_its_twin_in_this_process_always_say_the_same(
 
 @settings(deadline=None)
 @given(limit=st.integers(1, 50), pauses=st.lists(st.integers(0, 20_000), min_size=1, max_size=300))
-def test_in_no_stretch_of_time_does_more_get_through_than_a_full_bucket_and_what_came_back(
-    limit: int, pauses: list[int]
-) -> None:
+def test_no_interval_admits_more_than_a_full_bucket_plus_its_refill(limit: int, pauses: list[int]) -> None:
     buckets = LocalBuckets(MOST_CLIENTS)
     now, admitted = 0, []
     for pause in pauses:
@@ -107,7 +105,7 @@ def test_in_no_stretch_of_time_does_more_get_through_than_a_full_bucket_and_what
 
 @settings(deadline=None, max_examples=40)
 @given(limit=st.integers(1, 60), pauses=st.lists(st.integers(0, 3000), max_size=20))
-def test_a_refused_client_gets_through_after_exactly_the_wait_and_not_a_millisecond_sooner(
+def test_a_refused_client_is_admitted_after_exactly_the_wait_and_not_a_millisecond_earlier(
     script: ScriptWithClock, limit: int, pauses: list[int]
 ) -> None:
     def refused(at: int, **asked: int) -> tuple[bool, int]:
@@ -127,7 +125,7 @@ def test_a_refused_client_gets_through_after_exactly_the_wait_and_not_a_millisec
         assert not refused(now + wait, **{kind: limit})[0]
 
 
-def test_a_server_whose_clock_is_set_back_by_an_hour_stops_nobody_for_an_hour(script: ScriptWithClock) -> None:
+def test_a_server_clock_set_back_by_an_hour_does_not_block_clients_for_an_hour(script: ScriptWithClock) -> None:
     script.clear()
     noon = 1_763_866_129_000
     assert [script.step("a", noon, 2, 0, 0)[0] for _ in range(3)] == [0, 0, 1]
@@ -136,14 +134,14 @@ def test_a_server_whose_clock_is_set_back_by_an_hour_stops_nobody_for_an_hour(sc
     assert script.step("a", earlier + MINUTE // 2, 2, 0, 0)[0] == 0
 
 
-def test_clients_are_forgotten_rather_than_that_memory_grows_while_redis_is_away() -> None:
+def test_clients_are_evicted_to_bound_memory_while_redis_is_down() -> None:
     buckets = LocalBuckets(100)
     busy = []
     for number in range(1000):
         buckets.step(str(number), 0, 5, 0, 0)
         busy.append(buckets.step("busy", 0, 5, 0, 0)[0])
     assert len(buckets) == 100
-    # Who asks all the time is not among the forgotten.
+    # A client that sends requests all the time is not evicted.
     assert busy == [0] * 5 + [1] * 995
 
 
@@ -153,16 +151,16 @@ def test_debts_of_the_largest_limits_are_whole_numbers() -> None:
 
 
 def statuses(urls: list[str], each: int) -> list[int]:
-    """Ask each of the addresses so many times, and return the status codes.
+    """Send `each` requests to each of the URLs, and return the status codes.
 
     Four at a time: more new connections at once could take a busy Redis longer than CONNECT_SECONDS, after which a
-    service counts by itself.
+    service counts locally.
     """
     with ThreadPoolExecutor(4) as pool, httpx.Client(timeout=30) as client:
         return list(pool.map(lambda url: client.get(url).status_code, urls * each))
 
 
-def test_two_services_with_one_redis_let_through_as_many_as_one(
+def test_two_services_that_share_a_redis_admit_as_many_as_one(
     start_service: StartService,
 ) -> None:
     services = [start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="12") for _ in range(2)]
@@ -175,7 +173,7 @@ def test_two_services_with_one_redis_let_through_as_many_as_one(
     assert refused == answered.count(429)
 
 
-def test_a_client_that_waits_for_as_long_as_it_is_told_gets_through(start_service: StartService) -> None:
+def test_a_client_that_waits_for_retry_after_is_admitted(start_service: StartService) -> None:
     service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="30")
     for _ in range(3):
         answer = service.get("/")
@@ -185,12 +183,14 @@ def test_a_client_that_waits_for_as_long_as_it_is_told_gets_through(start_servic
         assert "30 requests per minute" in answer.json()["detail"]
         seconds = int(answer.headers["Retry-After"])
         assert 1 <= seconds <= 2
-        # The wait itself is what is tested here.
+        # The wait itself is under test.
         time.sleep(seconds)
         assert service.get("/").status_code == 200
 
 
-async def test_every_answer_tells_the_limit_and_probes_and_scrapes_are_not_limited(make_client: MakeClient) -> None:
+async def test_every_answer_has_the_limit_headers_and_probes_and_scrapes_are_not_limited(
+    make_client: MakeClient,
+) -> None:
     client = await make_client(model_provider="echo", rate_limit_requests=5)
     answers = [
         await client.post("/chat", json={"message": "hello"}),
@@ -212,9 +212,7 @@ async def test_every_answer_tells_the_limit_and_probes_and_scrapes_are_not_limit
         assert not any(name in answer.headers for name in HEADERS)
 
 
-async def test_redis_keeps_no_client_for_longer_than_a_minute(
-    make_client: MakeClient, redis_server: RedisServer
-) -> None:
+async def test_redis_keeps_clients_for_at_most_a_minute(make_client: MakeClient, redis_server: RedisServer) -> None:
     client = await make_client(rate_limit_requests=7, trusted_proxies=("127.0.0.0/8",))
     for number in range(50):
         await client.get("/", headers={"X-Forwarded-For": f"192.0.2.{number}"})
@@ -225,7 +223,7 @@ async def test_redis_keeps_no_client_for_longer_than_a_minute(
         assert all(key.startswith(b"{portside}:") for key in kept)
 
 
-def test_while_redis_is_away_each_service_counts_by_itself_and_then_together_again(
+def test_each_service_counts_locally_while_redis_is_down_and_shares_counts_again_afterwards(
     start_service: StartService, tmp_path: Path
 ) -> None:
     with running_redis(tmp_path) as server:
@@ -242,11 +240,11 @@ def test_while_redis_is_away_each_service_counts_by_itself_and_then_together_aga
         assert (answer.status_code, answer.headers["X-RateLimit-Limit"]) == (429, "2")
         server.start()
         server.command("FLUSHALL")
-        # One comes back in 30 s: one that gets through sooner was counted by Redis, which has forgotten all.
+        # The local bucket refills one in 30 s: an earlier success was counted by Redis, whose data was flushed.
         eventually(lambda: ask() == 200, "Redis counts again")
 
 
-def test_a_frozen_redis_holds_nobody_for_long(start_service: StartService, tmp_path: Path) -> None:
+def test_a_frozen_redis_does_not_block_clients_for_long(start_service: StartService, tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="100", REDIS_URL=server.url)
         assert service.get("/").status_code == 200
@@ -259,7 +257,9 @@ def test_a_frozen_redis_holds_nobody_for_long(start_service: StartService, tmp_p
         assert answers[-1].headers["X-RateLimit-Limit"] == "100"
 
 
-async def test_the_clock_of_the_process_has_no_say(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_clock_of_the_process_does_not_matter(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = await make_client(rate_limit_requests=2)
     assert [(await client.get("/")).status_code for _ in range(3)] == [200, 200, 429]
     really = time.time
@@ -268,13 +268,13 @@ async def test_the_clock_of_the_process_has_no_say(make_client: MakeClient, monk
         assert (await client.get("/")).status_code == 429
 
 
-async def test_without_limits_there_are_no_headers(make_client: MakeClient) -> None:
+async def test_without_limits_the_headers_are_absent(make_client: MakeClient) -> None:
     client = await make_client(rate_limit_requests=0)
     answer = await client.get("/")
     assert not any(name in answer.headers for name in HEADERS)
 
 
-def test_a_forwarded_address_is_not_believed_by_default_and_that_is_said_once(start_service: StartService) -> None:
+def test_a_forwarded_address_is_ignored_by_default_with_one_warning(start_service: StartService) -> None:
     service = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="5")
     answered = [
         httpx.get(f"{service.url}/", headers={"X-Forwarded-For": f"192.0.2.{number}"}).status_code
@@ -285,7 +285,7 @@ def test_a_forwarded_address_is_not_believed_by_default_and_that_is_said_once(st
     assert "TRUSTED_PROXIES" in service.log()
 
 
-async def test_behind_trusted_proxies_the_nearest_address_that_is_not_one_of_them_counts(
+async def test_behind_trusted_proxies_the_nearest_untrusted_address_counts(
     make_client: MakeClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = await make_client(rate_limit_requests=1, trusted_proxies="127.0.0.1, 10.0.0.0/8, 2001:db8::/32")
@@ -296,7 +296,7 @@ async def test_behind_trusted_proxies_the_nearest_address_that_is_not_one_of_the
     assert await ask("192.0.2.1") == 200
     assert await ask("192.0.2.2") == 200
     assert await ask("192.0.2.1") == 429
-    # What a client wrote itself stands left of what its proxy saw.
+    # Addresses that the client wrote itself are left of the one that its proxy saw.
     assert await ask("192.0.2.77, 192.0.2.1, 10.1.2.3") == 429
     assert await ask("192.0.2.77, 192.0.2.1, ::ffff:10.1.2.3") == 429
     assert await ask("192.0.2.77", "192.0.2.1, 2001:db8::7") == 429
@@ -309,7 +309,7 @@ async def test_behind_trusted_proxies_the_nearest_address_that_is_not_one_of_the
     assert "X-Forwarded-For was ignored" not in capsys.readouterr().out
 
 
-def test_addresses_are_counted_as_customers_have_them() -> None:
+def test_addresses_are_counted_by_the_network_that_a_customer_gets() -> None:
     assert network("192.0.2.1") == "192.0.2.1"
     assert network("::ffff:192.0.2.1") == "192.0.2.1"
     assert network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
@@ -317,7 +317,7 @@ def test_addresses_are_counted_as_customers_have_them() -> None:
     assert {network(hostile) for hostile in ("", "unknown", "_hidden", "1.2.3.4:80", "x" * 10_000)} == {"unknown"}
 
 
-# Far more tokens than the budgets below: a few messages of one word cannot overdraw one by as much.
+# Far more tokens than the budgets below: a few one-word messages cannot overdraw a budget by as much.
 WORDY = "word " * 300
 
 
@@ -336,7 +336,7 @@ def overdrawn(service: Service) -> bool:
 
 
 async def until_overdrawn(client: httpx.AsyncClient) -> httpx.Response:
-    """Tokens are charged beside the answer: ask until there are none."""
+    """Send messages until the tokens are used up; they are charged in the background."""
     async with asyncio.timeout(15):
         while (answer := await client.post("/chat", json={"message": "hello"})).status_code != 429:
             pass
@@ -344,7 +344,7 @@ async def until_overdrawn(client: httpx.AsyncClient) -> httpx.Response:
 
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
-async def test_an_agent_that_used_its_tokens_up_is_asked_nothing_more_until_they_came_back(
+async def test_an_agent_without_tokens_sends_nothing_to_the_model_until_they_refill(
     make_client: MakeClient, stand_in: StandIn, path: str
 ) -> None:
     client = await make_client(tokens_per_minute=50, rate_limit_requests=0)
@@ -354,7 +354,7 @@ async def test_an_agent_that_used_its_tokens_up_is_asked_nothing_more_until_they
     refused = await client.post(path, json={"message": "hello"})
     assert refused.status_code == 429
     assert "tokens" in refused.json()["detail"]
-    # The stand-in hears 300 words and says them again: more than 550 are to come back, at 50 a minute.
+    # The stand-in receives 300 words and repeats them: more than 550 must refill, at 50 a minute.
     assert 660 < int(refused.headers["Retry-After"]) < 800
     assert "X-RateLimit-Limit" not in refused.headers
     assert len(stand_in.requests()) == asked
@@ -363,14 +363,16 @@ async def test_an_agent_that_used_its_tokens_up_is_asked_nothing_more_until_they
 
 
 @pytest.mark.parametrize("fault", ["[[break:2]]", "[[error:overloaded_error after=3]]"])
-async def test_broken_answers_are_charged(make_client: MakeClient, fault: str) -> None:
+async def test_interrupted_answers_are_charged(make_client: MakeClient, fault: str) -> None:
     client = await make_client(tokens_per_minute=50, rate_limit_requests=0, model_max_retries=0)
     assert (await client.post("/chat", json={"message": f"{fault} {WORDY}"})).status_code in {502, 503}
     refused = await until_overdrawn(client)
     assert int(refused.headers["Retry-After"]) > 200
 
 
-def test_what_a_client_got_before_it_left_is_charged(start_service: StartService, stand_in: StandIn) -> None:
+def test_tokens_received_before_a_client_disconnected_are_charged(
+    start_service: StartService, stand_in: StandIn
+) -> None:
     service = start_with_budget(start_service, stand_in)
     body = {"message": "[[words:2000]] [[slow:0.002]]"}
     with httpx.stream("POST", f"{service.url}/chat/stream", json=body, timeout=30) as answer:
@@ -381,11 +383,11 @@ def test_what_a_client_got_before_it_left_is_charged(start_service: StartService
                 break
     eventually(lambda: stand_in.requests()[0]["state"] == "disconnected", "the call to the model has ended")
     eventually(lambda: overdrawn(service), "the tokens are charged")
-    # Some 150 words of 8 characters came.
+    # About 150 words of 8 characters arrived.
     assert int(service.post("/chat", message="hello").headers["Retry-After"]) > 120
 
 
-def test_the_budget_is_the_whole_agents_and_goes_on_while_redis_is_away(
+def test_replicas_share_the_budget_and_count_locally_while_redis_is_down(
     start_service: StartService, stand_in: StandIn, tmp_path: Path
 ) -> None:
     with running_redis(tmp_path) as server:
@@ -397,7 +399,7 @@ def test_the_budget_is_the_whole_agents_and_goes_on_while_redis_is_away(
         eventually(lambda: overdrawn(one), "a replica counts by itself")
 
 
-async def test_work_that_can_wait_is_told_for_how_long(redis_server: RedisServer) -> None:
+async def test_deferrable_work_gets_the_time_to_wait_for_tokens(redis_server: RedisServer) -> None:
     store = Redis(redis_server.url, prefix="portside")
     budget = Budget(store, Terms("day", tokens=0, cost=Decimal(0), stops=True, prices=Prices()))
     assert not Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget).on, (
@@ -413,7 +415,7 @@ async def test_work_that_can_wait_is_told_for_how_long(redis_server: RedisServer
     await store.close()
 
 
-async def test_a_request_that_is_refused_for_tokens_does_not_count_as_one_of_its_client(
+async def test_a_request_refused_for_tokens_does_not_count_against_its_client(
     make_client: MakeClient,
 ) -> None:
     client = await make_client(model_provider="echo", rate_limit_requests=3, tokens_per_minute=1)

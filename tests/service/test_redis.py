@@ -1,4 +1,4 @@
-"""The one owner of the Redis connections, where no request shows it."""
+"""The owner of the Redis connections: behaviour that no request can show."""
 
 import asyncio
 
@@ -9,9 +9,9 @@ from agent_service.state.redis_errors import StateUnavailableError
 from support.redis_server import RedisServer
 
 
-async def test_a_command_that_cannot_be_sent_leaves_nobody_waiting(redis_server: RedisServer) -> None:
+async def test_a_command_that_cannot_be_sent_leaves_no_caller_waiting(redis_server: RedisServer) -> None:
     redis = Redis(redis_server.url, prefix="test")
-    half_a_pair = "\ud800"  # which UTF-8 cannot carry
+    half_a_pair = "\ud800"  # a lone surrogate, which UTF-8 cannot encode
     async with asyncio.timeout(5):
         replies = await asyncio.gather(
             redis.call("SET", "a", half_a_pair), redis.call("GET", "a"), return_exceptions=True
@@ -22,7 +22,7 @@ async def test_a_command_that_cannot_be_sent_leaves_nobody_waiting(redis_server:
     await redis.close()
 
 
-async def test_a_caller_that_is_cancelled_leaves_the_connection_as_it_was(redis_server: RedisServer) -> None:
+async def test_a_cancelled_caller_leaves_the_connection_usable(redis_server: RedisServer) -> None:
     redis = Redis(redis_server.url, prefix="test")
     for number in range(50):
         waiting = asyncio.create_task(redis.call("ECHO", f"nobody hears {number}"))
@@ -32,7 +32,7 @@ async def test_a_caller_that_is_cancelled_leaves_the_connection_as_it_was(redis_
     await redis.close()
 
 
-async def test_after_the_end_calls_fail_at_once(redis_server: RedisServer) -> None:
+async def test_calls_after_close_fail_at_once(redis_server: RedisServer) -> None:
     redis = Redis(redis_server.url, prefix="test")
     await redis.close()
     with pytest.raises(StateUnavailableError):

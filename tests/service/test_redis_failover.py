@@ -1,4 +1,4 @@
-"""An API and a worker of its own, in front of a Redis that fails over during traffic."""
+"""An API and a separate worker on a Redis that fails over during traffic."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ def two_servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Forw
 
 
 def submit_all(service: Service, accepted: list[str], odd: list[str]) -> None:
-    """Submit tasks one after the other, each until it is accepted, with a key that keeps it from being made twice."""
+    """Submit tasks one by one, each until it is accepted, with an idempotency key that prevents duplicates."""
     with httpx.Client(base_url=service.url, timeout=30) as client:
         for number in range(TASKS):
             deadline = time.monotonic() + 60
@@ -74,7 +74,7 @@ def test_nothing_accepted_is_lost_when_redis_fails_over_under_an_api_and_its_wor
             forward.target = second.port
 
             def fails_over() -> bool:
-                """Refused while the replica is not online yet."""
+                """Start the failover; Redis refuses it until the replica is online."""
                 return first.command("FAILOVER", "TO", "127.0.0.1", str(second.port)).startswith(b"+OK")
 
             eventually(fails_over, "the replica takes over", 30)

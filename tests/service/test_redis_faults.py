@@ -1,4 +1,4 @@
-"""Redis fails in the middle of traffic, in every way that it can: chat goes on, says so, and knows again afterwards."""
+"""Every kind of Redis fault during traffic: chat continues with a warning, and remembers again afterwards."""
 
 import json
 import threading
@@ -18,12 +18,12 @@ from support.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.timing
 
-# A frozen server costs the requests of that moment the patience of the connection, and no more.
+# A frozen server delays the requests of that moment by the timeout of the connection, and no longer.
 LONGEST_SECONDS = 3.5
 
 
 class Traffic:
-    """Clients that chat without a pause in conversations of their own, each until `end`."""
+    """Clients that chat without a pause, each in its own conversation, until `end`."""
 
     def __init__(self, service: Service, clients: int = 4) -> None:
         self.answers: list[dict[str, Any]] = []
@@ -87,10 +87,10 @@ def go_on(service: Service, conversation: str) -> dict[str, Any]:
     return told
 
 
-# Its master does not exist, so that it is a replica that takes no writes.
+# The master does not exist: the server becomes a replica that rejects writes.
 REPLICA = ("REPLICAOF", "127.0.0.1", "1")
 
-# How it fails, and how that ends.
+# How to cause each fault, and how to end it.
 FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer], object]]] = {
     "stopped": (RedisServer.stop, RedisServer.start),
     "killed": (RedisServer.kill, RedisServer.start),
@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer],
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_chat_goes_on_through_a_fault_of_redis_and_remembers_after_it(
+def test_chat_continues_during_a_redis_fault_and_remembers_afterwards(
     service: Service, redis: RedisServer, fault: str
 ) -> None:
     breaks, mends = FAULTS[fault]
@@ -128,7 +128,7 @@ def test_chat_goes_on_through_a_fault_of_redis_and_remembers_after_it(
     traffic.end()
     assert traffic.faults == []
     assert traffic.slowest < LONGEST_SECONDS
-    # An id that cannot be looked up is kept, so that the conversation goes on afterwards.
+    # An id that cannot be looked up is kept, so that the conversation continues afterwards.
     assert kept["conversation_id"] == conversation
     assert "cannot be reached" in kept["warning"]
     done = json.loads(stream.strip().splitlines()[-1].removeprefix("data: "))
@@ -140,11 +140,13 @@ def test_chat_goes_on_through_a_fault_of_redis_and_remembers_after_it(
     assert "Traceback" not in service.log()
 
 
-def test_a_redis_that_suddenly_wants_a_password_is_told_and_chat_goes_on(service: Service, redis: RedisServer) -> None:
+def test_a_redis_that_suddenly_requires_a_password_is_reported_and_chat_continues(
+    service: Service, redis: RedisServer
+) -> None:
     conversation = service.post("/chat", message="hello").json()["conversation_id"]
     with Redis.from_url(redis.url, single_connection_client=True) as admin:
         admin.config_set("requirepass", "s3cret")
-        # Who is there already may stay without one.
+        # Redis does not ask connected clients for the new password.
         admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         eventually(lambda: "warning" in go_on(service, conversation), "clients are warned")
         assert service.get("/health/ready").status_code == 200
@@ -155,7 +157,9 @@ def test_a_redis_that_suddenly_wants_a_password_is_told_and_chat_goes_on(service
     assert "s3cret" not in service.log()
 
 
-def test_a_wrong_password_is_told_and_not_shown(start_service: StartService, stand_in: StandIn, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_without_the_password(
+    start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
     with running_redis(tmp_path, "--requirepass", "right-password") as redis:
         service = start_service(
             ANTHROPIC_API_KEY=KEY,
@@ -173,8 +177,8 @@ def test_a_wrong_password_is_told_and_not_shown(start_service: StartService, sta
         assert "wrong-password" not in service.log() + service.get("/health").text
 
 
-def test_a_redis_that_lost_everything_is_used_as_a_new_one(service: Service, redis: RedisServer) -> None:
-    """Scripts included, which a server that was started anew does not know."""
+def test_a_redis_that_lost_all_data_is_used_as_a_new_one(service: Service, redis: RedisServer) -> None:
+    """That includes the scripts, which a restarted server does not have."""
     conversation = service.post("/chat", message="hello").json()["conversation_id"]
     redis.command("FLUSHALL")
     redis.command("SCRIPT", "FLUSH")
@@ -184,7 +188,7 @@ def test_a_redis_that_lost_everything_is_used_as_a_new_one(service: Service, red
     assert go_on(service, answer["conversation_id"])["conversation_id"] == answer["conversation_id"]
 
 
-def test_the_service_starts_and_ends_without_redis(start_service: StartService, stand_in: StandIn) -> None:
+def test_the_service_starts_and_stops_without_redis(start_service: StartService, stand_in: StandIn) -> None:
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, REDIS_URL="redis://127.0.0.1:1/0")
     assert service.get("/health/ready").status_code == 200
     assert "warning" in service.post("/chat", message="hello").json()

@@ -1,4 +1,4 @@
-"""Redis changes its role, or permits its user only part of what is needed: what is lost, and what health shows."""
+"""Redis changes its role, or its user lacks permissions: what is lost, and what health shows."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -19,13 +19,13 @@ from support.redis_server.forward import Forward, forwarding
 pytestmark = pytest.mark.timing
 
 
-# A replica is sent the data at once, rather than after others had time to come as well.
+# Synchronize a replica at once, without the delay in which more replicas could join.
 AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
 @pytest.fixture
 def two_servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Forward]]:
-    """A master and its replica, and the address that leads to the master."""
+    """Yield a master, its replica, and the address that forwards to the master."""
     folders = tmp_path / "first", tmp_path / "second"
     for folder in folders:
         folder.mkdir()
@@ -59,9 +59,9 @@ async def completed(client: AsyncClient, task_id: str) -> bool:
 
 
 def fail_over(first: RedisServer, second: RedisServer, forward: Forward) -> None:
-    """The replica becomes the master and the other way round; the address follows, and no connection is closed."""
+    """Swap the roles of master and replica; the address follows, and no connection is closed."""
     forward.target = second.port
-    # Refused while the replica is not online yet.
+    # Redis refuses it until the replica is online.
     eventually(
         lambda: first.command("FAILOVER", "TO", "127.0.0.1", str(second.port)).startswith(b"+OK"),
         "the failover starts",
@@ -95,7 +95,7 @@ async def test_after_a_failover_that_keeps_connections_open_nothing_accepted_is_
     assert b"role:master" in second.command("INFO", "replication")
 
 
-async def test_a_command_that_meets_the_old_master_is_repeated_at_the_new_one(
+async def test_a_command_sent_to_the_old_master_is_retried_on_the_new_one(
     two_servers: tuple[RedisServer, RedisServer, Forward],
 ) -> None:
     first, second, forward = two_servers
@@ -104,13 +104,13 @@ async def test_a_command_that_meets_the_old_master_is_repeated_at_the_new_one(
         await redis.call("SET", "a", 1)
         fail_over(first, second, forward)
         eventually(lambda: b"role:slave" in first.command("INFO", "replication"), "the first server is a replica")
-        # Between the two there is no master, and a command is repeated once.
+        # During the switch neither server is the master, and a command is retried only once.
         eventually(lambda: b"role:master" in second.command("INFO", "replication"), "the second server is the primary")
         await redis.call("SET", "a", 2)
         assert await redis.call("GET", "a") == b"2"
 
 
-async def test_a_replica_that_stays_one_is_not_connected_to_with_each_command(
+async def test_a_permanent_replica_does_not_cause_a_reconnect_for_each_command(
     two_servers: tuple[RedisServer, RedisServer, Forward],
 ) -> None:
     _, second, forward = two_servers
@@ -131,7 +131,7 @@ async def closing(redis: Redis) -> AsyncIterator[None]:
 
 
 async def await_state(client: AsyncClient, status: str, reason: str | None) -> str:
-    """Wait until health shows Redis so; return the detail. A busy machine may first show that it was too slow."""
+    """Wait until health shows this state of Redis; return the detail. A busy machine may first show a timeout."""
     found: dict[str, Any] = {}
 
     async def known() -> bool:
@@ -143,12 +143,12 @@ async def await_state(client: AsyncClient, status: str, reason: str | None) -> s
 
 
 def user(redis: RedisServer, *rights: str) -> str:
-    """Make a user with these rights; return the address to connect as that user."""
+    """Create a user with these ACL rules; return the URL to connect as that user."""
     assert redis.command("ACL", "SETUSER", "agent", "reset", "on", ">password", *rights).startswith(b"+OK")
     return redis.url.replace("://", "://agent:password@")
 
 
-async def test_a_user_with_no_right_to_channels_has_tasks_accepted_once_and_done(
+async def test_tasks_of_a_user_without_channel_permissions_are_accepted_once_and_completed(
     make_client: MakeClient, redis_server: RedisServer
 ) -> None:
     client = await make_client(redis_url=user(redis_server, "~*", "resetchannels", "+@all"), api_runs_tasks=True)
@@ -175,14 +175,14 @@ async def test_a_user_with_no_right_to_channels_has_tasks_accepted_once_and_done
         (("~*", "&{portside}:task:news", "+@all"), "PUBLISH"),
     ],
 )
-async def test_health_names_what_the_user_has_no_right_to(
+async def test_health_names_the_missing_permission_of_the_user(
     make_client: MakeClient, redis_server: RedisServer, rights: tuple[str, ...], named: str
 ) -> None:
     client = await make_client(redis_url=user(redis_server, *rights))
     assert named in await await_state(client, "down", "not_permitted")
 
 
-async def test_the_least_rights_that_are_documented_are_enough(
+async def test_the_documented_minimum_permissions_are_sufficient(
     make_client: MakeClient, redis_server: RedisServer
 ) -> None:
     url = user(redis_server, "~{portside}:*", "&{portside}:*", "+@all", "-@dangerous", "-@admin")
@@ -202,7 +202,9 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("reason", REFUSALS)
-async def test_health_distinguishes_why_redis_refuses(make_client: MakeClient, tmp_path: Path, reason: str) -> None:
+async def test_health_distinguishes_the_reasons_why_redis_refuses(
+    make_client: MakeClient, tmp_path: Path, reason: str
+) -> None:
     with running_redis(tmp_path) as redis:
         for command in REFUSALS[reason]:
             redis.command(*command)
@@ -213,14 +215,16 @@ async def test_health_distinguishes_why_redis_refuses(make_client: MakeClient, t
         assert "s3cret" not in answer.text + detail
 
 
-async def test_a_cluster_whose_other_server_has_the_keys_is_told_apart(make_client: MakeClient, tmp_path: Path) -> None:
+async def test_a_cluster_with_the_keys_on_another_server_is_reported_as_a_cluster(
+    make_client: MakeClient, tmp_path: Path
+) -> None:
     with running_redis(tmp_path, "--cluster-enabled", "yes") as redis:
         client = await make_client(redis_url=redis.url)
         await await_state(client, "down", "cluster")
         assert (await client.post("/tasks", json={"message": "hello"})).status_code == 503
 
 
-async def test_a_cluster_of_one_server_that_has_all_keys_works(make_client: MakeClient, tmp_path: Path) -> None:
+async def test_a_cluster_of_one_server_with_all_slots_works(make_client: MakeClient, tmp_path: Path) -> None:
     with running_redis(tmp_path, "--cluster-enabled", "yes") as redis:
         redis.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         eventually(lambda: b"cluster_state:ok" in redis.command("CLUSTER", "INFO"), "the cluster is up")
@@ -231,8 +235,8 @@ async def test_a_cluster_of_one_server_that_has_all_keys_works(make_client: Make
         await await_state(client, "up", None)
 
 
-async def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
-    """`DEBUG SLEEP` would only be slow; a server that answers LOADING is one of the reasons that pass by themselves."""
+async def test_a_server_that_is_loading_its_data_is_retried(tmp_path: Path) -> None:
+    """LOADING is one of the reasons that pass by themselves; `DEBUG SLEEP` would only make the server slow."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(65536):

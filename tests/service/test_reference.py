@@ -6,20 +6,20 @@ from support.agent import MakeClient
 from support.docs.tables import REFERENCE, rows
 
 
-async def test_every_metric_that_is_scraped_is_told(make_client: MakeClient) -> None:
+async def test_every_scraped_metric_is_documented(make_client: MakeClient) -> None:
     client = await make_client()
     await client.post("/chat", json={"message": "Hello"})
     scraped = re.findall(r"^# TYPE (agent_\w+) (\w+)$", (await client.get("/metrics")).text, re.MULTILINE)
     metrics = rows("metrics.md")
     assert {name for name, _ in scraped} == set(metrics)
     for name, kind in scraped:
-        # The text format has no type `info`.
+        # The text format does not have the type `info`.
         assert metrics[name][1] == ("info" if name.endswith("_info") else kind)
         assert metrics[name][3], name
     assert metrics["agent_http_requests_total"][2] == "`method`, `route`, `status`"
 
 
-async def test_every_endpoint_is_told(make_client: MakeClient) -> None:
+async def test_every_endpoint_is_documented(make_client: MakeClient) -> None:
     client = await make_client()
     endpoints = (await client.get("/")).json()["endpoints"]
     page = (REFERENCE / "endpoints.md").read_text(encoding="utf-8")

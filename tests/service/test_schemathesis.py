@@ -1,4 +1,4 @@
-"""The OpenAPI document keeps its word: requests made from it, good and bad ones, get answers that it describes."""
+"""The OpenAPI document: valid and invalid requests generated from it get answers that it describes."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +17,7 @@ from support.redis_server import RedisServer
 
 CLIENT_KEY = "client-key-0123456789"
 
-# The same requests in every run: a failure can be seen again, and a new one is news of our own making.
+# The same requests in every run: a failure is reproducible, and a new one comes from a change of our own.
 BOUNDED = hypothesis.settings(
     max_examples=100,
     derandomize=True,
@@ -44,8 +44,8 @@ def described_service(
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_every_answer_is_one_that_the_document_describes(described_service: Service, mode: GenerationMode) -> None:
-    """All checks of schemathesis: no 5xx, status, content type, headers, body, bad input refused, and so on."""
+def test_every_answer_matches_the_document(described_service: Service, mode: GenerationMode) -> None:
+    """Run all checks of schemathesis: no 5xx, status, content type, headers, body, invalid input refused, and so on."""
     api = schemathesis.openapi.from_url(f"{described_service.url}/openapi.json")
     operations = [found.ok() for found in api.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) > 6
@@ -59,12 +59,12 @@ def test_every_answer_is_one_that_the_document_describes(described_service: Serv
             case.call_and_validate(headers={"Authorization": f"Bearer {CLIENT_KEY}"}, timeout=30)
             answered += 1
 
-        with suppress(hypothesis.errors.Unsatisfiable):  # an operation that takes no input takes no bad input
+        with suppress(hypothesis.errors.Unsatisfiable):  # an operation without input has no invalid input
             keeps_its_word()
     assert answered > BOUNDED.max_examples
 
 
-def test_nothing_of_that_left_a_traceback_or_a_request_in_flight(described_service: Service) -> None:
+def test_the_generated_requests_left_no_traceback_and_no_request_in_flight(described_service: Service) -> None:
     assert httpx.get(f"{described_service.url}/health/live").status_code == 200
     assert described_service.metric("agent_requests_in_flight") == 0
     assert "unexpectedly" not in described_service.log()

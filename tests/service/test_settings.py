@@ -1,11 +1,11 @@
-"""A start with wrong settings: one line for each, and exit code 2."""
+"""A start with invalid settings: one line for each, and exit code 2."""
 
 from pathlib import Path
 
 from support.agent import run_agent_service
 
 
-def test_wrong_settings_end_the_start_with_code_2_and_one_line_each(tmp_path: Path) -> None:
+def test_invalid_settings_stop_the_start_with_exit_code_2_and_one_line_each(tmp_path: Path) -> None:
     wrong = {"MAX_TOKENS": "many", "API_PORT": "high", "ANTHROPIC_API_KEY": "sk secret"}
     done = run_agent_service("serve", folder=tmp_path, **wrong)
     assert done.returncode == 2
@@ -15,7 +15,7 @@ def test_wrong_settings_end_the_start_with_code_2_and_one_line_each(tmp_path: Pa
     assert "sk secret" not in done.stderr
 
 
-def test_an_unreadable_env_file_is_a_line_and_code_2(tmp_path: Path) -> None:
+def test_an_unreadable_env_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"SYSTEM_PROMPT=\xff\xfe")
     done = run_agent_service("serve", folder=tmp_path, MODEL_PROVIDER="echo")
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The stand-in speaks the wire format: the official SDK, used directly, is content with it."""
+"""The stand-in speaks the wire format: the official SDK, used directly, accepts its answers."""
 
 from collections.abc import AsyncIterator
 
@@ -31,7 +31,7 @@ async def test_a_whole_message_passes_the_sdks_strict_validation(sdk: anthropic.
     assert message.usage.input_tokens == 4
 
 
-async def test_a_stream_is_accumulated_by_the_sdk_to_the_same_message(sdk: anthropic.AsyncAnthropic) -> None:
+async def test_the_sdk_accumulates_a_stream_to_the_same_message(sdk: anthropic.AsyncAnthropic) -> None:
     async with sdk.messages.stream(
         model=MODEL, max_tokens=10, messages=[{"role": "user", "content": "hello [[thinking]]"}]
     ) as stream:
@@ -59,7 +59,7 @@ async def test_tokens_are_counted_without_an_answer(sdk: anthropic.AsyncAnthropi
         (529, anthropic.OverloadedError, "overloaded_error"),
     ],
 )
-async def test_a_fault_on_demand_is_the_sdks_error(
+async def test_a_requested_fault_raises_the_matching_sdk_error(
     sdk: anthropic.AsyncAnthropic, status: int, error_class: type[anthropic.APIStatusError], error_type: str
 ) -> None:
     with pytest.raises(error_class) as raised:

@@ -1,4 +1,4 @@
-"""`POST /chat/stream`: events in the wire's own time, heartbeats, errors in mid-stream."""
+"""`POST /chat/stream`: events as they arrive, heartbeats and mid-stream errors."""
 
 import json
 import time
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.timing
 
 @pytest.fixture
 def service(heartbeat_service: Service, stand_in: StandIn) -> Service:
-    """A service whose streams have heartbeats within the time of a test."""
+    """Return a service whose streams send heartbeats within the duration of a test."""
     assert stand_in.requests() == []
     return heartbeat_service
 
 
 def lines(service: Service, path: str = "/chat/stream", **body: object) -> Iterator[str]:
-    """Give the lines that are not empty, as they arrive."""
+    """Yield the lines that are not empty, as they arrive."""
     with httpx.stream("POST", service.url + path, json=body, timeout=30) as answer:
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -40,7 +40,7 @@ def text(received: list[dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize(("path", "body"), [("/chat/stream", {}), ("/chat", {"stream": True})])
-def test_a_stream_is_text_events_and_then_done(service: Service, path: str, body: dict[str, object]) -> None:
+def test_a_stream_is_text_events_followed_by_done(service: Service, path: str, body: dict[str, object]) -> None:
     received = events(service, path, message="hello 😀\u2028there [[slow:0.02]]", **body)
     assert [event["type"] for event in received[:-1]] == ["text"] * (len(received) - 1)
     assert len(received) > 3
@@ -51,17 +51,17 @@ def test_a_stream_is_text_events_and_then_done(service: Service, path: str, body
     assert (done["type"], done["input_tokens"], done["output_tokens"]) == ("done", 6, len(heard.split()))
 
 
-def test_the_requests_own_system_prompt_takes_the_place_of_the_agents(service: Service) -> None:
+def test_the_system_prompt_of_a_request_replaces_that_of_the_agent(service: Service) -> None:
     assert 'system prompt "Be loud."' in text(events(service, message="hello", system_prompt="Be loud."))
 
 
 @pytest.mark.parametrize("prompt", ["x" * 5001, "a\0b", "  "])
-def test_a_system_prompt_that_cannot_be_used_is_422(service: Service, stand_in: StandIn, prompt: str) -> None:
+def test_an_invalid_system_prompt_is_422(service: Service, stand_in: StandIn, prompt: str) -> None:
     assert service.post("/chat/stream", message="hello", system_prompt=prompt).status_code == 422
     assert stand_in.requests() == []
 
 
-def test_text_is_sent_on_while_the_model_still_speaks(service: Service, stand_in: StandIn) -> None:
+def test_text_is_forwarded_while_the_model_is_still_generating(service: Service, stand_in: StandIn) -> None:
     stream = lines(service, message="hello [[slow:0.1]]")
     assert '"text"' in next(line for line in stream if not line.startswith(":"))
     assert stand_in.last()["state"] != "done"
@@ -84,7 +84,7 @@ def test_comments_keep_the_connection_alive_while_the_model_is_silent(service: S
         ("[[error:rate_limit_error after=3]]", "limits"),
     ],
 )
-def test_an_error_in_mid_stream_is_the_last_event(service: Service, directive: str, words: str) -> None:
+def test_a_mid_stream_error_is_the_last_event(service: Service, directive: str, words: str) -> None:
     received = events(service, message=f"hello {directive} and more words")
     assert {event["type"] for event in received[:-1]} == {"text"}
     assert text(received) == 'Stand-in heard "hello '
@@ -92,14 +92,14 @@ def test_an_error_in_mid_stream_is_the_last_event(service: Service, directive: s
     assert words in received[-1]["message"]
 
 
-def test_an_error_after_a_heartbeat_is_an_event_too(service: Service) -> None:
+def test_an_error_after_a_heartbeat_is_also_an_event(service: Service) -> None:
     received = events(service, message="[[stall:0.6]] [[fault:400]]")
     assert [event["type"] for event in received] == ["error"]
 
 
 @pytest.fixture(scope="module")
 def impatient(shared_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service whose requests may take 2 s, and its streams 8 s."""
+    """Yield a service whose requests may take 2 s, and its streams 8 s."""
     times = {"REQUEST_TIMEOUT_SECONDS": "2", "STREAM_TIMEOUT_SECONDS": "8"}
     folder = tmp_path_factory.mktemp("impatient")
     with running_service(folder, **shared_settings, **times, MAX_TOKENS="200000") as running:
@@ -127,13 +127,13 @@ def test_a_stream_whose_model_falls_silent_ends_with_an_error_event(impatient: S
 
 
 @pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]"])
-def test_a_stream_that_does_not_begin_is_504(impatient: Service, directive: str) -> None:
+def test_a_stream_that_does_not_start_is_504(impatient: Service, directive: str) -> None:
     answer = impatient.post("/chat/stream", message=directive)
     assert answer.status_code == 504
     assert answer.json() == {"detail": "The model API sent nothing for 2 seconds."}
 
 
-def test_a_client_that_reads_slowly_is_no_silence_of_the_model(impatient: Service) -> None:
+def test_a_slow_reader_does_not_count_as_a_silent_model(impatient: Service) -> None:
     body = {"message": "[[bulk:16]]"}
     with httpx.stream("POST", f"{impatient.url}/chat/stream", json=body, timeout=30) as answer:
         received = answer.iter_lines()
@@ -144,7 +144,7 @@ def test_a_client_that_reads_slowly_is_no_silence_of_the_model(impatient: Servic
         assert '"done"' in [line for line in received if line][-1]
 
 
-def test_many_streams_at_once_are_each_whole_and_their_own(service: Service) -> None:
+def test_concurrent_streams_are_complete_and_do_not_mix(service: Service) -> None:
     with httpx.Client(timeout=30, limits=httpx.Limits(max_connections=40)) as client:
         opened = [
             client.send(

@@ -1,4 +1,4 @@
-"""The system prompt as a file, which a ConfigMap becomes in a pod."""
+"""The system prompt: from a file, as a ConfigMap provides it in a pod, or from a request."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from stand_in import StandIn
 from support.agent import KEY, MakeClient, Service, StartService
 
 
-def test_a_changed_file_is_used_from_the_next_message_on(
+def test_a_changed_file_takes_effect_with_the_next_message(
     start_service: StartService, stand_in: StandIn, tmp_path: Path
 ) -> None:
     file = tmp_path / "secrets" / "SYSTEM_PROMPT"
@@ -41,7 +41,7 @@ def test_a_changed_file_is_used_from_the_next_message_on(
         ({"allow_system_prompt": False}, False),
     ],
 )
-async def test_callers_replace_the_system_prompt_where_they_may_and_not_in_production(
+async def test_callers_may_replace_the_system_prompt_where_allowed_and_not_in_production(
     make_client: MakeClient, stand_in: StandIn, settings: dict[str, object], taken: bool
 ) -> None:
     client = await make_client(system_prompt="Be brief.", **settings)

@@ -1,4 +1,4 @@
-"""The clock of Redis, or of a worker, jumps: no task is lost, none is done again, none waits for the old time."""
+"""Clock jumps of Redis or of a worker: no task is lost, repeated, or delayed until the old time."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,23 +18,23 @@ HALF_AN_HOUR = 1800
 
 
 class Clock:
-    """A clock that programs can be told to look at; see faketime(1)."""
+    """A fake clock for other programs; see faketime(1)."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
         [library] = system.unpacked("libfaketime", "usr/lib").rglob("libfaketimeMT.so.1")
         self.settings = {
-            # The C library as well, or the jemalloc of Debian's Redis asks for the time before there is one.
+            # Preload the C library too; otherwise the jemalloc of Debian's Redis reads the time before it is available.
             "LD_PRELOAD": f"{library} libc.so.6",
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
-            # The clock that only counts does not jump (clock_gettime(2), CLOCK_MONOTONIC).
+            # A monotonic clock does not jump (clock_gettime(2), CLOCK_MONOTONIC).
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
         self.jump(0)
 
     def jump(self, seconds: int) -> None:
-        """Set it to so many seconds from the real time."""
+        """Set the clock to an offset in seconds from the real time."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.rename(self._file)
@@ -73,7 +73,7 @@ def done_at_once(api: Service, task_id: str) -> bool:
 
 @pytest.fixture
 def api(start_service: StartService, redis_with_clock: RedisServer, stand_in: StandIn) -> Service:
-    """An API that works on two tasks at a time."""
+    """Return an API that runs two tasks at a time."""
     return start_service(
         REDIS_URL=redis_with_clock.url,
         API_RUNS_TASKS="true",
@@ -97,14 +97,14 @@ def jump(clock: Clock, redis_with_clock: RedisServer) -> Callable[[int], None]:
     return set_by
 
 
-def test_a_clock_of_redis_that_jumps_ahead_takes_no_task_from_a_worker_that_lives(
+def test_a_forward_jump_of_the_redis_clock_takes_no_task_from_a_live_worker(
     api: Service, stand_in: StandIn, jump: Callable[[int], None]
 ) -> None:
     running = submit(api, "[[hold:task]]")
     eventually(lambda: look_up(api, running)["status"] == "running", "it is taken up")
     jump(HALF_AN_HOUR)
     for _ in range(3):
-        # Another task is given out each time: the first is not, though by the clock its worker is silent.
+        # Each new task is dispatched; the first is not, although its worker is silent by the clock of Redis.
         after = submit(api, "afterwards")
         eventually(lambda each=after: done_at_once(api, each), "it is done")  # type: ignore[misc]
         assert look_up(api, running)["attempts"] == 1
@@ -112,7 +112,7 @@ def test_a_clock_of_redis_that_jumps_ahead_takes_no_task_from_a_worker_that_live
     eventually(lambda: done_at_once(api, running), "it is done")
 
 
-def test_a_task_does_not_wait_for_the_time_that_the_clock_of_redis_had_before(
+def test_a_backward_jump_of_the_redis_clock_delays_no_waiting_task(
     api: Service, stand_in: StandIn, jump: Callable[[int], None]
 ) -> None:
     running = [submit(api, "[[hold:task]]") for _ in range(2)]
@@ -123,7 +123,7 @@ def test_a_task_does_not_wait_for_the_time_that_the_clock_of_redis_had_before(
     eventually(lambda: all(done_at_once(api, each) for each in (*running, waiting)), "all are done")
 
 
-def test_a_model_api_that_turns_tasks_away_is_not_waited_for_by_the_time_that_the_clock_of_redis_had_before(
+def test_a_backward_jump_of_the_redis_clock_does_not_extend_the_pause_of_a_throttled_model_api(
     api: Service, jump: Callable[[int], None]
 ) -> None:
     turned_away = submit(api, "[[fault:429 retry-after=5 times=1 id=clock]]")
@@ -137,7 +137,7 @@ def tried(api: Service, task_id: str) -> bool:
     return (task["status"], task["attempts"]) == ("pending", 1)
 
 
-def test_the_clock_of_a_worker_jumps(
+def test_a_jump_of_the_workers_clock_does_not_affect_its_running_task(
     tmp_path: Path, start_service: StartService, redis_server: RedisServer, stand_in: StandIn, clock: Clock
 ) -> None:
     api = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0")

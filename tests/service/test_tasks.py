@@ -1,4 +1,4 @@
-"""Background tasks, as a client sees them; the API's own process does the work."""
+"""Background tasks as a client sees them; the process of the API runs them."""
 
 import asyncio
 import itertools
@@ -33,7 +33,7 @@ async def accepted(tasks: Tasks, start: int, number: int) -> list[str]:
 
 @pytest.fixture
 async def tasks(redis_server: RedisServer) -> AsyncIterator[Tasks]:
-    """The queue itself, of the same agent; what it accepts has to be done in four seconds."""
+    """Yield the queue of the same agent, with a deadline of four seconds for each task."""
     store = Redis(redis_server.url, prefix="portside")
     yield Tasks(store, max_attempts=5, deadline_seconds=4, result_ttl_seconds=60, queue_limit=1000)
     await store.close()
@@ -69,13 +69,13 @@ async def test_a_task_is_answered_in_the_background(make_client: MakeClient) -> 
     assert task["created_at"] <= task["started_at"] <= task["finished_at"]
 
 
-async def test_what_may_pass_is_tried_again(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_a_transient_failure_is_retried(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0)
     task = await ended(client, await submit(client, "[[fault:529 times=2 id=again]] please"))
     assert (task["status"], task["attempts"]) == ("completed", 3)
 
 
-async def test_the_next_attempt_waits_for_as_long_as_the_model_api_asks(make_client: MakeClient) -> None:
+async def test_the_next_attempt_waits_for_retry_after(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0)
     task = await ended(client, await submit(client, "[[fault:429 retry-after=3 times=1 id=wait]]"))
     assert (task["status"], task["attempts"]) == ("completed", 2)
@@ -83,7 +83,9 @@ async def test_the_next_attempt_waits_for_as_long_as_the_model_api_asks(make_cli
     assert (finished - begun).total_seconds() >= 3
 
 
-async def test_credentials_that_are_refused_may_be_put_right(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_a_task_with_refused_credentials_succeeds_after_they_are_corrected(
+    make_client: MakeClient, stand_in: StandIn
+) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0)
     stand_in.direct("[[fault:401]]")
     task_id = await submit(client, "hello")
@@ -104,20 +106,20 @@ async def test_a_task_that_fails_too_often_is_failed_with_the_reason(make_client
     assert task["result"] is None
 
 
-async def test_what_cannot_pass_is_not_tried_again(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_a_permanent_failure_is_not_retried(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True)
     task = await ended(client, await submit(client, "[[refusal]]"))
     assert (task["status"], task["attempts"], task["error"]["code"]) == ("failed", 1, "declined")
 
 
-async def test_an_attempt_has_its_time_and_a_task_has_its_deadline(make_client: MakeClient) -> None:
+async def test_an_attempt_has_a_timeout_and_a_task_has_a_deadline(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=True, task_timeout_seconds=0.3, task_max_attempts=1)
     assert (await ended(client, await submit(client, "[[stall:30]]")))["error"]["code"] == "timed_out"
     client = await make_client(api_runs_tasks=True, task_deadline_seconds=0.5, state_prefix="other")
     assert (await ended(client, await submit(client, "[[stall:30]]")))["error"]["code"] == "deadline_exceeded"
 
 
-async def test_a_task_that_waits_too_long_is_not_begun(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_a_task_that_waits_past_its_deadline_is_not_started(make_client: MakeClient, stand_in: StandIn) -> None:
     waits = await make_client(task_deadline_seconds=0.2)
     task_id = await submit(waits, "too late")
     await asyncio.sleep(0.3)
@@ -127,9 +129,7 @@ async def test_a_task_that_waits_too_long_is_not_begun(make_client: MakeClient, 
     assert stand_in.requests() == []
 
 
-async def test_a_running_task_can_be_cancelled_which_ends_the_model_call(
-    make_client: MakeClient, stand_in: StandIn
-) -> None:
+async def test_cancelling_a_running_task_ends_the_model_call(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True)
     task_id = await submit(client, "[[stall:30]] never mind")
 
@@ -149,7 +149,7 @@ async def test_a_running_task_can_be_cancelled_which_ends_the_model_call(
     assert (await client.delete(f"/tasks/{task_id}")).json() == cancelled.json()
 
 
-async def test_a_waiting_task_can_be_cancelled_and_is_never_begun(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_a_cancelled_pending_task_is_never_started(make_client: MakeClient, stand_in: StandIn) -> None:
     waits = await make_client()
     task_id = await submit(waits, "not this one")
     assert (await waits.delete(f"/tasks/{task_id}")).json()["error"]["code"] == "cancelled"
@@ -158,13 +158,13 @@ async def test_a_waiting_task_can_be_cancelled_and_is_never_begun(make_client: M
     assert [seen["message"] for seen in stand_in.requests()] == ["this one"]
 
 
-async def test_a_task_that_ended_cannot_be_cancelled(make_client: MakeClient) -> None:
+async def test_a_finished_task_cannot_be_cancelled(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=True)
     task = await ended(client, await submit(client, "hello"))
     assert (await client.delete(f"/tasks/{task['task_id']}")).json() == task
 
 
-async def test_a_result_is_forgotten_when_its_time_is_over(make_client: MakeClient, redis_server: RedisServer) -> None:
+async def test_a_result_is_deleted_after_its_ttl(make_client: MakeClient, redis_server: RedisServer) -> None:
     client = await keyed(make_client, api_runs_tasks=True, task_result_ttl_seconds=1)
     task_id = (await ended(client, await submit(client, "hello")))["task_id"]
 
@@ -197,7 +197,7 @@ async def test_tasks_are_listed_newest_first_and_by_status(make_client: MakeClie
     assert len((await client.get("/tasks", params={"status": "pending"})).json()["tasks"]) == 4
 
 
-async def test_ten_thousand_tasks_are_listed_once_each_while_others_come(
+async def test_ten_thousand_tasks_are_listed_once_each_while_a_new_one_arrives(
     make_client: MakeClient, redis_server: RedisServer
 ) -> None:
     client = await keyed(make_client)
@@ -220,7 +220,7 @@ async def test_ten_thousand_tasks_are_listed_once_each_while_others_come(
     await redis.close()
 
 
-async def test_the_same_idempotency_key_gives_the_same_task(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_the_same_idempotency_key_returns_the_same_task(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True)
     key = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
     ids = {await submit(client, "only once", **key) for _ in range(5)}
@@ -237,7 +237,7 @@ async def test_the_same_idempotency_key_gives_the_same_task(make_client: MakeCli
         assert refused.status_code == 422
 
 
-async def test_an_idempotency_key_is_its_owners(make_client: MakeClient) -> None:
+async def test_idempotency_keys_are_separate_for_each_owner(make_client: MakeClient) -> None:
     client = await make_client(API_KEYS=f"{'a' * 20},{'e' * 20}")
     ids = {await submit(client, "mine", **{"X-API-Key": owner * 20, "Idempotency-Key": "1"}) for owner in "ae"}
     assert len(ids) == 2
@@ -255,7 +255,7 @@ async def test_tasks_belong_to_the_key_that_sent_them(make_client: MakeClient) -
     assert (await client.get("/tasks")).status_code == 401
 
 
-async def test_without_client_keys_no_tasks_are_listed_and_an_id_is_what_grants_access(make_client: MakeClient) -> None:
+async def test_without_client_keys_tasks_are_not_listed_and_the_id_grants_access(make_client: MakeClient) -> None:
     client = await make_client()
     ids = [await submit(client, f"of visitor {number}") for number in range(3)]
     for query in ("", "?status=pending", "?limit=100", f"?cursor={ids[0]}"):
@@ -270,16 +270,16 @@ async def test_without_client_keys_no_tasks_are_listed_and_an_id_is_what_grants_
     assert (await look_up(client, ids[2]))["status"] == "pending"
 
 
-async def test_what_a_task_id_does_not_say_about_its_time_is_random(make_client: MakeClient) -> None:
+async def test_a_task_id_is_random_apart_from_its_timestamp(make_client: MakeClient) -> None:
     client = await make_client()
     ids = [(await submit(client, "hello")).replace("-", "") for _ in range(50)]
-    # RFC 9562, version 7: 12 digits of time, then the version and the variant; the rest is ours to draw.
+    # RFC 9562, version 7: 12 digits of time, then the version and the variant; the rest must be random.
     drawn = [task_id[13:16] + task_id[17:] for task_id in ids]
     for place in range(len(drawn[0])):
         assert len({each[place] for each in drawn}) > 4, f"digit {place} hardly varies"
 
 
-async def test_no_more_tasks_wait_than_may(make_client: MakeClient) -> None:
+async def test_a_task_over_the_queue_limit_is_503(make_client: MakeClient) -> None:
     client = await make_client(task_queue_limit=2)
     for _ in range(2):
         await submit(client, "hello")
@@ -307,12 +307,12 @@ async def test_an_unknown_task_is_404(make_client: MakeClient, task_id: str) -> 
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "status=done", "cursor=x", "cursor=%00"])
-async def test_a_wrong_query_is_422(make_client: MakeClient, query: str) -> None:
+async def test_an_invalid_query_is_422(make_client: MakeClient, query: str) -> None:
     client = await make_client()
     assert (await client.get(f"/tasks?{query}")).status_code == 422
 
 
-async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
+async def test_tasks_are_503_while_redis_is_down_and_work_continues_afterwards(
     make_client: MakeClient, stand_in: StandIn, tmp_path: Path
 ) -> None:
     with running_redis(tmp_path) as server:
@@ -344,7 +344,7 @@ async def test_without_redis_tasks_are_503_and_work_goes_on_when_it_is_back(
         assert (await ended(client, await submit(client, "afterwards")))["status"] == "completed"
 
 
-async def test_a_record_that_is_gone_from_redis_does_not_hold_up_the_others(
+async def test_a_record_missing_from_redis_does_not_block_other_tasks(
     make_client: MakeClient, redis_server: RedisServer
 ) -> None:
     waits = await make_client()
@@ -371,9 +371,7 @@ async def test_the_state_of_the_queue_is_in_health_and_metrics(make_client: Make
     assert "0 tasks are pending" in (await client.get("/health")).json()["components"]["queue"]["detail"]
 
 
-async def test_while_the_model_api_turns_tasks_away_none_is_given_out(
-    make_client: MakeClient, stand_in: StandIn
-) -> None:
+async def test_no_task_is_dispatched_while_the_model_api_throttles(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=1)
     turned_away = await submit(client, "first [[fault:429 retry-after=8 times=1 id=away]]")
 
@@ -395,7 +393,7 @@ async def test_while_the_model_api_turns_tasks_away_none_is_given_out(
     assert (await ended(client, turned_away))["status"] == "completed"
 
 
-async def test_a_model_api_that_does_not_say_for_how_long_is_left_alone_longer_each_time(
+async def test_without_retry_after_the_pause_grows_with_each_attempt(
     make_client: MakeClient, stand_in: StandIn, tasks: Tasks
 ) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=4)
@@ -415,7 +413,7 @@ async def test_a_model_api_that_does_not_say_for_how_long_is_left_alone_longer_e
         assert (await ended(client, task_id))["status"] == "completed"
 
 
-async def test_a_while_in_which_no_task_is_given_out_is_never_cut(redis_server: RedisServer, tasks: Tasks) -> None:
+async def test_a_dispatch_pause_is_never_shortened(redis_server: RedisServer, tasks: Tasks) -> None:
     def milliseconds() -> int:
         return int(redis_server.command("PTTL", "{portside}:task:held")[1:])
 
@@ -429,7 +427,7 @@ async def test_a_while_in_which_no_task_is_given_out_is_never_cut(redis_server: 
     assert 55_000 < milliseconds() <= 60_000
 
 
-async def test_a_task_that_was_under_way_before_says_nothing_about_the_model_api_of_now(tasks: Tasks) -> None:
+async def test_a_task_dispatched_before_the_pause_does_not_end_it(tasks: Tasks) -> None:
     for number in range(3):
         await tasks.submit("anyone", f"number {number}")
     early, refused = await tasks.claim(2)
@@ -446,7 +444,7 @@ async def test_a_task_that_was_under_way_before_says_nothing_about_the_model_api
     assert await tasks.due() == 1
 
 
-async def test_a_task_that_is_another_workers_by_now_says_nothing_about_the_model_api(tasks: Tasks) -> None:
+async def test_a_task_reassigned_to_another_worker_does_not_end_the_pause(tasks: Tasks) -> None:
     await tasks.submit("anyone", "hello")
     await tasks.hold(0)
     [lost] = await eventually_async(lambda: tasks.claim(1), "it is given out after a while")
@@ -460,7 +458,7 @@ async def test_a_task_that_is_another_workers_by_now_says_nothing_about_the_mode
     assert await tasks.due() == 1
 
 
-async def test_the_first_words_of_an_answer_say_that_the_model_api_takes_tasks_again(
+async def test_the_first_token_of_an_answer_ends_the_pause(
     make_client: MakeClient, stand_in: StandIn, tasks: Tasks
 ) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=8)
@@ -481,7 +479,7 @@ async def test_the_first_words_of_an_answer_say_that_the_model_api_takes_tasks_a
     await eventually_async(tasks.due, "a worker more could begin the others")
 
 
-async def test_deadlines_count_while_no_task_is_given_out(redis_server: RedisServer, tasks: Tasks) -> None:
+async def test_deadlines_are_enforced_during_a_dispatch_pause(redis_server: RedisServer, tasks: Tasks) -> None:
     await tasks.submit("anyone", "hello")
     task_id, _ = await tasks.submit("anyone", "hello again")
     [claim] = await tasks.claim(1)
@@ -499,7 +497,7 @@ async def test_deadlines_count_while_no_task_is_given_out(redis_server: RedisSer
     assert redis_server.command("ZCARD", "{portside}:task:deadlines") == b":0\r\n"
 
 
-async def test_tasks_that_no_worker_takes_up_are_due(make_client: MakeClient) -> None:
+async def test_tasks_without_a_worker_are_due(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=False)
     for number in range(3):
         await submit(client, f"number {number}")
@@ -510,7 +508,7 @@ async def test_tasks_that_no_worker_takes_up_are_due(make_client: MakeClient) ->
     await eventually_async(told, "three are due")
 
 
-def test_no_task_is_known_to_be_due_while_redis_is_away(start_service: StartService, tmp_path: Path) -> None:
+def test_due_tasks_are_reported_as_zero_while_redis_is_down(start_service: StartService, tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         service = start_service(MODEL_PROVIDER="echo", REDIS_URL=server.url)
         assert service.post("/tasks", message="hello").status_code == 202
@@ -520,7 +518,7 @@ def test_no_task_is_known_to_be_due_while_redis_is_away(start_service: StartServ
 
 
 async def scripts_beside(redis_server: RedisServer, tasks: Tasks, submits: int) -> int:
-    """Give the number of scripts that others ran while so many tasks were submitted."""
+    """Submit tasks, and return the number of scripts that other clients ran meanwhile."""
 
     def scripts() -> int:
         [calls] = re.findall(rb"cmdstat_evalsha:calls=(\d+)", redis_server.command("INFO", "commandstats"))
@@ -532,7 +530,7 @@ async def scripts_beside(redis_server: RedisServer, tasks: Tasks, submits: int) 
     return scripts() - before - submits
 
 
-async def test_a_worker_with_all_hands_full_does_not_look_at_each_task_that_is_submitted(
+async def test_a_fully_occupied_worker_does_not_check_the_queue_for_each_submitted_task(
     make_client: MakeClient, redis_server: RedisServer, tasks: Tasks
 ) -> None:
     client = await make_client(api_runs_tasks=True, worker_concurrency=1)
@@ -547,7 +545,7 @@ async def test_a_worker_with_all_hands_full_does_not_look_at_each_task_that_is_s
     await eventually_async(lambda: number("completed"), "others are begun when it has ended")
 
 
-async def test_a_worker_without_tokens_does_not_look_at_each_task_that_is_submitted(
+async def test_a_worker_without_tokens_does_not_check_the_queue_for_each_submitted_task(
     make_client: MakeClient, redis_server: RedisServer, tasks: Tasks
 ) -> None:
     client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
@@ -562,11 +560,11 @@ async def test_a_worker_without_tokens_does_not_look_at_each_task_that_is_submit
     assert (await tasks.count())["pending"] == before + 100
 
 
-async def test_a_task_waits_until_there_are_tokens_again(make_client: MakeClient, stand_in: StandIn) -> None:
+async def test_a_task_waits_until_tokens_are_available(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
     since = asyncio.get_running_loop().time()
     await client.post("/chat", json={"message": "a long one [[words:620]]"})
     task_id = await submit(client, "afterwards")
     assert (await ended(client, task_id))["status"] == "completed"
-    # Ten tokens come back each second, and more than twenty were missing.
+    # Ten tokens refill each second, and more than twenty were missing.
     assert asyncio.get_running_loop().time() - since >= 2

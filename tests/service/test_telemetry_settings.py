@@ -1,4 +1,4 @@
-"""Settings of telemetry that cannot be used: telemetry does without them, and the agent starts all the same."""
+"""Unusable telemetry settings: telemetry ignores them, and the agent starts anyway."""
 
 import json
 
@@ -23,7 +23,7 @@ def start_traced(start_service: StartService, stand_in: StandIn, endpoint: str, 
     )
 
 
-# What the OpenTelemetry operator, a platform or a hand puts into a pod's environment.
+# Variables that the OpenTelemetry operator, a platform or a user may set in a pod's environment.
 ODD = {
     "OTEL_PROPAGATORS": "tracecontext,baggage,b3",
     "OTEL_ATTRIBUTE_COUNT_LIMIT": "many",
@@ -39,7 +39,7 @@ ODD = {
 }
 
 
-def test_settings_of_telemetry_that_cannot_be_used_are_left_out_and_traces_go_on(
+def test_unusable_telemetry_settings_are_ignored_and_traces_are_still_sent(
     start_service: StartService, stand_in: StandIn, collector: Collector
 ) -> None:
     more = {**ODD, "OTEL_EXPORTER_OTLP_HEADERS": "Authorization: Basic s3cret", "OTEL_RESOURCE_ATTRIBUTES": "a=b,c,%zz"}
@@ -63,7 +63,7 @@ def test_settings_of_telemetry_that_cannot_be_used_are_left_out_and_traces_go_on
         {"OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER": "nosuch"},
     ],
 )
-def test_telemetry_that_cannot_work_never_prevents_the_start(
+def test_a_broken_telemetry_configuration_never_prevents_the_start(
     start_service: StartService, stand_in: StandIn, odd: dict[str, str]
 ) -> None:
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
@@ -75,7 +75,7 @@ def test_telemetry_that_cannot_work_never_prevents_the_start(
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/traces", "/v1/traces/"])
-def test_the_collectors_address_may_have_the_path_of_traces(
+def test_the_collector_endpoint_may_include_the_traces_path(
     start_service: StartService, stand_in: StandIn, collector: Collector, path: str
 ) -> None:
     service = start_traced(start_service, stand_in, collector.url + path)
@@ -83,7 +83,7 @@ def test_the_collectors_address_may_have_the_path_of_traces(
     eventually(lambda: len(collector.spans()) >= 2, "spans arrive")
 
 
-def test_no_propagators_take_no_trace_from_callers(
+def test_without_propagators_the_trace_of_a_caller_is_ignored(
     start_service: StartService, stand_in: StandIn, collector: Collector
 ) -> None:
     service = start_traced(start_service, stand_in, collector.url, OTEL_PROPAGATORS="none")
@@ -94,7 +94,7 @@ def test_no_propagators_take_no_trace_from_callers(
     assert trace not in {span.trace_id.hex() for span in collector.spans()}
 
 
-def test_without_a_collector_odd_settings_of_telemetry_are_no_more_than_a_line(start_service: StartService) -> None:
+def test_without_a_collector_unusable_telemetry_settings_log_only_one_line(start_service: StartService) -> None:
     service = start_service(MODEL_PROVIDER="echo", **ODD)
     assert service.post("/chat", message="hello").status_code == 200
     assert service.log().count("were ignored") == 1

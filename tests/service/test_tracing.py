@@ -27,7 +27,7 @@ TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 
 
 def wait_for(collector: Collector, *names: str) -> dict[str, Span]:
-    """Wait for spans of these names, and give them by name."""
+    """Wait until spans of these names have arrived, and return them by name."""
     eventually(lambda: {span.name for span in collector.spans()} >= set(names), f"spans {names} arrive")
     return {span.name: span for span in collector.spans()}
 
@@ -50,7 +50,7 @@ def start_traced(
     )
 
 
-def test_a_request_and_its_turn_are_spans_of_the_callers_trace(traced: Service, collector: Collector) -> None:
+def test_a_request_and_its_turn_are_spans_in_the_callers_trace(traced: Service, collector: Collector) -> None:
     private = f"private-{uuid.uuid4()}"
     answer = httpx.post(f"{traced.url}/chat?{private}", json={"message": private}, headers=TRACEPARENT)
     assert answer.status_code == 200
@@ -86,13 +86,13 @@ def test_a_request_and_its_turn_are_spans_of_the_callers_trace(traced: Service, 
     assert KEY.encode() not in sent
 
 
-def test_a_streamed_turn_belongs_to_its_request_too(traced: Service, collector: Collector) -> None:
+def test_a_streamed_turn_is_a_child_of_its_request(traced: Service, collector: Collector) -> None:
     traced.post("/chat/stream", message="hello")
     spans = wait_for(collector, "POST /chat/stream", "chat claude-sonnet-5-5")
     assert spans["chat claude-sonnet-5-5"].parent_span_id == spans["POST /chat/stream"].span_id
 
 
-def test_a_task_belongs_to_the_request_that_it_came_with_whoever_works_on_it(
+def test_a_task_run_by_a_worker_is_a_child_of_the_request_that_submitted_it(
     start_service: StartService,
     stand_in: StandIn,
     redis_server: RedisServer,
@@ -124,7 +124,7 @@ def test_a_task_belongs_to_the_request_that_it_came_with_whoever_works_on_it(
 
 
 @pytest.mark.parametrize("propagators", ["tracecontext,baggage", "baggage"])
-def test_each_attempt_at_a_task_is_a_span_in_its_requests_trace(
+def test_each_attempt_at_a_task_is_a_span_in_the_trace_of_its_request(
     start_service: StartService, stand_in: StandIn, redis_server: RedisServer, collector: Collector, propagators: str
 ) -> None:
     more = {"OTEL_PROPAGATORS": propagators, "TASK_MAX_ATTEMPTS": "2", "API_RUNS_TASKS": "true"}
@@ -143,7 +143,7 @@ def _attempts(collector: Collector) -> list[Span]:
     return [span for span in collector.spans() if span.name == "process tasks"]
 
 
-def test_a_failed_turn_and_its_request_say_of_what_kind(traced: Service, collector: Collector) -> None:
+def test_a_failed_turn_records_its_error_type_and_fails_its_request(traced: Service, collector: Collector) -> None:
     assert traced.post("/chat", message="[[fault:529 retry-after=9]]").status_code == 503
     spans = wait_for(collector, "POST /chat", "chat claude-sonnet-5-5")
     turn = spans["chat claude-sonnet-5-5"]
@@ -153,7 +153,7 @@ def test_a_failed_turn_and_its_request_say_of_what_kind(traced: Service, collect
     assert spans["POST /chat"].status.code == Status.STATUS_CODE_ERROR
 
 
-def test_a_client_that_leaves_is_no_error_of_the_turn(traced: Service, collector: Collector) -> None:
+def test_a_client_that_disconnects_is_not_an_error_of_the_turn(traced: Service, collector: Collector) -> None:
     with httpx.stream("POST", f"{traced.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
         next(answer.iter_bytes())
     turn = wait_for(collector, "chat claude-sonnet-5-5")["chat claude-sonnet-5-5"]
@@ -161,7 +161,7 @@ def test_a_client_that_leaves_is_no_error_of_the_turn(traced: Service, collector
     assert turn.status.code == Status.STATUS_CODE_UNSET
 
 
-def test_log_lines_of_a_request_name_its_trace(traced: Service) -> None:
+def test_log_lines_of_a_request_have_its_trace_id(traced: Service) -> None:
     httpx.post(f"{traced.url}/chat", json={"message": "[[fault:500]]"}, headers=TRACEPARENT, timeout=30)
     eventually(lambda: "Request answered" in traced.log(), "the request is logged")
     lines = [json.loads(line) for line in traced.log().splitlines()]
@@ -175,7 +175,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def exemplars(service: Service) -> dict[str, set[str]]:
-    """The traces that each histogram leads to."""
+    """Return the trace ids in the exemplars of each histogram."""
     answer = httpx.get(f"{service.url}/metrics", headers={"Accept": OPENMETRICS})
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     found: dict[str, set[str]] = {}
@@ -186,7 +186,7 @@ def exemplars(service: Service) -> dict[str, set[str]]:
     return found
 
 
-def test_histograms_lead_to_traces(traced: Service) -> None:
+def test_histograms_have_exemplars_of_traces(traced: Service) -> None:
     traced.get("/health")
     httpx.post(f"{traced.url}/chat/stream", json={"message": "hello"}, headers=TRACEPARENT, timeout=30)
     names = ("http_request_duration_seconds", "model_request_duration_seconds", "stream_first_token_seconds")
@@ -194,14 +194,14 @@ def test_histograms_lead_to_traces(traced: Service) -> None:
     assert "trace_id" not in traced.get("/metrics").text, "the plain format has no place for them"
 
 
-def test_a_trace_that_nobody_keeps_is_led_to_by_nothing(traced: Service) -> None:
+def test_an_unsampled_trace_is_not_an_exemplar(traced: Service) -> None:
     unsampled = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
     assert httpx.post(f"{traced.url}/chat", json={"message": "hello"}, headers=unsampled).status_code == 200
     assert exemplars(traced) == {}
 
 
 @pytest.mark.parametrize("accept", ["application/openmetrics-text; version=x", "text/plain;version=;q", "*/*", ";,;"])
-def test_whoever_asks_for_metrics_in_an_odd_way_gets_them(traced: Service, accept: str) -> None:
+def test_metrics_are_returned_for_an_odd_accept_header(traced: Service, accept: str) -> None:
     answer = httpx.get(f"{traced.url}/metrics", headers={"Accept": accept})
     assert answer.status_code == 200
     assert "agent_build_info" in answer.text
@@ -215,7 +215,7 @@ def test_probes_scrapes_and_background_checks_make_no_spans(traced: Service, col
     assert {span.name for span in collector.spans()} == {"POST /chat", "chat claude-sonnet-5-5"}
 
 
-def test_the_standard_variables_name_the_service_and_the_address(
+def test_the_standard_variables_set_the_service_name_and_the_endpoint(
     start_service: StartService, stand_in: StandIn, redis_server: RedisServer, collector: Collector
 ) -> None:
     service = start_traced(
@@ -252,7 +252,7 @@ def test_the_standard_variables_turn_traces_off(
     assert collector.bodies == []
 
 
-def test_the_last_spans_are_sent_at_the_end(
+def test_the_last_spans_are_sent_at_shutdown(
     start_service: StartService, stand_in: StandIn, redis_server: RedisServer, collector: Collector
 ) -> None:
     service = start_service(
@@ -269,7 +269,7 @@ def test_the_last_spans_are_sent_at_the_end(
 
 
 @pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
-def test_a_collector_that_is_away_disturbs_nothing_and_is_told_once(
+def test_an_unreachable_collector_affects_no_request_and_is_logged_once(
     start_service: StartService, stand_in: StandIn, redis_server: RedisServer, *, silent: bool
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -297,7 +297,7 @@ def test_a_collector_that_is_away_disturbs_nothing_and_is_told_once(
         assert loggers == {"agent_service", "uvicorn"}
 
 
-def test_without_a_collector_the_tracing_library_is_not_even_loaded(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_without_a_collector_the_tracing_library_is_not_imported(tmp_path: Path, redis_server: RedisServer) -> None:
     program = (
         "import sys\n"
         "from agent_service.app import create_app\n"

@@ -1,4 +1,4 @@
-"""What a gateway answers instead of the model API stays in the log: callers get sentences of ours alone."""
+"""The answer of a gateway in place of the model API is only logged: callers receive only our own sentences."""
 
 import json
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name that http.server has
-        """Log nothing."""
+        """Discard the message."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def gateway() -> Iterator[Gateway]:
     server.server_close()
 
 
-def test_no_answer_repeats_what_a_gateway_said(start_service: StartService, gateway: Gateway) -> None:
+def test_no_answer_repeats_the_text_of_a_gateway(start_service: StartService, gateway: Gateway) -> None:
     service = start_service(
         ANTHROPIC_API_KEY=KEY,
         ANTHROPIC_BASE_URL=f"http://127.0.0.1:{gateway.server_port}",
@@ -92,7 +92,9 @@ def test_no_answer_repeats_what_a_gateway_said(start_service: StartService, gate
     assert "\x1b" not in log
 
 
-def test_health_has_a_word_for_programs_and_a_sentence_of_ours(start_service: StartService, gateway: Gateway) -> None:
+def test_health_has_a_machine_readable_kind_and_a_sentence_of_our_own(
+    start_service: StartService, gateway: Gateway
+) -> None:
     gateway.status, gateway.body, gateway.kind = 400, BODIES["json"], "application/json"
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=f"http://127.0.0.1:{gateway.server_port}")
     eventually(lambda: service.get("/health").json()["components"]["model_api"]["status"] == "down", "it is down")

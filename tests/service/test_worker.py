@@ -1,4 +1,4 @@
-"""Workers as processes of their own, on a real Redis: killed, drained, frozen out, and told what they cannot do."""
+"""Workers as separate processes on a real Redis: kills, draining, Redis outages and invalid settings."""
 
 import signal
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from support.redis_server import RedisServer, running_redis
 
 StartWorker = StartService
 
-# An API without client keys lists no tasks.
+# An API without client keys refuses to list tasks.
 SHOWN = {"X-API-Key": CLIENT_KEY}
 
 pytestmark = pytest.mark.timing
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timing
 
 @pytest.fixture
 def start_worker(tmp_path: Path, redis_server: RedisServer, stand_in: StandIn) -> Iterator[StartWorker]:
-    """Start a worker in front of the stand-in."""
+    """Yield a function that starts a worker which uses the stand-in."""
     told = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(running_service(tmp_path, "worker", **{**told, **settings}))
@@ -34,7 +34,7 @@ def start_worker(tmp_path: Path, redis_server: RedisServer, stand_in: StandIn) -
 
 @pytest.fixture
 def api(start_service: StartService) -> Service:
-    """An API that leaves tasks to workers."""
+    """Return an API that leaves tasks to workers."""
     return start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0", API_KEYS=CLIENT_KEY)
 
 
@@ -65,7 +65,7 @@ def _get(api: Service, path: str) -> dict[str, Any]:
 
 
 def end_at_once(process: Service) -> None:
-    """Tell it twice; two signals at the same moment would be one."""
+    """Terminate the process twice, with a wait between: two simultaneous signals would count as one."""
     process.terminate()
     eventually(lambda: process.get("/health/ready").status_code == 503, "it drains")
     process.terminate()
@@ -89,7 +89,7 @@ def test_a_killed_worker_loses_none_of_200_tasks(api: Service, start_worker: Sta
     assert [len(tasks(api, status)) for status in ("pending", "running", "failed")] == [0, 0, 0]
 
 
-def test_the_tasks_of_a_killed_worker_go_to_the_one_beside_it(
+def test_the_tasks_of_a_killed_worker_go_to_another_worker(
     api: Service, start_worker: StartWorker, stand_in: StandIn
 ) -> None:
     doomed, survivor = (start_worker(WORKER_CONCURRENCY="5") for _ in range(2))
@@ -104,12 +104,12 @@ def test_the_tasks_of_a_killed_worker_go_to_the_one_beside_it(
         attempts.append(done["attempts"])
     assert attempts.count(2) <= 5
     assert attempts.count(1) == 60 - attempts.count(2)
-    # A task that was just taken up when the worker was killed has an attempt, and may have had no request yet.
+    # A task claimed just before the worker was killed has an attempt, but may not have sent a request yet.
     assert 60 <= len(stand_in.requests()) <= sum(attempts), "what one worker did no other one did again"
     assert survivor.get("/health/live").status_code == 200
 
 
-def test_a_task_that_kills_its_workers_is_not_given_out_for_ever(api: Service, start_worker: StartWorker) -> None:
+def test_a_task_that_kills_its_workers_is_not_retried_forever(api: Service, start_worker: StartWorker) -> None:
     doomed = start_worker(TASK_MAX_ATTEMPTS="1")
     task_id = submit(api, "[[stall:60]]")
     eventually(lambda: task(api, task_id)["attempts"] == 1, "it is taken up")
@@ -120,7 +120,7 @@ def test_a_task_that_kills_its_workers_is_not_given_out_for_ever(api: Service, s
     assert (task(api, task_id)["error"]["code"], task(api, task_id)["attempts"]) == ("worker_lost", 1)
 
 
-def test_a_worker_told_to_end_finishes_what_it_can(api: Service, start_worker: StartWorker) -> None:
+def test_a_draining_worker_finishes_its_tasks_and_takes_no_new_ones(api: Service, start_worker: StartWorker) -> None:
     worker = start_worker()
     running = submit(api, "[[stall:3]]")
     eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
@@ -132,7 +132,9 @@ def test_a_worker_told_to_end_finishes_what_it_can(api: Service, start_worker: S
     assert task(api, later)["status"] == "pending"
 
 
-def test_a_worker_hands_back_what_it_cannot_finish(api: Service, start_worker: StartWorker, stand_in: StandIn) -> None:
+def test_a_worker_returns_an_unfinished_task_to_the_queue(
+    api: Service, start_worker: StartWorker, stand_in: StandIn
+) -> None:
     worker = start_worker()
     running = submit(api, "[[stall:4]] in good hands")
     eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
@@ -145,7 +147,7 @@ def test_a_worker_hands_back_what_it_cannot_finish(api: Service, start_worker: S
     assert task(api, running)["attempts"] == 1
 
 
-def test_a_worker_lives_through_an_outage_of_redis(
+def test_a_worker_survives_an_outage_of_redis(
     tmp_path: Path, start_service: StartService, start_worker: StartWorker
 ) -> None:
     with running_redis(tmp_path) as server:
@@ -169,7 +171,7 @@ def test_a_worker_lives_through_an_outage_of_redis(
         assert worker.wait() == 0
 
 
-def test_a_worker_tells_what_it_used_of_a_budget_while_redis_was_away(
+def test_a_worker_reports_the_budget_it_used_while_redis_was_down(
     tmp_path: Path, start_service: StartService, start_worker: StartWorker
 ) -> None:
     with running_redis(tmp_path) as server:
@@ -185,7 +187,7 @@ def test_a_worker_tells_what_it_used_of_a_budget_while_redis_was_away(
         eventually(lambda: api.metric("agent_budget_used_tokens ") == used, "what it used is told, too")
 
 
-def test_what_was_pending_is_resumed_after_a_restart_of_an_api_with_a_valkey_of_its_own(
+def test_pending_tasks_resume_after_a_restart_of_an_api_with_an_embedded_valkey(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_KEYS": CLIENT_KEY}
@@ -208,21 +210,21 @@ def test_the_log_of_a_worker_has_no_message_and_no_answer(api: Service, start_wo
     assert worker.metric('agent_model_requests_total{model="claude-sonnet-5-5",outcome="ok"}') == 1
 
 
-def test_a_worker_without_redis_says_what_to_do(tmp_path: Path) -> None:
+def test_a_worker_without_redis_exits_with_one_line(tmp_path: Path) -> None:
     ended = run_agent_service("worker", folder=tmp_path, MODEL_PROVIDER="echo")
     assert ended.returncode == 2
     assert ended.stderr.startswith("REDIS_URL: is not set")
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_wrong_setting_of_a_worker_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_setting_of_a_worker_is_reported_in_one_line(tmp_path: Path) -> None:
     ended = run_agent_service("worker", folder=tmp_path, MODEL_PROVIDER="echo", WORKER_CONCURRENCY="0")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "WORKER_CONCURRENCY" in ended.stderr
 
 
-def test_a_worker_tells_of_its_turns_and_not_of_the_queue(api: Service, start_worker: StartWorker) -> None:
-    """The pods of the API tell of the queue: by workers, whose Service is another, alerts would come twice."""
+def test_a_worker_exposes_metrics_of_its_turns_and_not_of_the_queue(api: Service, start_worker: StartWorker) -> None:
+    """The pods of the API expose the queue. From workers too, whose Service is another, alerts would fire twice."""
     worker = start_worker()
     ids = [submit(api, f"task {number}") for number in range(3)]
     eventually(lambda: len(tasks(api, "completed")) == len(ids), "all are done")

@@ -1,4 +1,4 @@
-"""Several API processes on one port: one service to whoever looks at it."""
+"""Several API processes on one port behave as one service."""
 
 import json
 import os
@@ -29,7 +29,7 @@ PROCESSES = 3
 
 @pytest.fixture
 def start(start_service: StartService, stand_in: StandIn) -> StartService:
-    """Start a service of several processes, and wait until all of them answer."""
+    """Return a function that starts a service of several processes, and waits until all of them answer."""
     told = {
         "API_WORKERS": str(PROCESSES),
         "ANTHROPIC_API_KEY": KEY,
@@ -46,7 +46,7 @@ def start(start_service: StartService, stand_in: StandIn) -> StartService:
     return started
 
 
-def test_a_service_that_a_test_is_done_with_leaves_no_process_to_disturb_the_next(
+def test_a_stopped_service_leaves_no_process_that_could_disturb_the_next_test(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     with running_service(tmp_path, REDIS_URL=redis_server.url, MODEL_PROVIDER="echo", API_WORKERS="3") as service:
@@ -57,7 +57,7 @@ def test_a_service_that_a_test_is_done_with_leaves_no_process_to_disturb_the_nex
 
 @contextmanager
 def streams(service: Service, count: int, message: str) -> Iterator[list[str]]:
-    """Hold streams open; gives what each has received, and waits for their ends."""
+    """Open streams, yield the text received by each so far, and wait until they end."""
     received = ["" for _ in range(count)]
 
     def read(index: int) -> None:
@@ -77,7 +77,7 @@ def streams(service: Service, count: int, message: str) -> Iterator[list[str]]:
         thread.join(60)
 
 
-# The first word goes out, and the others when the test releases them.
+# The stand-in sends the first word at once, and the rest when the test releases it.
 HELD = "hello [[hold:streams after=1]]"
 
 
@@ -86,7 +86,7 @@ def flowing(received: list[str]) -> bool:
 
 
 def scraped(service: Service) -> dict[str, float]:
-    """The sum of each sample's values over all labels, of an exposition that is parsed strictly."""
+    """Return the sum of each sample over all labels, from a strictly parsed exposition."""
     text = service.get("/metrics").text
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families), "a family is told twice"
@@ -104,7 +104,7 @@ def scraped(service: Service) -> dict[str, float]:
 
 @contextmanager
 def by_hand(folder: Path, command: list[str], **settings: str) -> Iterator[Service]:
-    """Start a service in a process group of its own, and do not wait for it."""
+    """Start a service in its own process group, without waiting until it is ready."""
     port = free_port()
     log_file = folder / f"by-hand-{port}.log"
     with log_file.open("wb") as log:
@@ -133,7 +133,7 @@ def gone(pid: int) -> bool:
     return command_line(pid) == ""
 
 
-def test_what_all_processes_did_is_told_by_each_of_them(start: StartService) -> None:
+def test_every_process_exposes_the_metrics_of_all_processes(start: StartService) -> None:
     service = start()
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda number: service.post("/chat", message=f"hello {number}"), range(300)))
@@ -150,7 +150,7 @@ def test_what_all_processes_did_is_told_by_each_of_them(start: StartService) -> 
     assert len({line["pid"] for line in lines}) > 1, "only one process answered"
 
 
-def test_what_is_in_flight_anywhere_is_in_every_scrape(start: StartService, stand_in: StandIn) -> None:
+def test_every_scrape_counts_the_requests_in_flight_of_all_processes(start: StartService, stand_in: StandIn) -> None:
     service = start()
     with streams(service, 6, HELD) as received:
         eventually(lambda: flowing(received), "all streams flow")
@@ -159,9 +159,7 @@ def test_what_is_in_flight_anywhere_is_in_every_scrape(start: StartService, stan
     eventually(lambda: scraped(service)["agent_requests_in_flight"] == 0, "none is left")
 
 
-def test_the_start_is_said_once_and_a_conversation_is_known_to_every_process(
-    start: StartService, stand_in: StandIn
-) -> None:
+def test_the_start_is_logged_once_and_all_processes_share_conversations(start: StartService, stand_in: StandIn) -> None:
     service = start(REDIS_URL="")
     started = [json.loads(line) for line in service.log().splitlines() if "Agent API started" in line]
     assert [line["processes"] for line in started] == [PROCESSES]
@@ -172,9 +170,7 @@ def test_the_start_is_said_once_and_a_conversation_is_known_to_every_process(
         assert "user: I am Ada" in stand_in.last()["history"]
 
 
-def test_twenty_streams_are_finished_before_the_end_and_no_new_work_is_taken(
-    start: StartService, stand_in: StandIn
-) -> None:
+def test_twenty_streams_finish_before_the_exit_and_new_work_is_refused(start: StartService, stand_in: StandIn) -> None:
     service = start(REDIS_URL="")
     [valkey] = service.children("valkey-server")
     processes = service.children(API_PROCESS)
@@ -182,7 +178,7 @@ def test_twenty_streams_are_finished_before_the_end_and_no_new_work_is_taken(
     with streams(service, 20, HELD) as received:
         eventually(lambda: flowing(received), "all streams flow")
         service.terminate()
-        # Each process looks around for itself; every connection may lead to another one.
+        # Each process notices the shutdown by itself, and each connection may reach another process.
         refusing = [503] * 8 * PROCESSES
         eventually(
             lambda: [service.get("/health/ready").status_code for _ in refusing] == refusing, "readiness of all turns"
@@ -203,7 +199,7 @@ def test_twenty_streams_are_finished_before_the_end_and_no_new_work_is_taken(
     assert "warning" not in "".join(received)
 
 
-def test_an_interrupt_of_the_whole_group_as_from_a_terminal_drains_too(
+def test_an_interrupt_of_the_process_group_as_from_a_terminal_drains(
     start: StartService, stand_in: StandIn, tmp_path: Path
 ) -> None:
     settings = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "STATE_DIR": str(tmp_path / "group")}
@@ -220,7 +216,7 @@ def test_an_interrupt_of_the_whole_group_as_from_a_terminal_drains_too(
         assert '"level":"error"' not in service.log(), "the Valkey was to be left alone"
 
 
-def test_a_second_signal_cuts_what_is_left_in_all_of_them(start: StartService) -> None:
+def test_a_second_signal_cuts_the_remaining_streams_of_all_processes(start: StartService) -> None:
     service = start(REQUEST_TIMEOUT_SECONDS="600")
     with streams(service, 6, "hello [[slow:20]]") as received:
         eventually(lambda: scraped(service)["agent_requests_in_flight"] == 6, "all streams are open")
@@ -231,7 +227,7 @@ def test_a_second_signal_cuts_what_is_left_in_all_of_them(start: StartService) -
     assert not any('"done"' in text for text in received)
 
 
-def test_a_process_that_dies_is_replaced_and_the_figures_stay_true(start: StartService) -> None:
+def test_a_process_that_dies_is_replaced_and_the_metrics_stay_correct(start: StartService) -> None:
     service = start()
     for _ in range(30):
         assert service.post("/chat", message="hello").status_code == 200
@@ -259,7 +255,7 @@ def test_a_process_that_dies_is_replaced_and_the_figures_stay_true(start: StartS
     assert not folder.exists()
 
 
-def test_a_process_that_cannot_start_ends_the_service_with_a_message(tmp_path: Path) -> None:
+def test_a_process_that_cannot_start_stops_the_service_with_a_message(tmp_path: Path) -> None:
     with by_hand(tmp_path, [COMMAND], MODEL_PROVIDER="echo", API_WORKERS="2", STATE_DIR=str(tmp_path / "s")) as service:
         eventually(lambda: len(service.children(API_PROCESS)) == 2, "they are started")
         valkey, victim = service.children("valkey-server")[0], service.children(API_PROCESS)[0]
@@ -273,7 +269,7 @@ def test_a_process_that_cannot_start_ends_the_service_with_a_message(tmp_path: P
     ("processes", "moment"),
     [("1", "Valkey started"), ("2", "Valkey started"), ("2", '"process":'), ("2", "Application startup complete")],
 )
-def test_a_signal_at_any_moment_of_the_start_ends_it_with_code_0_and_leaves_nothing(
+def test_a_signal_at_any_moment_of_the_start_exits_with_code_0_and_leaves_no_process(
     tmp_path: Path, processes: str, moment: str
 ) -> None:
     settings = {"MODEL_PROVIDER": "echo", "API_WORKERS": processes, "STATE_DIR": str(tmp_path / "state")}
@@ -287,7 +283,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_it_with_code_0_and_leaves_noth
         assert '"level":"error"' not in service.log()
 
 
-# Python runs it before anything else: the first event loop that is made gets a signal in the middle of it.
+# Python imports sitecustomize before anything else: a signal arrives while the first event loop is created.
 SIGNALLED_LOOP = """
 import asyncio, os, signal
 def make(loop, made=asyncio.BaseEventLoop.__init__):
@@ -301,7 +297,7 @@ asyncio.BaseEventLoop.__init__ = make
 """
 
 
-def test_a_signal_while_the_event_loop_is_made_ends_it_with_code_0_and_no_traceback(
+def test_a_signal_while_the_event_loop_is_created_exits_with_code_0_and_no_traceback(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(SIGNALLED_LOOP)
@@ -314,7 +310,7 @@ def test_a_signal_while_the_event_loop_is_made_ends_it_with_code_0_and_no_traceb
         assert "never awaited" not in service.log()
 
 
-def test_a_process_that_dies_again_and_again_ends_the_service_instead_of_spinning(start: StartService) -> None:
+def test_a_process_that_dies_repeatedly_stops_the_service_instead_of_a_restart_loop(start: StartService) -> None:
     service = start(API_WORKERS="2")
     first, second = service.children(API_PROCESS)
     killed = {second}
@@ -336,7 +332,7 @@ def test_a_process_that_dies_again_and_again_ends_the_service_instead_of_spinnin
     assert "ended repeatedly, gave up" in service.log()
 
 
-def test_nothing_is_left_of_a_service_whose_first_process_was_killed(start: StartService, stand_in: StandIn) -> None:
+def test_a_killed_main_process_leaves_no_process_behind(start: StartService, stand_in: StandIn) -> None:
     service = start(REDIS_URL="")
     pids = service.children()
     assert len(pids) == 1 + PROCESSES
