@@ -73,9 +73,7 @@ def test_the_alert_on_an_absent_operator_names_the_release(
     assert not [word for word in ("OPERATOR_NAME", "RUNBOOKS") if word in json.dumps(made["PrometheusRule"])]
 
 
-def test_pods_scraped_by_a_service_monitor_have_no_scrape_annotations(
-    control_plane: Cluster, namespace: str
-) -> None:
+def test_pods_scraped_by_a_service_monitor_have_no_scrape_annotations(control_plane: Cluster, namespace: str) -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         [deployment] = _rendered(control_plane, namespace, values)["Deployment"]
         found: dict[str, str] = deployment["spec"]["template"]["metadata"].get("annotations", {})
@@ -117,7 +115,9 @@ def test_no_prometheus_objects_are_created_by_default(monitored: Cluster, namesp
 
 
 @pytest.mark.usefixtures("no_rights_left")
-def test_editors_and_viewers_of_a_namespace_have_the_same_rights_on_its_agents(control_plane: Cluster, namespace: str) -> None:
+def test_editors_and_viewers_of_a_namespace_have_the_same_rights_on_its_agents(
+    control_plane: Cluster, namespace: str
+) -> None:
     control_plane.kubectl("apply", "--server-side", "-f", str(CHART / "files" / "agentdeployments.yaml"))
     control_plane.await_definition(AGENTS)
     _install(control_plane, namespace, WITHOUT_DEFINITION)

@@ -180,7 +180,7 @@ def test_the_lease_of_a_running_leader_outlives_the_pod_of_its_predecessor(here:
 
 def test_a_leader_that_may_not_own_the_lease_leads(here: Namespace) -> None:
     make_pod(here, "one")
-    # As OpenShift does where a Role lacks `delete`: it refuses who writes an owner, and lets in who does not.
+    # As OpenShift does where a Role lacks `delete`: it rejects writes with an owner, and accepts those without.
     refuse_owned_leases(here)
     try:
         with elected(here, pod="one") as process:
