@@ -98,7 +98,7 @@ class Namespace:
             ) from None
 
     def await_rollout(self, name: str = "hello") -> None:
-        """Wait until the Deployment controller has reported all pods of the spec, after which it writes nothing until they run.
+        """Wait until the Deployment controller has reported all pods of the spec, and writes no more until they run.
 
         (This tier has no nodes: no pod becomes ready by itself.)
         """
