@@ -13,8 +13,8 @@ from support.eventually import eventually
 from support.operator import COMMAND, Namespace, OperatorProcess, agent, operator, rights_everywhere
 from testbed.cluster import Cluster
 
-# Characters up to the end of the Basic Multilingual Plane and beyond; those that YAML reads as line breaks, marks or no
-# text at all; and text that looks like an escape but is not.
+# Characters beyond the Basic Multilingual Plane, up to the end of Unicode; those that YAML reads as line breaks, marks
+# or no text at all; and text that resembles an escape but is not one.
 TEXT = '🎉 \U0001d49cgent \U0010fffd é\u4f60 \u2028\u2029\x85\x7f\x9f\ufeff\ufffe\t\\ud83d \\\U0001f600\\ "quoted" <&>'
 MANAGED_BY_US = {"app.kubernetes.io/managed-by": "portside-operator", "app.kubernetes.io/name": "portside-agent"}
 MEBIBYTE = 1 << 20

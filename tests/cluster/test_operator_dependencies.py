@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timing
 
 # A loopback address used by this test alone: the metrics port is the same on every pod.
 ADDRESS, PORT = "127.86.75.40", 9090
-# A check comes within a minute, a second one to confirm it 15 s later, and the end of an outage takes three checks.
+# A poll comes within a minute, a second one to confirm it 15 s later, and the end of an outage takes three polls.
 SECONDS = 180.0
 DOWN = """agent_dependency_up{component="model_api"} 0.0
 agent_dependency_failing{component="model_api",kind="dns"} 1.0
