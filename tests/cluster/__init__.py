@@ -1,1 +1,1 @@
-"""The control plane alone: chart and operator against a real API server, without pods."""
+"""Tests on a control plane alone: the charts and the operator against a real API server, without running pods."""

@@ -1,4 +1,4 @@
-"""A control plane for all files that a worker runs of this tier. It ends before the worker goes on to the next tier."""
+"""One control plane per worker for all files of this tier. It ends before the worker starts the next tier."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from testbed.cluster import Cluster
 
 @pytest.fixture(scope="package")
 def control_plane(kubeconfig: Path | None, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A real API server with its controllers; our own has no nodes."""
+    """A real API server with its controllers; the test bed's own has no nodes."""
     with clusters.provided("control-plane", kubeconfig) as cluster:
         remember(request, cluster)
         yield cluster
@@ -20,7 +20,7 @@ def control_plane(kubeconfig: Path | None, request: pytest.FixtureRequest) -> It
 
 @pytest.fixture(scope="package")
 def helm(control_plane: Cluster) -> Callable[..., str]:
-    """Runs helm against the control plane: `helm(*arguments, stdin=None, check=True)` gives its standard output."""
+    """Run helm against the control plane: `helm(*arguments, stdin=None, check=True)` returns its standard output."""
     return control_plane.helm
 
 

@@ -1,4 +1,4 @@
-"""The test bed's reads in this process find what kubectl finds, and leave to kubectl what they do not know."""
+"""The test bed's in-process reads return what kubectl returns, and leave to kubectl what they do not support."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "charts"
 
 @pytest.fixture
 def place(control_plane: Cluster, namespace: str) -> str:
-    """A namespace with a ConfigMap of ours."""
+    """A namespace with a ConfigMap."""
     control_plane.kubectl("create", "-n", namespace, "-f-", stdin=json.dumps(CONFIG))
     return namespace
 
@@ -38,7 +38,7 @@ def place(control_plane: Cluster, namespace: str) -> str:
     ],
     ids=" ".join,
 )
-def test_a_read_finds_what_kubectl_finds(
+def test_a_read_returns_what_kubectl_returns(
     arguments: tuple[str, ...], control_plane: Cluster, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = control_plane.kubectl("get", *arguments, "-n", place, "-ojson")
@@ -51,9 +51,7 @@ def test_a_read_finds_what_kubectl_finds(
         assert found == by_kubectl
 
 
-def test_kubectl_reports_what_is_missing_and_reads_what_is_beyond_the_test_bed(
-    control_plane: Cluster, place: str
-) -> None:
+def test_kubectl_reports_missing_objects_and_reads_what_the_test_bed_cannot(control_plane: Cluster, place: str) -> None:
     with pytest.raises(TestbedError, match='configmaps "nothing" not found'):
         control_plane.get("configmap", "nothing", "-n", place)
     with pytest.raises(TestbedError, match="have a resource type"):
@@ -62,7 +60,7 @@ def test_kubectl_reports_what_is_missing_and_reads_what_is_beyond_the_test_bed(
     assert place in {each["metadata"]["namespace"] for each in everywhere}
 
 
-def test_a_kind_that_comes_and_goes_is_found_and_missed(control_plane: Cluster, place: str) -> None:
+def test_a_kind_is_found_while_it_is_served(control_plane: Cluster, place: str) -> None:
     names = {"plural": "ferries", "singular": "ferry", "kind": "Ferry", "listKind": "FerryList"}
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     version = {"name": "v1", "served": True, "storage": True, "schema": schema}
@@ -72,7 +70,7 @@ def test_a_kind_that_comes_and_goes_is_found_and_missed(control_plane: Cluster, 
         "metadata": {"name": "ferries.test.portside.dev"},
         "spec": {"group": "test.portside.dev", "names": names, "scope": "Namespaced", "versions": [version]},
     }
-    control_plane.get("configmaps", "-n", place)  # what is served is known by now
+    control_plane.get("configmaps", "-n", place)  # by now the served kinds are known
     control_plane.kubectl("apply", "-f-", stdin=json.dumps(definition))
     try:
         control_plane.await_definition("ferries.test.portside.dev")

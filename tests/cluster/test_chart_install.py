@@ -1,4 +1,4 @@
-"""Releases of both charts at a real API server: install, what the notes tell to do next, upgrade, removal."""
+"""Releases of both charts at a real API server: installation, the steps in the notes, upgrade, removal."""
 
 import json
 import os
@@ -25,7 +25,7 @@ RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir(
 
 @pytest.fixture
 def operator_release(helm: Helm, control_plane: Cluster, namespace: str) -> Iterator[str]:
-    """The operator's chart, installed for the test's namespace alone; gives the notes."""
+    """Install the operator's chart for the test's namespace alone, and yield its notes."""
     _refuse_to_take_from_another_release(control_plane)
     # Earlier tests may have applied the definition with kubectl.
     yield helm(*_install_operator(namespace), "--take-ownership")
@@ -34,11 +34,11 @@ def operator_release(helm: Helm, control_plane: Cluster, namespace: str) -> Iter
     control_plane.kubectl("label", DEFINITION, "app.kubernetes.io/managed-by-")
 
 
-def test_the_notes_of_the_operator_make_a_first_agent(
+def test_the_commands_in_the_operators_notes_create_a_first_agent(
     control_plane: Cluster, namespace: str, operator_release: str
 ) -> None:
     commands = [line for line in operator_release.splitlines() if line.startswith("    ")]
-    # The API server serves a definition, and then publishes its documentation, a moment after it was made.
+    # The API server serves a definition, and then publishes its documentation, a moment after its creation.
     published = lambda: "FIELDS:" in control_plane.kubectl("explain", "agentdeployment.spec", check=False)  # noqa: E731
     eventually(published, "the definition is published")
     first = next(index for index, line in enumerate(commands) if "echo" in line)
@@ -105,7 +105,7 @@ def test_an_alias_that_has_the_name_of_its_release_does_not_repeat_it(
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_an_agent_under_an_alias_keeps_the_name_that_an_older_chart_gave_it(
+def test_an_agent_under_an_alias_keeps_its_name_from_an_older_chart(
     helm: Helm, control_plane: Cluster, namespace: str, tmp_path: Path, release: str
 ) -> None:
     older = paths.REPOSITORY / "releases" / release / f"agent-{release}.tgz"
@@ -119,7 +119,7 @@ def test_an_agent_under_an_alias_keeps_the_name_that_an_older_chart_gave_it(
 
 
 def _umbrella(folder: Path, *aliases: str, chart: Path = Path(AGENT_CHART)) -> str:
-    """Return a chart in `folder` that has the agent's chart once for each alias."""
+    """Return a chart in `folder` that depends on the agent's chart once per alias."""
     (folder / "charts").mkdir(parents=True)
     if chart.is_dir():
         shutil.copytree(chart, folder / "charts" / "agent")
@@ -152,7 +152,7 @@ def _refuse_to_take_from_another_release(cluster: Cluster) -> None:
 
 
 def _run_as_printed(cluster: Cluster, commands: str) -> str:
-    """Run lines of the notes in a shell, as a user would paste them."""
+    """Run lines of the notes in a shell, as a user who pastes them."""
     programs = binaries.provide("kubectl")["kubectl"].parent
     environment = cluster.environment | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The definition goes with the operator's chart: up with every upgrade, and down only where that is asked for."""
+"""The definition in the operator's chart: upgraded with every release, and downgraded only on request."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ FILE = str(CHART / "files" / "agentdeployments.yaml")
 NAME = "agent-operator"
 DEFINITION = "crd/agentdeployments.portside.dev"
 NEWER = "99.0.0"
-# What an agent can be told in that version, and in none before.
+# An agent with a field that exists from that version on.
 AGENT = {
     "apiVersion": "portside.dev/v1alpha1",
     "kind": "AgentDeployment",
@@ -30,7 +30,7 @@ AGENT = {
 
 @pytest.fixture
 def _no_definition(control_plane: Cluster) -> Iterator[None]:
-    """None is there when the test begins, and what it leaves is the true one, which is no release's."""
+    """Start without a definition, and leave the present one behind, owned by no release."""
     if "meta.helm.sh/release-name" in control_plane.kubectl("get", DEFINITION, "-ojson", "--ignore-not-found"):
         pytest.skip("this cluster's definition belongs to a Helm release")
     remove = ["delete", DEFINITION, "--ignore-not-found", "--timeout=60s"]
@@ -43,7 +43,7 @@ def _no_definition(control_plane: Cluster) -> Iterator[None]:
 
 @pytest.fixture
 def newer_chart(tmp_path: Path) -> str:
-    """The chart as a later version may be: an agent has one field more."""
+    """Return the chart as a later version could be: with one more field of an agent."""
     chart = tmp_path / NAME
     shutil.copytree(CHART, chart)
     about = yaml.safe_load((chart / "Chart.yaml").read_text()) | {"version": NEWER, "appVersion": NEWER}
@@ -57,7 +57,7 @@ def newer_chart(tmp_path: Path) -> str:
 
 
 @pytest.mark.usefixtures("_no_definition")
-def test_an_upgrade_teaches_the_cluster_new_fields_and_a_rollback_loses_no_agent(
+def test_an_upgrade_adds_new_fields_and_a_rollback_loses_no_agent(
     control_plane: Cluster, namespace: str, newer_chart: str
 ) -> None:
     _release(control_plane, namespace, str(CHART), "install")
@@ -76,7 +76,7 @@ def test_an_upgrade_teaches_the_cluster_new_fields_and_a_rollback_loses_no_agent
 
 
 @pytest.mark.usefixtures("_no_definition")
-def test_an_older_chart_is_refused_where_it_would_take_fields_away(
+def test_an_older_chart_is_refused_if_it_would_remove_fields(
     control_plane: Cluster, namespace: str, newer_chart: str
 ) -> None:
     _release(control_plane, namespace, newer_chart, "install")
@@ -96,7 +96,7 @@ def test_an_older_chart_is_refused_where_it_would_take_fields_away(
 
 
 @pytest.mark.usefixtures("_no_definition")
-def test_a_definition_of_somebody_else_is_not_taken_over(control_plane: Cluster, namespace: str) -> None:
+def test_a_foreign_definition_is_not_taken_over(control_plane: Cluster, namespace: str) -> None:
     control_plane.kubectl("apply", "--server-side", "-f", FILE)
     before = control_plane.get(DEFINITION)["metadata"]
     with pytest.raises(TestbedError, match=r"invalid ownership metadata"):
@@ -111,7 +111,7 @@ def _release(cluster: Cluster, namespace: str, chart: str, verb: str = "upgrade"
 
 
 def _apply(cluster: Cluster, namespace: str) -> None:
-    """Create the agent with its field: the API server learns it a moment after the definition was written."""
+    """Create the agent with its field: the API server accepts it a moment after the definition was written."""
     apply = ["apply", "-n", namespace, "--validate=strict", "-f", "-"]
     eventually(lambda: cluster.kubectl(*apply, stdin=json.dumps(AGENT), check=False) or None, "the newer definition")
     assert _spec(cluster, namespace)["mooring"] == "north"

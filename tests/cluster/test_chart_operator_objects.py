@@ -1,4 +1,4 @@
-"""What the operator's chart makes with its values, at a real API server with the definitions of prometheus-operator."""
+"""Objects of the operator's chart by its values, at a real API server with prometheus-operator's definitions."""
 
 import json
 from collections.abc import Iterator
@@ -20,20 +20,20 @@ ALL_ON: dict[str, Any] = {each: {"enabled": True} for each in ("serviceMonitor",
 
 @pytest.fixture(scope="module")
 def monitored(control_plane: Cluster) -> Cluster:
-    """The control plane, where prometheus-operator's kinds are known."""
+    """The control plane with prometheus-operator's definitions."""
     definitions.install(control_plane, "ServiceMonitor", "PrometheusRule")
     return control_plane
 
 
 @pytest.fixture
 def no_rights_left(control_plane: Cluster, namespace: str) -> Iterator[None]:
-    """Removes what a release of the test has outside its namespace."""
+    """Delete what the test's release has outside its namespace."""
     yield
     control_plane.helm("uninstall", NAME, "-n", namespace, "--ignore-not-found")
 
 
 @pytest.mark.usefixtures("no_rights_left")
-def test_monitoring_is_taken_as_prometheus_operator_defines_it(monitored: Cluster, namespace: str) -> None:
+def test_monitoring_objects_match_the_definitions_of_prometheus_operator(monitored: Cluster, namespace: str) -> None:
     values = WITHOUT_DEFINITION | {"monitoring": ALL_ON, "watchNamespaces": [namespace]}
     _install(monitored, namespace, values)
 
@@ -57,14 +57,14 @@ def test_monitoring_is_taken_as_prometheus_operator_defines_it(monitored: Cluste
 
 
 @pytest.mark.parametrize("by_monitor", [True, False], ids=["ServiceMonitor", "annotations"])
-def test_the_alert_on_an_operator_that_is_away_names_the_release(
+def test_the_alert_on_an_absent_operator_names_the_release(
     control_plane: Cluster, namespace: str, *, by_monitor: bool
 ) -> None:
     values = {"monitoring": ALL_ON | {"serviceMonitor": {"enabled": by_monitor}}, "fullnameOverride": "blue"}
     made = _rendered(control_plane, namespace, values)
     rules = [rule for group in made["PrometheusRule"][0]["spec"]["groups"] for rule in group["rules"]]
     [down] = [rule for rule in rules if rule.get("alert") == "AgentOperatorDown"]
-    # By this name Prometheus knows the operator's pods: by their Service's, or by a label of theirs (scrape.yaml).
+    # Prometheus identifies the operator's pods by this name: their Service's, or a label of theirs (scrape.yaml).
     pods = made["Deployment"][0]["spec"]["template"]["metadata"]["labels"]
     name = made["Service"][0]["metadata"]["name"] if by_monitor else pods["app.kubernetes.io/instance"]
     assert f'agent_operator_is_leader{{namespace="{namespace}", service="{name}"}}' in down["expr"]
@@ -73,9 +73,7 @@ def test_the_alert_on_an_operator_that_is_away_names_the_release(
     assert not [word for word in ("OPERATOR_NAME", "RUNBOOKS") if word in json.dumps(made["PrometheusRule"])]
 
 
-def test_pods_that_a_service_monitor_finds_are_not_found_by_annotations_too(
-    control_plane: Cluster, namespace: str
-) -> None:
+def test_pods_scraped_by_a_service_monitor_have_no_scrape_annotations(control_plane: Cluster, namespace: str) -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         [deployment] = _rendered(control_plane, namespace, values)["Deployment"]
         found: dict[str, str] = deployment["spec"]["template"]["metadata"].get("annotations", {})
@@ -87,7 +85,7 @@ def test_pods_that_a_service_monitor_finds_are_not_found_by_annotations_too(
     assert annotations(monitored | {"podAnnotations": {"team": "docks"}}) == {"team": "docks"}
 
 
-def test_labels_runbooks_and_places_are_the_ones_asked_for(monitored: Cluster, namespace: str) -> None:
+def test_labels_runbooks_and_namespaces_are_the_configured_ones(monitored: Cluster, namespace: str) -> None:
     chosen = {"release": "prometheus"}
     monitoring = {
         "serviceMonitor": {"enabled": True, "labels": chosen, "interval": "5s"},
@@ -111,13 +109,15 @@ def test_labels_runbooks_and_places_are_the_ones_asked_for(monitored: Cluster, n
         assert (metadata["namespace"], metadata["annotations"]) == ("grafana", {"folder": "Agents"})
 
 
-def test_nothing_of_prometheus_is_made_unasked(monitored: Cluster, namespace: str) -> None:
+def test_no_prometheus_objects_are_created_by_default(monitored: Cluster, namespace: str) -> None:
     made = _rendered(monitored, namespace, {})
     assert not {"ServiceMonitor", "PrometheusRule", "ConfigMap", "Service"} & made.keys()
 
 
 @pytest.mark.usefixtures("no_rights_left")
-def test_who_may_edit_or_view_a_namespace_may_do_so_to_its_agents(control_plane: Cluster, namespace: str) -> None:
+def test_editors_and_viewers_of_a_namespace_have_the_same_rights_on_its_agents(
+    control_plane: Cluster, namespace: str
+) -> None:
     control_plane.kubectl("apply", "--server-side", "-f", str(CHART / "files" / "agentdeployments.yaml"))
     control_plane.await_definition(AGENTS)
     _install(control_plane, namespace, WITHOUT_DEFINITION)
@@ -125,7 +125,7 @@ def test_who_may_edit_or_view_a_namespace_may_do_so_to_its_agents(control_plane:
         binding = ["create", "rolebinding", role, "-n", namespace, f"--clusterrole={role}", f"--user={role}er"]
         control_plane.kubectl(*binding)
 
-    # The controller that aggregates roles takes a moment, and goes role by role.
+    # The controller that aggregates roles takes a moment, and works role by role.
     eventually(lambda: _may(control_plane, namespace, "viewer", "list", AGENTS), "rights to read")
     eventually(lambda: _may(control_plane, namespace, "editer", "list", AGENTS), "rights to read")
     eventually(lambda: _may(control_plane, namespace, "editer", "patch", AGENTS), "rights to write")
@@ -143,13 +143,13 @@ def test_who_may_edit_or_view_a_namespace_may_do_so_to_its_agents(control_plane:
 
 
 @pytest.mark.parametrize("values", [{"rbac": {"aggregate": False}}, {"watchNamespaces": ["one"]}])
-def test_roles_of_people_are_left_alone_where_that_is_asked_or_rights_are_narrow(
+def test_user_facing_roles_are_left_alone_on_request_or_with_namespaced_rights(
     control_plane: Cluster, namespace: str, values: dict[str, Any]
 ) -> None:
     assert "aggregate-to" not in json.dumps(_rendered(control_plane, namespace, values))
 
 
-def test_a_service_account_that_is_there_already_gets_the_rights(control_plane: Cluster, namespace: str) -> None:
+def test_an_existing_service_account_gets_the_rights(control_plane: Cluster, namespace: str) -> None:
     values = {"serviceAccount": {"create": False, "name": "robot"}, "watchNamespaces": ["one"]}
     made = _rendered(control_plane, namespace, values)
     assert "ServiceAccount" not in made
@@ -161,7 +161,7 @@ def test_a_service_account_that_is_there_already_gets_the_rights(control_plane: 
     assert cluster_wide["ClusterRoleBinding"][0]["subjects"][0]["name"] == "robot"
 
 
-def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: Cluster, namespace: str) -> None:
+def test_a_policy_allows_scrapes_in_and_dns_and_the_api_server_out(control_plane: Cluster, namespace: str) -> None:
     [policy] = _rendered(control_plane, namespace, {})["NetworkPolicy"]
     prometheus = {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}
     assert policy["spec"]["ingress"][0]["from"] == [{"namespaceSelector": {}, "podSelector": prometheus}]
@@ -172,7 +172,7 @@ def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: 
     spec = policy["spec"]
     assert spec["ingress"] == [{"ports": [{"port": "health", "protocol": "TCP"}], "from": [scraper]}]
     ours, agents, extra = spec["egress"]
-    # What agents with a budget used is read at the port of their metrics, and nobody else's.
+    # The usage of agents with a budget is read from their metrics port, and from no other agents'.
     assert agents["ports"] == [{"port": 9090, "protocol": "TCP"}]
     assert agents["to"][0]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "portside-agent"}}
     dns = [(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")]
@@ -181,8 +181,8 @@ def test_a_policy_lets_scrapes_in_and_dns_and_the_api_server_out(control_plane: 
     assert "NetworkPolicy" not in _rendered(control_plane, namespace, {"networkPolicy": {"enabled": False}})
 
 
-def test_without_a_policy_nothing_of_one_is_made(control_plane: Cluster, namespace: str) -> None:
-    # As with `--reuse-values` of a release that had none.
+def test_without_a_policy_no_part_of_one_is_created(control_plane: Cluster, namespace: str) -> None:
+    # As with `--reuse-values` on a release that had no policy.
     for values in ({}, {"policies": {"enabled": False}}, {"policies": None}):
         made = _rendered(control_plane, namespace, values)
         assert not {"ConfigMap", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} & made.keys()
@@ -224,7 +224,7 @@ def test_a_policy_reaches_the_operator_and_the_api_server_with_the_same_settings
         ("a=", [("a", "In", [""])]),
     ],
 )
-def test_a_policy_is_of_the_agents_that_the_operator_serves(
+def test_a_policy_covers_the_agents_that_the_operator_serves(
     control_plane: Cluster, namespace: str, selector: str, expressions: list[tuple[str, str, list[str]]]
 ) -> None:
     values = {"policies": {"enabled": True}, "selector": selector, "watchNamespaces": ["one", "two"]}
@@ -242,7 +242,7 @@ def test_a_policy_is_of_the_agents_that_the_operator_serves(
     assert "matchResources" not in everywhere["ValidatingAdmissionPolicyBinding"][0]["spec"]
 
 
-def test_a_budget_is_there_for_several_operators_unless_it_is_not_wanted(
+def test_several_operators_have_a_disruption_budget_unless_it_is_disabled(
     control_plane: Cluster, namespace: str
 ) -> None:
     assert _rendered(control_plane, namespace, {})["PodDisruptionBudget"][0]["spec"]["maxUnavailable"] == 1
@@ -250,7 +250,7 @@ def test_a_budget_is_there_for_several_operators_unless_it_is_not_wanted(
         assert "PodDisruptionBudget" not in _rendered(control_plane, namespace, values)
 
 
-def test_pods_get_what_is_asked_for_and_keep_their_own_labels(control_plane: Cluster, namespace: str) -> None:
+def test_pods_get_the_configured_fields_and_keep_their_own_labels(control_plane: Cluster, namespace: str) -> None:
     affinity: dict[str, Any] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
     values = {
         "priorityClassName": "system-cluster-critical",

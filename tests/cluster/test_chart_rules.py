@@ -1,4 +1,4 @@
-"""The rules that a JSON Schema cannot say: the chart of an agent refuses what the API server would, in its sentence."""
+"""Rules that a JSON Schema cannot express: the agent's chart rejects what the API server would, with its message."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -141,7 +141,7 @@ ENTRIES: dict[str, Any] = {
 
 
 def lists_without_repeats(schema: Any = None, path: str = "") -> Iterator[str]:
-    """The paths of the definition's lists of which the API server refuses an entry that stands twice."""
+    """Yield the paths of the definition's lists in which the API server rejects duplicate entries."""
     schema = structural(AgentSpec) if schema is None else schema
     for name, child in schema.get("properties", {}).items():
         if child.get("x-kubernetes-list-type") in {"map", "set"}:
@@ -150,7 +150,7 @@ def lists_without_repeats(schema: Any = None, path: str = "") -> Iterator[str]:
 
 
 def merged(values: dict[str, Any], repeated: str) -> dict[str, Any]:
-    """The values with a list at that path that holds an entry twice, once with its defaults written out."""
+    """Return the values with a duplicate entry in the list at that path, once with its defaults written out."""
     *sections, field = repeated.split(".")
     schema, inner = structural(AgentSpec), values
     for section in sections:
@@ -170,7 +170,7 @@ def merged(values: dict[str, Any], repeated: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("sentence", "broken"), BROKEN)
-def test_a_broken_rule_is_refused_in_the_sentence_of_the_api_server(
+def test_a_broken_rule_is_rejected_with_the_message_of_the_api_server(
     helm: Helm, sentence: str, broken: dict[str, Any]
 ) -> None:
     (whole,) = {message for message in _sentences(crd()) if sentence in message}
@@ -180,7 +180,7 @@ def test_a_broken_rule_is_refused_in_the_sentence_of_the_api_server(
 
 
 @pytest.mark.parametrize("repeated", sorted(lists_without_repeats()))
-def test_an_entry_that_stands_twice_in_a_list_is_refused_on_both_faces(helm: Helm, repeated: str) -> None:
+def test_a_duplicate_entry_in_a_list_is_rejected_by_the_chart_and_the_api_server(helm: Helm, repeated: str) -> None:
     values = merged({"agent": {"provider": "echo"}, "extraVolumes": [{"name": "a", "emptyDir": {}}]}, repeated)
     with pytest.raises(InvalidAgentError) as refused:
         parse({**AGENT, "spec": values})
@@ -191,13 +191,13 @@ def test_an_entry_that_stands_twice_in_a_list_is_refused_on_both_faces(helm: Hel
     assert f"{repeated}[1] {fault.message}" in str(failed.value)
 
 
-def test_every_rule_of_the_definition_is_among_them() -> None:
+def test_every_rule_of_the_definition_is_covered() -> None:
     untried = {each for each in _sentences(crd()) if not any(sentence in each for sentence, _ in BROKEN)}
-    # A chart does not see what was before.
+    # A chart does not see the old object.
     assert untried == {SCALE_RULE.message}
 
 
-def test_a_null_that_takes_a_default_away_is_refused_by_the_fields_name(helm: Helm) -> None:
+def test_a_null_that_removes_a_default_is_rejected_with_the_name_of_the_field(helm: Helm) -> None:
     defaults = yaml.safe_load((paths.REPOSITORY / "helm" / "agent" / "values.yaml").read_text())
     silent = []
     for path in _with_a_default(defaults):
@@ -214,7 +214,7 @@ def test_a_null_that_takes_a_default_away_is_refused_by_the_fields_name(helm: He
     assert silent == []
 
 
-def test_a_null_where_the_chart_alone_has_a_default_is_that_default(helm: Helm) -> None:
+def test_a_null_where_only_the_chart_has_a_default_means_that_default(helm: Helm) -> None:
     values: dict[str, Any] = {"agent": {"provider": "echo"}}
     nulls = {"nameOverride": None, "fullnameOverride": None, "extraObjects": None}
     plain, with_nulls = (
@@ -223,7 +223,7 @@ def test_a_null_where_the_chart_alone_has_a_default_is_that_default(helm: Helm) 
     assert plain == with_nulls
 
 
-def test_keys_tolerations_and_times_that_keep_the_rules_are_taken(helm: Helm) -> None:
+def test_keys_tolerations_and_times_within_the_rules_are_accepted(helm: Helm) -> None:
     values = {
         "agent": {"provider": "echo"},
         "podLabels": {"example.com/Team_1": "", "a": "b"},
@@ -241,7 +241,7 @@ def test_keys_tolerations_and_times_that_keep_the_rules_are_taken(helm: Helm) ->
 
 
 def _with_a_default(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
-    """The paths of the sections and fields that have a default, without those that only the chart offers."""
+    """Yield the paths of the sections and fields with a default, without those that only the chart offers."""
     for name, value in values.items():
         if name not in {"nameOverride", "fullnameOverride", "extraObjects"}:
             yield (*above, name)
@@ -250,7 +250,7 @@ def _with_a_default(values: dict[str, Any], *above: str) -> Iterator[tuple[str, 
 
 
 def _sentences(schema: object) -> Iterator[str]:
-    """The messages of all `x-kubernetes-validations` below."""
+    """Yield the messages of all `x-kubernetes-validations` below."""
     if isinstance(schema, dict):
         yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", []))
         for child in schema.values():

@@ -1,4 +1,4 @@
-"""From every release of the charts to what they are now, and back; and what an upgrade refuses."""
+"""Upgrades from every release of the charts to the present one, and back; and what an upgrade refuses."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir(
 DEFINITION = "crd/agentdeployments.portside.dev"
 OF_HELM = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace", "helm.sh/resource-policy")
 
-# Much of what could be said at the time, so that an upgrade has something to lose.
+# Many of the values of that time, so that an upgrade has something to lose.
 VALUES: dict[str, Any] = {
     "agent": {"systemPrompt": "Be brief.", "maxTokens": 1000},
     "apiKey": {"value": "key-of-the-tests"},
@@ -35,7 +35,7 @@ VALUES: dict[str, Any] = {
 
 @pytest.fixture
 def own_definition(control_plane: Cluster) -> Iterator[None]:
-    """The definition as a release of the test finds it: not there."""
+    """Start without the definition, so that the test's release installs its own."""
     if "meta.helm.sh/release-name" in control_plane.kubectl("get", DEFINITION, "-ojson", "--ignore-not-found"):
         pytest.skip("this cluster's definition belongs to a Helm release")
     control_plane.kubectl("delete", DEFINITION, "--ignore-not-found", "--timeout=60s")
@@ -44,14 +44,14 @@ def own_definition(control_plane: Cluster) -> Iterator[None]:
     control_plane.kubectl("label", DEFINITION, "app.kubernetes.io/managed-by-")
 
 
-def test_there_is_a_release_to_come_from() -> None:
+def test_there_is_a_release_to_upgrade_from() -> None:
     assert RELEASES
     assert version("portside") not in RELEASES
 
 
 @pytest.mark.parametrize("values_kept_by", ["--reuse-values", "--reset-then-reuse-values"])
 @pytest.mark.parametrize("release", RELEASES)
-def test_an_agent_of_any_release_goes_to_the_present_chart_and_back(
+def test_an_agent_of_any_release_can_be_upgraded_to_the_present_chart_and_back(
     control_plane: Cluster, namespace: str, release: str, values_kept_by: str
 ) -> None:
     in_place = ["-n", namespace]
@@ -77,7 +77,7 @@ def test_an_agent_of_any_release_goes_to_the_present_chart_and_back(
 )
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.usefixtures("own_definition")
-def test_the_operator_of_any_release_goes_to_the_present_chart_and_back(
+def test_the_operator_of_any_release_can_be_upgraded_to_the_present_chart_and_back(
     control_plane: Cluster, namespace: str, release: str, values_kept_by: str, new_default: int
 ) -> None:
     """`new_default` is the number of NetworkPolicies after the upgrade, which are on by default since 0.2.0."""
@@ -104,7 +104,7 @@ def test_the_operator_of_any_release_goes_to_the_present_chart_and_back(
 
 
 @pytest.mark.usefixtures("own_definition")
-def test_a_release_that_no_longer_brings_the_definition_leaves_it_and_the_agents(
+def test_a_release_that_no_longer_installs_the_definition_keeps_it_and_the_agents(
     control_plane: Cluster, namespace: str
 ) -> None:
     chart = str(HELM / "agent-operator")
@@ -121,7 +121,7 @@ def test_a_release_that_no_longer_brings_the_definition_leaves_it_and_the_agents
 @pytest.mark.parametrize(
     ("chart", "values"), [("agent", {"agent": {"provider": "echo"}}), ("agent-operator", {"crds": {"install": False}})]
 )
-def test_another_name_in_the_selector_is_refused_before_anything_changes(
+def test_a_changed_name_in_the_selector_is_refused_before_anything_changes(
     control_plane: Cluster, namespace: str, chart: str, values: dict[str, Any]
 ) -> None:
     path = str(HELM / chart)
@@ -141,7 +141,7 @@ def _package(chart: str, release: str) -> str:
 
 
 def _apply_sample(cluster: Cluster, namespace: str) -> None:
-    """Apply an agent as soon as the API server serves the definition, which is a moment after Helm has applied it."""
+    """Apply an agent once the API server serves the definition, a moment after Helm applied it."""
     sample = (paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml").read_text()
     eventually(
         lambda: "hello-agent" in cluster.kubectl("apply", "-n", namespace, "-f-", stdin=sample, check=False),
@@ -150,7 +150,7 @@ def _apply_sample(cluster: Cluster, namespace: str) -> None:
 
 
 def _await_autoscaler(cluster: Cluster, namespace: str) -> None:
-    """Wait until the autoscaler, which looks every few seconds, has set its least number of pods."""
+    """Wait until the autoscaler, which syncs every few seconds, has set its minimum number of pods."""
     least = VALUES["autoscaling"]["minReplicas"]
     eventually(
         lambda: cluster.get("deployment", "my-agent", "-n", namespace)["spec"]["replicas"] == least,
@@ -159,14 +159,14 @@ def _await_autoscaler(cluster: Cluster, namespace: str) -> None:
 
 
 def _state(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
-    """What a release of the agent's chart made, by kind and name."""
+    """Return the objects of a release of the agent's chart, by kind and name."""
     kinds = "deployments,services,hpa,secrets,configmaps,ingresses,networkpolicies,pdb,serviceaccounts"
     found = cluster.get(kinds, "-n", namespace, "-l", "app.kubernetes.io/instance=my-agent")["items"]
     return {f"{each['kind']} {each['metadata']['name']}": each for each in found}
 
 
 def _specs(state: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What is asked for: all but what the API server and Helm keep as their books."""
+    """Return the desired fields: all but the bookkeeping of the API server and Helm."""
     ours = ("spec", "data")
     return {name: [*(each.get(part) for part in ours), each["metadata"]["labels"]] for name, each in state.items()}
 

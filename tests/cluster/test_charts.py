@@ -28,7 +28,7 @@ Helm = Callable[..., str]
 
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
-# One agent with as much of the spec as one can have, so that strict validation sees every template's lines.
+# One agent with as many fields of the spec as possible, so that strict validation covers the lines of every template.
 FULL = {
     "image": {"digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
@@ -81,7 +81,7 @@ def test_helm_lint_finds_nothing(helm: Helm, chart: str) -> None:
     [{"agent": {"provider": "echo"}}, FULL, {"apiKey": {"secretName": "anthropic"}}],
     ids=["echo", "all", "key"],
 )
-def test_the_api_server_takes_the_agent_chart_without_a_warning(
+def test_the_api_server_accepts_the_agent_chart_without_a_warning(
     helm: Helm, control_plane: Cluster, namespace: str, values: dict[str, Any]
 ) -> None:
     objects = helm("template", "my-agent", AGENT_CHART, "-n", namespace, "-f", "-", stdin=json.dumps(values))
@@ -91,7 +91,7 @@ def test_the_api_server_takes_the_agent_chart_without_a_warning(
     assert accepted.count("created (server dry run)") == len(made)
 
 
-def test_a_chart_that_it_is_part_of_can_switch_it_on_and_off(helm: Helm, tmp_path: Path) -> None:
+def test_a_parent_chart_can_switch_it_on_and_off(helm: Helm, tmp_path: Path) -> None:
     shutil.copytree(AGENT_CHART, tmp_path / "charts" / "agent")
     dependency = {"name": "agent", "version": version("portside"), "condition": "agent.enabled"}
     whole = {"apiVersion": "v2", "name": "whole", "version": "1.0.0", "dependencies": [dependency]}
@@ -105,14 +105,14 @@ def test_a_chart_that_it_is_part_of_can_switch_it_on_and_off(helm: Helm, tmp_pat
     assert "kind: Deployment" not in rendered(enabled=False)
 
 
-def test_the_api_server_takes_the_operator_chart_without_a_warning(
+def test_the_api_server_accepts_the_operator_chart_without_a_warning(
     helm: Helm, control_plane: Cluster, namespace: str
 ) -> None:
     objects = helm("template", "agent-operator", OPERATOR_CHART, "-n", namespace)
     assert "deployment.apps/agent-operator created" in _dry_run(control_plane, namespace, objects)
 
 
-def test_the_operator_chart_grants_what_its_page_says_and_nothing_else(helm: Helm) -> None:
+def test_the_operator_chart_grants_the_documented_rights_and_nothing_else(helm: Helm) -> None:
     [role] = [
         each
         for each in _objects(helm("template", "o", OPERATOR_CHART))
@@ -124,7 +124,7 @@ def test_the_operator_chart_grants_what_its_page_says_and_nothing_else(helm: Hel
     assert "*" not in json.dumps(role["rules"])
 
 
-def test_an_operator_for_some_namespaces_has_rights_in_those_alone(helm: Helm) -> None:
+def test_an_operator_for_some_namespaces_has_rights_only_in_those(helm: Helm) -> None:
     objects = _objects(helm("template", "o", OPERATOR_CHART, "--set", "watchNamespaces={one,two}"))
     assert not [each for each in objects if each["kind"].startswith("ClusterRole")]
     for kind in ("Role", "RoleBinding"):
@@ -137,7 +137,7 @@ def test_an_operator_for_some_namespaces_has_rights_in_those_alone(helm: Helm) -
     assert arguments[-2:] == ["--namespace=one", "--namespace=two"]
 
 
-def test_a_wrong_value_of_the_operator_chart_is_refused_with_its_place(helm: Helm, control_plane: Cluster) -> None:
+def test_an_invalid_value_of_the_operator_chart_is_rejected_with_its_path(helm: Helm, control_plane: Cluster) -> None:
     with pytest.raises(Exception, match=r"logging.level"):
         helm("template", "o", OPERATOR_CHART, "--set", "logging.level=LOUD")
     with pytest.raises(Exception, match="replicaz"):
@@ -153,7 +153,7 @@ def test_a_wrong_value_of_the_operator_chart_is_refused_with_its_place(helm: Hel
         "replicaCount",
     ],
 )
-def test_a_null_that_takes_a_default_of_the_operator_chart_away_is_refused(helm: Helm, path: str) -> None:
+def test_a_null_that_removes_a_default_of_the_operator_chart_is_rejected(helm: Helm, path: str) -> None:
     with pytest.raises(TestbedError, match=rf"missing property '{path.rpartition('.')[2]}'"):
         helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null")
 
@@ -161,17 +161,17 @@ def test_a_null_that_takes_a_default_of_the_operator_chart_away_is_refused(helm:
 @pytest.mark.parametrize(
     "path", ["watchNamespaces", "selector", "imagePullSecrets", "nodeSelector", "tolerations", "nameOverride"]
 )
-def test_a_null_where_the_default_of_the_operator_chart_is_nothing_changes_nothing(helm: Helm, path: str) -> None:
+def test_a_null_where_the_operator_chart_has_no_default_changes_nothing(helm: Helm, path: str) -> None:
     assert helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null") == helm("template", "o", OPERATOR_CHART)
 
 
-def test_an_operator_may_run_without_set_resources(helm: Helm) -> None:
+def test_an_operator_may_run_with_resources_unset(helm: Helm) -> None:
     objects = _objects(helm("template", "o", OPERATOR_CHART, "--set", "resources=null"))
     [deployment] = [each for each in objects if each["kind"] == "Deployment"]
     assert "resources" not in deployment["spec"]["template"]["spec"]["containers"][0]
 
 
-def test_the_definition_in_the_chart_is_the_one_of_the_models_and_is_kept(helm: Helm) -> None:
+def test_the_definition_in_the_chart_is_generated_from_the_models_and_is_kept(helm: Helm) -> None:
     objects = _objects(helm("template", "o", OPERATOR_CHART))
     [definition] = [each for each in objects if each["kind"] == "CustomResourceDefinition"]
     assert definition["spec"] == crd()["spec"]
@@ -180,14 +180,14 @@ def test_the_definition_in_the_chart_is_the_one_of_the_models_and_is_kept(helm: 
     assert not [each for each in without if each["kind"] == "CustomResourceDefinition"]
 
 
-def test_generated_files_are_those_of_the_models_and_the_chart() -> None:
+def test_generated_files_are_up_to_date_with_the_models_and_the_chart() -> None:
     environment = os.environ | {"PYTHONPATH": str(paths.REPOSITORY / "dev")}
     check = [sys.executable, "-m", "codegen", "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_kustomize_gives_the_install_and_the_api_server_takes_it(control_plane: Cluster) -> None:
+def test_kustomize_renders_the_install_and_the_api_server_accepts_it(control_plane: Cluster) -> None:
     objects = control_plane.kubectl("kustomize", str(paths.REPOSITORY / "manifests" / "install"))
     first = next(each for each in _objects(objects) if each["kind"] == "Namespace")
     control_plane.kubectl("apply", "-f-", stdin=json.dumps(first))
@@ -195,7 +195,7 @@ def test_kustomize_gives_the_install_and_the_api_server_takes_it(control_plane: 
 
 
 def _dry_run(cluster: Cluster, namespace: str, objects: str) -> str:
-    """Apply in strict dry run under the restricted Pod Security Standard; every warning fails."""
+    """Apply in a strict dry run under the restricted Pod Security Standard; every warning is a failure."""
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted", "--overwrite")
     apply = ["apply", "-f-", "--dry-run=server", "--validate=strict", "--warnings-as-errors"]
     return cluster.kubectl(*apply, "-n", namespace, stdin=objects)
@@ -206,7 +206,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 
 def _rights(rules: list[dict[str, Any]]) -> dict[tuple[str, str], set[str]]:
-    """The verbs that rules grant on each resource of each API group."""
+    """Return the verbs that rules grant on each resource of each API group."""
     granted: dict[tuple[str, str], set[str]] = {}
     for rule in rules:
         for group, resource in product(rule["apiGroups"], rule["resources"]):

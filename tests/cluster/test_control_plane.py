@@ -1,4 +1,4 @@
-"""The test bed itself, at the level of the control plane."""
+"""The test bed's control plane: its start, its commands, and its end with the process that started it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from testbed.process import running_for
 
 @pytest.fixture
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep this test's clusters where no other process that starts one sweeps up; the programs are the usual ones."""
+    """Keep this test's clusters where no other starting process cleans up; the programs are the usual ones."""
     for kept in ("bin", "go"):
         (tmp_path / kept).symlink_to(paths.cache() / kept)
     monkeypatch.setenv("PORTSIDE_CACHE", str(tmp_path))
@@ -43,7 +43,7 @@ def test_the_api_server_is_ready_and_its_controllers_work(control_plane: Cluster
     assert [account["metadata"]["name"] for account in accounts] == ["default"]
 
 
-def test_a_command_that_fails_says_what_kubectl_said(control_plane: Cluster) -> None:
+def test_a_failed_command_has_the_output_of_kubectl(control_plane: Cluster) -> None:
     with pytest.raises(TestbedError, match='namespaces "not-there" not found'):
         control_plane.kubectl("get", "namespace", "not-there")
 
@@ -62,7 +62,7 @@ def test_a_cluster_ends_with_the_process_that_started_it(how: signal.Signals) ->
     try:
         assert holder.stdout.readline() == "up\n"
         programs = set(running_for(paths.clusters() / name))
-        assert len(programs) == 4  # the supervisor and its three
+        assert len(programs) == 4  # the supervisor and its three programs
         holder.send_signal(how)
         holder.wait()
         _wait_until_gone(programs)
@@ -74,7 +74,7 @@ def test_a_cluster_ends_with_the_process_that_started_it(how: signal.Signals) ->
 
 
 @pytest.mark.usefixtures("own_folder")
-def test_a_killed_supervisor_takes_its_programs_along_and_the_next_start_sweeps_up() -> None:
+def test_a_killed_supervisor_ends_its_programs_and_the_next_start_cleans_up() -> None:
     name = f"stale-{os.getpid()}"
     stale = OwnCluster(name)
     stale.start("control-plane", lifeline=True)
@@ -93,7 +93,7 @@ def test_a_killed_supervisor_takes_its_programs_along_and_the_next_start_sweeps_
     assert not again.folder.exists()
 
 
-def test_a_program_that_does_not_come_up_is_named_with_the_end_of_its_log(
+def test_a_program_that_fails_to_start_is_reported_with_the_end_of_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "kube-apiserver"

@@ -1,4 +1,4 @@
-"""What a spec passes on to Kubernetes is typed as the API server has it: nothing is refused that this takes."""
+"""Types of the fields that a spec passes on to Kubernetes: nothing is rejected that the API server accepts."""
 
 import json
 from collections.abc import Iterator
@@ -32,12 +32,12 @@ TYPED = {
 }
 
 
-# No container of a pod does without.
+# Required in every container of a pod.
 STRICTER = {"sidecars.image is not required", "initContainers.image is not required"}
 
 
 def differences(ours: Schema, theirs: Schema, components: dict[str, Schema], path: str) -> Iterator[str]:
-    """Where ours takes less than theirs, a line each."""
+    """Yield where our schema accepts less than theirs, one line each."""
     references = [each["$ref"] for each in [theirs, *theirs.get("allOf", [])] if "$ref" in each]
     theirs = components[references[0].rpartition("/")[2]] if references else theirs
     yield from _of_node(ours, theirs, path)
@@ -64,7 +64,7 @@ def _of_node(ours: Schema, theirs: Schema, path: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_a_type_takes_all_that_the_api_server_takes(control_plane: Cluster, name: str) -> None:
+def test_a_type_accepts_all_that_the_api_server_accepts(control_plane: Cluster, name: str) -> None:
     ours, group, component = TYPED[name]
     components = json.loads(control_plane.kubectl("get", "--raw", f"/openapi/v3/{group}"))["components"]["schemas"]
 
@@ -90,7 +90,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("field", "spec"), WRONG, ids=[field for field, _ in WRONG])
-def test_a_value_of_a_wrong_type_is_refused_where_it_is_written(
+def test_a_value_of_a_wrong_type_is_rejected_with_its_path(
     control_plane: Cluster, namespace: str, field: str, spec: dict[str, Any]
 ) -> None:
     install_definition(control_plane)
@@ -102,7 +102,7 @@ def test_a_value_of_a_wrong_type_is_refused_where_it_is_written(
     assert field.rpartition(".")[2].partition("[")[0] in str(refused.value)
 
 
-def test_fields_that_we_do_not_know_are_kept(control_plane: Cluster, namespace: str) -> None:
+def test_unknown_fields_are_kept(control_plane: Cluster, namespace: str) -> None:
     install_definition(control_plane)
     here = Namespace(control_plane, namespace)
     newer: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What the API server refuses, holds up or changes: admission webhooks, quotas, objects of others."""
+"""Writes that the API server refuses, delays or changes: admission webhooks, quotas, foreign objects."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timing
 
-# The operator under test lists everything this often, so that what only the next list can mend is mended soon.
+# The operator under test lists everything this often, so that faults that only the next list repairs end soon.
 RESYNC_SECONDS = 5
 # More agents than the operator works on at once.
 MANY = 20
@@ -43,12 +43,12 @@ def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Na
 
 @pytest.fixture
 def elsewhere(control_plane: Cluster, running: OperatorProcess) -> Iterator[Namespace]:
-    """Another fresh namespace, where nothing is wrong."""
+    """Another fresh namespace, without faults."""
     with control_plane.fresh_namespace() as name:
         yield Namespace(control_plane, name)
 
 
-def test_a_refusal_is_told_in_its_own_words_and_waits_for_a_change(
+def test_a_refusal_is_reported_in_its_own_words_and_waits_for_a_change(
     control_plane: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     here = Namespace(control_plane, namespace)
@@ -63,16 +63,16 @@ def test_a_refusal_is_told_in_its_own_words_and_waits_for_a_change(
         assert "services need a cost center" in said
         assert here.condition("Ready")["status"] == "False"
 
-        # The first change wakes it once; what happens to another agent does not.
+        # The first change triggers it once; events of another agent do not.
         here.apply(agent(replicas=2))
         eventually(lambda: here.condition("Degraded")["observedGeneration"] == 2, "the change was tried")
         here.apply(agent("other"))
         here.await_condition("Degraded", "True", "ApplyRefused", "other")
-        # One try of each of the two specs, and one more for each event of what was made beside the Service.
+        # One attempt for each of the two specs, and another for each event of the objects created beside the Service.
         assert hook.asked_about("hello") <= 6
 
 
-def test_a_refusal_that_is_taken_back_is_noticed_with_the_next_list(here: Namespace, tmp_path: Path) -> None:
+def test_a_withdrawn_refusal_is_noticed_with_the_next_list(here: Namespace, tmp_path: Path) -> None:
     with webhook(here, tmp_path, "services", lambda _: Verdict(refusal="not today")):
         here.apply(agent())
         here.await_condition("Degraded", "True", "ApplyRefused")
@@ -82,7 +82,7 @@ def test_a_refusal_that_is_taken_back_is_noticed_with_the_next_list(here: Namesp
     here.get("deployment")
 
 
-def test_a_webhook_that_hangs_holds_up_nobody_else(here: Namespace, elsewhere: Namespace, tmp_path: Path) -> None:
+def test_a_webhook_that_hangs_delays_no_other_agent(here: Namespace, elsewhere: Namespace, tmp_path: Path) -> None:
     with webhook(here, tmp_path, "configmaps", lambda _: Verdict(wait=60), timeout_seconds=15) as hook:
         hanging = "\n---\n".join(json.dumps(agent(f"hangs-{number:02}")) for number in range(MANY))
         here.kubectl("apply", "--server-side", "-f", "-", stdin=hanging)
@@ -97,7 +97,7 @@ def test_a_webhook_that_hangs_holds_up_nobody_else(here: Namespace, elsewhere: N
     eventually(lambda: len(here.list("deployments")) == MANY, "all are made once it answers", seconds=60)
 
 
-def test_a_webhook_that_changes_what_is_ours_is_not_fought(
+def test_a_webhook_that_overwrites_our_fields_is_not_fought(
     here: Namespace, running: OperatorProcess, tmp_path: Path
 ) -> None:
     count = 0
@@ -113,7 +113,7 @@ def test_a_webhook_that_changes_what_is_ours_is_not_fought(
         left = "Left an object as it is because another client changed it at once"
         eventually(lambda: left in running.log, "it is told in the log")
         before = hook.asked_about("hello")
-        # Time passes: everything is listed again, and another agent goes all its way.
+        # Time passes: everything is listed again, and another agent is fully reconciled.
         here.apply(agent("other"))
         here.await_condition("Ready", "False", "RollingOut", "other")
         here.kubectl("delete", "service", "hello")
@@ -126,7 +126,7 @@ def test_a_webhook_that_changes_what_is_ours_is_not_fought(
         eventually(lambda: here.get("configmap")["data"].get("SYSTEM_PROMPT") == "Be kind.", "a change is carried out")
 
 
-def test_a_quota_of_objects_is_told_and_its_end_is_noticed(here: Namespace) -> None:
+def test_a_quota_of_objects_is_reported_and_its_end_is_noticed(here: Namespace) -> None:
     here.kubectl("create", "quota", "none", "--hard=count/services=0")
     eventually(lambda: here.get("resourcequota", "none").get("status", {}).get("used"), "the quota is in force")
     here.apply(agent())
@@ -139,7 +139,7 @@ def test_a_quota_of_objects_is_told_and_its_end_is_noticed(here: Namespace) -> N
     here.get("service")
 
 
-def test_a_quota_of_pods_is_told_and_its_end_is_noticed(here: Namespace) -> None:
+def test_a_quota_of_pods_is_reported_and_its_end_is_noticed(here: Namespace) -> None:
     here.kubectl("create", "quota", "none", "--hard=pods=0")
     eventually(lambda: here.get("resourcequota", "none").get("status", {}).get("used"), "the quota is in force")
     here.apply(agent())
@@ -154,7 +154,7 @@ def test_a_quota_of_pods_is_told_and_its_end_is_noticed(here: Namespace) -> None
 
 
 @pytest.mark.parametrize("kind", ["configmap", "service", "deployment"])
-def test_a_child_that_somebody_else_comes_to_own_is_theirs(here: Namespace, kind: str) -> None:
+def test_a_child_that_gets_another_owner_is_left_to_it(here: Namespace, kind: str) -> None:
     here.apply(agent())
     here.get("deployment")
     here.kubectl("create", "configmap", "theirs")

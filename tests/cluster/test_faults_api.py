@@ -1,4 +1,4 @@
-"""The operator at an API server that fails, and killed at every step: over a proxy that does the harm."""
+"""The operator with a failing API server, and killed at every step: a proxy injects the faults."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timing
 
-# As many kinds of objects as one agent can have without the kinds of other products.
+# As many kinds of objects as one agent can have without kinds of other products.
 RICH: dict[str, Any] = {
     "autoscaling": {"enabled": True},
     "apiKey": {"value": "sk-test-key"},
@@ -32,8 +32,8 @@ KINDS = (
     "horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"
 )
 SECONDS = 60
-# So many in a row at one agent would be 2^7 times the first pause of a quarter of a second, and half as much again. The
-# garbage collector besides takes up to a minute to learn of a definition.
+# This many errors in a row for one agent would mean 2^7 times the first pause of a quarter of a second, and half as
+# much on top. In addition the garbage collector takes up to a minute to discover a definition.
 MOST_HARMS = 60
 LONGEST_PAUSE_SECONDS = 180
 
@@ -47,7 +47,7 @@ def rights(control_plane: Cluster) -> Iterator[Path]:
 
 @pytest.fixture
 def proxy(rights: Path, tmp_path: Path) -> Iterator[Proxy]:
-    """The operator's way to the API server."""
+    """The proxy between the operator and the API server."""
     with proxy_to(rights, tmp_path) as proxy:
         yield proxy
 
@@ -58,16 +58,16 @@ def here(control_plane: Cluster, namespace: str) -> Namespace:
     return Namespace(control_plane, namespace)
 
 
-def test_an_operator_killed_at_any_write_leaves_nothing_that_the_next_does_not_finish(
+def test_an_operator_killed_at_any_write_leaves_nothing_that_the_next_one_does_not_finish(
     here: Namespace, proxy: Proxy
 ) -> None:
     with operator(proxy.kubeconfig, here.name):
-        # An API server that learned of the definition a moment ago refuses owner references to it.
+        # An API server that has only just discovered the definition refuses owner references to it.
         here.apply(agent("first", **RICH))
         eventually(lambda: _counts(here, "first"), "the first agent is settled")
         here.apply(agent("agent-00", **RICH))
         eventually(lambda: _counts(here, "agent-00"), "the undisturbed agent is settled")
-        # The controller of autoscalers says something of a new one only at its next look.
+        # The HorizontalPodAutoscaler controller reports on a new autoscaler only at its next sync.
         here.await_condition("ScalingActive", "False", "FailedGetResourceMetric", "agent-00")
     wanted = _state(here, "agent-00")
     steps = len(_children(here, "agent-00")) + 1
@@ -115,7 +115,7 @@ def test_errors_of_the_api_server_lose_nothing(here: Namespace, proxy: Proxy, se
     assert {409, 429, 500, None} <= set(refused), "all the harm was done"
 
 
-def test_what_fails_is_tried_again_after_growing_pauses(here: Namespace, proxy: Proxy) -> None:
+def test_failed_writes_are_retried_with_exponential_backoff(here: Namespace, proxy: Proxy) -> None:
     with operator(proxy.kubeconfig, here.name):
         proxy.rule = _refusing_writes("configmaps", "stuck")
         here.apply(agent("stuck"))
@@ -128,15 +128,17 @@ def test_what_fails_is_tried_again_after_growing_pauses(here: Namespace, proxy: 
         proxy.rule = None
         here.await_condition("Degraded", "False", "AsExpected", "stuck")
 
-    # News of what could be made wakes the agent once or twice; but for that each pause is twice the one before, at
-    # least half and at most one and a half of it.
+    # Events of the objects that could be created trigger the agent once or twice; apart from that each pause is twice
+    # the one before, with a jitter of at least half and at most one and a half of it.
     most = 3 + math.log2((tries[-1] - tries[0]) / 0.25 + 1)
     assert len(tries) <= most, f"it is left in peace for longer and longer: {tries}"
     assert tries[-1] - tries[-2] > 1
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_the_api_server_is_not_asked_again_before_the_time_it_named(here: Namespace, proxy: Proxy, code: int) -> None:
+def test_requests_are_not_retried_before_the_time_the_api_server_named(
+    here: Namespace, proxy: Proxy, code: int
+) -> None:
     busy = iter([True, True])
 
     def rule(request: Request) -> Harm | None:
@@ -167,13 +169,13 @@ def test_of_many_changes_the_last_counts_and_few_are_written(here: Namespace, pr
         eventually(lambda: here.condition("Ready")["observedGeneration"] == 51, "and is told")
         tries = _tries(proxy, "configmaps", "hello")[before:]
 
-    # One at a time, and each takes the delay: what changed meanwhile is one change.
+    # Writes run one at a time, each with the delay: changes made meanwhile become one.
     assert len(tries) <= 2 + (tries[-1] - tries[0]) / delay
     assert len(tries) < 25
     assert all(later - earlier >= delay for earlier, later in pairwise(tries))
 
 
-def test_a_change_that_the_answer_to_a_status_shows_first_is_carried_out(here: Namespace, proxy: Proxy) -> None:
+def test_a_change_first_seen_in_the_response_to_a_status_write_is_reconciled(here: Namespace, proxy: Proxy) -> None:
     finished = 'agent_operator_reconciles_total{result="success"}'
     before = math.inf
 
@@ -181,7 +183,7 @@ def test_a_change_that_the_answer_to_a_status_shows_first_is_carried_out(here: N
         nonlocal before
         if b'"observedGeneration": 2' in request.body and not proxy.held:
             before = process.metric(finished)
-            # The event of this change is older than the answer to the write, which arrives before it.
+            # The event of this change is older than the response to the write, which arrives before it.
             proxy.held = True
             here.apply(agent(agent={"provider": "echo", "systemPrompt": "Be kind."}))
 
@@ -190,7 +192,7 @@ def test_a_change_that_the_answer_to_a_status_shows_first_is_carried_out(here: N
         here.await_rollout()
         here.await_condition("Ready", "False", "RollingOut")
         proxy.rule = rule
-        # Generation 2. Nothing but the status follows from it, and so no event of another object wakes the operator.
+        # Generation 2. It changes only the status, so no event of another object triggers the operator.
         here.apply(agent(autoscaling={"enabled": False, "maxReplicas": 7}))
         eventually(lambda: process.metric(finished) > before, "the status is written")
         proxy.held = False
@@ -198,7 +200,7 @@ def test_a_change_that_the_answer_to_a_status_shows_first_is_carried_out(here: N
         eventually(lambda: here.get("configmap")["data"].get("SYSTEM_PROMPT") == "Be kind.", "the setting is there")
 
 
-def test_what_is_deleted_unseen_comes_back_with_the_next_list(here: Namespace, proxy: Proxy) -> None:
+def test_a_deletion_without_an_event_is_restored_with_the_next_list(here: Namespace, proxy: Proxy) -> None:
     with operator(proxy.kubeconfig, here.name, resync_seconds=4):
         here.apply(agent(**RICH))
         eventually(lambda: _counts(here, "hello"), "the agent is settled")
@@ -215,7 +217,7 @@ def test_what_is_deleted_unseen_comes_back_with_the_next_list(here: Namespace, p
 
 
 def _killing(process: OperatorProcess, name: str, *, at: int) -> Any:
-    """A rule that kills the operator when it sends write number `at` about the agent, which does not arrive."""
+    """Return a rule that kills the operator when it sends write number `at` about the agent, which does not arrive."""
     count = 0
 
     def rule(request: Request) -> Harm | None:
@@ -232,14 +234,14 @@ def _killing(process: OperatorProcess, name: str, *, at: int) -> Any:
 
 
 def _refusing_writes(plural: str, name: str) -> Any:
-    """A rule that answers every write of the object with a server's error."""
+    """Return a rule that answers every write of the object with a server error."""
     return lambda request: Harm(answer=500) if request.writes and request.path.endswith(f"/{plural}/{name}") else None
 
 
 def _at_random(seed: int) -> Any:
-    """A rule that does harm to each third request, whatever it is for, until it has done much.
+    """Return a rule that injects faults into a random third of the requests of any kind, up to a maximum number.
 
-    For ever, it would now and then meet one agent so often in a row that the pauses before its next try grow to
+    Without a maximum it would now and then hit one agent so often in a row that its retry pauses grow to
     minutes.
     """
     chance = random.Random(seed)  # noqa: S311  not secrecy
@@ -261,7 +263,7 @@ def _at_random(seed: int) -> Any:
 
 
 def _tries(proxy: Proxy, plural: str, name: str) -> list[float]:
-    """When the object was tried to be written."""
+    """Return the times of the attempts to write the object."""
     return [each.at for each in proxy.writes_about(name) if each.path.endswith(f"/{plural}/{name}")]
 
 
@@ -270,14 +272,14 @@ def _is_of_a_child(request: Request) -> bool:
 
 
 def _counts(here: Namespace, name: str, replicas: int | None = None) -> bool:
-    """Whether the agent's status counts pods, which it does at the end."""
+    """Return whether the agent's status counts pods, which is written last."""
     status = (here.find("agentdeployment", name) or {}).get("status", {})
     counted = status.get("replicas", 0)
     return bool(counted == replicas if replicas is not None else counted)
 
 
 def _children(here: Namespace, name: str) -> dict[str, str]:
-    """The agent's objects, as kind and name, with their uids."""
+    """Return the uids of the agent's objects by kind and name."""
     uid = here.get("agentdeployment", name)["metadata"]["uid"]
     return {
         f"{each['kind']} {each['metadata']['name']}": each["metadata"]["uid"]
@@ -290,12 +292,12 @@ def _await_state(here: Namespace, name: str, wanted: dict[str, Any]) -> None:
     try:
         eventually(lambda: _state(here, name) == wanted, f"{name} is as if nothing had been")
     except AssertionError:
-        assert _state(here, name) == wanted  # which shows where they differ
+        assert _state(here, name) == wanted  # the failure shows where they differ
         raise
 
 
 def _state(here: Namespace, name: str) -> dict[str, Any]:
-    """What the operator made of the agent, and says of it, with nothing that differs between two agents."""
+    """Return the agent's objects and status, without anything that differs between two agents."""
     children = _children(here, name)
     found: dict[str, Any] = {}
     for each in here.list(KINDS):
@@ -306,7 +308,7 @@ def _state(here: Namespace, name: str) -> dict[str, Any]:
                 content = {"data": list(content["data"])}
             for of_one in ("clusterIP", "clusterIPs"):
                 content.get("spec", {}).pop(of_one, None)
-            # The settings, of which it is the sum, hold the agent's name.
+            # The settings, whose checksum it is, contain the agent's name.
             annotations = content.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations", {})
             annotations.pop("portside.dev/config-checksum", None)
             found[f"{each['kind']} {each['metadata']['name']}"] = {"metadata": metadata, **content}

@@ -1,4 +1,4 @@
-"""What tenants may write into objects: any Unicode, any depth, any size. It affects their own agent at most."""
+"""Content that tenants may write: any Unicode, any depth, any size. It affects their own agent at most."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from support.eventually import eventually
 from support.operator import COMMAND, Namespace, OperatorProcess, agent, operator, rights_everywhere
 from testbed.cluster import Cluster
 
-# Beyond the Basic Multilingual Plane, up to its end; what YAML takes for line breaks, marks or no text at all; and what
-# looks like an escape, and is none.
+# Characters beyond the Basic Multilingual Plane, up to the end of Unicode; those that YAML reads as line breaks, marks
+# or no text at all; and text that resembles an escape but is not one.
 TEXT = '🎉 \U0001d49cgent \U0010fffd é\u4f60 \u2028\u2029\x85\x7f\x9f\ufeff\ufffe\t\\ud83d \\\U0001f600\\ "quoted" <&>'
 MANAGED_BY_US = {"app.kubernetes.io/managed-by": "portside-operator", "app.kubernetes.io/name": "portside-agent"}
 MEBIBYTE = 1 << 20
@@ -23,7 +23,7 @@ SLOW_SECONDS = 240.0
 
 @pytest.fixture(scope="module")
 def rights(control_plane: Cluster) -> Iterator[Path]:
-    """The documented rights, in the whole cluster."""
+    """A kubeconfig with the documented rights on the whole cluster."""
     with rights_everywhere(control_plane, "portside-content-test") as kubeconfig:
         yield kubeconfig
 
@@ -37,7 +37,7 @@ def running(rights: Path) -> Iterator[OperatorProcess]:
 
 @pytest.fixture
 def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Iterator[Namespace]:
-    """A fresh namespace, watched by the operator. Its agents do not outlive the test: some are no good for others."""
+    """A fresh namespace, watched by the operator. Its agents are deleted with it: some would break other tests."""
     found = Namespace(control_plane, namespace)
     yield found
     for name in found.kubectl("get", "agentdeployments", "--no-headers").split("\n"):
@@ -46,7 +46,7 @@ def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> It
 
 
 def everywhere(text: str) -> dict[str, Any]:
-    """A spec with the text in every field that takes any."""
+    """Return a spec with the text in every field that accepts any text."""
     annotations = {"example.com/note": text}
     container = {"name": "more", "image": "example.com/more:1", "args": [text], "env": [{"name": "A", "value": text}]}
     return {
@@ -88,7 +88,7 @@ def test_any_unicode_reaches_the_objects_unchanged(here: Namespace) -> None:
     )
 
 
-def test_what_was_applied_with_any_unicode_is_found_unchanged(here: Namespace, control_plane: Cluster) -> None:
+def test_objects_with_any_unicode_show_no_drift(here: Namespace, control_plane: Cluster) -> None:
     here.store(json.dumps(agent(**everywhere(TEXT))))
     here.await_condition("Progressing", "True", "RollingOut")
 
@@ -103,7 +103,7 @@ def test_what_was_applied_with_any_unicode_is_found_unchanged(here: Namespace, c
     assert (found.stdout, found.stderr, found.returncode) == ("", "", 0)
 
 
-def test_half_of_a_character_becomes_the_character_that_go_has_for_it(here: Namespace) -> None:
+def test_half_of_a_surrogate_pair_becomes_the_replacement_character_of_go(here: Namespace) -> None:
     document = json.dumps(agent(agent={"provider": "echo", "systemPrompt": "before HALF after"}))
 
     here.store(document.replace("HALF", "\\ud83d"))
@@ -114,7 +114,7 @@ def test_half_of_a_character_becomes_the_character_that_go_has_for_it(here: Name
 
 @pytest.fixture
 def refusing(here: Namespace, control_plane: Cluster) -> Iterator[str]:
-    """An admission policy that refuses the Deployments of the namespace, in words of any Unicode."""
+    """An admission policy that refuses the Deployments of the namespace, with any Unicode in its message."""
     name, group = f"portside-test-{here.name}", "admissionregistration.k8s.io/v1"
     message = f"no Deployments here \U0001d49c {'🚫' * 1_200}"
     rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}
@@ -146,7 +146,7 @@ def refusing(here: Namespace, control_plane: Cluster) -> Iterator[str]:
     probing = json.dumps({**probe, "spec": {"selector": labels, "template": pod}})
 
     def is_refused() -> bool:
-        # (kubectl's error says so; its standard output is empty then.)
+        # (kubectl reports it on standard error; its standard output is then empty.)
         return not here.kubectl("create", "--dry-run=server", "-o=name", "-f", "-", stdin=probing, check=False).strip()
 
     eventually(is_refused, "the policy is in force")
@@ -154,7 +154,7 @@ def refusing(here: Namespace, control_plane: Cluster) -> Iterator[str]:
     control_plane.kubectl("delete", "-f", "-", stdin=text)
 
 
-def test_a_refusal_in_any_unicode_stands_in_the_status_and_in_an_event(here: Namespace, refusing: str) -> None:
+def test_a_refusal_with_any_unicode_is_reported_in_the_status_and_in_an_event(here: Namespace, refusing: str) -> None:
     here.apply(agent())
 
     found = here.await_condition("Ready", "False", "ApplyRefused")
@@ -168,12 +168,12 @@ def test_a_refusal_in_any_unicode_stands_in_the_status_and_in_an_event(here: Nam
 
 
 def nested(depth: int, name: str, field: str = "affinity", around: str = "{}") -> str:
-    """An agent as JSON, with so many levels in a field."""
+    """Return an agent as JSON, with `depth` levels in a field."""
     document = json.dumps(agent(name, replicas=0, **{field: "NESTED"}))
     return document.replace('"NESTED"', around.replace("{}", '{"a":' * depth + "1" + "}" * depth))
 
 
-# In affinity the API server takes 9,998: what it stores is then as deep as anything that it reads.
+# In affinity the API server accepts 9,998: the stored object is then as deep as anything that it reads.
 @pytest.mark.parametrize("depth", [100, 1_200, 5_000, 9_995, 9_998])
 def test_an_agent_nested_too_deeply_is_reported_on_itself(here: Namespace, depth: int) -> None:
     here.store(nested(depth, "deep"))
@@ -206,7 +206,7 @@ def test_an_agent_nested_too_deeply_is_reported_on_itself(here: Namespace, depth
     ],
 )
 def test_agents_nested_deeply_in_any_field_can_be_listed_and_deleted(here: Namespace, field: str, around: str) -> None:
-    # As deep as kubectl reads a list of them.
+    # The deepest that kubectl can read in a list.
     before = around.partition("{}")[0]
     here.store(nested(9_996 - before.count("{") - before.count("["), "deep", field, around))
     here.apply(agent("other", replicas=0))
@@ -233,7 +233,7 @@ def test_the_operator_starts_beside_deep_agents_and_deep_managed_fields(here: Na
         assert "RecursionError" not in second.log
 
 
-def test_an_agent_that_becomes_too_deep_keeps_what_it_has(here: Namespace) -> None:
+def test_an_agent_that_becomes_too_deep_keeps_its_objects(here: Namespace) -> None:
     here.apply(agent(replicas=0))
     here.await_condition("Ready", "True", "ScaledToZero")
     patch = '{"spec":{"affinity":' + '{"a":' * 2_000 + "1" + "}" * 2_001 + "}"
@@ -249,19 +249,19 @@ def test_an_agent_that_becomes_too_deep_keeps_what_it_has(here: Namespace) -> No
 
 
 def empty_objects(name: str) -> str:
-    """An agent of 1.2 MB, with 400,000 objects in it."""
+    """Return an agent of 1.2 MB, with 400,000 objects in it."""
     document = json.dumps(agent(name, replicas=0, networkPolicy={"ingressFrom": [{"x": "MANY"}]}))
     return document.replace('"MANY"', "[" + ",".join(["{}"] * 400_000) + "]")
 
 
 def long_texts(name: str) -> str:
-    """A valid agent of 1.2 MB, with long variables in it."""
+    """Return a valid agent of 1.2 MB, with long environment variables."""
     variables = [{"name": f"V{number}", "value": "😀" * 4_600} for number in range(64)]
     return json.dumps(agent(name, replicas=0, extraEnv=variables), ensure_ascii=False)
 
 
 def test_memory_does_not_grow_with_the_size_of_agents(here: Namespace, rights: Path) -> None:
-    # Few, as the API server takes a hundred times as much. They were 600 MiB in the operator.
+    # Few, as the API server needs a hundred times their size. They were 600 MiB in the operator.
     for number in range(4):
         here.store(empty_objects(f"empty-{number}"))
         here.store(long_texts(f"long-{number}"))

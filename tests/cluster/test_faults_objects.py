@@ -1,4 +1,4 @@
-"""Objects that come, go and change in ways that nobody planned: the operator ends where the specs say all the same."""
+"""Objects created, deleted and changed in unplanned ways: the operator still ends at the desired state."""
 
 import json
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Na
     return Namespace(control_plane, namespace)
 
 
-def test_a_namespace_that_ends_is_left_to_end(
+def test_a_terminating_namespace_is_left_alone(
     control_plane: Cluster, here: Namespace, running: OperatorProcess
 ) -> None:
     ending = Namespace(control_plane, f"{here.name}-ending")
     control_plane.kubectl("create", "namespace", ending.name)
     agents = [agent(f"agent-{number}", apiKey={"value": "sk-test-key"}) for number in range(5)]
     ending.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, agents)))
-    # Holds the namespace in its end, while its objects go one by one.
+    # Keeps the namespace terminating, while its objects are deleted one by one.
     held = {"name": "held", "finalizers": ["test.portside.dev/held"]}
     ending.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": held})
     eventually(lambda: len(ending.list("deployments")) == 5, "all are made")
@@ -60,7 +60,7 @@ def test_a_namespace_that_ends_is_left_to_end(
     assert [line for line in said if line.get("namespace") == ending.name and line["level"] != "info"] == []
 
 
-def test_a_definition_that_changes_under_load_harms_nobody(here: Namespace) -> None:
+def test_a_definition_that_changes_under_load_affects_no_agent(here: Namespace) -> None:
     names = [f"agent-{number}" for number in range(10)]
     try:
         for round_number in range(1, 6):
@@ -94,7 +94,7 @@ def test_a_definition_that_changes_under_load_harms_nobody(here: Namespace) -> N
         None,
     ],
 )
-def test_a_status_that_somebody_writes_is_put_right(here: Namespace, edited: dict[str, Any] | None) -> None:
+def test_a_status_written_by_another_client_is_restored(here: Namespace, edited: dict[str, Any] | None) -> None:
     here.apply(agent(replicas=0))
     here.await_condition("Ready", "True", "ScaledToZero")
     right = _judged(here)
@@ -105,7 +105,7 @@ def test_a_status_that_somebody_writes_is_put_right(here: Namespace, edited: dic
     eventually(lambda: _judged(here) == right, "the status is as it was")
 
 
-def test_the_longest_name_is_good_for_every_object(here: Namespace) -> None:
+def test_the_longest_name_is_valid_for_every_object(here: Namespace) -> None:
     name = "a" * 53
     here.apply(
         agent(
@@ -124,7 +124,7 @@ def test_the_longest_name_is_good_for_every_object(here: Namespace) -> None:
     assert {name, f"{name}-client-keys", f"{name}-worker"} <= names
 
 
-def test_an_agent_that_is_deleted_and_made_again_at_once_ends_as_the_last_one(here: Namespace) -> None:
+def test_an_agent_deleted_and_recreated_at_once_ends_as_the_last_one(here: Namespace) -> None:
     for number in range(1, 6):
         here.apply(agent(agent={"provider": "echo", "maxTokens": number}, apiKey={"value": f"sk-{number}"}))
         if number < 5:
@@ -144,7 +144,7 @@ def test_an_agent_that_is_deleted_and_made_again_at_once_ends_as_the_last_one(he
     eventually(lambda: here.condition("Degraded").get("status") == "False", "and nothing is in its way", seconds=60)
 
 
-def test_our_secret_comes_back_while_the_agent_serves(here: Namespace) -> None:
+def test_a_deleted_secret_is_recreated_while_the_agent_serves(here: Namespace) -> None:
     here.apply(agent(apiKey={"value": "sk-test-key"}))
     eventually(lambda: here.list("pods"), "there is a pod")
     here.serve()
@@ -161,7 +161,7 @@ def test_our_secret_comes_back_while_the_agent_serves(here: Namespace) -> None:
 
 
 def _judged(here: Namespace) -> dict[str, Any]:
-    """The agent's status without its times."""
+    """Return the agent's status without its times."""
     status: dict[str, Any] = here.get("agentdeployment").get("status", {})
     conditions = [{**each, "lastTransitionTime": ""} for each in status.get("conditions", [])]
     return {**status, "conditions": conditions}

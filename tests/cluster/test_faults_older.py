@@ -1,4 +1,4 @@
-"""Objects that an older definition let into etcd, and that the definition of today would refuse."""
+"""Objects that an older definition let into etcd and that the present definition would reject."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from support.operator import Namespace, agent, install_definition, operator
 from testbed.cluster import Cluster
 
 
-def test_malformed_objects_of_an_older_definition_are_told_and_harm_no_other(
+def test_malformed_objects_of_an_older_definition_are_reported_and_affect_no_other(
     control_plane: Cluster, namespace: str
 ) -> None:
     here = Namespace(control_plane, namespace)
@@ -34,7 +34,7 @@ def test_malformed_objects_of_an_older_definition_are_told_and_harm_no_other(
     with operator(control_plane.kubeconfig, namespace) as process:
         for name in ("text", "unknown"):
             here.await_condition("Degraded", "True", "InvalidSpec", name)
-        # No change of these is accepted, not even of their status, as rules cannot be judged on them: Events are left.
+        # No change of these is accepted, not even of their status, as rules cannot be evaluated on them: Events remain.
         told = {"list": "spec.agent", "wrong": "spec.redis", long: "name must be at most 53"}
         for name, words in told.items():
             eventually(lambda name=name, words=words: _is_told(here, name, words), f"{name} is told in an Event")  # type: ignore[misc]
@@ -53,11 +53,11 @@ def _is_told(here: Namespace, name: str, words: str) -> bool:
 
 @contextmanager
 def _lax_definition(cluster: Cluster) -> Iterator[None]:
-    """For a while, a definition that takes anything."""
+    """Replace the definition for a while by one that accepts anything."""
     definition = crd()
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = anything
-    # With it the API server would look at the replicas all the same.
+    # With it the API server would still validate the replicas.
     del definition["spec"]["versions"][0]["subresources"]["scale"]
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(definition))
     eventually(lambda: "maxTokens" not in cluster.kubectl("explain", "agd.spec", check=False), "it is in force")

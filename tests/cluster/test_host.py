@@ -1,4 +1,4 @@
-"""What a node changes on the machine is restored: cgroups, and kernel settings that nodes share."""
+"""Restoring what a node changes on the machine: cgroups, and kernel settings that nodes share."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,14 +11,14 @@ from testbed import host
 from testbed.errors import TestbedError
 
 
-def test_a_tree_whose_folders_vanish_meanwhile_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tree_whose_folders_vanish_during_removal_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     top = tmp_path / "portside"
     for pod in ("one", "two"):
         (top / pod / "container").mkdir(parents=True)
     scan: Callable[[Any], Iterator[Any]] = os.scandir
 
     def scandir(folder: Any) -> Iterator[Any]:
-        if Path(folder).name == "one" and Path(folder).exists():  # its last process ends just now
+        if Path(folder).name == "one" and Path(folder).exists():  # its last process ends at this moment
             (Path(folder) / "container").rmdir()
             Path(folder).rmdir()
         return scan(folder)
@@ -28,7 +28,7 @@ def test_a_tree_whose_folders_vanish_meanwhile_is_removed(tmp_path: Path, monkey
     assert not top.exists()
 
 
-def test_a_cgroup_that_stays_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cgroup_that_stays_in_use_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "CGROUP_REMOVAL_SECONDS", 0)
     (tmp_path / "portside").mkdir()
     (tmp_path / "portside" / "a file, as no empty cgroup has any here").touch()
@@ -38,7 +38,7 @@ def test_a_cgroup_that_stays_in_use_is_named(tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in place of /proc/sys, with no cgroups beside it."""
+    """A folder in place of /proc/sys, without cgroups."""
     sysctls = tmp_path / "sys"
     for name in host.KERNEL_SETTINGS:
         (sysctls / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("first_to_end", ["one", "two"])
-def test_the_last_of_two_nodes_restores_what_the_first_one_found(
+def test_the_last_of_two_nodes_restores_the_values_before_the_first(
     machine: Path, tmp_path: Path, first_to_end: str
 ) -> None:
     nodes = {name: _node(tmp_path / "clusters" / name) for name in ("one", "two")}

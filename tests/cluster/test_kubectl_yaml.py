@@ -1,6 +1,6 @@
-"""Files are read as kubectl reads them: the same documents, the same values, and what it cannot read is refused.
+"""Files are read as kubectl reads them: the same documents, the same values, and the same refusals.
 
-kubectl is asked with `--local`, for which it reads and prints objects without a cluster.
+kubectl runs with `--local`, where it reads and prints objects without a cluster.
 """
 
 import json
@@ -19,7 +19,7 @@ from testbed import binaries
 HEAD = "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: NAME}\n"
 JSON = '{"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "NAME"}, "data": DATA}'
 
-# The characters of which numbers, dates, booleans and indicators are made.
+# The characters of numbers, dates, booleans and indicators.
 ALPHABET = "0123456789eExXoObB_+-.:yYnN~TZ tfaInsNul#'\"&*|>%@`,[]{}<=\\\t"
 NUMERIC = "0123456789eExXoObB_+-."
 RANDOM_SCALARS = 1500
@@ -78,7 +78,7 @@ def test_scalars_are_read_as_kubectl_reads_them(tmp_path: Path) -> None:
     chance = Random(0)  # noqa: S311  no secret
     alphabets = [NUMERIC, ALPHABET]
     random = ["".join(chance.choices(alphabets[n % 2], k=chance.randint(1, 8))) for n in range(RANDOM_SCALARS)]
-    # A blank in a scalar is written with a backslash.
+    # A blank in a scalar is escaped with a backslash.
     listed = SCALARS.strip("\n").replace("\\ ", "\x00").replace("\n", " ").split(" ")
     scalars = [each.replace("\x00", " ") for each in listed] + random
     texts = [f"HEADdata: {scalar}\n" for scalar in scalars] + [f"HEADdata:\n  {scalar}: 1\n" for scalar in scalars]
@@ -94,7 +94,7 @@ def test_files_are_read_as_kubectl_reads_them(tmp_path: Path) -> None:
 
 
 def compare(folder: Path, files: list[bytes]) -> None:
-    """Read the files, with HEAD and NAME filled in, here and by kubectl, and fail with what differs."""
+    """Read the files, with HEAD and NAME filled in, here and with kubectl, and fail with the differences."""
     ours: dict[str, list[Any]] = {}
     for index, file in enumerate(files):
         name = f"n{index}"
@@ -121,14 +121,14 @@ def compare(folder: Path, files: list[bytes]) -> None:
 
 
 def filled(data: bytes, word: str, text: str) -> bytes:
-    """The file with the word replaced, in the encoding and with the line ends that it has."""
+    """Return the file with the word replaced, in its own encoding and with its own line ends."""
     text = text.replace("\n", "\r\n") if b"\r\n" in data else text
     encoding = "utf-16-le" if data.startswith(b"\xff\xfe") else "utf-8"
     return data.replace(word.encode(encoding), text.encode(encoding))
 
 
 def readable(data: bytes) -> Iterator[Any]:
-    """The documents up to the first fault."""
+    """Yield the documents up to the first fault."""
     try:
         for reading in read(decode(data)):
             yield reading.value
@@ -137,7 +137,7 @@ def readable(data: bytes) -> Iterator[Any]:
 
 
 def stream(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON documents of a text, one after the other."""
+    """Yield the JSON documents of a text, one after the other."""
     decoder = json.JSONDecoder()
     position = 0
     while position < len(text):
@@ -147,7 +147,7 @@ def stream(text: str) -> Iterator[dict[str, Any]]:
 
 
 def plain(value: Any) -> str:
-    """The value to compare: large numbers by their size, whatever their form; `1` is not `true`."""
+    """Return the value to compare: large numbers by size, in any form; `1` is not `true`."""
     if isinstance(value, list):
         return f"[{','.join(map(plain, value))}]"
     if isinstance(value, dict):

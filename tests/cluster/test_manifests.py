@@ -1,4 +1,4 @@
-"""The plain manifests: written from the chart, checked for being stale, and a base that others build on."""
+"""The plain manifests: generated from the chart, checked for staleness, and a base for overlays."""
 
 import os
 import shutil
@@ -20,13 +20,13 @@ AGENT_OPERATOR = Path(sys.executable).parent / "agent-operator"
 
 @pytest.fixture
 def checkout(tmp_path: Path, control_plane: Cluster) -> Path:
-    """A copy of the charts and manifests, to change; by then helm has been provided."""
+    """A copy of the charts and manifests that a test may change; helm has been installed by then."""
     for folder in ("helm", "manifests"):
         shutil.copytree(paths.REPOSITORY / folder, tmp_path / folder)
     return tmp_path
 
 
-def test_manifests_that_the_chart_has_left_behind_are_named_and_written_anew(checkout: Path) -> None:
+def test_stale_manifests_are_reported_and_regenerated(checkout: Path) -> None:
     values = checkout / "helm" / "agent-operator" / "values.yaml"
     values.write_text(values.read_text().replace('level: "INFO"', 'level: "DEBUG"'))
 
@@ -40,7 +40,7 @@ def test_manifests_that_the_chart_has_left_behind_are_named_and_written_anew(che
     assert _generate(checkout, "--check").returncode == 0
 
 
-def test_a_chart_that_does_not_render_is_said_in_helms_words(checkout: Path) -> None:
+def test_a_chart_that_does_not_render_is_reported_with_helms_error(checkout: Path) -> None:
     values = checkout / "helm" / "agent-operator" / "values.yaml"
     values.write_text(values.read_text().replace('level: "INFO"', 'level: "LOUD"'))
     failed = _generate(checkout)
@@ -60,7 +60,7 @@ def test_an_overlay_can_move_the_operator_to_another_namespace(checkout: Path, c
     assert [subject["namespace"] for subject in binding["subjects"]] == ["docks"]
 
 
-def test_the_install_bears_nothing_of_helm() -> None:
+def test_the_install_has_no_traces_of_helm() -> None:
     for document in _install():
         assert "helm.sh/chart" not in document["metadata"]["labels"]
         assert "annotations" not in document["metadata"]
@@ -76,7 +76,7 @@ def test_the_samples_render_without_a_cluster() -> None:
     assert (scaling["minReplicas"], scaling["maxReplicas"]) == (1, 3)
     assert ("hello-agent", "Secret") not in made
     [secrets] = [each for each in _volumes(made["support-agent", "Deployment"]) if each["name"] == "secrets"]
-    # The Secret that the sample's own comment says how to make.
+    # The Secret that the sample's own comment describes how to create.
     command = next(line for line in (SAMPLES / "anthropic-agent.yaml").read_text().splitlines() if "kubectl" in line)
     [source] = secrets["projected"]["sources"]
     assert f"create secret generic {source['secret']['name']} " in command

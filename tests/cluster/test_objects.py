@@ -1,4 +1,4 @@
-"""The API server takes every field of an agent's objects, and what it fills in or rewrites is no drift."""
+"""The API server accepts every field of an agent's objects, and its defaults and rewrites are not drift."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ PROBE = {"httpGet": {"port": 9000}, "initialDelaySeconds": 0}
 BESIDE: dict[str, Any] = {"name": "beside", "image": "busybox", "securityContext": RESTRICTED}
 NEIGHBOUR = {"weight": 1, "podAffinityTerm": {"topologyKey": "rack", "labelSelector": {"matchLabels": {"a": "b"}}}}
 
-# In forms that the API server rewrites ("1000" as "1k"), and with parts that it fills in left out.
+# In forms that the API server rewrites ("1000" as "1k"), and without the fields that it defaults.
 SPEC: Document = {
     "agent": {"provider": "echo"},
     "auth": {"enabled": True},
@@ -87,7 +87,7 @@ OF_THE_API_SERVER = (
 
 
 @pytest.mark.parametrize("spec", [{"agent": {"provider": "echo"}}, SPEC], ids=["little", "much"])
-def test_what_the_api_server_fills_in_and_rewrites_is_no_drift(
+def test_defaults_and_rewrites_of_the_api_server_are_not_drift(
     control_plane: Cluster, namespace: str, spec: Document
 ) -> None:
     objects = desired(AgentDeployment("hello", namespace, AgentSpec.model_validate(spec)))
@@ -100,7 +100,7 @@ def test_what_the_api_server_fills_in_and_rewrites_is_no_drift(
 
 
 def _as_kept(cluster: Cluster, document: Document) -> Document:
-    """The object as the API server would keep it; it refuses a field that it does not know."""
+    """Return the object as the API server would store it; it rejects unknown fields."""
     apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--warnings-as-errors"]
     text = cluster.kubectl(*apply, "-f-", "-ojson", stdin=json.dumps(document))
     kept: Document = json.loads(text)

@@ -1,4 +1,4 @@
-"""A Helm release goes over to the operator, and back, and its pods do not notice."""
+"""Adoption of a Helm release by the operator, and the way back, without a restart of its pods."""
 
 import json
 import re
@@ -43,19 +43,19 @@ def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Na
 
 @pytest.fixture
 def release(helm: Helm, here: Namespace) -> Namespace:
-    """A namespace with the agent as a Helm release, whose pods run."""
+    """A namespace with the agent as a Helm release whose pods are running."""
     helm("install", "hello", CHART, "-n", here.name, "-f", "-", stdin=json.dumps(VALUES))
     here.await_rollout()
     eventually(lambda: here.get("pdb")["status"].get("expectedPods") == 2, "the budget counts the pods")
     return here
 
 
-def test_the_wish_of_the_taker_alone_touches_no_release_and_the_message_has_the_command(release: Namespace) -> None:
+def test_a_request_to_adopt_alone_changes_no_release_and_the_message_has_the_command(release: Namespace) -> None:
     before = _versions(release)
 
     release.apply(_adopting(agent(**VALUES)))
 
-    # Once one object is known to be in the way, all are, and the command is about all of them.
+    # Once one conflicting object is known, all are, and the command names all of them.
     command = eventually(lambda: _command(release), "the command for all objects")
     assert command.split()[:4] == ["kubectl", "annotate", "--namespace", release.name]
     assert set(command.split()[4:-1]) == {
@@ -75,7 +75,7 @@ def test_the_command_of_the_message_gives_consent(release: Namespace) -> None:
     eventually(lambda: all(_is_owned(each) for each in _objects(release)), "all objects have their owner")
 
 
-def test_consent_of_a_part_of_a_release_takes_no_part_over(release: Namespace) -> None:
+def test_consent_for_part_of_a_release_adopts_nothing(release: Namespace) -> None:
     release.kubectl("annotate", "service/hello", "configmap/hello", f"{CONSENT}=hello")
     before = _versions(release)
 
@@ -97,7 +97,7 @@ def test_consent_to_another_agent_is_refused(release: Namespace) -> None:
     assert _versions(release) == before
 
 
-def test_consent_without_a_wish_takes_nothing_over(release: Namespace) -> None:
+def test_consent_without_a_request_to_adopt_adopts_nothing(release: Namespace) -> None:
     _consent(release)
     before = _versions(release)
 
@@ -125,7 +125,7 @@ def test_an_agent_does_not_prune_what_is_no_longer_its_own(here: Namespace) -> N
     assert here.find("networkpolicy") is not None
 
 
-def test_a_release_goes_over_with_its_pods_and_its_client_keys(release: Namespace) -> None:
+def test_an_adopted_release_keeps_its_pods_and_its_client_keys(release: Namespace) -> None:
     pods, keys = _pods(release), release.get("secret", "hello-client-keys")["data"]
     template = release.get("deployment")["spec"]["template"]
     _consent(release)
@@ -139,12 +139,12 @@ def test_a_release_goes_over_with_its_pods_and_its_client_keys(release: Namespac
     for each in _objects(release):
         assert "helm" not in {share["manager"] for share in each["metadata"]["managedFields"]}
         assert not [name for name in each["metadata"].get("annotations", {}) if name.startswith("meta.helm.sh/")]
-        # Else whoever comes next could take over what the next owner leaves.
+        # Otherwise a later agent could adopt what the next owner leaves behind.
         assert CONSENT not in each["metadata"].get("annotations", {})
         assert "helm.sh/chart" not in each["metadata"]["labels"]
 
 
-def test_what_is_no_longer_wanted_goes_also_when_helm_had_put_it_there(release: Namespace) -> None:
+def test_what_is_no_longer_desired_is_removed_even_if_helm_added_it(release: Namespace) -> None:
     _consent(release)
     release.apply(_adopting(agent(**VALUES)))
     eventually(lambda: all(_is_owned(each) for each in _objects(release)), "all objects have their owner")
@@ -158,7 +158,7 @@ def test_what_is_no_longer_wanted_goes_also_when_helm_had_put_it_there(release: 
     assert "team" not in labels
 
 
-def test_an_agent_that_was_deleted_with_its_objects_left_comes_back(here: Namespace) -> None:
+def test_an_agent_deleted_without_its_objects_can_be_created_again(here: Namespace) -> None:
     here.apply(agent(**VALUES))
     # The status is written after all objects.
     here.await_condition("Ready", "False", "RollingOut")
@@ -175,14 +175,14 @@ def test_an_agent_that_was_deleted_with_its_objects_left_comes_back(here: Namesp
     assert here.get("secret", "hello-client-keys")["data"] == keys
 
 
-def test_the_way_back_to_helm_keeps_the_pods(here: Namespace, helm: Helm) -> None:
+def test_moving_back_to_helm_keeps_the_pods(here: Namespace, helm: Helm) -> None:
     here.apply(agent(**VALUES))
     # The status is written after all objects.
     here.await_condition("Ready", "False", "RollingOut")
     here.await_rollout()
     pods, keys = _pods(here), here.get("secret", "hello-client-keys")["data"]
 
-    # As docs/how-to/move-between-helm-and-operator.md has it.
+    # As documented in docs/how-to/move-between-helm-and-operator.md.
     here.kubectl("delete", "agentdeployment", "hello", "--cascade=orphan")
     eventually(lambda: not any(_is_owned(each) for each in _objects(here)), "the objects have no owner")
     values = json.dumps(VALUES)
@@ -200,13 +200,13 @@ def _adopting(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _consent(here: Namespace, to: str = "hello") -> None:
-    """Let an agent have all objects, as their owner."""
+    """Consent, as the owner of all objects, to their adoption by an agent."""
     selector = "--selector=app.kubernetes.io/instance=hello"
     here.kubectl("annotate", OBJECTS, selector, "--overwrite", f"{CONSENT}={to}")
 
 
 def _command(here: Namespace, fewest: int = 8) -> str:
-    """The command of the agent's status that gives consent; empty while it names fewer objects than these."""
+    """Return the command in the agent's status that gives consent; empty while it names fewer than `fewest` objects."""
     for text in re.findall(r"`([^`]+)`", here.condition("Degraded").get("message", "")):
         if text.endswith(f"{CONSENT}=hello") and len(text.split()) - 5 >= fewest:
             return str(text)
@@ -214,7 +214,7 @@ def _command(here: Namespace, fewest: int = 8) -> str:
 
 
 def _objects(here: Namespace) -> list[dict[str, Any]]:
-    """The agent's objects, as they are."""
+    """Return the agent's objects as observed."""
     selector = "--selector=app.kubernetes.io/instance=hello"
     text = here.kubectl("get", OBJECTS, selector, "-ojson", "--show-managed-fields")
     items: list[dict[str, Any]] = json.loads(text)["items"]

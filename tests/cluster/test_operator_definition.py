@@ -1,4 +1,4 @@
-"""The definition at a real API server: what it refuses, with which sentence, and what it fills in."""
+"""The CustomResourceDefinition at a real API server: what it rejects, with which message, and its defaults."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from testbed.errors import TestbedError
 
 @pytest.fixture(scope="module")
 def definition(control_plane: Cluster) -> None:
-    """The definition, installed."""
+    """Install the definition."""
     install_definition(control_plane)
 
 
@@ -82,7 +82,7 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
         ({"agent": {"provider": "echo", "modl": "x"}}, ".spec.agent.modl: field not declared in schema"),
     ],
 )
-def test_a_wrong_spec_is_refused_with_a_sentence(here: Namespace, spec: dict[str, Any], sentence: str) -> None:
+def test_an_invalid_spec_is_rejected_with_a_message(here: Namespace, spec: dict[str, Any], sentence: str) -> None:
     with pytest.raises(TestbedError) as refused:
         here.apply(agent(**spec))
 
@@ -90,7 +90,7 @@ def test_a_wrong_spec_is_refused_with_a_sentence(here: Namespace, spec: dict[str
 
 
 @pytest.mark.parametrize("name", ["a.b", "1a", "a" * 54])
-def test_a_name_that_no_service_can_have_is_refused(here: Namespace, name: str) -> None:
+def test_a_name_that_no_service_can_have_is_rejected(here: Namespace, name: str) -> None:
     with pytest.raises(TestbedError, match="because it becomes the name of the Service: choose another name"):
         here.apply(agent(name))
 
@@ -99,7 +99,7 @@ def test_the_longest_name_is_accepted(here: Namespace) -> None:
     here.apply(agent("a" * 53))
 
 
-def test_the_api_server_fills_in_the_defaults_that_the_operator_knows(here: Namespace) -> None:
+def test_the_api_server_sets_the_same_defaults_as_the_operator(here: Namespace) -> None:
     here.apply(agent())
 
     given = here.get("agentdeployment")["spec"]
@@ -116,7 +116,7 @@ def test_every_field_is_explained(here: Namespace) -> None:
     assert "From 1 to 128000. Default: 4096." in tokens
 
 
-def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
+def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
     spec: dict[str, Any] = {
         "image": {"repository": "example.com/x", "tag": "1", "digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "pull"}],
@@ -230,7 +230,7 @@ def test_a_spec_with_every_field_is_accepted_as_it_is(here: Namespace) -> None:
     assert AgentSpec.model_validate(found) == AgentSpec.model_validate(spec)
 
 
-def test_scaling_by_hand_works_and_is_refused_with_a_sentence_while_there_is_an_autoscaler(here: Namespace) -> None:
+def test_manual_scaling_works_and_is_rejected_with_a_message_while_there_is_an_autoscaler(here: Namespace) -> None:
     here.apply(agent(replicas=2))
     here.kubectl("scale", "agentdeployment", "hello", "--replicas=3")
     assert here.get("agentdeployment")["spec"]["replicas"] == 3

@@ -1,4 +1,4 @@
-"""An outage of what an agent needs shows where users look: in a condition, a column, an Event and a metric."""
+"""An outage of an agent's dependency is reported in a condition, a column, an Event and a metric."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.timing
 
-# Of loopback, and of this test alone: the port of metrics is the same on every pod.
+# A loopback address used by this test alone: the metrics port is the same on every pod.
 ADDRESS, PORT = "127.86.75.40", 9090
-# A look comes within a minute, one more to be sure 15 s later, and its end takes three.
+# A poll comes within a minute, a second one to confirm it 15 s later, and the end of an outage takes three polls.
 SECONDS = 180.0
 DOWN = """agent_dependency_up{component="model_api"} 0.0
 agent_dependency_failing{component="model_api",kind="dns"} 1.0
@@ -25,7 +25,7 @@ UP = DOWN.replace("0.0", "1.0").replace('"dns"} 1.0', '"dns"} 0.0')
 
 
 class Pod:
-    """What answers in place of the agent's pod."""
+    """A server that answers in place of the agent's pod."""
 
     metrics = DOWN
 
@@ -59,7 +59,7 @@ def here(control_plane: Cluster, namespace: str) -> Namespace:
 
 
 def wide(here: Namespace) -> dict[str, str]:
-    """The columns of the agent's line by their titles."""
+    """Return the columns of the agent's row by their titles."""
     header, line = here.kubectl("get", "agentdeployment", "hello", "-owide").splitlines()
     starts = [header.index(title) for title in header.split()]
     ends = [*starts[1:], None]
@@ -67,7 +67,7 @@ def wide(here: Namespace) -> dict[str, str]:
 
 
 def serve(here: Namespace) -> None:
-    """Play the kubelet: the agent's pod runs, is ready, and has the address."""
+    """Act as the kubelet: the agent's pod is running and ready, and has the address."""
     eventually(lambda: here.list("pods"), "there is a pod")
     here.serve()
     for pod in here.list("pods"):
@@ -95,7 +95,7 @@ def without_dependencies(process: OperatorProcess) -> float:
     return process.metric("agent_operator_agents_without_dependencies")
 
 
-def test_an_outage_shows_until_it_ends(here: Namespace) -> None:
+def test_an_outage_is_reported_until_it_ends(here: Namespace) -> None:
     with operator(here.cluster.kubeconfig, here.name) as process, answering() as pod:
         here.apply(agent())
         serve(here)

@@ -1,4 +1,4 @@
-"""What others put into an agent's objects goes, whatever they write it with; what is allowed stays."""
+"""Drift: foreign changes to an agent's objects are reverted, however they were written; allowed ones are kept."""
 
 import json
 import time
@@ -41,7 +41,7 @@ def here(control_plane: Cluster, namespace: str, running: None) -> Namespace:
 
 
 def content(document: dict[str, Any]) -> dict[str, Any]:
-    """The object without what the cluster and others may write."""
+    """Return the object without the fields that the cluster and other controllers may write."""
     return {key: value for key, value in document.items() if key not in {"metadata", "status"}}
 
 
@@ -93,7 +93,7 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_others_add_goes(here: Namespace, name: str) -> None:
+def test_foreign_additions_are_removed(here: Namespace, name: str) -> None:
     kind, change, form = CHANGES[name]
     before = content(here.get(kind))
 
@@ -102,7 +102,7 @@ def test_what_others_add_goes(here: Namespace, name: str) -> None:
     eventually(lambda: content(here.get(kind)) == before, f"{kind} is as it was; now: {content(here.get(kind))}")
 
 
-def test_variables_that_are_set_with_kubectl_go(here: Namespace) -> None:
+def test_variables_set_with_kubectl_are_removed(here: Namespace) -> None:
     before = content(here.get("deployment"))
 
     here.kubectl("set", "env", "deployment/hello", "SYSTEM_PROMPT=Be rude.")
@@ -110,7 +110,7 @@ def test_variables_that_are_set_with_kubectl_go(here: Namespace) -> None:
     eventually(lambda: content(here.get("deployment")) == before, "it is gone")
 
 
-def test_what_several_managers_added_goes_at_once(here: Namespace) -> None:
+def test_additions_of_several_managers_are_removed_at_once(here: Namespace) -> None:
     before = content(here.get("deployment"))
     for manager in ("one", "portside-operator"):
         variable = in_pod(containers=[{"name": "agent", "env": [{"name": manager.upper(), "value": "1"}]}])
@@ -128,7 +128,7 @@ def test_what_several_managers_added_goes_at_once(here: Namespace) -> None:
     assert here.get("deployment")["metadata"]["annotations"]["example.com/note"] == "kept"
 
 
-def test_what_is_added_by_one_who_clears_the_managed_fields_goes(here: Namespace) -> None:
+def test_additions_of_a_client_that_clears_the_managed_fields_are_removed(here: Namespace) -> None:
     before = content(here.get("deployment"))
     fields = {"op": "replace", "path": "/metadata/managedFields", "value": [{}]}
 
@@ -137,7 +137,7 @@ def test_what_is_added_by_one_who_clears_the_managed_fields_goes(here: Namespace
     eventually(lambda: content(here.get("deployment")) == before, "it is gone")
 
 
-def test_what_restarts_pods_stays(here: Namespace) -> None:
+def test_changes_that_restart_pods_are_kept(here: Namespace) -> None:
     here.kubectl("rollout", "restart", "deployment/hello")
     annotations = {"reloader.stakater.com/last-reloaded-from": "{}"}
     patch(here, "deployment", {"spec": {"template": {"metadata": {"annotations": annotations}}}}, "merge")
@@ -157,7 +157,7 @@ def test_what_restarts_pods_stays(here: Namespace) -> None:
 
 @contextmanager
 def admission_adds_a_container(here: Namespace) -> Iterator[None]:
-    """A policy of the cluster that adds a container to each Deployment of the namespace that lacks it."""
+    """A cluster policy that adds a container to each Deployment of the namespace that lacks it."""
     name = f"sidecar-{here.name}"
     rule = {
         "apiGroups": ["apps"],
@@ -204,7 +204,7 @@ def in_pods(here: Namespace, name: str) -> Any:
     return here.get("deployment")["spec"]["template"]["spec"].get(name)
 
 
-def test_what_admission_adds_each_time_is_left_and_reported(here: Namespace) -> None:
+def test_what_admission_adds_on_every_write_is_kept_and_reported(here: Namespace) -> None:
     with admission_adds_a_container(here):
 
         def is_added() -> bool:
@@ -226,7 +226,7 @@ def test_what_admission_adds_each_time_is_left_and_reported(here: Namespace) -> 
     change = json.dumps([{"op": "remove", "path": "/spec/template/spec/containers/1"}])
 
     def is_removed() -> bool:
-        # The API server may go by the policy for a moment after its end.
+        # The API server may apply the policy for a moment after its deletion.
         here.kubectl("patch", "deployment", "hello", "--type=json", "-p", change, check=False)
         return containers(here) == ["agent"]
 
@@ -235,7 +235,7 @@ def test_what_admission_adds_each_time_is_left_and_reported(here: Namespace) -> 
     assert containers(here) == ["agent"]
 
 
-def test_what_comes_back_again_and_again_is_left_and_reported(here: Namespace) -> None:
+def test_a_change_that_keeps_coming_back_is_kept_and_reported(here: Namespace) -> None:
     seen = 0
 
     def insist() -> bool:
@@ -250,7 +250,7 @@ def test_what_comes_back_again_and_again_is_left_and_reported(here: Namespace) -
     assert "containers[name=intruder] (field manager insistent)" in drifted["message"]
     assert "intruder" in containers(here)
     assert seen == 6, "it was put back five times"
-    # What the spec wants is done all the same.
+    # The spec is still applied.
     here.apply(agent(autoscaling={"enabled": True}, agent={"provider": "echo", "systemPrompt": "Be kind."}))
     here.await_condition("Drifted", "True", "ChangedAgain")
     reasons = [event["reason"] for event in here.list("events") if event["involvedObject"]["kind"] == "AgentDeployment"]

@@ -1,4 +1,4 @@
-"""One leader among several operators: it is followed when it ends, and never works on when another leads."""
+"""Leader election: another operator takes over when the leader ends, and a replaced leader stops working."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ from testbed.cluster import Cluster, OwnCluster
 pytestmark = pytest.mark.timing
 
 LEASE = "portside-test"
-# A dead leader's Lease runs for 15 s more, and is looked at every two.
+# A dead leader's Lease is valid for another 15 s, and is checked every two.
 TAKEOVER_SECONDS = 60.0
 
 
@@ -40,7 +40,7 @@ def here(control_plane: Cluster, namespace: str) -> Namespace:
 
 @contextmanager
 def elected(here: Namespace, kubeconfig: Path | None = None, pod: str | None = None) -> Iterator[OperatorProcess]:
-    """An operator of this namespace that works only when it leads, and believes to run in the pod of that name."""
+    """Run an operator of this namespace with leader election, which takes itself to run in the pod of that name."""
     more = ["--leader-elect", f"--lease-namespace={here.name}", f"--lease-name={LEASE}"]
     environment = {}
     if pod is not None:
@@ -55,14 +55,14 @@ def leads(process: OperatorProcess) -> bool:
 
 
 def lead_seconds(process: OperatorProcess) -> float:
-    """How long it took until it led."""
+    """Return the seconds until the operator led."""
     began = time.monotonic()
     eventually(lambda: leads(process), "the operator leads", TAKEOVER_SECONDS)
     return time.monotonic() - began
 
 
 def ended_with(process: OperatorProcess) -> str:
-    """The last line of an operator that ended by itself."""
+    """Return the last line of an operator that ended by itself."""
     assert process.await_end() == 1
     assert "Traceback" not in process.log
     message: str = json.loads(process.log.splitlines()[-1])["message"]
@@ -88,7 +88,7 @@ def test_of_two_operators_one_works_and_the_other_is_ready(here: Namespace) -> N
             assert "Applied" not in second.log
 
 
-def test_doctor_finds_a_leader_whatever_the_name_of_its_lease(here: Namespace) -> None:
+def test_doctor_finds_a_leader_by_any_name_of_its_lease(here: Namespace) -> None:
     with elected(here) as leader:
         lead_seconds(leader)
         here.apply(agent())
@@ -97,7 +97,7 @@ def test_doctor_finds_a_leader_whatever_the_name_of_its_lease(here: Namespace) -
         assert f"is the leader (Lease {here.name}/{LEASE})" in tool(here, "doctor", "hello").stdout
 
 
-def test_a_killed_leader_is_followed_when_its_lease_is_dead(here: Namespace) -> None:
+def test_a_killed_leader_is_replaced_when_its_lease_expires(here: Namespace) -> None:
     with elected(here) as leader, elected(here) as other:
         if eventually(lambda: [each for each in (leader, other) if leads(each)], "one of them leads") == [other]:
             leader, other = other, leader  # noqa: PLW2901  whoever came first
@@ -109,20 +109,20 @@ def test_a_killed_leader_is_followed_when_its_lease_is_dead(here: Namespace) -> 
     print(f"A killed leader was followed after {seconds:.1f} s")  # noqa: T201  a measurement
 
 
-def test_a_leader_that_is_told_to_end_is_followed_at_once(here: Namespace) -> None:
+def test_a_leader_that_shuts_down_is_replaced_at_once(here: Namespace) -> None:
     with elected(here) as first:
         lead_seconds(first)
         with elected(here) as second:
             eventually(lambda: "Waited to lead" in second.log, "the second operator waits")
             assert first.stop() == 0
-            # Before the Lease would be dead, after 15 s.
+            # Before the Lease would expire, after 15 s.
             eventually(lambda: leads(second), "the second leads", 12)
             here.apply(agent())
             here.get("deployment")
 
 
 def make_pod(here: Namespace, name: str) -> None:
-    """A pod for an operator to believe that it runs in. (No node runs it here, so its deletion takes no time.)"""
+    """Create the pod that an operator takes as its own. No node runs it here, so its deletion takes no time."""
     context = {
         "runAsNonRoot": True,
         "runAsUser": 10001,
@@ -135,12 +135,12 @@ def make_pod(here: Namespace, name: str) -> None:
 
 
 def owners(here: Namespace) -> list[str]:
-    """The names of the Lease's owners."""
+    """Return the names of the Lease's owners."""
     lease = here.find("lease", LEASE) or {"metadata": {}}
     return [each["name"] for each in lease["metadata"].get("ownerReferences", [])]
 
 
-def test_a_lease_that_could_not_be_released_goes_with_the_holders_pod(here: Namespace) -> None:
+def test_a_lease_that_could_not_be_released_is_deleted_with_the_holders_pod(here: Namespace) -> None:
     for name in ("old", "new"):
         make_pod(here, name)
     rules = [*documented_rules(), *documented_rules(of_leases=True)]
@@ -148,7 +148,7 @@ def test_a_lease_that_could_not_be_released_goes_with_the_holders_pod(here: Name
         with elected(here, kubeconfig, pod="old") as process:
             lead_seconds(process)
             assert owners(here) == ["old"]
-            # As `helm uninstall` does: the rights go while the operator ends.
+            # As `helm uninstall` does: the rights are deleted while the operator shuts down.
             here.kubectl("delete", "rolebinding", "portside-test")
             assert process.stop() == 0
             assert "Could not release the Lease" in process.log
@@ -161,11 +161,11 @@ def test_a_lease_that_could_not_be_released_goes_with_the_holders_pod(here: Name
         assert owners(here) == ["new"]
 
 
-def test_the_lease_of_a_running_leader_does_not_go_with_the_pod_of_the_one_before(here: Namespace) -> None:
+def test_the_lease_of_a_running_leader_outlives_the_pod_of_its_predecessor(here: Namespace) -> None:
     make_pod(here, "old")
     with elected(here, pod="old") as first:
         lead_seconds(first)
-        # The next one is in no pod, and owns nothing.
+        # The next leader runs outside a pod, so no pod owns the Lease.
         with elected(here) as second:
             eventually(lambda: "Waited to lead" in second.log, "the second operator waits")
             assert first.stop() == 0
@@ -180,7 +180,7 @@ def test_the_lease_of_a_running_leader_does_not_go_with_the_pod_of_the_one_befor
 
 def test_a_leader_that_may_not_own_the_lease_leads(here: Namespace) -> None:
     make_pod(here, "one")
-    # As OpenShift does where a Role lacks `delete`: it refuses who writes an owner, and lets in who does not.
+    # As OpenShift does where a Role lacks `delete`: it rejects writes with an owner, and accepts those without.
     refuse_owned_leases(here)
     try:
         with elected(here, pod="one") as process:
@@ -192,7 +192,7 @@ def test_a_leader_that_may_not_own_the_lease_leads(here: Namespace) -> None:
 
 
 def refuse_owned_leases(here: Namespace) -> None:
-    """Have the API server refuse Leases of the namespace that have an owner."""
+    """Make the API server reject Leases of the namespace that have an owner."""
     name = f"no-owner-{here.name}"
     rule = {
         "apiGroups": ["coordination.k8s.io"],
@@ -244,17 +244,17 @@ def _holder(here: Namespace) -> str:
     return holder
 
 
-def test_a_leader_whose_lease_is_taken_by_force_ends(here: Namespace) -> None:
+def test_a_leader_whose_lease_is_overwritten_exits(here: Namespace) -> None:
     with elected(here) as process:
         lead_seconds(process)
         rewrite_lease(here, "somebody-else")
 
         assert f"The Lease {here.name}/{LEASE} was taken by somebody-else" in ended_with(process)
-    # It did not take away what it no longer held.
+    # It did not release a Lease that it no longer held.
     assert _holder(here) == "somebody-else"
 
 
-def test_a_leader_that_was_stopped_and_wakes_after_a_takeover_writes_nothing(here: Namespace) -> None:
+def test_a_leader_suspended_until_after_a_takeover_writes_nothing(here: Namespace) -> None:
     rules = [*documented_rules(), *documented_rules(of_leases=True)]
     with (
         service_account(here.cluster, here.name, cluster_wide=False, rules=rules) as kubeconfig,
@@ -278,7 +278,7 @@ def test_a_leader_that_was_stopped_and_wakes_after_a_takeover_writes_nothing(her
 
 
 def _writes_of(here: Namespace, account: str) -> int:
-    """How often the service account wrote, by the API server's audit log, where there is one to be read."""
+    """Return the number of writes of the service account in the API server's audit log, where it can be read."""
     if not isinstance(here.cluster, OwnCluster):
         return 0
     user = f"system:serviceaccount:{here.name}:{account}"
@@ -288,7 +288,7 @@ def _writes_of(here: Namespace, account: str) -> int:
     return writes
 
 
-def test_a_leader_that_cannot_renew_ends(here: Namespace, tmp_path: Path) -> None:
+def test_a_leader_that_cannot_renew_exits(here: Namespace, tmp_path: Path) -> None:
     with line_to(here.cluster.kubeconfig, tmp_path) as (line, kubeconfig), elected(here, kubeconfig) as process:
         lead_seconds(process)
         line.freeze()
@@ -309,7 +309,7 @@ def test_the_holders_wall_clock_does_not_count(here: Namespace) -> None:
         assert lead_seconds(process) > 5  # it had to wait for the duration, but not for five minutes
 
 
-def test_a_deleted_lease_is_made_anew_by_the_leader(here: Namespace) -> None:
+def test_a_deleted_lease_is_recreated_by_the_leader(here: Namespace) -> None:
     with elected(here) as process:
         lead_seconds(process)
         holder = _holder(here)
@@ -332,7 +332,7 @@ def test_roles_in_one_namespace_are_enough_to_lead_and_work_there(here: Namespac
         assert process.stop() == 0
 
 
-def test_missing_rights_on_the_lease_are_said_plainly(here: Namespace) -> None:
+def test_missing_rights_on_the_lease_are_reported_in_one_sentence(here: Namespace) -> None:
     with (
         service_account(here.cluster, here.name, cluster_wide=False) as kubeconfig,
         elected(here, kubeconfig) as process,

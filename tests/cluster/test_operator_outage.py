@@ -1,4 +1,4 @@
-"""The operator while the API server cannot be reached, and after."""
+"""The operator while the API server is unreachable, and afterwards."""
 
 from pathlib import Path
 
@@ -9,11 +9,13 @@ from support.operator import Namespace, agent, install_definition, operator
 from support.operator.line import line_to
 from testbed.cluster import Cluster
 
-# kopf tries again after up to 21 s.
+# kopf retries after up to 21 s.
 SECONDS = 60
 
 
-def test_what_happened_during_an_outage_is_made_up_for(control_plane: Cluster, namespace: str, tmp_path: Path) -> None:
+def test_changes_made_during_an_outage_are_reconciled_afterwards(
+    control_plane: Cluster, namespace: str, tmp_path: Path
+) -> None:
     install_definition(control_plane)
     here = Namespace(control_plane, namespace)
     with line_to(control_plane.kubeconfig, tmp_path) as (line, kubeconfig), operator(kubeconfig, namespace) as process:

@@ -1,4 +1,4 @@
-"""What the operator makes, mends and removes, at a real API server and with exactly the documented rights."""
+"""What the operator creates, restores and deletes, at a real API server and with exactly the documented rights."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def unwatched(control_plane: Cluster, namespace: str, rights: Path) -> Namespace
     return Namespace(control_plane, namespace)
 
 
-def test_every_object_is_made_and_owned_by_its_agent(here: Namespace) -> None:
+def test_every_object_is_created_and_owned_by_its_agent(here: Namespace) -> None:
     here.apply(agent(autoscaling={"enabled": True}, apiKey={"value": "sk-test-key"}))
 
     uid = here.get("agentdeployment")["metadata"]["uid"]
@@ -80,7 +80,7 @@ def test_a_changed_inline_key_reaches_the_secret(here: Namespace) -> None:
     eventually(lambda: here.get("secret")["data"] == {"ANTHROPIC_API_KEY": "dHdv"}, "the Secret holds the new key")
 
 
-def test_a_field_taken_out_of_the_spec_is_taken_out_of_the_objects(here: Namespace) -> None:
+def test_a_field_removed_from_the_spec_is_removed_from_the_objects(here: Namespace) -> None:
     here.apply(agent(agent={"provider": "echo", "systemPrompt": "Be kind."}, nodeSelector={"disk": "fast"}))
     eventually(lambda: here.get("deployment")["spec"]["template"]["spec"].get("nodeSelector"), "it is set")
 
@@ -93,7 +93,7 @@ def test_a_field_taken_out_of_the_spec_is_taken_out_of_the_objects(here: Namespa
 
 
 @pytest.mark.parametrize("kind", [*CHILDREN, "horizontalpodautoscaler"])
-def test_a_deleted_child_comes_back(here: Namespace, kind: str) -> None:
+def test_a_deleted_child_is_recreated(here: Namespace, kind: str) -> None:
     here.apply(agent(autoscaling={"enabled": True}))
     uid = here.get(kind)["metadata"]["uid"]
 
@@ -102,7 +102,7 @@ def test_a_deleted_child_comes_back(here: Namespace, kind: str) -> None:
     eventually(lambda: (here.find(kind) or {"metadata": {"uid": uid}})["metadata"]["uid"] != uid, f"{kind} is back")
 
 
-def test_a_deleted_secret_comes_back_while_pods_wait_for_it(here: Namespace) -> None:
+def test_a_deleted_secret_is_recreated_while_pods_wait_for_it(here: Namespace) -> None:
     here.apply(agent(apiKey={"value": "sk-test-key"}))
     uid = here.get("secret")["metadata"]["uid"]
 
@@ -122,7 +122,7 @@ def test_a_deleted_secret_comes_back_while_pods_wait_for_it(here: Namespace) -> 
         ("horizontalpodautoscaler", {"spec": {"maxReplicas": 2}}),
     ],
 )
-def test_an_edited_child_is_put_back(here: Namespace, kind: str, patch: dict[str, Any]) -> None:
+def test_an_edited_child_is_restored(here: Namespace, kind: str, patch: dict[str, Any]) -> None:
     autoscaled = kind == "horizontalpodautoscaler"
     here.apply(agent(autoscaling={"enabled": autoscaled}))
     wanted = _said_by_us(here.get(kind))
@@ -132,7 +132,7 @@ def test_an_edited_child_is_put_back(here: Namespace, kind: str, patch: dict[str
     eventually(lambda: _said_by_us(here.get(kind)) == wanted, f"{kind} is as it was")
 
 
-def test_what_others_add_to_a_child_is_left_alone(here: Namespace) -> None:
+def test_foreign_additions_to_a_child_are_left_alone(here: Namespace) -> None:
     here.apply(agent())
     here.get("deployment")
     here.kubectl("label", "deployment", "hello", "team=blue")
@@ -157,7 +157,7 @@ def test_autoscaling_leaves_the_number_of_pods_alone(here: Namespace) -> None:
     assert here.get("deployment")["spec"]["replicas"] == 4
 
 
-def test_turning_autoscaling_on_keeps_the_pods_that_are_there(here: Namespace) -> None:
+def test_turning_autoscaling_on_keeps_the_existing_pods(here: Namespace) -> None:
     here.apply(agent(replicas=3))
     eventually(lambda: here.get("deployment")["spec"]["replicas"] == 3, "three pods are wanted")
 
@@ -177,7 +177,7 @@ def test_turning_autoscaling_off_removes_the_autoscaler_and_sets_the_replicas(he
     eventually(lambda: here.get("deployment")["spec"]["replicas"] == 2, "two pods are wanted")
 
 
-def test_a_secret_that_is_no_longer_wanted_is_removed(here: Namespace) -> None:
+def test_a_secret_that_is_no_longer_desired_is_deleted(here: Namespace) -> None:
     here.apply(agent(apiKey={"value": "sk-test-key"}))
     here.get("secret")
     here.get("deployment")
@@ -188,7 +188,7 @@ def test_a_secret_that_is_no_longer_wanted_is_removed(here: Namespace) -> None:
 
 
 @pytest.mark.parametrize("kind", ["configmap", "service", "secret"])
-def test_an_object_of_the_same_name_that_is_not_ours_is_left_alone(here: Namespace, kind: str) -> None:
+def test_a_foreign_object_of_the_same_name_is_left_alone(here: Namespace, kind: str) -> None:
     theirs: dict[str, dict[str, Any]] = {
         "configmap": {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}},
         "service": {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 1}]}},
@@ -207,7 +207,7 @@ def test_an_object_of_the_same_name_that_is_not_ours_is_left_alone(here: Namespa
         assert here.find("deployment") is None, "pods must not start with somebody else's settings"
 
 
-def test_a_conflict_ends_when_the_other_object_goes(here: Namespace) -> None:
+def test_a_conflict_ends_when_the_other_object_is_deleted(here: Namespace) -> None:
     here.kubectl("create", "configmap", "hello")
     here.apply(agent())
     here.await_condition("Degraded", "True", "NameConflict")
@@ -246,7 +246,7 @@ def test_a_recreated_agent_gets_objects_of_its_own(here: Namespace) -> None:
         )
 
 
-def test_a_foreground_deletion_is_not_fought(here: Namespace) -> None:
+def test_children_of_a_foreground_deletion_are_not_recreated(here: Namespace) -> None:
     here.apply(agent())
     here.get("deployment")
 
@@ -255,7 +255,7 @@ def test_a_foreground_deletion_is_not_fought(here: Namespace) -> None:
     eventually(lambda: here.find("deployment") is None, "the Deployment is gone")
 
 
-def test_a_restart_and_a_rest_write_nothing(unwatched: Namespace, rights: Path) -> None:
+def test_a_restart_and_an_idle_operator_write_nothing(unwatched: Namespace, rights: Path) -> None:
     unwatched.apply(agent("one", autoscaling={"enabled": True}, apiKey={"value": "sk-test-key"}))
     unwatched.apply(agent("two", resources={"requests": {"cpu": "0.5", "memory": "1000Mi"}, "limits": {"cpu": 1}}))
     unwatched.apply(agent("three", tolerations=[{"operator": "Exists"}], podLabels={"team": "blue"}))
@@ -263,7 +263,7 @@ def test_a_restart_and_a_rest_write_nothing(unwatched: Namespace, rights: Path) 
         for name in ("one", "two", "three"):
             unwatched.await_condition("Ready", "False", "RollingOut", name)
             eventually(lambda name=name: _replicas(unwatched, name) == 1, "its pods are counted")  # type: ignore[misc]
-        # The controller of autoscalers says something of a new one only at its next look.
+        # The HorizontalPodAutoscaler controller reports on a new autoscaler only at its next sync.
         unwatched.await_condition("ScalingActive", "False", "FailedGetResourceMetric", "one")
     before = _versions(unwatched)
     writes = _writes_by_operators(unwatched)
@@ -276,7 +276,7 @@ def test_a_restart_and_a_rest_write_nothing(unwatched: Namespace, rights: Path) 
     assert _writes_by_operators(unwatched) == writes
 
 
-def test_changes_made_while_the_operator_was_away_are_mended(unwatched: Namespace, rights: Path) -> None:
+def test_changes_made_while_the_operator_was_down_are_reverted(unwatched: Namespace, rights: Path) -> None:
     unwatched.apply(agent(apiKey={"value": "sk-test-key"}))
     with operator(rights, unwatched.name):
         unwatched.get("deployment")
@@ -292,7 +292,7 @@ def test_changes_made_while_the_operator_was_away_are_mended(unwatched: Namespac
         )
 
 
-def test_an_agent_deleted_while_the_operator_was_away_leaves_nothing(unwatched: Namespace, rights: Path) -> None:
+def test_an_agent_deleted_while_the_operator_was_down_leaves_nothing(unwatched: Namespace, rights: Path) -> None:
     unwatched.apply(agent())
     with operator(rights, unwatched.name):
         unwatched.get("deployment")
@@ -314,7 +314,7 @@ def test_rights_in_one_namespace_are_enough_for_that_namespace(control_plane: Cl
 
 
 def _said_by_us(child: dict[str, Any]) -> dict[str, Any]:
-    """The object without what changes by itself."""
+    """Return the object without the fields that change by themselves."""
     metadata = {key: child["metadata"].get(key) for key in ("name", "labels", "annotations", "ownerReferences")}
     annotations = {key: value for key, value in metadata["annotations"].items() if not key.startswith("deployment.")}
     content = {key: value for key, value in child.items() if key not in {"metadata", "status"}}
@@ -336,13 +336,13 @@ def _versions(here: Namespace) -> dict[str, str]:
     return {
         f"{each['kind']} {each['metadata']['name']}": each["metadata"]["resourceVersion"]
         for each in here.list(kinds)
-        # The autoscaler's own controller writes what it thinks of the metrics that it cannot get here.
+        # The HorizontalPodAutoscaler controller reports on the metrics that it cannot read here.
         if each["kind"] != "HorizontalPodAutoscaler"
     }
 
 
 def _writes_by_operators(here: Namespace) -> list[str]:
-    """All writes of operators in the namespace, by the API server's audit log, where there is one to be read."""
+    """Return all writes of operators in the namespace in the API server's audit log, where it can be read."""
     if not isinstance(here.cluster, OwnCluster):
         return []
     events = [json.loads(line) for line in here.cluster.audit_log.read_text().splitlines()]

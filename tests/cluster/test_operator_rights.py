@@ -1,4 +1,4 @@
-"""The operator's rights are the least: each verb is taken away in its turn, and something breaks."""
+"""The operator's rights are minimal: each verb is removed in turn, and something breaks."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ from testbed.ports import free_port
 Right = tuple[str, str, str]  # group, resource, verb
 
 RBAC = "rbac.authorization.k8s.io"
-# Everything that an agent can have, so that every kind is made; and the same with all of it switched off again.
+# Everything that an agent can have, so that every kind is created; and the same with all of it switched off.
 RICH: dict[str, Any] = {
     "apiKey": {"value": "sk-test-key"},
     "auth": {"enabled": True},
@@ -53,7 +53,7 @@ POOR: dict[str, Any] = {
 
 
 def rights() -> list[Right]:
-    """Every single right of docs/reference/operator-rbac.md."""
+    """Return every right of docs/reference/operator-rbac.md."""
     return [
         (group, resource, verb)
         for rule in documented_rules()
@@ -63,10 +63,10 @@ def rights() -> list[Right]:
     ]
 
 
-# What is asked for at the start, and in a stream from then on, is apart from what is done for an agent.
+# Lists at startup, and the watches from then on, are separate from the requests made for an agent.
 WHILE_WORKING = [each for each in rights() if each[2] not in {"list", "watch"} or each[1] == "events"]
 AT_START = [each for each in rights() if each[2] == "list" and each[1] != "events"]
-# Two are asked for by an admission plugin only, of those who set owner references.
+# Two are required only by an admission plugin, of clients that set owner references.
 REFUSALS = {
     ("portside.dev", "agentdeployments/finalizers", "update"): "refers to a resource you can't set finalizers on",
     ("", "configmaps", "delete"): "cannot set an ownerRef on a resource you can't delete",
@@ -75,7 +75,7 @@ REFUSALS = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A control plane of our own, as no other operator may answer for this one."""
+    """A control plane for this file alone, so that no other operator does the work of this one."""
     with clusters.provided("control-plane", None, name="rights") as cluster:
         install_definition(cluster)
         definitions.install(cluster, "HTTPRoute", "ServiceMonitor", "ScaledObject")
@@ -104,7 +104,7 @@ def running(account: Path, here: Namespace) -> Iterator[OperatorProcess]:
 
 
 @pytest.mark.parametrize("right", WHILE_WORKING, ids=" ".join)
-def test_without_this_right_something_is_refused(here: Namespace, running: OperatorProcess, right: Right) -> None:
+def test_without_this_right_a_request_is_refused(here: Namespace, running: OperatorProcess, right: Right) -> None:
     group, resource, verb = right
     name = f"a{WHILE_WORKING.index(right)}"
     _prepare(here, right, name)
@@ -131,7 +131,7 @@ def test_without_this_list_the_operator_does_not_start(here: Namespace, account:
     assert f'cannot list resource \\"{right[1]}\\"' in ended.stderr
 
 
-def test_without_the_watches_each_kind_is_missed(here: Namespace, account: Path) -> None:
+def test_without_the_watches_changes_of_each_kind_are_missed(here: Namespace, account: Path) -> None:
     watched = [each for each in rights() if each[2] == "watch"]
     assert watched
     _grant(here, [each for each in rights() if each not in watched])
@@ -144,7 +144,7 @@ def test_without_the_watches_each_kind_is_missed(here: Namespace, account: Path)
 
 
 def _prepare(here: Namespace, right: Right, name: str) -> None:
-    """Bring the namespace where the next change needs the right."""
+    """Bring the namespace into a state in which the next change needs the right."""
     _, resource, verb = right
     if verb in {"delete", "list"} or right[1:] == ("agentdeployments", "get"):
         here.apply(_adopting(agent(name, **(_rich(resource) if verb == "delete" else {}))))
@@ -158,12 +158,12 @@ def _prepare(here: Namespace, right: Right, name: str) -> None:
 
 
 def _make_it_needed(here: Namespace, right: Right, name: str) -> None:
-    """Change something that cannot be carried out without the right."""
+    """Make a change that cannot be carried out without the right."""
     _, resource, verb = right
     if verb == "list":
         _let_a_pod_wait(here, name)
     elif right == ("", "configmaps", "delete"):
-        # The operator takes it over again, as its owner lets it.
+        # The operator adopts it again, with its owner's consent.
         change = {"ownerReferences": None, "annotations": {"portside.dev/adoptable-by": name}}
         here.kubectl("patch", "configmap", name, "--type=merge", "-p", json.dumps({"metadata": change}))
     elif right == ("", "events", "create"):
@@ -175,7 +175,7 @@ def _make_it_needed(here: Namespace, right: Right, name: str) -> None:
 
 
 def _rich(resource: str) -> dict[str, Any]:
-    """A spec that asks for everything, with the one of two autoscalers that is meant."""
+    """Return a spec that enables everything, with the autoscaler (one of two kinds) that the right is about."""
     return RICH | BY_KEDA if resource == "scaledobjects" else RICH
 
 
@@ -184,7 +184,7 @@ def _await_words(process: OperatorProcess, words: str, start: int = 0) -> None:
 
 
 def _grant(here: Namespace, granted: list[Right]) -> None:
-    """Give the operator these rights and no others, and wait until the API server goes by them."""
+    """Grant the operator these rights and no others, and wait until the API server enforces them."""
     rules = [{"apiGroups": [group], "resources": [resource], "verbs": [verb]} for group, resource, verb in granted]
     role = {
         "apiVersion": f"{RBAC}/v1",
@@ -228,7 +228,7 @@ def _adopting(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _let_a_pod_wait(here: Namespace, name: str) -> None:
-    """Play the kubelet of a pod that waits for a Secret."""
+    """Act as the kubelet of a pod that waits for a Secret."""
     selector = f"--selector=app.kubernetes.io/instance={name}"
     pods = eventually(lambda: json.loads(here.kubectl("get", "pods", selector, "-ojson"))["items"], "there is a pod")
     waiting = {"waiting": {"reason": "ContainerCreating"}}

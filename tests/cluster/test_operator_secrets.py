@@ -1,4 +1,4 @@
-"""Secrets: client keys that are made and kept, and what is missing, named without the right to read it."""
+"""Secrets: generated client keys, and missing Secrets that are named without the right to read them."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ ROTATE = "portside.dev/rotate-client-keys"
 
 @pytest.fixture(scope="module")
 def control_plane(kubeconfig: Path | None, control_plane: Cluster) -> Iterator[Cluster]:
-    """A control plane of our own whatever the tests were told to use: a real kubelet would contradict us."""
+    """A separate control plane even when the tests run on a given cluster: a real kubelet would contradict them."""
     if kubeconfig is None:
         yield control_plane
     else:
@@ -30,7 +30,7 @@ def control_plane(kubeconfig: Path | None, control_plane: Cluster) -> Iterator[C
 
 @pytest.fixture(scope="module")
 def running(control_plane: Cluster) -> Iterator[OperatorProcess]:
-    """The operator, on all namespaces, with the documented rights, which hold no right to read Secrets."""
+    """The operator, on all namespaces, with the documented rights, which do not include reading Secrets."""
     install_definition(control_plane)
     control_plane.kubectl("create", "namespace", "portside-secrets-test")
     try:
@@ -49,7 +49,7 @@ def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Na
     return Namespace(control_plane, namespace)
 
 
-def test_client_keys_are_made_once_and_kept(here: Namespace) -> None:
+def test_client_keys_are_generated_once_and_kept(here: Namespace) -> None:
     here.apply(agent(auth={"enabled": True}))
     (made,) = _keys(here)
     assert len(made) >= 43
@@ -60,7 +60,7 @@ def test_client_keys_are_made_once_and_kept(here: Namespace) -> None:
     assert _keys(here) == [made]
 
 
-def test_keys_are_rotated_on_request_with_the_old_one_good_until_the_next(here: Namespace) -> None:
+def test_keys_are_rotated_on_request_and_the_old_one_is_valid_until_the_next_rotation(here: Namespace) -> None:
     here.apply(agent(auth={"enabled": True}))
     (first,) = _keys(here)
 
@@ -73,7 +73,7 @@ def test_keys_are_rotated_on_request_with_the_old_one_good_until_the_next(here: 
     assert _keys(here)[1] == second
 
 
-def test_keys_of_an_agent_come_back_when_their_secret_is_deleted_and_go_when_they_are_not_wanted(
+def test_keys_are_recreated_when_their_secret_is_deleted_and_removed_when_not_desired(
     here: Namespace,
 ) -> None:
     here.apply(agent(auth={"enabled": True}))
@@ -98,7 +98,7 @@ def test_a_restart_keeps_the_keys(control_plane: Cluster, namespace: str, runnin
     assert _keys(here) == before
 
 
-def test_keys_are_shown_nowhere(here: Namespace, running: OperatorProcess) -> None:
+def test_keys_appear_nowhere(here: Namespace, running: OperatorProcess) -> None:
     here.apply(agent(auth={"enabled": True}))
     (made,) = _keys(here)
     here.await_condition("Ready", "False", "RollingOut")
@@ -115,7 +115,7 @@ def test_keys_are_shown_nowhere(here: Namespace, running: OperatorProcess) -> No
         ("references non-existent secret key: anthropic", "SecretKeyMissing", "Secret nope has no key anthropic"),
     ],
 )
-def test_what_pods_wait_for_is_named_from_the_kubelets_events(
+def test_what_pods_wait_for_is_reported_from_the_kubelets_events(
     here: Namespace, said: str, reason: str, words: str
 ) -> None:
     key = {"secretName": "nope", "secretKey": "anthropic"}
@@ -136,7 +136,7 @@ def _keys(here: Namespace) -> list[str]:
 
 
 def _play_the_kubelet(here: Namespace, pod: dict[str, Any], message: str) -> None:
-    """Say of a pod what the kubelet does when its folder of secrets cannot be mounted."""
+    """Report on a pod what the kubelet reports when its volume of Secrets cannot be mounted."""
     waiting = {"waiting": {"reason": "ContainerCreating"}}
     state = {"name": "agent", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
     here.set_pod_status(pod["metadata"]["name"], {"containerStatuses": [state]})

@@ -47,7 +47,7 @@ def test_each_operator_serves_the_agents_that_its_selector_names(here: Namespace
         assert here.find("deployment", "nobodys") is None
 
 
-def test_an_agent_that_is_moved_to_another_operator_is_taken_on_as_it_is(here: Namespace) -> None:
+def test_an_agent_moved_to_another_operator_is_taken_over_unchanged(here: Namespace) -> None:
     with (
         operator(here.cluster.kubeconfig, here.name, more=selector("blue")) as blue,
         operator(here.cluster.kubeconfig, here.name, more=selector("green")) as green,
@@ -82,7 +82,7 @@ def _versions(here: Namespace) -> dict[str, str]:
 
 
 def _settled(look: Callable[[], T]) -> T:
-    """Return what two looks in a row see."""
+    """Return the value once two checks in a row agree."""
     looks: list[T] = []
 
     def again() -> bool:

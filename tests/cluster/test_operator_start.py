@@ -1,4 +1,4 @@
-"""How `agent-operator run` starts, fails to start, and ends."""
+"""How `agent-operator run` starts, fails to start, and shuts down."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def run(kubeconfig: Path | str, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
-    """The one error that a failed start says; it may have told before that the cluster serves optional kinds."""
+    """Return the one error of a failed start; it may have logged before that the cluster serves optional kinds."""
     assert done.returncode == 1, done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     (message,) = [line["message"] for line in lines if line["level"] == "error"]
@@ -48,17 +48,17 @@ def without_definition(control_plane: Cluster) -> Iterator[Cluster]:
     install_definition(control_plane)
 
 
-def test_a_missing_kubeconfig_is_said_plainly(tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_reported_in_one_error(tmp_path: Path) -> None:
     assert "set KUBECONFIG to a file that names a cluster" in said(run(tmp_path / "none"))
 
 
-def test_a_kubeconfig_that_is_none_is_said_plainly(tmp_path: Path) -> None:
+def test_an_invalid_kubeconfig_is_reported_in_one_error(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("hello: [")
 
     assert "set KUBECONFIG to a file that names a cluster" in said(run(tmp_path / "config"))
 
 
-def test_a_cluster_that_is_away_is_said_plainly(control_plane: Cluster, tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_reported_in_one_error(control_plane: Cluster, tmp_path: Path) -> None:
     config = yaml.safe_load(control_plane.kubeconfig.read_text())
     for each in config["clusters"]:
         each["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
@@ -70,14 +70,14 @@ def test_a_cluster_that_is_away_is_said_plainly(control_plane: Cluster, tmp_path
     assert "Check that the cluster is up" in message
 
 
-def test_a_missing_definition_is_said_plainly(without_definition: Cluster) -> None:
+def test_a_missing_definition_is_reported_in_one_error(without_definition: Cluster) -> None:
     assert "agent-operator crd | kubectl apply --server-side -f -" in said(run(without_definition.kubeconfig))
 
 
 def await_look_at_definitions(cluster: Cluster, kubeconfig: Path, namespace: str) -> None:
     """Wait until the admission plugin that checks owner references has just read all definitions.
 
-    It reads them anew every 30 s, at its own beat; a definition made for this wait shows when.
+    It reads them again every 30 s, on its own schedule; a definition created for this wait shows when.
     """
     names = {"plural": "heartbeats", "singular": "heartbeat", "kind": "Heartbeat"}
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
@@ -122,7 +122,9 @@ def test_an_agent_applied_right_after_its_definition_gets_its_objects(
     assert "Traceback" not in process.log
 
 
-def test_the_operator_ends_plainly_when_the_definition_is_taken_away(control_plane: Cluster, namespace: str) -> None:
+def test_the_operator_exits_with_an_error_when_the_definition_is_deleted(
+    control_plane: Cluster, namespace: str
+) -> None:
     install_definition(control_plane)
     try:
         with operator(control_plane.kubeconfig, namespace) as process:
@@ -136,7 +138,7 @@ def test_the_operator_ends_plainly_when_the_definition_is_taken_away(control_pla
     assert "Traceback" not in process.log
 
 
-def test_a_missing_permission_is_said_plainly(control_plane: Cluster, namespace: str) -> None:
+def test_a_missing_permission_is_reported_in_one_error(control_plane: Cluster, namespace: str) -> None:
     install_definition(control_plane)
     with service_account(control_plane, namespace, cluster_wide=False) as kubeconfig:
         message = said(run(kubeconfig))
@@ -145,7 +147,7 @@ def test_a_missing_permission_is_said_plainly(control_plane: Cluster, namespace:
     assert "--namespace" in message
 
 
-def test_a_taken_port_is_said_plainly(control_plane: Cluster) -> None:
+def test_a_port_in_use_is_reported_in_one_error(control_plane: Cluster) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104  where the operator listens
         port = taken.getsockname()[1]
         message = said(run(control_plane.kubeconfig, f"--health-port={port}"))
@@ -153,7 +155,7 @@ def test_a_taken_port_is_said_plainly(control_plane: Cluster) -> None:
     assert f"Cannot listen on port {port}" in message
 
 
-def test_the_operator_ends_soon_and_in_order_when_told_to(control_plane: Cluster, namespace: str) -> None:
+def test_the_operator_shuts_down_promptly_and_in_order_on_a_signal(control_plane: Cluster, namespace: str) -> None:
     install_definition(control_plane)
     with operator(control_plane.kubeconfig, namespace) as process:
         code = process.stop()
@@ -162,7 +164,7 @@ def test_the_operator_ends_soon_and_in_order_when_told_to(control_plane: Cluster
     assert "Traceback" not in process.log
 
 
-def test_logs_are_one_json_object_a_line(control_plane: Cluster, namespace: str) -> None:
+def test_logs_are_one_json_object_per_line(control_plane: Cluster, namespace: str) -> None:
     install_definition(control_plane)
     with operator(control_plane.kubeconfig, namespace) as process:
         here = Namespace(control_plane, namespace)
@@ -174,7 +176,7 @@ def test_logs_are_one_json_object_a_line(control_plane: Cluster, namespace: str)
     assert {"message", "level", "timestamp"} <= set.intersection(*(set(line) for line in lines))
 
 
-def test_leader_election_outside_a_pod_needs_a_place_for_its_lease(control_plane: Cluster) -> None:
+def test_leader_election_outside_a_pod_needs_a_namespace_for_its_lease(control_plane: Cluster) -> None:
     done = run(control_plane.kubeconfig, "--leader-elect")
 
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""What an agent's status says while its pods fare well or badly. The tests play the kubelet, all else is real."""
+"""An agent's status while its pods are healthy or failing. The tests act as the kubelet; all else is real."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LAST_TRANSITION = "2026-01-01T00:00:00Z"
 
 @pytest.fixture(scope="module")
 def control_plane(kubeconfig: Path | None, control_plane: Cluster) -> Iterator[Cluster]:
-    """A control plane of our own whatever the tests were told to use: a real kubelet would contradict us."""
+    """A separate control plane even when the tests run on a given cluster: a real kubelet would contradict them."""
     if kubeconfig is None:
         yield control_plane
     else:
@@ -31,7 +31,7 @@ def control_plane(kubeconfig: Path | None, control_plane: Cluster) -> Iterator[C
 
 @pytest.fixture(scope="module")
 def running(control_plane: Cluster) -> Iterator[OperatorProcess]:
-    """The operator, on all namespaces, with the documented rights, where KEDA's ScaledObjects are known."""
+    """The operator, on all namespaces, with the documented rights, on a cluster that serves KEDA's ScaledObjects."""
     install_definition(control_plane)
     definitions.install(control_plane, "ScaledObject")
     control_plane.kubectl("create", "namespace", "portside-status-test")
@@ -85,7 +85,7 @@ def test_an_agent_is_not_ready_until_the_new_revision_serves(here: Namespace) ->
     here.await_condition("Ready", "True", "Serving")
 
 
-def test_a_transition_time_changes_with_the_status_only(here: Namespace) -> None:
+def test_a_transition_time_changes_only_with_the_status(here: Namespace) -> None:
     here.apply(agent())
     _serve(here)
     before = here.await_condition("Ready", "True", "Serving")
@@ -127,7 +127,7 @@ def test_a_transition_time_changes_with_the_status_only(here: Namespace) -> None
         ),
     ],
 )
-def test_a_pod_in_trouble_is_shown_in_words_and_as_an_event(
+def test_a_failing_pod_is_reported_in_a_message_and_as_an_event(
     here: Namespace, container: dict[str, Any], reason: str, words: str
 ) -> None:
     here.apply(agent())
@@ -143,7 +143,7 @@ def test_a_pod_in_trouble_is_shown_in_words_and_as_an_event(
     assert words in event["message"]
 
 
-def test_a_pod_that_fits_no_node_is_shown(here: Namespace) -> None:
+def test_a_pod_that_fits_no_node_is_reported(here: Namespace) -> None:
     here.apply(agent())
     (pod,) = eventually(lambda: here.list("pods"), "there is a pod")
 
@@ -159,7 +159,7 @@ def test_a_pod_that_fits_no_node_is_shown(here: Namespace) -> None:
     assert "Insufficient memory" in here.await_condition("Ready", "False", "Unschedulable")["message"]
 
 
-def test_pods_that_a_quota_refuses_are_shown(here: Namespace) -> None:
+def test_pods_that_exceed_a_quota_are_reported(here: Namespace) -> None:
     here.kubectl("create", "quota", "none", "--hard=pods=0")
     eventually(lambda: here.get("resourcequota", "none").get("status", {}).get("used"), "the quota is in force")
 
@@ -169,7 +169,7 @@ def test_pods_that_a_quota_refuses_are_shown(here: Namespace) -> None:
     here.await_condition("Ready", "False", "QuotaExceeded")
 
 
-def test_an_object_that_the_api_server_refuses_is_shown(here: Namespace) -> None:
+def test_an_object_that_the_api_server_rejects_is_reported(here: Namespace) -> None:
     here.apply(agent(resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}))
 
     message = here.await_condition("Degraded", "True", "ApplyRefused")["message"]
@@ -177,7 +177,7 @@ def test_an_object_that_the_api_server_refuses_is_shown(here: Namespace) -> None
     assert "must be less than or equal to memory limit" in message
 
 
-def test_what_a_container_said_last_is_not_told(here: Namespace, running: OperatorProcess) -> None:
+def test_the_last_output_of_a_container_is_not_published(here: Namespace, running: OperatorProcess) -> None:
     here.apply(agent())
     (pod,) = eventually(lambda: here.list("pods"), "there is a pod")
 
@@ -190,7 +190,7 @@ def test_what_a_container_said_last_is_not_told(here: Namespace, running: Operat
     assert "sk-very-secret" not in running.log
 
 
-def test_an_inline_key_is_pointed_out_and_shown_nowhere(here: Namespace, running: OperatorProcess) -> None:
+def test_an_inline_key_is_warned_about_and_appears_nowhere(here: Namespace, running: OperatorProcess) -> None:
     here.apply(agent(agent={"provider": "anthropic"}, apiKey={"value": "sk-very-secret"}))
     here.await_condition("Ready", "False", "RollingOut")
 
@@ -200,7 +200,7 @@ def test_an_inline_key_is_pointed_out_and_shown_nowhere(here: Namespace, running
     assert "sk-very-secret" not in running.log
 
 
-def test_an_object_of_another_schema_is_reported_and_harms_no_other(here: Namespace) -> None:
+def test_an_object_of_another_schema_is_reported_and_affects_no_other(here: Namespace) -> None:
     with older_definition(here.cluster):
         here.apply(agent("odd", agent={"provider": "echo", "maxTokens": "many"}))
 
@@ -211,7 +211,7 @@ def test_an_object_of_another_schema_is_reported_and_harms_no_other(here: Namesp
     here.await_condition("Ready", "True", "ScaledToZero")
 
 
-def test_no_pods_are_wanted_and_none_are_missed(here: Namespace) -> None:
+def test_an_agent_scaled_to_zero_is_ready(here: Namespace) -> None:
     here.apply(agent(replicas=0))
 
     here.await_condition("Ready", "True", "ScaledToZero")
@@ -232,7 +232,7 @@ def test_kubectl_scale_works_on_the_agent(here: Namespace) -> None:
     assert len(pods.split()) == 3
 
 
-def test_the_columns_tell_the_truth(here: Namespace) -> None:
+def test_the_columns_are_correct(here: Namespace) -> None:
     here.apply(agent())
     _serve(here)
     here.await_condition("Ready", "True", "Serving")
@@ -257,7 +257,7 @@ def test_the_operator_is_healthy_and_counts_agents_by_condition(here: Namespace,
     assert _metric(base, 'agent_operator_applies_total{kind="Deployment",operation="create"}') >= 1
 
 
-def test_an_autoscaler_without_its_metric_is_told_until_autoscaling_is_off(here: Namespace) -> None:
+def test_an_autoscaler_without_its_metric_is_reported_until_autoscaling_is_off(here: Namespace) -> None:
     here.apply(agent(autoscaling={"enabled": True, "targetInFlightRequests": 5}))
     _serve(here)
 
@@ -270,7 +270,7 @@ def test_an_autoscaler_without_its_metric_is_told_until_autoscaling_is_off(here:
     eventually(lambda: "ScalingActive" not in _types(here), "the condition goes with what it is about")
 
 
-def test_the_autoscaler_that_keda_makes_is_judged_too(here: Namespace) -> None:
+def test_the_autoscaler_that_keda_creates_is_checked_too(here: Namespace) -> None:
     spec = {"enabled": True, "engine": "keda", "targetCPUUtilizationPercentage": 50}
     here.apply(agent(autoscaling={"enabled": True}))
     here.get("horizontalpodautoscaler")
@@ -279,7 +279,7 @@ def test_the_autoscaler_that_keda_makes_is_judged_too(here: Namespace) -> None:
     scaled = here.get("scaledobject")
     eventually(lambda: not here.find("horizontalpodautoscaler"), "the autoscaler of our own is gone")
     here.await_condition("ScalingActive", "Unknown", "AwaitingAutoscaler")
-    # As its operator does when it cannot make an autoscaler.
+    # As KEDA's operator does when it cannot create an autoscaler.
     refused = {"type": "Ready", "status": "False", "reason": "ScaledObjectCheckFailed", "message": "no such trigger"}
     status = json.dumps({"status": {"conditions": [refused]}})
     here.kubectl("patch", "scaledobject", "hello", "--subresource=status", "--type=merge", "-p", status)
@@ -297,7 +297,7 @@ def test_the_autoscaler_that_keda_makes_is_judged_too(here: Namespace) -> None:
 
 
 def _made_by_keda(scaled: dict[str, Any]) -> dict[str, Any]:
-    """The autoscaler that KEDA makes of a ScaledObject (its controllers/keda/hpa.go): with its labels, and its own."""
+    """Return the autoscaler that KEDA creates for a ScaledObject (its controllers/keda/hpa.go), with its labels."""
     metadata = scaled["metadata"]
     owner = {"apiVersion": scaled["apiVersion"], "kind": scaled["kind"], "controller": True}
     target = {"type": "Utilization", "averageUtilization": 50}
@@ -317,7 +317,7 @@ def _made_by_keda(scaled: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_workers_without_their_metric_are_told_of(here: Namespace) -> None:
+def test_workers_without_their_metric_are_reported(here: Namespace) -> None:
     scaled = {"enabled": True, "autoscaling": {"enabled": True}}
     here.apply(agent(redis={"url": "redis://state:6379/0"}, worker=scaled))
     _serve_all(here)
@@ -329,7 +329,7 @@ def test_workers_without_their_metric_are_told_of(here: Namespace) -> None:
 
 @contextmanager
 def older_definition(cluster: Cluster) -> Iterator[None]:
-    """For a while, a definition that takes any spec."""
+    """Replace the definition for a while by one that accepts any spec."""
     definition = crd()
     properties = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     properties["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -342,7 +342,7 @@ def older_definition(cluster: Cluster) -> Iterator[None]:
 
 
 def _serve(here: Namespace) -> None:
-    """Play the kubelet until the Deployment's rollout is over."""
+    """Act as the kubelet until the Deployment's rollout is complete."""
 
     def look() -> bool:
         here.serve()
@@ -362,7 +362,7 @@ def _serve(here: Namespace) -> None:
 
 
 def _serve_all(here: Namespace) -> None:
-    """Play the kubelet until the agent is Ready."""
+    """Act as the kubelet until the agent is Ready."""
 
     def look() -> bool:
         here.serve()

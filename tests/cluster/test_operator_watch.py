@@ -1,4 +1,4 @@
-"""Watches survive what happens to connections, servers and credentials, and never stall without a word."""
+"""Watches survive failures of connections, servers and credentials, and never stall silently."""
 
 import base64
 import os
@@ -24,9 +24,9 @@ from testbed.cluster import Cluster, OwnCluster
 
 pytestmark = pytest.mark.timing
 
-# A watch that brings nothing for so long is dead; after six times that, the operator is.
+# A watch that receives nothing for this long is dead; after six times that, the operator is unhealthy.
 SILENCE = ["--watch-silence-seconds=3"]
-# A connection attempt may take 10 s, and comes up to 5 s after the last.
+# A connection attempt may take 10 s, and starts up to 5 s after the last.
 SECONDS = 60.0
 AWAY_SECONDS = 30.0
 FLOOD_WRITES = 1000
@@ -41,7 +41,7 @@ def here(control_plane: Cluster, namespace: str) -> Namespace:
 
 @pytest.fixture
 def own_cluster() -> Iterator[OwnCluster]:
-    """A cluster of our own, whatever the other tests run on: its etcd will be compacted."""
+    """A separate cluster, even when the other tests run on a given one: its etcd will be compacted."""
     cluster = OwnCluster(f"compacted-{os.getpid()}")
     cluster.start("control-plane", lifeline=True)
     try:
@@ -51,7 +51,7 @@ def own_cluster() -> Iterator[OwnCluster]:
         cluster.stop()
 
 
-def test_an_api_server_that_was_away_and_forgot_its_history_loses_nothing(
+def test_no_change_is_lost_when_the_api_server_was_down_and_its_history_compacted(
     own_cluster: OwnCluster, tmp_path: Path
 ) -> None:
     with (
@@ -82,7 +82,7 @@ def test_an_api_server_that_was_away_and_forgot_its_history_loses_nothing(
         assert "A watch had to list again" in process.log
 
 
-def test_a_line_that_goes_dead_without_a_word_is_noticed_and_left(here: Namespace, tmp_path: Path) -> None:
+def test_a_connection_that_dies_silently_is_detected_and_abandoned(here: Namespace, tmp_path: Path) -> None:
     with (
         line_to(here.cluster.kubeconfig, tmp_path) as (line, kubeconfig),
         operator(kubeconfig, here.name, more=SILENCE) as process,
@@ -112,7 +112,7 @@ def test_quiet_watches_are_renewed_and_healthy(here: Namespace) -> None:
         here.get("deployment")
 
 
-def test_kinds_that_come_and_go_are_watched_while_they_are_there(own_cluster: OwnCluster) -> None:
+def test_kinds_that_come_and_go_are_watched_while_they_are_served(own_cluster: OwnCluster) -> None:
     with (
         own_cluster.fresh_namespace() as name,
         operator(own_cluster.kubeconfig, name, resync_seconds=1) as process,
@@ -152,7 +152,7 @@ def test_a_flood_of_events_of_other_objects_does_not_reach_the_operator(here: Na
     assert reconciled < FLOOD_WRITES / 10
 
 
-def test_a_token_that_ends_before_its_time_is_replaced_by_the_one_in_the_file(here: Namespace) -> None:
+def test_a_token_that_expires_early_is_replaced_by_the_one_in_the_file(here: Namespace) -> None:
     here.kubectl("create", "secret", "generic", "binds")
     with service_account(here.cluster, here.name, cluster_wide=False, rules=documented_rules()) as kubeconfig:
         bound = ["--bound-object-kind=Secret", "--bound-object-name=binds"]
@@ -161,8 +161,8 @@ def test_a_token_that_ends_before_its_time_is_replaced_by_the_one_in_the_file(he
             here.apply(agent())
             here.get("deployment")
 
-            here.kubectl("delete", "secret", "binds")  # and with it the token ends (KEP-1205)
-            # The API server may go on taking it for 10 s; then the next watch is refused.
+            here.kubectl("delete", "secret", "binds")  # which invalidates the token (KEP-1205)
+            # The API server may accept it for another 10 s; then the next watch is refused.
             eventually(lambda: "Credentials were refused" in process.log, "the old token is refused", SECONDS)
             here.kubectl("delete", "service", "hello")
             _set_token(kubeconfig, here.kubectl("create", "token", "agent-operator"))
@@ -177,7 +177,7 @@ def test_a_token_that_ends_before_its_time_is_replaced_by_the_one_in_the_file(he
 
 
 class _Flood:
-    """Writes ConfigMaps that are no business of the operator, as fast as the API server takes them."""
+    """Writes ConfigMaps that do not concern the operator, as fast as the API server accepts them."""
 
     def __init__(self, here: Namespace) -> None:
         config = yaml.safe_load(here.cluster.kubeconfig.read_text())
@@ -190,7 +190,7 @@ class _Flood:
 
     @property
     def rate(self) -> float:
-        """Writes a second, so far."""
+        """Return the writes per second so far."""
         return self.writes / (time.monotonic() - self._began)
 
     def start(self) -> None:
@@ -224,7 +224,7 @@ def _flood(here: Namespace) -> Iterator[_Flood]:
 
 
 def _admin(config: dict[str, Any]) -> ssl.SSLContext:
-    """The administrator's certificate of a kubeconfig that holds it."""
+    """Return a TLS context with the administrator's certificate of a kubeconfig that contains it."""
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
     with tempfile.NamedTemporaryFile() as file:

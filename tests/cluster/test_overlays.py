@@ -1,4 +1,4 @@
-"""The plain manifests are the chart: the install, and each overlay with the values that it stands for."""
+"""The plain manifests equal the chart: the install, and each overlay with the corresponding values."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ EQUALS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "overlays/single": (NAMESPACE, {"replicaCount": 1}),
 }
-# What a release of Helm has and a folder has not, or the other way round.
+# What only a Helm release has, or only a folder.
 OF_HELM = {"labels": ("helm.sh/chart", "app.kubernetes.io/managed-by"), "annotations": ("helm.sh/resource-policy",)}
 
 
@@ -52,7 +52,7 @@ def test_a_folder_of_manifests_is_the_chart_with_values(control_plane: Cluster, 
 
 
 def _by_name(text: str) -> dict[tuple[str, str | None, str], dict[str, Any]]:
-    """The objects by kind, namespace and name, without what only one of the two ways of installing has."""
+    """Return the objects by kind, namespace and name, without what only one of the two ways of installing has."""
     found = {}
     for document in documents(text):
         if document:

@@ -1,4 +1,4 @@
-"""Parity: the chart's values are the fields of the spec, and both faces make the same objects of them."""
+"""Parity: the chart's values are the fields of the spec, and chart and operator create the same objects from them."""
 
 import difflib
 import json
@@ -18,14 +18,14 @@ from testbed import binaries, paths
 from unit.operator.strategies import agents
 
 CHART = str(paths.REPOSITORY / "helm" / "agent")
-# Each example is one `helm template`, a fifth of a second.
+# Each example runs `helm template` once, which takes a fifth of a second.
 EXAMPLES = 250
 ONLY_OF_ONE_FACE = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 
 
 @given(agents())
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_the_chart_and_the_operator_make_the_same_objects(document: dict[str, Any]) -> None:
+def test_the_chart_and_the_operator_create_the_same_objects(document: dict[str, Any]) -> None:
     agent = parse(document, namespace="default")
     helm = helm_template(agent.name, document["spec"], agent.namespace)
     assert helm.returncode == 0, helm.stderr
@@ -36,7 +36,7 @@ def test_the_chart_and_the_operator_make_the_same_objects(document: dict[str, An
 
 
 @pytest.mark.parametrize("name", ["true", "null", "no", "on", "e1", "y"])
-def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str) -> None:
+def test_a_name_that_yaml_reads_as_another_type_stays_a_name(name: str) -> None:
     spec = {"agent": {"provider": "echo"}, "apiKey": {"secretName": name}}
     agent = parse(_agent(name, spec), namespace=name)
     helm = helm_template(name, spec, name)
@@ -55,7 +55,7 @@ def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str) -> No
         ("https://[fd00::1]", 443),
     ],
 )
-def test_the_port_of_an_address_is_the_same_number_on_both_faces(address: str, port: int) -> None:
+def test_the_port_of_an_address_is_the_same_in_the_chart_and_the_operator(address: str, port: int) -> None:
     spec = {"agent": {"baseUrl": address}, "apiKey": {"secretName": "key"}}
     agent = parse(_agent("my-agent", spec), namespace="default")
     helm = helm_template("my-agent", spec, "default")
@@ -75,7 +75,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_a_rule_across_fields_is_the_same_sentence_on_both_faces(wrong: dict[str, Any]) -> None:
+def test_a_rule_across_fields_has_the_same_message_in_the_chart_and_the_operator(wrong: dict[str, Any]) -> None:
     spec = {"agent": {"provider": "echo"}} | wrong
     with pytest.raises(InvalidAgentError) as refused:
         parse(_agent("my-agent", spec), namespace="default")
@@ -86,7 +86,7 @@ def test_a_rule_across_fields_is_the_same_sentence_on_both_faces(wrong: dict[str
 
 
 @pytest.mark.parametrize("name", ["1agent", "my.agent"])
-def test_a_name_that_no_service_can_have_is_refused_by_the_chart_too(name: str) -> None:
+def test_a_name_that_no_service_can_have_is_rejected_by_the_chart_too(name: str) -> None:
     helm = helm_template(name, {"agent": {"provider": "echo"}}, "default")
     assert helm.returncode != 0
     assert NAME_RULE.message in helm.stderr
@@ -102,7 +102,7 @@ def test_a_name_that_no_service_can_have_is_refused_by_the_chart_too(name: str) 
         ({"agent": {"modle": "claude-opus-5-5"}}, "modle"),
     ],
 )
-def test_a_wrong_value_fails_with_its_place_before_anything_is_made(spec: dict[str, Any], said: str) -> None:
+def test_an_invalid_value_fails_with_its_path_before_anything_is_created(spec: dict[str, Any], said: str) -> None:
     helm = helm_template("my-agent", spec, "default")
     assert helm.returncode != 0
     assert said in helm.stderr
@@ -112,14 +112,14 @@ def test_a_wrong_value_fails_with_its_place_before_anything_is_made(spec: dict[s
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60))
 @settings(max_examples=20, deadline=None)
-def test_any_line_of_text_reaches_the_agent_as_it_is(prompt: str) -> None:
+def test_any_line_of_text_reaches_the_agent_unchanged(prompt: str) -> None:
     helm = helm_template("my-agent", {"agent": {"provider": "echo", "systemPrompt": prompt}}, "default")
     assert helm.returncode == 0, helm.stderr
     objects = _by_name(_objects(helm.stdout))
     assert objects["ConfigMap my-agent"]["data"]["SYSTEM_PROMPT"] == prompt
 
 
-def test_further_objects_may_be_text_with_templates_in_it() -> None:
+def test_extra_objects_may_be_text_with_templates() -> None:
     text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-more\n"
     plain = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "{{ .Release.Name }}-plain"}}
     helm = helm_template("my-agent", {"agent": {"provider": "echo"}, "extraObjects": [text, plain]}, "default")
@@ -135,13 +135,13 @@ def helm_template(name: str, values: dict[str, Any], namespace: str) -> subproce
 
 
 def _json(values: dict[str, Any]) -> str:
-    """JSON that is YAML to Helm as well, which takes neither a bare control character nor a pair of surrogates."""
+    """Return JSON that is also YAML to Helm, which accepts neither a bare control character nor a surrogate pair."""
     text = json.dumps(values, ensure_ascii=False)
     return re.sub(r"[\x7f-\x9f\ufeff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as Helm writes it: with no dates, and `=` as plain text."""
+    """Loads YAML as Helm writes it: without dates, and with `=` as plain text."""
 
 
 _Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
@@ -149,7 +149,7 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    """The objects of a release. What `helm test` makes is none of them: Helm neither keeps nor upgrades it."""
+    """Return the objects of a release, without those of `helm test`: Helm neither keeps nor upgrades them."""
     documents = [document for document in yaml.load_all(text, Loader=_Loader) if document]
     return [each for each in documents if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
 
@@ -164,9 +164,9 @@ def _agent(name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_name(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The objects by kind and name, without the labels in which the two faces differ on purpose.
+    """Return the objects by kind and name, without the labels in which chart and operator differ on purpose.
 
-    Client keys that are generated have chance for a value, and the operator makes them only when it applies them.
+    Generated client keys have a random value, and the operator generates them only when it applies them.
     """
     named = {}
     for document in objects:

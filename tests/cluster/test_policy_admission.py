@@ -1,4 +1,4 @@
-"""A policy at a real API server: it refuses what the operator would refuse, at creation and at each change."""
+"""An admission policy at a real API server: it refuses what the operator would, at creation and at each change."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from unit.operator.strategies import specs
 CHART = str(paths.REPOSITORY / "helm" / "agent-operator")
 RELEASE = "policy"
 DEFAULTS = Policy().model_dump(by_alias=True)
-# The settings of the chart as they are, all of them opened, and lists with entries and beginnings of entries.
+# The chart's default settings, all of them opened, and lists with entries and with prefixes of entries.
 POLICIES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "everything": {
@@ -42,7 +42,7 @@ POLICIES: dict[str, dict[str, Any]] = {
         "prometheusAddresses": ["http://prometheus:9090"],
     },
 }
-# Of these several come for each check, beside those that it names itself.
+# Several of these are tried for each check, in addition to those that it names itself.
 SAMPLES: tuple[Any, ...] = (True, False, 0, 22, 443, "", "a", "ab", "ci-deployer", "b", "50%", [], {})
 ADDRESSES = (
     "http://h",
@@ -62,14 +62,14 @@ ADDRESSES = (
 
 
 class Served(Namespace):
-    """A namespace with a policy of its own. (Others must not have any: the control plane is that of all tests.)"""
+    """A namespace with its own policy. (Other namespaces must have none: all tests share the control plane.)"""
 
     def __init__(self, cluster: Cluster, name: str, policy: Policy) -> None:
         super().__init__(cluster, name)
         self.policy = policy
 
     def answers(self, documents: list[dict[str, Any]]) -> dict[str, str]:
-        """What the API server answers to the creation of these, by name: empty for each that it would take."""
+        """Return the API server's response to the creation of these, by name: empty for each that it would accept."""
         stdin = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
         command = ["--namespace", self.name, "create", "--dry-run=server", "--validate=false", "-f", "-"]
         answers = {document["metadata"]["name"]: "" for document in documents}
@@ -100,7 +100,7 @@ def served(control_plane: Cluster, request: pytest.FixtureRequest, tmp_path_fact
             file = tmp_path_factory.mktemp("policy") / "policy.yaml"
             file.write_text(control_plane.kubectl("get", "configmap", f"{RELEASE}-policy", "-n", name, "-oyaml"))
             served = Served(control_plane, name, load(file))
-            # Refused under each of the policies.
+            # Refused by each of the policies.
             refused = agent("a0", networkPolicy={"redisPort": 9999})
             eventually(lambda: "denied request" in served.answers([refused])["a0"], "the policy is in force")
             yield served
@@ -137,7 +137,7 @@ def test_a_change_of_the_spec_is_refused_as_its_creation_is(served: Served) -> N
 
 
 @pytest.mark.parametrize("served", ["defaults"], indirect=True)
-def test_what_was_there_before_the_policy_can_be_scaled_judged_labelled_and_deleted(served: Served) -> None:
+def test_agents_older_than_the_policy_can_be_scaled_labelled_deleted_and_get_a_status(served: Served) -> None:
     binding = ["validatingadmissionpolicybinding", f"{served.name}-{RELEASE}"]
     text = served.cluster.kubectl("get", *binding, "-ojson")
     refused = agent("older", networkPolicy={"redisPort": 9999})
@@ -155,12 +155,12 @@ def test_what_was_there_before_the_policy_can_be_scaled_judged_labelled_and_dele
     served.kubectl("annotate", "agentdeployment", "older", "example.com/note=kept")
     with pytest.raises(TestbedError, match="denied request"):
         served.kubectl("label", "agentdeployment", "older", "portside.dev/operator=blue")
-    # The garbage collector takes the finalizer off, which is a change too.
+    # The garbage collector removes the finalizer, which is a change too.
     served.kubectl("delete", "agentdeployment", "older", "--cascade=foreground", "--timeout=60s")
 
 
 def _compare(served: Served, generated: list[dict[str, Any]]) -> tuple[int, int]:
-    """Compare operator and API server; return how many specs could be, and how many of those are refused."""
+    """Compare operator and API server; return how many specs could be compared, and how many of those are refused."""
     documents = [agent(f"a{index}") | {"spec": spec} for index, spec in enumerate(generated)]
     valid = {}
     for document in documents:
@@ -169,13 +169,13 @@ def _compare(served: Served, generated: list[dict[str, Any]]) -> tuple[int, int]
         except InvalidAgentError:
             continue
     answers = served.answers([document for document, _ in valid.values()])
-    # Where the definition refuses an object, no policy is asked.
+    # Where the definition rejects an object, no policy is evaluated.
     compared = {name: each for name, each in valid.items() if "invalid" not in answers[name]}
     count = 0
     for name, (document, spec) in compared.items():
         ours = {str(fault) for fault in refusals(spec, served.policy)}
         said = answers[name].partition("denied request: ")[2]
-        # Too much for one message, or of a type that no pod could have: refused all the same.
+        # Too much for one message, or of a type that no pod could have: it is refused nevertheless.
         if "does not allow this spec" in said or said.endswith(" …") or "resulted in error" in answers[name]:
             assert ours, (document, answers[name])
         else:
@@ -185,7 +185,7 @@ def _compare(served: Served, generated: list[dict[str, Any]]) -> tuple[int, int]
 
 
 def _specs_of(check: Check) -> Iterator[dict[str, Any]]:
-    """Specs that have something in the field of the check: what it refuses, and what it does not."""
+    """Yield specs with a value in the field of the check: values that it refuses, and values that it does not."""
     listed = POLICIES["lists"].get(check.setting, [])
     values: list[Any] = [*SAMPLES, *(listed if isinstance(listed, list) else [])]
     if isinstance(check.test, Is | IsNot):
@@ -223,7 +223,7 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 
 SCHEMA = structural(AgentSpec)
-# What the API requires beside the field of a check.
+# What the API requires in addition to the field of a check.
 REQUIRED = {"name": "it", "image": "busybox", "port": 80, "containerPort": 80}
 
 

@@ -1,4 +1,4 @@
-"""What the operator does about a spec that its policy refuses: it says why, and changes nothing of that agent."""
+"""The operator and a spec that its policy refuses: it reports the reason, and leaves the agent's objects unchanged."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from support.operator import COMMAND, Namespace, OperatorProcess, agent, install
 from testbed.cluster import Cluster
 
 POLICY = {"loadBalancers": True, "serviceAnnotations": ["example.com/*"], "podLabels": ["team"]}
-# What somebody who may only create AgentDeployments would have of the operator's rights.
+# Uses of the operator's rights by a user who may only create AgentDeployments.
 DEPUTY: dict[str, Any] = {
     "service": {
         "type": "NodePort",
@@ -83,7 +83,7 @@ def here(control_plane: Cluster, namespace: str, running: OperatorProcess) -> Na
     return Namespace(control_plane, namespace)
 
 
-def test_each_field_is_refused_with_its_setting_and_nothing_is_made(here: Namespace) -> None:
+def test_each_field_is_refused_with_its_setting_and_nothing_is_created(here: Namespace) -> None:
     here.apply(agent(**DEPUTY))
 
     message = here.await_condition("Ready", "False", "PolicyRefused")["message"]
@@ -99,14 +99,14 @@ def test_each_field_is_refused_with_its_setting_and_nothing_is_made(here: Namesp
     assert events[0]["type"] == "Warning"
 
 
-def test_what_the_policy_lists_is_carried_out(here: Namespace) -> None:
+def test_what_the_policy_lists_is_applied(here: Namespace) -> None:
     here.apply(agent(service={"type": "LoadBalancer", "annotations": {"example.com/x": "y"}}, podLabels={"team": "a"}))
 
     here.await_condition("Ready", "False", "RollingOut")
     assert here.get("service")["spec"]["type"] == "LoadBalancer"
 
 
-def test_a_change_that_is_refused_leaves_the_objects_as_they_are_until_it_is_undone(here: Namespace) -> None:
+def test_a_refused_change_leaves_the_objects_unchanged_until_it_is_undone(here: Namespace) -> None:
     here.apply(agent(service={"port": 8080}))
     here.await_condition("Ready", "False", "RollingOut")
     here.await_rollout()
@@ -122,7 +122,7 @@ def test_a_change_that_is_refused_leaves_the_objects_as_they_are_until_it_is_und
     eventually(lambda: here.get("service")["spec"]["ports"][0]["port"] == 9090, "the rest of the change")
 
 
-def test_a_refused_agent_is_deleted_with_what_it_had(here: Namespace) -> None:
+def test_a_refused_agent_is_deleted_with_its_objects(here: Namespace) -> None:
     here.apply(agent())
     here.await_condition("Ready", "False", "RollingOut")
     here.apply(agent(ingress={"enabled": True}))
@@ -133,7 +133,7 @@ def test_a_refused_agent_is_deleted_with_what_it_had(here: Namespace) -> None:
     eventually(lambda: here.find("deployment") is None, "its Deployment is gone")
 
 
-def test_the_tools_say_what_the_policy_refuses(here: Namespace, policy: Path, tmp_path: Path) -> None:
+def test_the_tools_report_what_the_policy_refuses(here: Namespace, policy: Path, tmp_path: Path) -> None:
     here.apply(agent(ingress={"enabled": True}))
     here.await_condition("Ready", "False", "PolicyRefused")
 
@@ -166,7 +166,7 @@ def test_an_operator_does_not_start_with_a_policy_that_it_cannot_read(tmp_path: 
 
 
 def _versions(here: Namespace) -> dict[str, tuple[str, int]]:
-    """What of each object changes only when its spec or metadata does."""
+    """Return the part of each object that changes only with its spec or metadata."""
     items = json.loads(here.kubectl("get", KINDS, "--selector=app.kubernetes.io/instance=hello", "-ojson"))["items"]
     return {
         each["metadata"]["uid"]: (json.dumps(each.get("spec", each.get("data"))), each["metadata"].get("generation", 0))

@@ -1,4 +1,4 @@
-"""Ports for programs of the tests: free, and given to one of many processes alone."""
+"""Ports for programs of the tests: free, and assigned to only one of many processes."""
 
 import socket
 import subprocess
@@ -21,7 +21,7 @@ def test_processes_that_ask_at_the_same_time_get_different_ports() -> None:
     assert set(got.values()) == {1}
 
 
-def test_a_port_on_which_something_listens_is_not_given_out() -> None:
+def test_a_port_in_use_is_not_assigned() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", ports.free_port()))
         server.listen()

@@ -1,4 +1,4 @@
-"""What we hand out, at a real API server: every rendering passes it in strict mode, and the samples come to life."""
+"""Published manifests at a real API server: every rendering passes strict validation, and the samples work."""
 
 import os
 import re
@@ -24,14 +24,14 @@ from testbed.errors import TestbedError
 
 RENDERINGS = {each.name: each for each in rendered.everything()}
 SAMPLES = sorted(rendered.SAMPLES.glob("*.yaml"))
-# The commands in a sample's comment that make what it needs; a command goes on after a backslash.
+# The commands in a sample's comment that create what it needs; a backslash continues a command.
 NEEDS = re.compile(r"^#   (kubectl create secret (?:.*\\\n#\s+)*.*)$", re.MULTILINE)
 SECONDS = 90.0
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A control plane of our own, with the definitions of every kind that we write objects of."""
+    """A control plane for this file alone, with the definitions of every kind that we write objects of."""
     with clusters.provided("control-plane", None, name="samples") as cluster:
         install_definition(cluster)
         definitions.install(cluster, *definitions.FOREIGN)
@@ -40,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def dry(cluster: Cluster) -> Iterator[Namespace]:
-    """A namespace that warns of what the restricted Pod Security Standard forbids; nothing is ever made in it."""
+    """A namespace that warns of what the restricted Pod Security Standard forbids; nothing is ever created in it."""
     with cluster.fresh_namespace() as name:
         cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/warn=restricted")
         yield Namespace(cluster, name)
@@ -48,7 +48,7 @@ def dry(cluster: Cluster) -> Iterator[Namespace]:
 
 @pytest.fixture
 def here(cluster: Cluster) -> Iterator[Namespace]:
-    """A namespace of the test's own."""
+    """A namespace for one test."""
     with cluster.fresh_namespace() as name:
         yield Namespace(cluster, name)
 
@@ -61,7 +61,7 @@ def running(here: Namespace) -> Iterator[OperatorProcess]:
 
 
 @pytest.mark.parametrize("name", RENDERINGS)
-def test_the_api_server_takes_it_strictly_and_without_a_warning(dry: Namespace, name: str) -> None:
+def test_the_api_server_accepts_it_strictly_and_without_a_warning(dry: Namespace, name: str) -> None:
     objects = _into(dry.name, RENDERINGS[name].text)
     said = _dry_run(dry, objects)
     assert said.count("(server dry run)") == len(objects)
@@ -76,7 +76,7 @@ def test_the_api_server_takes_it_strictly_and_without_a_warning(dry: Namespace, 
     ],
     ids=["unknown field", "wrong type", "not restricted"],
 )
-def test_the_strict_dry_run_refuses_what_is_wrong(
+def test_the_strict_dry_run_rejects_invalid_objects(
     dry: Namespace, place: tuple[str, ...], value: object, said: str
 ) -> None:
     objects = _into(dry.name, RENDERINGS["objects-echo-agent"].text)
@@ -90,7 +90,7 @@ def test_the_strict_dry_run_refuses_what_is_wrong(
 
 @pytest.fixture(scope="module")
 def alive(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Namespace]]:
-    """Every sample, applied in a namespace of its own after what its comments say, with an operator for all of them."""
+    """Every sample, applied as its comments describe in a namespace of its own, with one operator for all of them."""
     with ExitStack() as stack:
         places = {each: Namespace(cluster, stack.enter_context(cluster.fresh_namespace())) for each in SAMPLES}
         stack.enter_context(operator(cluster.kubeconfig, *(each.name for each in places.values())))
@@ -101,7 +101,7 @@ def alive(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda file: file.stem)
-def test_a_sample_comes_to_life_as_its_comments_say(alive: dict[Path, Namespace], sample: Path) -> None:
+def test_a_sample_becomes_ready_as_its_comments_describe(alive: dict[Path, Namespace], sample: Path) -> None:
     here = alive[sample]
     objects = [*documents(sample.read_text()), *documents(rendered.render(sample))]
     for each in objects:
@@ -110,7 +110,7 @@ def test_a_sample_comes_to_life_as_its_comments_say(alive: dict[Path, Namespace]
         eventually(partial(_is_ready, here, name), f"{name} is ready", SECONDS)
 
 
-def test_what_the_samples_say_they_need_is_what_they_need() -> None:
+def test_the_samples_document_exactly_what_they_need() -> None:
     for sample in SAMPLES:
         made = {command.split()[4] for command in NEEDS.findall(sample.read_text())}
         assert made == _secrets(sample), sample.name
@@ -136,8 +136,13 @@ def _dry_run(dry: Namespace, objects: list[dict[str, Any]]) -> str:
 
 
 def _into(namespace: str, text: str) -> list[dict[str, Any]]:
+<<<<<<< HEAD
     """The objects, with whatever namespace they name replaced by the test's."""
     objects = documents(text)
+=======
+    """Return the objects, with any namespace that they name replaced by the test's."""
+    objects = [each for each in yaml.safe_load_all(text) if each]
+>>>>>>> w-t3
     for each in objects:
         if "namespace" in each["metadata"]:
             each["metadata"]["namespace"] = namespace
@@ -145,7 +150,7 @@ def _into(namespace: str, text: str) -> list[dict[str, Any]]:
 
 
 def _make_what_it_needs(here: Namespace, folder: Path, sample: Path) -> None:
-    """Run the sample's own commands, in the namespace and with the files and variables that they speak of."""
+    """Run the sample's own commands, in the namespace and with the files and variables that they refer to."""
     pair = Authority(folder / "pki").issue("agent.example.com", [], ["agent.example.com"])
     (folder / "agent.crt").write_bytes(pair.certificate.read_bytes())
     (folder / "agent.key").write_bytes(pair.key.read_bytes())
@@ -173,13 +178,13 @@ def _agents(sample: Path) -> list[str]:
 
 
 def _is_ready(here: Namespace, name: str) -> bool:
-    """Whether the agent is Ready; pods that came since are made to run. (This tier has no nodes.)"""
+    """Return whether the agent is Ready, after setting new pods to running. (This tier has no nodes.)"""
     here.serve(name)
     return here.condition("Ready", name).get("status") == "True"
 
 
 def _secrets(sample: Path) -> set[str]:
-    """The Secrets that the sample's agents name."""
+    """Return the names of the Secrets that the sample's agents refer to."""
     found: set[str] = set()
     for document in documents(sample.read_text()):
         if document["kind"] == "AgentDeployment":

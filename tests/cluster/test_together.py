@@ -1,4 +1,4 @@
-"""Jobs that run at the same time end together: at an error, at an interrupt, and with all their child processes."""
+"""Concurrent jobs end together: at an error, at an interrupt, and with all their child processes."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from testbed.errors import TestbedError
 from testbed.locks import exclusive
 
 DEADLINE_SECONDS = 20
-# A child with a child of its own, as `go build` has compilers: it writes the ids of both.
+# A child with a child of its own, as `go build` starts compilers: it writes the process ids of both.
 FAMILY = 'sleep 300 & echo $$ $! > "$0.partial"; mv "$0.partial" "$0"; wait'
 
 
@@ -36,7 +36,7 @@ def test_results_come_in_the_order_of_the_jobs() -> None:
     assert together.together(first, second) == [1, 2]
 
 
-def test_an_error_ends_the_children_of_the_other_jobs_and_is_the_one_that_is_raised(tmp_path: Path) -> None:
+def test_an_error_ends_the_children_of_the_other_jobs_and_is_raised(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
 
     def fails() -> None:
@@ -69,9 +69,7 @@ def test_an_error_of_inner_jobs_ends_the_outer_ones(tmp_path: Path) -> None:
     _await(lambda: not _alive(pids))
 
 
-def test_an_interrupt_while_jobs_are_started_ends_those_that_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_while_jobs_start_ends_those_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pids = tmp_path / "pids"
 
     class Interrupted(ThreadPoolExecutor):
@@ -110,7 +108,7 @@ def test_after_an_error_a_job_starts_no_further_child() -> None:
     assert refused == [True]
 
 
-def test_who_waits_for_a_lock_ends_at_the_error_of_another_job(tmp_path: Path) -> None:
+def test_a_job_that_waits_for_a_lock_ends_at_the_error_of_another_job(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
 
     def fails() -> None:
@@ -125,7 +123,7 @@ def test_who_waits_for_a_lock_ends_at_the_error_of_another_job(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
-def test_a_process_that_is_ended_leaves_no_child(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_terminated_process_leaves_no_child(number: signal.Signals, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     program = f"""
 import signal
@@ -140,7 +138,7 @@ together(lambda: run(["sh", "-c", {FAMILY!r}, {str(pids)!r}], on_line=print), la
         process.send_signal(number)
         process.wait(DEADLINE_SECONDS)
         children = _alive(pids)
-        if number == signal.SIGKILL:  # no process is left that would end its group
+        if number == signal.SIGKILL:  # no process is left that could end its group
             children = [int(pids.read_text().split()[0])]
         _await(lambda: not any(_runs(each) for each in children))
     finally:

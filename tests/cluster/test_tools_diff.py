@@ -1,4 +1,4 @@
-"""`agent-operator diff` against a real API server: it shows what the operator then does, and changes nothing."""
+"""`agent-operator diff` against a real API server: it shows what the operator would do, and changes nothing."""
 
 import json
 import re
@@ -24,12 +24,12 @@ KEYED: dict[str, Any] = {
 
 @pytest.fixture
 def here(control_plane: Cluster, namespace: str) -> Namespace:
-    """A fresh namespace of a cluster that knows AgentDeployments."""
+    """A fresh namespace of a cluster that serves AgentDeployments."""
     install_definition(control_plane)
     return Namespace(control_plane, namespace)
 
 
-def test_a_new_agent_is_shown_with_all_that_would_be_made_for_it(here: Namespace) -> None:
+def test_a_new_agent_is_shown_with_all_objects_that_would_be_created(here: Namespace) -> None:
     before = everything(here)
 
     done = tool(here, "diff", "-f", "-", stdin=json.dumps(agent(**KEYED)))
@@ -42,7 +42,7 @@ def test_a_new_agent_is_shown_with_all_that_would_be_made_for_it(here: Namespace
     assert everything(here) == before
 
 
-def test_what_the_operator_has_done_is_no_difference_any_more(here: Namespace) -> None:
+def test_what_the_operator_has_applied_is_no_longer_shown(here: Namespace) -> None:
     document = agent(**KEYED)
     made(here, document)
 
@@ -53,7 +53,7 @@ def test_what_the_operator_has_done_is_no_difference_any_more(here: Namespace) -
     assert (by_name.returncode, by_name.stdout, by_name.stderr) == (0, "", "")
 
 
-def test_a_changed_spec_is_shown_as_the_operator_then_carries_it_out(here: Namespace) -> None:
+def test_a_changed_spec_is_shown_as_the_operator_then_applies_it(here: Namespace) -> None:
     made(here, agent(service={"port": 80}))
     changed = agent(service={"port": 8080})
     port = here.get("service")["spec"]["ports"][0]["port"]
@@ -84,7 +84,7 @@ def test_what_would_be_pruned_is_shown(here: Namespace) -> None:
     assert here.find("horizontalpodautoscaler") is not None
 
 
-def test_replicas_are_not_shown_as_reset_when_an_autoscaler_comes(here: Namespace) -> None:
+def test_replicas_are_not_shown_as_reset_when_an_autoscaler_is_added(here: Namespace) -> None:
     made(here, agent(replicas=3, redis={"url": "redis://state"}))
 
     scaled = agent(autoscaling={"enabled": True, "minReplicas": 2}, redis={"url": "redis://state"})
@@ -95,7 +95,7 @@ def test_replicas_are_not_shown_as_reset_when_an_autoscaler_comes(here: Namespac
     assert "-  replicas: 3" not in done.stdout
 
 
-def test_drift_is_shown_and_not_what_others_own(here: Namespace) -> None:
+def test_drift_is_shown_but_not_the_fields_of_other_owners(here: Namespace) -> None:
     made(here, agent())
     here.kubectl("annotate", "deployment/hello", "example.com/note=mine")
     assert tool(here, "diff", "hello").returncode == 0
@@ -110,7 +110,7 @@ def test_drift_is_shown_and_not_what_others_own(here: Namespace) -> None:
     assert "example.com/note: mine" not in [line[1:].strip() for line in done.stdout.splitlines() if line[0] in "+-"]
 
 
-def test_what_others_added_is_shown_as_removed(here: Namespace) -> None:
+def test_foreign_additions_are_shown_as_removed(here: Namespace) -> None:
     made(here, agent())
     here.kubectl("set", "env", "deployment/hello", "SYSTEM_PROMPT=Be rude.")
     container = {"name": "intruder", "image": "intruder:1"}
@@ -140,7 +140,7 @@ def test_no_value_of_a_secret_is_shown(here: Namespace) -> None:
         assert "c2stdmVyeS1zZWNyZXQ" not in text  # the key in base64
 
 
-def test_a_name_that_is_taken_and_a_refused_object_are_told(here: Namespace) -> None:
+def test_a_name_conflict_and_a_refused_object_are_reported(here: Namespace) -> None:
     here.kubectl("create", "configmap", "hello")
     asking = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
 
@@ -156,14 +156,14 @@ def test_a_name_that_is_taken_and_a_refused_object_are_told(here: Namespace) -> 
     assert "must be less than or equal to memory limit" in refused.stderr
 
 
-def test_an_agent_that_is_not_there_is_told(here: Namespace) -> None:
+def test_a_missing_agent_is_reported(here: Namespace) -> None:
     done = tool(here, "diff", "nobody")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert f"Error: AgentDeployment nobody not found in namespace {here.name}" in done.stderr
 
 
-def test_a_user_without_the_right_to_patch_is_told_so(here: Namespace) -> None:
+def test_a_user_without_the_right_to_patch_gets_an_error(here: Namespace) -> None:
     rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
     with reader(here, rules) as kubeconfig:
         done = tool(here, "diff", "-f", "-", stdin=json.dumps(agent()), kubeconfig=kubeconfig)
@@ -181,7 +181,7 @@ def test_the_operators_own_rights_are_enough(here: Namespace) -> None:
     assert done.returncode == 1, done.stderr
 
 
-def test_what_is_wrong_with_the_way_to_the_cluster_is_one_line(here: Namespace, tmp_path: Path) -> None:
+def test_an_error_of_the_connection_to_the_cluster_is_one_line(here: Namespace, tmp_path: Path) -> None:
     config = yaml.safe_load(here.cluster.kubeconfig.read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     (tmp_path / "dead").write_text(yaml.safe_dump(config))
@@ -204,12 +204,12 @@ def test_what_is_wrong_with_the_way_to_the_cluster_is_one_line(here: Namespace, 
 
 
 def kinds(text: str) -> list[str]:
-    """The kinds of the objects that a diff is about."""
+    """Return the kinds of the objects in a diff."""
     return list(dict.fromkeys(re.findall(r"^(?:--- live|\+\+\+ wanted)/[^A-Z]*([A-Za-z]+)", text, re.MULTILINE)))
 
 
 def made(here: Namespace, document: dict[str, Any]) -> None:
-    """Apply an agent, and let an operator make its objects, which then runs no more."""
+    """Apply an agent, run an operator until it has created the agent's objects, and stop it."""
     here.apply(document)
     with running(here):
 
@@ -225,11 +225,11 @@ def running(here: Namespace) -> AbstractContextManager[OperatorProcess]:
 
 
 def everything(here: Namespace) -> list[str]:
-    """Names and versions of all that agents have."""
+    """Return kind and name of all objects of agents."""
     kinds = "configmaps,secrets,services,deployments,horizontalpodautoscalers,networkpolicies"
     return here.kubectl("get", kinds, "-oname").split()
 
 
 def reader(here: Namespace, rules: list[dict[str, Any]]) -> AbstractContextManager[Path]:
-    """A kubeconfig of somebody with these rules in the namespace, and no others."""
+    """Return a kubeconfig of a user with these rules in the namespace, and no others."""
     return service_account(here.cluster, here.name, cluster_wide=False, rules=rules)

@@ -1,4 +1,4 @@
-"""`agent-operator doctor` against a real API server: the first cause in words. The tests play the kubelet."""
+"""`agent-operator doctor` against a real API server: the first cause in plain text. The tests act as the kubelet."""
 
 import json
 import os
@@ -21,7 +21,7 @@ READ = {"apiGroups": ["*"], "verbs": ["get", "list"]}
 
 @pytest.fixture(scope="module")
 def control_plane(kubeconfig: Path | None, control_plane: Cluster) -> Iterator[Cluster]:
-    """A control plane of our own whatever the tests were told to use: a real kubelet would contradict us."""
+    """A separate control plane even when the tests run on a given cluster: a real kubelet would contradict them."""
     if kubeconfig is None:
         yield control_plane
     else:
@@ -59,7 +59,7 @@ def test_an_agent_that_serves_is_ready(here: Namespace) -> None:
         "pods",
         "scaling",
     }
-    # Here pods have no address, so that the Service leads nowhere.
+    # Pods have no address here, so the Service has no endpoints.
     assert "NoEndpoints: Service hello has no ready endpoints" in done.stdout
 
 
@@ -90,7 +90,7 @@ def test_an_agent_that_serves_is_ready(here: Namespace) -> None:
         ),
     ],
 )
-def test_a_container_in_trouble_is_the_cause(here: Namespace, state: dict[str, Any], reason: str, words: str) -> None:
+def test_a_failing_container_is_the_cause(here: Namespace, state: dict[str, Any], reason: str, words: str) -> None:
     here.apply(agent())
     pod = its_pod(here)
 
@@ -119,7 +119,7 @@ def test_a_pod_that_fits_no_node_is_the_cause(here: Namespace) -> None:
     assert "3 Insufficient memory" in cause(here)["message"]
 
 
-def test_a_missing_secret_is_named_and_nothing_of_a_present_one_is_read(here: Namespace) -> None:
+def test_a_missing_secret_is_named_and_an_existing_one_is_not_read(here: Namespace) -> None:
     here.apply(agent(agent={"provider": "anthropic"}, apiKey={"secretName": "anthropic", "secretKey": "KEY"}))
     its_pod(here)
 
@@ -134,7 +134,7 @@ def test_a_missing_secret_is_named_and_nothing_of_a_present_one_is_read(here: Na
     assert "sk-very-secret" not in done.stdout
 
 
-def test_a_user_who_may_not_see_secrets_still_hears_which_one_is_missing(here: Namespace) -> None:
+def test_a_user_who_may_not_read_secrets_still_learns_which_one_is_missing(here: Namespace) -> None:
     here.apply(agent(agent={"provider": "anthropic"}, apiKey={"secretName": "anthropic"}))
     pod = its_pod(here)
     here.set_pod_status(pod, {"phase": "Pending", "containerStatuses": [creating()]})
@@ -153,7 +153,7 @@ def test_a_user_who_may_not_see_secrets_still_hears_which_one_is_missing(here: N
     assert "Traceback" not in done.stderr
 
 
-def test_pods_that_a_quota_refuses_are_the_cause(here: Namespace) -> None:
+def test_pods_that_exceed_a_quota_are_the_cause(here: Namespace) -> None:
     here.kubectl("create", "quota", "none", "--hard=pods=0")
     eventually(lambda: here.get("resourcequota", "none").get("status", {}).get("used"), "the quota is in force")
     here.apply(agent())
@@ -162,7 +162,7 @@ def test_pods_that_a_quota_refuses_are_the_cause(here: Namespace) -> None:
     assert "exceeded quota" in found["message"]
 
 
-def test_a_name_that_is_taken_is_the_cause(here: Namespace) -> None:
+def test_a_name_conflict_is_the_cause(here: Namespace) -> None:
     here.kubectl("create", "configmap", "hello")
     here.apply(agent())
     here.await_condition("Ready", "False", "NameConflict")
@@ -171,7 +171,7 @@ def test_a_name_that_is_taken_is_the_cause(here: Namespace) -> None:
     assert "ConfigMap hello exists and is not managed by this AgentDeployment" in cause(here)["message"]
 
 
-def test_what_the_api_server_refuses_is_the_cause(here: Namespace) -> None:
+def test_an_object_that_the_api_server_rejects_is_the_cause(here: Namespace) -> None:
     here.apply(agent(resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}))
     here.await_condition("Ready", "False", "ApplyRefused")
 
@@ -179,7 +179,7 @@ def test_what_the_api_server_refuses_is_the_cause(here: Namespace) -> None:
     assert "must be less than or equal to memory limit" in cause(here)["message"]
 
 
-def test_a_probe_that_fails_is_the_cause(here: Namespace) -> None:
+def test_a_failing_probe_is_the_cause(here: Namespace) -> None:
     here.apply(agent())
     pod = its_pod(here)
     runs = {**creating(), "state": {"running": {}}}
@@ -190,7 +190,7 @@ def test_a_probe_that_fails_is_the_cause(here: Namespace) -> None:
     assert "statuscode: 503" in cause(here)["message"]
 
 
-def test_no_pods_wanted_is_ready(here: Namespace) -> None:
+def test_an_agent_scaled_to_zero_is_ready(here: Namespace) -> None:
     here.apply(agent(replicas=0))
     here.await_condition("Ready", "True", "ScaledToZero")
 
@@ -200,7 +200,7 @@ def test_no_pods_wanted_is_ready(here: Namespace) -> None:
     assert "0 replicas are desired" in done.stdout
 
 
-def test_a_paused_rollout_is_told(here: Namespace) -> None:
+def test_a_paused_rollout_is_reported(here: Namespace) -> None:
     here.apply(agent())
     serve(here)
     here.kubectl("rollout", "pause", "deployment/hello")
@@ -211,7 +211,7 @@ def test_a_paused_rollout_is_told(here: Namespace) -> None:
     assert cause(here)["remedy"] == "kubectl rollout resume deployment/hello"
 
 
-def test_an_autoscaler_without_metrics_is_worth_knowing(here: Namespace) -> None:
+def test_an_autoscaler_without_metrics_is_reported_as_a_note(here: Namespace) -> None:
     here.apply(agent(autoscaling={"enabled": True}, redis={"url": "redis://state"}))
     serve(here)
 
@@ -225,7 +225,7 @@ def test_an_autoscaler_without_metrics_is_worth_knowing(here: Namespace) -> None
     assert report(here)["ready"] is True
 
 
-def test_all_agents_are_looked_at(here: Namespace) -> None:
+def test_all_agents_are_checked(here: Namespace) -> None:
     here.apply(agent("one", replicas=0))
     here.apply(agent("two"))
     here.await_condition("Ready", "True", "ScaledToZero", "one")
@@ -237,7 +237,7 @@ def test_all_agents_are_looked_at(here: Namespace) -> None:
     assert f"Agent two in namespace {here.name} is not ready.\n" in done.stdout
 
 
-def test_an_agent_that_is_not_there_is_an_error(here: Namespace) -> None:
+def test_a_missing_agent_is_an_error(here: Namespace) -> None:
     here.apply(agent("other", replicas=0))
 
     done = tool(here, "doctor", "hello")
@@ -274,7 +274,7 @@ def test_kubectl_finds_the_plugin(here: Namespace) -> None:
 
 
 def its_pod(here: Namespace) -> str:
-    """The name of the agent's pod, once the operator knows of it."""
+    """Return the name of the agent's pod, once the operator has observed it."""
     (pod,) = eventually(lambda: here.list("pods"), "there is a pod")
     here.await_condition("Progressing", "True", "RollingOut")
     name: str = pod["metadata"]["name"]
@@ -301,7 +301,7 @@ def post_event(here: Namespace, pod: str, reason: str, message: str) -> None:
 
 
 def serve(here: Namespace) -> None:
-    """Play the kubelet until the agent is ready."""
+    """Act as the kubelet until the agent is ready."""
 
     def look() -> bool:
         here.serve()

@@ -20,7 +20,7 @@ def here(control_plane: Cluster, namespace: str) -> Namespace:
     return Namespace(control_plane, namespace)
 
 
-def test_an_agent_that_no_operator_looks_at(here: Namespace) -> None:
+def test_an_agent_that_no_operator_watches_is_reported(here: Namespace) -> None:
     here.apply(agent())
 
     found = cause(here)
@@ -29,7 +29,7 @@ def test_an_agent_that_no_operator_looks_at(here: Namespace) -> None:
     assert "helm upgrade --install agent-operator" in found["remedy"]
 
 
-def test_an_operator_that_stopped_is_told_with_its_last_sign_of_life(here: Namespace) -> None:
+def test_a_stopped_operator_is_reported_with_the_time_of_its_last_renewal(here: Namespace) -> None:
     here.apply(agent())
     hold_lease(here, datetime.now(UTC) - timedelta(hours=1))
 
@@ -39,14 +39,14 @@ def test_an_operator_that_stopped_is_told_with_its_last_sign_of_life(here: Names
     assert f"Lease {here.name}/agent-operator-test was last renewed 36" in found["message"]
 
 
-def test_an_operator_that_runs_and_does_not_look_here_is_told(here: Namespace) -> None:
+def test_an_operator_that_does_not_watch_this_namespace_is_reported(here: Namespace) -> None:
     here.apply(agent())
     hold_lease(here, datetime.now(UTC) + timedelta(minutes=5))
 
     assert cause(here)["reason"] == "NotReconciled"
 
 
-def test_a_cluster_without_the_definition_is_told(
+def test_a_cluster_without_the_definition_is_reported(
     kubeconfig: Path | None, control_plane: Cluster, namespace: str
 ) -> None:
     if kubeconfig is not None:

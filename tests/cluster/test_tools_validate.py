@@ -1,4 +1,4 @@
-"""`agent-operator validate` judges a file as `kubectl apply --dry-run=server` does, and reads the same values."""
+"""`agent-operator validate` accepts and rejects what `kubectl apply --dry-run=server` does, with the same values."""
 
 import io
 import json
@@ -21,10 +21,10 @@ from testbed.cluster import Cluster
 from unit.operator.strategies import agents
 
 EXAMPLES = 100
-# Whole numbers above it have no exact form in double precision.
+# Integers above it have no exact representation in double precision.
 LARGEST_EXACT = 2**53
 
-# Scalars that readers of YAML disagree about, and values that are wrong nearly everywhere.
+# Scalars that YAML parsers disagree about, and values that are invalid nearly everywhere.
 SCALARS = (
     "1234e56 12e5 1e3 1E1 0x1F 0o17 017 0888 0b11 1_000 +3 -0 1. .5 2.0 1.5 1e400 1e21 18446744073709551616 y Y n on "
     "No True ~ null .inf .nan 12:30:45 2026-11-29 1.10 !!str\\ 5 !!int\\ '3' '5' \"1e3\" text {} [] [null] [{}] "
@@ -34,11 +34,11 @@ RAW = [each.replace("\x00", " ") for each in SCALARS.replace("\\ ", "\x00").spli
 
 
 class Raw(str):
-    """Text that goes into a file as it is."""
+    """Text that is written to a file unchanged."""
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths of all values below, but that of the name, by which the test finds the object."""
+    """Yield the paths of all values below, except the name, by which the test finds the object."""
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
         if (*path, key) not in {("metadata",), ("apiVersion",), ("kind",)}:
@@ -53,7 +53,7 @@ def _at(value: Any, path: Sequence[Any]) -> Any:
 
 
 def _replaced(chance: Random, document: dict[str, Any]) -> None:
-    """Another value at some place."""
+    """Replace a value at a random path."""
     if places := list(_places(document)):
         *path, key = chance.choice(places)
         _at(document, path)[key] = Raw(chance.choice(RAW))
@@ -66,7 +66,7 @@ def _removed(chance: Random, document: dict[str, Any]) -> None:
 
 
 def _repeated(chance: Random, document: dict[str, Any]) -> None:
-    """An entry of a list twice."""
+    """Duplicate an entry of a list."""
     lists = [
         value for value in (_at(document, place) for place in _places(document)) if isinstance(value, list) and value
     ]
@@ -76,7 +76,7 @@ def _repeated(chance: Random, document: dict[str, Any]) -> None:
 
 
 def _added(chance: Random, document: dict[str, Any]) -> None:
-    """A field more in some object."""
+    """Add a field to an object."""
     objects = [document, document["metadata"], *(_at(document, place) for place in _places(document))]
     field = chance.choice(
         ["more", "labels", "annotations", "namespace", "status", "finalizers", "operator", "max_tokens"]
@@ -94,7 +94,7 @@ EDITS: list[Callable[[Random, dict[str, Any]], None]] = [_replaced, _replaced, _
 
 
 def documents(number: int) -> list[dict[str, Any]]:
-    """Valid documents, most with a change or two, of which some make them invalid; the same ones each time."""
+    """Return valid documents, most with a change or two, some of which make them invalid; the same on every run."""
     found: list[dict[str, Any]] = []
 
     @settings(
@@ -119,7 +119,7 @@ def documents(number: int) -> list[dict[str, Any]]:
 
 
 def written(value: Any) -> str:
-    """The document as YAML in braces."""
+    """Return the document as YAML in flow style."""
     if isinstance(value, Raw):
         return value
     if isinstance(value, dict):
@@ -137,7 +137,7 @@ def here(control_plane: Cluster, namespace: str) -> Namespace:
     return Namespace(control_plane, namespace)
 
 
-def test_a_generated_document_is_judged_and_read_as_in_a_dry_run(here: Namespace, tmp_path: Path) -> None:
+def test_a_generated_document_is_validated_and_read_as_in_a_dry_run(here: Namespace, tmp_path: Path) -> None:
     files = {f"n{index}": tmp_path / f"n{index}.yaml" for index in range(EXAMPLES)}
     for file, document in zip(files.values(), documents(EXAMPLES), strict=False):
         file.write_text(f"# YAML\n{written(document)}\n", encoding="utf-8")
@@ -148,8 +148,8 @@ def test_a_generated_document_is_judged_and_read_as_in_a_dry_run(here: Namespace
 
 
 def dry_run(here: Namespace, folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
-    """What the API server would make of the files, by name; and what it says of those that it refuses."""
-    # `create` prints each object as it goes, where `apply` prints none of them if one is refused.
+    """Return the objects that the API server would create from the files, by name, and its errors for the others."""
+    # `create` prints each object as it proceeds, where `apply` prints none of them if one is rejected.
     command: list[str | Path] = [
         binaries.provide("kubectl")["kubectl"],
         "create",
@@ -166,7 +166,7 @@ def dry_run(here: Namespace, folder: Path) -> tuple[dict[str, dict[str, Any]], s
 
 
 def stream(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON documents of a text, one after the other."""
+    """Yield the JSON documents of a text, one after the other."""
     decoder = json.JSONDecoder()
     while text := text.strip():
         document, end = decoder.raw_decode(text)
@@ -175,7 +175,7 @@ def stream(text: str) -> Iterator[dict[str, Any]]:
 
 
 def difference(file: Path, name: str, namespace: str, taken: dict[str, dict[str, Any]], refusals: str) -> str | None:
-    """What `validate` says otherwise than the dry run; None if both agree."""
+    """Return where `validate` differs from the dry run; None if both agree."""
     errors = [each for each in validate([str(file)], io.StringIO(), namespace=namespace).errors if not derived(each)]
     said = "; ".join(map(str, errors))
     if bool(errors) == (name in taken):
@@ -189,12 +189,12 @@ def difference(file: Path, name: str, namespace: str, taken: dict[str, dict[str,
 
 
 def derived(remark: Remark) -> bool:
-    """Whether the fault is one that only the objects made of the agent have."""
+    """Return whether only the objects built from the agent have the fault."""
     return "must be less than or equal to the limit" in remark.message
 
 
 def within(ours: Any, theirs: Any) -> bool:
-    """Whether all of ours is there; defaults may have come to it."""
+    """Return whether theirs contains all of ours; it may have defaults in addition."""
     if isinstance(ours, dict):
         return isinstance(theirs, dict) and all(key in theirs and within(ours[key], theirs[key]) for key in ours)
     if isinstance(ours, list):

@@ -1,4 +1,4 @@
-"""What the tests of the tools share: a command of `agent-operator` as a user runs it."""
+"""Helpers of the tests of the tools: a command of `agent-operator` as a user runs it."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from support.operator import COMMAND, Namespace
 def tool(
     here: Namespace, command: str, *arguments: str, stdin: str = "", kubeconfig: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a tool on the namespace, with the rights of `kubeconfig` or all."""
+    """Run a tool on the namespace, with the rights of `kubeconfig` or, by default, all rights."""
     return subprocess.run(
         [COMMAND, command, "--namespace", here.name, *arguments],
         input=stdin,
@@ -24,7 +24,7 @@ def tool(
 
 
 def report(here: Namespace, name: str = "hello") -> dict[str, Any]:
-    """What the doctor says of an agent."""
+    """Return the doctor's report on an agent."""
     done = tool(here, "doctor", name, "-o", "json")
     assert done.stderr == ""
     found: dict[str, Any] = json.loads(done.stdout)[0]
@@ -32,7 +32,7 @@ def report(here: Namespace, name: str = "hello") -> dict[str, Any]:
 
 
 def cause(here: Namespace, name: str = "hello") -> dict[str, Any]:
-    """Why the doctor says that an agent is not ready."""
+    """Return the doctor's cause why an agent is not ready."""
     found = report(here, name)
     assert found["ready"] is False, found
     told: dict[str, Any] = found["cause"]

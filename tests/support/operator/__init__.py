@@ -1,4 +1,4 @@
-"""What the operator's tests share: the operator as a process of its own, its rights, and waiting with a deadline."""
+"""Helpers of the operator's tests: the operator as a separate process, its rights, and waiting with a deadline."""
 
 import json
 import re
@@ -27,7 +27,7 @@ COMMAND = Path(sys.executable).parent / "agent-operator"
 
 
 def agent(name: str = "hello", **spec: Any) -> dict[str, Any]:
-    """A valid AgentDeployment; the keyword arguments replace fields of its spec."""
+    """Return a valid AgentDeployment; the keyword arguments replace fields of its spec."""
     return {
         "apiVersion": "portside.dev/v1alpha1",
         "kind": "AgentDeployment",
@@ -48,20 +48,20 @@ class Namespace:
         return self.cluster.kubectl("--namespace", self.name, *arguments, stdin=stdin, check=check)
 
     def apply(self, document: dict[str, Any]) -> None:
-        """Apply a document, as the user who writes it."""
+        """Apply a document as its author."""
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(document))
 
     def store(self, text: str, plural: str = "agentdeployments", group: str = "apis/portside.dev/v1alpha1") -> None:
-        """Create an object from JSON as it stands, which no client looks into."""
+        """Create an object from JSON exactly as written, without parsing by a client."""
         path = f"/{group}/namespaces/{self.name}/{plural}"
         self.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=text)
 
     def find(self, kind: str, name: str = "hello") -> dict[str, Any] | None:
-        """Return the object, or None."""
+        """Return the object, or None if it does not exist."""
         return self.cluster.find(kind, name, "--namespace", self.name, "--ignore-not-found")
 
     def get(self, kind: str, name: str = "hello") -> dict[str, Any]:
-        """The object, for which it waits."""
+        """Wait for the object, and return it."""
         return eventually(lambda: self.find(kind, name), f"{kind} {name} exists")
 
     def list(self, kind: str) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ class Namespace:
         return items
 
     def condition(self, kind: str, name: str = "hello") -> dict[str, Any]:
-        """The agent's condition of that type; empty while it has none."""
+        """Return the agent's condition of that type; empty while it has none."""
         status = (self.find("agentdeployment", name) or {}).get("status", {})
         return next((each for each in status.get("conditions", []) if each["type"] == kind), {})
 
@@ -98,7 +98,7 @@ class Namespace:
             ) from None
 
     def await_rollout(self, name: str = "hello") -> None:
-        """Wait until the Deployment's controller has reported all pods of the spec, and writes no more until they run.
+        """Wait until the Deployment controller has reported all pods of the spec, and writes no more until they run.
 
         (This tier has no nodes: no pod becomes ready by itself.)
         """
@@ -117,16 +117,16 @@ class Namespace:
         eventually(settled, f"all pods of {name} are reported")
 
     def serve(self, name: str = "hello") -> None:
-        """Play the kubelet: every pod of the agent runs and is ready. (This tier has no nodes.)"""
+        """Act as the kubelet: every pod of the agent is running and ready. (This tier has no nodes.)"""
         selector = f"--selector=app.kubernetes.io/instance={name}"
         for pod in self.cluster.get("pods", selector, "--namespace", self.name)["items"]:
-            # It may be one of an old revision, and gone by now.
+            # It may belong to an old revision, and be deleted by now.
             self.set_pod_status(
                 pod["metadata"]["name"], {"phase": "Running", "conditions": [_TRUE_READY]}, missing_ok=True
             )
 
     def set_pod_status(self, pod: str, status: dict[str, Any], *, missing_ok: bool = False) -> None:
-        """Play the kubelet for one pod."""
+        """Act as the kubelet for one pod."""
         patch = json.dumps({"status": status})
         self.kubectl("patch", "pod", pod, "--subresource=status", "--type=strategic", "-p", patch, check=not missing_ok)
 
@@ -145,7 +145,7 @@ class OperatorProcess:
 
     @property
     def log(self) -> str:
-        """All that it said so far, or until it ended."""
+        """Return its output so far, or until it ended."""
         if self._log.exists():
             self._said = self._log.read_text()
         return self._said
@@ -160,7 +160,7 @@ class OperatorProcess:
         eventually(look, "the operator started", START_SECONDS)
 
     def await_end(self) -> int:
-        """Wait until it ends by itself, and give its exit code."""
+        """Wait until it ends by itself, and return its exit code."""
         return self._process.wait(DEADLINE_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:
@@ -168,26 +168,26 @@ class OperatorProcess:
         self._process.send_signal(number)
 
     def answer(self, path: str) -> tuple[int, str]:
-        """Status and text of its HTTP server's answer."""
+        """Return status and text of its HTTP server's response."""
         response = httpx.get(f"http://127.0.0.1:{self.health_port}{path}", timeout=10)
         return response.status_code, response.text
 
     def metric(self, series: str) -> float:
-        """The value of a series, such as `name{label="value"}`."""
+        """Return the value of a series, such as `name{label="value"}`."""
         lines = self.answer("/metrics")[1].splitlines()
         return float(next(line for line in lines if line.startswith(f"{series} ")).rpartition(" ")[2])
 
     def peak_memory(self) -> int:
-        """Return the most resident memory that it had, in bytes (proc(5): VmHWM)."""
+        """Return its peak resident memory in bytes (proc(5): VmHWM)."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
     def kill(self) -> None:
-        """End it at once, whatever it is doing."""
+        """Kill it at once, whatever it is doing."""
         self._process.kill()
 
     def stop(self) -> int:
-        """Tell it to end, and give its exit code."""
+        """Signal it to shut down, and return its exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_SECONDS)
 
@@ -201,7 +201,7 @@ def operator(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[OperatorProcess]:
     """Run the operator, with the rights of `kubeconfig`, on these namespaces or on all, with `more` arguments and
-    variables of the environment."""
+    environment variables."""
     port = free_port()
     arguments: Sequence[str] = [*(f"--namespace={name}" for name in namespaces), *more]
     if resync_seconds is not None:
@@ -227,7 +227,7 @@ def operator(
 
 
 def install_definition(cluster: Cluster) -> None:
-    """Install the CRD as the command prints it."""
+    """Install the CRD as printed by the command."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_definition())
     cluster.await_definition("agentdeployments.portside.dev")
 
@@ -238,7 +238,7 @@ def _definition() -> str:
 
 
 def documented_rules(*, of_leases: bool = False) -> list[dict[str, Any]]:
-    """Return the rules of docs/reference/operator-rbac.md as a Role has them, for its agents or its own namespace."""
+    """Return the rules of docs/reference/operator-rbac.md as in a Role, for its agents or its own namespace."""
     page = (paths.REPOSITORY / "docs" / "reference" / "operator-rbac.md").read_text()
     served, _, own = page.partition("\n## In its own namespace\n")
     text = own if of_leases else served
@@ -251,9 +251,9 @@ def documented_rules(*, of_leases: bool = False) -> list[dict[str, Any]]:
 def service_account(
     cluster: Cluster, namespace: str, *, cluster_wide: bool, rules: list[dict[str, Any]] | None = None
 ) -> Iterator[Path]:
-    """A kubeconfig of a new service account that has exactly these rules, for as long as the body runs.
+    """Yield a kubeconfig of a new service account that has exactly these rules, for the duration of the body.
 
-    They are the documented rules when none are given.
+    Without `rules` they are the documented ones.
     """
     scope, name = ("Cluster", f"portside-test-{namespace}") if cluster_wide else ("", "portside-test")
     where = {"name": name} if cluster_wide else {"name": name, "namespace": namespace}
@@ -279,15 +279,15 @@ def service_account(
             path.write_text(yaml.safe_dump(_kubeconfig_for(cluster.kubeconfig, token)))
             yield path
     finally:
-        # A test may have taken some of them away.
+        # A test may have deleted some of them.
         cluster.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=listed)
 
 
 @contextmanager
 def rights_everywhere(cluster: Cluster, namespace: str) -> Iterator[Path]:
-    """A kubeconfig with the documented rights on the whole cluster, which has the definition.
+    """Yield a kubeconfig with the documented rights on the whole cluster, where the definition is installed.
 
-    Its service account is in `namespace`, which exists for as long as the body runs.
+    Its service account is in `namespace`, which exists for the duration of the body.
     """
     install_definition(cluster)
     cluster.kubectl("create", "namespace", namespace)
@@ -299,7 +299,7 @@ def rights_everywhere(cluster: Cluster, namespace: str) -> Iterator[Path]:
 
 
 def _kubeconfig_for(admin: Path, token: str) -> dict[str, Any]:
-    """The same cluster, for the bearer of the token."""
+    """Return a kubeconfig for the same cluster, for the bearer of the token."""
     config: dict[str, Any] = yaml.safe_load(admin.read_text())
     current = next(each for each in config["contexts"] if each["name"] == config["current-context"])
     current["context"] = {"cluster": current["context"]["cluster"], "user": "bearer"}

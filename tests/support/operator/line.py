@@ -1,4 +1,4 @@
-"""A line to the API server that can be cut, or go dead without a word."""
+"""A TCP line to the API server that can be cut, or go dead silently."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ CHUNK = 65536
 
 
 class Line:
-    """Passes TCP connections on to a server, until it is cut or frozen; and again once it is mended."""
+    """Forwards TCP connections to a server until it is cut or frozen, and again once it is mended."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -26,26 +26,26 @@ class Line:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """End all connections, and every new one at once."""
+        """Close all connections, and every new one at once."""
         self._whole = False
         for each in list(self._sockets):
             _close(each)
 
     def freeze(self) -> None:
-        """Keep all connections open, and take new ones, but pass nothing on: not even that one side ended.
+        """Keep all connections open, and accept new ones, but forward nothing: not even that one side closed.
 
-        What was open stays so for ever, as with a router that forgot its connections.
+        What was open stays open for ever, as with a router that lost its connection table.
         """
         self._frozen = True
         self._dead |= self._sockets
 
     def mend(self) -> None:
-        """Pass new connections on again."""
+        """Forward new connections again."""
         self._whole = True
         self._frozen = False
 
     def close(self) -> None:
-        """End for good."""
+        """Close it permanently."""
         _close(self._listener)
         self.cut()
         for each in self._dead:
@@ -83,7 +83,7 @@ class Line:
 
 @contextmanager
 def line_to(kubeconfig: Path, folder: Path) -> Iterator[tuple[Line, Path]]:
-    """A line to the cluster of `kubeconfig`, and a kubeconfig, in `folder`, that goes over it."""
+    """Yield a line to the cluster of `kubeconfig`, and a kubeconfig in `folder` that uses it."""
     config = yaml.safe_load(kubeconfig.read_text())
     context = next(each["context"] for each in config["contexts"] if each["name"] == config["current-context"])
     cluster = next(each["cluster"] for each in config["clusters"] if each["name"] == context["cluster"])

@@ -1,4 +1,4 @@
-"""A reverse proxy to the API server that does harm where a test says so: errors, waits, connections that break."""
+"""A reverse proxy to the API server that injects faults: errors, delays, broken connections."""
 
 import asyncio
 import base64
@@ -17,16 +17,16 @@ from aiohttp import web
 
 from support.operator.serving import authority_in, serving
 
-# RFC 9110, section 7.6.1; what aiohttp sets by itself goes as well.
+# RFC 9110, section 7.6.1; the headers that aiohttp sets by itself are dropped as well.
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
 
-# Between two looks at whether events are still held.
+# Between two checks whether events are still held.
 HELD_SECONDS = 0.02
 
 
 @dataclass
 class Request:
-    """A request as it came to the proxy; `code` is the answer, once there is one, and `passed` whose it was."""
+    """A request as received; `code` is the response's, once there is one, and `passed` whether the server sent it."""
 
     method: str
     path: str
@@ -38,36 +38,36 @@ class Request:
 
     @property
     def writes(self) -> bool:
-        """Whether it is meant to change something."""
+        """Return whether it is a write."""
         return self.method != "GET" and "dryRun" not in self.query
 
     @property
     def watches(self) -> bool:
-        """Whether it is a watch."""
+        """Return whether it is a watch."""
         return "watch" in self.query
 
     def is_about(self, name: str) -> bool:
-        """Whether it concerns the object of that name, or an Event of it."""
+        """Return whether it concerns the object of that name, or an Event of it."""
         return name in self.path.split("/") or f'"{name}"'.encode() in self.body
 
 
 @dataclass(frozen=True)
 class Harm:
-    """What happens to a request: a wait, then an error, or a connection that ends instead of the server's answer."""
+    """The fault of a request: a delay, then an error, or a connection that closes instead of the server's response."""
 
     wait: float = 0.0
     answer: int | None = None
     retry_after: int | None = None
     hang_up: Literal["before", "after"] | None = None
-    """Before the API server has the request, or after it did what it was asked."""
+    """Before the API server receives the request, or after it has carried it out."""
 
 
 Rule = Callable[[Request], Harm | None]
 
 
 class Proxy:
-    """Passes requests on, or does what `rule` says, and remembers them all. `muted` watches bring no events, and
-    those that are `held` bring them later."""
+    """Forwards requests, or applies the fault of `rule`, and records them all. `muted` watches deliver no events, and
+    those that are `held` deliver them later."""
 
     def __init__(self, kubeconfig: Path) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
@@ -83,11 +83,11 @@ class Proxy:
         self.kubeconfig = kubeconfig
 
     def writes_about(self, name: str) -> list[Request]:
-        """What was sent, so far, to change the object of that name, or those that bear its name."""
+        """Return the requests so far to change the object of that name, or those that contain its name."""
         return [each for each in list(self.seen) if each.writes and each.is_about(name)]
 
     async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
-        """Pass one request on, or not."""
+        """Forward one request, or apply its fault."""
         request = Request(incoming.method, incoming.path, dict(incoming.query), await incoming.read())
         self.seen.append(request)
         harm = (self.rule(request) if self.rule is not None else None) or Harm()
@@ -133,7 +133,7 @@ class Proxy:
                 await response.write(lines + newline)
 
     async def close(self) -> None:
-        """End the connections to the API server."""
+        """Close the connections to the API server."""
         if self._session is not None:
             await self._session.close()
 
@@ -145,7 +145,7 @@ def _hang_up(incoming: web.BaseRequest) -> web.Response:
 
 
 def _refusal(code: int, retry_after: int | None) -> web.Response:
-    """An error as the API server would say it (Kubernetes API conventions: "Response Status Kind")."""
+    """Return an error as the API server would (Kubernetes API conventions: "Response Status Kind")."""
     reasons = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError"}
     status = {
         "apiVersion": "v1",
@@ -161,7 +161,7 @@ def _refusal(code: int, retry_after: int | None) -> web.Response:
 
 @contextmanager
 def proxy_to(kubeconfig: Path, folder: Path) -> Iterator[Proxy]:
-    """A proxy to the cluster of `kubeconfig`, whose user has a token; its `kubeconfig`, in `folder`, goes over it."""
+    """Yield a proxy to the cluster of `kubeconfig`, whose user has a token; the proxy's `kubeconfig` is in `folder`."""
     proxy = Proxy(kubeconfig)
     authority = authority_in(folder)
     with serving(proxy.handle, authority, proxy.close) as port:

@@ -1,4 +1,4 @@
-"""A second API server on the etcd of a cluster, which a test can kill and start again as it likes."""
+"""A second API server on the etcd of a cluster, which a test can kill and restart."""
 
 import subprocess
 import time
@@ -17,7 +17,7 @@ READY_SECONDS = 60.0
 
 
 class SecondServer:
-    """Started as the first was, on another port."""
+    """An API server with the command of the first, on another port."""
 
     def __init__(self, cluster: OwnCluster, folder: Path) -> None:
         commands = [command.rstrip("\0").split("\0") for command in running_for(cluster.folder).values()]
@@ -45,14 +45,14 @@ class SecondServer:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """Kill it, if it runs."""
+        """Kill it if it is running."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def forget_history(self) -> None:
-        """Compact etcd: no watch can go on from before now (etcd: "History compaction"; 410 Gone)."""
+        """Compact etcd: no watch can resume from an earlier revision (etcd: "History compaction"; 410 Gone)."""
         status = httpx.post(f"{self._etcd}/v3/maintenance/status", json={}).raise_for_status().json()
         revision = status["header"]["revision"]
         httpx.post(f"{self._etcd}/v3/kv/compaction", json={"revision": revision, "physical": True}).raise_for_status()
@@ -60,7 +60,7 @@ class SecondServer:
 
 @contextmanager
 def second_server(cluster: OwnCluster, folder: Path) -> Iterator[SecondServer]:
-    """A second API server that runs, and ends with the body."""
+    """Yield a running second API server that ends with the body."""
     server = SecondServer(cluster, folder)
     try:
         server.start()

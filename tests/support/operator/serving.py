@@ -1,4 +1,4 @@
-"""A small HTTPS server on loopback, in a thread of its own, for the time of a test."""
+"""A small HTTPS server on loopback, in a thread of its own, for the duration of a test."""
 
 import asyncio
 import ssl
@@ -20,7 +20,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 def serving(
     handler: Handler, authority: Authority, close: Callable[[], Awaitable[None]] | None = None
 ) -> Iterator[int]:
-    """Answer requests by `handler` in the server's own event loop, and end with `close`. Gives the port."""
+    """Answer requests with `handler` in the server's own event loop, and end with `close`. Yields the port."""
     pair = authority.issue("loopback", [], ["127.0.0.1"])
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(pair.certificate, pair.key)
@@ -54,5 +54,5 @@ async def _end(runner: web.ServerRunner, close: Callable[[], Awaitable[None]] | 
 
 
 def authority_in(folder: Path) -> Authority:
-    """A certificate authority of the test's own."""
+    """Return a certificate authority for one test."""
     return Authority(folder / "pki")

@@ -1,4 +1,4 @@
-"""An admission webhook on loopback (Kubernetes: "Dynamic Admission Control") that does what a test says."""
+"""An admission webhook on loopback (Kubernetes: "Dynamic Admission Control") with verdicts set by a test."""
 
 import asyncio
 import base64
@@ -16,13 +16,13 @@ from support.operator import Namespace
 from support.operator.serving import authority_in, serving
 from testbed.errors import TestbedError
 
-# The probe by which a test knows that the API server asks the webhook, or does so no more.
+# The probe that shows whether the API server calls the webhook.
 PROBE = "portside-webhook-probe"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the webhook says: refused with a message, or allowed with a JSON patch (RFC 6902); after a wait."""
+    """The webhook's response: refused with a message, or allowed with a JSON patch (RFC 6902); after a delay."""
 
     refusal: str | None = None
     patch: list[dict[str, Any]] = field(default_factory=list)
@@ -33,7 +33,7 @@ Judge = Callable[[dict[str, Any]], Verdict]
 
 
 class Webhook:
-    """Answers AdmissionReviews by `judge`, which is given the `request` of each; `asked` has them all, in order."""
+    """Answers AdmissionReviews with `judge`, which takes the `request` of each; `asked` records them all, in order."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -41,7 +41,7 @@ class Webhook:
         self.probes = 0
 
     def asked_about(self, name: str) -> int:
-        """How often it was asked about writes, not looks, of the object of that name."""
+        """Return how often it was called for writes, not reads, of the object of that name."""
         return sum(each["name"] == name and not each.get("dryRun") for each in list(self.asked))
 
     async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
@@ -75,7 +75,7 @@ def webhook(
     mutating: bool = False,
     timeout_seconds: int = 10,
 ) -> Iterator[Webhook]:
-    """Have every write of that resource in the namespace judged, from the first line of the body to its end."""
+    """Send every write of that resource in the namespace to the webhook, from the first line of the body to its end."""
     hook = Webhook(judge)
     authority = authority_in(folder)
     with serving(hook.handle, authority) as port:
