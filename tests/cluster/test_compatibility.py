@@ -126,13 +126,8 @@ def test_agents_of_a_release_are_valid_and_unchanged_under_the_present_definitio
     control_plane.await_definition("agentdeployments.portside.dev")
     try:
         for sample in SAMPLES:
-<<<<<<< HEAD
             agents = [each for each in documents(sample.read_text()) if each["kind"] == "AgentDeployment"]
-            # What a sample says that the release had no field for is left out, as it would have been then.
-=======
-            agents = [each for each in yaml.safe_load_all(sample.read_text()) if each["kind"] == "AgentDeployment"]
             # Fields of a sample that the release did not have are dropped, as they would have been then.
->>>>>>> w-t3
             create = ["create", "--validate=ignore", "-n", namespace, "-f-"]
             control_plane.kubectl(*create, stdin=yaml.safe_dump_all(agents))
         before = _specs(control_plane, namespace)
@@ -160,13 +155,8 @@ def _specs(cluster: Cluster, namespace: str) -> dict[str, Any]:
 
 
 def _fixed(text: str) -> dict[str, Any]:
-<<<<<<< HEAD
-    """What cannot change in an upgrade: the objects' names, and the selectors of those that have one."""
-    objects = documents(text)
-=======
     """Return what cannot change in an upgrade: the objects' names, and the selectors of those that have one."""
-    objects = [each for each in yaml.safe_load_all(text) if each]
->>>>>>> w-t3
+    objects = documents(text)
     return {
         f"{each['kind']} {each['metadata']['name']}": each.get("spec", {}).get("selector")
         for each in objects

@@ -136,13 +136,8 @@ def _dry_run(dry: Namespace, objects: list[dict[str, Any]]) -> str:
 
 
 def _into(namespace: str, text: str) -> list[dict[str, Any]]:
-<<<<<<< HEAD
-    """The objects, with whatever namespace they name replaced by the test's."""
-    objects = documents(text)
-=======
     """Return the objects, with any namespace that they name replaced by the test's."""
-    objects = [each for each in yaml.safe_load_all(text) if each]
->>>>>>> w-t3
+    objects = documents(text)
     for each in objects:
         if "namespace" in each["metadata"]:
             each["metadata"]["namespace"] = namespace
