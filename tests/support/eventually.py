@@ -15,7 +15,7 @@ POLL_SECONDS = 0.05
 
 
 def eventually(check: Callable[[], T | None], what: str, seconds: float = DEADLINE_SECONDS) -> T:
-    """Call `check` until it returns something true, and return that; on timeout fail with `what` and the last result."""
+    """Call `check` until it returns something true, and return that. Fail with `what` and the last result otherwise."""
     deadline = time.monotonic() + seconds
     while not (found := check()):
         if time.monotonic() > deadline:

@@ -41,7 +41,7 @@ class Engine:
         return own | {"DOCKER_HOST": f"unix://{self._folder}/docker.sock", "PATH": path}
 
     def run(self, *command: str, cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
-        """Run a command that uses the engine and return its output. Raises TestbedError with the output of a failure."""
+        """Run a command that uses the engine and return its output. Raises TestbedError with the output if it fails."""
         return _said(list(command), self.environment | (environment or {}), cwd)
 
     def inside(self, *command: str) -> str:
@@ -109,7 +109,7 @@ def others() -> str:
 
 
 def _contained() -> list[str]:
-    """Return the command for namespaces that end with this process, and with them every container, mount, address and rule."""
+    """Return a command that runs namespaces which end with this process, with all containers, mounts and rules."""
     namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     return ["setpriv", "--pdeathsig", "KILL", "--", *namespaces]
 

@@ -6,7 +6,7 @@ A block of `bash`, `sh` or `console` is a command block. A comment directly befo
     <!-- run: tests/…/test_….py -->  that test runs it
         <!-- not run: WHY -->            nothing runs it, for this reason
 
-`<!-- all run: node -->` or `<!-- all not run: WHY -->` at the top of a page applies to all its blocks without a comment.
+`<!-- all run: node -->` or `<!-- all not run: WHY -->` at the top of a page is for all its blocks without a comment.
 """
 
 import re

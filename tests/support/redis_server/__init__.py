@@ -97,7 +97,7 @@ def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
 
 
 def _program() -> Path:
-    """Return redis-server. Debian's package of that name would start a service; the same program in redis-tools does not."""
+    """Return redis-server. Debian's package of that name would start a service; the one in redis-tools does not."""
     found = shutil.which("redis-server")
     if found is not None:
         return Path(found)
