@@ -105,9 +105,7 @@ def test_a_stream_outlives_the_deletion_of_its_pod(real_cluster: Cluster, namesp
             assert list(stream)[-1]["type"] == "done"
 
 
-def test_an_agent_whose_image_cannot_be_pulled_reports_so(
-    real_cluster: Cluster, namespace: str, model_api: str
-) -> None:
+def test_an_image_that_cannot_be_pulled_is_reported(real_cluster: Cluster, namespace: str, model_api: str) -> None:
     apply_agent(real_cluster, namespace, agent_spec(model_api))
 
     broken = agent_spec(model_api, image={"tag": "no-such-tag", "pullPolicy": "Never"})
