@@ -42,7 +42,7 @@ def test_a_body_is_the_same_text_as_json_and_as_yaml(text: str) -> None:
     body = encode({"text": text})
 
     assert json.loads(body) == {"text": as_go_has_it}
-    # go-yaml accepts the characters that PyYAML does not print only as escapes.
+    # Characters that PyYAML does not accept as text, go-yaml accepts only as escapes.
     assert yaml.safe_load(body.decode()) == {"text": as_go_has_it}
 
 

@@ -314,7 +314,7 @@ LATE = 'Readiness probe failed: Get "http://10.0.0.1:8000/health/ready": context
 @pytest.mark.parametrize(
     ("started", "message", "time", "reason"),
     [
-        # An event of the run before, of another probe, and the usual refusals of the first seconds are no causes.
+        # An event of the previous run, one of another probe, and the usual refusals of the first seconds are not causes.
         (True, LATE, "2025-12-31T23:59:59Z", "Starting"),
         (False, LATE, "2026-01-01T00:00:02Z", "Starting"),
         (False, REFUSED, "2026-01-01T00:00:03Z", "Starting"),
@@ -338,7 +338,7 @@ LATE = 'Readiness probe failed: Get "http://10.0.0.1:8000/health/ready": context
         ),
     ],
 )
-def test_a_pod_that_starts_is_told_from_one_that_never_will(
+def test_a_pod_that_is_starting_is_distinguished_from_one_that_never_will(
     started: bool, message: str, time: str, reason: str
 ) -> None:
     starting = pod({"running": {"startedAt": START}})
@@ -366,7 +366,7 @@ def test_a_pod_that_starts_is_told_from_one_that_never_will(
         ({"exitCode": 1, "reason": "Error"}, "exit code 1 (Error)", "fix the error that the container reports"),
     ],
 )
-def test_an_ending_has_a_cause_and_fitting_advice(ended: Document, words: str, remedy: str) -> None:
+def test_a_termination_has_a_cause_and_matching_advice(ended: Document, words: str, remedy: str) -> None:
     crashing = pod({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}})
     crashing["status"]["containerStatuses"][0]["lastState"] = {"terminated": ended}
 
@@ -411,7 +411,7 @@ def test_a_sentence_ends_with_one_full_stop() -> None:
     assert ".." not in to_text(judge(evidence(pods=[unplaced])))
 
 
-def test_a_pod_whose_network_cannot_be_made_is_the_cause() -> None:
+def test_a_pod_whose_network_cannot_be_created_is_the_cause() -> None:
     waiting = pod({"waiting": {"reason": "ContainerCreating"}})
     event = {**unhealthy('plugin type="calico" failed (add)', START), "reason": "FailedCreatePodSandBox"}
 
@@ -419,7 +419,7 @@ def test_a_pod_whose_network_cannot_be_made_is_the_cause() -> None:
 
 
 class Leases:
-    """An API server with a Lease, which nobody renews, and without a pod."""
+    """An API server with a Lease that is no longer renewed, and without a pod."""
 
     async def list(self, *_: Any, **__: Any) -> list[Document]:
         now = datetime.now(UTC).isoformat()
@@ -434,7 +434,7 @@ class Leases:
         return None
 
 
-def test_a_lease_of_an_operator_whose_pod_is_gone_is_not_taken_for_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_of_an_operator_whose_pod_is_gone_is_not_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "SECOND_READ_SECONDS", 0.0)
 
     leases, unseen = asyncio.run(gather.operators(cast("Any", Leases())))

@@ -88,7 +88,7 @@ def test_built_objects_have_no_empty_values_except_meaningful_ones(spec: Documen
 
 
 @pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029", "n", "Y", "=", "null", "1e3", "\ufeff", "a: b", " #"])
-def test_ambiguous_yaml_text_round_trips(text: str) -> None:
+def test_text_that_yaml_could_misread_round_trips(text: str) -> None:
     assert yaml.safe_load(to_yaml({"key": text, text: "value"})) == {"key": text, text: "value"}
     # kubectl reads YAML 1.1, in which these are booleans.
     assert text not in {"n", "Y"} or f'"{text}"' in to_yaml({"key": text})
