@@ -14,7 +14,7 @@ CONSENT = "portside.dev/adoptable-by"
 
 
 def left(**consents: str | None) -> dict[tuple[str, str], Document]:
-    """Return the objects of a deleted agent, without an owner; `consents` by kind names the agent that may have them."""
+    """Return the objects of a deleted agent, without owners; `consents` by kind names the agent that may adopt them."""
     observed = applied(objects())
     for (kind, _), found in observed.items():
         found["metadata"]["ownerReferences"] = []

@@ -314,7 +314,7 @@ LATE = 'Readiness probe failed: Get "http://10.0.0.1:8000/health/ready": context
 @pytest.mark.parametrize(
     ("started", "message", "time", "reason"),
     [
-        # An event of the previous run, one of another probe, and the usual refusals of the first seconds are not causes.
+        # An event of the previous run, one of another probe, and the usual refusals of the first seconds are no cause.
         (True, LATE, "2025-12-31T23:59:59Z", "Starting"),
         (False, LATE, "2026-01-01T00:00:02Z", "Starting"),
         (False, REFUSED, "2026-01-01T00:00:03Z", "Starting"),

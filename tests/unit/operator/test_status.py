@@ -122,7 +122,7 @@ def test_two_statuses_that_differ_only_in_times_are_equal() -> None:
     assert not same(one, status_of(agent(), Observation(), {}, NOW))
 
 
-def test_an_invalid_spec_is_reported_and_the_other_conditions_are_kept() -> None:
+def test_an_invalid_spec_is_reported_and_the_rest_of_the_status_is_kept() -> None:
     before = status_of(agent(), Observation(deployment()), {}, NOW)
 
     status = status_of_invalid(4, ["spec.replicas: input should be a valid integer"], before, NOW)

@@ -217,7 +217,7 @@ def test_the_text_before_an_error_is_kept() -> None:
     ],
     ids=["cut", "no text", "deep", "a long number", "no UTF-8"],
 )
-def test_an_unreadable_event_does_not_leave_a_gap_in_an_answer(data: bytes) -> None:
+def test_an_unreadable_event_is_an_error_and_not_a_gap(data: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
         read(sse(START) + b"data: " + data + b"\n\n" + sse(*WHOLE[1:]))
 

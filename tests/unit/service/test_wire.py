@@ -104,7 +104,7 @@ def test_each_cause_of_a_failed_connection_has_its_kind(error: Exception, kind: 
     assert found.kind == kind
 
 
-def test_a_response_that_is_not_http_is_a_failure_of_the_server() -> None:
+def test_a_response_that_is_not_http_is_a_protocol_error() -> None:
     url = URL("http://models.example")
     request = aiohttp.RequestInfo(url, "POST", CIMultiDictProxy(CIMultiDict()), url)
     found = failed(caused(aiohttp.ClientResponseError(request, (), status=400, message="Bad status line")))
