@@ -82,6 +82,6 @@ def _here(document: dict[str, Any]) -> dict[str, Any]:
     }
     container["volumeMounts"].append({"name": "program", "mountPath": "/data"})
     pod["volumes"].append({"name": "program", "emptyDir": {}})
-    # Until it has its program it has nothing to say.
+    # It cannot answer a liveness probe until it has its program.
     container.pop("livenessProbe")
     return document

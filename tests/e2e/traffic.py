@@ -127,7 +127,7 @@ def _end(process: subprocess.Popen[str], reader: threading.Thread, seconds: floa
 def _read(process: subprocess.Popen[str], lines: list[dict[str, Any]]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        lines.append(json.loads(line))  # noqa: PERF401  partial results are read meanwhile
+        lines.append(json.loads(line))  # noqa: PERF401  what came so far is looked at meanwhile
 
 
 @dataclass

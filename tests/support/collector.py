@@ -82,4 +82,4 @@ def attributes(pairs: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    Collector("0.0.0.0", PORT).server.serve_forever()  # noqa: S104  it runs in a pod
+    Collector("0.0.0.0", PORT).server.serve_forever()  # noqa: S104  it is for a pod

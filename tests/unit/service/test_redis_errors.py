@@ -65,7 +65,7 @@ def _connecting(error: OSError) -> Exception:
         try:
             raise error
         except OSError as caught:
-            raise RedisConnectionError(str(caught))  # noqa: B904  as redis-py does
+            raise RedisConnectionError(str(caught))  # noqa: B904  as redis-py has it
     except RedisConnectionError as raised:
         return raised
 
