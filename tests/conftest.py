@@ -1,4 +1,4 @@
-"""What every tier shares: how tests are spread over workers, and which cluster they use.
+"""Options, fixtures and scheduling of all tiers: how tests are distributed over workers, and which cluster they use.
 
 With `--kubeconfig FILE`, or KUBECONFIG set, the cluster and e2e tiers use that cluster. Otherwise they start their own.
 """
@@ -13,10 +13,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from support import failing
 
-# The order in which `pytest -n` starts the tiers: what takes longest and cannot be divided comes first.
+# The order in which `pytest -n` starts the tiers: the longest ones that cannot be split come first.
 TIERS = ("e2e", "cluster", "programs", "lint", "service", "unit")
-# The files of e2e that do not share the node of all others: those on the playground, those that measure or restart
-# much and take long, and those that start what they need.
+# The e2e files that do not share the node of all others: those on the playground, those that measure or restart a
+# lot and take long, and those that start what they need.
 NODES = {
     "test_docs": "playground",
     "test_playground": "playground",
@@ -29,8 +29,8 @@ NODES = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(failing, "failing")  # a test that fails shows the state of its cluster
-    # A shell has what it starts in the background ignore interrupts, and so would every program that a test starts.
+    config.pluginmanager.register(failing, "failing")  # a failing test shows the state of its cluster
+    # A shell makes its background jobs ignore interrupts; every program that a test starts would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -54,21 +54,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the tests by tier for `pytest -n`, which hands them to its workers in this order."""
+    """Order the tests by tier; `pytest -n` assigns them to its workers in this order."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: TIERS.index(_tier(item.nodeid)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Have each worker of `pytest -n` start few services and clusters."""
+    """Schedule the tests so that each worker of `pytest -n` starts few services and clusters."""
     return _Scheduling(config, log, shared_cluster=_given_kubeconfig(config) is not None)
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Tests that share what is expensive to start run in one worker: those of a file, and those on one node of e2e.
+    """Run tests that share something expensive in one worker: those of a file, and those on one e2e node.
 
-    With `shared_cluster` all tests use a cluster that was given: then the cluster tier runs in the worker of e2e, as
-    its files install and remove the same definitions.
+    With `shared_cluster` all tests use an existing cluster: then the cluster tier runs in the e2e worker, as its files
+    install and remove the same definitions.
     """
 
     def __init__(self, config: pytest.Config, log: Any, *, shared_cluster: bool) -> None:
@@ -94,7 +94,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.fixture(scope="session")
 def kubeconfig(request: pytest.FixtureRequest) -> Path | None:
-    """The kubeconfig of the cluster given by `--kubeconfig` or KUBECONFIG, if any."""
+    """The kubeconfig of the cluster set by `--kubeconfig` or KUBECONFIG, if any."""
     return _given_kubeconfig(request.config)
 
 

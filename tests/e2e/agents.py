@@ -1,4 +1,4 @@
-"""What the e2e tests say to a cluster: the agent that they apply, and how they wait and talk."""
+"""Helpers of the e2e tests: the agent that they apply, and how they wait for it and connect to it."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ANSWER_SECONDS = 30
 
 
 def agent_spec(model_api: str, **changes: Any) -> dict[str, Any]:
-    """A spec that has all five objects made: autoscaled, its key inline, the stand-in as its model API."""
+    """Return a spec that creates all five objects: autoscaled, an inline key, the stand-in as its model API."""
     return {
         "agent": {"baseUrl": model_api, "systemPrompt": "Answer as a ship's pilot.", "environment": "testing"},
         "apiKey": {"value": "key-of-the-tests"},
@@ -28,14 +28,13 @@ def agent_spec(model_api: str, **changes: Any) -> dict[str, Any]:
 
 
 def secret_spec(model_api: str, **changes: Any) -> dict[str, Any]:
-    """A spec of one pod whose key is in the Secret `anthropic` (see `put_secret`), and which takes any number of
-    requests."""
+    """Return a spec of one pod whose key is in the Secret `anthropic` (see `put_secret`), without a rate limit."""
     plain = {"autoscaling": {"enabled": False}, "rateLimit": {"requestsPerMinute": 0}}
     return agent_spec(model_api, apiKey={"secretName": "anthropic"}) | plain | changes
 
 
 def agent_object(spec: dict[str, Any]) -> dict[str, Any]:
-    """The AgentDeployment with this spec."""
+    """Return an AgentDeployment with this spec."""
     return {
         "apiVersion": "portside.dev/v1alpha1",
         "kind": "AgentDeployment",
@@ -55,18 +54,18 @@ def put_secret(cluster: Cluster, namespace: str, key: str, name: str = "ANTHROPI
 
 
 def apply_spec(cluster: Cluster, namespace: str, spec: dict[str, Any]) -> None:
-    """Apply the AgentDeployment, and wait for nothing."""
+    """Apply the AgentDeployment without waiting."""
     cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(agent_object(spec)))
 
 
 def apply_agent(cluster: Cluster, namespace: str, spec: dict[str, Any]) -> None:
-    """Apply the AgentDeployment and wait until it says that it is Ready at this generation."""
+    """Apply the AgentDeployment and wait until its status reports Ready at this generation."""
     apply_spec(cluster, namespace, spec)
     eventually(lambda: is_ready(cluster, namespace), "the agent is Ready", READY_SECONDS)
 
 
 def conditions(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
-    """The agent's conditions, none before the operator has seen it."""
+    """Return the agent's conditions; empty before the operator has reconciled it."""
     return _conditions(cluster.get("agentdeployment", AGENT, "-n", namespace))
 
 
@@ -76,17 +75,17 @@ def _conditions(agent: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def messages(cluster: Cluster, namespace: str) -> str:
-    """What the agent's conditions say."""
+    """Return the messages of the agent's conditions."""
     return "\n".join(condition.get("message", "") for condition in conditions(cluster, namespace))
 
 
 def condition(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
-    """The agent's condition of this type; empty before the operator has seen the agent."""
+    """Return the agent's condition of this type; empty before the operator has reconciled the agent."""
     return next((each for each in conditions(cluster, namespace) if each["type"] == name), {})
 
 
 def wait_for_reason(cluster: Cluster, namespace: str, reason: str, seconds: float) -> str:
-    """Wait until Degraded is true for this reason, and give its message."""
+    """Wait until Degraded is true for this reason, and return its message."""
     wanted = ("True", reason)
     try:
         eventually(
@@ -102,7 +101,7 @@ def _judged(condition: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def is_ready(cluster: Cluster, namespace: str) -> bool:
-    """Whether the agent's Ready condition is true for the spec as it is now."""
+    """Return whether the agent's Ready condition is true for its current spec."""
     agent = cluster.get("agentdeployment", AGENT, "-n", namespace)
     now = ("Ready", "True", agent["metadata"]["generation"])
     judged = ((each["type"], each["status"], each.get("observedGeneration")) for each in _conditions(agent))
@@ -111,7 +110,7 @@ def is_ready(cluster: Cluster, namespace: str) -> bool:
 
 @contextmanager
 def client(cluster: Cluster, namespace: str, target: str = f"svc/{AGENT}", port: int = 80) -> Iterator[httpx.Client]:
-    """An HTTP client of `target`, through `kubectl port-forward`."""
+    """Yield an HTTP client of `target`, through `kubectl port-forward`."""
     with (
         forwarded(cluster, namespace, target, port) as url,
         httpx.Client(base_url=url, timeout=ANSWER_SECONDS) as http,
@@ -120,27 +119,27 @@ def client(cluster: Cluster, namespace: str, target: str = f"svc/{AGENT}", port:
 
 
 def notice_kinds(cluster: Cluster) -> None:
-    """Have the operator notice kinds that the cluster has learnt, as it does with its next list of everything, in five
-    minutes at most."""
+    """Make the operator discover kinds that the cluster has gained, as it does with its next full list within five
+    minutes."""
     cluster.kubectl("rollout", "restart", "-n", "portside-system", "deployment/agent-operator")
     cluster.kubectl("rollout", "status", "-n", "portside-system", "deployment/agent-operator", "--timeout=2m")
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a server-sent event stream, each as it arrives; comment lines are passed over."""
+    """Yield the JSON objects of a server-sent event stream, each as it arrives; comment lines are skipped."""
     for line in lines:
         if line.startswith("data:"):
             yield json.loads(line.removeprefix("data:"))
 
 
 def pods(cluster: Cluster, namespace: str) -> list[str]:
-    """The names of the agent's pods that are not on their way out."""
+    """Return the names of the agent's pods that are not terminating."""
     found = cluster.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}")["items"]
     return sorted(pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"])
 
 
 def lives(cluster: Cluster, namespace: str) -> dict[str, int]:
-    """The uids of the agent's pods that are not on their way out, and how often each one's containers restarted."""
+    """Return the uids of the agent's pods that are not terminating, with the number of restarts of their containers."""
     found = cluster.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}")["items"]
     return {
         pod["metadata"]["uid"]: sum(each["restartCount"] for each in pod["status"].get("containerStatuses", []))
@@ -150,7 +149,7 @@ def lives(cluster: Cluster, namespace: str) -> dict[str, int]:
 
 
 def leftovers(cluster: Cluster, namespace: str) -> list[str]:
-    """Everything in the namespace but what Kubernetes itself puts into each."""
+    """Return everything in the namespace except what Kubernetes itself creates in each."""
     kinds = "deployments,replicasets,pods,services,hpa,secrets,configmaps"
     if cluster.kubectl("api-resources", "--api-group=portside.dev", "-oname"):
         kinds = f"agentdeployments,{kinds}"

@@ -1,6 +1,6 @@
-"""Real pods: a cluster with a node, the built images in it, the operator installed by its chart, and a model API.
+"""Real pods: a cluster with a node, the built images on it, the operator installed by its chart, and a model API.
 
-They end before a worker goes on to the next tier.
+They are removed before a worker continues with the next tier.
 """
 
 import os
@@ -27,7 +27,7 @@ def built_images() -> list[Image]:
 def real_cluster(
     kubeconfig: Path | None, built_images: list[Image], request: pytest.FixtureRequest
 ) -> Iterator[Cluster]:
-    """A cluster whose node runs pods and has our images."""
+    """A cluster whose node runs pods and has the built images."""
     with clusters.provided("node", kubeconfig) as cluster:
         remember(request, cluster)
         for image in built_images:
@@ -37,10 +37,10 @@ def real_cluster(
 
 @pytest.fixture(scope="package")
 def operator(real_cluster: Cluster) -> Iterator[None]:
-    """The operator, installed by its chart as its users install it."""
+    """The operator, installed by its chart as users install it."""
     if isinstance(real_cluster, OwnCluster):
         addons.install(real_cluster, addons.named("operator"))
-        yield  # all of it ends with the cluster, which is next
+        yield  # everything is removed with the cluster
         return
     with addons.running(real_cluster, "operator"):
         yield
@@ -55,14 +55,14 @@ def namespace(real_cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def model_api(real_cluster: Cluster) -> Iterator[str]:
-    """The stand-in for the model API as a Service of the cluster; gives its URL, as pods resolve it."""
+    """The stand-in for the model API as a Service of the cluster; yields its URL, as pods resolve it."""
     with addons.running(real_cluster, MODEL_API):
         yield scripts.url(MODEL_API, MODEL_API)
 
 
 @pytest.fixture(scope="package")
 def playground_cluster(request: pytest.FixtureRequest, kubeconfig: Path | None) -> Iterator[Cluster]:
-    """What `make cluster-up` makes, by the function that it calls; on a given cluster, the same add-ons."""
+    """The cluster that `make cluster-up` makes, by the same function; an existing cluster gets the same add-ons."""
     if kubeconfig is not None:
         given: Cluster = request.getfixturevalue("real_cluster")
         remember(request, given)

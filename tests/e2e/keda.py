@@ -1,4 +1,4 @@
-"""KEDA in the cluster, by the manifests of its own release, with its programs built here and copied into their pods."""
+"""KEDA in the cluster, from the manifests of its release, with its programs built here and copied into their pods."""
 
 import json
 import subprocess
@@ -13,10 +13,10 @@ from testbed.cluster import Cluster
 
 MODULE = "github.com/kedacore/keda/v2"
 NAMESPACE = "keda"
-# Its operator makes certificates, and waits until the kubelet has put them into its pod.
+# Its operator creates certificates, and waits until the kubelet has mounted them in its pod.
 READY_SECONDS = 180
 UPLOAD_SECONDS = 120
-# Of a container that waits for its program: the command before the program's name and arguments.
+# The command of a container that waits for its program; the program's name and arguments follow.
 _WAITING = ("sh", "-c", 'until [ -e /data/whole ]; do sleep 0.2; done; exec "/data/$0" "$@"')
 _FILES = (
     "general/namespace.yaml",
@@ -28,13 +28,13 @@ _FILES = (
     *(f"manager/{file}.yaml" for file in ("manager", "service")),
     *(f"metrics-server/{file}.yaml" for file in ("role", "role_binding", "deployment", "service", "api_service")),
 )
-# The programs of its Deployments, and what they are told besides.
+# The programs of its Deployments, and their additional arguments.
 _PROGRAMS = {"keda-operator": ("keda", "--enable-webhook-patching=false"), "keda-metrics-apiserver": ("keda-adapter",)}
 
 
 @contextmanager
 def running(cluster: Cluster) -> Iterator[None]:
-    """Run KEDA; ScaledObjects are known and kept to while the body runs."""
+    """Run KEDA; ScaledObjects are served and reconciled while the context is active."""
     documents = [_here(document) for file in _FILES for document in modules.definitions(MODULE, f"config/{file}")]
     manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
     try:
@@ -48,7 +48,7 @@ def running(cluster: Cluster) -> Iterator[None]:
             cluster.kubectl(*rollout, f"--timeout={READY_SECONDS}s")
         yield
     finally:
-        # KEDA has to be there still to let go of them (finalizer.keda.sh), or they and their namespaces stay for ever.
+        # KEDA must still run to remove their finalizer (finalizer.keda.sh), or they and their namespaces never go away.
         everywhere = ("--all", "--all-namespaces", f"--timeout={READY_SECONDS}s")
         cluster.kubectl("delete", "scaledobjects.keda.sh", *everywhere, check=False)
         cluster.kubectl("delete", "--ignore-not-found", "-f-", stdin=manifests)
@@ -68,7 +68,7 @@ def _are_there(cluster: Cluster, *chosen: str) -> bool:
 
 
 def _here(document: dict[str, Any]) -> dict[str, Any]:
-    """A Deployment whose pod waits for its program; anything else as it is."""
+    """Return a Deployment whose pod waits for its program; any other object unchanged."""
     if document["kind"] != "Deployment":
         return document
     pod = document["spec"]["template"]["spec"]
@@ -82,6 +82,6 @@ def _here(document: dict[str, Any]) -> dict[str, Any]:
     }
     container["volumeMounts"].append({"name": "program", "mountPath": "/data"})
     pod["volumes"].append({"name": "program", "emptyDir": {}})
-    # Until it has its program it has nothing to say.
+    # It cannot answer a liveness probe until it has its program.
     container.pop("livenessProbe")
     return document

@@ -1,4 +1,4 @@
-"""What autoscalers go by: metrics-server, Prometheus, and prometheus-adapter with our rules, or else KEDA."""
+"""The sources of autoscaling metrics: metrics-server, Prometheus, and prometheus-adapter with our rules, or KEDA."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +12,7 @@ from testbed.programs import FILES, READ, Program
 
 @contextmanager
 def measuring(cluster: Cluster, namespace: str, engine: str) -> Iterator[Prometheus]:
-    """Run all three in the namespace; autoscalers of this engine get their values while the body runs."""
+    """Run all three in the namespace; autoscalers of this engine get their metrics while the context is active."""
     with ExitStack() as stack:
         found = stack.enter_context(prometheus.running(cluster, namespace, []))
         stack.enter_context(addons.running(cluster, "metrics-server"))
@@ -44,7 +44,7 @@ def _adapter(address: str) -> Program:
 
 @contextmanager
 def _running(cluster: Cluster, namespace: str, program: Program) -> Iterator[None]:
-    """Run the program in the namespace while the body runs."""
+    """Run the program in the namespace while the context is active."""
     try:
         programs.start(cluster, namespace, program)
         yield

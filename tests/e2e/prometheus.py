@@ -1,4 +1,4 @@
-"""A real Prometheus in the cluster, which finds what it scrapes by asking the API server."""
+"""A real Prometheus in the cluster, which discovers its targets from the API server."""
 
 import json
 import time
@@ -29,17 +29,17 @@ _RULES = (
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A Prometheus that runs; `url` leads to it while it does, and for pods `address`."""
+    """A running Prometheus, reachable at `url`, and for pods at `address`."""
 
     url: str
     address: str
 
     def query(self, query: str) -> list[dict[str, Any]]:
-        """The result of an instant query. Raises TestbedError when Prometheus refuses it."""
+        """Return the result of an instant query. Raises TestbedError if Prometheus rejects it."""
         return list(self._ask("query", query=query)["result"])
 
     def since(self, query: str, seconds: float) -> list[Series]:
-        """What a query gave in the last `seconds`, in 120 steps."""
+        """Return the result of a query over the last `seconds`, in 120 steps."""
         now = time.time()
         span = {"start": str(now - seconds), "end": str(now), "step": str(seconds / 120)}
         return [
@@ -52,22 +52,22 @@ class Prometheus:
         ]
 
     def value(self, query: str) -> float:
-        """The one value that a query gives; 0 when it gives none."""
+        """Return the single value of a query; 0 if its result is empty."""
         result = self.query(query)
         return float(result[0]["value"][1]) if result else 0.0
 
     def traces(self, query: str, seconds: float) -> set[str]:
-        """The traces that the histograms of a query led to in the last `seconds` (their exemplars)."""
+        """Return the traces to which a query's histograms refer in the last `seconds` (their exemplars)."""
         now = time.time()
         found = self._ask("query_exemplars", query=query, start=str(now - seconds), end=str(now))
         return {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
 
     def targets(self) -> list[dict[str, Any]]:
-        """What is scraped, with the health of each."""
+        """Return the targets with their health."""
         return list(self._ask("targets", state="active")["activeTargets"])
 
     def rules(self) -> list[dict[str, Any]]:
-        """All rules, with how their last evaluation went."""
+        """Return all rules with the result of their last evaluation."""
         return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
 
     def _ask(self, what: str, **parameters: str) -> Any:
@@ -79,8 +79,8 @@ class Prometheus:
 
 @contextmanager
 def running(cluster: Cluster, namespace: str, monitors: list[dict[str, Any]]) -> Iterator[Prometheus]:
-    """A Prometheus in `namespace`: with our scrape configuration for annotations, our rules, and what
-    prometheus-operator makes of these ServiceMonitors. It reads each target once a second."""
+    """Run a Prometheus in `namespace` with our scrape configuration for annotations, our rules, and what
+    prometheus-operator makes of these ServiceMonitors. It scrapes each target every second."""
     files = {"prometheus.yml": _configuration(monitors), "alerts.yaml": (MONITORING / "alerts.yaml").read_text()}
     arguments = (
         f"--config.file={FILES}/prometheus.yml",
@@ -105,7 +105,7 @@ def _configuration(monitors: list[dict[str, Any]]) -> str:
 
 
 def _job(monitor: dict[str, Any]) -> dict[str, Any]:
-    """The job that prometheus-operator makes of a ServiceMonitor with one endpoint (its promcfg.go)."""
+    """Return the job that prometheus-operator makes of a ServiceMonitor with one endpoint (its promcfg.go)."""
     [endpoint] = monitor["spec"]["endpoints"]
     metadata = monitor["metadata"]
     keep = [

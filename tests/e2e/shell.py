@@ -1,4 +1,4 @@
-"""Commands run as a user would paste them, in a shell that is set up as `make cluster-env` says."""
+"""Run commands as a user would paste them, in a shell set up as `make cluster-env` prints."""
 
 import os
 import signal
@@ -14,11 +14,11 @@ BLOCK_SECONDS = 180
 
 
 def run_block(cluster: Cluster, block: str) -> str:
-    """Run the lines of `block`, end what they left in the background, and return what was printed.
+    """Run the lines of `block`, end the background processes that they left, and return the output.
 
-    PATH begins as `make cluster-env` has it; the first command that fails ends the block, and fails the test.
+    PATH is the one of `make cluster-env`; the first command that fails ends the block and fails the test.
     """
-    # A pipe, in place of the file, would stay open as long as what runs in the background.
+    # A pipe instead of the file would stay open as long as the background processes run.
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as links:
         path = f"{commands.search_path(Path(links))}:{os.environ['PATH']}"
         shell = subprocess.Popen(
@@ -35,7 +35,7 @@ def run_block(cluster: Cluster, block: str) -> str:
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            with suppress(ProcessLookupError):  # nothing may be left
+            with suppress(ProcessLookupError):  # no process may be left
                 os.killpg(shell.pid, signal.SIGTERM)
         said.seek(0)
         text = said.read()

@@ -1,4 +1,4 @@
-"""Many streams at once from inside the cluster, one after the other at each place, as users of a busy agent do."""
+"""Many streams at once from inside the cluster, one after another in each slot, like the users of a busy agent."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from testbed.cluster import Cluster
 
 MOST_SECONDS = 400
 BEGIN_SECONDS = 60
-# Longer than the client waits for a silent stream, which it then tells of.
+# Longer than the client waits for a silent stream, which it then reports.
 END_SECONDS = 90
 
-# Opens a stream at each place, tells in a line how it ended, and opens the next; after its input's end, no further one.
-# Each on a connection of its own, begun over half a minute so that not all end at once. None before the Service can be
-# reached at all: a proxy that has yet to hear of a new one refuses.
+# Opens a stream in each slot, prints one line on how it ended, and opens the next; after the end of its input, no more.
+# Each uses its own connection, and starts are spread over half a minute so that the streams do not all end at once.
+# It starts when the Service can be reached: a proxy that does not have a new Service yet refuses connections.
 _CLIENT = """
 import http.client, json, socket, sys, threading, time
 host, places, message, most = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
@@ -72,22 +72,22 @@ for thread in threads: thread.join()
 
 @dataclass
 class Streams:
-    """The streams that ended so far, in that order: `status` (0: no answer), `done` (whole), `text` (its beginning),
+    """The streams that have ended, in that order: `status` (0: no answer), `done` (whole), `text` (its beginning),
     `error` (its event, or the body of a refusal), and when it `began` and `ended` (seconds since 1970)."""
 
     ended: list[dict[str, Any]]
 
     @property
     def broken(self) -> list[dict[str, Any]]:
-        """Those that were refused, cut, or ended with an error."""
+        """Return the streams that were refused, cut, or ended with an error."""
         return [each for each in self.ended if each["status"] != 200 or not each["done"] or each["error"]]
 
 
 @contextmanager
 def open_streams(cluster: Cluster, host: str, places: int, message: str) -> Iterator[Streams]:
-    """Keep a stream open at each of so many places while the body runs; afterwards every one of them has ended.
+    """Keep a stream open in each of `places` slots while the context is active; afterwards all of them have ended.
 
-    `host` is that of a Service, as pods know it; `message` is what each asks.
+    `host` is the host name of a Service as pods resolve it; `message` is sent by each.
     """
     with lines_of(cluster, _CLIENT, host, str(places), message, str(MOST_SECONDS), end_seconds=END_SECONDS) as ended:
         eventually(lambda: bool(ended), f"streams of {host} end well", BEGIN_SECONDS)

@@ -1,4 +1,4 @@
-"""A Helm release goes over to the operator, and back, while its pods go on serving."""
+"""A Helm release is adopted by the operator and returned to Helm while its pods keep serving."""
 
 import json
 
@@ -15,7 +15,7 @@ OBJECTS = "deployment,service,configmap,secret,serviceaccount,networkpolicy"
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 
 
-def test_a_release_goes_over_to_the_operator_and_back_with_the_same_pods(
+def test_a_release_is_adopted_by_the_operator_and_returned_with_the_same_pods(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
@@ -49,7 +49,7 @@ def test_a_release_goes_over_to_the_operator_and_back_with_the_same_pods(
 
 
 def _managers(cluster: Cluster, namespace: str) -> set[str]:
-    """Whom the agent's own objects say that they are managed by."""
+    """Return the managers that the labels of the agent's own objects name."""
     found = cluster.get(
         "deployment,service,configmap,serviceaccount", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}"
     )

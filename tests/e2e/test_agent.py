@@ -1,4 +1,4 @@
-"""The main job: an AgentDeployment becomes pods that answer, follows its spec, and goes without a trace."""
+"""The main path: an AgentDeployment becomes pods that answer, follows its spec, and is deleted completely."""
 
 import json
 
@@ -52,13 +52,13 @@ def test_kubectl_get_shows_a_ready_agent_and_where_to_reach_it(
     shown = dict(zip(header.split(), row.split(), strict=True))
     assert shown["READY"] == "True"
     assert shown["MODEL"] == "claude-sonnet-5-5"
-    # The URL is a promise: it is kept for whoever asks from inside the cluster, as soon as the proxy has heard of it.
+    # The status promises that clients inside the cluster can use the URL once the proxy has the Service.
     with steady_traffic(real_cluster, shown["URL"]) as traffic:
         eventually(lambda: len(traffic.answers) >= 10, "ten answers", ANSWERS_SECONDS)
     assert traffic.failed == []
 
 
-def test_a_stream_passes_through_while_the_model_still_speaks(
+def test_a_stream_passes_through_while_the_model_still_generates(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     apply_agent(real_cluster, namespace, agent_spec(model_api))
@@ -92,7 +92,7 @@ def test_a_changed_spec_rolls_the_deployment(real_cluster: Cluster, namespace: s
         assert "lighthouse keeper" in http.post("/chat", json={"message": "Who are you?"}).json()["response"]
 
 
-def test_a_stream_outlives_the_order_to_end_its_pod(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+def test_a_stream_outlives_the_deletion_of_its_pod(real_cluster: Cluster, namespace: str, model_api: str) -> None:
     apply_agent(real_cluster, namespace, agent_spec(model_api))
     [pod] = pods(real_cluster, namespace)
 
@@ -105,7 +105,7 @@ def test_a_stream_outlives_the_order_to_end_its_pod(real_cluster: Cluster, names
             assert list(stream)[-1]["type"] == "done"
 
 
-def test_an_agent_whose_image_is_not_to_be_had_says_so(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+def test_an_image_that_cannot_be_pulled_is_reported(real_cluster: Cluster, namespace: str, model_api: str) -> None:
     apply_agent(real_cluster, namespace, agent_spec(model_api))
 
     broken = agent_spec(model_api, image={"tag": "no-such-tag", "pullPolicy": "Never"})
@@ -137,7 +137,7 @@ def test_deleting_an_agent_leaves_nothing(real_cluster: Cluster, namespace: str,
     eventually(lambda: leftovers(real_cluster, namespace) == [], "nothing is left of the agent", READY_SECONDS)
 
 
-def test_the_sample_works_as_it_stands(real_cluster: Cluster, namespace: str) -> None:
+def test_the_sample_works_unchanged(real_cluster: Cluster, namespace: str) -> None:
     sample = str(paths.REPOSITORY / "manifests" / "samples" / "echo-agent.yaml")
     real_cluster.kubectl("apply", "-n", namespace, "-f", sample)
     real_cluster.kubectl(

@@ -1,4 +1,4 @@
-"""A budget on the real node: held to by all pods, told in the status, and raised."""
+"""A budget on the real node: enforced by all pods, published in the status, and raised."""
 
 import pytest
 
@@ -9,16 +9,16 @@ from testbed.redis import SHARED, put_redis
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-# The operator asks every half minute.
+# The operator polls every half minute.
 TOLD_SECONDS = 90
 
 
-def test_an_agent_with_a_budget_stops_and_goes_on_when_it_is_raised(
+def test_an_agent_with_a_budget_stops_and_resumes_when_it_is_raised(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     def column() -> str:
         heads, values = real_cluster.kubectl("get", "agentdeployment", AGENT, "-n", namespace, "-owide").splitlines()
-        # By place, since a column without a value is blank.
+        # By position, since a column without a value is blank.
         return values[heads.index("BUDGET") :].partition(" ")[0]
 
     def judged() -> str:

@@ -1,4 +1,4 @@
-"""The same agent with no operator: `helm install`, what its notes and its tests say, and `helm uninstall`."""
+"""The same agent without an operator: `helm install`, its notes and its tests, and `helm uninstall`."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from testbed.errors import TestbedError
 pytestmark = pytest.mark.timing
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 ECHO = {"agent": {"provider": "echo"}}
-# Nobody, so that the pod of `helm test` needs a way in of its own.
+# No client is allowed, so the pod of `helm test` needs its own rule.
 NOBODY_ELSE = {"networkPolicy": {"ingressFrom": [{"podSelector": {"matchLabels": {"nobody": "else"}}}]}}
 RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
 ANSWER = '"response":"You said: Hello"'
@@ -73,7 +73,7 @@ def test_helm_test_fails_with_the_reason_when_the_agent_cannot_answer(
     assert "did not answer" in said
 
 
-def test_a_missing_secret_is_named_and_nothing_crashes_again_and_again(real_cluster: Cluster, namespace: str) -> None:
+def test_a_missing_secret_is_reported_and_no_container_crash_loops(real_cluster: Cluster, namespace: str) -> None:
     values = {"apiKey": {"secretName": "anthropic"}}
     with pytest.raises(TestbedError, match=r"deadline exceeded|not ready|timed out"):
         real_cluster.helm(*_install(namespace), "--wait", "--timeout=10s", stdin=json.dumps(values))
@@ -82,7 +82,7 @@ def test_a_missing_secret_is_named_and_nothing_crashes_again_and_again(real_clus
     [container] = pod["status"]["containerStatuses"]
     assert container["state"]["waiting"]["reason"] == "ContainerCreating"
     assert container["restartCount"] == 0
-    # The command that the notes give.
+    # The command in the notes.
     said = real_cluster.kubectl("get", "events", "-n", namespace, "--field-selector", "type=Warning")
     assert 'secret "anthropic" not found' in said
 
@@ -91,12 +91,12 @@ def test_a_missing_secret_is_named_and_nothing_crashes_again_and_again(real_clus
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_an_agent_of_any_release_answers_all_through_an_upgrade_and_the_way_back(
+def test_an_agent_of_any_release_answers_throughout_an_upgrade_and_a_rollback(
     real_cluster: Cluster, namespace: str, model_api: str, release: str
 ) -> None:
     old = str(paths.REPOSITORY / "releases" / release / f"agent-{release}.tgz")
     put_secret(real_cluster, namespace, "key-of-the-tests")
-    # The images of old releases are nowhere to be had: both charts run the present one.
+    # The images of old releases are not available: both charts run the current one.
     values = json.dumps(secret_spec(model_api, image={"tag": version("portside")}, replicas=2))
     wait = ["-n", namespace, "--wait", f"--timeout={READY_SECONDS}s"]
     real_cluster.helm("install", AGENT, old, *wait, "-f-", stdin=values)
@@ -119,12 +119,12 @@ def _install(namespace: str) -> list[str]:
 
 
 def _commands(notes: str) -> str:
-    """What the notes say to type: their indented lines."""
+    """Return the commands in the notes: their indented lines."""
     return "\n".join(re.findall(r"^    (.*)$", notes.partition("NOTES:")[2], re.MULTILINE))
 
 
 def _give_an_address(cluster: Cluster, namespace: str) -> None:
-    """Do what a cloud's controller does: the address is the node's, where kube-proxy answers for it."""
+    """Act as a cloud's controller: the address is the node's, where kube-proxy answers for it."""
     [node] = cluster.get("nodes")["items"]
     [address] = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
     status = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}

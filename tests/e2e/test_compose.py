@@ -1,4 +1,4 @@
-"""compose.yaml on a real Docker engine: an agent, its worker and a Redis, and more of it behind nginx."""
+"""compose.yaml on a real Docker engine: an agent, its worker and a Redis, and several replicas behind nginx."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from testbed.images import Image
 
 API, PROXY = "http://127.0.0.1:8000", "http://127.0.0.1:8080"
 SECONDS = 60
-# Prints, for each event of a stream, the seconds since it was asked for.
+# Prints, for each event of a stream, the seconds since the request.
 STREAM = """
 import json, sys, time, urllib.request as r
 url, message = sys.argv[1:]
@@ -34,7 +34,7 @@ with r.urlopen(request, timeout=60) as answer:
 
 @pytest.fixture(scope="module")
 def engine(built_images: list[Image]) -> Iterator[Engine]:
-    """A Docker engine that has the images which compose.yaml names."""
+    """A Docker engine with the images named in compose.yaml."""
     with running_engine() as engine:
         for archive in (*(image.archive for image in built_images if "service" in image.reference), provide_others()):
             engine.run("docker", "load", "--input", str(archive))
@@ -42,7 +42,7 @@ def engine(built_images: list[Image]) -> Iterator[Engine]:
 
 
 class Project:
-    """compose.yaml, brought up from a folder of its own, as who took only that file and the proxy's would."""
+    """compose.yaml, started from its own folder, as by a user who copied only that file and the proxy's."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
@@ -60,7 +60,7 @@ class Project:
         return self.engine.run("docker-compose", *arguments, cwd=self._folder, environment=self._environment)
 
     def ask(self, url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One request: a POST with a body, else a GET. The answer has to be 2xx, and JSON."""
+        """Send one request: POST with a body, otherwise GET. The answer must be 2xx and JSON."""
         data = ["-d", json.dumps(body), "-H", "Content-Type: application/json"] if body is not None else []
         answer: dict[str, Any] = json.loads(self.engine.inside("curl", "-sS", "--fail-with-body", *data, url + path))
         return answer
@@ -68,7 +68,7 @@ class Project:
 
 @contextmanager
 def project(engine: Engine, folder: Path) -> Iterator[Project]:
-    """The files in `folder`; what was brought up is taken down, with its data."""
+    """Yield the files in `folder` as a project; whatever was started is removed at the end, with its data."""
     (folder / "manifests" / "compose").mkdir(parents=True)
     for name in ("compose.yaml", "manifests/compose/nginx.conf"):
         shutil.copy(paths.REPOSITORY / name, folder / name)
@@ -80,7 +80,7 @@ def project(engine: Engine, folder: Path) -> Iterator[Project]:
         here.compose("--profile", "scale", "down", "--volumes", "--timeout", "10")
 
 
-def test_an_agent_a_worker_and_a_redis_come_up_with_one_command(engine: Engine, tmp_path: Path) -> None:
+def test_one_command_starts_an_agent_a_worker_and_a_redis(engine: Engine, tmp_path: Path) -> None:
     with project(engine, tmp_path) as here:
         here.compose("up", "--wait")
         first = here.ask(API, "/chat", {"message": "Hello"})
@@ -104,7 +104,7 @@ def test_an_agent_a_worker_and_a_redis_come_up_with_one_command(engine: Engine, 
     assert engine.run("docker", "volume", "ls", "--quiet") == ""
 
 
-def test_a_client_key_in_the_folder_of_secrets_is_asked_for(engine: Engine, tmp_path: Path) -> None:
+def test_a_client_key_in_the_secrets_folder_is_required(engine: Engine, tmp_path: Path) -> None:
     with project(engine, tmp_path) as here:
         (tmp_path / ".secrets" / "API_KEYS").write_text("a-client-key-of-the-tests\n")
         here.compose("up", "--wait")
@@ -113,7 +113,7 @@ def test_a_client_key_in_the_folder_of_secrets_is_asked_for(engine: Engine, tmp_
         assert here.compose("exec", "api", "agent-service", "ask", "Hello").strip() == "You said: Hello"
 
 
-def test_several_behind_nginx_share_the_load_and_streams_come_as_they_are_made(engine: Engine, tmp_path: Path) -> None:
+def test_replicas_behind_nginx_share_the_load_and_stream_without_buffering(engine: Engine, tmp_path: Path) -> None:
     with project(engine, tmp_path) as here:
         here.compose("--profile", "scale", "up", "--wait", "--scale", "replica=2")
         said = here.ask(PROXY, "/chat", {"message": "Hello"})

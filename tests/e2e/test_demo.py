@@ -1,4 +1,4 @@
-"""The commands of the README's quick start, run as a person runs them, on clusters of their own."""
+"""The commands of the README's quick start, run as a user runs them, on their own clusters."""
 
 import json
 import os
@@ -18,7 +18,7 @@ DEMO_SECONDS = 400
 pytestmark = pytest.mark.usefixtures("built_images")
 
 
-def test_the_demo_ends_with_an_answer_out_of_a_pod_and_leaves_nothing_behind() -> None:
+def test_the_demo_ends_with_an_answer_from_a_pod_and_leaves_nothing_behind() -> None:
     name = f"demo-{os.getpid()}"
     demo = _demo(name)
     said, _ = demo.communicate(timeout=DEMO_SECONDS)
@@ -49,7 +49,7 @@ def test_an_interrupted_demo_leaves_nothing_behind() -> None:
     assert _remains(name) == []
 
 
-def test_on_a_cluster_that_is_not_its_own_the_demo_removes_what_it_made_and_nothing_else() -> None:
+def test_on_an_existing_cluster_the_demo_removes_only_what_it_created() -> None:
     cluster = OwnCluster(f"foreign-{os.getpid()}")
     cluster.start("node", lifeline=True)
     try:
@@ -65,7 +65,7 @@ def test_on_a_cluster_that_is_not_its_own_the_demo_removes_what_it_made_and_noth
         cluster.stop()
 
 
-def test_a_node_whose_supervisor_is_killed_stops_running_and_is_swept_up() -> None:
+def test_a_node_whose_supervisor_is_killed_stops_and_is_cleaned_up() -> None:
     cluster = OwnCluster(f"killed-{os.getpid()}")
     cluster.start("node", lifeline=True)
     try:
@@ -84,14 +84,14 @@ def test_a_node_whose_supervisor_is_killed_stops_running_and_is_swept_up() -> No
 
 
 def _restored(cluster: OwnCluster, machine: dict[str, str]) -> bool:
-    """Return whether the kernel's settings are those of `machine`, or will be when another cluster ends."""
+    """Return whether the kernel's settings are those of `machine`, or will be once another cluster ends."""
     records = [each.read_text() for each in cluster.folder.parent.glob(f"*/{host.RECORD}")]
     if records:
         return all(json.loads(record) == machine for record in records)
     return all((host.SYSCTLS / name).read_text() == value for name, value in machine.items())
 
 
-def test_one_who_is_not_root_is_told_so_plainly() -> None:
+def test_a_user_who_is_not_root_gets_a_clear_error() -> None:
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-m", "testbed", "up", "--name", "not-root"],
         env=_environment() | {"PORTSIDE_CACHE": "/nonexistent"},
@@ -124,7 +124,7 @@ def _environment() -> dict[str, str]:
 
 
 def _remains(name: str) -> list[str]:
-    """What is still there of the cluster of this name: its folder, processes, cgroups, and its link."""
+    """Return what is left of the cluster of this name: its folder, processes, cgroups, and its link."""
     folder = paths.clusters() / name
     found = [str(folder)] if folder.exists() else []
     found += running_for(folder).values()

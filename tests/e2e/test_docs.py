@@ -1,4 +1,4 @@
-"""The commands of the documents, each page from its first to its last, as they are written there, on the cluster of
+"""The commands of the documents, run in the order of each page exactly as written, on the cluster of
 `make cluster-up`."""
 
 import json
@@ -22,7 +22,7 @@ PAGES = {
 
 @pytest.fixture
 def as_a_reader(playground_cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
-    """The cluster with a namespace of the page's own in place of `default`; what it installs goes with it."""
+    """The cluster with a namespace for the page in place of `default`; what the page installs is removed with it."""
     name = f"docs-{uuid.uuid4().hex[:8]}"
     playground_cluster.kubectl("create", "namespace", name)
     kubeconfig = tmp_path / "kubeconfig"
@@ -41,12 +41,12 @@ def test_the_commands_of_a_page_work(as_a_reader: Cluster, blocks: list[Block]) 
 
 
 def _told(block: Block) -> str:
-    """The block with a line before it, so that a failure shows where it was."""
+    """Return the block preceded by a line that shows where it is when it fails."""
     return f"echo {json.dumps(f'== {block.place}')}\n{_commands(block)}"
 
 
 def _commands(block: Block) -> str:
-    """What is typed: of a console the lines after `$`, with those that go on."""
+    """Return the commands of a block: in a console block, the lines after `$` with their continuations."""
     if block.language != "console":
         return block.text
     return "\n".join(line[2:] for line in block.text.splitlines() if line.startswith(("$ ", "> ")))

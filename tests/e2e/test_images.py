@@ -1,4 +1,4 @@
-"""The images as the Dockerfile builds them (docs/contributing/images.md): their labels, contents, and that they run."""
+"""The images built from the Dockerfile (docs/contributing/images.md): labels, contents, and that they run."""
 
 import gzip
 import json
@@ -21,8 +21,8 @@ from testbed.podspec import RESOURCES
 SITE_PACKAGES = "opt/portside/lib/python3."
 LARGEST_BYTES = 150_000_000
 LIVENESS = {"agent-service": "/health/live", "agent-operator": "/healthz"}
-UNCHECKED_HASH = (1).to_bytes(4, "little")  # the flags of a module that stays valid whatever its file's time (PEP 552)
-# A user that no image knows of, as OpenShift gives each namespace.
+UNCHECKED_HASH = (1).to_bytes(4, "little")  # the flags of a module that is valid whatever its file's mtime (PEP 552)
+# A user that exists in no image; OpenShift assigns one to each namespace.
 ANY_USER = 1000650000
 
 
@@ -44,7 +44,7 @@ def test_it_runs_as_a_numbered_user_and_checks_its_own_liveness(image: Image) ->
     assert not [variable for variable in config["Env"] if variable.startswith("PIP_")]
 
 
-def test_its_environment_has_what_it_runs_and_nothing_to_build_with(image: Image) -> None:
+def test_its_environment_has_its_dependencies_and_no_build_tools(image: Image) -> None:
     files = [name for layer in _layers(image) for name in layer]
     packages = _packages(files)
     assert {"agent_service", "agent_operator", "pydantic"} <= packages
@@ -59,19 +59,19 @@ def test_it_is_small_enough_to_be_pulled_in_seconds(image: Image) -> None:
     assert len(gzip.compress(image.archive.read_bytes(), compresslevel=6)) < LARGEST_BYTES
 
 
-def test_the_bill_of_materials_is_what_is_in_it(image: Image) -> None:
+def test_the_bill_of_materials_matches_its_contents(image: Image) -> None:
     make = subprocess.run(["make", "--silent", "sbom"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     file = next(line for line in make.stdout.split() if _name(image) in line)
     bill = json.loads((REPOSITORY / file).read_text())
     listed = {(_normal(each["name"]), each["version"]) for each in bill["components"]}
     found = {tuple(name.split("/")[5].removesuffix(".dist-info").rsplit("-", 1)) for name in _metadata(image)}
     installed = {(_normal(name), number) for name, number in found} - {("portside", version("portside"))}
-    # The bill is for any machine; what only another one needs is not installed here.
+    # The bill covers every platform; packages for other platforms are not installed here.
     assert installed <= listed
     assert len(listed - installed) < len(listed) / 10
 
 
-def test_its_modules_are_compiled_so_that_no_start_has_to(image: Image) -> None:
+def test_its_modules_are_precompiled(image: Image) -> None:
     files = {name: content for layer in _layers(image) for name, content in layer.items()}
     modules = [name for name in files if name.startswith(SITE_PACKAGES) and name.endswith(".py")]
     assert modules
@@ -80,7 +80,7 @@ def test_its_modules_are_compiled_so_that_no_start_has_to(image: Image) -> None:
     assert [name for name in files if "/asyncio/__pycache__/base_events." in name]
 
 
-def test_its_last_layer_is_our_own_files_so_that_a_new_version_ships_little(image: Image) -> None:
+def test_its_last_layer_has_only_our_files_so_that_an_upgrade_pulls_little(image: Image) -> None:
     *others, last = _layers(image)
     ours = {"agent_service", "agent_operator", f"portside-{version('portside')}.dist-info"}
     assert _packages(list(last)) == ours
@@ -99,7 +99,7 @@ def test_its_program_starts_on_a_read_only_root(
 
 
 @pytest.mark.parametrize("port", ["API_PORT", "PORT"], ids=["our-name", "as-platforms-say-it"])
-def test_the_service_serves_as_any_user_with_only_tmp_to_write_to_and_its_health_check_tells(
+def test_the_service_runs_as_any_user_with_only_tmp_writable_and_its_health_check_works(
     real_cluster: Cluster, namespace: str, built_images: list[Image], port: str
 ) -> None:
     image = _named("agent-service", built_images)
@@ -115,7 +115,7 @@ def test_the_service_serves_as_any_user_with_only_tmp_to_write_to_and_its_health
 
 
 @pytest.mark.usefixtures("operator")
-def test_the_health_check_of_the_operator_tells(real_cluster: Cluster, built_images: list[Image]) -> None:
+def test_the_health_check_of_the_operator_works(real_cluster: Cluster, built_images: list[Image]) -> None:
     check = _config(_named("agent-operator", built_images))["Healthcheck"]["Test"][1:]
     inside = ["exec", "deployment/agent-operator", "-n", "portside-system", "--"]
     real_cluster.kubectl(*inside, *check)
@@ -134,9 +134,9 @@ def _pod(
     ready: str | None = None,
     tmp: bool = False,
 ) -> Iterator[None]:
-    """A pod `trial` of the image: a read-only root, as `user`, or as the one that the image names.
+    """Return a pod `trial` of the image: a read-only root, run as `user` or as the image's own user.
 
-    It has no volume, or with `tmp` an empty one at /tmp, as the pods of agents have.
+    It has no volume, or with `tmp` an empty one at /tmp, like the pods of agents.
     """
     container: dict[str, Any] = {
         "name": "trial",
@@ -189,7 +189,7 @@ def _config(image: Image) -> dict[str, Any]:
 
 
 def _layers(image: Image) -> list[dict[str, bytes]]:
-    """The files of each layer, the base's first: their paths, and the first bytes of each."""
+    """Return the files of each layer, the base's first: their paths, and the first bytes of each."""
     with tarfile.open(image.archive) as archive:
         return [_files(archive, layer) for layer in json.load(_member(archive, "manifest.json"))[0]["Layers"]]
 
@@ -206,23 +206,23 @@ def _member(archive: tarfile.TarFile, name: str | tarfile.TarInfo) -> Any:
 
 
 def _packages(files: list[str]) -> set[str]:
-    """The top folders of those of `files` that are in the environment's site-packages."""
+    """Return the top folders of those of `files` that are in the environment's site-packages."""
     return {name.split("/")[5] for name in files if name.startswith(SITE_PACKAGES) and name.count("/") > 5}
 
 
 def _metadata(image: Image) -> list[str]:
-    """The files that say which packages are in the environment (PEP 376)."""
+    """Return the files that record which packages are in the environment (PEP 376)."""
     files = [name for layer in _layers(image) for name in layer]
     return [name for name in files if name.startswith(SITE_PACKAGES) and name.endswith(".dist-info/METADATA")]
 
 
 def _normal(name: str) -> str:
-    """A package's name as indexes compare it (PEP 503)."""
+    """Return a package's name as indexes compare it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _compiled(module: str) -> str:
-    """Where Python looks for the compiled form of `module` (PEP 3147)."""
+    """Return where Python expects the compiled form of `module` (PEP 3147)."""
     folder, _, name = module.rpartition("/")
     minor = module.removeprefix(SITE_PACKAGES).partition("/")[0]
     return f"{folder}/__pycache__/{name.removesuffix('.py')}.cpython-3{minor}.pyc"

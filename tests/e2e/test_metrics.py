@@ -9,7 +9,7 @@ from testbed.cluster import Cluster
 pytestmark = pytest.mark.usefixtures("operator")
 
 
-def test_promtool_finds_nothing_to_complain_about(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+def test_promtool_reports_no_problem(real_cluster: Cluster, namespace: str, model_api: str) -> None:
     apply_agent(real_cluster, namespace, agent_spec(model_api))
     with client(real_cluster, namespace) as http:
         http.post("/chat", json={"message": "Count me."}).raise_for_status()

@@ -1,4 +1,4 @@
-"""An agent is changed, scaled and deleted by kubectl while it serves; the operator goes away and another takes over."""
+"""An agent is changed, scaled and deleted by kubectl while it serves; the operator fails and another takes over."""
 
 import time
 from pathlib import Path
@@ -29,7 +29,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 PROMPT = "Answer as a lighthouse keeper."
 
 
-def test_a_change_reaches_the_pods_and_cuts_no_stream_and_loses_no_request(
+def test_a_change_rolls_out_without_cutting_a_stream_or_losing_a_request(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
@@ -46,21 +46,21 @@ def test_a_change_reaches_the_pods_and_cuts_no_stream_and_loses_no_request(
         assert next(stream)["type"] == "text"
         spec["agent"] |= {"systemPrompt": PROMPT, "model": "claude-haiku-4-5"}
         apply_spec(real_cluster, namespace, spec)
-        # It waits for the change, as each condition tells of which generation it speaks.
+        # It waits for the change, as each condition has its observedGeneration.
         ready = ["wait", "--for=condition=Ready", f"agentdeployment/{AGENT}", f"--timeout={READY_SECONDS}s"]
         real_cluster.kubectl(*ready, "-n", namespace)
         real_cluster.kubectl("rollout", "status", f"deployment/{AGENT}", "-n", namespace, "--timeout=5s")
         assert old not in pods(real_cluster, namespace)
         eventually(lambda: "lighthouse" in traffic.last(), "the new prompt is used", READY_SECONDS)
         assert list(stream)[-1]["type"] == "done"
-        # A node may lead requests to the old pod for a moment after its end has begun; it answers them.
+        # A node may route requests to the old pod briefly after its termination starts; the pod answers them.
         eventually(lambda: "claude-haiku-4-5" in traffic.last(), "the new model is used", READY_SECONDS)
 
     assert traffic.failed == []
     assert "pilot" in traffic.answers[0]["said"]
 
 
-def test_ready_is_not_true_while_the_new_revision_does_not_serve(
+def test_ready_is_not_true_while_the_new_revision_is_not_serving(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
@@ -92,7 +92,7 @@ def test_kubectl_scale_sets_the_number_of_pods(real_cluster: Cluster, namespace:
     assert real_cluster.get("agentdeployment", AGENT, "-n", namespace)["status"]["readyReplicas"] == 2
 
 
-def test_an_agent_is_deleted_with_all_that_is_its_own_while_no_operator_runs(
+def test_an_agent_and_its_children_are_deleted_while_no_operator_runs(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
@@ -130,15 +130,15 @@ def test_another_operator_takes_over_when_the_leader_crashes(
 
 
 def _crash(cluster: Cluster, pod: str) -> None:
-    """End all processes of the operator's pod with no warning, so that none of them lets its Lease go.
+    """Kill all processes of the operator's pod without warning, so that none of them releases its Lease.
 
-    Where the nodes are not of this machine the pod is deleted by force, which is the most that kubectl can do.
+    If the nodes are not on this machine the pod is deleted by force, which is the most that kubectl can do.
     """
     uid = cluster.get("pod", pod, "-n", OPERATOR[2])["metadata"]["uid"]
-    # Named by the kubelet, with - or with _ depending on its cgroup driver.
+    # Named by the kubelet, with - or _ depending on its cgroup driver.
     groups = [each for name in (uid, uid.replace("-", "_")) for each in CGROUPS.glob(f"**/*{name}*/cgroup.kill")]
     for group in groups:
-        # A pod's group has those of its containers below it, which go with it.
+        # A pod's cgroup contains those of its containers, which are killed with it.
         if group.exists():
             group.write_text("1")  # Linux, cgroup-v2: "cgroup.kill"
     if not groups:
@@ -146,7 +146,7 @@ def _crash(cluster: Cluster, pod: str) -> None:
 
 
 def _operators(cluster: Cluster) -> list[str]:
-    """The names of the operator's pods that are ready and not on their way out."""
+    """Return the names of the operator's pods that are ready and not terminating."""
     found = cluster.get("pods", "-n", OPERATOR[2], "-l", "app.kubernetes.io/name=agent-operator")["items"]
     return sorted(
         pod["metadata"]["name"]
@@ -157,6 +157,6 @@ def _operators(cluster: Cluster) -> list[str]:
 
 
 def _leader(cluster: Cluster) -> str:
-    """Who holds the operators' Lease."""
+    """Return the holder of the operators' Lease."""
     holder: str = cluster.get("lease", "agent-operator", "-n", OPERATOR[2])["spec"].get("holderIdentity", "")
     return holder

@@ -39,12 +39,12 @@ def test_its_environment_has_kubectl_helm_and_the_plugin(playground_cluster: Clu
     assert str(paths.REPOSITORY / ".venv") not in done.stdout, "the environment's own Python stays off PATH"
 
 
-def test_autoscalers_on_cpu_get_values(playground_cluster: Cluster) -> None:
+def test_cpu_autoscalers_get_metrics(playground_cluster: Cluster) -> None:
     usage = partial(playground_cluster.kubectl, "top", "pods", "-n", MODEL_API, "--no-headers", check=False)
     eventually(lambda: "model-api" in usage(), "metrics-server has values of the pods", VALUE_SECONDS)
 
 
-def test_its_addons_survive_the_end_of_their_pods(playground_cluster: Cluster) -> None:
+def test_its_addons_survive_the_deletion_of_their_pods(playground_cluster: Cluster) -> None:
     places = {MODEL_API: MODEL_API, redis.NAME: redis.NAME, "metrics-server": "metrics-server"}
     for place in places:
         playground_cluster.kubectl("delete", "pods", "--all", "-n", place, "--wait=false")
@@ -60,7 +60,7 @@ def test_a_second_run_replaces_nothing_and_adds_what_is_missing(playground_clust
     assert _is_ready(playground_cluster, redis.NAME)()
 
 
-def test_an_addon_that_does_not_come_up_is_named_with_its_pods_and_how_to_go_without(
+def test_an_addon_that_does_not_start_is_reported_with_its_pods_and_how_to_disable_it(
     playground_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workloads, "READY_SECONDS", 5)
@@ -92,7 +92,7 @@ def _pod(cluster: Cluster, place: str) -> list[str]:
 
 
 def _is_ready(cluster: Cluster, name: str) -> Callable[[], bool]:
-    """Return whether the Deployment `name` of the namespace `name` has its one pod, and no other is there."""
+    """Return a check that the Deployment `name` in the namespace `name` has exactly one pod, and that it is ready."""
 
     def ready() -> bool:
         pods = cluster.get("pods", "-n", name)["items"]

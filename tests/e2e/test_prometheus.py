@@ -1,4 +1,4 @@
-"""A real Prometheus reads agents, workers and the operator; the dashboards and the rules work on what it has."""
+"""A real Prometheus scrapes agents, workers and the operator; the dashboards and the rules work on its data."""
 
 import math
 import time
@@ -28,19 +28,19 @@ from testbed.redis import SHARED, put_redis
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 MONITOR = "servicemonitors.monitoring.coreos.com"
-# Seconds that the documents' pictures show.
+# Seconds that the documents' pictures cover.
 FOR_DOCUMENTS = 300
-# One reading that comes late makes its target down until the next, and what it told of is gone for as long.
+# One late scrape marks its target as down until the next, and its samples are missing for that long.
 READ_SECONDS = 30
-# How often a target was read: once a second.
+# How often a target was scraped: every second.
 READINGS = "max(count_over_time(up[1h]))"
-# What callers do all the time while the queries are asked: answers, streams, tasks, and failures of each kind.
+# The traffic while the queries run: answers, streams, tasks, and failures of each kind.
 MESSAGES = ("Hello.", "[[fault:500 times=9]] Fail.", "[[fault:429]] Be throttled.")
 
 
 @dataclass
 class Scraped:
-    """What the tests of this file look at."""
+    """The state that the tests of this file share."""
 
     prometheus: Prometheus
     monitored: str
@@ -77,7 +77,7 @@ def scraped(real_cluster: Cluster, operator: None, model_api: str) -> Iterator[S
 
 @contextmanager
 def _known_monitors(cluster: Cluster) -> Iterator[None]:
-    """The cluster knows ServiceMonitors for a while, and so does the operator."""
+    """Install the ServiceMonitor definition, and have the operator discover it."""
     definitions.install(cluster, "ServiceMonitor")
     try:
         notice_kinds(cluster)
@@ -87,7 +87,7 @@ def _known_monitors(cluster: Cluster) -> Iterator[None]:
 
 
 def _touch(cluster: Cluster, namespace: str) -> None:
-    """Have the operator look at the agent."""
+    """Make the operator reconcile the agent."""
     cluster.kubectl("annotate", "agentdeployment", AGENT, "-n", namespace, f"at={time.time()}", "--overwrite")
 
 
@@ -100,7 +100,7 @@ def _ask(http: httpx.Client) -> None:
 
 @pytest.fixture(autouse=True)
 def _traffic_goes_on(scraped: Scraped) -> Iterator[None]:
-    """Fail a test with the reason when the traffic that it needs has ended."""
+    """Fail a test with the reason if the traffic that it needs has ended."""
     for each in scraped.traffic:
         each.check()
     yield
@@ -125,7 +125,7 @@ def test_every_panel_of_the_dashboards_shows_data(scraped: Scraped, query: str) 
 
 @pytest.mark.parametrize("source", dashboards.sources(), ids=lambda source: source.stem)
 def test_a_dashboard_is_drawn(scraped: Scraped, source: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """Each line gets a name of its own, by labels that its series have."""
+    """Each line has its own name, from labels that its series have."""
     for_documents = pytestconfig.getoption("--pictures")
     seconds = FOR_DOCUMENTS if for_documents else 30
     eventually(lambda: scraped.prometheus.value(READINGS) > seconds, f"{seconds} seconds of data", 2 * seconds)
@@ -143,7 +143,7 @@ def test_a_dashboard_is_drawn(scraped: Scraped, source: Path, tmp_path: Path, py
         ("portside-operator", "agent_operator_is_leader"),
     ],
 )
-def test_a_dashboard_shows_no_pods_of_others(scraped: Scraped, name: str, ours: str) -> None:
+def test_a_dashboard_shows_only_the_pods_of_its_own_agent(scraped: Scraped, name: str, ours: str) -> None:
     def pods(query: str) -> set[str]:
         return {each["metric"]["pod"] for each in scraped.prometheus.query(query)}
 
@@ -155,7 +155,7 @@ def test_a_dashboard_shows_no_pods_of_others(scraped: Scraped, name: str, ours: 
         assert pods(query) <= pods(ours)
 
 
-def test_agents_workers_and_operators_are_read_each_once(scraped: Scraped) -> None:
+def test_agents_workers_and_operators_are_each_scraped_once(scraped: Scraped) -> None:
     def health() -> set[str]:
         return {target["health"] for target in scraped.prometheus.targets()}
 
@@ -173,12 +173,12 @@ def test_the_rules_work(scraped: Scraped) -> None:
     eventually(lambda: all(rule["health"] == "ok" for rule in scraped.prometheus.rules()), "all rules were tried", 30)
     names = {rule["name"] for rule in scraped.prometheus.rules()}
     assert {"AgentModelThrottled", "AgentNotReady", "AgentNotScaling"} <= names
-    # The traffic fails in part: the alert on that is on its way.
+    # Part of the traffic fails: the alert on that is pending.
     eventually(lambda: _pending(scraped, "AgentModelThrottled"), "it is pending", 60)
 
 
-def test_every_agent_that_is_scraped_would_be_missed(scraped: Scraped) -> None:
-    """The operator's labels and those of the scrapes are of one agent, whichever way Prometheus found it."""
+def test_the_absence_of_any_scraped_agent_would_be_detected(scraped: Scraped) -> None:
+    """The operator's labels and those of the scrapes name the same agent, however Prometheus discovered it."""
     [rule] = _rules(scraped, "AgentNotScraped")
     present_as_if_past = rule["query"].replace("[1d:10m]", "[1d:5s]").replace("unless on", "and on")
     assert rule["query"] != present_as_if_past
@@ -199,12 +199,12 @@ def _rules(scraped: Scraped, name: str) -> list[dict[str, Any]]:
     return [rule for rule in scraped.prometheus.rules() if rule["name"] == name]
 
 
-def test_who_comes_through_the_service_sees_no_metrics(real_cluster: Cluster, scraped: Scraped) -> None:
+def test_clients_of_the_service_cannot_read_metrics(real_cluster: Cluster, scraped: Scraped) -> None:
     with client(real_cluster, scraped.annotated) as http:
         assert http.get("/metrics").status_code == 404
 
 
-def test_what_keda_would_ask_has_an_answer(scraped: Scraped) -> None:
+def test_the_queries_of_keda_return_values(scraped: Scraped) -> None:
     scaled = {
         "enabled": True,
         "engine": "keda",
@@ -234,7 +234,7 @@ def test_an_agent_takes_few_series(scraped: Scraped) -> None:
     """docs/reference/observability.md has the figures; ten thousand odd requests add none (tests/service)."""
     for service in (AGENT, f"{AGENT}-worker"):
         count = f'count({{namespace="{scraped.monitored}", service="{service}", __name__!~"scrape_.*|up"}})'
-        # A process that was scraped while it started had not made all of its series.
+        # A process that was scraped during its start had not created all of its series.
         read = partial(scraped.prometheus.value, f"{count} > 50")
         eventually(read, "all of it is read", READ_SECONDS)
         series = scraped.prometheus.value(count)

@@ -1,4 +1,4 @@
-"""The README's commands, run as they are written there."""
+"""The README's commands, run exactly as written."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from testbed.cluster import Cluster
 README = (paths.REPOSITORY / "README.md").read_text()
 
 
-def test_the_way_in_with_the_operator(playground_cluster: Cluster) -> None:
+def test_the_quick_start_with_the_operator(playground_cluster: Cluster) -> None:
     [block] = _blocks("With the operator")
     try:
         said = run_block(playground_cluster, block)
@@ -25,14 +25,14 @@ def test_the_way_in_with_the_operator(playground_cluster: Cluster) -> None:
     assert '"response":"You said: Hello"' in said
 
 
-def test_the_way_in_with_the_chart_alone(playground_cluster: Cluster) -> None:
+def test_the_quick_start_with_the_chart_alone(playground_cluster: Cluster) -> None:
     [block] = _blocks("With the chart alone")
     said = run_block(playground_cluster, block)
     assert '"type":"done"' in said
     assert 'release "my-agent" uninstalled' in said
 
 
-def test_the_way_in_on_a_laptop(playground_cluster: Cluster) -> None:
+def test_the_quick_start_on_a_laptop(playground_cluster: Cluster) -> None:
     start, ask = _blocks("On a laptop")
     service = subprocess.Popen(
         ["bash", "-ec", start], cwd=paths.REPOSITORY, stdin=subprocess.DEVNULL, start_new_session=True
@@ -46,7 +46,7 @@ def test_the_way_in_on_a_laptop(playground_cluster: Cluster) -> None:
 
 
 def _blocks(heading: str) -> list[str]:
-    """The bash blocks of one section."""
+    """Return the bash blocks of one section."""
     section = README.split(f"### {heading}\n")[1].split("\n#")[0]
     return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
 

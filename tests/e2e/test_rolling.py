@@ -1,4 +1,4 @@
-"""Prompt, image and key are rolled while two hundred streams run: not one is cut, not one request is refused."""
+"""Prompt, image and key are rolled while two hundred streams run: no stream is cut and no request refused."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ from testbed.images import Image
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 STREAMS = 200
-# Ten seconds each: longer than a new pod takes to be ready, so that each roll meets streams in the middle.
+# Ten seconds each: longer than a new pod takes to become ready, so that each rollout meets streams in progress.
 MESSAGE = "[[slow:0.5]] Tell me all."
 ROLL_SECONDS = 180
 # See test_secrets.py.
@@ -42,7 +42,7 @@ def test_a_roll_of_prompt_image_and_key_cuts_no_stream_and_refuses_no_request(
         assert not before.keys() & lives(real_cluster, namespace).keys(), "all pods are new"
         eventually(lambda: "harbour master" in streams.ended[-1]["text"], "the new prompt is used", ROLL_SECONDS)
 
-        # The same image by another name, as far as Kubernetes knows: a new revision with all that a new image does.
+        # The same image under another name: to Kubernetes a new revision, with all that a new image entails.
         before = lives(real_cluster, namespace)
         service = next(image for image in built_images if image.reference == images.reference("service"))
         repository = service.reference.rpartition(":")[0]
@@ -65,7 +65,7 @@ def test_a_roll_of_prompt_image_and_key_cuts_no_stream_and_refuses_no_request(
 
 
 def _running(streams: Streams) -> int:
-    """How many places have a stream, by those that ended so far: half a minute after the first, all have one."""
+    """Return the number of slots with a stream, judged by those that have ended: all have one after half a minute."""
     first = streams.ended[0]
     return STREAMS if time.time() - first["began"] > 30 else 0
 

@@ -1,4 +1,4 @@
-"""The samples on a real node: workers with their Redis, and an agent as in production."""
+"""The samples on a real node: workers with their Redis, and the agent of the production sample."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from testbed.cluster import Cluster
 pytestmark = pytest.mark.usefixtures("operator")
 SAMPLES = paths.REPOSITORY / "manifests" / "samples"
 CLIENT_KEY = "a-client-key-of-the-tests"
-# The Valkey in the service's image stands in for Redis' image, which no registry serves here; it is started with the
+# The Valkey in the service's image replaces the Redis image, which no registry serves here; it is started with the
 # sample's own arguments.
 REDIS = """
 import os, sys
@@ -39,13 +39,13 @@ def test_the_workers_of_the_sample_do_tasks_over_its_redis(real_cluster: Cluster
         assert "Sum up the week." in http.get(place).json()["result"]["response"]
 
 
-def test_the_agent_in_production_runs_with_all_that_its_sample_asks_for(
+def test_the_production_sample_runs_with_everything_that_it_configures(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     documents = [each for each in _with_redis("worker-with-redis") if each["metadata"]["name"] == "clerk-redis"]
     documents += _sample("production-agent")
     [agent] = [each for each in documents if each["kind"] == "AgentDeployment"]
-    # Only this differs from the sample: whom it asks, and that the node need not have room for three.
+    # The only differences from the sample: its model API, and that the node need not have room for three.
     agent["spec"]["agent"]["baseUrl"] = model_api
     agent["spec"]["autoscaling"]["minReplicas"] = 2
     put_secret(real_cluster, namespace, "key-of-the-tests")
@@ -71,7 +71,7 @@ def _sample(name: str) -> list[dict[str, Any]]:
 
 
 def _with_redis(name: str) -> list[dict[str, Any]]:
-    """The sample, with an image for its Redis that is there."""
+    """Return the sample with an available image for its Redis."""
     documents = _sample(name)
     [redis] = [each for each in documents if each["kind"] == "Deployment"]
     [container] = redis["spec"]["template"]["spec"]["containers"]
@@ -91,7 +91,7 @@ def _await_ready(cluster: Cluster, namespace: str, agent: str) -> None:
 
 
 def _await_budget(cluster: Cluster, namespace: str) -> None:
-    """Wait until the autoscaler has brought the second pod, so that one of them may be away."""
+    """Wait until the autoscaler has added the second pod, so that one of them may be evicted."""
     look = ["pdb", "front-desk", "-n", namespace]
     eventually(
         lambda: cluster.get(*look)["status"].get("disruptionsAllowed") == 1, "one pod may be away", READY_SECONDS

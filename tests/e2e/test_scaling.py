@@ -1,7 +1,7 @@
-"""Load comes and pods come, load goes and they go, with no stream cut: by the cluster's own autoscalers.
+"""Pods are added under load and removed after it, with no stream cut, by the cluster's own autoscalers.
 
-Those take their time (they look every 5 s, at values that are up to 15 s old), so all tests' agents start at once.
-With `--keda` agents have `engine: keda`, and it is a real KEDA that scales them.
+These are slow (they poll every 5 s, and values are up to 15 s old), so the agents of all tests start at once.
+With `--keda` agents have `engine: keda`, and a real KEDA scales them.
 """
 
 import time
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 FOUND_SECONDS = 180
 UP_SECONDS = 120
 DOWN_SECONDS = 180
-# Eight looks of the controller, at values of which the oldest are from before the load.
+# Eight polls of the controller, the oldest with values from before the load.
 HELD_SECONDS = 40
 SLOW = "[[slow:0.5]] Tell me all."
 WORKER = f"{AGENT}-worker"
@@ -44,7 +44,7 @@ SCALED = {
     "enabled": True,
     "minReplicas": 1,
     "maxReplicas": 3,
-    # Or it would wait for five minutes before it takes pods away.
+    # The default is to wait for five minutes before removing pods.
     "behavior": {"scaleDown": {"stabilizationWindowSeconds": 15}},
 }
 BY_REQUESTS = {"autoscaling": SCALED | {"targetInFlightRequests": 10}}
@@ -56,7 +56,7 @@ BY_QUEUE = {
     "redis": SHARED,
     "worker": {"enabled": True, "concurrency": 1, "autoscaling": SCALED | {"targetQueueDepth": 5}},
 }
-# Nobody asks its pods what they have in flight.
+# Nothing polls its pods for their requests in flight.
 BLIND = {
     "autoscaling": BY_REQUESTS["autoscaling"] | {"targetCPUUtilizationPercentage": 80},
     "podAnnotations": {"prometheus.io/scrape": "false"},
@@ -71,13 +71,13 @@ AGENTS: dict[str, dict[str, Any]] = {
 }
 
 
-# What the autoscaler calls the requests in flight.
+# The autoscaler's name for the requests in flight.
 IN_FLIGHT = {"hpa": "agent_requests_in_flight", "keda": "s1-prometheus"}
 
 
 @pytest.fixture(scope="module")
 def engine(pytestconfig: pytest.Config) -> str:
-    """Whose autoscalers these are."""
+    """The engine of the autoscalers."""
     return "keda" if pytestconfig.getoption("--keda") else "hpa"
 
 
@@ -92,7 +92,7 @@ def measured(real_cluster: Cluster, operator: None, engine: str) -> Iterator[Pro
 
 @pytest.fixture(scope="module")
 def places(real_cluster: Cluster, measured: Prometheus, model_api: str, engine: str) -> Iterator[dict[str, str]]:
-    """The namespace of each agent. All are ready, and those that can be measured are."""
+    """The namespace of each agent. All agents are ready, and the metrics of those that have any are available."""
     with ExitStack() as stack:
         found = {name: stack.enter_context(real_cluster.fresh_namespace()) for name in AGENTS}
         for name, place in found.items():
@@ -112,12 +112,12 @@ def places(real_cluster: Cluster, measured: Prometheus, model_api: str, engine: 
 
 
 def gets_values(cluster: Cluster, namespace: str) -> bool:
-    """Whether the agent says that its autoscaler gets all its values."""
+    """Return whether the agent's status reports that its autoscaler gets all its metrics."""
     return bool(condition(cluster, namespace, "ScalingActive").get("status") == "True")
 
 
 def await_replicas(cluster: Cluster, namespace: str, number: int, seconds: float, name: str = AGENT) -> float:
-    """Wait for so many ready pods and no more; give the seconds that it took."""
+    """Wait for exactly so many ready pods; return the seconds that it took."""
     begun = time.monotonic()
 
     def there() -> bool:
@@ -139,14 +139,14 @@ def submit(cluster: Cluster, namespace: str, tasks: int, message: str) -> None:
 
 
 def count(cluster: Cluster, namespace: str, status: str) -> int:
-    """The number of tasks in this state, as the agent counts them every few seconds."""
+    """Return the number of tasks in this state, as the agent counts them every few seconds."""
     with client(cluster, namespace, f"deployment/{AGENT}", 9090) as http:
         lines = http.get("/metrics").raise_for_status().text.splitlines()
     [value] = [line.rsplit(" ", 1)[1] for line in lines if line.startswith(f'agent_tasks{{state="{status}"}}')]
     return int(float(value))
 
 
-def test_a_value_that_is_missing_is_told(real_cluster: Cluster, places: dict[str, str], engine: str) -> None:
+def test_a_missing_metric_is_reported(real_cluster: Cluster, places: dict[str, str], engine: str) -> None:
     def told() -> bool:
         found = condition(real_cluster, places["blind"], "ScalingActive")
         return found.get("status") == "False" and IN_FLIGHT[engine] in found["message"]
@@ -157,7 +157,7 @@ def test_a_value_that_is_missing_is_told(real_cluster: Cluster, places: dict[str
 def test_pods_follow_requests_in_flight_and_no_stream_is_cut(real_cluster: Cluster, places: dict[str, str]) -> None:
     place = places["by requests"]
     host = f"{AGENT}.{place}"
-    # Some streams run all the time, also on the pods that go.
+    # Some streams run all the time, including on the pods that are removed.
     with open_streams(real_cluster, host, 6, SLOW) as few:
         with open_streams(real_cluster, host, 40, SLOW) as many:
             up = await_replicas(real_cluster, place, 3, UP_SECONDS)
@@ -167,11 +167,11 @@ def test_pods_follow_requests_in_flight_and_no_stream_is_cut(real_cluster: Clust
     assert [*few.broken, *many.broken] == []
 
 
-def test_while_the_model_api_turns_requests_and_tasks_away_no_pods_come(
+def test_no_pods_are_added_while_the_model_api_throttles_requests_and_tasks(
     real_cluster: Cluster, places: dict[str, str], measured: Prometheus
 ) -> None:
     api, queue = places["by requests, throttled"], places["by queue, throttled"]
-    # With no word of when to come again, as 529s mostly are. The first one finds out for the others.
+    # Without Retry-After, as most 529s. The first one probes for the others.
     submit(real_cluster, queue, 1, "[[fault:529]]")
     turned_away = f'sum(agent_model_requests_total{{namespace="{queue}", outcome="overloaded"}})'
     eventually(lambda: measured.value(turned_away) >= 1, "a task was turned away", UP_SECONDS)

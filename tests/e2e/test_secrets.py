@@ -1,5 +1,5 @@
-"""Keys are changed while requests run: the new one is used within the kubelet's sync time, no pod restarts, and nobody
-notices."""
+"""Keys are rotated while requests run: the new one is used within the kubelet's sync time, no pod restarts, and no
+request fails."""
 
 import base64
 
@@ -13,11 +13,11 @@ from testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
-# kubelet: syncFrequency (a minute by default) with its jitter of half as much, and what the watch of the Secret takes.
+# kubelet: syncFrequency (a minute by default) with its jitter of half of that, plus the latency of the Secret's watch.
 SYNC_SECONDS = 100
 
 
-def test_a_rotated_api_key_is_used_with_no_restart_and_no_request_lost(
+def test_a_rotated_api_key_is_used_without_a_restart_or_a_lost_request(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-old1")
@@ -32,10 +32,10 @@ def test_a_rotated_api_key_is_used_with_no_restart_and_no_request_lost(
         eventually(lambda: "old1" in _keys(model), "the first key is used", SYNC_SECONDS)
         put_secret(real_cluster, namespace, "key-new2")
         eventually(lambda: "new2" in _keys(model), "the new key is used", SYNC_SECONDS)
-        # From then on it alone: the old one could be withdrawn.
+        # Only the new key is used from now on: the old one could be revoked.
         model.delete("/stand-in/requests")
         eventually(lambda: len(_keys(model)) >= 20, "further requests came", SYNC_SECONDS)
-        assert set(_keys(model)[1:]) == {"new2"}  # the first may have been on its way
+        assert set(_keys(model)[1:]) == {"new2"}  # the first may have been in flight
 
     assert len(traffic.answers) >= 20
     assert traffic.failed == []
@@ -43,7 +43,7 @@ def test_a_rotated_api_key_is_used_with_no_restart_and_no_request_lost(
     assert set(before.values()) == {0}
 
 
-def test_client_keys_are_rotated_with_a_time_in_which_old_and_new_are_good(
+def test_client_keys_are_rotated_with_an_overlap_in_which_old_and_new_are_valid(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
@@ -80,13 +80,13 @@ def test_client_keys_are_rotated_with_a_time_in_which_old_and_new_are_good(
 
 
 def _keys(model: httpx.Client) -> list[str]:
-    """The last four characters of each key that the model API was shown in a steady request."""
+    """Return the last four characters of each key that the model API received in a steady request."""
     seen = model.get("/stand-in/requests").json()
     return [each["key"] for each in seen if each["message"].startswith("steady")]
 
 
 def _client_keys(cluster: Cluster, namespace: str) -> list[str]:
-    """The generated client keys, the newest first."""
+    """Return the generated client keys, newest first."""
     secret = cluster.get("secret", f"{AGENT}-client-keys", "-n", namespace)
     return base64.b64decode(secret["data"]["API_KEYS"]).decode().split(",")
 

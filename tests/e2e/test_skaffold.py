@@ -1,6 +1,7 @@
-"""skaffold.yaml, as far as it goes with no skaffold: what it installs is installed, and a change goes the way it says.
+"""skaffold.yaml, as far as it can be tested without skaffold: what it installs, and how a change is synced.
 
-skaffold itself cannot be had where the tests get their programs; its own schema took this file when it was written.
+skaffold itself is not available where the tests get their programs; its own schema accepted this file when it was
+written.
 """
 
 import io
@@ -30,14 +31,14 @@ def test_every_artifact_is_a_target_of_the_dockerfile_and_every_path_is_there() 
             assert (paths.REPOSITORY / path).exists()
 
 
-def test_what_run_installs_is_what_the_charts_take(real_cluster: Cluster, namespace: str) -> None:
+def test_the_charts_accept_what_run_installs(real_cluster: Cluster, namespace: str) -> None:
     for release in _releases("run"):
         objects = real_cluster.helm("template", release["name"], *_arguments(release), "-n", namespace)
         target = "operator" if release["name"] == "agent-operator" else "service"
         assert images.reference(target) in objects
 
 
-def test_a_changed_file_is_in_use_with_no_new_container(real_cluster: Cluster, namespace: str) -> None:
+def test_a_changed_file_is_in_use_without_a_new_container(real_cluster: Cluster, namespace: str) -> None:
     [agent] = [release for release in _releases("dev") if release["name"] == AGENT]
     real_cluster.helm("install", AGENT, *_arguments(agent), "-n", namespace, "--wait", f"--timeout={SECONDS}s")
     [before] = _containers(real_cluster, namespace)
@@ -60,7 +61,7 @@ def test_a_changed_file_is_in_use_with_no_new_container(real_cluster: Cluster, n
 
 
 def _patched(profile: str) -> dict[str, Any]:
-    """The configuration with a profile's patches (additions, in the form of RFC 6902) in it."""
+    """Return the configuration with a profile's patches (additions, in the form of RFC 6902) applied."""
     config: dict[str, Any] = yaml.safe_load(yaml.safe_dump(CONFIG))
     [chosen] = [each for each in config["profiles"] if each["name"] == profile]
     for patch in chosen.get("patches", []):
@@ -79,7 +80,8 @@ def _releases(profile: str) -> list[dict[str, Any]]:
 
 
 def _arguments(release: dict[str, Any]) -> list[str]:
-    """What skaffold gives to helm for a release, with the images that are there in place of those it would build."""
+    """Return the arguments that skaffold passes to helm for a release, with the available images in place of those it
+    would build."""
     arguments = [str(paths.REPOSITORY / release["chartPath"])]
     for file in release.get("valuesFiles", []):
         arguments += ["--values", str(paths.REPOSITORY / file)]
@@ -104,7 +106,7 @@ def _containers(cluster: Cluster, namespace: str) -> list[str]:
 
 
 def _put(cluster: Cluster, namespace: str, place: Path, text: str) -> None:
-    """Put a file into the container as skaffold does: as an archive, unpacked at the root by its own tar."""
+    """Put a file into the container as skaffold does: as an archive, unpacked at the root by the container's tar."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         entry = tarfile.TarInfo(str(place).lstrip("/"))

@@ -40,7 +40,7 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
     with prometheus.running(real_cluster, namespace, []) as found, client(real_cluster, namespace) as http:
         http.post("/chat", json={"message": "Hello."}, headers=CALLED).raise_for_status()
         http.post("/tasks", json={"message": "Hello."}, headers=CALLED).raise_for_status()
-        # API and worker each tell of theirs every few seconds.
+        # API and worker each export their spans every few seconds.
         expected = {TURN: 2, ATTEMPT: 1, "POST /chat": 1, "POST /tasks": 1}
         told = lambda: {name: len(_of(traced, name)) for name in expected} == expected  # noqa: E731
         eventually(told, "all spans are told of", READY_SECONDS)
@@ -66,6 +66,6 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
 
 
 def _of(http: httpx.Client, name: str) -> list[dict[str, Any]]:
-    """The spans of this name in the caller's trace."""
+    """Return the spans of this name in the caller's trace."""
     told = http.get("/").raise_for_status().json()
     return [span for span in told if (span["trace_id"], span["name"]) == (TRACE, name)]

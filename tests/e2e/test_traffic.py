@@ -1,4 +1,4 @@
-"""Traffic that ends before a test does fails it with the reason: a test without its traffic proves nothing."""
+"""Traffic that ends before a test does fails it with the reason: without its traffic a test proves nothing."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_a_program_in_a_pod_ends_with_its_input_and_reports_all(real_cluster: Cl
             pass
 
 
-def test_what_is_done_again_and_again_and_fails_is_reported() -> None:
+def test_a_repeated_call_that_fails_is_reported() -> None:
     def do() -> None:
         raise OSError("no wind")
 
@@ -61,12 +61,12 @@ def test_what_is_done_again_and_again_and_fails_is_reported() -> None:
 
 
 def _runs(program: str) -> bool:
-    """Whether a process has this program on its command line."""
+    """Return whether a process has this program on its command line."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_text()
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it has ended since
         if program in command.split("\0"):
             return True
     return False

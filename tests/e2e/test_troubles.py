@@ -1,4 +1,4 @@
-"""What is wrong with an agent stands in its status within seconds, in words, as kubelet and scheduler see it."""
+"""Problems of an agent are in its status within seconds, with the messages of kubelet and scheduler."""
 
 import json
 import os
@@ -51,7 +51,7 @@ TOLD_SECONDS = 45
     ],
     ids=["image", "setting", "memory", "node"],
 )
-def test_what_keeps_a_pod_from_running_is_told_in_words(
+def test_what_keeps_a_pod_from_running_is_reported(
     change: dict[str, Any], told: list[str], real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
@@ -68,12 +68,12 @@ def test_what_keeps_a_pod_from_running_is_told_in_words(
     _eventually_an_event_says(real_cluster, namespace, reason)
 
 
-def test_a_quota_that_leaves_no_room_is_told_and_ends_when_it_is_raised(
+def test_a_quota_that_leaves_no_room_is_reported_until_it_is_raised(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
     real_cluster.kubectl("create", "quota", "tight", "-n", namespace, "--hard=pods=0")
-    # Until the quota was counted for the first time the API server refuses all pods for that reason.
+    # Until the quota is computed for the first time, the API server refuses all pods for that reason.
     counted = ("quota", "tight", "-n", namespace)
     eventually(lambda: "used" in real_cluster.get(*counted)["status"], "the quota is counted", READY_SECONDS)
     apply_spec(real_cluster, namespace, secret_spec(model_api))
@@ -103,7 +103,7 @@ def test_a_missing_secret_and_then_its_missing_key_are_named_until_both_are_ther
     assert condition(real_cluster, namespace, "Degraded")["status"] == "False"
 
 
-def test_a_key_that_the_model_api_refuses_makes_the_agent_unready_until_it_is_put_right(
+def test_a_key_that_the_model_api_refuses_makes_the_agent_unready_until_it_is_corrected(
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "bad-key")
@@ -114,7 +114,7 @@ def test_a_key_that_the_model_api_refuses_makes_the_agent_unready_until_it_is_pu
         return int(real_cluster.get(*deployment)["status"].get("readyReplicas", 0))
 
     eventually(lambda: "CredentialsRefused" in _doctor(real_cluster, namespace), "doctor says why", TOLD_SECONDS)
-    # doctor asks the pod itself; the kubelet asks again with the next readiness probe.
+    # doctor probes the pod itself; the kubelet does so again with the next readiness probe.
     eventually(lambda: ready_replicas() == 0, "no pod is ready", TOLD_SECONDS)
     eventually(lambda: not is_ready(real_cluster, namespace), "the agent is not Ready", TOLD_SECONDS)
 
@@ -134,7 +134,7 @@ def _eventually_an_event_says(cluster: Cluster, namespace: str, reason: str) -> 
 
 
 def _doctor(cluster: Cluster, namespace: str) -> str:
-    """What the doctor says of the agent."""
+    """Return doctor's report of the agent."""
     program = Path(sys.executable).with_name("agent-operator")
     done = subprocess.run(
         [program, "doctor", AGENT, "-n", namespace, "--kubeconfig", cluster.kubeconfig],

@@ -1,5 +1,5 @@
-"""Pods that share a Redis: workers do the tasks that the API takes, any replica goes on with a conversation, and all
-together keep one limit."""
+"""Pods that share a Redis: workers do the tasks that the API accepts, any replica continues a conversation, and all
+share one limit."""
 
 import time
 
@@ -53,11 +53,9 @@ def test_replicas_share_conversations_and_a_worker_does_the_tasks(real_cluster: 
             assert _asked_the_model(http) == 1.0  # the one turn of the conversation
 
 
-def test_pods_that_come_take_no_more_than_the_limit_of_all(
-    real_cluster: Cluster, namespace: str, model_api: str
-) -> None:
+def test_added_pods_share_the_limit_of_all(real_cluster: Cluster, namespace: str, model_api: str) -> None:
     def taken() -> int:
-        """How many requests get an answer, of forty to each pod."""
+        """Return how many requests get an answer, of forty to each pod."""
         answers = []
         for pod in _pods(real_cluster, namespace, "api"):
             with client(real_cluster, namespace, f"pod/{pod}", 8000) as http:
@@ -75,12 +73,12 @@ def test_pods_that_come_take_no_more_than_the_limit_of_all(
     together = taken()
 
     assert alone >= 30
-    # One comes back every two seconds; with a limit each the two others would have taken 60.
+    # One is returned every two seconds; with a limit each, the two other pods would have taken 60.
     assert alone + together <= 31 + (time.monotonic() - begun) / 2
 
 
 def _asked_the_model(http: httpx.Client) -> float:
-    """How many requests this pod sent to the model API with success."""
+    """Return how many requests this pod sent to the model API with success."""
     lines = http.get("/metrics").raise_for_status().text.splitlines()
     counts = [line for line in lines if line.startswith("agent_model_requests_total{") and 'outcome="ok"' in line]
     return sum(float(line.rpartition(" ")[2]) for line in counts)

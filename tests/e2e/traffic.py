@@ -1,4 +1,4 @@
-"""Requests that go on and on from inside the cluster, as a user of the agent would notice a gap."""
+"""Continuous requests from inside the cluster, which notice a gap as a user of the agent would."""
 
 import json
 import subprocess
@@ -19,8 +19,8 @@ BEGIN_SECONDS = 60
 END_SECONDS = 30
 FROM = ("-n", "model-api", "deployment/model-api")
 
-# Asks on a new connection each time, as many clients would, and tells each answer in a line; ends with its input.
-# What comes before the first good answer does not count: a proxy that has yet to hear of a new Service refuses.
+# Sends each request on a new connection, as many clients would, and prints each answer in a line; ends with its input.
+# Failures before the first good answer do not count: a proxy that does not have a new Service yet refuses connections.
 _CLIENT = """
 import json, sys, threading, time, urllib.error, urllib.request as r
 url, key, most = sys.argv[1], sys.argv[2], float(sys.argv[3])
@@ -47,28 +47,28 @@ while not over.is_set() and time.monotonic() < end:
 
 @dataclass
 class Traffic:
-    """The answers so far, oldest first: when (`at`, in seconds since 1970), `status` (0: none came), and what was
-    `said`."""
+    """The answers so far, oldest first: when (`at`, in seconds since 1970), `status` (0: no answer), and the text
+    (`said`)."""
 
     answers: list[dict[str, Any]]
 
     @property
     def failed(self) -> list[dict[str, Any]]:
-        """The answers that were not 200."""
+        """Return the answers that were not 200."""
         return [answer for answer in self.answers if answer["status"] != 200]
 
     def last(self) -> str:
-        """What was said last; nothing before the first answer."""
+        """Return the text of the last answer; empty before the first."""
         return str(self.answers[-1]["said"]) if self.answers else ""
 
 
 @contextmanager
 def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffic]:
-    """Keep one request after the other going to `url` while the body runs; afterwards every answer is there.
+    """Send one request after another to `url` while the context is active; afterwards all answers are available.
 
-    It begins with the first that is answered well.
+    It starts with the first successful answer.
 
-    `url` is that of a Service, as pods know it; `key` is sent as the client key.
+    `url` is that of a Service as pods resolve it; `key` is sent as the client key.
     """
     with lines_of(cluster, _CLIENT, f"{url}/chat", key, str(MOST_SECONDS)) as answers:
         eventually(lambda: bool(answers), f"{url} answers", BEGIN_SECONDS)
@@ -79,11 +79,11 @@ def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffi
 def lines_of(
     cluster: Cluster, program: str, *arguments: str, end_seconds: float = END_SECONDS
 ) -> Iterator[list[dict[str, Any]]]:
-    """Run a Python program in a pod while the body runs, and yield the JSON objects that it printed so far, one a line.
+    """Run a Python program in a pod while the context is active, and yield the JSON objects printed so far, one a line.
 
-    It is to end when its input does, within `end_seconds`; afterwards everything that it printed is there. Raises
-    TestbedError with the reason when it does not, or when it ended before the body did or with an error, as what it
-    would have reported is then missing.
+    It must end within `end_seconds` after its input ends; afterwards its complete output is available. Raises
+    TestbedError with the reason if it does not, or if it ended earlier or with an error, as its report is then
+    incomplete.
     """
     kubectl = str(binaries.provide("kubectl")["kubectl"])
     with tempfile.TemporaryFile("w+") as errors:
@@ -111,9 +111,9 @@ def lines_of(
 
 
 def _end(process: subprocess.Popen[str], reader: threading.Thread, seconds: float) -> str:
-    """End the program, and return what is wrong with its end."""
+    """End the program, and return the problem with its end, if any."""
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it ended by itself
+    with suppress(BrokenPipeError):  # it has already ended
         process.stdin.close()
     reader.join(seconds)
     if reader.is_alive():
@@ -132,20 +132,20 @@ def _read(process: subprocess.Popen[str], lines: list[dict[str, Any]]) -> None:
 
 @dataclass
 class Repeated:
-    """Something that is done over and over in a thread of its own, until it fails."""
+    """A call that is repeated in its own thread until it fails."""
 
     what: str
     fault: BaseException | None = None
 
     def check(self) -> None:
-        """Raise, with the reason, if it is no longer done."""
+        """Raise with the reason if it has stopped."""
         if self.fault is not None:
             raise AssertionError(f"{self.what} ended before the tests did: {self.fault!r}") from self.fault
 
 
 @contextmanager
 def again_and_again(what: str, do: Callable[[], object], pause: float) -> Iterator[Repeated]:
-    """Do it while the body runs, with so many seconds between."""
+    """Call `do` while the context is active, with a pause of so many seconds in between."""
     over = threading.Event()
     repeated = Repeated(what)
 

@@ -1,4 +1,4 @@
-"""`python -m lint`: run every linter, and end with exit code 1 when one found anything."""
+"""`python -m lint`: run every linter, and exit with code 1 if one has a finding."""
 
 import sys
 
@@ -8,7 +8,7 @@ from testbed.errors import TestbedError
 
 
 def main() -> None:
-    """Run them."""
+    """Run the linters."""
     try:
         with step("Linting charts, manifests, samples, the Dockerfile and the workflows"):
             findings = linters.all_findings(say)

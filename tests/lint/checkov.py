@@ -1,6 +1,6 @@
-"""Checkov, in a Python environment of its own: its hundred packages, with tight bounds, stay out of ours.
+"""Checkov, in its own Python environment: its hundred packages, with tight bounds, stay out of ours.
 
-A finding that we do not follow is listed with its reason in `accepted.yaml`; an entry there that no longer matches a
+A finding that we accept is listed with its reason in `accepted.yaml`; an entry there that no longer matches a
 finding is itself a finding.
 """
 
@@ -22,14 +22,14 @@ from testbed.errors import TestbedError
 LOCK = Path(__file__).with_name("checkov.txt")
 ACCEPTED = Path(__file__).with_name("accepted.yaml")
 FRAMEWORKS = ("kubernetes", "dockerfile", "github_actions")
-# Neither its service nor GitHub is asked for anything.
+# Send requests neither to its service nor to GitHub.
 _OFFLINE = ("--skip-download", "--skip-results-upload")
 _SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A check that something did not pass."""
+    """A check that an object failed."""
 
     check: str
     title: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 def scan(folder: Path) -> list[Finding]:
-    """Everything that Checkov finds fault with in a folder. Raises TestbedError when it reads nothing there."""
+    """Return all findings of Checkov in a folder. Raises TestbedError if it finds nothing to read there."""
     command = [str(_program()), "--directory", str(folder), "--output", "json", "--quiet", "--compact", *_OFFLINE]
     done = subprocess.run(
         [*command, "--framework", *FRAMEWORKS], capture_output=True, text=True, timeout=_SECONDS, check=False
@@ -58,7 +58,7 @@ def scan(folder: Path) -> list[Finding]:
 
 
 def judged(findings: list[Finding]) -> list[str]:
-    """What is left to see to: findings that nobody argued for, and arguments that no finding needs."""
+    """Return the open findings: those that are not accepted, and entries that accept no finding."""
     entries = yaml.safe_load(ACCEPTED.read_text())
     left = [str(each) for each in findings if not any(_accepts(entry, each) for entry in entries)]
     idle = [entry for entry in entries if not any(_accepts(entry, each) for each in findings)]
@@ -74,7 +74,7 @@ def _finding(result: dict[str, Any]) -> Finding:
 
 
 def _program() -> Path:
-    """Checkov's program; its environment is made, in the cache, when it is not there."""
+    """Return Checkov's program; create its environment in the cache if it is missing."""
     match = re.search(r"^checkov==(\S+)", LOCK.read_text(), re.MULTILINE)
     assert match is not None
     folder = paths.cache() / f"checkov-{match[1]}"

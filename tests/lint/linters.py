@@ -1,4 +1,4 @@
-"""The linters: each gives what it found fault with, one line a finding."""
+"""The linters: each returns its findings, one line per finding."""
 
 import json
 import shutil
@@ -19,15 +19,15 @@ _SECONDS = 300
 
 
 def helm_lint(chart: Path, values: Path) -> list[str]:
-    """What `helm lint --strict` says of a chart with a set of values."""
+    """Return what `helm lint --strict` reports of a chart with a set of values."""
     return _findings([_tool("helm"), "lint", "--strict", "--quiet", chart, "--values", values])
 
 
 def kubeconform(release: str, *files: Path) -> list[str]:
-    """What is not valid for a Kubernetes release, by strict schemas; a kind without a schema is a finding too."""
+    """Return what is invalid for a Kubernetes release, by strict schemas; a kind without a schema is a finding too."""
     options = ["-strict", "-output", "json", "-kubernetes-version", release, "-schema-location", schemas.location()]
     done = _run([_tool("kubeconform"), *options, *files])
-    # Its only schemas are ours: it does not look on the net for those that are missing.
+    # It uses only our schemas: it does not download missing ones.
     said: list[dict[str, Any]] = (
         json.loads(done.stdout)["resources"] if done.stdout.strip() else [{"msg": done.stderr.strip()}]
     )
@@ -39,23 +39,23 @@ def kubeconform(release: str, *files: Path) -> list[str]:
 
 
 def hadolint(file: Path) -> list[str]:
-    """What hadolint says of a Dockerfile."""
+    """Return what hadolint reports of a Dockerfile."""
     return _findings([_BIN / "hadolint", "--no-color", "--failure-threshold", "style", file])
 
 
 def actionlint(*files: Path) -> list[str]:
-    """What actionlint says of workflows; nothing else that may be on PATH, such as shellcheck, is asked."""
+    """Return what actionlint reports of workflows, without calling other programs on PATH such as shellcheck."""
     return _findings([_tool("actionlint"), "-no-color", "-oneline", "-shellcheck=", "-pyflakes=", *files])
 
 
 def zizmor(*files: Path) -> list[str]:
-    """What zizmor says of the safety of workflows, by its offline audits, each level of them."""
-    # A line a finding, in the form that GitHub reads (zizmor, "Output formats").
+    """Return what zizmor reports of the security of workflows, by its offline audits, at every level."""
+    # One line per finding, in the format that GitHub reads (zizmor, "Output formats").
     return _findings([_BIN / "zizmor", "--offline", "--no-progress", "--quiet", "--format", "github", *files])
 
 
 def all_findings(say: Callable[[str], None]) -> list[str]:
-    """Run every linter over all that is ours, telling what runs, and give the findings."""
+    """Run every linter over all of our files, report progress with `say`, and return the findings."""
     found: list[str] = []
 
     def note(linter: str, findings: Sequence[str]) -> None:
@@ -81,7 +81,7 @@ def all_findings(say: Callable[[str], None]) -> list[str]:
 
 
 def written(renderings: list[rendered.Rendering], folder: Path) -> list[Path]:
-    """Write each rendering into a file of its name."""
+    """Write each rendering to a file of its name."""
     folder.mkdir(parents=True)
     files = [folder / f"{each.name}.yaml" for each in renderings]
     for file, each in zip(files, renderings, strict=True):
@@ -100,7 +100,7 @@ def _tool(name: str) -> str:
 
 
 def _findings(command: Sequence[str | Path]) -> list[str]:
-    """The lines that a program says when it fails."""
+    """Return the lines that a program prints when it fails."""
     done = _run(command)
     if done.returncode == 0:
         return []

@@ -1,4 +1,4 @@
-"""What people get out of our charts and manifests: each rendering is one text of YAML documents under a name."""
+"""What users get from our charts and manifests: each rendering is a named text of YAML documents."""
 
 import subprocess
 import sys
@@ -14,36 +14,36 @@ CHARTS = paths.REPOSITORY / "helm"
 MANIFESTS = paths.REPOSITORY / "manifests"
 SAMPLES = MANIFESTS / "samples"
 GITOPS = MANIFESTS / "gitops"
-# A namespace for what is rendered with none of its own, as `-n` gives it.
+# The namespace of objects that are rendered without one, as `-n` sets it.
 NAMESPACE = "agents"
 AGENT_OPERATOR = Path(sys.executable).with_name("agent-operator")
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """One face of what we hand out, such as `chart-agent-production`."""
+    """One variant of what we ship, such as `chart-agent-production`."""
 
     name: str
     make: Callable[[], str]
 
     @property
     def text(self) -> str:
-        """Render it. Raises TestbedError with the words of the program that cannot."""
+        """Render it. Raises TestbedError with the output of the program that fails."""
         return self.make()
 
 
 def everything() -> list[Rendering]:
-    """Every rendering: charts with each set of values, the install, its overlays, the samples and what they become."""
+    """Return every rendering: charts with each set of values, the install, overlays, the samples and their objects."""
     return [*charts(), *kustomizations(), *samples(), *objects_of_samples()]
 
 
 def value_sets(chart: Path) -> list[Path]:
-    """The files `ci/*-values.yaml` of a chart: the convention of chart-testing for the values to try it with."""
+    """Return the files `ci/*-values.yaml` of a chart: the convention of chart-testing for values to test it with."""
     return sorted((chart / "ci").glob("*-values.yaml"))
 
 
 def charts() -> list[Rendering]:
-    """Both charts with each of their sets of values."""
+    """Return both charts with each of their sets of values."""
     return [
         Rendering(
             f"chart-{chart.name}-{file.stem.removesuffix('-values')}", partial(template, chart, "--values", str(file))
@@ -54,12 +54,12 @@ def charts() -> list[Rendering]:
 
 
 def template(chart: Path, *arguments: str) -> str:
-    """Render a chart as a release of its own name. Raises TestbedError with Helm's words when it does not render."""
+    """Render a chart as a release of the same name. Raises TestbedError with Helm's output if it fails."""
     return _run("helm", "template", chart.name, str(chart), "--namespace", NAMESPACE, *arguments)
 
 
 def kustomizations() -> list[Rendering]:
-    """The install and each overlay."""
+    """Return the install and each overlay."""
     folders = [MANIFESTS / "install", *sorted((MANIFESTS / "overlays").iterdir())]
     return [Rendering(f"kustomize-{folder.name}", partial(kustomize, folder)) for folder in folders]
 
@@ -70,18 +70,18 @@ def kustomize(folder: Path) -> str:
 
 
 def samples() -> list[Rendering]:
-    """The samples as they stand."""
+    """Return the samples unchanged."""
     files = [*sorted(SAMPLES.glob("*.yaml")), *sorted(GITOPS.glob("*.yaml"))]
     return [Rendering(f"sample-{file.stem}", file.read_text) for file in files]
 
 
 def objects_of_samples() -> list[Rendering]:
-    """The objects that the operator makes of each sample's agents."""
+    """Return the objects that the operator creates for each sample's agents."""
     return [Rendering(f"objects-{file.stem}", partial(render, file)) for file in sorted(SAMPLES.glob("*.yaml"))]
 
 
 def render(file: Path) -> str:
-    """Give the objects of the AgentDeployments in a file."""
+    """Return the objects of the AgentDeployments in a file."""
     command = [str(AGENT_OPERATOR), "render", "--namespace", NAMESPACE, "-f", str(file)]
     return _output("agent-operator render", subprocess.run(command, capture_output=True, text=True, check=False))
 

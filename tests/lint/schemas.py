@@ -1,6 +1,6 @@
-"""Strict JSON schemas of every kind that we write, for kubeconform: made from each release's own definitions.
+"""Strict JSON schemas of every kind that we write, for kubeconform: generated from each release's own definitions.
 
-Strict: a field that the release does not know is a fault, where an API server without strict validation drops it.
+Strict: a field unknown to the release is a fault, where an API server without strict validation drops it.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ Schema = dict[str, Any]
 KUBERNETES = "k8s.io/kubernetes"
 SWAGGER = "api/openapi-spec/swagger.json"
 _REFERENCE = "#/definitions/"
-# Raise it when this module writes other schemas from the same definitions.
+# Increase it when this module generates different schemas from the same definitions.
 _LAYOUT = "2"
 
 
 def releases() -> list[str]:
-    """The Kubernetes releases that are linted against, such as `1.30.14`, the oldest first."""
+    """Return the Kubernetes releases that are linted against, such as `1.30.14`, oldest first."""
     found = [version.removeprefix("v") for version in modules.versions(KUBERNETES)]
     return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
 
 
 def location() -> str:
-    """Where kubeconform finds a schema (its `-schema-location`); they are made first when they are not there."""
+    """Return where kubeconform finds a schema (its `-schema-location`); generate missing schemas first."""
     folder = _folder()
     if not folder.exists():
         with exclusive(folder.parent / "schemas.lock", "makes the same schemas"):
@@ -59,7 +59,7 @@ def _write(folder: Path) -> None:
 
 
 def _built_in(known: dict[str, Schema], strict: dict[str, Schema]) -> Iterator[tuple[str, Schema]]:
-    """Each kind of the release: the name of its file, and its schema with all that it refers to."""
+    """Yield each kind of the release: the name of its file, and its schema with everything that it refers to."""
     for name, schema in known.items():
         for of in schema.get("x-kubernetes-group-version-kind", []):
             if "kind" in schema.get("properties", {}) and not of["kind"].endswith("List"):
@@ -77,7 +77,7 @@ def _custom(definitions: list[dict[str, Any]], strict: dict[str, Schema]) -> Ite
 
 
 def _file(group: str, version: str, kind: str) -> str:
-    """As kubeconform's ResourceKind and KindSuffix have it: the group's first word, then the version."""
+    """Return a file name as kubeconform's ResourceKind and KindSuffix have it: the group's first word, the version."""
     parts = [kind, *([group.partition(".")[0]] if group else []), version]
     return f"{'-'.join(parts)}.json".lower()
 
@@ -89,9 +89,9 @@ def _of_kind(schema: Schema, group: str, version: str, kind: str) -> Schema:
 
 
 def _closed(root: Schema, definitions: dict[str, Schema]) -> Schema:
-    """The schema with every definition that it refers to in its place: kubeconform tells no fault behind a reference.
+    """Return the schema with references replaced by their definitions: kubeconform reports no fault behind a reference.
 
-    Only those that refer to themselves, such as JSONSchemaProps, stay references to what is added at the end.
+    Only definitions that refer to themselves, such as JSONSchemaProps, remain references to what is added at the end.
     """
     needed: dict[str, Schema] = {}
     whole: Schema = _inlined(root, definitions, (), needed)
@@ -110,16 +110,16 @@ def _inlined(node: Any, definitions: dict[str, Schema], inside: tuple[str, ...],
     if name not in inside:
         return _inlined(definitions[name], definitions, (*inside, name), needed)
     if name not in needed:
-        needed[name] = {}  # found when it comes up in itself
+        needed[name] = {}  # filled in when it occurs inside itself
         needed[name] = _inlined(definitions[name], definitions, (name,), needed)
     return {"$ref": reference}
 
 
 def _strict(schema: Schema) -> Schema:
-    """The schema in plain JSON Schema: no field beside those that it names, and what Kubernetes writes otherwise."""
+    """Return the schema in plain JSON Schema: no other fields than those named, Kubernetes' extensions translated."""
     if schema.get("x-kubernetes-int-or-string") or schema.get("format") == "int-or-string":
         return {"type": ["integer", "string"]}
-    # A quantity may be written as a number (resource.Quantity, UnmarshalJSON); the document says string.
+    # A quantity may be written as a number (resource.Quantity, UnmarshalJSON); the document declares string.
     if schema.get("description", "").startswith("Quantity is a fixed-point representation"):
         return {"type": ["string", "number"]}
     result = {key: value for key, value in schema.items() if key in _KEPT}
@@ -140,15 +140,15 @@ def _strict(schema: Schema) -> Schema:
 
 
 def _loose(schema: Schema) -> Schema:
-    """A branch of anyOf and its like: it constrains, and the schema around it says which fields there are."""
+    """Return a branch of anyOf and the like: it constrains, and the enclosing schema defines which fields exist."""
     result = {key: value for key, value in schema.items() if key in (*_KEPT, "not")}
     if "properties" in result:
         result["properties"] = {name: _loose(each) for name, each in result["properties"].items()}
     return result
 
 
-# What JSON Schema and OpenAPI mean alike. Descriptions are left out (they are most of the text), formats too: the
-# API server takes more as a date-time than JSON Schema does.
+# Keywords with the same meaning in JSON Schema and OpenAPI. Descriptions are dropped (they are most of the text), and
+# formats too: the API server accepts more as a date-time than JSON Schema does.
 _KEPT = frozenset(
     {
         *("$ref", "additionalProperties", "allOf", "anyOf", "enum", "exclusiveMaximum", "exclusiveMinimum", "items"),

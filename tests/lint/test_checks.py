@@ -1,4 +1,4 @@
-"""`make check` and `make lint` as tests, so that they run beside the others and `make test` is everything."""
+"""`make check` and `make lint` as tests, so that they run beside the others and `make test` covers everything."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""What manifests/gitops hands to Argo CD and Flux: values that the chart takes, and a health check in Argo CD's Lua."""
+"""The manifests in manifests/gitops: values that the chart accepts, and a health check in Argo CD's Lua."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ DEGRADED = {"type": "Degraded", "status": "True", "message": "The image cannot b
     ],
     ids=["unseen", "seen before a change", "no conditions", "rolling out", "ready", "degraded"],
 )
-def test_argo_cd_judges_an_agent_as_its_conditions_do(
+def test_the_health_check_of_argo_cd_follows_the_conditions_of_an_agent(
     tmp_path: Path, status: dict[str, Any] | None, health: str, message: str
 ) -> None:
     agent = {"metadata": {"name": "hello", "generation": 2}, **({"status": status} if status else {})}
@@ -46,7 +46,7 @@ def test_argo_cd_judges_an_agent_as_its_conditions_do(
     assert done.stdout.splitlines() == [health, message], done.stderr
 
 
-def test_the_chart_takes_the_values_of_both_tools_at_the_version_that_they_name(tmp_path: Path) -> None:
+def test_the_chart_accepts_the_values_of_both_tools_at_their_pinned_version(tmp_path: Path) -> None:
     [argo_cd] = [each["spec"]["source"] for each in _documents("argo-cd") if each["metadata"]["name"] == "portside"]
     [flux] = [each["spec"]["values"] for each in _documents("flux") if each["kind"] == "HelmRelease"]
     [source] = [each["spec"]["ref"] for each in _documents("flux") if each["kind"] == "OCIRepository"]
@@ -69,7 +69,7 @@ def _health_check() -> str:
 
 
 def _lua(value: Any) -> str:
-    """The value as Lua writes it."""
+    """Return the value as a Lua literal."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"[{json.dumps(key)}] = {_lua(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):

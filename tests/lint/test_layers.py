@@ -1,4 +1,4 @@
-"""Which part of the product may import which: only parts that stand before it, so that there are no cycles."""
+"""Which parts of the product may import which: only parts listed before them, so that there are no cycles."""
 
 import ast
 import re
@@ -9,8 +9,8 @@ import pytest
 
 from testbed.paths import REPOSITORY
 
-# Each package with its parts, modules and folders, from the foundation up. A folder stands for all below it, but for
-# the folders that are named themselves.
+# Each package with its parts, modules and folders, from the foundation up. A folder includes everything below it,
+# except the folders that are listed themselves.
 LAYERS = {
     "service/agent_service": (
         "paths",
@@ -55,7 +55,7 @@ LAYERS = {
 
 
 def modules(package: Path) -> dict[str, Path]:
-    """Every module of a package with its file."""
+    """Return every module of a package with its file."""
     found = {}
     for path in package.rglob("*.py"):
         name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
@@ -64,7 +64,7 @@ def modules(package: Path) -> dict[str, Path]:
 
 
 def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """Yield the modules of the same package that a file imports, wherever in it."""
+    """Yield the modules of the same package that a file imports, at any place in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module in known:
             for alias in node.names:
@@ -75,7 +75,7 @@ def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
 
 
 def layer(module: str, layers: tuple[str, ...]) -> int:
-    """Return the place of the innermost part that a module is in; 0 is below all: the package itself."""
+    """Return the position of the innermost part that contains a module; 0 is below all: the package itself."""
     inner = module.partition(".")[2]
     if not inner:
         return 0
@@ -98,7 +98,7 @@ def test_a_part_imports_only_parts_below_it(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", LAYERS)
-def test_modules_import_each_other_in_no_circle(package: str) -> None:
+def test_modules_have_no_import_cycle(package: str) -> None:
     known = modules(REPOSITORY / package)
     left = {module: set(imports(path, known)) - {module} for module, path in known.items()}
     while free := [module for module, needed in left.items() if not needed & left.keys()]:
@@ -109,7 +109,7 @@ def test_modules_import_each_other_in_no_circle(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", LAYERS)
-def test_the_product_imports_nothing_that_only_developers_run(package: str) -> None:
+def test_the_product_does_not_import_development_code(package: str) -> None:
     ours = {"agent_service", "agent_operator"} - {Path(package).name}
     tools = {each.name for folder in ("dev", "tests") for each in (REPOSITORY / folder).iterdir() if each.is_dir()}
     for module, path in modules(REPOSITORY / package).items():
@@ -133,7 +133,7 @@ def walks() -> dict[str, list[Path]]:
 
 
 @pytest.mark.parametrize("title", walks())
-def test_each_file_of_a_walk_is_there_and_one_before_it_knows_it(title: str) -> None:
+def test_each_file_of_a_walk_imports_or_is_imported_by_an_earlier_one(title: str) -> None:
     files = walks()[title]
     known = {path: name for package in LAYERS for name, path in modules(REPOSITORY / package).items()}
     names = {name: path for path, name in known.items()}

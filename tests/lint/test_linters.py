@@ -1,4 +1,4 @@
-"""Each linter finds what it is there for: a linter that cannot fail is no check."""
+"""Each linter finds what it should: a linter that cannot fail is not a check."""
 
 import copy
 import shutil
@@ -18,7 +18,7 @@ AGENT_CHART = rendered.CHARTS / "agent"
 OLDEST, NEWEST = schemas.releases()
 
 
-def test_the_releases_are_the_oldest_that_the_charts_take_and_the_one_that_the_tests_run_on() -> None:
+def test_the_releases_are_the_oldest_that_the_charts_support_and_that_of_the_tests() -> None:
     asked = {yaml.safe_load((chart / "Chart.yaml").read_text())["kubeVersion"] for chart in rendered.CHARTS.iterdir()}
     assert asked == {f">={OLDEST.rpartition('.')[0]}.0-0"}
     [running] = [
@@ -29,13 +29,13 @@ def test_the_releases_are_the_oldest_that_the_charts_take_and_the_one_that_the_t
     assert running == f"v{NEWEST}"
 
 
-def test_helm_lint_finds_a_value_that_the_chart_does_not_know(tmp_path: Path) -> None:
+def test_helm_lint_finds_a_value_unknown_to_the_chart(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("agent: {provider: echo}\nreplicaz: 2\n")
     assert "replicaz" in " ".join(linters.helm_lint(AGENT_CHART, values))
 
 
-def test_helm_lint_finds_a_template_that_gives_no_yaml(tmp_path: Path) -> None:
+def test_helm_lint_finds_a_template_that_renders_invalid_yaml(tmp_path: Path) -> None:
     chart = tmp_path / "agent"
     shutil.copytree(AGENT_CHART, chart)
     (chart / "templates" / "broken.yaml").write_text("kind: [\n")
@@ -53,7 +53,7 @@ def test_helm_lint_finds_a_template_that_gives_no_yaml(tmp_path: Path) -> None:
     ],
     ids=["unknown", "wrong type", "missing", "unknown deep down"],
 )
-def test_kubeconform_finds_what_a_release_does_not_take(tmp_path: Path, release: str, change: Any, said: str) -> None:
+def test_kubeconform_finds_what_a_release_does_not_accept(tmp_path: Path, release: str, change: Any, said: str) -> None:
     deployment = _deployment()
     change(deployment["spec"])
     [finding] = linters.kubeconform(release, _file(tmp_path, deployment))
@@ -61,7 +61,7 @@ def test_kubeconform_finds_what_a_release_does_not_take(tmp_path: Path, release:
     assert linters.kubeconform(release, _file(tmp_path, _deployment())) == []
 
 
-def test_kubeconform_knows_what_came_after_the_oldest_release(tmp_path: Path) -> None:
+def test_kubeconform_has_fields_newer_than_the_oldest_release(tmp_path: Path) -> None:
     newer = _deployment()
     newer["spec"]["template"]["spec"]["hostnameOverride"] = "boat"  # since 1.34 (KEP-4762)
     assert linters.kubeconform(NEWEST, _file(tmp_path, newer)) == []
@@ -91,7 +91,7 @@ def test_kubeconform_finds_a_kind_without_a_schema(tmp_path: Path) -> None:
     assert "could not find schema for Boat" in " ".join(linters.kubeconform(NEWEST, _file(tmp_path, unknown)))
 
 
-def test_checkov_finds_what_is_unsafe_and_nothing_is_accepted_that_it_does_not_find(tmp_path: Path) -> None:
+def test_checkov_finds_unsafe_objects_and_reports_an_acceptance_without_a_finding(tmp_path: Path) -> None:
     deployment = _deployment()
     deployment["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {"privileged": True}
     _file(tmp_path, deployment)
@@ -106,18 +106,18 @@ def test_checkov_finds_what_is_unsafe_and_nothing_is_accepted_that_it_does_not_f
     assert "accepted.yaml: CKV_K8S_38 of Deployment\\.\\S+\\.agent-operator$ is no longer found: drop it" in left
 
 
-def test_checkov_says_when_it_cannot_read_what_it_is_given(tmp_path: Path) -> None:
+def test_checkov_reports_a_folder_that_it_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(TestbedError, match="checkov could not read"):
         checkov.scan(tmp_path)
 
 
-def test_every_accepted_finding_has_its_reason() -> None:
+def test_every_accepted_finding_has_a_reason() -> None:
     for entry in yaml.safe_load(checkov.ACCEPTED.read_text()):
         assert set(entry) == {"check", "of", "why"}
         assert entry["why"]
 
 
-def test_hadolint_finds_a_fault_of_a_dockerfile(tmp_path: Path) -> None:
+def test_hadolint_finds_a_fault_in_a_dockerfile(tmp_path: Path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text("FROM debian:13\nRUN cd /tmp && apt-get install curl\n")
     assert "DL3008" in " ".join(linters.hadolint(dockerfile))
@@ -127,11 +127,11 @@ def test_actionlint_finds_a_step_that_does_not_exist(tmp_path: Path) -> None:
     assert 'property "none" is not defined' in " ".join(linters.actionlint(_workflow(tmp_path)))
 
 
-def test_zizmor_finds_text_of_strangers_in_a_script(tmp_path: Path) -> None:
+def test_zizmor_finds_untrusted_input_in_a_script(tmp_path: Path) -> None:
     assert "template-injection" in " ".join(linters.zizmor(_workflow(tmp_path)))
 
 
-def test_a_module_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_other_than_the_pinned_one_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pins = tmp_path / "modules.txt"
     pins.write_text("sigs.k8s.io/gateway-api v1.6.3 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
     monkeypatch.setattr(modules, "PINS", pins)

@@ -1,4 +1,4 @@
-"""The alerts: each fires when it should and is quiet when it should not, by promtool, and has a runbook."""
+"""The alerts: each fires when it should and not otherwise, checked by promtool, and has a runbook."""
 
 import json
 import re
@@ -21,11 +21,11 @@ RUNBOOKS = (paths.REPOSITORY / "docs" / "how-to" / "alerts.md").read_text()
 OF = 'namespace="team-a", service="support"'
 # Seconds between two scrapes: none is at 5, 15, 25 minutes.
 SPARSE = 40
-# One operator that leads and one that waits, as it should be.
+# One leader and one standby operator, the desired state.
 LEADER = {'agent_operator_is_leader{namespace="o", service="op", pod="a"}': "1x800"}
 WAITING = {'agent_operator_is_leader{namespace="o", service="op", pod="b"}': "0x800"}
 OPERATORS = LEADER | WAITING
-# What the chart puts in the place of these words.
+# The values that the chart substitutes for these placeholders.
 RELEASE = {"OPERATOR_NAMESPACE": "o", "OPERATOR_NAME": "op"}
 
 Series = dict[str, str]
@@ -37,19 +37,19 @@ def requests(status: str, values: str, *, method: str = "POST", route: str = "/c
 
 
 def chats(good: int, bad: int, of: str = OF) -> Series:
-    """Answers a minute."""
+    """Return answers, by rates per minute."""
     return requests("200", f"0+{good}x800", of=of) | requests("503", f"0+{bad}x800", of=of)
 
 
 def streams(good: int, broken: int) -> Series:
-    """Streams a minute; one that breaks off was answered 200, too."""
+    """Return streams, by rates per minute; a stream that breaks off also had status 200."""
     return requests("200", f"0+{good + broken}x800", route="/chat/stream") | {
         f"agent_stream_errors_total{{{OF}}}": f"0+{broken}x800"
     }
 
 
 def slow(metric: str, labels: str, limit: str, fast: int, every: int) -> Series:
-    """Of `every` a minute `fast` are within the limit."""
+    """Return durations: of `every` per minute, `fast` are within the limit."""
     return {
         f'{metric}_bucket{{{OF}{labels}, le="{limit}"}}': f"0+{fast}x800",
         f"{metric}_count{{{OF}{labels}}}": f"0+{every}x800",
@@ -70,7 +70,7 @@ def queue(depth: str, running: int, due: str | None = None, pod: str = "a") -> S
     }
 
 
-# What workers tell: none of what the API tells of the queue, and of the budget.
+# The metrics of workers: without those that the API publishes about the queue and the budget.
 WORKER = 'namespace="team-a", service="support-worker"'
 BESIDE = {
     f"{each}{{{WORKER}}}": "0x800"
@@ -79,22 +79,22 @@ BESIDE = {
 
 
 def stops(whether: str) -> Series:
-    """Whether the budget stops the agent."""
+    """Return whether the budget stops the agent."""
     return {f"agent_budget_stops{{{OF}}}": whether}
 
 
 def used(share: str) -> Series:
-    """Of the budget."""
+    """Return the used share of the budget."""
     return {f"agent_budget_used_ratio{{{OF}}}": share}
 
 
 def key(values: str, pod: str = "a") -> Series:
-    """Whether a pod says that its key is refused."""
+    """Return whether a pod reports that its key is refused."""
     return {f'agent_model_credentials_refused{{{OF}, pod="{pod}"}}': values}
 
 
 def dependency(values: str, pod: str = "a") -> Series:
-    """Whether Redis does what a pod asks of it."""
+    """Return whether Redis does what a pod requests."""
     return {f'agent_dependency_up{{{OF}, pod="{pod}", component="redis"}}': values}
 
 
@@ -103,7 +103,7 @@ WAITS = "1x2 stale _x2 1x2 stale _x2 "
 
 
 def container(reason: str, values: str, image: str = AGENT_IMAGE, label: str = "image", name: str = "agent") -> Series:
-    """What kube-state-metrics says of a container."""
+    """Return what kube-state-metrics reports of a container."""
     labels = f'namespace="team-a", pod="support-1", container="{name}"'
     return {
         f'kube_pod_container_status_waiting_reason{{{labels}, reason="{reason}"}}': values,
@@ -121,12 +121,12 @@ def condition(name: str, values: str, agent: str = "support", pod: str = "a") ->
 
 
 def takes_requests(pods: str) -> Series:
-    """How many pods of an agent do, as the operator knows."""
+    """Return how many pods of an agent are ready, as the operator publishes it."""
     return operator("agent_operator_agent_ready_pods", 'pod="a", agent_namespace="team-a", agent="support"', pods)
 
 
 def scraped(values: str, of: str = OF, pod: str = "support-1") -> Series:
-    """What there is of each pod that is scraped."""
+    """Return the series that every scraped pod has."""
     return {f'agent_build_info{{{of}, pod="{pod}"}}': values}
 
 
@@ -148,7 +148,7 @@ def burns(objective: str, *tiers: str) -> set[str]:
     return {f"Agent{objective}BudgetBurns{tier}" for tier in tiers}
 
 
-# What is there besides the operators, at which minute it is looked at, and what fires then.
+# The series besides those of the operators, the minute of the evaluation, and the alerts that fire then.
 CASES: dict[str, tuple[Series, int, set[str]]] = {
     "all is well": (chats(100, 0) | streams(50, 0) | turns("rate_limited", 100, 0) | BESIDE, 400, set()),
     "one answer in 500 fails": (chats(499, 1), 400, set()),
@@ -355,7 +355,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
     ),
 }
 BRIEF = "0x1 stale _x4 "
-# The same about the operators themselves.
+# The same for the operators themselves.
 OF_OPERATORS: dict[str, tuple[Series, int, set[str]]] = {
     "no operator is there": ({}, 30, {"AgentOperatorDown"}),
     "the operator of another release is there": (
@@ -407,7 +407,7 @@ ALL = {name: (OPERATORS | series, at, fires) for name, (series, at, fires) in CA
 
 @pytest.fixture(scope="session")
 def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rules of the release `op` in namespace `o`."""
+    """Return the rules of the release `op` in namespace `o`."""
     text = ALERTS.read_text()
     for word, stands_for in RELEASE.items():
         text = text.replace(word, stands_for)
@@ -417,7 +417,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("series", "minute", "firing"), ALL.values(), ids=ALL.keys())
-def test_what_fires(rules: Path, tmp_path: Path, series: Series, minute: int, firing: set[str]) -> None:
+def test_the_alerts_that_fire(rules: Path, tmp_path: Path, series: Series, minute: int, firing: set[str]) -> None:
     expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(firing)]
     _expect(
         rules,
@@ -431,7 +431,7 @@ def test_what_fires(rules: Path, tmp_path: Path, series: Series, minute: int, fi
     )
 
 
-# Of two that are alike, the labels of the only alert that there is.
+# For two similar series, the labels of the only alert that fires.
 NAMED: dict[str, tuple[str, Series, str]] = {
     "agents of one name in two namespaces": (
         "AgentErrorBudgetBurnsFast",
@@ -477,7 +477,9 @@ NAMED: dict[str, tuple[str, Series, str]] = {
 
 
 @pytest.mark.parametrize(("alert", "series", "labels"), NAMED.values(), ids=NAMED.keys())
-def test_an_alert_names_whom_it_is_about(rules: Path, tmp_path: Path, alert: str, series: Series, labels: str) -> None:
+def test_an_alert_has_the_labels_of_its_subject(
+    rules: Path, tmp_path: Path, alert: str, series: Series, labels: str
+) -> None:
     _expect(
         rules,
         tmp_path,
@@ -490,8 +492,8 @@ def test_an_alert_names_whom_it_is_about(rules: Path, tmp_path: Path, alert: str
     )
 
 
-def test_what_happens_at_each_full_five_minutes_is_in_the_three_days(rules: Path, tmp_path: Path) -> None:
-    """What happens there, between two scrapes, is in no record that begins or ends there."""
+def test_events_at_every_full_five_minutes_are_in_the_three_day_window(rules: Path, tmp_path: Path) -> None:
+    """An event there, between two scrapes, is in no record that starts or ends there."""
     jobs = [10 * ((second + 300) // 600) for second in range(0, 12 * 3600, SPARSE)]
     failures = requests("500", " ".join(map(str, jobs)))
     all_of_them = "portside:http_errors:increase3d > bool 0.5 * 10 * 6 * 12"
@@ -500,19 +502,19 @@ def test_what_happens_at_each_full_five_minutes_is_in_the_three_days(rules: Path
 
 
 @pytest.mark.parametrize("file", [ALERTS, PLAIN], ids=["chart", "plain"])
-def test_promtool_takes_the_rules_as_they_are(file: Path) -> None:
+def test_promtool_accepts_the_rules_unchanged(file: Path) -> None:
     code, output = promtool("check", "rules", "--lint=all", "--lint-fatal", str(file))
     assert code == 0, output
 
 
-def test_every_alert_is_tried_both_ways() -> None:
+def test_every_alert_is_tested_both_ways() -> None:
     alerts = {rule["alert"] for rule in RULES if "alert" in rule}
     assert alerts == {name for _, _, firing in ALL.values() for name in firing}
     assert any(not firing for _, _, firing in ALL.values())
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_is_wrong_and_has_a_runbook(rule: dict[str, Any]) -> None:
+def test_an_alert_describes_the_problem_and_has_a_runbook(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert {"summary", "description", "runbook_url"} == set(rule["annotations"])
     headings = [heading.lower() for heading in re.findall(r"^## (\w+)$", RUNBOOKS, re.MULTILINE)]
@@ -525,7 +527,7 @@ def test_the_alert_and_the_operator_warn_of_a_budget_at_the_same_share() -> None
     assert f">= {NEARLY / 100})" in rule["expr"]
 
 
-def test_what_a_runbook_looks_for_in_a_log_is_written_there() -> None:
+def test_log_messages_in_runbooks_exist_in_the_code() -> None:
     words = re.findall(r"grep '([^']+)'", RUNBOOKS)
     code = [each for part in ("service", "operator") for each in (paths.REPOSITORY / part).rglob("*.py")]
     sources = "".join(each.read_text() for each in code)

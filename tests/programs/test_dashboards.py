@@ -1,4 +1,4 @@
-"""Prometheus takes the queries of the dashboards."""
+"""Prometheus accepts the queries of the dashboards."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from support.docs import dashboards
 from support.promtool import promtool
 
 
-def test_prometheus_takes_every_query_of_the_dashboards(tmp_path: Path) -> None:
+def test_prometheus_accepts_every_query_of_the_dashboards(tmp_path: Path) -> None:
     queries = [
         query for source in dashboards.sources() for query in dashboards.queries(dashboards.load(source)).values()
     ]

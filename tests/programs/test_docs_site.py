@@ -1,4 +1,4 @@
-"""The documents as a site: built without a warning and without a link that leads nowhere, and it asks no other host."""
+"""The documentation site: it builds without a warning or a broken link, and requests nothing from other hosts."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "sourc
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site. A warning, such as of a link that leads nowhere, ends the build."""
+    """The built site. A warning, such as one of a broken link, fails the build."""
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "sphinx", "-c", "docs", "-n", "-W", "--keep-going", "-q", ".", str(folder)]
     done = subprocess.run(build, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class _Loads(HTMLParser):
-    """What a page has a browser load at once."""
+    """Collects what a page makes a browser load at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _Loads(HTMLParser):
             self.found.append(address)
 
 
-def test_every_page_is_in_the_site_and_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_every_page_is_in_the_site_and_loads_nothing_from_other_hosts(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 30
     for page in pages:
@@ -48,12 +48,12 @@ def test_every_page_is_in_the_site_and_loads_nothing_from_elsewhere(site: Path) 
         assert not re.search(r"url\(\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8"))
 
 
-def test_the_first_page_leads_to_the_documents(site: Path) -> None:
+def test_the_first_page_links_to_the_documents(site: Path) -> None:
     assert 'href="docs/index.html"' in (site / "index.html").read_text()
     assert "Portside puts AI agents on Kubernetes" in (site / "docs" / "index.html").read_text()
 
 
-def test_addresses_of_earlier_versions_lead_to_the_page_of_today(site: Path) -> None:
+def test_addresses_of_earlier_versions_redirect_to_the_current_page(site: Path) -> None:
     redirect = re.compile(r'var target = "([^"]+)"')
     moved = {page: found[1] for page in site.rglob("*.html") if (found := redirect.search(page.read_text()))}
 
@@ -66,6 +66,6 @@ def test_addresses_of_earlier_versions_lead_to_the_page_of_today(site: Path) -> 
     assert "target + window.location.hash" in alerts
 
 
-def test_pictures_are_those_of_their_sources() -> None:
+def test_pictures_match_their_sources() -> None:
     assert picture.stale() == [], "run `make picture`"
     assert dashboards.stale() == [], "run `make pictures-of-dashboards`"

@@ -1,4 +1,4 @@
-"""The generated files are current, whatever machine and environment they are made on."""
+"""The generated files are current, whatever machine and environment generates them."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from testbed.paths import REPOSITORY
 
 
 @pytest.mark.parametrize("where", [{}, {"ENVIRONMENT": "production", "XDG_STATE_HOME": "/elsewhere", "PORT": "9"}])
-def test_the_generated_files_are_current_wherever_they_are_made(tmp_path: Path, where: dict[str, str]) -> None:
+def test_the_generated_files_are_current_in_any_environment(tmp_path: Path, where: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "codegen", "--check", "operator", "service", "dashboards"],
         env=environment(PYTHONPATH=str(REPOSITORY / "dev"), **where),

@@ -1,4 +1,4 @@
-"""Login plugins of a kubeconfig, run by the command as a user has it; an HTTP server stands in for the cluster."""
+"""Login plugins of a kubeconfig, run by the command as users run it; an HTTP server replaces the cluster."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ CREDENTIAL = {
 
 
 class Cluster:
-    """Refuses everything, and remembers with which credentials it was asked."""
+    """Rejects every request, and records its credentials."""
 
     def __init__(self) -> None:
         self.asked: list[str | None] = []
@@ -41,7 +41,7 @@ class Cluster:
                 self.send_error(403)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the library's name
-                """No log."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -59,7 +59,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def run(folder: Path, *arguments: str, kubeconfig: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the operator as a process of its own, and a tool in this one, which spares its imports."""
+    """Run the operator as its own process, and a tool in this one, which saves its imports."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": kubeconfig or str(folder / "config")}
     environment |= more
     if arguments[0] == "run":
@@ -76,7 +76,7 @@ def run(folder: Path, *arguments: str, kubeconfig: str | None = None, **more: st
 
 
 def write(folder: Path, cluster: Cluster, script: str, **plugin: Any) -> None:
-    """Write a kubeconfig whose user logs in by a script beside it."""
+    """Write a kubeconfig whose user logs in by a script next to it."""
     (folder / "plugin.sh").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "plugin.sh").chmod(0o755)
     (folder / "credential.json").write_text(json.dumps(CREDENTIAL))
@@ -145,7 +145,7 @@ FAILURES: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_plugin_that_fails_is_an_error_with_its_name_and_words_and_nobody_goes_on_without(
+def test_a_failing_plugin_is_an_error_with_its_name_and_output_and_no_anonymous_fallback(
     tmp_path: Path, cluster: Cluster, failure: str
 ) -> None:
     script, plugin, words = FAILURES[failure]
@@ -180,7 +180,7 @@ DEAD = "http://user:hunter2@127.0.0.1:1"
 
 
 @pytest.mark.parametrize(("no_proxy", "direct"), [("10.0.0.0/8,127.0.0.0/8", True), ("*", True), ("10.0.0.0/8", False)])
-def test_a_network_in_no_proxy_is_reached_directly_and_a_dead_proxy_is_blamed(
+def test_a_network_in_no_proxy_is_reached_directly_and_a_dead_proxy_is_named_in_the_error(
     tmp_path: Path, cluster: Cluster, no_proxy: str, *, direct: bool
 ) -> None:
     write(tmp_path, cluster, f"cat {tmp_path}/credential.json")

@@ -1,4 +1,4 @@
-"""What a release is made with (docs/contributing/releasing.md): packages, notes, and the check before it."""
+"""The tools for a release (docs/contributing/releasing.md): packages, notes, and the check before it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SECONDS = 30
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
-    """A real OCI registry on loopback; gives its address."""
+    """A real OCI registry on loopback; yields its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     storage = {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}
@@ -54,7 +54,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
-def test_packages_are_of_this_version_and_the_same_bytes_each_time() -> None:
+def test_packages_have_this_version_and_are_reproducible() -> None:
     done = make("package")
     assert done.returncode == 0, done.stderr
     archives = [Path(line) for line in done.stdout.split()]
@@ -82,7 +82,7 @@ def test_charts_can_be_pushed_to_a_registry_and_installed_from_there(registry: s
 
     for archive in make("package").stdout.split():
         said = run("push", archive, f"oci://{registry}/charts", "--plain-http")
-        # The line that the workflow reads the digest from, to sign it.
+        # The line from which the workflow reads the digest to sign.
         assert re.search(r"^Digest: sha256:[0-9a-f]{64}$", said, re.MULTILINE)
     values = ["--set", "agent.provider=echo"]
     pulled = run(
@@ -91,20 +91,20 @@ def test_charts_can_be_pushed_to_a_registry_and_installed_from_there(registry: s
     assert run("template", "x", str(REPOSITORY / "helm" / "agent"), *values) in pulled
 
 
-def test_the_notes_are_the_changelogs_section_alone() -> None:
+def test_the_notes_are_only_the_section_of_the_changelog() -> None:
     done = make("release-notes", "VERSION=0.1.0")
     assert done.returncode == 0
     assert "The main job, from end to end." in done.stdout
     assert "## " not in done.stdout
 
 
-def test_notes_of_no_version_are_an_error_in_words() -> None:
+def test_notes_of_an_unknown_version_are_a_clear_error() -> None:
     done = make("release-notes", "VERSION=9.9.9")
     assert done.returncode != 0
     assert "CHANGELOG.md has no section ## 9.9.9" in done.stderr
 
 
-def test_what_is_missing_for_a_release_is_said_line_by_line() -> None:
+def test_missing_steps_of_a_release_are_listed_one_per_line() -> None:
     done = make("check-release", "VERSION=0.1.0")
     assert done.returncode != 0
     said = done.stderr

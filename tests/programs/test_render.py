@@ -58,7 +58,7 @@ def test_render_reads_all_documents_of_all_files_of_a_folder(tmp_path: Path) -> 
     assert {name.split()[1].split("/")[0] for name in names(done.stdout)} == {"prod"}
 
 
-def test_render_names_the_file_the_object_and_the_field_of_each_fault(tmp_path: Path) -> None:
+def test_render_reports_the_file_object_and_field_of_each_fault(tmp_path: Path) -> None:
     file = tmp_path / "agents.yaml"
     file.write_text(yaml.safe_dump_all([named("one", replicas="2"), named("two", agent={"provider": "anthropic"})]))
 
@@ -86,7 +86,7 @@ def test_render_names_the_file_the_object_and_the_field_of_each_fault(tmp_path: 
         ("kind: AgentDeployment\nmetadata: [a]\n", "metadata.name: is required"),
     ],
 )
-def test_render_says_plainly_what_is_wrong_with_a_file(tmp_path: Path, text: str, words: str) -> None:
+def test_render_describes_the_problem_with_a_file(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
 
     done = command("render", "-f", str(tmp_path / "a.yaml"))
@@ -96,7 +96,7 @@ def test_render_says_plainly_what_is_wrong_with_a_file(tmp_path: Path, text: str
     assert "Traceback" not in done.stderr
 
 
-def test_render_takes_several_files(tmp_path: Path) -> None:
+def test_render_accepts_several_files(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.json").write_text(json.dumps(named(name)))
 
@@ -105,13 +105,13 @@ def test_render_takes_several_files(tmp_path: Path) -> None:
     assert {name.split("/")[1] for name in names(done.stdout)} == {"one", "two"}
 
 
-def test_render_says_that_a_file_is_missing(tmp_path: Path) -> None:
+def test_render_reports_a_missing_file(tmp_path: Path) -> None:
     done = command("render", "-f", str(tmp_path / "none.yaml"))
 
     assert (done.returncode, done.stderr) == (2, f"Error: {tmp_path}/none.yaml: no such file or folder\n")
 
 
-def test_a_null_is_a_field_that_is_not_set() -> None:
+def test_a_null_field_counts_as_unset() -> None:
     done = command("render", "-f", "-", stdin=json.dumps(named("hello", replicas=None, image={"tag": None})))
 
     deployment = documents(done.stdout)[-1]
@@ -126,7 +126,7 @@ def test_version_is_that_of_the_distribution() -> None:
     assert command("--version").stdout == f"agent-operator, version {version('portside')}\n"
 
 
-def test_what_is_rendered_has_client_keys_of_its_own_and_can_be_applied() -> None:
+def test_rendered_objects_have_their_own_client_keys_and_can_be_applied() -> None:
     agent = json.dumps(named("hello", auth={"enabled": True}))
     rendered = [command("render", "-f", "-", stdin=agent).stdout for _ in range(2)]
 

@@ -1,4 +1,4 @@
-"""A program out of a wheel runs and is the one that was pinned."""
+"""A program from a wheel runs and is the pinned version."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""What the tests of several tiers share: servers that they start, programs that they run, and how they wait."""
+"""Helpers shared by the tests of several tiers: servers that they start, programs that they run, and waiting."""

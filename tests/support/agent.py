@@ -1,4 +1,4 @@
-"""The agent API as its users run it: a process that is configured by its environment."""
+"""The agent API as its users run it: a process configured by its environment."""
 
 import os
 import signal

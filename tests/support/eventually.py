@@ -1,4 +1,4 @@
-"""Wait for a state with a deadline. Only a test that fails waits until the deadline."""
+"""Wait for a state until a deadline. Only a failing test waits until the deadline."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import pytest
 
 T = TypeVar("T")
 
-# Other tests keep every core busy, so that everything takes several times its usual time.
+# Other tests keep every core busy, so everything takes several times as long as usual.
 DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
@@ -25,7 +25,7 @@ def eventually(check: Callable[[], T | None], what: str, seconds: float = DEADLI
 
 
 async def eventually_async(check: Callable[[], Awaitable[T | None]], what: str, seconds: float = DEADLINE_SECONDS) -> T:
-    """Do what `eventually` does, with a coroutine function, while the event loop runs."""
+    """Like `eventually`, with a coroutine function, while the event loop runs."""
     deadline = time.monotonic() + seconds
     while not (found := await check()):
         if time.monotonic() > deadline:

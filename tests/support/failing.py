@@ -1,4 +1,4 @@
-"""A test that fails shows what its cluster looked like, in each tier that has one."""
+"""Show the state of the cluster when a test fails, in each tier that has a cluster."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.report import describe
 
-# The clusters of this run, by the fixtures that tests take them from.
+# The clusters of this run, by the fixtures that provide them.
 _CLUSTERS = pytest.StashKey[dict[str, Cluster]]()
-# Namespaces of tests begin so, and the operator's.
+# Prefixes of the tests' namespaces, and of the operator's.
 _OF_TESTS = ("test-", "docs-", "portside-system")
 
 
 def remember(request: pytest.FixtureRequest, cluster: Cluster) -> None:
-    """Have failing tests that use the fixture of `request` show this cluster."""
+    """Show this cluster when a test that uses the fixture of `request` fails."""
     request.config.stash.setdefault(_CLUSTERS, {})[str(request.fixturename)] = cluster
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Add the state of the cluster to the report of a test that failed, before its namespace goes."""
+    """Add the state of the cluster to the report of a failed test, before its namespace is deleted."""
     report: pytest.TestReport = yield  # type: ignore[assignment]
     if report.failed and report.when != "teardown":
         for fixture, cluster in item.config.stash.get(_CLUSTERS, {}).items():

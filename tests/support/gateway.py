@@ -1,4 +1,4 @@
-"""A gateway between an agent and the model API that may send anything: a server of the test's own, in a thread.
+"""A gateway between an agent and the model API that may send anything: a server run by the test, in a thread.
 
 A test defines the bytes of each answer, from the status line on. An endless answer is cut at LARGEST_ANSWER_BYTES, and
 ends when the service closes its connection.

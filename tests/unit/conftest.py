@@ -1,4 +1,4 @@
-"""This tier is pure: no test of it starts a process or connects to another machine, and all take seconds.
+"""The unit tier is pure: its tests start no process and connect to no other machine, and all of them take seconds.
 
 A test that needs Redis, a browser or the agent API as a process belongs in tests/service, and one that needs another
 program in tests/programs.
@@ -16,11 +16,11 @@ _PROCESS_EVENTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spa
 
 
 class ImpureTestError(Exception):
-    """A test of tests/unit did what only a test of another tier may do."""
+    """A test in tests/unit did what only a test of another tier may do."""
 
 
 class _Guard:
-    """An audit hook (PEP 578), which also sees what asyncio and libraries do. It cannot be removed, only turned off."""
+    """An audit hook (PEP 578), which also sees what asyncio and libraries do. It cannot be removed, only disabled."""
 
     def __init__(self) -> None:
         self.test: str | None = None
@@ -39,7 +39,7 @@ class _Guard:
 
 
 def _is_local(address: object) -> bool:
-    """Return whether a socket's address is of loopback, or no IP address at all (a Unix socket's)."""
+    """Return whether a socket's address is loopback, or not an IP address at all (a Unix socket's)."""
     if not isinstance(address, tuple):
         return True
     try:
@@ -54,7 +54,7 @@ sys.addaudithook(_GUARD)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Guard the test with its fixtures. pytest calls this hook for the tests of all folders."""
+    """Guard the test and its fixtures. pytest calls this hook for the tests of all folders."""
     _GUARD.test = item.nodeid if item.path.is_relative_to(_TIER) else None
     try:
         return (yield)

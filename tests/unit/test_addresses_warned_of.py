@@ -1,4 +1,4 @@
-"""The tools warn of the addresses with which the service would not start: by the same rules."""
+"""The tools warn of addresses with which the service would not start, by the same rules as the service."""
 
 from pathlib import Path
 from typing import Any
@@ -33,23 +33,23 @@ def test_service_and_tools_have_the_same_rules() -> None:
         ("https://[::1", "would not start"),
     ],
 )
-def test_an_address_of_the_model_api_is_warned_of(address: str, words: str) -> None:
+def test_an_invalid_address_of_the_model_api_has_a_warning(address: str, words: str) -> None:
     assert words in warned({"agent": {"provider": "anthropic", "baseUrl": address}})["spec.agent.baseUrl"]
 
 
 @pytest.mark.parametrize(
     "address", ["redis://redis/prod", "redis://redis?db=x", "redis://redis?max_connections=1", "redis://redis:0/0"]
 )
-def test_an_address_of_redis_is_warned_of(address: str) -> None:
+def test_an_invalid_address_of_redis_has_a_warning(address: str) -> None:
     assert "would not start" in warned({"redis": {"url": address}})["spec.redis.url"]
 
 
-def test_an_address_of_the_collector_is_warned_of() -> None:
+def test_an_invalid_address_of_the_collector_has_a_warning() -> None:
     told = warned({"monitoring": {"tracing": {"endpoint": "http://collector:4318/v1/traces?x=1"}}})
     assert "no traces" in told["spec.monitoring.tracing.endpoint"]
 
 
-def test_good_addresses_are_not_warned_of() -> None:
+def test_valid_addresses_have_no_warning() -> None:
     spec = {
         "agent": {"provider": "anthropic", "baseUrl": "https://gw.example/anthropic/"},
         "redis": {"url": "rediss://redis.svc:6380/2?ssl_cert_reqs=none"},

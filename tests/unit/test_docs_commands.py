@@ -1,4 +1,4 @@
-"""Every command that the documents show is run by a test, or says why it is not."""
+"""Every command in the documents is run by a test, or has a reason why it is not."""
 
 import re
 from pathlib import Path
@@ -14,21 +14,21 @@ NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_every_block_names_its_language_and_every_command_block_who_runs_it(page: Path) -> None:
+def test_every_block_names_its_language_and_every_command_block_its_test(page: Path) -> None:
     assert "" not in languages(page), "a block that names no language: `text`, if it is none"
     unaccounted = [block.place for block in command_blocks(page) if block.run_by is None and block.reason is None]
     assert unaccounted == [], "say who runs it, or why nobody does: see tests/support/docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_a_test_that_is_named_reads_the_page(page: Path) -> None:
+def test_a_referenced_test_reads_the_page(page: Path) -> None:
     named = {block.run_by for block in command_blocks(page)} - {None, NODE}
     for test in named:
         assert page.name in (REPOSITORY / str(test)).read_text(encoding="utf-8")
 
 
-def test_every_log_line_that_a_runbook_quotes_is_one_that_the_code_writes() -> None:
-    """A quoted log line is in double quotes, on a line that speaks of a log or of a restart."""
+def test_every_log_line_that_a_runbook_quotes_exists_in_the_code() -> None:
+    """A quoted log line is in double quotes, on a line that mentions a log or a restart."""
     code = "".join(
         file.read_text(encoding="utf-8")
         for package in ("operator/agent_operator", "service/agent_service")
@@ -45,7 +45,7 @@ def test_every_log_line_that_a_runbook_quotes_is_one_that_the_code_writes() -> N
     ] == []
 
 
-def test_a_block_that_nobody_accounts_for_is_found(tmp_path: Path) -> None:
+def test_an_unaccounted_block_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("Text.\n\n```bash\nls\n```\n\n<!-- not run: needs a cloud -->\n```sh\nls\n```\n")
     first, second = command_blocks(page)
@@ -53,7 +53,7 @@ def test_a_block_that_nobody_accounts_for_is_found(tmp_path: Path) -> None:
     assert (second.run_by, second.reason) == (None, "needs a cloud")
 
 
-def test_a_comment_of_the_page_stands_for_blocks_without_one(tmp_path: Path) -> None:
+def test_a_comment_of_the_page_covers_blocks_without_one(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     blocks = "```bash\nls\n```\n\n<!-- not run: why -->\n```bash\nls\n```\n"
     page.write_text(f"<!-- all run: node -->\n\n# Page\n\n{blocks}")

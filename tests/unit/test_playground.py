@@ -11,7 +11,7 @@ EVERYTHING = ("operator", "model-api", "redis", "metrics-server")
 
 @pytest.fixture
 def brought_up(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
-    """The names of the clusters that the command brings up, with what each is to do without."""
+    """The names of the clusters that the command starts, each with the add-ons left out."""
     calls: list[tuple[str, tuple[str, ...]]] = []
 
     class FakeCluster:
@@ -35,7 +35,7 @@ def _names(chosen: tuple[addons.Addon, ...]) -> tuple[str, ...]:
     return tuple(addon.name for addon in chosen)
 
 
-def test_a_playground_has_all_that_the_documents_use() -> None:
+def test_a_playground_has_everything_that_the_documents_use() -> None:
     assert _names(addons.chosen()) == EVERYTHING
 
 
@@ -57,7 +57,7 @@ def test_an_empty_variable_leaves_nothing_out(brought_up: list[tuple[str, tuple[
     assert brought_up == [("dev", ())]
 
 
-def test_an_unknown_name_is_refused_with_the_names_that_there_are(
+def test_an_unknown_name_is_rejected_with_the_valid_names(
     brought_up: list[tuple[str, tuple[str, ...]]],
 ) -> None:
     result = CliRunner().invoke(command.main, ["up"], env={"WITHOUT": "redsi"})
@@ -74,7 +74,7 @@ def test_the_help_explains_each_addon_and_how_to_leave_it_out() -> None:
     assert "WITHOUT" in text
 
 
-def test_the_last_lines_name_what_is_there_and_what_to_do_next() -> None:
+def test_the_last_lines_list_what_is_installed_and_the_next_steps() -> None:
     text = playground.guide("dev", addons.chosen())
     addresses = ("http://model-api.model-api.svc", "redis://redis.redis.svc:6379")
     for word in (*EVERYTHING, *addresses, "docs/tutorials/first-agent.md"):
@@ -83,7 +83,7 @@ def test_the_last_lines_name_what_is_there_and_what_to_do_next() -> None:
     assert "Left out" not in text
 
 
-def test_the_last_lines_follow_what_was_left_out_and_the_name() -> None:
+def test_the_last_lines_reflect_what_was_left_out_and_the_name() -> None:
     text = playground.guide("pg", addons.chosen(["operator"]))
     assert "Left out: operator. To add it: make cluster-up NAME=pg" in text
     assert "helm install hello-agent helm/agent" in text

@@ -57,7 +57,7 @@ def test_service_and_operator_have_the_same_rules() -> None:
         ("http://localhost:8000", "localhost", True),
     ],
 )
-def test_no_proxy_exempts_as_kubectl_and_curl_do(url: str, no_proxy: str, exempt: bool) -> None:
+def test_no_proxy_matches_as_in_kubectl_and_curl(url: str, no_proxy: str, exempt: bool) -> None:
     assert is_exempt(url, no_proxy) is exempt
     assert (proxy_for(url, {"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy}) is None) is exempt
 
@@ -76,11 +76,11 @@ def test_no_proxy_exempts_as_kubectl_and_curl_do(url: str, no_proxy: str, exempt
         ({"ALL_PROXY": PROXY}, None),
     ],
 )
-def test_the_proxy_is_that_of_the_scheme(environ: dict[str, str], proxy: str | None) -> None:
+def test_the_proxy_is_selected_by_scheme(environ: dict[str, str], proxy: str | None) -> None:
     assert proxy_for("http://gw.example", environ) == proxy
 
 
-def test_all_proxy_counts_where_it_is_asked_for() -> None:
+def test_all_proxy_is_used_only_on_request() -> None:
     assert proxy_for("http://gw.example", {"ALL_PROXY": PROXY}, any_scheme=True) == PROXY
     both = {"ALL_PROXY": "other:1", "HTTP_PROXY": PROXY}
     assert proxy_for("http://gw.example", both, any_scheme=True) == PROXY
@@ -89,7 +89,7 @@ def test_all_proxy_counts_where_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     "value", ["socks5://127.0.0.1:1", "http://", "http://proxy:port", "http://[::1", "a b", "ftp://x"]
 )
-def test_a_proxy_that_cannot_be_used_is_an_error_without_its_password(value: str) -> None:
+def test_an_unusable_proxy_is_an_error_without_its_password(value: str) -> None:
     with pytest.raises(ProxyError, match="HTTP_PROXY"):
         proxy_for("http://gw.example", {"HTTP_PROXY": value})
     assert proxy_for("http://gw.example", {"HTTP_PROXY": value, "NO_PROXY": "*"}) is None

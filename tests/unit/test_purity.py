@@ -1,4 +1,4 @@
-"""What no test of this tier may do fails with a sentence that says where such a test belongs."""
+"""Whatever no test of this tier may do fails with a message on where such a test belongs."""
 
 import asyncio
 import os

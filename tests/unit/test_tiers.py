@@ -1,4 +1,4 @@
-"""How `pytest -n` spreads the tests: the names in tests/conftest.py are those of folders and files."""
+"""How `pytest -n` distributes the tests: the names in tests/conftest.py are those of folders and files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The workflows: what they run is here, with no right that they do not need."""
+"""The workflows: what they run exists, and they have no permission that they do not need."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ WORKFLOWS = REPOSITORY / ".github" / "workflows"
 
 
 @pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.yaml")), ids=lambda file: file.stem)
-def test_a_workflow_runs_what_is_here_with_no_right_that_it_does_not_need(file: Path) -> None:
+def test_a_workflow_runs_existing_targets_with_minimal_permissions(file: Path) -> None:
     workflow = yaml.safe_load(file.read_text())
     assert workflow["permissions"] == {}
     targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
@@ -24,9 +24,7 @@ def test_a_workflow_runs_what_is_here_with_no_right_that_it_does_not_need(file: 
             assert re.fullmatch(r"[^@]+@[0-9a-f]{40}", step.get("uses", f"x@{'0' * 40}"))
 
 
-def test_kind_is_tried_with_every_kubernetes_from_the_oldest_that_the_charts_take_to_the_newest_that_is_tested() -> (
-    None
-):
+def test_kind_is_tested_with_every_kubernetes_from_the_oldest_of_the_charts_to_the_newest_supported() -> None:
     jobs = yaml.safe_load((WORKFLOWS / "e2e-kind.yaml").read_text())["jobs"]
     tried = [int(node.split(".")[1]) for node in jobs["kind"]["strategy"]["matrix"]["node"]]
     chart = yaml.safe_load((REPOSITORY / "helm" / "agent" / "Chart.yaml").read_text())
@@ -34,12 +32,12 @@ def test_kind_is_tried_with_every_kubernetes_from_the_oldest_that_the_charts_tak
     assert tried == list(range(oldest, int(binaries.KUBERNETES.version.split(".")[1]) + 1))
 
 
-def test_make_run_listens_on_this_machine_alone() -> None:
+def test_make_run_listens_only_on_loopback() -> None:
     recipe = (REPOSITORY / "Makefile").read_text().split("\nrun: ", 1)[1].split("\n\n", 1)[0]
     assert "API_HOST=$${API_HOST:-127.0.0.1}" in recipe
 
 
-def test_the_base_of_the_images_is_pinned_by_its_digest() -> None:
+def test_the_base_image_is_pinned_by_digest() -> None:
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
     [base] = re.findall(r"^ARG PYTHON_IMAGE=(.+)$", dockerfile, re.MULTILINE)
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim@sha256:[0-9a-f]{64}", base)
@@ -57,6 +55,6 @@ def test_a_release_is_verified_by_the_workflow_and_the_tag_that_sign_it() -> Non
     assert yaml.safe_load((WORKFLOWS / "release.yaml").read_text())[True] == {"push": {"tags": ["v*"]}}
 
 
-def test_the_page_on_releases_names_the_kubernetes_that_are_tried() -> None:
+def test_the_page_on_releases_lists_the_tested_versions_of_kubernetes() -> None:
     page = (REPOSITORY / "docs" / "contributing" / "releasing.md").read_text()
     assert f"1.30 to {binaries.KUBERNETES.version.removeprefix('v').rpartition('.')[0]}" in page

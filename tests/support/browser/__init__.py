@@ -9,7 +9,7 @@ from playwright.async_api import Browser, async_playwright, expect
 from testbed import system
 from testbed.errors import TestbedError
 
-# As root there is no sandbox; the rest keeps it from looking for its maker's servers.
+# Root cannot use the sandbox; the other options keep Chromium from contacting its vendor's servers.
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -20,13 +20,13 @@ _FLAGS = (
     "--disable-sync",
 )
 
-# Of patience for what a test expects: a machine may have other work. Playwright's own 5 s are for idle ones.
+# Timeout for what a test expects: the machine may be busy. Playwright's default of 5 s suits idle machines.
 _PATIENCE_SECONDS = 20
 
 
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
-    """Start a Chromium with a profile of its own, installing the Debian package where there is none."""
+    """Start Chromium with its own profile; install the Debian package if it is missing."""
     system.need("chromium")
     program = shutil.which("chromium")
     if program is None:

@@ -1,4 +1,4 @@
-"""The chat page, as a person at a browser uses it."""
+"""The chat page as a user sees it in a browser."""
 
 import re
 from collections.abc import AsyncIterator
@@ -7,12 +7,12 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
 
-# An HTTP error is an error to the console as well; the page tells it to the user, and the tests look there.
+# The console also reports an HTTP error as an error; the page shows it to the user, and the tests check it there.
 _EXPECTED = re.compile(r"Failed to load resource: (the server responded with a status of (401|429|5\d\d)|net::ERR_)")
 
 
 class Chat:
-    """One open page. `complaints` holds what the browser objected to: a broken policy, an exception, an error."""
+    """One open page. `complaints` holds what the browser reported: a policy violation, an exception, an error."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -39,7 +39,7 @@ class Chat:
         await self.message.press("Enter")
 
     async def ask(self, text: str) -> dict[str, Any]:
-        """Send a message, wait for the whole answer, and give the body of the request that went out."""
+        """Send a message, wait for the whole answer, and return the body of the request that was sent."""
         done = await self.facts.count()
         async with self.page.expect_request("**/chat/stream") as request:
             await self.say(text)
@@ -55,7 +55,7 @@ class Chat:
 
 @asynccontextmanager
 async def open_chat(browser: Browser, url: str, **options: Any) -> AsyncIterator[Chat]:
-    """Open the page at `url` in a fresh profile; `options` are Playwright's for a context."""
+    """Open the page at `url` in a fresh profile; `options` are Playwright's options of a context."""
     context: BrowserContext = await browser.new_context(**options)
     try:
         chat = Chat(await context.new_page())

@@ -1,6 +1,6 @@
-"""A Docker engine of the tests' own, with no registry: Debian's dockerd in namespaces that go with it.
+"""A Docker engine for the tests, without a registry: Debian's dockerd in namespaces that end with it.
 
-What its containers publish on 127.0.0.1 is reached from inside its network namespace alone (`Engine.inside`).
+Ports that its containers publish on 127.0.0.1 are reachable only from its network namespace (`Engine.inside`).
 """
 
 import os
@@ -20,13 +20,13 @@ from testbed.locks import exclusive
 
 START_SECONDS = 60
 STOP_SECONDS = 60
-# What stands in for the images that compose.yaml names and that cannot be pulled: the same programs, from Debian.
+# What replaces the images that compose.yaml names and that cannot be pulled: the same programs, from Debian.
 OTHERS = ("nginx-light", "redis-server", "redis-tools")
 OTHERS_NAME = "compose-stand-in"
 
 
 class Engine:
-    """A running dockerd: `docker` and `docker-compose` talk to it by `environment`."""
+    """A running dockerd: `docker` and `docker-compose` connect to it by `environment`."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
         self._folder = folder
@@ -34,18 +34,18 @@ class Engine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which programs talk to this engine, and nothing of the caller's settings for Docker."""
+        """The environment in which programs use this engine, without the caller's own settings for Docker."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "COMPOSE_"))}
         docker = system.unpacked("docker.io", "usr/bin/docker")
         path = f"{docker.parent}:{binaries.search_path('docker-compose')}:{own['PATH']}"
         return own | {"DOCKER_HOST": f"unix://{self._folder}/docker.sock", "PATH": path}
 
     def run(self, *command: str, cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
-        """Run a command that talks to the engine, and give what it printed. Raises TestbedError with its words."""
+        """Run a command that uses the engine and return its output. Raises TestbedError with the output if it fails."""
         return _said(list(command), self.environment | (environment or {}), cwd)
 
     def inside(self, *command: str) -> str:
-        """Run a command where the containers' published ports are."""
+        """Run a command in the network namespace where the containers' published ports are."""
         return _said([*self._entered(), *command], dict(os.environ), None)
 
     def _entered(self) -> list[str]:
@@ -59,7 +59,7 @@ class Engine:
 
 @contextmanager
 def running_engine() -> Iterator[Engine]:
-    """Run an engine while the body does. Raises TestbedError when it does not start."""
+    """Run an engine while the context is active. Raises TestbedError if it does not start."""
     system.need_root("A Docker engine")
     system.need("containerd", "ip", "iptables", "nsenter", "runc", "setpriv")
     programs = system.unpacked("docker.io", "usr/sbin/dockerd").parent
@@ -86,7 +86,7 @@ def running_engine() -> Iterator[Engine]:
 
 
 def provide_others() -> Path:
-    """Give the archive of the image that stands in for nginx and Redis; it is made first if it is not there."""
+    """Return the archive of the image that replaces nginx and Redis; build it first if it is missing."""
     folder = paths.cache() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder / ".lock", "builds the images"):
@@ -104,12 +104,12 @@ def provide_others() -> Path:
 
 
 def others() -> str:
-    """The name of that image."""
+    """Return the name of that image."""
     return base_image.reference(OTHERS_NAME, OTHERS)
 
 
 def _contained() -> list[str]:
-    """Namespaces that end with us: every container, mount, address and rule goes with them."""
+    """Return a command that runs namespaces which end with this process, with all containers, mounts and rules."""
     namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     return ["setpriv", "--pdeathsig", "KILL", "--", *namespaces]
 
@@ -140,7 +140,7 @@ def _await_start(engine: Engine, process: subprocess.Popen[bytes], folder: Path)
 
 
 def _stop(engine: Engine, process: subprocess.Popen[bytes]) -> None:
-    """End dockerd, which ends its containers; then what is left of its namespaces."""
+    """Stop dockerd, which stops its containers; then what is left in its namespaces."""
     try:
         os.kill(engine._inner(), signal.SIGTERM)
         process.wait(STOP_SECONDS)

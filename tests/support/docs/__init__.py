@@ -1,12 +1,12 @@
-"""The command blocks of the documents, and what is said about each: who runs it, or why nobody does.
+"""The command blocks of the documents, and how each is accounted for: what runs it, or why nothing does.
 
-A block of `bash`, `sh` or `console` is a command block. A comment right before it accounts for it:
+A block of `bash`, `sh` or `console` is a command block. A comment directly before it accounts for it:
 
     <!-- run: node -->               tests/e2e/test_docs.py runs it, with those of its page, on a real cluster
     <!-- run: tests/…/test_….py -->  that test runs it
-    <!-- not run: WHY -->            nobody does, and that is why
+        <!-- not run: WHY -->            nothing runs it, for this reason
 
-`<!-- all run: node -->` or `<!-- all not run: WHY -->` at the top of a page stands for all its blocks that have none.
+`<!-- all run: node -->` or `<!-- all not run: WHY -->` at the top of a page is for all its blocks without a comment.
 """
 
 import re
@@ -27,7 +27,7 @@ _OF_PAGE = re.compile(r"^<!-- all (run|not run): (.+?) -->$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Block:
-    """A command block: its first line in its page, its text, and what stands before it (or for all of its page)."""
+    """A command block: its first line in its page, its text, and the comment before it (or for the whole page)."""
 
     page: Path
     line: int
@@ -38,12 +38,12 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Page and line, for people."""
+        """Page and line, for failure messages."""
         return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
 
 
 def pages() -> list[Path]:
-    """Every page that people read."""
+    """Return every page of the documentation."""
     return [
         REPOSITORY / "README.md",
         REPOSITORY / "CONTRIBUTING.md",
@@ -54,20 +54,20 @@ def pages() -> list[Path]:
 
 
 def command_blocks(page: Path) -> list[Block]:
-    """The command blocks of a page, in order."""
+    """Return the command blocks of a page, in order."""
     text = page.read_text(encoding="utf-8")
     default = _OF_PAGE.search(text)
     return [_block(page, token, _OF_BLOCK.search(before) or default) for token, before in _fences(text)]
 
 
 def languages(page: Path) -> list[str]:
-    """The languages of all fenced blocks of a page; an empty one where none is named."""
+    """Return the languages of all fenced blocks of a page; an empty string where none is named."""
     tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
     return [token.info.split()[0] if token.info.strip() else "" for token in tokens if token.type == "fence"]
 
 
 def _fences(text: str) -> Iterator[tuple[Token, str]]:
-    """Each command block, with the comment right before it."""
+    """Yield each command block with the comment directly before it."""
     before = ""
     for token in MarkdownIt().parse(text):
         if token.type == "fence" and token.info.strip() in _COMMANDS:

@@ -1,6 +1,6 @@
-"""Pictures of the dashboards: their own panels, queries and legends, drawn from a Prometheus with matplotlib.
+"""Pictures of the dashboards: their panels, queries and legends, drawn from a Prometheus with matplotlib.
 
-Grafana's look is not copied, but what its panels would show is there: the same lines, so named, in the same places.
+They do not copy Grafana's look, but they show what its panels would: the same lines and names in the same places.
 """
 
 import json
@@ -20,13 +20,13 @@ from support.docs.picture import DOCS, is_stale, mark
 from testbed.paths import REPOSITORY
 
 DASHBOARDS = REPOSITORY / "helm" / "agent-operator" / "files" / "dashboards"
-# As Grafana fills in its own, for a Prometheus that reads its targets once a second.
+# The values that Grafana substitutes for its own variables, for a Prometheus that scrapes its targets every second.
 RATE_INTERVAL = "20s"
-# Names that are longer stand below each other, as two of them would be wider than the panel.
+# Longer names go below each other, as two of them would be wider than the panel.
 LONG = 30
-# Columns and rows of Grafana's grid, in inches.
+# Size of a column and a row of Grafana's grid, in inches.
 _COLUMN, _ROW = 0.6, 0.36
-# Which values a panel's unit (of Grafana) stands for at its axis.
+# The label of the axis for each of Grafana's panel units.
 _UNITS: dict[str, Callable[[], Formatter]] = {
     "bytes": lambda: EngFormatter("B"),
     "ops": lambda: StrMethodFormatter("{x:g}/s"),
@@ -39,7 +39,7 @@ _UNITS: dict[str, Callable[[], Formatter]] = {
 
 @dataclass(frozen=True)
 class Series:
-    """What a query found: labels, and values at times (in minutes; -1 is a minute ago)."""
+    """A result of a query: labels, and values at times (in minutes; -1 is a minute ago)."""
 
     labels: dict[str, str]
     minutes: list[float]
@@ -47,7 +47,7 @@ class Series:
 
 
 def sources() -> list[Path]:
-    """The dashboards, as JSON."""
+    """Return the paths of the dashboards (JSON)."""
     return sorted(DASHBOARDS.glob("*.json"))
 
 
@@ -61,18 +61,18 @@ def queries(dashboard: dict[str, Any]) -> dict[str, str]:
 
 
 def picture(source: Path) -> Path:
-    """Where the documents have the picture of a dashboard."""
+    """Return the path of a dashboard's picture in the documents."""
     return DOCS / "images" / f"{source.stem}.png"
 
 
 def stale() -> list[Path]:
-    """The dashboards whose picture is missing or of another state of them."""
+    """Return the dashboards whose picture is missing or of another version of the dashboard."""
     return [source for source in sources() if is_stale(picture(source), source)]
 
 
 def load(source: Path, chosen: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-    """A dashboard, with queries as Grafana would ask them: where one value of a variable has to be chosen, with that
-    of `chosen` if it is there, and elsewhere with all."""
+    """Return a dashboard with its queries as Grafana would send them: a variable that takes one value has that of
+    `chosen` if present, and any other variable matches all values."""
     text = source.read_text().replace("$__rate_interval", RATE_INTERVAL)
     for variable in json.loads(text)["templating"]["list"][1:]:
         one = None if variable["multi"] else chosen.get(variable["name"])
@@ -82,10 +82,10 @@ def load(source: Path, chosen: Mapping[str, str] = MappingProxyType({})) -> dict
 
 
 def draw(source: Path, target: Path, chosen: Mapping[str, str], ask: Callable[[str], list[Series]]) -> None:
-    """Draw a dashboard to `target` (PNG): of what is `chosen`, where one has to be; `ask` gives what a query finds.
+    """Draw a dashboard to `target` (PNG) for the values `chosen` of its variables; `ask` returns a query's result.
 
-    Raises KeyError when a legend names a label that the query's series do not have, and ValueError when two lines of a
-    panel get one name.
+    Raises KeyError if a legend names a label that the query's series do not have, and ValueError if two lines of a
+    panel have the same name.
     """
     dashboard = load(source, chosen)
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])

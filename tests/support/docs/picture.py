@@ -1,4 +1,4 @@
-"""The documents' pictures: `python -m support.docs.picture` draws those that are stale; `--check` names them."""
+"""The documents' pictures: `python -m support.docs.picture` draws stale ones; `--check` lists them."""
 
 import hashlib
 import subprocess
@@ -12,17 +12,17 @@ DOCS = REPOSITORY / "docs"
 
 
 def stale() -> list[Path]:
-    """The sources whose picture is missing or of another source."""
+    """Return the sources whose picture is missing or drawn from another version of the source."""
     return [source for source in sorted(DOCS.rglob("*.dot")) if is_stale(_picture(source), source)]
 
 
 def is_stale(picture: Path, source: Path) -> bool:
-    """Whether the picture is missing or of another source."""
+    """Return whether the picture is missing or drawn from another version of its source."""
     return not picture.exists() or mark(source).encode() not in picture.read_bytes()
 
 
 def mark(source: Path) -> str:
-    """What a picture says of its source: the hash of what it was drawn from."""
+    """Return what a picture records of its source: the hash of what it was drawn from."""
     return f"drawn from {source.name}, sha256 {hashlib.sha256(source.read_bytes()).hexdigest()}"
 
 

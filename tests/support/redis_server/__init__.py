@@ -1,4 +1,4 @@
-"""A real Redis for the tests, as a process of their own."""
+"""A real Redis for the tests, in its own process."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ _START_SECONDS = 15.0
 
 
 class RedisServer:
-    """A Redis server on a loopback port of its own, which can be stopped, frozen and started again."""
+    """A Redis server on its own loopback port that can be stopped, frozen and started again."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
@@ -28,7 +28,7 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, with what it had saved, and wait until it answers."""
+        """Start the server with its saved data, and wait until it answers."""
         command = [str(_program()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         command += ["--save", "", "--appendonly", "yes", "--daemonize", "no", *self._options]
         with (self._folder / f"redis-{self.port}.log").open("ab") as log:
@@ -40,23 +40,23 @@ class RedisServer:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it in good order."""
+        """Shut the server down cleanly."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """End the process like a crash."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Have it keep its connections and answer nothing."""
+        """Suspend the process: it keeps its connections and answers nothing."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Have it go on."""
+        """Resume the process."""
         self._signal(signal.SIGCONT)
 
     def command(self, *words: str) -> bytes:
-        """Send one command on a connection of its own and give the raw reply (RESP)."""
+        """Send one command on a new connection and return the raw reply (RESP)."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock:
             parts = [f"*{len(words)}", *(part for word in words for part in (f"${len(word.encode())}", word))]
             sock.sendall(("\r\n".join(parts) + "\r\n").encode())
@@ -87,7 +87,7 @@ class RedisServer:
 
 @contextmanager
 def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """Start a Redis that keeps its data in `folder`; `options` are words of its command line."""
+    """Start a Redis that keeps its data in `folder`; `options` are command-line arguments."""
     server = RedisServer(folder, *options)
     server.start()
     try:
@@ -97,7 +97,7 @@ def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
 
 
 def _program() -> Path:
-    """Find redis-server. Debian's package of that name would start a service; its twin in redis-tools does not."""
+    """Return redis-server. Debian's package of that name would start a service; the one in redis-tools does not."""
     found = shutil.which("redis-server")
     if found is not None:
         return Path(found)
@@ -105,7 +105,7 @@ def _program() -> Path:
     twin = shutil.which("redis-check-rdb")
     if twin is None:
         raise TestbedError("redis-check-rdb is missing after its package was installed.")
-    # The program is one file, which looks at the name that it was called by.
+    # The program is one file that checks the name it was called by.
     link = paths.cache() / "debian" / "redis-server"
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():

@@ -1,4 +1,4 @@
-"""An address in front of servers, as a Service or a name in DNS is: new connections go to where it points now."""
+"""An address in front of servers, like a Service or a DNS name: new connections go to its current target."""
 
 import select
 import socket
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Forward:
-    """Passes each connection on to the port that was the target when it was made; an old one stays where it is."""
+    """Forwards each connection to the port that was the target when it was made; existing ones stay where they are."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -27,7 +27,7 @@ class Forward:
             block_on_close = False
 
             def handle_error(self, *_: object) -> None:
-                """A server that is away is what tests are about."""
+                """Print nothing: tests make the server unavailable on purpose."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.port: int = self.server.server_address[1]
@@ -49,7 +49,7 @@ def _pump(client: socket.socket, server: socket.socket) -> None:
 
 @contextmanager
 def forwarding(target: int) -> Iterator[Forward]:
-    """Listen on a loopback port, and pass connections on to the port `target` of this machine."""
+    """Listen on a loopback port, and forward connections to the port `target` of this machine."""
     forward = Forward(target)
     thread = threading.Thread(target=forward.server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""The dashboards and the rules ask for metrics that there are, in queries that Prometheus takes."""
+"""The dashboards and the rules query existing metrics, in queries that Prometheus accepts."""
 
 import json
 import re
@@ -14,9 +14,9 @@ from testbed import paths
 FILES = paths.REPOSITORY / "helm" / "agent-operator" / "files"
 DASHBOARDS = {source.stem: dashboards.load(source) for source in dashboards.sources()}
 REFERENCE = (paths.REPOSITORY / "docs" / "reference" / "metrics.md").read_text()
-# Words of a query that are no metrics: what they are given is in parentheses, braces or quotes.
+# Words of a query that are not metrics: their operands are in parentheses, braces or quotes.
 METRIC = re.compile(r"\b(?:agent|kube|process|portside:)[a-z0-9_:]*\b(?=[{\[ )>]|$)")
-# What others than we count: the Prometheus client, and kube-state-metrics.
+# Metrics of other exporters: the Prometheus client, and kube-state-metrics.
 OF_OTHERS = {
     "process_cpu_seconds_total",
     "process_resident_memory_bytes",
@@ -38,7 +38,7 @@ EVERYTHING = {
 
 
 def _known() -> set[str]:
-    """Every series that an agent, an operator or one of the others has."""
+    """Return every series that an agent, an operator or another exporter has."""
     rows = re.findall(r"^\| `(agent_\w+)` \| (\w+) \|", REFERENCE, re.MULTILINE)
     metrics = Metrics()
     metrics.watch_agents(list)
@@ -53,7 +53,7 @@ def test_there_are_the_four_dashboards() -> None:
 
 
 @pytest.mark.parametrize("query", EVERYTHING.values(), ids=EVERYTHING.keys())
-def test_every_metric_of_a_query_is_there(query: str) -> None:
+def test_every_metric_of_a_query_exists(query: str) -> None:
     without_labels = re.sub(r"\b(?:by|on) \([^)]*\)", "by ", re.sub(r'"[^"]*"', '""', query))
     asked = set(METRIC.findall(without_labels))
     assert asked, "a query asks for something"
@@ -61,7 +61,7 @@ def test_every_metric_of_a_query_is_there(query: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_asks_the_source_that_is_chosen_at_its_top(name: str) -> None:
+def test_a_dashboard_queries_the_data_source_selected_at_its_top(name: str) -> None:
     dashboard = DASHBOARDS[name]
     assert dashboard["uid"] == name
     source, *variables = dashboard["templating"]["list"]
@@ -73,8 +73,8 @@ def test_a_dashboard_asks_the_source_that_is_chosen_at_its_top(name: str) -> Non
     assert all(queries)
 
 
-def test_services_are_those_of_the_namespace_that_is_chosen_and_no_workers() -> None:
-    """A worker's own Service has no requests; the panels of workers add its suffix to that of the agent."""
+def test_services_are_those_of_the_selected_namespace_without_workers() -> None:
+    """A worker's own Service has no requests; the panels of workers append its suffix to the agent's name."""
     for name in ("portside-agent", "portside-fleet", "portside-queue"):
         text = (dashboards.DASHBOARDS / f"{name}.json").read_text()
         [service] = [each for each in json.loads(text)["templating"]["list"] if each["name"] == "service"]
@@ -89,13 +89,13 @@ def test_only_the_dashboard_of_one_agent_has_a_single_choice(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["portside-fleet", "portside-operator", "portside-queue"])
-def test_what_is_the_largest_of_several_pods_is_that_of_one_agent_or_release(name: str) -> None:
+def test_the_maximum_over_pods_is_that_of_one_agent_or_release(name: str) -> None:
     queries = [target["expr"] for panel in DASHBOARDS[name]["panels"] for target in panel["targets"]]
     assert [query for query in queries if re.search(r"\bmax(?! by \(namespace, (service|pod))", query)] == []
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_agents_and_pods_of_one_name_are_told_apart_by_their_namespaces(name: str) -> None:
+def test_agents_and_pods_of_the_same_name_are_distinguished_by_namespace(name: str) -> None:
     targets = [target for panel in DASHBOARDS[name]["panels"] for target in panel["targets"]]
     grouped = [re.split(", ", by) for target in targets for by in re.findall(r"\bby \(([^)]*)\)", target["expr"])]
     assert [labels for labels in grouped if {"service", "pod"} & {*labels} and "namespace" not in labels] == []
@@ -104,7 +104,7 @@ def test_agents_and_pods_of_one_name_are_told_apart_by_their_namespaces(name: st
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_panels_have_ids_of_their_own_and_do_not_overlap(name: str) -> None:
+def test_panels_have_unique_ids_and_do_not_overlap(name: str) -> None:
     panels = DASHBOARDS[name]["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = [cell for panel in panels for cell in _cells(**panel["gridPos"])]

@@ -1,4 +1,4 @@
-"""Valid specs for hypothesis, drawn from the definition's own schema, so that a new field is tested at once."""
+"""Valid specs for hypothesis, drawn from the definition's own schema, so that a new field is covered at once."""
 
 import json
 import re
@@ -10,15 +10,15 @@ from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema, structural
 from agent_operator.api.spec import DEFAULT_MODEL, AgentSpec
 
-# Longer texts and maps find nothing more, and take long.
+# Longer texts and maps find nothing more and are slow.
 MAX_LENGTH = 60
 MAX_ITEMS = 3
 
 KEYS = st.from_regex(r"([a-z]{1,9}\.[a-z]{1,5}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,9}[A-Za-z0-9])?", fullmatch=True)
 
 
-# What is handed on as it is: objects of texts, whole numbers, truths, lists and further objects. Numbers are of double
-# precision, as Helm reads all of them as floating-point ones.
+# What is passed through unchanged: objects of texts, integers, booleans, lists and further objects. Numbers are double
+# precision, as Helm reads all of them as floats.
 _SCALARS = st.one_of(st.text(st.characters(codec="utf-8"), max_size=9), st.integers(-(2**53), 2**53), st.booleans())
 VERBATIM_VALUES = st.recursive(
     _SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=2), max_leaves=4
@@ -27,12 +27,12 @@ VERBATIM_OBJECTS = st.dictionaries(KEYS, VERBATIM_VALUES, max_size=2)
 
 
 def specs() -> st.SearchStrategy[dict[str, Any]]:
-    """Specs as users write them: any part may be missing; all are valid."""
+    """Return specs as users write them: any part may be missing; all are valid."""
     return _values(structural(AgentSpec)).map(_keep_rules)
 
 
 def agents() -> st.SearchStrategy[dict[str, Any]]:
-    """Whole documents."""
+    """Return whole documents."""
     return specs().map(
         lambda spec: {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "hello"}, "spec": spec}
     )
@@ -65,7 +65,7 @@ def _objects(schema: Schema) -> st.SearchStrategy[dict[str, Any]]:
     fields = {name: _values(child) for name, child in schema["properties"].items()}
     required = {name: fields.pop(name) for name in schema.get("required", [])}
     if schema.get(VERBATIM):
-        # A few at a time: a container has many, which have many in turn.
+        # A few at a time: a container has many, which in turn have many.
         some = st.lists(st.sampled_from(sorted(fields)), max_size=MAX_ITEMS, unique=True) if fields else st.just([])
         known = some.flatmap(lambda names: st.fixed_dictionaries(required | {name: fields[name] for name in names}))
         return st.builds(lambda more, given: more | given, VERBATIM_OBJECTS, known)
@@ -76,7 +76,7 @@ def _texts(schema: Schema) -> st.SearchStrategy[str]:
     longest = min(schema["maxLength"], MAX_LENGTH)
     if "pattern" in schema:
         texts = st.from_regex(schema["pattern"].removeprefix("^").removesuffix("$"), fullmatch=True)
-        # A pattern may well ask for more than our short length, as a digest does.
+        # A pattern may require more than our short length, as a digest does.
         return texts.filter(lambda text: len(text) <= schema["maxLength"])
     return st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=longest)
 
@@ -86,7 +86,7 @@ def _integers(schema: Schema) -> st.SearchStrategy[int]:
 
 
 def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
-    """The nearest spec that keeps the rules across fields."""
+    """Return the nearest spec that satisfies the rules across fields."""
     _keep_rules_of_pods(spec)
     _keep_rules_of_traffic(spec)
     key = spec.get("apiKey", {})

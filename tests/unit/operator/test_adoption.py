@@ -1,4 +1,4 @@
-"""What may be taken over, and whose fields become ours."""
+"""Which objects may be adopted, and whose fields become ours."""
 
 from typing import Any
 
@@ -57,12 +57,12 @@ def share(manager: str, operation: str, *fields: str, **more: str) -> Document:
         ),
     ],
 )
-def test_only_what_helm_or_an_agent_of_that_name_left_may_be_taken_over(found: Document, adoptable: bool) -> None:
+def test_only_objects_left_by_helm_or_an_agent_of_that_name_may_be_adopted(found: Document, adoptable: bool) -> None:
     assert is_adoptable(found, "hello") is adoptable
 
 
 @pytest.mark.parametrize("operation", ["Apply", "Update"])
-def test_what_helm_wrote_becomes_ours_and_others_keep_theirs(operation: str) -> None:
+def test_fields_of_helm_become_ours_and_other_managers_keep_theirs(operation: str) -> None:
     others = [share("kube-controller-manager", "Update", "replicas", subresource="status"), share("me", "Update", "x")]
 
     shares = handed_over([share("helm", operation, "ports", "type"), *others], "portside-operator")
@@ -74,7 +74,7 @@ def test_what_helm_wrote_becomes_ours_and_others_keep_theirs(operation: str) -> 
     assert [each for each in shares if each not in ours] == others
 
 
-def test_two_shares_become_one() -> None:
+def test_two_entries_of_managed_fields_are_merged() -> None:
     shares = [
         share("helm", "Update", "ports"),
         share("helm", "Apply", "type"),
@@ -86,7 +86,7 @@ def test_two_shares_become_one() -> None:
     assert ours["fieldsV1"] == {"f:spec": {"f:ports": {}, "f:type": {}, "f:a": {}}}
 
 
-def test_an_object_in_which_helm_has_no_share_stays_as_it_is() -> None:
+def test_an_object_without_fields_of_helm_is_unchanged() -> None:
     shares = [share("portside-operator", "Apply", "a"), share("me", "Update", "x")]
 
     assert handed_over(shares, "portside-operator") == shares

@@ -1,4 +1,4 @@
-"""Bodies of requests, which are JSON and YAML at once, and answers, which are read within bounds."""
+"""Request bodies, which are valid as JSON and as YAML, and responses, which are read within bounds."""
 
 import json
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ def nested(depth: int) -> str:
 
 
 def an_agent(spec: str = "{}", managed: str = "{}") -> bytes:
-    """An object as the API server has it, its texts full of what looks like structure."""
+    """Return an object as the API server stores it, its texts full of what looks like structure."""
     share = f'{{"manager":"x","fieldsV1":{managed}}}'
     metadata = f'{{"name":"a","namespace":"n","resourceVersion":"7","generation":2,"managedFields":[{share}]}}'
     return (
@@ -42,12 +42,12 @@ def test_a_body_is_the_same_text_as_json_and_as_yaml(text: str) -> None:
     body = encode({"text": text})
 
     assert json.loads(body) == {"text": as_go_has_it}
-    # Of what PyYAML calls no text, go-yaml takes nothing either but as an escape.
+    # Characters that PyYAML does not accept as text, go-yaml accepts only as escapes.
     assert yaml.safe_load(body.decode()) == {"text": as_go_has_it}
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=9), JSON, max_size=4))
-def test_what_is_within_bounds_is_read_as_it_is(document: dict[str, Any]) -> None:
+def test_a_document_within_bounds_is_read_unchanged(document: dict[str, Any]) -> None:
     text = json.dumps(document)
 
     assert decode(text.encode()) == json.loads(text)
@@ -62,7 +62,7 @@ def test_an_object_within_bounds_is_whole(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 900, 1_200, 9_998, 100_000])
-def test_of_an_object_nested_too_deeply_the_rest_is_read(depth: int) -> None:
+def test_an_object_nested_too_deeply_is_read_without_the_deep_part(depth: int) -> None:
     found = decode(an_agent(nested(depth)))
 
     assert found["metadata"] == {"name": "a", "namespace": "n", "resourceVersion": "7", "generation": 2}
@@ -72,7 +72,7 @@ def test_of_an_object_nested_too_deeply_the_rest_is_read(depth: int) -> None:
         parse(found)
 
 
-def test_of_an_object_with_too_many_values_the_rest_is_read() -> None:
+def test_an_object_with_too_many_values_is_read_in_part() -> None:
     found = decode(an_agent("[" + ",".join(["{}"] * MAX_VALUES) + "]"))
 
     assert found["metadata"]["name"] == "a"
@@ -80,7 +80,7 @@ def test_of_an_object_with_too_many_values_the_rest_is_read() -> None:
 
 
 @pytest.mark.parametrize("managed", [nested(5_000), "[" + ",".join(["{}"] * MAX_VALUES) + "]"])
-def test_managed_fields_beyond_bounds_are_left_out(managed: str) -> None:
+def test_managed_fields_beyond_bounds_are_dropped(managed: str) -> None:
     found = decode(an_agent(managed=managed))
 
     assert "managedFields" not in found["metadata"]
@@ -101,7 +101,7 @@ def test_a_list_has_all_its_items(bad: str) -> None:
     assert [item["metadata"]["name"] for item in found["items"]] == ["a"] * 3
 
 
-def test_a_large_list_of_small_items_is_read_as_it_is() -> None:
+def test_a_large_list_of_small_items_is_read_unchanged() -> None:
     raw = b'{"items":[%s]}' % b",".join([an_agent(json.dumps(list(range(5_000))))] * 50)
 
     assert decode(raw) == json.loads(raw)
@@ -110,11 +110,11 @@ def test_a_large_list_of_small_items_is_read_as_it_is() -> None:
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b"[]", b"null", b'"x"', b"<html>", b'{"a":' * 5_000, b"[" * 100_000, b"\xff"]
 )
-def test_what_is_no_object_is_an_empty_one(raw: bytes) -> None:
+def test_anything_but_an_object_is_read_as_an_empty_one(raw: bytes) -> None:
     assert decode(raw) == {}
 
 
-async def test_a_watch_passes_on_all_its_events() -> None:
+async def test_a_watch_yields_all_its_events() -> None:
     good = b'{"type":"ADDED","object":%s}' % an_agent()
     deep = b'{"type":"MODIFIED","object":%s}' % an_agent(nested(9_000))
 
@@ -133,7 +133,7 @@ async def test_a_watch_passes_on_all_its_events() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, MAX_DEPTH, MAX_DEPTH + 1, 50_000])
-def test_the_depth_of_a_value_is_found_at_any_depth(depth: int) -> None:
+def test_the_depth_of_a_value_is_measured_at_any_depth(depth: int) -> None:
     value: Any = 1
     for _ in range(depth):
         value = [value]

@@ -1,4 +1,4 @@
-"""What the operator makes of what pods tell of their agent's budget."""
+"""The status and the condition that the operator derives from what pods report of their agent's budget."""
 
 from typing import Any
 
@@ -30,17 +30,17 @@ LABELS = {
         (None, ("Unknown", "UsageNotReported")),
     ],
 )
-def test_the_condition_follows_what_is_used(percent: int | None, judged: tuple[str, str]) -> None:
+def test_the_condition_follows_the_used_share(percent: int | None, judged: tuple[str, str]) -> None:
     found = judge_budget(DAY, Used(percent), {})
     assert found is not None
     assert (found.status, found.reason) == judged
 
 
-def test_the_message_stays_the_same_while_the_reason_does() -> None:
+def test_the_message_is_unchanged_while_the_reason_is() -> None:
     assert judge_budget(DAY, Used(101), {}) == judge_budget(DAY, Used(150), {})
 
 
-def test_it_says_what_happens_next() -> None:
+def test_the_message_explains_what_happens_next() -> None:
     stops, warns = (judge_budget(Budget(tokens=1, action=action), Used(100), {}) for action in ("stop", "warn"))
     assert stops is not None
     assert "429" in stops.message
@@ -48,7 +48,7 @@ def test_it_says_what_happens_next() -> None:
     assert "continues" in warns.message
 
 
-def test_while_no_pod_tells_anything_the_number_stays_and_nobody_hears_the_same_again() -> None:
+def test_without_reports_the_number_is_kept_and_no_event_is_repeated() -> None:
     def status(percent: int | None, old: dict[str, Any]) -> dict[str, Any]:
         judged = judge_budget(DAY, Used(percent), old)
         assert judged is not None
@@ -70,7 +70,7 @@ def test_an_agent_without_a_budget_has_no_condition() -> None:
     assert status_of_budget(None, Used(0), {"budget": {"usedPercent": 1}}) is None
 
 
-def test_before_the_first_look_the_status_stays_as_it_was() -> None:
+def test_before_the_first_report_the_status_is_unchanged() -> None:
     told = {"type": "WithinBudget", "status": "False", "reason": "BudgetUsedUp", "message": "Used up"}
     old = {"budget": {"usedPercent": 120}, "conditions": [told]}
     found = judge_budget(DAY, None, old)
@@ -101,7 +101,7 @@ def test_the_share_is_read_from_the_metrics(metrics: str, percent: int | None) -
     assert percent_in(metrics) == percent
 
 
-def test_only_pods_that_serve_are_asked() -> None:
+def test_only_serving_pods_are_polled() -> None:
     def pod(address: str, **changes: Any) -> dict[str, Any]:
         ready = [{"type": "Ready", "status": "True"}]
         status = {"podIP": address, "conditions": ready}

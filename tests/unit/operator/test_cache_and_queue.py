@@ -1,4 +1,4 @@
-"""The cache, which late news must not fool, and the queue, which must neither lose nor double work."""
+"""The cache, which must ignore stale events, and the queue, which must neither lose nor duplicate work."""
 
 import asyncio
 from typing import Any
@@ -19,14 +19,14 @@ def child(version: int, name: str = "hello", **content: Any) -> dict[str, Any]:
     return {"metadata": metadata, **content}
 
 
-def test_news_of_a_child_concerns_its_agent() -> None:
+def test_an_event_of_a_child_enqueues_its_agent() -> None:
     cache = Cache()
 
     assert cache.store("Service", child(1)) == HELLO
     assert [kind for kind, _ in cache.children(HELLO)] == ["Service"]
 
 
-def test_old_news_is_no_news() -> None:
+def test_a_stale_event_is_ignored() -> None:
     cache = Cache()
     cache.store("Service", child(10, spec="new"))
 
@@ -45,7 +45,7 @@ def test_versions_are_compared_as_numbers() -> None:
     assert cache.store("Service", child(10)) == HELLO
 
 
-def test_a_list_brings_what_is_new_and_takes_what_was_missed() -> None:
+def test_a_list_adds_new_objects_and_removes_deleted_ones() -> None:
     cache = Cache()
     cache.store("Service", child(1, "gone"))
     cache.store("Service", child(2, "stays"))
@@ -62,7 +62,7 @@ def test_a_list_brings_what_is_new_and_takes_what_was_missed() -> None:
     }
 
 
-def test_a_list_of_one_namespace_says_nothing_of_another() -> None:
+def test_a_list_of_one_namespace_does_not_affect_another() -> None:
     cache = Cache()
     cache.store("Service", child(1))
 
@@ -70,7 +70,7 @@ def test_a_list_of_one_namespace_says_nothing_of_another() -> None:
     assert cache.get("Service", "prod", "hello") is not None
 
 
-def test_a_pod_belongs_to_the_agent_of_its_label() -> None:
+def test_a_pod_belongs_to_the_agent_in_its_label() -> None:
     cache = Cache()
     labels = {"app.kubernetes.io/instance": "hello"}
     metadata = {"name": "hello-1", "namespace": "prod", "resourceVersion": "1", "labels": labels}
@@ -81,7 +81,7 @@ def test_a_pod_belongs_to_the_agent_of_its_label() -> None:
 
 
 def never(key: str, error: Exception, delay: float) -> None:
-    """For work that must not fail."""
+    """Fail the test: this work must not fail."""
     pytest.fail(f"{key} failed: {error}, again in {delay} s")
 
 
@@ -94,7 +94,7 @@ async def until_idle(queue: WorkQueue[str], done: asyncio.Event) -> None:
         await asyncio.gather(worker, return_exceptions=True)
 
 
-async def test_a_key_is_worked_on_once_for_many_reasons() -> None:
+async def test_a_key_queued_for_many_reasons_is_processed_once() -> None:
     seen: list[str] = []
     done = asyncio.Event()
 
@@ -111,7 +111,7 @@ async def test_a_key_is_worked_on_once_for_many_reasons() -> None:
     assert seen == ["a", "b", "last"]
 
 
-async def test_a_key_is_never_worked_on_by_two_and_news_during_work_is_not_lost() -> None:
+async def test_a_key_is_never_processed_concurrently_and_events_during_processing_are_not_lost() -> None:
     active, most, runs = 0, 0, 0
     done = asyncio.Event()
 
@@ -133,7 +133,7 @@ async def test_a_key_is_never_worked_on_by_two_and_news_during_work_is_not_lost(
     assert (most, runs) == (1, 2)
 
 
-async def test_failed_work_comes_back_and_is_told_of() -> None:
+async def test_failed_work_is_retried_and_reported() -> None:
     told: list[str] = []
     done = asyncio.Event()
     runs = 0
@@ -152,7 +152,7 @@ async def test_failed_work_comes_back_and_is_told_of() -> None:
     assert told == ["a boom"]
 
 
-async def test_work_that_asks_for_it_comes_back() -> None:
+async def test_work_that_asks_for_a_requeue_is_queued_again() -> None:
     done = asyncio.Event()
     runs = 0
 
@@ -171,7 +171,7 @@ async def test_work_that_asks_for_it_comes_back() -> None:
 
 
 @pytest.mark.parametrize("failures", [0, 3, 10, 10_000])
-def test_the_backoff_grows_to_its_limit_and_is_spread(failures: int) -> None:
+def test_the_backoff_grows_to_its_limit_with_jitter(failures: int) -> None:
     middle = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures, 20), LAST_BACKOFF_SECONDS)
 
     delays = [backoff(failures) for _ in range(100)]

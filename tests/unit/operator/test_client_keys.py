@@ -1,4 +1,4 @@
-"""Generated client keys: made once, kept, and joined by another when the user asks."""
+"""Generated client keys: created once, kept, and rotated when the user requests it."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def keys(document: Document) -> list[str]:
     return found
 
 
-def test_the_first_look_makes_one_key_and_the_next_ones_keep_it() -> None:
+def test_the_first_reconcile_generates_one_key_and_later_ones_keep_it() -> None:
     first = settled(wanted(), None, "", lambda: "one")
     again = settled(wanted(), first, "", lambda: "two")
 
@@ -33,7 +33,7 @@ def test_the_first_look_makes_one_key_and_the_next_ones_keep_it() -> None:
     assert again == first
 
 
-def test_a_request_puts_a_new_key_before_the_old_one_and_the_next_request_drops_that() -> None:
+def test_a_request_prepends_a_new_key_and_the_next_request_drops_the_old_one() -> None:
     first = settled(wanted(), None, "", lambda: "one")
     second = settled(wanted(), first, "monday", lambda: "two")
     same = settled(wanted(), second, "monday", lambda: "three")
@@ -46,7 +46,7 @@ def test_a_request_puts_a_new_key_before_the_old_one_and_the_next_request_drops_
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["", "a", "b"]), max_size=6))
-def test_a_request_that_is_repeated_or_taken_back_changes_nothing(requests: list[str]) -> None:
+def test_a_repeated_or_withdrawn_request_changes_nothing(requests: list[str]) -> None:
     number = iter(range(100))
     document = settled(wanted(), None, "", lambda: f"key-{next(number)}")
     for request in requests:
@@ -56,7 +56,7 @@ def test_a_request_that_is_repeated_or_taken_back_changes_nothing(requests: list
         assert len(keys(document)) <= 2
 
 
-def test_a_secret_that_was_emptied_gets_a_new_key() -> None:
+def test_an_emptied_secret_gets_a_new_key() -> None:
     emptied = {**wanted(), "stringData": {}}
 
     assert keys(settled(wanted(), emptied, "", lambda: "new")) == ["new"]

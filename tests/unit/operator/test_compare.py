@@ -1,4 +1,4 @@
-"""Whether an object has all that is wanted of it."""
+"""Whether an observed object has everything that is desired of it."""
 
 from decimal import Decimal
 from typing import Any
@@ -22,7 +22,7 @@ from agent_operator.kube.compare import fingerprint, has_all, quantity
         ({"livenessProbe": {"initialDelaySeconds": 0}}, {"livenessProbe": {}}),
     ],
 )
-def test_what_is_there_in_another_form_or_with_more_is_there(wanted: Any, found: Any) -> None:
+def test_values_in_another_form_or_with_additions_match(wanted: Any, found: Any) -> None:
     assert has_all(wanted, found)
 
 
@@ -48,7 +48,7 @@ def test_what_is_there_in_another_form_or_with_more_is_there(wanted: Any, found:
         ({"tolerations": [{"key": "a", "tolerationSeconds": 0}]}, {"tolerations": [{"key": "a"}]}),
     ],
 )
-def test_what_is_missing_or_different_is_noticed(wanted: Any, found: Any) -> None:
+def test_missing_or_different_values_are_detected(wanted: Any, found: Any) -> None:
     assert not has_all(wanted, found)
 
 
@@ -66,11 +66,11 @@ def test_what_is_missing_or_different_is_noticed(wanted: Any, found: Any) -> Non
         (".5", "0.5"),
     ],
 )
-def test_quantities_mean_what_kubernetes_means(text: str, amount: str) -> None:
+def test_quantities_are_parsed_as_kubernetes_does(text: str, amount: str) -> None:
     assert quantity(text) == Decimal(amount)
 
 
-def test_what_is_no_quantity_is_an_error() -> None:
+def test_an_invalid_quantity_is_an_error() -> None:
     with pytest.raises(ValueError, match="is not a quantity"):
         quantity("many")
 

@@ -1,4 +1,4 @@
-"""Objects that are not the agent's: which of them it may take over, when, and what the user reads."""
+"""Objects that are not the agent's: which of them it may adopt, when, and what the user reads."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ CONSENT = "portside.dev/adoptable-by"
 
 
 def left(**consents: str | None) -> dict[tuple[str, str], Document]:
-    """The objects of a deleted agent, without an owner; `consents` by kind names the agent that may have them."""
+    """Return the objects of a deleted agent, without owners; `consents` by kind names the agent that may adopt them."""
     observed = applied(objects())
     for (kind, _), found in observed.items():
         found["metadata"]["ownerReferences"] = []
@@ -27,7 +27,7 @@ def sentences(plan: Plan, *, adopt: bool) -> str:
     return "; ".join(described(plan.conflicts, "prod", "hello", adopt=adopt))
 
 
-def test_what_was_left_behind_is_taken_over_where_both_sides_agree() -> None:
+def test_orphans_are_adopted_if_both_sides_agree() -> None:
     observed = left()
 
     plan = make_plan(OWNER, objects(), observed, adopt=True)
@@ -36,7 +36,7 @@ def test_what_was_left_behind_is_taken_over_where_both_sides_agree() -> None:
     assert {step.taken_over["kind"] for step in plan.applies if step.taken_over} == {kind for kind, _ in observed}
 
 
-def test_the_wish_of_the_taker_alone_takes_nothing_over() -> None:
+def test_a_request_without_consent_adopts_nothing() -> None:
     plan = make_plan(OWNER, objects(), left(**dict.fromkeys(("Service", "Deployment"))), adopt=True)
 
     assert steps(plan) == []
@@ -45,7 +45,7 @@ def test_the_wish_of_the_taker_alone_takes_nothing_over() -> None:
     )
 
 
-def test_consent_alone_takes_nothing_over_and_the_command_that_asks_is_named() -> None:
+def test_consent_without_a_request_adopts_nothing_and_the_message_has_the_command() -> None:
     plan = make_plan(OWNER, objects(), left())
 
     assert steps(plan) == []
@@ -55,7 +55,7 @@ def test_consent_alone_takes_nothing_over_and_the_command_that_asks_is_named() -
 
 
 @pytest.mark.parametrize("to", ["other", "Hello", "hello ", "true", "*", "hello,other"])
-def test_consent_to_another_agent_is_none_for_this_one(to: str) -> None:
+def test_consent_to_another_agent_does_not_count(to: str) -> None:
     plan = make_plan(OWNER, objects(), left(Service=to), adopt=True)
 
     assert steps(plan) == []
@@ -65,7 +65,7 @@ def test_consent_to_another_agent_is_none_for_this_one(to: str) -> None:
 
 
 @pytest.mark.parametrize("consent", ["hello", None])
-def test_consent_does_not_make_any_object_one_of_an_agent(consent: str | None) -> None:
+def test_consent_does_not_make_an_unrelated_object_adoptable(consent: str | None) -> None:
     observed = left(Service=consent)
     observed["Service", "hello"]["metadata"]["labels"] = {}
 
@@ -75,7 +75,7 @@ def test_consent_does_not_make_any_object_one_of_an_agent(consent: str | None) -
     assert "Service hello exists and is not managed by this AgentDeployment" in sentences(plan, adopt=True)
 
 
-def test_an_object_that_has_a_controller_stays_with_it_also_with_consent() -> None:
+def test_an_object_with_a_controller_is_not_adopted_even_with_consent() -> None:
     observed = left()
     observed["Service", "hello"]["metadata"]["ownerReferences"] = [{"kind": "Other", "uid": "u", "controller": True}]
 
@@ -83,7 +83,7 @@ def test_an_object_that_has_a_controller_stays_with_it_also_with_consent() -> No
 
 
 @pytest.mark.parametrize("owners", [[], [{"kind": "AgentDeployment", "name": "hello", "uid": "other"}]])
-def test_what_is_not_wanted_is_deleted_only_by_its_owner(owners: list[Document]) -> None:
+def test_an_undesired_object_is_deleted_only_by_its_owner(owners: list[Document]) -> None:
     wanted = objects()
     observed = applied(objects(ingress={"enabled": True}))
     observed["Ingress", "hello"]["metadata"]["ownerReferences"] = owners
@@ -92,7 +92,7 @@ def test_what_is_not_wanted_is_deleted_only_by_its_owner(owners: list[Document])
     assert make_plan(OWNER, wanted, observed, adopt=True).deletes == []
 
 
-def test_an_object_is_deleted_as_it_was_seen_and_no_other() -> None:
+def test_a_deletion_has_the_uid_and_version_that_were_observed() -> None:
     observed = applied(objects(ingress={"enabled": True}))
 
     (delete,) = make_plan(OWNER, objects(), observed).deletes

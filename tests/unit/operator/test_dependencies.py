@@ -1,4 +1,4 @@
-"""What the operator makes of what pods report of the model API and Redis."""
+"""The condition that the operator derives from what pods report of the model API and Redis."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -50,7 +50,7 @@ def failing(component: str, kind: str, value: str = "1.0") -> str:
 
 
 def after(*looks: Reading) -> Reading | None:
-    """What is held to be so after these looks."""
+    """Return the settled state after these readings."""
     dependencies = Dependencies()
     for look in looks:
         dependencies.take(look)
@@ -79,7 +79,7 @@ def after(*looks: Reading) -> Reading | None:
         ([ALL_UP, {}, {}], {}),
     ],
 )
-def test_what_comes_and_goes_changes_nothing(looks: Sequence[Reading], settled: Reading | None) -> None:
+def test_a_flapping_dependency_changes_nothing(looks: Sequence[Reading], settled: Reading | None) -> None:
     assert after(*looks) == settled
 
 
@@ -103,7 +103,7 @@ def test_only_known_words_are_read_from_the_metrics(metrics: str, reading: Readi
     assert reading_in(metrics) == reading
 
 
-def test_what_one_of_two_pods_can_use_is_not_down() -> None:
+def test_a_dependency_that_one_of_two_pods_can_use_is_not_down() -> None:
     assert agreed(DNS, {"model_api": UP, "redis": "full"}) == ALL_UP
     assert agreed(DNS, TIMEOUT) == DNS
     assert agreed(DNS, {}) == DNS
@@ -121,7 +121,7 @@ def test_what_one_of_two_pods_can_use_is_not_down() -> None:
         (None, None),
     ],
 )
-def test_the_condition_follows_what_is_reported(settled: Reading | None, judged: tuple[str, str] | None) -> None:
+def test_the_condition_follows_the_reports(settled: Reading | None, judged: tuple[str, str] | None) -> None:
     found = judge_dependencies(settled, {})
     assert (None if found is None else (found.status, found.reason)) == judged
 
@@ -134,7 +134,7 @@ def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
 
 
-def test_an_outage_that_lasts_makes_the_agent_degraded_and_ends_so() -> None:
+def test_a_lasting_outage_degrades_the_agent_until_it_ends() -> None:
     began = status(DNS, {}, NOW)
     assert conditions(began)["DependenciesReachable"] == ("False", "ModelAPIUnavailable")
     assert conditions(began)["Degraded"] == ("False", "AsExpected")
@@ -144,7 +144,7 @@ def test_an_outage_that_lasts_makes_the_agent_degraded_and_ends_so() -> None:
     soon = NOW + DEGRADED_AFTER / 2
     left = seconds_until_degraded(began, soon)
     assert left is not None
-    # The operator may have been restarted meanwhile, and not know yet.
+    # The operator may have been restarted in the meantime, and not know yet.
     later = soon + timedelta(seconds=left)
     lasted = status(None, began, later)
     assert conditions(lasted)["Degraded"] == ("True", "ModelAPIUnavailable")
@@ -164,7 +164,7 @@ def test_events_report_an_outage_once_and_its_end() -> None:
     assert [(kind, reason) for kind, reason, _ in news(outage, up)] == [("Normal", "DependenciesReachable")]
 
 
-def test_metrics_count_agents_without_what_they_need() -> None:
+def test_metrics_count_agents_with_a_dependency_down() -> None:
 
     metrics = Metrics()
     states = [
@@ -179,5 +179,5 @@ def test_metrics_count_agents_without_what_they_need() -> None:
     assert found == [1, 0, None]
 
 
-def test_every_cause_that_the_service_knows_of_a_missing_connection_has_words_here() -> None:
+def test_every_connection_error_of_the_service_has_a_text_here() -> None:
     assert {*connection.KINDS, *redis_errors.REASONS} <= KINDS.keys()

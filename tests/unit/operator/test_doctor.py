@@ -1,4 +1,4 @@
-"""What the doctor makes of evidence. The cluster tests prove it against a real API server; here are the corners."""
+"""What doctor concludes from evidence. The cluster tests verify it with a real API server; these are the edge cases."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ LABELS = {"app.kubernetes.io/component": "api"}
 
 
 def evidence(*, ready: bool = False, replicas: int = 1, available: int = 0, **seen: Any) -> Evidence:
-    """An agent whose status is about its spec, with a Deployment and a Service."""
+    """Return an agent whose status is current, with a Deployment and a Service."""
     condition = {
         "type": "Ready",
         "status": str(ready),
@@ -48,7 +48,7 @@ def evidence(*, ready: bool = False, replicas: int = 1, available: int = 0, **se
     service = {"kind": "Service", "metadata": metadata, "spec": {"selector": {"a": "b"}}}
     objects: dict[tuple[str, str], Document] = {("Deployment", "hello"): deployment, ("Service", "hello"): service}
     seen.setdefault("leases", [ALIVE])
-    # Of the other kinds nothing could be seen.
+    # Nothing could be read of the other kinds.
     unseen = dict.fromkeys(("configmaps", "serviceaccounts", "networkpolicies", "poddisruptionbudgets"), "forbidden")
     return Evidence("prod", "hello", agent=agent, objects=objects, unseen={**unseen, **seen.pop("unseen", {})}, **seen)
 
@@ -75,7 +75,7 @@ def states(report: Report) -> dict[str, str]:
     return {step.name: step.state for step in report.steps}
 
 
-def test_the_first_thing_wrong_along_the_chain_is_the_cause() -> None:
+def test_the_first_problem_along_the_chain_is_the_cause() -> None:
     crashing = pod({"terminated": {"exitCode": 1, "reason": "Error"}})
     missing = Reference("Secret", "anthropic", "volume secrets", "KEY")
 
@@ -96,14 +96,14 @@ def test_the_first_thing_wrong_along_the_chain_is_the_cause() -> None:
         ({"ready": False, "reason": "no luck"}, "ReadinessFails"),
     ],
 )
-def test_a_pod_that_takes_no_requests_is_heard_itself(answer: Document, reason: str) -> None:
+def test_a_pod_that_is_not_ready_is_probed_directly(answer: Document, reason: str) -> None:
     report = judge(evidence(pods=[pod()], health={"hello-1": Health(answer, None)}))
 
     assert report.cause is not None
     assert report.cause.reason == reason
 
 
-def test_a_redis_that_is_away_is_worth_knowing_also_when_the_agent_is_ready() -> None:
+def test_an_unavailable_redis_is_a_note_even_if_the_agent_is_ready() -> None:
     down = {"components": {"redis": {"status": "down", "detail": "redis://user:pw@state did not answer"}}}
 
     report = judge(
@@ -115,7 +115,7 @@ def test_a_redis_that_is_away_is_worth_knowing_also_when_the_agent_is_ready() ->
     assert "user:pw" not in to_text(report)
 
 
-def test_what_the_operator_leaves_as_others_changed_it_is_worth_knowing() -> None:
+def test_a_change_by_another_manager_that_the_operator_leaves_is_a_note() -> None:
     seen = evidence(ready=True, available=1, pods=[pod(ready=True)])
     assert seen.agent is not None
     message = "Deployment hello differs from the spec and is left as it is"
@@ -129,7 +129,7 @@ def test_what_the_operator_leaves_as_others_changed_it_is_worth_knowing() -> Non
     assert "kubectl agent diff hello -n prod" in to_text(report)
 
 
-def test_an_agent_is_not_ready_whose_status_is_about_an_older_spec() -> None:
+def test_an_agent_is_not_ready_while_its_status_is_of_an_older_generation() -> None:
     seen = evidence(ready=True, available=1)
     assert seen.agent is not None
     seen.agent["metadata"]["generation"] = 3
@@ -142,7 +142,7 @@ def test_an_agent_is_not_ready_whose_status_is_about_an_older_spec() -> None:
     assert report.cause.reason == "NotReconciled"
 
 
-def test_a_status_that_says_ready_is_not_believed_when_no_pod_is() -> None:
+def test_a_ready_status_is_not_trusted_when_no_pod_is_ready() -> None:
     report = judge(evidence(ready=True, available=0))
 
     assert not report.ready
@@ -150,7 +150,7 @@ def test_a_status_that_says_ready_is_not_believed_when_no_pod_is() -> None:
     assert states(report)["pods"] == "wrong"
 
 
-def test_an_operator_that_stopped_is_a_note_while_the_agent_serves() -> None:
+def test_a_stopped_operator_is_a_note_while_the_agent_serves() -> None:
     dead = Lease("portside-system", "agent-operator", "operator-1", 3600.0, alive=False)
 
     report = judge(evidence(ready=True, available=1, leases=[dead]))
@@ -159,21 +159,21 @@ def test_an_operator_that_stopped_is_a_note_while_the_agent_serves() -> None:
     assert [each.note for each in report.findings if each.reason == "OperatorStopped"] == [True]
 
 
-def test_a_service_that_leads_nowhere_is_the_cause_only_when_pods_take_requests() -> None:
+def test_a_service_without_endpoints_is_the_cause_only_if_pods_are_ready() -> None:
     assert "NoEndpoints" not in reasons(judge(evidence()))
     assert "NoEndpoints" in reasons(judge(evidence(available=1)))
     ready = {"endpoints": [{"conditions": {"ready": True}}]}
     assert "NoEndpoints" not in reasons(judge(evidence(available=1, slices=[ready])))
 
 
-def test_what_waits_for_an_earlier_step_is_not_called_wrong() -> None:
+def test_a_step_that_waits_for_an_earlier_one_is_not_a_problem() -> None:
     report = judge(evidence(pods=[pod({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})]))
 
     assert states(report)["pods"] == "wrong"
     assert states(report)["service"] == "waits"
 
 
-def test_a_rollout_that_is_stuck_is_no_cause_beside_what_it_is_stuck_on() -> None:
+def test_a_stuck_rollout_is_not_a_cause_beside_what_blocks_it() -> None:
     seen = evidence(pods=[pod({"terminated": {"exitCode": 137, "reason": "OOMKilled"}})])
     seen.objects["Deployment", "hello"]["status"]["conditions"] = [
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
@@ -198,7 +198,7 @@ def test_an_invalid_spec_is_the_cause_and_its_objects_are_not_judged() -> None:
     assert "spec.agent.maxTokens" in report.cause.message
 
 
-def test_an_agent_that_is_being_deleted_says_what_it_waits_for() -> None:
+def test_an_agent_that_is_being_deleted_reports_what_it_waits_for() -> None:
     seen = evidence(ready=True, available=1)
     assert seen.agent is not None
     seen.agent["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/hold"]}
@@ -210,7 +210,7 @@ def test_an_agent_that_is_being_deleted_says_what_it_waits_for() -> None:
     assert "example.com/hold" in report.cause.message
 
 
-def test_what_could_not_be_seen_is_said() -> None:
+def test_unreadable_evidence_is_reported() -> None:
     text = to_text(judge(evidence(unseen={"events": "events is forbidden"})))
 
     assert "Could not be read, so there may be other problems:\n" in text
@@ -267,11 +267,11 @@ def test_every_secret_and_config_map_that_a_pod_needs_is_found() -> None:
         ("pod hello-7d4b9c8f6-x2x9z on node worker-1", "pod hello-7d4b9c8f6-x2x9z on node worker-1"),
     ],
 )
-def test_a_last_line_is_told_without_secrets(log: str, told: str) -> None:
+def test_a_last_line_is_shown_without_secrets(log: str, told: str) -> None:
     assert last_line(log) == told
 
 
-def test_the_documentation_shows_what_the_doctor_says() -> None:
+def test_the_documentation_shows_the_output_of_doctor() -> None:
     seen = evidence(replicas=2, missing=[Reference("Secret", "anthropic", "volume secrets", "ANTHROPIC_API_KEY")])
     seen.unseen = {}
     for kind in ("ConfigMap", "ServiceAccount", "NetworkPolicy"):
@@ -314,7 +314,7 @@ LATE = 'Readiness probe failed: Get "http://10.0.0.1:8000/health/ready": context
 @pytest.mark.parametrize(
     ("started", "message", "time", "reason"),
     [
-        # An event of the run before, of another probe, and the usual refusals of the first seconds are no causes.
+        # An event of the previous run, one of another probe, and the usual refusals of the first seconds are no cause.
         (True, LATE, "2025-12-31T23:59:59Z", "Starting"),
         (False, LATE, "2026-01-01T00:00:02Z", "Starting"),
         (False, REFUSED, "2026-01-01T00:00:03Z", "Starting"),
@@ -338,7 +338,7 @@ LATE = 'Readiness probe failed: Get "http://10.0.0.1:8000/health/ready": context
         ),
     ],
 )
-def test_a_pod_that_starts_is_told_from_one_that_never_will(
+def test_a_pod_that_is_starting_is_distinguished_from_one_that_never_will(
     started: bool, message: str, time: str, reason: str
 ) -> None:
     starting = pod({"running": {"startedAt": START}})
@@ -366,7 +366,7 @@ def test_a_pod_that_starts_is_told_from_one_that_never_will(
         ({"exitCode": 1, "reason": "Error"}, "exit code 1 (Error)", "fix the error that the container reports"),
     ],
 )
-def test_an_ending_has_a_cause_and_fitting_advice(ended: Document, words: str, remedy: str) -> None:
+def test_a_termination_has_a_cause_and_matching_advice(ended: Document, words: str, remedy: str) -> None:
     crashing = pod({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}})
     crashing["status"]["containerStatuses"][0]["lastState"] = {"terminated": ended}
 
@@ -411,7 +411,7 @@ def test_a_sentence_ends_with_one_full_stop() -> None:
     assert ".." not in to_text(judge(evidence(pods=[unplaced])))
 
 
-def test_a_pod_whose_network_cannot_be_made_is_the_cause() -> None:
+def test_a_pod_whose_network_cannot_be_created_is_the_cause() -> None:
     waiting = pod({"waiting": {"reason": "ContainerCreating"}})
     event = {**unhealthy('plugin type="calico" failed (add)', START), "reason": "FailedCreatePodSandBox"}
 
@@ -419,7 +419,7 @@ def test_a_pod_whose_network_cannot_be_made_is_the_cause() -> None:
 
 
 class Leases:
-    """An API server with a Lease, which nobody renews, and without a pod."""
+    """An API server with a Lease that is no longer renewed, and without a pod."""
 
     async def list(self, *_: Any, **__: Any) -> list[Document]:
         now = datetime.now(UTC).isoformat()
@@ -434,7 +434,7 @@ class Leases:
         return None
 
 
-def test_a_lease_of_an_operator_whose_pod_is_gone_is_not_taken_for_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_of_an_operator_whose_pod_is_gone_is_not_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "SECOND_READ_SECONDS", 0.0)
 
     leases, unseen = asyncio.run(gather.operators(cast("Any", Leases())))

@@ -1,4 +1,4 @@
-"""What in an object is foreign by its managed fields, and how it becomes ours."""
+"""Which fields of an object are foreign by its managed fields, and how they become ours."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def in_template(fields: Document) -> Document:
 
 
 def live(*entries: Document) -> Document:
-    """The Deployment as it was applied, with these managed fields."""
+    """Return the Deployment as it was applied, with these managed fields."""
     document = deployment()
     return {**document, "metadata": {**document["metadata"], "managedFields": [OURS, *entries]}}
 
@@ -62,7 +62,7 @@ def ways(*entries: Document) -> list[str]:
         (in_template({"vault/inject": {}}), "spec.template.metadata.annotations.vault/inject"),
     ],
 )
-def test_what_another_manager_owns_and_we_do_not_want_is_foreign(fields: Document, way: str) -> None:
+def test_an_undesired_field_of_another_manager_is_foreign(fields: Document, way: str) -> None:
     assert ways(share(fields)) == [f"{way} (field manager kubectl-edit)"]
     assert needs_applying(deployment(), live(share(fields)))
     kept = shares("Deployment", live(share(fields)))
@@ -83,12 +83,12 @@ def test_what_another_manager_owns_and_we_do_not_want_is_foreign(fields: Documen
         share(variable("STAKATER_PROMPTS_SECRET")),
     ],
 )
-def test_what_we_want_too_and_what_is_allowed_is_not_foreign(entry: Document) -> None:
+def test_desired_and_allowed_fields_are_not_foreign(entry: Document) -> None:
     assert ways(entry) == []
     assert not needs_applying(deployment(), live(entry))
 
 
-def test_members_of_lists_that_no_manager_owns_are_noticed() -> None:
+def test_list_members_without_a_manager_are_detected() -> None:
     found = live()
     spec = found["spec"]["template"]["spec"]
     spec["containers"] = [*spec["containers"], {"name": "injected", "image": "a"}]
@@ -110,7 +110,7 @@ def test_without_managed_fields_of_ours_the_object_is_applied_again() -> None:
     assert not needs_applying(deployment(), found)
 
 
-def test_what_is_foreign_becomes_ours_and_the_rest_stays_whose_it_is() -> None:
+def test_foreign_fields_become_ours_and_the_rest_keeps_its_manager() -> None:
     theirs = {**variable("A"), "f:metadata": {"f:labels": {"f:team": {}}}}
     restart = share(in_template({"kubectl.kubernetes.io/restartedAt": {}}), "kubectl-rollout")
     status = share({"f:status": {}}, "kube-controller-manager", subresource="status")
@@ -132,13 +132,13 @@ def test_nothing_is_written_where_nothing_is_foreign() -> None:
     assert make_plan(OWNER, [], {}).applies == []
 
 
-def test_fields_of_another_version_stay_and_are_reported() -> None:
+def test_fields_of_another_version_are_kept_and_reported() -> None:
     other = share({"f:spec": {"f:rollbackTo": {}}}, apiVersion="apps/v1beta1")
     assert reclaimed([OURS, other], deployment()) == [OURS, other]
     assert ways(other) == ["spec.rollbackTo (field manager kubectl-edit)"]
 
 
-def test_a_difference_is_shown_without_what_goes() -> None:
+def test_a_difference_is_shown_without_removed_fields() -> None:
     document = deployment()
     containers = document["spec"]["template"]["spec"]["containers"]
     containers[0]["env"] = [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
@@ -151,13 +151,13 @@ def test_a_difference_is_shown_without_what_goes() -> None:
     assert "minReadySeconds" not in found["spec"]
 
 
-def test_the_words_about_many_entries_are_few() -> None:
+def test_a_message_about_many_entries_is_short() -> None:
     many = [Foreign(("spec", f"field{number}" * 100), "m" * 1000) for number in range(100)]
     assert len(named(many)) < 3000
     assert named(many).endswith("and 95 more")
 
 
-def test_a_dispute_is_lost_after_some_removals_of_the_same() -> None:
+def test_a_dispute_is_lost_after_some_removals_of_the_same_field() -> None:
     disputes, key, name = Disputes(), Key("team", "a"), ("Deployment", "a")
     one, other = [Foreign(("spec", "a"), "m")], [Foreign(("spec", "b"), "m")]
     for _ in range(MOST_REMOVALS):
@@ -169,7 +169,7 @@ def test_a_dispute_is_lost_after_some_removals_of_the_same() -> None:
     assert not disputes.is_lost(key, name, one)
 
 
-def test_what_is_left_is_a_condition() -> None:
+def test_remaining_fields_are_a_condition() -> None:
     assert judge_drift([]) is None
     left = Left("Deployment", "a", "ChangedAgain", (Foreign(("spec", "minReadySeconds"), "argo"),))
     found = judge_drift([left])

@@ -1,4 +1,4 @@
-"""The operator's port: who else connects to it takes nothing from probes and scrapes."""
+"""The operator's port: other clients that connect to it do not starve probes and scrapes."""
 
 import asyncio
 import socket
@@ -48,7 +48,7 @@ async def test_probes_and_scrapes_are_answered(request_line: str, status: int) -
 @pytest.mark.parametrize(
     "sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"]
 )
-async def test_connections_of_others_make_room_for_probes(sent: bytes) -> None:
+async def test_other_connections_are_closed_to_make_room_for_probes(sent: bytes) -> None:
     async with serving() as port:
         with ExitStack() as stack:
             socks = []
@@ -74,7 +74,7 @@ def is_open(sock: socket.socket) -> bool:
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="There is no IPv6 here.")
-async def test_both_families_of_addresses_are_listened_on() -> None:
+async def test_both_address_families_are_served() -> None:
     async with serving() as port:
         for host in ("127.0.0.1", "::1"):
             assert (await ask(port, "GET /healthz HTTP/1.1", host)).startswith(b"HTTP/1.1 200 ")

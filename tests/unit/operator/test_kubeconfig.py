@@ -1,4 +1,4 @@
-"""Kubeconfigs as clouds and people write them are read as kubectl reads them; files only, no cluster."""
+"""Kubeconfigs as clouds and users write them are read as kubectl reads them; files only, no cluster."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def _no_cluster_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def document(name: str, **user: Any) -> dict[str, Any]:
-    """A kubeconfig with one context, whose names all are `name`."""
+    """Return a kubeconfig with one context, whose names are all `name`."""
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -47,7 +47,7 @@ async def test_empty_entries_and_missing_files_are_skipped(tmp_path: Path, form:
     assert chosen.settings.api_key == {"BearerToken": "Bearer token-of-a"}
 
 
-def test_a_list_of_nothing_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_list_of_empty_entries_counts_as_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", "::")
     assert chosen_files(None) == [tmp_path / ".kube" / "config"]
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
@@ -66,7 +66,7 @@ async def test_the_first_of_several_files_wins(tmp_path: Path) -> None:
     assert (await outcome(files, "b")).settings.host == "https://b.example:6443"
 
 
-async def test_parts_in_several_files_and_an_empty_one_make_one(tmp_path: Path) -> None:
+async def test_parts_in_several_files_and_an_empty_one_are_merged(tmp_path: Path) -> None:
     whole = document("a")
     write(tmp_path / "users", {key: value for key, value in whole.items() if key == "users"})
     write(tmp_path / "rest", {key: value for key, value in whole.items() if key != "users"})
@@ -75,7 +75,7 @@ async def test_parts_in_several_files_and_an_empty_one_make_one(tmp_path: Path) 
     assert chosen.settings.api_key == {"BearerToken": "Bearer token-of-a"}
 
 
-async def test_paths_are_from_the_folder_of_their_file_and_nulls_are_absent(tmp_path: Path) -> None:
+async def test_paths_are_relative_to_their_file_and_nulls_are_absent(tmp_path: Path) -> None:
     content = document("a")
     content["clusters"][0]["cluster"]["certificate-authority"] = "ca.crt"
     content["users"][0]["user"] = {"tokenFile": "token", "auth-provider": None, "exec": None}
@@ -109,21 +109,21 @@ async def test_files_of_other_editors_are_read(tmp_path: Path, mark: str, end: s
         "users: [{name: a, user: 5}]\n",
     ],
 )
-async def test_what_is_no_kubeconfig_is_one_sentence(tmp_path: Path, content: str) -> None:
+async def test_an_invalid_kubeconfig_is_reported_in_one_sentence(tmp_path: Path, content: str) -> None:
     with pytest.raises(KubeconfigError) as raised:
         await outcome(str(write(tmp_path / "config", content)))
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("part", ["contexts", "clusters"])
-async def test_a_context_that_leads_nowhere_is_an_error(tmp_path: Path, part: str) -> None:
+async def test_a_context_with_a_missing_part_is_an_error(tmp_path: Path, part: str) -> None:
     with pytest.raises(KubeconfigError, match="context"):
         await outcome(str(write(tmp_path / "config", {**document("a"), part: []})))
     with pytest.raises(NoContextError, match="elsewhere"):
         await outcome(str(write(tmp_path / "config", document("a"))), "elsewhere")
 
 
-async def test_a_context_with_no_user_is_anonymous_and_one_with_an_unknown_user_an_error(tmp_path: Path) -> None:
+async def test_a_context_without_a_user_is_anonymous_and_one_with_an_unknown_user_an_error(tmp_path: Path) -> None:
     content = {**document("a"), "users": []}
     with pytest.raises(KubeconfigError, match="the user a"):
         await outcome(str(write(tmp_path / "config", content)))
@@ -132,7 +132,7 @@ async def test_a_context_with_no_user_is_anonymous_and_one_with_an_unknown_user_
 
 
 @pytest.mark.parametrize("name", ["azure", "openstack", None])
-async def test_a_plugin_that_is_not_there_any_more_is_an_error(tmp_path: Path, name: str | None) -> None:
+async def test_a_plugin_that_is_no_longer_installed_is_an_error(tmp_path: Path, name: str | None) -> None:
     content = document("a", **{"auth-provider": {"name": name, "config": {}}})
     with pytest.raises(LoginError, match="not supported"):
         await outcome(str(write(tmp_path / "config", content)))
@@ -155,14 +155,14 @@ async def test_the_proxy_of_the_environment_is_used_unless_no_proxy_exempts_the_
     assert (await outcome(str(write(tmp_path / "config", content)))).settings.proxy == "http://own:2"
 
 
-async def test_a_proxy_of_the_kubeconfig_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+async def test_an_unusable_proxy_of_the_kubeconfig_is_an_error(tmp_path: Path) -> None:
     content = document("a")
     content["clusters"][0]["cluster"]["proxy-url"] = "socks5://proxy:1080"
     with pytest.raises(KubeconfigError, match="proxy-url is not the address of an HTTP proxy"):
         await outcome(str(write(tmp_path / "config", content)))
 
 
-async def test_a_proxy_that_cannot_be_used_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unusable_proxy_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://user:hunter2@proxy:1")
     with pytest.raises(KubeconfigError, match="HTTPS_PROXY is not the address of an HTTP proxy") as raised:
         await outcome(str(write(tmp_path / "config", document("a"))))

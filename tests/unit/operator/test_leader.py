@@ -1,4 +1,4 @@
-"""Who may take the Lease, and how it is written."""
+"""Who may acquire the Lease, and how it is written."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ def record(holder: str, clock: datetime = NOW) -> dict[str, Any]:
     return taken({}, holder, DURATION, clock)
 
 
-def test_a_lease_that_nobody_holds_may_be_taken_at_once() -> None:
+def test_a_lease_without_a_holder_may_be_acquired_at_once() -> None:
     released = {**record("other"), "holderIdentity": ""}
 
     assert may_take(observe(None, {}, 0), "we", 0, DURATION)
@@ -27,7 +27,7 @@ def test_our_own_lease_may_be_renewed() -> None:
     assert may_take(observe(None, record("we"), 0), "we", 1, DURATION)
 
 
-def test_a_lease_that_did_not_change_for_its_duration_is_dead() -> None:
+def test_a_lease_unchanged_for_its_duration_is_expired() -> None:
     seen = observe(None, record("other"), 100)
 
     assert not may_take(observe(seen, record("other"), 114), "we", 114.9, DURATION)
@@ -35,7 +35,7 @@ def test_a_lease_that_did_not_change_for_its_duration_is_dead() -> None:
 
 
 @pytest.mark.parametrize("off", [timedelta(minutes=-5), timedelta(), timedelta(minutes=5), timedelta(days=365)])
-def test_the_clock_of_the_holder_does_not_count(off: timedelta) -> None:
+def test_the_clock_of_the_holder_does_not_matter(off: timedelta) -> None:
     seen = observe(None, record("other", NOW + off), 100)
     assert not may_take(seen, "we", 114, DURATION)
     assert may_take(seen, "we", 115, DURATION)
@@ -46,7 +46,7 @@ def test_the_clock_of_the_holder_does_not_count(off: timedelta) -> None:
     assert may_take(renewed, "we", 129, DURATION)
 
 
-def test_the_duration_is_the_one_that_the_holder_wrote() -> None:
+def test_the_duration_is_the_one_in_the_record() -> None:
     seen = observe(None, {**record("other"), "leaseDurationSeconds": 60}, 0)
 
     assert not may_take(seen, "we", 59, DURATION)
@@ -58,7 +58,7 @@ def test_a_record_without_a_duration_has_ours() -> None:
     assert not may_take(observe(None, {"holderIdentity": "other"}, 0), "we", 14, DURATION)
 
 
-def test_a_renewal_keeps_when_it_was_taken_and_a_takeover_counts() -> None:
+def test_a_renewal_keeps_the_acquire_time_and_a_takeover_counts_as_a_transition() -> None:
     first = record("one")
     renewed = taken(first, "one", DURATION, NOW + timedelta(seconds=2))
     after = taken(renewed, "two", DURATION, NOW + timedelta(seconds=30))
@@ -70,7 +70,7 @@ def test_a_renewal_keeps_when_it_was_taken_and_a_takeover_counts() -> None:
     assert after["acquireTime"] == after["renewTime"] == "2026-01-01T12:00:30.000000Z"
 
 
-def test_operators_of_one_scope_share_a_lease_and_those_of_others_do_not() -> None:
+def test_operators_of_one_scope_share_a_lease_and_those_of_other_scopes_do_not() -> None:
     names = {
         lease_name((), None),
         lease_name((), "operator=blue"),

@@ -22,42 +22,42 @@ Document = dict[str, Any]
 
 
 def build(**spec: Any) -> dict[str, Document]:
-    """The objects of an echo agent by kind; the keyword arguments are fields of its spec."""
+    """Return the objects of an echo agent by kind; the keyword arguments are fields of its spec."""
     model = AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec})
     return {document["kind"]: document for document in desired(AgentDeployment("hello", "prod", model))}
 
 
 def pod(**spec: Any) -> Document:
-    """The pod template's spec."""
+    """Return the pod template's spec."""
     template: Document = build(**spec)["Deployment"]["spec"]["template"]["spec"]
     return template
 
 
 def container(**spec: Any) -> Document:
-    """The only container."""
+    """Return the only container."""
     (only,) = pod(**spec)["containers"]
     document: Document = only
     return document
 
 
 def parts(value: Any) -> Iterator[Any]:
-    """The value and all inside it."""
+    """Yield the value and everything inside it."""
     yield value
     for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
         yield from parts(child)
 
 
-# Fields whose content is handed on as it was written.
+# Fields whose content is passed through as written.
 VERBATIM = {
     *("affinity", "behavior", "podSecurityContext", "securityContext", "extraEnv", "extraVolumes"),
     *("initContainers", "sidecars", "ingressFrom", "scrapeFrom", "extraEgress"),
-    # What is mounted of them goes with them.
+    # Their mounts are removed with them.
     "extraVolumeMounts",
 }
 
 
 def without(fields: set[str], value: Any) -> Any:
-    """The spec without these fields, wherever they are."""
+    """Return the spec without these fields, wherever they are."""
     if isinstance(value, dict):
         return {key: without(fields, child) for key, child in value.items() if key not in fields}
     return value
@@ -65,7 +65,7 @@ def without(fields: set[str], value: Any) -> Any:
 
 @given(specs())
 @settings(max_examples=150, deadline=None)
-def test_every_valid_spec_gives_canonical_objects_and_always_the_same(spec: Document) -> None:
+def test_every_valid_spec_builds_canonical_and_deterministic_objects(spec: Document) -> None:
     objects = desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(spec)))
 
     assert objects == desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(spec)))
@@ -79,8 +79,8 @@ def test_every_valid_spec_gives_canonical_objects_and_always_the_same(spec: Docu
 
 @given(specs())
 @settings(max_examples=50, deadline=None)
-def test_nothing_that_we_build_is_empty_but_what_says_something_by_it(spec: Document) -> None:
-    # The folder for temporary files, and all namespaces.
+def test_built_objects_have_no_empty_values_except_meaningful_ones(spec: Document) -> None:
+    # The volume for temporary files, and the selector of all namespaces.
     meant: dict[str, list[Document]] = {"Deployment": [{}], "NetworkPolicy": [{}]}
     for document in desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec)))):
         empty = [part for part in parts(document) if part is None or part in ([], {})]
@@ -88,9 +88,9 @@ def test_nothing_that_we_build_is_empty_but_what_says_something_by_it(spec: Docu
 
 
 @pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029", "n", "Y", "=", "null", "1e3", "\ufeff", "a: b", " #"])
-def test_text_that_yaml_could_take_for_something_else_comes_back_as_it_was(text: str) -> None:
+def test_text_that_yaml_could_misread_round_trips(text: str) -> None:
     assert yaml.safe_load(to_yaml({"key": text, text: "value"})) == {"key": text, text: "value"}
-    # kubectl reads YAML 1.1, to which these are booleans.
+    # kubectl reads YAML 1.1, in which these are booleans.
     assert text not in {"n", "Y"} or f'"{text}"' in to_yaml({"key": text})
 
 
@@ -112,7 +112,7 @@ def test_every_pod_is_hardened(spec: Document) -> None:
             }
 
 
-def test_the_selector_has_nothing_that_an_upgrade_changes() -> None:
+def test_the_selector_has_only_what_no_upgrade_changes() -> None:
     deployment = build(podLabels={"team": "blue"})["Deployment"]["spec"]
 
     assert deployment["selector"]["matchLabels"] == {
@@ -127,7 +127,7 @@ def test_the_selector_has_nothing_that_an_upgrade_changes() -> None:
     }
 
 
-def test_settings_stand_in_the_config_map_and_unset_ones_have_no_key() -> None:
+def test_settings_are_in_the_config_map_and_unset_ones_have_no_key() -> None:
     data = build(agent={"provider": "echo", "maxTokens": 100, "systemPrompt": "Be kind."})["ConfigMap"]["data"]
 
     assert data == {
@@ -145,19 +145,19 @@ def test_settings_stand_in_the_config_map_and_unset_ones_have_no_key() -> None:
 
 
 @pytest.mark.parametrize(("given", "value"), [(True, "true"), (False, "false"), (None, None)])
-def test_whether_callers_may_replace_the_instructions_is_a_setting(given: bool | None, value: str | None) -> None:
+def test_whether_callers_may_replace_the_system_prompt_is_a_setting(given: bool | None, value: str | None) -> None:
     agent = {"provider": "echo"} | ({} if given is None else {"allowSystemPrompt": given})
 
     assert build(agent=agent)["ConfigMap"]["data"].get("ALLOW_SYSTEM_PROMPT") == value
 
 
-def test_beside_a_proxy_in_the_pod_any_host_is_taken() -> None:
+def test_with_a_proxy_in_the_pod_any_host_is_accepted() -> None:
     assert "ALLOWED_HOSTS" not in build()["ConfigMap"]["data"]
     sidecars = [{"name": "proxy", "image": "proxy"}]
     assert build(sidecars=sidecars)["ConfigMap"]["data"]["ALLOWED_HOSTS"] == "*"
 
 
-def test_traces_go_to_the_collector_under_the_name_and_namespace_of_the_agent() -> None:
+def test_traces_are_sent_to_the_collector_with_the_name_and_namespace_of_the_agent() -> None:
     data = build(monitoring={"tracing": {"endpoint": "http://collector:4318"}})["ConfigMap"]["data"]
 
     assert {key: value for key, value in data.items() if key.startswith("OTEL_")} == {
@@ -186,11 +186,11 @@ SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": "9090", "promet
         ({}, SCRAPED),
         ({"podAnnotations": {"prometheus.io/scrape": "false"}}, SCRAPED | {"prometheus.io/scrape": "false"}),
         ({"podAnnotations": {"team": "a"}}, SCRAPED | {"team": "a"}),
-        # Or one Prometheus would find the pods twice.
+        # Otherwise one Prometheus would discover the pods twice.
         ({"monitoring": {"serviceMonitor": {"enabled": True}}}, {}),
     ],
 )
-def test_pods_say_where_their_metrics_are(spec: Document, expected: Document) -> None:
+def test_pods_are_annotated_with_their_metrics_port(spec: Document, expected: Document) -> None:
     for kind in ("hello", "hello-worker"):
         template = named(**WORKERS, **spec)["Deployment", kind]["spec"]["template"]
         annotations = template["metadata"]["annotations"]
@@ -200,7 +200,7 @@ def test_pods_say_where_their_metrics_are(spec: Document, expected: Document) ->
         assert ports == {"http": 8000, "metrics": 9090}
 
 
-def test_metrics_are_behind_no_service_that_people_reach() -> None:
+def test_metrics_are_not_exposed_by_the_public_service() -> None:
     objects = named(service={"type": "LoadBalancer"}, monitoring={"serviceMonitor": {"enabled": True}})
     assert [port["targetPort"] for port in objects["Service", "hello"]["spec"]["ports"]] == ["http"]
     [endpoint] = objects["ServiceMonitor", "hello"]["spec"]["endpoints"]
@@ -236,11 +236,11 @@ def test_without_a_key_there_is_no_secrets_folder() -> None:
         ({"tag": "1", "digest": f"sha256:{'a' * 64}"}, f"portside.dev/agent-service@sha256:{'a' * 64}"),
     ],
 )
-def test_a_digest_wins_over_a_tag_and_the_tag_is_our_version(image: Document, reference: str) -> None:
+def test_a_digest_overrides_a_tag_and_the_default_tag_is_our_version(image: Document, reference: str) -> None:
     assert container(image=image)["image"] == reference
 
 
-def test_replicas_belong_to_the_autoscaler_while_there_is_one() -> None:
+def test_replicas_belong_to_the_autoscaler_if_there_is_one() -> None:
     assert build(replicas=3)["Deployment"]["spec"]["replicas"] == 3
     assert "HorizontalPodAutoscaler" not in build(replicas=3)
     scaled = build(replicas=3, autoscaling={"enabled": True})
@@ -260,7 +260,7 @@ def test_replicas_belong_to_the_autoscaler_while_there_is_one() -> None:
         ),
     ],
 )
-def test_the_autoscaler_has_the_targets_that_are_set_or_one_for_cpu(
+def test_the_autoscaler_has_the_configured_targets_or_one_for_cpu(
     targets: dict[str, int], expected: list[tuple[str, int]]
 ) -> None:
     metrics = build(autoscaling={"enabled": True, **targets})["HorizontalPodAutoscaler"]["spec"]["metrics"]
@@ -280,7 +280,7 @@ def test_the_autoscaler_has_the_targets_that_are_set_or_one_for_cpu(
         ({"streamTimeoutSeconds": 20}, 60),
     ],
 )
-def test_a_stopping_pod_and_its_route_have_time_for_the_longest_answer_and_for_an_endpoint_to_go(
+def test_the_grace_period_and_the_route_allow_for_the_longest_answer_and_endpoint_removal(
     times: dict[str, int], longest: int
 ) -> None:
     route = {"enabled": True, "parentRefs": [{"name": "public"}]}
@@ -295,26 +295,26 @@ def test_a_stopping_pod_and_its_route_have_time_for_the_longest_answer_and_for_a
     )
 
 
-def test_without_a_time_for_streams_the_operator_goes_by_that_of_the_service() -> None:
+def test_without_a_stream_timeout_the_operator_uses_the_default_of_the_service() -> None:
     assert Settings.model_fields["stream_timeout_seconds"].default == DEFAULT_STREAM_SECONDS
 
 
-def test_a_grace_period_that_is_given_is_the_pods() -> None:
+def test_a_configured_grace_period_is_used() -> None:
     assert pod(rollout={"terminationGracePeriodSeconds": 20})["terminationGracePeriodSeconds"] == 20
     assert container()["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
 
 
-def test_a_service_of_another_name_cannot_become_a_setting_of_the_agent() -> None:
+def test_a_service_of_another_name_cannot_inject_a_setting() -> None:
     assert pod()["enableServiceLinks"] is False
 
 
-def test_resources_that_are_set_replace_the_default_as_a_whole() -> None:
+def test_configured_resources_replace_the_default_as_a_whole() -> None:
     assert container()["resources"] == {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
     assert container(resources={"requests": {"cpu": 1}})["resources"] == {"requests": {"cpu": "1"}}
     assert "resources" not in container(resources={})
 
 
-def test_the_manager_is_a_label_of_the_objects_and_not_of_the_pods() -> None:
+def test_the_manager_is_a_label_of_the_objects_but_not_of_the_pods() -> None:
     spec = AgentSpec.model_validate({"agent": {"provider": "echo"}})
 
     for document in desired(AgentDeployment("hello", "prod", spec)):
@@ -329,12 +329,12 @@ WORKERS: Document = {**REDIS, "worker": {"enabled": True, "replicas": 2}}
 
 
 def named(**spec: Any) -> dict[tuple[str, str], Document]:
-    """The objects of an echo agent by kind and name."""
+    """Return the objects of an echo agent by kind and name."""
     model = AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec})
     return {(each["kind"], each["metadata"]["name"]): each for each in desired(AgentDeployment("hello", "prod", model))}
 
 
-def test_workers_run_beside_the_api_and_leave_no_tasks_to_it() -> None:
+def test_workers_run_beside_the_api_and_take_all_tasks_from_it() -> None:
     objects = named(**WORKERS, resources={"limits": {"memory": "1Gi"}})
     worker = objects["Deployment", "hello-worker"]["spec"]
 
@@ -348,13 +348,13 @@ def test_workers_run_beside_the_api_and_leave_no_tasks_to_it() -> None:
     assert "API_RUNS_TASKS" not in named()["ConfigMap", "hello"]["data"]
 
 
-def test_agents_that_share_a_redis_keep_their_keys_apart() -> None:
+def test_agents_that_share_a_redis_use_separate_keys() -> None:
     data = named(**REDIS)["ConfigMap", "hello"]["data"]
 
     assert (data["REDIS_URL"], data["STATE_PREFIX"]) == ("redis://state:6380/0", "prod/hello")
 
 
-def test_an_address_of_redis_with_its_password_is_a_file() -> None:
+def test_a_redis_url_with_a_password_is_mounted_as_a_file() -> None:
     objects = named(redis={"secretName": "state", "secretKey": "url"})
 
     assert "REDIS_URL" not in objects["ConfigMap", "hello"]["data"]
@@ -362,7 +362,7 @@ def test_an_address_of_redis_with_its_password_is_a_file() -> None:
     assert source == {"secret": {"name": "state", "items": [{"key": "url", "path": "REDIS_URL"}]}}
 
 
-def test_generated_client_keys_are_a_secret_of_their_own_with_nothing_in_it_yet() -> None:
+def test_generated_client_keys_have_their_own_secret_that_starts_empty() -> None:
     objects = named(auth={"enabled": True})
 
     assert not {"data", "stringData"} & objects["Secret", "hello-client-keys"].keys()
@@ -389,9 +389,7 @@ def test_generated_client_keys_are_a_secret_of_their_own_with_nothing_in_it_yet(
         ({"monitoring": {"tracing": {"endpoint": "https://collector.example/otlp"}}}, [53, 53, 5353, 5353, 443]),
     ],
 )
-def test_pods_may_reach_names_the_model_redis_and_the_collector_and_nothing_else(
-    spec: Document, ports: list[int]
-) -> None:
+def test_pods_may_reach_only_dns_the_model_api_redis_and_the_collector(spec: Document, ports: list[int]) -> None:
     policy = named(**spec)["NetworkPolicy", "hello"]["spec"]
 
     assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == ports
@@ -401,7 +399,7 @@ def test_pods_may_reach_names_the_model_redis_and_the_collector_and_nothing_else
     assert "app.kubernetes.io/component" not in policy["podSelector"]["matchLabels"]
 
 
-def test_who_may_ask_and_who_may_scrape_are_two_questions() -> None:
+def test_ingress_of_clients_and_of_scrapers_is_configured_separately() -> None:
     asks, scrapes = {"podSelector": {"matchLabels": {"app": "a"}}}, {"namespaceSelector": {"matchLabels": {"b": "c"}}}
     policy = named(networkPolicy={"ingressFrom": [asks], "scrapeFrom": [scrapes]})["NetworkPolicy", "hello"]["spec"]
     assert [(rule["ports"][0]["port"], rule["from"]) for rule in policy["ingress"]] == [
@@ -410,7 +408,7 @@ def test_who_may_ask_and_who_may_scrape_are_two_questions() -> None:
     ]
 
 
-def test_there_is_a_budget_from_two_pods_on() -> None:
+def test_two_or_more_pods_have_a_disruption_budget() -> None:
     assert ("PodDisruptionBudget", "hello") not in named(replicas=1)
     assert ("PodDisruptionBudget", "hello") in named(replicas=2)
     assert ("PodDisruptionBudget", "hello") in named(autoscaling={"enabled": True, "minReplicas": 2})
@@ -418,7 +416,7 @@ def test_there_is_a_budget_from_two_pods_on() -> None:
     assert ("PodDisruptionBudget", "hello") not in named(replicas=2, podDisruptionBudget={"enabled": False})
 
 
-def test_keda_gets_scaled_objects_in_place_of_autoscalers() -> None:
+def test_keda_gets_scaled_objects_instead_of_autoscalers() -> None:
     prometheus = {"engine": "keda", "prometheusAddress": "http://prometheus.monitoring:9090"}
     targets = {"enabled": True, "targetInFlightRequests": 20, "targetCPUUtilizationPercentage": 60, "minReplicas": 2}
     behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
@@ -445,7 +443,7 @@ def test_keda_gets_scaled_objects_in_place_of_autoscalers() -> None:
     assert {each["metadata"]["ignoreNullValues"] for each in (in_flight, queue)} == {"false"}
 
 
-def test_keda_asks_what_the_rules_of_the_adapter_ask() -> None:
+def test_keda_uses_the_same_queries_as_the_rules_of_the_adapter() -> None:
     file = paths.REPOSITORY / "manifests" / "monitoring" / "adapter-rules.yaml"
     in_flight, queue = yaml.safe_load(file.read_text())["rules"]
     scaled = {"enabled": True, "engine": "keda", "prometheusAddress": "http://prometheus", "targetInFlightRequests": 1}
@@ -457,7 +455,7 @@ def test_keda_asks_what_the_rules_of_the_adapter_ask() -> None:
         assert trigger["metadata"]["query"] == query.replace("<<.LabelMatchers>>", 'namespace="prod", service="hello"')
 
 
-def test_agents_are_scaled_on_requests_in_flight_and_workers_on_their_queue() -> None:
+def test_agents_scale_on_requests_in_flight_and_workers_on_their_queue() -> None:
     in_flight = {"enabled": True, "targetInFlightRequests": 20}
     (metric,) = named(autoscaling=in_flight)["HorizontalPodAutoscaler", "hello"]["spec"]["metrics"]
     assert metric["pods"] == {
@@ -470,7 +468,7 @@ def test_agents_are_scaled_on_requests_in_flight_and_workers_on_their_queue() ->
     assert "replicas" not in objects["Deployment", "hello-worker"]["spec"]
 
 
-def test_pods_are_spread_over_nodes_and_zones_or_as_was_asked() -> None:
+def test_pods_are_spread_over_nodes_and_zones_or_as_configured() -> None:
     keys = [each["topologyKey"] for each in pod()["topologySpreadConstraints"]]
     assert keys == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
     (asked,) = pod(topologySpreadConstraints=[{"topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}])[
@@ -480,10 +478,10 @@ def test_pods_are_spread_over_nodes_and_zones_or_as_was_asked() -> None:
     assert asked["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api"
 
 
-def test_a_security_context_that_is_set_replaces_the_default_as_a_whole() -> None:
+def test_a_configured_security_context_replaces_the_default_as_a_whole() -> None:
     assert pod(podSecurityContext={"runAsNonRoot": True})["securityContext"] == {"runAsNonRoot": True}
     assert "securityContext" not in container(securityContext={})
 
 
-def test_recreating_has_no_numbers_of_a_rolling_update() -> None:
+def test_recreate_has_no_rolling_update_parameters() -> None:
     assert build(rollout={"strategy": "Recreate"})["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}

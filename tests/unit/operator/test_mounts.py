@@ -1,4 +1,4 @@
-"""What the kubelet's Events say of a folder of secrets that cannot be mounted."""
+"""What the kubelet's Events report of a folder of secrets that cannot be mounted."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def failed(message: str, time: str = "2026-01-01T00:00:00Z", volume: str = "secr
         ("failed to sync secret cache", "MountFailed", "failed to sync secret cache"),
     ],
 )
-def test_what_is_missing_is_named(message: str, reason: str, words: str) -> None:
+def test_the_missing_object_or_key_is_named(message: str, reason: str, words: str) -> None:
     problem = mount_problem(DEPLOYMENT, [failed(message)])
 
     assert problem is not None
@@ -53,7 +53,7 @@ def test_what_is_missing_is_named(message: str, reason: str, words: str) -> None
     assert words in problem.message
 
 
-def test_the_last_word_counts() -> None:
+def test_the_latest_event_counts() -> None:
     events = [failed('secret "keys" not found', "2026-01-01T00:00:09Z"), failed("timed out", "2026-01-01T00:00:01Z")]
 
     problem = mount_problem(DEPLOYMENT, events)
@@ -62,13 +62,13 @@ def test_the_last_word_counts() -> None:
     assert problem.reason == "SecretMissing"
 
 
-def test_other_events_and_volumes_say_nothing_of_secrets() -> None:
+def test_other_events_and_volumes_are_ignored() -> None:
     pulling = {"reason": "Pulling", "message": 'volume "secrets"'}
 
     assert mount_problem(DEPLOYMENT, [pulling, failed("no such disk", volume="data")]) is None
 
 
-def test_only_a_pod_whose_containers_are_being_made_waits() -> None:
+def test_only_a_pod_whose_containers_are_being_created_waits() -> None:
     def pod(name: str, reason: str) -> Document:
         state = {"name": "agent", "state": {"waiting": {"reason": reason}}}
         return {"metadata": {"name": name}, "status": {"containerStatuses": [state]}}

@@ -1,4 +1,4 @@
-"""The decision what to do, from what should be and what is."""
+"""The decision of what to do, from the desired and the observed objects."""
 
 import copy
 from typing import Any
@@ -23,12 +23,12 @@ OWNER = Owner("hello", "uid-of-hello")
 
 
 def objects(**spec: Any) -> list[Document]:
-    """What an echo agent should be made of."""
+    """Return the desired objects of an echo agent."""
     return desired(AgentDeployment("hello", "prod", AgentSpec.model_validate({"agent": {"provider": "echo"}, **spec})))
 
 
 def applied(documents: list[Document], owner: Owner = OWNER) -> Observed:
-    """The objects as the API server has them once they are applied: with what it adds."""
+    """Return the objects as the API server has them after the apply, with the defaults that it adds."""
     observed: Observed = {}
     for document in documents:
         live = copy.deepcopy(with_owner(document, owner))
@@ -39,27 +39,27 @@ def applied(documents: list[Document], owner: Owner = OWNER) -> Observed:
 
 
 def steps(plan: Plan) -> list[str]:
-    """The plan in short."""
+    """Return the plan in short form."""
     deletes = [f"delete {step.kind}" for step in plan.deletes]
     return deletes + [f"{step.operation} {step.kind}" for step in plan.applies]
 
 
 @given(specs())
 @settings(max_examples=50, deadline=None)
-def test_what_was_applied_needs_nothing_more(spec: Document) -> None:
+def test_applied_objects_need_no_further_step(spec: Document) -> None:
     documents = desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(spec)))
 
     assert make_plan(OWNER, documents, applied(documents)) == Plan()
 
 
-def test_an_amount_that_only_the_api_server_refuses_is_no_change() -> None:
+def test_a_quantity_that_only_the_api_server_rejects_is_not_a_change() -> None:
     amounts: Document = {"requests": {"cpu": {}}, "limits": {"memory": ["1Gi"]}}
     documents = objects(sidecars=[{"name": "beside", "image": "busybox", "resources": amounts}])
 
     assert make_plan(OWNER, documents, applied(documents)) == Plan()
 
 
-def test_what_is_missing_is_created_in_the_order_in_which_it_is_needed() -> None:
+def test_missing_objects_are_created_in_dependency_order() -> None:
     plan = make_plan(OWNER, objects(autoscaling={"enabled": True}), {})
 
     assert steps(plan) == [
@@ -72,19 +72,19 @@ def test_what_is_missing_is_created_in_the_order_in_which_it_is_needed() -> None
     ]
 
 
-def test_what_changed_in_the_spec_is_updated_and_nothing_else() -> None:
+def test_only_what_changed_in_the_spec_is_updated() -> None:
     plan = make_plan(OWNER, objects(service={"port": 8080}), applied(objects()))
 
     assert steps(plan) == ["update Service"]
 
 
-def test_a_field_that_is_no_longer_wanted_is_noticed_though_all_that_is_wanted_is_there() -> None:
+def test_a_field_no_longer_desired_is_detected_though_all_desired_fields_are_present() -> None:
     plan = make_plan(OWNER, objects(), applied(objects(nodeSelector={"disk": "fast"})))
 
     assert steps(plan) == ["update Deployment"]
 
 
-def test_what_somebody_changed_is_updated() -> None:
+def test_an_edited_object_is_updated() -> None:
     observed = applied(objects())
     observed["Deployment", "hello"]["spec"]["replicas"] = 7
     del observed["Service", "hello"]["metadata"]["labels"]["app.kubernetes.io/part-of"]
@@ -92,7 +92,7 @@ def test_what_somebody_changed_is_updated() -> None:
     assert steps(make_plan(OWNER, objects(), observed)) == ["update Service", "update Deployment"]
 
 
-def test_annotations_of_others_and_defaults_are_left_alone() -> None:
+def test_foreign_annotations_and_defaults_are_kept() -> None:
     observed = applied(objects())
     deployment = observed["Deployment", "hello"]
     deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1"
@@ -101,7 +101,7 @@ def test_annotations_of_others_and_defaults_are_left_alone() -> None:
     assert steps(make_plan(OWNER, objects(), observed)) == []
 
 
-def test_what_others_added_to_a_list_is_removed() -> None:
+def test_a_foreign_list_member_is_removed() -> None:
     observed = applied(objects())
     observed["Deployment", "hello"]["spec"]["template"]["spec"]["containers"].append({"name": "mesh"})
 
@@ -109,28 +109,28 @@ def test_what_others_added_to_a_list_is_removed() -> None:
     assert [str(each) for each in step.foreign] == ["spec.template.spec.containers[name=mesh]"]
 
 
-def test_the_number_of_pods_is_not_ours_while_an_autoscaler_sets_it() -> None:
+def test_replicas_are_not_ours_while_an_autoscaler_sets_them() -> None:
     observed = applied(objects(autoscaling={"enabled": True}))
     observed["Deployment", "hello"]["spec"]["replicas"] = 7
 
     assert steps(make_plan(OWNER, objects(autoscaling={"enabled": True}), observed)) == []
 
 
-def test_the_number_of_pods_is_handed_over_before_an_autoscaler_comes() -> None:
+def test_replicas_are_released_before_an_autoscaler_is_created() -> None:
     plan = make_plan(OWNER, objects(autoscaling={"enabled": True}), applied(objects(replicas=3)))
 
     (update,) = (step for step in plan.applies if step.kind == "Deployment")
     assert update.keep_replicas == 3
 
 
-def test_what_is_no_longer_wanted_is_deleted_before_anything_is_applied() -> None:
+def test_undesired_objects_are_deleted_before_anything_is_applied() -> None:
     plan = make_plan(OWNER, objects(), applied(objects(autoscaling={"enabled": True})))
 
     assert steps(plan) == ["delete HorizontalPodAutoscaler", "update Deployment"]
     assert plan.deletes[0].uid == "uid-of-HorizontalPodAutoscaler"
 
 
-def test_nothing_is_deleted_that_is_not_ours() -> None:
+def test_only_our_own_objects_are_deleted() -> None:
     observed = applied(objects(autoscaling={"enabled": True}), Owner("hello", "another-uid"))
 
     assert make_plan(OWNER, [], observed) == Plan()
@@ -143,7 +143,7 @@ def test_nothing_is_deleted_that_is_not_ours() -> None:
         {"ownerReferences": [{"kind": "Deployment", "name": "x", "uid": "y", "controller": True}]},
     ],
 )
-def test_an_object_that_is_not_ours_is_a_conflict_and_stays(taken: Document) -> None:
+def test_an_object_that_is_not_ours_is_a_conflict_and_is_kept(taken: Document) -> None:
     observed = applied(objects())
     observed["Service", "hello"]["metadata"] |= taken
 
@@ -155,7 +155,7 @@ def test_an_object_that_is_not_ours_is_a_conflict_and_stays(taken: Document) -> 
     ]
 
 
-def test_what_somebody_changes_again_each_time_is_left_so_until_something_else_changes() -> None:
+def test_a_field_that_is_changed_back_each_time_is_left_until_something_else_changes() -> None:
     observed = applied(objects())
     observed["Service", "hello"]["spec"]["type"] = "NodePort"
     (wanted,) = (with_owner(each, OWNER) for each in objects() if each["kind"] == "Service")
@@ -169,7 +169,7 @@ def test_what_somebody_changes_again_each_time_is_left_so_until_something_else_c
     assert steps(make_plan(OWNER, objects(), observed, conceded=conceded)) == ["update Service"]
 
 
-def test_an_object_of_a_former_agent_of_the_same_name_is_waited_for() -> None:
+def test_an_object_of_a_previous_agent_of_the_same_name_blocks_until_it_is_gone() -> None:
     plan = make_plan(OWNER, objects(), applied(objects(), Owner("hello", "uid-of-the-former")))
 
     assert steps(plan) == []
@@ -177,7 +177,7 @@ def test_an_object_of_a_former_agent_of_the_same_name_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
-def test_pods_are_not_given_settings_or_secrets_that_are_not_ours(kind: str) -> None:
+def test_pods_do_not_use_settings_or_secrets_that_are_not_ours(kind: str) -> None:
     wanted = objects(apiKey={"value": "sk-test"})
     theirs = applied(wanted)[kind, "hello"]
     theirs["metadata"]["ownerReferences"] = []
@@ -188,7 +188,7 @@ def test_pods_are_not_given_settings_or_secrets_that_are_not_ours(kind: str) -> 
     assert "create Service" in steps(plan)
 
 
-def test_an_object_that_is_being_deleted_is_waited_for() -> None:
+def test_an_object_that_is_being_deleted_blocks_until_it_is_gone() -> None:
     observed = applied(objects())
     observed["Service", "hello"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
 

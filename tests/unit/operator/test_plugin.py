@@ -1,4 +1,4 @@
-"""`kubectl agent`: the tools, and not the operator itself."""
+"""`kubectl agent`: the tools, without the operator itself."""
 
 import pytest
 from click.testing import CliRunner
@@ -30,11 +30,11 @@ def test_every_tool_has_examples_in_its_help(command: str) -> None:
         (["validate", "-f", ""], [":0"]),
     ],
 )
-def test_kubectl_can_complete_it(words: list[str], lines: list[str]) -> None:
+def test_it_supports_completion_by_kubectl(words: list[str], lines: list[str]) -> None:
     assert [line.partition("\t")[0] for line in candidates(agent, words)] == lines
 
 
-def test_a_fault_of_ours_is_one_line_without_the_words_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_one_line_without_the_message_of_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("sk-very-secret")
 
@@ -48,7 +48,7 @@ def test_a_fault_of_ours_is_one_line_without_the_words_of_the_error(monkeypatch:
     assert "sk-very-secret" not in done.stderr
 
 
-def test_all_lines_of_an_error_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_lines_of_an_error_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise ToolError("one", "two")
 

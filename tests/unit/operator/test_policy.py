@@ -1,4 +1,4 @@
-"""A policy: which fields it is about, what it refuses, and how it is read."""
+"""A policy: which fields it covers, what it refuses, and how it is read."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from agent_operator.policy.refusals import refusals
 from agent_operator.policy.settings import Policy, PolicyError, load
 from codegen.operator.admission import admission
 
-# Fields of which no check speaks, and why. (A new field of the spec has to be guarded, or to come here.)
+# Fields that no check covers, and why. (A new field of the spec must be guarded or added here.)
 SETTINGS = "what the agent's own process does"
 LIKE_A_DEPLOYMENT = "what a Deployment has as well, within its own namespace"
 NUMBER = "how many pods there are: quotas limit them"
@@ -54,7 +54,7 @@ UNGUARDED: dict[str, str] = {
 }
 
 
-def test_every_field_is_guarded_or_known_not_to_reach_further_than_a_deployment() -> None:
+def test_every_field_is_guarded_or_known_not_to_exceed_the_rights_of_a_deployment() -> None:
     guarded = [check.path.replace("[]", "") for check in CHECKS]
     unknown = [
         field
@@ -88,7 +88,7 @@ def _refused(policy: Policy, **spec: Any) -> list[str]:
     ]
 
 
-def test_an_agent_of_defaults_is_allowed_by_a_policy_of_defaults() -> None:
+def test_a_default_agent_is_allowed_by_a_default_policy() -> None:
     assert _refused(Policy()) == []
     assert _refused(Policy(), redis={"url": "redis://state"}, autoscaling={"enabled": True}, replicas=3) == []
 
@@ -107,12 +107,12 @@ def test_an_agent_of_defaults_is_allowed_by_a_policy_of_defaults() -> None:
         {"livenessProbe": {"httpGet": {"host": "169.254.169.254", "port": 80}}},
         {"startupProbe": {"tcpSocket": {"host": "10.0.0.1", "port": 22}}},
         {"lifecycle": {"postStart": {"httpGet": {"host": "169.254.169.254", "port": 80}}}},
-        # No pod could have this; what cannot be judged is refused.
+        # No pod could have this; anything that cannot be judged is refused.
         {"securityContext": {"windowsOptions": "x"}},
     ],
 )
 @pytest.mark.parametrize("place", ["sidecars", "initContainers"])
-def test_a_container_has_no_privilege_that_the_baseline_standard_refuses(container: Any, place: str) -> None:
+def test_privileges_that_the_baseline_standard_forbids_are_refused(container: Any, place: str) -> None:
     spec = {place: [{"name": "x", "image": "busybox", **container}]}
 
     assert _refused(Policy(), **spec)
@@ -129,7 +129,7 @@ def test_a_container_has_no_privilege_that_the_baseline_standard_refuses(contain
         *((kind, {}) for kind in ("iscsi", "flexVolume", "gcePersistentDisk", "ofTomorrow")),
     ],
 )
-def test_a_volume_is_of_a_type_that_is_listed(kind: str, source: dict[str, str]) -> None:
+def test_only_listed_volume_types_are_allowed(kind: str, source: dict[str, str]) -> None:
     volumes = [{"name": "x", kind: source}, {"name": "y", "emptyDir": {}}]
 
     assert _refused(Policy(), extraVolumes=volumes) == ["spec.extraVolumes[x]"]
@@ -140,24 +140,24 @@ def test_a_volume_is_of_a_type_that_is_listed(kind: str, source: dict[str, str])
     ("listed", "passes"),
     [(["*"], True), (["example.com/*"], True), (["example.com/x"], True), (["example.com/"], False), ([], False)],
 )
-def test_a_list_has_whole_keys_and_beginnings(listed: list[str], passes: bool) -> None:
+def test_a_list_has_whole_keys_and_prefixes(listed: list[str], passes: bool) -> None:
     refused = _refused(policy(podAnnotations=listed), podAnnotations={"example.com/x": "y"})
 
     assert refused == ([] if passes else ["spec.podAnnotations[example.com/x]"])
 
 
-def test_what_is_switched_off_is_not_judged() -> None:
+def test_a_disabled_check_is_skipped() -> None:
     assert _refused(Policy(), ingress={"annotations": {"a": "b"}}, httpRoute={"annotations": {"a": "b"}}) == []
     assert _refused(Policy(), networkPolicy={"enabled": False, "extraEgress": [{}]}, redis={"url": "redis://h:1"}) == []
 
 
 @pytest.mark.parametrize("entry", ["a", "ci-*", "*", "example.com/*", "http://h:9090/x?y=z", "a_b.c"])
-def test_an_entry_is_a_value_or_the_beginning_of_one(entry: str) -> None:
+def test_an_entry_is_a_value_or_a_prefix(entry: str) -> None:
     assert policy(podLabels=[entry]).by_name()["podLabels"] == [entry]
 
 
 @pytest.mark.parametrize("entry", ["", "a,b", "a b", "a'", 'a"', "a\\", "**", "a*b", "*a", "ä", "a\n"])
-def test_an_entry_holds_nothing_that_a_config_map_or_an_expression_would_take_apart(entry: str) -> None:
+def test_an_entry_has_no_character_that_would_break_a_config_map_or_an_expression(entry: str) -> None:
     with pytest.raises(ValueError, match="podLabels"):
         policy(podLabels=[entry])
 

@@ -1,4 +1,4 @@
-"""What users are told where the status of an agent cannot be written."""
+"""What users see if the status of an agent cannot be written."""
 
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ STATUS = {"conditions": [{"type": "Degraded", "status": "True", "reason": "Inval
 
 
 class Refusing:
-    """A cluster that answers a status with an error, and takes Events."""
+    """A cluster that answers a status write with an error, and accepts Events."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -35,7 +35,7 @@ def publisher(cluster: Refusing) -> Publisher:
 
 
 @pytest.mark.parametrize("error", [ApiError(500, "", "max depth"), ApiError(422, "Invalid", ""), UnreachableError("")])
-async def test_of_an_agent_beyond_bounds_one_event_tells_what_the_status_cannot(error: Exception) -> None:
+async def test_an_agent_beyond_bounds_is_reported_by_one_event_instead_of_its_status(error: Exception) -> None:
     cluster = Refusing(error)
     publishing = publisher(cluster)
 
@@ -49,7 +49,7 @@ async def test_of_an_agent_beyond_bounds_one_event_tells_what_the_status_cannot(
 
 
 @pytest.mark.parametrize("error", [ApiError(409, "Conflict", ""), ApiError(429, "", ""), ApiError(403, "", "")])
-async def test_what_is_no_fault_of_the_object_is_tried_again(error: Exception) -> None:
+async def test_an_error_that_is_not_the_fault_of_the_object_is_retried(error: Exception) -> None:
     cluster = Refusing(error)
 
     with pytest.raises(ApiError):
@@ -58,7 +58,7 @@ async def test_what_is_no_fault_of_the_object_is_tried_again(error: Exception) -
     assert cluster.events == []
 
 
-async def test_of_any_other_agent_a_failure_is_tried_again() -> None:
+async def test_a_failure_for_any_other_agent_is_retried() -> None:
     cluster = Refusing(ApiError(500, "", "away"))
 
     with pytest.raises(ApiError):

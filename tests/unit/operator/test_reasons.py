@@ -1,4 +1,4 @@
-"""Every reason that the operator sets is in the table from which the docs and doctor's advice come."""
+"""Every reason that the operator sets is in the table from which the docs and doctor's advice are generated."""
 
 import ast
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ BUILDERS = {"Judgement": 1, "Problem": 0}
 
 
 def reasons_in(path: Path) -> Iterator[str]:
-    """Yield the reasons that a file gives to conditions and problems as constants."""
+    """Yield the constant reasons that a file passes to conditions and problems."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BUILDERS:
             reason = node.args[BUILDERS[node.func.id]] if len(node.args) > BUILDERS[node.func.id] else None

@@ -1,4 +1,4 @@
-"""Where a secret can hide in the address of Redis, which ends up in a ConfigMap: none of it is taken."""
+"""Where a secret can be hidden in the URL of Redis, which is stored in a ConfigMap: all such URLs are refused."""
 
 import pytest
 
@@ -58,5 +58,5 @@ def test_an_address_that_may_hold_a_secret_is_refused_and_not_repeated(url: str)
         "redis://state?socket_timeout=5&socket_connect_timeout=1.5&health_check_interval=10",
     ],
 )
-def test_an_address_without_one_is_taken(url: str) -> None:
+def test_an_address_without_a_secret_is_accepted(url: str) -> None:
     assert parse(agent(url)).spec.redis.url == url

@@ -1,4 +1,4 @@
-"""Advice for what keeps a pod from starting, by messages as Kubernetes and container runtimes write them."""
+"""Advice for problems that keep a pod from starting, by the messages of Kubernetes and container runtimes."""
 
 import pytest
 
@@ -29,7 +29,7 @@ from agent_operator.tools.doctor import remedies
         ("something that no table has", "make room or add a node"),
     ],
 )
-def test_a_pod_that_no_node_takes(message: str, advice: str) -> None:
+def test_advice_for_a_pod_that_cannot_be_scheduled(message: str, advice: str) -> None:
     assert advice in remedies.for_unscheduled(message)
 
 
@@ -63,7 +63,7 @@ def test_each_of_several_reasons_has_its_advice_unless_a_claim_is_missing() -> N
         ("anything else", "kubectl describe pod p"),
     ],
 )
-def test_a_container_that_cannot_be_made(message: str, advice: str) -> None:
+def test_advice_for_a_container_that_cannot_be_created(message: str, advice: str) -> None:
     assert advice in remedies.for_container(message, "p")
 
 
@@ -84,7 +84,7 @@ def test_a_container_that_cannot_be_made(message: str, advice: str) -> None:
         ("check its name", "image.repository"),
     ],
 )
-def test_an_image_that_cannot_be_pulled(message: str, advice: str) -> None:
+def test_advice_for_an_image_that_cannot_be_pulled(message: str, advice: str) -> None:
     assert advice in remedies.for_image(message)
 
 
@@ -101,7 +101,7 @@ def test_an_image_that_cannot_be_pulled(message: str, advice: str) -> None:
         ('admission webhook "a" denied the request: no', "admission rule"),
     ],
 )
-def test_pods_that_are_refused(message: str, advice: str) -> None:
+def test_advice_for_pods_that_are_rejected(message: str, advice: str) -> None:
     assert advice in remedies.for_refusal(message)
 
 
@@ -118,5 +118,5 @@ def test_pods_that_are_refused(message: str, advice: str) -> None:
         ("anything else", "create what the message names"),
     ],
 )
-def test_a_volume_that_cannot_be_mounted(message: str, advice: str) -> None:
+def test_advice_for_a_volume_that_cannot_be_mounted(message: str, advice: str) -> None:
     assert advice in remedies.for_mount(message)

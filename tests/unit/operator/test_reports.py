@@ -1,4 +1,4 @@
-"""What the operator asks pods about their agent's budget: whatever they answer, it gets a number or none, in time."""
+"""Polling pods for their agent's budget: any response yields a number or None, in time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,14 +19,14 @@ from agent_operator.manifests.names import CONFIG_CHECKSUM, METRICS_PORT
 
 KEY = Key("team", "support")
 BUDGET, RAISED = Budget(tokens=1000), Budget(tokens=2000)
-# Of loopback, and of these tests alone: the port of metrics is the same on every pod.
+# Loopback addresses for these tests alone: the port of metrics is the same on every pod.
 ADDRESS, ADDRESS_AFTER = "127.86.75.30", "127.86.75.31"
 ALL_UP = 'agent_dependency_up{component="model_api"} 1.0\nagent_dependency_up{component="redis"} 1.0\n'
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def pod(checksum: str) -> Document:
-    """A ready pod of the agent, with the settings of this checksum. That of before comes first by name."""
+    """Return a ready pod of the agent with the settings of this checksum. The old pod comes first by name."""
     name, address = {"before": ("support-1", ADDRESS), "after": ("support-2", ADDRESS_AFTER)}[checksum]
     metadata = {"namespace": "team", "name": name, "resourceVersion": "1", "labels": selector("support")}
     metadata["annotations"] = {CONFIG_CHECKSUM: checksum}
@@ -96,7 +96,7 @@ async def test_a_pod_may_answer_anything(answer: Answer, percent: int | None) ->
 
 
 class Rollout:
-    """An agent of which the pod of before says that its budget is used up, that of after that half of it is."""
+    """An agent whose old pod reports that its budget is used up, and whose new pod reports that half of it is."""
 
     def __init__(self) -> None:
         self.cache = Cache()
@@ -133,7 +133,7 @@ class Rollout:
 def rollout(monkeypatch: pytest.MonkeyPatch) -> Rollout:
     for pause in ("BUDGET", "POLL", "CONFIRM", "NO_POD", "TICK"):
         monkeypatch.setattr(f"agent_operator.controller.watch.pod_reports.{pause}_SECONDS", 0.1)
-    # On a busy machine these pods take longer to answer than real ones may.
+    # On a busy machine these pods take longer to answer than real ones are allowed to.
     monkeypatch.setattr("agent_operator.controller.watch.pod_reports.ANSWER_SECONDS", 15.0)
     return Rollout()
 
@@ -159,7 +159,9 @@ async def test_a_changed_budget_is_judged_by_pods_that_have_it(rollout: Rollout)
 
 
 @pytest.mark.parametrize("changes", [1, 100])
-async def test_pods_with_the_changed_budget_are_asked_while_later_changes_stick(rollout: Rollout, changes: int) -> None:
+async def test_pods_with_the_changed_budget_are_polled_while_later_rollouts_are_stuck(
+    rollout: Rollout, changes: int
+) -> None:
     reports = rollout.reports
     reports.expect(KEY, BUDGET, "before")
     reports.expect(KEY, RAISED, "after")
@@ -172,7 +174,7 @@ async def test_pods_with_the_changed_budget_are_asked_while_later_changes_stick(
         assert reports.expect(KEY, RAISED, f"change {changes - 1}").used == Used(50)
 
 
-async def test_an_agent_whose_budget_was_taken_away_is_not_asked_about() -> None:
+async def test_an_agent_whose_budget_was_removed_is_not_polled() -> None:
     reports = Reports(Cache(), lambda _: None)
     reports.expect(KEY, BUDGET)
     assert reports.expect(KEY, None).used is None
@@ -185,7 +187,7 @@ def down(component: str, kind: str) -> str:
 
 
 class Outage:
-    """An agent of two pods, which report what a test says of what they need."""
+    """An agent of two pods, which report the state of their dependencies that a test sets."""
 
     def __init__(self) -> None:
         self.cache = Cache()
@@ -231,7 +233,7 @@ def outage(rollout: Rollout) -> Outage:
     return Outage()
 
 
-async def test_what_all_pods_cannot_reach_is_known_and_so_is_its_end(outage: Outage) -> None:
+async def test_an_outage_that_all_pods_report_is_recorded_until_it_ends(outage: Outage) -> None:
     async with outage.running():
         await outage.until({"model_api": UP, "redis": UP})
         outage.metrics = dict.fromkeys(outage.metrics, ALL_UP.replace('"redis"} 1', '"redis"} 0'))
@@ -242,7 +244,7 @@ async def test_what_all_pods_cannot_reach_is_known_and_so_is_its_end(outage: Out
         await outage.until({"model_api": UP, "redis": UP})
 
 
-async def test_a_fault_of_one_pod_is_no_outage(outage: Outage) -> None:
+async def test_a_failure_of_one_pod_is_not_an_outage(outage: Outage) -> None:
     outage.metrics[ADDRESS] = down("redis", "unreachable") + down("model_api", "dns")
     async with outage.running():
         await outage.until({"model_api": UP, "redis": UP})
@@ -251,7 +253,7 @@ async def test_a_fault_of_one_pod_is_no_outage(outage: Outage) -> None:
         assert outage.changes == 1
 
 
-async def test_pods_that_do_not_answer_are_known_as_such(outage: Outage) -> None:
+async def test_pods_that_do_not_answer_are_recorded_as_such(outage: Outage) -> None:
     outage.cache.store(POD.kind, pod("before"))
     outage.reports.expect(KEY, None)
     looking = asyncio.create_task(outage.reports.collect())

@@ -1,4 +1,4 @@
-"""The end of `agent-operator run`."""
+"""Shutdown of `agent-operator run`."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ async def _watch() -> AsyncGenerator[None]:
         raise RuntimeError("generator didn't stop after athrow()") from None
 
 
-def test_a_watch_that_does_not_close_at_the_end_leaves_no_stack_in_the_log(
+def test_a_watch_that_does_not_close_on_shutdown_leaves_no_stack_trace_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     left_open = []

@@ -1,4 +1,4 @@
-"""What is said of the autoscalers of an agent, from what the cluster's controller says of them."""
+"""The condition about an agent's autoscalers, derived from the status that the cluster's controller publishes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Document = dict[str, Any]
 
 CPU = {"type": "Resource", "resource": {"name": "cpu"}}
 IN_FLIGHT = {"type": "Pods", "pods": {"metric": {"name": "agent_requests_in_flight"}}}
-# What the controller leaves in the place of a metric that has no value.
+# What the controller writes in place of a metric without a value.
 NONE = {"type": ""}
 
 
@@ -31,17 +31,17 @@ def judged(*scaled: Document | None) -> tuple[str, str]:
     return found.status, found.reason
 
 
-def test_an_agent_that_nothing_scales_has_no_such_condition() -> None:
+def test_an_agent_without_autoscaling_has_no_such_condition() -> None:
     assert judge_scaling([]) is None
 
 
 @pytest.mark.parametrize("there", [None, {"spec": {}}, {"spec": {}, "status": {"conditions": []}}])
-def test_what_the_controller_has_not_looked_at_is_unknown(there: Document | None) -> None:
+def test_an_autoscaler_without_a_status_is_unknown(there: Document | None) -> None:
     assert judged(there) == ("Unknown", "AwaitingAutoscaler")
 
 
 def scaled_object(**conditions: str) -> Document:
-    """As KEDA leaves it where it makes no autoscaler of it."""
+    """Return a ScaledObject as KEDA leaves it when it creates no autoscaler for it."""
     said = [{"type": name, "status": status, "message": f"{name} it says"} for name, status in conditions.items()]
     return {"kind": "ScaledObject", "spec": {}, **({"status": {"conditions": said}} if said else {})}
 
@@ -56,18 +56,20 @@ def scaled_object(**conditions: str) -> Document:
         (scaled_object(Ready="True", Paused="True"), ("False", "ScaledObjectPaused"), "paused by annotations"),
     ],
 )
-def test_while_keda_makes_no_autoscaler_it_is_told_why(there: Document, judgement: tuple[str, str], said: str) -> None:
+def test_while_keda_creates_no_autoscaler_the_reason_is_reported(
+    there: Document, judgement: tuple[str, str], said: str
+) -> None:
     found = judge_scaling([Scaled("pods", there)])
     assert found is not None
     assert (found.status, found.reason) == judgement
     assert said in found.message
 
 
-def test_all_values_are_there() -> None:
+def test_all_metrics_have_values() -> None:
     assert judged(autoscaler(CPU, IN_FLIGHT)) == ("True", "MetricsFound")
 
 
-def test_no_value_at_all_is_told_in_the_controllers_words() -> None:
+def test_a_lack_of_all_metrics_is_reported_with_the_message_of_the_controller() -> None:
     lost = autoscaler(NONE, NONE, active="False", reason="FailedGetPodsMetric", said="no custom metrics API")
     found = judge_scaling([Scaled("pods", lost)])
     assert found is not None
@@ -76,7 +78,7 @@ def test_no_value_at_all_is_told_in_the_controllers_words() -> None:
     assert found.message.endswith("no custom metrics API")
 
 
-def test_one_value_of_several_that_is_missing_is_named_though_the_controller_is_content() -> None:
+def test_one_missing_metric_of_several_is_named_though_the_controller_is_active() -> None:
     found = judge_scaling([Scaled("pods", autoscaler(CPU, NONE))])
     assert found is not None
     assert (found.status, found.reason) == ("False", "MetricMissing")
@@ -84,7 +86,7 @@ def test_one_value_of_several_that_is_missing_is_named_though_the_controller_is_
     assert "cpu" not in found.message
 
 
-def test_the_worst_of_the_agents_and_the_workers_counts() -> None:
+def test_the_worst_state_of_agents_and_workers_counts() -> None:
     well, lost = autoscaler(CPU, IN_FLIGHT), autoscaler(active="False", reason="FailedGetObjectMetric")
     assert judged(well, lost) == ("False", "FailedGetObjectMetric")
     assert judged(lost, well) == ("False", "FailedGetObjectMetric")
@@ -92,7 +94,7 @@ def test_the_worst_of_the_agents_and_the_workers_counts() -> None:
     assert judged(None, lost) == ("False", "FailedGetObjectMetric")
 
 
-def test_agents_are_counted_by_what_their_conditions_say() -> None:
+def test_agents_are_counted_by_their_conditions() -> None:
     metrics = Metrics()
     ready, new = frozenset({("Ready", "True"), ("ScalingActive", "False")}), frozenset[tuple[str, str]]()
     unknown = frozenset({("Ready", "False"), ("ScalingActive", "Unknown"), ("Degraded", "True")})

@@ -1,4 +1,4 @@
-"""What is generated from the models."""
+"""The artifacts generated from the models."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ from unit.operator.strategies import agents, specs
 
 
 def nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
-    """Every schema inside this one, with its path."""
+    """Yield every schema inside this one, with its path."""
     yield path, schema
     for name, child in schema.get("properties", {}).items():
         yield from nodes(child, f"{path}.{name}")
@@ -50,7 +50,7 @@ def test_every_part_of_the_schema_is_structural_described_and_bounded(path: str,
 
 @given(specs())
 @settings(max_examples=100, deadline=None)
-def test_the_chart_takes_every_valid_spec_as_values(spec: dict[str, Any]) -> None:
+def test_the_chart_accepts_every_valid_spec_as_values(spec: dict[str, Any]) -> None:
     jsonschema.Draft7Validator(values_schema()).validate(spec)
 
 
@@ -59,7 +59,7 @@ def test_the_values_of_the_chart_are_the_defaults_of_the_spec() -> None:
     jsonschema.Draft7Validator(values_schema()).validate(values)
     own = {key: value for key, value in values.items() if key not in CHART_ONLY}
 
-    # The defaults alone lack a key; that is for the user to give.
+    # The defaults alone lack a key, which the user must set.
     model = AgentSpec.model_validate({**own, "agent": {**own["agent"], "provider": "echo"}})
 
     assert model == AgentSpec.model_validate({"agent": {"provider": "echo"}})
@@ -77,21 +77,21 @@ def test_the_values_of_the_chart_are_the_defaults_of_the_spec() -> None:
         {"agent": {"baseUrl": "http://:8080"}},
     ],
 )
-def test_the_chart_refuses_wrong_values(values: dict[str, Any]) -> None:
+def test_the_chart_rejects_wrong_values(values: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft7Validator(values_schema()).validate(values)
 
 
 @given(agents())
 @settings(max_examples=100, deadline=None)
-def test_a_document_as_the_api_server_fills_it_in_means_the_same(document: dict[str, Any]) -> None:
+def test_a_document_with_the_defaults_of_the_api_server_means_the_same(document: dict[str, Any]) -> None:
     spec = parse(document).spec
     filled_in = spec.model_dump(by_alias=True)
 
     assert parse({**document, "spec": filled_in}).spec == spec
 
 
-def test_all_faults_are_told_at_once_with_their_fields_and_without_secrets() -> None:
+def test_all_faults_are_reported_at_once_with_their_fields_and_without_secrets() -> None:
     document = {
         "apiVersion": "portside.dev/v1alpha1",
         "kind": "AgentDeployment",

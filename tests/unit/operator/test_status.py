@@ -1,4 +1,4 @@
-"""The status that an agent deserves. The cluster tests prove it against the real controllers; here are the corners."""
+"""The status of an agent. The cluster tests verify it with the real controllers; these are the edge cases."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,7 +48,7 @@ def judged(seen: Observation, old: Document | None = None, **spec: Any) -> dict[
     return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
 
 
-def test_every_condition_is_there_from_the_first_visit_in_the_standard_form() -> None:
+def test_every_condition_exists_from_the_first_reconcile_in_the_standard_form() -> None:
     status = status_of(agent(), Observation(), {}, NOW)
 
     assert AgentStatus.model_validate(status)
@@ -75,13 +75,13 @@ def test_every_condition_is_there_from_the_first_visit_in_the_standard_form() ->
         (deployment(progressing="ProgressDeadlineExceeded"), {"replicas": 2}, ("False", "ProgressDeadlineExceeded")),
     ],
 )
-def test_ready_says_that_enough_pods_of_this_revision_serve(
+def test_ready_means_that_enough_pods_of_this_revision_serve(
     seen: Document, spec: Document, ready: tuple[str, str]
 ) -> None:
     assert judged(Observation(seen), **spec)["Ready"] == ready
 
 
-def test_an_agent_is_not_ready_while_its_spec_could_not_be_carried_out_though_the_old_one_serves() -> None:
+def test_an_agent_is_not_ready_while_its_spec_cannot_be_applied_though_the_old_one_serves() -> None:
     hindered = Observation(deployment(), problems=[Problem("NameConflict", "Service hello is not ours")])
 
     assert judged(hindered, replicas=2) == {
@@ -91,7 +91,7 @@ def test_an_agent_is_not_ready_while_its_spec_could_not_be_carried_out_though_th
     }
 
 
-def test_a_sick_pod_degrades_an_agent_that_still_serves() -> None:
+def test_a_failing_pod_degrades_an_agent_that_still_serves() -> None:
     sick = pod(container={"state": {"waiting": {"reason": "ImagePullBackOff"}}})
 
     assert judged(Observation(deployment(), pods=[sick]), replicas=2) == {
@@ -101,7 +101,7 @@ def test_a_sick_pod_degrades_an_agent_that_still_serves() -> None:
     }
 
 
-def test_a_time_is_kept_until_the_status_changes() -> None:
+def test_the_transition_time_is_kept_until_the_status_changes() -> None:
     before = status_of(agent(), Observation(), {}, NOW)
     later = NOW + timedelta(hours=1)
 
@@ -113,7 +113,7 @@ def test_a_time_is_kept_until_the_status_changes() -> None:
     assert condition(serving, "Degraded")["lastTransitionTime"] == "2026-01-01T12:00:00Z"
 
 
-def test_two_statuses_that_differ_in_times_only_are_the_same() -> None:
+def test_two_statuses_that_differ_only_in_times_are_equal() -> None:
     one = status_of(agent(), Observation(deployment()), {}, NOW)
     other = status_of(agent(), Observation(deployment()), {}, NOW + timedelta(hours=1))
 
@@ -122,7 +122,7 @@ def test_two_statuses_that_differ_in_times_only_are_the_same() -> None:
     assert not same(one, status_of(agent(), Observation(), {}, NOW))
 
 
-def test_an_invalid_spec_is_reported_and_what_was_known_stays() -> None:
+def test_an_invalid_spec_is_reported_and_the_rest_of_the_status_is_kept() -> None:
     before = status_of(agent(), Observation(deployment()), {}, NOW)
 
     status = status_of_invalid(4, ["spec.replicas: input should be a valid integer"], before, NOW)
@@ -133,7 +133,7 @@ def test_an_invalid_spec_is_reported_and_what_was_known_stays() -> None:
     assert "spec.replicas: input should be a valid integer" in condition(status, "Degraded")["message"]
 
 
-def test_the_message_of_a_failing_pull_is_the_same_in_both_of_the_kubelets_moods() -> None:
+def test_the_message_of_a_failing_pull_is_the_same_for_both_reasons_of_the_kubelet() -> None:
     cause = 'failed to pull and unpack image "x": not found'
     one = pod(container={"state": {"waiting": {"reason": "ErrImagePull", "message": cause}}})
     wrapped = f'Back-off pulling image "x": ErrImagePull: {cause}'
@@ -142,7 +142,7 @@ def test_the_message_of_a_failing_pull_is_the_same_in_both_of_the_kubelets_moods
     assert pod_problems([one]) == pod_problems([other])
 
 
-def test_a_crashing_container_is_told_the_same_while_it_runs_again_and_while_it_waits() -> None:
+def test_a_crashing_container_is_reported_the_same_while_it_runs_and_while_it_waits() -> None:
     ended = {"lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "boom"}}}
     runs = pod(container={"state": {"running": {}}, **ended})
     waits = pod(container={"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}}, **ended})
@@ -152,7 +152,7 @@ def test_a_crashing_container_is_told_the_same_while_it_runs_again_and_while_it_
     assert "boom" not in pod_problems([runs])[0].message
 
 
-def test_pods_that_are_on_their_way_out_or_recovered_are_no_trouble() -> None:
+def test_terminating_and_recovered_pods_are_not_a_problem() -> None:
     failing = {"state": {"waiting": {"reason": "ImagePullBackOff"}}}
     leaving = pod(container=failing, deletionTimestamp="2026-01-01T00:00:00Z")
     over = {**pod(container=failing), "status": {**pod(container=failing)["status"], "phase": "Failed"}}
@@ -161,13 +161,13 @@ def test_pods_that_are_on_their_way_out_or_recovered_are_no_trouble() -> None:
     assert pod_problems([leaving, over, well]) == []
 
 
-def test_the_same_trouble_of_many_pods_is_told_once() -> None:
+def test_the_same_problem_of_many_pods_is_reported_once() -> None:
     failing = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}
 
     assert len(pod_problems([pod(f"hello-{number}", container=failing) for number in range(5)])) == 1
 
 
-def test_events_are_posted_for_news_only() -> None:
+def test_events_are_emitted_for_changes_only() -> None:
     waiting = status_of(agent(), Observation(), {}, NOW)
     broken = status_of(agent(), Observation(problems=[Problem("NameConflict", "not ours")]), waiting, NOW)
     serving = status_of(agent(), Observation(deployment()), broken, NOW)
@@ -178,7 +178,7 @@ def test_events_are_posted_for_news_only() -> None:
     assert list(news(broken, serving)) == [("Normal", "Ready", "The current revision takes requests")]
 
 
-def test_an_agent_with_workers_is_ready_when_they_are_too() -> None:
+def test_an_agent_with_workers_is_ready_only_when_they_are() -> None:
     workers: Document = {"redis": {"url": "redis://state:6379/0"}, "worker": {"enabled": True, "replicas": 2}}
     few = deployment(2, availableReplicas=1)
 
@@ -187,7 +187,7 @@ def test_an_agent_with_workers_is_ready_when_they_are_too() -> None:
     assert judged(Observation(deployment(1), worker=deployment(2)), **workers)["Ready"] == ("True", "Serving")
 
 
-def test_several_pods_without_a_shared_state_are_pointed_out() -> None:
+def test_several_pods_without_shared_state_are_reported() -> None:
     alone = status_of(agent(replicas=1), Observation(deployment(1)), {}, NOW)
     apart = status_of(agent(replicas=2), Observation(deployment(2)), {}, NOW)
     shared = status_of(agent(replicas=2, redis={"url": "redis://state"}), Observation(deployment(2)), {}, NOW)
@@ -196,7 +196,7 @@ def test_several_pods_without_a_shared_state_are_pointed_out() -> None:
     assert told == [False, True, False]
 
 
-def test_probable_mistakes_of_a_spec_are_reported_while_the_agent_serves() -> None:
+def test_likely_mistakes_in_a_spec_are_reported_while_the_agent_serves() -> None:
     unwise = {"securityContext": {"readOnlyRootFilesystem": False}, "redis": {"url": "redis://state"}, "replicas": 2}
     status = status_of(agent(**unwise, podDisruptionBudget={"minAvailable": 2}), Observation(deployment(2)), {}, NOW)
     wise = status_of(agent(), Observation(deployment(1)), {}, NOW)

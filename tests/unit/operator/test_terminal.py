@@ -1,4 +1,4 @@
-"""What others wrote, in files, pods and the API server, does not control the terminal of who runs the tools."""
+"""Untrusted text in files, pods and the API server does not control the terminal of a user of the tools."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def unsafe(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
-def test_validate_shows_the_names_in_a_file_in_a_visible_form(output: str) -> None:
+def test_validate_escapes_the_names_in_a_file(output: str) -> None:
     document = agent(**{HOSTILE: 1, "replicas": HOSTILE})
     document["metadata"] = {"name": HOSTILE, "namespace": HOSTILE}
     done = run("validate", "-f", "-", "-o", output, stdin=json.dumps(document))
@@ -44,7 +44,7 @@ def test_validate_shows_the_names_in_a_file_in_a_visible_form(output: str) -> No
         assert any(each["field"] == f"spec.{HOSTILE}" for each in json.loads(done.stdout)["errors"])
 
 
-def test_a_file_with_a_hostile_name_is_named_in_a_visible_form(tmp_path: Path) -> None:
+def test_the_name_of_a_hostile_file_is_escaped(tmp_path: Path) -> None:
     file = tmp_path / "\x1b[2J\u202e.yaml"
     file.write_text("kind: {")
     done = run("validate", "-f", str(file))
@@ -53,7 +53,7 @@ def test_a_file_with_a_hostile_name_is_named_in_a_visible_form(tmp_path: Path) -
     assert "\\u001b[2J\\u202e.yaml" in done.output
 
 
-def test_what_render_prints_means_what_the_file_meant() -> None:
+def test_the_output_of_render_means_the_same_as_the_file() -> None:
     text = f"Say {HOSTILE.replace(chr(0), '')}"
     done = run("render", "-f", "-", stdin=json.dumps(agent(agent={"provider": "echo", "systemPrompt": text})))
     assert done.exit_code == 0, done.output
@@ -62,12 +62,12 @@ def test_what_render_prints_means_what_the_file_meant() -> None:
     assert config["data"]["SYSTEM_PROMPT"] == text
 
 
-def test_what_is_harmless_stays_as_it_is() -> None:
+def test_harmless_text_is_unchanged() -> None:
     text = "Grüße, 你好, שלום, 😀 👩\u200d🔬\n\tindented"
     assert harmless(text) == text
 
 
-def test_the_tools_print_by_that_one_way_alone() -> None:
+def test_the_tools_print_only_through_that_function() -> None:
     tools = Path(__file__).parents[3] / "operator" / "agent_operator" / "tools"
     others = [
         file.name

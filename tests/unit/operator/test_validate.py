@@ -1,4 +1,4 @@
-"""`agent-operator validate`: every fault of every file as a line, and what is legal but unwise."""
+"""`agent-operator validate`: every fault of every file on its own line, and warnings for what is legal but unwise."""
 
 import io
 import json
@@ -74,7 +74,7 @@ def test_the_line_of_a_broken_file_is_not_quoted(tmp_path: Path) -> None:
     assert "sk-very-secret" not in done.stderr
 
 
-def test_programs_get_the_same_as_json(tmp_path: Path) -> None:
+def test_json_output_has_the_same_content(tmp_path: Path) -> None:
     file = written(tmp_path, "a.yaml", named("one", replicas=-1), named("two", replicas=2))
 
     done = command("-f", str(file), "-o", "json")
@@ -87,7 +87,7 @@ def test_programs_get_the_same_as_json(tmp_path: Path) -> None:
     assert (warning["object"], warning["field"]) == ("AgentDeployment two", "spec.replicas")
 
 
-def test_a_warning_fails_only_when_asked_to() -> None:
+def test_a_warning_fails_only_with_the_option_for_it() -> None:
     unwise = json.dumps(named("one", replicas=2))
 
     assert command("-f", "-", stdin=unwise).exit_code == 0
@@ -95,7 +95,7 @@ def test_a_warning_fails_only_when_asked_to() -> None:
     assert command("-f", "-", "--strict", stdin=json.dumps(named("one"))).exit_code == 0
 
 
-def test_two_agents_of_one_name_and_namespace_are_pointed_out(tmp_path: Path) -> None:
+def test_two_agents_of_the_same_name_and_namespace_are_reported(tmp_path: Path) -> None:
     first = written(tmp_path, "a.yaml", named("one"))
     second = written(tmp_path, "b.yaml", named("one"), {**named("one"), "metadata": {"name": "one", "namespace": "b"}})
 
@@ -220,12 +220,12 @@ CLOSED = {"ingress": {"enabled": True, "tlsSecretName": "tls"}, "auth": {"enable
         ),
     ],
 )
-def test_what_is_legal_but_unwise_is_advised_against(unwise: dict[str, Any], field: str, wise: dict[str, Any]) -> None:
+def test_a_legal_but_unwise_spec_has_a_warning(unwise: dict[str, Any], field: str, wise: dict[str, Any]) -> None:
     assert [fault.field for fault in advice(spec(unwise))] == [field]
     assert list(advice(spec(wise))) == []
 
 
-def test_what_no_pod_may_be_is_a_fault() -> None:
+def test_a_pod_that_can_never_exist_is_a_fault() -> None:
     asking: dict[str, Any] = {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1024Mi"}}}
 
     assert [fault.field for fault in refusals(spec(asking))] == ["spec.resources.requests.memory"]
@@ -240,7 +240,7 @@ def spec(given: dict[str, Any]) -> AgentSpec:
 
 @pytest.mark.parametrize("depth", [65, 300, 5_000])
 @pytest.mark.parametrize("tool", ["validate", "render"])
-def test_what_is_nested_too_deeply_is_a_fault(tool: str, depth: int) -> None:
+def test_a_document_nested_too_deeply_is_a_fault(tool: str, depth: int) -> None:
     text = json.dumps(named("deep", affinity="DEEP")).replace('"DEEP"', '{"a":' * depth + "1" + "}" * depth)
 
     done = CliRunner().invoke(main, [tool, "-f", "-"], input=text)
@@ -250,7 +250,7 @@ def test_what_is_nested_too_deeply_is_a_fault(tool: str, depth: int) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_two_escapes_of_json_are_one_character(tmp_path: Path) -> None:
+def test_a_surrogate_pair_is_one_character(tmp_path: Path) -> None:
     file = tmp_path / "agent.json"
     file.write_text(json.dumps(named("hello", podAnnotations={"example.com/a": "\U0001f600"})))
 
@@ -259,7 +259,7 @@ def test_two_escapes_of_json_are_one_character(tmp_path: Path) -> None:
     assert "example.com/a: \U0001f600\n" in done.stdout
 
 
-def test_half_of_a_character_is_read_as_go_reads_it() -> None:
+def test_a_lone_surrogate_is_read_as_go_reads_it() -> None:
     document = named("hello", podAnnotations={"example.com/a": "HALF"})
     half = "\\ud83d"
 
@@ -287,18 +287,18 @@ ECHO = "  agent: {provider: echo}\n"
         *((each, True) for each in ("12:30:45", "2026-11-29", "'1e3'", "1e400", "!!str 5", "text", "~")),
     ],
 )
-def test_a_scalar_is_text_where_it_is_text_to_kubectl(scalar: str, text: bool) -> None:
+def test_a_scalar_is_text_if_it_is_text_to_kubectl(scalar: str, text: bool) -> None:
     done = command("-f", "-", stdin=yaml_of(f"  podAnnotations: {{at: {scalar}}}\n"))
 
     assert done.exit_code == (0 if text else 2)
 
 
 @pytest.mark.parametrize("number", ["2.0", "2e0", "0x2", "0b10", "+2", "!!float 2"])
-def test_a_whole_number_is_one_in_any_form(number: str) -> None:
+def test_an_integer_is_accepted_in_any_form(number: str) -> None:
     assert command("-f", "-", stdin=yaml_of(f"  redis: {{url: redis://a}}\n  replicas: {number}\n")).exit_code == 0
 
 
-def test_a_key_that_stands_twice_is_a_warning_and_the_last_counts() -> None:
+def test_a_duplicate_key_is_a_warning_and_the_last_counts() -> None:
     done = command("-f", "-", stdin=yaml_of("  replicas: 1\n  replicas: x\n"))
 
     assert "Warning: standard input: AgentDeployment one: spec.replicas: duplicate field, the last" in done.stderr
@@ -324,7 +324,7 @@ def test_a_key_that_stands_twice_is_a_warning_and_the_last_counts() -> None:
         ({"sidecars": [{**ENVOY, "env": [{"name": "A"}, {"name": "A"}]}]}, "spec.sidecars[0].env[1]"),
     ],
 )
-def test_entries_that_repeat_or_lead_nowhere_are_refused(spec: dict[str, Any], field: str) -> None:
+def test_duplicate_and_dangling_entries_are_refused(spec: dict[str, Any], field: str) -> None:
     done = command("-f", "-", stdin=json.dumps(named("one", **spec)))
 
     assert done.exit_code == 2
@@ -357,7 +357,7 @@ def test_a_field_has_one_spelling(spec: dict[str, Any], field: str) -> None:
         ({"extraVolumes": [{"name": "v", "configMap": "a"}]}, "spec.extraVolumes[0].configMap: should be an object"),
     ],
 )
-def test_a_wrong_type_is_named_without_names_of_python(spec: dict[str, Any], fault: str) -> None:
+def test_a_wrong_type_is_reported_without_names_of_python(spec: dict[str, Any], fault: str) -> None:
     done = command("-f", "-", stdin=json.dumps(named("one", **spec)))
 
     assert done.exit_code == 2
@@ -379,7 +379,7 @@ def test_a_wrong_type_is_named_without_names_of_python(spec: dict[str, Any], fau
         ({"kind": "AgentDeploymnt"}, "kind"),
     ],
 )
-def test_what_stands_outside_the_spec_is_checked_too(changed: dict[str, Any], field: str) -> None:
+def test_fields_outside_the_spec_are_checked(changed: dict[str, Any], field: str) -> None:
     done = command("-f", "-", stdin=json.dumps({**named("one"), **changed}))
 
     assert done.exit_code == 2
@@ -400,7 +400,7 @@ def test_lists_byte_order_marks_and_windows_files_are_read(tmp_path: Path) -> No
     assert command("-f", str(tmp_path)).stdout == "3 valid\n"
 
 
-def test_what_stands_before_a_fault_of_the_file_is_judged() -> None:
+def test_documents_before_a_syntax_error_are_validated() -> None:
     done = command("-f", "-", stdin=yaml_of("  replicas: -1\n") + "---\na: [\n")
 
     assert "spec.replicas: " in done.stderr

@@ -1,4 +1,4 @@
-"""What is told of the watches: how many there are, and for how long each has been silent."""
+"""Metrics of the watches: how many there are, and for how long each has been silent."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SILENCE = 70.0
 
 
 class Clock:
-    """The clock of the watches, which goes on when it is told."""
+    """The clock of the watches, which a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -45,14 +45,14 @@ def told(metrics: Metrics) -> Callable[[str], float | None]:
 
 
 def answer(watched: Watches, path: str) -> None:
-    """The API server answers a request to watch."""
+    """Answer a watch request as the API server does."""
     [answered] = watched.tracing(lambda: None).on_request_end
     request = SimpleNamespace(url=URL(f"https://api{path}?watch=true"), response=SimpleNamespace(status=200))
     nobody = cast("aiohttp.ClientSession", None)
     asyncio.run(cast("Any", answered)(nobody, SimpleNamespace(), request))
 
 
-def test_a_watch_is_silent_until_it_brings_something_or_begins_anew(
+def test_a_watch_is_silent_until_it_yields_an_event_or_restarts(
     clock: Clock, metrics: Metrics, told: Callable[[str], float | None]
 ) -> None:
     watched = Watches(metrics, SILENCE)
@@ -67,7 +67,7 @@ def test_a_watch_is_silent_until_it_brings_something_or_begins_anew(
     assert told("watches") == 1
 
 
-def test_a_watch_that_stalls_is_told_though_that_of_another_namespace_goes_on(
+def test_a_stalled_watch_is_reported_though_that_of_another_namespace_progresses(
     clock: Clock, metrics: Metrics, told: Callable[[str], float | None]
 ) -> None:
     watched = Watches(metrics, SILENCE)
@@ -82,7 +82,9 @@ def test_a_watch_that_stalls_is_told_though_that_of_another_namespace_goes_on(
     assert watched.fault() is None
 
 
-def test_a_kind_that_went_is_told_no_more(clock: Clock, metrics: Metrics, told: Callable[[str], float | None]) -> None:
+def test_a_removed_kind_is_no_longer_reported(
+    clock: Clock, metrics: Metrics, told: Callable[[str], float | None]
+) -> None:
     watched = Watches(metrics, SILENCE)
     watched.expect([DEPLOYMENT])
     watched.expect([])

@@ -1,4 +1,4 @@
-"""The settings of the agent API come from the test alone."""
+"""Isolation: the settings of the agent API come only from the test."""
 
 from pathlib import Path
 

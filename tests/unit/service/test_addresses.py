@@ -1,4 +1,4 @@
-"""Addresses and values as people write them: what is put right, and what is refused with a sentence."""
+"""Addresses and values as users write them: what is corrected, and what is rejected with a sentence."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from agent_service.network.addresses import http_address, model_api_address, red
         ("http://münchen.example", "http://münchen.example", ""),
     ],
 )
-def test_the_model_apis_address_is_its_base_however_it_is_written(written: str, address: str, left_out: str) -> None:
+def test_the_base_url_of_the_model_api_is_normalized(written: str, address: str, left_out: str) -> None:
     assert model_api_address(written) == (address, left_out)
 
 
@@ -69,7 +69,7 @@ def test_the_model_apis_address_is_its_base_however_it_is_written(written: str, 
         ("https://gw.example\x00", "white space"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_refused_with_what_to_write(written: str, word: str) -> None:
+def test_an_unusable_address_is_rejected_with_the_expected_form(written: str, word: str) -> None:
     with pytest.raises(ValueError, match=word) as raised:
         http_address(written)
     assert "hunter2" not in str(raised.value)
@@ -92,9 +92,7 @@ def test_an_address_that_cannot_be_used_is_refused_with_what_to_write(written: s
         "unix:///run/redis.sock?db=2",
     ],
 )
-def test_an_address_of_redis_is_taken_as_it_is_but_for_white_space(
-    monkeypatch: pytest.MonkeyPatch, written: str
-) -> None:
+def test_a_redis_url_is_kept_as_written_except_for_whitespace(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     assert redis_address(written) == written.strip()
     assert set_all(monkeypatch, MODEL_PROVIDER="echo", REDIS_URL=written).redis_address == written.strip()
 
@@ -106,7 +104,7 @@ def set_all(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
 
 
 @pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {} ", "\t{}\r"])
-def test_white_space_around_any_value_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, around: str) -> None:
+def test_whitespace_around_any_value_is_stripped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, around: str) -> None:
     values = {
         "MODEL_PROVIDER": "anthropic",
         "ANTHROPIC_API_KEY": "sk-0123456789",
@@ -134,7 +132,7 @@ def test_white_space_around_any_value_is_left_out(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", sorted(name.upper() for name in Settings.model_fields))
-def test_a_value_of_white_space_alone_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_value_of_only_whitespace_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-0123456789")
     before = load()
     monkeypatch.setenv(name, " \n")
@@ -194,7 +192,7 @@ def faults_of_load() -> list[str]:
         "sentinel://redis",
     ],
 )
-def test_an_address_that_redis_py_could_not_use_is_refused_and_not_shown(
+def test_an_address_that_redis_py_cannot_use_is_rejected_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
     with pytest.raises(SettingsError, match=r"^REDIS_URL: (must|has|is|names) ") as raised:
@@ -203,7 +201,7 @@ def test_an_address_that_redis_py_could_not_use_is_refused_and_not_shown(
     assert len(raised.value.faults) == 1
 
 
-# Values that are wrong for most settings, and must be no worse than one line for any of them.
+# Values that are invalid for most settings, and must cause no more than one line for any of them.
 ODD = (
     "\x01",
     "a\nb",
@@ -224,7 +222,9 @@ ODD = (
 
 @pytest.mark.parametrize("value", ODD)
 @pytest.mark.parametrize("name", sorted(name.upper() for name in Settings.model_fields))
-def test_an_odd_value_is_taken_or_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_odd_value_is_accepted_or_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-0123456789")
     monkeypatch.setenv(name, value)
     faults = faults_of_load()
@@ -242,6 +242,6 @@ def test_redis_host_is_a_host(monkeypatch: pytest.MonkeyPatch, written: str, hos
 @pytest.mark.parametrize(
     "written", ["redis:6379", "redis://redis", "redis/0", "user@redis", "re dis", "redis\nx", "a..b", "'redis'"]
 )
-def test_what_is_not_a_host_alone_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_anything_but_a_bare_host_is_rejected(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     with pytest.raises(SettingsError, match=r"^REDIS_HOST: "):
         set_all(monkeypatch, MODEL_PROVIDER="echo", REDIS_HOST=written)

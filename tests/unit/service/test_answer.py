@@ -1,4 +1,4 @@
-"""What an answer adds up to, of streams as the model API, gateways and hostile upstreams send them."""
+"""Parsing answers from streams as the model API, gateways and hostile upstreams send them."""
 
 import json
 import tracemalloc
@@ -27,7 +27,7 @@ def sse(*events: dict[str, Any]) -> bytes:
 def read(
     stream: bytes, *, piece: int = 2**16, max_tokens: int = 100, media_type: str = "text/event-stream"
 ) -> tuple[str, Usage]:
-    """Return the text and the usage of a whole answer that comes in pieces of so many bytes."""
+    """Return the text and the usage of a whole answer that arrives in pieces of so many bytes."""
     usage = Usage()
     answer = Answer(usage, max_tokens=max_tokens, media_type=media_type)
     text = ""
@@ -95,13 +95,13 @@ SHAPES = {
 
 @pytest.mark.parametrize("piece", [1, 7, 2**16])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_whole_answer_is_read_in_whatever_form_a_gateway_sends_it(shape: str, piece: int) -> None:
+def test_a_whole_answer_is_parsed_in_any_form_that_a_gateway_sends(shape: str, piece: int) -> None:
     assert read(SHAPES[shape], piece=piece)[0] == "Hello"
 
 
 @settings(deadline=None, max_examples=50)
 @given(cuts=st.lists(st.integers(1, 40), min_size=1, max_size=30), end=st.sampled_from(["\n", "\r\n", "\r"]))
-def test_where_the_network_cuts_an_answer_makes_no_difference(cuts: list[int], end: str) -> None:
+def test_fragmentation_of_an_answer_makes_no_difference(cuts: list[int], end: str) -> None:
     stream = sse(*WHOLE).replace(b"\n", end.encode())
     answer = Answer(Usage(), max_tokens=100, media_type="text/event-stream")
     text, start = "", 0
@@ -125,7 +125,7 @@ def test_where_the_network_cuts_an_answer_makes_no_difference(cuts: list[int], e
         sse(START, BLOCK, TEXT, DELTA)[:-20],
     ],
 )
-def test_an_answer_that_lacks_its_end_is_an_error(stream: bytes) -> None:
+def test_a_truncated_answer_is_an_error(stream: bytes) -> None:
     with pytest.raises(ModelFailedError, match="ended its answer early") as raised:
         read(stream)
     assert raised.value.kind == "ended_early"
@@ -141,14 +141,16 @@ def test_an_answer_that_lacks_its_end_is_an_error(stream: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("body", [b"", b"<html>It works!</html>", b'{"type":"message"}', b"x" * 3_000_000])
-def test_what_is_no_event_stream_is_named_by_its_content_type(media_type: str, shown: str, body: bytes) -> None:
+def test_a_body_other_than_an_event_stream_is_reported_by_its_content_type(
+    media_type: str, shown: str, body: bytes
+) -> None:
     with pytest.raises(ModelFailedError, match=f"answered with {shown}, not") as raised:
         read(body, media_type=media_type)
     assert raised.value.kind == "wrong_content_type"
     assert "ANTHROPIC_BASE_URL" in str(raised.value)
 
 
-def test_events_count_whatever_content_type_they_come_with() -> None:
+def test_events_count_regardless_of_the_content_type() -> None:
     assert read(sse(*WHOLE), media_type="text/plain")[0] == "Hello"
 
 
@@ -157,7 +159,7 @@ USAGES = [-5, -(10**12), 1.5, 1e30, 10**30, 10**9, float("nan"), float("inf"), T
 
 @pytest.mark.parametrize("value", USAGES, ids=str)
 @pytest.mark.parametrize("name", ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"])
-def test_a_number_of_tokens_that_cannot_be_one_counts_as_missing(name: str, value: object) -> None:
+def test_an_invalid_number_of_tokens_counts_as_missing(name: str, value: object) -> None:
     start = {"type": "message_start", "message": {"usage": {name: value}}}
     delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": value}}
     text, usage = read(sse(start, BLOCK, TEXT, delta, STOP))
@@ -172,7 +174,7 @@ def test_usage_of_another_form_counts_as_missing(told: object) -> None:
     assert (text, usage.total) == ("Hello", 0)
 
 
-def test_a_whole_number_that_is_written_as_a_float_counts() -> None:
+def test_an_integer_written_as_a_float_counts() -> None:
     _, usage = read(sse({"type": "message_start", "message": {"usage": {"input_tokens": 7.0}}}, BLOCK, TEXT, DELTA))
     assert (usage.input_tokens, usage.output_tokens, usage.output_known) == (7, 2, True)
 
@@ -180,7 +182,7 @@ def test_a_whole_number_that_is_written_as_a_float_counts() -> None:
 @pytest.mark.parametrize(
     "reason", ["evil\r\nSet-Cookie: a=b", "x" * 1000, ["end_turn"], {"a": 1}, 5, True, "", "Überlauf"]
 )
-def test_a_stop_reason_of_another_form_is_none(reason: object) -> None:
+def test_a_stop_reason_of_another_form_counts_as_missing(reason: object) -> None:
     text, usage = read(sse(START, BLOCK, TEXT, {**DELTA, "delta": {"stop_reason": reason}}, STOP))
     assert (text, usage.stop_reason) == ("Hello", None)
 
@@ -215,13 +217,13 @@ def test_the_text_before_an_error_is_kept() -> None:
     ],
     ids=["cut", "no text", "deep", "a long number", "no UTF-8"],
 )
-def test_an_event_that_cannot_be_read_is_no_hole_in_an_answer(data: bytes) -> None:
+def test_an_unreadable_event_is_an_error_and_not_a_gap(data: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
         read(sse(START) + b"data: " + data + b"\n\n" + sse(*WHOLE[1:]))
 
 
 def _endless(piece: bytes, *, max_tokens: int = 100) -> tuple[int, ModelFailedError]:
-    """Feed `piece` again and again; return the number of bytes until the error, and the error."""
+    """Feed `piece` repeatedly; return the number of bytes until the error, and the error."""
     answer = Answer(Usage(), max_tokens=max_tokens, media_type="text/event-stream")
     for fed in range(len(piece), 2**27, len(piece)):
         try:
@@ -267,8 +269,8 @@ def test_the_text_of_an_answer_is_bounded_by_max_tokens() -> None:
     assert 1_000_000 < large < 1_200_000
 
 
-def test_the_largest_answer_that_max_tokens_allows_is_whole() -> None:
-    """A token in each event, some of them the longest that there are, in the longest escapes of JSON."""
+def test_the_largest_answer_that_max_tokens_allows_is_complete() -> None:
+    """One token in each event, some of the longest that exist, in JSON's longest escapes."""
     words = ["x", " " * 128, "\U0001f600", "word"] * 1000
     events = [{**TEXT, "delta": {"type": "text_delta", "text": word}} for word in words]
     text, _ = read(sse(START, BLOCK, *events, DELTA, STOP), max_tokens=4000)

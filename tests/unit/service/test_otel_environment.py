@@ -1,4 +1,4 @@
-"""What platforms put into OTEL_* variables: telemetry does without what it cannot use."""
+"""OTEL_* variables as platforms set them: telemetry ignores what it cannot use."""
 
 import pytest
 
@@ -38,7 +38,7 @@ from agent_service.telemetry.otel_environment import repair
         ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic abc==", "Authorization=Basic abc=="),
     ],
 )
-def test_a_value_is_trimmed_and_left_out_where_it_cannot_be_used(name: str, value: str, kept: str | None) -> None:
+def test_a_value_is_trimmed_and_dropped_if_unusable(name: str, value: str, kept: str | None) -> None:
     environ = {name: value, "OTHER": " kept \n"}
     left_out = repair(environ)
     assert environ.get(name) == kept

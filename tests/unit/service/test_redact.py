@@ -1,4 +1,4 @@
-"""The words of other programs in our log: readable, on one line, without secrets and without users' words."""
+"""Messages of other programs in our log: readable, on one line, without secrets and without users' text."""
 
 import pytest
 
@@ -20,20 +20,20 @@ from agent_service.telemetry.redact import for_log
         ("our own key my-short-key", "my-short-key"),
     ],
 )
-def test_a_secret_in_the_words_of_others_is_masked(text: str, secret: str) -> None:
+def test_a_secret_in_a_message_of_another_program_is_masked(text: str, secret: str) -> None:
     masked = for_log(text, known=["my-short-key"])
     assert secret not in masked
     assert "***" in masked
 
 
-def test_what_is_no_secret_stays_readable() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     text = "messages.0: max_tokens: 200000 > 64000, for claude-sonnet-4-5-20250929 (see docs.example/limits)"
     assert for_log(text) == text
     assert for_log("two\nlines\u202e \x1b[31mred") == "two lines [31mred"
     assert len(for_log("word " * 1000)) <= 300
 
 
-def test_words_of_others_that_quote_a_user_are_withheld() -> None:
+def test_messages_that_quote_a_user_are_withheld() -> None:
     message = "My private plan is to sail at dawn."
     assert "sail" not in for_log(f"content filter: {message[3:30]!r} is not allowed", private=[message])
     assert for_log("content filter: not allowed", private=[message]) == "content filter: not allowed"

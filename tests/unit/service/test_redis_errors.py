@@ -1,4 +1,4 @@
-"""What an error of Redis means, by the replies of Redis 6 and 7, Valkey and managed services."""
+"""The reason of each Redis error, by the replies of Redis 6 and 7, Valkey and managed services."""
 
 import re
 import socket
@@ -52,7 +52,7 @@ REPLIES = {
 }
 
 
-# Of a name with several addresses, asyncio makes one error.
+# For a name with several addresses, asyncio raises one error.
 REFUSED_V6 = "[Errno 111] Connect call failed ('::1', 6379, 0, 0)"
 REFUSED = "[Errno 111] Connect call failed ('127.0.0.1', 6379)"
 NO_ROUTE_V6 = "[Errno 101] Connect call failed ('2001:db8::1', 6379, 0, 0)"
@@ -60,7 +60,7 @@ NO_ROUTE = "[Errno 113] Connect call failed ('192.0.2.1', 6379)"
 
 
 def _connecting(error: OSError) -> Exception:
-    """What redis-py makes of an error of the system."""
+    """Return the exception that redis-py raises for an error of the system."""
     try:
         try:
             raise error
@@ -95,7 +95,7 @@ def test_each_reply_of_a_server_has_its_reason(reply: str) -> None:
         (_connecting(ConnectionResetError(104, "Connection reset by peer")), "unreachable"),
     ],
 )
-def test_an_error_on_the_way_has_its_reason(error: Exception, reason: str) -> None:
+def test_each_connection_error_has_its_reason(error: Exception, reason: str) -> None:
     assert reason_of(error) == reason
 
 
@@ -104,7 +104,7 @@ def test_each_reason_has_a_sentence() -> None:
     assert all(re.fullmatch(r"[A-Z].*\.", sentence) for sentence in DETAILS.values())
 
 
-def test_the_check_tries_each_command_of_the_scripts_and_of_the_code() -> None:
+def test_the_check_covers_every_command_of_the_scripts_and_the_code() -> None:
     scripts = {each.name: each.read_text() for each in PACKAGE.rglob("*.lua")}
     code = "".join(each.read_text() for each in PACKAGE.rglob("*.py"))
     check = scripts.pop("check.lua")
@@ -114,7 +114,7 @@ def test_the_check_tries_each_command_of_the_scripts_and_of_the_code() -> None:
     assert used <= {name for names in tried for name in names}
 
 
-def test_no_script_publishes_in_a_way_that_could_fail_what_it_has_done() -> None:
+def test_no_script_publishes_in_a_way_that_could_fail_its_completed_writes() -> None:
     scripts = list(PACKAGE.rglob("*.lua"))
     assert scripts
     assert not [each.name for each in scripts if "redis.call('PUBLISH'" in each.read_text()]

@@ -9,7 +9,7 @@ from codegen.__main__ import main
 from support.docs.tables import rows as rows_of
 
 
-def test_a_stale_reference_is_named_and_what_to_run_is_said(tmp_path: Path) -> None:
+def test_a_stale_reference_is_reported_with_the_command_to_run(tmp_path: Path) -> None:
     service = ["service", "--root", str(tmp_path)]
     assert CliRunner().invoke(main, service).exit_code == 0
     assert CliRunner().invoke(main, [*service, "--check"]).exit_code == 0
@@ -22,7 +22,7 @@ def test_a_stale_reference_is_named_and_what_to_run_is_said(tmp_path: Path) -> N
     assert stale.read_text(encoding="utf-8").endswith("By hand.\n")
 
 
-def test_every_setting_is_told_with_its_value_default_and_meaning() -> None:
+def test_every_setting_is_listed_with_its_value_default_and_meaning() -> None:
     rows = rows_of("settings.md")
     assert set(rows) == {name.upper() for name in Settings.model_fields}
     assert [name for name, row in rows.items() if len(row[3]) < len("Port on it.")] == []

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what is said when they are wrong."""
+"""Settings: their sources, and the messages for invalid ones."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ def test_the_default_model_is_one_that_the_sdk_lists_as_current() -> None:
     assert default not in DEPRECATED_MODELS
 
 
-def test_a_missing_key_is_a_fault_that_says_what_to_do() -> None:
+def test_a_missing_key_is_a_fault_with_instructions() -> None:
     (fault,) = faults()
     assert fault.startswith("ANTHROPIC_API_KEY: ")
     assert "MODEL_PROVIDER=echo" in fault
 
 
-def test_a_model_may_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_may_be_free_of_charge(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BUDGET_COST": "10", "PRICE_INPUT": "0", "PRICE_OUTPUT": "0"}.items():
         monkeypatch.setenv(name, value)
     assert load(model_provider="echo").price_input == 0
@@ -59,7 +59,7 @@ def test_a_model_may_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SECRETS_DIR", "no-such-folder"),
     ],
 )
-def test_a_wrong_value_is_one_fault_under_its_name(name: str, value: str) -> None:
+def test_an_invalid_value_is_one_fault_under_its_name(name: str, value: str) -> None:
     (fault,) = faults(**{"MODEL_PROVIDER": "echo", name: value})
     assert name in fault.split(":")[0]
     assert "\n" not in fault
@@ -69,7 +69,7 @@ def test_a_wrong_value_is_one_fault_under_its_name(name: str, value: str) -> Non
     "name", ["ANTHROPIC_API_KEY", "DEFAULT_MODEL", "ANTHROPIC_BASE_URL", "REDIS_HOST", "REDIS_URL"]
 )
 @pytest.mark.parametrize("mark", ["'", '"'])
-def test_quotes_that_are_part_of_the_value_are_a_fault(name: str, mark: str) -> None:
+def test_quotes_in_a_value_are_a_fault(name: str, mark: str) -> None:
     (fault,) = [each for each in faults(**{name: f"{mark}value{mark}"}) if each.startswith(name)]
     assert "quotes" in fault
 
@@ -85,9 +85,7 @@ def test_an_env_file_of_any_editor_is_read(tmp_path: Path, mark: str, end: str) 
     assert (settings.default_model, settings.secret_file("ANTHROPIC_API_KEY")) == ("claude-x", None)
 
 
-def test_white_space_around_the_folder_of_secrets_hides_no_secret(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_whitespace_around_the_secrets_folder_hides_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "ANTHROPIC_API_KEY").write_text("from-folder\n")
     monkeypatch.setenv("SECRETS_DIR", f"{tmp_path}\n")
     settings = load()
@@ -95,13 +93,13 @@ def test_white_space_around_the_folder_of_secrets_hides_no_secret(
     assert settings.secret_file("ANTHROPIC_API_KEY") == tmp_path / "ANTHROPIC_API_KEY"
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     told = faults(ANTHROPIC_API_KEY="k", MAX_TOKENS="many", LOG_LEVEL="loud", API_PORT="high")
     assert [fault.split(":")[0] for fault in told] == ["API_PORT (or PORT)", "LOG_LEVEL", "MAX_TOKENS"]
 
 
 @pytest.mark.parametrize("key", ["secret word", "secret\nword", "secret-wörd", "secret\x7fword"])
-def test_a_key_that_no_header_can_carry_is_a_fault_that_does_not_show_it(key: str) -> None:
+def test_a_key_that_is_not_a_valid_header_is_a_fault_that_does_not_show_it(key: str) -> None:
     (fault,) = [line for line in faults(ANTHROPIC_API_KEY=key) if line.startswith("ANTHROPIC_API_KEY")]
     assert "secret" not in fault
 
@@ -111,7 +109,9 @@ def test_a_password_in_the_base_url_is_not_shown() -> None:
     assert "hunter2" not in fault
 
 
-def test_environment_beats_env_file_beats_secrets_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_overrides_the_env_file_and_that_the_secrets_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = tmp_path / "secrets"
     folder.mkdir()
     for name in ("ANTHROPIC_API_KEY", "DEFAULT_MODEL", "SYSTEM_PROMPT"):
@@ -126,16 +126,14 @@ def test_environment_beats_env_file_beats_secrets_folder(monkeypatch: pytest.Mon
     assert (settings.default_model, settings.system_prompt) == ("from-file", "from-environment")
 
 
-def test_a_key_from_the_environment_is_not_looked_for_in_the_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_key_in_the_environment_is_not_read_from_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "ANTHROPIC_API_KEY").write_text("from-folder")
     monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
     monkeypatch.setenv("ANTHROPIC_API_KEY", "from-environment")
     assert load().secret_file("ANTHROPIC_API_KEY") is None
 
 
-def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_PROVIDER", "echo")
     for name in ("API_PORT", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "SECRETS_DIR", "CORS_ORIGINS"):
         monkeypatch.setenv(name, "")
@@ -145,17 +143,17 @@ def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.cors_origins == ()
 
 
-def test_a_system_prompt_of_white_space_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_prompt_of_only_whitespace_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYSTEM_PROMPT", " \n ")
     assert load(model_provider="echo").system_prompt is None
 
 
 @pytest.mark.parametrize("environment", ["development", "testing", "staging", "production"])
-def test_docs_are_off_in_production_alone(environment: str) -> None:
+def test_docs_are_disabled_only_in_production(environment: str) -> None:
     assert load(model_provider="echo", environment=environment).is_production == (environment == "production")
 
 
-def test_port_is_read_as_paas_hosts_set_it_and_api_port_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_is_read_as_paas_hosts_set_it_and_api_port_overrides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_PROVIDER", "echo")
     monkeypatch.setenv("PORT", "9001")
     assert load().api_port == 9001
@@ -167,7 +165,9 @@ def test_port_is_read_as_paas_hosts_set_it_and_api_port_wins(monkeypatch: pytest
 @pytest.mark.parametrize(
     "written", ["https://a.example,http://b.example:8080/", ' ["https://a.example", "http://b.example:8080"] ']
 )
-def test_origins_are_read_from_a_comma_list_and_from_json(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_origins_are_read_from_a_comma_separated_list_and_from_json(
+    monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
     monkeypatch.setenv("CORS_ORIGINS", written)
     assert load(model_provider="echo").cors_origins == ("https://a.example", "http://b.example:8080")
 

@@ -1,4 +1,4 @@
-"""How long the model API asks to wait, and why there is no connection to it."""
+"""How long the model API asks clients to wait, and why a connection to it failed."""
 
 import errno
 import socket
@@ -48,13 +48,13 @@ def test_retry_after_is_a_bounded_number_of_seconds_or_none(value: str, seconds:
     assert retry_after(httpx2.Response(429, headers={"retry-after": value})) == seconds
 
 
-def test_the_finer_header_wins_and_one_that_is_missing_is_none() -> None:
+def test_the_more_precise_header_takes_precedence_and_a_missing_one_is_none() -> None:
     assert retry_after(httpx2.Response(429, headers={"retry-after": "9", "retry-after-ms": "1500"})) == 2
     assert retry_after(httpx2.Response(429, headers={"retry-after": "9", "retry-after-ms": "nan"})) == 9
     assert retry_after(httpx2.Response(429)) is None
 
 
-def test_a_date_is_the_seconds_until_then() -> None:
+def test_a_date_is_converted_to_the_seconds_until_then() -> None:
     date = formatdate(time.time() + 600, usegmt=True)
     assert 500 < (retry_after(httpx2.Response(429, headers={"retry-after": date})) or 0) <= 600
 
@@ -67,7 +67,7 @@ def connecting(error: OSError) -> aiohttp.ClientConnectorError:
 
 
 def caused(cause: BaseException) -> httpx2.ConnectError:
-    """Return the error as the SDK's wire raises it."""
+    """Return the error as the SDK's transport raises it."""
     error = httpx2.ConnectError("words")
     error.__cause__ = cause
     return error
@@ -97,14 +97,14 @@ UNTRUSTED = ssl.SSLCertVerificationError(1, "certificate verify failed: unable t
         (OSError(), "connection"),
     ],
 )
-def test_each_cause_of_a_missing_connection_has_its_kind(error: Exception, kind: str) -> None:
+def test_each_cause_of_a_failed_connection_has_its_kind(error: Exception, kind: str) -> None:
     assert kind_of(error) == kind
     found = failed(caused(error))
     assert isinstance(found, UnreachableError)
     assert found.kind == kind
 
 
-def test_an_answer_that_is_no_http_is_a_failure_of_what_answers() -> None:
+def test_a_response_that_is_not_http_is_a_protocol_error() -> None:
     url = URL("http://models.example")
     request = aiohttp.RequestInfo(url, "POST", CIMultiDictProxy(CIMultiDict()), url)
     found = failed(caused(aiohttp.ClientResponseError(request, (), status=400, message="Bad status line")))
@@ -112,14 +112,14 @@ def test_an_answer_that_is_no_http_is_a_failure_of_what_answers() -> None:
     assert found.kind == "protocol"
 
 
-def test_each_kind_has_a_sentence_of_its_own_without_a_word_of_the_network() -> None:
+def test_each_kind_has_its_own_sentence_without_details_of_the_network() -> None:
     sentences = {str(unreachable(kind, upstream="private words")) for kind in KINDS}
     assert len(sentences) == len(KINDS)
     assert all(sentence.startswith("Cannot connect to the model API") for sentence in sentences)
     assert not any("private" in sentence for sentence in sentences)
 
 
-def test_a_chain_of_errors_that_leads_back_to_itself_ends() -> None:
+def test_a_cyclic_chain_of_errors_ends() -> None:
     one, other = OSError("one"), OSError("other")
     one.__cause__, other.__cause__ = other, one
     assert kind_of(one) == "connection"
