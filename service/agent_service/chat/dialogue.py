@@ -8,8 +8,8 @@ from agent_service.agent.turn import Agent, OnText
 from agent_service.chat.conversations import Conversations, new_id
 from agent_service.state.redis_errors import StateUnavailableError
 
-_FORGOTTEN = "The conversation store cannot be reached: this message was answered without the earlier messages."
-_NOT_KEPT = "The conversation store cannot be reached: this answer will not be remembered."
+_FORGOTTEN = "The memory of conversations cannot be reached: this message was answered without the earlier messages."
+_NOT_KEPT = "The memory of conversations cannot be reached: this answer will not be remembered."
 _EMPTY = "The model returned no text. This message and its answer will not be remembered."
 
 
