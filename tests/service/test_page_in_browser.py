@@ -208,7 +208,9 @@ async def test_an_answer_without_memory_shows_a_note(
             await chat.ask("Hello")
             redis.stop()
             await chat.ask("Do you remember?")
-            await expect(chat.answers.last.locator(".note")).to_contain_text("memory of conversations cannot be reached")
+            await expect(chat.answers.last.locator(".note")).to_contain_text(
+                "memory of conversations cannot be reached"
+            )
 
 
 async def test_the_page_works_under_a_path_prefix(browser: Browser, service: Service) -> None:
