@@ -1,5 +1,6 @@
 """Run the stand-in model API for a test, as a separate process."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,18 +42,23 @@ class StandIn:
         """Return the newest request for a message."""
         return self.requests()[-1]
 
-    def direct(self, directives: str) -> None:
-        """Apply these directives to all requests from now on; an empty text removes them."""
-        self._client.put("/stand-in/directives", content=directives).raise_for_status()
+    def behave(self, **behaviour: object) -> None:
+        """Answer all requests like this from now on (`server.Behaviour`); without arguments, as usual."""
+        self._client.put("/stand-in/behaviour", json=behaviour).raise_for_status()
 
     def release(self, name: str) -> None:
-        """Release the answers that `[[hold:name]]` holds."""
+        """Release the answers that `hold=name` holds."""
         self._client.put(f"/stand-in/released/{name}").raise_for_status()
 
     def reset(self) -> None:
-        """Forget all requests, persistent directives and releases."""
-        self.direct("")
+        """Forget all requests, behaviour and releases."""
+        self.behave()
         self._client.delete("/stand-in/requests").raise_for_status()
+
+
+def asking(message: str = "", **behaviour: object) -> str:
+    """Return a message with the behaviour that the stand-in shows in its answer (`server.Behaviour`)."""
+    return f"{message} {json.dumps(behaviour, separators=(',', ':'))}".lstrip() if behaviour else message
 
 
 @contextmanager

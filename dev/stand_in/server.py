@@ -16,33 +16,8 @@ Like the model API, it refuses (400) a request in which any message has no text 
 The key comes as `Authorization: Bearer` or `x-api-key`. A missing key, or one that begins with `bad-`: 401.
 `forbidden-`: 403.
 
-Faults on demand: directives in the last user message, or persistent ones for all requests
-(`PUT /stand-in/directives`). The number in a directive is called N here.
-
-    [[fault:429 retry-after=3]]   answer with this status and Anthropic's error body; retry-after is optional
-    [[fault:500 times=1 id=a]]    fail only the first `times` requests with this id
-    [[stall:2]]                   send nothing at all for N seconds, then answer
-    [[hold:name]]                 send nothing until the test releases this name (`PUT /stand-in/released/name`);
-                                  in a stream, `after=3` sends this many pieces first. After two minutes the connection
-                                  is closed
-    [[silent:2]]                  in a stream: after message_start, N seconds without a byte
-    [[ping:2]]                    in a stream: N seconds of ping events in place of text, one every 0.1 s
-    [[slow:0.1]]                  in a stream: N seconds before each piece of text
-    [[words:50]]                  an answer with N more words
-    [[bulk:8]]                    an answer with N more mebibytes, in pieces of 64 KiB
-    [[break:3]]                   in a stream: cut the connection after N pieces
-    [[end-early:3]]               in a stream: end cleanly after N pieces, without message_stop
-    [[error:overloaded_error after=3]]  in a stream: an error event of this type after this many pieces
-    [[refusal]]                   stop reason `refusal`
-    [[stop:max_tokens]]           this stop reason
-    [[cached:100]]                N more input tokens, half of them written to the cache and half read from it
-    [[recount:7]]                 in a stream: report only N uncached input tokens at the end
-    [[too-long]]                  answer that the prompt is too long for the model
-    [[shattered]]                 in a stream: send single bytes, with Windows line endings
-    [[thinking]]                  a thinking block before the text
-    [[empty]]                     an answer without text; with [[thinking]], of a thinking block alone
-    [[blank]]                     an answer of white space
-    [[garbage]]                   status 200 with HTML, as from a misconfigured gateway
+How it answers, `Behaviour` describes: as a JSON object within the last user message, such as `hello {"words":50}`, or
+for all requests (`PUT /stand-in/behaviour`).
 
 `GET /stand-in/requests` lists the received requests (newest last): path, model, system, message,
 history (the earlier messages, each as `role: text`), cached (whether the system prompt is marked for the cache),
@@ -62,7 +37,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import uvicorn
@@ -70,8 +45,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-
-_DIRECTIVE = re.compile(r"\[\[([a-z-]+)(?::([^\]\s]+))?((?:\s+[a-z-]+=[^\]\s]+)*)\]\]")
 
 # The limit of a hold that no test releases: longer than any test waits, but finite.
 _LONGEST_HOLD_SECONDS = 120
@@ -109,32 +82,80 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Directive:
-    """One `[[name:value option=…]]`."""
+class Behaviour:
+    """How to answer a request. Times are in seconds."""
 
-    name: str
-    value: str
-    options: dict[str, str]
+    # Before the answer.
+    stall: float = 0
+    """Send nothing for this long."""
+    hold: str | None = None
+    """Send nothing until the test releases this name (`PUT /stand-in/released/NAME`); after two minutes, disconnect."""
+    after: int | None = None
+    """With `hold` or `error`: in a stream, send this many pieces first."""
+
+    # In place of an answer.
+    fault: int | None = None
+    """Answer with this status and Anthropic's error body."""
+    retry_after: float | None = None
+    """With `fault`: the header `retry-after`."""
+    times: int | None = None
+    """With `fault`: fail only this many requests with the same `id`."""
+    id: str = ""
+    too_long: bool = False
+    """Answer that the prompt is too long for the model."""
+    garbage: bool = False
+    """Answer 200 with HTML, like a misconfigured gateway."""
+
+    # The content of the answer.
+    words: int = 0
+    """Add this many words."""
+    bulk: int = 0
+    """Add this many mebibytes, in pieces of 64 KiB."""
+    empty: bool = False
+    """Answer without text; with `thinking`, with a thinking block alone."""
+    blank: bool = False
+    """Answer with white space."""
+    thinking: bool = False
+    """Send a thinking block before the text."""
+    stop: str = "end_turn"
+    """The stop reason."""
+    refusal: bool = False
+    """Stop with the reason `refusal`, without content."""
+    cached: int = 0
+    """Count this many more input tokens, half of them written to the cache and half read from it."""
+    recount: int | None = None
+    """In a stream: report only this many uncached input tokens at the end."""
+
+    # The course of a stream.
+    silent: float = 0
+    """After message_start, send nothing for this long."""
+    ping: float = 0
+    """Send ping events in place of text for this long, one every 0.1 s."""
+    slow: float = 0
+    """Wait this long before each piece of text."""
+    shattered: bool = False
+    """Send single bytes, with Windows line endings."""
+    break_at: int | None = None
+    """Cut the connection after this many pieces."""
+    end_at: int | None = None
+    """End cleanly after this many pieces, without message_stop."""
+    error: str | None = None
+    """Send an error event of this type after `after` pieces."""
 
 
-class Directives:
-    """The directives that apply to one request."""
+_BEHAVIOUR = frozenset(each.name for each in fields(Behaviour))
 
-    def __init__(self, text: str) -> None:
-        found = [
-            Directive(name, value, dict(option.split("=", 1) for option in options.split()))
-            for name, value, options in _DIRECTIVE.findall(text)
-        ]
-        self._by_name = {directive.name: directive for directive in found}
 
-    def get(self, name: str) -> Directive | None:
-        """Return the directive with this name, if there is one."""
-        return self._by_name.get(name)
-
-    def number(self, name: str) -> float | None:
-        """Return a directive's value as a number."""
-        directive = self.get(name)
-        return float(directive.value) if directive else None
+def behaviour_in(message: str) -> dict[str, Any]:
+    """Return the arguments of a Behaviour in the first JSON object of a message; none if there is no such object."""
+    start = message.find('{"')
+    if start < 0:
+        return {}
+    try:
+        found, _ = json.JSONDecoder().raw_decode(message, start)
+    except (ValueError, RecursionError):
+        return {}
+    return {name: value for name, value in found.items() if name in _BEHAVIOUR}
 
 
 class Gates:
@@ -183,7 +204,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.seen: deque[Seen] = deque(maxlen=1000)
-        self.standing = ""
+        self.for_all: dict[str, Any] = {}
         self.failed: dict[str, int] = {}
         self.gates = Gates()
 
@@ -192,41 +213,43 @@ class StandIn:
         body, seen, refusal = await self._receive(request)
         if refusal is not None:
             return refusal
-        directives = Directives(self.standing + seen.message)
-        if not await self._waited(request, directives):
+        behaviour = self._behaviour(seen.message)
+        if not await self._waited(request, behaviour):
             seen.state = "disconnected"
             return Response(status_code=499)
-        fault = self._fault(directives)
+        fault = self._fault(behaviour)
         if fault is not None:
             return _ended(seen, fault)
-        if directives.get("garbage"):
+        if behaviour.garbage:
             return _ended(seen, HTMLResponse("<html><body>It works!</body></html>"))
-        answer = Answer(body, seen, directives, self.gates)
+        answer = Answer(body, seen, behaviour, self.gates)
         seen.status = 200
         if seen.stream:
-            events = _shattered(answer.events()) if directives.get("shattered") else answer.events()
+            events = _shattered(answer.events()) if behaviour.shattered else answer.events()
             return StreamingResponse(events, media_type="text/event-stream", headers=_ids())
         return _ended(seen, JSONResponse(answer.whole(), headers=_ids()))
 
-    async def _waited(self, request: Request, directives: Directives) -> bool:
-        """Wait before an answer as the directives require; return whether the client stayed."""
-        stall = directives.number("stall")
-        if stall and not await _pause(request, stall):
+    def _behaviour(self, message: str) -> Behaviour:
+        return Behaviour(**{**self.for_all, **behaviour_in(message)})
+
+    async def _waited(self, request: Request, behaviour: Behaviour) -> bool:
+        """Wait before an answer as the behaviour requires; return whether the client stayed."""
+        if behaviour.stall and not await _pause(request, behaviour.stall):
             return False
-        hold = directives.get("hold")
-        return hold is None or "after" in hold.options or await self.gates.passed(request, hold.value)
+        if behaviour.hold is None or behaviour.after is not None:
+            return True
+        return await self.gates.passed(request, behaviour.hold)
 
     async def count_tokens(self, request: Request) -> Response:
         """`POST /v1/messages/count_tokens`."""
         body, seen, refusal = await self._receive(request)
         if refusal is not None:
             return refusal
-        directives = Directives(self.standing + seen.message)
-        stall = directives.number("stall")
-        if stall and not await _pause(request, stall):
+        behaviour = self._behaviour(seen.message)
+        if behaviour.stall and not await _pause(request, behaviour.stall):
             seen.state = "disconnected"
             return Response(status_code=499)
-        answer = self._fault(directives) or JSONResponse({"input_tokens": _input_tokens(body)}, headers=_ids())
+        answer = self._fault(behaviour) or JSONResponse({"input_tokens": _input_tokens(body)}, headers=_ids())
         return _ended(seen, answer)
 
     async def list_requests(self, _: Request) -> Response:
@@ -244,9 +267,9 @@ class StandIn:
         self.gates.release(request.path_params["name"])
         return Response(status_code=204)
 
-    async def set_directives(self, request: Request) -> Response:
-        """`PUT /stand-in/directives`: the body is their text; an empty body removes them."""
-        self.standing = (await request.body()).decode()
+    async def behave(self, request: Request) -> Response:
+        """`PUT /stand-in/behaviour`: a JSON object with arguments of a Behaviour, for all requests from now on."""
+        self.for_all = await request.json()
         return Response(status_code=204)
 
     async def _receive(self, request: Request) -> tuple[dict[str, Any], Seen, Response | None]:
@@ -272,38 +295,35 @@ class StandIn:
         refusal = _refuse_key(key) or (_refuse_version(request)) or _refuse_body(body, request.url.path)
         return usable, seen, _ended(seen, refusal) if refusal else None
 
-    def _fault(self, directives: Directives) -> Response | None:
-        if directives.get("too-long"):
+    def _fault(self, behaviour: Behaviour) -> Response | None:
+        if behaviour.too_long:
             return _error(400, "prompt is too long: 208310 tokens > 200000 maximum")
-        fault = directives.get("fault")
-        if fault is None:
+        if behaviour.fault is None:
             return None
-        if "times" in fault.options:
-            name = fault.options.get("id", "")
-            self.failed[name] = self.failed.get(name, 0) + 1
-            if self.failed[name] > int(fault.options["times"]):
+        if behaviour.times is not None:
+            self.failed[behaviour.id] = self.failed.get(behaviour.id, 0) + 1
+            if self.failed[behaviour.id] > behaviour.times:
                 return None
-        headers = {"retry-after": fault.options["retry-after"]} if "retry-after" in fault.options else {}
-        return _error(int(fault.value), "The stand-in was asked to fail.", headers)
+        headers = {} if behaviour.retry_after is None else {"retry-after": str(behaviour.retry_after)}
+        return _error(behaviour.fault, "The stand-in was asked to fail.", headers)
 
 
 class Answer:
     """The answer to one request, whole or as events."""
 
-    def __init__(self, body: dict[str, Any], seen: Seen, directives: Directives, gates: Gates) -> None:
+    def __init__(self, body: dict[str, Any], seen: Seen, behaviour: Behaviour, gates: Gates) -> None:
         self.seen = seen
         self.gates = gates
-        self.directives = directives
+        self.behaviour = behaviour
         self.input_tokens = _input_tokens(body)
         system = f'system prompt "{seen.system[:80]}"' if seen.system else "no system prompt"
         self.text = f'Stand-in heard "{seen.message}" (model {seen.model}; {system}).'
-        self.text += "".join(f" word{number}" for number in range(int(directives.number("words") or 0)))
-        self.text += (" " + "x" * (2**16 - 1)) * 16 * int(directives.number("bulk") or 0)
-        if directives.get("empty") or directives.get("blank"):
-            self.text = " \n\n " if directives.get("blank") else ""
-        stop = directives.get("stop")
-        self.stop_reason = "refusal" if directives.get("refusal") else stop.value if stop else "end_turn"
-        cached = int(directives.number("cached") or 0)
+        self.text += "".join(f" word{number}" for number in range(behaviour.words))
+        self.text += (" " + "x" * (2**16 - 1)) * 16 * behaviour.bulk
+        if behaviour.empty or behaviour.blank:
+            self.text = " \n\n " if behaviour.blank else ""
+        self.stop_reason = "refusal" if behaviour.refusal else behaviour.stop
+        cached = behaviour.cached
         self.sent: dict[str, int] = {"input_tokens": self.input_tokens}
         if cached:
             self.sent |= {"cache_creation_input_tokens": cached // 2, "cache_read_input_tokens": cached - cached // 2}
@@ -326,7 +346,7 @@ class Answer:
     def whole(self) -> dict[str, Any]:
         """Return the JSON answer."""
         content: list[dict[str, Any]] = [{"type": "text", "text": self.text}] if self.text else []
-        if self.directives.get("thinking"):
+        if self.behaviour.thinking:
             content.insert(0, {"type": "thinking", "thinking": "Let me think.", "signature": "c2lnbmF0dXJl"})
         if self.stop_reason == "refusal":
             content = []
@@ -347,15 +367,15 @@ class Answer:
         self.seen.state = "done"
 
     async def _events(self) -> AsyncIterator[str]:
-        directives = self.directives
+        behaviour = self.behaviour
         yield _event("message_start", message=self.message)
-        await asyncio.sleep(directives.number("silent") or 0)
+        await asyncio.sleep(behaviour.silent)
         yield _event("ping")
-        for _ in range(int((directives.number("ping") or 0) * 10)):
+        for _ in range(int(behaviour.ping * 10)):
             await asyncio.sleep(0.1)
             yield _event("ping")
         index = 0
-        if directives.get("thinking"):
+        if behaviour.thinking:
             for event in _thinking_block():
                 yield event
             index = 1
@@ -367,15 +387,13 @@ class Answer:
             if end is not None:
                 yield end
                 return
-            hold = directives.get("hold")
-            if hold and hold.options.get("after") == str(number):
-                await self.gates.wait(hold.value)
-            await asyncio.sleep(directives.number("slow") or 0)
+            if behaviour.hold is not None and behaviour.after == number:
+                await self.gates.wait(behaviour.hold)
+            await asyncio.sleep(behaviour.slow)
             yield _event("content_block_delta", index=index, delta={"type": "text_delta", "text": piece})
         if self.text:
             yield _event("content_block_stop", index=index)
-        recount = directives.number("recount")
-        sent = self.sent if recount is None else {"input_tokens": int(recount)}
+        sent = self.sent if behaviour.recount is None else {"input_tokens": behaviour.recount}
         usage = {**sent, "output_tokens": self.output_tokens}
         delta: dict[str, Any] = {"stop_reason": self.stop_reason, "stop_sequence": None}
         if self.stop_reason == "refusal":
@@ -384,18 +402,18 @@ class Answer:
         yield _event("message_stop")
 
     def _broken(self, number: int) -> str | None:
-        """Break off before piece `number` if a directive requires it.
+        """Break off before piece `number` if the behaviour requires it.
 
         Raises ConnectionAbortedError, or returns the last text of the stream, which may be empty.
         """
-        if number == self.directives.number("break"):
+        if number == self.behaviour.break_at:
             # An exception in mid-answer makes uvicorn close the connection without the last chunk.
             raise ConnectionAbortedError("The stand-in was asked to break off.")
-        if number == self.directives.number("end-early"):
+        if number == self.behaviour.end_at:
             return ""
-        error = self.directives.get("error")
-        if error is not None and number == int(error.options.get("after", "0")):
-            return _event("error", error={"type": error.value, "message": "The stand-in was asked to fail."})
+        error = self.behaviour.error
+        if error is not None and number == (self.behaviour.after or 0):
+            return _event("error", error={"type": error, "message": "The stand-in was asked to fail."})
         return None
 
 
@@ -508,7 +526,7 @@ def make_app() -> Starlette:
             Route("/stand-in/requests", stand_in.list_requests, methods=["GET"]),
             Route("/stand-in/requests", stand_in.forget_requests, methods=["DELETE"]),
             Route("/stand-in/released/{name}", stand_in.release, methods=["PUT"]),
-            Route("/stand-in/directives", stand_in.set_directives, methods=["PUT"]),
+            Route("/stand-in/behaviour", stand_in.behave, methods=["PUT"]),
         ]
     )
 

@@ -18,6 +18,7 @@ from e2e.agents import (
     pods,
 )
 from e2e.traffic import steady_traffic
+from stand_in import asking
 from support.eventually import eventually
 from testbed import paths
 from testbed.cluster import Cluster
@@ -64,7 +65,7 @@ def test_a_stream_passes_through_while_the_model_still_generates(
     apply_agent(real_cluster, namespace, agent_spec(model_api))
 
     with client(real_cluster, namespace) as http, client(real_cluster, "model-api", "svc/model-api") as model:
-        message = {"message": "Slowly, please. [[words:30]] [[slow:0.1]]"}
+        message = {"message": asking("Slowly, please.", words=30, slow=0.1)}
         with http.stream("POST", "/chat/stream", json=message) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             stream = events(answer.iter_lines())
@@ -97,7 +98,7 @@ def test_a_stream_outlives_the_deletion_of_its_pod(real_cluster: Cluster, namesp
     [pod] = pods(real_cluster, namespace)
 
     with client(real_cluster, namespace, f"pod/{pod}", 8000) as http:
-        message = {"message": "A long one. [[words:60]] [[slow:0.2]]"}
+        message = {"message": asking("A long one.", words=60, slow=0.2)}
         with http.stream("POST", "/chat/stream", json=message) as answer:
             stream = events(answer.iter_lines())
             assert next(stream)["type"] == "text"

@@ -3,6 +3,7 @@
 import pytest
 
 from e2e.agents import AGENT, apply_agent, client, condition, pods, put_secret, secret_spec
+from stand_in import asking
 from support.eventually import eventually
 from testbed.cluster import Cluster
 from testbed.redis import SHARED, put_redis
@@ -42,7 +43,7 @@ def test_an_agent_with_a_budget_stops_and_resumes_when_it_is_raised(
         client(real_cluster, namespace, f"pod/{one}", 8000) as first,
         client(real_cluster, namespace, f"pod/{other}", 8000) as second,
     ):
-        first.post("/chat", json={"message": "[[words:300]]"}).raise_for_status()
+        first.post("/chat", json={"message": asking(words=300)}).raise_for_status()
         refuses = lambda: second.post("/chat", json={"message": "Hello."}).status_code == 429  # noqa: E731
         eventually(refuses, "the other pod knows that it is used up", 10)
     eventually(lambda: judged() == "BudgetUsedUp", "the status tells of it", TOLD_SECONDS)

@@ -20,6 +20,7 @@ from e2e.agents import (
     wait_for_reason,
 )
 from e2e.traffic import steady_traffic
+from stand_in import asking
 from support.eventually import eventually
 from testbed.cluster import Cluster
 
@@ -40,7 +41,7 @@ def test_a_change_rolls_out_without_cutting_a_stream_or_losing_a_request(
     with (
         steady_traffic(real_cluster, f"http://{AGENT}.{namespace}") as traffic,
         client(real_cluster, namespace, f"pod/{old}", 8000) as http,
-        http.stream("POST", "/chat/stream", json={"message": "Long. [[words:80]] [[slow:0.15]]"}) as answer,
+        http.stream("POST", "/chat/stream", json={"message": asking("Long.", words=80, slow=0.15)}) as answer,
     ):
         stream = events(answer.iter_lines())
         assert next(stream)["type"] == "text"

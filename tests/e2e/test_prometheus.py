@@ -19,6 +19,7 @@ from e2e import prometheus
 from e2e.agents import AGENT, apply_agent, client, notice_kinds, put_secret, secret_spec
 from e2e.prometheus import Prometheus
 from e2e.traffic import Repeated, again_and_again
+from stand_in import asking
 from support.docs import dashboards
 from support.eventually import eventually
 from testbed import definitions
@@ -35,7 +36,7 @@ READ_SECONDS = 30
 # How often a target was scraped: every second.
 READINGS = "max(count_over_time(up[1h]))"
 # The traffic while the queries run: answers, streams, tasks, and failures of each kind.
-MESSAGES = ("Hello.", "[[fault:500 times=9]] Fail.", "[[fault:429]] Be throttled.")
+MESSAGES = ("Hello.", asking("Fail.", fault=500, times=9), asking("Be throttled.", fault=429))
 
 
 @dataclass

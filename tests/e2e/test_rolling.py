@@ -7,6 +7,7 @@ import pytest
 
 from e2e.agents import AGENT, apply_agent, client, lives, put_secret, secret_spec
 from e2e.streams import Streams, open_streams
+from stand_in import asking
 from support.eventually import eventually
 from testbed import images
 from testbed.cluster import Cluster
@@ -16,7 +17,7 @@ pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 STREAMS = 200
 # Ten seconds each: longer than a new pod takes to become ready, so that each rollout meets streams in progress.
-MESSAGE = "[[slow:0.5]] Tell me all."
+MESSAGE = asking("Tell me all.", slow=0.5)
 ROLL_SECONDS = 180
 # See test_secrets.py.
 SYNC_SECONDS = 100

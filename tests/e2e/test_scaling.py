@@ -26,6 +26,7 @@ from e2e.agents import (
 from e2e.measuring import measuring
 from e2e.prometheus import Prometheus
 from e2e.streams import open_streams
+from stand_in import asking
 from support.eventually import eventually
 from testbed.cluster import Cluster
 from testbed.redis import SHARED, put_redis
@@ -37,7 +38,7 @@ UP_SECONDS = 120
 DOWN_SECONDS = 180
 # Eight polls of the controller, the oldest with values from before the load.
 HELD_SECONDS = 40
-SLOW = "[[slow:0.5]] Tell me all."
+SLOW = asking("Tell me all.", slow=0.5)
 WORKER = f"{AGENT}-worker"
 
 SCALED = {
@@ -172,11 +173,11 @@ def test_no_pods_are_added_while_the_model_api_throttles_requests_and_tasks(
 ) -> None:
     api, queue = places["by requests, throttled"], places["by queue, throttled"]
     # Without Retry-After, as most 529s. The first one probes for the others.
-    submit(real_cluster, queue, 1, "[[fault:529]]")
+    submit(real_cluster, queue, 1, asking(fault=529))
     turned_away = f'sum(agent_model_requests_total{{namespace="{queue}", outcome="overloaded"}})'
     eventually(lambda: measured.value(turned_away) >= 1, "a task was turned away", UP_SECONDS)
-    submit(real_cluster, queue, 30, "[[fault:529]]")
-    with open_streams(real_cluster, f"{AGENT}.{api}", 40, "[[fault:429 retry-after=2]] Tell me all."):
+    submit(real_cluster, queue, 30, asking(fault=529))
+    with open_streams(real_cluster, f"{AGENT}.{api}", 40, asking("Tell me all.", fault=429, retry_after=2)):
         in_flight = f'sum(agent_requests_in_flight{{namespace="{api}"}}) > 30'
         eventually(lambda: bool(measured.query(in_flight)), "many requests are in flight", UP_SECONDS)
         end = time.monotonic() + HELD_SECONDS

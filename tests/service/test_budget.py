@@ -17,7 +17,7 @@ import pytest
 from agent_service.agent.messages import Usage
 from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.state.redis import Redis
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, Service, StartService, run_agent_service
 from support.eventually import eventually
 from support.redis_server import RedisServer, running_redis
@@ -60,7 +60,7 @@ def test_an_agent_that_used_up_its_budget_refuses_requests_without_calling_the_m
     start: Callable[..., Service], stand_in: StandIn
 ) -> None:
     service = start(BUDGET_TOKENS="50", BUDGET_PERIOD="day")
-    answer = service.post("/chat", message="hello [[words:100]]")
+    answer = service.post("/chat", message=asking("hello", words=100))
     assert answer.status_code == 200
     eventually(lambda: refused(service), "it is used up")
     asked = len(stand_in.requests())
@@ -81,7 +81,7 @@ def test_an_agent_that_used_up_its_budget_refuses_requests_without_calling_the_m
 def test_an_agent_that_only_warns_keeps_answering(start: Callable[..., Service]) -> None:
     service = start(BUDGET_TOKENS="50", BUDGET_ACTION="warn")
     for _ in range(3):
-        assert service.post("/chat", message="hello [[words:100]]").status_code == 200
+        assert service.post("/chat", message=asking("hello", words=100)).status_code == 200
     eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics tell of it")
     assert service.metric("agent_budget_stops ") == 0
     [line] = [line for line in service.log().splitlines() if "Budget is used up" in line]
@@ -92,7 +92,7 @@ def test_an_agent_that_only_warns_keeps_answering(start: Callable[..., Service])
 def test_cost_is_computed_from_the_prices(start: Callable[..., Service], stand_in: StandIn) -> None:
     prices = {"PRICE_INPUT": "1000", "PRICE_OUTPUT": "0", "PRICE_CACHE_WRITE": "2000", "PRICE_CACHE_READ": "100"}
     service = start(BUDGET_COST="1000", **prices)
-    service.post("/chat", message="hello [[cached:100]]")
+    service.post("/chat", message=asking("hello", cached=100))
     sent = service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}')
     expected = ((sent - 100) * 1000 + 50 * 2000 + 50 * 100) / 1_000_000
     eventually(lambda: service.metric("agent_budget_used_cost ") == pytest.approx(expected), "the metrics tell of it")
@@ -102,7 +102,7 @@ def test_cost_is_computed_from_the_prices(start: Callable[..., Service], stand_i
 def test_input_token_counts_missing_from_an_event_keep_their_value(start: Callable[..., Service]) -> None:
     prices = {"PRICE_INPUT": "1000", "PRICE_OUTPUT": "0", "PRICE_CACHE_WRITE": "2000", "PRICE_CACHE_READ": "100"}
     service = start(BUDGET_COST="1000", **prices)
-    service.post("/chat", message="hello [[cached:100]] [[recount:7]]")
+    service.post("/chat", message=asking("hello", cached=100, recount=7))
     assert service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}') == 107
     expected = (7 * 1000 + 50 * 2000 + 50 * 100) / 1_000_000
     eventually(lambda: service.metric("agent_budget_used_cost ") == pytest.approx(expected), "the metrics tell of it")
@@ -111,7 +111,7 @@ def test_input_token_counts_missing_from_an_event_keep_their_value(start: Callab
 @pytest.mark.parametrize("setting", ["REQUEST_TIMEOUT_SECONDS", ""], ids=["times out", "its client leaves"])
 def test_the_usage_of_a_turn_cut_off_before_it_starts_is_estimated(start: Callable[..., Service], setting: str) -> None:
     service = start(BUDGET_TOKENS="5000", **({setting: "1"} if setting else {}))
-    message = "[[stall:5]] " + "hello " * 1000
+    message = asking(stall=5) + "hello " * 1000
     with suppress(httpx.ReadTimeout):
         httpx.post(f"{service.url}/chat", json={"message": message}, timeout=30 if setting else 1)
     eventually(lambda: service.metric("agent_budget_used_tokens ") == len(message) // 4, "it is estimated")
@@ -119,14 +119,14 @@ def test_the_usage_of_a_turn_cut_off_before_it_starts_is_estimated(start: Callab
 
 def test_requests_that_the_model_api_rejects_are_not_counted(start: Callable[..., Service]) -> None:
     service = start(BUDGET_TOKENS="5000", REQUEST_TIMEOUT_SECONDS="1")
-    assert service.post("/chat", message="[[fault:429 retry-after=2]] " + "hello " * 1000).status_code == 504
+    assert service.post("/chat", message=asking(fault=429, retry_after=2) + "hello " * 1000).status_code == 504
     used = service.post("/chat", message="hello").json()["tokens_used"]
     eventually(lambda: service.metric("agent_budget_used_tokens ") == used, "no more than that was used")
 
 
 def test_tasks_wait_for_the_next_period(start: Callable[..., Service], stand_in: StandIn) -> None:
     service = start(BUDGET_TOKENS="50", API_RUNS_TASKS="true")
-    service.post("/chat", message="hello [[words:100]]")
+    service.post("/chat", message=asking("hello", words=100))
     eventually(lambda: refused(service), "it is used up")
     asked = len(stand_in.requests())
     task = service.post("/tasks", message="hello").json()
@@ -138,7 +138,7 @@ def test_tasks_wait_for_the_next_period(start: Callable[..., Service], stand_in:
 
 def test_tasks_that_wait_for_the_next_period_fail_at_their_deadline(start: Callable[..., Service]) -> None:
     service = start(BUDGET_TOKENS="50", API_RUNS_TASKS="true", TASK_DEADLINE_SECONDS="2")
-    service.post("/chat", message="hello [[words:100]]")
+    service.post("/chat", message=asking("hello", words=100))
     eventually(lambda: refused(service), "it is used up")
     task = service.post("/tasks", message="hello").json()
     eventually(lambda: service.get(task["status_url"]).json().get("status") == "failed", "it is too late")
@@ -148,7 +148,7 @@ def test_tasks_that_wait_for_the_next_period_fail_at_their_deadline(start: Calla
 def test_replicas_share_a_budget_that_outlives_them(start: Callable[..., Service], tmp_path: Path) -> None:
     with running_redis(tmp_path) as server:
         one, other = (start(BUDGET_TOKENS="50", REDIS_URL=server.url) for _ in range(2))
-        one.post("/chat", message="hello [[words:100]]")
+        one.post("/chat", message=asking("hello", words=100))
         eventually(lambda: refused(other), "the other replica knows")
         third = start(BUDGET_TOKENS="50", REDIS_URL=server.url)
         assert refused(third)
@@ -164,7 +164,7 @@ def test_usage_during_a_redis_outage_is_reported_when_redis_is_back(
     with running_redis(tmp_path) as server:
         one, other = (start(BUDGET_TOKENS="50", REDIS_URL=server.url) for _ in range(2))
         server.stop()
-        assert one.post("/chat", message="hello [[words:100]]").status_code == 200
+        assert one.post("/chat", message=asking("hello", words=100)).status_code == 200
         eventually(lambda: refused(one), "it counts by itself")
         server.start()
         eventually(lambda: refused(other), "the other replica hears of it", 30)
@@ -174,7 +174,7 @@ def test_a_request_refused_for_the_budget_does_not_count_towards_its_clients_lim
     start: Callable[..., Service],
 ) -> None:
     service = start(BUDGET_TOKENS="50", BUDGET_PERIOD="month", RATE_LIMIT_REQUESTS="3")
-    assert service.post("/chat", message="hello [[words:100]]").status_code == 200
+    assert service.post("/chat", message=asking("hello", words=100)).status_code == 200
     eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "it is used up")
     for _ in range(5):
         answer = service.post("/chat", message="hello")
@@ -297,7 +297,7 @@ def test_usage_is_unknown_until_redis_has_answered(start: Callable[..., Service]
         eventually(lambda: component(service)["status"] == "down", "it is looked at")
         assert re.match(r"The usage of the budget of 20\S+ is not known: ", component(service)["detail"])
         assert all(math.isnan(service.metric(f"agent_budget_used_{name} ")) for name in ("ratio", "tokens", "cost"))
-        service.post("/chat", message="hello [[words:100]]")
+        service.post("/chat", message=asking("hello", words=100))
         eventually(lambda: refused(service), "it goes by what it used itself")
         eventually(lambda: service.log().count("Budget is used up") == 1, "the log tells of it")
         assert math.isnan(service.metric("agent_budget_used_ratio "))

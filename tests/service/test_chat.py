@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import MakeClient, Service
 from support.eventually import eventually
 
@@ -37,7 +37,7 @@ async def test_an_unknown_conversation_starts_a_new_one(make_client: MakeClient)
 
 async def test_thinking_is_not_part_of_the_answer(make_client: MakeClient) -> None:
     client = await make_client()
-    answer = await client.post("/chat", json={"message": "hello [[thinking]]"})
+    answer = await client.post("/chat", json={"message": asking("hello", thinking=True)})
     assert answer.json()["response"].startswith("Stand-in heard")
 
 
@@ -146,59 +146,61 @@ async def test_stream_must_be_true_or_false(make_client: MakeClient, stream: obj
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 @pytest.mark.parametrize(
-    ("directive", "status", "words"),
+    ("behaviour", "status", "words"),
     [
-        ("[[fault:400]]", 502, "refused the request (400)"),
-        ("[[fault:401]]", 502, "credentials"),
-        ("[[fault:403]]", 502, "credentials"),
-        ("[[fault:404]]", 502, "refused the request (404)"),
-        ("[[fault:413]]", 502, "refused the request (413)"),
-        ("[[fault:429 retry-after=7]]", 429, "limits"),
-        ("[[fault:500 retry-after=0.01]]", 502, "failed (500)"),
-        ("[[fault:503 retry-after=0.01]]", 503, "overloaded"),
-        ("[[fault:504 retry-after=0.01]]", 504, "in time"),
-        ("[[fault:529 retry-after=0.01]]", 503, "overloaded"),
-        ("[[error:overloaded_error after=0]]", 503, "overloaded"),
-        ("[[error:api_error after=0]]", 502, "failed"),
-        ("[[break:0]]", 502, "broke off"),
-        ("[[end-early:0]]", 502, "ended its answer early"),
-        ("[[garbage]]", 502, "answered with text/html"),
-        ("[[refusal]]", 502, "declined"),
+        (asking(fault=400), 502, "refused the request (400)"),
+        (asking(fault=401), 502, "credentials"),
+        (asking(fault=403), 502, "credentials"),
+        (asking(fault=404), 502, "refused the request (404)"),
+        (asking(fault=413), 502, "refused the request (413)"),
+        (asking(fault=429, retry_after=7), 429, "limits"),
+        (asking(fault=500, retry_after=0.01), 502, "failed (500)"),
+        (asking(fault=503, retry_after=0.01), 503, "overloaded"),
+        (asking(fault=504, retry_after=0.01), 504, "in time"),
+        (asking(fault=529, retry_after=0.01), 503, "overloaded"),
+        (asking(error="overloaded_error", after=0), 503, "overloaded"),
+        (asking(error="api_error", after=0), 502, "failed"),
+        (asking(break_at=0), 502, "broke off"),
+        (asking(end_at=0), 502, "ended its answer early"),
+        (asking(garbage=True), 502, "answered with text/html"),
+        (asking(refusal=True), 502, "declined"),
     ],
 )
 def test_a_fault_of_the_model_api_maps_to_a_status_and_a_detail(
-    service: Service, path: str, directive: str, status: int, words: str
+    service: Service, path: str, behaviour: str, status: int, words: str
 ) -> None:
-    answer = service.post(path, message=f"private words {directive}")
+    answer = service.post(path, message=f"private words {behaviour}")
     assert answer.status_code == status, answer.text
     assert words in answer.json()["detail"]
     assert "private words" not in answer.text
 
 
-@pytest.mark.parametrize("directive", ["[[break:3]]", "[[end-early:3]]", "[[error:overloaded_error after=3]]"])
-async def test_an_incomplete_answer_is_an_error(make_client: MakeClient, directive: str) -> None:
+@pytest.mark.parametrize("behaviour", [asking(break_at=3), asking(end_at=3), asking(error="overloaded_error", after=3)])
+async def test_an_incomplete_answer_is_an_error(make_client: MakeClient, behaviour: str) -> None:
     client = await make_client()
-    answer = await client.post("/chat", json={"message": directive})
+    answer = await client.post("/chat", json={"message": behaviour})
     assert answer.status_code in {502, 503}
     assert set(answer.json()) == {"detail"}
 
 
 async def test_retry_after_is_passed_on_at_once_without_waiting(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
-    answer = await client.post("/chat", json={"message": "[[fault:429 retry-after=3600]]"})
+    answer = await client.post("/chat", json={"message": asking(fault=429, retry_after=3600)})
     assert answer.headers["Retry-After"] == "3600"
     assert len(stand_in.requests()) == 1
 
 
 async def test_a_429_without_a_time_still_carries_retry_after(make_client: MakeClient) -> None:
     client = await make_client()
-    answer = await client.post("/chat", json={"message": "[[fault:429]]"})
+    answer = await client.post("/chat", json={"message": asking(fault=429)})
     assert int(answer.headers["Retry-After"]) > 0
 
 
 async def test_a_transient_error_of_the_model_api_is_retried_once(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
-    answer = await client.post("/chat", json={"message": f"[[fault:500 times=1 retry-after=0.01 id={uuid.uuid4()}]]"})
+    answer = await client.post(
+        "/chat", json={"message": asking(fault=500, times=1, retry_after=0.01, id=str(uuid.uuid4()))}
+    )
     assert answer.status_code == 200
     assert [seen["status"] for seen in stand_in.requests()] == [500, 200]
 
@@ -207,10 +209,10 @@ def _states(stand_in: StandIn) -> list[str]:
     return [seen["state"] for seen in stand_in.requests()]
 
 
-@pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]", "[[ping:20]]", "[[slow:20]]"])
-async def test_an_answer_that_takes_too_long_is_504(make_client: MakeClient, stand_in: StandIn, directive: str) -> None:
+@pytest.mark.parametrize("behaviour", [asking(stall=20), asking(silent=20), asking(ping=20), asking(slow=20)])
+async def test_an_answer_that_takes_too_long_is_504(make_client: MakeClient, stand_in: StandIn, behaviour: str) -> None:
     client = await make_client(request_timeout_seconds=2)
-    answer = await client.post("/chat", json={"message": directive})
+    answer = await client.post("/chat", json={"message": behaviour})
     assert answer.status_code == 504
 
     # Poll in another thread: the app runs in this one, and its event loop closes the connection to the stand-in.
@@ -228,12 +230,12 @@ async def test_no_connection_to_the_model_api_is_503(make_client: MakeClient) ->
 
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
-@pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]", "[[slow:20]]"])
+@pytest.mark.parametrize("behaviour", [asking(stall=20), asking(silent=20), asking(slow=20)])
 def test_a_client_that_disconnects_ends_the_call_to_the_model(
-    service: Service, stand_in: StandIn, path: str, directive: str
+    service: Service, stand_in: StandIn, path: str, behaviour: str
 ) -> None:
     address = httpx.URL(service.url)
-    body = json.dumps({"message": directive})
+    body = json.dumps({"message": behaviour})
     head = (
         f"POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )

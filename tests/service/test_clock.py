@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, Service, StartService
 from support.eventually import eventually
 from support.redis_server import RedisServer
@@ -76,7 +76,10 @@ def test_answers_limits_timeouts_and_shutdown_are_unaffected(
 
     def stream() -> None:
         with httpx.stream(
-            "POST", f"{service.url}/chat/stream", json={"message": "[[hold:stream after=1]] one two three"}, timeout=30
+            "POST",
+            f"{service.url}/chat/stream",
+            json={"message": asking("one two three", hold="stream", after=1)},
+            timeout=30,
         ) as answer:
             streamed.extend(answer.iter_lines())
 
@@ -96,7 +99,7 @@ def test_answers_limits_timeouts_and_shutdown_are_unaffected(
 
     # Heartbeats are sent, and the timeout ends the stream: neither at once nor never.
     begun = time.monotonic()
-    silent = service.post("/chat/stream", message="[[stall:20]]").text
+    silent = service.post("/chat/stream", message=asking(stall=20)).text
     assert 4 < time.monotonic() - begun < 8
     assert silent.count(": waiting") > 3
     assert '"type":"error"' in silent

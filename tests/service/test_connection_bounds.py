@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, Service, StartService
 from support.eventually import eventually
 
@@ -129,7 +129,7 @@ def test_a_disconnect_is_noticed_whatever_the_client_sent_after_its_request(
     service: Service, stand_in: StandIn, behind: bytes, path: str, *, together: bool
 ) -> None:
     with closing(connect(service)) as sock:
-        request = post(path, "[[stall:25]]")
+        request = post(path, asking(stall=25))
         sock.sendall(request + behind if together else request)
         eventually(lambda: in_flight(service) == 1, "the request is in flight")
         if not together:
@@ -144,7 +144,7 @@ def test_a_disconnect_is_noticed_whatever_the_client_sent_after_its_request(
 def test_a_request_pipelined_after_a_chunked_one_is_answered_or_can_be_sent_again(
     service: Service, *, together: bool
 ) -> None:
-    body = json.dumps({"message": "[[stall:1]] first"}).encode()
+    body = json.dumps({"message": asking("first", stall=1)}).encode()
     first = b"POST /chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     first += b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     with closing(connect(service)) as sock:
@@ -241,7 +241,7 @@ def test_an_unread_stream_frees_its_slot_while_its_client_stays_connected(
     with ExitStack() as stack:
         for _ in range(3):
             sock = stack.enter_context(closing(connect(service, reads=False)))
-            sock.sendall(post("/chat/stream", "[[bulk:8]]", f"X-API-Key: {CLIENT_KEY}"))
+            sock.sendall(post("/chat/stream", asking(bulk=8), f"X-API-Key: {CLIENT_KEY}"))
         eventually(lambda: in_flight(service) == 3, "they are in flight")
         eventually(lambda: in_flight(service) == 0, "they are closed", 60)
         assert chat(service) == 200
@@ -256,7 +256,7 @@ def test_one_client_cannot_take_all_slots_and_its_proxy_is_not_counted_as_a_clie
     )
 
     def of(address: str) -> bytes:
-        return post("/chat", "[[stall:20]]", f"X-Forwarded-For: {address}", "Connection: close")
+        return post("/chat", asking(stall=20), f"X-Forwarded-For: {address}", "Connection: close")
 
     with ExitStack() as stack:
         for _ in range(3):
@@ -316,7 +316,7 @@ def test_a_busy_connection_is_not_closed_to_make_room(start_service: StartServic
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, MAX_CONNECTIONS="64")
     with ExitStack() as stack:
         working = stack.enter_context(closing(connect(service)))
-        working.sendall(post("/chat", "[[hold:work]]", "Connection: close"))
+        working.sendall(post("/chat", asking(hold="work"), "Connection: close"))
         eventually(lambda: in_flight(service) == 1, "it is in flight")
         for sock in hold(service, 200, b""):
             stack.enter_context(closing(sock))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent_service.agent.messages import Exchange
 from agent_service.chat.conversations import Conversations, new_id
 from agent_service.state.redis import Redis
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, MakeClient, StartService
 from support.eventually import eventually
 from support.redis_server import RedisServer, running_redis
@@ -47,45 +47,50 @@ async def test_the_model_receives_the_earlier_messages(make_client: MakeClient, 
 
 async def test_a_stream_is_remembered_as_it_was_sent(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
-    done = await stream(client, "count [[words:5]]", "unknown")
+    done = await stream(client, asking("count", words=5), "unknown")
     assert done["conversation_id"] != "unknown"
     await say(client, "more", str(done["conversation_id"]))
-    assert stand_in.last()["history"][0] == "user: count [[words:5]]"
+    assert stand_in.last()["history"][0] == "user: " + asking("count", words=5)
     assert stand_in.last()["history"][1].startswith("assistant: Stand-in heard")
 
 
 async def test_an_answer_that_broke_off_is_not_remembered(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client()
     known = str((await say(client, "hello"))["conversation_id"])
-    assert (await stream(client, "broken [[break:2]]", known))["type"] == "error"
+    assert (await stream(client, asking("broken", break_at=2), known))["type"] == "error"
     await say(client, "again", known)
     assert [text for text in stand_in.last()["history"] if "broken" in text] == []
 
 
-EMPTY = ["[[empty]]", "[[blank]]", "[[empty]] [[thinking]]", "[[empty]] [[thinking]] [[stop:max_tokens]]"]
+EMPTY = [
+    asking(empty=True),
+    asking(blank=True),
+    asking(empty=True, thinking=True),
+    asking(empty=True, thinking=True, stop="max_tokens"),
+]
 
 
-@pytest.mark.parametrize("directives", EMPTY)
+@pytest.mark.parametrize("behaviour", EMPTY)
 async def test_an_answer_without_text_does_not_end_its_conversation(
-    make_client: MakeClient, stand_in: StandIn, directives: str
+    make_client: MakeClient, stand_in: StandIn, behaviour: str
 ) -> None:
     client = await make_client()
     known = str((await say(client, "I am Ada"))["conversation_id"])
-    empty = await say(client, f"nothing {directives}", known)
+    empty = await say(client, f"nothing {behaviour}", known)
     assert str(empty["response"]).strip() == ""
-    assert empty.get("stop_reason") == ("max_tokens" if "max_tokens" in directives else None)
+    assert empty.get("stop_reason") == ("max_tokens" if "max_tokens" in behaviour else None)
     assert "no text" in str(empty["warning"])
     assert empty["conversation_id"] == known
-    assert "no text" in str((await stream(client, f"nothing {directives}", known))["warning"])
+    assert "no text" in str((await stream(client, f"nothing {behaviour}", known))["warning"])
     for message in ("who am I", "and now"):
         assert "warning" not in await say(client, message, known)
     assert [said.split(": ")[1] for said in stand_in.last()["history"][::2]] == ["I am Ada", "who am I"]
 
 
-@pytest.mark.parametrize("directives", EMPTY)
-async def test_a_conversation_can_begin_with_an_answer_without_text(make_client: MakeClient, directives: str) -> None:
+@pytest.mark.parametrize("behaviour", EMPTY)
+async def test_a_conversation_can_begin_with_an_answer_without_text(make_client: MakeClient, behaviour: str) -> None:
     client = await make_client()
-    known = str((await say(client, directives))["conversation_id"])
+    known = str((await say(client, behaviour))["conversation_id"])
     await say(client, "again", str((await say(client, "hello", known))["conversation_id"]))
 
 
@@ -151,7 +156,7 @@ async def test_concurrent_requests_of_one_conversation_are_stored_as_whole_excha
 ) -> None:
     client = await make_client()
     known = str((await say(client, "start"))["conversation_id"])
-    await asyncio.gather(*(say(client, f"{number} [[slow:0.01]]", known) for number in range(8)))
+    await asyncio.gather(*(say(client, asking(f"{number}", slow=0.01), known) for number in range(8)))
     await say(client, "end", known)
     history = stand_in.last()["history"]
     assert len(history) == 18

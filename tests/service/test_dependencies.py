@@ -17,7 +17,7 @@ SERIES = re.compile(r"^(agent_dependency_\w+\{[^}]*\}) (\S+)$", re.MULTILINE)
 def test_the_metrics_show_an_outage_of_the_model_api_until_it_ends(
     start_service: StartService, stand_in: StandIn, processes: int
 ) -> None:
-    stand_in.direct("[[fault:500]]")
+    stand_in.behave(fault=500)
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, API_WORKERS=str(processes))
 
     def shown() -> tuple[dict[str, float], set[str]]:
@@ -30,5 +30,5 @@ def test_the_metrics_show_an_outage_of_the_model_api_until_it_ends(
     # On a busy machine a check may time out first: that is another cause, which ends.
     failing = {'agent_dependency_failing{component="model_api",kind="failed"}'}
     eventually(lambda: shown() == ({model_api: 0, redis: 1}, failing), "the outage shows", 120)
-    stand_in.direct("")
+    stand_in.behave()
     eventually(lambda: shown() == ({model_api: 1, redis: 1}, set()), "its end shows", 120)

@@ -54,12 +54,12 @@ async def test_a_service_that_has_not_started_is_live_but_not_ready() -> None:
         assert (await client.get("/health/live")).status_code == 200
 
 
-@pytest.mark.parametrize("fault", ["[[fault:500]]", "[[fault:529]]", "[[fault:429 retry-after=60]]", "[[break:1]]"])
+@pytest.mark.parametrize("fault", [{"fault": 500}, {"fault": 529}, {"fault": 429, "retry_after": 60}, {"break_at": 1}])
 async def test_an_outage_of_the_model_api_leaves_the_pod_ready(
-    make_client: MakeClient, stand_in: StandIn, fault: str
+    make_client: MakeClient, stand_in: StandIn, fault: dict[str, int]
 ) -> None:
     client = await make_client()
-    stand_in.direct(fault)
+    stand_in.behave(**fault)
     assert (await client.post("/chat", json={"message": "hello"})).status_code >= 429
     assert await readiness(client) == (200, None)
 
@@ -69,11 +69,11 @@ async def test_refused_credentials_make_the_pod_unready_until_a_call_succeeds(
     make_client: MakeClient, stand_in: StandIn, status: int
 ) -> None:
     client = await make_client()
-    stand_in.direct(f"[[fault:{status}]]")
+    stand_in.behave(fault=status)
     assert (await client.post("/chat", json={"message": "hello"})).status_code == 502
     assert await readiness(client) == (503, "credentials refused")
     assert (await client.get("/health/live")).status_code == 200
-    stand_in.direct("")
+    stand_in.behave()
     assert (await client.post("/chat", json={"message": "hello"})).status_code == 200
     assert await readiness(client) == (200, None)
 
@@ -87,11 +87,11 @@ async def test_refused_credentials_are_rechecked_without_a_request(stand_in: Sta
         await provider.check()
         return "fine"
 
-    stand_in.direct("[[fault:401]]")
+    stand_in.behave(fault=401)
     check = Check(ask, every_seconds=0.02, quiet_seconds=60)
     async with running({"model_api": check}):
         await asyncio.to_thread(eventually, lambda: credentials.refused, "the check finds the key refused")
-        stand_in.direct("")
+        stand_in.behave()
         await asyncio.to_thread(eventually, lambda: not credentials.refused, "the check finds the key accepted")
         seen = len(stand_in.checks())
         await asyncio.sleep(0.2)
@@ -102,7 +102,7 @@ async def test_refused_credentials_are_rechecked_without_a_request(stand_in: Sta
 async def test_a_key_without_permission_to_count_tokens_is_not_an_outage(
     make_client: MakeClient, stand_in: StandIn
 ) -> None:
-    stand_in.direct("[[fault:403]]")
+    stand_in.behave(fault=403)
     client = await make_client()
     components = await health(client, status=200)
     assert components["model_api"]["status"] == "up"
@@ -112,7 +112,7 @@ async def test_a_key_without_permission_to_count_tokens_is_not_an_outage(
 async def test_a_refused_key_makes_the_pod_unready_before_any_request(
     make_client: MakeClient, stand_in: StandIn
 ) -> None:
-    stand_in.direct("[[fault:401]]")
+    stand_in.behave(fault=401)
     client = await make_client()
     await health(client, status=503)
     assert await readiness(client) == (503, "credentials refused")
@@ -143,10 +143,10 @@ def test_metrics_report_a_refused_key_until_it_is_replaced_or_accepted(
         return not refused()
 
     eventually(looked_at, "the new key is found")
-    stand_in.direct("[[fault:401]]")
+    stand_in.behave(fault=401)
     service.post("/chat", message="hello")
     assert refused()
-    stand_in.direct("")
+    stand_in.behave()
 
     def asked() -> bool:
         service.post("/chat", message="hello")
@@ -192,11 +192,9 @@ async def test_frequent_health_requests_add_no_checks(make_client: MakeClient, s
     assert len(stand_in.checks()) == 1
 
 
-@pytest.mark.parametrize("directive", ["[[fault:500]]", "[[fault:401]]", "[[fault:529]]"])
-async def test_health_is_503_while_the_model_api_fails(
-    make_client: MakeClient, stand_in: StandIn, directive: str
-) -> None:
-    stand_in.direct(directive)
+@pytest.mark.parametrize("status", [500, 401, 529])
+async def test_health_is_503_while_the_model_api_fails(make_client: MakeClient, stand_in: StandIn, status: int) -> None:
+    stand_in.behave(fault=status)
     components = await health(await make_client(), status=503)
     assert (components["model_api"]["status"], components["redis"]["status"]) == ("down", "up")
 
@@ -210,7 +208,7 @@ async def test_health_is_503_when_nothing_listens_at_the_model_apis_address(make
 def test_a_silent_model_api_delays_neither_the_start_nor_any_answer(
     start_service: StartService, stand_in: StandIn
 ) -> None:
-    stand_in.direct("[[stall:60]]")
+    stand_in.behave(stall=60)
     service = start_service(MODEL_PROVIDER="anthropic", ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url)
     eventually(lambda: len(stand_in.checks()) == 1, "the check is under way")
     first = service.get("/health").json()["components"]["model_api"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, Service, running_service
 from support.eventually import eventually
 from support.redis_server import RedisServer
@@ -53,7 +53,7 @@ def target(target_process: Service, stand_in: StandIn) -> Iterator[Service]:
     """Yield the service; after each attack, check that it is as before and has logged nothing that it must not."""
     service = target_process
     before = descriptors(service)
-    stand_in.direct("")
+    stand_in.behave()
     yield service
     eventually(lambda: service.metric("agent_requests_in_flight") == 0, "no request is in flight")
     # Few connections to the model API and to Redis are kept for the next request.
@@ -286,9 +286,9 @@ STAGES: dict[str, tuple[Callable[[str], bytes], bytes | None]] = {
     "before the body": (lambda path: head(path, length=50), None),
     "in the body": (lambda path: whole(path, PRIVATE)[:-10], None),
     "right after the body": (lambda path: whole(path, PRIVATE), None),
-    "before the first word": (lambda path: whole(path, f"{PRIVATE} [[stall:1]]"), None),
-    "after a heartbeat": (lambda path: whole(path, f"{PRIVATE} [[stall:1]]"), b": waiting"),
-    "in mid-stream": (lambda path: whole(path, f"{PRIVATE} [[slow:0.1]]"), b'"text"'),
+    "before the first word": (lambda path: whole(path, asking(PRIVATE, stall=1)), None),
+    "after a heartbeat": (lambda path: whole(path, asking(PRIVATE, stall=1)), b": waiting"),
+    "in mid-stream": (lambda path: whole(path, asking(PRIVATE, slow=0.1)), b'"text"'),
     "right before the end": (lambda path: whole(path, PRIVATE), b'"type":"done"'),
 }
 
@@ -318,7 +318,7 @@ def test_a_half_closed_connection_gets_an_answer_or_is_closed(target: Service) -
 def test_a_client_that_does_not_read_delays_no_other_client_and_is_dropped(target: Service) -> None:
     with closing(connect(target)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.sendall(whole("/chat/stream", "[[bulk:8]]"))
+        sock.sendall(whole("/chat/stream", asking(bulk=8)))
         begun = time.monotonic()
         assert target.post("/chat", message="hello").status_code == 200
         assert target.get("/health/live").status_code == 200
@@ -338,7 +338,7 @@ def test_five_hundred_silent_connections_do_not_affect_other_clients(target: Ser
 
 def test_a_line_end_after_a_body_does_not_cut_off_the_answer(target: Service) -> None:
     with closing(connect(target)) as sock:
-        sock.sendall(whole("/chat/stream", "[[stall:1]]") + b"\r\n")
+        sock.sendall(whole("/chat/stream", asking(stall=1)) + b"\r\n")
         assert b'"type":"done"' in received(sock, b'"type":"done"')
 
 
@@ -363,7 +363,7 @@ def test_repeated_attacks_do_not_grow_the_memory(target: Service) -> None:
         for _ in range(40):
             leave(target, head(length=10**12), None, hard=True)
             leave(target, b"GET / HTTP/1.1\r\nX: " + b"a" * 60_000, None, hard=True)
-            leave(target, whole("/chat/stream", f"{PRIVATE} [[words:200]]"), b'"text"', hard=True)
+            leave(target, whole("/chat/stream", asking(PRIVATE, words=200)), b'"text"', hard=True)
             leave(target, head("/chat", length=200_000) + b"x" * 150_000, None, hard=False)
         eventually(lambda: target.metric("agent_requests_in_flight") == 0, "no request is in flight")
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, MakeClient, Service, StartService
 from support.eventually import eventually
 
@@ -53,7 +53,7 @@ def test_requests_over_the_limit_are_shed_at_once_while_probes_are_answered(
     service = start(start_service, stand_in, MAX_IN_FLIGHT="2")
     with ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(connection(service, post("/chat/stream", "[[slow:20]]")))
+            stack.enter_context(connection(service, post("/chat/stream", asking(slow=20))))
         eventually(lambda: in_flight(service) == 2, "two are in flight")
         shed = service.post("/chat", message="one too many")
         assert shed.status_code == 503
@@ -72,7 +72,7 @@ def test_requests_over_the_limit_are_shed_at_once_while_probes_are_answered(
 
 async def test_the_processes_of_a_pod_share_its_limit(make_client: MakeClient) -> None:
     client = await make_client(max_in_flight=3, api_workers=2, rate_limit_requests=0)
-    answers = await asyncio.gather(*[client.post("/chat", json={"message": "[[stall:1]]"}) for _ in range(5)])
+    answers = await asyncio.gather(*[client.post("/chat", json={"message": asking(stall=1)}) for _ in range(5)])
     assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
 
 
@@ -81,9 +81,9 @@ async def test_the_processes_of_a_pod_share_its_limit(make_client: MakeClient) -
     [
         pytest.param(post("/chat", "hello", body_bytes=0), id="before the body"),
         pytest.param(post("/chat", "hello", body_bytes=9), id="in the body"),
-        pytest.param(post("/chat", "[[stall:20]]"), id="before the answer"),
-        pytest.param(post("/chat/stream", "[[stall:20]]"), id="before the first token"),
-        pytest.param(post("/chat/stream", "[[slow:0.2]] [[words:500]]"), id="in the stream"),
+        pytest.param(post("/chat", asking(stall=20)), id="before the answer"),
+        pytest.param(post("/chat/stream", asking(stall=20)), id="before the first token"),
+        pytest.param(post("/chat/stream", asking(slow=0.2, words=500)), id="in the stream"),
     ],
 )
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
@@ -140,7 +140,7 @@ def test_a_stream_may_outlast_the_timeout_of_its_request_body(start_service: Sta
     """Waiting for the client to disconnect is also a receive, and has no timeout of its own."""
     times = {"REQUEST_TIMEOUT_SECONDS": "1", "STREAM_TIMEOUT_SECONDS": "3", "STREAM_HEARTBEAT_SECONDS": "0.1"}
     service = start(start_service, stand_in, **times)
-    answer = service.post("/chat/stream", message="[[slow:0.2]] [[words:50]]")
+    answer = service.post("/chat/stream", message=asking(slow=0.2, words=50))
     assert answer.status_code == 200
     assert "did not finish within 3 seconds" in answer.text.splitlines()[-2]
 
@@ -164,7 +164,7 @@ async def test_a_body_over_the_limit_is_refused_and_its_connection_closed(make_c
 
 def test_draining_sheds_new_work_and_counts_it(start_service: StartService, stand_in: StandIn) -> None:
     service = start(start_service, stand_in)
-    with connection(service, post("/chat/stream", "[[slow:20]]")):
+    with connection(service, post("/chat/stream", asking(slow=20))):
         eventually(lambda: in_flight(service) == 1, "a stream is in flight")
         service.terminate()
         eventually(lambda: service.get("/health/ready").status_code == 503, "it drains")

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import MakeClient
 
 
@@ -25,7 +25,7 @@ async def last_event(client: httpx.AsyncClient, message: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-@pytest.mark.parametrize("fault", ["[[fault:500 retry-after=0.01]]", "[[fault:529 retry-after=0.01]]"])
+@pytest.mark.parametrize("fault", [asking(fault=500, retry_after=0.01), asking(fault=529, retry_after=0.01)])
 async def test_a_failed_call_is_retried_as_often_as_configured(
     make_client: MakeClient, stand_in: StandIn, retries: int, fault: str
 ) -> None:
@@ -36,7 +36,7 @@ async def test_a_failed_call_is_retried_as_often_as_configured(
 
 async def test_an_invalid_request_is_not_retried(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(model_max_retries=5)
-    assert (await client.post("/chat", json={"message": "[[fault:400]]"})).status_code == 502
+    assert (await client.post("/chat", json={"message": asking(fault=400)})).status_code == 502
     assert len(stand_in.requests()) == 1
 
 
@@ -54,7 +54,7 @@ async def test_a_long_system_prompt_is_marked_for_the_cache_and_a_short_one_is_n
 
 async def test_tokens_written_to_and_read_from_the_cache_count_as_sent(make_client: MakeClient) -> None:
     client = await make_client()
-    done = await last_event(client, "hello [[cached:101]]")
+    done = await last_event(client, asking("hello", cached=101))
     assert done["input_tokens"] == 2 + 101
 
 
@@ -63,7 +63,7 @@ async def test_a_prompt_too_long_for_the_model_is_422_and_suggests_a_new_convers
     make_client: MakeClient, stand_in: StandIn, path: str
 ) -> None:
     client = await make_client(model_max_retries=3)
-    answer = await client.post(path, json={"message": "[[too-long]]"})
+    answer = await client.post(path, json={"message": asking(too_long=True)})
     assert answer.status_code == 422
     assert "start a new" in answer.json()["detail"]
     assert len(stand_in.requests()) == 1
@@ -72,14 +72,14 @@ async def test_a_prompt_too_long_for_the_model_is_422_and_suggests_a_new_convers
 @pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
 async def test_a_truncated_answer_is_returned_with_its_stop_reason(make_client: MakeClient, reason: str) -> None:
     client = await make_client()
-    assert (await chat(client, f"hello [[stop:{reason}]]"))["stop_reason"] == reason
-    assert (await last_event(client, f"hello [[stop:{reason}]]"))["stop_reason"] == reason
+    assert (await chat(client, asking("hello", stop=reason)))["stop_reason"] == reason
+    assert (await last_event(client, asking("hello", stop=reason)))["stop_reason"] == reason
     assert "stop_reason" not in await chat(client, "hello")
 
 
 async def test_an_answer_that_arrives_in_single_bytes_with_crlf_line_ends_is_complete(make_client: MakeClient) -> None:
     client = await make_client()
-    message = "grüße 😀 [[shattered]] [[thinking]]"
+    message = asking("grüße 😀", shattered=True, thinking=True)
     assert f'heard "{message}"' in (await chat(client, message))["response"]
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, MakeClient, Service, StartService
 from support.eventually import eventually
 
@@ -31,7 +31,7 @@ def test_requests_are_counted_by_route_template(service: Service) -> None:
 
 def test_requests_throttled_by_the_model_api_are_in_a_gauge_while_they_wait(service: Service) -> None:
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(service.post, "/chat", message="[[fault:429 retry-after=2 times=1 id=waits]]")
+        answer = pool.submit(service.post, "/chat", message=asking(fault=429, retry_after=2, times=1, id="waits"))
         eventually(lambda: service.metric("agent_requests_throttled ") == 1, "it waits", 2)
         assert answer.result().status_code == 200
     assert service.metric("agent_requests_throttled ") == 0
@@ -41,7 +41,7 @@ def test_throttled_tasks_do_not_count_as_throttled_requests(start_service: Start
     """Autoscalers subtract the throttled requests from the requests in flight."""
     told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_RUNS_TASKS": "true"}
     service = start_service(**told)
-    service.post("/tasks", message="[[fault:429 retry-after=2 times=1 id=task]]")
+    service.post("/tasks", message=asking(fault=429, retry_after=2, times=1, id="task"))
     eventually(lambda: bool(stand_in.requests()), "it is turned away")
 
     def again() -> bool:
@@ -64,12 +64,12 @@ def test_unknown_paths_and_methods_do_not_become_labels(service: Service) -> Non
     ("message", "outcome"),
     [
         ("hello", "ok"),
-        ("[[fault:400]]", "refused"),
-        ("[[fault:401]]", "credentials_refused"),
-        ("[[fault:429 retry-after=9]]", "rate_limited"),
-        ("[[fault:529 retry-after=9]]", "overloaded"),
-        ("[[break:2]]", "failed"),
-        ("[[refusal]]", "declined"),
+        (asking(fault=400), "refused"),
+        (asking(fault=401), "credentials_refused"),
+        (asking(fault=429, retry_after=9), "rate_limited"),
+        (asking(fault=529, retry_after=9), "overloaded"),
+        (asking(break_at=2), "failed"),
+        (asking(refusal=True), "declined"),
     ],
 )
 def test_model_requests_are_counted_by_outcome(service: Service, message: str, outcome: str) -> None:
@@ -103,7 +103,7 @@ def test_the_time_to_the_first_token_is_recorded_for_streams_only(service: Servi
     service.post("/chat/stream", message="hello")
     service.post("/chat", message="hello", stream=True)
     assert service.metric(counted) == before + 2
-    service.post("/chat/stream", message="[[stall:0.3]] hello")
+    service.post("/chat/stream", message=asking("hello", stall=0.3))
     assert service.metric('agent_stream_first_token_seconds_bucket{le="0.25"}') <= before + 2
 
 
@@ -123,11 +123,11 @@ def test_every_outcome_and_failure_is_exposed_as_zero_from_the_start(start_servi
     ("message", "counts"),
     [
         ("hello", 0),
-        ("[[break:2]]", 1),
+        (asking(break_at=2), 1),
         # It starts with a heartbeat, and then fails.
-        ("[[stall:0.6]] [[fault:500 times=9]]", 1),
-        ("[[stall:0.6]] [[fault:429 retry-after=9]]", 0),
-        ("[[fault:400]]", 0),
+        (asking(stall=0.6, fault=500, times=9), 1),
+        (asking(stall=0.6, fault=429, retry_after=9), 0),
+        (asking(fault=400), 0),
     ],
     ids=[
         "goes well",
@@ -146,7 +146,7 @@ def test_streams_that_fail_after_they_started_are_counted(service: Service, mess
 
 def test_a_client_that_disconnects_from_its_stream_is_not_counted_as_an_error(service: Service) -> None:
     before = service.metric("agent_stream_errors_total ")
-    with httpx.stream("POST", f"{service.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
+    with httpx.stream("POST", f"{service.url}/chat/stream", json={"message": asking(slow=5)}, timeout=30) as answer:
         next(answer.iter_bytes())
     eventually(lambda: service.metric("agent_requests_in_flight") == 0, "it is over")
     assert service.metric("agent_stream_errors_total ") == before
@@ -155,7 +155,7 @@ def test_a_client_that_disconnects_from_its_stream_is_not_counted_as_an_error(se
 def test_a_stream_in_flight_is_in_the_gauge_and_its_disconnect_is_counted_as_cancelled(service: Service) -> None:
     cancelled = 'agent_model_requests_total{model="claude-sonnet-5-5",outcome="cancelled"}'
     before = service.metric(cancelled)
-    with httpx.stream("POST", f"{service.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
+    with httpx.stream("POST", f"{service.url}/chat/stream", json={"message": asking(slow=5)}, timeout=30) as answer:
         received = answer.iter_bytes()
         next(received)
         assert service.metric("agent_requests_in_flight") == 1
@@ -202,9 +202,9 @@ def test_errors_carry_a_request_id_too(service: Service) -> None:
 def test_every_log_line_is_json_and_none_has_a_message_or_a_key(service: Service, stand_in: StandIn) -> None:
     """Also at level DEBUG with ANTHROPIC_LOG=debug, where the SDK would log whole request bodies."""
     private = f"private-{uuid.uuid4()}"
-    for directive in ("", "[[fault:400]]", "[[fault:401]]", "[[fault:500]]", "[[break:2]]"):
-        service.post("/chat", message=f"{private} {directive}")
-        service.post("/chat/stream", message=f"{private} {directive}", system_prompt=private)
+    for behaviour in ("", asking(fault=400), asking(fault=401), asking(fault=500), asking(break_at=2)):
+        service.post("/chat", message=f"{private} {behaviour}")
+        service.post("/chat/stream", message=f"{private} {behaviour}", system_prompt=private)
     service.post("/chat", message=f"{private}\0")
     service.post("/chat", **{private: private})
     service.get(f"/{private}?{private}")

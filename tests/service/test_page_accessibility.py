@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
+from stand_in import asking
 from support.agent import Service
 from support.browser import running_browser
 from support.browser.chat import open_chat
@@ -54,7 +55,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def test_every_element_has_its_role_and_name(browser: Browser, service: Service) -> None:
     async with open_chat(browser, service.url) as chat:
         await chat.ask("Hello")
-        await chat.say("Now fail [[fault:429]]")
+        await chat.say(asking("Now fail", fault=429))
         await chat.problem.wait_for()
         await expect(chat.page.locator("body")).to_match_aria_snapshot(TREE)
         # The name and description of the key field must be present before the field is needed.
@@ -84,7 +85,7 @@ async def test_a_screen_reader_announces_the_whole_answer_once_and_not_each_toke
                 watch.observe(document.body, { childList: true, subtree: true, characterData: true });
             }"""
         )
-        await chat.ask("Hello [[slow:0.05]] [[words:10]]")
+        await chat.ask(asking("Hello", slow=0.05, words=10))
         assert await chat.answers.last.get_attribute("aria-busy") is None
         said = await chat.answer.inner_text()
         told = [sentence.strip() for sentence in await chat.page.evaluate("window.told")]
@@ -115,7 +116,7 @@ async def test_text_and_controls_have_enough_contrast(browser: Browser, service:
 async def test_reduced_motion_turns_animations_off(browser: Browser, service: Service) -> None:
     for wish, animation in (("reduce", "none"), ("no-preference", "wait")):
         async with open_chat(browser, service.url, reduced_motion=wish) as chat:
-            await chat.say("Hello [[stall:5]]")
+            await chat.say(asking("Hello", stall=5))
             await chat.answers.wait_for()
             seen = "getComputedStyle(document.querySelector('.answer .text'), '::after').animationName"
             assert await chat.page.evaluate(seen) == animation
@@ -132,9 +133,9 @@ async def test_a_narrow_viewport_needs_no_horizontal_scrolling(browser: Browser,
 
 async def test_the_newest_text_stays_in_view_unless_the_user_scrolled_up(browser: Browser, service: Service) -> None:
     async with open_chat(browser, service.url, viewport={"width": 800, "height": 500}) as chat:
-        await chat.ask("Hello [[words:600]]")
+        await chat.ask(asking("Hello", words=600))
         await expect(chat.facts).to_be_in_viewport()
-        await chat.say("Hello [[slow:0.02]] [[words:150]]")
+        await chat.say(asking("Hello", slow=0.02, words=150))
         await expect(chat.answer).to_contain_text("word50")
         await chat.page.evaluate("scrollTo(0, 0)")
         await expect(chat.facts).to_have_count(2)

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import Service, StartService
 from support.browser import running_browser
 from support.browser.chat import Chat, open_chat
@@ -39,7 +39,7 @@ async def chat(browser: Browser, service: Service) -> AsyncIterator[Chat]:
 async def test_an_answer_appears_incrementally_followed_by_its_tokens_and_duration(
     chat: Chat, stand_in: StandIn
 ) -> None:
-    await chat.say("Hello [[slow:0.1]] [[words:30]]")
+    await chat.say(asking("Hello", slow=0.1, words=30))
     await expect(chat.answer).to_contain_text("word2")
     assert stand_in.last()["state"] == "running"
     assert "word29" not in await chat.answer.inner_text()
@@ -64,7 +64,7 @@ async def test_a_conversation_continues_until_a_new_one_is_started(chat: Chat, s
 
 @pytest.mark.parametrize("how", ["button", "Escape", "new conversation"])
 async def test_stopping_ends_the_call_to_the_model(chat: Chat, stand_in: StandIn, how: str) -> None:
-    await chat.say("Hello [[slow:0.1]] [[words:300]]")
+    await chat.say(asking("Hello", slow=0.1, words=300))
     await expect(chat.answer).to_contain_text("word1")
     if how == "Escape":
         await chat.page.keyboard.press("Escape")
@@ -83,14 +83,14 @@ async def test_stopping_ends_the_call_to_the_model(chat: Chat, stand_in: StandIn
 
 
 async def test_an_error_in_the_stream_is_shown_next_to_the_partial_answer(chat: Chat) -> None:
-    await chat.say("Hello [[error:overloaded_error after=3]]")
+    await chat.say(asking("Hello", error="overloaded_error", after=3))
     await expect(chat.problem).to_have_text("The model API is overloaded; try again later.")
     await expect(chat.answer).to_have_text('Stand-in heard "Hello ')
     await expect(chat.page.get_by_role("button", name="Try again")).to_be_enabled()
 
 
 async def test_after_a_429_the_retry_button_is_disabled_for_the_requested_time(chat: Chat) -> None:
-    await chat.say("Hello [[fault:429 retry-after=3 times=1 id=page]]")
+    await chat.say(asking("Hello", fault=429, retry_after=3, times=1, id="page"))
     await expect(chat.problem).to_have_text("The model API limits the rate of requests; try again later. Wait 3 s.")
     again = chat.page.get_by_role("button", name="Try again")
     await expect(again).to_be_disabled()
@@ -110,7 +110,7 @@ async def test_an_unreachable_service_is_shown_as_a_message(
         if when == "before":
             service.process.kill()
             service.wait()
-        await chat.say("Hello [[slow:0.1]] [[words:100]]")
+        await chat.say(asking("Hello", slow=0.1, words=100))
         if when == "in the middle":
             await expect(chat.answer).to_contain_text("word1")
             service.process.kill()
@@ -145,7 +145,7 @@ async def test_the_page_can_be_used_with_the_keyboard_alone(chat: Chat) -> None:
     await expect(chat.message).to_be_focused()
     await keyboard.type("One line,")
     await keyboard.press("Shift+Enter")
-    await keyboard.type("and another [[slow:0.1]] [[words:100]]")
+    await keyboard.type(asking("and another", slow=0.1, words=100))
     await keyboard.press("Enter")
     await expect(chat.answer).to_contain_text('"One line,\nand another')
     await keyboard.press("Tab")

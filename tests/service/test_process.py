@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from agent_service import __version__
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import API_PROCESS, Service, StartService, run_agent_service
 from support.eventually import eventually
 
@@ -83,7 +83,7 @@ def test_draining_finishes_streams_refuses_new_work_and_exits_with_code_0(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url)
-    reader = Reader(service.url, "hello [[hold:stream after=1]]")
+    reader = Reader(service.url, asking("hello", hold="stream", after=1))
     eventually(lambda: '"text"' in reader.received, "the stream flows")
     service.terminate()
     eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
@@ -101,7 +101,7 @@ def test_draining_finishes_streams_refuses_new_work_and_exits_with_code_0(
     assert service.wait() == 0
     assert '"level":"error"' not in service.log()
     assert "Unclosed" not in service.log()
-    assert [seen["message"] for seen in stand_in.requests()] == ["hello [[hold:stream after=1]]"]
+    assert [seen["message"] for seen in stand_in.requests()] == [asking("hello", hold="stream", after=1)]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -149,7 +149,7 @@ def test_draining_waits_for_a_stream_up_to_the_stream_timeout(
         API_WORKERS=str(processes),
     )
     # Ten seconds of words: longer than the drain time that a request used to have, and never silent.
-    reader = Reader(service.url, "hello [[slow:0.25]] [[words:30]]")
+    reader = Reader(service.url, asking("hello", slow=0.25, words=30))
     eventually(lambda: '"text"' in reader.received, "the stream flows")
     service.terminate()
     reader.join(60)
@@ -161,7 +161,7 @@ def test_draining_ends_even_when_a_client_does_not_read(start_service: StartServ
     times = {"REQUEST_TIMEOUT_SECONDS": "5", "STREAM_TIMEOUT_SECONDS": "5", "WRITE_TIMEOUT_SECONDS": "60"}
     service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, MAX_TOKENS="200000", **times)
     # An answer has 5 s to start, on a busy machine too; a client that does not read uses all of them.
-    body = json.dumps({"message": "[[bulk:24]]"}).encode()
+    body = json.dumps({"message": asking(bulk=24)}).encode()
     head = "POST /chat/stream HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"
     head += f"Content-Length: {len(body)}\r\n\r\n"
     address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
@@ -176,7 +176,7 @@ def test_draining_ends_even_when_a_client_does_not_read(start_service: StartServ
 
 def test_a_second_signal_cuts_the_remaining_streams(start_service: StartService, stand_in: StandIn) -> None:
     service = start_service(ANTHROPIC_API_KEY="sk-1", ANTHROPIC_BASE_URL=stand_in.url, REQUEST_TIMEOUT_SECONDS="600")
-    reader = Reader(service.url, "hello [[slow:20]] [[words:9]]")
+    reader = Reader(service.url, asking("hello", slow=20, words=9))
     eventually(lambda: service.metric("agent_requests_in_flight") == 1, "the stream is in flight")
     service.terminate()
     eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")

@@ -21,7 +21,7 @@ from agent_service.limits.limits import MOST_CLIENTS, Limits
 from agent_service.limits.local import UNIT, LocalBuckets
 from agent_service.state.redis import Redis
 from agent_service.state.script import Script
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, MakeClient, Service, StartService
 from support.eventually import eventually
 from support.redis_server import RedisServer, running_redis
@@ -362,7 +362,7 @@ async def test_an_agent_without_tokens_sends_nothing_to_the_model_until_they_ref
     assert 'agent_rate_limited_total{reason="tokens"} 2.0' in (await client.get("/metrics")).text
 
 
-@pytest.mark.parametrize("fault", ["[[break:2]]", "[[error:overloaded_error after=3]]"])
+@pytest.mark.parametrize("fault", [asking(break_at=2), asking(error="overloaded_error", after=3)])
 async def test_interrupted_answers_are_charged(make_client: MakeClient, fault: str) -> None:
     client = await make_client(tokens_per_minute=50, rate_limit_requests=0, model_max_retries=0)
     assert (await client.post("/chat", json={"message": f"{fault} {WORDY}"})).status_code in {502, 503}
@@ -374,7 +374,7 @@ def test_tokens_received_before_a_client_disconnected_are_charged(
     start_service: StartService, stand_in: StandIn
 ) -> None:
     service = start_with_budget(start_service, stand_in)
-    body = {"message": "[[words:2000]] [[slow:0.002]]"}
+    body = {"message": asking(words=2000, slow=0.002)}
     with httpx.stream("POST", f"{service.url}/chat/stream", json=body, timeout=30) as answer:
         received = 0
         for line in answer.iter_lines():

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 import anthropic
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 
 MODEL = "claude-sonnet-5-5"
+THINKING = asking("hello", thinking=True)
 
 
 @pytest.fixture
@@ -21,11 +22,11 @@ async def sdk(stand_in: StandIn) -> AsyncIterator[anthropic.AsyncAnthropic]:
 
 async def test_a_whole_message_passes_the_sdks_strict_validation(sdk: anthropic.AsyncAnthropic) -> None:
     message = await sdk.messages.create(
-        model=MODEL, max_tokens=10, system="Be kind.", messages=[{"role": "user", "content": "hello [[thinking]]"}]
+        model=MODEL, max_tokens=10, system="Be kind.", messages=[{"role": "user", "content": THINKING}]
     )
     assert [block.type for block in message.content] == ["thinking", "text"]
     assert message.content[1].to_dict()["text"] == (
-        f'Stand-in heard "hello [[thinking]]" (model {MODEL}; system prompt "Be kind.").'
+        f'Stand-in heard "{THINKING}" (model {MODEL}; system prompt "Be kind.").'
     )
     assert message.stop_reason == "end_turn"
     assert message.usage.input_tokens == 4
@@ -33,15 +34,13 @@ async def test_a_whole_message_passes_the_sdks_strict_validation(sdk: anthropic.
 
 async def test_the_sdk_accumulates_a_stream_to_the_same_message(sdk: anthropic.AsyncAnthropic) -> None:
     async with sdk.messages.stream(
-        model=MODEL, max_tokens=10, messages=[{"role": "user", "content": "hello [[thinking]]"}]
+        model=MODEL, max_tokens=10, messages=[{"role": "user", "content": THINKING}]
     ) as stream:
         kinds = [event.type async for event in stream]
         message = await stream.get_final_message()
     assert kinds[0] == "message_start"
     assert kinds[-1] == "message_stop"
-    assert message.content[1].to_dict()["text"] == (
-        f'Stand-in heard "hello [[thinking]]" (model {MODEL}; no system prompt).'
-    )
+    assert message.content[1].to_dict()["text"] == (f'Stand-in heard "{THINKING}" (model {MODEL}; no system prompt).')
     assert message.usage.output_tokens == 9
 
 
@@ -64,7 +63,7 @@ async def test_a_requested_fault_raises_the_matching_sdk_error(
 ) -> None:
     with pytest.raises(error_class) as raised:
         await sdk.messages.create(
-            model=MODEL, max_tokens=10, messages=[{"role": "user", "content": f"[[fault:{status} retry-after=3]]"}]
+            model=MODEL, max_tokens=10, messages=[{"role": "user", "content": asking(fault=status, retry_after=3)}]
         )
     assert raised.value.type == error_type
     assert raised.value.request_id

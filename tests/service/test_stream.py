@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import Service, running_service
 
 pytestmark = pytest.mark.timing
@@ -41,10 +41,11 @@ def text(received: list[dict[str, Any]]) -> str:
 
 @pytest.mark.parametrize(("path", "body"), [("/chat/stream", {}), ("/chat", {"stream": True})])
 def test_a_stream_is_text_events_followed_by_done(service: Service, path: str, body: dict[str, object]) -> None:
-    received = events(service, path, message="hello 😀\u2028there [[slow:0.02]]", **body)
+    received = events(service, path, message=asking("hello 😀\u2028there", slow=0.02), **body)
     assert [event["type"] for event in received[:-1]] == ["text"] * (len(received) - 1)
     assert len(received) > 3
-    heard = 'Stand-in heard "hello 😀\u2028there [[slow:0.02]]" (model claude-sonnet-5-5; system prompt "Be brief.").'
+    message = asking("hello 😀\u2028there", slow=0.02)
+    heard = f'Stand-in heard "{message}" (model claude-sonnet-5-5; system prompt "Be brief.").'
     assert text(received) == heard
     done = received[-1]
     assert set(done) == {"type", "input_tokens", "output_tokens", "conversation_id"}
@@ -62,30 +63,30 @@ def test_an_invalid_system_prompt_is_422(service: Service, stand_in: StandIn, pr
 
 
 def test_text_is_forwarded_while_the_model_is_still_generating(service: Service, stand_in: StandIn) -> None:
-    stream = lines(service, message="hello [[slow:0.1]]")
+    stream = lines(service, message=asking("hello", slow=0.1))
     assert '"text"' in next(line for line in stream if not line.startswith(":"))
     assert stand_in.last()["state"] != "done"
     assert '"done"' in list(stream)[-1]
 
 
-@pytest.mark.parametrize("directive", ["[[stall:1]]", "[[silent:1]]", "[[ping:1]]"])
-def test_comments_keep_the_connection_alive_while_the_model_is_silent(service: Service, directive: str) -> None:
-    received = list(lines(service, message=directive))
+@pytest.mark.parametrize("behaviour", [asking(stall=1), asking(silent=1), asking(ping=1)])
+def test_comments_keep_the_connection_alive_while_the_model_is_silent(service: Service, behaviour: str) -> None:
+    received = list(lines(service, message=behaviour))
     assert any(line.startswith(":") for line in received)
     assert '"done"' in received[-1]
 
 
 @pytest.mark.parametrize(
-    ("directive", "words"),
+    ("behaviour", "words"),
     [
-        ("[[break:3]]", "broke off"),
-        ("[[end-early:3]]", "early"),
-        ("[[error:overloaded_error after=3]]", "overloaded"),
-        ("[[error:rate_limit_error after=3]]", "limits"),
+        (asking(break_at=3), "broke off"),
+        (asking(end_at=3), "early"),
+        (asking(error="overloaded_error", after=3), "overloaded"),
+        (asking(error="rate_limit_error", after=3), "limits"),
     ],
 )
-def test_a_mid_stream_error_is_the_last_event(service: Service, directive: str, words: str) -> None:
-    received = events(service, message=f"hello {directive} and more words")
+def test_a_mid_stream_error_is_the_last_event(service: Service, behaviour: str, words: str) -> None:
+    received = events(service, message=f"hello {behaviour} and more words")
     assert {event["type"] for event in received[:-1]} == {"text"}
     assert text(received) == 'Stand-in heard "hello '
     assert received[-1]["type"] == "error"
@@ -93,7 +94,7 @@ def test_a_mid_stream_error_is_the_last_event(service: Service, directive: str, 
 
 
 def test_an_error_after_a_heartbeat_is_also_an_event(service: Service) -> None:
-    received = events(service, message="[[stall:0.6]] [[fault:400]]")
+    received = events(service, message=asking(stall=0.6, fault=400))
     assert [event["type"] for event in received] == ["error"]
 
 
@@ -107,34 +108,34 @@ def impatient(shared_settings: dict[str, str], tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.parametrize(
-    "directive", ["[[slow:0.3]] one two three four five six", "[[ping:4]]", "[[ping:1]] [[bulk:4]]"]
+    "behaviour", [asking("one two three four five six", slow=0.3), asking(ping=4), asking(ping=1, bulk=4)]
 )
-def test_a_stream_may_take_longer_than_a_request(impatient: Service, directive: str) -> None:
-    received = events(impatient, message=directive)
+def test_a_stream_may_take_longer_than_a_request(impatient: Service, behaviour: str) -> None:
+    received = events(impatient, message=behaviour)
     assert received[-1]["type"] == "done", received[-1]
 
 
 def test_a_stream_that_takes_too_long_ends_with_an_error_event(impatient: Service) -> None:
-    received = events(impatient, message="[[slow:0.3]] [[words:100]]")
+    received = events(impatient, message=asking(slow=0.3, words=100))
     assert received[0]["type"] == "text"
     assert received[-1] == {"type": "error", "message": "The model did not finish within 8 seconds."}
 
 
 def test_a_stream_whose_model_falls_silent_ends_with_an_error_event(impatient: Service) -> None:
-    received = events(impatient, message="[[hold:never after=2]] one two three")
+    received = events(impatient, message=asking("one two three", hold="never", after=2))
     assert text(received) == "Stand-in heard "
     assert received[-1] == {"type": "error", "message": "The model API sent nothing for 2 seconds."}
 
 
-@pytest.mark.parametrize("directive", ["[[stall:20]]", "[[silent:20]]"])
-def test_a_stream_that_does_not_start_is_504(impatient: Service, directive: str) -> None:
-    answer = impatient.post("/chat/stream", message=directive)
+@pytest.mark.parametrize("behaviour", [asking(stall=20), asking(silent=20)])
+def test_a_stream_that_does_not_start_is_504(impatient: Service, behaviour: str) -> None:
+    answer = impatient.post("/chat/stream", message=behaviour)
     assert answer.status_code == 504
     assert answer.json() == {"detail": "The model API sent nothing for 2 seconds."}
 
 
 def test_a_slow_reader_does_not_count_as_a_silent_model(impatient: Service) -> None:
-    body = {"message": "[[bulk:16]]"}
+    body = {"message": asking(bulk=16)}
     with httpx.stream("POST", f"{impatient.url}/chat/stream", json=body, timeout=30) as answer:
         received = answer.iter_lines()
         next(received)
@@ -149,7 +150,7 @@ def test_concurrent_streams_are_complete_and_do_not_mix(service: Service) -> Non
         opened = [
             client.send(
                 client.build_request(
-                    "POST", f"{service.url}/chat/stream", json={"message": f"caller-{number} [[words:50]]"}
+                    "POST", f"{service.url}/chat/stream", json={"message": asking(f"caller-{number}", words=50)}
                 ),
                 stream=True,
             )

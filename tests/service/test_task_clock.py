@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, Service, StartService, running_service
 from support.eventually import eventually
 from support.redis_server import RedisServer, running_redis
@@ -100,7 +100,7 @@ def jump(clock: Clock, redis_with_clock: RedisServer) -> Callable[[int], None]:
 def test_a_forward_jump_of_the_redis_clock_takes_no_task_from_a_live_worker(
     api: Service, stand_in: StandIn, jump: Callable[[int], None]
 ) -> None:
-    running = submit(api, "[[hold:task]]")
+    running = submit(api, asking(hold="task"))
     eventually(lambda: look_up(api, running)["status"] == "running", "it is taken up")
     jump(HALF_AN_HOUR)
     for _ in range(3):
@@ -115,7 +115,7 @@ def test_a_forward_jump_of_the_redis_clock_takes_no_task_from_a_live_worker(
 def test_a_backward_jump_of_the_redis_clock_delays_no_waiting_task(
     api: Service, stand_in: StandIn, jump: Callable[[int], None]
 ) -> None:
-    running = [submit(api, "[[hold:task]]") for _ in range(2)]
+    running = [submit(api, asking(hold="task")) for _ in range(2)]
     eventually(lambda: all(look_up(api, each)["status"] == "running" for each in running), "they are taken up")
     waiting = submit(api, "waits")
     jump(-HALF_AN_HOUR)
@@ -126,7 +126,7 @@ def test_a_backward_jump_of_the_redis_clock_delays_no_waiting_task(
 def test_a_backward_jump_of_the_redis_clock_does_not_extend_the_pause_of_a_throttled_model_api(
     api: Service, jump: Callable[[int], None]
 ) -> None:
-    turned_away = submit(api, "[[fault:429 retry-after=5 times=1 id=clock]]")
+    turned_away = submit(api, asking(fault=429, retry_after=5, times=1, id="clock"))
     eventually(lambda: tried(api, turned_away), "it is turned away")
     jump(-HALF_AN_HOUR)
     eventually(lambda: look_up(api, turned_away)["status"] == "completed", "it is done", 30)
@@ -145,7 +145,7 @@ def test_a_jump_of_the_workers_clock_does_not_affect_its_running_task(
     with running_service(tmp_path, "worker", **told, **clock.settings):
         for seconds in (HALF_AN_HOUR, -HALF_AN_HOUR):
             clock.jump(0)
-            running = submit(api, "[[stall:4]]")
+            running = submit(api, asking(stall=4))
             eventually(lambda each=running: look_up(api, each)["status"] == "running", "it is taken up")  # type: ignore[misc]
             clock.jump(seconds)
             eventually(lambda each=running: look_up(api, each)["status"] != "running", "it ends")  # type: ignore[misc]

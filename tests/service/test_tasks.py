@@ -16,7 +16,7 @@ from agent_service.state.redis import Redis
 from agent_service.tasks.queue import TOO_LATE, Tasks
 from agent_service.tasks.record import Status
 from service.task_client import OWNER, keyed, submit
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import MakeClient, StartService
 from support.eventually import eventually, eventually_async
 from support.redis_server import RedisServer, running_redis
@@ -71,13 +71,13 @@ async def test_a_task_is_answered_in_the_background(make_client: MakeClient) -> 
 
 async def test_a_transient_failure_is_retried(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0)
-    task = await ended(client, await submit(client, "[[fault:529 times=2 id=again]] please"))
+    task = await ended(client, await submit(client, asking("please", fault=529, times=2, id="again")))
     assert (task["status"], task["attempts"]) == ("completed", 3)
 
 
 async def test_the_next_attempt_waits_for_retry_after(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0)
-    task = await ended(client, await submit(client, "[[fault:429 retry-after=3 times=1 id=wait]]"))
+    task = await ended(client, await submit(client, asking(fault=429, retry_after=3, times=1, id="wait")))
     assert (task["status"], task["attempts"]) == ("completed", 2)
     begun, finished = (datetime.fromisoformat(task[name]) for name in ("started_at", "finished_at"))
     assert (finished - begun).total_seconds() >= 3
@@ -87,7 +87,7 @@ async def test_a_task_with_refused_credentials_succeeds_after_they_are_corrected
     make_client: MakeClient, stand_in: StandIn
 ) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0)
-    stand_in.direct("[[fault:401]]")
+    stand_in.behave(fault=401)
     task_id = await submit(client, "hello")
 
     async def failed_once() -> bool:
@@ -95,28 +95,28 @@ async def test_a_task_with_refused_credentials_succeeds_after_they_are_corrected
         return bool(task["status"] == "pending" and task["attempts"] == 1)
 
     await eventually_async(failed_once, "the first attempt fails")
-    stand_in.direct("")
+    stand_in.behave()
     assert (await ended(client, task_id))["status"] == "completed"
 
 
 async def test_a_task_that_fails_too_often_is_failed_with_the_reason(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0, task_max_attempts=2)
-    task = await ended(client, await submit(client, "[[fault:500]]"))
+    task = await ended(client, await submit(client, asking(fault=500)))
     assert (task["status"], task["attempts"], task["error"]["code"]) == ("failed", 2, "failed")
     assert task["result"] is None
 
 
 async def test_a_permanent_failure_is_not_retried(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True)
-    task = await ended(client, await submit(client, "[[refusal]]"))
+    task = await ended(client, await submit(client, asking(refusal=True)))
     assert (task["status"], task["attempts"], task["error"]["code"]) == ("failed", 1, "declined")
 
 
 async def test_an_attempt_has_a_timeout_and_a_task_has_a_deadline(make_client: MakeClient) -> None:
     client = await make_client(api_runs_tasks=True, task_timeout_seconds=0.3, task_max_attempts=1)
-    assert (await ended(client, await submit(client, "[[stall:30]]")))["error"]["code"] == "timed_out"
+    assert (await ended(client, await submit(client, asking(stall=30))))["error"]["code"] == "timed_out"
     client = await make_client(api_runs_tasks=True, task_deadline_seconds=0.5, state_prefix="other")
-    assert (await ended(client, await submit(client, "[[stall:30]]")))["error"]["code"] == "deadline_exceeded"
+    assert (await ended(client, await submit(client, asking(stall=30))))["error"]["code"] == "deadline_exceeded"
 
 
 async def test_a_task_that_waits_past_its_deadline_is_not_started(make_client: MakeClient, stand_in: StandIn) -> None:
@@ -131,7 +131,7 @@ async def test_a_task_that_waits_past_its_deadline_is_not_started(make_client: M
 
 async def test_cancelling_a_running_task_ends_the_model_call(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True)
-    task_id = await submit(client, "[[stall:30]] never mind")
+    task_id = await submit(client, asking("never mind", stall=30))
 
     async def states() -> list[str]:
         return [seen["state"] for seen in await asyncio.to_thread(stand_in.requests)]
@@ -317,7 +317,7 @@ async def test_tasks_are_503_while_redis_is_down_and_work_continues_afterwards(
 ) -> None:
     with running_redis(tmp_path) as server:
         client = await keyed(make_client, redis_url=server.url, api_runs_tasks=True)
-        running = await submit(client, "through the outage [[hold:outage]]")
+        running = await submit(client, asking("through the outage", hold="outage"))
 
         async def begun() -> bool:
             return bool((await look_up(client, running))["status"] == "running")
@@ -373,7 +373,7 @@ async def test_the_state_of_the_queue_is_in_health_and_metrics(make_client: Make
 
 async def test_no_task_is_dispatched_while_the_model_api_throttles(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=1)
-    turned_away = await submit(client, "first [[fault:429 retry-after=8 times=1 id=away]]")
+    turned_away = await submit(client, asking("first", fault=429, retry_after=8, times=1, id="away"))
 
     async def waits_again() -> bool:
         found = await look_up(client, turned_away)
@@ -397,7 +397,7 @@ async def test_without_retry_after_the_pause_grows_with_each_attempt(
     make_client: MakeClient, stand_in: StandIn, tasks: Tasks
 ) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=4)
-    stand_in.direct("[[fault:529]]")
+    stand_in.behave(fault=529)
     ids = [await submit(client, f"number {number}") for number in range(40)]
 
     async def turned_away() -> bool:
@@ -408,7 +408,7 @@ async def test_without_retry_after_the_pause_grows_with_each_attempt(
         assert await tasks.due() == 0, "no worker more would help, also not between two tries"
         await asyncio.sleep(0.1)
     assert len(stand_in.requests()) <= 4 + 5, "one finds out for all, after 1, 2 and 4 seconds"
-    stand_in.direct("")
+    stand_in.behave()
     for task_id in ids:
         assert (await ended(client, task_id))["status"] == "completed"
 
@@ -462,14 +462,14 @@ async def test_the_first_token_of_an_answer_ends_the_pause(
     make_client: MakeClient, stand_in: StandIn, tasks: Tasks
 ) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=8)
-    await submit(client, "first [[fault:429 times=1 id=once]]")
+    await submit(client, asking("first", fault=429, times=1, id="once"))
 
     async def turned_away() -> bool:
         return bool(stand_in.requests()) and await tasks.due() == 0
 
     await eventually_async(turned_away, "it is turned away")
     for number in range(12):
-        await submit(client, f"number {number} [[hold:all after=1]] [[words:60]]")
+        await submit(client, asking(f"number {number}", hold="all", after=1, words=60))
 
     async def all_are_under_way() -> bool:
         seen = await asyncio.to_thread(stand_in.requests)
@@ -534,7 +534,7 @@ async def test_a_fully_occupied_worker_does_not_check_the_queue_for_each_submitt
     make_client: MakeClient, redis_server: RedisServer, tasks: Tasks
 ) -> None:
     client = await make_client(api_runs_tasks=True, worker_concurrency=1)
-    running = await submit(client, "[[stall:60]]")
+    running = await submit(client, asking(stall=60))
 
     async def number(status: Status) -> int:
         return (await tasks.count())[status]
@@ -549,7 +549,7 @@ async def test_a_worker_without_tokens_does_not_check_the_queue_for_each_submitt
     make_client: MakeClient, redis_server: RedisServer, tasks: Tasks
 ) -> None:
     client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
-    await client.post("/chat", json={"message": "a long one [[words:700]]"})
+    await client.post("/chat", json={"message": asking("a long one", words=700)})
 
     async def knows() -> bool:
         return await scripts_beside(redis_server, tasks, 20) <= 4
@@ -563,7 +563,7 @@ async def test_a_worker_without_tokens_does_not_check_the_queue_for_each_submitt
 async def test_a_task_waits_until_tokens_are_available(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, tokens_per_minute=600)
     since = asyncio.get_running_loop().time()
-    await client.post("/chat", json={"message": "a long one [[words:620]]"})
+    await client.post("/chat", json={"message": asking("a long one", words=620)})
     task_id = await submit(client, "afterwards")
     assert (await ended(client, task_id))["status"] == "completed"
     # Ten tokens refill each second, and more than twenty were missing.

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.openmetrics import parser as openmetrics
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, Service, StartService, environment, running_service
 from support.collector import Collector, attributes
 from support.eventually import eventually
@@ -129,7 +129,7 @@ def test_each_attempt_at_a_task_is_a_span_in_the_trace_of_its_request(
 ) -> None:
     more = {"OTEL_PROPAGATORS": propagators, "TASK_MAX_ATTEMPTS": "2", "API_RUNS_TASKS": "true"}
     service = start_traced(start_service, stand_in, redis_server, collector.url, **more)
-    service.post("/tasks", message="[[fault:401]]")
+    service.post("/tasks", message=asking(fault=401))
     eventually(lambda: len(_attempts(collector)) == 2, "both attempts are told of", seconds=30)
     attempts = _attempts(collector)
     request = wait_for(collector, "POST /tasks")["POST /tasks"]
@@ -144,7 +144,7 @@ def _attempts(collector: Collector) -> list[Span]:
 
 
 def test_a_failed_turn_records_its_error_type_and_fails_its_request(traced: Service, collector: Collector) -> None:
-    assert traced.post("/chat", message="[[fault:529 retry-after=9]]").status_code == 503
+    assert traced.post("/chat", message=asking(fault=529, retry_after=9)).status_code == 503
     spans = wait_for(collector, "POST /chat", "chat claude-sonnet-5-5")
     turn = spans["chat claude-sonnet-5-5"]
     assert attributes(turn.attributes)["error.type"] == "overloaded"
@@ -154,7 +154,7 @@ def test_a_failed_turn_records_its_error_type_and_fails_its_request(traced: Serv
 
 
 def test_a_client_that_disconnects_is_not_an_error_of_the_turn(traced: Service, collector: Collector) -> None:
-    with httpx.stream("POST", f"{traced.url}/chat/stream", json={"message": "[[slow:5]]"}, timeout=30) as answer:
+    with httpx.stream("POST", f"{traced.url}/chat/stream", json={"message": asking(slow=5)}, timeout=30) as answer:
         next(answer.iter_bytes())
     turn = wait_for(collector, "chat claude-sonnet-5-5")["chat claude-sonnet-5-5"]
     assert attributes(turn.attributes)["portside.turn.outcome"] == "cancelled"
@@ -162,7 +162,7 @@ def test_a_client_that_disconnects_is_not_an_error_of_the_turn(traced: Service, 
 
 
 def test_log_lines_of_a_request_have_its_trace_id(traced: Service) -> None:
-    httpx.post(f"{traced.url}/chat", json={"message": "[[fault:500]]"}, headers=TRACEPARENT, timeout=30)
+    httpx.post(f"{traced.url}/chat", json={"message": asking(fault=500)}, headers=TRACEPARENT, timeout=30)
     eventually(lambda: "Request answered" in traced.log(), "the request is logged")
     lines = [json.loads(line) for line in traced.log().splitlines()]
     of_request = {line["event"]: line for line in lines if line.get("trace_id") == TRACE}

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.task_client import CLIENT_KEY
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import KEY, Service, StartService, run_agent_service, running_service
 from support.eventually import eventually
 from support.promtool import promtool
@@ -73,7 +73,10 @@ def end_at_once(process: Service) -> None:
 
 def test_a_killed_worker_loses_none_of_200_tasks(api: Service, start_worker: StartWorker, stand_in: StandIn) -> None:
     doomed = start_worker(WORKER_CONCURRENCY="20")
-    ids = [submit(api, f"task number {number} {'[[hold:late]]' if number >= 60 else ''}") for number in range(200)]
+    ids = [
+        submit(api, asking(f"task number {number}", **({"hold": "late"} if number >= 60 else {})))
+        for number in range(200)
+    ]
     eventually(lambda: len(tasks(api, "completed")) == 60, "some are done")
     eventually(lambda: len(tasks(api, "running")) == 20, "as many as it takes are running")
     doomed.process.send_signal(signal.SIGKILL)
@@ -93,7 +96,7 @@ def test_the_tasks_of_a_killed_worker_go_to_another_worker(
     api: Service, start_worker: StartWorker, stand_in: StandIn
 ) -> None:
     doomed, survivor = (start_worker(WORKER_CONCURRENCY="5") for _ in range(2))
-    ids = [submit(api, f"task number {number} [[stall:0.3]]") for number in range(60)]
+    ids = [submit(api, asking(f"task number {number}", stall=0.3)) for number in range(60)]
     eventually(lambda: len(tasks(api, "completed")) >= 10, "some are done")
     doomed.process.send_signal(signal.SIGKILL)
     eventually(lambda: len(tasks(api, "completed")) == 60, "all are done", 40)
@@ -111,7 +114,7 @@ def test_the_tasks_of_a_killed_worker_go_to_another_worker(
 
 def test_a_task_that_kills_its_workers_is_not_retried_forever(api: Service, start_worker: StartWorker) -> None:
     doomed = start_worker(TASK_MAX_ATTEMPTS="1")
-    task_id = submit(api, "[[stall:60]]")
+    task_id = submit(api, asking(stall=60))
     eventually(lambda: task(api, task_id)["attempts"] == 1, "it is taken up")
     doomed.process.kill()
     doomed.wait()
@@ -122,7 +125,7 @@ def test_a_task_that_kills_its_workers_is_not_retried_forever(api: Service, star
 
 def test_a_draining_worker_finishes_its_tasks_and_takes_no_new_ones(api: Service, start_worker: StartWorker) -> None:
     worker = start_worker()
-    running = submit(api, "[[stall:3]]")
+    running = submit(api, asking(stall=3))
     eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
     worker.terminate()
     eventually(lambda: worker.get("/health/ready").json()["reason"] == "draining", "it drains")
@@ -136,7 +139,7 @@ def test_a_worker_returns_an_unfinished_task_to_the_queue(
     api: Service, start_worker: StartWorker, stand_in: StandIn
 ) -> None:
     worker = start_worker()
-    running = submit(api, "[[stall:4]] in good hands")
+    running = submit(api, asking("in good hands", stall=4))
     eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
     end_at_once(worker)
     assert worker.wait(10) == 0
@@ -153,7 +156,7 @@ def test_a_worker_survives_an_outage_of_redis(
     with running_redis(tmp_path) as server:
         api = start_service(MODEL_PROVIDER="echo", REDIS_URL=server.url)
         worker = start_worker(REDIS_URL=server.url)
-        running = submit(api, "[[stall:1]]")
+        running = submit(api, asking(stall=1))
         eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
         server.stop()
         eventually(lambda: "Lost the connection to Redis" in worker.log(), "the worker notices")
@@ -177,7 +180,7 @@ def test_a_worker_reports_the_budget_it_used_while_redis_was_down(
     with running_redis(tmp_path) as server:
         told = {"REDIS_URL": server.url, "BUDGET_TOKENS": "1000", "BUDGET_ACTION": "warn"}
         api, worker = start_service(MODEL_PROVIDER="echo", **told), start_worker(**told)
-        done = submit(api, "[[stall:1]]")
+        done = submit(api, asking(stall=1))
         eventually(lambda: task(api, done)["status"] == "running", "it is taken up")
         server.stop()
         eventually(lambda: "Task was completed" in worker.log(), "it is done")
@@ -192,7 +195,7 @@ def test_pending_tasks_resume_after_a_restart_of_an_api_with_an_embedded_valkey(
 ) -> None:
     told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_KEYS": CLIENT_KEY}
     before = start_service(WORKER_CONCURRENCY="1", **told)
-    ids = [submit(before, f"number {number} [[stall:1]]") for number in range(6)]
+    ids = [submit(before, asking(f"number {number}", stall=1)) for number in range(6)]
     eventually(lambda: len(tasks(before, "completed")) >= 1, "the first is done")
     end_at_once(before)
     assert before.wait() == 0
@@ -203,7 +206,7 @@ def test_pending_tasks_resume_after_a_restart_of_an_api_with_an_embedded_valkey(
 
 def test_the_log_of_a_worker_has_no_message_and_no_answer(api: Service, start_worker: StartWorker) -> None:
     worker = start_worker(LOG_LEVEL="DEBUG")
-    done = submit(api, "my-secret-words [[fault:500 times=1 id=log]]")
+    done = submit(api, asking("my-secret-words", fault=500, times=1, id="log"))
     eventually(lambda: task(api, done)["status"] == "completed", "it is done", 30)
     assert done in worker.log()
     assert "my-secret-words" not in worker.log()

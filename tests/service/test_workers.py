@@ -16,7 +16,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.agent import API_PROCESS, COMMAND, KEY, Service, StartService, command_line, environment, running_service
 from support.eventually import eventually
 from support.redis_server import RedisServer
@@ -78,7 +78,7 @@ def streams(service: Service, count: int, message: str) -> Iterator[list[str]]:
 
 
 # The stand-in sends the first word at once, and the rest when the test releases it.
-HELD = "hello [[hold:streams after=1]]"
+HELD = asking("hello", hold="streams", after=1)
 
 
 def flowing(received: list[str]) -> bool:
@@ -218,7 +218,7 @@ def test_an_interrupt_of_the_process_group_as_from_a_terminal_drains(
 
 def test_a_second_signal_cuts_the_remaining_streams_of_all_processes(start: StartService) -> None:
     service = start(REQUEST_TIMEOUT_SECONDS="600")
-    with streams(service, 6, "hello [[slow:20]]") as received:
+    with streams(service, 6, asking("hello", slow=20)) as received:
         eventually(lambda: scraped(service)["agent_requests_in_flight"] == 6, "all streams are open")
         service.terminate()
         eventually(lambda: service.get("/health/ready").status_code == 503, "readiness turns")
