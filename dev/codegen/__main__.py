@@ -9,7 +9,7 @@ from testbed.errors import TestbedError
 from testbed.paths import REPOSITORY
 
 # The order matters: the install is rendered from the chart, which holds the definition and the dashboards as files.
-PARTS = ("operator", "service", "dashboards", "install", "folders")
+PARTS = ("operator", "service", "metrics", "dashboards", "install", "folders")
 
 
 @click.command()

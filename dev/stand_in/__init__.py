@@ -42,8 +42,9 @@ class StandIn:
         """Return the newest request for a message."""
         return self.requests()[-1]
 
-    def behave(self, **behaviour: object) -> None:
+    def behave(self, **behaviour: Any) -> None:
         """Answer all requests like this from now on (`server.Behaviour`); without arguments, as usual."""
+        _check(behaviour)
         self._client.put("/stand-in/behaviour", json=behaviour).raise_for_status()
 
     def release(self, name: str) -> None:
@@ -56,9 +57,18 @@ class StandIn:
         self._client.delete("/stand-in/requests").raise_for_status()
 
 
-def asking(message: str = "", **behaviour: object) -> str:
+def asking(message: str = "", **behaviour: Any) -> str:
     """Return a message with the behaviour that the stand-in shows in its answer (`server.Behaviour`)."""
+    _check(behaviour)
     return f"{message} {json.dumps(behaviour, separators=(',', ':'))}".lstrip() if behaviour else message
+
+
+def _check(behaviour: dict[str, Any]) -> None:
+    """Raise TypeError for an argument that the server does not have, which it would ignore."""
+    # Not at the top: the test bed imports this package for the path of the server, without the server's libraries.
+    from stand_in.server import Behaviour  # noqa: PLC0415
+
+    Behaviour(**behaviour)
 
 
 @contextmanager
