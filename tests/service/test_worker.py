@@ -73,10 +73,9 @@ def end_at_once(process: Service) -> None:
 
 def test_a_killed_worker_loses_none_of_200_tasks(api: Service, start_worker: StartWorker, stand_in: StandIn) -> None:
     doomed = start_worker(WORKER_CONCURRENCY="20")
-    ids = [
-        submit(api, asking(f"task number {number}", **({"hold": "late"} if number >= 60 else {})))
-        for number in range(200)
-    ]
+    messages = [f"task number {number}" for number in range(60)]
+    messages += [asking(f"task number {number}", hold="late") for number in range(60, 200)]
+    ids = [submit(api, message) for message in messages]
     eventually(lambda: len(tasks(api, "completed")) == 60, "some are done")
     eventually(lambda: len(tasks(api, "running")) == 20, "as many as it takes are running")
     doomed.process.send_signal(signal.SIGKILL)
@@ -85,9 +84,9 @@ def test_a_killed_worker_loses_none_of_200_tasks(api: Service, start_worker: Sta
     stand_in.release("late")
     start_worker(WORKER_CONCURRENCY="50")
     eventually(lambda: len(tasks(api, "completed")) == 200, "all are done", 60)
-    for number, task_id in enumerate(ids):
+    for message, task_id in zip(messages, ids, strict=True):
         done = task(api, task_id)
-        assert f'heard "task number {number} ' in done["result"]["response"]
+        assert f'heard "{message}"' in done["result"]["response"]
         assert done["attempts"] == (2 if task_id in cut_off else 1)
     assert [len(tasks(api, status)) for status in ("pending", "running", "failed")] == [0, 0, 0]
 
@@ -101,9 +100,9 @@ def test_the_tasks_of_a_killed_worker_go_to_another_worker(
     doomed.process.send_signal(signal.SIGKILL)
     eventually(lambda: len(tasks(api, "completed")) == 60, "all are done", 40)
     attempts = []
-    for number, task_id in enumerate(ids):
+    for message, task_id in zip(messages, ids, strict=True):
         done = task(api, task_id)
-        assert f'heard "task number {number} ' in done["result"]["response"]
+        assert f'heard "{message}"' in done["result"]["response"]
         attempts.append(done["attempts"])
     assert attempts.count(2) <= 5
     assert attempts.count(1) == 60 - attempts.count(2)
