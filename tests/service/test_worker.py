@@ -95,7 +95,8 @@ def test_the_tasks_of_a_killed_worker_go_to_another_worker(
     api: Service, start_worker: StartWorker, stand_in: StandIn
 ) -> None:
     doomed, survivor = (start_worker(WORKER_CONCURRENCY="5") for _ in range(2))
-    ids = [submit(api, asking(f"task number {number}", stall=0.3)) for number in range(60)]
+    messages = [asking(f"task number {number}", stall=0.3) for number in range(60)]
+    ids = [submit(api, message) for message in messages]
     eventually(lambda: len(tasks(api, "completed")) >= 10, "some are done")
     doomed.process.send_signal(signal.SIGKILL)
     eventually(lambda: len(tasks(api, "completed")) == 60, "all are done", 40)
