@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.tools_bed import tool
+from agent_operator.controller.lease import LEASE_LABEL
 from support.eventually import eventually
 from support.operator import (
     Namespace,
@@ -88,13 +88,11 @@ def test_of_two_operators_one_works_and_the_other_is_ready(here: Namespace) -> N
             assert "Applied" not in second.log
 
 
-def test_doctor_finds_a_leader_by_any_name_of_its_lease(here: Namespace) -> None:
+def test_the_lease_has_the_label_by_which_doctor_finds_it(here: Namespace) -> None:
     with elected(here) as leader:
         lead_seconds(leader)
-        here.apply(agent())
-        here.await_condition("Progressing", "True", "RollingOut")
 
-        assert f"is the leader (Lease {here.name}/{LEASE})" in tool(here, "doctor", "hello").stdout
+        assert here.get("lease", LEASE)["metadata"]["labels"] == LEASE_LABEL
 
 
 def test_a_killed_leader_is_replaced_when_its_lease_expires(here: Namespace) -> None:
