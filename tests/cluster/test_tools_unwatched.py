@@ -1,14 +1,20 @@
 """`agent-operator doctor` where no operator runs, or nothing is installed."""
 
 import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_operator.controller.lease import LEASE_LABEL
 from cluster.tools_bed import cause, tool
-from support.operator import Namespace, agent, install_definition
+from support.eventually import eventually
+from support.operator import Namespace, agent, install_definition, service_account
+from support.operator.proxy import proxy_to
 from testbed import cluster as clusters
 from testbed.cluster import Cluster
 
@@ -29,21 +35,43 @@ def test_an_agent_that_no_operator_watches_is_reported(here: Namespace) -> None:
     assert "helm upgrade --install agent-operator" in found["remedy"]
 
 
-def test_a_stopped_operator_is_reported_with_the_time_of_its_last_renewal(here: Namespace) -> None:
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [("agent-operator-test", {}), ("release-of-some-name", LEASE_LABEL)],
+    ids=["by the name that operators before 0.2 used", "by its label"],
+)
+def test_a_stopped_operator_is_reported_with_the_time_of_its_last_renewal(
+    here: Namespace, name: str, labels: dict[str, str]
+) -> None:
     here.apply(agent())
-    hold_lease(here, datetime.now(UTC) - timedelta(hours=1))
-
-    found = cause(here)
+    with lease(here, datetime.now(UTC) - timedelta(hours=1), name, labels):
+        found = cause(here)
 
     assert (found["step"], found["reason"]) == ("operator", "OperatorStopped")
-    assert f"Lease {here.name}/agent-operator-test was last renewed 36" in found["message"]
+    assert f"Lease {here.name}/{name} was last renewed 36" in found["message"]
+
+
+def test_an_operator_whose_lease_is_deleted_is_not_running(here: Namespace, tmp_path: Path) -> None:
+    here.apply(agent())
+    reads = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
+    with (
+        service_account(here.cluster, here.name, cluster_wide=True, rules=reads) as rights,
+        proxy_to(rights, tmp_path) as proxy,
+    ):
+        with lease(here, datetime.now(UTC) - timedelta(hours=1)), ThreadPoolExecutor() as pool:
+            doctor = pool.submit(tool, here, "doctor", "hello", "-o", "json", kubeconfig=proxy.kubeconfig)
+            # Doctor reads the Leases again some seconds later; the Lease is deleted in between.
+            eventually(lambda: any("leases" in each.path and each.code for each in list(proxy.seen)), "the first read")
+            here.kubectl("delete", "lease", "agent-operator-test")
+        found = json.loads(doctor.result().stdout)[0]["cause"]
+
+    assert found["reason"] == "OperatorStopped"
 
 
 def test_an_operator_that_does_not_watch_this_namespace_is_reported(here: Namespace) -> None:
     here.apply(agent())
-    hold_lease(here, datetime.now(UTC) + timedelta(minutes=5))
-
-    assert cause(here)["reason"] == "NotReconciled"
+    with lease(here, datetime.now(UTC) + timedelta(minutes=5)):
+        assert cause(here)["reason"] == "NotReconciled"
 
 
 def test_a_cluster_without_the_definition_is_reported(
@@ -70,15 +98,23 @@ def _without_definition(here: Namespace) -> None:
     assert "Traceback" not in new.stderr
 
 
-def hold_lease(here: Namespace, renewed: datetime) -> None:
-    lease: dict[str, Any] = {
+@contextmanager
+def lease(
+    here: Namespace, renewed: datetime, name: str = "agent-operator-test", labels: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Hold a Lease that nobody renews. Doctor reads the Leases of all namespaces, so it is deleted at the end."""
+    document: dict[str, Any] = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
-        "metadata": {"name": "agent-operator-test"},
+        "metadata": {"name": name, "labels": {**(labels or {})}},
         "spec": {
-            "holderIdentity": "somebody",
+            "holderIdentity": "another",
             "leaseDurationSeconds": 15,
             "renewTime": renewed.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         },
     }
-    here.kubectl("create", "-f", "-", stdin=json.dumps(lease))
+    here.kubectl("create", "-f", "-", stdin=json.dumps(document))
+    try:
+        yield
+    finally:
+        here.kubectl("delete", "lease", name, "--ignore-not-found")

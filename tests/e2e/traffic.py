@@ -75,11 +75,17 @@ def steady_traffic(cluster: Cluster, url: str, key: str = "") -> Iterator[Traffi
         yield Traffic(answers)
 
 
+class Lines(list[dict[str, Any]]):
+    """The JSON objects that a program has printed so far, one a line; `ended` is set at the end of its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = threading.Event()
+
+
 @contextmanager
-def lines_of(
-    cluster: Cluster, program: str, *arguments: str, end_seconds: float = END_SECONDS
-) -> Iterator[list[dict[str, Any]]]:
-    """Run a Python program in a pod while the context is active, and yield the JSON objects printed so far, one a line.
+def lines_of(cluster: Cluster, program: str, *arguments: str, end_seconds: float = END_SECONDS) -> Iterator[Lines]:
+    """Run a Python program in a pod while the context is active, and yield the lines that it prints.
 
     It must end within `end_seconds` after its input ends; afterwards its complete output is available. Raises
     TestbedError with the reason if it does not, or if it ended earlier or with an error, as its report is then
@@ -95,12 +101,12 @@ def lines_of(
             stderr=errors,
             text=True,
         )
-        lines: list[dict[str, Any]] = []
+        lines = Lines()
         reader = threading.Thread(target=_read, args=(process, lines))
         reader.start()
         try:
             yield lines
-            early = process.poll() is not None
+            early = lines.ended.is_set()
         finally:
             fault = _end(process, reader, end_seconds)
         errors.seek(0)
@@ -124,10 +130,13 @@ def _end(process: subprocess.Popen[str], reader: threading.Thread, seconds: floa
     return f"ended with code {code}" if code else ""
 
 
-def _read(process: subprocess.Popen[str], lines: list[dict[str, Any]]) -> None:
+def _read(process: subprocess.Popen[str], lines: Lines) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(json.loads(line))  # noqa: PERF401  what came so far is looked at meanwhile
+    try:
+        for line in process.stdout:
+            lines.append(json.loads(line))
+    finally:
+        lines.ended.set()
 
 
 @dataclass

@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 SLICES = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
 REPLICA_SETS = Resource("ReplicaSet", "apps", "v1", "replicasets")
+# Namespace and name.
+_Key = tuple[str, str]
+
 # How operators before 0.2 named their Leases, which had no label then.
 _OLD_LEASE_NAME = "agent-operator"
 
@@ -47,20 +50,26 @@ PODS_ASKED = 3
 async def operators(access: Access) -> tuple[list[Lease], str | None]:
     """Return the Leases of operators in all namespaces, and the reason if they could not be read."""
     try:
-        first = await _leases(access)
+        leases = await _leases(access)
         now = datetime.now(UTC)
-        here = await asyncio.gather(*(_has_pod(access, each) for each in first))
-        if all(there and _age(each, now) < _duration(each) for there, each in zip(here, first, strict=True)):
-            return [_lease(each, now, alive=bool(_holder(each))) for each in first], None
-        # Clocks differ, and an operator may run outside the cluster: only a renewal shows that it is alive.
-        await asyncio.sleep(SECOND_READ_SECONDS)
-        later = {_key(each): each["spec"].get("renewTime") for each in await _leases(access)}
+        fresh = {_key(each) for each in leases if _age(each, now) < _duration(each) and await _has_pod(access, each)}
+        alive = {_key(each) for each in leases if _holder(each)} & (fresh | await _renewed(access, leases, fresh))
     except ApiError as error:
         return [], error.message
-    return [
-        _lease(each, now, alive=bool(_holder(each)) and later.get(_key(each)) != each["spec"].get("renewTime"))
-        for each in first
-    ], None
+    return [_lease(each, now, alive=_key(each) in alive) for each in leases], None
+
+
+async def _renewed(access: Access, leases: Iterable[Document], fresh: set[_Key]) -> set[_Key]:
+    """Return the keys of the leases that are renewed while this function waits; without waiting if all are fresh.
+
+    Clocks differ, and an operator may run outside the cluster: then only a renewal shows that it is alive.
+    """
+    times = {_key(each): each["spec"].get("renewTime") for each in leases if _key(each) not in fresh}
+    if not times:
+        return set()
+    await asyncio.sleep(SECOND_READ_SECONDS)
+    later = {_key(each): each["spec"].get("renewTime") for each in await _leases(access)}
+    return {key for key, time in times.items() if key in later and later[key] != time}
 
 
 async def _leases(access: Access) -> list[Document]:
@@ -88,7 +97,7 @@ async def _has_pod(access: Access, lease: Document) -> bool:
         return True
 
 
-def _key(lease: Document) -> tuple[str, str]:
+def _key(lease: Document) -> _Key:
     return lease["metadata"]["namespace"], lease["metadata"]["name"]
 
 
