@@ -23,6 +23,7 @@ READ = {
     "service/agent_service": (".py", ".lua", ".js"),
     "operator/agent_operator": (".py",),
     "dev": (".py",),
+    "tests": (".py", ".lua", ".js"),
     "helm": (".yaml", ".tpl", ".txt", ".md"),
     "manifests": (".yaml",),
     ".github": (".yaml",),
