@@ -20,7 +20,7 @@ _CONNECTIONS = (1, 32, 256)
 _SLOW_MODEL_SECONDS = 0.2
 _CROWD = 256
 _STREAMS = 1000
-# The peer cannot hold a thousand; what it can is told beside its row.
+# The peer cannot hold a thousand; its row states how many it can.
 _STREAMS_OF_PEER = 50
 _PACE_SECONDS = 0.1
 

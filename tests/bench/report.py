@@ -16,7 +16,7 @@ _OURS = ("fastapi", "uvicorn", "uvloop", "anthropic", "aiohttp", "redis", "orjso
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Give a table with a title; numbers are to the right, and have no more digits than they deserve."""
+    """Return a table with a title. Numbers are aligned right, with significant digits only."""
     lines = [f"### {title}", "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
     lines += [_row([_cell(value) for value in row]) for row in rows]
     return "\n".join([*lines, ""])

@@ -68,14 +68,14 @@ async def leave(target: Target, *, streams: int, at_once: int) -> None:
         for _ in left:
             reader = await _open(target, message)
             async with asyncio.timeout(_GRACE_SECONDS):
-                await reader.begun
+                await reader.started
             reader.close()
 
     await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
 
 
 def at_model(model: Target) -> tuple[int, int]:
-    """Give how many paced streams are open at the model API of the bench, and how many were left before their end."""
+    """Return how many paced streams are open at the model API of the bench, and how many clients left early."""
     with urllib.request.urlopen(f"{model.url}/streams", timeout=5) as answer:  # noqa: S310  # a loopback address of ours
         seen = json.load(answer)
     return int(seen["open"]), int(seen["left"])
@@ -84,7 +84,7 @@ def at_model(model: Target) -> tuple[int, int]:
 class _Reader(asyncio.Protocol):
     def __init__(self, request: bytes) -> None:
         loop = asyncio.get_running_loop()
-        self.begun: asyncio.Future[None] = loop.create_future()
+        self.started: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self.added: list[float] = []
         self.own: list[float] = []
@@ -105,15 +105,15 @@ class _Reader(asyncio.Protocol):
             self.added.append((now - sent) * 1000)
             self.own.append((sent - due) * 1000)
             end = stamps.end()
-        if self.added and not self.begun.done():
-            self.begun.set_result(None)
+        if self.added and not self.started.done():
+            self.started.set_result(None)
         if self._kept.endswith(b"0\r\n\r\n"):
             self.complete = b'"done"' in self._kept or b'"message_stop"' in self._kept
             self.close()
         self._kept = self._kept[end:]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for future in (self.begun, self.ended):
+        for future in (self.started, self.ended):
             if not future.done():
                 future.set_result(None)
 

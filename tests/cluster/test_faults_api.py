@@ -165,8 +165,8 @@ def test_of_many_changes_the_last_counts_and_few_are_written(here: Namespace, pr
         proxy.rule = lambda request: Harm(wait=delay) if request.writes else None
         changes = [agent(agent={"provider": "echo", "maxTokens": number}) for number in range(1, 51)]
         here.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, changes)))
-        eventually(lambda: here.get("configmap")["data"]["MAX_TOKENS"] == "50", "the last has come")
-        eventually(lambda: here.condition("Ready")["observedGeneration"] == 51, "and is told")
+        eventually(lambda: here.get("configmap")["data"]["MAX_TOKENS"] == "50", "the last change is applied")
+        eventually(lambda: here.condition("Ready")["observedGeneration"] == 51, "and is in the status")
         tries = _tries(proxy, "configmaps", "hello")[before:]
 
     # Writes run one at a time, each with the delay: changes made meanwhile become one.

@@ -204,7 +204,7 @@ def test_a_foreign_object_of_the_same_name_is_left_alone(here: Namespace, kind: 
     assert here.condition("Ready")["status"] == "False"
     assert here.get(kind)["metadata"]["resourceVersion"] == before
     if kind != "service":
-        assert here.find("deployment") is None, "pods must not start with somebody else's settings"
+        assert here.find("deployment") is None, "pods must not start with foreign settings"
 
 
 def test_a_conflict_ends_when_the_other_object_is_deleted(here: Namespace) -> None:

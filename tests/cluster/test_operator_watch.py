@@ -106,7 +106,7 @@ def test_a_connection_that_dies_silently_is_detected_and_abandoned(here: Namespa
 def test_quiet_watches_are_renewed_and_healthy(here: Namespace) -> None:
     with operator(here.cluster.kubeconfig, here.name, more=["--watch-silence-seconds=1"]) as process:
         series = 'agent_operator_watch_restarts_total{kind="Deployment"}'
-        eventually(lambda: process.metric(series) >= 3, "nothing happens, and the watch is begun anew")
+        eventually(lambda: process.metric(series) >= 3, "nothing changes, and the watch restarts")
         assert process.answer("/healthz")[0] == 200
         here.apply(agent())
         here.get("deployment")

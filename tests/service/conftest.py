@@ -18,7 +18,7 @@ from support.redis_server import RedisServer, running_redis
 
 
 @pytest.fixture(autouse=True)
-def _nobody_elses_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _settings_of_the_test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Isolate the tests from the developer's environment and `.env` file."""
     for name in SETTING_NAMES:
         monkeypatch.delenv(name, raising=False)

@@ -137,10 +137,10 @@ def test_an_idle_connection_stays_open_for_the_configured_time(start_service: St
     for sent in (b"", b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"):
         with closing(connect(service)) as sock:
             sock.sendall(sent)
-            begun = time.monotonic()
+            started = time.monotonic()
             while sock.recv(65536):
                 pass
-            assert time.monotonic() - begun > 0.9
+            assert time.monotonic() - started > 0.9
 
 
 ADDRESSES = ["127.0.0.1", "::1"] if Path("/proc/net/if_inet6").exists() else ["127.0.0.1"]

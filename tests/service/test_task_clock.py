@@ -126,10 +126,10 @@ def test_a_backward_jump_of_the_redis_clock_delays_no_waiting_task(
 def test_a_backward_jump_of_the_redis_clock_does_not_extend_the_pause_of_a_throttled_model_api(
     api: Service, jump: Callable[[int], None]
 ) -> None:
-    turned_away = submit(api, asking(fault=429, retry_after=5, times=1, id="clock"))
-    eventually(lambda: tried(api, turned_away), "it is turned away")
+    throttled = submit(api, asking(fault=429, retry_after=5, times=1, id="clock"))
+    eventually(lambda: tried(api, throttled), "it is throttled")
     jump(-HALF_AN_HOUR)
-    eventually(lambda: look_up(api, turned_away)["status"] == "completed", "it is done", 30)
+    eventually(lambda: look_up(api, throttled)["status"] == "completed", "it is done", 30)
 
 
 def tried(api: Service, task_id: str) -> bool:
@@ -141,8 +141,8 @@ def test_a_jump_of_the_workers_clock_does_not_affect_its_running_task(
     tmp_path: Path, start_service: StartService, redis_server: RedisServer, stand_in: StandIn, clock: Clock
 ) -> None:
     api = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0")
-    told = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
-    with running_service(tmp_path, "worker", **told, **clock.settings):
+    common = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    with running_service(tmp_path, "worker", **common, **clock.settings):
         for seconds in (HALF_AN_HOUR, -HALF_AN_HOUR):
             clock.jump(0)
             running = submit(api, asking(stall=4))

@@ -19,11 +19,16 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question: the user's message, its system prompt, and the earlier exchanges, oldest first."""
+    """One question: the user's message, its system prompt, and the earlier exchanges, oldest first.
+
+    `conversation_id` identifies the conversation, and `client` its owner; None for a question outside of any.
+    """
 
     message: str
     system: str | None = None
     history: tuple[Exchange, ...] = ()
+    conversation_id: str | None = None
+    client: str | None = None
 
     @property
     def characters(self) -> int:

@@ -65,7 +65,8 @@ class Dialogue:
             pieces.append(piece)
             await on_text(piece)
 
-        usage = await self._agent.answer(Prompt(message, system_prompt, history), keep, streamed=streamed)
+        prompt = Prompt(message, system_prompt, history, this_id, owner)
+        usage = await self._agent.answer(prompt, keep, streamed=streamed)
         text = sendable("".join(pieces))
         if is_blank(text):
             return Reply(text, usage, this_id, warning or _EMPTY)

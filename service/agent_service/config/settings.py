@@ -133,6 +133,50 @@ class Settings(BaseSettings):
     model_max_retries: int = Field(
         1, ge=0, le=10, description="Maximum number of retries of a failed call to the model API while a client waits."
     )
+    runtime_url: str | None = Field(
+        None,
+        description="Address of the agent's own container, its runtime, such as http://127.0.0.1:8080. When unset, the "
+        "built-in agent answers.",
+    )
+    runtime_protocol: Literal["invocations", "a2a", "openai", "http"] = Field(
+        "invocations", description="Protocol in which the runtime is called."
+    )
+    runtime_path: str | None = Field(
+        None,
+        pattern=r"^/[!-~]*$",
+        max_length=1024,
+        description="Path of the runtime's endpoint. Defaults to `/invocations`, to `/v1/chat/completions`, to the "
+        "address in the agent card (`a2a`), or to `/`, to which the paths of requests are appended (`http`).",
+    )
+    runtime_health_path: str | None = Field(
+        None,
+        pattern=r"^/[!-~]*$",
+        max_length=1024,
+        description="Path that responds with 2xx while the runtime works. Defaults to `/ping`, "
+        "`/.well-known/agent-card.json` (`a2a`), `/health` (`openai`) or `/` (`http`).",
+    )
+    gateway_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port on 127.0.0.1 where the runtime reaches the model API without a key; 0 takes any free port. "
+        "When unset, there is no gateway.",
+    )
+    gateway_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Models that the gateway may call besides DEFAULT_MODEL, separated by commas."
+    )
+    gateway_max_tokens: int = Field(
+        64_000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of tokens of one answer through the gateway. A higher `max_tokens` of a call is "
+        "lowered to it.",
+    )
+    gateway_prompt_caching: bool = Field(
+        default=True,
+        description="Whether the gateway marks the beginning of a conversation for the cache of the model API where "
+        "the caller marks nothing.",
+    )
     request_timeout_seconds: _Seconds = Field(
         60,
         gt=0,
@@ -326,7 +370,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", "gateway_models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         # Early versions of this service read a JSON list; both forms are accepted.
@@ -412,7 +456,7 @@ class Settings(BaseSettings):
             raise ValueError("is not a folder; create it, or leave SECRETS_DIR unset")
         return value
 
-    @field_validator("api_port", "redis_port", "metrics_port", mode="before")
+    @field_validator("api_port", "redis_port", "metrics_port", "gateway_port", mode="before")
     @classmethod
     def _service_link(cls, value: object) -> object:
         if isinstance(value, str) and value.startswith("tcp://"):

@@ -46,7 +46,7 @@ class Rate:
 def _span(writes: list[Write]) -> float:
     if not writes:
         raise TestbedError("Nothing was written.")
-    return max(write.done for write in writes) - min(write.begun for write in writes)
+    return max(write.done for write in writes) - min(write.started for write in writes)
 
 
 async def raw_limit(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate:
@@ -86,7 +86,7 @@ async def created_while(plane: Plane, running: Running, api: Api, audit: AuditLo
     audit.read()
     count, known = len(numbers), await running.count("agent_operator_reconciles_total")
     cpu, own, creating = plane.cpu_seconds, running.cpu_seconds, time.process_time()
-    begun = time.time()
+    started = time.time()
     await agents.create(api, numbers)
     creating = time.process_time() - creating
     await running.settled(int(known) + count)
@@ -95,7 +95,7 @@ async def created_while(plane: Plane, running: Running, api: Api, audit: AuditLo
     writes = audit.by_operator()
     if not writes:
         raise TestbedError("The operator wrote nothing.")
-    seconds = max(write.done for write in writes) - begun
+    seconds = max(write.done for write in writes) - started
     return Rate(count, len(writes), seconds, cpu, own, seconds)
 
 
@@ -133,7 +133,7 @@ async def start(running: Running, audit: AuditLog, count: int) -> Start:
 
 @dataclass
 class Edits:
-    """Seconds from the answer to an edit until the Deployment was heard to have changed."""
+    """Seconds from the answer to an edit until the watch reported the change of its Deployment."""
 
     seconds: list[float] = field(default_factory=list)
 
@@ -151,13 +151,13 @@ class Edits:
 async def edits(api: Api, count: int, among: int) -> Edits:
     """Change the prompt of one agent after another, spread over all, and wait each time for its Deployment."""
     found = Edits()
-    heard: asyncio.Queue[tuple[str, int, float]] = asyncio.Queue()
+    changes: asyncio.Queue[tuple[str, int, float]] = asyncio.Queue()
     version = await api.version(DEPLOYMENT.path(NAMESPACE))
 
     async def listen() -> None:
         async for event in api.watch(DEPLOYMENT.path(NAMESPACE), version):
             metadata = event["object"]["metadata"]
-            heard.put_nowait((metadata["name"], metadata["generation"], time.monotonic()))
+            changes.put_nowait((metadata["name"], metadata["generation"], time.monotonic()))
 
     listening = asyncio.create_task(listen())
     try:
@@ -170,7 +170,7 @@ async def edits(api: Api, count: int, among: int) -> Edits:
             answered = time.monotonic()
             async with asyncio.timeout(_EDIT_SECONDS):
                 while True:
-                    what, now, at = await heard.get()
+                    what, now, at = await changes.get()
                     if what == name and now > generation:
                         break
             found.seconds.append(max(at - answered, 0.0))

@@ -18,9 +18,9 @@ from testbed.process import running_for
 
 @dataclass(frozen=True)
 class Write:
-    """One write that the API server answered: when it came and when it was done (seconds of the epoch), and whose."""
+    """One write that the API server answered: its start and end (seconds of the epoch), and its client."""
 
-    begun: float
+    started: float
     done: float
     by: str
     verb: str
@@ -90,7 +90,7 @@ def control_plane(*, controllers: bool) -> Iterator[Plane]:
     """A fresh etcd and API server with our definition; without `controllers`, nothing else uses them.
 
     kube-controller-manager is then stopped (SIGSTOP) for as long as the body runs: it would make ReplicaSets and pods
-    of each Deployment, and an agent's cost could not be told from theirs.
+    of each Deployment, and the cost of an agent could not be distinguished from theirs.
     """
     with clusters.provided("control-plane", None) as cluster:
         assert isinstance(cluster, OwnCluster)

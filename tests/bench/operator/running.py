@@ -72,7 +72,7 @@ class Running:
         return time.time()
 
     async def settled(self, reconciles: int, seconds: float = 900.0) -> float:
-        """Wait until it has looked at so many agents and is quiet, and give the time at which it became so."""
+        """Wait until it has reconciled this many agents and is idle, and return the time since which it is."""
         deadline = time.time() + seconds
         last, cpu, at = 0.0, self.cpu_seconds, time.time()
         quiet, since = 0, at
@@ -81,19 +81,19 @@ class Running:
             await asyncio.sleep(_LOOK_SECONDS)
             # To count its agents by condition is work for the operator too: so it is asked only while it rests.
             before, cpu = cpu, self.cpu_seconds
-            begun, at = at, time.time()
+            started, at = at, time.time()
             done = last
-            if cpu - before < _QUIET_SHARE * (at - begun):
+            if cpu - before < _QUIET_SHARE * (at - started):
                 done = await self.count("agent_operator_reconciles_total")
                 cpu, at = self.cpu_seconds, time.time()
-            if cpu - before < 2 * _QUIET_SHARE * (at - begun) and done == last and done >= reconciles:
+            if cpu - before < 2 * _QUIET_SHARE * (at - started) and done == last and done >= reconciles:
                 quiet += 1
             else:
                 quiet, since, last = 0, at, done
         return since
 
     async def stop(self) -> None:
-        """Tell it to end, and wait for that."""
+        """Stop it, and wait until it has ended."""
         self._process.send_signal(signal.SIGTERM)
         deadline = time.time() + _STOP_SECONDS
         while self._process.poll() is None:

@@ -30,6 +30,8 @@ CONDITIONS = ("Ready", "Progressing", "Degraded")
 SCALING_ACTIVE = "ScalingActive"
 # The reason of conditions where the operator's policy refuses the spec.
 POLICY_REFUSED = "PolicyRefused"
+# How the message begins where pods are refused, not the objects that the operator applies: a quota may refuse both.
+PODS_REFUSED = "Pods are refused"
 
 INLINE_KEY = (
     "The API key is in the spec, where everyone who can read this object can read it: move it to a Secret "
@@ -243,7 +245,7 @@ def _of_deployment(deployment: Document | None) -> Iterable[Problem]:
     if failure.get("status") == "True":
         cause = _POD_NAME.sub(r'pods "\1…"', failure.get("message", ""))
         reason = "QuotaExceeded" if "exceeded quota" in cause else "PodsRefused"
-        yield Problem(reason, f"Pods are refused: {cause}")
+        yield Problem(reason, f"{PODS_REFUSED}: {cause}")
     if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
         yield Problem("ProgressDeadlineExceeded", STUCK)
 

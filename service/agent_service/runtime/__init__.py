@@ -1,0 +1,1 @@
+"""The runtime: the user's own agent in a container beside this one, and the protocols in which it is called."""
