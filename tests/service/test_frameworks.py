@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,8 +61,8 @@ def test_an_agent_of_the_framework_answers_and_its_model_calls_are_counted(agent
     assert agent.metric('agent_tokens_total{direction="output",model="claude-sonnet-5-5"}') > 0
 
 
-def _finished(agent: Service, url: str) -> dict[str, object] | None:
-    found: dict[str, object] = agent.get(url).json()
+def _finished(agent: Service, url: str) -> dict[str, Any] | None:
+    found: dict[str, Any] = agent.get(url).json()
     return found if found["status"] in {"completed", "failed"} else None
 
 
