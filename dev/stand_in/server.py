@@ -489,8 +489,10 @@ def _text(content: object) -> str:
 
 def _last_message(body: dict[str, Any]) -> str:
     messages = body.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    return _text(last.get("content", "")) if isinstance(last, dict) and last.get("role") == "user" else ""
+    known = [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+    # The Claude Agent SDK ends a conversation with messages of the role `system`.
+    last = next((each for each in reversed(known) if each.get("role") != "system"), {})
+    return _text(last.get("content", "")) if last.get("role") == "user" else ""
 
 
 def _before_the_last(body: dict[str, Any]) -> list[str]:
