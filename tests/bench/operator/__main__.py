@@ -82,8 +82,9 @@ def main(  # noqa: PLR0917  click calls it by name
 ) -> None:
     """Measure the operator against a kube-apiserver and an etcd of its own on this machine.
 
-    PARTS are rate (creation compared with the limit of the API server), thousand (rest, restart, edits), curve (start and cost from 100 to
-    5,000 agents) and soak (growth over many creations and deletions; half an hour). The default is all but soak.
+    PARTS are rate (creation compared with the limit of the API server), thousand (rest, restart, edits), curve (start
+    and cost from 100 to 5,000 agents) and soak (growth over many creations and deletions; half an hour). The default
+    is all but soak.
     Nothing is asserted: the last table shows which targets were met. Measure on an idle machine.
     """
     bench = Bench()
