@@ -27,7 +27,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _STREAMED = re.compile(rb'"stream": *true')
 _DIRECTIVE = re.compile(rb"\[\[(delay|pace|tokens):([0-9.]+)\]\]")
 
-# What a model says to "hello": some 20 tokens.
+# A model's answer to "hello": some 20 tokens.
 _ANSWER = re.findall(r"\S+ ?", "It is good to have you here. What can I do for you on this fine day, dear friend?")
 
 _MESSAGE: dict[str, Any] = {
@@ -87,7 +87,7 @@ class Model(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection to answer on."""
+        """Keep the transport for the answers."""
         self._transport = cast("asyncio.Transport", transport)
         self._loop = asyncio.get_running_loop()
 
@@ -100,7 +100,7 @@ class Model(asyncio.Protocol):
                 Model.left += 1
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is whole."""
+        """Answer each complete request."""
         self._received += data
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
             found = _LENGTH.search(self._received, 0, end + 2)

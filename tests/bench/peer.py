@@ -1,4 +1,4 @@
-"""LiteLLM's proxy in a Python environment of its own: the peer that the agent API is measured beside."""
+"""LiteLLM's proxy in its own Python environment: the peer that the agent API is compared with."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What a program costs: processor time and memory of it and all its children, as the kernel counts them."""
+"""Processor time and memory of a program and its children, as counted by the kernel."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Results as Markdown, and what they were measured on."""
+"""Results as Markdown, and the machine and versions that they apply to."""
 
 import datetime
 import os
@@ -23,7 +23,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def circumstances(module: str = "bench", packages: Sequence[str] = _OURS) -> str:
-    """Say when, where, on what and with what was measured, by which module of ours."""
+    """Return the date, machine and versions of a measurement by one of our modules."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=paths.REPOSITORY, capture_output=True, text=True, check=False
     ).stdout.strip()

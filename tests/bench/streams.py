@@ -1,4 +1,4 @@
-"""Many streams open at once: what arrives, and how late after the model said it."""
+"""Many open streams at once: what arrives, and how long after the model sent it."""
 
 import asyncio
 import json
@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 from bench.targets import Target
 
 _STAMPS = re.compile(rb"(\d+\.\d{6}) (\d+\.\d{6}) ")
-# 500 new streams a second: a crowd, but not one that arrives in one instant and then speaks in one voice.
+# 500 new streams a second: many, but neither opened in one instant nor in step afterwards.
 _OPENING_SECONDS = 0.002
 
-# Nothing in the bench takes longer; what does hangs.
+# Nothing in the bench takes longer, unless it hangs.
 _GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What was seen. Lateness is in milliseconds: the model's own, and what came on top on the way to the reader."""
+    """The measured latencies in milliseconds: the model's own, and the one added on the way to the reader."""
 
     complete: int
     opened: int
@@ -34,7 +34,7 @@ class Streams:
 
 
 async def measure(target: Target, *, streams: int, tokens: int, pace: float) -> Streams:
-    """Open `streams` streams of `tokens` tokens, `pace` seconds apart, and read them to their ends."""
+    """Open `streams` streams of `tokens` tokens, `pace` seconds apart, and read each to its end."""
     message = f"Say it slowly. [[pace:{pace}]] [[tokens:{tokens}]]"
     readers = []
     cpu = target.cpu_seconds()
@@ -60,7 +60,7 @@ async def measure(target: Target, *, streams: int, tokens: int, pace: float) -> 
 
 
 async def leave(target: Target, *, streams: int, at_once: int) -> None:
-    """Open streams and leave each at its first token, `at_once` at a time."""
+    """Open streams and disconnect at the first token of each, `at_once` at a time."""
     message = "Say it slowly. [[pace:0.02]] [[tokens:500]]"
     left = iter(range(streams))
 

@@ -19,15 +19,14 @@ from testbed.errors import TestbedError
 from testbed.ports import free_port
 
 _HERE = Path(__file__).parent
-# Without the script's folder among the places to import from: `operator` in it would be taken for the standard
-# library's.
+# -P keeps the script's folder out of sys.path: its `operator` would shadow the module of the standard library.
 _PYTHON = (sys.executable, "-P")
 PEER = "LiteLLM"
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 
-# Settings of production, with limits that count every request and stop none.
+# Settings of production, with limits that count every request but reject none.
 _CLIENT_KEY = "sk-" + secrets.token_hex(32)
 _AUTHORIZED = {"Authorization": f"Bearer {_CLIENT_KEY}"}
 _SETTINGS = {
@@ -43,7 +42,7 @@ _SETTINGS = {
 
 @dataclass
 class Target:
-    """A running program. `own_form` says whether it speaks our API, or the model API's."""
+    """A running program. `own_form` is whether it implements our API, or the model API's."""
 
     name: str
     url: str
@@ -54,12 +53,12 @@ class Target:
 
     @property
     def chat_path(self) -> str:
-        """Where a chat is posted to."""
+        """The path for a chat."""
         return "/chat" if self.own_form else "/v1/messages"
 
     @property
     def stream_path(self) -> str:
-        """Where a streamed chat is posted to."""
+        """The path for a streamed chat."""
         return "/chat/stream" if self.own_form else "/v1/messages"
 
     def chat_body(self, message: str) -> bytes:
@@ -88,7 +87,7 @@ class Target:
 
 @contextmanager
 def model(folder: Path) -> Iterator[Target]:
-    """Run the model API of the bench; also a target by itself, the floor of all others."""
+    """Run the model API of the bench. It is also a target: the lower bound of all others."""
     with _running("model", [*_PYTHON, str(_HERE / "model.py")], folder, {}) as process:
         line = ""
         log = folder / "model.log"
@@ -102,7 +101,7 @@ def model(folder: Path) -> Iterator[Target]:
 
 @contextmanager
 def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
-    """Run the limit in Python."""
+    """Run `passthrough.py`, the limit in Python."""
     port = free_port()
     settings = {"MODEL_URL": model_url, "PORT": str(port)}
     command = [*_PYTHON, str(_HERE / "passthrough.py")]
@@ -125,7 +124,7 @@ def ours(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
 
 @contextmanager
 def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]:
-    """Run LiteLLM's proxy out of the Python environment `environment`."""
+    """Run LiteLLM's proxy from the Python environment `environment`."""
     port = free_port()
     config = folder / "litellm.yaml"
     model_of = {"model": "anthropic/claude-sonnet-5-5", "api_base": model_url, "api_key": "sk-bench"}

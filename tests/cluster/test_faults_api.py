@@ -108,7 +108,7 @@ def test_errors_of_the_api_server_lose_nothing(here: Namespace, proxy: Proxy, se
             return kinds == {"hpa": set(), "svc": set(names), "deploy": set(names)} and two
 
         eventually(settled, "all changes arrive in spite of it", LONGEST_PAUSE_SECONDS)
-        eventually(lambda: all(_counts(here, name, 2) for name in names), "and the statuses say so", SECONDS)
+        eventually(lambda: all(_counts(here, name, 2) for name in names), "and their status is current", SECONDS)
         assert "Traceback" not in process.log
 
     refused = [each.code for each in proxy.seen if not each.passed]

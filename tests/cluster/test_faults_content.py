@@ -181,7 +181,7 @@ def test_an_agent_nested_too_deeply_is_reported_on_itself(here: Namespace, depth
 
     assert here.kubectl("get", "agentdeployment", "deep", "--no-headers").startswith("deep")
     eventually(
-        lambda: here.kubectl("get", "events").count("spec.affinity: has more than 64 levels"), "an Event says so"
+        lambda: here.kubectl("get", "events").count("spec.affinity: has more than 64 levels"), "an Event reports it"
     )
     assert "InvalidSpec" in here.kubectl("get", "agentdeployment", "deep", "--no-headers", "--output=wide")
     eventually(lambda: here.find("deployment", "other"), "others are served")
@@ -212,7 +212,7 @@ def test_agents_nested_deeply_in_any_field_can_be_listed_and_deleted(here: Names
     here.apply(agent("other", replicas=0))
 
     eventually(
-        lambda: here.kubectl("get", "events").count(f"spec.{field}: has more than 64 levels"), "an Event says so"
+        lambda: here.kubectl("get", "events").count(f"spec.{field}: has more than 64 levels"), "an Event reports it"
     )
     assert "deep" in here.kubectl("get", "agentdeployments", "--output=name")
     eventually(lambda: here.find("deployment", "other"), "others are served")
@@ -241,7 +241,7 @@ def test_an_agent_that_becomes_too_deep_keeps_its_objects(here: Namespace) -> No
     here.kubectl("patch", "agentdeployment", "hello", "--type=merge", f"--patch={patch}")
 
     eventually(
-        lambda: here.kubectl("get", "events").count("spec.affinity: has more than 64 levels"), "an Event says so"
+        lambda: here.kubectl("get", "events").count("spec.affinity: has more than 64 levels"), "an Event reports it"
     )
     assert here.find("deployment") is not None
     here.kubectl("patch", "agentdeployment", "hello", "--type=merge", '--patch={"spec":{"affinity":null}}')

@@ -79,7 +79,7 @@ def test_a_definition_that_changes_under_load_affects_no_agent(here: Namespace) 
         eventually(settled, "every agent has its last spec", seconds=60)
         eventually(
             lambda: all(here.condition("Ready", name).get("observedGeneration") == 5 for name in names),
-            "and says so",
+            "and its status reports it",
             seconds=60,
         )
     finally:

@@ -269,7 +269,7 @@ def test_a_restart_and_an_idle_operator_write_nothing(unwatched: Namespace, righ
     writes = _writes_by_operators(unwatched)
 
     with operator(rights, unwatched.name) as again:
-        eventually(lambda: _reconciles(again.health_port) >= 3, "the new operator has looked at all agents")
+        eventually(lambda: _reconciles(again.health_port) >= 3, "the new operator has reconciled all agents")
         assert again.stop() == 0
 
     assert _versions(unwatched) == before

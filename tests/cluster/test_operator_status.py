@@ -267,7 +267,7 @@ def test_an_autoscaler_without_its_metric_is_reported_until_autoscaling_is_off(h
     assert here.await_condition("Ready", "True", "Serving"), "the pods that there are serve"
     assert here.condition("Degraded")["status"] == "False"
     here.apply(agent())
-    eventually(lambda: "ScalingActive" not in _types(here), "the condition goes with what it is about")
+    eventually(lambda: "ScalingActive" not in _types(here), "the condition is removed with its subject")
 
 
 def test_the_autoscaler_that_keda_creates_is_checked_too(here: Namespace) -> None:

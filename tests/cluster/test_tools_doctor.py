@@ -221,7 +221,7 @@ def test_an_autoscaler_without_metrics_is_reported_as_a_note(here: Namespace) ->
         notes = [each for each in report(here)["findings"] if each["reason"] == "NoMetrics"]
         return notes[0] if notes else None
 
-    note = eventually(look, "the autoscaler has said that it lacks metrics", 60)
+    note = eventually(look, "the autoscaler reports that it lacks metrics", 60)
     assert note["note"] is True
     assert "metrics-server" in note["remedy"]
     assert report(here)["ready"] is True

@@ -45,7 +45,7 @@ def test_an_agent_with_a_budget_stops_and_resumes_when_it_is_raised(
     ):
         first.post("/chat", json={"message": asking(words=300)}).raise_for_status()
         refuses = lambda: second.post("/chat", json={"message": "Hello."}).status_code == 429  # noqa: E731
-        eventually(refuses, "the other pod knows that it is used up", 10)
+        eventually(refuses, "the budget is used up for the other pod too", 10)
     eventually(lambda: judged() == "BudgetUsedUp", "the status reports it", REPORT_SECONDS)
     assert int(column()) > 100
     eventually(lambda: events() == ["Warning"], "one Event reports it", REPORT_SECONDS)

@@ -128,7 +128,7 @@ def _eventually_an_event_says(cluster: Cluster, namespace: str, reason: str) -> 
     chosen = f"involvedObject.kind=AgentDeployment,reason={reason},type=Warning"
     eventually(
         lambda: bool(cluster.get("events", "-n", namespace, f"--field-selector={chosen}")["items"]),
-        f"a Warning Event says {reason}",
+        f"a Warning Event has the reason {reason}",
         REPORT_SECONDS,
     )
 

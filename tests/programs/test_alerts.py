@@ -173,7 +173,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         400,
         burns("Error", "Fast", "Slow", "Steadily"),
     ),
-    "failures are thinned by what callers do wrong": (
+    "failures are diluted by invalid requests of callers": (
         chats(50, 50) | requests("404", "0+1000x800", route="unmatched"),
         400,
         burns("Error", "Fast", "Slow", "Steadily"),
@@ -328,12 +328,12 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         30,
         set(),
     ),
-    "looks at agents fail": (
+    "reconciles of agents fail": (
         operator("agent_operator_reconciles_total", 'result="error"', "0+1x800"),
         40,
         {"AgentOperatorReconcileFails"},
     ),
-    "looks at agents succeed": (
+    "reconciles of agents succeed": (
         operator("agent_operator_reconciles_total", 'result="success"', "0+100x800"),
         40,
         set(),

@@ -294,11 +294,11 @@ def test_usage_is_unknown_until_redis_has_answered(start: Callable[..., Service]
     with running_redis(tmp_path) as server:
         server.stop()
         service = start(BUDGET_TOKENS="50", REDIS_URL=server.url)
-        eventually(lambda: component(service)["status"] == "down", "it is looked at")
+        eventually(lambda: component(service)["status"] == "down", "it is checked")
         assert re.match(r"The usage of the budget of 20\S+ is not known: ", component(service)["detail"])
         assert all(math.isnan(service.metric(f"agent_budget_used_{name} ")) for name in ("ratio", "tokens", "cost"))
         service.post("/chat", message=asking("hello", words=100))
-        eventually(lambda: refused(service), "it goes by what it used itself")
+        eventually(lambda: refused(service), "it relies on its own usage")
         eventually(lambda: service.log().count("Budget is used up") == 1, "it is logged")
         assert math.isnan(service.metric("agent_budget_used_ratio "))
         server.start()

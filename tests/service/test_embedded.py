@@ -114,7 +114,7 @@ def test_a_valkey_that_dies_is_restarted_and_chat_continues_meanwhile(start: Sta
     for _ in range(3):
         server = valkey_of(service)
         os.kill(server, signal.SIGKILL)
-        eventually(lambda: "warning" in say(service, "hello"), "chat goes on without memory")
+        eventually(lambda: "warning" in say(service, "hello"), "chat continues without memory")
         eventually(lambda: knows(service, stand_in, known), "the memory is back")
         assert valkey_of(service) != server
     assert service.log().count("Valkey exited, restarted it") == 3

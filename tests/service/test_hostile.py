@@ -304,7 +304,9 @@ def test_clients_that_disconnect_leave_nothing_behind(
         for path in paths:
             leave(target, make(path), until, hard=hard)
     eventually(lambda: target.metric("agent_requests_in_flight") == 0, "no request is in flight")
-    eventually(lambda: all(seen["state"] != "running" for seen in stand_in.requests()), "no call to the model goes on")
+    eventually(
+        lambda: all(seen["state"] != "running" for seen in stand_in.requests()), "every call to the model has ended"
+    )
 
 
 def test_a_half_closed_connection_gets_an_answer_or_is_closed(target: Service) -> None:

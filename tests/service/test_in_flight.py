@@ -61,7 +61,7 @@ def test_requests_over_the_limit_are_shed_at_once_while_probes_are_answered(
         assert shed.headers["Connection"] == "close"
         assert "in flight" in shed.json()["detail"]
         assert service.get("/tasks").status_code == 503
-        assert service.get("/").status_code == 200, "it is no work"
+        assert service.get("/").status_code == 200, "it does not count as work"
         assert [service.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")] == [200] * 3
         assert service.metric('agent_requests_shed_total{reason="overload"}') == 2
         assert in_flight(service) == 2

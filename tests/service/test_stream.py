@@ -45,7 +45,7 @@ def test_a_stream_is_text_events_followed_by_done(service: Service, path: str, b
     assert [event["type"] for event in received[:-1]] == ["text"] * (len(received) - 1)
     assert len(received) > 3
     message = asking("hello 😀\u2028there", slow=0.02)
-    answer = f'Stand-in answer "{message}" (model claude-sonnet-5-5; system prompt "Be brief.").'
+    answer = f'Stand-in heard "{message}" (model claude-sonnet-5-5; system prompt "Be brief.").'
     assert text(received) == answer
     done = received[-1]
     assert set(done) == {"type", "input_tokens", "output_tokens", "conversation_id"}

@@ -387,7 +387,7 @@ async def test_no_task_is_dispatched_while_the_model_api_throttles(make_client: 
         return "agent_task_queue_depth 4.0" in text and "agent_tasks_due 0.0" in text
 
     await eventually_async(counted, "four tasks wait, none of them is due")
-    assert len(stand_in.requests()) == 1, "the model API is left alone meanwhile"
+    assert len(stand_in.requests()) == 1, "the model API receives no call meanwhile"
     for task_id in held:
         assert (await ended(client, task_id))["attempts"] == 1
     assert (await ended(client, throttled))["status"] == "completed"
@@ -405,9 +405,9 @@ async def test_without_retry_after_the_pause_grows_with_each_attempt(
 
     await eventually_async(throttled, "it is throttled")
     for _ in range(80):
-        assert await tasks.due() == 0, "no worker more would help, also not between two tries"
+        assert await tasks.due() == 0, "another worker would not help, not even between two attempts"
         await asyncio.sleep(0.1)
-    assert len(stand_in.requests()) <= 4 + 5, "one finds out for all, after 1, 2 and 4 seconds"
+    assert len(stand_in.requests()) <= 4 + 5, "one task probes for all, after 1, 2 and 4 seconds"
     stand_in.behave()
     for task_id in ids:
         assert (await ended(client, task_id))["status"] == "completed"
@@ -539,7 +539,7 @@ async def test_a_fully_occupied_worker_does_not_check_the_queue_for_each_submitt
     async def number(status: Status) -> int:
         return (await tasks.count())[status]
 
-    await eventually_async(lambda: number("running"), "it is taken up")
+    await eventually_async(lambda: number("running"), "it is running")
     assert await scripts_beside(redis_server, tasks, 100) <= 20
     await client.delete(f"/tasks/{running}")
     await eventually_async(lambda: number("completed"), "others start when it has ended")

@@ -115,7 +115,7 @@ def test_the_tasks_of_a_killed_worker_go_to_another_worker(
 def test_a_task_that_kills_its_workers_is_not_retried_forever(api: Service, start_worker: StartWorker) -> None:
     doomed = start_worker(TASK_MAX_ATTEMPTS="1")
     task_id = submit(api, asking(stall=60))
-    eventually(lambda: task(api, task_id)["attempts"] == 1, "it is taken up")
+    eventually(lambda: task(api, task_id)["attempts"] == 1, "it is running")
     doomed.process.kill()
     doomed.wait()
     start_worker(TASK_MAX_ATTEMPTS="1")
@@ -126,7 +126,7 @@ def test_a_task_that_kills_its_workers_is_not_retried_forever(api: Service, star
 def test_a_draining_worker_finishes_its_tasks_and_takes_no_new_ones(api: Service, start_worker: StartWorker) -> None:
     worker = start_worker()
     running = submit(api, asking(stall=3))
-    eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+    eventually(lambda: task(api, running)["status"] == "running", "it is running")
     worker.terminate()
     eventually(lambda: worker.get("/health/ready").json()["reason"] == "draining", "it drains")
     later = submit(api, "not by this one")
@@ -140,7 +140,7 @@ def test_a_worker_returns_an_unfinished_task_to_the_queue(
 ) -> None:
     worker = start_worker()
     running = submit(api, asking("in good hands", stall=4))
-    eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+    eventually(lambda: task(api, running)["status"] == "running", "it is running")
     end_at_once(worker)
     assert worker.wait(10) == 0
     assert (task(api, running)["status"], task(api, running)["attempts"]) == ("pending", 0)
@@ -157,7 +157,7 @@ def test_a_worker_survives_an_outage_of_redis(
         api = start_service(MODEL_PROVIDER="echo", REDIS_URL=server.url)
         worker = start_worker(REDIS_URL=server.url)
         running = submit(api, asking(stall=1))
-        eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+        eventually(lambda: task(api, running)["status"] == "running", "it is running")
         server.stop()
         eventually(lambda: "Lost the connection to Redis" in worker.log(), "the worker notices")
         server.start()
@@ -168,7 +168,7 @@ def test_a_worker_survives_an_outage_of_redis(
         server.thaw()
         eventually(lambda: api.get(f"/tasks/{running}").status_code == 200, "Redis is back")
         done = submit(api, "afterwards")
-        eventually(lambda: task(api, done)["status"] == "completed", "work goes on", 30)
+        eventually(lambda: task(api, done)["status"] == "completed", "work continues", 30)
         assert "Traceback" not in worker.log()
         worker.terminate()
         assert worker.wait() == 0
@@ -181,7 +181,7 @@ def test_a_worker_reports_the_budget_it_used_while_redis_was_down(
         common = {"REDIS_URL": server.url, "BUDGET_TOKENS": "1000", "BUDGET_ACTION": "warn"}
         api, worker = start_service(MODEL_PROVIDER="echo", **common), start_worker(**common)
         done = submit(api, asking(stall=1))
-        eventually(lambda: task(api, done)["status"] == "running", "it is taken up")
+        eventually(lambda: task(api, done)["status"] == "running", "it is running")
         server.stop()
         eventually(lambda: "Task was completed" in worker.log(), "it is done")
         server.start()

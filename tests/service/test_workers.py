@@ -274,7 +274,7 @@ def test_a_signal_at_any_moment_of_the_start_exits_with_code_0_and_leaves_no_pro
 ) -> None:
     settings = {"MODEL_PROVIDER": "echo", "API_WORKERS": processes, "STATE_DIR": str(tmp_path / "state")}
     with by_hand(tmp_path, [COMMAND], **settings) as service:
-        eventually(lambda: moment in service.log(), f"the log says {moment}", 30)
+        eventually(lambda: moment in service.log(), f"{moment} is logged", 30)
         pids = service.children()
         service.terminate()
         assert service.wait(10) == 0, service.log()

@@ -1,4 +1,4 @@
-"""What is measured. Each gives plain figures; the tables are made elsewhere."""
+"""The measurements. Each returns numbers; the tables are made elsewhere."""
 
 import asyncio
 import statistics
@@ -34,12 +34,12 @@ class Rate:
 
     @property
     def agents_per_second(self) -> float:
-        """Agents a second."""
+        """Agents per second."""
         return self.agents / self.seconds
 
     @property
     def writes_per_second(self) -> float:
-        """Writes a second."""
+        """Writes per second."""
         return self.writes / self.seconds
 
 
@@ -50,7 +50,7 @@ def _span(writes: list[Write]) -> float:
 
 
 async def raw_limit(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate:
-    """A bare client writes what the operator would; what it made is gone afterwards."""
+    """Measure a plain client that writes what the operator would, and delete what it created."""
     made = await agents.create(api, range(count))
     audit.read()
     cpu, own = plane.cpu_seconds, time.process_time()
@@ -64,7 +64,7 @@ async def raw_limit(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate
 
 
 async def created_before(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate:
-    """The operator starts on agents that are there already, and nothing of them."""
+    """Measure an operator that starts with existing agents, of which no object exists yet."""
     await agents.create(api, range(count))
     audit.read()
     async with operator(plane.kubeconfig) as running:
@@ -82,7 +82,7 @@ async def created_before(plane: Plane, api: Api, audit: AuditLog, count: int) ->
 
 
 async def created_while(plane: Plane, running: Running, api: Api, audit: AuditLog, numbers: Sequence[int]) -> Rate:
-    """Agents are created as fast as it goes while the operator runs: the first creation begins the time."""
+    """Measure from the first creation, while agents are created as fast as possible and the operator runs."""
     audit.read()
     count, known = len(numbers), await running.count("agent_operator_reconciles_total")
     cpu, own, creating = plane.cpu_seconds, running.cpu_seconds, time.process_time()
@@ -100,7 +100,7 @@ async def created_while(plane: Plane, running: Running, api: Api, audit: AuditLo
 
 
 async def writes_at_rest(running: Running, audit: AuditLog, seconds: float) -> tuple[int, float]:
-    """Writes of the operator while nothing changes, and the share of a core that it used."""
+    """Return the operator's writes while nothing changes, and the share of a core that it used."""
     audit.read()
     cpu = running.cpu_seconds
     await asyncio.sleep(seconds)
@@ -109,7 +109,7 @@ async def writes_at_rest(running: Running, audit: AuditLog, seconds: float) -> t
 
 @dataclass(frozen=True)
 class Start:
-    """A start on a cluster where all is as it should be: seconds from the launch on."""
+    """A start on a cluster with nothing to do, in seconds from the launch."""
 
     started: float
     settled: float
@@ -119,7 +119,7 @@ class Start:
 
 
 async def start(running: Running, audit: AuditLog, count: int) -> Start:
-    """Wait for a launched operator to come to rest."""
+    """Wait until a launched operator is idle."""
     started = await running.started()
     settled = await running.settled(count)
     return Start(
@@ -139,12 +139,12 @@ class Edits:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return statistics.median(self.seconds)
 
     @property
     def p99(self) -> float:
-        """What one in a hundred exceeds."""
+        """The 99th percentile."""
         return statistics.quantiles(self.seconds, n=100, method="inclusive")[98]
 
 
@@ -184,7 +184,7 @@ async def edits(api: Api, count: int, among: int) -> Edits:
 
 
 async def cycle(running: Running, api: Api, count: int) -> None:
-    """Create so many agents, wait until the operator made all of each, and delete everything again."""
+    """Create agents, wait until the operator has created all their objects, and delete everything."""
     known = await running.count("agent_operator_reconciles_total")
     await agents.create(api, range(count))
     await running.settled(int(known) + count)
