@@ -1,7 +1,7 @@
 """What an A2A agent sends, read into one form for versions 1.0 and 0.3 and for both bindings.
 
 An event of 1.0 has one of the fields `task`, `message`, `statusUpdate` and `artifactUpdate`; one of 0.3 has `kind`.
-HTTP+JSON of 0.3 has the names of its protocol buffers: `msg`, and `content` and `update` for a message.
+Over HTTP+JSON, 0.3 has the fields of 1.0, except that a message has `content` in place of `parts`.
 Unknown fields and events are ignored, as the specification asks for; fields of another type are taken as absent.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-# The status in which a task has ended, or waits for the user.
+# The states of a task that has ended, or that waits for the user.
 COMPLETED = "completed"
 INPUT_REQUIRED = "input_required"
 FAILED = "failed"
@@ -21,7 +21,6 @@ SETTLED = frozenset({COMPLETED, INPUT_REQUIRED, FAILED, REJECTED, CANCELED, AUTH
 _KINDS = {
     "task": "task",
     "message": "message",
-    "msg": "message",
     "statusUpdate": "status-update",
     "artifactUpdate": "artifact-update",
 }
@@ -40,11 +39,11 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event: what it says about the task, and the text in it; absent fields are None or empty.
+    """An event: the state of the task, and the text in it. Absent fields are None or empty.
 
     `message` is the text of a message that is the answer itself, `status_message` that of a status.
-    `final` is 0.3's mark of the last event of a stream: None where the event has none. `last_message` is the agent's
-    last message in the history of a task.
+    `final` marks the last event of a stream in 0.3, and is None in 1.0. `last_message` is the agent's last message in
+    the history of a task.
     """
 
     task_id: str | None = None
@@ -63,12 +62,12 @@ def event(value: dict[str, Any]) -> Event:
         return Event(_text(body.get("taskId")), message=_message(body))
     if kind == "task":
         artifacts = tuple(_artifact(entry) for entry in _objects(body.get("artifacts")))
-        state, said = _status(body.get("status"))
-        return Event(_text(body.get("id")), state, said, artifacts=artifacts, last_message=_last_message(body))
+        state, text = _status(body.get("status"))
+        return Event(_text(body.get("id")), state, text, artifacts=artifacts, last_message=_last_message(body))
     if kind == "status-update":
-        state, said = _status(body.get("status"))
+        state, text = _status(body.get("status"))
         final = body.get("final")
-        return Event(_text(body.get("taskId")), state, said, final=final if isinstance(final, bool) else None)
+        return Event(_text(body.get("taskId")), state, text, final=final if isinstance(final, bool) else None)
     if kind == "artifact-update":
         artifact = body.get("artifact")
         found = _artifact(artifact, append=body.get("append") is True) if isinstance(artifact, dict) else None
@@ -97,7 +96,7 @@ def _status(value: object) -> tuple[str | None, str]:
     """Return the state, in lower case with underscores and without 1.0's prefix, and the text of its message."""
     if not isinstance(value, dict):
         return None, ""
-    message = value.get("message", value.get("update"))
+    message = value.get("message")
     text = _message(message) if isinstance(message, dict) else ""
     state = value.get("state")
     if not isinstance(state, str):
