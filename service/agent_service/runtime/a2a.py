@@ -46,7 +46,7 @@ _CANCEL_SECONDS = 5.0
 _MOST_WAITING = 10_000
 
 # Errors with which an agent refuses to continue a task, before it has begun to answer.
-_NOT_CONTINUED = frozenset({UNKNOWN_TASK, "protocol", "refused"})
+_NOT_CONTINUED = frozenset({UNKNOWN_TASK, errors.NO_ENDPOINT, "protocol", "refused"})
 
 _log = structlog.get_logger(__name__)
 
@@ -157,7 +157,7 @@ class A2a:
             try:
                 reply = await self._connection.send("GET", path, headers={"Accept": "application/json"})
             except ModelError as error:
-                if error.kind != "protocol" or path == paths[-1]:
+                if error.kind != errors.NO_ENDPOINT or path == paths[-1]:
                     raise
                 continue
             return choose(await _read(reply, _MOST_CARD_BYTES), path=self._path)
@@ -175,13 +175,15 @@ class _Exchange:
 
     async def ask(self, prompt: Prompt, task_id: str | None = None) -> AsyncGenerator[str]:
         """Send the message, and yield the answer until it is complete."""
-        reply = await self._send(a2a_calls.send(self._interface, prompt, task_id))
-        try:
-            reading = answers.pieces(reply, reader(reply.media_type, self._interface, self.answer))
-        except ModelError:
-            reply.close()
-            raise
-        async with aclosing(reading) as pieces:
+        call = a2a_calls.send(self._interface, prompt, task_id)
+        reply = answers.call(
+            self._connection,
+            call.path,
+            headers=self._headers,
+            content=orjson.dumps(call.body),
+            reader_of=lambda media_type: reader(media_type, self._interface, self.answer),
+        )
+        async with aclosing(reply) as pieces:
             async for piece in pieces:
                 yield piece
         yield self.answer.finish()
@@ -220,8 +222,8 @@ class _Exchange:
 async def _read(reply: Reply, most_bytes: int) -> object:
     """Return the JSON in a reply, and close it."""
     try:
-        value: object = orjson.loads(await reply.read(most_bytes))
-    except orjson.JSONDecodeError as error:
+        value: object = answers.loads(await reply.read(most_bytes))
+    except ValueError as error:
         raise errors.unreadable("is not JSON", upstream=str(error)) from error
     finally:
         reply.close()

@@ -1,9 +1,6 @@
 """Readers of the replies of an A2A agent: events, or one object."""
 
-import json
 from typing import Any
-
-import orjson
 
 from agent_service.runtime import answers, errors
 from agent_service.runtime.a2a_answer import Answer
@@ -21,7 +18,10 @@ class Stream(answers.Events):
         self._answer = answer
 
     def _event(self, name: bytes, data: bytes) -> str:
-        value = _loads(data)
+        try:
+            value = answers.loads(data)
+        except ValueError as error:
+            raise errors.unreadable("has an event that is not JSON", upstream=str(error)) from error
         if name == b"error":
             raise of_error(value.get("error", value) if isinstance(value, dict) else value)
         try:
@@ -46,16 +46,12 @@ class Whole(answers.Whole):
 
 
 def reader(media_type: str, interface: Interface, answer: Answer) -> answers.Reader:
-    """Return the reader for a reply of this media type. An agent that streams reports an early error as JSON.
-
-    Raises:
-        ModelError: the type is another.
-    """
+    """Return the reader for a reply of this media type. An agent that streams reports an early error as JSON."""
     if media_type == answers.EVENTS:
         return Stream(interface, answer)
     if answers.is_json(media_type):
         return Whole(interface, answer)
-    raise answers.unknown_type(media_type)
+    return answers.Unknown(media_type)
 
 
 def result(value: object, interface: Interface) -> dict[str, Any]:
@@ -72,14 +68,3 @@ def result(value: object, interface: Interface) -> dict[str, Any]:
             return found
     raise errors.unreadable("is not a reply of A2A: it has no result")
 
-
-def _loads(data: bytes) -> object:
-    """Parse JSON. Its escapes can hold half a surrogate pair, where a chunk ends within a character."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            value: object = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise errors.unreadable("has an event that is not JSON", upstream=type(error).__name__) from error
-        return value
