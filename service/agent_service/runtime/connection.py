@@ -7,7 +7,7 @@ from typing import Self
 import aiohttp
 import yarl
 
-from agent_service.agent.errors import ModelError, ModelFailedError
+from agent_service.agent.errors import ModelError
 from agent_service.network.errors import failure_of
 from agent_service.runtime import errors
 
@@ -176,12 +176,13 @@ def _failed(error: Exception) -> ModelError:
     """Return our error for a request without a reply."""
     upstream = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
-        words = "The server at the address of the agent's runtime does not speak HTTP correctly."
-        return ModelFailedError(words, kind="protocol", upstream=upstream)
+        return errors.not_http(upstream=upstream)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return errors.unreachable("disconnected", upstream=upstream)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return errors.unreachable("connect_timeout", upstream=upstream)
     causes = [error, *([error.os_error] if isinstance(error, aiohttp.ClientConnectorError) else [])]
     failure = failure_of(causes)
-    return errors.unreachable("connect_timeout" if failure == "timed_out" else failure or "connection", upstream=upstream)
+    return errors.unreachable(
+        "connect_timeout" if failure == "timed_out" else failure or "connection", upstream=upstream
+    )

@@ -7,7 +7,7 @@
     A2a(connection, path=…, health_path=…)
 
 `path` and `health_path` are None where the protocol's default applies. A protocol sends its requests with
-`connection.send` (`runtime.connection`), with the headers of `runtime.headers.of_turn(prompt, turn)`. It does not retry
+`connection.send` (`runtime.connection`), with the headers of `runtime.headers.of_turn(turn)`. It does not retry
 and does not limit the time: `runtime.provider` retries an UnreachableError, and the turn has a time limit.
 """
 
