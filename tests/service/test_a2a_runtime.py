@@ -7,8 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from a2a.server.request_handlers.response_helpers import agent_card_to_dict
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from support.a2a_agent import RunningAgent, card, running_agent
+from support.a2a_agent import WELL_KNOWN, RunningAgent, card, running_agent, running_app
 from support.agent import Service, StartService
 from support.eventually import eventually
 
@@ -17,6 +22,8 @@ MakeAgent = Callable[..., tuple[Service, RunningAgent]]
 KINDS = [
     *({"binding": binding, "version": version} for binding in ("JSONRPC", "HTTP+JSON") for version in ("1.0", "0.3")),
 ]
+
+WORKING = {"statusUpdate": {"taskId": "t", "status": {"state": "TASK_STATE_WORKING"}}}
 
 
 @pytest.fixture
@@ -85,8 +92,9 @@ def test_a_stream_arrives_in_pieces_and_ends_with_an_event(make: MakeAgent) -> N
     service, _ = make()
     received = streamed(service, message="artifacts one two three")
     assert [event["type"] for event in received][-1] == "done"
-    failed = streamed(service, message="fail it")
-    assert failed[-1]["type"] == "error"
+    failed = streamed(service, message="partly one two")
+    assert (text(failed), failed[-1]["type"]) == ("one two", "error")
+    assert "hunter2" not in str(failed)
 
 
 def test_the_agent_receives_the_system_prompt_and_the_ids_of_the_turn(make: MakeAgent) -> None:
@@ -142,7 +150,105 @@ def test_an_agent_can_be_elsewhere(make: MakeAgent, where: dict[str, str], setti
     assert asked(service, "do it") == "do it"
 
 
-def test_the_health_names_what_the_card_offers(make: MakeAgent) -> None:
-    service, _ = make(version="0.3", streaming=False)
-    checks = eventually(lambda: service.get("/health").json(), "the health is known")
-    assert checks["components"]["runtime"] == "x"
+def runtime_health(service: Service, status: str) -> dict[str, Any]:
+    """Wait until the check of the runtime has this status, and return it."""
+
+    def found() -> dict[str, Any] | None:
+        check: dict[str, Any] = service.get("/health").json()["components"]["runtime"]
+        return check if check["status"] == status else None
+
+    return eventually(found, f"the runtime is {status}")
+
+
+def test_an_agent_is_healthy_if_its_card_can_be_used(make: MakeAgent) -> None:
+    service, _ = make()
+    runtime_health(service, "up")
+
+
+@pytest.mark.parametrize(
+    ("published", "words"),
+    [(None, "no such endpoint (404)"), ({"name": "old"}, "needed is A2A 1.0 or 0.3"), ("not a card", "agent card")],
+)
+def test_a_runtime_that_speaks_another_protocol_is_named(
+    start_service: StartService, published: object, words: str
+) -> None:
+    routes = [] if published is None else [Route(WELL_KNOWN, lambda _: JSONResponse(published))]
+    with running_app(Starlette(routes=routes)) as url:
+        service = start_service(RUNTIME_URL=url, RUNTIME_PROTOCOL="a2a")
+        assert words in runtime_health(service, "down")["detail"]
+        answer = service.post("/chat", message="hello")
+        assert answer.status_code == 502
+        assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"", "broke off its answer"),
+        (b"data: \n\n", "broke off its answer"),
+        (b"data: {nonsense\n\n", "not JSON"),
+        (b'data: {"jsonrpc": "2.0"}\n\n', "is not a reply of A2A"),
+        (b"data: " + b"[" * 100_000 + b"\n\n", "not JSON"),
+        (b"data: " + b"x" * 2**21, "exceeds 1 MiB"),
+        (b'data: {"error": {"code": -32601, "message": "The password is hunter2."}}\n\n', "does not support the call"),
+        (b'data: {"error": {"code": 429, "message": "The password is hunter2."}}\n\n', "busy"),
+        (b"data: " + json.dumps({"result": WORKING}).encode() + b"\n\n", "broke off its answer"),
+    ],
+)
+def test_an_answer_in_another_form_is_an_error_in_our_words(
+    start_service: StartService, reply: bytes, words: str
+) -> None:
+    """Also a stream that ends within a task of which the agent then knows nothing."""
+
+    async def answered(request: Request) -> Response:
+        if (await request.json())["method"] == "GetTask":
+            return JSONResponse({"error": {"code": -32001, "message": "The password is hunter2."}})
+        return Response(reply, media_type="text/event-stream")
+
+    published = agent_card_to_dict(card(path="/"))
+    routes = [Route(WELL_KNOWN, lambda _: JSONResponse(published)), Route("/", answered, methods=["POST"])]
+    with running_app(Starlette(routes=routes)) as url:
+        service = start_service(RUNTIME_URL=url, RUNTIME_PROTOCOL="a2a")
+        answer = service.post("/chat", message="hello")
+    assert answer.status_code in {502, 503}
+    assert words in answer.json()["detail"]
+    assert "hunter2" not in answer.text
+
+
+def test_a_task_that_the_agent_has_forgotten_is_replaced(make: MakeAgent) -> None:
+    service, running = make()
+    conversation = service.post("/chat", message="ask Which city?").json()["conversation_id"]
+    running.forget()
+    assert asked(service, "Berlin it is", conversation_id=conversation) == "Berlin it is"
+    assert len(running.agent.messages) == 2
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_task_that_goes_on_after_the_reply_is_polled(start_service: StartService, streaming: bool) -> None:
+    """An agent may answer at once, or end a stream, with a task that is not complete."""
+    states = [("WORKING", "one"), ("WORKING", "one two"), ("COMPLETED", "one two three")]
+    polls: list[str] = []
+
+    def task() -> dict[str, Any]:
+        state, words = states.pop(0)
+        artifacts = [{"artifactId": "a", "parts": [{"text": words}]}]
+        return {"id": "t", "status": {"state": f"TASK_STATE_{state}"}, "artifacts": artifacts}
+
+    async def answered(request: Request) -> Response:
+        asked = await request.json()
+        if asked["method"] == "GetTask":
+            polls.append(asked["params"]["id"])
+            return JSONResponse({"result": task()})
+        reply = json.dumps({"result": {"task": task()}})
+        if asked["method"] == "SendStreamingMessage":
+            return Response(f"data: {reply}\n\n", media_type="text/event-stream")
+        return Response(reply, media_type="application/json")
+
+    published = agent_card_to_dict(card(path="/", streaming=streaming))
+    routes = [Route(WELL_KNOWN, lambda _: JSONResponse(published)), Route("/", answered, methods=["POST"])]
+    with running_app(Starlette(routes=routes)) as url:
+        service = start_service(RUNTIME_URL=url, RUNTIME_PROTOCOL="a2a")
+        received = streamed(service, message="hello")
+    assert [event.get("content") for event in received] == ["one", " two", " three", None]
+    assert received[-1]["type"] == "done"
+    assert polls == ["t", "t"]

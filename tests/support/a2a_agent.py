@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from support.eventually import eventually
 from testbed.ports import free_port
 
+WELL_KNOWN = "/.well-known/agent-card.json"
+
 
 @dataclass
 class Agent(AgentExecutor):
@@ -79,6 +81,9 @@ class Agent(AgentExecutor):
                 await updater.requires_input(_said(context, rest))
             case "fail":
                 await updater.failed(_said(context, "The password is hunter2."))
+            case "partly":
+                await _stream(updater, rest)
+                await updater.failed(_said(context, "The password is hunter2."))
             case "reject":
                 await updater.reject(_said(context, "The password is hunter2."))
             case "auth":
@@ -109,6 +114,18 @@ class RunningAgent:
 
     url: str
     agent: Agent
+    store: "_Store"
+
+    def forget(self) -> None:
+        """Lose all tasks, as at a restart."""
+        self.store.forgotten = True
+
+
+class _Store(InMemoryTaskStore):
+    forgotten = False
+
+    async def get(self, *arguments: Any, **more: Any) -> Any:
+        return None if self.forgotten else await super().get(*arguments, **more)
 
 
 def card(
@@ -131,11 +148,11 @@ def card(
 
 @contextmanager
 def running_agent(
-    published: AgentCard, *, path: str = "/a2a/v1", card_path: str = "/.well-known/agent-card.json"
+    published: AgentCard, *, path: str = "/a2a/v1", card_path: str = WELL_KNOWN
 ) -> Iterator[RunningAgent]:
     """Run an agent with this card, both bindings below `path`, in a thread of this process."""
-    agent = Agent()
-    handler = DefaultRequestHandler(agent, InMemoryTaskStore(), published)
+    agent, store = Agent(), _Store()
+    handler = DefaultRequestHandler(agent, store, published)
     routes = [
         *create_agent_card_routes(published, card_url=card_path),
         *create_jsonrpc_routes(handler, path, enable_v0_3_compat=True),
@@ -143,7 +160,7 @@ def running_agent(
     ]
     app = _counted(Starlette(routes=routes), agent, card_path)
     with running_app(app) as url:
-        yield RunningAgent(url, agent)
+        yield RunningAgent(url, agent, store)
 
 
 @contextmanager

@@ -36,14 +36,10 @@ def send(interface: Interface, prompt: Prompt, task_id: str | None = None) -> Ca
     `task_id` is of the task that asked for this message. The system prompt has no field in A2A, and is in the
     message's metadata as `system`.
     """
-    message = _message(interface, prompt, task_id)
-    proto = interface.legacy and interface.binding != JSONRPC
-    modes: dict[str, Any] = {"acceptedOutputModes": ["text/plain", "text/markdown", "text"]}
+    configuration: dict[str, Any] = {"acceptedOutputModes": ["text/plain", "text/markdown", "text"]}
     if interface.legacy:
-        modes["blocking"] = True
-    params = {"message": message, "configuration": modes}
-    if proto:
-        return _rest(interface, "POST", "/message:stream" if interface.streaming else "/message:send", params)
+        configuration["blocking"] = True
+    params = {"message": _message(interface, prompt, task_id), "configuration": configuration}
     name = "stream" if interface.streaming else "send"
     if interface.binding == JSONRPC:
         return _rpc(interface, name, params)
@@ -92,8 +88,8 @@ def _rpc(interface: Interface, name: str, params: dict[str, Any]) -> Call:
 def _rest(interface: Interface, method: str, path: str, body: dict[str, Any] | None) -> Call:
     base, _, query = interface.path.partition("?")
     base = base.rstrip("/")
-    # In 0.3 the paths begin with `/v1`, which the card's URL may or may not include.
-    if interface.legacy and not base.endswith("/v1"):
+    # In 0.3 `/v1` is part of each path, and is appended to the card's URL, as the SDK does.
+    if interface.legacy:
         base += "/v1"
     if interface.tenant is not None:
         base += f"/{quote(interface.tenant, safe='')}"

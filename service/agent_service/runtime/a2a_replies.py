@@ -18,6 +18,8 @@ class Stream(answers.Events):
         self._answer = answer
 
     def _event(self, name: bytes, data: bytes) -> str:
+        if not data.strip():
+            return ""
         try:
             value = answers.loads(data)
         except ValueError as error:

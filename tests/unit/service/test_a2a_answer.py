@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_service.agent.errors import ModelError, ModelFailedError, ModelRefusedError, OverloadedError
 from agent_service.runtime.a2a_answer import MOST_TEXT_BYTES, Answer
@@ -198,6 +200,25 @@ def test_fields_of_another_type_are_taken_as_absent(garbage: dict[str, Any]) -> 
     answer = Answer()
     assert answer.take(event(garbage)) == ""
     assert answer.take(event(New().artifact("still"))) == "still"
+
+
+FIELDS = st.sampled_from(
+    ["kind", "task", "message", "statusUpdate", "artifactUpdate", "artifact", "artifacts", "status", "state", "parts"]
+    + ["text", "metadata", "history", "role", "artifactId", "append", "final", "id", "taskId"]
+)
+WORDS = st.sampled_from(["task", "message", "artifact-update", "status-update", "working", "TASK_STATE_COMPLETED", "a"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(FIELDS, inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(st.lists(st.dictionaries(FIELDS, VALUES), max_size=6))
+def test_events_of_any_form_are_read(received: list[dict[str, Any]]) -> None:
+    answer = Answer()
+    shown = [answer.take(event(each)) for each in received]
+    assert all(isinstance(piece, str) for piece in [*shown, answer.finish()])
 
 
 def test_files_data_and_thoughts_are_not_part_of_the_answer() -> None:
