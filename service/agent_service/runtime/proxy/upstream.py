@@ -120,7 +120,8 @@ class Upstream:
             await self._opened.close()
 
     async def _through_restarts(self, attempt: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
-        until = time.monotonic() + _RESTART_SECONDS
+        # The last refusal is reported rather than a timeout.
+        until = time.monotonic() + min(_RESTART_SECONDS, self._answer_seconds)
         pause = _FIRST_PAUSE_SECONDS
         try:
             async with asyncio.timeout(self._answer_seconds):
