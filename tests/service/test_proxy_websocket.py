@@ -171,6 +171,7 @@ def test_large_messages_are_bounded(service: Service, runtime: HttpRuntime) -> N
         assert opened.recv(timeout=60) == fits
         opened.send("large")
         assert closing_of(opened)[0] == 1009
+    runtime.reset()
     with websocket(service) as opened:
         try:
             opened.send(17 * MEBIBYTE)
@@ -178,7 +179,7 @@ def test_large_messages_are_bounded(service: Service, runtime: HttpRuntime) -> N
             pass  # the server closes before it has read all
         else:
             assert closing_of(opened)[0] in {1009, None}
-    eventually(lambda: len(runtime.closed) == 2, "both sides of the runtime are closed")
+    eventually(lambda: runtime.closed == [(1009, "")], "the runtime's side is closed too")
 
 
 def test_a_client_that_does_not_read_slows_the_runtime_down(service: Service, runtime: HttpRuntime) -> None:

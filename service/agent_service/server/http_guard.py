@@ -89,6 +89,11 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _StopError
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Receive a header. Trailers are dropped: they must not become headers (RFC 9110, 6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Check the head, and start the request."""
         self._in_head = False

@@ -82,12 +82,12 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             return
         super().keepalive_timeout()
 
-    def handle_parser_exception(self) -> None:
-        """Close after a fault of the client: in a message with its close code, in the handshake with 431."""
-        if self.conn.close_sent is not None:
-            super().handle_parser_exception()
+    def data_received(self, data: bytes) -> None:
+        """Receive data. A handshake that `websockets` cannot read gets 431."""
+        super().data_received(data)
+        if self.handshake_initiated or self.conn.handshake_exc is None:
             return
-        # The head is valid HTTP. `websockets` accepts 128 headers, of 8 KiB each.
+        # The head is valid HTTP, but `websockets` accepts only 128 headers, of 8 KiB each.
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         body = json.dumps({"detail": "The head of a WebSocket's request is too large."}).encode()
         head = (
