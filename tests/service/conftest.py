@@ -14,6 +14,7 @@ from agent_service.config.settings import API_KEY_NAME
 from stand_in import StandIn, running_stand_in
 from support.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
 from support.collector import Collector
+from support.http_runtime import CLIENT_KEY, PROXY, HttpRuntime, running_http_runtime
 from support.redis_server import RedisServer, running_redis
 
 
@@ -95,6 +96,30 @@ def service(shared_service: Service, stand_in: StandIn) -> Service:
     """Return a service in front of the stand-in, shared by many tests."""
     assert stand_in.requests() == []
     return shared_service
+
+
+@pytest.fixture(scope="session")
+def shared_http_runtime() -> Iterator[HttpRuntime]:
+    with running_http_runtime() as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def http_runtime(shared_http_runtime: HttpRuntime) -> HttpRuntime:
+    """Return the runtime with an HTTP application of its own, after a reset."""
+    shared_http_runtime.reset()
+    return shared_http_runtime
+
+
+@pytest.fixture(scope="session")
+def shared_proxy(
+    shared_http_runtime: HttpRuntime, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Run a service with a client key in front of that runtime."""
+    settings = {**PROXY, "RUNTIME_URL": shared_http_runtime.url, "REDIS_URL": redis_process.url}
+    folder = tmp_path_factory.mktemp("proxy")
+    with running_service(folder, **settings, API_KEYS=CLIENT_KEY, MAX_BODY_BYTES="100000") as running:
+        yield running
 
 
 @pytest.fixture

@@ -80,6 +80,7 @@ def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket
         lifecycle,
         settings,
         on_listening=lambda: _announce(settings, listener, scraped),
+        opens_websockets=settings.proxies,
     )
     with serving(scraped, app.state.components.metrics.expose):
         server.run(sockets=[listener])

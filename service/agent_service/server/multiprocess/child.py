@@ -28,6 +28,7 @@ class _Supervised(Server):
             lifecycle,
             assignment.settings,
             on_listening=self._listen_to_orders,
+            opens_websockets=assignment.settings.proxies,
         )
         self._link = link
 
