@@ -35,9 +35,12 @@ LAYERS = {
         "app",
         "worker_app",
         "server",
+        "python_file",
         "client",
         "cli",
     ),
+    # What users' files import: nothing of the service.
+    "service/portside": ("models", "turn"),
     "operator/agent_operator": (
         "logs",
         "api",
