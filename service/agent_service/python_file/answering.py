@@ -71,7 +71,7 @@ def _checked(piece: object, loaded: Loaded, turn: Turn) -> str:
     # A function without `return` returns None.
     verb, wanted = ("yielded", "yield") if loaded.yields else ("returned", "return")
     error = f"TypeError: `answer` {verb} {type(piece).__name__}; it must {wanted} str"
-    _log.error("Answer of the agent's file is not text", place=loaded.place, error=error, request_id=turn.request_id)
+    _log.error("Agent's file returned no text", place=loaded.place, error=error, request_id=turn.request_id)
     raise AnswerError(_WRONG_TYPE)
 
 

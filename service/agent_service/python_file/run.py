@@ -53,7 +53,7 @@ def run(file: Path, host: str, port: int, *, reload: bool, loopback_only: bool) 
         click.echo(harmless(str(error)), err=True)
         return _FAILED
     except asyncio.CancelledError:
-        return _FAILED
+        _log.info("Agent's file was cut by a second signal")
     return 0
 
 

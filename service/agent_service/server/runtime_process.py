@@ -34,6 +34,10 @@ _LONGEST_PAUSE_SECONDS = 10.0
 _CREDENTIALS = frozenset({"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "PORT"})
 
 
+_SETTINGS = frozenset(name.upper() for name in Settings.model_fields)
+_COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
 def overrides() -> dict[str, object]:
     """Return the settings that connect the API and the file: free ports of this machine, and the protocol."""
     found: dict[str, object] = {
@@ -68,13 +72,8 @@ def environment(environ: Mapping[str, str], settings: Settings, system_prompt: P
 
     It contains what a runtime in a pod gets, too.
     """
-    ours = {name.upper() for name in Settings.model_fields} | _CREDENTIALS
     gateway = f"http://{_HOST}:{settings.gateway_port}"
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if name.upper() not in ours or name.upper().startswith("OTEL_EXPORTER_")
-    }
+    kept = {name: value for name, value in environ.items() if not _is_ours(name.upper())}
     return {
         **kept,
         "ANTHROPIC_BASE_URL": gateway,
@@ -90,6 +89,13 @@ def environment(environ: Mapping[str, str], settings: Settings, system_prompt: P
         "LOG_FORMAT": settings.log_format,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _is_ours(name: str) -> bool:
+    if name == _COLLECTOR:
+        return False
+    # Headers of the collector contain its key.
+    return name in _SETTINGS or name in _CREDENTIALS or (name.startswith("OTEL_") and name.endswith("_HEADERS"))
 
 
 def _free_port() -> int:
