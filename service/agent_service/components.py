@@ -1,17 +1,20 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import structlog
 
 from agent_service import __version__
+from agent_service.agent.account import Account, ModelAccount, RuntimeAccount
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
+from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
+from agent_service.agent.turns import Turns
 from agent_service.auth import Clients
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
@@ -24,6 +27,9 @@ from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
+from agent_service.runtime.protocol import RuntimeProtocol
+from agent_service.runtime.provider import RuntimeProvider
+from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
 from agent_service.tasks.queue import Tasks
 from agent_service.tasks.tracing import TaskSpans
@@ -39,13 +45,19 @@ ANTHROPIC = "https://api.anthropic.com"
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The components of one app. `credentials` is None where no key is needed."""
+    """The components of one app.
+
+    `provider` answers turns, and `model` is the provider of the model: the same unless a runtime answers, and None if
+    the runtime has no model of ours. `credentials` is None where no key is needed.
+    """
 
     settings: Settings
     lifecycle: Lifecycle
     metrics: Metrics
     provider: Provider
+    model: Provider | None
     credentials: Credentials | None
+    turns: Turns
     redis: Redis
     clients: Clients
     limits: Limits
@@ -62,6 +74,8 @@ class Components:
             yield
         finally:
             await self.provider.close()
+            if self.model is not None and self.model is not self.provider:
+                await self.model.close()
             await self.limits.close()
             await self.redis.close()
             await self.tracing.close()
@@ -75,7 +89,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
         lifecycle: lifecycle of the process.
     """
     counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
-    provider, credentials = _make_provider(settings, counted)
+    model, credentials = _make_model(settings, counted)
+    turns = Turns()
+    runtime = None if settings.runtime_url is None else make_protocol(settings, settings.runtime_url)
     tracing = start_tracing(settings)
     if settings.redis_address is None:
         raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
@@ -86,10 +102,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
         tokens_per_minute=settings.tokens_per_minute,
         budget=Budget(redis, _budget_terms(settings)),
     )
-    spans = TurnSpans(
-        tracing.tracer(), provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
+    provider, account, spans = _make_answering(
+        settings, model=model, runtime=runtime, turns=turns, metrics=counted, charge=limits.charge, tracing=tracing
     )
-
     prompt_file = settings.secret_file(SYSTEM_PROMPT_NAME)
     # The settings also strip white space around a value that they read from a file.
     prompt = SecretFile(settings.system_prompt, prompt_file, lambda text: valid_system_prompt(text.strip()))
@@ -97,11 +112,10 @@ def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
     def agent(timeout_seconds: float, waiting: Waiting, *, stream_seconds: float | None = None) -> Agent:
         return Agent(
             provider,
-            counted,
+            account,
             system_prompt=prompt.current,
             timeout_seconds=timeout_seconds,
             stream_seconds=stream_seconds,
-            charge=limits.charge,
             waiting=waiting,
             spans=spans,
             log_content=settings.log_content,
@@ -126,7 +140,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
         lifecycle=lifecycle,
         metrics=counted,
         provider=provider,
+        model=model,
         credentials=credentials,
+        turns=turns,
         redis=redis,
         clients=Clients(settings),
         limits=limits,
@@ -147,7 +163,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
             TaskSpans(tracing.tracer()),
             concurrency=settings.worker_concurrency,
         ),
-        checks=make_checks(settings, provider=provider, redis=redis, tasks=tasks, limits=limits, metrics=counted),
+        checks=make_checks(
+            settings, model=model, runtime=runtime, redis=redis, tasks=tasks, limits=limits, metrics=counted
+        ),
         tracing=tracing,
     )
 
@@ -169,9 +187,34 @@ def _budget_terms(settings: Settings) -> Terms:
     )
 
 
-def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Credentials | None]:
-    if settings.model_provider == "echo" or settings.anthropic_api_key is None:
+def _make_answering(
+    settings: Settings,
+    *,
+    model: Provider | None,
+    runtime: RuntimeProtocol | None,
+    turns: Turns,
+    metrics: Metrics,
+    charge: Callable[[Usage], None],
+    tracing: Tracing,
+) -> tuple[Provider, Account, TurnSpans]:
+    """Return the provider that answers turns, and how its turns are counted and traced."""
+    tracer = tracing.tracer()
+    if runtime is not None:
+        protocol = settings.runtime_protocol
+        provider: Provider = RuntimeProvider(runtime, turns, model=settings.model)
+        return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
+    provider = model or EchoProvider()
+    spans = TurnSpans.of_model(
+        tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
+    )
+    return provider, ModelAccount(metrics, model=provider.model, charge=charge), spans
+
+
+def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
+    if settings.model_provider == "echo":
         return EchoProvider(), None
+    if settings.anthropic_api_key is None:
+        return None, None
     key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
     credentials = Credentials(key, file, counted.credentials_refused.set)
     base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
