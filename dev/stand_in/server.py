@@ -76,8 +76,6 @@ class Seen:
     max_tokens: int | None
     stream: bool
     key: str
-    baggage: str
-    request_id: str
     at: float = field(default_factory=time.time)
     status: int | None = None
     state: str = "running"
@@ -292,8 +290,6 @@ class StandIn:
             max_tokens=usable.get("max_tokens"),
             stream=usable.get("stream") is True,
             key=key[-4:],
-            baggage=request.headers.get("baggage", ""),
-            request_id=request.headers.get("x-request-id", ""),
         )
         self.seen.append(seen)
         refusal = _refuse_key(key) or (_refuse_version(request)) or _refuse_body(body, request.url.path)

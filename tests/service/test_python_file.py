@@ -269,5 +269,5 @@ def test_the_client_of_a_turn_calls_the_model_with_the_headers_of_the_turn(run: 
     assert "".join(map(str, pieces))
     request = stand_in.last()
     assert request["model"] == "claude-test"
-    assert request["baggage"] == "portside.turn=t1"
-    assert request["request_id"] == "req-9"
+    assert request["headers"]["baggage"] == "portside.turn=t1"
+    assert request["headers"]["x-request-id"] == "req-9"
