@@ -46,9 +46,9 @@ demo-down: $(VENV)/.testbed ## Remove what `make demo KEEP=1` left up
 	@$(TESTBED) demo-down
 
 .PHONY: run
-run: $(VENV)/.service ## The agent API, for this machine alone, with the echo provider; PORT=9000 for another port
+run: $(VENV)/.service ## The agent API, for this machine alone, with the echo provider; PORT=9000 AGENT=my_agent.py
 	@API_HOST=$${API_HOST:-127.0.0.1} MODEL_PROVIDER=$${MODEL_PROVIDER:-echo} LOG_FORMAT=$${LOG_FORMAT:-text} \
-		exec $(BIN)/agent-service serve
+		exec $(BIN)/agent-service serve $(if $(AGENT),--runtime "$(AGENT)")
 
 ##
 ## Testing it

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -13,6 +14,7 @@ from agent_service.telemetry import otel_environment
 from agent_service.telemetry.redact import harmless
 
 _INVALID_SETTINGS = 2
+_HIGHEST_PORT = 65535
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,8 +31,16 @@ def main() -> None:
 @main.command()
 @click.option("--host", help="Address to listen on.  [default: API_HOST, else all]")
 @click.option("--port", type=int, help="Port to listen on, 0 for any.  [default: API_PORT or PORT, else 8000]")
-def serve(host: str | None, port: int | None) -> None:
+@click.option(
+    "--runtime",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Python file that answers, in a process beside the API; see `agent-service runtime`.",
+)
+def serve(host: str | None, port: int | None, file: Path | None) -> None:
     """Run the API until SIGTERM or Ctrl-C, then finish the requests in flight.
+
+    With --runtime, a change of the file applies to the next message, and the model API's key stays out of its process.
 
     The most important settings:
 
@@ -53,11 +63,54 @@ def serve(host: str | None, port: int | None) -> None:
     Exit codes: 0 after a clean shutdown, 1 if it could not start, for example because the port is in use, 2 if a
     setting is invalid.
     """
-    chosen = _load(host, port)
+    if file is None:
+        chosen = _load(host, port)
+    else:
+        from agent_service.server.runtime_process import overrides  # noqa: PLC0415
+
+        chosen = _load(host, port, **overrides())
     # Not at the top of the file: its imports take longer than to find an invalid setting.
     from agent_service.server.serve import run  # noqa: PLC0415
 
-    sys.exit(run(chosen))
+    sys.exit(run(chosen, file))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; :: for all.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 for any.  [default: PORT, else 8080]")
+@click.option("--reload/--no-reload", help="Whether a change of the file applies to the next turn.  [default: no]")
+@click.option(
+    "--loopback-only",
+    is_flag=True,
+    help="Refuse turns from other machines. GET /ping is still answered to all, for probes.",
+)
+def runtime(file: Path, host: str, port: int | None, *, reload: bool, loopback_only: bool) -> None:
+    """Serve a Python file as an agent, until SIGTERM or Ctrl-C, then finish the turns in progress.
+
+    The file defines one function, which returns the text of the answer, or yields it piece by piece:
+
+    \b
+      async def answer(turn):
+          return f"You said: {turn.message}"
+
+    It is served in the protocol `invocations`: POST /invocations and GET /ping. This is the agent's own part alone;
+    `agent-service serve --runtime FILE` runs the API in front of it as well.
+
+    \b
+      ANTHROPIC_BASE_URL       address of the gateway, for turn.anthropic
+      PORTSIDE_MODEL           turn.model
+      PORTSIDE_MAX_TOKENS      turn.max_tokens
+      LOG_LEVEL, LOG_FORMAT    INFO by default; json (default) or text
+
+    Exit codes: 0 after a clean shutdown, 1 if the file has an error, with its line, or if the port cannot be used.
+    """
+    from agent_service.python_file.run import run  # noqa: PLC0415
+
+    if port is None:
+        given = os.environ.get("PORT", "").strip()
+        port = int(given) if given.isascii() and given.isdigit() and int(given) <= _HIGHEST_PORT else 8080
+    sys.exit(run(file, host, port, reload=reload, loopback_only=loopback_only))
 
 
 @main.command()
@@ -129,11 +182,11 @@ def _show(text: str, *, error: bool = False) -> None:
     click.echo(harmless(text), err=error)
 
 
-def _load(host: str | None, port: int | None) -> Settings:
+def _load(host: str | None, port: int | None, **overrides: object) -> Settings:
     # Before anything imports OpenTelemetry, which reads its variables when it is imported.
     otel_environment.repair()
     try:
-        return load(api_host=host, API_PORT=port)
+        return load(api_host=host, API_PORT=port, **overrides)
     except SettingsError as error:
         _refuse(*error.faults)
 

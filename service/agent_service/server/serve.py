@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import click
 import structlog
@@ -14,6 +15,7 @@ from agent_service import __version__
 from agent_service.bounds import raise_limit
 from agent_service.config.settings import Settings
 from agent_service.lifecycle import Lifecycle, StartError
+from agent_service.server import runtime_process
 from agent_service.server.listen import bind
 from agent_service.state.valkey import embedded
 from agent_service.telemetry import logs, multiprocess_metrics, otel_environment
@@ -23,8 +25,13 @@ _log = structlog.get_logger(__name__)
 _FAILED = 1
 
 
-def run(settings: Settings) -> int:
-    """Serve until the end, and return the exit code. If the start fails, print the reason in one line on stderr."""
+def run(settings: Settings, file: Path | None = None) -> int:
+    """Serve until the end, and return the exit code. If the start fails, print the reason in one line on stderr.
+
+    Args:
+        settings: settings of the API; with a file, they include `runtime_process.overrides`.
+        file: Python file that answers, in a process beside the API.
+    """
     # Python's default at SIGTERM would leave our Valkey to the kernel. Process 1 of a container has no default action.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -38,7 +45,10 @@ def run(settings: Settings) -> int:
             logs.configure(level=settings.lowest_level, form=settings.log_format)
             otel_environment.warn()
             serve = _in_one_process if settings.api_workers == 1 else _in_several
-            return serve(_with_state(settings, stack), listener, scraped)
+            settings = _with_state(settings, stack)
+            if file is not None:
+                stack.enter_context(runtime_process.running(file, settings))
+            return serve(settings, listener, scraped)
     except StartError as error:
         click.echo(str(error), err=True)
         return _FAILED

@@ -1,0 +1,70 @@
+"""The file of an agent, which is loaded again after a change if that is wanted."""
+
+import sys
+from pathlib import Path
+
+import structlog
+
+from agent_service.python_file.loading import FileError, Loaded, load
+
+_log = structlog.get_logger(__name__)
+
+Mark = tuple[int, ...]
+
+
+class AgentFile:
+    """The file and its function `answer`.
+
+    With `reload`, a change applies to the next turn. While the new version has an error, every turn fails: the previous
+    version would hide that.
+    """
+
+    def __init__(self, file: Path, *, reload: bool) -> None:
+        self.path = file.absolute()
+        self._reload = reload
+        self._mark: Mark = ()
+        self._loaded: Loaded | None = None
+        self._fault = FileError(f"{self.path}: is not loaded")
+
+    def load(self) -> None:
+        """Load the file for the first time.
+
+        Raises:
+            FileError: if it has an error.
+        """
+        folder = str(self.path.parent)
+        if folder not in sys.path:
+            # At the end: a module next to the file must not replace one of an installed package.
+            sys.path.append(folder)
+        self._load_again(self._stat())
+
+    def current(self) -> Loaded:
+        """Return the function of the current version.
+
+        Raises:
+            FileError: if that version has an error.
+        """
+        if self._reload and (mark := self._stat()) != self._mark:
+            try:
+                self._load_again(mark)
+                _log.info("File of the agent changed, loaded it again", file=str(self.path))
+            except FileError as error:
+                _log.error("File of the agent has an error", error=str(error))
+        if self._loaded is None:
+            raise self._fault
+        return self._loaded
+
+    def _load_again(self, mark: Mark) -> None:
+        self._mark, self._loaded = mark, None
+        try:
+            self._loaded = load(self.path)
+        except FileError as error:
+            self._fault = error
+            raise
+
+    def _stat(self) -> Mark:
+        try:
+            seen = self.path.stat()
+        except OSError:
+            return (0,)
+        return seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size

@@ -1,0 +1,161 @@
+"""The process of `serve --runtime FILE`: the user's Python file beside the API, restarted when it ends."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from agent_service.config.settings import Settings
+from agent_service.config.sources import given
+from agent_service.state.valkey import pdeathsig
+
+_log = structlog.get_logger(__name__)
+
+_HOST = "127.0.0.1"
+_PLACEHOLDER_KEY = "portside-gateway"
+
+# The API has drained, so that no turn is in progress.
+_STOP_SECONDS = 5.0
+
+# The first and the longest pause before a restart. After a run longer than the latter, the back-off starts again.
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 10.0
+
+# Variables with credentials of the SDK that are no settings of ours.
+_CREDENTIALS = frozenset({"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "PORT"})
+
+
+_SETTINGS = frozenset(name.upper() for name in Settings.model_fields)
+_COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+def overrides() -> dict[str, object]:
+    """Return the settings that connect the API and the file: free ports of this machine, and the protocol."""
+    found: dict[str, object] = {
+        "runtime_url": f"http://{_HOST}:{_free_port()}",
+        "runtime_protocol": "invocations",
+        "runtime_path": "/invocations",
+        "runtime_health_path": "/ping",
+    }
+    # The file needs to know the port before the gateway listens.
+    if given("GATEWAY_PORT") in {None, "0"}:
+        found["gateway_port"] = _free_port()
+    return found
+
+
+@contextmanager
+def running(file: Path, settings: Settings) -> Iterator[None]:
+    """Run the file while the context lasts. `settings` include `overrides`."""
+    port = urlsplit(settings.runtime_url or "").port or 0
+    with tempfile.TemporaryDirectory(prefix="portside-") as folder:
+        prompt = Path(folder, "system-prompt")
+        prompt.write_text(settings.system_prompt or "", encoding="utf-8")
+        keeper = _Keeper(file, port, environment(os.environ, settings, prompt))
+        keeper.start()
+        try:
+            yield
+        finally:
+            keeper.end()
+
+
+def environment(environ: Mapping[str, str], settings: Settings, system_prompt: Path) -> dict[str, str]:
+    """Return the environment of the file's process: that of this one, without our settings and credentials.
+
+    It contains what a runtime in a pod gets, too.
+    """
+    gateway = f"http://{_HOST}:{settings.gateway_port}"
+    kept = {name: value for name, value in environ.items() if not _is_ours(name.upper())}
+    return {
+        **kept,
+        "ANTHROPIC_BASE_URL": gateway,
+        "OPENAI_BASE_URL": f"{gateway}/v1",
+        "ANTHROPIC_API_KEY": _PLACEHOLDER_KEY,
+        "OPENAI_API_KEY": _PLACEHOLDER_KEY,
+        "PORT": str(urlsplit(settings.runtime_url or "").port or ""),
+        "PORTSIDE_MODEL": settings.default_model,
+        "ANTHROPIC_MODEL": settings.default_model,
+        "PORTSIDE_MAX_TOKENS": str(settings.max_tokens),
+        "PORTSIDE_SYSTEM_PROMPT_FILE": str(system_prompt),
+        "LOG_LEVEL": settings.lowest_level,
+        "LOG_FORMAT": settings.log_format,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _is_ours(name: str) -> bool:
+    if name == _COLLECTOR:
+        return False
+    # Headers of the collector contain its key.
+    return name in _SETTINGS or name in _CREDENTIALS or (name.startswith("OTEL_") and name.endswith("_HEADERS"))
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((_HOST, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class _Keeper(threading.Thread):
+    """The thread that starts the process and waits for its end.
+
+    It does both, because the process ends with the thread that started it (see `pdeathsig.py`).
+    """
+
+    def __init__(self, file: Path, port: int, environ: Mapping[str, str]) -> None:
+        super().__init__(name="runtime", daemon=True)
+        # -P: a module in the current folder must not replace one of ours.
+        command = [sys.executable, "-P", "-m", "agent_service.python_file", str(file.absolute()), str(port)]
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", pdeathsig.__file__, str(os.getpid()), *command]
+        self._command = command
+        self._environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ending = threading.Event()
+        self._starting = threading.Lock()
+
+    def end(self) -> None:
+        """Stop the process, and wait until it has ended."""
+        with self._starting:
+            self._ending.set()
+        child = self._process
+        if child is not None and child.poll() is None:
+            child.terminate()
+            self.join(_STOP_SECONDS)
+            if self.is_alive():
+                _log.warning("Runtime did not exit, killed it")
+                child.kill()
+        self.join(_STOP_SECONDS)
+
+    def run(self) -> None:
+        """Run and restart the process until `end` is called."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            started = time.monotonic()
+            code = self._run_once()
+            if self._ending.is_set():
+                return
+            if time.monotonic() - started > _LONGEST_PAUSE_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
+            _log.error("Runtime exited, restarts it", code=code, after_seconds=pause)
+            self._ending.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _run_once(self) -> int | None:
+        with self._starting:
+            if self._ending.is_set():
+                return None
+            # Ctrl-C at the terminal must reach only the API: the file's process ends after the last turn.
+            self._process = subprocess.Popen(
+                self._command, env=dict(self._environ), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        return self._process.wait()
