@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.api.runtime import OUR_PORTS, TMP_VOLUME
 from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema, structural
 from agent_operator.api.spec import DEFAULT_MODEL, AgentSpec
 
@@ -92,7 +93,7 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     key = spec.get("apiKey", {})
     if "value" in key:
         key.pop("secretName", None)
-    if "value" not in key and "secretName" not in key:
+    if "value" not in key and "secretName" not in key and "runtime" not in spec:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
     _keep_rules_of_scaling(spec)
     monitor = spec.get("monitoring", {}).get("serviceMonitor", {})
@@ -121,10 +122,11 @@ def _keep_rules_of_scaling(spec: dict[str, Any]) -> None:
 
 
 def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
-    for variable in spec.get("extraEnv", []):
+    runtime = spec.get("runtime", {})
+    for variable in [*spec.get("extraEnv", []), *runtime.get("env", [])]:
         if "value" in variable:
             variable.pop("valueFrom", None)
-    for source in spec.get("envFrom", []):
+    for source in [*spec.get("envFrom", []), *runtime.get("envFrom", [])]:
         if "configMapRef" in source:
             source.pop("secretRef", None)
         source.setdefault("configMapRef", {"name": "x"}) if "secretRef" not in source else None
@@ -134,12 +136,28 @@ def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
     for mount in spec.get("extraVolumeMounts", []):
         mount["mountPath"] += "0"
         mount["name"] = volumes[0] if volumes else "tmp"
+    for mount in runtime.get("volumeMounts", []):
+        mount["mountPath"] += "0"
+        mount["name"] = volumes[0] if volumes else TMP_VOLUME
+    if "runtime" in spec:
+        _keep_rules_of_runtimes(runtime)
     for kind, suffix in (("initContainers", "0"), ("sidecars", "1")):
         for container in spec.get(kind, []):
             container["name"] += suffix
             ports = {(port["containerPort"], port.get("protocol")): port for port in container.get("ports", [])}
             if "ports" in container:
                 container["ports"] = list(ports.values())
+
+
+def _keep_rules_of_runtimes(runtime: dict[str, Any]) -> None:
+    if "image" in runtime or "code" not in runtime:
+        runtime.setdefault("image", "example.com/agent:1")
+        runtime.pop("code", None)
+    else:
+        for field in ("command", "args", "imagePullPolicy"):
+            runtime.pop(field, None)
+    if runtime.get("port") in OUR_PORTS:
+        runtime["port"] += 1
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:

@@ -19,9 +19,9 @@ from agent_operator.controller.status.drift import DRIFTED, Left, judge_drift
 from agent_operator.controller.status.pod_problems import Problem, pod_problems
 from agent_operator.controller.status.scaling import Scaled, judge_scaling
 from agent_operator.kube.conditions import Judgement, condition, conditions
+from agent_operator.manifests.container import image_reference
 from agent_operator.manifests.document import Document, without_empty
 from agent_operator.manifests.labels import selector
-from agent_operator.manifests.pod import image_reference
 from agent_operator.manifests.service import url
 
 # Every agent has these. In addition, a scaled agent has ScalingActive, an agent with a budget has WithinBudget, and an
