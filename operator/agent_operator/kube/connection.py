@@ -190,7 +190,7 @@ class Connection:
 
     @asynccontextmanager
     async def _response(
-        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None, timeout: aiohttp.ClientTimeout
+        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None, bounds: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield the response to one request. Raises UnreachableError for every failure of the connection."""
         assert self._session is not None  # noqa: S101  it is entered
@@ -200,7 +200,7 @@ class Connection:
                 url,
                 headers=headers,
                 data=data,
-                timeout=timeout,
+                timeout=bounds,
                 proxy=self._settings.proxy,
                 proxy_headers=self._settings.proxy_headers,
                 server_hostname=self._settings.tls_server_name or None,

@@ -176,4 +176,4 @@ def doctor(
     raise SystemExit(int(not all(each.ready for each in reports)))
 
 
-COMMANDS: tuple[click.Command, ...] = (crd, render, validate, diff, doctor)
+COMMANDS: tuple[click.Command, ...] = (crd, render, validate, diff, doctor, import_, logs)

@@ -71,10 +71,10 @@ def import_(
 
 
 def _report(found: Sequence[Imported], remaining: Sequence[str]) -> None:
-    for heading in _HEADINGS:
+    for kind, heading in _HEADINGS.items():
         for each in found:
-            for note in (note for note in each.notes if note.kind == heading):
-                show(f"{_HEADINGS[heading]}: {each.title}: {note.field}: {note.message}.", error=True)
+            for note in (note for note in each.notes if note.kind == kind):
+                show(f"{heading}: {each.title}: {note.field}: {note.message}.", error=True)
     for line in remaining:
         show(f"Note: {line}.", error=True)
 

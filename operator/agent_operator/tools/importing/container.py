@@ -143,8 +143,8 @@ def _security(draft: Draft, main: Main, pod_security: dict[str, Any]) -> None:
     if missing:
         draft.note(
             path,
-            "a runtime is hardened by default: no root, no privileges, a read-only root file system (/tmp is writable). "
-            "If the image needs more, set runtime.securityContext",
+            "a runtime is hardened by default: no root, no privileges, a read-only root file system (/tmp is "
+            "writable). If the image needs more, set runtime.securityContext",
         )
 
 

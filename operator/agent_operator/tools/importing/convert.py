@@ -74,7 +74,8 @@ def import_files(
 
 def convert_all(workloads: Iterable[Document], around: Belongings, choices: Choices) -> list[Imported]:
     """Return the AgentDeployments of these workloads. Raises InputError with the faults of all."""
-    converted, faults = [], []
+    converted: list[Imported] = []
+    faults: list[str] = []
     for each in workloads:
         convert = convert_deployment if each["kind"] == DEPLOYMENT else convert_agent
         try:

@@ -44,12 +44,12 @@ def convert_deployment(document: Document, around: Belongings, choices: Choices)
     pod = object_of(template.get("spec"))
     services = around.services(draft.namespace, labels)
     container = _main(document, objects_of(pod.get("containers")), services, choices)
-    service = next((each for each in services if port_of(each, container)[0] is not None), None)
+    ports = [port for each in services if (port := port_of(each, container)[0]) is not None]
     main = Main(
         container,
         f"{_POD}.containers[{container.get('name')}]",
         choices.protocol or PROTOCOL,
-        port_of(service, container)[0] if service else None,
+        next(iter(ports), None),
     )
     convert_runtime(draft, main, object_of(pod.get("securityContext")))
     others = [each for each in objects_of(pod.get("containers")) if each is not container]
@@ -59,7 +59,9 @@ def convert_deployment(document: Document, around: Belongings, choices: Choices)
     convert_pod(draft, pod, _POD)
     convert_labels(draft, object_of(template.get("metadata")), f"{_TEMPLATE}.metadata")
     _workload(draft, spec)
-    _around(draft, document, around, service, services, container, labels)
+    _network(draft, services, container, around)
+    convert_autoscaler(draft, around.autoscalers(draft.namespace, "Deployment", name_of(document)))
+    convert_budget(draft, around.budgets(draft.namespace, labels))
     _closing(draft, document)
     return draft
 
@@ -99,16 +101,9 @@ def _workload(draft: Draft, spec: dict[str, Any]) -> None:
             draft.lost(f"spec.{field}", "an AgentDeployment has no such field: Portside chooses a value")
 
 
-def _around(
-    draft: Draft,
-    document: Document,
-    around: Belongings,
-    service: Document | None,
-    services: list[Document],
-    container: dict[str, Any],
-    labels: dict[str, str],
-) -> None:
-    """Convert the Services, Ingresses, autoscalers and budgets of the Deployment."""
+def _network(draft: Draft, services: list[Document], container: dict[str, Any], around: Belongings) -> None:
+    """Convert the Services of the Deployment and the Ingresses in front of them."""
+    service = next((each for each in services if port_of(each, container)[0] is not None), None)
     if service is not None:
         convert_service(draft, service, container)
     for each in services:
@@ -116,8 +111,6 @@ def _around(
             draft.lost(title(each), "an agent has one Service: keep this one, and select the agent's pods by it")
     names = {name_of(each) for each in services}
     convert_ingress(draft, around.ingresses(draft.namespace, names), names)
-    convert_autoscaler(draft, around.autoscalers(draft.namespace, "Deployment", name_of(document)))
-    convert_budget(draft, around.budgets(draft.namespace, labels))
 
 
 def _closing(draft: Draft, document: Document) -> None:
@@ -135,7 +128,7 @@ def _closing(draft: Draft, document: Document) -> None:
         )
     draft.note(
         _POD,
-        "the NetworkPolicy of an agent allows egress to DNS and to the port of the model API only: add what the program "
-        "calls to networkPolicy.extraEgress, or set networkPolicy.enabled to false",
+        "the NetworkPolicy of an agent allows egress to DNS and to the port of the model API only: add what the "
+        "program calls to networkPolicy.extraEgress, or set networkPolicy.enabled to false",
     )
     draft.note(_POD, "a client may send 100 requests a minute: set rateLimit.requestsPerMinute to change that")

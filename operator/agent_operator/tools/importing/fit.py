@@ -42,6 +42,9 @@ def fitted(draft: Draft) -> Document:
     if had_runtime and "image" not in draft.spec.get("runtime", {}):
         raise InputError(f"{draft.title}: cannot be converted: its container has no image")
     draft.notes += removed.values()
+    for owner in (draft.spec, draft.spec.get("runtime", {})):
+        for field in [field for field, value in owner.items() if value in ({}, [])]:
+            del owner[field]
     return draft.document()
 
 
@@ -153,6 +156,7 @@ def _remove(draft: Draft, keys: Keys, message: str, removed: dict[str, Note]) ->
     # What was wrong inside explains why its parent is left out.
     within = [each for each in removed if each.startswith((f"{path}.", f"{path}["))]
     messages = [removed.pop(each).message for each in within]
+    message = "an AgentDeployment has no such field" if message.startswith("unknown field") else message
     removed[f"{path}#{len(removed)}"] = Note("lost", source, messages[0] if messages else message)
 
 

@@ -76,8 +76,8 @@ def _byo(draft: Draft, deployment: dict[str, Any], choices: Choices) -> None:
     convert_shared(draft, deployment, source)
     draft.note(
         source,
-        "the NetworkPolicy of an agent allows egress to DNS and to the port of the model API only: add what the program "
-        "calls, such as kagent's controller, to networkPolicy.extraEgress",
+        "the NetworkPolicy of an agent allows egress to DNS and to the port of the model API only: add what the "
+        "program calls, such as kagent's controller, to networkPolicy.extraEgress",
     )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from agent_operator.api.spec import AgentSpec
 from agent_operator.tools.importing.draft import Draft, object_of, objects_of
-from agent_operator.tools.importing.model_keys import TO_A_SECRET, is_literal_key
+from agent_operator.tools.importing.model_keys import NOT_PRINTED, is_literal_key
 from agent_operator.tools.importing.pods import convert_labels, convert_others, convert_pod, convert_volumes
 
 # Fields of the block that a pod has under the same name.
@@ -42,7 +42,7 @@ def convert_built_in(draft: Draft, deployment: dict[str, Any], source: str) -> N
     variables = []
     for each in objects_of(deployment.get("env")):
         if is_literal_key(each):
-            message = TO_A_SECRET.format(name=each.get("name"), field="extraEnv[].valueFrom.secretKeyRef")
+            message = NOT_PRINTED.format(name=each.get("name"), field="extraEnv[].valueFrom.secretKeyRef")
             draft.lost(f"{source}.env[{each.get('name')}]", message)
         else:
             variables.append(each)

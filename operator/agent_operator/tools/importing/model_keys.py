@@ -16,7 +16,7 @@ AUTH_TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105  the name of a variable
 _CREDENTIALS = {API_KEY, AUTH_TOKEN, OPENAI_KEY}
 _LIKE_A_KEY = re.compile(r"^sk-[A-Za-z0-9_-]{16,}$")
 
-TO_A_SECRET = (
+NOT_PRINTED = (
     "the value is a key and is not printed. Put it into a Secret (`kubectl create secret generic NAME "
     "--from-literal={name}=…`) and set {field}"
 )
@@ -38,7 +38,7 @@ def environment(draft: Draft, variables: Any, source: str) -> list[dict[str, Any
             draft.put("agent.model", each["value"], f"{path}.value")
             draft.note(path, "is agent.model now, and reaches the runtime as ANTHROPIC_MODEL")
         elif is_literal_key(each):
-            draft.lost(path, TO_A_SECRET.format(name=name, field="runtime.env[].valueFrom.secretKeyRef"))
+            draft.lost(path, NOT_PRINTED.format(name=name, field="runtime.env[].valueFrom.secretKeyRef"))
         else:
             kept.append(each)
     return _own_openai(draft, kept, source)
@@ -57,9 +57,11 @@ def without_literal_keys(draft: Draft, container: dict[str, Any], source: str) -
     for each in literal:
         name = text_of(each.get("name"))
         draft.lost(
-            f"{source}.env[{name}]", TO_A_SECRET.format(name=name, field="valueFrom.secretKeyRef of the variable")
+            f"{source}.env[{name}]", NOT_PRINTED.format(name=name, field="valueFrom.secretKeyRef of the variable")
         )
-    return {**container, "env": [each for each in variables if each not in literal]} if literal else container
+    kept = [each for each in variables if each not in literal]
+    others = {key: value for key, value in container.items() if key != "env"}
+    return {**others, "env": kept} if kept else others
 
 
 def _api_key(draft: Draft, variable: dict[str, Any], path: str) -> None:
@@ -69,7 +71,7 @@ def _api_key(draft: Draft, variable: dict[str, Any], path: str) -> None:
         draft.put("apiKey.secretKey", reference.get("key"), f"{path}.valueFrom.secretKeyRef.key")
         draft.note(path, "is apiKey now: the gateway holds the key, and the runtime receives a placeholder")
     elif text_of(variable.get("value")):
-        draft.lost(path, TO_A_SECRET.format(name=API_KEY, field="apiKey.secretName"))
+        draft.lost(path, NOT_PRINTED.format(name=API_KEY, field="apiKey.secretName"))
     else:
         draft.lost(path, "does not refer to a Secret: set apiKey.secretName to the Secret that contains the key")
 

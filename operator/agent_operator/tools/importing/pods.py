@@ -69,12 +69,20 @@ def convert_pod(draft: Draft, pod: dict[str, Any], source: str) -> None:
 
 
 def convert_volumes(draft: Draft, volumes: Any, source: str) -> None:
-    """Put the volumes into the draft. Those with a name of Portside's own get another, also in their mounts."""
-    renamed = {each: f"{each}-2" for each in _VOLUMES if each in {v.get("name") for v in objects_of(volumes)}}
+    """Put the volumes that are mounted into the draft.
+
+    Those with a name of Portside's own get another, also in their mounts.
+    """
+    containers = [draft.spec.get("runtime", {}), *draft.spec.get("sidecars", []), *draft.spec.get("initContainers", [])]
+    mounts = [*objects_of(draft.spec.get("extraVolumeMounts"))]
+    for each in containers:
+        mounts += [*objects_of(each.get("volumeMounts")), *objects_of(each.get("volumeDevices"))]
+    mounted = {each.get("name") for each in mounts}
+    used = [each for each in objects_of(volumes) if each.get("name") in mounted]
+    renamed = {each: f"{each}-2" for each in _VOLUMES if each in {volume.get("name") for volume in used}}
     for old in renamed:
         draft.note(f"{source}[{old}].name", f"a volume of Portside has this name: it is {old}-2 now")
-    draft.put("extraVolumes", _renamed(objects_of(volumes), renamed), source)
-    containers = [draft.spec.get("runtime", {}), *draft.spec.get("sidecars", []), *draft.spec.get("initContainers", [])]
+    draft.put("extraVolumes", _renamed(used, renamed), source)
     for owner, field in [*((each, "volumeMounts") for each in containers), (draft.spec, "extraVolumeMounts")]:
         if owner.get(field):
             owner[field] = _renamed(objects_of(owner[field]), renamed)

@@ -1,7 +1,7 @@
 """Reading of the logs of all containers of an agent, also of pods that appear later."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,8 +85,8 @@ class _Reading:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start(self, work: "asyncio._CoroutineLike[None]") -> None:
-        task = asyncio.ensure_future(work)
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -140,11 +140,8 @@ class _Reading:
         """Return whether the other logs are still of use: the pod is gone, or its node does not respond."""
         if isinstance(error, UnreachableError):
             return self._selection.follow
-        return (
-            error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST)
-            or error.passing
-            and error.code != (HTTPStatus.UNAUTHORIZED)
-        )
+        gone = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST)
+        return gone or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     def _query(self, container: str, after: int) -> dict[str, str]:
         query = {"container": container, "timestamps": "true"}
