@@ -407,17 +407,17 @@ def test_a_name_that_no_agent_can_have_is_changed() -> None:
 
 
 _PARTS = """
-    name image env value valueFrom secretKeyRef ports containerPort volumeMounts mountPath httpGet 
-    path key matchLabels operator effect emptyDir configMap requests limits cpu maxSkew topologyKey 
+    name image env value valueFrom secretKeyRef ports containerPort volumeMounts mountPath httpGet
+    path key matchLabels operator effect emptyDir configMap requests limits cpu maxSkew topologyKey
     runAsUser
 """
 _OF_PODS = """
-    volumes tolerations affinity topologySpreadConstraints nodeSelector securityContext 
-    imagePullSecrets initContainers serviceAccountName terminationGracePeriodSeconds 
+    volumes tolerations affinity topologySpreadConstraints nodeSelector securityContext
+    imagePullSecrets initContainers serviceAccountName terminationGracePeriodSeconds
     priorityClassName dnsConfig
 """
 _OF_CONTAINERS = """
-    command args env envFrom workingDir volumeMounts resources securityContext ports readinessProbe 
+    command args env envFrom workingDir volumeMounts resources securityContext ports readinessProbe
     startupProbe imagePullPolicy lifecycle
 """
 

@@ -8,7 +8,7 @@ from agent_operator.api.agent import MAX_NAME, NAME_RULE
 from agent_operator.api.validation import Fault, InvalidAgentError, parse
 from agent_operator.manifests.document import Document
 from agent_operator.tools.errors import InputError
-from agent_operator.tools.importing.draft import Draft, Note, objects_of
+from agent_operator.tools.importing.draft import Draft, Note, objects_of, text_of
 from agent_operator.tools.metadata import metadata_faults
 
 # A step into an object (a name) or a list (a position).
@@ -89,7 +89,7 @@ def _texts(value: Any, keys: tuple[str | int, ...] = ()) -> Iterator[tuple[Keys,
 
 def _dangling(spec: dict[str, Any]) -> Iterator[Fault]:
     """Yield the mounts of volumes that are not carried over, which the API server would refuse."""
-    volumes = {each.get("name") for each in objects_of(spec.get("extraVolumes"))}
+    volumes = {text_of(each.get("name")) for each in objects_of(spec.get("extraVolumes"))}
     places = [("spec.runtime", spec.get("runtime") or {}), ("spec", {"volumeMounts": spec.get("extraVolumeMounts")})]
     places += [
         (f"spec.{field}[{index}]", each)
@@ -100,7 +100,7 @@ def _dangling(spec: dict[str, Any]) -> Iterator[Fault]:
     for path, container in places:
         field = "extraVolumeMounts" if path == "spec" else "volumeMounts"
         for index, mount in enumerate(container.get("volumeMounts") or []):
-            if isinstance(mount, dict) and mount.get("name") not in volumes:
+            if isinstance(mount, dict) and text_of(mount.get("name")) not in volumes:
                 yield Fault(f"{path}.{field}[{index}]", "its volume is not carried over, so neither is this mount")
 
 

@@ -77,9 +77,9 @@ def convert_volumes(draft: Draft, volumes: Any, source: str) -> None:
     mounts = [*objects_of(draft.spec.get("extraVolumeMounts"))]
     for each in containers:
         mounts += [*objects_of(each.get("volumeMounts")), *objects_of(each.get("volumeDevices"))]
-    mounted = {each.get("name") for each in mounts}
-    used = [each for each in objects_of(volumes) if each.get("name") in mounted]
-    renamed = {each: f"{each}-2" for each in _VOLUMES if each in {volume.get("name") for volume in used}}
+    mounted = {text_of(each.get("name")) for each in mounts}
+    used = [each for each in objects_of(volumes) if text_of(each.get("name")) in mounted]
+    renamed = {each: f"{each}-2" for each in _VOLUMES if each in {text_of(volume.get("name")) for volume in used}}
     for old in renamed:
         draft.note(f"{source}[{old}].name", f"a volume of Portside has this name: it is {old}-2 now")
     draft.put("extraVolumes", _renamed(used, renamed), source)

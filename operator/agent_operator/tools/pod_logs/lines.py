@@ -80,4 +80,6 @@ def concerns(line: Line, wanted: frozenset[str]) -> bool:
         entry = json.loads(line.text)
     except ValueError:
         return False
-    return isinstance(entry, dict) and any(entry.get(field) in wanted for field in _FIELDS)
+    return isinstance(entry, dict) and not wanted.isdisjoint(
+        value for field in _FIELDS if isinstance(value := entry.get(field), str)
+    )
