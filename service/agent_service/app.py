@@ -1,6 +1,7 @@
 """The factory that creates the ASGI app from the settings."""
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import structlog
@@ -28,12 +29,15 @@ from agent_service.routes import chat, docs, errors, health, metrics, page, task
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, lifecycle: Lifecycle | None = None, *, gateway_listener: socket.socket | None = None
+) -> FastAPI:
     """Return the app.
 
     Args:
         settings: settings of the app.
         lifecycle: lifecycle shared with the server that runs the app and starts the draining; a new one if None.
+        gateway_listener: bound socket of the gateway; if None, the gateway binds its port itself.
     """
     components = make_components(settings, lifecycle or Lifecycle())
     documented = not settings.is_production
@@ -51,6 +55,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         telemetry=components.tracing.for_fastapi(),
     )
     app.state.components = components
+    app.state.gateway_listener = gateway_listener
     for module in (page, chat, tasks, health):
         app.include_router(module.router)
     if documented:
@@ -102,7 +107,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _warn_of_an_open_door(components)
     _warn_of_lowered_bounds(components.settings)
     works = components.worker.running() if components.settings.runs_tasks else contextlib.nullcontext()
-    async with components.open(), running(components.checks), publishing(components.checks, components.metrics), works:
+    async with (
+        components.open(app.state.gateway_listener),
+        running(components.checks),
+        publishing(components.checks, components.metrics),
+        works,
+    ):
         components.lifecycle.started = True
         yield
 
