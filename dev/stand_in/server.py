@@ -114,6 +114,8 @@ class Behaviour:
     id: str = ""
     too_long: bool = False
     """Answer that the prompt is too long for the model."""
+    refuses_cache_control: bool = False
+    """Refuse a request with the field `cache_control`, like a gateway that does not know it."""
     garbage: bool = False
     """Answer 200 with HTML, like a misconfigured gateway."""
 
@@ -229,6 +231,8 @@ class StandIn:
             seen.state = "disconnected"
             return Response(status_code=499)
         fault = self._fault(behaviour)
+        if behaviour.refuses_cache_control and "cache_control" in body:
+            fault = _error(400, "cache_control: Extra inputs are not permitted")
         if fault is not None:
             return _ended(seen, fault)
         if behaviour.garbage:

@@ -73,6 +73,11 @@ class Calls:
         self._waiting = waiting
         self._bodies = Bodies()
 
+    async def close(self) -> None:
+        """Close the connections to the model API."""
+        if isinstance(self._upstream, Upstream):
+            await self._upstream.close()
+
     async def count_tokens(self, request: web.BaseRequest) -> web.StreamResponse:
         """Count the tokens of a question, which costs nothing.
 

@@ -97,6 +97,7 @@ class Gateway:
             listening.close()
             server.pre_shutdown()
             await server.shutdown(_LINGER_SECONDS)
+            await self._calls.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
