@@ -63,7 +63,7 @@ async def test_a_runtime_whose_sdk_retries_asks_once_when_the_budget_is_used_up(
     await gateway.say("Hello.")
 
     with pytest.raises(anthropic.RateLimitError):
-        await gateway.anthropic.with_options(max_retries=5).messages.create(**asked("Hello."))  # type: ignore[call-overload]
+        await gateway.anthropic.with_options(max_retries=5).messages.create(**asked("Hello."))
 
     assert gateway.sample("agent_gateway_requests_total", route="/v1/messages", status="429") == 1
 
