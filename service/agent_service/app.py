@@ -1,6 +1,7 @@
 """The factory that creates the ASGI app from the settings."""
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import structlog
@@ -33,12 +34,15 @@ _log = structlog.get_logger(__name__)
 _ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", HEADER]
 
 
-def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, lifecycle: Lifecycle | None = None, *, gateway_listener: socket.socket | None = None
+) -> FastAPI:
     """Return the app.
 
     Args:
         settings: settings of the app.
         lifecycle: lifecycle shared with the server that runs the app and starts the draining; a new one if None.
+        gateway_listener: bound socket of the gateway; if None, the gateway binds its port itself.
     """
     components = make_components(settings, lifecycle or Lifecycle())
     documented = not settings.is_production
@@ -56,6 +60,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         telemetry=components.tracing.for_fastapi(),
     )
     app.state.components = components
+    app.state.gateway_listener = gateway_listener
     for module in (proxy, health) if settings.proxies else (page, chat, tasks, health):
         app.include_router(module.router)
     if documented:
@@ -116,7 +121,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     works = components.worker.running() if components.settings.runs_tasks else contextlib.nullcontext()
     passes = contextlib.aclosing(app.state.proxy) if components.settings.proxies else contextlib.nullcontext()
     checks = components.checks
-    async with components.open(), passes, running(checks), publishing(checks, components.metrics), works:
+    listener = app.state.gateway_listener
+    async with components.open(listener), passes, running(checks), publishing(checks, components.metrics), works:
         components.lifecycle.started = True
         yield
 

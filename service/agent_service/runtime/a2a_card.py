@@ -81,7 +81,9 @@ def _interfaces(card: dict[str, Any]) -> Iterator[tuple[str, str, bool, str | No
         yield from _usable(entry.get("url"), entry.get("transport"), version, None)
 
 
-def _usable(url: object, binding: object, version: object, tenant: object) -> Iterator[tuple[str, str, bool, str | None]]:
+def _usable(
+    url: object, binding: object, version: object, tenant: object
+) -> Iterator[tuple[str, str, bool, str | None]]:
     name = _BINDINGS.get(binding.upper()) if isinstance(binding, str) else None
     major, _, minor = version.partition(".") if isinstance(version, str) else ("", "", "")
     legacy = major == "0" and minor.partition(".")[0] in {"2", "3"}

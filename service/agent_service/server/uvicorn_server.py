@@ -130,9 +130,10 @@ class Server(uvicorn.Server):
             if self._ticks_since == _TICKS_BEFORE_DRAINING:
                 self._lifecycle.begin_draining()
         if self._lifecycle.draining and not self.should_exit:
-            in_flight, tasks = self._lifecycle.in_flight, self._lifecycle.tasks
+            in_flight, tasks, calls = self._lifecycle.in_flight, self._lifecycle.tasks, self._lifecycle.calls
             now = time.monotonic()
-            if now >= self._cut_at or (in_flight == 0 and (tasks == 0 or now >= self._return_tasks_at)):
-                _log.info("Draining ended", requests_cut=in_flight, tasks_handed_back=tasks)
+            done = tasks == 0 and calls == 0
+            if now >= self._cut_at or (in_flight == 0 and (done or now >= self._return_tasks_at)):
+                _log.info("Draining ended", requests_cut=in_flight, tasks_handed_back=tasks, calls_cut=calls)
                 self.should_exit = True
         return await super().on_tick(counter)
