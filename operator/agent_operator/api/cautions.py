@@ -24,11 +24,11 @@ def cautions(spec: AgentSpec) -> Iterator[tuple[str, str]]:
 
 
 def measured(scaling: Autoscaling) -> tuple[str, ...]:
-    """Return the resources by whose usage the agent's pods are autoscaled."""
+    """Return the resources whose utilization the agent's autoscaler targets."""
     if not scaling.enabled:
         return ()
-    memory, flights = scaling.target_memory_utilization_percentage, scaling.target_in_flight_requests
-    by_cpu = scaling.target_cpu_utilization_percentage is not None or (memory is None and flights is None)
+    memory, in_flight = scaling.target_memory_utilization_percentage, scaling.target_in_flight_requests
+    by_cpu = scaling.target_cpu_utilization_percentage is not None or (memory is None and in_flight is None)
     return tuple(name for name, used in (("cpu", by_cpu), ("memory", memory is not None)) if used)
 
 
@@ -65,8 +65,10 @@ def _undrainable(spec: AgentSpec) -> Iterator[tuple[str, str]]:
 
 
 def _may_leave(budget: PodDisruptionBudget, pods: int) -> int:
-    """Return how many of the pods may be evicted. Percentages are rounded up (kube-controller-manager,
-    disruption.go)."""
+    """Return how many of the pods may be evicted.
+
+    Percentages are rounded up (kube-controller-manager, disruption.go).
+    """
     if budget.min_available is not None:
         return pods - _scaled(budget.min_available, pods)
     return _scaled(budget.max_unavailable, pods)
