@@ -69,4 +69,3 @@ def result(value: object, interface: Interface) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     raise errors.unreadable("is not a reply of A2A: it has no result")
-
