@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_service.agent.errors import ModelError, ModelFailedError, ModelRefusedError, OverloadedError
@@ -209,12 +209,13 @@ FIELDS = st.sampled_from(
 WORDS = st.sampled_from(["task", "message", "artifact-update", "status-update", "working", "TASK_STATE_COMPLETED", "a"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | WORDS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(FIELDS, inner, max_size=5),
-    max_leaves=25,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=4),
+    max_leaves=12,
 )
 
 
-@given(st.lists(st.dictionaries(FIELDS, VALUES), max_size=6))
+@settings(max_examples=50)
+@given(st.lists(st.dictionaries(FIELDS, VALUES, max_size=4), max_size=4))
 def test_events_of_any_form_are_read(received: list[dict[str, Any]]) -> None:
     answer = Answer()
     shown = [answer.take(event(each)) for each in received]
