@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from support.a2a_agent import WELL_KNOWN, RunningAgent, card, running_agent, running_app
+from support.a2a_agent import HEALTH, WELL_KNOWN, RunningAgent, card, running_agent, running_app
 from support.agent import Service, StartService
 from support.eventually import eventually
 
@@ -114,7 +114,7 @@ def test_the_agent_receives_the_system_prompt_and_the_ids_of_the_turn(make: Make
 def test_a_client_that_leaves_cancels_the_task(make: MakeAgent, kind: dict[str, str]) -> None:
     service, running = make(**kind)
     with httpx.stream("POST", service.url + "/chat/stream", json={"message": "endless"}, timeout=30) as answer:
-        assert "Begun." in next(line for line in answer.iter_lines() if line.startswith("data:"))
+        assert "First." in next(line for line in answer.iter_lines() if line.startswith("data:"))
         assert running.agent.canceled == []
     eventually(lambda: running.agent.canceled, "the task is canceled")
     assert running.agent.canceled == [running.agent.messages[-1]["taskId"]]
@@ -127,7 +127,8 @@ def test_a_turn_that_exceeds_its_time_cancels_the_task(make: MakeAgent) -> None:
 
 
 def test_the_card_is_read_once_and_again_after_an_error(make: MakeAgent) -> None:
-    service, running = make()
+    # The health check reads it, too, unless there is a path for that.
+    service, running = make({"RUNTIME_HEALTH_PATH": HEALTH})
     asked(service, "do it")
     reads = running.agent.card_reads
     asked(service, "do it")
@@ -142,7 +143,10 @@ def test_the_card_is_read_once_and_again_after_an_error(make: MakeAgent) -> None
     [
         ({"card_path": "/.well-known/agent.json"}, {}),
         ({"path": "/other"}, {"RUNTIME_PATH": "/other"}),
-        ({"path": "/apps/words", "card_path": "/apps/words/.well-known/agent-card.json"}, {"RUNTIME_PATH": "/apps/words"}),
+        (
+            {"path": "/apps/words", "card_path": "/apps/words/.well-known/agent-card.json"},
+            {"RUNTIME_PATH": "/apps/words"},
+        ),
     ],
 )
 def test_an_agent_can_be_elsewhere(make: MakeAgent, where: dict[str, str], settings: dict[str, str]) -> None:
@@ -162,7 +166,8 @@ def runtime_health(service: Service, status: str) -> dict[str, Any]:
 
 def test_an_agent_is_healthy_if_its_card_can_be_used(make: MakeAgent) -> None:
     service, _ = make()
-    runtime_health(service, "up")
+    detail = runtime_health(service, "up")["detail"]
+    assert detail == "The agent's runtime answers: A2A 1.0 over JSONRPC, with streaming."
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,20 @@ from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
-from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Message
+from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Message, TaskState
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from support.eventually import eventually
 from testbed.ports import free_port
 
+HEALTH = "/up"
 WELL_KNOWN = "/.well-known/agent-card.json"
+SECRET = "The password is hunter2."
 
 
 @dataclass
@@ -68,33 +72,25 @@ class Agent(AgentExecutor):
         self, word: str, rest: str, earlier: list[str], context: RequestContext, updater: TaskUpdater
     ) -> None:
         match word:
-            case "artifacts":
+            case "artifacts" | "partly":
                 await _stream(updater, rest)
-                await updater.complete(_said(context, "Done."))
             case "repeat":
                 await _stream(updater, rest)
                 await updater.add_artifact([new_text_part(rest)], artifact_id="text", append=False, last_chunk=True)
-                await updater.complete()
-            case "earlier":
-                await updater.complete(_said(context, " | ".join(earlier)))
-            case "ask":
-                await updater.requires_input(_said(context, rest))
-            case "fail":
-                await updater.failed(_said(context, "The password is hunter2."))
-            case "partly":
-                await _stream(updater, rest)
-                await updater.failed(_said(context, "The password is hunter2."))
-            case "reject":
-                await updater.reject(_said(context, "The password is hunter2."))
-            case "auth":
-                await updater.requires_auth(_said(context, "The password is hunter2."))
             case "raise":
-                raise RuntimeError("The password is hunter2.")
+                raise RuntimeError(SECRET)
             case "endless":
-                await updater.add_artifact([new_text_part("Begun.")], artifact_id="text")
+                await updater.add_artifact([new_text_part("First.")], artifact_id="text")
                 await asyncio.Event().wait()
-            case _:
-                await updater.complete(_said(context, f"{word} {rest}"))
+        state, text = {
+            "earlier": (TaskState.TASK_STATE_COMPLETED, " | ".join(earlier)),
+            "ask": (TaskState.TASK_STATE_INPUT_REQUIRED, rest),
+            "fail": (TaskState.TASK_STATE_FAILED, SECRET),
+            "partly": (TaskState.TASK_STATE_FAILED, SECRET),
+            "reject": (TaskState.TASK_STATE_REJECTED, SECRET),
+            "auth": (TaskState.TASK_STATE_AUTH_REQUIRED, SECRET),
+        }.get(word, (TaskState.TASK_STATE_COMPLETED, f"{word} {rest}"))
+        await updater.update_status(state, _said(context, text))
 
 
 def _said(context: RequestContext, text: str) -> Message:
@@ -128,9 +124,7 @@ class _Store(InMemoryTaskStore):
         return None if self.forgotten else await super().get(*arguments, **more)
 
 
-def card(
-    *, binding: str = "JSONRPC", version: str = "1.0", streaming: bool = True, path: str = "/a2a/v1"
-) -> AgentCard:
+def card(*, binding: str = "JSONRPC", version: str = "1.0", streaming: bool = True, path: str = "/a2a/v1") -> AgentCard:
     """Return a card with one interface, at an address that cannot be reached."""
     return AgentCard(
         name="words",
@@ -153,7 +147,8 @@ def running_agent(
     """Run an agent with this card, both bindings below `path`, in a thread of this process."""
     agent, store = Agent(), _Store()
     handler = DefaultRequestHandler(agent, store, published)
-    routes = [
+    routes: list[BaseRoute] = [
+        Route(HEALTH, lambda _: Response()),
         *create_agent_card_routes(published, card_url=card_path),
         *create_jsonrpc_routes(handler, path, enable_v0_3_compat=True),
         *create_rest_routes(handler, enable_v0_3_compat=True, path_prefix=path),

@@ -5,6 +5,8 @@ What differs from a call of the agent by any other A2A client:
 - The card names the agent's public address. Here the agent is called at `RUNTIME_URL`, with the path of the card's
   URL, or with `RUNTIME_PATH`.
 - `contextId` is the id of the conversation. A2A agents keep their own context by it, so only the new message is sent.
+- A task that asked for input is continued by the next message of the conversation, in the process that knows of it.
+  After a restart, or in another pod, that message starts a new task in the same context.
 - A2A has no field for a system prompt. It is sent in the message's metadata, as `system`.
 """
 
@@ -45,7 +47,7 @@ _CANCEL_SECONDS = 5.0
 # Tasks that wait for the user's next message: the oldest is forgotten, and its message starts a new task.
 _MOST_WAITING = 10_000
 
-# Errors with which an agent refuses to continue a task, before it has begun to answer.
+# Errors with which an agent refuses to continue a task, before it has started to answer.
 _NOT_CONTINUED = frozenset({UNKNOWN_TASK, errors.NO_ENDPOINT, "protocol", "refused"})
 
 _log = structlog.get_logger(__name__)
@@ -73,7 +75,8 @@ class A2a:
     async def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[str]:
         """Yield the answer piece by piece. An agent that does not stream yields it when its task has ended.
 
-        A task whose answer is not complete when the generator ends is canceled in the background.
+        A task whose answer is not complete when the generator ends is canceled in the background. The id of a task is
+        known from its first event; without streaming, from the reply.
         """
         try:
             interface = await self._known_interface()
@@ -114,12 +117,12 @@ class A2a:
                     async for piece in pieces:
                         yield piece
             except ModelError as error:
-                if exchange.answer.begun or error.kind not in _NOT_CONTINUED:
+                if exchange.answer.started or error.kind not in _NOT_CONTINUED:
                     raise
             else:
                 return
             finally:
-                if exchange.answer.begun:
+                if exchange.answer.started:
                     self._waiting.pop(conversation_id, None)
             # The agent no longer has the task, for example after a restart.
             self._waiting.pop(conversation_id, None)

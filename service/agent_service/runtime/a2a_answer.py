@@ -36,7 +36,7 @@ class Answer:
         self._last_artifact = _Text()
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether any text or task has arrived."""
         return self.task_id is not None or bool(self._shown.characters)
 

@@ -8,7 +8,7 @@ of 0.3.0, section 5.5. A card of 0.3 has `url`, `preferredTransport` and `additi
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from agent_service.agent.errors import ModelFailedError
 from agent_service.runtime import errors
@@ -20,6 +20,9 @@ JSONRPC = "JSONRPC"
 REST = "HTTP+JSON"
 # Names of bindings, as cards have them, with ours.
 _BINDINGS = {"JSONRPC": JSONRPC, "HTTP+JSON": REST, "HTTP_JSON": REST, "REST": REST}
+
+# The characters of a path or query (RFC 3986, 3.3 and 3.4) that `quote` would escape, and the escapes themselves.
+_PLAIN = "/%:@!$&'()*+,;=?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Interface:
     @property
     def label(self) -> str:
         """The interface in words, for a health check."""
-        return f"A2A {self.version} over {self.binding}, {'streamed' if self.streaming else 'not streamed'}"
+        return f"A2A {self.version} over {self.binding}, {'with' if self.streaming else 'without'} streaming"
 
 
 def choose(card: object, *, path: str | None = None) -> Interface:
@@ -97,8 +100,9 @@ def _path(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return "/"
-    path = parts.path if parts.path.startswith("/") else f"/{parts.path}"
-    return f"{path}?{parts.query}" if parts.query else path
+    # A card can contain characters that must not be in a request line.
+    path = quote(parts.path if parts.path.startswith("/") else f"/{parts.path}", safe=_PLAIN)
+    return f"{path}?{quote(parts.query, safe=_PLAIN)}" if parts.query else path
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

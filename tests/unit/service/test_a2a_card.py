@@ -26,6 +26,11 @@ def test_a_url_without_a_path_is_the_root(url: str) -> None:
     assert choose(card(entry(url, "JSONRPC"))).path == "/"
 
 
+def test_a_path_cannot_end_the_request_line() -> None:
+    found = choose(card(entry("http://a/a%20b é HTTP/1.1\r\nX: y?q=1 2", "JSONRPC"))).path
+    assert found == "/a%20b%20%C3%A9%20HTTP/1.1X:%20y?q=1%202"
+
+
 def test_a_configured_path_replaces_that_of_the_card() -> None:
     assert choose(card(entry("http://agent.example/a", "JSONRPC")), path="/b").path == "/b"
 
