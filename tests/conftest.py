@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--pictures",
         action="store_true",
-        help="draw the documents' pictures of the dashboards anew, from five minutes of data",
+        help="redraw the pictures of the dashboards in the docs, from five minutes of data",
     )
     parser.addoption(
         "--keda",

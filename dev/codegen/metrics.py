@@ -8,8 +8,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 
 from agent_operator.controller.metrics import Metrics
-from codegen.service import documented_app, markdown
-from codegen.service.markdown import code
+from codegen import markdown
+from codegen.markdown import code
+from codegen.service import documented_app
 
 # The suffix that the text format adds to a metric's name (OpenMetrics, 4.1.1).
 _SUFFIX = {"counter": "_total", "info": "_info"}

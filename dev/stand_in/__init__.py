@@ -34,6 +34,10 @@ class StandIn:
         """Return the requests to count tokens so far, which the service makes on its own as health checks."""
         return self._seen("/v1/messages/count_tokens")
 
+    def chats(self) -> list[dict[str, Any]]:
+        """Return the requests for chat completions so far, newest last."""
+        return self._seen("/v1/chat/completions")
+
     def _seen(self, path: str) -> list[dict[str, Any]]:
         seen: list[dict[str, Any]] = self._client.get("/stand-in/requests").raise_for_status().json()
         return [request for request in seen if request["path"] == path]

@@ -11,6 +11,8 @@ It answers `POST /v1/messages` (JSON, or server-sent events with `"stream": true
 
 or `…; no system prompt).`. The answer shows a test which model and system prompt reached the model API.
 
+It answers `POST /v1/chat/completions` with the same text, in the form of OpenAI's API.
+
 Like the model API, it refuses (400) a request in which any message has no text except white space.
 
 The key comes as `Authorization: Bearer` or `x-api-key`. A missing key, or one that begins with `bad-`: 401.
@@ -22,7 +24,8 @@ for all requests (`PUT /stand-in/behaviour`).
 `GET /stand-in/requests` lists the received requests (newest last): path, model, system, message,
 history (the earlier messages, each as `role: text`), cached (whether the system prompt is marked for the cache),
 max_tokens, stream, host (the intended host, also for a request through a proxy), key (its last four characters),
-status, and state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
+headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, and state: `running`,
+`done`, `failed`, or `disconnected` when the client left before the end.
 `DELETE /stand-in/requests` clears the list and the releases.
 """
 
@@ -48,6 +51,11 @@ from starlette.routing import Route
 
 # The limit of a hold that no test releases: longer than any test waits, but finite.
 _LONGEST_HOLD_SECONDS = 120
+
+# A longer body is not kept.
+_LONGEST_BODY = 2**16
+
+_CHAT = "/v1/chat/completions"
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -76,6 +84,9 @@ class Seen:
     max_tokens: int | None
     stream: bool
     key: str
+    headers: dict[str, str]
+    query: str
+    body: str
     at: float = field(default_factory=time.time)
     status: int | None = None
     state: str = "running"
@@ -103,6 +114,8 @@ class Behaviour:
     id: str = ""
     too_long: bool = False
     """Answer that the prompt is too long for the model."""
+    refuses_cache_control: bool = False
+    """Refuse a request with the field `cache_control`, like a gateway that does not know it."""
     garbage: bool = False
     """Answer 200 with HTML, like a misconfigured gateway."""
 
@@ -218,6 +231,8 @@ class StandIn:
             seen.state = "disconnected"
             return Response(status_code=499)
         fault = self._fault(behaviour)
+        if behaviour.refuses_cache_control and "cache_control" in body:
+            fault = _error(400, "cache_control: Extra inputs are not permitted")
         if fault is not None:
             return _ended(seen, fault)
         if behaviour.garbage:
@@ -228,6 +243,26 @@ class StandIn:
             events = _shattered(answer.events()) if behaviour.shattered else answer.events()
             return StreamingResponse(events, media_type="text/event-stream", headers=_ids())
         return _ended(seen, JSONResponse(answer.whole(), headers=_ids()))
+
+    async def chat_completions(self, request: Request) -> Response:
+        """`POST /v1/chat/completions`."""
+        body, seen, refusal = await self._receive(request)
+        if refusal is not None:
+            return refusal
+        behaviour = self._behaviour(seen.message)
+        if not await self._waited(request, behaviour):
+            seen.state = "disconnected"
+            return Response(status_code=499)
+        fault = self._fault(behaviour)
+        if fault is not None:
+            return _ended(seen, _in_form_of_chat(fault))
+        answer = Answer(body, seen, behaviour, self.gates)
+        seen.status = 200
+        if seen.stream:
+            options = body.get("stream_options")
+            usage = isinstance(options, dict) and options.get("include_usage") is True
+            return StreamingResponse(answer.chunks(usage=usage), media_type="text/event-stream", headers=_ids())
+        return _ended(seen, JSONResponse(answer.completion(), headers=_ids()))
 
     def _behaviour(self, message: str) -> Behaviour:
         return Behaviour(**{**self.for_all, **behaviour_in(message)})
@@ -274,8 +309,9 @@ class StandIn:
 
     async def _receive(self, request: Request) -> tuple[dict[str, Any], Seen, Response | None]:
         key = request.headers.get("authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
+        raw = await request.body()
         try:
-            body = await request.json()
+            body = json.loads(raw)
         except ValueError:
             body = None
         usable = body if isinstance(body, dict) else {}
@@ -290,9 +326,16 @@ class StandIn:
             max_tokens=usable.get("max_tokens"),
             stream=usable.get("stream") is True,
             key=key[-4:],
+            headers={
+                name: value for name, value in request.headers.items() if name not in {"authorization", "x-api-key"}
+            },
+            query=request.url.query,
+            body=raw.decode(errors="surrogateescape") if len(raw) <= _LONGEST_BODY else "",
         )
         self.seen.append(seen)
         refusal = _refuse_key(key) or (_refuse_version(request)) or _refuse_body(body, request.url.path)
+        if refusal is not None and seen.path == _CHAT:
+            refusal = _in_form_of_chat(refusal)
         return usable, seen, _ended(seen, refusal) if refusal else None
 
     def _fault(self, behaviour: Behaviour) -> Response | None:
@@ -353,10 +396,26 @@ class Answer:
         usage = {**self.sent, "output_tokens": self.output_tokens}
         return {**self.message, "content": content, "stop_reason": self.stop_reason, "usage": usage}
 
+    def completion(self) -> dict[str, Any]:
+        """Return the JSON answer in the form of OpenAI's API."""
+        message = {"role": "assistant", "content": self.text, "refusal": None}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        return {**self._head("chat.completion"), "choices": [choice], "usage": self._usage()}
+
+    async def chunks(self, *, usage: bool) -> AsyncIterator[str]:
+        """Yield the answer as the chunks of OpenAI's API, the last of them with the usage if it was asked for."""
+        async for chunk in self._watched(self._chunks(usage=usage)):
+            yield chunk
+
     async def events(self) -> AsyncIterator[str]:
         """Yield the answer as server-sent events."""
+        async for event in self._watched(self._events()):
+            yield event
+
+    async def _watched(self, events: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Yield the events, and note how they end."""
         try:
-            async for event in self._events():
+            async for event in events:
                 yield event
         except ConnectionAbortedError:
             self.seen.state = "failed"
@@ -365,6 +424,28 @@ class Answer:
             self.seen.state = "disconnected"
             raise
         self.seen.state = "done"
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.message["id"], "object": kind, "created": int(time.time()), "model": self.seen.model}
+
+    def _usage(self) -> dict[str, int]:
+        sent, received = self.input_tokens, self.output_tokens
+        return {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received}
+
+    async def _chunks(self, *, usage: bool) -> AsyncIterator[str]:
+        head = self._head("chat.completion.chunk")
+        deltas: list[dict[str, str]] = [{"content": piece} for piece in re.findall(r"\s*\S+\s*|\s+", self.text)]
+        for number, delta in enumerate([{"role": "assistant", "content": ""}, *deltas, {}]):
+            if self._broken(number) is not None:
+                return
+            if self.behaviour.hold is not None and self.behaviour.after == number:
+                await self.gates.wait(self.behaviour.hold)
+            await asyncio.sleep(self.behaviour.slow)
+            choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop", "logprobs": None}
+            yield _data({**head, "choices": [choice]})
+        if usage:
+            yield _data({**head, "choices": [], "usage": self._usage()})
+        yield "data: [DONE]\n\n"
 
     async def _events(self) -> AsyncIterator[str]:
         behaviour = self.behaviour
@@ -436,6 +517,18 @@ def _event(kind: str, **content: Any) -> str:
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **content})}\n\n"
 
 
+def _data(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content)}\n\n"
+
+
+def _in_form_of_chat(error: Response) -> Response:
+    """Return an error in the form of OpenAI's API."""
+    about = json.loads(bytes(error.body))["error"]
+    body = {"error": {**about, "param": None, "code": about["type"]}}
+    headers = {name: value for name, value in error.headers.items() if name in {"request-id", "retry-after"}}
+    return JSONResponse(body, status_code=error.status_code, headers=headers)
+
+
 def _ids() -> dict[str, str]:
     return {"request-id": f"req_{uuid.uuid4().hex[:24]}"}
 
@@ -456,7 +549,7 @@ def _refuse_key(key: str) -> Response | None:
 
 
 def _refuse_version(request: Request) -> Response | None:
-    if "anthropic-version" not in request.headers:
+    if "anthropic-version" not in request.headers and request.url.path != _CHAT:
         return _error(400, "anthropic-version: header is required")
     return None
 
@@ -464,7 +557,7 @@ def _refuse_version(request: Request) -> Response | None:
 def _refuse_body(body: object, path: str) -> Response | None:
     if not isinstance(body, dict):
         return _error(400, "The request body is not valid JSON")
-    needed = ["model", "messages"] + ([] if path.endswith("count_tokens") else ["max_tokens"])
+    needed = ["model", "messages"] + (["max_tokens"] if path == "/v1/messages" else [])
     for name in needed:
         if not body.get(name):
             return _error(400, f"{name}: Field required")
@@ -489,8 +582,10 @@ def _text(content: object) -> str:
 
 def _last_message(body: dict[str, Any]) -> str:
     messages = body.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    return _text(last.get("content", "")) if isinstance(last, dict) and last.get("role") == "user" else ""
+    known = [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+    # The Claude Agent SDK ends a conversation with messages of the role `system`.
+    last = next((each for each in reversed(known) if each.get("role") != "system"), {})
+    return _text(last.get("content", "")) if last.get("role") == "user" else ""
 
 
 def _before_the_last(body: dict[str, Any]) -> list[str]:
@@ -522,6 +617,7 @@ def make_app() -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/messages", stand_in.messages, methods=["POST"]),
+            Route(_CHAT, stand_in.chat_completions, methods=["POST"]),
             Route("/v1/messages/count_tokens", stand_in.count_tokens, methods=["POST"]),
             Route("/stand-in/requests", stand_in.list_requests, methods=["GET"]),
             Route("/stand-in/requests", stand_in.forget_requests, methods=["DELETE"]),

@@ -2,11 +2,14 @@
 
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 
 from testbed import system
 from testbed.buildah import CONTAINED, Buildah, run
-from testbed.console import step
+from testbed.console import say, step
+from testbed.errors import TestbedError
+from testbed.together import StoppedError
 
 SUITE = "trixie"
 PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")
@@ -15,6 +18,8 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Not needed to run Python, and a third of the base.
 NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists", "var/log")
 COMMANDS = ("debootstrap",)
+# debootstrap gives up at the first of 70 downloads that fails, so a mirror that drops one connection would end a demo.
+ATTEMPTS = 3
 RECIPE = "FROM scratch\nCOPY root /\n"
 
 
@@ -43,9 +48,7 @@ def _make(buildah: Buildah, name: str, packages: tuple[str, ...]) -> None:
     shutil.rmtree(context, ignore_errors=True)  # left by a killed run
     try:
         root = context / "root"
-        root.mkdir(parents=True)
-        include = f"--include={','.join(packages)}"
-        run([*CONTAINED, "debootstrap", "--variant=minbase", include, SUITE, root], log)
+        bootstrap(root, packages, log)
         for folder in NOT_NEEDED:
             shutil.rmtree(root / folder, ignore_errors=True)
             (root / folder).mkdir()
@@ -57,3 +60,23 @@ def _make(buildah: Buildah, name: str, packages: tuple[str, ...]) -> None:
         buildah.build(reference(name, packages), context, [], log)
     finally:
         shutil.rmtree(context, ignore_errors=True)
+
+
+def bootstrap(root: Path, packages: tuple[str, ...], log: Path) -> None:
+    """Install Debian with `packages` in the folder `root`, which is created. A failure is retried.
+
+    Raises TestbedError with the end of the log when the last attempt fails.
+    """
+    command = [*CONTAINED, "debootstrap", "--variant=minbase", f"--include={','.join(packages)}"]
+    with tempfile.TemporaryDirectory(dir=log.parent) as downloads:
+        for attempt in range(1, ATTEMPTS + 1):
+            root.mkdir(parents=True)
+            try:
+                run([*command, f"--cache-dir={downloads}", SUITE, root], log)
+            except TestbedError as error:
+                if attempt == ATTEMPTS or isinstance(error, StoppedError):
+                    raise
+                say("    a download or an installation failed; trying again")
+                shutil.rmtree(root)
+            else:
+                return

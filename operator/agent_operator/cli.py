@@ -159,12 +159,13 @@ def run(
     Exits with code 0 on SIGTERM, and with code 1 and one line that explains what to do if it cannot run.
     """
     # Importing kopf and the Kubernetes client takes a second, which the other commands do not need.
-    from agent_operator.controller import leader_election, run  # noqa: PLC0415
     from agent_operator.controller import lease as leases  # noqa: PLC0415
+    from agent_operator.controller import run  # noqa: PLC0415
+    from agent_operator.kube import kubeconfig  # noqa: PLC0415
     from agent_operator.policy import settings  # noqa: PLC0415
 
     lease = None
-    if leader_election.in_a_pod() if leader_elect is None else leader_elect:
+    if kubeconfig.in_cluster() if leader_elect is None else leader_elect:
         lease = leases.lease(lease_namespace, lease_name, namespaces, selector)
         if lease is None:
             raise click.UsageError("--leader-elect outside a pod requires --lease-namespace, the Lease's namespace.")

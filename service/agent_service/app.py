@@ -1,6 +1,7 @@
 """The factory that creates the ASGI app from the settings."""
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import structlog
@@ -23,17 +24,25 @@ from agent_service.middleware.rate_limit import HEADERS, RateLimit
 from agent_service.middleware.request_id import HEADER, RequestId
 from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
-from agent_service.routes import chat, docs, errors, health, metrics, page, tasks
+from agent_service.middleware.upgrade import Upgrade
+from agent_service.paths import AGENT, Paths, beside_runtime
+from agent_service.routes import chat, docs, errors, health, metrics, page, proxy, tasks
 
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAPI:
+_ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", HEADER]
+
+
+def create_app(
+    settings: Settings, lifecycle: Lifecycle | None = None, *, gateway_listener: socket.socket | None = None
+) -> FastAPI:
     """Return the app.
 
     Args:
         settings: settings of the app.
         lifecycle: lifecycle shared with the server that runs the app and starts the draining; a new one if None.
+        gateway_listener: bound socket of the gateway; if None, the gateway binds its port itself.
     """
     components = make_components(settings, lifecycle or Lifecycle())
     documented = not settings.is_production
@@ -51,25 +60,30 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         telemetry=components.tracing.for_fastapi(),
     )
     app.state.components = components
-    for module in (page, chat, tasks, health):
+    app.state.gateway_listener = gateway_listener
+    for module in (proxy, health) if settings.proxies else (page, chat, tasks, health):
         app.include_router(module.router)
     if documented:
         app.include_router(docs.router)
     if settings.shows_metrics:
         app.include_router(metrics.router)
+    paths = beside_runtime(shows_metrics=settings.shows_metrics) if settings.proxies else AGENT
+    if settings.proxies:
+        passed = app.state.proxy = proxy.Proxy(components, paths)
+        app.router.default = passed
     errors.install(app)
     if documented and components.clients.need_keys:
-        describe_keys(app.openapi())
-    _add_middleware(app, components)
+        describe_keys(app.openapi(), paths)
+    _add_middleware(app, components, paths)
     return app
 
 
-def _add_middleware(app: FastAPI, components: Components) -> None:
+def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
     """Add the middleware to the app. The last one added is the outermost."""
     settings = components.settings
     app.add_middleware(BodyLimit, largest_bytes=settings.max_body_bytes, seconds=settings.request_timeout_seconds)
-    app.add_middleware(RequireKey, clients=components.clients)
-    app.add_middleware(RateLimit, limits=components.limits, metrics=components.metrics)
+    app.add_middleware(RequireKey, clients=components.clients, paths=paths)
+    app.add_middleware(RateLimit, limits=components.limits, metrics=components.metrics, paths=paths)
     bound = bounds(settings)
     app.add_middleware(
         InFlight,
@@ -78,6 +92,7 @@ def _add_middleware(app: FastAPI, components: Components) -> None:
         clients=components.clients,
         most=bound.in_flight,
         most_of_client=bound.in_flight_per_client,
+        paths=paths,
     )
     app.add_middleware(Identify, clients=components.clients, trusted_proxies=settings.trusted_proxies)
     app.add_middleware(Unhandled)
@@ -86,14 +101,16 @@ def _add_middleware(app: FastAPI, components: Components) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", HEADER],
+            allow_methods=["*"] if settings.proxies else ["GET", "POST", "DELETE"],
+            allow_headers=["*"] if settings.proxies else _ALLOWED_HEADERS,
             allow_credentials=settings.cors_allow_credentials,
             expose_headers=[HEADER, "Location", "Retry-After", *HEADERS],
         )
     app.add_middleware(AllowedHosts, allowed=settings.allowed_hosts, clients=components.clients)
     app.add_middleware(Observe, metrics=components.metrics)
     app.add_middleware(RequestId)
+    if settings.proxies:
+        app.add_middleware(Upgrade)
 
 
 @contextlib.asynccontextmanager
@@ -102,7 +119,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _warn_of_an_open_door(components)
     _warn_of_lowered_bounds(components.settings)
     works = components.worker.running() if components.settings.runs_tasks else contextlib.nullcontext()
-    async with components.open(), running(components.checks), publishing(components.checks, components.metrics), works:
+    passes = contextlib.aclosing(app.state.proxy) if components.settings.proxies else contextlib.nullcontext()
+    checks = components.checks
+    listener = app.state.gateway_listener
+    async with components.open(listener), passes, running(checks), publishing(checks, components.metrics), works:
         components.lifecycle.started = True
         yield
 

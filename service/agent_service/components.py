@@ -1,8 +1,10 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -38,6 +40,9 @@ from agent_service.telemetry.metrics import Metrics
 from agent_service.telemetry.tracing import Tracing
 from agent_service.telemetry.tracing import start as start_tracing
 
+if TYPE_CHECKING:
+    from agent_service.gateway.server import Gateway
+
 _log = structlog.get_logger(__name__)
 
 ANTHROPIC = "https://api.anthropic.com"
@@ -66,12 +71,17 @@ class Components:
     worker: Worker
     checks: Mapping[str, Check]
     tracing: Tracing
+    gateway: "Gateway | None"
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Close the components at the end of the context. Their users must end earlier, or would reopen them."""
+    async def open(self, gateway_listener: socket.socket | None = None) -> AsyncIterator[None]:
+        """Run the gateway, and close the components at the end of the context.
+
+        Their users must end earlier, or would reopen them. The gateway uses `gateway_listener` if there is one.
+        """
         try:
-            yield
+            async with nullcontext() if self.gateway is None else self.gateway.running(gateway_listener):
+                yield
         finally:
             await self.provider.close()
             if self.model is not None and self.model is not self.provider:
@@ -81,12 +91,13 @@ class Components:
             await self.tracing.close()
 
 
-def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
+def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting: bool = True) -> Components:
     """Return the components, created but not opened.
 
     Args:
         settings: settings of the components, with the address of a Redis.
         lifecycle: lifecycle of the process.
+        counts_waiting: whether calls through the gateway that wait count as throttled requests.
     """
     counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
     model, credentials = _make_model(settings, counted)
@@ -129,6 +140,22 @@ def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
         queue_limit=settings.task_queue_limit,
         on_damaged=counted.damaged_records.inc,
     )
+    gateway = None
+    if settings.gateway_port is not None:
+        # Not at the top of the file: an agent without a runtime does not spend the memory.
+        from agent_service.gateway.create import create_gateway  # noqa: PLC0415
+
+        gateway = create_gateway(
+            settings,
+            lifecycle,
+            turns=turns,
+            credentials=credentials,
+            base_url=_model_address(settings),
+            limits=limits,
+            metrics=counted,
+            tracer=tracing.tracer(),
+            waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
+        )
     conversations = Conversations(
         redis,
         max_messages=settings.conversation_max_messages,
@@ -167,6 +194,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle) -> Components:
             settings, model=model, runtime=runtime, redis=redis, tasks=tasks, limits=limits, metrics=counted
         ),
         tracing=tracing,
+        gateway=gateway,
     )
 
 
@@ -217,9 +245,6 @@ def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, 
         return None, None
     key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
     credentials = Credentials(key, file, counted.credentials_refused.set)
-    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
-    if left_out:
-        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
     # The SDK takes three quarters of the start time, so only an agent that uses it imports it.
     from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
 
@@ -228,6 +253,13 @@ def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, 
         max_tokens=settings.max_tokens,
         max_retries=settings.model_max_retries,
         credentials=credentials,
-        base_url=base_url,
+        base_url=_model_address(settings),
     )
     return provider, credentials
+
+
+def _model_address(settings: Settings) -> str:
+    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
+    if left_out:
+        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
+    return base_url

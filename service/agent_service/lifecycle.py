@@ -13,7 +13,9 @@ class StartError(Exception):
 
 
 class Lifecycle:
-    """Whether the process is started and draining, and the number of requests and background tasks in flight.
+    """Whether the process is started and draining, and the number of requests, background tasks and calls in flight.
+
+    `calls` are those of the runtime to the gateway.
 
     There is one per process, and only its event loop uses it. `begin_draining` is also called from the signal handler,
     which Python runs between two steps of the same thread.
@@ -24,6 +26,7 @@ class Lifecycle:
         self.draining = False
         self.in_flight = 0
         self.tasks = 0
+        self.calls = 0
 
     def begin_draining(self) -> None:
         """Accept no new work from now on."""

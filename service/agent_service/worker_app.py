@@ -1,6 +1,7 @@
 """The app of a worker: the health endpoints and metrics for Kubernetes."""
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -17,8 +18,13 @@ from agent_service.middleware.unhandled import Unhandled
 from agent_service.routes import health, metrics
 
 
-def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
-    """Return the app of a worker. The worker runs as long as the app."""
+def create_worker_app(
+    settings: Settings, lifecycle: Lifecycle, *, gateway_listener: socket.socket | None = None
+) -> FastAPI:
+    """Return the app of a worker. The worker runs as long as the app.
+
+    The gateway listens on `gateway_listener`, or binds its port itself.
+    """
     app = FastAPI(
         title="Portside worker",
         version=__version__,
@@ -27,9 +33,10 @@ def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
         lifespan=_lifespan,
         redirect_slashes=False,
     )
-    components = make_components(settings, lifecycle)
+    components = make_components(settings, lifecycle, counts_waiting=False)
     # The API's pods report budget and queue. Workers have a different Service, so alerts would be sent twice.
     checks = {name: check for name, check in components.checks.items() if name not in {"budget", "queue"}}
+    app.state.gateway_listener = gateway_listener
     app.state.components = components = replace(components, checks=checks)
 
     @app.head("/health/live")
@@ -49,6 +56,10 @@ def create_worker_app(settings: Settings, lifecycle: Lifecycle) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     components: Components = app.state.components
-    async with components.open(), running(components.checks), components.worker.running():
+    async with (
+        components.open(app.state.gateway_listener),
+        running(components.checks),
+        components.worker.running(),
+    ):
         components.lifecycle.started = True
         yield

@@ -1,1 +1,1 @@
-"""How fast the agent API is, beside what it is measured against: `python -m bench --help`."""
+"""The throughput and latency of the agent API, compared with a baseline and a peer: `python -m bench --help`."""

@@ -1,4 +1,4 @@
-"""How fast the agent API is, side by side with what it is measured against: `make bench`."""
+"""The throughput and latency of the agent API, compared with a baseline and a peer: `make bench`."""
 
 import sys
 import tempfile
@@ -20,14 +20,14 @@ _CONNECTIONS = (1, 32, 256)
 _SLOW_MODEL_SECONDS = 0.2
 _CROWD = 256
 _STREAMS = 1000
-# The peer cannot hold a thousand; what it can is told beside its row.
+# The peer cannot keep a thousand streams open; its row states how many were used.
 _STREAMS_OF_PEER = 50
 _PACE_SECONDS = 0.1
 
 
 @dataclass
 class Bench:
-    """What is up, and what was found so far."""
+    """The running programs, and the results so far."""
 
     model: Target
     ours: Target
@@ -36,7 +36,7 @@ class Bench:
     tables: list[str]
 
     def add(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
-        """Keep a table, and show it at once."""
+        """Keep a table, and print it at once."""
         self.tables.append(report.table(title, columns, rows))
         click.echo(self.tables[-1])
 
@@ -50,8 +50,8 @@ class Bench:
 def main(without_litellm: bool, seconds: int, stream_seconds: int, soak: bool, output: Path | None) -> None:
     """Measure the agent API: one worker, settings of production, on loopback; some five minutes.
 
-    Beside it, in the same run: the model API's stand-in alone (the floor), a bare passthrough with no SDK (the limit
-    in Python), and LiteLLM's proxy (the peer). Measure on a quiet machine: all of them share its cores.
+    In the same run: the model API's stand-in alone (the lower bound), a plain passthrough with no SDK (the limit in
+    Python), and LiteLLM's proxy (the peer). Measure on an idle machine: all of them share its cores.
     """
     found = [report.circumstances()]
     try:

@@ -1,4 +1,4 @@
-"""Chats as fast as they are answered, whole or streamed: a closed loop over some connections, by wrk."""
+"""Chats in a closed loop over several connections, complete or streamed, by wrk."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ _WARM_UP_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Chats:
-    """What was seen. Times are in milliseconds."""
+    """The measured rates and latencies. Times are in milliseconds."""
 
     answered: int
     per_second: float
@@ -28,7 +28,7 @@ class Chats:
 def measure(
     target: Target, *, connections: int, seconds: int, message: str = "Hello, how are you?", streamed: bool = False
 ) -> Chats:
-    """Load the target, after a short warm-up."""
+    """Put load on the target, after a short warm-up."""
     _wrk(target, connections, _WARM_UP_SECONDS, message, streamed)
     cpu = target.cpu_seconds()
     answered, microseconds, refused, p50, p99, broken = _wrk(target, connections, seconds, message, streamed)

@@ -2,7 +2,7 @@
 
     python model.py
 
-It prints its address as the first line. The last user message says how it answers `POST /v1/messages`:
+It prints its address as the first line. The last user message determines how it answers `POST /v1/messages`:
 
     [[delay:0.2]]   wait so many seconds before the answer
     [[pace:0.1]]    in a stream: so many seconds between two tokens; each token is `<due> <sent> `, both in seconds of
@@ -27,8 +27,8 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _STREAMED = re.compile(rb'"stream": *true')
 _DIRECTIVE = re.compile(rb"\[\[(delay|pace|tokens):([0-9.]+)\]\]")
 
-# What a model says to "hello": some 20 tokens.
-_ANSWER = re.findall(r"\S+ ?", "It is good to hear from you. What can I do for you on this fine day, dear friend?")
+# A model's answer to "hello": some 20 tokens.
+_ANSWER = re.findall(r"\S+ ?", "It is good to have you here. What can I do for you on this fine day, dear friend?")
 
 _MESSAGE: dict[str, Any] = {
     "id": "msg_0123456789abcdefghijklmn",
@@ -87,12 +87,12 @@ class Model(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection to answer on."""
+        """Keep the transport for the answers."""
         self._transport = cast("asyncio.Transport", transport)
         self._loop = asyncio.get_running_loop()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop what was to be said."""
+        """Stop sending the rest of the answer."""
         if self._timer is not None:
             self._timer.cancel()
             if self._stream:
@@ -100,7 +100,7 @@ class Model(asyncio.Protocol):
                 Model.left += 1
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is whole."""
+        """Answer each complete request."""
         self._received += data
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
             found = _LENGTH.search(self._received, 0, end + 2)
@@ -114,18 +114,18 @@ class Model(asyncio.Protocol):
         if request.startswith(b"GET /streams"):
             self._transport.write(_whole(json.dumps({"open": Model.opened, "left": Model.left}).encode()))
             return
-        told = {name: float(value) for name, value in _DIRECTIVE.findall(request)}
-        self._stream = b"pace" in told
+        directives = {name: float(value) for name, value in _DIRECTIVE.findall(request)}
+        self._stream = b"pace" in directives
         if self._stream:
             Model.opened += 1
             self._transport.write(_HEAD + b"".join(map(_chunk, _BEGIN)))
-            self._pace, self._left = told[b"pace"], int(told[b"tokens"])
+            self._pace, self._left = directives[b"pace"], int(directives[b"tokens"])
             self._due = time.monotonic() + self._pace
             self._timer = self._loop.call_later(self._pace, self._say)
             return
         answer = _STREAM if _STREAMED.search(request) else _JSON
-        if b"delay" in told:
-            self._timer = self._loop.call_later(told[b"delay"], self._late, answer)
+        if b"delay" in directives:
+            self._timer = self._loop.call_later(directives[b"delay"], self._late, answer)
         else:
             self._transport.write(answer)
 

@@ -1,6 +1,6 @@
 """The limit in Python: `/chat` and `/chat/stream` with no SDK, no checks, no state, no logs and no metrics.
 
-Starlette on uvicorn, aiohttp to the model API, orjson. Told by MODEL_URL and PORT.
+Starlette on uvicorn, aiohttp to the model API, orjson. Configured by MODEL_URL and PORT.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""LiteLLM's proxy in a Python environment of its own: the peer that the agent API is measured beside."""
+"""LiteLLM's proxy in its own Python environment: the peer that the agent API is compared with."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ _LOCK = Path(__file__).with_name("litellm.txt")
 
 
 def version() -> str:
-    """Give the pinned version."""
+    """Return the pinned version."""
     found = re.search(r"^litellm==(\S+)", _LOCK.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise TestbedError(f"{_LOCK} does not name LiteLLM.")
@@ -22,7 +22,7 @@ def version() -> str:
 
 
 def environment() -> Path:
-    """Give the folder of the environment; make it, in the cache, when it is not there."""
+    """Return the folder of the environment, created in the cache if it is missing."""
     folder = paths.cache() / f"litellm-{version()}"
     whole = folder / ".whole"
     if not whole.exists():

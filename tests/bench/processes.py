@@ -1,4 +1,4 @@
-"""What a program costs: processor time and memory of it and all its children, as the kernel counts them."""
+"""Processor time and memory of a program and its children, as counted by the kernel."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,12 @@ _PROC = Path("/proc")
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give the processor time, in seconds, of a process and its descendants, those that ended included."""
+    """Return the processor time, in seconds, of a process and its descendants, including those that ended."""
     return sum(sum(_cpu_ticks(one)) for one in _tree(pid)) / _TICKS
 
 
 def resident_mb(pid: int) -> float:
-    """Give the resident memory, in megabytes (10**6), of a process and its descendants."""
+    """Return the resident memory, in megabytes (10**6), of a process and its descendants."""
     pages = 0
     for one in _tree(pid):
         pages += int((_PROC / str(one) / "statm").read_text(encoding="ascii").split()[1])

@@ -1,4 +1,4 @@
-"""Results as Markdown, and what they were measured on."""
+"""Results as Markdown, and the machine and versions that they apply to."""
 
 import datetime
 import os
@@ -16,14 +16,14 @@ _OURS = ("fastapi", "uvicorn", "uvloop", "anthropic", "aiohttp", "redis", "orjso
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Give a table with a title; numbers are to the right, and have no more digits than they deserve."""
+    """Return a table with a title. Numbers are aligned right, with significant digits only."""
     lines = [f"### {title}", "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
     lines += [_row([_cell(value) for value in row]) for row in rows]
     return "\n".join([*lines, ""])
 
 
 def circumstances(module: str = "bench", packages: Sequence[str] = _OURS) -> str:
-    """Say when, where, on what and with what was measured, by which module of ours."""
+    """Return the date, machine and versions of a measurement by one of our modules."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=paths.REPOSITORY, capture_output=True, text=True, check=False
     ).stdout.strip()

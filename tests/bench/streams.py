@@ -1,4 +1,4 @@
-"""Many streams open at once: what arrives, and how late after the model said it."""
+"""Many open streams at once: what arrives, and how long after the model sent it."""
 
 import asyncio
 import json
@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 from bench.targets import Target
 
 _STAMPS = re.compile(rb"(\d+\.\d{6}) (\d+\.\d{6}) ")
-# 500 new streams a second: a crowd, but not one that arrives in one instant and then speaks in one voice.
+# 500 new streams a second: many, but neither opened in one instant nor in step afterwards.
 _OPENING_SECONDS = 0.002
 
-# Nothing in the bench takes longer; what does hangs.
+# Nothing in the bench takes longer, unless it hangs.
 _GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What was seen. Lateness is in milliseconds: the model's own, and what came on top on the way to the reader."""
+    """The measured latencies in milliseconds: the model's own, and the one added on the way to the reader."""
 
     complete: int
     opened: int
@@ -34,7 +34,7 @@ class Streams:
 
 
 async def measure(target: Target, *, streams: int, tokens: int, pace: float) -> Streams:
-    """Open `streams` streams of `tokens` tokens, `pace` seconds apart, and read them to their ends."""
+    """Open `streams` streams of `tokens` tokens, `pace` seconds apart, and read each to its end."""
     message = f"Say it slowly. [[pace:{pace}]] [[tokens:{tokens}]]"
     readers = []
     cpu = target.cpu_seconds()
@@ -60,7 +60,7 @@ async def measure(target: Target, *, streams: int, tokens: int, pace: float) -> 
 
 
 async def leave(target: Target, *, streams: int, at_once: int) -> None:
-    """Open streams and leave each at its first token, `at_once` at a time."""
+    """Open streams and disconnect at the first token of each, `at_once` at a time."""
     message = "Say it slowly. [[pace:0.02]] [[tokens:500]]"
     left = iter(range(streams))
 
@@ -68,14 +68,14 @@ async def leave(target: Target, *, streams: int, at_once: int) -> None:
         for _ in left:
             reader = await _open(target, message)
             async with asyncio.timeout(_GRACE_SECONDS):
-                await reader.begun
+                await reader.started
             reader.close()
 
     await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
 
 
 def at_model(model: Target) -> tuple[int, int]:
-    """Give how many paced streams are open at the model API of the bench, and how many were left before their end."""
+    """Return how many paced streams are open at the model API of the bench, and how many clients left early."""
     with urllib.request.urlopen(f"{model.url}/streams", timeout=5) as answer:  # noqa: S310  # a loopback address of ours
         seen = json.load(answer)
     return int(seen["open"]), int(seen["left"])
@@ -84,7 +84,7 @@ def at_model(model: Target) -> tuple[int, int]:
 class _Reader(asyncio.Protocol):
     def __init__(self, request: bytes) -> None:
         loop = asyncio.get_running_loop()
-        self.begun: asyncio.Future[None] = loop.create_future()
+        self.started: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
         self.added: list[float] = []
         self.own: list[float] = []
@@ -105,15 +105,15 @@ class _Reader(asyncio.Protocol):
             self.added.append((now - sent) * 1000)
             self.own.append((sent - due) * 1000)
             end = stamps.end()
-        if self.added and not self.begun.done():
-            self.begun.set_result(None)
+        if self.added and not self.started.done():
+            self.started.set_result(None)
         if self._kept.endswith(b"0\r\n\r\n"):
             self.complete = b'"done"' in self._kept or b'"message_stop"' in self._kept
             self.close()
         self._kept = self._kept[end:]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for future in (self.begun, self.ended):
+        for future in (self.started, self.ended):
             if not future.done():
                 future.set_result(None)
 

@@ -1,4 +1,4 @@
-"""What is measured: each a program of its own on a loopback port, told where the bench's model API is."""
+"""The programs that are measured, each on a loopback port and configured with the address of the bench's model API."""
 
 import json
 import os
@@ -19,15 +19,14 @@ from testbed.errors import TestbedError
 from testbed.ports import free_port
 
 _HERE = Path(__file__).parent
-# Without the script's folder among the places to import from: `operator` in it would be taken for the standard
-# library's.
+# -P keeps the script's folder out of sys.path: its `operator` would shadow the module of the standard library.
 _PYTHON = (sys.executable, "-P")
 PEER = "LiteLLM"
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 
-# Settings of production, with limits that count every request and stop none.
+# Settings of production, with limits that count every request but reject none.
 _CLIENT_KEY = "sk-" + secrets.token_hex(32)
 _AUTHORIZED = {"Authorization": f"Bearer {_CLIENT_KEY}"}
 _SETTINGS = {
@@ -43,7 +42,7 @@ _SETTINGS = {
 
 @dataclass
 class Target:
-    """A running program. `own_form` says whether it speaks our API, or the model API's."""
+    """A running program. `own_form` is whether it implements our API, or the model API's."""
 
     name: str
     url: str
@@ -54,28 +53,28 @@ class Target:
 
     @property
     def chat_path(self) -> str:
-        """Where a chat is posted to."""
+        """The path for a chat."""
         return "/chat" if self.own_form else "/v1/messages"
 
     @property
     def stream_path(self) -> str:
-        """Where a streamed chat is posted to."""
+        """The path for a streamed chat."""
         return "/chat/stream" if self.own_form else "/v1/messages"
 
     def chat_body(self, message: str) -> bytes:
-        """Give the body of a chat."""
+        """Return the body of a chat."""
         return self._body(message, stream=False)
 
     def stream_body(self, message: str) -> bytes:
-        """Give the body of a streamed chat."""
+        """Return the body of a streamed chat."""
         return self._body(message, stream=True)
 
     def cpu_seconds(self) -> float:
-        """Give the processor time that it took so far, its children included."""
+        """Return the processor time that it has used, including its children."""
         return processes.cpu_seconds(self.process.pid)
 
     def resident_mb(self) -> float:
-        """Give the memory that it holds now, its children included."""
+        """Return the memory that it uses now, including its children."""
         return processes.resident_mb(self.process.pid)
 
     def _body(self, message: str, *, stream: bool) -> bytes:
@@ -88,7 +87,7 @@ class Target:
 
 @contextmanager
 def model(folder: Path) -> Iterator[Target]:
-    """Run the model API of the bench; also a target by itself, the floor of all others."""
+    """Run the model API of the bench. It is also a target: the lower bound of all others."""
     with _running("model", [*_PYTHON, str(_HERE / "model.py")], folder, {}) as process:
         line = ""
         log = folder / "model.log"
@@ -102,11 +101,11 @@ def model(folder: Path) -> Iterator[Target]:
 
 @contextmanager
 def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
-    """Run the limit in Python."""
+    """Run `passthrough.py`, the limit in Python."""
     port = free_port()
-    told = {"MODEL_URL": model_url, "PORT": str(port)}
+    settings = {"MODEL_URL": model_url, "PORT": str(port)}
     command = [*_PYTHON, str(_HERE / "passthrough.py")]
-    with _running("passthrough", command, folder, told) as process:
+    with _running("passthrough", command, folder, settings) as process:
         seconds = _until_answers(process, f"http://127.0.0.1:{port}/", folder / "passthrough.log")
         yield Target("no SDK", f"http://127.0.0.1:{port}", process, own_form=True, start_seconds=seconds)
 
@@ -115,9 +114,9 @@ def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
 def ours(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
     """Run the agent API as in production: client keys, limits, state in Redis, metrics and JSON logs."""
     port = free_port()
-    told = {**_SETTINGS, "ANTHROPIC_BASE_URL": model_url, "REDIS_URL": redis_url}
+    settings = {**_SETTINGS, "ANTHROPIC_BASE_URL": model_url, "REDIS_URL": redis_url}
     command = [str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1"]
-    with _running("agent-service", [*command, "--port", str(port)], folder, told) as process:
+    with _running("agent-service", [*command, "--port", str(port)], folder, settings) as process:
         url = f"http://127.0.0.1:{port}"
         seconds = _until_answers(process, f"{url}/health/ready", folder / "agent-service.log")
         yield Target("agent-service", url, process, own_form=True, headers=_AUTHORIZED, start_seconds=seconds)
@@ -125,7 +124,7 @@ def ours(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
 
 @contextmanager
 def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]:
-    """Run LiteLLM's proxy out of the Python environment `environment`."""
+    """Run LiteLLM's proxy from the Python environment `environment`."""
     port = free_port()
     config = folder / "litellm.yaml"
     model_of = {"model": "anthropic/claude-sonnet-5-5", "api_base": model_url, "api_key": "sk-bench"}
@@ -133,13 +132,13 @@ def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]
     listed = {"model_list": [{"model_name": "claude-sonnet-5-5", "litellm_params": model_of}]}
     config.write_text(json.dumps(listed), encoding="utf-8")
     command = [str(environment / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
-    told = {
+    settings = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MODE": "PRODUCTION",
         "LITELLM_LOG": "ERROR",
         "LITELLM_MASTER_KEY": _CLIENT_KEY,
     }
-    with _running("litellm", [*command, "--port", str(port), "--num_workers", "1"], folder, told) as process:
+    with _running("litellm", [*command, "--port", str(port), "--num_workers", "1"], folder, settings) as process:
         seconds = _until_answers(process, f"http://127.0.0.1:{port}/health/liveliness", folder / "litellm.log")
         yield Target(
             "LiteLLM", f"http://127.0.0.1:{port}", process, own_form=False, headers=_AUTHORIZED, start_seconds=seconds
@@ -147,9 +146,11 @@ def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]
 
 
 @contextmanager
-def _running(name: str, command: list[str], folder: Path, told: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    ours_to_tell = {setting.upper() for setting in Settings.model_fields} | {"PORT"}
-    environment = {key: value for key, value in os.environ.items() if key.upper() not in ours_to_tell} | told
+def _running(
+    name: str, command: list[str], folder: Path, settings: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    reserved = {setting.upper() for setting in Settings.model_fields} | {"PORT"}
+    environment = {key: value for key, value in os.environ.items() if key.upper() not in reserved} | settings
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -164,7 +165,7 @@ def _running(name: str, command: list[str], folder: Path, told: dict[str, str]) 
 
 
 def _until_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> float:
-    begun = time.monotonic()
+    started = time.monotonic()
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # a loopback address of ours
@@ -174,8 +175,8 @@ def _until_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> flo
                 break
         except OSError:
             pass
-        _look(process, log, begun + _START_SECONDS)
-    return time.monotonic() - begun
+        _look(process, log, started + _START_SECONDS)
+    return time.monotonic() - started
 
 
 def _look(process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:

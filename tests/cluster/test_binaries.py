@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import binaries, compiling, paths, wheels
+from testbed import base_image, binaries, compiling, paths, wheels
 from testbed.errors import TestbedError
 from testbed.process import running_for
 
@@ -186,3 +186,26 @@ def _tools(cache: Path, *arguments: str, **environment: str) -> subprocess.Compl
 def _path_without_go() -> str:
     folders = os.environ["PATH"].split(":")
     return ":".join(folder for folder in folders if not (Path(folder) / "go").exists())
+
+
+def test_a_failed_download_of_a_package_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "debootstrap"
+    program.parent.mkdir()
+    attempts = tmp_path / "attempts"
+    program.write_text(
+        '#!/bin/sh\nfor root; do :; done\n[ -z "$(ls -A "$root")" ] || exit 3\ntouch "$root/part"\n'
+        f'echo >> {attempts}\n[ "$(wc -l < {attempts})" -ge "$NEEDED" ] && touch "$root/whole"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    monkeypatch.setenv("NEEDED", "2")
+    base_image.bootstrap(tmp_path / "root", ("python3",), tmp_path / "log")
+    assert (tmp_path / "root" / "whole").exists()
+    assert len(attempts.read_text()) == 2
+
+    attempts.unlink()
+    monkeypatch.setenv("NEEDED", "9")
+    with pytest.raises(TestbedError, match="Building the images failed"):
+        base_image.bootstrap(tmp_path / "other", ("python3",), tmp_path / "log")
+    assert len(attempts.read_text()) == base_image.ATTEMPTS

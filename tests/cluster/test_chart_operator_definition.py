@@ -71,7 +71,7 @@ def test_an_upgrade_adds_new_fields_and_a_rollback_loses_no_agent(
     _release(control_plane, namespace, newer_chart)
     eventually(
         lambda: _spec(control_plane, namespace).get("mooring") == "north",
-        "the field of an agent that nobody wrote to in between",
+        "the field of an agent that was not written meanwhile",
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import SCALE_RULE, crd
+from agent_operator.api.runtime import TMP_DIR
 from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import InvalidAgentError, parse
@@ -20,6 +21,8 @@ Helm = Callable[..., str]
 REDIS = {"url": "redis://redis"}
 PRICES = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
 KEYS = "each key must be a qualified name"
+CODE = {"configMapKeyRef": {"name": "code", "key": "agent.py"}}
+TMP = {"name": "runtime-tmp", "mountPath": "/data"}
 BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("metadata.name must be at most 53", {"fullnameOverride": "1-agent"}),
     ("set apiKey.secretName or apiKey.value, not both", {"apiKey": {"secretName": "a", "value": "b"}}),
@@ -124,6 +127,32 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         {"monitoring": {"serviceMonitor": {"labels": {"app.kubernetes.io/name": "x"}}}},
     ),
     ("labels under app.kubernetes.io/ are set by Portside", {"podLabels": {"app.kubernetes.io/instance": "x"}}),
+    ("set exactly one of runtime.image", {"runtime": {}}),
+    ("set exactly one of runtime.image", {"runtime": {"image": "a", "code": CODE}}),
+    *(
+        ("have no effect with runtime.code", {"runtime": {"code": CODE, **field}})
+        for field in ({"command": []}, {"args": ["x"]}, {"imagePullPolicy": "Always"})
+    ),
+    *(("runtime.port must not be", {"runtime": {"image": "a", "port": port}}) for port in (8000, 8089, 9090)),
+    ("the runtime's folders /tmp", {"runtime": {"image": "a", "volumeMounts": [TMP | {"mountPath": TMP_DIR}]}}),
+    *(
+        ("the container runtime is", {"runtime": {"image": "a"}, place: [{"name": "runtime", "image": "x"}]})
+        for place in ("sidecars", "initContainers")
+    ),
+    (
+        "the volumes runtime-tmp, runtime-code and",
+        {"runtime": {"image": "a"}, "extraVolumes": [{"name": "runtime-code", "emptyDir": {}}]},
+    ),
+    (
+        "a mount in runtime.volumeMounts refers to an unknown volume",
+        {"runtime": {"image": "a", "volumeMounts": [TMP | {"name": "secrets"}]}},
+    ),
+    (KEYS, {"runtime": {"image": "a", "resources": {"limits": {"-cpu": 1}}}}),
+    (
+        "a variable has value or valueFrom",
+        {"runtime": {"image": "a", "env": [{"name": "A", "value": "", "valueFrom": {}}]}},
+    ),
+    ("set exactly one of configMapRef and secretRef", {"runtime": {"image": "a", "envFrom": [{"prefix": "A_"}]}}),
     ("operator Exists takes no value", {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
     ("without a key needs operator Exists", {"tolerations": [{"value": "b"}]}),
     ("tolerationSeconds needs effect NoExecute", {"tolerations": [{"key": "a", "tolerationSeconds": 0}]}),
@@ -181,7 +210,8 @@ def test_a_broken_rule_is_rejected_with_the_message_of_the_api_server(
 
 @pytest.mark.parametrize("repeated", sorted(lists_without_repeats()))
 def test_a_duplicate_entry_in_a_list_is_rejected_by_the_chart_and_the_api_server(helm: Helm, repeated: str) -> None:
-    values = merged({"agent": {"provider": "echo"}, "extraVolumes": [{"name": "a", "emptyDir": {}}]}, repeated)
+    values: dict[str, Any] = {"agent": {"provider": "echo"}, "extraVolumes": [{"name": "a", "emptyDir": {}}]}
+    values = merged(values | ({"runtime": {"image": "a"}} if repeated.startswith("runtime.") else {}), repeated)
     with pytest.raises(InvalidAgentError) as refused:
         parse({**AGENT, "spec": values})
     ((fault),) = refused.value.faults

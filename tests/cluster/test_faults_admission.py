@@ -111,7 +111,7 @@ def test_a_webhook_that_overwrites_our_fields_is_not_fought(
         here.apply(agent())
         here.await_condition("Ready", "False", "RollingOut")
         left = "Left an object as it is because another client changed it at once"
-        eventually(lambda: left in running.log, "it is told in the log")
+        eventually(lambda: left in running.log, "it is logged")
         before = hook.asked_about("hello")
         # Time passes: everything is listed again, and another agent is fully reconciled.
         here.apply(agent("other"))

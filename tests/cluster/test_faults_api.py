@@ -108,7 +108,7 @@ def test_errors_of_the_api_server_lose_nothing(here: Namespace, proxy: Proxy, se
             return kinds == {"hpa": set(), "svc": set(names), "deploy": set(names)} and two
 
         eventually(settled, "all changes arrive in spite of it", LONGEST_PAUSE_SECONDS)
-        eventually(lambda: all(_counts(here, name, 2) for name in names), "and the statuses say so", SECONDS)
+        eventually(lambda: all(_counts(here, name, 2) for name in names), "and their status is current", SECONDS)
         assert "Traceback" not in process.log
 
     refused = [each.code for each in proxy.seen if not each.passed]
@@ -165,8 +165,8 @@ def test_of_many_changes_the_last_counts_and_few_are_written(here: Namespace, pr
         proxy.rule = lambda request: Harm(wait=delay) if request.writes else None
         changes = [agent(agent={"provider": "echo", "maxTokens": number}) for number in range(1, 51)]
         here.kubectl("apply", "--server-side", "-f", "-", stdin="\n---\n".join(map(json.dumps, changes)))
-        eventually(lambda: here.get("configmap")["data"]["MAX_TOKENS"] == "50", "the last has come")
-        eventually(lambda: here.condition("Ready")["observedGeneration"] == 51, "and is told")
+        eventually(lambda: here.get("configmap")["data"]["MAX_TOKENS"] == "50", "the last change is applied")
+        eventually(lambda: here.condition("Ready")["observedGeneration"] == 51, "and is in the status")
         tries = _tries(proxy, "configmaps", "hello")[before:]
 
     # Writes run one at a time, each with the delay: changes made meanwhile become one.

@@ -58,6 +58,7 @@ def everywhere(text: str) -> dict[str, Any]:
         "extraEnv": [{"name": "NOTE", "value": text}],
         "sidecars": [container],
         "initContainers": [{**container, "name": "first"}],
+        "runtime": {"image": "example.com/agent:1", "args": [text], "env": [{"name": "A", "value": text}]},
         "extraVolumes": [
             {"name": "note", "downwardAPI": {"items": [{"path": text[0], "fieldRef": {"fieldPath": "metadata.name"}}]}}
         ],
@@ -79,7 +80,7 @@ def test_any_unicode_reaches_the_objects_unchanged(here: Namespace) -> None:
     template = here.get("deployment")["spec"]["template"]
     assert template["metadata"]["annotations"]["example.com/note"] == TEXT
     containers = {each["name"]: each for each in template["spec"]["containers"] + template["spec"]["initContainers"]}
-    assert containers["more"]["args"] == containers["first"]["args"] == [TEXT]
+    assert containers["more"]["args"] == containers["first"]["args"] == containers["runtime"]["args"] == [TEXT]
     assert {"name": "NOTE", "value": TEXT} in containers["agent"]["env"]
     for kind in ("serviceaccount", "service", "ingress"):
         assert here.get(kind)["metadata"]["annotations"]["example.com/note"] == TEXT
@@ -181,7 +182,7 @@ def test_an_agent_nested_too_deeply_is_reported_on_itself(here: Namespace, depth
 
     assert here.kubectl("get", "agentdeployment", "deep", "--no-headers").startswith("deep")
     eventually(
-        lambda: here.kubectl("get", "events").count("spec.affinity: has more than 64 levels"), "an Event says so"
+        lambda: here.kubectl("get", "events").count("spec.affinity: has more than 64 levels"), "an Event reports it"
     )
     assert "InvalidSpec" in here.kubectl("get", "agentdeployment", "deep", "--no-headers", "--output=wide")
     eventually(lambda: here.find("deployment", "other"), "others are served")
@@ -212,7 +213,7 @@ def test_agents_nested_deeply_in_any_field_can_be_listed_and_deleted(here: Names
     here.apply(agent("other", replicas=0))
 
     eventually(
-        lambda: here.kubectl("get", "events").count(f"spec.{field}: has more than 64 levels"), "an Event says so"
+        lambda: here.kubectl("get", "events").count(f"spec.{field}: has more than 64 levels"), "an Event reports it"
     )
     assert "deep" in here.kubectl("get", "agentdeployments", "--output=name")
     eventually(lambda: here.find("deployment", "other"), "others are served")
@@ -241,7 +242,7 @@ def test_an_agent_that_becomes_too_deep_keeps_its_objects(here: Namespace) -> No
     here.kubectl("patch", "agentdeployment", "hello", "--type=merge", f"--patch={patch}")
 
     eventually(
-        lambda: here.kubectl("get", "events").count("spec.affinity: has more than 64 levels"), "an Event says so"
+        lambda: here.kubectl("get", "events").count("spec.affinity: has more than 64 levels"), "an Event reports it"
     )
     assert here.find("deployment") is not None
     here.kubectl("patch", "agentdeployment", "hello", "--type=merge", '--patch={"spec":{"affinity":null}}')

@@ -76,10 +76,10 @@ def test_a_definition_that_changes_under_load_affects_no_agent(here: Namespace) 
             found = {each["metadata"]["name"]: each["data"] for each in here.list("configmaps")}
             return all(found.get(name, {}).get("MAX_TOKENS") == "5" for name in names)
 
-        eventually(settled, "every agent has what it was told last", seconds=60)
+        eventually(settled, "every agent has its last spec", seconds=60)
         eventually(
             lambda: all(here.condition("Ready", name).get("observedGeneration") == 5 for name in names),
-            "and says so",
+            "and its status reports it",
             seconds=60,
         )
     finally:

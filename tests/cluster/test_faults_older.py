@@ -35,9 +35,9 @@ def test_malformed_objects_of_an_older_definition_are_reported_and_affect_no_oth
         for name in ("text", "unknown"):
             here.await_condition("Degraded", "True", "InvalidSpec", name)
         # No change of these is accepted, not even of their status, as rules cannot be evaluated on them: Events remain.
-        told = {"list": "spec.agent", "wrong": "spec.redis", long: "name must be at most 53"}
-        for name, words in told.items():
-            eventually(lambda name=name, words=words: _is_told(here, name, words), f"{name} is told in an Event")  # type: ignore[misc]
+        expected = {"list": "spec.agent", "wrong": "spec.redis", long: "name must be at most 53"}
+        for name, words in expected.items():
+            eventually(lambda name=name, words=words: _is_reported(here, name, words), f"an Event reports {name}")  # type: ignore[misc]
         here.apply(agent())
         here.await_condition("Ready", "False", "RollingOut")
         assert {each["metadata"]["name"] for each in here.list("deployments")} <= {"hello", "none"}
@@ -47,7 +47,7 @@ def test_malformed_objects_of_an_older_definition_are_reported_and_affect_no_oth
         here.await_condition("Ready", "False", "RollingOut", "text")
 
 
-def _is_told(here: Namespace, name: str, words: str) -> bool:
+def _is_reported(here: Namespace, name: str, words: str) -> bool:
     return any(each["involvedObject"]["name"] == name and words in each["message"] for each in here.list("events"))
 
 

@@ -98,7 +98,7 @@ def test_the_lease_has_the_label_by_which_doctor_finds_it(here: Namespace) -> No
 def test_a_killed_leader_is_replaced_when_its_lease_expires(here: Namespace) -> None:
     with elected(here) as leader, elected(here) as other:
         if eventually(lambda: [each for each in (leader, other) if leads(each)], "one of them leads") == [other]:
-            leader, other = other, leader  # noqa: PLW2901  whoever came first
+            leader, other = other, leader  # noqa: PLW2901  the first to lead
         leader.signal(signal.SIGKILL)
         here.apply(agent())
         seconds = lead_seconds(other)
@@ -245,11 +245,11 @@ def _holder(here: Namespace) -> str:
 def test_a_leader_whose_lease_is_overwritten_exits(here: Namespace) -> None:
     with elected(here) as process:
         lead_seconds(process)
-        rewrite_lease(here, "somebody-else")
+        rewrite_lease(here, "another-operator")
 
-        assert f"The Lease {here.name}/{LEASE} was taken by somebody-else" in ended_with(process)
+        assert f"The Lease {here.name}/{LEASE} was taken by another-operator" in ended_with(process)
     # It did not release a Lease that it no longer held.
-    assert _holder(here) == "somebody-else"
+    assert _holder(here) == "another-operator"
 
 
 def test_a_leader_suspended_until_after_a_takeover_writes_nothing(here: Namespace) -> None:

@@ -31,6 +31,6 @@ def test_changes_made_during_an_outage_are_reconciled_afterwards(
         line.mend()
 
         eventually(lambda: here.find("service"), "the deleted Service is back", SECONDS)
-        eventually(lambda: here.find("deployment", "comes"), "the new agent is made", SECONDS)
+        eventually(lambda: here.find("deployment", "comes"), "the new agent is applied", SECONDS)
         eventually(lambda: here.find("deployment", "leaves") is None, "the deleted agent leaves nothing", SECONDS)
         assert process.stop() == 0

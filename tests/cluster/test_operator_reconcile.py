@@ -204,7 +204,7 @@ def test_a_foreign_object_of_the_same_name_is_left_alone(here: Namespace, kind: 
     assert here.condition("Ready")["status"] == "False"
     assert here.get(kind)["metadata"]["resourceVersion"] == before
     if kind != "service":
-        assert here.find("deployment") is None, "pods must not start with somebody else's settings"
+        assert here.find("deployment") is None, "pods must not start with foreign settings"
 
 
 def test_a_conflict_ends_when_the_other_object_is_deleted(here: Namespace) -> None:
@@ -269,7 +269,7 @@ def test_a_restart_and_an_idle_operator_write_nothing(unwatched: Namespace, righ
     writes = _writes_by_operators(unwatched)
 
     with operator(rights, unwatched.name) as again:
-        eventually(lambda: _reconciles(again.health_port) >= 3, "the new operator has looked at all agents")
+        eventually(lambda: _reconciles(again.health_port) >= 3, "the new operator has reconciled all agents")
         assert again.stop() == 0
 
     assert _versions(unwatched) == before

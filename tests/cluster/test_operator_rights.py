@@ -180,7 +180,7 @@ def _rich(resource: str) -> dict[str, Any]:
 
 
 def _await_words(process: OperatorProcess, words: str, start: int = 0) -> None:
-    eventually(lambda: words in process.log[start:].replace("\\", ""), f"the log says: {words}")
+    eventually(lambda: words in process.log[start:].replace("\\", ""), f"the log contains: {words}")
 
 
 def _grant(here: Namespace, granted: list[Right]) -> None:

@@ -58,7 +58,7 @@ def test_an_agent_moved_to_another_operator_is_taken_over_unchanged(here: Namesp
         before = _settled(lambda: _versions(here))
 
         here.kubectl("label", "--overwrite", "agentdeployment", "hello", "portside.dev/operator=green")
-        eventually(lambda: _reconciles(green) >= 1, "the other operator looks at it")
+        eventually(lambda: _reconciles(green) >= 1, "the other operator reconciles it")
 
         after = _versions(here)
         assert {name: version for name, version in after.items() if "AgentDeployment" not in name} == {

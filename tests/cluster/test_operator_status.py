@@ -261,13 +261,13 @@ def test_an_autoscaler_without_its_metric_is_reported_until_autoscaling_is_off(h
     here.apply(agent(autoscaling={"enabled": True, "targetInFlightRequests": 5}))
     _serve(here)
 
-    told = here.await_condition("ScalingActive", "False", "FailedGetPodsMetric")
+    reported = here.await_condition("ScalingActive", "False", "FailedGetPodsMetric")
 
-    assert "custom.metrics.k8s.io" in told["message"]
+    assert "custom.metrics.k8s.io" in reported["message"]
     assert here.await_condition("Ready", "True", "Serving"), "the pods that there are serve"
     assert here.condition("Degraded")["status"] == "False"
     here.apply(agent())
-    eventually(lambda: "ScalingActive" not in _types(here), "the condition goes with what it is about")
+    eventually(lambda: "ScalingActive" not in _types(here), "the condition is removed with its subject")
 
 
 def test_the_autoscaler_that_keda_creates_is_checked_too(here: Namespace) -> None:
@@ -283,16 +283,16 @@ def test_the_autoscaler_that_keda_creates_is_checked_too(here: Namespace) -> Non
     refused = {"type": "Ready", "status": "False", "reason": "ScaledObjectCheckFailed", "message": "no such trigger"}
     status = json.dumps({"status": {"conditions": [refused]}})
     here.kubectl("patch", "scaledobject", "hello", "--subresource=status", "--type=merge", "-p", status)
-    told = here.await_condition("ScalingActive", "False", "ScaledObjectNotReady")
-    assert told["message"].endswith("no such trigger")
+    reported = here.await_condition("ScalingActive", "False", "ScaledObjectNotReady")
+    assert reported["message"].endswith("no such trigger")
     here.apply(_made_by_keda(scaled))
-    told = here.await_condition("ScalingActive", "False", "FailedGetResourceMetric")
-    assert "metrics-server" in told["message"]
+    reported = here.await_condition("ScalingActive", "False", "FailedGetResourceMetric")
+    assert "metrics-server" in reported["message"]
 
     here.kubectl("delete", "scaledobject", "hello")
     eventually(lambda: here.find("scaledobject"), "the deleted ScaledObject is back")
     here.apply(agent())
-    eventually(lambda: not here.find("scaledobject"), "it goes when nobody asks for it")
+    eventually(lambda: not here.find("scaledobject"), "it is deleted when the spec no longer enables it")
     eventually(lambda: "ScalingActive" not in _types(here), "and so does the condition")
 
 
@@ -322,9 +322,9 @@ def test_workers_without_their_metric_are_reported(here: Namespace) -> None:
     here.apply(agent(redis={"url": "redis://state:6379/0"}, worker=scaled))
     _serve_all(here)
 
-    told = here.await_condition("ScalingActive", "False", "FailedGetObjectMetric")
+    reported = here.await_condition("ScalingActive", "False", "FailedGetObjectMetric")
 
-    assert told["message"].startswith("The number of workers does not follow their load")
+    assert reported["message"].startswith("The number of workers does not follow their load")
 
 
 @contextmanager

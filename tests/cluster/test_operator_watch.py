@@ -76,7 +76,7 @@ def test_no_change_is_lost_when_the_api_server_was_down_and_its_history_compacte
         server.start()
 
         eventually(lambda: here.find("service"), "the deleted Service is back", SECONDS)
-        eventually(lambda: here.find("deployment", "comes"), "the new agent is made", SECONDS)
+        eventually(lambda: here.find("deployment", "comes"), "the new agent is applied", SECONDS)
         eventually(lambda: here.find("deployment", "leaves") is None, "the deleted agent leaves nothing", SECONDS)
         assert process.metric('agent_operator_watch_restarts_total{kind="Service"}') >= 1
         assert "A watch had to list again" in process.log
@@ -99,14 +99,14 @@ def test_a_connection_that_dies_silently_is_detected_and_abandoned(here: Namespa
         line.mend()
 
         eventually(lambda: here.find("service"), "the deleted Service is back", SECONDS)
-        eventually(lambda: here.find("deployment", "comes"), "the new agent is made", SECONDS)
+        eventually(lambda: here.find("deployment", "comes"), "the new agent is applied", SECONDS)
         eventually(lambda: process.answer("/healthz")[0] == 200, "it is healthy again", SECONDS)
 
 
 def test_quiet_watches_are_renewed_and_healthy(here: Namespace) -> None:
     with operator(here.cluster.kubeconfig, here.name, more=["--watch-silence-seconds=1"]) as process:
         series = 'agent_operator_watch_restarts_total{kind="Deployment"}'
-        eventually(lambda: process.metric(series) >= 3, "nothing happens, and the watch is begun anew")
+        eventually(lambda: process.metric(series) >= 3, "nothing changes, and the watch restarts")
         assert process.answer("/healthz")[0] == 200
         here.apply(agent())
         here.get("deployment")
@@ -171,7 +171,7 @@ def test_a_token_that_expires_early_is_replaced_by_the_one_in_the_file(here: Nam
             here.kubectl("delete", "configmap", "hello")
             here.apply(agent("comes"))
             eventually(lambda: here.find("configmap"), "the deleted ConfigMap is back", SECONDS)
-            eventually(lambda: here.find("deployment", "comes"), "the new agent is made", SECONDS)
+            eventually(lambda: here.find("deployment", "comes"), "the new agent is applied", SECONDS)
             assert process.stop() == 0
             assert "Traceback" not in process.log
 

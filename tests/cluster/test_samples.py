@@ -125,8 +125,8 @@ def test_objects_with_the_defaults_of_the_real_definitions_are_left_alone(
     assert here.get("httproute")["spec"]["rules"][0]["backendRefs"][0]["weight"] == 1, "the definition has defaults"
 
     passes = 'agent_operator_reconciles_total{result="success"}'
-    begun = running.metric(passes)
-    eventually(lambda: running.metric(passes) >= begun + 3, "the operator looked three times")
+    passed = running.metric(passes)
+    eventually(lambda: running.metric(passes) >= passed + 3, "the operator passed three times")
     assert [here.get(kind)["metadata"]["resourceVersion"] for kind in ("httproute", "servicemonitor")] == before
 
 

@@ -157,10 +157,10 @@ def test_a_name_conflict_and_a_refused_object_are_reported(here: Namespace) -> N
 
 
 def test_a_missing_agent_is_reported(here: Namespace) -> None:
-    done = tool(here, "diff", "nobody")
+    done = tool(here, "diff", "absent")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"Error: AgentDeployment nobody not found in namespace {here.name}" in done.stderr
+    assert f"Error: AgentDeployment absent not found in namespace {here.name}" in done.stderr
 
 
 def test_a_user_without_the_right_to_patch_gets_an_error(here: Namespace) -> None:

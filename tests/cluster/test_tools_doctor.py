@@ -107,13 +107,13 @@ def test_a_failing_container_is_the_cause(here: Namespace, state: dict[str, Any]
 
 def test_a_pod_that_fits_no_node_is_the_cause(here: Namespace) -> None:
     here.apply(agent())
-    told = {
+    unschedulable = {
         "type": "PodScheduled",
         "status": "False",
         "reason": "Unschedulable",
         "message": "0/3 nodes are available: 3 Insufficient memory.",
     }
-    here.set_pod_status(its_pod(here), {"conditions": [told]})
+    here.set_pod_status(its_pod(here), {"conditions": [unschedulable]})
 
     assert cause(here)["reason"] == "Unschedulable"
     assert "3 Insufficient memory" in cause(here)["message"]
@@ -158,7 +158,9 @@ def test_pods_that_exceed_a_quota_are_the_cause(here: Namespace) -> None:
     eventually(lambda: here.get("resourcequota", "none").get("status", {}).get("used"), "the quota is in force")
     here.apply(agent())
 
-    found = eventually(lambda: cause(here) if cause(here)["reason"] == "QuotaExceeded" else None, "the quota is told")
+    found = eventually(
+        lambda: cause(here) if cause(here)["reason"] == "QuotaExceeded" else None, "the quota is reported"
+    )
     assert "exceeded quota" in found["message"]
 
 
@@ -219,7 +221,7 @@ def test_an_autoscaler_without_metrics_is_reported_as_a_note(here: Namespace) ->
         notes = [each for each in report(here)["findings"] if each["reason"] == "NoMetrics"]
         return notes[0] if notes else None
 
-    note = eventually(look, "the autoscaler has said that it lacks metrics", 60)
+    note = eventually(look, "the autoscaler reports that it lacks metrics", 60)
     assert note["note"] is True
     assert "metrics-server" in note["remedy"]
     assert report(here)["ready"] is True

@@ -102,7 +102,7 @@ def _without_definition(here: Namespace) -> None:
 def lease(
     here: Namespace, renewed: datetime, name: str = "agent-operator-test", labels: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Hold a Lease that nobody renews. Doctor reads the Leases of all namespaces, so it is deleted at the end."""
+    """Hold a Lease that no operator renews. Doctor reads the Leases of all namespaces, so it is deleted at the end."""
     document: dict[str, Any] = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",

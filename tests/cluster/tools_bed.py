@@ -35,5 +35,5 @@ def cause(here: Namespace, name: str = "hello") -> dict[str, Any]:
     """Return the doctor's cause why an agent is not ready."""
     found = report(here, name)
     assert found["ready"] is False, found
-    told: dict[str, Any] = found["cause"]
-    return told
+    first: dict[str, Any] = found["cause"]
+    return first

@@ -25,30 +25,30 @@ threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).sta
 lock = threading.Lock()
 
 def one():
-    told = {"status": 0, "done": False, "text": "", "error": None, "began": time.time()}
+    outcome = {"status": 0, "done": False, "text": "", "error": None, "began": time.time()}
     connection = http.client.HTTPConnection(host, timeout=60)
     try:
         body = json.dumps({"message": message})
         connection.request("POST", "/chat/stream", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        told["status"] = answer.status
+        outcome["status"] = answer.status
         if answer.status != 200:
-            told["error"] = answer.read(1000).decode(errors="replace")
+            outcome["error"] = answer.read(1000).decode(errors="replace")
         for line in answer:
             if line.startswith(b"data:"):
                 event = json.loads(line[5:])
-                told["text"] += event.get("content", "")
-                told["done"] = told["done"] or event["type"] == "done"
+                outcome["text"] += event.get("content", "")
+                outcome["done"] = outcome["done"] or event["type"] == "done"
                 if event["type"] == "error":
-                    told["error"] = event["message"]
+                    outcome["error"] = event["message"]
     except Exception as error:
-        told["error"] = repr(error)
+        outcome["error"] = repr(error)
     finally:
         connection.close()
-    told["text"] = told["text"][:200]
-    told["ended"] = time.time()
+    outcome["text"] = outcome["text"][:200]
+    outcome["ended"] = time.time()
     with lock:
-        print(json.dumps(told), flush=True)
+        print(json.dumps(outcome), flush=True)
 
 def place(number):
     time.sleep(number * 30 / places)

@@ -1,6 +1,11 @@
 """The main path: an AgentDeployment becomes pods that answer, follows its spec, and is deleted completely."""
 
 import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -20,6 +25,7 @@ from e2e.agents import (
 from e2e.traffic import steady_traffic
 from stand_in import asking
 from support.eventually import eventually
+from support.operator import COMMAND
 from testbed import paths
 from testbed.cluster import Cluster
 
@@ -78,6 +84,52 @@ def test_a_stream_passes_through_while_the_model_still_generates(
         assert done["type"] == "done"
         assert done["output_tokens"] > 0
         assert "Stand-in heard" in "".join(event["content"] for event in [first, *texts])
+
+
+def test_the_logs_of_all_pods_are_shown_and_followed(real_cluster: Cluster, namespace: str, model_api: str) -> None:
+    apply_agent(real_cluster, namespace, agent_spec(model_api, autoscaling={"enabled": False}, replicas=2))
+    names = pods(real_cluster, namespace)
+
+    shown = shown_logs(real_cluster, namespace)
+    assert {line.partition("/")[0] for line in shown} == set(names)
+    assert {line.split(" ")[0].partition("/")[2] for line in shown} == {"agent"}
+
+    with followed_logs(real_cluster, namespace) as lines, client(real_cluster, namespace) as http:
+        http.post("/chat", json={"message": "broken"}, headers={"X-Request-ID": "of-this-test", "X-API-Key": "x"})
+        real_cluster.kubectl("delete", "pod", names[0], "-n", namespace)
+        eventually(lambda: any(line.partition("/")[0] not in names for line in lines), "a new pod", READY_SECONDS)
+    assert all("of-this-test" in line for line in shown_logs(real_cluster, namespace, "--request-id=of-this-test"))
+
+
+def shown_logs(cluster: Cluster, namespace: str, *arguments: str) -> list[str]:
+    """Return the lines that `kubectl agent logs` prints."""
+    done = subprocess.run(
+        logs_command(cluster, namespace, *arguments), capture_output=True, text=True, check=True, timeout=READY_SECONDS
+    )
+    return done.stdout.splitlines()
+
+
+@contextmanager
+def followed_logs(cluster: Cluster, namespace: str) -> Iterator[list[str]]:
+    """Yield a list that grows by the lines of `kubectl agent logs --follow`, which Ctrl-C ends afterwards."""
+    lines: list[str] = []
+    command = logs_command(cluster, namespace, "--follow")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        reader = threading.Thread(target=lines.extend, args=(process.stdout,))
+        reader.start()
+        try:
+            eventually(lambda: lines, "the first line", READY_SECONDS)
+            yield lines
+        finally:
+            process.send_signal(signal.SIGINT)
+            reader.join(READY_SECONDS)
+        assert (process.wait(READY_SECONDS), process.stderr.read()) == (130, "")
+
+
+def logs_command(cluster: Cluster, namespace: str, *arguments: str) -> list[str]:
+    return [str(COMMAND), "logs", AGENT, "-n", namespace, "--kubeconfig", str(cluster.kubeconfig), *arguments]
 
 
 def test_a_changed_spec_rolls_the_deployment(real_cluster: Cluster, namespace: str, model_api: str) -> None:

@@ -11,7 +11,7 @@ from testbed.redis import SHARED, put_redis
 pytestmark = pytest.mark.usefixtures("operator")
 
 # The operator polls every half minute.
-TOLD_SECONDS = 90
+REPORT_SECONDS = 90
 
 
 def test_an_agent_with_a_budget_stops_and_resumes_when_it_is_raised(
@@ -35,7 +35,7 @@ def test_an_agent_with_a_budget_stops_and_resumes_when_it_is_raised(
     budget = {"period": "month", "tokens": 200, "cost": "10.00", "prices": prices}
     spec = secret_spec(model_api, redis=SHARED, replicas=2, budget=budget)
     apply_agent(real_cluster, namespace, spec)
-    eventually(lambda: judged() == "BudgetLeft", "the status tells of it", TOLD_SECONDS)
+    eventually(lambda: judged() == "BudgetLeft", "the status reports it", REPORT_SECONDS)
     assert column() == "0"
 
     one, other = pods(real_cluster, namespace)
@@ -45,12 +45,12 @@ def test_an_agent_with_a_budget_stops_and_resumes_when_it_is_raised(
     ):
         first.post("/chat", json={"message": asking(words=300)}).raise_for_status()
         refuses = lambda: second.post("/chat", json={"message": "Hello."}).status_code == 429  # noqa: E731
-        eventually(refuses, "the other pod knows that it is used up", 10)
-    eventually(lambda: judged() == "BudgetUsedUp", "the status tells of it", TOLD_SECONDS)
+        eventually(refuses, "the budget is used up for the other pod too", 10)
+    eventually(lambda: judged() == "BudgetUsedUp", "the status reports it", REPORT_SECONDS)
     assert int(column()) > 100
-    eventually(lambda: events() == ["Warning"], "an event tells of it, once", TOLD_SECONDS)
+    eventually(lambda: events() == ["Warning"], "one Event reports it", REPORT_SECONDS)
 
     apply_agent(real_cluster, namespace, spec | {"budget": budget | {"tokens": 100_000}})
-    eventually(lambda: judged() == "BudgetLeft", "the status tells of the raise", TOLD_SECONDS)
+    eventually(lambda: judged() == "BudgetLeft", "the status reports the raise", REPORT_SECONDS)
     with client(real_cluster, namespace) as http:
         assert http.post("/chat", json={"message": "Hello."}).status_code == 200

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timing
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 ECHO = {"agent": {"provider": "echo"}}
 # No client is allowed, so the pod of `helm test` needs its own rule.
-NOBODY_ELSE = {"networkPolicy": {"ingressFrom": [{"podSelector": {"matchLabels": {"nobody": "else"}}}]}}
+NO_INGRESS = {"networkPolicy": {"ingressFrom": [{"podSelector": {"matchLabels": {"no": "pod"}}}]}}
 RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
 ANSWER = '"response":"You said: Hello"'
 
@@ -41,7 +41,7 @@ def test_an_agent_installed_by_its_chart_answers_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("values", "answers"),
     [
-        ({"auth": {"enabled": True}, **NOBODY_ELSE}, 1),
+        ({"auth": {"enabled": True}, **NO_INGRESS}, 1),
         ({"service": {"type": "NodePort", "port": 8080}}, 2),
         ({"service": {"type": "LoadBalancer"}, "auth": {"enabled": True}}, 2),
     ],

@@ -35,12 +35,12 @@ def as_a_reader(playground_cluster: Cluster, tmp_path: Path) -> Iterator[Cluster
 
 @pytest.mark.parametrize("blocks", PAGES.values(), ids=PAGES)
 def test_the_commands_of_a_page_work(as_a_reader: Cluster, blocks: list[Block]) -> None:
-    said = run_block(as_a_reader, "\n".join(_told(block) for block in blocks))
+    said = run_block(as_a_reader, "\n".join(_announced(block) for block in blocks))
     for block in blocks:
         assert f"== {block.place}" in said, said
 
 
-def _told(block: Block) -> str:
+def _announced(block: Block) -> str:
     """Return the block preceded by a line that shows where it is when it fails."""
     return f"echo {json.dumps(f'== {block.place}')}\n{_commands(block)}"
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 
 STREAMS = 200
 # Ten seconds each: longer than a new pod takes to become ready, so that each rollout meets streams in progress.
-MESSAGE = asking("Tell me all.", slow=0.5)
+MESSAGE = asking("List them all.", slow=0.5)
 ROLL_SECONDS = 180
 # See test_secrets.py.
 SYNC_SECONDS = 100

@@ -38,7 +38,7 @@ UP_SECONDS = 120
 DOWN_SECONDS = 180
 # Eight polls of the controller, the oldest with values from before the load.
 HELD_SECONDS = 40
-SLOW = asking("Tell me all.", slow=0.5)
+SLOW = asking("List them all.", slow=0.5)
 WORKER = f"{AGENT}-worker"
 
 SCALED = {
@@ -119,14 +119,14 @@ def gets_values(cluster: Cluster, namespace: str) -> bool:
 
 def await_replicas(cluster: Cluster, namespace: str, number: int, seconds: float, name: str = AGENT) -> float:
     """Wait for exactly so many ready pods; return the seconds that it took."""
-    begun = time.monotonic()
+    started = time.monotonic()
 
     def there() -> bool:
         status = cluster.get("deployment", name, "-n", namespace).get("status", {})
         return int(status.get("readyReplicas", 0)) == int(status.get("replicas", 0)) == number
 
     eventually(there, f"{number} pods of {name}", seconds)
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def wanted_replicas(cluster: Cluster, namespace: str, name: str = AGENT) -> int:
@@ -148,11 +148,11 @@ def count(cluster: Cluster, namespace: str, status: str) -> int:
 
 
 def test_a_missing_metric_is_reported(real_cluster: Cluster, places: dict[str, str], engine: str) -> None:
-    def told() -> bool:
+    def reported() -> bool:
         found = condition(real_cluster, places["blind"], "ScalingActive")
         return found.get("status") == "False" and IN_FLIGHT[engine] in found["message"]
 
-    eventually(told, "it is told", FOUND_SECONDS)
+    eventually(reported, "it is reported", FOUND_SECONDS)
 
 
 def test_pods_follow_requests_in_flight_and_no_stream_is_cut(real_cluster: Cluster, places: dict[str, str]) -> None:
@@ -174,10 +174,10 @@ def test_no_pods_are_added_while_the_model_api_throttles_requests_and_tasks(
     api, queue = places["by requests, throttled"], places["by queue, throttled"]
     # Without Retry-After, as most 529s. The first one probes for the others.
     submit(real_cluster, queue, 1, asking(fault=529))
-    turned_away = f'sum(agent_model_requests_total{{namespace="{queue}", outcome="overloaded"}})'
-    eventually(lambda: measured.value(turned_away) >= 1, "a task was turned away", UP_SECONDS)
+    rejected = f'sum(agent_model_requests_total{{namespace="{queue}", outcome="overloaded"}})'
+    eventually(lambda: measured.value(rejected) >= 1, "a task was rejected", UP_SECONDS)
     submit(real_cluster, queue, 30, asking(fault=529))
-    with open_streams(real_cluster, f"{AGENT}.{api}", 40, asking("Tell me all.", fault=429, retry_after=2)):
+    with open_streams(real_cluster, f"{AGENT}.{api}", 40, asking("List them all.", fault=429, retry_after=2)):
         in_flight = f'sum(agent_requests_in_flight{{namespace="{api}"}}) > 30'
         eventually(lambda: bool(measured.query(in_flight)), "many requests are in flight", UP_SECONDS)
         end = time.monotonic() + HELD_SECONDS

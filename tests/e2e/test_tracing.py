@@ -42,8 +42,8 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
         http.post("/tasks", json={"message": "Hello."}, headers=CALLED).raise_for_status()
         # API and worker each export their spans every few seconds.
         expected = {TURN: 2, ATTEMPT: 1, "POST /chat": 1, "POST /tasks": 1}
-        told = lambda: {name: len(_of(traced, name)) for name in expected} == expected  # noqa: E731
-        eventually(told, "all spans are told of", READY_SECONDS)
+        exported = lambda: {name: len(_of(traced, name)) for name in expected} == expected  # noqa: E731
+        eventually(exported, "all spans are exported", READY_SECONDS)
         [chat], [task], [attempt] = (_of(traced, name) for name in ("POST /chat", "POST /tasks", ATTEMPT))
         turns = {turn["parent_id"]: turn for turn in _of(traced, TURN)}
 
@@ -67,5 +67,5 @@ def test_a_request_and_a_task_are_followed_through_api_queue_and_worker(
 
 def _of(http: httpx.Client, name: str) -> list[dict[str, Any]]:
     """Return the spans of this name in the caller's trace."""
-    told = http.get("/").raise_for_status().json()
-    return [span for span in told if (span["trace_id"], span["name"]) == (TRACE, name)]
+    spans = http.get("/").raise_for_status().json()
+    return [span for span in spans if (span["trace_id"], span["name"]) == (TRACE, name)]

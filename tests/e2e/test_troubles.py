@@ -25,16 +25,16 @@ from support.eventually import eventually
 from testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
-TOLD_SECONDS = 45
+REPORT_SECONDS = 45
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         # A port of the node itself where no registry listens.
         (
-            {"image": {"repository": "localhost:1/nobody/agent", "tag": "1"}},
-            ["ImagePullBackOff", "localhost:1/nobody/agent:1"],
+            {"image": {"repository": "localhost:1/absent/agent", "tag": "1"}},
+            ["ImagePullBackOff", "localhost:1/absent/agent:1"],
         ),
         (
             {"extraEnv": [{"name": "LOG_LEVEL", "value": "SHOUT"}]},
@@ -52,16 +52,16 @@ TOLD_SECONDS = 45
     ids=["image", "setting", "memory", "node"],
 )
 def test_what_keeps_a_pod_from_running_is_reported(
-    change: dict[str, Any], told: list[str], real_cluster: Cluster, namespace: str, model_api: str
+    change: dict[str, Any], expected: list[str], real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     put_secret(real_cluster, namespace, "key-of-the-tests")
     apply_spec(real_cluster, namespace, secret_spec(model_api) | change)
 
-    reason, *words = told
+    reason, *words = expected
     asked = time.monotonic()
-    message = wait_for_reason(real_cluster, namespace, reason, TOLD_SECONDS)
+    message = wait_for_reason(real_cluster, namespace, reason, REPORT_SECONDS)
 
-    print(f"{reason} was told {time.monotonic() - asked:.1f} s after the agent was applied")  # noqa: T201
+    print(f"{reason} was reported {time.monotonic() - asked:.1f} s after the agent was applied")  # noqa: T201
     assert all(part in message for part in words), message
     ready = condition(real_cluster, namespace, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", reason)
@@ -78,7 +78,7 @@ def test_a_quota_that_leaves_no_room_is_reported_until_it_is_raised(
     eventually(lambda: "used" in real_cluster.get(*counted)["status"], "the quota is counted", READY_SECONDS)
     apply_spec(real_cluster, namespace, secret_spec(model_api))
 
-    message = wait_for_reason(real_cluster, namespace, "QuotaExceeded", TOLD_SECONDS)
+    message = wait_for_reason(real_cluster, namespace, "QuotaExceeded", REPORT_SECONDS)
     assert "exceeded quota: tight" in message
 
     room = json.dumps({"spec": {"hard": {"pods": "4"}}})
@@ -90,11 +90,11 @@ def test_a_missing_secret_and_then_its_missing_key_are_named_until_both_are_ther
     real_cluster: Cluster, namespace: str, model_api: str
 ) -> None:
     apply_spec(real_cluster, namespace, secret_spec(model_api))
-    message = wait_for_reason(real_cluster, namespace, "SecretMissing", TOLD_SECONDS)
+    message = wait_for_reason(real_cluster, namespace, "SecretMissing", REPORT_SECONDS)
     assert "Secret anthropic does not exist" in message
 
     put_secret(real_cluster, namespace, "key-of-the-tests", name="SOME_OTHER_KEY")
-    message = wait_for_reason(real_cluster, namespace, "SecretKeyMissing", TOLD_SECONDS)
+    message = wait_for_reason(real_cluster, namespace, "SecretKeyMissing", REPORT_SECONDS)
     assert "Secret anthropic has no key ANTHROPIC_API_KEY" in message
     assert not is_ready(real_cluster, namespace)
 
@@ -113,10 +113,10 @@ def test_a_key_that_the_model_api_refuses_makes_the_agent_unready_until_it_is_co
     def ready_replicas() -> int:
         return int(real_cluster.get(*deployment)["status"].get("readyReplicas", 0))
 
-    eventually(lambda: "CredentialsRefused" in _doctor(real_cluster, namespace), "doctor says why", TOLD_SECONDS)
+    eventually(lambda: "CredentialsRefused" in _doctor(real_cluster, namespace), "doctor reports why", REPORT_SECONDS)
     # doctor probes the pod itself; the kubelet does so again with the next readiness probe.
-    eventually(lambda: ready_replicas() == 0, "no pod is ready", TOLD_SECONDS)
-    eventually(lambda: not is_ready(real_cluster, namespace), "the agent is not Ready", TOLD_SECONDS)
+    eventually(lambda: ready_replicas() == 0, "no pod is ready", REPORT_SECONDS)
+    eventually(lambda: not is_ready(real_cluster, namespace), "the agent is not Ready", REPORT_SECONDS)
 
     put_secret(real_cluster, namespace, "key-of-the-tests")
     eventually(lambda: is_ready(real_cluster, namespace), "the agent is Ready", READY_SECONDS)
@@ -128,8 +128,8 @@ def _eventually_an_event_says(cluster: Cluster, namespace: str, reason: str) -> 
     chosen = f"involvedObject.kind=AgentDeployment,reason={reason},type=Warning"
     eventually(
         lambda: bool(cluster.get("events", "-n", namespace, f"--field-selector={chosen}")["items"]),
-        f"a Warning Event says {reason}",
-        TOLD_SECONDS,
+        f"a Warning Event has the reason {reason}",
+        REPORT_SECONDS,
     )
 
 

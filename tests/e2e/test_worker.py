@@ -33,9 +33,11 @@ def test_replicas_share_conversations_and_a_worker_does_the_tasks(real_cluster: 
         client(real_cluster, namespace, f"pod/{other}", 8000) as second,
         client(real_cluster, "model-api", "svc/model-api") as model,
     ):
-        begun = first.post("/chat", json={"message": "I am the pilot."}).raise_for_status().json()
-        more = {"message": "Who am I?", "conversation_id": begun["conversation_id"]}
-        assert second.post("/chat", json=more).raise_for_status().json()["conversation_id"] == begun["conversation_id"]
+        started = first.post("/chat", json={"message": "I am the pilot."}).raise_for_status().json()
+        more = {"message": "Who am I?", "conversation_id": started["conversation_id"]}
+        assert (
+            second.post("/chat", json=more).raise_for_status().json()["conversation_id"] == started["conversation_id"]
+        )
         asked = [each for each in model.get("/stand-in/requests").json() if each["message"] == more["message"]]
         assert "user: I am the pilot." in asked[-1]["history"]
 
@@ -67,14 +69,14 @@ def test_added_pods_share_the_limit_of_all(real_cluster: Cluster, namespace: str
     put_secret(real_cluster, namespace, "key-of-the-tests")
     limited = {"redis": SHARED, "rateLimit": {"requestsPerMinute": 30}}
     apply_agent(real_cluster, namespace, secret_spec(model_api, **limited))
-    begun, alone = time.monotonic(), taken()
+    started, alone = time.monotonic(), taken()
     apply_agent(real_cluster, namespace, secret_spec(model_api, **limited, replicas=3))
     eventually(lambda: len(_pods(real_cluster, namespace, "api")) == 3, "there are three pods", READY_SECONDS)
     together = taken()
 
     assert alone >= 30
     # One is returned every two seconds; with a limit each, the two other pods would have taken 60.
-    assert alone + together <= 31 + (time.monotonic() - begun) / 2
+    assert alone + together <= 31 + (time.monotonic() - started) / 2
 
 
 def _asked_the_model(http: httpx.Client) -> float:

@@ -26,7 +26,7 @@ import json, sys, threading, time, urllib.error, urllib.request as r
 url, key, most = sys.argv[1], sys.argv[2], float(sys.argv[3])
 over = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
-end, number, begun = time.monotonic() + most, 0, False
+end, number, started = time.monotonic() + most, 0, False
 while not over.is_set() and time.monotonic() < end:
     number += 1
     body = json.dumps({"message": f"steady {number}"}).encode()
@@ -38,8 +38,8 @@ while not over.is_set() and time.monotonic() < end:
         status, said = error.code, error.read().decode()
     except Exception as error:
         status, said = 0, repr(error)
-    begun = begun or status == 200
-    if begun:
+    started = started or status == 200
+    if started:
         print(json.dumps({"at": time.time(), "status": status, "said": said}), flush=True)
     time.sleep(0.05)
 """

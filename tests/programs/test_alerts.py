@@ -173,7 +173,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         400,
         burns("Error", "Fast", "Slow", "Steadily"),
     ),
-    "failures are thinned by what callers do wrong": (
+    "failures are diluted by invalid requests of callers": (
         chats(50, 50) | requests("404", "0+1000x800", route="unmatched"),
         400,
         burns("Error", "Fast", "Slow", "Steadily"),
@@ -193,7 +193,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         500,
         set(),
     ),
-    "pods start anew, and count from nothing": (
+    "pods restart, and count from 0": (
         requests("200", "0+100x100 0+100x100 0+100x100 0+100x100") | requests("503", "0+1x100 0+1x100 0+1x100 0+1x100"),
         390,
         set(),
@@ -250,7 +250,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         set(),
     ),
     "tasks could be done and none runs": (queue("3x800", 0) | BESIDE, 30, {"AgentQueueStuck"}),
-    "a pod lost Redis, and tells of no task": (
+    "a pod lost Redis, and reports no task": (
         queue("3x800", 0) | queue("0x800", 0, pod="b"),
         30,
         {"AgentQueueStuck"},
@@ -295,7 +295,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
     ),
     "an agent that was not ready is deleted": (condition("Ready", "0x20 stale"), 30, set()),
     "an agent was not ready, and is": (condition("Ready", "0x20 1x800"), 30, set()),
-    "another operator takes over to tell of a bad agent": (
+    "another operator takes over reporting a bad agent": (
         condition("Degraded", "1x20 stale") | condition("Degraded", "_x5 1x800", pod="b"),
         30,
         {"AgentDegraded"},
@@ -328,19 +328,19 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         30,
         set(),
     ),
-    "looks at agents fail": (
+    "reconciles of agents fail": (
         operator("agent_operator_reconciles_total", 'result="error"', "0+1x800"),
         40,
         {"AgentOperatorReconcileFails"},
     ),
-    "looks at agents succeed": (
+    "reconciles of agents succeed": (
         operator("agent_operator_reconciles_total", 'result="success"', "0+100x800"),
         40,
         set(),
     ),
     "watches are cut each minute": (watches("0+1x800"), 60, {"AgentOperatorWatchesCut"}),
-    "watches begin anew every five minutes": (watches("0+0.2x800"), 60, set()),
-    "watches of five namespaces begin anew every five minutes": (watches("0+1x800", 5), 60, set()),
+    "watches restart every five minutes": (watches("0+0.2x800"), 60, set()),
+    "watches of five namespaces restart every five minutes": (watches("0+1x800", 5), 60, set()),
     "watches of forty namespaces are renewed as they should be": (watches("0+8.57x800", 40), 60, set()),
     "of five namespaces the watch of one is cut each minute": (
         watches("0+1.8x800", 5),
@@ -348,7 +348,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         {"AgentOperatorWatchesCut"},
     ),
     "a watch is silent until it is renewed": (watches("0x800", silent="0+60x4 0+60x4 0+60x4 0+60x4"), 18, set()),
-    "a watch stalls until the operator starts anew, again and again": (
+    "a watch stalls until the operator restarts, repeatedly": (
         watches("0x800", silent="0+60x7 0+60x7 0+60x7 0+60x7"),
         30,
         {"AgentOperatorWatchStalled"},
@@ -448,12 +448,12 @@ NAMED: dict[str, tuple[str, Series, str]] = {
         queue("3x800", 0) | queue("3x800", 0, pod="b") | BESIDE,
         'namespace="team-a", service="support"',
     ),
-    "agents that two operators tell of": (
+    "agents that two operators report": (
         "AgentNotReady",
         condition("Ready", "0x800") | condition("Ready", "0x800", pod="b") | condition("Ready", "1x800", "other"),
         'namespace="o", service="op", agent_namespace="team-a", agent="support"',
     ),
-    "agents that two operators tell of, and one that is scraped": (
+    "agents that two operators report, and one that is scraped": (
         "AgentNotScraped",
         takes_requests("2x800")
         | operator("agent_operator_agent_ready_pods", 'pod="b", agent_namespace="team-a", agent="support"', "2x800")

@@ -5,20 +5,25 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
+import anthropic
 import httpx
+import openai
 import pytest
 
 from agent_service.app import create_app
+from agent_service.components import Components
 from agent_service.config.loading import load
 from agent_service.config.settings import API_KEY_NAME
 from stand_in import StandIn, running_stand_in
 from support.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
 from support.collector import Collector
+from support.http_runtime import CLIENT_KEY, PROXY, HttpRuntime, running_http_runtime
 from support.redis_server import RedisServer, running_redis
+from support.runtime_gateway import OTHER_MODEL, PLACEHOLDER, MakeGateway, RuntimeGateway
 
 
 @pytest.fixture(autouse=True)
-def _nobody_elses_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _settings_of_the_test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Isolate the tests from the developer's environment and `.env` file."""
     for name in SETTING_NAMES:
         monkeypatch.delenv(name, raising=False)
@@ -97,6 +102,30 @@ def service(shared_service: Service, stand_in: StandIn) -> Service:
     return shared_service
 
 
+@pytest.fixture(scope="session")
+def shared_http_runtime() -> Iterator[HttpRuntime]:
+    with running_http_runtime() as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def http_runtime(shared_http_runtime: HttpRuntime) -> HttpRuntime:
+    """Return the runtime with an HTTP application of its own, after a reset."""
+    shared_http_runtime.reset()
+    return shared_http_runtime
+
+
+@pytest.fixture(scope="session")
+def shared_proxy(
+    shared_http_runtime: HttpRuntime, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Run a service with a client key in front of that runtime."""
+    settings = {**PROXY, "RUNTIME_URL": shared_http_runtime.url, "REDIS_URL": redis_process.url}
+    folder = tmp_path_factory.mktemp("proxy")
+    with running_service(folder, **settings, API_KEYS=CLIENT_KEY, MAX_BODY_BYTES="100000") as running:
+        yield running
+
+
 @pytest.fixture
 async def make_client(stand_in: StandIn, redis_server: RedisServer) -> AsyncIterator[MakeClient]:
     """Yield a factory that starts the app in this process, in front of the stand-in; arguments are settings by name."""
@@ -116,6 +145,46 @@ async def make_client(stand_in: StandIn, redis_server: RedisServer) -> AsyncIter
             return await stack.enter_async_context(client)
 
         yield make
+
+
+@pytest.fixture
+async def make_gateway(stand_in: StandIn, redis_server: RedisServer) -> AsyncIterator[MakeGateway]:
+    """Yield a factory that starts the app with a gateway in this process; arguments are settings by name.
+
+    The SDKs do not retry, so that each call is one request.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def make(**given: object) -> RuntimeGateway:
+            defaults: dict[str, object] = {
+                API_KEY_NAME.lower(): KEY,
+                "anthropic_base_url": stand_in.url,
+                "redis_url": redis_server.url,
+                "gateway_port": 0,
+                "gateway_models": (OTHER_MODEL,),
+            }
+            app = create_app(load(**{**defaults, **given}))
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            components: Components = app.state.components
+            assert components.gateway is not None
+            url = f"http://127.0.0.1:{components.gateway.port}"
+            return RuntimeGateway(
+                components,
+                await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30)),
+                await stack.enter_async_context(
+                    anthropic.AsyncAnthropic(base_url=url, api_key=PLACEHOLDER, max_retries=0)
+                ),
+                await stack.enter_async_context(
+                    openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=PLACEHOLDER, max_retries=0)
+                ),
+            )
+
+        yield make
+
+
+@pytest.fixture
+async def gateway(make_gateway: MakeGateway) -> RuntimeGateway:
+    return await make_gateway()
 
 
 @pytest.fixture

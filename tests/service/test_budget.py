@@ -43,8 +43,8 @@ class Calendar:
 @pytest.fixture
 def start(start_service: StartService, stand_in: StandIn) -> Callable[..., Service]:
     """Start an agent API in front of the stand-in, with no limit on requests."""
-    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "RATE_LIMIT_REQUESTS": "0"}
-    return lambda **settings: start_service(**{**told, **settings})
+    common = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "RATE_LIMIT_REQUESTS": "0"}
+    return lambda **settings: start_service(**{**common, **settings})
 
 
 def component(service: Service) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_an_agent_that_used_up_its_budget_refuses_requests_without_calling_the_m
         assert 0 < int(answer.headers["Retry-After"]) <= 86_400
     assert len(stand_in.requests()) == asked
     assert service.metric('agent_rate_limited_total{reason="budget"}') >= 3
-    eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics tell of it")
+    eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics show it")
     assert service.metric("agent_budget_used_tokens ") > 50
     assert service.metric("agent_budget_stops ") == 1
     assert "Budget is used up" in service.log()
@@ -82,11 +82,11 @@ def test_an_agent_that_only_warns_keeps_answering(start: Callable[..., Service])
     service = start(BUDGET_TOKENS="50", BUDGET_ACTION="warn")
     for _ in range(3):
         assert service.post("/chat", message=asking("hello", words=100)).status_code == 200
-    eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics tell of it")
+    eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "the metrics show it")
     assert service.metric("agent_budget_stops ") == 0
     [line] = [line for line in service.log().splitlines() if "Budget is used up" in line]
     assert json.loads(line)["stops"] is False
-    eventually(lambda: "% of the budget of 20" in component(service)["detail"], "health tells of it")
+    eventually(lambda: "% of the budget of 20" in component(service)["detail"], "health reports it")
 
 
 def test_cost_is_computed_from_the_prices(start: Callable[..., Service], stand_in: StandIn) -> None:
@@ -95,7 +95,7 @@ def test_cost_is_computed_from_the_prices(start: Callable[..., Service], stand_i
     service.post("/chat", message=asking("hello", cached=100))
     sent = service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}')
     expected = ((sent - 100) * 1000 + 50 * 2000 + 50 * 100) / 1_000_000
-    eventually(lambda: service.metric("agent_budget_used_cost ") == pytest.approx(expected), "the metrics tell of it")
+    eventually(lambda: service.metric("agent_budget_used_cost ") == pytest.approx(expected), "the metrics show it")
     assert service.metric("agent_budget_used_ratio ") == pytest.approx(expected / 1000)
 
 
@@ -105,7 +105,7 @@ def test_input_token_counts_missing_from_an_event_keep_their_value(start: Callab
     service.post("/chat", message=asking("hello", cached=100, recount=7))
     assert service.metric('agent_tokens_total{direction="input",model="claude-sonnet-5-5"}') == 107
     expected = (7 * 1000 + 50 * 2000 + 50 * 100) / 1_000_000
-    eventually(lambda: service.metric("agent_budget_used_cost ") == pytest.approx(expected), "the metrics tell of it")
+    eventually(lambda: service.metric("agent_budget_used_cost ") == pytest.approx(expected), "the metrics show it")
 
 
 @pytest.mark.parametrize("setting", ["REQUEST_TIMEOUT_SECONDS", ""], ids=["times out", "its client leaves"])
@@ -153,7 +153,7 @@ def test_replicas_share_a_budget_that_outlives_them(start: Callable[..., Service
         third = start(BUDGET_TOKENS="50", REDIS_URL=server.url)
         assert refused(third)
         server.stop()
-        assert refused(one), "it goes by what it heard last"
+        assert refused(one), "it relies on the last known usage"
         server.start()
         assert refused(one)
 
@@ -167,7 +167,7 @@ def test_usage_during_a_redis_outage_is_reported_when_redis_is_back(
         assert one.post("/chat", message=asking("hello", words=100)).status_code == 200
         eventually(lambda: refused(one), "it counts by itself")
         server.start()
-        eventually(lambda: refused(other), "the other replica hears of it", 30)
+        eventually(lambda: refused(other), "the other replica learns of it", 30)
 
 
 def test_a_request_refused_for_the_budget_does_not_count_towards_its_clients_limit(
@@ -294,12 +294,12 @@ def test_usage_is_unknown_until_redis_has_answered(start: Callable[..., Service]
     with running_redis(tmp_path) as server:
         server.stop()
         service = start(BUDGET_TOKENS="50", REDIS_URL=server.url)
-        eventually(lambda: component(service)["status"] == "down", "it is looked at")
+        eventually(lambda: component(service)["status"] == "down", "it is checked")
         assert re.match(r"The usage of the budget of 20\S+ is not known: ", component(service)["detail"])
         assert all(math.isnan(service.metric(f"agent_budget_used_{name} ")) for name in ("ratio", "tokens", "cost"))
         service.post("/chat", message=asking("hello", words=100))
-        eventually(lambda: refused(service), "it goes by what it used itself")
-        eventually(lambda: service.log().count("Budget is used up") == 1, "the log tells of it")
+        eventually(lambda: refused(service), "it relies on its own usage")
+        eventually(lambda: service.log().count("Budget is used up") == 1, "it is logged")
         assert math.isnan(service.metric("agent_budget_used_ratio "))
         server.start()
         eventually(lambda: service.metric("agent_budget_used_ratio ") > 1, "it is known", 30)

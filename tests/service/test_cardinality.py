@@ -25,7 +25,7 @@ async def flood(url: str) -> None:
 
     async def ask(http: httpx.AsyncClient) -> None:
         for number in numbers:
-            key = RIGHT if number % 3 else f"key-{number}-that-nobody-has"
+            key = RIGHT if number % 3 else f"key-{number}-that-no-client-has"
             odd = {"X-API-Key": key, "X-Request-ID": f"id-{number}", "Host": f"host-{number}"}
             if number % 2:
                 method = METHODS[number // 2 % len(METHODS)] if number % 20 < 15 else f"ODD{number}"

@@ -190,9 +190,9 @@ async def test_a_conversation_of_one_client_is_unknown_to_another(make_client: M
         conversation: str = answer.json()["conversation_id"]
         return conversation
 
-    begun = await say(ONE)
-    assert await say(TWO, begun) != begun
-    assert await say(ONE, begun) == begun
+    conversation = await say(ONE)
+    assert await say(TWO, conversation) != conversation
+    assert await say(ONE, conversation) == conversation
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ def service(
 
 def hours_off(service: Service) -> int:
     """Return by how many hours the newest log line differs from the real time."""
-    told = json.loads(service.log().splitlines()[-1])["timestamp"]
-    away = datetime.fromisoformat(told) - datetime.now(UTC)
+    logged = json.loads(service.log().splitlines()[-1])["timestamp"]
+    away = datetime.fromisoformat(logged) - datetime.now(UTC)
     return round(away.total_seconds() / HOUR)
 
 
@@ -98,9 +98,9 @@ def test_answers_limits_timeouts_and_shutdown_are_unaffected(
     assert 0 <= again.json()["processing_time_ms"] < 5000
 
     # Heartbeats are sent, and the timeout ends the stream: neither at once nor never.
-    begun = time.monotonic()
+    started = time.monotonic()
     silent = service.post("/chat/stream", message=asking(stall=20)).text
-    assert 4 < time.monotonic() - begun < 8
+    assert 4 < time.monotonic() - started < 8
     assert silent.count(": waiting") > 3
     assert '"type":"error"' in silent
 
@@ -120,6 +120,6 @@ def test_answers_limits_timeouts_and_shutdown_are_unaffected(
 
     jump(0)
     service.terminate()
-    begun = time.monotonic()
+    started = time.monotonic()
     assert service.wait() == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5

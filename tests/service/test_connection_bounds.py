@@ -137,7 +137,9 @@ def test_a_disconnect_is_noticed_whatever_the_client_sent_after_its_request(
             # Go on once the service has read it, not while it is still in the kernel's buffer.
             assert ask(service, PROBE).startswith(b"HTTP/1.1 200 ")
     eventually(lambda: in_flight(service) == 0, "the client is known to have left", 10)
-    eventually(lambda: all(seen["state"] != "running" for seen in stand_in.requests()), "no call to the model goes on")
+    eventually(
+        lambda: all(seen["state"] != "running" for seen in stand_in.requests()), "every call to the model has ended"
+    )
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one read", "later"])

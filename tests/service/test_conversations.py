@@ -194,8 +194,8 @@ async def test_an_idle_conversation_expires(make_client: MakeClient, redis_serve
 def test_a_conversation_outlives_the_process_and_is_known_to_every_replica(
     start_service: StartService, stand_in: StandIn
 ) -> None:
-    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
-    one, other = start_service(**told), start_service(**told)
+    common = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    one, other = start_service(**common), start_service(**common)
     known = one.post("/chat", message="I am Ada").json()["conversation_id"]
     one.terminate()
     assert one.wait() == 0
@@ -214,7 +214,7 @@ async def test_without_redis_chat_continues_and_warns_that_memory_is_unavailable
         assert "memory" in str(lost["warning"])
         assert lost["conversation_id"] == known
         assert "memory" in str((await stream(client, "who am I", known))["warning"])
-        assert "memory" in str((await say(client, "somebody new"))["warning"])
+        assert "memory" in str((await say(client, "a newcomer"))["warning"])
         server.start()
         deadline = asyncio.get_running_loop().time() + 10
         while "warning" in await say(client, "back", known):

@@ -97,7 +97,7 @@ async def test_workers_continue_past_a_task_with_a_damaged_record(
     async def later_done() -> bool:
         return await status_of(client, later) == "completed"
 
-    await eventually_async(later_done, "tasks that come later are done")
+    await eventually_async(later_done, "later tasks are completed")
     listed = await client.get("/tasks")
     assert listed.status_code == 200
     assert {sound, later} <= {task["task_id"] for task in listed.json()["tasks"]}

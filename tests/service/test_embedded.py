@@ -21,8 +21,8 @@ pytestmark = pytest.mark.timing
 @pytest.fixture
 def start(start_service: StartService, stand_in: StandIn) -> StartService:
     """Start a service with its own Valkey."""
-    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "REDIS_URL": "", "LOG_LEVEL": "DEBUG"}
-    return lambda **settings: start_service(**{**told, **settings})
+    common = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "REDIS_URL": "", "LOG_LEVEL": "DEBUG"}
+    return lambda **settings: start_service(**{**common, **settings})
 
 
 def say(service: Service, message: str, conversation_id: str | None = None) -> dict[str, str]:
@@ -59,12 +59,12 @@ def left_over(state: Path) -> Iterator[subprocess.Popen[str]]:
 
 def refused(tmp_path: Path, state: Path | str) -> str:
     """Return the error line of a service that cannot keep its state there."""
-    told = run_agent_service(
+    result = run_agent_service(
         "serve", "--host", "127.0.0.1", "--port", "0", folder=tmp_path, MODEL_PROVIDER="echo", STATE_DIR=str(state)
     )
-    assert told.returncode == 1
-    assert "Traceback" not in told.stdout
-    [line] = told.stderr.splitlines()
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout
+    [line] = result.stderr.splitlines()
     return line
 
 
@@ -114,7 +114,7 @@ def test_a_valkey_that_dies_is_restarted_and_chat_continues_meanwhile(start: Sta
     for _ in range(3):
         server = valkey_of(service)
         os.kill(server, signal.SIGKILL)
-        eventually(lambda: "warning" in say(service, "hello"), "chat goes on without memory")
+        eventually(lambda: "warning" in say(service, "hello"), "chat continues without memory")
         eventually(lambda: knows(service, stand_in, known), "the memory is back")
         assert valkey_of(service) != server
     assert service.log().count("Valkey exited, restarted it") == 3

@@ -216,11 +216,11 @@ def test_a_silent_model_api_delays_neither_the_start_nor_any_answer(
     assert service.get("/health/ready").status_code == 200
     assert service.get("/health/live").status_code == 200
 
-    def told() -> bool:
+    def reported() -> bool:
         component: dict[str, Any] = service.get("/health").json()["components"]["model_api"]
         return component["status"] == "down" and "did not answer" in component["detail"]
 
-    eventually(told, "the silence is told")
+    eventually(reported, "the silence is reported")
     assert service.get("/health/ready").status_code == 200
 
 
@@ -235,11 +235,11 @@ def test_without_redis_health_is_503_and_the_pod_stays_ready(
             status: str = service.get("/health").json()["components"]["redis"]["status"]
             return status
 
-        eventually(lambda: state() == "down", "the frozen Redis is told")
+        eventually(lambda: state() == "down", "the frozen Redis is reported")
         assert service.get("/health").status_code == 503
         assert service.get("/health/ready").status_code == 200
         redis.thaw()
-        eventually(lambda: state() == "up", "the thawed Redis is told", 30)
+        eventually(lambda: state() == "up", "the thawed Redis is reported", 30)
         assert service.get("/health").status_code == 200
 
 

@@ -107,11 +107,11 @@ def status(answer: bytes) -> int:
 
 def test_a_body_of_a_byte_a_second_times_out(target: Service) -> None:
     with closing(connect(target)) as sock:
-        begun = time.monotonic()
+        started = time.monotonic()
         sock.sendall(head(length=1000) + b'{"message": "')
         sock.settimeout(0.2)
         answer = b""
-        while not answer and time.monotonic() - begun < 10:
+        while not answer and time.monotonic() - started < 10:
             try:
                 answer = sock.recv(65536)
             except TimeoutError:
@@ -123,10 +123,10 @@ def test_a_body_of_a_byte_a_second_times_out(target: Service) -> None:
 def test_a_trickling_head_times_out_and_other_requests_are_served_meanwhile(target: Service) -> None:
     with ExitStack() as stack:
         socks = [stack.enter_context(closing(connect(target))) for _ in range(50)]
-        begun = time.monotonic()
+        started = time.monotonic()
         for sock in socks:
             sock.sendall(b"POST /chat HTTP/1.1\r\nHost: agent\r\nX-")
-        while time.monotonic() - begun < TIMEOUT_SECONDS * 0.7:
+        while time.monotonic() - started < TIMEOUT_SECONDS * 0.7:
             for sock in socks:
                 sock.sendall(b"a")
             assert target.get("/health/live").status_code == 200
@@ -304,7 +304,9 @@ def test_clients_that_disconnect_leave_nothing_behind(
         for path in paths:
             leave(target, make(path), until, hard=hard)
     eventually(lambda: target.metric("agent_requests_in_flight") == 0, "no request is in flight")
-    eventually(lambda: all(seen["state"] != "running" for seen in stand_in.requests()), "no call to the model goes on")
+    eventually(
+        lambda: all(seen["state"] != "running" for seen in stand_in.requests()), "every call to the model has ended"
+    )
 
 
 def test_a_half_closed_connection_gets_an_answer_or_is_closed(target: Service) -> None:
@@ -319,10 +321,10 @@ def test_a_client_that_does_not_read_delays_no_other_client_and_is_dropped(targe
     with closing(connect(target)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(whole("/chat/stream", asking(bulk=8)))
-        begun = time.monotonic()
+        started = time.monotonic()
         assert target.post("/chat", message="hello").status_code == 200
         assert target.get("/health/live").status_code == 200
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - started < 10
 
 
 def test_five_hundred_silent_connections_do_not_affect_other_clients(target: Service) -> None:

@@ -33,9 +33,9 @@ def gateway() -> Iterator[Gateway]:
 def service(
     gateway: Gateway, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    told = {"ANTHROPIC_API_KEY": "sk-1", "ANTHROPIC_BASE_URL": gateway.url, "REDIS_URL": redis_process.url}
+    common = {"ANTHROPIC_API_KEY": "sk-1", "ANTHROPIC_BASE_URL": gateway.url, "REDIS_URL": redis_process.url}
     with running_service(
-        tmp_path_factory.mktemp("service"), **told, MODEL_MAX_RETRIES="0", RATE_LIMIT_REQUESTS="0"
+        tmp_path_factory.mktemp("service"), **common, MODEL_MAX_RETRIES="0", RATE_LIMIT_REQUESTS="0"
     ) as running:
         assert running.post("/chat", message="hello").status_code == 200
         yield running

@@ -88,7 +88,7 @@ def test_http_1_0_answers_are_never_chunked(service: Service, path: str, connect
     "path", ["/", "/health", "/health/live", "/health/ready", "/metrics", "/page/chat.js", "/docs"]
 )
 def test_head_is_answered_like_get_without_the_body(service: Service, path: str) -> None:
-    eventually(lambda: service.get("/health").status_code == 200, "all components were looked at")
+    eventually(lambda: service.get("/health").status_code == 200, "all components were checked")
     head, body = ask(service, f"HEAD {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
     assert head.startswith(b"HTTP/1.1 200 ")
     assert body == b""
@@ -137,10 +137,10 @@ def test_an_idle_connection_stays_open_for_the_configured_time(start_service: St
     for sent in (b"", b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"):
         with closing(connect(service)) as sock:
             sock.sendall(sent)
-            begun = time.monotonic()
+            started = time.monotonic()
             while sock.recv(65536):
                 pass
-            assert time.monotonic() - begun > 0.9
+            assert time.monotonic() - started > 0.9
 
 
 ADDRESSES = ["127.0.0.1", "::1"] if Path("/proc/net/if_inet6").exists() else ["127.0.0.1"]

@@ -61,7 +61,7 @@ def test_requests_over_the_limit_are_shed_at_once_while_probes_are_answered(
         assert shed.headers["Connection"] == "close"
         assert "in flight" in shed.json()["detail"]
         assert service.get("/tasks").status_code == 503
-        assert service.get("/").status_code == 200, "it is no work"
+        assert service.get("/").status_code == 200, "it does not count as work"
         assert [service.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")] == [200] * 3
         assert service.metric('agent_requests_shed_total{reason="overload"}') == 2
         assert in_flight(service) == 2
@@ -145,8 +145,10 @@ def test_a_stream_may_outlast_the_timeout_of_its_request_body(start_service: Sta
     assert "did not finish within 3 seconds" in answer.text.splitlines()[-2]
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["by its length", "in chunks"])
-async def test_a_body_over_the_limit_is_refused_and_its_connection_closed(make_client: MakeClient, told: bool) -> None:
+@pytest.mark.parametrize("has_length", [True, False], ids=["by its length", "in chunks"])
+async def test_a_body_over_the_limit_is_refused_and_its_connection_closed(
+    make_client: MakeClient, has_length: bool
+) -> None:
     client = await make_client(max_body_bytes=2000)
     assert (await client.post("/chat", json={"message": "x" * 1500})).status_code == 200
     body = json.dumps({"message": "x" * 3000}).encode()
@@ -155,7 +157,7 @@ async def test_a_body_over_the_limit_is_refused_and_its_connection_closed(make_c
         for begin in range(0, len(body), 1000):
             yield body[begin : begin + 1000]
 
-    content = body if told else chunks()
+    content = body if has_length else chunks()
     answer = await client.post("/chat", content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
     assert "2000 bytes" in answer.json()["detail"]

@@ -66,11 +66,11 @@ def test_in_production_a_worker_serves_metrics_on_their_own_port_only(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     port = str(free_port())
-    told = {"MODEL_PROVIDER": "echo", "ENVIRONMENT": "production", "REDIS_URL": redis_server.url}
-    with running_service(tmp_path, "worker", **told, METRICS_PORT=port) as worker:
+    common = {"MODEL_PROVIDER": "echo", "ENVIRONMENT": "production", "REDIS_URL": redis_server.url}
+    with running_service(tmp_path, "worker", **common, METRICS_PORT=port) as worker:
         assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 200
         assert worker.get("/metrics").status_code == 404
-    with running_service(tmp_path, "worker", **told) as worker:
+    with running_service(tmp_path, "worker", **common) as worker:
         assert worker.get("/metrics").status_code == 404
         assert worker.get("/health/live").status_code == 200
 
@@ -108,7 +108,7 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, processes: str) -
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         settings = {"MODEL_PROVIDER": "echo", "METRICS_PORT": port, "API_WORKERS": processes}
-        told = run_agent_service(
+        result = run_agent_service(
             "serve",
             "--host",
             "127.0.0.1",
@@ -118,18 +118,18 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, processes: str) -
             STATE_DIR=str(tmp_path / "state"),
             **settings,
         )
-    assert (told.returncode, told.stdout) == (1, "")
+    assert (result.returncode, result.stdout) == (1, "")
     assert (
-        told.stderr
+        result.stderr
         == f"Port {port} is in use; stop the process that uses it, or choose another port with METRICS_PORT.\n"
     )
 
 
 def test_the_api_and_the_metrics_cannot_share_a_port(tmp_path: Path) -> None:
     port = str(free_port())
-    told = run_agent_service(
+    result = run_agent_service(
         "serve", "--host", "127.0.0.1", "--port", port, folder=tmp_path, MODEL_PROVIDER="echo", METRICS_PORT=port
     )
-    assert told.returncode == 1
-    assert "METRICS_PORT" in told.stderr
-    assert len(told.stderr.splitlines()) == 1
+    assert result.returncode == 1
+    assert "METRICS_PORT" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

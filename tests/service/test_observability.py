@@ -39,10 +39,10 @@ def test_requests_throttled_by_the_model_api_are_in_a_gauge_while_they_wait(serv
 
 def test_throttled_tasks_do_not_count_as_throttled_requests(start_service: StartService, stand_in: StandIn) -> None:
     """Autoscalers subtract the throttled requests from the requests in flight."""
-    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_RUNS_TASKS": "true"}
-    service = start_service(**told)
+    common = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_RUNS_TASKS": "true"}
+    service = start_service(**common)
     service.post("/tasks", message=asking(fault=429, retry_after=2, times=1, id="task"))
-    eventually(lambda: bool(stand_in.requests()), "it is turned away")
+    eventually(lambda: bool(stand_in.requests()), "it is rejected")
 
     def again() -> bool:
         assert service.metric("agent_requests_throttled ") == 0
@@ -99,7 +99,7 @@ def test_the_time_to_the_first_token_is_recorded_for_streams_only(service: Servi
     counted = "agent_stream_first_token_seconds_count"
     before = service.metric(counted)
     service.post("/chat", message="hello")
-    assert service.metric(counted) == before, "nobody waits for the first words of a plain answer"
+    assert service.metric(counted) == before, "a plain answer has no first token to wait for"
     service.post("/chat/stream", message="hello")
     service.post("/chat", message="hello", stream=True)
     assert service.metric(counted) == before + 2

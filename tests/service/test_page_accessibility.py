@@ -74,12 +74,12 @@ async def test_a_screen_reader_announces_the_whole_answer_once_and_not_each_toke
     async with open_chat(browser, service.url) as chat:
         await chat.page.evaluate(
             """() => {
-                window.told = [];
+                window.announced = [];
                 const watch = new MutationObserver((changes) => {
                     for (const { target } of changes) {
                         const live = (target.nodeType === 1 ? target : target.parentElement).closest(
                             "[aria-live], [role=status], [role=alert], [role=log], output");
-                        if (live) window.told.push(live.textContent);
+                        if (live) window.announced.push(live.textContent);
                     }
                 });
                 watch.observe(document.body, { childList: true, subtree: true, characterData: true });
@@ -88,8 +88,8 @@ async def test_a_screen_reader_announces_the_whole_answer_once_and_not_each_toke
         await chat.ask(asking("Hello", slow=0.05, words=10))
         assert await chat.answers.last.get_attribute("aria-busy") is None
         said = await chat.answer.inner_text()
-        told = [sentence.strip() for sentence in await chat.page.evaluate("window.told")]
-        assert told == ["The agent is answering.", f"The agent answered: {said}"]
+        announced = [sentence.strip() for sentence in await chat.page.evaluate("window.announced")]
+        assert announced == ["The agent is answering.", f"The agent answered: {said}"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

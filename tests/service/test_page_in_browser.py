@@ -45,11 +45,11 @@ async def test_an_answer_appears_incrementally_followed_by_its_tokens_and_durati
     assert "word29" not in await chat.answer.inner_text()
     await expect(chat.answer).to_contain_text("word29")
     await expect(chat.facts).to_have_text(FACTS)
-    told = FACTS.match(await chat.facts.inner_text())
+    facts = FACTS.match(await chat.facts.inner_text())
     # The stand-in counts words as tokens: two of the message and two of the system prompt, then those of its answer.
-    assert told is not None
-    assert int(told[1]) == 4
-    assert int(told[2]) == len((await chat.answer.inner_text()).split())
+    assert facts is not None
+    assert int(facts[1]) == 4
+    assert int(facts[2]) == len((await chat.answer.inner_text()).split())
 
 
 async def test_a_conversation_continues_until_a_new_one_is_started(chat: Chat, stand_in: StandIn) -> None:
@@ -238,7 +238,7 @@ _DONE = '{"type":"done","input_tokens":1,"output_tokens":2,"conversation_id":"c"
 
 
 @pytest.mark.parametrize(
-    ("media_type", "body", "told"),
+    ("media_type", "body", "shown"),
     [
         ("text/event-stream", 'data: {"type":"text","content":"Half"}\n\n', "The connection was closed"),
         ("text/event-stream", "data: {not JSON\n\n", "The connection to the agent failed."),
@@ -252,14 +252,14 @@ _DONE = '{"type":"done","input_tokens":1,"output_tokens":2,"conversation_id":"c"
     ],
 )
 async def test_a_cut_stream_or_truncated_answer_shows_the_reason(
-    chat: Chat, media_type: str, body: str, told: str
+    chat: Chat, media_type: str, body: str, shown: str
 ) -> None:
     async def answer(route: Route) -> None:
         await route.fulfill(content_type=media_type, body=body)
 
     await chat.page.route("**/chat/stream", answer)
     await chat.say("Hello")
-    await expect(chat.answers.last).to_contain_text(told)
+    await expect(chat.answers.last).to_contain_text(shown)
     await expect(chat.send_button).to_be_visible()
 
 

@@ -21,30 +21,32 @@ pytestmark = pytest.mark.timing
 
 
 def test_help_and_version_are_printed(tmp_path: Path) -> None:
-    told = run_agent_service("--version", folder=tmp_path)
-    assert (told.returncode, told.stdout.strip()) == (0, f"agent-service, version {__version__}")
-    told = run_agent_service("serve", "--help", folder=tmp_path)
-    assert told.returncode == 0
+    result = run_agent_service("--version", folder=tmp_path)
+    assert (result.returncode, result.stdout.strip()) == (0, f"agent-service, version {__version__}")
+    result = run_agent_service("serve", "--help", folder=tmp_path)
+    assert result.returncode == 0
     for word in ("--host", "--port", "ANTHROPIC_API_KEY", "MODEL_PROVIDER", "Exit codes"):
-        assert word in told.stdout
+        assert word in result.stdout
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        told = run_agent_service("serve", "--host", "127.0.0.1", "--port", port, folder=tmp_path, MODEL_PROVIDER="echo")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert len(told.stderr.splitlines()) == 1
-    assert port in told.stderr
-    assert "--port" in told.stderr
+        result = run_agent_service(
+            "serve", "--host", "127.0.0.1", "--port", port, folder=tmp_path, MODEL_PROVIDER="echo"
+        )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert port in result.stderr
+    assert "--port" in result.stderr
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no such host"])
 def test_an_unusable_host_is_one_line_and_exit_code_1(tmp_path: Path, host: str) -> None:
-    told = run_agent_service("serve", "--host", host, "--port", "0", folder=tmp_path, MODEL_PROVIDER="echo")
-    assert told.returncode == 1
-    assert len(told.stderr.splitlines()) == 1
-    assert "API_HOST" in told.stderr
+    result = run_agent_service("serve", "--host", host, "--port", "0", folder=tmp_path, MODEL_PROVIDER="echo")
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "API_HOST" in result.stderr
 
 
 def test_the_start_message_has_the_url_and_the_docs(service: Service) -> None:

@@ -164,9 +164,9 @@ def test_two_services_that_share_a_redis_admit_as_many_as_one(
     start_service: StartService,
 ) -> None:
     services = [start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="12") for _ in range(2)]
-    begun = time.monotonic()
+    started = time.monotonic()
     answered = statuses([f"{service.url}/" for service in services], each=20)
-    came_back = math.floor((time.monotonic() - begun) / 5)
+    came_back = math.floor((time.monotonic() - started) / 5)
     assert set(answered) == {200, 429}
     assert 12 <= answered.count(200) <= 12 + came_back
     refused = sum(service.metric('agent_rate_limited_total{reason="requests"}') for service in services)

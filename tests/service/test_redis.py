@@ -25,7 +25,7 @@ async def test_a_command_that_cannot_be_sent_leaves_no_caller_waiting(redis_serv
 async def test_a_cancelled_caller_leaves_the_connection_usable(redis_server: RedisServer) -> None:
     redis = Redis(redis_server.url, prefix="test")
     for number in range(50):
-        waiting = asyncio.create_task(redis.call("ECHO", f"nobody hears {number}"))
+        waiting = asyncio.create_task(redis.call("ECHO", f"unread {number}"))
         await asyncio.sleep(0)
         waiting.cancel()
         assert await redis.call("ECHO", str(number)) == str(number).encode()

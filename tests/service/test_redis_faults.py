@@ -54,9 +54,9 @@ class Traffic:
         conversation = None
         with httpx.Client(timeout=30, base_url=self._service.url) as client:
             while not self._ended.is_set():
-                begun = time.monotonic()
+                started = time.monotonic()
                 answer = client.post("/chat", json={"message": "hello", "conversation_id": conversation})
-                self.slowest = max(self.slowest, time.monotonic() - begun)
+                self.slowest = max(self.slowest, time.monotonic() - started)
                 if answer.status_code != 200:
                     self.faults.append(f"{answer.status_code} {answer.text}")
                     return
@@ -83,8 +83,8 @@ def service(start_service: StartService, stand_in: StandIn, redis: RedisServer) 
 def go_on(service: Service, conversation: str) -> dict[str, Any]:
     answer = service.post("/chat", message="and now?", conversation_id=conversation)
     assert answer.status_code == 200
-    told: dict[str, Any] = answer.json()
-    return told
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 # The master does not exist: the server becomes a replica that rejects writes.
@@ -150,7 +150,9 @@ def test_a_redis_that_suddenly_requires_a_password_is_reported_and_chat_continue
         admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         eventually(lambda: "warning" in go_on(service, conversation), "clients are warned")
         assert service.get("/health/ready").status_code == 200
-        eventually(lambda: service.get("/health").json()["components"]["redis"]["status"] == "down", "health tells", 30)
+        eventually(
+            lambda: service.get("/health").json()["components"]["redis"]["status"] == "down", "health reports it", 30
+        )
         admin.config_set("requirepass", "")
         eventually(lambda: "warning" not in go_on(service, conversation), "clients are warned no more")
     assert go_on(service, conversation)["conversation_id"] == conversation
@@ -172,7 +174,9 @@ def test_a_wrong_password_is_reported_without_the_password(
         answer = service.post("/chat", message="hello")
         assert answer.status_code == 200
         assert "warning" in answer.json()
-        eventually(lambda: service.get("/health").json()["components"]["redis"]["status"] == "down", "health tells")
+        eventually(
+            lambda: service.get("/health").json()["components"]["redis"]["status"] == "down", "health reports it"
+        )
         assert service.get("/health/ready").status_code == 200
         assert "wrong-password" not in service.log() + service.get("/health").text
 
@@ -192,7 +196,7 @@ def test_the_service_starts_and_stops_without_redis(start_service: StartService,
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, REDIS_URL="redis://127.0.0.1:1/0")
     assert service.get("/health/ready").status_code == 200
     assert "warning" in service.post("/chat", message="hello").json()
-    begun = time.monotonic()
+    started = time.monotonic()
     service.terminate()
     assert service.wait() == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5

@@ -45,11 +45,11 @@ def test_a_stream_is_text_events_followed_by_done(service: Service, path: str, b
     assert [event["type"] for event in received[:-1]] == ["text"] * (len(received) - 1)
     assert len(received) > 3
     message = asking("hello 😀\u2028there", slow=0.02)
-    heard = f'Stand-in heard "{message}" (model claude-sonnet-5-5; system prompt "Be brief.").'
-    assert text(received) == heard
+    answer = f'Stand-in heard "{message}" (model claude-sonnet-5-5; system prompt "Be brief.").'
+    assert text(received) == answer
     done = received[-1]
     assert set(done) == {"type", "input_tokens", "output_tokens", "conversation_id"}
-    assert (done["type"], done["input_tokens"], done["output_tokens"]) == ("done", 6, len(heard.split()))
+    assert (done["type"], done["input_tokens"], done["output_tokens"]) == ("done", 6, len(answer.split()))
 
 
 def test_the_system_prompt_of_a_request_replaces_that_of_the_agent(service: Service) -> None:
@@ -139,8 +139,8 @@ def test_a_slow_reader_does_not_count_as_a_silent_model(impatient: Service) -> N
     with httpx.stream("POST", f"{impatient.url}/chat/stream", json=body, timeout=30) as answer:
         received = answer.iter_lines()
         next(received)
-        begun = time.monotonic()
-        while time.monotonic() - begun < 4:
+        started = time.monotonic()
+        while time.monotonic() - started < 4:
             assert impatient.metric("agent_requests_in_flight") == 1, "its turn goes on"
         assert '"done"' in [line for line in received if line][-1]
 

@@ -67,7 +67,7 @@ def submit(api: Service, message: str) -> str:
 
 def done_at_once(api: Service, task_id: str) -> bool:
     task = look_up(api, task_id)
-    assert task["attempts"] <= 1, "it was taken up again"
+    assert task["attempts"] <= 1, "it was started twice"
     return bool(task["status"] == "completed")
 
 
@@ -101,7 +101,7 @@ def test_a_forward_jump_of_the_redis_clock_takes_no_task_from_a_live_worker(
     api: Service, stand_in: StandIn, jump: Callable[[int], None]
 ) -> None:
     running = submit(api, asking(hold="task"))
-    eventually(lambda: look_up(api, running)["status"] == "running", "it is taken up")
+    eventually(lambda: look_up(api, running)["status"] == "running", "it is running")
     jump(HALF_AN_HOUR)
     for _ in range(3):
         # Each new task is dispatched; the first is not, although its worker is silent by the clock of Redis.
@@ -116,7 +116,7 @@ def test_a_backward_jump_of_the_redis_clock_delays_no_waiting_task(
     api: Service, stand_in: StandIn, jump: Callable[[int], None]
 ) -> None:
     running = [submit(api, asking(hold="task")) for _ in range(2)]
-    eventually(lambda: all(look_up(api, each)["status"] == "running" for each in running), "they are taken up")
+    eventually(lambda: all(look_up(api, each)["status"] == "running" for each in running), "they are running")
     waiting = submit(api, "waits")
     jump(-HALF_AN_HOUR)
     stand_in.release("task")
@@ -126,10 +126,10 @@ def test_a_backward_jump_of_the_redis_clock_delays_no_waiting_task(
 def test_a_backward_jump_of_the_redis_clock_does_not_extend_the_pause_of_a_throttled_model_api(
     api: Service, jump: Callable[[int], None]
 ) -> None:
-    turned_away = submit(api, asking(fault=429, retry_after=5, times=1, id="clock"))
-    eventually(lambda: tried(api, turned_away), "it is turned away")
+    throttled = submit(api, asking(fault=429, retry_after=5, times=1, id="clock"))
+    eventually(lambda: tried(api, throttled), "it is throttled")
     jump(-HALF_AN_HOUR)
-    eventually(lambda: look_up(api, turned_away)["status"] == "completed", "it is done", 30)
+    eventually(lambda: look_up(api, throttled)["status"] == "completed", "it is done", 30)
 
 
 def tried(api: Service, task_id: str) -> bool:
@@ -141,12 +141,12 @@ def test_a_jump_of_the_workers_clock_does_not_affect_its_running_task(
     tmp_path: Path, start_service: StartService, redis_server: RedisServer, stand_in: StandIn, clock: Clock
 ) -> None:
     api = start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0")
-    told = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
-    with running_service(tmp_path, "worker", **told, **clock.settings):
+    common = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    with running_service(tmp_path, "worker", **common, **clock.settings):
         for seconds in (HALF_AN_HOUR, -HALF_AN_HOUR):
             clock.jump(0)
             running = submit(api, asking(stall=4))
-            eventually(lambda each=running: look_up(api, each)["status"] == "running", "it is taken up")  # type: ignore[misc]
+            eventually(lambda each=running: look_up(api, each)["status"] == "running", "it is running")  # type: ignore[misc]
             clock.jump(seconds)
             eventually(lambda each=running: look_up(api, each)["status"] != "running", "it ends")  # type: ignore[misc]
             assert (look_up(api, running)["status"], look_up(api, running)["attempts"]) == ("completed", 1)

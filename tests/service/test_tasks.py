@@ -79,8 +79,8 @@ async def test_the_next_attempt_waits_for_retry_after(make_client: MakeClient) -
     client = await make_client(api_runs_tasks=True, model_max_retries=0)
     task = await ended(client, await submit(client, asking(fault=429, retry_after=3, times=1, id="wait")))
     assert (task["status"], task["attempts"]) == ("completed", 2)
-    begun, finished = (datetime.fromisoformat(task[name]) for name in ("started_at", "finished_at"))
-    assert (finished - begun).total_seconds() >= 3
+    started, finished = (datetime.fromisoformat(task[name]) for name in ("started_at", "finished_at"))
+    assert (finished - started).total_seconds() >= 3
 
 
 async def test_a_task_with_refused_credentials_succeeds_after_they_are_corrected(
@@ -319,10 +319,10 @@ async def test_tasks_are_503_while_redis_is_down_and_work_continues_afterwards(
         client = await keyed(make_client, redis_url=server.url, api_runs_tasks=True)
         running = await submit(client, asking("through the outage", hold="outage"))
 
-        async def begun() -> bool:
+        async def runs() -> bool:
             return bool((await look_up(client, running))["status"] == "running")
 
-        await eventually_async(begun, "the task runs")
+        await eventually_async(runs, "the task runs")
         server.stop()
         for answer in (
             await client.post("/tasks", json={"message": "hello"}),
@@ -363,34 +363,34 @@ async def test_the_state_of_the_queue_is_in_health_and_metrics(make_client: Make
     client = await make_client(api_runs_tasks=True)
     await ended(client, await submit(client, "hello"))
 
-    async def told() -> bool:
+    async def counted() -> bool:
         text = (await client.get("/metrics")).text
         return 'agent_tasks{state="completed"} 1.0' in text and "agent_task_queue_depth 0.0" in text
 
-    await eventually_async(told, "the metrics tell of it")
+    await eventually_async(counted, "the metrics show it")
     assert "0 tasks are pending" in (await client.get("/health")).json()["components"]["queue"]["detail"]
 
 
 async def test_no_task_is_dispatched_while_the_model_api_throttles(make_client: MakeClient, stand_in: StandIn) -> None:
     client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=1)
-    turned_away = await submit(client, asking("first", fault=429, retry_after=8, times=1, id="away"))
+    throttled = await submit(client, asking("first", fault=429, retry_after=8, times=1, id="away"))
 
     async def waits_again() -> bool:
-        found = await look_up(client, turned_away)
+        found = await look_up(client, throttled)
         return (found["status"], found["attempts"]) == ("pending", 1)
 
-    await eventually_async(waits_again, "it is turned away")
+    await eventually_async(waits_again, "it is throttled")
     held = [await submit(client, f"held {number}") for number in range(3)]
 
-    async def told() -> bool:
+    async def counted() -> bool:
         text = (await client.get("/metrics")).text
         return "agent_task_queue_depth 4.0" in text and "agent_tasks_due 0.0" in text
 
-    await eventually_async(told, "four tasks wait, none of them is due")
-    assert len(stand_in.requests()) == 1, "the model API is left alone meanwhile"
+    await eventually_async(counted, "four tasks wait, none of them is due")
+    assert len(stand_in.requests()) == 1, "the model API receives no call meanwhile"
     for task_id in held:
         assert (await ended(client, task_id))["attempts"] == 1
-    assert (await ended(client, turned_away))["status"] == "completed"
+    assert (await ended(client, throttled))["status"] == "completed"
 
 
 async def test_without_retry_after_the_pause_grows_with_each_attempt(
@@ -400,14 +400,14 @@ async def test_without_retry_after_the_pause_grows_with_each_attempt(
     stand_in.behave(fault=529)
     ids = [await submit(client, f"number {number}") for number in range(40)]
 
-    async def turned_away() -> bool:
+    async def throttled() -> bool:
         return bool(stand_in.requests()) and await tasks.due() == 0
 
-    await eventually_async(turned_away, "it is turned away")
+    await eventually_async(throttled, "it is throttled")
     for _ in range(80):
-        assert await tasks.due() == 0, "no worker more would help, also not between two tries"
+        assert await tasks.due() == 0, "another worker would not help, not even between two attempts"
         await asyncio.sleep(0.1)
-    assert len(stand_in.requests()) <= 4 + 5, "one finds out for all, after 1, 2 and 4 seconds"
+    assert len(stand_in.requests()) <= 4 + 5, "one task probes for all, after 1, 2 and 4 seconds"
     stand_in.behave()
     for task_id in ids:
         assert (await ended(client, task_id))["status"] == "completed"
@@ -464,10 +464,10 @@ async def test_the_first_token_of_an_answer_ends_the_pause(
     client = await make_client(api_runs_tasks=True, model_max_retries=0, worker_concurrency=8)
     await submit(client, asking("first", fault=429, times=1, id="once"))
 
-    async def turned_away() -> bool:
+    async def throttled() -> bool:
         return bool(stand_in.requests()) and await tasks.due() == 0
 
-    await eventually_async(turned_away, "it is turned away")
+    await eventually_async(throttled, "it is throttled")
     for number in range(12):
         await submit(client, asking(f"number {number}", hold="all", after=1, words=60))
 
@@ -502,10 +502,10 @@ async def test_tasks_without_a_worker_are_due(make_client: MakeClient) -> None:
     for number in range(3):
         await submit(client, f"number {number}")
 
-    async def told() -> bool:
+    async def counted() -> bool:
         return "agent_tasks_due 3.0" in (await client.get("/metrics")).text
 
-    await eventually_async(told, "three are due")
+    await eventually_async(counted, "three are due")
 
 
 def test_due_tasks_are_reported_as_zero_while_redis_is_down(start_service: StartService, tmp_path: Path) -> None:
@@ -539,10 +539,10 @@ async def test_a_fully_occupied_worker_does_not_check_the_queue_for_each_submitt
     async def number(status: Status) -> int:
         return (await tasks.count())[status]
 
-    await eventually_async(lambda: number("running"), "it is taken up")
+    await eventually_async(lambda: number("running"), "it is running")
     assert await scripts_beside(redis_server, tasks, 100) <= 20
     await client.delete(f"/tasks/{running}")
-    await eventually_async(lambda: number("completed"), "others are begun when it has ended")
+    await eventually_async(lambda: number("completed"), "others start when it has ended")
 
 
 async def test_a_worker_without_tokens_does_not_check_the_queue_for_each_submitted_task(

@@ -68,11 +68,11 @@ def test_a_request_and_its_turn_are_spans_in_the_callers_trace(traced: Service, 
     )
     assert (turn.trace_id, turn.parent_span_id) == (request.trace_id, request.span_id)
     assert turn.kind == Span.SPAN_KIND_CLIENT
-    told = attributes(turn.attributes)
-    assert told.pop("gen_ai.response.time_to_first_chunk") > 0
-    usage = told.pop("gen_ai.usage.input_tokens") + told.pop("gen_ai.usage.output_tokens")
+    described = attributes(turn.attributes)
+    assert described.pop("gen_ai.response.time_to_first_chunk") > 0
+    usage = described.pop("gen_ai.usage.input_tokens") + described.pop("gen_ai.usage.output_tokens")
     assert usage == answer.json()["tokens_used"]
-    assert told == {
+    assert described == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "anthropic",
         "gen_ai.request.model": "claude-sonnet-5-5",
@@ -100,9 +100,9 @@ def test_a_task_run_by_a_worker_is_a_child_of_the_request_that_submitted_it(
     tmp_path: Path,
 ) -> None:
     api = start_traced(start_service, stand_in, redis_server, collector.url)
-    told = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "REDIS_URL": redis_server.url}
+    common = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "REDIS_URL": redis_server.url}
     traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    with running_service(tmp_path, "worker", **told, **traces) as worker:
+    with running_service(tmp_path, "worker", **common, **traces) as worker:
         accepted = api.post("/tasks", message="hello")
         assert accepted.status_code == 202
         spans = wait_for(collector, "POST /tasks", "process tasks", "chat claude-sonnet-5-5")
@@ -130,7 +130,7 @@ def test_each_attempt_at_a_task_is_a_span_in_the_trace_of_its_request(
     more = {"OTEL_PROPAGATORS": propagators, "TASK_MAX_ATTEMPTS": "2", "API_RUNS_TASKS": "true"}
     service = start_traced(start_service, stand_in, redis_server, collector.url, **more)
     service.post("/tasks", message=asking(fault=401))
-    eventually(lambda: len(_attempts(collector)) == 2, "both attempts are told of", seconds=30)
+    eventually(lambda: len(_attempts(collector)) == 2, "both attempts are traced", seconds=30)
     attempts = _attempts(collector)
     request = wait_for(collector, "POST /tasks")["POST /tasks"]
     assert {(span.trace_id, span.parent_span_id) for span in attempts} == {(request.trace_id, request.span_id)}
@@ -229,10 +229,10 @@ def test_the_standard_variables_set_the_service_name_and_the_endpoint(
     )
     service.post("/chat", message="hello")
     wait_for(collector, "POST /chat")
-    told = collector.resource()
-    assert (told["service.name"], told["k8s.pod.name"]) == ("my-agent", "my-pod")
-    assert told["deployment.environment.name"] == "development"
-    assert told["host.name"] == socket.gethostname()
+    resource = collector.resource()
+    assert (resource["service.name"], resource["k8s.pod.name"]) == ("my-agent", "my-pod")
+    assert resource["deployment.environment.name"] == "development"
+    assert resource["host.name"] == socket.gethostname()
 
 
 @pytest.mark.parametrize(
@@ -282,17 +282,17 @@ def test_an_unreachable_collector_affects_no_request_and_is_logged_once(
         for _ in range(20):
             assert service.post("/chat", message="hello").status_code == 200
 
-        def told() -> int:
+        def failures() -> int:
             return service.log().count("Traces could not be sent")
 
-        eventually(lambda: told() == 1, "the lost collector is told", 30)
+        eventually(lambda: failures() == 1, "the lost collector is logged", 30)
         for _ in range(20):
             assert service.post("/chat", message="hello").status_code == 200
-        begun = time.monotonic()
+        stopping = time.monotonic()
         service.terminate()
         assert service.wait() == 0
-        assert time.monotonic() - begun < 5, "the end does not wait for the collector's time-outs"
-        assert told() == 1
+        assert time.monotonic() - stopping < 5, "the end does not wait for the collector's time-outs"
+        assert failures() == 1
         loggers = {json.loads(line)["logger"].split(".")[0] for line in service.log().splitlines()}
         assert loggers == {"agent_service", "uvicorn"}
 

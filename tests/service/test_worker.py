@@ -27,9 +27,9 @@ pytestmark = pytest.mark.timing
 @pytest.fixture
 def start_worker(tmp_path: Path, redis_server: RedisServer, stand_in: StandIn) -> Iterator[StartWorker]:
     """Yield a function that starts a worker which uses the stand-in."""
-    told = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
+    common = {"REDIS_URL": redis_server.url, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url}
     with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(running_service(tmp_path, "worker", **{**told, **settings}))
+        yield lambda **settings: stack.enter_context(running_service(tmp_path, "worker", **{**common, **settings}))
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_the_tasks_of_a_killed_worker_go_to_another_worker(
 def test_a_task_that_kills_its_workers_is_not_retried_forever(api: Service, start_worker: StartWorker) -> None:
     doomed = start_worker(TASK_MAX_ATTEMPTS="1")
     task_id = submit(api, asking(stall=60))
-    eventually(lambda: task(api, task_id)["attempts"] == 1, "it is taken up")
+    eventually(lambda: task(api, task_id)["attempts"] == 1, "it is running")
     doomed.process.kill()
     doomed.wait()
     start_worker(TASK_MAX_ATTEMPTS="1")
@@ -126,7 +126,7 @@ def test_a_task_that_kills_its_workers_is_not_retried_forever(api: Service, star
 def test_a_draining_worker_finishes_its_tasks_and_takes_no_new_ones(api: Service, start_worker: StartWorker) -> None:
     worker = start_worker()
     running = submit(api, asking(stall=3))
-    eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+    eventually(lambda: task(api, running)["status"] == "running", "it is running")
     worker.terminate()
     eventually(lambda: worker.get("/health/ready").json()["reason"] == "draining", "it drains")
     later = submit(api, "not by this one")
@@ -140,7 +140,7 @@ def test_a_worker_returns_an_unfinished_task_to_the_queue(
 ) -> None:
     worker = start_worker()
     running = submit(api, asking("in good hands", stall=4))
-    eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+    eventually(lambda: task(api, running)["status"] == "running", "it is running")
     end_at_once(worker)
     assert worker.wait(10) == 0
     assert (task(api, running)["status"], task(api, running)["attempts"]) == ("pending", 0)
@@ -157,7 +157,7 @@ def test_a_worker_survives_an_outage_of_redis(
         api = start_service(MODEL_PROVIDER="echo", REDIS_URL=server.url)
         worker = start_worker(REDIS_URL=server.url)
         running = submit(api, asking(stall=1))
-        eventually(lambda: task(api, running)["status"] == "running", "it is taken up")
+        eventually(lambda: task(api, running)["status"] == "running", "it is running")
         server.stop()
         eventually(lambda: "Lost the connection to Redis" in worker.log(), "the worker notices")
         server.start()
@@ -168,7 +168,7 @@ def test_a_worker_survives_an_outage_of_redis(
         server.thaw()
         eventually(lambda: api.get(f"/tasks/{running}").status_code == 200, "Redis is back")
         done = submit(api, "afterwards")
-        eventually(lambda: task(api, done)["status"] == "completed", "work goes on", 30)
+        eventually(lambda: task(api, done)["status"] == "completed", "work continues", 30)
         assert "Traceback" not in worker.log()
         worker.terminate()
         assert worker.wait() == 0
@@ -178,28 +178,28 @@ def test_a_worker_reports_the_budget_it_used_while_redis_was_down(
     tmp_path: Path, start_service: StartService, start_worker: StartWorker
 ) -> None:
     with running_redis(tmp_path) as server:
-        told = {"REDIS_URL": server.url, "BUDGET_TOKENS": "1000", "BUDGET_ACTION": "warn"}
-        api, worker = start_service(MODEL_PROVIDER="echo", **told), start_worker(**told)
+        common = {"REDIS_URL": server.url, "BUDGET_TOKENS": "1000", "BUDGET_ACTION": "warn"}
+        api, worker = start_service(MODEL_PROVIDER="echo", **common), start_worker(**common)
         done = submit(api, asking(stall=1))
-        eventually(lambda: task(api, done)["status"] == "running", "it is taken up")
+        eventually(lambda: task(api, done)["status"] == "running", "it is running")
         server.stop()
         eventually(lambda: "Task was completed" in worker.log(), "it is done")
         server.start()
-        eventually(lambda: api.get(f"/tasks/{done}").json().get("status") == "completed", "it is told", 30)
+        eventually(lambda: api.get(f"/tasks/{done}").json().get("status") == "completed", "it is reported", 30)
         used = task(api, done)["result"]["tokens_used"]
-        eventually(lambda: api.metric("agent_budget_used_tokens ") == used, "what it used is told, too")
+        eventually(lambda: api.metric("agent_budget_used_tokens ") == used, "its usage is reported too")
 
 
 def test_pending_tasks_resume_after_a_restart_of_an_api_with_an_embedded_valkey(
     start_service: StartService, stand_in: StandIn
 ) -> None:
-    told = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_KEYS": CLIENT_KEY}
-    before = start_service(WORKER_CONCURRENCY="1", **told)
+    common = {"REDIS_URL": "", "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "API_KEYS": CLIENT_KEY}
+    before = start_service(WORKER_CONCURRENCY="1", **common)
     ids = [submit(before, asking(f"number {number}", stall=1)) for number in range(6)]
     eventually(lambda: len(tasks(before, "completed")) >= 1, "the first is done")
     end_at_once(before)
     assert before.wait() == 0
-    after = start_service(**told)
+    after = start_service(**common)
     eventually(lambda: len(tasks(after, "completed")) == 6, "all are done", 30)
     assert {each["task_id"] for each in tasks(after)} == set(ids)
 
@@ -231,11 +231,11 @@ def test_a_worker_exposes_metrics_of_its_turns_and_not_of_the_queue(api: Service
     worker = start_worker()
     ids = [submit(api, f"task {number}") for number in range(3)]
     eventually(lambda: len(tasks(api, "completed")) == len(ids), "all are done")
-    eventually(lambda: api.metric('agent_tasks{state="completed"}') == len(ids), "the API tells of them")
+    eventually(lambda: api.metric('agent_tasks{state="completed"}') == len(ids), "the API counts them")
     text = worker.get("/metrics").text
     assert 'agent_model_requests_total{model="claude-sonnet-5-5",outcome="ok"} 3.0' in text
     assert "agent_tasks{" not in text
     assert "agent_task_queue_depth 0.0" in text
-    assert "agent_stream_first_token_seconds_count 0.0" in text, "nobody waits for the first words of a task"
+    assert "agent_stream_first_token_seconds_count 0.0" in text, "no client waits for the first token of a task"
     assert worker.get("/health").json()["components"].keys() == {"model_api", "redis", "memory"}
     assert promtool("check", "metrics", stdin=text) == (0, "")

@@ -30,7 +30,7 @@ PROCESSES = 3
 @pytest.fixture
 def start(start_service: StartService, stand_in: StandIn) -> StartService:
     """Return a function that starts a service of several processes, and waits until all of them answer."""
-    told = {
+    common = {
         "API_WORKERS": str(PROCESSES),
         "ANTHROPIC_API_KEY": KEY,
         "ANTHROPIC_BASE_URL": stand_in.url,
@@ -39,7 +39,7 @@ def start(start_service: StartService, stand_in: StandIn) -> StartService:
     }
 
     def started(**settings: str) -> Service:
-        service = start_service(**{**told, **settings})
+        service = start_service(**{**common, **settings})
         eventually(lambda: "Agent API started" in service.log(), "all processes answer", 60)
         return service
 
@@ -89,7 +89,7 @@ def scraped(service: Service) -> dict[str, float]:
     """Return the sum of each sample over all labels, from a strictly parsed exposition."""
     text = service.get("/metrics").text
     families = list(text_string_to_metric_families(text))
-    assert len({family.name for family in families}) == len(families), "a family is told twice"
+    assert len({family.name for family in families}) == len(families), "a family occurs twice"
     found: dict[str, float] = {}
     seen = set()
     for family in families:
@@ -138,8 +138,8 @@ def test_every_process_exposes_the_metrics_of_all_processes(start: StartService)
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda number: service.post("/chat", message=f"hello {number}"), range(300)))
     assert {answer.status_code for answer in answers} == {200}
-    told = [scraped(service) for _ in range(10)]
-    for sums in told:
+    scrapes = [scraped(service) for _ in range(10)]
+    for sums in scrapes:
         assert sums["agent_model_requests_total"] == 300
         assert sums["agent_model_request_duration_seconds_count"] == 300
         assert sums["agent_requests_in_flight"] == 0
@@ -274,7 +274,7 @@ def test_a_signal_at_any_moment_of_the_start_exits_with_code_0_and_leaves_no_pro
 ) -> None:
     settings = {"MODEL_PROVIDER": "echo", "API_WORKERS": processes, "STATE_DIR": str(tmp_path / "state")}
     with by_hand(tmp_path, [COMMAND], **settings) as service:
-        eventually(lambda: moment in service.log(), f"the log says {moment}", 30)
+        eventually(lambda: moment in service.log(), f"{moment} is logged", 30)
         pids = service.children()
         service.terminate()
         assert service.wait(10) == 0, service.log()

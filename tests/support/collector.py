@@ -25,7 +25,7 @@ class Collector:
                 self._answer(b"")
 
             def do_GET(self) -> None:
-                self._answer(json.dumps(collector.told()).encode())
+                self._answer(json.dumps(collector.described()).encode())
 
             def _answer(self, body: bytes) -> None:
                 self.send_response(200)
@@ -47,7 +47,7 @@ class Collector:
         """Return the resource attributes of the first span."""
         return self._kept()[0][1]
 
-    def told(self) -> list[dict[str, Any]]:
+    def described(self) -> list[dict[str, Any]]:
         """Return all spans so far: names, ids in hexadecimal, attributes, and resource attributes."""
         return [
             {

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.agent import SETTING_NAMES
+
 _TIER = Path(__file__).parent
 _PROCESS_EVENTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
 
@@ -60,3 +62,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         _GUARD.test = None
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_the_test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Isolate the tests from the developer's environment and `.env` file."""
+    for name in SETTING_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)

@@ -45,8 +45,8 @@ def test_an_invalid_address_of_redis_has_a_warning(address: str) -> None:
 
 
 def test_an_invalid_address_of_the_collector_has_a_warning() -> None:
-    told = warned({"monitoring": {"tracing": {"endpoint": "http://collector:4318/v1/traces?x=1"}}})
-    assert "no traces" in told["spec.monitoring.tracing.endpoint"]
+    warnings = warned({"monitoring": {"tracing": {"endpoint": "http://collector:4318/v1/traces?x=1"}}})
+    assert "no traces" in warnings["spec.monitoring.tracing.endpoint"]
 
 
 def test_valid_addresses_have_no_warning() -> None:

@@ -17,7 +17,7 @@ NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 def test_every_block_names_its_language_and_every_command_block_its_test(page: Path) -> None:
     assert "" not in languages(page), "a block that names no language: `text`, if it is none"
     unaccounted = [block.place for block in command_blocks(page) if block.run_by is None and block.reason is None]
-    assert unaccounted == [], "say who runs it, or why nobody does: see tests/support/docs"
+    assert unaccounted == [], "state what runs it, or why nothing does: see tests/support/docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

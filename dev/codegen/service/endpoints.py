@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from codegen.service import markdown
-from codegen.service.markdown import code
+from codegen import markdown
+from codegen.markdown import code
 from codegen.service.schema import type_text
 
 Document = dict[str, Any]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from codegen.service.markdown import code
+from codegen.markdown import code
 
 Schema = dict[str, Any]
 

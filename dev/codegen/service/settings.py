@@ -8,8 +8,8 @@ from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
 from agent_service.config.settings import Settings
-from codegen.service import markdown
-from codegen.service.markdown import code
+from codegen import markdown
+from codegen.markdown import code
 from codegen.service.schema import Schema, type_text
 
 _ABOUT = (

@@ -70,14 +70,20 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- include "agent.tracing" . }}
+{{- include "agent.runtimeSettings" . }}
+LOG_LEVEL: {{ .Values.logging.level | quote }}
+LOG_FORMAT: {{ .Values.logging.format | quote }}
+METRICS_PORT: "9090"
+{{- end }}
+
+{{/* Where traces go, and under which name; nothing without a collector. */}}
+{{- define "agent.tracing" -}}
 {{- with .Values.monitoring.tracing }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
 OTEL_SERVICE_NAME: {{ include "agent.fullname" $ | quote }}
 OTEL_RESOURCE_ATTRIBUTES: {{ printf "service.namespace=%[1]s,k8s.namespace.name=%[1]s" $.Release.Namespace | quote }}
 {{- end }}
-LOG_LEVEL: {{ .Values.logging.level | quote }}
-LOG_FORMAT: {{ .Values.logging.format | quote }}
-METRICS_PORT: "9090"
 {{- end }}
 
 {{/* Whether the agent's state is in a Redis: a word or nothing. */}}
@@ -142,8 +148,12 @@ file of its name, which the service reads again when it changes.
 Defaults of free-form maps stand here and not in values.yaml: Helm would merge what is given into them, where it has to
 take their place.
 */}}
+{{- define "agent.podSecurityDefault" -}}
+{{- dict "runAsNonRoot" true "runAsUser" 10001 "runAsGroup" 10001 "fsGroup" 10001 "seccompProfile" (dict "type" "RuntimeDefault") | toJson }}
+{{- end }}
+
 {{- define "agent.podSecurityContext" -}}
-{{- $default := dict "runAsNonRoot" true "runAsUser" 10001 "runAsGroup" 10001 "fsGroup" 10001 "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- $default := include "agent.podSecurityDefault" . | fromJson }}
 {{- with hasKey .Values "podSecurityContext" | ternary .Values.podSecurityContext $default }}
 {{- include "agent.verbatim" . }}
 {{- end }}

@@ -50,11 +50,18 @@ spec:
           {{- $selector | nindent 10 }}
     {{- end }}
   terminationGracePeriodSeconds: {{ .Values.rollout.terminationGracePeriodSeconds | default (include "agent.longestAnswer" .) }}
-  {{- with include "agent.podSecurityContext" . }}
+  {{- $user := include "agent.userOfContainers" . | fromJson }}
+  {{- with include "agent.securityContextOfPods" . }}
   securityContext: {{ . }}
   {{- end }}
-  {{- with .Values.initContainers }}
-  initContainers: {{ include "agent.verbatim" . }}
+  {{- if or .Values.initContainers .Values.runtime }}
+  initContainers:
+    {{- range .Values.initContainers }}
+    - {{ include "agent.asUser" (dict "container" . "user" $user) }}
+    {{- end }}
+    {{- if .Values.runtime }}
+    {{- include "agent.runtime" . | nindent 4 }}
+    {{- end }}
   {{- end }}
   containers:
     - name: agent
@@ -117,11 +124,11 @@ spec:
           sleep:
             seconds: 5
       {{- end }}
-      {{- with include "agent.securityContext" . }}
+      {{- with include "agent.withUser" (dict "context" (include "agent.securityContext" . | fromYaml) "user" $user) }}
       securityContext: {{ . }}
       {{- end }}
     {{- range .Values.sidecars }}
-    - {{ include "agent.verbatim" . }}
+    - {{ include "agent.asUser" (dict "container" . "user" $user) }}
     {{- end }}
   volumes:
     - name: tmp
@@ -131,6 +138,9 @@ spec:
       projected:
         sources:
           {{- . | nindent 10 }}
+    {{- end }}
+    {{- with include "agent.runtimeVolumes" . }}
+    {{- . | trim | nindent 4 }}
     {{- end }}
     {{- range .Values.extraVolumes }}
     - {{ include "agent.verbatim" . }}

@@ -134,7 +134,7 @@ class Toleration(Model):
 
 
 class EnvVar(Model):
-    """An environment variable of the agent's container."""
+    """An environment variable of the container."""
 
     rules = (
         Rule(
@@ -154,7 +154,7 @@ class EnvVar(Model):
 
 
 class EnvSource(Model):
-    """A ConfigMap or Secret whose keys all become environment variables of the agent's container."""
+    """A ConfigMap or Secret whose keys all become environment variables of the container."""
 
     rules = (
         Rule(

@@ -31,11 +31,12 @@ from agent_operator.api.core_v1 import (
 )
 from agent_operator.api.kubernetes.containers import Container
 from agent_operator.api.kubernetes.core import Affinity, PodSecurityContext, SecurityContext
-from agent_operator.api.kubernetes.part import ATOMIC, AsWritten, keyed
+from agent_operator.api.kubernetes.part import ATOMIC, SET, AsWritten, keyed
 from agent_operator.api.kubernetes.volumes import Volume
 from agent_operator.api.networking import HttpAddress, HttpRoute, Ingress, NetworkPolicy, Service
 from agent_operator.api.redis import Redis
 from agent_operator.api.rules import Rule
+from agent_operator.api.runtime import SPEC_RULES, Runtime
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget, Replicas, Worker
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
@@ -71,6 +72,12 @@ class SystemPromptFrom(Model):
     """Key of a ConfigMap in the same namespace that contains the instructions."""
 
 
+# Without the characters that separate, quote or end an entry in the setting GATEWAY_MODELS.
+_FurtherModel = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:@/-]*[A-Za-z0-9])?$", min_length=1, max_length=128)
+]
+
+
 class Agent(Model):
     """The agent itself: its model, its instructions and its limits."""
 
@@ -88,6 +95,8 @@ class Agent(Model):
     key."""
     model: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=128)] = DEFAULT_MODEL
     """ID of the model at the model API."""
+    models: Annotated[list[_FurtherModel], Field(max_length=32, json_schema_extra=SET)] | None = None
+    """IDs of further models that a runtime may call, besides `model`."""
     max_tokens: Annotated[int, Field(ge=1, le=128_000)] = 4096
     """Maximum number of tokens in one answer."""
     system_prompt: Annotated[str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=20_000)] | None = (
@@ -244,11 +253,14 @@ class AgentSpec(Model):
 
     rules = (
         Rule(
-            cel="self.agent.provider != 'anthropic' || has(self.apiKey.secretName) || has(self.apiKey.value)",
+            cel="self.agent.provider != 'anthropic' || has(self.runtime) "
+            "|| has(self.apiKey.secretName) || has(self.apiKey.value)",
             message="provider anthropic needs a key: set apiKey.secretName to a Secret that contains it "
             "(or apiKey.value for a trial), or set agent.provider to echo",
             holds=lambda spec: (
                 spec.agent.provider != "anthropic"
+                # A runtime may have credentials of its own.
+                or spec.runtime is not None
                 or spec.api_key.secret_name is not None
                 or spec.api_key.value is not None
             ),
@@ -301,14 +313,16 @@ class AgentSpec(Model):
             holds=lambda spec: _names(spec.extra_volume_mounts) <= {"tmp", "secrets"} | _names(spec.extra_volumes),
             field="extraVolumeMounts",
         ),
+        *SPEC_RULES,
     )
 
     image: Image = Image()
     image_pull_secrets: (
         Annotated[list[ObjectReference], Field(max_length=16, json_schema_extra=keyed("name"))] | None
     ) = None
-    """Secrets in the same namespace that are used to pull the image."""
+    """Secrets in the same namespace that are used to pull the images."""
     agent: Agent = Agent()
+    runtime: Runtime | None = None
     api_key: ApiKey = ApiKey()
     auth: Auth = Auth()
     replicas: Replicas = 1

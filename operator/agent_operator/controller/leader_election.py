@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import structlog
 
 from agent_operator.controller.lease import LEASE, LeaseName, lease_metadata, new_identity, own_pod
-from agent_operator.kube import kubeconfig
 from agent_operator.kube.connection import Connection
 from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.manifests.document import Document
@@ -245,8 +244,3 @@ class Elector:
             log.warning(
                 "Could not take or renew the Lease", namespace=self._namespace, name=self._name, error=self._problem
             )
-
-
-def in_a_pod() -> bool:
-    """Return whether the process runs in a pod and uses that pod's cluster."""
-    return kubeconfig.in_cluster()

@@ -26,8 +26,8 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self.reconciles = Counter(
             "agent_operator_reconciles",
-            "Reconciles of agents, by result: success, invalid (spec), refused (by policy), hindered (reported in a "
-            "condition) or error.",
+            "Reconciles of agents, by result: success, invalid (the spec is), refused (by the operator's policy), "
+            "hindered (something could not be applied, and a condition of the agent reports why) or error (retried).",
             ["result"],
             registry=self.registry,
         )

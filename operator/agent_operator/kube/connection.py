@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self
@@ -65,6 +66,7 @@ class Connection:
     `seconds` limits the time until a response, including the waits that the API server asks for. `may_write` is called
     right before each request other than a GET is sent.
     `log_in` returns new credentials for the same cluster when the current ones are refused; None means no new login.
+    `connections` is the maximum number of requests at a time; 0 means no limit.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Connection:
         seconds: float = REQUEST_SECONDS,
         may_write: Callable[[], bool] = lambda: True,
         log_in: Callable[[], Awaitable[client.Configuration]] | None = configuration,
+        connections: int = CONNECTIONS,
     ) -> None:
         settings.retries = None
         # For the reason, see the same setting in controller/watch/kopf_adapter.py.
@@ -85,12 +88,13 @@ class Connection:
         self._may_write = may_write
         self._log_in = log_in
         self._seconds = seconds
+        self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
 
     async def __aenter__(self) -> Self:
         # The client's own session is not used: it writes bodies as ASCII, with escapes that are an error in YAML.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._client.rest_client.ssl_context),
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._client.rest_client.ssl_context),
             headers={"User-Agent": f"agent-operator/{__version__}"},
             # With it, aiohttp looks up a proxy and a password (.netrc) in a thread before each request: 15 % of our
             # time. It also does not support networks in NO_PROXY. The settings contain the proxy.
@@ -133,6 +137,19 @@ class Connection:
                 else:
                     raise
 
+    @asynccontextmanager
+    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield the chunks of a response to a GET that may take forever, such as that of a log that is followed.
+
+        Raises ApiError if the request is refused, and UnreachableError if the connection fails, also later.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.sock_connect)
+        headers = await self._headers("*/*", JSON)
+        async with self._response("GET", f"{self.host}{path}?{urlencode(query)}", headers, None, timeout) as response:
+            if response.status >= 400:  # noqa: PLR2004  as above
+                raise _refusal(response, await decode_answer(await response.read()))
+            yield response.content.iter_any()
+
     async def _log_in_again(self) -> None:
         """Reload the credentials from the files; open connections are kept."""
         assert self._log_in is not None  # noqa: S101  the caller has checked
@@ -154,43 +171,58 @@ class Connection:
         content_type: str,
         accept: str,
     ) -> Answer:
-        assert self._session is not None  # noqa: S101  it is entered
         url = f"{self.host}{path}?{urlencode(query)}" if query else f"{self.host}{path}"
-        headers = {"Accept": accept, "Content-Type": content_type}
-        token = await self._settings.get_api_key_with_prefix("BearerToken", alias="authorization")
-        if token is not None:
-            headers["Authorization"] = token
+        headers = await self._headers(accept, content_type)
         if method != "GET" and not self._may_write():
             raise NotLeadingError(f"{method} {path} was not sent: another operator may be the leader by now")
+        data = None if body is None else encode(body)
+        async with self._response(method, url, headers, data, self._timeout) as response:
+            text = await response.read()
+        document = await decode_answer(text)
+        if response.status >= 400:  # noqa: PLR2004  HTTP's errors begin here
+            raise _refusal(response, document)
+        return Answer(response.status, document)
+
+    async def _headers(self, accept: str, content_type: str) -> dict[str, str]:
+        headers = {"Accept": accept, "Content-Type": content_type}
+        token = await self._settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return headers if token is None else {**headers, "Authorization": token}
+
+    @asynccontextmanager
+    async def _response(
+        self, method: str, url: str, headers: Mapping[str, str], data: bytes | None, bounds: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield the response to one request. Raises UnreachableError for every failure of the connection."""
+        assert self._session is not None  # noqa: S101  it is entered
         try:
             async with self._session.request(
                 method,
                 url,
                 headers=headers,
-                data=None if body is None else encode(body),
-                timeout=self._timeout,
+                data=data,
+                timeout=bounds,
                 proxy=self._settings.proxy,
                 proxy_headers=self._settings.proxy_headers,
                 server_hostname=self._settings.tls_server_name or None,
             ) as response:
-                text = await response.read()
+                yield response
         except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
             # Neither the cluster nor its certificate is at fault.
             raise ProxyFailedError(_proxy_failed(self.host, self._settings.proxy or "", error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             way = f" through the proxy {without_password(self._settings.proxy)}" if self._settings.proxy else ""
             raise UnreachableError(f"{self.host} did not answer{way}: {error or type(error).__name__}") from error
-        document = await decode_answer(text)
-        if response.status >= 400:  # noqa: PLR2004  HTTP's errors begin here
-            raise ApiError(
-                response.status,
-                document.get("reason") or response.reason or "",
-                document.get("message") or f"the API server answered {response.status}",
-                _causes(document),
-                document,
-                retry_after=_retry_after(response.status, response.headers),
-            )
-        return Answer(response.status, document)
+
+
+def _refusal(response: aiohttp.ClientResponse, document: Document) -> ApiError:
+    return ApiError(
+        response.status,
+        document.get("reason") or response.reason or "",
+        document.get("message") or f"the API server answered {response.status}",
+        _causes(document),
+        document,
+        retry_after=_retry_after(response.status, response.headers),
+    )
 
 
 def _proxy_failed(host: str, proxy: str, error: aiohttp.ClientError) -> str:

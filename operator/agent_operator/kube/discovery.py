@@ -29,7 +29,3 @@ class Kinds:
         changed = present ^ self._present
         self._present = present
         return changed
-
-    async def are_agents_served(self) -> bool:
-        """Return whether the cluster has our own definition. Raises ApiError and UnreachableError."""
-        return await self._reader.is_served(AGENT)

@@ -7,8 +7,10 @@ from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata
 from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
+from agent_operator.manifests.runtime import runtime_settings
 from agent_operator.manifests.secret import inline_secrets
 from agent_operator.manifests.secrets_volume import secret_sources
+from agent_operator.manifests.tracing import tracing_variables
 
 
 def settings(agent: AgentDeployment) -> dict[str, str]:
@@ -36,7 +38,7 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
         "LOG_FORMAT": spec.logging.format,
         "METRICS_PORT": str(METRICS_PORT),
     }
-    given |= _of_state(agent) | _of_budget(agent.spec) | _of_tracing(agent)
+    given |= _of_state(agent) | _of_budget(agent.spec) | tracing_variables(agent) | runtime_settings(agent)
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -76,21 +78,6 @@ def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
         "PRICE_OUTPUT": price.output,
         "PRICE_CACHE_WRITE": price.cache_write,
         "PRICE_CACHE_READ": price.cache_read,
-    }
-
-
-def _of_tracing(agent: AgentDeployment) -> dict[str, str]:
-    """Return the destination of traces, and the name and namespace of the service.
-
-    Source: OpenTelemetry, "Specify resource attributes using Kubernetes annotations".
-    """
-    tracing = agent.spec.monitoring.tracing
-    if tracing is None:
-        return {}
-    return {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": tracing.endpoint,
-        "OTEL_SERVICE_NAME": agent.name,
-        "OTEL_RESOURCE_ATTRIBUTES": f"service.namespace={agent.namespace},k8s.namespace.name={agent.namespace}",
     }
 
 

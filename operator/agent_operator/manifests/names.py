@@ -7,6 +7,8 @@ CONTAINER_PORT = 8000
 METRICS_PORT_NAME = "metrics"
 METRICS_PORT = 9090
 METRICS_PATH = "/metrics"
+# On loopback only: the model API for a runtime.
+GATEWAY_PORT = 8089
 
 SECRETS_VOLUME = "secrets"
 SECRETS_DIR = "/etc/portside/secrets"

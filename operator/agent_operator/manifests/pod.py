@@ -1,14 +1,12 @@
 """The pods of an agent: one template for the API and the workers (Pod Security Standards, level Restricted)."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from agent_operator import __version__
 from agent_operator.api.agent import AgentDeployment
-from agent_operator.api.base import Model
-from agent_operator.api.core_v1 import EnvSource, Resources
-from agent_operator.api.spec import AgentSpec, Image
+from agent_operator.api.kubernetes.containers import Container
+from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.config_map import config_checksum
+from agent_operator.manifests.container import amounts, as_written, http_probe, image_reference
 from agent_operator.manifests.document import Document, without_empty
 from agent_operator.manifests.labels import Component, pod_labels, selector
 from agent_operator.manifests.names import (
@@ -21,6 +19,12 @@ from agent_operator.manifests.names import (
     PORT_NAME,
     SECRETS_DIR,
     SECRETS_VOLUME,
+)
+from agent_operator.manifests.runtime import (
+    as_user_of_the_pod,
+    pod_security_context,
+    runtime_containers,
+    runtime_volumes,
 )
 from agent_operator.manifests.secrets_volume import secret_sources
 from agent_operator.manifests.service_account import account_name
@@ -57,13 +61,6 @@ def _scraped(spec: AgentSpec) -> dict[str, str]:
     }
 
 
-def image_reference(image: Image) -> str:
-    """Return the image reference for the container runtime; a digest takes precedence over a tag."""
-    if image.digest is not None:
-        return f"{image.repository}@{image.digest}"
-    return f"{image.repository}:{image.tag or __version__}"
-
-
 def _pod(agent: AgentDeployment, component: Component) -> Document:
     return without_empty(
         {
@@ -72,20 +69,21 @@ def _pod(agent: AgentDeployment, component: Component) -> Document:
             # Otherwise Kubernetes sets <SERVICE>_PORT for each Service of the namespace. For a Service named `api`,
             # the agent would read API_PORT=tcp://… as its own setting.
             "enableServiceLinks": False,
-            "imagePullSecrets": _documents(agent.spec.image_pull_secrets),
+            "imagePullSecrets": as_written(agent.spec.image_pull_secrets),
             "priorityClassName": agent.spec.priority_class_name,
             "nodeSelector": dict(agent.spec.node_selector or {}),
-            "tolerations": _documents(agent.spec.tolerations),
+            "tolerations": as_written(agent.spec.tolerations),
             "affinity": dict(agent.spec.affinity or {}),
             "topologySpreadConstraints": _spread(agent, component),
             "terminationGracePeriodSeconds": _grace_period(agent.spec),
-            "securityContext": dict(agent.spec.pod_security_context),
-            "initContainers": _documents(agent.spec.init_containers),
-            "containers": [_container(agent, component), *_documents(agent.spec.sidecars)],
+            "securityContext": pod_security_context(agent.spec),
+            "initContainers": [*_beside(agent.spec, agent.spec.init_containers), *runtime_containers(agent)],
+            "containers": [_container(agent, component), *_beside(agent.spec, agent.spec.sidecars)],
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 *_secrets_volume(agent),
-                *_documents(agent.spec.extra_volumes),
+                *runtime_volumes(agent),
+                *as_written(agent.spec.extra_volumes),
             ],
         }
     )
@@ -97,7 +95,7 @@ def _container(agent: AgentDeployment, component: Component) -> Document:
     resources = (
         agent.spec.worker.resources if worker and agent.spec.worker.resources is not None else agent.spec.resources
     )
-    return without_empty(
+    container = without_empty(
         {
             "name": CONTAINER,
             "image": image_reference(agent.spec.image),
@@ -107,19 +105,25 @@ def _container(agent: AgentDeployment, component: Component) -> Document:
                 {"name": PORT_NAME, "containerPort": CONTAINER_PORT, "protocol": "TCP"},
                 {"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"},
             ],
-            "envFrom": [{"configMapRef": {"name": agent.name}}, *map(_source, agent.spec.env_from or [])],
-            "env": _documents(agent.spec.extra_env),
+            "envFrom": [{"configMapRef": {"name": agent.name}}, *as_written(agent.spec.env_from)],
+            "env": as_written(agent.spec.extra_env),
             "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a folder of the pod
                 *({"name": volume["name"], "mountPath": SECRETS_DIR, "readOnly": True} for volume in secrets),
-                *_documents(agent.spec.extra_volume_mounts),
+                *as_written(agent.spec.extra_volume_mounts),
             ],
-            "resources": _resources(resources),
+            "resources": amounts(resources),
             # Startup may take two minutes. The probe runs each second, so that a pod gets requests as soon as possible.
-            "startupProbe": _probe("/health/live", periodSeconds=1, failureThreshold=120, timeoutSeconds=1),
+            "startupProbe": http_probe(
+                "/health/live", PORT_NAME, periodSeconds=1, failureThreshold=120, timeoutSeconds=1
+            ),
             # Lenient: a pod that is only busy must not be killed.
-            "livenessProbe": _probe("/health/live", periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
-            "readinessProbe": _probe("/health/ready", periodSeconds=5, failureThreshold=3, timeoutSeconds=5),
+            "livenessProbe": http_probe(
+                "/health/live", PORT_NAME, periodSeconds=10, failureThreshold=6, timeoutSeconds=5
+            ),
+            "readinessProbe": http_probe(
+                "/health/ready", PORT_NAME, periodSeconds=5, failureThreshold=3, timeoutSeconds=5
+            ),
             # Shows users with access to the pod why a container failed; the agent's status does not show it.
             "terminationMessagePolicy": "FallbackToLogsOnError",
             # A worker receives no requests, so it can stop immediately.
@@ -127,14 +131,15 @@ def _container(agent: AgentDeployment, component: Component) -> Document:
             "securityContext": dict(agent.spec.security_context),
         }
     )
+    return as_user_of_the_pod(agent.spec, container)
 
 
-def _probe(path: str, **timing: int) -> Document:
-    return {"httpGet": {"path": path, "port": PORT_NAME}, **timing}
+def _beside(spec: AgentSpec, containers: Iterable[Container] | None) -> list[Document]:
+    return [as_user_of_the_pod(spec, each) for each in as_written(containers)]
 
 
 def _spread(agent: AgentDeployment, component: Component) -> list[Document]:
-    given = _documents(agent.spec.topology_spread_constraints) or [
+    given = as_written(agent.spec.topology_spread_constraints) or [
         {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"}
         for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
     ]
@@ -150,23 +155,3 @@ def _secrets_volume(agent: AgentDeployment) -> list[Document]:
 def _grace_period(spec: AgentSpec) -> int:
     given = spec.rollout.termination_grace_period_seconds
     return spec.agent.longest_answer_seconds + GRACE_BEYOND_ANSWER_SECONDS if given is None else given
-
-
-def _resources(resources: Resources) -> Document:
-    """Return the amounts as text, the only form in which the API server returns them."""
-    return without_empty(
-        {
-            kind: {name: str(amount) for name, amount in (amounts or {}).items()}
-            for kind, amounts in (("requests", resources.requests), ("limits", resources.limits))
-        }
-    )
-
-
-def _source(source: EnvSource) -> Document:
-    document: Document = source.model_dump(by_alias=True, exclude_none=True)
-    return document
-
-
-def _documents(models: Iterable[Model] | None) -> list[dict[str, Any]]:
-    """Return the models in the form in which they were written."""
-    return [model.model_dump(by_alias=True, exclude_none=True) for model in models or []]

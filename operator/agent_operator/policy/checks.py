@@ -111,6 +111,7 @@ def _privileges() -> list[Check]:
         **{path.replace("securityContext", "podSecurityContext"): test for path, test in both.items()},
         "podSecurityContext.sysctls": IsNot(),
         **of_container,
+        **{f"runtime.{path}": test for path, test in of_container.items()},
         **{f"sidecars[].{path}": test for path, test in of_other.items()},
         **{f"initContainers[].{path}": test for path, test in of_other.items()},
     }

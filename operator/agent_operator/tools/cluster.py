@@ -1,14 +1,14 @@
 """Access to the cluster with the user's kubeconfig and permissions, and errors as sentences."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from kubernetes.aio import client
 
 from agent_operator.kube import kubeconfig
-from agent_operator.kube.connection import APPLY, Connection
+from agent_operator.kube.connection import APPLY, CONNECTIONS, Connection
 from agent_operator.kube.errors import ApiError, ProxyFailedError, UnreachableError
 from agent_operator.kube.kubeconfig import KubeconfigError, LoginError, NoContextError
 from agent_operator.kube.reader import Reader
@@ -40,6 +40,10 @@ class Access(Reader):
         """Return the JSON response of the API server to a GET of the path. Raises ApiError and UnreachableError."""
         return (await self.connection.request("GET", path)).body
 
+    def stream(self, path: str, query: Mapping[str, str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Return a context with the chunks of a response that may take forever. Raises ApiError, UnreachableError."""
+        return self.connection.stream(path, query)
+
     async def dry_run(
         self, resource: Resource, document: Document, manager: str, content_type: str = APPLY
     ) -> tuple[Document, bool]:
@@ -57,11 +61,14 @@ class Access(Reader):
 
 
 @asynccontextmanager
-async def access(target: Target) -> AsyncIterator[Access]:
-    """Yield access to the cluster that the user selected. Raises ToolError, also for failed requests of the body."""
+async def access(target: Target, *, connections: int = CONNECTIONS) -> AsyncIterator[Access]:
+    """Yield access to the cluster that the user selected. Raises ToolError, also for failed requests of the body.
+
+    `connections` is the maximum number of requests at a time; 0 means no limit.
+    """
     settings, namespace = await _configuration(target)
     try:
-        async with Connection(settings, seconds=ANSWER_SECONDS, log_in=None) as connection:
+        async with Connection(settings, seconds=ANSWER_SECONDS, log_in=None, connections=connections) as connection:
             yield Access(connection, target.namespace or namespace)
     except ProxyFailedError as error:
         raise ToolError(f"{error}.") from error

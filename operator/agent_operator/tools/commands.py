@@ -1,12 +1,8 @@
 """The commands of the tools, shared by `agent-operator` and `kubectl agent`."""
 
 import asyncio
-import functools
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import click
 
@@ -15,51 +11,12 @@ from agent_operator.api.yaml import to_yaml, to_yaml_stream
 from agent_operator.policy.settings import PolicyError
 from agent_operator.policy.settings import load as load_policy
 from agent_operator.tools.errors import ToolError
+from agent_operator.tools.importing.command import import_
+from agent_operator.tools.options import FAILED, cluster, files, optional_files, reports_errors
+from agent_operator.tools.pod_logs.command import logs
 from agent_operator.tools.render import render as render_agents
 from agent_operator.tools.terminal import show
 from agent_operator.tools.validate import validate as validate_agents
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-# The exit code of `kubectl diff` if it fails; 1 means that there are differences.
-FAILED = 2
-
-_files = click.option(
-    "-f",
-    "--file",
-    "sources",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="A file, a folder of YAML and JSON files, or - for stdin. Can be repeated.",
-)
-
-
-def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """Return the command with each of its errors reported as lines that explain what to do, and exit code 2."""
-
-    @functools.wraps(command)
-    def wrapped(*arguments: P.args, **options: P.kwargs) -> T:
-        try:
-            return command(*arguments, **options)
-        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
-            raise
-        except ToolError as error:
-            lines = error.lines
-        except Exception as error:
-            lines = (_internal_error(error),)
-        for line in lines:
-            show(f"Error: {line}", error=True)
-        raise SystemExit(FAILED)
-
-    return wrapped
-
-
-def _internal_error(error: Exception) -> str:
-    """Return one line instead of a stack trace, without the error's own message, which may quote the input."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"Internal error: {type(error).__name__} in {where.name}, line {where.lineno}. Please report it."
 
 
 @click.command()
@@ -69,7 +26,7 @@ def crd() -> None:
 
 
 @click.command(no_args_is_help=True)
-@_files
+@files
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that set none.")
 @reports_errors
 def render(*, sources: tuple[str, ...], namespace: str) -> None:
@@ -87,7 +44,7 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
 
 
 @click.command(no_args_is_help=True)
-@_files
+@files
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that set none.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
@@ -127,27 +84,10 @@ def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: b
         raise SystemExit(FAILED)
 
 
-def _cluster(command: Callable[..., T]) -> Callable[..., T]:
-    """Add the options that select the cluster and the namespace, with the names that kubectl uses."""
-    options = (
-        click.option("-n", "--namespace", metavar="NAME", help="Namespace. That of the context by default."),
-        click.option("--context", metavar="NAME", help="Context of the kubeconfig. The current one by default."),
-        click.option("--kubeconfig", metavar="FILE", help="Kubeconfig file. KUBECONFIG or ~/.kube/config by default."),
-    )
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
-
-
 @click.command(no_args_is_help=True)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option(
-    "-f",
-    "--file",
-    "sources",
-    multiple=True,
-    metavar="FILE",
-    help="A file, a folder of YAML and JSON files, or - for stdin. Can be repeated.",
-)
-@_cluster
+@optional_files
+@cluster
 @reports_errors
 def diff(
     *,
@@ -197,7 +137,7 @@ def _print_diff(text: str) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Check the agents of all namespaces.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@_cluster
+@cluster
 @reports_errors
 def doctor(
     *,
@@ -236,4 +176,4 @@ def doctor(
     raise SystemExit(int(not all(each.ready for each in reports)))
 
 
-COMMANDS: tuple[click.Command, ...] = (crd, render, validate, diff, doctor)
+COMMANDS: tuple[click.Command, ...] = (crd, render, validate, diff, doctor, import_, logs)

@@ -39,6 +39,15 @@ def read_agents(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], lis
     A source is a file, a folder (its YAML and JSON files, at any depth), or "-" for `stdin`. Objects of other groups
     are skipped; sources without any agent are a fault.
     """
+    objects, faults = read_objects(sources, stdin)
+    found = [each for each in objects if _is_ours(each.document)]
+    if not found and not faults:
+        faults = [f"{', '.join(sources)}: no {KIND} found: specify a file, a folder or - that contains one"]
+    return found, faults
+
+
+def read_objects(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], list[str]]:
+    """Return every object of the sources, of any kind, and a line for each file that cannot be read."""
     found: list[Found] = []
     faults: list[str] = []
     for source in sources:
@@ -47,8 +56,6 @@ def read_agents(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], lis
                 _read(file, data, found, faults)
         except InputError as error:
             faults += error.lines
-    if not found and not faults:
-        faults = [f"{', '.join(sources)}: no {KIND} found: specify a file, a folder or - that contains one"]
     return found, faults
 
 
@@ -56,8 +63,7 @@ def _read(file: str, data: bytes, found: list[Found], faults: list[str]) -> None
     try:
         # Objects before a fault are still checked, because kubectl applies them.
         for index, reading in enumerate(_objects(file, data), start=1):
-            if _is_ours(reading.value):
-                found.append(Found(file, index, reading.value, reading.repeated))
+            found.append(Found(file, index, reading.value, reading.repeated))
     except InputError as error:
         faults += error.lines
 

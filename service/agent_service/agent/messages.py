@@ -79,6 +79,13 @@ class Usage:
         """Tokens sent plus tokens received."""
         return self.input_tokens + self.output_tokens
 
+    def add(self, other: "Usage") -> None:
+        """Add the tokens of `other`."""
+        self.uncached_tokens += other.uncached_tokens
+        self.cache_write_tokens += other.cache_write_tokens
+        self.cache_read_tokens += other.cache_read_tokens
+        self.output_tokens += other.output_tokens
+
     @property
     def answer_tokens(self) -> int:
         """Tokens of the answer itself; an estimate where `output_tokens` includes other calls."""

@@ -504,6 +504,11 @@ class Settings(BaseSettings):
         return self.environment == "production"
 
     @property
+    def proxies(self) -> bool:
+        """Whether all paths but the service's own are passed to the runtime as they are (RUNTIME_PROTOCOL=http)."""
+        return self.runtime_url is not None and self.runtime_protocol == "http"
+
+    @property
     def shows_metrics(self) -> bool:
         """Whether `/metrics` is on the API's own port, where any client can read it."""
         return self.metrics_port is None and not self.is_production

@@ -11,6 +11,8 @@ from agent_service.auth import Clients
 _log = structlog.get_logger(__name__)
 
 CLIENT = "portside.client"
+# Whether the connection comes from a trusted proxy, whose other forwarding headers may be used too.
+TRUSTED = "portside.trusted_proxy"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -36,7 +38,8 @@ class Identify:
             return
         peer = scope["client"][0] if scope.get("client") else None
         address = parse_hop(peer or "")
-        if address is not None and is_trusted(address, self.trusted):
+        scope[TRUSTED] = address is not None and is_trusted(address, self.trusted)
+        if address is not None and scope[TRUSTED]:
             scope["scheme"] = _forwarded_scheme(scope) or scope["scheme"]
             client = forwarded_client(address, _values(scope, b"x-forwarded-for"), self.trusted)
             # The client's port is unknown: only the proxy saw it.

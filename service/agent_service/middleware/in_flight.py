@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent_service.auth import Client, Clients
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.identify import CLIENT
-from agent_service.paths import PROBES, is_open
+from agent_service.paths import AGENT, Paths
 from agent_service.telemetry.metrics import Metrics
 
 _DRAINING = "This instance is shutting down; send the request again."
@@ -39,6 +39,7 @@ class InFlight:
         clients: Clients,
         most: int,
         most_of_client: int,
+        paths: Paths = AGENT,
     ) -> None:
         self.app = app
         self.lifecycle = lifecycle
@@ -46,17 +47,18 @@ class InFlight:
         self.clients = clients
         self.most = most
         self.most_of_client = most_of_client
+        self.paths = paths
         self.of_clients: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if scope["type"] != "http" or scope["path"] in self.paths.probes:
             await self.app(scope, receive, send)
             return
         if self.lifecycle.draining:
             await self._shed("draining", _DRAINING)(scope, receive, send)
             return
         client: Client = scope[CLIENT]
-        if is_open(scope["path"]) or (not client.key and self.clients.need_keys):
+        if self.paths.is_open(scope["path"]) or (not client.key and self.clients.need_keys):
             await self.app(scope, receive, send)
             return
         if self.lifecycle.in_flight >= self.most:

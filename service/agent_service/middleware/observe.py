@@ -16,6 +16,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _ROUTINE = ("/health", "/metrics")
 
 
+# A WebSocket lasts as long as its two ends like. Its duration would hide those of the requests of the same route.
+_SWITCHED = 101
+
 # The statuses that alerts count as failures, by route. `unmatched` is for requests that are shed unread.
 _FAILURES = {
     "/chat": ("500", "502", "503", "504"),
@@ -58,6 +61,7 @@ class Observe:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = getattr(scope.get("route"), "path", "unmatched")
         self.metrics.http_requests.labels(method, route, str(status)).inc()
-        self.metrics.http_duration.labels(method, route).observe(seconds, exemplar())
+        if status != _SWITCHED:
+            self.metrics.http_duration.labels(method, route).observe(seconds, exemplar())
         write = _log.debug if route.startswith(_ROUTINE) else _log.info
         write("Request answered", method=method, route=route, status=status, seconds=round(seconds, 4))

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_service.limits.limits import Limits, Verdict
 from agent_service.middleware.identify import CLIENT
-from agent_service.paths import asks_the_model, is_limited
+from agent_service.paths import AGENT, Paths, asks_the_model
 from agent_service.telemetry.metrics import Metrics
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -17,13 +17,14 @@ _NAMES = tuple(name.lower().encode() for name in HEADERS)
 class RateLimit:
     """Answers 429 beyond the limits. Probes, scrapes and the files of the chat page are not limited."""
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, limits: Limits, metrics: Metrics, paths: Paths = AGENT) -> None:
         self.app = app
+        self.paths = paths
         self.limits = limits
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_limited(scope["path"]) or not self.limits.on:
+        if scope["type"] != "http" or not self.paths.is_limited(scope["path"]) or not self.limits.on:
             await self.app(scope, receive, send)
             return
         takes_tokens = asks_the_model(scope["method"], scope["path"])

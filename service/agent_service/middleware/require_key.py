@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_service.auth import Clients, shown_keys
 from agent_service.middleware.identify import CLIENT
-from agent_service.paths import is_open
+from agent_service.paths import AGENT, Paths
 
 _HINT = "send one of this agent's client keys as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
 
@@ -20,12 +20,13 @@ _SCHEMES = {
 class RequireKey:
     """Answers 401 to requests without a valid key (RFC 6750, 3), while the agent has keys."""
 
-    def __init__(self, app: ASGIApp, *, clients: Clients) -> None:
+    def __init__(self, app: ASGIApp, *, clients: Clients, paths: Paths = AGENT) -> None:
         self.app = app
+        self.paths = paths
         self.clients = clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope[CLIENT].key or is_open(scope["path"]) or not self.clients.need_keys:
+        if scope["type"] != "http" or self._lets_in(scope):
             await self.app(scope, receive, send)
             return
         challenge, reason = 'Bearer realm="agent"', "A key is required"
@@ -36,12 +37,15 @@ class RequireKey:
         )
         await answer(scope, receive, send)
 
+    def _lets_in(self, scope: Scope) -> bool:
+        return scope[CLIENT].key or self.paths.is_open(scope["path"]) or not self.clients.need_keys
 
-def describe_keys(document: dict[str, Any]) -> None:
+
+def describe_keys(document: dict[str, Any], paths: Paths = AGENT) -> None:
     """Describe in an OpenAPI document which operations need a key, and how to send it."""
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
-        if is_open(path):
+        if paths.is_open(path):
             continue
         for operation in operations.values():
             operation["security"] = [{name: []} for name in _SCHEMES]

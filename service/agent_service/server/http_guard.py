@@ -37,7 +37,7 @@ _HEAD_END = b"\r\n\r\n"
 # RFC 9112, 3.2 and RFC 3986, 3.2.2: a name or an address, with or without a port. An empty value is valid.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fv:.]+\])(?::[0-9]*)?")
 
-_MAPPED = "::ffff:"
+MAPPED = "::ffff:"
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -64,9 +64,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as in the parent
         """Start. A connection without a first request is closed sooner than one between two requests."""
         super().connection_made(transport)
-        if self.client is not None and self.client[0].startswith(_MAPPED):
+        if self.client is not None and self.client[0].startswith(MAPPED):
             # A socket that listens on both IPv6 and IPv4 shows IPv4 in this form (RFC 4291, 2.5.5.2).
-            self.client = (self.client[0].removeprefix(_MAPPED), self.client[1])
+            self.client = (self.client[0].removeprefix(MAPPED), self.client[1])
         seconds = min(_FIRST_REQUEST_SECONDS, self.timeout_keep_alive)
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
         self.connections_of_process.opened(self)
@@ -88,6 +88,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._drop()
             raise _StopError
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Receive a header. Trailers are dropped: they must not become headers (RFC 9110, 6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Check the head, and start the request."""
@@ -287,6 +292,8 @@ class _StopError(Exception):
     """Stops the parser: the rest of the data is not parsed."""
 
 
-def guarded(seconds: float, connections: Connections) -> type[GuardedProtocol]:
+def guarded(
+    seconds: float, connections: Connections, base: type[GuardedProtocol] = GuardedProtocol
+) -> type[GuardedProtocol]:
     """Return the protocol class for the connections of this process, with the timeout of a head in seconds."""
-    return type("Guarded", (GuardedProtocol,), {"head_seconds": seconds, "connections_of_process": connections})
+    return type("Guarded", (base,), {"head_seconds": seconds, "connections_of_process": connections})

@@ -3,9 +3,12 @@
 import errno
 import os
 import socket
+from contextlib import ExitStack
 
+from agent_service.config.settings import Settings
 from agent_service.lifecycle import StartError
 
+_LOOPBACK = "127.0.0.1"
 _ALL = "::"
 _ALL_IPV4 = "0.0.0.0"  # noqa: S104  # where a pod listens
 
@@ -51,6 +54,17 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
             reason = os.strerror(error.errno or 0)
             message = f"Cannot listen on {host} port {port}: {reason}; check API_HOST and {setting}."
         raise PortError(message) from None
+
+
+def bind_gateway(settings: Settings, stack: ExitStack) -> socket.socket | None:
+    """Return the socket of the gateway, which `stack` closes; None if there is no gateway.
+
+    Raises:
+        PortError: when the port cannot be bound.
+    """
+    if settings.gateway_port is None:
+        return None
+    return stack.enter_context(bind(_LOOPBACK, settings.gateway_port, setting="GATEWAY_PORT"))
 
 
 def _lacks_ipv6(error: OSError) -> bool:

@@ -16,7 +16,7 @@ from agent_service.bounds import raise_limit
 from agent_service.config.settings import Settings
 from agent_service.lifecycle import Lifecycle, StartError
 from agent_service.server import runtime_process
-from agent_service.server.listen import bind
+from agent_service.server.listen import bind, bind_gateway
 from agent_service.state.valkey import embedded
 from agent_service.telemetry import logs, multiprocess_metrics, otel_environment
 
@@ -42,13 +42,14 @@ def run(settings: Settings, file: Path | None = None) -> int:
             scraped = None
             if settings.metrics_port is not None:
                 scraped = stack.enter_context(bind(settings.api_host, settings.metrics_port, setting="METRICS_PORT"))
+            gateway = bind_gateway(settings, stack)
             logs.configure(level=settings.lowest_level, form=settings.log_format)
             otel_environment.warn()
             serve = _in_one_process if settings.api_workers == 1 else _in_several
             settings = _with_state(settings, stack)
             if file is not None:
                 stack.enter_context(runtime_process.running(file, settings))
-            return serve(settings, listener, scraped)
+            return serve(settings, listener, scraped, gateway)
     except StartError as error:
         click.echo(str(error), err=True)
         return _FAILED
@@ -74,7 +75,9 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket.socket | None) -> int:
+def _in_one_process(
+    settings: Settings, listener: socket.socket, scraped: socket.socket | None, gateway: socket.socket | None
+) -> int:
     # prometheus_client reads the variable in upper and in lower case.
     for name in (multiprocess_metrics.FOLDER, multiprocess_metrics.FOLDER.lower()):
         os.environ.pop(name, None)
@@ -84,25 +87,29 @@ def _in_one_process(settings: Settings, listener: socket.socket, scraped: socket
     from agent_service.telemetry.metrics_server import serving  # noqa: PLC0415
 
     lifecycle = Lifecycle()
-    app = create_app(settings, lifecycle)
+    app = create_app(settings, lifecycle, gateway_listener=gateway)
     server = Server(
         app,
         lifecycle,
         settings,
         on_listening=lambda: _announce(settings, listener, scraped),
+        opens_websockets=settings.proxies,
     )
     with serving(scraped, app.state.components.metrics.expose):
         server.run(sockets=[listener])
     return 0 if server.started else _FAILED
 
 
-def _in_several(settings: Settings, listener: socket.socket, scraped: socket.socket | None) -> int:
-    from agent_service.server.multiprocess.supervisor import metrics_folder, supervise  # noqa: PLC0415
+def _in_several(
+    settings: Settings, listener: socket.socket, scraped: socket.socket | None, gateway: socket.socket | None
+) -> int:
+    from agent_service.server.multiprocess.supervisor import Listeners, metrics_folder, supervise  # noqa: PLC0415
     from agent_service.telemetry.metrics import of_all_processes  # noqa: PLC0415
     from agent_service.telemetry.metrics_server import serving  # noqa: PLC0415
 
     with metrics_folder() as folder, serving(scraped, of_all_processes(folder, _build_info(settings))):
-        return supervise(settings, listener, folder, on_started=lambda: _announce(settings, listener, scraped))
+        listeners = Listeners(listener, gateway)
+        return supervise(settings, listeners, folder, on_started=lambda: _announce(settings, listener, scraped))
 
 
 def _announce(settings: Settings, listener: socket.socket, scraped: socket.socket | None) -> None:

@@ -16,7 +16,8 @@ from agent_service.bounds import bounds
 from agent_service.config.settings import Settings
 from agent_service.lifecycle import CUT_SECONDS, DRAIN_MARGIN_SECONDS, Lifecycle
 from agent_service.server.connections import Connections
-from agent_service.server.http_guard import HEAD_SECONDS, guarded
+from agent_service.server.http_guard import HEAD_SECONDS, GuardedProtocol, guarded
+from agent_service.server.websocket import UpgradableProtocol, websockets
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class Server(uvicorn.Server):
         settings: Settings,
         *,
         on_listening: Callable[[], None],
+        opens_websockets: bool = False,
     ) -> None:
         bound = bounds(settings)
         self._connections = Connections(most=bound.connections, write_seconds=settings.write_timeout_seconds)
@@ -45,8 +47,14 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 lifespan="on",
-                http=guarded(min(HEAD_SECONDS, settings.request_timeout_seconds), self._connections),
-                ws="none",
+                http=guarded(
+                    min(HEAD_SECONDS, settings.request_timeout_seconds),
+                    self._connections,
+                    UpgradableProtocol if opens_websockets else GuardedProtocol,
+                ),
+                ws=websockets(self._connections) if opens_websockets else "none",
+                # Compression would take memory for each WebSocket, and allow decompression bombs.
+                ws_per_message_deflate=False,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -122,9 +130,10 @@ class Server(uvicorn.Server):
             if self._ticks_since == _TICKS_BEFORE_DRAINING:
                 self._lifecycle.begin_draining()
         if self._lifecycle.draining and not self.should_exit:
-            in_flight, tasks = self._lifecycle.in_flight, self._lifecycle.tasks
+            in_flight, tasks, calls = self._lifecycle.in_flight, self._lifecycle.tasks, self._lifecycle.calls
             now = time.monotonic()
-            if now >= self._cut_at or (in_flight == 0 and (tasks == 0 or now >= self._return_tasks_at)):
-                _log.info("Draining ended", requests_cut=in_flight, tasks_handed_back=tasks)
+            done = tasks == 0 and calls == 0
+            if now >= self._cut_at or (in_flight == 0 and (done or now >= self._return_tasks_at)):
+                _log.info("Draining ended", requests_cut=in_flight, tasks_handed_back=tasks, calls_cut=calls)
                 self.should_exit = True
         return await super().on_tick(counter)

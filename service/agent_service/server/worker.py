@@ -9,7 +9,7 @@ from agent_service import __version__
 from agent_service.bounds import raise_limit
 from agent_service.config.settings import Settings
 from agent_service.lifecycle import Lifecycle, StartError
-from agent_service.server.listen import bind
+from agent_service.server.listen import bind, bind_gateway
 from agent_service.server.uvicorn_server import Server
 from agent_service.telemetry import logs, otel_environment
 from agent_service.telemetry.metrics_server import serving
@@ -29,7 +29,8 @@ def run(settings: Settings) -> int:
         with contextlib.ExitStack() as stack:
             raise_limit()
             listener = stack.enter_context(bind(settings.api_host, settings.api_port, setting="--port or API_PORT"))
-            app = create_worker_app(settings, lifecycle)
+            gateway = bind_gateway(settings, stack)
+            app = create_worker_app(settings, lifecycle, gateway_listener=gateway)
             if settings.metrics_port is not None:
                 scraped = stack.enter_context(bind(settings.api_host, settings.metrics_port, setting="METRICS_PORT"))
                 stack.enter_context(serving(scraped, app.state.components.metrics.expose))

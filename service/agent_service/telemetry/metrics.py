@@ -104,11 +104,14 @@ class Metrics:
             registry=registry,
         )
         self.model_requests = Counter(
-            "agent_model_requests", "Turns with the model by outcome.", ["model", "outcome"], registry=registry
+            "agent_model_requests",
+            "Turns with the model by outcome; with a runtime, its calls to the model through the gateway.",
+            ["model", "outcome"],
+            registry=registry,
         )
         self.model_duration = Histogram(
             "agent_model_request_duration_seconds",
-            "Time of a whole turn with the model, retries included.",
+            "Time of a whole turn with the model, retries included; with a runtime, of a call through the gateway.",
             ["model"],
             buckets=_MODEL_BUCKETS,
             registry=registry,
@@ -130,6 +133,12 @@ class Metrics:
             "agent_tokens",
             "Tokens sent to (input) and received from (output) the model.",
             ["model", "direction"],
+            registry=registry,
+        )
+        self.gateway_requests = Counter(
+            "agent_gateway_requests",
+            "Requests of the runtime to the gateway, by route and status; 499 if the runtime left before the answer.",
+            ["route", "status"],
             registry=registry,
         )
         self.damaged_records = Counter(

@@ -1,1 +1,1 @@
-"""How fast the operator is, beside the raw limit of the same API server: `make bench-operator`."""
+"""The throughput of the operator, compared with the limit of the same API server: `make bench-operator`."""

@@ -1,4 +1,4 @@
-"""How fast the operator is, beside the raw limit of the same API server: `make bench-operator`."""
+"""The throughput of the operator, compared with the limit of the same API server: `make bench-operator`."""
 
 import asyncio
 import signal
@@ -39,24 +39,24 @@ PARTS = ("rate", "thousand", "curve", "soak")
 
 
 class Bench:
-    """What was found so far."""
+    """The results so far."""
 
     def __init__(self) -> None:
         self.tables: list[str] = []
         self._verdicts: list[list[object]] = []
 
     def add(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
-        """Keep a table, and show it at once."""
+        """Keep a table, and print it at once."""
         self.tables.append(report.table(title, columns, rows))
         click.echo(self.tables[-1])
 
     def judge(self, target: str, found: str, met: bool) -> None:
-        """Keep what became of a target."""
+        """Record the result for a target."""
         self._verdicts.append([target, found, "met" if met else "not met"])
         say(f"    {target}: {found}, {'met' if met else 'not met'}")
 
     def finish(self) -> None:
-        """Show all targets together."""
+        """Print the results for all targets."""
         if self._verdicts:
             self.add("The operator against its targets", ["target", "found", ""], self._verdicts)
 
@@ -82,9 +82,10 @@ def main(  # noqa: PLR0917  click calls it by name
 ) -> None:
     """Measure the operator against a kube-apiserver and an etcd of its own on this machine.
 
-    PARTS are rate (creation beside the raw limit), thousand (rest, restart, edits), curve (start and cost from 100 to
-    5,000 agents) and soak (growth over many creations and deletions; half an hour). All but soak when none is named.
-    Nothing is asserted: the last table says which targets were met. Measure on a quiet machine.
+    PARTS are rate (creation compared with the limit of the API server), thousand (rest, restart, edits), curve (start
+    and cost from 100 to 5,000 agents) and soak (growth over many creations and deletions; half an hour). The default
+    is all but soak.
+    Nothing is asserted: the last table shows which targets were met. Measure on an idle machine.
     """
     bench = Bench()
     found = [report.circumstances("bench.operator", _VERSIONS)]
@@ -116,7 +117,7 @@ async def _rate(bench: Bench, plane: Plane, count: int) -> None:
     async with api(plane.kubeconfig) as client:
         await agents.make_namespace(client)
         audit = plane.audit_log()
-        # Once to warm up the API server, then once before and once after: what else this machine does shows in both.
+        # Once to warm up the API server, then once before and once after: other load of the machine shows in both.
         await measures.raw_limit(plane, client, audit, min(count, _RAW))
         say("    warm")
         first = await measures.raw_limit(plane, client, audit, min(count, _RAW))
@@ -150,8 +151,8 @@ async def _rate(bench: Bench, plane: Plane, count: int) -> None:
     ]
     bench.add(f"New agents, {_with_or_without(plane)}", columns, rows)
     share = before.agents_per_second / raw_before
-    # On a machine that does nothing else both keep its cores busy, so that their CPU says the same; on one that is
-    # shared it says more.
+    # On an idle machine both keep all cores busy, and the ratio of their CPU times is the same; on a shared one it is
+    # the more reliable ratio.
     by_cpu = (first.cpu + second.cpu) / (first.agents + second.agents) / (before.cpu / before.agents)
     bench.judge(
         f"{count:,} created at once: {_SHARE_OF_RAW} of the raw limit",
@@ -271,7 +272,7 @@ async def _soak(bench: Bench, plane: Plane, cycles: int) -> None:
             say(f"    {done:,} created and deleted, {resident[-1]:.0f} MB")
         await running.stop()
     bench.add(f"Agents created and deleted, {batch} at a time", ["", "resident, MB"], rows)
-    # The first tenth fills what is kept for ever: code, pools of memory, caches of patterns.
+    # The first tenth fills what is never freed: code, memory pools, caches of patterns.
     growth = resident[-1] - resident[len(resident) // 10]
     bench.judge(f"{cycles:,} created and deleted: no growth", f"{growth:+.1f} MB", growth < _GROWTH_MB)
 

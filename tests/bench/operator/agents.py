@@ -1,4 +1,4 @@
-"""Many agents, and the very objects that the operator makes of each."""
+"""Many agents, and the same objects that the operator creates for each."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ MANAGER = "portside-bench"
 
 
 def name_of(number: int) -> str:
-    """The name of an agent."""
+    """Return the name of an agent."""
     return f"agent-{number:05}"
 
 
 def agent(number: int, namespace: str = NAMESPACE) -> Document:
-    """A plain agent that scales, with all that comes by default."""
+    """Return an agent with autoscaling and all defaults."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -32,19 +32,19 @@ def agent(number: int, namespace: str = NAMESPACE) -> Document:
 
 
 def objects_of(document: Document) -> list[Document]:
-    """What the operator would apply for an agent as the API server has it."""
+    """Return what the operator would apply for an agent as the API server stores it."""
     read = parse(document)
     owner = Owner(read.name, read.uid)
     return [with_owner(wanted, owner) for wanted in desired(read)]
 
 
 async def make_namespace(api: Api, name: str = NAMESPACE) -> None:
-    """Make a namespace."""
+    """Create a namespace."""
     await api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
 
 async def create(api: Api, numbers: Iterable[int], namespace: str = NAMESPACE) -> list[Document]:
-    """Create agents, several at a time, and give them as they are then."""
+    """Create agents, several at a time, and return them as stored."""
     made = []
 
     async def one(number: int) -> None:
@@ -55,7 +55,7 @@ async def create(api: Api, numbers: Iterable[int], namespace: str = NAMESPACE) -
 
 
 async def apply_as_operator(api: Api, documents: Iterable[Document]) -> None:
-    """Write all that the operator would write, as fast as it goes: each agent's objects, and then its status."""
+    """Write all that the operator would write, as fast as possible: each agent's objects, and then its status."""
 
     async def one(wanted: tuple[str, Document]) -> None:
         await api.apply(*wanted, MANAGER)
@@ -74,6 +74,6 @@ def _requests(document: Document) -> Iterable[tuple[str, Document]]:
 
 
 async def delete_all(api: Api, namespace: str = NAMESPACE) -> None:
-    """Delete every agent of a namespace, and at once what the garbage collector would delete later."""
+    """Delete every agent of a namespace and, without waiting for the garbage collector, the objects that they own."""
     for resource in (AGENT, *(child for child in CHILDREN if not child.optional), POD):
         await api.call("DELETE", resource.path(namespace) + "?propagationPolicy=Background")

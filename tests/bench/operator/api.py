@@ -1,4 +1,4 @@
-"""The bench's own client: bare aiohttp, with nothing between it and the API server that could be slow."""
+"""The client of the bench: plain aiohttp, with no other layer that could be slow."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
-# As many as the operator has workers: what is compared is the way, not the width.
+# As many as the operator has workers, so that the comparison is at the same concurrency.
 AT_A_TIME = 16
 USER_AGENT = "portside-bench"
 
@@ -35,7 +35,7 @@ class Api:
     async def call(
         self, method: str, path: str, body: Document | None = None, content_type: str = "application/json"
     ) -> Document:
-        """Send one request and give the answer. Raises TestbedError when it is refused."""
+        """Send one request and return the response. Raises TestbedError if it is refused."""
         data = None if body is None else json.dumps(body, separators=(",", ":"))
         async with self._session.request(
             method, self._server + path, data=data, headers={"Content-Type": content_type}
@@ -51,7 +51,7 @@ class Api:
         return await self.call("PATCH", f"{path}?fieldManager={manager}&force=true", body, APPLY)
 
     async def list(self, path: str) -> list[Document]:
-        """All objects of a collection."""
+        """Return all objects of a collection."""
         items: list[Document] = []
         token = ""
         while True:
@@ -62,12 +62,12 @@ class Api:
                 return items
 
     async def version(self, path: str) -> str:
-        """The resourceVersion of a collection now."""
+        """Return the current resourceVersion of a collection."""
         version: str = (await self.call("GET", f"{path}?limit=1"))["metadata"]["resourceVersion"]
         return version
 
     async def watch(self, path: str, version: str) -> AsyncIterator[Document]:
-        """Every event of a collection since a resourceVersion, until cancelled."""
+        """Yield every event of a collection since a resourceVersion, until cancelled."""
         url = f"{self._server}{path}?watch=true&resourceVersion={version}"
         async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as response:
             async for line in response.content:
@@ -76,7 +76,7 @@ class Api:
 
 @asynccontextmanager
 async def api(kubeconfig: Path) -> AsyncIterator[Api]:
-    """A client for the cluster of a kubeconfig with a client certificate, as the test bed writes it."""
+    """Yield a client for the cluster of a kubeconfig with a client certificate, as the test bed writes it."""
     server, context = _way_in(kubeconfig)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context, limit=4 * AT_A_TIME),
@@ -87,7 +87,7 @@ async def api(kubeconfig: Path) -> AsyncIterator[Api]:
 
 
 async def each(items: Iterable[T], work: Callable[[T], Awaitable[object]], at_a_time: int = AT_A_TIME) -> None:
-    """Await `work` of every item, so many at a time."""
+    """Await `work` for every item, a limited number at a time."""
     rest = iter(items)
 
     async def worker() -> None:

@@ -1,4 +1,4 @@
-"""What is measured. Each gives plain figures; the tables are made elsewhere."""
+"""The measurements. Each returns numbers; the tables are made elsewhere."""
 
 import asyncio
 import statistics
@@ -34,23 +34,23 @@ class Rate:
 
     @property
     def agents_per_second(self) -> float:
-        """Agents a second."""
+        """Agents per second."""
         return self.agents / self.seconds
 
     @property
     def writes_per_second(self) -> float:
-        """Writes a second."""
+        """Writes per second."""
         return self.writes / self.seconds
 
 
 def _span(writes: list[Write]) -> float:
     if not writes:
         raise TestbedError("Nothing was written.")
-    return max(write.done for write in writes) - min(write.begun for write in writes)
+    return max(write.done for write in writes) - min(write.started for write in writes)
 
 
 async def raw_limit(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate:
-    """A bare client writes what the operator would; what it made is gone afterwards."""
+    """Measure a plain client that writes what the operator would, and delete what it created."""
     made = await agents.create(api, range(count))
     audit.read()
     cpu, own = plane.cpu_seconds, time.process_time()
@@ -64,7 +64,7 @@ async def raw_limit(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate
 
 
 async def created_before(plane: Plane, api: Api, audit: AuditLog, count: int) -> Rate:
-    """The operator starts on agents that are there already, and nothing of them."""
+    """Measure an operator that starts with existing agents, of which no object exists yet."""
     await agents.create(api, range(count))
     audit.read()
     async with operator(plane.kubeconfig) as running:
@@ -82,11 +82,11 @@ async def created_before(plane: Plane, api: Api, audit: AuditLog, count: int) ->
 
 
 async def created_while(plane: Plane, running: Running, api: Api, audit: AuditLog, numbers: Sequence[int]) -> Rate:
-    """Agents are created as fast as it goes while the operator runs: the first creation begins the time."""
+    """Measure from the first creation, while agents are created as fast as possible and the operator runs."""
     audit.read()
     count, known = len(numbers), await running.count("agent_operator_reconciles_total")
     cpu, own, creating = plane.cpu_seconds, running.cpu_seconds, time.process_time()
-    begun = time.time()
+    started = time.time()
     await agents.create(api, numbers)
     creating = time.process_time() - creating
     await running.settled(int(known) + count)
@@ -95,12 +95,12 @@ async def created_while(plane: Plane, running: Running, api: Api, audit: AuditLo
     writes = audit.by_operator()
     if not writes:
         raise TestbedError("The operator wrote nothing.")
-    seconds = max(write.done for write in writes) - begun
+    seconds = max(write.done for write in writes) - started
     return Rate(count, len(writes), seconds, cpu, own, seconds)
 
 
 async def writes_at_rest(running: Running, audit: AuditLog, seconds: float) -> tuple[int, float]:
-    """Writes of the operator while nothing changes, and the share of a core that it used."""
+    """Return the operator's writes while nothing changes, and the share of a core that it used."""
     audit.read()
     cpu = running.cpu_seconds
     await asyncio.sleep(seconds)
@@ -109,7 +109,7 @@ async def writes_at_rest(running: Running, audit: AuditLog, seconds: float) -> t
 
 @dataclass(frozen=True)
 class Start:
-    """A start on a cluster where all is as it should be: seconds from the launch on."""
+    """A start on a cluster with nothing to do, in seconds from the launch."""
 
     started: float
     settled: float
@@ -119,7 +119,7 @@ class Start:
 
 
 async def start(running: Running, audit: AuditLog, count: int) -> Start:
-    """Wait for a launched operator to come to rest."""
+    """Wait until a launched operator is idle."""
     started = await running.started()
     settled = await running.settled(count)
     return Start(
@@ -133,31 +133,31 @@ async def start(running: Running, audit: AuditLog, count: int) -> Start:
 
 @dataclass
 class Edits:
-    """Seconds from the answer to an edit until the Deployment was heard to have changed."""
+    """Seconds from the answer to an edit until the watch reported the change of its Deployment."""
 
     seconds: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return statistics.median(self.seconds)
 
     @property
     def p99(self) -> float:
-        """What one in a hundred exceeds."""
+        """The 99th percentile."""
         return statistics.quantiles(self.seconds, n=100, method="inclusive")[98]
 
 
 async def edits(api: Api, count: int, among: int) -> Edits:
     """Change the prompt of one agent after another, spread over all, and wait each time for its Deployment."""
     found = Edits()
-    heard: asyncio.Queue[tuple[str, int, float]] = asyncio.Queue()
+    changes: asyncio.Queue[tuple[str, int, float]] = asyncio.Queue()
     version = await api.version(DEPLOYMENT.path(NAMESPACE))
 
     async def listen() -> None:
         async for event in api.watch(DEPLOYMENT.path(NAMESPACE), version):
             metadata = event["object"]["metadata"]
-            heard.put_nowait((metadata["name"], metadata["generation"], time.monotonic()))
+            changes.put_nowait((metadata["name"], metadata["generation"], time.monotonic()))
 
     listening = asyncio.create_task(listen())
     try:
@@ -170,7 +170,7 @@ async def edits(api: Api, count: int, among: int) -> Edits:
             answered = time.monotonic()
             async with asyncio.timeout(_EDIT_SECONDS):
                 while True:
-                    what, now, at = await heard.get()
+                    what, now, at = await changes.get()
                     if what == name and now > generation:
                         break
             found.seconds.append(max(at - answered, 0.0))
@@ -184,7 +184,7 @@ async def edits(api: Api, count: int, among: int) -> Edits:
 
 
 async def cycle(running: Running, api: Api, count: int) -> None:
-    """Create so many agents, wait until the operator made all of each, and delete everything again."""
+    """Create agents, wait until the operator has created all their objects, and delete everything."""
     known = await running.count("agent_operator_reconciles_total")
     await agents.create(api, range(count))
     await running.settled(int(known) + count)

@@ -1,4 +1,4 @@
-"""The API server that is measured against: a control plane of the test bed, and its log of writes."""
+"""The API server of the measurements: a control plane of the test bed, and its log of writes."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from testbed.process import running_for
 
 @dataclass(frozen=True)
 class Write:
-    """One write that the API server answered: when it came and when it was done (seconds of the epoch), and whose."""
+    """One write that the API server answered: its start and end (seconds of the epoch), and its client."""
 
-    begun: float
+    started: float
     done: float
     by: str
     verb: str
@@ -28,7 +28,7 @@ class Write:
 
 
 class AuditLog:
-    """The API server's log of writes, read on from where it was left."""
+    """The API server's log of writes. Each read continues where the last one ended."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class AuditLog:
         self._half = ""
 
     def read(self) -> list[Write]:
-        """The writes since the last look. The API server begins a new file after 100 MB, which is followed."""
+        """Return the writes since the last read. Follows the API server to the new file that it starts after 100 MB."""
         text = self._file.read()
         if os.fstat(self._file.fileno()).st_ino != self._path.stat().st_ino:
             self._file.close()
@@ -46,7 +46,7 @@ class AuditLog:
         return [_write(line) for line in lines]
 
     def by_operator(self) -> list[Write]:
-        """Those of the operator: our own connection, or kopf's."""
+        """Return the writes of the operator: by our own connection, or kopf's."""
         return [write for write in self.read() if write.by.startswith(("agent-operator", "kopf", "python", "Python"))]
 
 
@@ -70,7 +70,7 @@ class Plane:
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's."""
+        """The administrator's kubeconfig."""
         return self.cluster.kubeconfig
 
     @property
@@ -79,7 +79,7 @@ class Plane:
         return sum(processes.cpu_seconds(pid) for pid in _programs(self.cluster, "kube-apiserver", "etcd"))
 
     def audit_log(self) -> AuditLog:
-        """The log of writes from now on."""
+        """Return the log of writes from now on."""
         log = AuditLog(self.cluster.audit_log)
         log.read()
         return log
@@ -87,10 +87,10 @@ class Plane:
 
 @contextmanager
 def control_plane(*, controllers: bool) -> Iterator[Plane]:
-    """A fresh etcd and API server with our definition; without `controllers`, nothing else uses them.
+    """Yield a new etcd and API server with our definition; without `controllers`, nothing else uses them.
 
     kube-controller-manager is then stopped (SIGSTOP) for as long as the body runs: it would make ReplicaSets and pods
-    of each Deployment, and an agent's cost could not be told from theirs.
+    of each Deployment, and the cost of an agent could not be distinguished from theirs.
     """
     with clusters.provided("control-plane", None) as cluster:
         assert isinstance(cluster, OwnCluster)
@@ -105,7 +105,7 @@ def control_plane(*, controllers: bool) -> Iterator[Plane]:
 
 
 def _programs(cluster: OwnCluster, *names: str) -> list[int]:
-    """The processes of the cluster's programs of these names."""
+    """Return the process ids of the cluster's programs with these names."""
     running = running_for(cluster.folder)
     return [pid for pid, command in running.items() if Path(command.split("\0")[0]).name in names]
 

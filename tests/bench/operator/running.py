@@ -1,4 +1,4 @@
-"""The operator as a process of its own: what it does, and what it costs."""
+"""The operator as a separate process: its progress, processor time and memory."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from testbed.process import DIE_WITH_PARENT
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
 _LOOK_SECONDS = 0.5
-# Settled: so many looks in a row in which it finished nothing and used less than this share of a core.
+# Settled: this many checks in a row in which it finished nothing and used less than this share of a core.
 _QUIET_LOOKS = 3
 _QUIET_SHARE = 0.12
 _LINES_OF_LOG = 15
@@ -39,7 +39,7 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of its process."""
         return self._process.pid
 
     @property
@@ -53,7 +53,7 @@ class Running:
         return processes.resident_mb(self.pid)
 
     async def count(self, metric: str) -> float:
-        """The sum of a counter of its own metrics, over all labels; 0 while it does not answer."""
+        """Return the sum of one of its counters over all labels; 0 while it does not answer."""
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
@@ -65,35 +65,35 @@ class Running:
         return sum(float(value) for value in re.findall(rf"^{metric}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
     async def started(self) -> float:
-        """Wait until it says that it watches, and give the time at which that was seen."""
+        """Wait until it logs that it watches, and return the time when that was observed."""
         while '"Started"' not in self._log.read_text():
             self._must_live(self.launched + _START_SECONDS)
             await asyncio.sleep(0.02)
         return time.time()
 
     async def settled(self, reconciles: int, seconds: float = 900.0) -> float:
-        """Wait until it has looked at so many agents and is quiet, and give the time at which it became so."""
+        """Wait until it has reconciled this many agents and is idle, and return the time since which it is."""
         deadline = time.time() + seconds
         last, cpu, at = 0.0, self.cpu_seconds, time.time()
         quiet, since = 0, at
         while quiet < _QUIET_LOOKS:
             self._must_live(deadline)
             await asyncio.sleep(_LOOK_SECONDS)
-            # To count its agents by condition is work for the operator too: so it is asked only while it rests.
+            # Metrics cost the operator time too, to count its agents by condition: they are read only while it is idle.
             before, cpu = cpu, self.cpu_seconds
-            begun, at = at, time.time()
+            started, at = at, time.time()
             done = last
-            if cpu - before < _QUIET_SHARE * (at - begun):
+            if cpu - before < _QUIET_SHARE * (at - started):
                 done = await self.count("agent_operator_reconciles_total")
                 cpu, at = self.cpu_seconds, time.time()
-            if cpu - before < 2 * _QUIET_SHARE * (at - begun) and done == last and done >= reconciles:
+            if cpu - before < 2 * _QUIET_SHARE * (at - started) and done == last and done >= reconciles:
                 quiet += 1
             else:
                 quiet, since, last = 0, at, done
         return since
 
     async def stop(self) -> None:
-        """Tell it to end, and wait for that."""
+        """Stop it, and wait until it has ended."""
         self._process.send_signal(signal.SIGTERM)
         deadline = time.time() + _STOP_SECONDS
         while self._process.poll() is None:
@@ -102,7 +102,7 @@ class Running:
             await asyncio.sleep(0.05)
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """Kill it, whatever its state."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -119,7 +119,7 @@ class Running:
 
 @asynccontextmanager
 async def operator(kubeconfig: Path) -> AsyncIterator[Running]:
-    """Launch the operator on all namespaces; it is gone after the body, and with this process in any case."""
+    """Launch the operator on all namespaces. It ends after the body, and always with this process."""
     with tempfile.TemporaryDirectory(prefix="portside-bench-") as folder:
         running = _launch(kubeconfig, Path(folder))
         try:

@@ -25,7 +25,7 @@ class Chat:
         self.answers = page.locator("#talk .answer")
         self.facts = page.locator("#talk .facts")
         self.problem = page.get_by_role("alert")
-        page.on("console", self._hear)
+        page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     @property
@@ -48,7 +48,7 @@ class Chat:
         assert isinstance(sent, dict)
         return sent
 
-    def _hear(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"} and not _EXPECTED.match(message.text):
             self.complaints.append(message.text)
 

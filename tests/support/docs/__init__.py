@@ -75,8 +75,8 @@ def _fences(text: str) -> Iterator[tuple[Token, str]]:
         before = token.content if token.type == "html_block" else ""
 
 
-def _block(page: Path, token: Token, told: re.Match[str] | None) -> Block:
-    kind, word = (told[1], told[2]) if told else ("run", None)
+def _block(page: Path, token: Token, marker: re.Match[str] | None) -> Block:
+    kind, word = (marker[1], marker[2]) if marker else ("run", None)
     assert token.map is not None
     return Block(
         page=page,

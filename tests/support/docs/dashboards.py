@@ -105,7 +105,7 @@ def _panel(axes: Axes, panel: dict[str, Any], ask: Callable[[str], list[Series]]
             axes.plot(series.minutes, series.values, label=_legend(query["legendFormat"], series.labels), linewidth=1.1)
     _, names = axes.get_legend_handles_labels()
     if len(set(names)) < len(names):
-        raise ValueError(f"{panel['title']}: these lines cannot be told apart: {names}")
+        raise ValueError(f"{panel['title']}: these lines cannot be distinguished: {names}")
     axes.set_title(panel["title"], loc="left")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(_UNITS[panel["fieldConfig"]["defaults"]["unit"]]())

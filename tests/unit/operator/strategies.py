@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from agent_operator.api.agent import API_VERSION, KIND
+from agent_operator.api.runtime import OUR_PORTS, TMP_VOLUME
 from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema, structural
 from agent_operator.api.spec import DEFAULT_MODEL, AgentSpec
 
@@ -92,7 +93,7 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     key = spec.get("apiKey", {})
     if "value" in key:
         key.pop("secretName", None)
-    if "value" not in key and "secretName" not in key:
+    if "value" not in key and "secretName" not in key and "runtime" not in spec:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
     _keep_rules_of_scaling(spec)
     monitor = spec.get("monitoring", {}).get("serviceMonitor", {})
@@ -121,25 +122,46 @@ def _keep_rules_of_scaling(spec: dict[str, Any]) -> None:
 
 
 def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
-    for variable in spec.get("extraEnv", []):
-        if "value" in variable:
-            variable.pop("valueFrom", None)
-    for source in spec.get("envFrom", []):
-        if "configMapRef" in source:
-            source.pop("secretRef", None)
-        source.setdefault("configMapRef", {"name": "x"}) if "secretRef" not in source else None
+    _keep_rules_of_variables(spec.get("extraEnv", []), spec.get("envFrom", []))
     for volume in spec.get("extraVolumes", []):
         volume["name"] += "0"
     volumes = [volume["name"] for volume in spec.get("extraVolumes", [])]
     for mount in spec.get("extraVolumeMounts", []):
         mount["mountPath"] += "0"
         mount["name"] = volumes[0] if volumes else "tmp"
+    if "runtime" in spec:
+        _keep_rules_of_runtimes(spec["runtime"], volumes)
     for kind, suffix in (("initContainers", "0"), ("sidecars", "1")):
         for container in spec.get(kind, []):
             container["name"] += suffix
             ports = {(port["containerPort"], port.get("protocol")): port for port in container.get("ports", [])}
             if "ports" in container:
                 container["ports"] = list(ports.values())
+
+
+def _keep_rules_of_variables(variables: list[dict[str, Any]], sources: list[dict[str, Any]]) -> None:
+    for variable in variables:
+        if "value" in variable:
+            variable.pop("valueFrom", None)
+    for source in sources:
+        if "configMapRef" in source:
+            source.pop("secretRef", None)
+        source.setdefault("configMapRef", {"name": "x"}) if "secretRef" not in source else None
+
+
+def _keep_rules_of_runtimes(runtime: dict[str, Any], volumes: list[str]) -> None:
+    _keep_rules_of_variables(runtime.get("env", []), runtime.get("envFrom", []))
+    for mount in runtime.get("volumeMounts", []):
+        mount["mountPath"] += "0"
+        mount["name"] = volumes[0] if volumes else TMP_VOLUME
+    if "image" in runtime or "code" not in runtime:
+        runtime.setdefault("image", "example.com/agent:1")
+        runtime.pop("code", None)
+    else:
+        for field in ("command", "args", "imagePullPolicy"):
+            runtime.pop(field, None)
+    if runtime.get("port") in OUR_PORTS:
+        runtime["port"] += 1
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:

@@ -52,9 +52,9 @@ def test_without_reports_the_number_is_kept_and_no_event_is_repeated() -> None:
     def status(percent: int | None, old: dict[str, Any]) -> dict[str, Any]:
         judged = judge_budget(DAY, Used(percent), old)
         assert judged is not None
-        told = {"type": "WithinBudget", "status": judged.status, "reason": judged.reason, "message": judged.message}
+        budget = {"type": "WithinBudget", "status": judged.status, "reason": judged.reason, "message": judged.message}
         degraded = {"type": "Degraded", "status": "False", "reason": "AsExpected", "message": ""}
-        return {"budget": status_of_budget(DAY, Used(percent), old), "conditions": [degraded, told]}
+        return {"budget": status_of_budget(DAY, Used(percent), old), "conditions": [degraded, budget]}
 
     used_up = status(120, {})
     untold = status(None, used_up)
@@ -71,8 +71,8 @@ def test_an_agent_without_a_budget_has_no_condition() -> None:
 
 
 def test_before_the_first_report_the_status_is_unchanged() -> None:
-    told = {"type": "WithinBudget", "status": "False", "reason": "BudgetUsedUp", "message": "Used up"}
-    old = {"budget": {"usedPercent": 120}, "conditions": [told]}
+    budget = {"type": "WithinBudget", "status": "False", "reason": "BudgetUsedUp", "message": "Used up"}
+    old = {"budget": {"usedPercent": 120}, "conditions": [budget]}
     found = judge_budget(DAY, None, old)
     assert found is not None
     assert (found.status, found.reason, found.message) == ("False", "BudgetUsedUp", "Used up")

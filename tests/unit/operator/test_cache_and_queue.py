@@ -134,7 +134,7 @@ async def test_a_key_is_never_processed_concurrently_and_events_during_processin
 
 
 async def test_failed_work_is_retried_and_reported() -> None:
-    told: list[str] = []
+    reported: list[str] = []
     done = asyncio.Event()
     runs = 0
 
@@ -145,11 +145,11 @@ async def test_failed_work_is_retried_and_reported() -> None:
             raise RuntimeError("boom")
         done.set()
 
-    queue: WorkQueue[str] = WorkQueue(work, lambda key, error, delay: told.append(f"{key} {error}"))
+    queue: WorkQueue[str] = WorkQueue(work, lambda key, error, delay: reported.append(f"{key} {error}"))
     queue.add("a")
     await until_idle(queue, done)
 
-    assert told == ["a boom"]
+    assert reported == ["a boom"]
 
 
 async def test_work_that_asks_for_a_requeue_is_queued_again() -> None:

@@ -253,7 +253,7 @@ def test_every_secret_and_config_map_that_a_pod_needs_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "told"),
+    ("log", "shown"),
     [
         ("one\ntwo\n\n", "two"),
         ('{"level": "error", "message": "it broke"}', "it broke"),
@@ -267,8 +267,8 @@ def test_every_secret_and_config_map_that_a_pod_needs_is_found() -> None:
         ("pod hello-7d4b9c8f6-x2x9z on node worker-1", "pod hello-7d4b9c8f6-x2x9z on node worker-1"),
     ],
 )
-def test_a_last_line_is_shown_without_secrets(log: str, told: str) -> None:
-    assert last_line(log) == told
+def test_a_last_line_is_shown_without_secrets(log: str, shown: str) -> None:
+    assert last_line(log) == shown
 
 
 def test_the_documentation_shows_the_output_of_doctor() -> None:

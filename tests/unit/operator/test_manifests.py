@@ -52,7 +52,14 @@ VERBATIM = {
     *("affinity", "behavior", "podSecurityContext", "securityContext", "extraEnv", "extraVolumes"),
     *("initContainers", "sidecars", "ingressFrom", "scrapeFrom", "extraEgress"),
     # Their mounts are removed with them.
-    "extraVolumeMounts",
+    *("extraVolumeMounts", "volumeMounts", "env"),
+}
+
+
+HARDENED: Document = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
 }
 
 
@@ -80,8 +87,9 @@ def test_every_valid_spec_builds_canonical_and_deterministic_objects(spec: Docum
 @given(specs())
 @settings(max_examples=50, deadline=None)
 def test_built_objects_have_no_empty_values_except_meaningful_ones(spec: Document) -> None:
-    # The volume for temporary files, and the selector of all namespaces.
-    meant: dict[str, list[Document]] = {"Deployment": [{}], "NetworkPolicy": [{}]}
+    # The volumes for temporary files, and the selector of all namespaces.
+    volumes: list[Document] = [{}, {}] if "runtime" in spec else [{}]
+    meant = {"Deployment": volumes, "NetworkPolicy": [{}]}
     for document in desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec)))):
         empty = [part for part in parts(document) if part is None or part in ([], {})]
         assert empty == meant.get(document["kind"], []), document["kind"]
@@ -104,12 +112,12 @@ def test_every_pod_is_hardened(spec: Document) -> None:
         assert template["automountServiceAccountToken"] is False
         assert template["securityContext"]["runAsNonRoot"] is True
         assert template["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for each in template["containers"]:
-            assert each["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
+        user = {"runAsUser": 10001, "runAsGroup": 10001}
+        (container,) = template["containers"]
+        assert container["securityContext"].items() >= HARDENED.items()
+        assert (template["securityContext"] | container["securityContext"]).items() >= user.items()
+        for each in template.get("initContainers", []):
+            assert each["securityContext"] == {"runAsNonRoot": True} | HARDENED
 
 
 def test_the_selector_has_only_what_no_upgrade_changes() -> None:

@@ -10,7 +10,7 @@ from agent_operator.tools.errors import ToolError
 
 
 def test_the_plugin_has_every_tool_and_no_operator() -> None:
-    assert set(agent.commands) == {"crd", "render", "validate", "diff", "doctor"}
+    assert set(agent.commands) == {"crd", "render", "validate", "diff", "doctor", "import", "logs"}
 
 
 @pytest.mark.parametrize("command", [each.name for each in COMMANDS if each.name != "crd"])

@@ -38,6 +38,21 @@ UNGUARDED: dict[str, str] = {
     "extraVolumeMounts": LIKE_A_DEPLOYMENT,
     "nodeSelector": LIKE_A_DEPLOYMENT,
     "resources": LIKE_A_DEPLOYMENT,
+    **dict.fromkeys(
+        (
+            *("runtime.image", "runtime.imagePullPolicy", "runtime.command", "runtime.args", "runtime.workingDir"),
+            *("runtime.env", "runtime.envFrom", "runtime.volumeMounts", "runtime.resources.", "runtime.code."),
+        ),
+        LIKE_A_DEPLOYMENT,
+    ),
+    **dict.fromkeys(
+        (
+            *("runtime.protocol", "runtime.port", "runtime.path", "runtime.healthPath", "runtime.startupSeconds"),
+            *("runtime.maxTokens", "runtime.promptCaching"),
+        ),
+        SETTINGS,
+    ),
+    "runtime.securityContext.": JUDGED,
     "rollout.": LIKE_A_DEPLOYMENT,
     "tolerations": LIKE_A_DEPLOYMENT,
     "topologySpreadConstraints": LIKE_A_DEPLOYMENT,
@@ -118,6 +133,15 @@ def test_privileges_that_the_baseline_standard_forbids_are_refused(container: An
     assert _refused(Policy(), **spec)
     assert all(field.startswith(f"spec.{place}[x].") for field in _refused(Policy(), **spec))
     assert _refused(Policy(privileges=True), **spec) == _refused(Policy(privileges=True))
+
+
+def test_privileges_of_a_runtime_are_refused() -> None:
+    runtime = {"image": "example.com/agent:1"}
+    privileged = {**runtime, "securityContext": {"privileged": True}}
+
+    assert _refused(Policy(), runtime=runtime) == []
+    assert _refused(Policy(), runtime=privileged) == ["spec.runtime.securityContext.privileged"]
+    assert _refused(Policy(privileges=True), runtime=privileged) == []
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ async def test_a_changed_budget_is_judged_by_pods_that_have_it(rollout: Rollout)
         assert reports.expect(KEY, BUDGET, "other settings").used == Used(100), "its pods have the same budget"
         assert reports.expect(KEY, RAISED, "after").used == Used(None)
         await asyncio.sleep(0.5)
-        assert reports.expect(KEY, RAISED, "after").used == Used(None), "pods of before tell a share of another budget"
+        assert reports.expect(KEY, RAISED, "after").used == Used(None), "earlier pods report a share of another budget"
         while not rollout.asked.empty():
             rollout.asked.get_nowait()
         rollout.cache.store(POD.kind, pod("after"))

@@ -109,18 +109,18 @@ def test_agents_are_counted_by_their_conditions() -> None:
     assert value("agents_not_ready") == 2
     assert value("agents_not_scaling") == 3
 
-    def told(agent: str) -> dict[str, float | None]:
+    def conditions(agent: str) -> dict[str, float | None]:
         labels = {"agent_namespace": "team", "agent": agent}
         found = {
             each: value("agent_condition", condition=each, **labels) for each in ("Ready", "Degraded", "ScalingActive")
         }
         return {name: number for name, number in found.items() if number is not None}
 
-    assert told("one") == {"Ready": 1, "Degraded": 0, "ScalingActive": 0}
-    assert told("new") == {"Ready": 0, "Degraded": 0}
-    assert told("lost") == {"Ready": 0, "Degraded": 1, "ScalingActive": 0}, "who says nothing of scaling does not scale"
+    assert conditions("one") == {"Ready": 1, "Degraded": 0, "ScalingActive": 0}
+    assert conditions("new") == {"Ready": 0, "Degraded": 0}
+    assert conditions("lost") == {"Ready": 0, "Degraded": 1, "ScalingActive": 0}, "without the condition: not scaled"
     pods = {"agent_namespace": "team", "agent": "one"}
     assert value("agent_ready_pods", **pods) == 2
     del agents["one"]
-    assert told("one") == {}
+    assert conditions("one") == {}
     assert value("agent_ready_pods", **pods) is None

@@ -73,7 +73,7 @@ def test_the_values_of_the_chart_are_the_defaults_of_the_spec() -> None:
         {"replicas": "2"},
         {"image": {"digest": "abc"}},
         {"service": {"port": 0}},
-        {"agent": {"baseUrl": "https://somebody:secret@gateway.example"}},
+        {"agent": {"baseUrl": "https://user:secret@gateway.example"}},
         {"agent": {"baseUrl": "http://:8080"}},
     ],
 )

@@ -192,8 +192,8 @@ def test_several_pods_without_shared_state_are_reported() -> None:
     apart = status_of(agent(replicas=2), Observation(deployment(2)), {}, NOW)
     shared = status_of(agent(replicas=2, redis={"url": "redis://state"}), Observation(deployment(2)), {}, NOW)
 
-    told = ["redis" in condition(status, "Ready")["message"] for status in (alone, apart, shared)]
-    assert told == [False, True, False]
+    warned = ["redis" in condition(status, "Ready")["message"] for status in (alone, apart, shared)]
+    assert warned == [False, True, False]
 
 
 def test_likely_mistakes_in_a_spec_are_reported_while_the_agent_serves() -> None:

@@ -40,7 +40,7 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def told(metrics: Metrics) -> Callable[[str], float | None]:
+def sample(metrics: Metrics) -> Callable[[str], float | None]:
     return lambda name: metrics.registry.get_sample_value(f"agent_operator_{name}", {"kind": "Deployment"})
 
 
@@ -48,46 +48,46 @@ def answer(watched: Watches, path: str) -> None:
     """Answer a watch request as the API server does."""
     [answered] = watched.tracing(lambda: None).on_request_end
     request = SimpleNamespace(url=URL(f"https://api{path}?watch=true"), response=SimpleNamespace(status=200))
-    nobody = cast("aiohttp.ClientSession", None)
-    asyncio.run(cast("Any", answered)(nobody, SimpleNamespace(), request))
+    no_session = cast("aiohttp.ClientSession", None)
+    asyncio.run(cast("Any", answered)(no_session, SimpleNamespace(), request))
 
 
 def test_a_watch_is_silent_until_it_yields_an_event_or_restarts(
-    clock: Clock, metrics: Metrics, told: Callable[[str], float | None]
+    clock: Clock, metrics: Metrics, sample: Callable[[str], float | None]
 ) -> None:
     watched = Watches(metrics, SILENCE)
     watched.expect([DEPLOYMENT])
     clock.now += 100
-    assert told("watch_silent_seconds") == 100
+    assert sample("watch_silent_seconds") == 100
     watched.progressed("Deployment", "one")
-    assert told("watch_silent_seconds") == 0
+    assert sample("watch_silent_seconds") == 0
     clock.now += 30
     answer(watched, "/apis/apps/v1/deployments")
-    assert told("watch_silent_seconds") == 0
-    assert told("watches") == 1
+    assert sample("watch_silent_seconds") == 0
+    assert sample("watches") == 1
 
 
 def test_a_stalled_watch_is_reported_though_that_of_another_namespace_progresses(
-    clock: Clock, metrics: Metrics, told: Callable[[str], float | None]
+    clock: Clock, metrics: Metrics, sample: Callable[[str], float | None]
 ) -> None:
     watched = Watches(metrics, SILENCE)
     watched.expect([DEPLOYMENT], ["one", "two"])
-    assert told("watches") == 2
+    assert sample("watches") == 2
     for _ in range(LIMIT + 1):
         clock.now += SILENCE
         watched.progressed("Deployment", "one")
-    assert told("watch_silent_seconds") == (LIMIT + 1) * SILENCE
+    assert sample("watch_silent_seconds") == (LIMIT + 1) * SILENCE
     assert watched.fault() == "the watch of Deployment in two made no progress for 490 s"
     answer(watched, "/apis/apps/v1/namespaces/two/deployments")
     assert watched.fault() is None
 
 
 def test_a_removed_kind_is_no_longer_reported(
-    clock: Clock, metrics: Metrics, told: Callable[[str], float | None]
+    clock: Clock, metrics: Metrics, sample: Callable[[str], float | None]
 ) -> None:
     watched = Watches(metrics, SILENCE)
     watched.expect([DEPLOYMENT])
     watched.expect([])
     watched.progressed("Deployment", "one")
     clock.now += 1000
-    assert (told("watches"), told("watch_silent_seconds"), watched.fault()) == (None, None, None)
+    assert (sample("watches"), sample("watch_silent_seconds"), watched.fault()) == (None, None, None)

@@ -136,7 +136,7 @@ def test_a_truncated_answer_is_an_error(stream: bytes) -> None:
     [
         ("text/html", "text/html"),
         ("application/json", "application/json"),
-        ("sk-secret: of somebody", "another type"),
+        ("sk-secret: of a user", "another type"),
         ("x" * 200 + "/html", "another type"),
     ],
 )
@@ -166,10 +166,10 @@ def test_an_invalid_number_of_tokens_counts_as_missing(name: str, value: object)
     assert (text, usage.input_tokens, usage.output_tokens, usage.output_known) == ("Hello", 0, 0, False)
 
 
-@pytest.mark.parametrize("told", [None, [], 5, "many", {"output_tokens": {}}])
-def test_usage_of_another_form_counts_as_missing(told: object) -> None:
+@pytest.mark.parametrize("malformed", [None, [], 5, "many", {"output_tokens": {}}])
+def test_usage_of_another_form_counts_as_missing(malformed: object) -> None:
     text, usage = read(
-        sse({"type": "message_start", "message": {"usage": told}}, BLOCK, TEXT, {**DELTA, "usage": told})
+        sse({"type": "message_start", "message": {"usage": malformed}}, BLOCK, TEXT, {**DELTA, "usage": malformed})
     )
     assert (text, usage.total) == ("Hello", 0)
 

@@ -94,8 +94,8 @@ def test_whitespace_around_the_secrets_folder_hides_no_secret(monkeypatch: pytes
 
 
 def test_all_faults_are_reported_at_once() -> None:
-    told = faults(ANTHROPIC_API_KEY="k", MAX_TOKENS="many", LOG_LEVEL="loud", API_PORT="high")
-    assert [fault.split(":")[0] for fault in told] == ["API_PORT (or PORT)", "LOG_LEVEL", "MAX_TOKENS"]
+    reported = faults(ANTHROPIC_API_KEY="k", MAX_TOKENS="many", LOG_LEVEL="loud", API_PORT="high")
+    assert [fault.split(":")[0] for fault in reported] == ["API_PORT (or PORT)", "LOG_LEVEL", "MAX_TOKENS"]
 
 
 @pytest.mark.parametrize("key", ["secret word", "secret\nword", "secret-wörd", "secret\x7fword"])

@@ -12,7 +12,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if and .value .secretName }}
 {{- fail "set apiKey.secretName or apiKey.value, not both: remove one of them" }}
 {{- end }}
-{{- if and (eq $.Values.agent.provider "anthropic") (not .value) (not .secretName) }}
+{{- if and (eq $.Values.agent.provider "anthropic") (not $.Values.runtime) (not .value) (not .secretName) }}
 {{- fail "provider anthropic needs a key: set apiKey.secretName to a Secret that contains it (or apiKey.value for a trial), or set agent.provider to echo" }}
 {{- end }}
 {{- end }}
@@ -71,6 +71,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- fail "cors.allowCredentials cannot be combined with the origin *: list the origins" }}
 {{- end }}
 {{- include "agent.validatePods" . }}
+{{- include "agent.validateRuntime" . }}
 {{- include "agent.validateRepeats" . }}
 {{- $none := list "0" "0%" }}
 {{- with .Values.rollout }}
@@ -82,7 +83,8 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- $ofWorkers := .Values.worker.resources | default dict }}
 {{- $labels := list .Values.podLabels .Values.monitoring.serviceMonitor.labels }}
 {{- $annotations := list .Values.podAnnotations .Values.service.annotations .Values.ingress.annotations .Values.httpRoute.annotations .Values.serviceAccount.annotations }}
-{{- $amounts := list $resources.requests $resources.limits $ofWorkers.requests $ofWorkers.limits }}
+{{- $ofRuntime := (.Values.runtime | default dict).resources | default dict }}
+{{- $amounts := list $resources.requests $resources.limits $ofWorkers.requests $ofWorkers.limits $ofRuntime.requests $ofRuntime.limits }}
 {{- range concat (list .Values.nodeSelector) $labels $annotations $amounts }}
 {{- include "agent.validateKeys" . }}
 {{- end }}
@@ -176,12 +178,13 @@ without them there would be an empty setting, or no object at all.
 
 {{/* What is Portside's own in the pods. */}}
 {{- define "agent.validatePods" -}}
-{{- range .Values.extraEnv }}
+{{- $runtime := .Values.runtime | default dict }}
+{{- range concat (.Values.extraEnv | default list) ($runtime.env | default list) }}
 {{- if and (hasKey . "value") (hasKey . "valueFrom") }}
 {{- fail "a variable has value or valueFrom, not both: remove one of them" }}
 {{- end }}
 {{- end }}
-{{- range .Values.envFrom }}
+{{- range concat (.Values.envFrom | default list) ($runtime.envFrom | default list) }}
 {{- if eq (hasKey . "configMapRef") (hasKey . "secretRef") }}
 {{- fail "set exactly one of configMapRef and secretRef" }}
 {{- end }}
@@ -221,6 +224,42 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- end }}
 
+{{/* The runtime, and what is Portside's own while there is one. */}}
+{{- define "agent.validateRuntime" -}}
+{{- if hasKey .Values "runtime" }}
+{{- $runtime := .Values.runtime }}
+{{- if eq (hasKey $runtime "image") (hasKey $runtime "code") }}
+{{- fail "set exactly one of runtime.image (an image that contains the agent) and runtime.code (a Python file in a ConfigMap)" }}
+{{- end }}
+{{- if and (hasKey $runtime "code") (or (hasKey $runtime "command") (hasKey $runtime "args") (hasKey $runtime "imagePullPolicy")) }}
+{{- fail "runtime.command, runtime.args and runtime.imagePullPolicy have no effect with runtime.code: remove them, or set runtime.image instead of runtime.code" }}
+{{- end }}
+{{- if has (int $runtime.port) (list 8000 8089 9090) }}
+{{- fail "runtime.port must not be 8000, 8089 or 9090, on which Portside's own container listens: choose another port" }}
+{{- end }}
+{{- range concat (.Values.initContainers | default list) (.Values.sidecars | default list) }}
+{{- if eq .name "runtime" }}
+{{- fail "with a runtime, the container runtime is Portside's own: rename the container in sidecars or initContainers" }}
+{{- end }}
+{{- end }}
+{{- $volumes := list "runtime-tmp" }}
+{{- range .Values.extraVolumes }}
+{{- if has .name (list "runtime-tmp" "runtime-code" "runtime-prompt") }}
+{{- fail "with a runtime, the volumes runtime-tmp, runtime-code and runtime-prompt are Portside's own: choose another name" }}
+{{- end }}
+{{- $volumes = append $volumes .name }}
+{{- end }}
+{{- range $runtime.volumeMounts }}
+{{- if has .mountPath (list "/tmp" "/etc/portside/agent" "/etc/portside/prompt") }}
+{{- fail "the runtime's folders /tmp, /etc/portside/agent and /etc/portside/prompt belong to Portside: choose another mountPath" }}
+{{- end }}
+{{- if not (has .name $volumes) }}
+{{- fail "a mount in runtime.volumeMounts refers to an unknown volume: add the volume to extraVolumes, or correct the name" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/*
 Entries that the API server refuses as duplicates (the definition's list types), before anything is installed.
 tests/cluster/test_chart_rules.py tries every such list of the definition.
@@ -234,10 +273,16 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "extraVolumeMounts" (list "mountPath")
   "initContainers" (list "name")
   "sidecars" (list "name")
+  "runtime.env" (list "name")
+  "runtime.volumeMounts" (list "mountPath")
 }}
 {{- range $field, $keys := $keyed }}
 {{- $seen := list }}
-{{- range $index, $entry := (get $.Values $field | default list) }}
+{{- $entries := $.Values }}
+{{- range splitList "." $field }}
+{{- $entries = get ($entries | default dict) . }}
+{{- end }}
+{{- range $index, $entry := ($entries | default list) }}
 {{- $identity := list }}
 {{- range $keys }}
 {{- $identity = append $identity (get $entry . | default (eq . "whenUnsatisfiable" | ternary "ScheduleAnyway" "")) }}
@@ -253,6 +298,7 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "httpRoute.hostnames" .Values.httpRoute.hostnames
   "rateLimit.trustedProxies" .Values.rateLimit.trustedProxies
   "cors.origins" .Values.cors.origins
+  "agent.models" .Values.agent.models
 }}
 {{- range $field, $entries := $sets }}
 {{- range $index, $entry := ($entries | default list) }}

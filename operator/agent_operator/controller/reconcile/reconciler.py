@@ -23,7 +23,7 @@ from agent_operator.controller.reconcile.secret_cache import Secrets, recheck_se
 from agent_operator.controller.reconcile.steps import Plan
 from agent_operator.controller.status.dependencies import Report, seconds_until_degraded
 from agent_operator.controller.status.mount_problems import mount_problem, waits_for_mounts
-from agent_operator.controller.status.observe import Observer
+from agent_operator.controller.status.observe import observe, owned
 from agent_operator.controller.status.pod_problems import Problem
 from agent_operator.controller.status.status import (
     is_ready,
@@ -87,7 +87,6 @@ class Reconciler:
         self._secrets = Secrets(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
         self._executor = Executor(cluster, cache, self._secrets, self._gatherer)
-        self._observer = Observer(cache)
         self._publisher = Publisher(cluster, cache)
         self._failures: dict[Key, int] = {}
         self._large = asyncio.Semaphore(MAX_LARGE)
@@ -150,7 +149,7 @@ class Reconciler:
             return "invalid", None
         owner = Owner(agent.name, agent.uid)
         if self._policy is not None and (refused := refusals(agent.spec, self._policy)):
-            deployment = self._observer.owned(DEPLOYMENT, key, agent.name, owner)
+            deployment = owned(self._cache, DEPLOYMENT, key, agent.name, owner)
             old = document.get("status", {})
             status = status_of_refused(agent.generation, list(map(str, refused)), deployment, old, datetime.now(UTC))
             await self._publisher.publish(document, status)
@@ -193,7 +192,7 @@ class Reconciler:
     ) -> Document:
         """Return the current status of the agent."""
         reported, left = self._reported(key, agent), self._executor.left(key)
-        seen = self._observer.observe(key, agent, owner, problems=problems, reported=reported, left=left)
+        seen = observe(self._cache, key, agent, owner, problems=problems, reported=reported, left=left)
         waiting = waits_for_mounts(seen.pods)
         if waiting is not None and seen.deployment is not None:
             problem = mount_problem(seen.deployment, await self._cluster.pod_events(key.namespace, waiting))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import CONTAINER
@@ -19,12 +20,28 @@ SETTINGS_WRONG = 2
 _SETTING = re.compile(r"(Error: )?[A-Z][A-Z0-9_]*: ")
 # "Not executable", "not found", and the runtime's code for a program that it could not start.
 NO_PROGRAM = {126, 127, 128}
+
+
+class Ending(NamedTuple):
+    """What an exit code indicates: the cause for a message, with a leading colon, and whether the image may be wrong.
+
+    The cause is empty if the code indicates none.
+    """
+
+    cause: str = ""
+    by_image: bool = False
+
+
 _ENDINGS = {
-    137: ": it was killed, by its probes if it did not answer them in time",
-    139: ": its program crashed",
-    143: ": it was asked to stop, by its probes if it did not answer them in time",
-    255: ": its image may be for another processor architecture",
+    137: Ending(": it was killed, by its probes if it did not answer them in time"),
+    139: Ending(": its program crashed"),
+    143: Ending(": it was asked to stop, by its probes if it did not answer them in time"),
+    255: Ending(": its image may be for another processor architecture", by_image=True),
 }
+
+# What a message ends with. Doctor removes it, because it shows the log's last line and the limit itself.
+_SEE_LOG = "; see kubectl logs {pod} --previous"
+_RAISE_LIMIT = ": raise it"
 
 
 @dataclass(frozen=True)
@@ -85,21 +102,27 @@ def _of_container(pod: str, container: Document) -> Problem | None:
     return _of_ended(pod, where, container["name"], ended)
 
 
-def ending(container: str, ended: Document) -> str:
-    """Return the cause that an exit code indicates, with a leading colon; empty if it indicates none.
+def ending(container: str, ended: Document) -> Ending:
+    """Return what the exit code of a container indicates.
 
     Sources: bash, "Exit Status"; runc, for 128; the service itself, for 2.
     """
     code = ended["exitCode"]
     if code == SETTINGS_WRONG and container == CONTAINER:
         lines = str(ended.get("message") or "").strip().splitlines()
-        ours = not lines or _SETTING.match(lines[-1]) is not None
-        return ": its settings are wrong" if ours else ": its settings are wrong, or it is not the image of an agent"
+        if not lines or _SETTING.match(lines[-1]) is not None:
+            return Ending(": its settings are wrong")
+        return Ending(": its settings are wrong, or it is not the image of an agent", by_image=True)
     if code in NO_PROGRAM or ended.get("reason") in {"StartError", "ContainerCannotRun"}:
-        return ": the image lacks the program to run, so it is not the image of an agent"
+        return Ending(": the image lacks the program to run, so it is not the image of an agent", by_image=True)
     if code == 0:
-        return ": it should keep running, so this may not be the image of an agent"
-    return _ENDINGS.get(code, "")
+        return Ending(": it should keep running, so this may not be the image of an agent", by_image=True)
+    return _ENDINGS.get(code, Ending())
+
+
+def without_advice(problem: Problem, pod: str) -> str:
+    """Return the message of a problem of a container that ended, without the advice at its end."""
+    return problem.message.removesuffix(_SEE_LOG.format(pod=pod)).removesuffix(_RAISE_LIMIT)
 
 
 def _of_ended(pod: str, where: str, container: str, ended: Document) -> Problem:
@@ -109,10 +132,11 @@ def _of_ended(pod: str, where: str, container: str, ended: Document) -> Problem:
     """
     if ended.get("reason") == "OOMKilled":
         return Problem(
-            "OOMKilled", f"The {where} used more memory than resources.limits.memory allows, and was killed: raise it"
+            "OOMKilled",
+            f"The {where} used more memory than resources.limits.memory allows, and was killed{_RAISE_LIMIT}",
         )
     return Problem(
         "CrashLoopBackOff",
         f"The {where} ended with exit code {ended['exitCode']} ({ended.get('reason', 'Error')})"
-        f"{ending(container, ended)}; see kubectl logs {pod} --previous",
+        f"{ending(container, ended).cause}{_SEE_LOG.format(pod=pod)}",
     )

@@ -19,9 +19,9 @@ from agent_operator.controller.status.drift import DRIFTED, Left, judge_drift
 from agent_operator.controller.status.pod_problems import Problem, pod_problems
 from agent_operator.controller.status.scaling import Scaled, judge_scaling
 from agent_operator.kube.conditions import Judgement, condition, conditions
+from agent_operator.manifests.container import image_reference
 from agent_operator.manifests.document import Document, without_empty
 from agent_operator.manifests.labels import selector
-from agent_operator.manifests.pod import image_reference
 from agent_operator.manifests.service import url
 
 # Every agent has these. In addition, a scaled agent has ScalingActive, an agent with a budget has WithinBudget, and an
@@ -30,6 +30,8 @@ CONDITIONS = ("Ready", "Progressing", "Degraded")
 SCALING_ACTIVE = "ScalingActive"
 # The reason of conditions where the operator's policy refuses the spec.
 POLICY_REFUSED = "PolicyRefused"
+# How the message begins where pods are refused, not the objects that the operator applies: a quota may refuse both.
+PODS_REFUSED = "Pods are refused"
 
 INLINE_KEY = (
     "The API key is in the spec, where everyone who can read this object can read it: move it to a Secret "
@@ -243,7 +245,7 @@ def _of_deployment(deployment: Document | None) -> Iterable[Problem]:
     if failure.get("status") == "True":
         cause = _POD_NAME.sub(r'pods "\1…"', failure.get("message", ""))
         reason = "QuotaExceeded" if "exceeded quota" in cause else "PodsRefused"
-        yield Problem(reason, f"Pods are refused: {cause}")
+        yield Problem(reason, f"{PODS_REFUSED}: {cause}")
     if _condition_of(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded":
         yield Problem("ProgressDeadlineExceeded", STUCK)
 

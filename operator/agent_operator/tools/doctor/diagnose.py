@@ -9,7 +9,7 @@ from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.plan import make_plan
 from agent_operator.controller.status.drift import DRIFTED
-from agent_operator.controller.status.status import POLICY_REFUSED
+from agent_operator.controller.status.status import PODS_REFUSED, POLICY_REFUSED
 from agent_operator.kube.conditions import condition
 from agent_operator.kube.owner import Owner
 from agent_operator.kube.resources import BY_KIND
@@ -199,7 +199,7 @@ def _refused(evidence: Evidence) -> Iterator[Finding]:
     for name in ("Degraded", "Ready"):
         state = condition(status, name)
         reason = state.get("reason", "")
-        refused = reason in _APPLYING and not str(state.get("message", "")).startswith("Pods are refused")
+        refused = reason in _APPLYING and not str(state.get("message", "")).startswith(PODS_REFUSED)
         if refused and state.get("status") == ("True" if name == "Degraded" else "False") and _is_current(evidence):
             yield Finding("objects", reason, str(state["message"]), REASONS[reason].advice)
 

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from agent_operator.controller.status.mount_problems import mount_problem
-from agent_operator.controller.status.pod_problems import CONFIG_REASONS, Problem, ending, is_meant_to_run, pod_problems
+from agent_operator.controller.status.pod_problems import (
+    CONFIG_REASONS,
+    Problem,
+    ending,
+    is_meant_to_run,
+    pod_problems,
+    without_advice,
+)
 from agent_operator.kube.conditions import condition
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import CONTAINER
@@ -132,11 +139,11 @@ def _detailed(problem: Problem, pod: Document) -> Finding:
         ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
         if problem.reason == "CrashLoopBackOff" and "exitCode" in ended and not container.get("ready"):
             line = last_line(ended.get("message") or "")
-            message = message.partition("; see kubectl logs")[0] + (f'. Its last line: "{line}"' if line else "")
+            message = without_advice(problem, name) + (f'. Its last line: "{line}"' if line else "")
             remedy = _of_ending(container["name"], ended, pod)
         if problem.reason == "OOMKilled" and ended.get("reason") == "OOMKilled":
             limit = _memory_limit(pod, container["name"])
-            message = message.removesuffix(": raise it") + (f" ({limit})" if limit else "")
+            message = without_advice(problem, name) + (f" ({limit})" if limit else "")
     return Finding("pods", problem.reason, message.rstrip("."), remedy)
 
 
@@ -156,8 +163,7 @@ def _remedy(problem: Problem, pod: str) -> str:
 
 def _of_ending(container: str, ended: Document, pod: Document) -> str:
     log = f"kubectl logs {pod['metadata']['name']} -n {pod['metadata']['namespace']} -c {container} --previous"
-    foreign = "image" in ending(container, ended)
-    if foreign and container == CONTAINER:
+    if ending(container, ended).by_image and container == CONTAINER:
         return f"correct image.repository, image.tag or image.digest; its log: {log}"
     return f"fix the error that the container reports: {log}"
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent_service.agent.claude import errors
+from agent_service.agent.claude.counts import count
 from agent_service.agent.claude.events import DONE, Decoder, Event
 from agent_service.agent.errors import ModelDeclinedError, ModelFailedError
 from agent_service.agent.messages import Usage
@@ -23,9 +24,6 @@ _LEAST_CHARACTERS = 2**16
 # tokens: signatures, and minutes of pings and comments.
 _MOST_BYTES_PER_TOKEN = 1024
 _MOST_OTHER_BYTES = 2**22
-
-# Ten times today's largest context window. A larger count is wrong.
-_MOST_TOKENS = 10_000_000
 
 # Matches existing and possible future stop reasons. Anything else would put the model API's text into our responses.
 _REASON = re.compile(r"[a-z][a-z_]{0,63}")
@@ -95,9 +93,9 @@ class Answer:
     def _note(self, event: Event) -> None:
         kind = event["type"]
         if kind == "message_start":
-            self._count(_object(event.get("message")).get("usage"))
+            count(self._usage, _object(event.get("message")).get("usage"))
         elif kind == "message_delta":
-            self._usage.output_known |= self._count(event.get("usage"))
+            self._usage.output_known |= count(self._usage, event.get("usage"))
             reason = _object(event.get("delta")).get("stop_reason")
             if isinstance(reason, str) and _REASON.fullmatch(reason):
                 self._usage.stop_reason = reason
@@ -110,18 +108,6 @@ class Answer:
         elif kind == DONE:
             self.ended = self._usage.stop_reason is not None
         self._any = self._any or kind != DONE
-
-    def _count(self, reported: object) -> bool:
-        """Record the plausible token counts of a usage object; return whether output is among them."""
-        # "Total input tokens in a request is the summation" of the three (SDK, types/usage.py). They are
-        # kept apart because an event may carry one and leave the others unchanged.
-        usage, counts = self._usage, _object(reported)
-        usage.uncached_tokens = _tokens(counts.get("input_tokens")) or usage.uncached_tokens
-        usage.cache_write_tokens = _tokens(counts.get("cache_creation_input_tokens")) or usage.cache_write_tokens
-        usage.cache_read_tokens = _tokens(counts.get("cache_read_input_tokens")) or usage.cache_read_tokens
-        output = _tokens(counts.get("output_tokens"))
-        usage.output_tokens = output or usage.output_tokens
-        return output > 0
 
     def _no_events(self) -> ModelFailedError | None:
         if self._any or self._media_type == _EVENT_STREAM:
@@ -160,15 +146,6 @@ def _text(event: Event) -> str:
     if isinstance(text, str):
         return text
     raise ValueError("The text of an event is not a string.")
-
-
-def _tokens(value: object) -> int:
-    """Return a token count; 0 for a value that cannot be one."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    if not 0 < value <= _MOST_TOKENS or value != int(value):
-        return 0
-    return int(value)
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -10,6 +10,10 @@ from agent_service.config.values import valid_key
 
 _log = structlog.get_logger(__name__)
 
+# Only these types mean that the key is not accepted. A 401 or 403 in any other form comes from something in between: a
+# web firewall that blocks one user's words, or a gateway's login page.
+OF_CREDENTIALS = frozenset({"authentication_error", "permission_error"})
+
 
 class Credentials:
     """Holds the key for the next call. A key from a file changes with the file."""

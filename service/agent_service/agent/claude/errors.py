@@ -4,6 +4,7 @@ import anthropic
 import httpx2
 
 from agent_service.agent.claude import connection
+from agent_service.agent.claude.credentials import OF_CREDENTIALS
 from agent_service.agent.claude.events import Event
 from agent_service.agent.claude.retry_after import retry_after
 from agent_service.agent.errors import (
@@ -19,10 +20,6 @@ from agent_service.agent.errors import (
 
 # The API has no error type for these. Only the text distinguishes them from other invalid requests.
 _TOO_LONG = ("prompt is too long", "exceed context limit")
-
-# Only these types mean that the key is not accepted. A 401 or 403 in any other form comes from something in between: a
-# web firewall that blocks one user's words, or a gateway's login page.
-_OF_CREDENTIALS = frozenset({"authentication_error", "permission_error"})
 
 _PROXY_WANTS_CREDENTIALS = 407
 
@@ -84,7 +81,7 @@ def _failed(status: int, upstream: str | None, wait: int | None) -> ModelError:
 def _refused(status: int, body: object, upstream: str | None) -> ModelRefusedError:
     kind, message = _parts(body)
     if status in {401, 403}:
-        if kind in _OF_CREDENTIALS:
+        if kind in OF_CREDENTIALS:
             return CredentialsRefusedError(
                 f"The model API did not accept the agent's credentials ({status}).", upstream=upstream
             )

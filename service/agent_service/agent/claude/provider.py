@@ -11,7 +11,8 @@ import orjson
 from agent_service.agent.claude import errors
 from agent_service.agent.claude.answer import Answer, not_events
 from agent_service.agent.claude.credentials import Credentials
-from agent_service.agent.claude.transport import CONNECT_SECONDS, Body, Failed, Wire
+from agent_service.agent.claude.session import CONNECT_SECONDS
+from agent_service.agent.claude.transport import Body, Failed, Wire
 from agent_service.agent.errors import (
     CredentialsRefusedError,
     ModelError,

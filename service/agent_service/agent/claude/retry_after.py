@@ -3,6 +3,7 @@
 import email.utils
 import math
 import time
+from collections.abc import Mapping
 from datetime import UTC
 
 import httpx2
@@ -17,7 +18,7 @@ LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
 def bound_wait(response: httpx2.Response) -> None:
     """Limit the wait in the headers, for which the SDK sleeps, or prevent its retry if the wait is too long."""
-    wait = _wait_seconds(response)
+    wait = wait_seconds(response.headers)
     for name in ("retry-after-ms", "retry-after"):
         response.headers.pop(name, None)
     if wait is None:
@@ -29,13 +30,14 @@ def bound_wait(response: httpx2.Response) -> None:
 
 def retry_after(response: httpx2.Response) -> int | None:
     """Return `Retry-After` in whole seconds, rounded up and at most an hour; None when absent or invalid."""
-    wait = _wait_seconds(response)
+    wait = wait_seconds(response.headers)
     return None if wait is None else math.ceil(wait)
 
 
-def _wait_seconds(response: httpx2.Response) -> float | None:
-    milliseconds = _number(response.headers.get("retry-after-ms", ""))
-    value = response.headers.get("retry-after", "")
+def wait_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return the time in the headers, at most an hour; None when absent or invalid. Names match in any case."""
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    value = headers.get("retry-after", "")
     wait = _number(value) if milliseconds is None else milliseconds / 1000
     if wait is None:
         wait = _seconds_until(value)

@@ -7,7 +7,6 @@ its retries and errors then work as usual.
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,33 +16,18 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
-import structlog
 
 from agent_service.agent.claude.connection import CertificateFileError
 from agent_service.agent.claude.retry_after import bound_wait
-from agent_service.network.proxy import ProxyError, proxy_for
-
-_log = structlog.get_logger(__name__)
-
-# Below the idle timeouts of common load balancers (60 s), so that this end closes the connection.
-_KEEP_ALIVE_SECONDS = 30.0
-
-# A pod whose SYN gets no response within this time has no route; waiting longer only delays the client.
-CONNECT_SECONDS = 5.0
+from agent_service.agent.claude.session import UNCOMPRESSED, open_session
 
 # An error, or an answer that is not streamed, is short and arrives at once. Of any other, only this much is read.
 LARGEST_WHOLE_BYTES = 2**16
 WHOLE_SECONDS = 5.0
 
-# A stream buffers twice this for a client that reads slowly (aiohttp's low and high water marks).
-_READ_BUFFER_BYTES = 2**16
-
 # After the last event come the end of the chunk and, from gateways, `[DONE]`. A connection that has received both
 # within this time is reused.
 _SETTLE_SECONDS = 1.0
-
-# Events must not wait in a compressor, and uncompressed data cannot be a decompression bomb.
-_HEADERS = {"Accept-Encoding": "identity"}
 
 # 429: too many of our own requests; 529: too many requests of all users (Claude docs, "Errors").
 _THROTTLED = frozenset({429, 529})
@@ -74,7 +58,7 @@ class Wire(httpx2.AsyncClient):
         """Send a request; return the body of its response, or the failure to pass to the SDK with `replaying`."""
         try:
             answer = await (self._session or self._open()).post(
-                url, data=content, headers={**headers, **_HEADERS}, allow_redirects=False
+                url, data=content, headers={**headers, **UNCOMPRESSED}, allow_redirects=False
             )
         except _ERRORS as error:
             return Failed(error)
@@ -104,7 +88,7 @@ class Wire(httpx2.AsyncClient):
                 request.method,
                 str(request.url),
                 data=request.content or None,
-                headers=[*request.headers.multi_items(), *_HEADERS.items()],
+                headers=[*request.headers.multi_items(), *UNCOMPRESSED.items()],
                 timeout=request.extensions["timeout"],
                 allow_redirects=False,
             )
@@ -131,23 +115,8 @@ class Wire(httpx2.AsyncClient):
             await self._session.close()
 
     def _open(self) -> aiohttp.ClientSession:
-        # A session belongs to the event loop that runs at its creation. At the first request there is one.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=self._certificates())
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=_proxy(self._base_url_text),
-            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
-            read_bufsize=_READ_BUFFER_BYTES,
-        )
+        self._session = open_session(self._base_url_text)
         return self._session
-
-    def _certificates(self) -> ssl.SSLContext | bool:
-        # httpx2's: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's, because a slim image has no certificates.
-        try:
-            return httpx2.create_ssl_context() if self._base_url_text.startswith("https:") else True
-        except OSError as error:
-            raise CertificateFileError(str(error)) from error
 
     def _as_httpx2(self, error: Exception) -> httpx2.TransportError:
         if isinstance(error, aiohttp.ClientConnectorDNSError) and error.host != urlsplit(self._base_url_text).hostname:
@@ -268,12 +237,3 @@ _HTTPX2_OF: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (
 
 def _as_httpx2(error: Exception) -> httpx2.TransportError:
     return next(kind for theirs, kind in _HTTPX2_OF if isinstance(error, theirs))(str(error))
-
-
-def _proxy(address: str) -> str | None:
-    """Return the proxy that the environment sets for an address (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
-    try:
-        return proxy_for(address, any_scheme=True)
-    except ProxyError as error:
-        _log.warning("Proxy could not be used, connected to the model API directly", reason=str(error))
-        return None

@@ -20,12 +20,13 @@ class Assignment:
     """What a process needs to start.
 
     `slot` is its number among the processes, which its replacement takes over. `listener` is the file descriptor of
-    the socket to listen on.
+    the socket to listen on, and `gateway` that of the gateway's socket; None if there is no gateway.
     """
 
     settings: Settings
     slot: int
     listener: int
+    gateway: int | None = None
 
 
 class Order(Enum):

@@ -23,11 +23,13 @@ class _Supervised(Server):
 
     def __init__(self, assignment: Assignment, link: socket.socket) -> None:
         lifecycle = Lifecycle()
+        gateway = None if assignment.gateway is None else socket.socket(fileno=assignment.gateway)
         super().__init__(
-            create_app(assignment.settings, lifecycle),
+            create_app(assignment.settings, lifecycle, gateway_listener=gateway),
             lifecycle,
             assignment.settings,
             on_listening=self._listen_to_orders,
+            opens_websockets=assignment.settings.proxies,
         )
         self._link = link
 

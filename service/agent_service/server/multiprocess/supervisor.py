@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
 
 import structlog
 
@@ -60,16 +61,29 @@ def metrics_folder() -> Iterator[str]:
         yield name
 
 
-def supervise(settings: Settings, listener: socket.socket, folder: str, *, on_started: Callable[[], None]) -> int:
+class Listeners(NamedTuple):
+    """The bound sockets that all processes listen on: that of the API, and that of the gateway if there is one."""
+
+    api: socket.socket
+    gateway: socket.socket | None = None
+
+    def close(self) -> None:
+        """Close the sockets in this process."""
+        self.api.close()
+        if self.gateway is not None:
+            self.gateway.close()
+
+
+def supervise(settings: Settings, listeners: Listeners, folder: str, *, on_started: Callable[[], None]) -> int:
     """Run the processes until SIGTERM or SIGINT, then until they have drained. Return the exit code.
 
     Args:
         settings: settings of the processes, with the address of a Redis.
-        listener: bound socket that they listen on.
+        listeners: bound sockets that they listen on.
         folder: folder of their metrics.
         on_started: called once, when all of them answer.
     """
-    supervisor = _Supervisor(settings, listener, folder, on_started)
+    supervisor = _Supervisor(settings, listeners, folder, on_started)
     # Until the loop has its own handlers: if an earlier handler raised while the loop is created, a half-created loop
     # would remain.
     for number in _SIGNALS:
@@ -131,11 +145,9 @@ class _Process:
 
 
 class _Supervisor:
-    def __init__(
-        self, settings: Settings, listener: socket.socket, folder: str, on_started: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: Settings, listeners: Listeners, folder: str, on_started: Callable[[], None]) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._folder = folder
         self._on_started = on_started
         self._processes: dict[int, _Process] = {}
@@ -174,7 +186,7 @@ class _Supervisor:
         self._ending.set()
         self._send_all(Order.DRAIN)
         # From now on only the processes accept connections, until the last of them has ended.
-        self._listener.close()
+        self._listeners.close()
         seconds = self._settings.longest_answer_seconds + DRAIN_MARGIN_SECONDS + CUT_SECONDS + _END_MARGIN_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._kill_all)
 
@@ -230,7 +242,8 @@ class _Supervisor:
 
     async def _start(self, slot: int) -> _Process:
         ours, theirs = socket.socketpair()
-        listener = self._listener.fileno()
+        listener = self._listeners.api.fileno()
+        gateway = None if self._listeners.gateway is None else self._listeners.gateway.fileno()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -238,11 +251,11 @@ class _Supervisor:
                 "-m",
                 "agent_service.server.multiprocess.child",
                 stdin=theirs.fileno(),
-                pass_fds=(listener,),
+                pass_fds=(listener,) if gateway is None else (listener, gateway),
                 env={**os.environ, multiprocess_metrics.FOLDER: self._folder},
                 # A Ctrl-C at the terminal is for the supervisor alone.
                 process_group=0,
             )
         reader, writer = await asyncio.open_connection(sock=ours)
-        writer.write(packed(Assignment(self._settings, slot, listener)))
+        writer.write(packed(Assignment(self._settings, slot, listener, gateway)))
         return _Process(process, reader, writer)

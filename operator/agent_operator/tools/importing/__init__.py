@@ -1,0 +1,1 @@
+"""`kubectl agent import`: AgentDeployments from plain Deployments and from kagent's agents."""

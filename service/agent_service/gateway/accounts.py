@@ -1,0 +1,97 @@
+"""Counts every call to the model: usage, metrics, limits, the turn that it belongs to, its span and its log line."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+import structlog
+from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from agent_service.agent.errors import OUTCOMES
+from agent_service.agent.messages import Usage
+from agent_service.agent.tracing import finish
+from agent_service.agent.turns import Turn
+from agent_service.telemetry.exposition import exemplar
+from agent_service.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+# The format of the callers' header, whatever format clients of the agent send (OTEL_PROPAGATORS).
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
+
+
+class Accounts:
+    """Counts the calls of one process."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        tracer: Tracer,
+        *,
+        charge: Callable[[Usage], None],
+        provider: str,
+        models: tuple[str, ...],
+    ) -> None:
+        """Set up the counters.
+
+        Args:
+            metrics: counts the calls.
+            tracer: creates a span for each call.
+            charge: called with the usage of each call.
+            provider: name of the model's provider.
+            models: the models that may be called.
+        """
+        self._metrics = metrics
+        self._tracer = tracer
+        self._charge = charge
+        self._provider = provider
+        # Created up front: Prometheus sees no increase in a series that first appears with a value.
+        for model in models:
+            for outcome in ("ok", "cancelled", *OUTCOMES):
+                metrics.model_requests.labels(model, outcome)
+
+    def span(self, model: str, headers: Mapping[str, str], *, streamed: bool) -> AbstractContextManager[Span]:
+        """Start a span that is current while the context lasts: a child of the caller's, if the headers carry one."""
+        return self._tracer.start_as_current_span(
+            f"chat {model}",
+            context=_TRACE_CONTEXT.extract({"traceparent": headers.get("traceparent", "")}),
+            kind=SpanKind.CLIENT,
+            attributes={
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": self._provider,
+                "gen_ai.request.model": model,
+                "gen_ai.request.stream": streamed,
+            },
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
+    def close(self, model: str, outcome: str, usage: Usage, *, started: float, span: Span, turn: Turn | None) -> None:
+        """Count a call that has ended. `started` is the time of `perf_counter` at its start."""
+        seconds = time.perf_counter() - started
+        self._charge(usage)
+        if turn is not None:
+            turn.usage.add(usage)
+        self._metrics.model_requests.labels(model, outcome).inc()
+        self._metrics.model_duration.labels(model).observe(seconds, exemplar())
+        self._metrics.tokens.labels(model, "input").inc(usage.input_tokens)
+        self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
+        finish(span, outcome, usage)
+        write = _log.info if outcome in {"ok", "cancelled"} else _log.warning
+        write(
+            "Runtime called the model",
+            model=model,
+            outcome=outcome,
+            seconds=round(seconds, 4),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+        )
+
+
+def outcome_of(status: int) -> str:
+    """Return the outcome of a call by the status of its answer."""
+    if status < 400:  # noqa: PLR2004
+        return "ok"
+    known = {408: "timed_out", 429: "rate_limited", 503: "overloaded", 504: "timed_out", 529: "overloaded"}
+    return known.get(status) or ("failed" if status >= 500 else "refused")  # noqa: PLR2004

@@ -1,0 +1,185 @@
+"""The course of a call: body, model, limits, model API, answer, account."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from agent_service.agent.messages import Usage
+from agent_service.agent.provider import Waiting
+from agent_service.agent.turns import Turn
+from agent_service.gateway import question as questions
+from agent_service.gateway.accounts import Accounts, outcome_of
+from agent_service.gateway.admission import admit
+from agent_service.gateway.bodies import LARGEST_BYTES, Bodies, CompressedError, Held, NoRoomError, TooLargeError
+from agent_service.gateway.echo import Echo
+from agent_service.gateway.forms import Form, RefusedError
+from agent_service.gateway.meter import Meter, asked
+from agent_service.gateway.question import Question, UnreadableError
+from agent_service.gateway.relay import relay
+from agent_service.gateway.reply import Reply
+from agent_service.gateway.upstream import Upstream
+from agent_service.limits.limits import Limits
+from agent_service.telemetry.metrics import Metrics
+
+_INVALID = "invalid_request_error"
+
+# A larger body is searched in a thread, so that probes and streams go on.
+_LONG_SEARCH_BYTES = 2**18
+
+# Outcomes of calls whose question the model API works on, or has worked on.
+_SENT = frozenset({"ok", "cancelled", "timed_out"})
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What calls may do: the models, the most tokens of an answer, and whether prompts are marked for the cache."""
+
+    models: tuple[str, ...]
+    most_tokens: int
+    marks: bool
+
+
+class Calls:
+    """Makes the calls of one process."""
+
+    def __init__(
+        self,
+        upstream: Upstream | Echo,
+        accounts: Accounts,
+        limits: Limits,
+        metrics: Metrics,
+        terms: Terms,
+        *,
+        waiting: Waiting,
+    ) -> None:
+        """Set up the calls.
+
+        Args:
+            upstream: the model API, or the echo in its place.
+            accounts: counts the calls.
+            limits: the limits of the agent.
+            metrics: counts the refusals.
+            terms: what calls may do.
+            waiting: returns a context that is entered while a call waits because it was throttled.
+        """
+        self.terms = terms
+        self._upstream = upstream
+        self._accounts = accounts
+        self._limits = limits
+        self._metrics = metrics
+        self._waiting = waiting
+        self._bodies = Bodies()
+
+    async def close(self) -> None:
+        """Close the connections to the model API."""
+        if isinstance(self._upstream, Upstream):
+            await self._upstream.close()
+
+    async def count_tokens(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Count the tokens of a question, which costs nothing.
+
+        Raises:
+            RefusedError: when the call is not made.
+        """
+        with self._bodies.holding() as held:
+            question = await self._question(request, held, mark=False)
+            if isinstance(self._upstream, Echo):
+                reply = await self._upstream.call(question, Form.MESSAGES, counts=True)
+            else:
+                reply = await self._call_upstream(self._upstream, request, question, Form.MESSAGES)
+        response, _ = await relay(request, reply, None)
+        return response
+
+    async def ask(self, request: web.BaseRequest, form: Form, turn: Turn | None) -> web.StreamResponse:
+        """Ask the model, on the account of a turn if one is known.
+
+        Raises:
+            RefusedError: when the call is not made, or has failed without an answer of the model API.
+            ConnectionError: when the caller has left.
+        """
+        with self._bodies.holding() as held:
+            # In a list, from which the question is taken once it is answered: an answer may last for minutes, and its
+            # question has up to LARGEST_BYTES.
+            pending = [await self._question(request, held, mark=form is Form.MESSAGES and self._marks)]
+            await admit(self._limits, self._metrics, self._waiting)
+            return await self._accounted(request, form, turn, held=held, pending=pending)
+
+    async def _accounted(
+        self, request: web.BaseRequest, form: Form, turn: Turn | None, *, held: Held, pending: list[Question]
+    ) -> web.StreamResponse:
+        model, characters = pending[0].model, asked(pending[0].content)
+        usage, outcome, started = Usage(), "cancelled", time.perf_counter()
+        meter: Meter | None = None
+        with self._accounts.span(model, request.headers, streamed=pending[0].streamed) as span:
+            try:
+                reply = await self._reply(request, pending[0], form)
+                pending.clear()
+                held.release()
+                if reply.ok:
+                    meter = Meter(usage, form, events=reply.events)
+                else:
+                    outcome = outcome_of(reply.status)
+                response, complete = await relay(request, reply, meter)
+                if reply.ok:
+                    outcome = "ok" if complete else "failed"
+            except RefusedError as refused:
+                outcome = refused.outcome
+                raise
+            except ConnectionError:
+                # The caller has left, as when the call is cancelled.
+                raise
+            except Exception:
+                outcome = "error"
+                raise
+            else:
+                return response
+            finally:
+                received = meter is not None or outcome in _SENT
+                (meter or Meter(usage, form, events=False)).finish(characters if received else 0)
+                self._accounts.close(model, outcome, usage, started=started, span=span, turn=turn)
+
+    async def _reply(self, request: web.BaseRequest, question: Question, form: Form) -> Reply:
+        if isinstance(self._upstream, Echo):
+            return await self._upstream.call(question, form)
+        return await self._call_upstream(self._upstream, request, question, form)
+
+    async def _call_upstream(
+        self, upstream: Upstream, request: web.BaseRequest, question: Question, form: Form
+    ) -> Reply:
+        query = request.rel_url.raw_query_string
+        path = f"{request.rel_url.raw_path}?{query}" if query else request.rel_url.raw_path
+        return await upstream.call(path, request.headers, question, form, self._waiting)
+
+    @property
+    def _marks(self) -> bool:
+        return self.terms.marks and (isinstance(self._upstream, Echo) or self._upstream.marks)
+
+    async def _question(self, request: web.BaseRequest, held: Held, *, mark: bool) -> Question:
+        try:
+            body = await held.read(request)
+            question = await _in_background_if_long(
+                body, lambda: questions.read(body, most_tokens=self.terms.most_tokens, mark=mark)
+            )
+        except CompressedError:
+            message = "The gateway reads no compressed bodies; send the body without a Content-Encoding."
+            raise RefusedError(415, _INVALID, message) from None
+        except TooLargeError:
+            message = f"The request body exceeds {LARGEST_BYTES // 2**20} MiB."
+            raise RefusedError(413, "request_too_large", message) from None
+        except NoRoomError:
+            message = "The calls in flight take all the memory that they may; try again in a moment."
+            raise RefusedError(529, "overloaded_error", message, {"Retry-After": "1"}) from None
+        except UnreadableError as error:
+            raise RefusedError(400, _INVALID, str(error)) from None
+        if question.model not in self.terms.models:
+            allowed = ", ".join(self.terms.models)
+            message = f"model: this agent may not call this model. It may call: {allowed}."
+            raise RefusedError(404, "not_found_error", message)
+        return question
+
+
+async def _in_background_if_long(body: bytes, search: Callable[[], Question]) -> Question:
+    return search() if len(body) <= _LONG_SEARCH_BYTES else await asyncio.to_thread(search)

@@ -1,0 +1,66 @@
+"""Creates the gateway from the settings."""
+
+from opentelemetry.trace import Tracer
+
+from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.echo import EchoProvider
+from agent_service.agent.provider import Waiting
+from agent_service.agent.turns import Turns
+from agent_service.bounds import bounds
+from agent_service.config.settings import Settings
+from agent_service.gateway.accounts import Accounts
+from agent_service.gateway.calls import Calls, Terms
+from agent_service.gateway.echo import Echo
+from agent_service.gateway.server import Gateway
+from agent_service.gateway.upstream import Upstream
+from agent_service.lifecycle import Lifecycle
+from agent_service.limits.limits import Limits
+from agent_service.telemetry.metrics import Metrics
+
+
+def create_gateway(
+    settings: Settings,
+    lifecycle: Lifecycle,
+    *,
+    turns: Turns,
+    credentials: Credentials | None,
+    base_url: str,
+    limits: Limits,
+    metrics: Metrics,
+    tracer: Tracer,
+    waiting: Waiting,
+) -> Gateway:
+    """Return the gateway, which does not listen yet.
+
+    Args:
+        settings: settings of the service.
+        lifecycle: lifecycle of the process.
+        turns: the turns in progress.
+        credentials: key of the model API; None if there is none.
+        base_url: address of the model API.
+        limits: limits of the agent.
+        metrics: metrics of the process.
+        tracer: creates the spans.
+        waiting: returns a context that is entered while a call waits because it was throttled.
+    """
+    echoes = settings.model_provider == "echo"
+    models = tuple(dict.fromkeys((settings.default_model, *settings.gateway_models, *(["echo"] if echoes else []))))
+    upstream: Upstream | Echo
+    if echoes:
+        upstream = Echo(EchoProvider())
+    else:
+        # No call lasts longer than the longest answer or task that it is part of.
+        silence = max(settings.longest_answer_seconds, settings.task_timeout_seconds)
+        upstream = Upstream(base_url, credentials, max_retries=settings.model_max_retries, silence_seconds=silence)
+    accounts = Accounts(metrics, tracer, charge=limits.charge, provider=settings.model_provider, models=models)
+    terms = Terms(models, settings.gateway_max_tokens, settings.gateway_prompt_caching)
+    bound = bounds(settings)
+    return Gateway(
+        Calls(upstream, accounts, limits, metrics, terms, waiting=waiting),
+        turns,
+        lifecycle,
+        metrics,
+        port=settings.gateway_port or 0,
+        most=bound.in_flight,
+        connections=bound.connections,
+    )

@@ -1,0 +1,86 @@
+"""Answers of the gateway's own in the form of the API that the caller speaks, so that each SDK raises its own errors.
+
+Forms: Claude docs, "Errors"; OpenAI's API reference, "Error codes".
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+import orjson
+from aiohttp import web
+
+JSON = "application/json"
+
+# When a model was released is not known here. "May be set to an epoch value if the release date is unknown" (SDK,
+# types/model_info.py).
+_RELEASED = "1970-01-01T00:00:00Z"
+
+
+class Form(Enum):
+    """An API whose form an answer has."""
+
+    MESSAGES = "messages"
+    CHAT_COMPLETIONS = "chat_completions"
+
+
+class RefusedError(Exception):
+    """A call that the gateway answers itself: status, type of the error, a sentence, and further headers.
+
+    `outcome` is that of the metrics, for a call that was made or would have been.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        outcome: str = "refused",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+        self.headers = headers
+        self.outcome = outcome
+
+
+def error(form: Form, refusal: RefusedError, request_id: str | None = None) -> web.Response:
+    """Return an error in a form."""
+    if form is Form.MESSAGES:
+        body: dict[str, object] = {
+            "type": "error",
+            "error": {"type": refusal.kind, "message": refusal.message},
+            "request_id": request_id,
+        }
+    else:
+        about = {"message": refusal.message, "type": refusal.kind, "param": None, "code": refusal.kind}
+        body = {"error": about}
+    return answer(body, status=refusal.status, headers=refusal.headers)
+
+
+def answer(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return a JSON answer."""
+    return web.Response(body=orjson.dumps(body), status=status, headers=headers, content_type=JSON)
+
+
+def model(name: str) -> dict[str, object]:
+    """Return the description of a model, which is valid in both forms."""
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": _RELEASED,
+        "lifecycle": "active",
+        "object": "model",
+        "created": 0,
+        "owned_by": "portside",
+    }
+
+
+def models(names: Iterable[str]) -> dict[str, object]:
+    """Return a list of models, which is valid in both forms."""
+    data = [model(name) for name in names]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return {"object": "list", "data": data, "has_more": False, **ends}

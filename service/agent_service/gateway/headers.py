@@ -1,0 +1,53 @@
+"""The headers that the gateway passes on, in both directions. Pure."""
+
+from collections.abc import Mapping
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from agent_service.agent.claude.session import UNCOMPRESSED
+
+# All others stay here: keys, cookies, and what describes this connection or the turn. The model API is a third party.
+_REQUEST = ("Accept", "Content-Type", "User-Agent", "anthropic-version", "anthropic-beta")
+_SDK = "x-stainless-"
+
+# Of one connection only (RFC 9110, 7.6.1), or for browsers, or set by the server itself.
+_NOT_PASSED = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "content-encoding",
+        "set-cookie",
+        "alt-svc",
+        "strict-transport-security",
+        "date",
+        "server",
+    }
+)
+_OF_BROWSERS = "access-control-"
+
+
+def of_request(received: Mapping[str, str], credential: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of the call to the model API."""
+    passed = {name: received[name] for name in _REQUEST if name in received}
+    passed.setdefault("Content-Type", "application/json")
+    of_sdk = {name: value for name, value in received.items() if name.lower().startswith(_SDK)}
+    return {**passed, **of_sdk, **UNCOMPRESSED, **credential}
+
+
+def of_answer(received: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+    """Return the headers of the answer to the caller."""
+    named = {name.strip().lower() for name in received.get("Connection", "").split(",")}
+    passed: CIMultiDict[str] = CIMultiDict()
+    for name, value in received.items():
+        lower = name.lower()
+        if lower not in _NOT_PASSED and lower not in named and not lower.startswith(_OF_BROWSERS):
+            passed.add(name, value)
+    return passed

@@ -1,0 +1,42 @@
+"""An answer on its way to the caller, from the model API or from the echo."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from multidict import CIMultiDict
+
+_EVENTS = "text/event-stream"
+_FIRST_ERROR = 400
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer: its status, headers and bytes.
+
+    `length` is the number of bytes if it is known. `close` ends the answer where it is, and with it the model's work.
+    """
+
+    status: int
+    headers: CIMultiDict[str]
+    chunks: AsyncIterator[bytes]
+    close: Callable[[], None]
+    length: int | None = None
+
+    @property
+    def events(self) -> bool:
+        """Whether the answer is a stream of events."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _EVENTS
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call succeeded."""
+        return self.status < _FIRST_ERROR
+
+
+async def single(content: bytes) -> AsyncIterator[bytes]:
+    """Yield one piece."""
+    yield content
+
+
+def nothing() -> None:
+    """Do nothing, to close an answer that is already complete."""
