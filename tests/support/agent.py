@@ -5,7 +5,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,12 +124,18 @@ class Service:
 
 @contextmanager
 def running_service(
-    folder: Path, command: str = "serve", *, host: str = "127.0.0.1", descriptors: str = "", **settings: str
+    folder: Path,
+    command: str = "serve",
+    *,
+    options: Sequence[str] = (),
+    host: str = "127.0.0.1",
+    descriptors: str = "",
+    **settings: str,
 ) -> Iterator[Service]:
     """Run a service while the context is active.
 
-    `host` is the address to listen on; empty means the service's own default. `descriptors` is the soft and the hard
-    limit of open files, separated by a space.
+    `options` are further words of its command line. `host` is the address to listen on; empty means the service's own
+    default. `descriptors` is the soft and the hard limit of open files, separated by a space.
     """
     port = free_port()
     limited = ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *descriptors.split()]
@@ -143,6 +149,7 @@ def running_service(
                 *(("--host", host) if host else ()),
                 "--port",
                 str(port),
+                *options,
             ],
             env=environment(**settings),
             cwd=folder,

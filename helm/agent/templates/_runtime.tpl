@@ -9,7 +9,7 @@ A field that is unset has its default here: `runtime` has none in values.yaml, a
   {{- if .code }}
   image: {{ include "agent.image" $root | quote }}
   imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-  args: [runtime, --host, "::", {{ printf "/etc/portside/agent/%s" .code.configMapKeyRef.key | quote }}]
+  args: [runtime, --host, "::", --loopback-only, {{ printf "/etc/portside/agent/%s" .code.configMapKeyRef.key | quote }}]
   {{- else }}
   image: {{ .image | quote }}
   {{- with .imagePullPolicy }}
@@ -106,6 +106,7 @@ ANTHROPIC_API_KEY: portside-gateway
 ANTHROPIC_MODEL: {{ .Values.agent.model | quote }}
 OPENAI_BASE_URL: http://127.0.0.1:8089/v1
 OPENAI_API_KEY: portside-gateway
+PORTSIDE_MAX_TOKENS: {{ .Values.agent.maxTokens | toJson | quote }}
 PORTSIDE_MODEL: {{ .Values.agent.model | quote }}
 {{- if include "agent.runtimePrompt" . }}
 PORTSIDE_SYSTEM_PROMPT_FILE: /etc/portside/prompt/SYSTEM_PROMPT

@@ -135,7 +135,7 @@ def _program(spec: AgentSpec, runtime: Runtime) -> Document:
     return {
         "image": image_reference(spec.image),
         "imagePullPolicy": spec.image.pull_policy,
-        "args": ["runtime", "--host", "::", f"{CODE_DIR}/{runtime.code.config_map_key_ref.key}"],
+        "args": ["runtime", "--host", "::", "--loopback-only", f"{CODE_DIR}/{runtime.code.config_map_key_ref.key}"],
     }
 
 
@@ -149,6 +149,7 @@ def _variables(agent: AgentDeployment, runtime: Runtime) -> list[Document]:
         "ANTHROPIC_MODEL": spec.model,
         "OPENAI_BASE_URL": f"{gateway}/v1",
         "OPENAI_API_KEY": _PLACEHOLDER,
+        "PORTSIDE_MAX_TOKENS": str(spec.max_tokens),
         "PORTSIDE_MODEL": spec.model,
         **({"PORTSIDE_SYSTEM_PROMPT_FILE": f"{PROMPT_DIR}/{SYSTEM_PROMPT}"} if _has_prompt(agent.spec) else {}),
         **tracing_variables(agent),

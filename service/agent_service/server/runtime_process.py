@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,15 +40,16 @@ _COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 def overrides() -> dict[str, object]:
     """Return the settings that connect the API and the file: free ports of this machine, and the protocol."""
+    runtime, gateway = _free_ports(2)
     found: dict[str, object] = {
-        "runtime_url": f"http://{_HOST}:{_free_port()}",
+        "runtime_url": f"http://{_HOST}:{runtime}",
         "runtime_protocol": "invocations",
         "runtime_path": "/invocations",
         "runtime_health_path": "/ping",
     }
     # The file needs to know the port before the gateway listens.
     if given("GATEWAY_PORT") in {None, "0"}:
-        found["gateway_port"] = _free_port()
+        found["gateway_port"] = gateway
     return found
 
 
@@ -98,11 +99,11 @@ def _is_ours(name: str) -> bool:
     return name in _SETTINGS or name in _CREDENTIALS or (name.startswith("OTEL_") and name.endswith("_HEADERS"))
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((_HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        # All at the same time, so that they differ.
+        socks = [stack.enter_context(socket.create_server((_HOST, 0))) for _ in range(number)]
+        return [sock.getsockname()[1] for sock in socks]
 
 
 class _Keeper(threading.Thread):

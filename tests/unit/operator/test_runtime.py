@@ -116,6 +116,7 @@ def test_the_environment_leads_sdks_to_the_gateway_and_the_user_may_replace_it()
         "ANTHROPIC_MODEL": "claude-sonnet-5-5",
         "OPENAI_BASE_URL": "http://127.0.0.1:8089/v1",
         "OPENAI_API_KEY": "portside-gateway",
+        "PORTSIDE_MAX_TOKENS": "4096",
         "PORTSIDE_MODEL": "claude-sonnet-5-5",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
         "OTEL_SERVICE_NAME": "hello",
@@ -168,7 +169,7 @@ def test_a_file_is_run_by_the_image_of_portside() -> None:
     container = runtime(**spec)
 
     assert (container["image"], container["imagePullPolicy"]) == ("example.com/service:7", "Always")
-    assert container["args"] == ["runtime", "--host", "::", "/etc/portside/agent/agent.py"]
+    assert container["args"] == ["runtime", "--host", "::", "--loopback-only", "/etc/portside/agent/agent.py"]
     assert {"name": "runtime-code", "mountPath": "/etc/portside/agent", "readOnly": True} in container["volumeMounts"]
     items = [{"key": "agent.py", "path": "agent.py"}]
     assert {"name": "runtime-code", "configMap": {"name": "code", "items": items}} in pod(**spec)["volumes"]
