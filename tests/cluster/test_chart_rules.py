@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import SCALE_RULE, crd
+from agent_operator.api.runtime import TMP_DIR
 from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import InvalidAgentError, parse
@@ -133,7 +134,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         for field in ({"command": []}, {"args": ["x"]}, {"imagePullPolicy": "Always"})
     ),
     *(("runtime.port must not be", {"runtime": {"image": "a", "port": port}}) for port in (8000, 8089, 9090)),
-    ("the runtime's folders /tmp", {"runtime": {"image": "a", "volumeMounts": [TMP | {"mountPath": "/tmp"}]}}),
+    ("the runtime's folders /tmp", {"runtime": {"image": "a", "volumeMounts": [TMP | {"mountPath": TMP_DIR}]}}),
     *(
         ("the container runtime is", {"runtime": {"image": "a"}, place: [{"name": "runtime", "image": "x"}]})
         for place in ("sidecars", "initContainers")

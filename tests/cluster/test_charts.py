@@ -63,6 +63,15 @@ FULL = {
     "extraVolumeMounts": [{"name": "data", "mountPath": "/data"}],
     "initContainers": [{"name": "first", "image": "busybox", "command": ["true"], "securityContext": RESTRICTED}],
     "sidecars": [{"name": "beside", "image": "busybox", "securityContext": RESTRICTED}],
+    "runtime": {
+        "image": "example.com/agent:1",
+        "command": ["agent"],
+        "args": ["--verbose"],
+        "workingDir": "/app",
+        "env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        "envFrom": [{"prefix": "P_", "configMapRef": {"name": "more"}}],
+        "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True}],
+    },
     "podDisruptionBudget": {"minAvailable": "50%"},
     "networkPolicy": {
         "ingressFrom": [{"namespaceSelector": {"matchLabels": {"team": "docks"}}}],

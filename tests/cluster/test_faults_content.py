@@ -58,6 +58,7 @@ def everywhere(text: str) -> dict[str, Any]:
         "extraEnv": [{"name": "NOTE", "value": text}],
         "sidecars": [container],
         "initContainers": [{**container, "name": "first"}],
+        "runtime": {"image": "example.com/agent:1", "args": [text], "env": [{"name": "A", "value": text}]},
         "extraVolumes": [
             {"name": "note", "downwardAPI": {"items": [{"path": text[0], "fieldRef": {"fieldPath": "metadata.name"}}]}}
         ],
@@ -79,7 +80,7 @@ def test_any_unicode_reaches_the_objects_unchanged(here: Namespace) -> None:
     template = here.get("deployment")["spec"]["template"]
     assert template["metadata"]["annotations"]["example.com/note"] == TEXT
     containers = {each["name"]: each for each in template["spec"]["containers"] + template["spec"]["initContainers"]}
-    assert containers["more"]["args"] == containers["first"]["args"] == [TEXT]
+    assert containers["more"]["args"] == containers["first"]["args"] == containers["runtime"]["args"] == [TEXT]
     assert {"name": "NOTE", "value": TEXT} in containers["agent"]["env"]
     for kind in ("serviceaccount", "service", "ingress"):
         assert here.get(kind)["metadata"]["annotations"]["example.com/note"] == TEXT

@@ -68,6 +68,12 @@ SPEC: Document = {
         {"name": "mixed", "projected": {"sources": [{"secret": {"name": "mixed"}}]}},
     ],
     "extraVolumeMounts": [{"name": "scratch", "mountPath": "/scratch", "readOnly": False}],
+    "runtime": {
+        "code": {"configMapKeyRef": {"name": "code", "key": "agent.py"}},
+        "env": [{"name": "EMPTY", "value": ""}],
+        "resources": {"limits": {"cpu": "500m", "memory": "1024Mi"}},
+        "volumeMounts": [{"name": "scratch", "mountPath": "/scratch", "readOnly": False}],
+    },
     "initContainers": [BESIDE | {"name": "first", "restartPolicy": "Always"}],
     "sidecars": [
         BESIDE

@@ -91,6 +91,13 @@ A field that is unset has its default here: `runtime` has none in values.yaml, a
 {{- end }}
 {{- end }}
 
+{{/* Whether all requests are handed to the runtime, so that there is no /chat: a word or nothing. */}}
+{{- define "agent.isProxy" -}}
+{{- with .Values.runtime }}
+{{- if eq (.protocol | default "invocations") "http" }}yes{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* Variables of the runtime, which those of the user replace. */}}
 {{- define "agent.runtimeVariables" -}}
 PORT: {{ .Values.runtime.port | default 8080 | quote }}
@@ -130,10 +137,12 @@ GATEWAY_PROMPT_CACHING: {{ kindIs "bool" .promptCaching | ternary .promptCaching
 
 {{/* Source of the instructions that the runtime reads as a file: a ConfigMap's name and key as YAML, or nothing. */}}
 {{- define "agent.runtimePrompt" -}}
-{{- with (.Values.agent.systemPromptFrom | default dict).configMapKeyRef }}
-{{- pick . "name" "key" | toJson }}
-{{- else if .Values.agent.systemPrompt }}
-{{- dict "name" (include "agent.fullname" .) "key" "SYSTEM_PROMPT" | toJson }}
+{{- with .Values.agent }}
+{{- if .systemPromptFrom }}
+{{- pick .systemPromptFrom.configMapKeyRef "name" "key" | toJson }}
+{{- else if .systemPrompt }}
+{{- dict "name" (include "agent.fullname" $) "key" "SYSTEM_PROMPT" | toJson }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -10,6 +10,7 @@ from agent_operator.api.spec import AgentSpec
 # own.
 _OF_CONTAINER = ("allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem")
 _OF_POD = ("runAsNonRoot", "seccompProfile")
+_OF_RUNTIME = (*_OF_CONTAINER, "runAsNonRoot")
 
 # A single pod has no PodDisruptionBudget (manifests/pod_disruption_budget.py).
 _FEWEST_PODS = 2
@@ -38,6 +39,9 @@ def _lost_hardening(spec: AgentSpec) -> Iterator[tuple[str, str]]:
         # A container's own setting overrides the pod's.
         "spec.podSecurityContext": [name for name in _OF_POD if name not in pod and name not in container],
     }
+    if spec.runtime is not None:
+        runtime = spec.runtime.security_context
+        lost["spec.runtime.securityContext"] = [name for name in _OF_RUNTIME if name not in runtime and name not in pod]
     for field, names in lost.items():
         if names:
             them = "them" if len(names) > 1 else "it"
@@ -80,10 +84,14 @@ def _unmeasured(spec: AgentSpec) -> Iterator[tuple[str, str]]:
                 document = container.model_dump(by_alias=True, exclude_none=True)
                 runs_on = field == "sidecars" or document.get("restartPolicy") == "Always"
                 if runs_on and name not in _requested(document):
-                    sentence = (
-                        f"autoscaling on {name} utilization does not work while a container has no {name} request"
-                    )
-                    yield f"spec.{field}[{index}].resources", f"{sentence}: set requests.{name}"
+                    yield f"spec.{field}[{index}].resources", _unrequested(name)
+        if spec.runtime is not None and name not in _requested(spec.runtime.model_dump(by_alias=True)):
+            yield "spec.runtime.resources", _unrequested(name)
+
+
+def _unrequested(name: str) -> str:
+    sentence = f"autoscaling on {name} utilization does not work while a container has no {name} request"
+    return f"{sentence}: set requests.{name}"
 
 
 def _requested(container: Mapping[str, Any]) -> set[str]:

@@ -20,6 +20,8 @@ def refusals(spec: AgentSpec) -> Iterator[Fault]:
     yield from _more_than_the_limit("spec.resources", spec.resources)
     if spec.worker.enabled and spec.worker.resources is not None:
         yield from _more_than_the_limit("spec.worker.resources", spec.worker.resources)
+    if spec.runtime is not None:
+        yield from _more_than_the_limit("spec.runtime.resources", spec.runtime.resources)
 
 
 def advice(spec: AgentSpec) -> Iterator[Fault]:
@@ -30,6 +32,7 @@ def advice(spec: AgentSpec) -> Iterator[Fault]:
     yield from _capacity(spec)
     yield from _exposure(spec)
     yield from _image_and_model(spec)
+    yield from _runtime(spec)
     yield from (Fault(*caution) for caution in cautions(spec))
 
 
@@ -46,13 +49,15 @@ def _secrets(spec: AgentSpec) -> Iterator[Fault]:
             "spec.apiKey.value",
             "every user who can read this object can read the key: move it to a Secret and set apiKey.secretName",
         )
-    for index, variable in enumerate(spec.extra_env or []):
-        if variable.value and _SECRET_NAME.search(variable.name):
-            yield Fault(
-                f"spec.extraEnv[{index}].value",
-                f"{variable.name} looks like a secret, and every user who can read this object can read it: use "
-                "valueFrom.secretKeyRef",
-            )
+    of_runtime = spec.runtime.env if spec.runtime is not None else None
+    for field, variables in (("spec.extraEnv", spec.extra_env), ("spec.runtime.env", of_runtime)):
+        for index, variable in enumerate(variables or []):
+            if variable.value and _SECRET_NAME.search(variable.name):
+                yield Fault(
+                    f"{field}[{index}].value",
+                    f"{variable.name} looks like a secret, and every user who can read this object can read it: use "
+                    "valueFrom.secretKeyRef",
+                )
 
 
 def _addresses(spec: AgentSpec) -> Iterator[Fault]:
@@ -131,3 +136,31 @@ def _image_and_model(spec: AgentSpec) -> Iterator[Fault]:
         and not spec.agent.model.startswith("claude-")
     ):
         yield Fault("spec.agent.model", "is not an Anthropic model ID, which all start with `claude-`: check it")
+
+
+def _runtime(spec: AgentSpec) -> Iterator[Fault]:
+    runtime = spec.runtime
+    if runtime is None:
+        if spec.agent.models:
+            yield Fault("spec.agent.models", "has no effect without a runtime, which may call these models: remove it")
+        return
+    if runtime.image is not None and _moves(runtime.image):
+        yield Fault(
+            "spec.runtime.image", "can change without notice: add a tag of one version to it, or the image's digest"
+        )
+    if "memory" not in (runtime.resources.limits or {}):
+        yield Fault(
+            "spec.runtime.resources.limits", "without a memory limit, a leak can exhaust the whole node: set memory"
+        )
+    if runtime.protocol == "http" and spec.worker.enabled:
+        yield Fault("spec.worker.enabled", "protocol http has no tasks, so the workers stay idle: set it to false")
+    if spec.budget is not None and spec.budget.cost is not None and spec.agent.models:
+        yield Fault(
+            "spec.agent.models", "the budget counts the cost of these models by the prices of agent.model: check them"
+        )
+
+
+def _moves(image: str) -> bool:
+    """Return whether an image reference has neither a digest nor a tag other than `latest`."""
+    name, _, tag = image.rpartition("/")[2].partition(":")
+    return "@" not in name + tag and tag in {"", "latest"}

@@ -122,25 +122,15 @@ def _keep_rules_of_scaling(spec: dict[str, Any]) -> None:
 
 
 def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
-    runtime = spec.get("runtime", {})
-    for variable in [*spec.get("extraEnv", []), *runtime.get("env", [])]:
-        if "value" in variable:
-            variable.pop("valueFrom", None)
-    for source in [*spec.get("envFrom", []), *runtime.get("envFrom", [])]:
-        if "configMapRef" in source:
-            source.pop("secretRef", None)
-        source.setdefault("configMapRef", {"name": "x"}) if "secretRef" not in source else None
+    _keep_rules_of_variables(spec.get("extraEnv", []), spec.get("envFrom", []))
     for volume in spec.get("extraVolumes", []):
         volume["name"] += "0"
     volumes = [volume["name"] for volume in spec.get("extraVolumes", [])]
     for mount in spec.get("extraVolumeMounts", []):
         mount["mountPath"] += "0"
         mount["name"] = volumes[0] if volumes else "tmp"
-    for mount in runtime.get("volumeMounts", []):
-        mount["mountPath"] += "0"
-        mount["name"] = volumes[0] if volumes else TMP_VOLUME
     if "runtime" in spec:
-        _keep_rules_of_runtimes(runtime)
+        _keep_rules_of_runtimes(spec["runtime"], volumes)
     for kind, suffix in (("initContainers", "0"), ("sidecars", "1")):
         for container in spec.get(kind, []):
             container["name"] += suffix
@@ -149,7 +139,21 @@ def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
                 container["ports"] = list(ports.values())
 
 
-def _keep_rules_of_runtimes(runtime: dict[str, Any]) -> None:
+def _keep_rules_of_variables(variables: list[dict[str, Any]], sources: list[dict[str, Any]]) -> None:
+    for variable in variables:
+        if "value" in variable:
+            variable.pop("valueFrom", None)
+    for source in sources:
+        if "configMapRef" in source:
+            source.pop("secretRef", None)
+        source.setdefault("configMapRef", {"name": "x"}) if "secretRef" not in source else None
+
+
+def _keep_rules_of_runtimes(runtime: dict[str, Any], volumes: list[str]) -> None:
+    _keep_rules_of_variables(runtime.get("env", []), runtime.get("envFrom", []))
+    for mount in runtime.get("volumeMounts", []):
+        mount["mountPath"] += "0"
+        mount["name"] = volumes[0] if volumes else TMP_VOLUME
     if "image" in runtime or "code" not in runtime:
         runtime.setdefault("image", "example.com/agent:1")
         runtime.pop("code", None)

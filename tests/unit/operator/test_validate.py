@@ -107,6 +107,8 @@ def test_two_agents_of_the_same_name_and_namespace_are_reported(tmp_path: Path) 
 
 ANTHROPIC = {"agent": {"provider": "anthropic"}, "apiKey": {"secretName": "anthropic"}}
 REDIS = {"redis": {"url": "redis://state"}}
+PAID = {"budget": {"cost": "1", "prices": {"claude-sonnet-5-5": {"input": "1", "output": "1"}}}, **REDIS}
+RUNTIME = {"image": "example.com/agent:1"}
 ENVOY = {"name": "envoy", "image": "envoy:1"}
 HARDENED = {"readOnlyRootFilesystem": False, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 CLOSED = {"ingress": {"enabled": True, "tlsSecretName": "tls"}, "auth": {"enabled": True}}
@@ -208,6 +210,49 @@ CLOSED = {"ingress": {"enabled": True, "tlsSecretName": "tls"}, "auth": {"enable
             {"autoscaling": {"enabled": True}, **REDIS, "initContainers": [ENVOY]},
         ),
         ({"image": {"tag": "latest"}}, "spec.image.tag", {"image": {"tag": "1.0"}}),
+        *(
+            ({"runtime": {"image": image}}, "spec.runtime.image", {"runtime": {"image": other}})
+            for image, other in (
+                ("a", "a:1"),
+                ("a:latest", f"a@sha256:{'0' * 64}"),
+                ("host:5000/a", "host:5000/a:1"),
+            )
+        ),
+        (
+            {"runtime": {**RUNTIME, "resources": {}}},
+            "spec.runtime.resources.limits",
+            {"runtime": {**RUNTIME, "resources": {"limits": {"memory": "1Gi"}}}},
+        ),
+        (
+            {"runtime": {**RUNTIME, "resources": {"limits": {"memory": 1}}}, "autoscaling": {"enabled": True}, **REDIS},
+            "spec.runtime.resources",
+            {"runtime": {**RUNTIME, "resources": {"limits": {"memory": 1}}}},
+        ),
+        (
+            {"runtime": {**RUNTIME, "securityContext": {"runAsUser": 1}}},
+            "spec.runtime.securityContext",
+            {"runtime": {**RUNTIME, "securityContext": HARDENED}},
+        ),
+        (
+            {"runtime": {**RUNTIME, "env": [{"name": "A_TOKEN", "value": "x"}]}},
+            "spec.runtime.env[0].value",
+            {"runtime": {**RUNTIME, "env": [{"name": "A_TOKEN", "valueFrom": {}}]}},
+        ),
+        (
+            {"agent": {"provider": "echo", "models": ["m"]}},
+            "spec.agent.models",
+            {"agent": {"provider": "echo", "models": ["m"]}, "runtime": RUNTIME},
+        ),
+        (
+            {"runtime": {**RUNTIME, "protocol": "http"}, "worker": {"enabled": True}, **REDIS},
+            "spec.worker.enabled",
+            {"runtime": RUNTIME, "worker": {"enabled": True}, **REDIS},
+        ),
+        (
+            {"runtime": RUNTIME, **PAID, "agent": {"provider": "echo", "models": ["m"]}},
+            "spec.agent.models",
+            {"runtime": RUNTIME, **PAID},
+        ),
         (
             {**ANTHROPIC, "agent": {"model": "cluade-x"}},
             "spec.agent.model",
@@ -232,6 +277,8 @@ def test_a_pod_that_can_never_exist_is_a_fault() -> None:
     assert command("-f", "-", stdin=json.dumps(named("one", **asking))).exit_code == 2
     asking["resources"]["requests"]["memory"] = "1Gi"
     assert list(refusals(spec(asking))) == []
+    of_runtime = {"image": "a:1", "resources": {"requests": {"cpu": 2}, "limits": {"cpu": "1500m"}}}
+    assert [fault.field for fault in refusals(spec({"runtime": of_runtime}))] == ["spec.runtime.resources.requests.cpu"]
 
 
 def spec(given: dict[str, Any]) -> AgentSpec:
@@ -322,6 +369,12 @@ def test_a_duplicate_key_is_a_warning_and_the_last_counts() -> None:
         ({"sidecars": [ENVOY], "initContainers": [ENVOY]}, "spec.initContainers"),
         ({"extraVolumeMounts": [{"name": "data", "mountPath": "/data"}]}, "spec.extraVolumeMounts"),
         ({"sidecars": [{**ENVOY, "env": [{"name": "A"}, {"name": "A"}]}]}, "spec.sidecars[0].env[1]"),
+        ({"runtime": {**RUNTIME, "env": [{"name": "A"}, {"name": "A"}]}}, "spec.runtime.env[1]"),
+        (
+            {"runtime": {**RUNTIME, "volumeMounts": [{"name": "secrets", "mountPath": "/s"}]}},
+            "spec.runtime.volumeMounts",
+        ),
+        ({"agent": {"provider": "echo", "models": ["m", "m"]}}, "spec.agent.models[1]"),
     ],
 )
 def test_duplicate_and_dangling_entries_are_refused(spec: dict[str, Any], field: str) -> None:
