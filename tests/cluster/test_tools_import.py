@@ -84,10 +84,7 @@ def test_a_deployment_is_imported_with_what_belongs_to_it(here: Namespace) -> No
 
 def test_the_rights_to_read_the_workload_are_enough(here: Namespace) -> None:
     apply_workload(here)
-    rules = [
-        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]},
-        {"apiGroups": ["kagent.dev"], "resources": ["agents"], "verbs": ["get"]},
-    ]
+    rules = [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}]
     with service_account(here.cluster, here.name, cluster_wide=False, rules=rules) as kubeconfig:
         done = tool(here, "import", "helper", "--container", "web", kubeconfig=kubeconfig)
 
