@@ -1,1 +1,1 @@
-"""Tools for users and CI: render, validate, diff, doctor. None of them writes to a cluster."""
+"""Tools for users and CI: render, validate, diff, doctor, logs, import. None of them writes to a cluster."""

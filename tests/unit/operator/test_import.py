@@ -268,6 +268,17 @@ def test_what_has_no_counterpart_is_reported_by_its_path(workload: dict[str, Any
     assert words in notes[field]
 
 
+def test_the_old_objects_do_not_select_the_pods_of_the_agent() -> None:
+    workload = deployment({})
+    workload["spec"]["template"]["metadata"]["labels"] = {**LABELS, "tier": "front", "team": "search"}
+
+    spec, notes, _ = converted(workload, service(selector={"tier": "front"}))
+
+    assert spec["podLabels"] == {"team": "search"}
+    assert "app.kubernetes.io/instance=helper" in notes["spec.template.metadata.labels.app"]
+    assert "spec.template.metadata.labels.tier" in notes
+
+
 def test_names_of_portside_are_not_taken() -> None:
     mounts = [{"name": "tmp", "mountPath": "/work"}]
     workload = deployment(

@@ -4,14 +4,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
 
 from agent_operator.cli import main
 from agent_operator.kube.errors import ApiError
-from agent_operator.tools.pod_logs.follow import Selection, _Reading
+from agent_operator.tools.cluster import Access
+from agent_operator.tools.pod_logs.follow import Reading, Selection
 from agent_operator.tools.pod_logs.lines import MAX_LINE, Line, Source, concerns, lines
 from agent_operator.tools.pod_logs.merge import BUFFER, Merge
 
@@ -54,7 +55,7 @@ class Cluster:
 
 
 async def read(cluster: Cluster, selection: Selection) -> list[str]:
-    reading = _Reading(cluster, "hello", selection)  # type: ignore[arg-type]  it has what is used
+    reading = Reading(cast("Access", cluster), "hello", selection)
     try:
         return [f"{line.source} {line.text}" async for line in reading.lines()]
     finally:
@@ -101,7 +102,7 @@ async def test_a_refused_log_is_an_error() -> None:
 async def test_new_pods_appear_while_following(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent_operator.tools.pod_logs.follow.POLL_SECONDS", 0.0)
     cluster = Cluster({AGENT: [stamped(1, "one")]})
-    reading = _Reading(cluster, "hello", Selection(follow=True))  # type: ignore[arg-type]  as above
+    reading = Reading(cast("Access", cluster), "hello", Selection(follow=True))
 
     stream = aiter(reading.lines())
     first = await anext(stream)
@@ -116,7 +117,7 @@ async def test_new_pods_appear_while_following(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_log_that_was_cut_off_goes_on_after_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent_operator.tools.pod_logs.follow.POLL_SECONDS", 0.0)
     cluster = Cluster({AGENT: [stamped(1, "one")]})
-    reading = _Reading(cluster, "hello", Selection(follow=True, tail=3))  # type: ignore[arg-type]  as above
+    reading = Reading(cast("Access", cluster), "hello", Selection(follow=True, tail=3))
 
     stream = aiter(reading.lines())
     first = await anext(stream)

@@ -11,6 +11,7 @@ from agent_operator.tools.importing.draft import Draft, object_of, objects_of, t
 from agent_operator.tools.importing.network import convert_ingress, convert_service, port_of, title
 from agent_operator.tools.importing.pods import convert_labels, convert_others, convert_pod, convert_volumes
 from agent_operator.tools.importing.scaling import convert_autoscaler, convert_budget, convert_rollout
+from agent_operator.tools.importing.selectors import selecting_labels
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 # The API of a plain Deployment is its own.
@@ -57,11 +58,13 @@ def convert_deployment(document: Document, around: Belongings, choices: Choices)
     convert_others(draft, pod.get("initContainers"), "initContainers", f"{_POD}.initContainers")
     convert_volumes(draft, pod.get("volumes"), f"{_POD}.volumes")
     convert_pod(draft, pod, _POD)
-    convert_labels(draft, object_of(template.get("metadata")), f"{_TEMPLATE}.metadata")
+    budgets = around.budgets(draft.namespace, labels)
+    selecting = selecting_labels(document, *services, *budgets)
+    convert_labels(draft, object_of(template.get("metadata")), f"{_TEMPLATE}.metadata", selecting)
     _workload(draft, spec)
     _network(draft, services, container, around)
     convert_autoscaler(draft, around.autoscalers(draft.namespace, "Deployment", name_of(document)))
-    convert_budget(draft, around.budgets(draft.namespace, labels))
+    convert_budget(draft, budgets)
     _closing(draft, document)
     return draft
 

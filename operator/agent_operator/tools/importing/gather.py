@@ -50,8 +50,8 @@ async def import_name(
 async def _workload(cluster: Access, name: str, kind: str | None) -> Document:
     """Return the Deployment or the Agent with this name. An Agent takes precedence over its own Deployment."""
     resources = [each for each in (DEPLOYMENT, AGENT) if kind in (None, each.kind)]
-    found = await asyncio.gather(*(_get(cluster, each, name) for each in resources))
-    there = {each["kind"]: each for each in found if each is not None}
+    found = await asyncio.gather(*(_get(cluster, each, name) for each in resources), return_exceptions=True)
+    there = {each["kind"]: each for each in found if isinstance(each, dict)}
     deployment = there.get(DEPLOYMENT.kind, {})
     owners = {each.get("kind") for each in objects_of(metadata_of(deployment).get("ownerReferences"))}
     if AGENT_DEPLOYMENT in owners:
@@ -63,6 +63,10 @@ async def _workload(cluster: Access, name: str, kind: str | None) -> Document:
     if len(there) > 1:
         raise ToolError(f"There are a Deployment and an Agent of kagent named {name}: choose one with --kind.")
     if not there:
+        # An error about one kind matters only if the other kind has no such object.
+        for error in found:
+            if isinstance(error, BaseException):
+                raise error
         named = kind or "Deployment or kagent Agent"
         raise ToolError(f"No {named} {name} found in namespace {cluster.namespace}: check the name, or pass -n.")
     return next(iter(there.values()))

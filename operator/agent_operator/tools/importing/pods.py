@@ -98,16 +98,29 @@ def convert_others(draft: Draft, containers: Any, field: str, source: str) -> No
     draft.put(field, others, source)
 
 
-def convert_labels(draft: Draft, metadata: dict[str, Any], source: str) -> None:
-    """Put the labels and annotations of a pod into the draft, except those of controllers and of kubectl."""
+def convert_labels(
+    draft: Draft, metadata: dict[str, Any], source: str, selecting: frozenset[str] = frozenset()
+) -> None:
+    """Put the labels and annotations of a pod into the draft, except those of controllers and of kubectl.
+
+    Labels by which the old objects select pods (`selecting`) are left out: otherwise the old Service would send
+    requests past the agent's container, and two budgets for one pod would block its eviction.
+    """
     labels = {key: value for key, value in object_of(metadata.get("labels")).items() if key not in _OF_OTHERS}
     reserved = sorted(key for key in labels if key.startswith(_OF_PORTSIDE))
     for key in reserved:
         draft.lost(f"{source}.labels.{key}", "Portside sets this label: select the agent's pods by its values")
-    draft.put("podLabels", {key: labels[key] for key in labels if key not in reserved}, f"{source}.labels")
+    for key in sorted(selecting & labels.keys() - set(reserved)):
+        draft.lost(
+            f"{source}.labels.{key}",
+            "the old objects select pods by this label, and must not select the agent's: use "
+            f"app.kubernetes.io/instance={draft.name} in selectors, also of affinity",
+        )
+    kept = {key: value for key, value in labels.items() if key not in selecting.union(reserved)}
+    draft.put("podLabels", kept, f"{source}.labels")
     annotations = object_of(metadata.get("annotations"))
-    kept = {key: value for key, value in annotations.items() if key not in _OF_OTHERS}
-    draft.put("podAnnotations", kept, f"{source}.annotations")
+    others = {key: value for key, value in annotations.items() if key not in _OF_OTHERS}
+    draft.put("podAnnotations", others, f"{source}.annotations")
 
 
 def _spread(draft: Draft, pod: dict[str, Any], source: str) -> None:

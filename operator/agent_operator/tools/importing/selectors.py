@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from agent_operator.manifests.document import Document
 from agent_operator.tools.importing.draft import object_of, objects_of
 
 
@@ -14,6 +15,18 @@ def selects(selector: Any, labels: Mapping[str, str]) -> bool:
     if not exact and not expressions:
         return False
     return labels.items() >= exact.items() and all(_holds(each, labels) for each in expressions)
+
+
+def selecting_labels(*documents: Document) -> frozenset[str]:
+    """Return the labels by which these objects select pods: Deployments, budgets, Services."""
+    found: set[str] = set()
+    for document in documents:
+        selector = object_of(object_of(document.get("spec")).get("selector"))
+        if document.get("kind") == "Service":
+            found |= selector.keys()
+        found |= object_of(selector.get("matchLabels")).keys()
+        found |= {str(each.get("key")) for each in objects_of(selector.get("matchExpressions"))}
+    return frozenset(found)
 
 
 def service_selects(selector: Any, labels: Mapping[str, str]) -> bool:

@@ -41,7 +41,7 @@ class Selection:
 async def read_logs(target: Target, agent: str, selection: Selection) -> AsyncIterator[Line]:
     """Yield the selected lines of the agent's pods, ordered by time. Raises ToolError."""
     async with access(target, connections=0) as cluster:
-        reading = _Reading(cluster, agent, selection)
+        reading = Reading(cluster, agent, selection)
         try:
             async for line in reading.lines():
                 if concerns(line, selection.ids):
@@ -58,7 +58,9 @@ class _Open:
     last: int = 0
 
 
-class _Reading:
+class Reading:
+    """The logs of one agent's pods while they are read. Call `stop` afterwards."""
+
     def __init__(self, cluster: Access, agent: str, selection: Selection) -> None:
         self._cluster = cluster
         self._agent = agent
@@ -69,6 +71,7 @@ class _Reading:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def lines(self) -> AsyncIterator[Line]:
+        """Yield the lines of all containers. Raises ToolError if none has started, ApiError and UnreachableError."""
         await self._open_new()
         if not self._opened and not self._selection.follow:
             raise ToolError(
@@ -81,6 +84,7 @@ class _Reading:
             yield line
 
     async def stop(self) -> None:
+        """Close all logs."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -92,12 +96,16 @@ class _Reading:
 
     async def _poll(self) -> None:
         """Look for new containers until the end. A poll that fails is repeated: the API server may be restarting."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            with suppress(ApiError, UnreachableError):
-                await self._open_new()
+        try:
+            while True:
+                await asyncio.sleep(POLL_SECONDS)
+                with suppress(ApiError, UnreachableError):
+                    await self._open_new(tail=False)
+        except Exception as error:
+            self._merge.fail(error)
 
-    async def _open_new(self) -> None:
+    async def _open_new(self, *, tail: bool = True) -> None:
+        """Start to read the logs of containers that have started since; `tail` limits them to their last lines."""
         pods = await self._cluster.list(
             POD, self._cluster.namespace, labelSelector=f"{INSTANCE}={self._agent},{NAME}={PRODUCT}"
         )
@@ -109,22 +117,22 @@ class _Reading:
             before = self._opened.get(key)
             # A log that ended while its container runs was cut off.
             if before is None or (before.feed.ended and running and self._selection.follow):
-                self._open(key, before.last if before else 0)
+                self._open(key, before.last if before else 0, tail=tail)
 
-    def _open(self, key: tuple[str, str, str], last: int) -> None:
+    def _open(self, key: tuple[str, str, str], last: int, *, tail: bool) -> None:
         if sum(not each.feed.ended for each in self._opened.values()) >= MAX_STREAMS:
             raise ToolError(f"The agent has more than {MAX_STREAMS} containers: choose one of each pod with -c.")
         pod, container, _ = key
         opened = _Open(self._merge.open(Source(pod, container)), last)
         self._opened[key] = opened
-        self._start(self._read(opened))
+        self._start(self._read(opened, tail=tail))
 
-    async def _read(self, opened: _Open) -> None:
+    async def _read(self, opened: _Open, *, tail: bool) -> None:
         """Read one log into its feed."""
         feed, after = opened.feed, opened.last
         path = POD.path(self._cluster.namespace, feed.source.pod, "log")
         try:
-            async with self._cluster.stream(path, self._query(feed.source.container, after)) as chunks:
+            async with self._cluster.stream(path, self._query(feed.source.container, after, tail=tail)) as chunks:
                 async for line in lines(feed.source, chunks):
                     # The API server compares whole seconds.
                     if line.time > after or not after:
@@ -143,13 +151,13 @@ class _Reading:
         gone = error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST)
         return gone or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
-    def _query(self, container: str, after: int) -> dict[str, str]:
+    def _query(self, container: str, after: int, *, tail: bool) -> dict[str, str]:
         query = {"container": container, "timestamps": "true"}
         query |= {"follow": "true"} if self._selection.follow else {}
         if after:
             return query | {"sinceTime": datetime.fromtimestamp(after // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
         query |= {"sinceSeconds": str(self._selection.seconds)} if self._selection.seconds is not None else {}
-        return query | ({"tailLines": str(self._selection.tail)} if self._selection.tail is not None else {})
+        return query | ({"tailLines": str(self._selection.tail)} if tail and self._selection.tail is not None else {})
 
 
 def _started(pod: Document, containers: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:

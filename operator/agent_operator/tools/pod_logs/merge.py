@@ -59,6 +59,7 @@ class Merge:
         self._following = following
         self._feeds: list[Feed] = []
         self._changed = asyncio.Event()
+        self._error: Exception | None = None
 
     def open(self, source: Source) -> Feed:
         """Return a new feed. Call `end` on it when there are no further lines."""
@@ -66,6 +67,11 @@ class Merge:
         self._feeds.append(feed)
         self._changed.set()
         return feed
+
+    def fail(self, error: Exception) -> None:
+        """End the stream with this error."""
+        self._error = error
+        self._changed.set()
 
     async def __aiter__(self) -> AsyncIterator[Line]:
         while True:
@@ -84,6 +90,8 @@ class Merge:
                 pass
 
     def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
         for feed in self._feeds:
             if feed.error is not None:
                 raise feed.error
