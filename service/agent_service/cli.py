@@ -38,6 +38,8 @@ def serve(host: str | None, port: int | None) -> None:
       ANTHROPIC_API_KEY        key of the model API; or a file of that name in SECRETS_DIR
       MODEL_PROVIDER           anthropic (default), or echo: no key, no network
       DEFAULT_MODEL            model that answers
+      RUNTIME_URL              your own agent, such as http://127.0.0.1:8080, instead of the built-in one
+      RUNTIME_PROTOCOL         how it is called: invocations (default), a2a, openai or http
       SYSTEM_PROMPT            instructions of the agent
       MAX_TOKENS               maximum number of tokens in one answer
       REQUEST_TIMEOUT_SECONDS  maximum seconds for one answer (default 60)

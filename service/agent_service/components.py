@@ -1,7 +1,7 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent_service import __version__
+from agent_service.agent.account import Account, ModelAccount, RuntimeAccount
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
+from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
@@ -27,6 +29,9 @@ from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget, Prices, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
+from agent_service.runtime.protocol import RuntimeProtocol
+from agent_service.runtime.provider import RuntimeProvider
+from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
 from agent_service.tasks.queue import Tasks
 from agent_service.tasks.tracing import TaskSpans
@@ -45,13 +50,19 @@ ANTHROPIC = "https://api.anthropic.com"
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The components of one app. `credentials` is None where no key is needed."""
+    """The components of one app.
+
+    `provider` answers turns, and `model` is the provider of the model: the same unless a runtime answers, and None if
+    the runtime has no model of ours. `credentials` is None where no key is needed.
+    """
 
     settings: Settings
     lifecycle: Lifecycle
     metrics: Metrics
     provider: Provider
+    model: Provider | None
     credentials: Credentials | None
+    turns: Turns
     redis: Redis
     clients: Clients
     limits: Limits
@@ -60,7 +71,6 @@ class Components:
     worker: Worker
     checks: Mapping[str, Check]
     tracing: Tracing
-    turns: Turns
     gateway: "Gateway | None"
 
     @asynccontextmanager
@@ -74,6 +84,8 @@ class Components:
                 yield
         finally:
             await self.provider.close()
+            if self.model is not None and self.model is not self.provider:
+                await self.model.close()
             await self.limits.close()
             await self.redis.close()
             await self.tracing.close()
@@ -88,7 +100,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         counts_waiting: whether calls through the gateway that wait count as throttled requests.
     """
     counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
-    provider, credentials = _make_provider(settings, counted)
+    model, credentials = _make_model(settings, counted)
+    turns = Turns()
+    runtime = None if settings.runtime_url is None else make_protocol(settings, settings.runtime_url)
     tracing = start_tracing(settings)
     if settings.redis_address is None:
         raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
@@ -99,10 +113,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         tokens_per_minute=settings.tokens_per_minute,
         budget=Budget(redis, _budget_terms(settings)),
     )
-    spans = TurnSpans(
-        tracing.tracer(), provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
+    provider, account, spans = _make_answering(
+        settings, model=model, runtime=runtime, turns=turns, metrics=counted, charge=limits.charge, tracing=tracing
     )
-
     prompt_file = settings.secret_file(SYSTEM_PROMPT_NAME)
     # The settings also strip white space around a value that they read from a file.
     prompt = SecretFile(settings.system_prompt, prompt_file, lambda text: valid_system_prompt(text.strip()))
@@ -110,11 +123,10 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
     def agent(timeout_seconds: float, waiting: Waiting, *, stream_seconds: float | None = None) -> Agent:
         return Agent(
             provider,
-            counted,
+            account,
             system_prompt=prompt.current,
             timeout_seconds=timeout_seconds,
             stream_seconds=stream_seconds,
-            charge=limits.charge,
             waiting=waiting,
             spans=spans,
             log_content=settings.log_content,
@@ -128,23 +140,6 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         queue_limit=settings.task_queue_limit,
         on_damaged=counted.damaged_records.inc,
     )
-    turns = Turns()
-    gateway = None
-    if settings.gateway_port is not None:
-        # Not at the top of the file: an agent without a runtime does not spend the memory.
-        from agent_service.gateway.create import create_gateway  # noqa: PLC0415
-
-        gateway = create_gateway(
-            settings,
-            lifecycle,
-            turns=turns,
-            credentials=credentials,
-            base_url=_model_address(settings),
-            limits=limits,
-            metrics=counted,
-            tracer=tracing.tracer(),
-            waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
-        )
     conversations = Conversations(
         redis,
         max_messages=settings.conversation_max_messages,
@@ -156,7 +151,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         lifecycle=lifecycle,
         metrics=counted,
         provider=provider,
+        model=model,
         credentials=credentials,
+        turns=turns,
         redis=redis,
         clients=Clients(settings),
         limits=limits,
@@ -177,10 +174,22 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             TaskSpans(tracing.tracer()),
             concurrency=settings.worker_concurrency,
         ),
-        checks=make_checks(settings, provider=provider, redis=redis, tasks=tasks, limits=limits, metrics=counted),
+        checks=make_checks(
+            settings, model=model, runtime=runtime, redis=redis, tasks=tasks, limits=limits, metrics=counted
+        ),
         tracing=tracing,
-        turns=turns,
-        gateway=gateway,
+        gateway=None
+        if settings.gateway_port is None
+        else _make_gateway(
+            settings,
+            lifecycle,
+            turns=turns,
+            credentials=credentials,
+            limits=limits,
+            metrics=counted,
+            tracing=tracing,
+            waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
+        ),
     )
 
 
@@ -201,11 +210,39 @@ def _budget_terms(settings: Settings) -> Terms:
     )
 
 
-def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Credentials | None]:
-    if settings.model_provider == "echo" or settings.anthropic_api_key is None:
+def _make_answering(
+    settings: Settings,
+    *,
+    model: Provider | None,
+    runtime: RuntimeProtocol | None,
+    turns: Turns,
+    metrics: Metrics,
+    charge: Callable[[Usage], None],
+    tracing: Tracing,
+) -> tuple[Provider, Account, TurnSpans]:
+    """Return the provider that answers turns, and how its turns are counted and traced."""
+    tracer = tracing.tracer()
+    if runtime is not None:
+        protocol = settings.runtime_protocol
+        provider: Provider = RuntimeProvider(runtime, turns, model=settings.model)
+        return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
+    provider = model or EchoProvider()
+    spans = TurnSpans.of_model(
+        tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
+    )
+    return provider, ModelAccount(metrics, model=provider.model, charge=charge), spans
+
+
+def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
+    if settings.model_provider == "echo":
         return EchoProvider(), None
+    if settings.anthropic_api_key is None:
+        return None, None
     key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
     credentials = Credentials(key, file, counted.credentials_refused.set)
+    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
+    if left_out:
+        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
     # The SDK takes three quarters of the start time, so only an agent that uses it imports it.
     from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
 
@@ -214,13 +251,33 @@ def _make_provider(settings: Settings, counted: Metrics) -> tuple[Provider, Cred
         max_tokens=settings.max_tokens,
         max_retries=settings.model_max_retries,
         credentials=credentials,
-        base_url=_model_address(settings),
+        base_url=base_url,
     )
     return provider, credentials
 
 
-def _model_address(settings: Settings) -> str:
-    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
-    if left_out:
-        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
-    return base_url
+def _make_gateway(
+    settings: Settings,
+    lifecycle: Lifecycle,
+    *,
+    turns: Turns,
+    credentials: Credentials | None,
+    limits: Limits,
+    metrics: Metrics,
+    tracing: Tracing,
+    waiting: Waiting,
+) -> "Gateway":
+    # Not at the top of the file: an agent without a runtime does not spend the memory.
+    from agent_service.gateway.create import create_gateway  # noqa: PLC0415
+
+    return create_gateway(
+        settings,
+        lifecycle,
+        turns=turns,
+        credentials=credentials,
+        base_url=model_api_address(settings.anthropic_base_url or ANTHROPIC)[0],
+        limits=limits,
+        metrics=metrics,
+        tracer=tracing.tracer(),
+        waiting=waiting,
+    )

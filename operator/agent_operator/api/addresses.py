@@ -82,6 +82,18 @@ def model_api_address(raw: str) -> tuple[str, str]:
     return address[: -len(left_out[0])].rstrip("/"), left_out[0]
 
 
+def runtime_address(raw: str) -> str:
+    """Return the address of a runtime: scheme, host and port.
+
+    Raises:
+        ValueError: as for `http_address`, or if the address has a path.
+    """
+    address = http_address(raw)
+    if urlsplit(address).path:
+        raise ValueError("must end with the host or the port: set the path in RUNTIME_PATH")
+    return address
+
+
 def host_name(raw: str) -> str:
     """Return a host name or IP address; an IPv6 address without its brackets.
 

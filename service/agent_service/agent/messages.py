@@ -1,5 +1,6 @@
 """The messages of a turn, and its token usage."""
 
+import math
 from dataclasses import dataclass
 
 # Approximate characters per token of English text, for estimates where the model API counts nothing or fails before
@@ -22,6 +23,7 @@ class Prompt:
     """One question: the user's message, its system prompt, and the earlier exchanges, oldest first.
 
     `conversation_id` identifies the conversation, and `client` its owner; None for a question outside of any.
+    `deadline` is in seconds since 1970; None until the turn begins, unless the caller has an earlier one.
     """
 
     message: str
@@ -29,12 +31,22 @@ class Prompt:
     history: tuple[Exchange, ...] = ()
     conversation_id: str | None = None
     client: str | None = None
+    deadline: float | None = None
 
     @property
     def characters(self) -> int:
         """Total length of the text."""
         earlier = sum(len(exchange.user) + len(exchange.assistant) for exchange in self.history)
         return len(self.system or "") + earlier + len(self.message)
+
+    def messages(self) -> list[dict[str, str]]:
+        """Return the exchanges and the message, as model APIs and runtimes take them."""
+        messages = []
+        for exchange in self.history:
+            messages.append({"role": "user", "content": exchange.user})
+            messages.append({"role": "assistant", "content": exchange.assistant})
+        messages.append({"role": "user", "content": self.message})
+        return messages
 
 
 @dataclass(slots=True)
@@ -52,6 +64,8 @@ class Usage:
     sent: bool = False
     # Length of the answer's text so far.
     characters: int = 0
+    # Whether the tokens are those of any number of calls, so that they do not measure the answer.
+    of_many_calls: bool = False
     # The model API's stop reason (`end_turn`, `max_tokens`, …); None until the model stops.
     stop_reason: str | None = None
 
@@ -71,6 +85,11 @@ class Usage:
         self.cache_write_tokens += other.cache_write_tokens
         self.cache_read_tokens += other.cache_read_tokens
         self.output_tokens += other.output_tokens
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens of the answer itself; an estimate where `output_tokens` includes other calls."""
+        return math.ceil(self.characters / CHARACTERS_PER_TOKEN) if self.of_many_calls else self.output_tokens
 
     @property
     def cut(self) -> str | None:

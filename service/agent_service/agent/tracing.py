@@ -1,6 +1,11 @@
-"""The span of a turn with the model (OpenTelemetry semantic conventions for generative AI), always without content."""
+"""The span of a turn with the model or the runtime, always without content.
 
+Follows the OpenTelemetry semantic conventions for generative AI.
+"""
+
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Self
 
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
@@ -9,18 +14,35 @@ from agent_service.agent.messages import Usage
 
 
 class TurnSpans:
-    """Creates a span for each turn. `max_tokens` is the limit that each request sets."""
+    """Creates a span for each turn, with the same name and attributes."""
 
-    def __init__(self, tracer: Tracer, *, provider: str, model: str, max_tokens: int) -> None:
+    def __init__(self, tracer: Tracer, name: str, attributes: Mapping[str, AttributeValue]) -> None:
         self._tracer = tracer
-        self._name = f"chat {model}"
-        self._attributes: dict[str, AttributeValue] = {
+        self._name = name
+        self._attributes = attributes
+
+    @classmethod
+    def of_model(cls, tracer: Tracer, *, provider: str, model: str, max_tokens: int) -> Self:
+        """Return the spans of turns with a model. `max_tokens` is the limit that each request sets."""
+        attributes: dict[str, AttributeValue] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": provider,
             "gen_ai.request.model": model,
             "gen_ai.request.max_tokens": max_tokens,
             "gen_ai.request.stream": True,
         }
+        return cls(tracer, f"chat {model}", attributes)
+
+    @classmethod
+    def of_runtime(cls, tracer: Tracer, protocol: str) -> Self:
+        """Return the spans of turns by the runtime, which is called in `protocol`."""
+        attributes: dict[str, AttributeValue] = {
+            "gen_ai.operation.name": "invoke_agent",
+            # The runtime may use any model, or several.
+            "gen_ai.provider.name": "portside",
+            "portside.runtime.protocol": protocol,
+        }
+        return cls(tracer, f"invoke_agent {protocol}", attributes)
 
     def start(self) -> AbstractContextManager[Span]:
         """Start a span that is current while the context lasts."""

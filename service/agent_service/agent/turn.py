@@ -1,4 +1,4 @@
-"""One turn with the model, limited in time and counted."""
+"""One turn with the model or the runtime, limited in time and counted."""
 
 import asyncio
 import math
@@ -10,18 +10,14 @@ from dataclasses import replace
 import structlog
 from opentelemetry.trace import Span
 
-from agent_service.agent.errors import OUTCOMES, ModelError, TimedOutError
-from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
+from agent_service.agent.account import Account
+from agent_service.agent.errors import ModelError, TimedOutError
+from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.tracing import TurnSpans, finish
-from agent_service.telemetry.exposition import exemplar
-from agent_service.telemetry.metrics import Metrics
 from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
-
-# Outcomes of turns that the model works on, or has worked on.
-_SENT = frozenset({"ok", "cancelled", TimedOutError.outcome})
 
 OnText = Callable[[str], Awaitable[None]]
 
@@ -32,59 +28,56 @@ class Agent:
     def __init__(
         self,
         provider: Provider,
-        metrics: Metrics,
+        account: Account,
         *,
         system_prompt: Callable[[], str | None],
         timeout_seconds: float,
         stream_seconds: float | None = None,
-        charge: Callable[[Usage], None],
         waiting: Waiting,
         spans: TurnSpans,
         log_content: bool = False,
     ) -> None:
-        """Set up an agent. Every turn is counted and charged, whatever its outcome.
+        """Set up an agent. Every turn is counted, whatever its outcome.
 
         Args:
             provider: the source of the answers.
-            metrics: counts the turns.
+            account: counts the turns.
             system_prompt: returns the current system prompt, for prompts without one of their own.
-            timeout_seconds: limit of a turn in seconds; for a streamed turn, the longest silence of the model API.
+            timeout_seconds: limit of a turn in seconds; for a streamed turn, the longest silence of the provider.
             stream_seconds: limit of a streamed turn in seconds; `timeout_seconds` when unset or lower.
-            charge: called with the usage of each turn.
             waiting: returns a context that is entered while a turn waits because the model API throttled it.
             spans: traces the turns.
             log_content: whether to log messages and answers.
         """
         self._spans = spans
         self._log_content = log_content
-        self._charge = charge
         self._waiting = waiting
         self._provider = provider
-        self._metrics = metrics
+        self._account = account
         self._system_prompt = system_prompt
         self._timeout_seconds = timeout_seconds
         self._stream_seconds = max(timeout_seconds, stream_seconds or 0.0)
-        # Created up front: Prometheus sees no increase in a series that first appears with a value.
-        for outcome in ("ok", "cancelled", *OUTCOMES):
-            metrics.model_requests.labels(provider.model, outcome)
 
     async def answer(self, prompt: Prompt, on_text: OnText, *, streamed: bool = False) -> Usage:
-        """Ask the model, pass each piece of its answer to `on_text`, and return the token usage.
+        """Ask the provider, pass each piece of its answer to `on_text`, and return the token usage.
 
-        A prompt without a system prompt of its own gets the agent's.
+        A prompt without a system prompt of its own gets the agent's. The earlier deadline of prompt and turn applies.
         The time limit covers the whole turn: connecting, waiting, retrying and streaming. A `streamed` turn has a
-        longer limit, and a second one for the silence of the model API. Cancelling ends the model's work.
+        longer limit, and a second one for the silence of the provider. Cancelling ends the provider's work.
 
         Raises:
             ModelError: when the answer is missing or incomplete.
         """
-        with self._spans.start() as span:
-            whole = replace(prompt, system=prompt.system or self._system_prompt())
-            return await self._watched(whole, on_text, span, streamed=streamed)
-
-    async def _watched(self, prompt: Prompt, on_text: OnText, span: Span, *, streamed: bool) -> Usage:
-        usage = Usage()
         most = self._stream_seconds if streamed else self._timeout_seconds
+        deadline = time.time() + most
+        if prompt.deadline is not None:
+            deadline = min(deadline, prompt.deadline)
+        with self._spans.start() as span:
+            whole = replace(prompt, system=prompt.system or self._system_prompt(), deadline=deadline)
+            return await self._watched(whole, on_text, span, most)
+
+    async def _watched(self, prompt: Prompt, on_text: OnText, span: Span, most: float) -> Usage:
+        usage = Usage()
         silence = _Silence(self._timeout_seconds)
         outcome = "cancelled"
         detail: dict[str, str | None] = {}
@@ -98,8 +91,8 @@ class Agent:
         except TimeoutError:
             outcome = TimedOutError.outcome
             if silence.too_long:
-                raise TimedOutError(f"The model API sent nothing for {self._timeout_seconds:g} seconds.") from None
-            raise TimedOutError(f"The model did not finish within {most:g} seconds.") from None
+                raise TimedOutError(self._silent()) from None
+            raise TimedOutError(f"{self._account.answerer} did not finish within {most:g} seconds.") from None
         except ModelError as error:
             outcome = error.outcome
             detail = {"kind": error.kind, "upstream": error.upstream}
@@ -139,28 +132,21 @@ class Agent:
             if self._log_content:
                 _log.info("Model answered", answer="".join(received))
 
+    def _silent(self) -> str:
+        return f"{self._account.sender} sent nothing for {self._timeout_seconds:g} seconds."
+
     def _count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float, detail: dict[str, str | None]) -> None:
-        if not usage.output_known:
-            # The model API counts at the end. An answer that was cut short is paid for, but only an estimate of it is
-            # possible. Gateways may omit the counts.
-            usage.output_tokens = max(usage.output_tokens, math.ceil(usage.characters / CHARACTERS_PER_TOKEN))
-        if ((outcome in _SENT and usage.sent) or usage.characters) and not usage.input_tokens:
-            usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
-        self._charge(usage)
-        model = self._provider.model
-        self._metrics.model_requests.labels(model, outcome).inc()
-        self._metrics.model_duration.labels(model).observe(seconds, exemplar())
-        self._metrics.tokens.labels(model, "input").inc(usage.input_tokens)
-        self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
+        account = self._account
+        account.count(outcome, prompt, usage, seconds)
         if outcome not in {"ok", "cancelled"}:
             known = {name: value for name, value in detail.items() if value is not None}
             if "upstream" in known:
                 known["upstream"] = for_log(known["upstream"], private=_words(prompt))
-            _log.warning("Turn with the model failed", model=model, outcome=outcome, seconds=round(seconds, 3), **known)
+            _log.warning(account.failed, **account.labels, outcome=outcome, seconds=round(seconds, 3), **known)
 
 
 class _Silence:
-    """Ends a turn in which the model API sends nothing for too long. Time that a client takes does not count.
+    """Ends a turn in which the provider sends nothing for too long. Time that a client takes does not count.
 
     A stream has many pieces per second. Each one only records the time, and a single timer checks it at intervals.
     """
@@ -186,7 +172,7 @@ class _Silence:
         self._since = math.inf
 
     def begins(self) -> None:
-        """Start the clock: the next piece is up to the model API."""
+        """Start the clock: the next piece is up to the provider."""
         self._since = time.monotonic()
 
     def end(self) -> None:

@@ -16,7 +16,8 @@ class Turn:
     """A turn in progress.
 
     `request_id` and `trace_id` come from the client where it sent them, so several turns can share them; `id` is ours.
-    `deadline` is in seconds since 1970. The gateway adds the tokens of each call to `usage`.
+    `traceparent` is the turn's own span (W3C Trace Context). `deadline` is in seconds since 1970. The gateway adds the
+    tokens of each call to `usage`.
     """
 
     usage: Usage
@@ -24,6 +25,7 @@ class Turn:
     client: str | None = None
     request_id: str | None = None
     trace_id: str | None = None
+    traceparent: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 

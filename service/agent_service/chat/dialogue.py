@@ -72,7 +72,7 @@ class Dialogue:
             return Reply(text, usage, this_id, warning or _EMPTY)
         try:
             # The model API counts its input only as a whole, so the tokens of a single message are estimated.
-            tokens = math.ceil(len(message) / CHARACTERS_PER_TOKEN) + usage.output_tokens
+            tokens = math.ceil(len(message) / CHARACTERS_PER_TOKEN) + usage.answer_tokens
             await self._conversations.append(owner, this_id, Exchange(message, text), tokens=tokens)
         except StateUnavailableError:
             warning = warning or _NOT_KEPT

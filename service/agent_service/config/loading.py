@@ -10,7 +10,9 @@ from agent_service.config.settings import API_KEY_NAME, CLIENT_KEYS_NAME, Settin
 from agent_service.config.sources import ENV_FILE, given
 
 # An address may contain a password, which is itself one of the reported faults.
-_NEVER_SHOWN = frozenset({API_KEY_NAME, CLIENT_KEYS_NAME, "ANTHROPIC_BASE_URL", "REDIS_URL", "REDIS_PASSWORD"})
+_NEVER_SHOWN = frozenset(
+    {API_KEY_NAME, CLIENT_KEYS_NAME, "ANTHROPIC_BASE_URL", "RUNTIME_URL", "REDIS_URL", "REDIS_PASSWORD"}
+)
 
 
 class SettingsError(Exception):

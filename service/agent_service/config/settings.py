@@ -26,7 +26,7 @@ from agent_service.config.values import (
     valid_key,
     valid_system_prompt,
 )
-from agent_service.network.addresses import host_name, model_api_address, redis_address
+from agent_service.network.addresses import host_name, model_api_address, redis_address, runtime_address
 
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 CLIENT_KEYS_NAME = "API_KEYS"
@@ -415,6 +415,15 @@ class Settings(BaseSettings):
             check_with_yarl(model_api_address(value)[0])
         return value
 
+    @field_validator("runtime_url")
+    @classmethod
+    def _runtime_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        address = runtime_address(value)
+        check_with_yarl(address)
+        return address
+
     @field_validator("redis_host")
     @classmethod
     def _host(cls, value: str | None) -> str | None:
@@ -469,7 +478,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         faults = []
-        if self.model_provider == "anthropic" and self.anthropic_api_key is None:
+        # A runtime may have access of its own to a model.
+        if self.model_provider == "anthropic" and self.anthropic_api_key is None and self.runtime_url is None:
             faults.append(
                 f"{API_KEY_NAME}: is not set; set it, put the key into a file of that name in SECRETS_DIR, "
                 "or set MODEL_PROVIDER=echo to run with no model"

@@ -7,34 +7,50 @@ from agent_service.config.settings import Settings
 from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
 from agent_service.limits.budget import Account, Budget, UnknownError
 from agent_service.limits.limits import Limits
+from agent_service.runtime.protocol import RuntimeProtocol
 from agent_service.state.redis import Redis
 from agent_service.tasks.queue import Tasks
 from agent_service.telemetry.metrics import Metrics
+
+# It is in the same pod, so the check costs little, and it is what a user of a new agent waits for.
+_RUNTIME_SECONDS = 5.0
 
 # Autoscalers read the depth of the queue about every 15 s; counting is cheap.
 _COUNT_SECONDS = 5.0
 
 
 def make_checks(
-    settings: Settings, *, provider: Provider, redis: Redis, tasks: Tasks, limits: Limits, metrics: Metrics
+    settings: Settings,
+    *,
+    model: Provider | None,
+    runtime: RuntimeProtocol | None,
+    redis: Redis,
+    tasks: Tasks,
+    limits: Limits,
+    metrics: Metrics,
 ) -> dict[str, Check]:
     """Return the check of each component, by its name in `/health`."""
-
-    async def model_api() -> str:
-        await provider.check()
-        return f"The provider {settings.model_provider} answers for model {provider.model}."
 
     async def state() -> str:
         await redis.check()
         return "The state store accepts writes."
 
     checks = {
-        "model_api": Check(model_api, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS),
+        **({} if model is None else {"model_api": _model_check(settings, model)}),
+        **({} if runtime is None else {"runtime": Check(runtime.check, every_seconds=_RUNTIME_SECONDS)}),
         "redis": Check(state, every_seconds=CHECK_SECONDS),
         "queue": _queue_check(tasks, limits, metrics),
     }
     budget = _budget_check(limits.budget, metrics)
     return checks if budget is None else checks | {"budget": budget}
+
+
+def _model_check(settings: Settings, model: Provider) -> Check:
+    async def check() -> str:
+        await model.check()
+        return f"The provider {settings.model_provider} answers for model {model.model}."
+
+    return Check(check, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS)
 
 
 def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from agent_service.health.checks import Check
 from agent_service.telemetry.metrics import Metrics
 
-DEPENDENCIES = ("model_api", "redis")
+DEPENDENCIES = ("model_api", "runtime", "redis")
 
 # Several times per run of a check, so that scraped metrics are about as recent as `/health`.
 PUBLISH_SECONDS = 2.0
@@ -32,6 +32,8 @@ async def _publish(checks: Mapping[str, Check], metrics: Metrics) -> None:
     published: dict[str, str | None] = {}
     while True:
         for name in DEPENDENCIES:
+            if name not in checks:
+                continue  # this agent does not depend on it
             finding = checks[name].finding()
             if finding is None:
                 continue  # not checked yet: neither up nor down

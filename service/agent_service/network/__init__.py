@@ -1,1 +1,1 @@
-"""Addresses, proxies and the errors of connections. Pure."""
+"""Addresses, proxies, event streams, and the errors of connections. Pure."""

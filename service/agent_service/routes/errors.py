@@ -47,7 +47,8 @@ class ErrorAnswer(BaseModel):
     detail: str
     kind: str | None = Field(
         None,
-        description="Why there is no connection to the model API, in one word, such as `certificate` or `dns`.",
+        description="Why there is no connection to the model API or the runtime, in one word, such as `certificate` or "
+        "`dns`.",
     )
 
 
@@ -75,9 +76,10 @@ def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
         413: "The request's body is too large.",
         422: "The input cannot be used.",
         429: "Too many requests or tokens, here or at the model API; `Retry-After` has the time to wait.",
-        502: "The model API refused the request, or failed.",
-        503: "The model API or the state cannot be reached or is overloaded, or this instance is shutting down.",
-        504: "The model did not finish in time.",
+        502: "The model API or the runtime refused the request, or failed.",
+        503: "The model API, the runtime or the state cannot be reached or is overloaded, or this instance is shutting "
+        "down.",
+        504: "The model or the runtime did not finish in time.",
     }
     return {
         status: {

@@ -9,12 +9,17 @@ from agent_service.agent.errors import (
     UnreachableError,
 )
 
+NO_ENDPOINT = "no_endpoint"
+"""Kind of the error for a path that the runtime does not have."""
+
 _UNREACHABLE = {
     "connection_refused": "Cannot connect to the agent's runtime: nothing listens at its address yet, or any more.",
     "connect_timeout": "Cannot connect to the agent's runtime: it did not accept the connection in time.",
     "disconnected": "The agent's runtime closed the connection before it answered.",
     "dns": "Cannot connect to the agent's runtime: its name cannot be resolved (DNS).",
     "no_route": "Cannot connect to the agent's runtime: there is no route to its address.",
+    "certificate": "Cannot connect to the agent's runtime: its certificate is not trusted.",
+    "tls": "Cannot connect to the agent's runtime: TLS failed. Check the scheme and the port of its address.",
     "connection": "Cannot connect to the agent's runtime.",
 }
 
@@ -35,12 +40,24 @@ def of_status(status: int, *, upstream: str | None = None, retry_after: int | No
         words = (
             f"The agent's runtime has no such endpoint ({status}): it may speak another protocol, or at another path."
         )
-        return ModelFailedError(words, kind="protocol", upstream=upstream)
+        return ModelFailedError(words, kind=NO_ENDPOINT, upstream=upstream)
     if 300 <= status < 400:  # noqa: PLR2004
         return ModelFailedError(f"The agent's runtime redirects ({status}), which is not followed.", kind="redirect")
     if status >= 500:  # noqa: PLR2004
         return ModelFailedError(f"The agent's runtime failed ({status}).", upstream=upstream)
     return ModelRefusedError(f"The agent's runtime refused the request ({status}).", upstream=upstream)
+
+
+def not_http(*, upstream: str | None = None) -> ModelFailedError:
+    """Return the error for a server that answers something other than HTTP."""
+    words = "The server at the address of the agent's runtime does not speak HTTP correctly."
+    return ModelFailedError(words, kind="protocol", upstream=upstream)
+
+
+def no_health_path(path: str, *, upstream: str | None = None) -> ModelFailedError:
+    """Return the error for a runtime without the path that is checked."""
+    words = f"The agent's runtime has no health endpoint at {path}: set RUNTIME_HEALTH_PATH to one that it has."
+    return ModelFailedError(words, kind="no_health_path", upstream=upstream)
 
 
 def reported(*, upstream: str | None = None) -> ModelFailedError:

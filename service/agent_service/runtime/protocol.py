@@ -1,4 +1,15 @@
-"""The interface of a runtime protocol."""
+"""The interface of a runtime protocol.
+
+`components` creates each of them with the same arguments, all from the settings:
+
+    Invocations(connection, path=settings.runtime_path, health_path=settings.runtime_health_path)
+    OpenAi(connection, path=…, health_path=…, model=settings.default_model)
+    A2a(connection, path=…, health_path=…)
+
+`path` and `health_path` are None where the protocol's default applies. A protocol sends its requests with
+`connection.send` (`runtime.connection`), with the headers of `runtime.headers.of_turn(turn)`. It does not retry
+and does not limit the time: `runtime.provider` retries an UnreachableError, and the turn has a time limit.
+"""
 
 from collections.abc import AsyncGenerator
 from typing import Protocol

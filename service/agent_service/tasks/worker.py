@@ -160,7 +160,8 @@ class Worker:
 
         try:
             async with asyncio.timeout(claim.seconds_left):
-                usage = await self._agent.answer(Prompt(claim.message), keep)
+                prompt = Prompt(claim.message, deadline=time.time() + claim.seconds_left)
+                usage = await self._agent.answer(prompt, keep)
         except TimeoutError:
             _log.info("Task did not finish before its deadline")
             fail(span, TOO_LATE.code)

@@ -90,8 +90,8 @@ class Metrics:
         )
         self.dependency_up = Gauge(
             "agent_dependency_up",
-            "Whether a dependency, `model_api` or `redis`, was up (1) at its last check; absent before the first one, "
-            "and in workers. With several processes: whether it was up for all of them.",
+            "Whether a dependency, `model_api`, `runtime` or `redis`, was up (1) at its last check; absent before the "
+            "first one, and in workers. With several processes: whether it was up for all of them.",
             ["component"],
             multiprocess_mode="livemin",
             registry=registry,
@@ -113,6 +113,19 @@ class Metrics:
             "agent_model_request_duration_seconds",
             "Time of a whole turn with the model, retries included; with a runtime, of a call through the gateway.",
             ["model"],
+            buckets=_MODEL_BUCKETS,
+            registry=registry,
+        )
+        self.runtime_requests = Counter(
+            "agent_runtime_requests",
+            "Turns by the runtime, by outcome.",
+            ["protocol", "outcome"],
+            registry=registry,
+        )
+        self.runtime_duration = Histogram(
+            "agent_runtime_request_duration_seconds",
+            "Time of a whole turn by the runtime, including the time that it waits for a restart of the runtime.",
+            ["protocol"],
             buckets=_MODEL_BUCKETS,
             registry=registry,
         )

@@ -11,9 +11,10 @@ from typing import Any
 
 from agent_service.agent.claude import errors
 from agent_service.agent.claude.counts import count
-from agent_service.agent.claude.events import DONE, Decoder, Event, EventTooLargeError
+from agent_service.agent.claude.events import DONE, Decoder, Event
 from agent_service.agent.errors import ModelDeclinedError, ModelFailedError
 from agent_service.agent.messages import Usage
+from agent_service.network.event_stream import EventTooLargeError
 
 # The longest tokens, runs of white space, have about 128 characters; most have four. Twice the longest is enough.
 _MOST_CHARACTERS_PER_TOKEN = 256

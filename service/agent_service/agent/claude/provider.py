@@ -98,7 +98,7 @@ class ClaudeProvider:
 
     async def _ask(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> Body:
         """Return the answer as bytes. The SDK would build a model for each event, of which a turn needs two fields."""
-        question = {**self._options, "messages": _messages(prompt)}
+        question = {**self._options, "messages": prompt.messages()}
         if prompt.system:
             question["system"] = _system(prompt.system)
         content = orjson.dumps(question)
@@ -178,15 +178,6 @@ class ClaudeProvider:
             # Gateways quote the key that they refuse.
             error.upstream = error.upstream.replace(key, "***")
         return error
-
-
-def _messages(prompt: Prompt) -> list[dict[str, str]]:
-    messages = []
-    for exchange in prompt.history:
-        messages.append({"role": "user", "content": exchange.user})
-        messages.append({"role": "assistant", "content": exchange.assistant})
-    messages.append({"role": "user", "content": prompt.message})
-    return messages
 
 
 def _system(text: str) -> str | list[dict[str, object]]:

@@ -1,0 +1,99 @@
+"""The provider whose answers come from the runtime."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import structlog
+
+from agent_service.agent.errors import UnreachableError
+from agent_service.agent.messages import Prompt, Usage
+from agent_service.agent.provider import Waiting
+from agent_service.agent.turns import Turn, Turns
+from agent_service.runtime import headers
+from agent_service.runtime.protocol import RuntimeProtocol
+
+_log = structlog.get_logger(__name__)
+
+# A container restarts within seconds, and after that with a growing delay (kubelet, CrashLoopBackOff).
+LONGEST_WAIT_SECONDS = 30.0
+
+# Before its deadline a turn gets the error that says why there is no answer.
+_MARGIN_SECONDS = 0.5
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 1.0
+
+# A runtime that closes the connection without an answer may have died of this very request, and others wait for it.
+_MOST_DISCONNECTS = 3
+
+
+class RuntimeProvider:
+    """Calls the runtime, and waits for it while it restarts."""
+
+    def __init__(self, protocol: RuntimeProtocol, turns: Turns, *, model: str) -> None:
+        """Set up the provider. `turns` registers each turn; `model` is the name of the agent's own model."""
+        self.model = model
+        self._protocol = protocol
+        self._turns = turns
+
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
+        """Yield the answer piece by piece. Only a request to which no reply has begun is repeated."""
+        usage.of_many_calls = True
+        with self._turns.begin(_turn(prompt, usage)) as turn:
+            retries = _Retries(turn.deadline)
+            begun = False
+            while True:
+                try:
+                    async with aclosing(self._protocol.answer(prompt, turn)) as pieces:
+                        async for piece in pieces:
+                            begun = True
+                            yield piece
+                except UnreachableError as error:
+                    pause = None if begun else retries.pause(error)
+                    if pause is None:
+                        raise
+                else:
+                    return
+                yield ""  # the time until the restart is not the runtime's silence
+                await asyncio.sleep(pause)
+
+    async def check(self) -> None:
+        """Check whether the runtime works; raise a ModelError if not."""
+        await self._protocol.check()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._protocol.close()
+
+
+class _Retries:
+    """Decides whether and when the request of a turn is repeated."""
+
+    def __init__(self, deadline: float) -> None:
+        left = min(deadline - time.time() - _MARGIN_SECONDS, LONGEST_WAIT_SECONDS)
+        self._until = time.monotonic() + left
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._disconnects = 0
+        self._any = False
+
+    def pause(self, error: UnreachableError) -> float | None:
+        """Return the seconds until the next attempt; None if there is none."""
+        self._disconnects += error.kind == "disconnected"
+        # Many turns wait for the same restart, and must not all come at the same moment.
+        pause = self._pause * random.uniform(0.5, 1)  # noqa: S311  # no secret
+        if self._disconnects >= _MOST_DISCONNECTS or time.monotonic() + pause > self._until:
+            return None
+        if not self._any:
+            _log.info("Runtime could not be reached, waited for it", kind=error.kind)
+            self._any = True
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        return pause
+
+
+def _turn(prompt: Prompt, usage: Usage) -> Turn:
+    trace_id, traceparent = headers.trace()
+    deadline = time.time() if prompt.deadline is None else prompt.deadline
+    return Turn(usage, deadline, prompt.client, headers.request_id(), trace_id, traceparent)
