@@ -140,6 +140,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         queue_limit=settings.task_queue_limit,
         on_damaged=counted.damaged_records.inc,
     )
+<<<<<<< HEAD
     gateway = None
     if settings.gateway_port is not None:
         # Not at the top of the file: an agent without a runtime does not spend the memory.
@@ -156,6 +157,8 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             tracer=tracing.tracer(),
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
         )
+=======
+>>>>>>> h-gateway
     conversations = Conversations(
         redis,
         max_messages=settings.conversation_max_messages,
@@ -194,7 +197,22 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             settings, model=model, runtime=runtime, redis=redis, tasks=tasks, limits=limits, metrics=counted
         ),
         tracing=tracing,
+<<<<<<< HEAD
         gateway=gateway,
+=======
+        gateway=None
+        if settings.gateway_port is None
+        else _make_gateway(
+            settings,
+            lifecycle,
+            turns=turns,
+            credentials=credentials,
+            limits=limits,
+            metrics=counted,
+            tracing=tracing,
+            waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
+        ),
+>>>>>>> h-gateway
     )
 
 
@@ -245,6 +263,9 @@ def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, 
         return None, None
     key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
     credentials = Credentials(key, file, counted.credentials_refused.set)
+    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
+    if left_out:
+        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
     # The SDK takes three quarters of the start time, so only an agent that uses it imports it.
     from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
 
@@ -253,13 +274,33 @@ def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, 
         max_tokens=settings.max_tokens,
         max_retries=settings.model_max_retries,
         credentials=credentials,
-        base_url=_model_address(settings),
+        base_url=base_url,
     )
     return provider, credentials
 
 
-def _model_address(settings: Settings) -> str:
-    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
-    if left_out:
-        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
-    return base_url
+def _make_gateway(
+    settings: Settings,
+    lifecycle: Lifecycle,
+    *,
+    turns: Turns,
+    credentials: Credentials | None,
+    limits: Limits,
+    metrics: Metrics,
+    tracing: Tracing,
+    waiting: Waiting,
+) -> "Gateway":
+    # Not at the top of the file: an agent without a runtime does not spend the memory.
+    from agent_service.gateway.create import create_gateway  # noqa: PLC0415
+
+    return create_gateway(
+        settings,
+        lifecycle,
+        turns=turns,
+        credentials=credentials,
+        base_url=model_api_address(settings.anthropic_base_url or ANTHROPIC)[0],
+        limits=limits,
+        metrics=metrics,
+        tracer=tracing.tracer(),
+        waiting=waiting,
+    )

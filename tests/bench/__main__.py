@@ -46,8 +46,11 @@ class Bench:
 @click.option("--seconds", default=6, show_default=True, help="Seconds of load for each figure of chats.")
 @click.option("--stream-seconds", default=30, show_default=True, help="Seconds that each stream lasts.")
 @click.option("--soak", is_flag=True, help="Only look for growth: 100,000 chats and 10,000 cancelled streams.")
+@click.option("--gateway", is_flag=True, help="Measure only the gateway, beside a bare passthrough.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the results, as Markdown.")
-def main(without_litellm: bool, seconds: int, stream_seconds: int, soak: bool, output: Path | None) -> None:
+def main(
+    *, without_litellm: bool, seconds: int, stream_seconds: int, soak: bool, gateway: bool, output: Path | None
+) -> None:
     """Measure the agent API: one worker, settings of production, on loopback; some five minutes.
 
     In the same run: the model API's stand-in alone (the lower bound), a plain passthrough with no SDK (the limit in
@@ -55,7 +58,11 @@ def main(without_litellm: bool, seconds: int, stream_seconds: int, soak: bool, o
     """
     found = [report.circumstances()]
     try:
-        with _everything(with_peer=not (without_litellm or soak), with_limit=not soak) as bench:
+        with (
+            _gateway()
+            if gateway
+            else _everything(with_peer=not (without_litellm or soak), with_limit=not soak) as bench
+        ):
             if soak:
                 _soak(bench)
             else:
@@ -87,6 +94,17 @@ def _everything(*, with_peer: bool, with_limit: bool) -> Iterator[Bench]:
         if environment is not None:
             all_targets.append(stack.enter_context(targets.litellm(folder, model.url, environment)))
         yield Bench(model, ours, redis, all_targets, [])
+
+
+@contextmanager
+def _gateway() -> Iterator[Bench]:
+    with ExitStack() as stack, step("Measuring"):
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portside-bench-")))
+        redis = stack.enter_context(running_redis(folder))
+        model = stack.enter_context(targets.model(folder))
+        bare = stack.enter_context(targets.bare_gateway(folder, model.url))
+        ours = stack.enter_context(targets.gateway(folder, model.url, redis.url))
+        yield Bench(model, ours, redis, [model, bare, ours], [])
 
 
 def _at_rest(bench: Bench) -> None:

@@ -123,6 +123,29 @@ def ours(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
 
 
 @contextmanager
+def bare_gateway(folder: Path, model_url: str) -> Iterator[Target]:
+    """Run the limit of the gateway in Python."""
+    port = free_port()
+    settings = {"MODEL_URL": model_url, "PORT": str(port)}
+    command = [*_PYTHON, str(_HERE / "bare_gateway.py")]
+    with _running("bare-gateway", command, folder, settings) as process:
+        seconds = _until_answers(process, f"http://127.0.0.1:{port}/", folder / "bare-gateway.log")
+        yield Target("aiohttp alone", f"http://127.0.0.1:{port}", process, own_form=False, start_seconds=seconds)
+
+
+@contextmanager
+def gateway(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
+    """Run the gateway of an agent as in production, with a budget and a limit of tokens that stop no call."""
+    port, gateway_port = free_port(), free_port()
+    ours_too = {"ANTHROPIC_BASE_URL": model_url, "REDIS_URL": redis_url, "GATEWAY_PORT": str(gateway_port)}
+    command = [str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1"]
+    with _running("gateway", [*command, "--port", str(port)], folder, {**_SETTINGS, **ours_too}) as process:
+        url = f"http://127.0.0.1:{gateway_port}"
+        seconds = _until_answers(process, f"{url}/health", folder / "gateway.log")
+        yield Target("gateway", url, process, own_form=False, start_seconds=seconds)
+
+
+@contextmanager
 def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]:
     """Run LiteLLM's proxy from the Python environment `environment`."""
     port = free_port()

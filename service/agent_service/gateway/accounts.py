@@ -51,11 +51,14 @@ class Accounts:
             for outcome in ("ok", "cancelled", *OUTCOMES):
                 metrics.model_requests.labels(model, outcome)
 
-    def span(self, model: str, headers: Mapping[str, str], *, streamed: bool) -> AbstractContextManager[Span]:
-        """Start a span that is current while the context lasts: a child of the caller's, if the headers carry one."""
+    def span(
+        self, model: str, headers: Mapping[str, str], turn: Turn | None, *, streamed: bool
+    ) -> AbstractContextManager[Span]:
+        """Start a span that is current while the context lasts: a child of the caller's, else of the turn's."""
+        parent = headers.get("traceparent") or ("" if turn is None else turn.traceparent)
         return self._tracer.start_as_current_span(
             f"chat {model}",
-            context=_TRACE_CONTEXT.extract({"traceparent": headers.get("traceparent", "")}),
+            context=_TRACE_CONTEXT.extract({"traceparent": parent}),
             kind=SpanKind.CLIENT,
             attributes={
                 "gen_ai.operation.name": "chat",

@@ -113,7 +113,7 @@ class Calls:
         model, characters = pending[0].model, asked(pending[0].content)
         usage, outcome, started = Usage(), "cancelled", time.perf_counter()
         meter: Meter | None = None
-        with self._accounts.span(model, request.headers, streamed=pending[0].streamed) as span:
+        with self._accounts.span(model, request.headers, turn, streamed=pending[0].streamed) as span:
             try:
                 reply = await self._reply(request, pending[0], form)
                 pending.clear()
