@@ -120,7 +120,11 @@ class HttpRuntime:
         socket.headers["Set-Cookie"] = "ws=1"
         await socket.prepare(request)
         if kind == "slow":
+            # No echo: with one, a client that does not read while it sends would wait for itself.
             await self.gate.wait()
+            async for message in socket:
+                self.received += len(message.data)
+            return socket
         if kind == "flood":
             while True:
                 await self._until_left(socket.send_bytes(MEBIBYTE))

@@ -55,7 +55,7 @@ class Upstream:
     """
 
     def __init__(self, url: str, *, answer_seconds: float) -> None:
-        """Take the address of the runtime without a path, and the time until an answer must have begun."""
+        """Take the address of the runtime without a path, and the time until an answer must start."""
         self._url = url.rstrip("/")
         self._answer_seconds = answer_seconds
         self._opened: aiohttp.ClientSession | None = None
@@ -63,7 +63,7 @@ class Upstream:
     async def request(
         self, method: str, target: str, headers: CIMultiDict[str], body: AsyncIterator[bytes] | None
     ) -> aiohttp.ClientResponse:
-        """Send a request, and return the answer once it has begun. The caller closes it.
+        """Send a request, and return the answer once it has started. The caller closes it.
 
         A request that the runtime cannot have received is sent again while the runtime restarts, for 30 s at most.
 
