@@ -117,9 +117,10 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     components: Components = app.state.components
     _warn_of_an_open_door(components)
-    _warn_of_lowered_bounds(components.settings)
-    works = components.worker.running() if components.settings.runs_tasks else contextlib.nullcontext()
-    passes = contextlib.aclosing(app.state.proxy) if components.settings.proxies else contextlib.nullcontext()
+    settings = components.settings
+    _warn_of_lowered_bounds(settings)
+    works = components.worker.running() if settings.runs_tasks and not settings.proxies else contextlib.nullcontext()
+    passes = contextlib.aclosing(app.state.proxy) if settings.proxies else contextlib.nullcontext()
     checks = components.checks
     listener = app.state.gateway_listener
     async with components.open(listener), passes, running(checks), publishing(checks, components.metrics), works:

@@ -158,6 +158,17 @@ def test_claims_about_the_client_are_replaced(client: httpx.Client, runtime: Htt
     assert runtime.header("X-Request-ID") == ["mine"]
 
 
+def test_the_runtime_learns_the_turn_and_the_clients_trace(client: httpx.Client, runtime: HttpRuntime) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    forged = {"baggage": "tenant=1, portside.turn=forged", "X-Portside-Deadline": "2000-01-01T00:00:00Z"}
+    client.get("/x", headers={"traceparent": trace, **forged})
+    assert runtime.header("traceparent") == [trace]
+    [baggage] = runtime.header("baggage")
+    assert baggage.startswith("tenant=1,portside.turn=")
+    assert "forged" not in baggage
+    assert runtime.header("X-Portside-Deadline") > ["2026"]
+
+
 def test_claims_of_a_trusted_proxy_are_passed_on(start_service: StartService, runtime: HttpRuntime) -> None:
     service = start_service(**PROXY, RUNTIME_URL=runtime.url, TRUSTED_PROXIES="127.0.0.1")
     claims = {"X-Forwarded-For": "6.6.6.6, 1.2.3.4", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "agent.example"}

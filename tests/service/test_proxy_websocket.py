@@ -168,7 +168,7 @@ def test_large_messages_are_bounded(service: Service, runtime: HttpRuntime) -> N
     with websocket(service) as opened:
         fits = 15 * MEBIBYTE
         opened.send(fits)
-        assert opened.recv(timeout=60) == fits
+        assert len(opened.recv(timeout=60)) == len(fits)
         opened.send("large")
         assert closing_of(opened)[0] == 1009
     runtime.reset()
@@ -219,11 +219,8 @@ def test_a_runtime_that_does_not_read_slows_the_client_down(service: Service, ru
         eventually(has_stopped, "the client waits")
         assert sent < 60
         runtime.open_gate()
-        # The echo has to be read, or the runtime would wait for the client.
-        for _ in range(60):
-            assert opened.recv(timeout=30) == MEBIBYTE
         thread.join()
-    assert runtime.received == 60 * len(MEBIBYTE)
+    eventually(lambda: runtime.received == 60 * len(MEBIBYTE), "all has arrived")
 
 
 def test_limits_and_metrics_apply(start_service: StartService, runtime: HttpRuntime) -> None:
@@ -324,7 +321,7 @@ def test_messages_and_paths_are_in_no_log(start_service: StartService, runtime: 
     with websocket(service, "/ws/echo?token=private-query", headers={}) as opened:
         opened.send("private message")
         assert opened.recv(timeout=30) == "private message"
-    eventually(lambda: '"status": 101' in service.log() or "status=101" in service.log(), "it is logged")
+    eventually(lambda: "/{runtime path}" in service.log(), "it is logged, with its route")
     assert "private" not in service.log()
 
 
@@ -332,3 +329,10 @@ def test_with_another_protocol_there_are_no_websockets(start_service: StartServi
     service = start_service(**{**PROXY, "RUNTIME_PROTOCOL": "invocations"}, RUNTIME_URL=runtime.url)
     assert refusal(service, "/ws/echo", {}).response.status_code == 404
     assert refusal(service, "/health/live", {}).response.status_code == 200
+
+
+def test_several_processes_open_websockets(start_service: StartService, runtime: HttpRuntime) -> None:
+    service = start_service(**PROXY, RUNTIME_URL=runtime.url, API_WORKERS="2")
+    with websocket(service, headers={}) as opened:
+        opened.send("hello")
+        assert opened.recv(timeout=30) == "hello"

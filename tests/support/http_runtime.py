@@ -14,7 +14,13 @@ from aiohttp import web
 from testbed.ports import free_port
 
 # The service in front of it.
-PROXY = {"MODEL_PROVIDER": "echo", "RUNTIME_PROTOCOL": "http", "RATE_LIMIT_REQUESTS": "0"}
+HEALTH_PATH = "/the-health-of-the-runtime"
+PROXY = {
+    "MODEL_PROVIDER": "echo",
+    "RUNTIME_PROTOCOL": "http",
+    "RUNTIME_HEALTH_PATH": HEALTH_PATH,
+    "RATE_LIMIT_REQUESTS": "0",
+}
 CLIENT_KEY = "client-key-0000000000000001"
 
 MEBIBYTE = b"x" * 2**20
@@ -114,7 +120,11 @@ class HttpRuntime:
         socket.headers["Set-Cookie"] = "ws=1"
         await socket.prepare(request)
         if kind == "slow":
+            # No echo: with one, a client that does not read while it sends would wait for itself.
             await self.gate.wait()
+            async for message in socket:
+                self.received += len(message.data)
+            return socket
         if kind == "flood":
             while True:
                 await self._until_left(socket.send_bytes(MEBIBYTE))
@@ -150,6 +160,8 @@ class HttpRuntime:
     async def note(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        if request.path == HEALTH_PATH:
+            return web.Response()
         headers = [(name.decode(), value.decode("latin-1")) for name, value in request.raw_headers]
         self.seen.append({"method": request.method, "path": request.raw_path, "headers": headers})
         return await handler(request)

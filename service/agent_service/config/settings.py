@@ -139,7 +139,9 @@ class Settings(BaseSettings):
         "built-in agent answers.",
     )
     runtime_protocol: Literal["invocations", "a2a", "openai", "http"] = Field(
-        "invocations", description="Protocol in which the runtime is called."
+        "invocations",
+        description="Protocol in which the runtime is called. With `http`, the service has no chat and no tasks: it "
+        "passes all paths but its own to the runtime, and WebSockets, which have no time limit.",
     )
     runtime_path: str | None = Field(
         None,

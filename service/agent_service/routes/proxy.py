@@ -9,25 +9,34 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 from fastapi import APIRouter
+from multidict import CIMultiDict
+from opentelemetry.trace import get_current_span
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from agent_service.agent.errors import ModelError
+from agent_service.agent.messages import Usage
+from agent_service.agent.turns import Turn
 from agent_service.components import Components
 from agent_service.middleware.identify import CLIENT, TRUSTED
 from agent_service.middleware.upgrade import SUBPROTOCOLS
 from agent_service.paths import Paths
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
+from agent_service.routes.exchange import Exchange
 from agent_service.routes.websocket import relay
 from agent_service.runtime import errors
+from agent_service.runtime.headers import of_request, request_id, trace
 from agent_service.runtime.proxy.headers import Sender, body_length, for_client, for_runtime
 from agent_service.runtime.proxy.target import BadTargetError, ReservedError, target
 from agent_service.runtime.proxy.upstream import Upstream
@@ -38,6 +47,12 @@ _log = structlog.get_logger(__name__)
 _FOREIGN = "This page may not open a WebSocket here. If it belongs to the agent, add its origin to CORS_ORIGINS."
 
 RESERVED = "This agent's runtime speaks plain HTTP (RUNTIME_PROTOCOL=http), so the agent has no chat and no tasks."
+
+# For calls of the gateway, which need some deadline. The WebSocket itself has none.
+_WEBSOCKET_SECONDS = 365 * 86_400.0
+
+# W3C Trace Context, 3.2.2.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 _BODILESS = frozenset({204, 304})
 _FIRST_FINAL = 200
@@ -74,6 +89,7 @@ class Proxy:
             raise ValueError("A proxy needs the address of a runtime.")
         self._clients = components.clients
         self._metrics = components.metrics
+        self._turns = components.turns
         self._paths = paths
         self._origins = settings.cors_origins
         self._prefix = (settings.runtime_path or "/").rstrip("/")
@@ -99,30 +115,46 @@ class Proxy:
         except ReservedError:
             await _refuse(404, "This path is another spelling of one of the agent's own.")(scope, receive, send)
             return
+        websocket = SUBPROTOCOLS in scope
+        sender = _sender(scope)
         if scope["method"] == "CONNECT":
             await _refuse(405, "This service opens no tunnels.")(scope, receive, send)
-        elif SUBPROTOCOLS in scope:
-            await self._websocket(scope, receive, send, where)
-        else:
-            await self._request(scope, receive, send, where, length)
-
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send, where: str) -> None:
-        sender = _sender(scope)
-        if not scope[CLIENT].key and self._is_foreign(scope, sender.host):
+            return
+        if websocket and not scope[CLIENT].key and self._is_foreign(scope, sender.host):
             await _refuse(403, _FOREIGN)(scope, receive, send)
             return
-        headers = for_runtime(scope["headers"], sender, self._is_key, websocket=True)
-        await relay(self._upstream.websocket(where, headers, scope[SUBPROTOCOLS]), scope, receive, send)
+        seconds = _WEBSOCKET_SECONDS if websocket else self._total_seconds
+        with self._turns.begin(_turn(scope, seconds)) as turn, self._counted():
+            of_turn = of_request(turn)
+            headers = for_runtime(scope["headers"], sender, of_turn, self._is_key, websocket=websocket)
+            if websocket:
+                await relay(self._upstream.websocket(where, headers, scope[SUBPROTOCOLS]), scope, receive, send)
+            else:
+                await self._request(Exchange(scope, receive, send, length), where, headers)
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send, where: str, length: int | None) -> None:
-        headers = for_runtime(scope["headers"], _sender(scope), self._is_key)
-        if length:
-            headers["Content-Length"] = str(length)
-        exchange = _Exchange(receive, send, has_body=length != 0)
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a request by its outcome. What the runtime answers is its own matter, and is counted by status."""
+        outcome = ModelError.outcome
+        try:
+            yield
+            outcome = "ok"
+        except ModelError as error:
+            outcome = error.outcome
+            raise
+        except (HTTPException, asyncio.CancelledError):
+            outcome = "cancelled"
+            raise
+        finally:
+            self._metrics.runtime_requests.labels("http", outcome).inc()
+
+    async def _request(self, exchange: Exchange, where: str, headers: CIMultiDict[str]) -> None:
+        if exchange.length:
+            headers["Content-Length"] = str(exchange.length)
         try:
             async with WhileConnected(exchange.after_body):
                 body = exchange.body() if exchange.has_body else None
-                response = await self._upstream.request(scope["method"], where, headers, body)
+                response = await self._upstream.request(exchange.method, where, headers, body)
                 try:
                     await self._answer(response, exchange)
                 finally:
@@ -133,13 +165,13 @@ class Proxy:
             # A fault of the client's body comes first: it ends the runtime's request too.
             reason = exchange.fault or error
             if isinstance(reason, ClientGoneError):
-                await Response(status_code=CLIENT_CLOSED_REQUEST)(scope, receive, send)
+                await exchange.end(CLIENT_CLOSED_REQUEST)
                 return
             if isinstance(reason, ModelError):
                 _log.warning("Runtime did not answer", kind=reason.kind, upstream=for_log(reason.upstream or ""))
             raise reason from error
 
-    async def _answer(self, response: aiohttp.ClientResponse, exchange: "_Exchange") -> None:
+    async def _answer(self, response: aiohttp.ClientResponse, exchange: Exchange) -> None:
         """Pass the response on as it arrives. If it breaks off, its connection is closed before its end."""
         has_body = response.status not in _BODILESS
         if not _FIRST_FINAL <= response.status < _AFTER_LAST:
@@ -176,59 +208,24 @@ class Proxy:
         return name == b"authorization" and self._clients.identify([(name, value)], None).key
 
 
-class _Exchange:
-    """A request's body and its answer. `fault` is what was wrong with the body, or that its sender has left."""
-
-    def __init__(self, receive: Receive, send: Send, *, has_body: bool) -> None:
-        self._receive = receive
-        self._send = send
-        self._whole = asyncio.Event()
-        self.has_body = has_body
-        self.started = False
-        self.fault: HTTPException | ClientGoneError | None = None
-        if not has_body:
-            self._whole.set()
-
-    async def body(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives, and only as fast as the runtime takes it."""
-        more = True
-        while more:
-            try:
-                message = await self._receive()
-            except HTTPException as error:
-                self.fault = error
-                raise
-            if message["type"] == "http.disconnect":
-                self.fault = ClientGoneError()
-                raise self.fault
-            more = message.get("more_body", False)
-            if message.get("body"):
-                yield message["body"]
-        self._whole.set()
-
-    async def after_body(self) -> Message:
-        """Return the next message after the body, such as the disconnect."""
-        await self._whole.wait()
-        return await self._receive()
-
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send the status and the headers."""
-        self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def write(self, data: bytes, *, more: bool = True) -> None:
-        """Send a part of the body, when the client has read enough of the previous ones."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-
 def _sender(scope: Scope) -> Sender:
     host = _last(scope, b"x-forwarded-host") if scope[TRUSTED] else ""
     return Sender(
         address=scope["client"][0] if scope.get("client") else "unknown",
         scheme=scope["scheme"],
         host=host or _last(scope, b"host"),
-        request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
     )
+
+
+def _turn(scope: Scope, seconds: float) -> Turn:
+    """Return the turn to which the gateway attributes the calls of the runtime."""
+    trace_id, traceparent = trace()
+    received = _TRACEPARENT.fullmatch(_last(scope, b"traceparent"))
+    if received is not None and not get_current_span().get_span_context().is_valid:
+        # This service traces nothing, so the client's span is the parent of the runtime's.
+        trace_id, traceparent = received[1], received[0]
+    client = scope[CLIENT].id if scope[CLIENT].key else None
+    return Turn(Usage(), time.time() + seconds, client, request_id(), trace_id, traceparent)
 
 
 def _last(scope: Scope, wanted: bytes) -> str:

@@ -68,7 +68,7 @@ class Connection:
                 allow_redirects=False,
             )
         except _ERRORS as error:
-            raise _failed(error) from error
+            raise failed(error) from error
         if 200 <= answer.status < 300:  # noqa: PLR2004
             return Reply(answer)
         try:
@@ -172,8 +172,8 @@ def _retry_after(answer: aiohttp.ClientResponse) -> int | None:
     return min(int(value[:9]), _LONGEST_RETRY_AFTER_SECONDS)
 
 
-def _failed(error: Exception) -> ModelError:
-    """Return our error for a request without a reply."""
+def failed(error: Exception) -> ModelError:
+    """Return our error for a request to which aiohttp or the operating system reports that there is no reply."""
     upstream = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
         return errors.not_http(upstream=upstream)

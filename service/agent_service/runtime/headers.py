@@ -22,9 +22,13 @@ _SAMPLED = 1
 
 
 def of_turn(turn: Turn) -> dict[str, str]:
-    """Return the headers of a turn: its ids, its trace and its deadline."""
+    """Return the headers of a turn with a JSON body: its ids, its trace and its deadline."""
+    return {"Content-Type": "application/json", **of_request(turn)}
+
+
+def of_request(turn: Turn) -> dict[str, str]:
+    """Return the headers of a turn with any body: its ids, its trace and its deadline."""
     headers = {
-        "Content-Type": "application/json",
         "traceparent": turn.traceparent,
         "baggage": f"{BAGGAGE}={turn.id}",
         "X-Portside-Deadline": deadline(turn),

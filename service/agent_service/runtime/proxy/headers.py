@@ -5,10 +5,12 @@ own keys. What the agent states about the client takes their place.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from multidict import CIMultiDict
+
+from agent_service.agent.turns import BAGGAGE
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -27,7 +29,7 @@ _HOP_BY_HOP = frozenset(
 )
 
 # `Host` is the runtime's, the length is set from the body, and the server has answered `Expect` by itself.
-_REPLACED = frozenset({"host", "content-length", "expect", "x-real-ip", "x-request-id", "forwarded"})
+_REPLACED = frozenset({"host", "content-length", "expect", "x-real-ip", "x-request-id", "forwarded", "traceparent"})
 _REPLACED_PREFIXES = ("x-forwarded-", "x-portside-")
 _HANDSHAKE_PREFIX = "sec-websocket-"
 
@@ -46,17 +48,22 @@ class Sender:
     address: str
     scheme: str
     host: str
-    request_id: str
 
 
 def for_runtime(
-    headers: Headers, sender: Sender, is_key: Callable[[bytes, bytes], bool], *, websocket: bool = False
+    headers: Headers,
+    sender: Sender,
+    of_turn: Mapping[str, str],
+    is_key: Callable[[bytes, bytes], bool],
+    *,
+    websocket: bool = False,
 ) -> CIMultiDict[str]:
     """Return the headers of a request to the runtime.
 
     Args:
         headers: headers as received.
         sender: what to state about the sender.
+        of_turn: headers by which the runtime knows the turn. Members of the client's `baggage` are kept.
         is_key: whether a header carries a key of the agent.
         websocket: whether a WebSocket is opened: its handshake is a new one.
     """
@@ -75,8 +82,10 @@ def for_runtime(
     passed["X-Forwarded-Proto"] = sender.scheme
     if sender.host:
         passed["X-Forwarded-Host"] = sender.host
-    if sender.request_id:
-        passed["X-Request-ID"] = sender.request_id
+    baggage = ",".join(passed.popall("baggage", [])).split(",")
+    others = [each.strip() for each in baggage if each.partition("=")[0].strip() != BAGGAGE]
+    passed.update(of_turn)
+    passed["baggage"] = ",".join([*filter(None, others), of_turn["baggage"]])
     return passed
 
 

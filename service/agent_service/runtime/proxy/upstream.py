@@ -10,13 +10,10 @@ import aiohttp
 import yarl
 from multidict import CIMultiDict
 
-from agent_service.agent.errors import ModelError, ModelFailedError
 from agent_service.network.errors import failure_of
 from agent_service.runtime import errors
+from agent_service.runtime.connection import CONNECT_SECONDS, failed
 from agent_service.runtime.proxy.headers import Headers
-
-# The runtime is in the same pod, or at least in the same network.
-_CONNECT_SECONDS = 5.0
 
 # A container that ended is started again within seconds, at first. Longer waits are for the client to decide about.
 _RESTART_SECONDS = 30.0
@@ -58,7 +55,7 @@ class Upstream:
     """
 
     def __init__(self, url: str, *, answer_seconds: float) -> None:
-        """Take the address of the runtime without a path, and the time until an answer must have begun."""
+        """Take the address of the runtime without a path, and the time until an answer must start."""
         self._url = url.rstrip("/")
         self._answer_seconds = answer_seconds
         self._opened: aiohttp.ClientSession | None = None
@@ -66,7 +63,7 @@ class Upstream:
     async def request(
         self, method: str, target: str, headers: CIMultiDict[str], body: AsyncIterator[bytes] | None
     ) -> aiohttp.ClientResponse:
-        """Send a request, and return the answer once it has begun. The caller closes it.
+        """Send a request, and return the answer once it has started. The caller closes it.
 
         A request that the runtime cannot have received is sent again while the runtime restarts, for 30 s at most.
 
@@ -140,7 +137,7 @@ class Upstream:
         except TimeoutError:
             raise errors.timed_out() from None
         except _ERRORS as error:
-            raise _failed(error) from error
+            raise failed(error.error if isinstance(error, _BrokenError) else error) from error
 
     def _session(self) -> aiohttp.ClientSession:
         # A session belongs to the event loop that runs at its creation. At the first request there is one.
@@ -150,7 +147,7 @@ class Upstream:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 read_bufsize=_READ_BUFFER_BYTES,
                 max_line_size=_LARGEST_HEAD_BYTES,
                 max_field_size=_LARGEST_HEAD_BYTES,
@@ -161,6 +158,10 @@ class Upstream:
 
 class _BrokenError(aiohttp.ClientError):
     """The connection ended before the answer began."""
+
+    def __init__(self, error: aiohttp.ClientError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 async def _stay(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -173,7 +174,7 @@ async def _stay(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _BrokenError(str(error)) from error
+        raise _BrokenError(error) from error
     if request.headers.get("Upgrade") != "websocket":
         return response
     _handshake.set(response.raw_headers)
@@ -188,17 +189,3 @@ def _can_repeat(error: Exception, *, repeatable: bool) -> bool:
     if isinstance(error, aiohttp.ClientConnectorError):
         return failure_of([error, error.os_error]) == "connection_refused"
     return repeatable and isinstance(error, _BrokenError)
-
-
-def _failed(error: Exception) -> ModelError:
-    upstream = str(error) or type(error).__name__
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
-        words = "The server at the address of the agent's runtime does not speak HTTP correctly."
-        return ModelFailedError(words, kind="protocol", upstream=upstream)
-    if isinstance(error, _BrokenError):
-        return errors.unreachable("disconnected", upstream=upstream)
-    causes = [error, *([error.os_error] if isinstance(error, aiohttp.ClientConnectorError) else [])]
-    failure = failure_of(causes)
-    return errors.unreachable(
-        "connect_timeout" if failure == "timed_out" else failure or "connection", upstream=upstream
-    )
