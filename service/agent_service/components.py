@@ -140,25 +140,6 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         queue_limit=settings.task_queue_limit,
         on_damaged=counted.damaged_records.inc,
     )
-<<<<<<< HEAD
-    gateway = None
-    if settings.gateway_port is not None:
-        # Not at the top of the file: an agent without a runtime does not spend the memory.
-        from agent_service.gateway.create import create_gateway  # noqa: PLC0415
-
-        gateway = create_gateway(
-            settings,
-            lifecycle,
-            turns=turns,
-            credentials=credentials,
-            base_url=_model_address(settings),
-            limits=limits,
-            metrics=counted,
-            tracer=tracing.tracer(),
-            waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
-        )
-=======
->>>>>>> h-gateway
     conversations = Conversations(
         redis,
         max_messages=settings.conversation_max_messages,
@@ -197,9 +178,6 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             settings, model=model, runtime=runtime, redis=redis, tasks=tasks, limits=limits, metrics=counted
         ),
         tracing=tracing,
-<<<<<<< HEAD
-        gateway=gateway,
-=======
         gateway=None
         if settings.gateway_port is None
         else _make_gateway(
@@ -212,7 +190,6 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             tracing=tracing,
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
         ),
->>>>>>> h-gateway
     )
 
 

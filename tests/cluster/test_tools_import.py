@@ -29,7 +29,7 @@ def deployment() -> dict[str, Any]:
     key = {"secretKeyRef": {"name": "keys", "key": "anthropic"}}
     container = {
         "name": "web",
-        "image": "ghcr.io/acme/helper:1.2",
+        "image": "registry.example.com/helper:1.2",
         "ports": [{"name": "http", "containerPort": 3000}],
         "env": [{"name": "ANTHROPIC_API_KEY", "valueFrom": key}, {"name": "LOG", "value": "debug"}],
         "envFrom": [{"configMapRef": {"name": "settings"}}],
@@ -96,7 +96,7 @@ def test_agents_of_kagent_are_imported_with_their_model(here: Namespace, kagent:
     here.apply(named("kagent.dev/v1alpha2", "ModelConfig", {"provider": "Anthropic", "model": "claude-opus-5"}, "one"))
     declarative = {"systemMessage": "You help.", "modelConfig": "one", "tools": []}
     here.apply(named("kagent.dev/v1alpha2", "Agent", {"type": "Declarative", "declarative": declarative}))
-    byo = {"deployment": {"image": "ghcr.io/acme/helper:1.2", "replicas": 2}}
+    byo = {"deployment": {"image": "registry.example.com/helper:1.2", "replicas": 2}}
     here.apply(named("kagent.dev/v1alpha2", "Agent", {"type": "BYO", "byo": byo}, "mine"))
 
     built_in, runtime = tool(here, "import", "helper"), tool(here, "import", "mine", "-o", "json")

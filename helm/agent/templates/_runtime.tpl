@@ -131,7 +131,7 @@ GATEWAY_PORT: "8089"
 {{- with $.Values.agent.models }}
 GATEWAY_MODELS: {{ join "," . | quote }}
 {{- end }}
-GATEWAY_MAX_TOKENS: {{ .maxTokens | default 64000 | toJson | quote }}
+GATEWAY_MAX_TOKENS: {{ .maxTokens | default 128000 | toJson | quote }}
 GATEWAY_PROMPT_CACHING: {{ kindIs "bool" .promptCaching | ternary .promptCaching true | quote }}
 {{- end }}
 {{- end }}

@@ -81,7 +81,7 @@ class Runtime(Model):
     )
 
     image: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=512)] | None = None
-    """Image of the container, with its tag or digest, such as `ghcr.io/acme/agent:1.2`."""
+    """Image of the container, with its tag or digest, such as `registry.example.com/agent:1.2`."""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] | None = None
     """When the kubelet pulls the image: `IfNotPresent`, `Always` or `Never`. Defaults to `Always` for the tag
     `latest`, and to `IfNotPresent` otherwise."""
@@ -126,7 +126,7 @@ class Runtime(Model):
     (`a2a`), `/health` (`openai`) or `/` (`http`)."""
     startup_seconds: Annotated[int, Field(ge=1, le=3600)] = 120
     """Seconds that the runtime has to respond at `healthPath` after its start. Afterwards it is restarted."""
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 64_000
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 128_000
     """Maximum number of tokens in one answer of the model to the runtime. A higher `max_tokens` of a call is lowered
     to it."""
     prompt_caching: bool = True

@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         (), description="Models that the gateway may call besides DEFAULT_MODEL, separated by commas."
     )
     gateway_max_tokens: int = Field(
-        64_000,
+        128_000,
         ge=1,
         le=1_000_000,
         description="Maximum number of tokens of one answer through the gateway. A higher `max_tokens` of a call is "

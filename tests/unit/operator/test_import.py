@@ -25,7 +25,7 @@ LABELS = {"app": "helper"}
 
 def deployment(container: dict[str, Any] | None = None, *others: dict[str, Any], **pod: Any) -> dict[str, Any]:
     """Return a Deployment whose pods have these containers and settings."""
-    main_container = {"name": "web", "image": "ghcr.io/acme/helper:1.2", **(container or {})}
+    main_container = {"name": "web", "image": "registry.example.com/helper:1.2", **(container or {})}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -97,7 +97,7 @@ def test_a_container_becomes_the_runtime() -> None:
     runtime = spec["runtime"]
     same = ("command", "args", "workingDir", "env", "envFrom", "volumeMounts", "resources")
     assert {field: runtime[field] for field in same} == {field: container[field] for field in same}
-    assert runtime["image"] == "ghcr.io/acme/helper:1.2"
+    assert runtime["image"] == "registry.example.com/helper:1.2"
     assert (runtime["protocol"], runtime["port"], runtime["healthPath"]) == ("http", 3000, "/ready")
     assert runtime["startupSeconds"] == 150
     assert spec["extraVolumes"] == [{"name": "data", "emptyDir": {}}]
@@ -307,7 +307,7 @@ def test_the_user_of_the_pod_becomes_that_of_the_runtime_alone() -> None:
 
 def test_a_byo_agent_of_kagent_becomes_a_runtime_that_speaks_a2a() -> None:
     block = {
-        "image": "ghcr.io/acme/helper:1.2",
+        "image": "registry.example.com/helper:1.2",
         "cmd": "/app/run",
         "args": ["--port", "8080"],
         "replicas": 2,
@@ -320,7 +320,7 @@ def test_a_byo_agent_of_kagent_becomes_a_runtime_that_speaks_a2a() -> None:
     spec, _, agent = converted(kagent(type="BYO", byo={"deployment": block}))
 
     assert spec["runtime"] == {
-        "image": "ghcr.io/acme/helper:1.2",
+        "image": "registry.example.com/helper:1.2",
         "command": ["/app/run"],
         "args": ["--port", "8080"],
         "protocol": "a2a",

@@ -13,7 +13,7 @@ from agent_operator.manifests.names import CONTAINER_PORT, GATEWAY_PORT, METRICS
 from agent_service.config.settings import Settings
 
 Document = dict[str, Any]
-IMAGE = {"image": "ghcr.io/acme/agent:1.2"}
+IMAGE = {"image": "registry.example.com/agent:1.2"}
 CODE = {"code": {"configMapKeyRef": {"name": "code", "key": "agent.py"}}}
 REDIS = {"redis": {"url": "redis://state"}}
 PROMPT = {"configMapKeyRef": {"name": "prompts", "key": "desk"}}
@@ -57,7 +57,7 @@ def test_the_runtime_is_a_native_sidecar_after_the_users_init_containers(name: s
 
     assert [each["name"] for each in containers] == ["first", "runtime"]
     assert containers[1]["restartPolicy"] == "Always"
-    assert containers[1]["image"] == "ghcr.io/acme/agent:1.2"
+    assert containers[1]["image"] == "registry.example.com/agent:1.2"
     assert containers[1]["resources"] == {
         "requests": {"cpu": "100m", "memory": "256Mi"},
         "limits": {"memory": "1Gi"},
@@ -86,7 +86,7 @@ def test_settings_of_the_runtime_are_in_the_config_map_only_with_a_runtime() -> 
         "RUNTIME_URL": "http://127.0.0.1:8080",
         "RUNTIME_PROTOCOL": "invocations",
         "GATEWAY_PORT": "8089",
-        "GATEWAY_MAX_TOKENS": "64000",
+        "GATEWAY_MAX_TOKENS": "128000",
         "GATEWAY_PROMPT_CACHING": "true",
     }
     given = {"protocol": "openai", "port": 81, "path": "/a", "healthPath": "/b", "maxTokens": 5, "promptCaching": False}
