@@ -16,7 +16,19 @@ from stand_in import StandIn
 from support.agent import KEY, Service, StartService
 from support.collector import Collector, attributes
 from support.eventually import eventually
-from support.runtime import STREAM, Answers, Asked, Runtime, chunk, event, json_answer, respond, running_runtime, stream
+from support.runtime import (
+    END,
+    STREAM,
+    Answers,
+    Asked,
+    Runtime,
+    chunk,
+    event,
+    json_answer,
+    respond,
+    running_runtime,
+    stream,
+)
 
 STREAMS = 50
 
@@ -207,9 +219,11 @@ def test_a_client_that_reads_slowly_slows_the_runtime_down(start_agent: StartSer
         for _ in range(1000):
             sent += len(piece)
             yield piece
+        yield END
 
     runtime.answer = answer
-    with socket.create_connection(("127.0.0.1", int(agent.url.rpartition(":")[2]))) as client:
+    address = ("127.0.0.1", int(agent.url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=60) as client:
         body = b'{"message":"Hi"}'
         head = "POST /chat/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
