@@ -371,7 +371,7 @@ def test_a_completion_that_is_not_streamed_is_accepted(openai_agent: Service, op
 
 OPENAI_FAULTS: dict[str, tuple[Any, str]] = {
     "no end": (lambda: completion("Hel", finish=None, done=False), "broke off"),
-    "no chunks": (lambda: stream(), "has no chunks"),
+    "no chunks": (stream, "has no chunks"),
     "an error": (lambda: stream({"error": {"message": "secret-words"}}), "reported an error"),
     "not JSON": (lambda: iter([STREAM, b"5\r\nx: y\n\r\n", b"a\r\ndata: oo\n\n\r\n", b"0\r\n\r\n"]), "not JSON"),
     "another object": (lambda: json_answer({"response": "Hello"}), "is not a chat completion"),

@@ -56,7 +56,7 @@ class Connection:
             content: the body.
 
         Raises:
-            ModelError: an UnreachableError if the reply has not begun, such that the request can be repeated; another
+            ModelError: an UnreachableError if the reply has not started, such that the request can be repeated; another
                 one for any other status, for a server that does not speak HTTP.
         """
         try:
@@ -94,7 +94,7 @@ class Connection:
 
 
 class Reply:
-    """A reply that has begun. Iterate over its body, in the pieces in which they arrive, or `read` it."""
+    """A reply that has started. Iterate over its body, in the pieces in which they arrive, or `read` it."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer

@@ -40,19 +40,19 @@ class RuntimeProvider:
         self._turns = turns
 
     async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
-        """Yield the answer piece by piece. Only a request to which no reply has begun is repeated."""
+        """Yield the answer piece by piece. Only a request to which no reply has started is repeated."""
         usage.of_many_calls = True
         with self._turns.begin(_turn(prompt, usage)) as turn:
             retries = _Retries(turn.deadline)
-            begun = False
+            started = False
             while True:
                 try:
                     async with aclosing(self._protocol.answer(prompt, turn)) as pieces:
                         async for piece in pieces:
-                            begun = True
+                            started = True
                             yield piece
                 except UnreachableError as error:
-                    pause = None if begun else retries.pause(error)
+                    pause = None if started else retries.pause(error)
                     if pause is None:
                         raise
                 else:
