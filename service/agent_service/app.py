@@ -26,7 +26,7 @@ from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.middleware.upgrade import Upgrade
 from agent_service.paths import AGENT, Paths, beside_runtime
-from agent_service.routes import chat, docs, errors, health, metrics, page, proxy, tasks
+from agent_service.routes import chat, docs, errors, health, metrics, page, tasks
 
 _log = structlog.get_logger(__name__)
 
@@ -61,21 +61,30 @@ def create_app(
     )
     app.state.components = components
     app.state.gateway_listener = gateway_listener
-    for module in (proxy, health) if settings.proxies else (page, chat, tasks, health):
+    paths = AGENT
+    if settings.proxies:
+        paths = beside_runtime(shows_metrics=settings.shows_metrics)
+        _pass_on(app, paths)
+    for module in (health,) if settings.proxies else (page, chat, tasks, health):
         app.include_router(module.router)
     if documented:
         app.include_router(docs.router)
     if settings.shows_metrics:
         app.include_router(metrics.router)
-    paths = beside_runtime(shows_metrics=settings.shows_metrics) if settings.proxies else AGENT
-    if settings.proxies:
-        passed = app.state.proxy = proxy.Proxy(components, paths)
-        app.router.default = passed
     errors.install(app)
     if documented and components.clients.need_keys:
         describe_keys(app.openapi(), paths)
     _add_middleware(app, components, paths)
     return app
+
+
+def _pass_on(app: FastAPI, paths: Paths) -> None:
+    """Pass all requests without a route to the runtime."""
+    # Only an agent that needs them loads the HTTP client and what belongs to it.
+    from agent_service.routes import proxy  # noqa: PLC0415
+
+    app.include_router(proxy.router)
+    app.state.proxy = app.router.default = proxy.Proxy(app.state.components, paths)
 
 
 def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:

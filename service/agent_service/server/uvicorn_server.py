@@ -1,5 +1,6 @@
 """uvicorn with draining: it keeps listening while work is in flight, so that probes and clients get an answer."""
 
+import asyncio
 import gc
 import math
 import signal
@@ -7,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Literal
 
 import structlog
 import uvicorn
@@ -17,7 +19,6 @@ from agent_service.config.settings import Settings
 from agent_service.lifecycle import CUT_SECONDS, DRAIN_MARGIN_SECONDS, Lifecycle
 from agent_service.server.connections import Connections
 from agent_service.server.http_guard import HEAD_SECONDS, GuardedProtocol, guarded
-from agent_service.server.websocket import UpgradableProtocol, websockets
 
 _log = structlog.get_logger(__name__)
 
@@ -43,16 +44,13 @@ class Server(uvicorn.Server):
     ) -> None:
         bound = bounds(settings)
         self._connections = Connections(most=bound.connections, write_seconds=settings.write_timeout_seconds)
+        base, websocket = _protocols(self._connections, opens_websockets=opens_websockets)
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="on",
-                http=guarded(
-                    min(HEAD_SECONDS, settings.request_timeout_seconds),
-                    self._connections,
-                    UpgradableProtocol if opens_websockets else GuardedProtocol,
-                ),
-                ws=websockets(self._connections) if opens_websockets else "none",
+                http=guarded(min(HEAD_SECONDS, settings.request_timeout_seconds), self._connections, base),
+                ws=websocket,
                 # Compression would take memory for each WebSocket, and allow decompression bombs.
                 ws_per_message_deflate=False,
                 log_config=None,
@@ -137,3 +135,15 @@ class Server(uvicorn.Server):
                 _log.info("Draining ended", requests_cut=in_flight, tasks_handed_back=tasks, calls_cut=calls)
                 self.should_exit = True
         return await super().on_tick(counter)
+
+
+def _protocols(
+    connections: Connections, *, opens_websockets: bool
+) -> tuple[type[GuardedProtocol], type[asyncio.Protocol] | Literal["none"]]:
+    """Return the protocol classes of HTTP and of WebSockets."""
+    if not opens_websockets:
+        return GuardedProtocol, "none"
+    # Only an agent that needs it loads the library.
+    from agent_service.server.websocket import UpgradableProtocol, websockets  # noqa: PLC0415
+
+    return UpgradableProtocol, websockets(connections)
