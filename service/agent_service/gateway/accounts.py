@@ -42,14 +42,20 @@ class Accounts:
             provider: name of the model's provider.
             models: the models that may be called.
         """
-        self._metrics = metrics
         self._tracer = tracer
         self._charge = charge
         self._provider = provider
         # Created up front: Prometheus sees no increase in a series that first appears with a value.
-        for model in models:
-            for outcome in ("ok", "cancelled", *OUTCOMES):
-                metrics.model_requests.labels(model, outcome)
+        self._outcomes = {
+            (model, outcome): metrics.model_requests.labels(model, outcome)
+            for model in models
+            for outcome in ("ok", "cancelled", *OUTCOMES)
+        }
+        tokens = metrics.tokens.labels
+        self._of_models = {
+            model: (metrics.model_duration.labels(model), tokens(model, "input"), tokens(model, "output"))
+            for model in models
+        }
 
     def span(
         self, model: str, headers: Mapping[str, str], turn: Turn | None, *, streamed: bool
@@ -76,10 +82,11 @@ class Accounts:
         self._charge(usage)
         if turn is not None:
             turn.usage.add(usage)
-        self._metrics.model_requests.labels(model, outcome).inc()
-        self._metrics.model_duration.labels(model).observe(seconds, exemplar())
-        self._metrics.tokens.labels(model, "input").inc(usage.input_tokens)
-        self._metrics.tokens.labels(model, "output").inc(usage.output_tokens)
+        self._outcomes[model, outcome].inc()
+        duration, sent, received = self._of_models[model]
+        duration.observe(seconds, exemplar())
+        sent.inc(usage.input_tokens)
+        received.inc(usage.output_tokens)
         finish(span, outcome, usage)
         write = _log.info if outcome in {"ok", "cancelled"} else _log.warning
         write(

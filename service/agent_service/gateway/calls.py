@@ -12,7 +12,7 @@ from agent_service.agent.provider import Waiting
 from agent_service.agent.turns import Turn
 from agent_service.gateway import question as questions
 from agent_service.gateway.accounts import Accounts, outcome_of
-from agent_service.gateway.admission import admit
+from agent_service.gateway.admission import Admission
 from agent_service.gateway.bodies import LARGEST_BYTES, Bodies, CompressedError, Held, NoRoomError, TooLargeError
 from agent_service.gateway.echo import Echo
 from agent_service.gateway.forms import Form, RefusedError
@@ -68,8 +68,7 @@ class Calls:
         self.terms = terms
         self._upstream = upstream
         self._accounts = accounts
-        self._limits = limits
-        self._metrics = metrics
+        self._admission = Admission(limits, metrics, waiting)
         self._waiting = waiting
         self._bodies = Bodies()
 
@@ -104,7 +103,7 @@ class Calls:
             # In a list, from which the question is taken once it is answered: an answer may last for minutes, and its
             # question has up to LARGEST_BYTES.
             pending = [await self._question(request, held, mark=form is Form.MESSAGES and self._marks)]
-            await admit(self._limits, self._metrics, self._waiting)
+            await self._admission.admit()
             return await self._accounted(request, form, turn, held=held, pending=pending)
 
     async def _accounted(

@@ -4,10 +4,11 @@ A body is never parsed as a whole nor serialized again: the model API receives t
 not valid JSON. Only the fields of the outermost object are found, and a change replaces just their bytes.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+
+import orjson
 
 # A string, or a bracket. What is between them does not change the depth.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
@@ -103,20 +104,21 @@ def _top_level(body: bytes) -> Iterator[tuple[str, int]]:
 
 def _name(raw: bytes) -> str:
     """Return the name of a field, whose characters may be escaped."""
-    if b"\\" in raw:
-        try:
-            return str(json.loads(raw))
-        except ValueError:
-            return ""
-    return raw[1:-1].decode(errors="replace")
+    if b"\\" not in raw:
+        return raw[1:-1].decode(errors="replace")
+    found = _loaded(raw)
+    return found if isinstance(found, str) else ""
 
 
 def _value(body: bytes, span: tuple[int, int] | None) -> object:
-    if span is None:
-        return None
+    return None if span is None else _loaded(body[span[0] : span[1]])
+
+
+def _loaded(raw: bytes) -> object:
+    """Return a scalar; None if it is not valid JSON."""
     try:
-        return json.loads(body[span[0] : span[1]])
-    except ValueError:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
         return None
 
 
