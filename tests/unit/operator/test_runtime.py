@@ -26,13 +26,13 @@ def objects(**spec: Any) -> dict[tuple[str, str], Document]:
     return {(each["kind"], each["metadata"]["name"]): each for each in desired(AgentDeployment("hello", "prod", model))}
 
 
-def pod(name: str = "hello", **spec: Any) -> Document:
+def pod(name: str = "hello", /, **spec: Any) -> Document:
     """Return the pod template's spec of the Deployment."""
     template: Document = objects(**spec)["Deployment", name]["spec"]["template"]["spec"]
     return template
 
 
-def runtime(name: str = "hello", **spec: Any) -> Document:
+def runtime(name: str = "hello", /, **spec: Any) -> Document:
     """Return the runtime's container."""
     (container,) = [each for each in pod(name, **spec)["initContainers"] if each["name"] == "runtime"]
     found: Document = container
