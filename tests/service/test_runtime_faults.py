@@ -213,7 +213,7 @@ def test_a_client_that_reads_slowly_slows_the_runtime_down(start_agent: StartSer
     agent = start_agent()
     piece, sent = event("x" * 2**14), 0
 
-    def answer(_: Asked) -> Iterator[bytes]:
+    def answer(asked: Asked) -> Iterator[bytes]:
         nonlocal sent
         yield STREAM
         for _ in range(1000):
