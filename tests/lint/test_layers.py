@@ -14,6 +14,7 @@ from testbed.paths import REPOSITORY
 LAYERS = {
     "service/agent_service": (
         "paths",
+        "child_process",
         "network",
         "config",
         "bounds",

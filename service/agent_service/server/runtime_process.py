@@ -5,34 +5,20 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import structlog
-
+from agent_service.child_process.keeper import Keeper, bound_to_this_process
 from agent_service.config.settings import Settings
 from agent_service.config.sources import given
-from agent_service.state.valkey import pdeathsig
-
-_log = structlog.get_logger(__name__)
 
 _HOST = "127.0.0.1"
 _PLACEHOLDER_KEY = "portside-gateway"
 
-# The API has drained, so that no turn is in progress.
-_STOP_SECONDS = 5.0
-
-# The first and the longest pause before a restart. After a run longer than the latter, the back-off starts again.
-_FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 10.0
-
 # Variables with credentials of the SDK that are no settings of ours.
 _CREDENTIALS = frozenset({"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "PORT"})
-
 
 _SETTINGS = frozenset(name.upper() for name in Settings.model_fields)
 _COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -60,7 +46,7 @@ def running(file: Path, settings: Settings) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="portside-") as folder:
         prompt = Path(folder, "system-prompt")
         prompt.write_text(settings.system_prompt or "", encoding="utf-8")
-        keeper = _Keeper(file, port, environment(os.environ, settings, prompt))
+        keeper = Keeper(_File(file, port, environment(os.environ, settings, prompt)))
         keeper.start()
         try:
             yield
@@ -106,57 +92,27 @@ def _free_ports(number: int) -> list[int]:
         return [sock.getsockname()[1] for sock in socks]
 
 
-class _Keeper(threading.Thread):
-    """The thread that starts the process and waits for its end.
+class _File:
+    """The program that runs the user's file."""
 
-    It does both, because the process ends with the thread that started it (see `pdeathsig.py`).
-    """
+    name = "Runtime"
+    # The API has drained, so that no turn is in progress.
+    stop_seconds = 5.0
 
     def __init__(self, file: Path, port: int, environ: Mapping[str, str]) -> None:
-        super().__init__(name="runtime", daemon=True)
         # -P: a module in the current folder must not replace one of ours.
         command = [sys.executable, "-P", "-m", "agent_service.python_file", str(file.absolute()), str(port)]
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", pdeathsig.__file__, str(os.getpid()), *command]
-        self._command = command
-        self._environ = environ
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ending = threading.Event()
-        self._starting = threading.Lock()
+        self._command = bound_to_this_process(command)
+        self._environ = dict(environ)
 
-    def end(self) -> None:
-        """Stop the process, and wait until it has ended."""
-        with self._starting:
-            self._ending.set()
-        child = self._process
-        if child is not None and child.poll() is None:
-            child.terminate()
-            self.join(_STOP_SECONDS)
-            if self.is_alive():
-                _log.warning("Runtime did not exit, killed it")
-                child.kill()
-        self.join(_STOP_SECONDS)
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start the process. Ctrl-C at the terminal must reach only the API: the file ends after the last turn."""
+        return subprocess.Popen(self._command, env=self._environ, stdin=subprocess.DEVNULL, start_new_session=True)
 
-    def run(self) -> None:
-        """Run and restart the process until `end` is called."""
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            started = time.monotonic()
-            code = self._run_once()
-            if self._ending.is_set():
-                return
-            if time.monotonic() - started > _LONGEST_PAUSE_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
-            _log.error("Runtime exited, restarts it", code=code, after_seconds=pause)
-            self._ending.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    def follow(self, child: "subprocess.Popen[bytes]") -> int:
+        """Wait for the end of the process, and return its exit code."""
+        return child.wait()
 
-    def _run_once(self) -> int | None:
-        with self._starting:
-            if self._ending.is_set():
-                return None
-            # Ctrl-C at the terminal must reach only the API: the file's process ends after the last turn.
-            self._process = subprocess.Popen(
-                self._command, env=dict(self._environ), stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        return self._process.wait()
+    def is_restarted(self) -> bool:
+        """Return True: the file may be mended meanwhile."""
+        return True

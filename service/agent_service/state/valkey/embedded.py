@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 import structlog
 
+from agent_service.child_process.keeper import Keeper
 from agent_service.state.valkey import process
 from agent_service.state.valkey.data_dir import EmbeddedError, StateFolder, claimed
 
@@ -20,13 +20,6 @@ _log = structlog.get_logger(__name__)
 
 # An empty Valkey starts in a tenth of a second; reading a full data set takes a few seconds.
 _START_SECONDS = 60.0
-
-# At most one second of writes is unsaved; a longer stop means that the disk does not respond.
-_STOP_SECONDS = 10.0
-
-# The first and the longest pause before a restart. After a run longer than the latter, the back-off starts again.
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
 
 # The longest path of a Unix socket, in bytes: 107 on Linux, 103 on macOS (sun_path in unix(7), without the zero).
 _LONGEST_PATH = 103
@@ -46,12 +39,12 @@ def running(folder: Path) -> Iterator[str]:
             "or set REDIS_URL to a Redis server."
         )
     with claimed(folder) as claim, _socket_path(claim.path) as address:
-        keeper = _Keeper(program, claim, address)
+        server = _Server(program, claim, address)
         try:
-            keeper.begin()
+            server.begin()
             yield f"unix://{quote(str(address))}"
         finally:
-            keeper.end()
+            server.end()
 
 
 @contextmanager
@@ -70,23 +63,20 @@ def _socket_path(folder: Path) -> Iterator[Path]:
         shutil.rmtree(short, ignore_errors=True)
 
 
-class _Keeper(threading.Thread):
-    """The thread that starts the server and reads its log.
+class _Server:
+    """The program, its folder, and the warnings in its log."""
 
-    It is a thread so that a busy event loop does not block it. It does all of this itself, because the server ends with
-    the thread that started it (see `pdeathsig.py`).
-    """
+    name = "Valkey"
+    # At most one second of writes is unsaved; a longer stop means that the disk does not respond.
+    stop_seconds = 10.0
 
     def __init__(self, program: str, folder: StateFolder, address: Path) -> None:
-        super().__init__(name="valkey", daemon=True)
         self._program = program
         self._folder = folder
         self._address = address
-        self._process: subprocess.Popen[str] | None = None
         self._warnings: deque[str] = deque(maxlen=5)
         self._answered = False
-        self._ending = threading.Event()
-        self._starting = threading.Lock()
+        self._keeper = Keeper(self)
 
     def begin(self) -> None:
         """Start the server, and wait until it answers.
@@ -94,10 +84,10 @@ class _Keeper(threading.Thread):
         Raises:
             EmbeddedError: if it does not answer.
         """
-        self.start()
+        self._keeper.start()
         deadline = time.monotonic() + _START_SECONDS
         while not process.ask(self._address, b"PING").startswith(b"+PONG"):
-            if not self.is_alive() or time.monotonic() > deadline:
+            if not self._keeper.is_alive() or time.monotonic() > deadline:
                 raise EmbeddedError(self._why())
             time.sleep(0.01)
         self._answered = True
@@ -105,57 +95,39 @@ class _Keeper(threading.Thread):
 
     def end(self) -> None:
         """Stop the server, which saves its data, and wait until it has ended."""
-        with self._starting:
-            self._ending.set()
-        child = self._process
-        if child is not None and child.poll() is None:
-            child.terminate()
-            self.join(_STOP_SECONDS)
-            if self.is_alive():
-                _log.error("Valkey did not exit, killed it")
-                child.kill()
-        self.join(_STOP_SECONDS)
+        self._keeper.end()
 
-    def run(self) -> None:
-        """Run and restart the server until `end` is called or its first start fails."""
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            started = time.monotonic()
-            code = self._run_once()
-            if self._ending.is_set() or not self._answered:
-                return
-            if time.monotonic() - started > _LONGEST_PAUSE_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
-            _log.error("Valkey exited, restarted it", code=code, after_seconds=pause)
-            self._ending.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    def start(self) -> "subprocess.Popen[str] | None":
+        """Start the process; return None if the program cannot be executed."""
+        try:
+            child = process.start(self._program, self._folder.path, self._address, self._folder.server_lock)
+        except OSError as error:
+            self._warnings.append(f"{self._program}: {error.strerror}")
+            return None
+        self._folder.note_server(child.pid, self._address)
+        return child
 
-    def _run_once(self) -> int | None:
-        with self._starting:
-            if self._ending.is_set():
-                return None
-            try:
-                child = process.start(self._program, self._folder.path, self._address, self._folder.server_lock)
-            except OSError as error:
-                self._warnings.append(f"{self._program}: {error.strerror}")
-                return None
-            self._process = child
-            self._folder.note_server(child.pid, self._address)
+    def follow(self, child: "subprocess.Popen[str]") -> int:
+        """Read the log of the process until it ends, and return the exit code."""
         with child:
             for line in child.stdout or ():
                 self._relay(line)
         return child.returncode
 
+    def is_restarted(self) -> bool:
+        """Return whether the server has ever answered: if its first start fails, so would the next."""
+        return self._answered
+
     def _relay(self, line: str) -> None:
         text, warning = process.read(line)
-        if warning and not self._ending.is_set():
+        if warning and not self._keeper.ending:
             self._warnings.append(text)
             _log.warning("Valkey logged a warning", text=text)
         else:
             _log.debug("Valkey logged a line", text=text)
 
     def _why(self) -> str:
-        if self.is_alive():
+        if self._keeper.is_alive():
             return f"The Valkey in {self._folder.path} did not answer within {_START_SECONDS:g} seconds."
         output = " ".join(self._warnings)
         if "append only file" in output.lower() or "aof" in output.lower():

@@ -7,10 +7,9 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
-from agent_service.state.valkey import pdeathsig
+from agent_service.child_process.keeper import bound_to_this_process
 
 # More than the conversations and tasks of one pod need. Valkey evicts the least recently used keys with a TTL first.
 _MEMORY = "128mb"
@@ -70,10 +69,8 @@ def start(program: str, folder: Path, address: Path, lock: int) -> subprocess.Po
         "crash-log-enabled": "no",
     }
     command = [program, *(word for name, value in options.items() for word in (f"--{name}", value))]
-    if sys.platform == "linux":
-        command = [sys.executable, "-I", "-S", pdeathsig.__file__, str(os.getpid()), *command]
     return subprocess.Popen(
-        command,
+        bound_to_this_process(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,1 @@
+"""Child processes that run as long as this one."""
