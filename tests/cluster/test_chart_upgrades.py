@@ -72,6 +72,27 @@ def test_an_agent_of_any_release_can_be_upgraded_to_the_present_chart_and_back(
     assert _specs(_state(control_plane, namespace)) == _specs(before)
 
 
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_runtime_comes_with_an_upgrade_and_leaves_with_a_rollback(
+    control_plane: Cluster, namespace: str, release: str
+) -> None:
+    in_place = ["-n", namespace]
+    values = {**VALUES, "autoscaling": {"enabled": False}}
+    control_plane.helm("install", "my-agent", _package("agent", release), *in_place, "-f-", stdin=json.dumps(values))
+    before = _state(control_plane, namespace)
+
+    runtime = ["--set", "runtime.image=registry.example.com/agent:1"]
+    control_plane.helm("upgrade", "my-agent", str(HELM / "agent"), "--reset-then-reuse-values", *runtime, *in_place)
+    after = _state(control_plane, namespace)
+    for name in ("my-agent", "my-agent-worker"):
+        pod = after[f"Deployment {name}"]["spec"]["template"]["spec"]
+        assert [each["name"] for each in pod["initContainers"]] == ["runtime"]
+    assert after["ConfigMap my-agent"]["data"]["RUNTIME_URL"] == "http://127.0.0.1:8080"
+
+    control_plane.helm("rollback", "my-agent", "1", *in_place)
+    assert _specs(_state(control_plane, namespace)) == _specs(before)
+
+
 @pytest.mark.parametrize(
     ("values_kept_by", "new_default"), [("--reuse-values", 0), ("--reset-then-reuse-values", 1)], ids=str
 )

@@ -11,6 +11,9 @@ from support.operator import Namespace, agent, install_definition
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 
+RUNTIME: dict[str, Any] = {"image": "example.com/agent:1"}
+CODE = {"configMapKeyRef": {"name": "code", "key": "agent.py"}}
+
 
 @pytest.fixture(scope="module")
 def definition(control_plane: Cluster) -> None:
@@ -74,6 +77,27 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
             {"extraVolumeMounts": [{"name": "a", "mountPath": "/etc/portside/secrets"}]},
             "are mounted by Portside: choose another mountPath",
         ),
+        ({"runtime": {}}, "set exactly one of runtime.image"),
+        ({"runtime": RUNTIME | {"code": CODE}}, "set exactly one of runtime.image"),
+        ({"runtime": {"code": CODE, "args": []}}, "have no effect with runtime.code"),
+        ({"runtime": RUNTIME | {"port": 9090}}, "runtime.port must not be 8000, 8089 or 9090"),
+        (
+            {"runtime": RUNTIME, "sidecars": [{"name": "runtime", "image": "x"}]},
+            "with a runtime, the container runtime is Portside's own",
+        ),
+        (
+            {"runtime": RUNTIME, "extraVolumes": [{"name": "runtime-tmp", "emptyDir": {}}]},
+            "the volumes runtime-tmp, runtime-code and runtime-prompt are Portside's own",
+        ),
+        (
+            {"runtime": RUNTIME | {"volumeMounts": [{"name": "secrets", "mountPath": "/a"}]}},
+            "a mount in runtime.volumeMounts refers to an unknown volume",
+        ),
+        (
+            {"runtime": RUNTIME | {"volumeMounts": [{"name": "runtime-tmp", "mountPath": "/etc/portside/agent"}]}},
+            "belong to Portside: choose another mountPath",
+        ),
+        ({"agent": {"provider": "echo", "models": ["a,b"]}}, "spec.agent.models[0]"),
         ({"image": {"digest": "sha256:abc"}}, "should match '^sha256:[0-9a-f]{64}$'"),
         ({"agent": {"provider": "openai"}}, 'supported values: "anthropic", "echo"'),
         ({"agent": {"provider": "echo", "maxTokens": 0}}, "should be greater than or equal to 1"),
@@ -120,7 +144,27 @@ def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
     spec: dict[str, Any] = {
         "image": {"repository": "example.com/x", "tag": "1", "digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "pull"}],
+        "runtime": {
+            "image": "example.com/agent:1",
+            "imagePullPolicy": "Always",
+            "command": ["agent"],
+            "args": ["--port", "$(PORT)"],
+            "env": [{"name": "A", "value": "b"}],
+            "envFrom": [{"secretRef": {"name": "more"}}],
+            "workingDir": "/app",
+            "volumeMounts": [{"name": "runtime-tmp", "mountPath": "/var/cache", "subPath": "cache"}],
+            "resources": {"requests": {"cpu": "1"}},
+            "securityContext": {"runAsUser": 1000},
+            "protocol": "openai",
+            "port": 8081,
+            "path": "/v1/chat/completions",
+            "healthPath": "/up",
+            "startupSeconds": 600,
+            "maxTokens": 1000,
+            "promptCaching": False,
+        },
         "agent": {
+            "models": ["another-model"],
             "provider": "anthropic",
             "model": "some-model",
             "maxTokens": 100,

@@ -52,6 +52,26 @@ def test_every_object_is_created_and_owned_by_its_agent(here: Namespace) -> None
     assert here.get("secret")["data"] == {"ANTHROPIC_API_KEY": "c2stdGVzdC1rZXk="}
 
 
+def test_a_runtime_can_be_added_and_removed(here: Namespace) -> None:
+    def pods() -> tuple[list[str], int | None]:
+        spec = here.get("deployment")["spec"]["template"]["spec"]
+        return [each["name"] for each in spec.get("initContainers", [])], spec["securityContext"].get("runAsUser")
+
+    here.apply(agent())
+    eventually(lambda: pods() == ([], 10001), "there is no runtime")
+    here.apply(agent(runtime={"image": "example.com/agent:1"}))
+    # The pods name no user, so that the runtime has that of its image.
+    eventually(lambda: pods() == (["runtime"], None), "there is a runtime")
+    here.apply(agent())
+    eventually(lambda: pods() == ([], 10001), "there is no runtime again")
+
+
+def test_the_pods_of_a_runtime_pass_the_restricted_pod_security_standard(here: Namespace) -> None:
+    here.apply(agent(runtime={"image": "example.com/agent:1"}))
+
+    eventually(lambda: here.list("pods"), "the namespace, which enforces it, admits a pod")
+
+
 def test_the_pods_pass_the_restricted_pod_security_standard(here: Namespace) -> None:
     here.apply(agent(apiKey={"value": "sk-test-key"}))
 

@@ -35,8 +35,8 @@ def make(start_service: StartService) -> Iterator[MakeAgent]:
             settings: dict[str, str] | None = None, where: dict[str, str] | None = None, **given: Any
         ) -> tuple[Service, RunningAgent]:
             running = stack.enter_context(running_agent(card(**given), **(where or {})))
-            told = {"RUNTIME_URL": running.url, "RUNTIME_PROTOCOL": "a2a", "STREAM_HEARTBEAT_SECONDS": "0.2"}
-            return start_service(**told, **(settings or {})), running
+            known = {"RUNTIME_URL": running.url, "RUNTIME_PROTOCOL": "a2a", "STREAM_HEARTBEAT_SECONDS": "0.2"}
+            return start_service(**known, **(settings or {})), running
 
         yield made
 

@@ -227,8 +227,8 @@ async def test_a_call_is_a_span_in_the_trace_of_the_runtime(
     gateway = await make_gateway(otel_exporter_otlp_endpoint=collector.url)
     await gateway.say("one two three", extra_headers={"traceparent": f"00-{'a' * 32}-{'c' * 16}-01"})
 
-    await until(lambda: any(span["name"] == f"chat {MODEL}" for span in collector.told()), "the span arrives")
-    span = next(span for span in collector.told() if span["name"] == f"chat {MODEL}")
+    await until(lambda: any(span["name"] == f"chat {MODEL}" for span in collector.described()), "the span arrives")
+    span = next(span for span in collector.described() if span["name"] == f"chat {MODEL}")
     assert (span["trace_id"], span["parent_id"]) == ("a" * 32, "c" * 16)
     assert span["attributes"]["gen_ai.usage.input_tokens"] == 3
     assert span["attributes"]["gen_ai.response.finish_reasons"] == ["end_turn"]

@@ -84,7 +84,7 @@ def test_lengths_named_in_connection_still_count(service: Service, runtime: Http
     assert runtime.header("X-Forwarded-For") == ["127.0.0.1"]
 
 
-def test_chunks_are_framed_anew(service: Service, runtime: HttpRuntime) -> None:
+def test_chunks_are_framed_again(service: Service, runtime: HttpRuntime) -> None:
     chunks = b"5;ext=1\r\nhello\r\n0\r\nX-Trailer: 1\r\nX-API-Key: 1\r\n\r\n"
     assert b'"length": 5' in ask(service, head("Transfer-Encoding: chunked", "Trailer: X-Trailer") + chunks)
     assert [seen["path"] for seen in runtime.seen] == ["/x"]

@@ -299,7 +299,7 @@ def test_a_faulty_stream_ends_with_an_error(agent: Service, runtime: Runtime, fa
 def test_an_answer_that_breaks_off_is_an_error(agent: Service, runtime: Runtime, path: str) -> None:
     runtime.answer = lambda _: iter([STREAM, event("Hel")])
     assert "broke off" in error_of(agent.post(path, message="Hi"))
-    assert len(runtime.asked) == 1, "an answer that has begun is not repeated"
+    assert len(runtime.asked) == 1, "an answer that has started is not repeated"
 
 
 def test_a_connection_that_closes_before_an_answer_is_tried_again(agent: Service, runtime: Runtime) -> None:
@@ -319,11 +319,11 @@ def test_a_runtime_that_never_answers_but_closes_is_given_up(agent: Service, run
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
 def test_a_client_that_disconnects_ends_the_runtimes_request(agent: Service, runtime: Runtime, path: str) -> None:
-    begun, ended = threading.Event(), threading.Event()
+    started, ended = threading.Event(), threading.Event()
 
     def answer(asked: Asked) -> Iterator[bytes]:
         yield STREAM + event("Hel")
-        begun.set()
+        started.set()
         if asked.disconnected():
             ended.set()
 
@@ -335,7 +335,7 @@ def test_a_client_that_disconnects_ends_the_runtimes_request(agent: Service, run
     ):
         for _ in received.iter_bytes():
             pass
-    assert begun.wait(30)
+    assert started.wait(30)
     assert ended.wait(30), "the agent closes its connection to the runtime"
 
 

@@ -76,7 +76,7 @@ def test_a_runtime_killed_during_fifty_streams_ends_each_with_an_error_and_the_n
     runtime.answer = answer
     with concurrent.futures.ThreadPoolExecutor(STREAMS) as pool:
         streams = [pool.submit(agent.post, "/chat/stream", message="Hi") for _ in range(STREAMS)]
-        eventually(lambda: len(runtime.asked) == STREAMS, "all streams have begun")
+        eventually(lambda: len(runtime.asked) == STREAMS, "all streams have started")
         runtime.kill()
         for each in streams:
             assert last_event(each.result()) == {
@@ -213,7 +213,7 @@ def test_a_client_that_reads_slowly_slows_the_runtime_down(start_agent: StartSer
     agent = start_agent()
     piece, sent = event("x" * 2**14), 0
 
-    def answer(_: Asked) -> Iterator[bytes]:
+    def answer(asked: Asked) -> Iterator[bytes]:
         nonlocal sent
         yield STREAM
         for _ in range(1000):
@@ -301,9 +301,9 @@ def test_a_turn_is_a_span_whose_trace_the_runtime_receives(
     span = next(span for span in collector.spans() if span.name == name)
     _, trace_id, parent, _ = runtime.asked[0].headers["traceparent"].split("-")
     assert (trace_id, parent) == (span.trace_id.hex(), span.span_id.hex())
-    told = attributes(span.attributes)
-    assert told["gen_ai.operation.name"] == "invoke_agent"
-    assert told["portside.turn.outcome"] == "ok"
+    found = attributes(span.attributes)
+    assert found["gen_ai.operation.name"] == "invoke_agent"
+    assert found["portside.turn.outcome"] == "ok"
 
 
 def test_an_agent_starts_before_its_runtime(start_service: StartService) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.timing
 
 SAMPLES = REPOSITORY / "manifests" / "samples"
 FILE_PROCESS = "agent_service.python_file"
+TURNS = 100
 
 
 class Serve(Protocol):
@@ -123,3 +125,32 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+LOOP = """
+async def answer(turn):
+    for step in range(3):
+        await turn.anthropic.messages.create(model=turn.model, max_tokens=100, messages=turn.messages())
+        yield f"step {step} "
+"""
+
+
+def test_a_hundred_turns_that_still_call_the_model_are_completed_after_sigterm(serve: Serve, stand_in: StandIn) -> None:
+    service = serve(
+        LOOP,
+        MODEL_PROVIDER="anthropic",
+        ANTHROPIC_API_KEY=KEY,
+        ANTHROPIC_BASE_URL=stand_in.url,
+        RATE_LIMIT_REQUESTS="0",
+    )
+    with ThreadPoolExecutor(TURNS) as pool:
+        turns = [pool.submit(service.post, "/chat/stream", message=asking("Hello", hold="tide")) for _ in range(TURNS)]
+        eventually(lambda: len(stand_in.requests()) == TURNS, "every turn has called the model")
+        service.terminate()
+        eventually(lambda: service.get("/health/ready").status_code == 503, "the service drains")
+        stand_in.release("tide")
+        answers = [each.result().text for each in turns]
+
+    assert [each for each in answers if "step 2" not in each or '"type":"done"' not in each] == []
+    assert len(stand_in.requests()) == 3 * TURNS
+    assert service.wait() == 0

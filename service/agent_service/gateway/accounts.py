@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
-from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agent_service.agent.errors import OUTCOMES
@@ -42,7 +42,8 @@ class Accounts:
             provider: name of the model's provider.
             models: the models that may be called.
         """
-        self._tracer = tracer
+        # Even spans that record nothing take time.
+        self._tracer = None if isinstance(tracer, NoOpTracer) else tracer
         self._charge = charge
         self._provider = provider
         # Created up front: Prometheus sees no increase in a series that first appears with a value.
@@ -61,6 +62,8 @@ class Accounts:
         self, model: str, headers: Mapping[str, str], turn: Turn | None, *, streamed: bool
     ) -> AbstractContextManager[Span]:
         """Start a span that is current while the context lasts: a child of the caller's, else of the turn's."""
+        if self._tracer is None:
+            return nullcontext(INVALID_SPAN)
         parent = headers.get("traceparent") or ("" if turn is None else turn.traceparent)
         return self._tracer.start_as_current_span(
             f"chat {model}",

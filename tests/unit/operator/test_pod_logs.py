@@ -169,7 +169,7 @@ async def test_a_line_that_is_too_long_is_cut() -> None:
         (AGENT, json.dumps(["abc"]), False),
         (AGENT, json.dumps({"request_id": {"abc": 1}}), False),
         (AGENT, "abc", False),
-        (RUNTIME, "INFO turn abc has begun", True),
+        (RUNTIME, "INFO turn abc has started", True),
         (RUNTIME, "INFO another turn", False),
     ],
 )
