@@ -132,7 +132,7 @@ def walks() -> dict[str, list[Path]]:
     """Return the walks of docs/contributing/architecture.md: their files in order, by title."""
     page = REPOSITORY / "docs" / "contributing" / "architecture.md"
     text = page.read_text(encoding="utf-8")
-    _, *sections = re.split(r"^### ", text.partition("## Three walks")[2].partition("\n## ")[0], flags=re.MULTILINE)
+    _, *sections = re.split(r"^### ", text.partition("## Four walks")[2].partition("\n## ")[0], flags=re.MULTILINE)
     return {
         section.partition("\n")[0]: [
             (page.parent / path).resolve() for path in re.findall(r"^\d+\. \[.*?\]\((.*?)\)", section, re.MULTILINE)
