@@ -113,6 +113,10 @@ cluster-up: $(VENV)/.dev ## A playground: one node, operator, model API, Redis, 
 cluster-env: $(VENV)/.dev ## kubectl, helm and `kubectl agent` for that cluster: eval "$(make -s cluster-env)"
 	@$(TESTBED) env --name $(NAME)
 
+.PHONY: cluster-image
+cluster-image: $(VENV)/.dev ## An image of your own in that cluster: CONTEXT=/tmp/my-agent IMAGE=registry.example.com/my-agent:1
+	@$(TESTBED) image --name $(NAME) "$(CONTEXT)" "$(IMAGE)"
+
 .PHONY: cluster-down
 cluster-down: $(VENV)/.dev ## End that cluster, with all that is in it
 	@$(TESTBED) down --name $(NAME)

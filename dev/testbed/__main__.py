@@ -5,6 +5,7 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 
@@ -100,6 +101,27 @@ def tools(names: tuple[str, ...]) -> None:
     """Print the paths of the programs NAMES; missing ones are built first (default: those of a node, and helm)."""
     for path in binaries.provide(*(names or (*binaries.NODE, "helm"))).values():
         click.echo(path)
+
+
+@main.command("image")
+@click.argument("context", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("reference")
+@click.option("--name", default="dev", show_default=True, help="Name of the cluster.")
+def build_image(context: Path, reference: str, name: str) -> None:
+    """Build the Dockerfile in the folder CONTEXT as the image REFERENCE, and load it into a cluster.
+
+    Where no registry is reachable, `FROM ${PYTHON_IMAGE}` is the base of our own images: Debian with Python.
+    """
+    cluster = OwnCluster(name)
+    if not (cluster.running and cluster.level == "node"):
+        raise TestbedError(f"No node of a cluster {name} is running. Start one: make cluster-up")
+    if not (context / "Dockerfile").is_file():
+        raise TestbedError(f"{context} has no Dockerfile.")
+    with console.progress(), tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "image.tar"
+        images.build(context, reference, archive)
+        with console.step(f"Loading {reference} into the cluster {name}"):
+            cluster.load_image(archive)
 
 
 @main.command("images")

@@ -64,6 +64,9 @@ class Builder(Protocol):
     def build(self, target: str, context: Path, archive: Path) -> None:
         """Build `target` of the Dockerfile in `context`, and write it to `archive`. Raises TestbedError on failure."""
 
+    def build_one(self, context: Path, name: str, archive: Path) -> None:
+        """Build any other Dockerfile in `context` as the image `name`, and write it to `archive`, likewise."""
+
 
 def build_all() -> list[Image]:
     """Build the images of all targets, or take them from the cache when none of their inputs changed.
@@ -86,6 +89,19 @@ def build_all() -> list[Image]:
             else:
                 say(f"    {image.reference} is already built")
         return list(images.values())
+
+
+def build(context: Path, name: str, archive: Path) -> None:
+    """Build the Dockerfile in the folder `context` as the image `name`, and write it to `archive`.
+
+    Its argument PYTHON_IMAGE gets the base of our own images, which is there where no registry is reachable.
+    Raises TestbedError with the end of the builder's output when the build fails.
+    """
+    with exclusive(_folder() / ".lock", "builds the images"):
+        builder: Builder = _Docker() if system.docker_works() else _Buildah()
+        builder.prepare()
+        with step(f"Building {name}"):
+            builder.build_one(context, name, archive)
 
 
 def commands() -> tuple[str, ...]:
@@ -137,6 +153,13 @@ class _Buildah:
         self._buildah.build(reference(target), context, options, log, index)
         self._buildah.save(reference(target), archive, log)
 
+    def build_one(self, context: Path, name: str, archive: Path) -> None:
+        index = _index()
+        options = [f"--build-arg=PYTHON_IMAGE={self._base}", *_build_args(index)]
+        log = _log("own")
+        self._buildah.build(name, context, options, log, index)
+        self._buildah.save(name, archive, log)
+
 
 class _Docker:
     """A builder that uses the Docker daemon of this machine."""
@@ -159,6 +182,15 @@ class _Docker:
         log = _log(target)
         buildah.run(["docker", "build", *options, context], log, index)
         buildah.run(["docker", "save", "--output", archive, reference(target)], log)
+
+    def build_one(self, context: Path, name: str, archive: Path) -> None:
+        index = _index()
+        options = [f"--tag={name}", *_build_args(index)]
+        if self._base:
+            options.append(f"--build-arg=PYTHON_IMAGE={self._base}")
+        log = _log("own")
+        buildah.run(["docker", "build", *options, context], log, index)
+        buildah.run(["docker", "save", "--output", archive, name], log)
 
 
 def _build(builder: Builder, target: str, context: Path, archive: Path) -> None:

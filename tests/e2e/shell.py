@@ -10,13 +10,14 @@ from pathlib import Path
 from testbed import commands, paths
 from testbed.cluster import Cluster
 
-BLOCK_SECONDS = 180
+BLOCK_SECONDS = 300
 
 
-def run_block(cluster: Cluster, block: str) -> str:
+def run_block(cluster: Cluster, block: str, name: str = "") -> str:
     """Run the lines of `block`, end the background processes that they left, and return the output.
 
-    PATH is the one of `make cluster-env`; the first command that fails ends the block and fails the test.
+    PATH is the one of `make cluster-env`, and `name` that of the cluster for other targets of make. The first command
+    that fails ends the block and fails the test.
     """
     # A pipe instead of the file would stay open as long as the background processes run.
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as links:
@@ -24,7 +25,7 @@ def run_block(cluster: Cluster, block: str) -> str:
         shell = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=paths.REPOSITORY,
-            env=cluster.environment | {"PATH": path},
+            env=cluster.environment | {"PATH": path, "NAME": name},
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,

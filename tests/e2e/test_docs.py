@@ -10,7 +10,7 @@ import pytest
 
 from e2e.shell import run_block
 from support.docs import NODE, Block, command_blocks, pages
-from testbed.cluster import Cluster
+from testbed.cluster import Cluster, OwnCluster
 from testbed.paths import REPOSITORY
 
 PAGES = {
@@ -34,8 +34,9 @@ def as_a_reader(playground_cluster: Cluster, tmp_path: Path) -> Iterator[Cluster
 
 
 @pytest.mark.parametrize("blocks", PAGES.values(), ids=PAGES)
-def test_the_commands_of_a_page_work(as_a_reader: Cluster, blocks: list[Block]) -> None:
-    said = run_block(as_a_reader, "\n".join(_announced(block) for block in blocks))
+def test_the_commands_of_a_page_work(as_a_reader: Cluster, playground_cluster: Cluster, blocks: list[Block]) -> None:
+    name = playground_cluster.name if isinstance(playground_cluster, OwnCluster) else ""
+    said = run_block(as_a_reader, "\n".join(_announced(block) for block in blocks), name)
     for block in blocks:
         assert f"== {block.place}" in said, said
 

@@ -48,7 +48,9 @@ def run(file: Path, host: str, port: int, *, reload: bool, loopback_only: bool) 
     try:
         _load(agent, reload=reload)
         with bind(host, port, setting="--port or PORT") as listener:
-            asyncio.run(_serve(agent, listener, loopback_only=loopback_only))
+            asyncio.run(
+                _serve(agent, listener, loopback_only=loopback_only, warms_up=reload or _mentions_the_sdk(file))
+            )
     except (FileError, StartError) as error:
         click.echo(harmless(str(error)), err=True)
         return _FAILED
@@ -66,7 +68,7 @@ def _load(agent: AgentFile, *, reload: bool) -> None:
         _log.error("File of the agent has an error", error=str(error))
 
 
-async def _serve(agent: AgentFile, listener: socket.socket, *, loopback_only: bool) -> None:
+async def _serve(agent: AgentFile, listener: socket.socket, *, loopback_only: bool, warms_up: bool) -> None:
     ending = _on_signals()
     models = Models()
     runner = web.AppRunner(
@@ -80,7 +82,7 @@ async def _serve(agent: AgentFile, listener: socket.socket, *, loopback_only: bo
     await web.SockSite(runner, listener).start()
     address, number = listener.getsockname()[:2]
     _log.info("Agent's file started", file=str(agent.path), address=address, port=number)
-    if _mentions_the_sdk(agent.path):
+    if warms_up:
         threading.Thread(target=models.warm_up, name="warm-up", daemon=True).start()
     with watchdog.watching(agent.path):
         await ending.wait()
