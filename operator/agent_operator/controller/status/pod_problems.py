@@ -163,9 +163,9 @@ def _ending_of_runtime(ended: Document) -> Ending:
 
 
 def without_advice(problem: Problem, pod: str) -> str:
-    """Return the message of a problem of a container that ended, without the advice at its end."""
+    """Return the message of a problem of a container, without the advice at its end."""
     see_log = _SEE_LOG.format(pod=pod, container=problem.container)
-    return problem.message.removesuffix(see_log).removesuffix(_RAISE_LIMIT)
+    return problem.message.removesuffix(see_log).removesuffix(_RAISE_LIMIT).removesuffix(f"; {AS_A_USER}")
 
 
 def _of_ended(pod: str, where: str, container: str, ended: Document) -> Problem:

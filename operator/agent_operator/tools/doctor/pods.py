@@ -139,6 +139,8 @@ def _detailed(problem: Problem, pod: Document) -> Finding:
     """Return the problem with details that only the user may see: the container's last line, the exceeded limit."""
     name, message = pod["metadata"]["name"], problem.message
     remedy = _remedy(problem, name)
+    if problem.reason in CONFIG_REASONS:
+        message = without_advice(problem, name)
     for container in _statuses(pod):
         if container["name"] != problem.container:
             continue
@@ -171,8 +173,9 @@ def _remedy(problem: Problem, pod: str) -> str:
 
 def _of_ending(container: str, ended: Document, pod: Document) -> str:
     log = f"kubectl logs {pod['metadata']['name']} -n {pod['metadata']['namespace']} -c {container} --previous"
-    if ending(container, ended).by_image and container == CONTAINER:
-        return f"correct image.repository, image.tag or image.digest; its log: {log}"
+    if ending(container, ended).by_image and container in {CONTAINER, RUNTIME}:
+        image = "runtime.image or runtime.command" if container == RUNTIME else remedies.AGENT.image
+        return f"correct {image}; its log: {log}"
     return f"fix the error that the container reports: {log}"
 
 
