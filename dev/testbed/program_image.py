@@ -17,7 +17,11 @@ def load(cluster: Cluster, name: str) -> str:
 
     Return the image's reference, which changes with the program.
     """
-    program = binaries.provide(name)[name]
+    return load_file(cluster, name, binaries.provide(name)[name])
+
+
+def load_file(cluster: Cluster, name: str, program: Path) -> str:
+    """Load the program in this file, which is linked statically, in the same way; `name` is the name of the image."""
     with program.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     reference = f"portside.dev/{name}:{digest[:12]}"

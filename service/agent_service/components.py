@@ -175,7 +175,13 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             concurrency=settings.worker_concurrency,
         ),
         checks=make_checks(
-            settings, model=model, runtime=runtime, redis=redis, tasks=tasks, limits=limits, metrics=counted
+            settings,
+            model=model,
+            runtime=provider if isinstance(provider, RuntimeProvider) else None,
+            redis=redis,
+            tasks=tasks,
+            limits=limits,
+            metrics=counted,
         ),
         tracing=tracing,
         gateway=None

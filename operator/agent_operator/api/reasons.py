@@ -133,7 +133,7 @@ _ALL = (
         "Degraded",
         "Pods wait for a ConfigMap that does not exist.",
         "create the ConfigMap that the message names",
-        "Or correct `agent.systemPromptFrom`, `envFrom` or `extraVolumes`, whichever names it.",
+        "Or correct `agent.systemPromptFrom`, `runtime.code`, `envFrom` or `extraVolumes`, whichever names it.",
     ),
     Reason(
         "SecretKeyMissing",
@@ -147,12 +147,12 @@ _ALL = (
         "Degraded",
         "The ConfigMap exists and lacks the key that the spec names.",
         "add the key to the ConfigMap, or name the key that it has",
-        "The field is `agent.systemPromptFrom.configMapKeyRef.key`.",
+        "The field is `agent.systemPromptFrom.configMapKeyRef.key` or `runtime.code.configMapKeyRef.key`.",
     ),
     Reason(
         "MountFailed",
         "Degraded",
-        "The kubelet cannot mount the folder of secrets.",
+        "The kubelet cannot mount the folder of secrets, or the file or system prompt of the runtime.",
         "correct what the message names",
         "`kubectl describe pod` shows the kubelet's events.",
     ),
@@ -160,30 +160,50 @@ _ALL = (
         "ImagePullBackOff",
         "Degraded",
         "The image cannot be pulled.",
-        "check `image`, `image.pullPolicy` and `imagePullSecrets`",
+        "check `image` or `runtime.image`, its pull policy, and `imagePullSecrets`",
         "See [private registry](private-registry.md). The previous revision continues to serve.",
     ),
     Reason(
         "OOMKilled",
         "Degraded",
         "A container used more memory than its limit.",
-        "raise `resources.limits.memory`",
+        "raise `resources.limits.memory`, or `runtime.resources.limits.memory` for the container `runtime`",
         "Long conversations and many requests in flight need more.",
     ),
     Reason(
         "CrashLoopBackOff",
         "Degraded",
         "A container exits repeatedly; the message has its exit code.",
-        "read `kubectl logs POD --previous`",
-        "Code 2 is a wrong setting, with one line for each. Code 1 means that it could not start, for example because "
-        "it cannot write to its state folder.",
+        "read `kubectl logs POD -c CONTAINER --previous`",
+        "Code 2 of the container `agent` is a wrong setting, with one line for each. Its code 1 means that it could "
+        "not start, for example because it cannot write to its state folder.",
+    ),
+    Reason(
+        "RuntimeNotResponding",
+        "Degraded",
+        "The runtime runs, and does not respond with 2xx at its health path.",
+        "do as the message says",
+        "The kubelet probes the pod's address every second, and restarts the runtime after `runtime.startupSeconds`. "
+        "No connection, no response and 5xx are reported after 15 seconds, the rest at once.\n\n"
+        "| probe | cause | change |\n|---|---|---|\n"
+        "| connection refused | another port, or only 127.0.0.1 | `runtime.port`, or the program: it has to listen on "
+        "the port in `PORT`, on 0.0.0.0 |\n"
+        "| 404 or another 4xx | no such path, or one that needs a login | `runtime.healthPath`, or `runtime.protocol`, "
+        "which determines the default |\n"
+        "| 503 or another 5xx | the program is busy, or fails | the program: it has to respond there also while it is "
+        "busy |\n"
+        "| malformed response, or EOF | not HTTP, or TLS | `runtime.port` |\n"
+        "| timeout | the program starts slowly, or hangs | `runtime.startupSeconds` |\n\n"
+        "`kubectl agent logs NAME -c runtime` shows what the program itself reports.",
     ),
     Reason(
         "CreateContainerConfigError",
         "Degraded",
-        "The kubelet cannot prepare the container, usually because an object that `extraEnv` or `envFrom` names is "
-        "missing.",
-        "create what the message names",
+        "The kubelet cannot prepare the container: an object that `extraEnv` or `envFrom` names is missing, or the "
+        "image would run as root.",
+        "create what the message names, or set a user",
+        "For a runtime, set `runtime.securityContext.runAsUser`, beside the other fields of its default, or name the "
+        "number of a user with `USER` in the image. The sample `runtime-image.yaml` has the other fields.",
     ),
     Reason(
         "CreateContainerError",
@@ -298,6 +318,14 @@ _ALL = (
         "[the model API cannot be reached](#the-model-api-cannot-be-reached).",
     ),
     Reason(
+        "RuntimeUnavailable",
+        _UNAVAILABLE,
+        "No pod that was checked can use its runtime; callers get an error.",
+        "do as the message says",
+        "A runtime that has never answered a turn, and lacks the path that is called or answers in another form, "
+        "speaks another protocol: correct `runtime.protocol` or `runtime.path`. `/health` has the error.",
+    ),
+    Reason(
         "RedisUnavailable",
         _UNAVAILABLE,
         "No pod that was checked can use Redis; chat continues without memory, and tasks are refused.",
@@ -308,9 +336,9 @@ _ALL = (
     Reason(
         "DependenciesUnavailable",
         _UNAVAILABLE,
-        "Neither the model API nor Redis can be used.",
+        "At least two of the model API, the runtime and Redis cannot be used.",
         "check network policies, the cluster's DNS, and the network",
-        "`kubectl agent doctor NAME` names both causes.",
+        "`kubectl agent doctor NAME` names the causes.",
     ),
     Reason(
         "NotReported",

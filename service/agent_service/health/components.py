@@ -7,7 +7,7 @@ from agent_service.config.settings import Settings
 from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
 from agent_service.limits.budget import Account, Budget, UnknownError
 from agent_service.limits.limits import Limits
-from agent_service.runtime.protocol import RuntimeProtocol
+from agent_service.runtime.provider import RuntimeProvider
 from agent_service.state.redis import Redis
 from agent_service.tasks.queue import Tasks
 from agent_service.telemetry.metrics import Metrics
@@ -23,7 +23,7 @@ def make_checks(
     settings: Settings,
     *,
     model: Provider | None,
-    runtime: RuntimeProtocol | None,
+    runtime: RuntimeProvider | None,
     redis: Redis,
     tasks: Tasks,
     limits: Limits,
@@ -37,7 +37,7 @@ def make_checks(
 
     checks = {
         **({} if model is None else {"model_api": _model_check(settings, model)}),
-        **({} if runtime is None else {"runtime": Check(runtime.check, every_seconds=_RUNTIME_SECONDS)}),
+        **({} if runtime is None else {"runtime": Check(runtime.state, every_seconds=_RUNTIME_SECONDS)}),
         "redis": Check(state, every_seconds=CHECK_SECONDS),
         "queue": _queue_check(tasks, limits, metrics),
     }

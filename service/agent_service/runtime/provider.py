@@ -8,11 +8,11 @@ from contextlib import aclosing
 
 import structlog
 
-from agent_service.agent.errors import UnreachableError
+from agent_service.agent.errors import ModelError, ModelFailedError, UnreachableError
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Waiting
 from agent_service.agent.turns import Turn, Turns
-from agent_service.runtime import headers
+from agent_service.runtime import errors, headers
 from agent_service.runtime.protocol import RuntimeProtocol
 
 _log = structlog.get_logger(__name__)
@@ -29,6 +29,9 @@ _LONGEST_PAUSE_SECONDS = 1.0
 # A runtime that closes the connection without an answer may have died of this very request, and others wait for it.
 _MOST_DISCONNECTS = 3
 
+# Kinds of errors of a turn by which the runtime speaks another protocol.
+_OTHER_PROTOCOL = {errors.NO_ENDPOINT, "unreadable", "protocol"}
+
 
 class RuntimeProvider:
     """Calls the runtime, and waits for it while it restarts."""
@@ -38,6 +41,8 @@ class RuntimeProvider:
         self.model = model
         self._protocol = protocol
         self._turns = turns
+        self._other_protocol: ModelError | None = None
+        self._has_answered = False
 
     async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the answer piece by piece. Only a request to which no reply has started is repeated."""
@@ -55,14 +60,28 @@ class RuntimeProvider:
                     pause = None if started else retries.pause(error)
                     if pause is None:
                         raise
+                except ModelFailedError as error:
+                    self._other_protocol = error if error.kind in _OTHER_PROTOCOL else None
+                    raise
                 else:
+                    self._has_answered = True
                     return
                 yield ""  # the time until the restart is not the runtime's silence
                 await asyncio.sleep(pause)
 
     async def check(self) -> None:
         """Check whether the runtime works; raise a ModelError if not."""
-        await self._protocol.check()
+        await self.state()
+
+    async def state(self) -> str:
+        """Return a sentence on the state of the runtime; raise a ModelError if it does not work.
+
+        A runtime that never answered a turn, and lacks the path of the protocol or answers in another form, does not.
+        """
+        sentence = await self._protocol.check()
+        if self._other_protocol is not None and not self._has_answered:
+            raise self._other_protocol
+        return sentence
 
     async def close(self) -> None:
         """Close all connections."""

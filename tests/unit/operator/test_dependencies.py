@@ -181,3 +181,25 @@ def test_metrics_count_agents_with_a_dependency_down() -> None:
 
 def test_every_connection_error_of_the_service_has_a_text_here() -> None:
     assert {*connection.KINDS, *redis_errors.REASONS} <= KINDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("no_endpoint", "correct runtime.protocol or runtime.path"),
+        ("no_health_path", "runtime.healthPath"),
+        ("unreadable", "another protocol"),
+        ("protocol", "does not speak HTTP"),
+        ("connection_refused", "refuses connections"),
+        ("overloaded", "busy"),
+    ],
+)
+def test_a_runtime_that_cannot_be_used_is_named_with_what_to_change(kind: str, words: str) -> None:
+    reading = reading_in(up("model_api", "1.0") + up("redis", "1.0") + up("runtime", "0.0") + failing("runtime", kind))
+
+    judged = judge_dependencies(reading, {})
+
+    assert judged is not None
+    assert (judged.status, judged.reason) == ("False", "RuntimeUnavailable")
+    assert "the runtime cannot be used" in judged.message
+    assert words in judged.message

@@ -441,3 +441,105 @@ def test_a_lease_of_an_operator_whose_pod_is_gone_is_not_a_sign_of_life(monkeypa
 
     assert unseen is None
     assert [each.alive for each in leases] == [False]
+
+
+def with_runtime(runtime: Document, *events: Document, health: Document | None = None, **spec: Any) -> Report:
+    """Return the report on an agent whose pod has a runtime with this status."""
+    one = pod({"waiting": {"reason": "PodInitializing"}} if not runtime.get("started") else None)
+    one["status"]["initContainerStatuses"] = [{"name": "runtime", "image": "x", "ready": False, **runtime}]
+    about = {"name": "hello-1", "fieldPath": "spec.initContainers{runtime}"}
+    healths = {} if health is None else {"hello-1": Health({"ready": True}, {"components": {"runtime": health}})}
+    seen = evidence(pods=[one], events=[{**each, "involvedObject": about} for each in events], health=healths)
+    assert seen.agent is not None
+    seen.agent["spec"]["runtime"] = {"image": "example.com/agent:1", **spec}
+    return judge(seen)
+
+
+def probe_failed(message: str, time: str = "2026-01-01T00:00:09Z") -> Document:
+    return {"reason": "Unhealthy", "message": message, "lastTimestamp": time}
+
+
+RUNS: Document = {"state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+REFUSED = 'Startup probe failed: Get "http://10.0.0.1:8080/ping": dial tcp 10.0.0.1:8080: connect: connection refused'
+
+
+def test_a_runtime_that_just_starts_is_no_fault_yet() -> None:
+    report = with_runtime({**RUNS, "started": False}, probe_failed(REFUSED))
+
+    assert report.cause is not None
+    assert report.cause.reason == "Starting"
+    assert "waits for its runtime" in report.cause.message
+
+
+def test_a_runtime_that_listens_elsewhere_is_the_cause_with_its_last_line() -> None:
+    ended = {"exitCode": 143, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:02:00Z"}
+    last = {"terminated": {**ended, "reason": "Error", "message": "Running on http://127.0.0.1:5000\n"}}
+    report = with_runtime({**RUNS, "started": False, "lastState": last}, probe_failed(REFUSED))
+
+    assert report.cause is not None
+    assert report.cause.reason == "RuntimeNotResponding"
+    assert "CrashLoopBackOff" not in reasons(report)
+    assert "nothing listens on port 8080" in report.cause.message
+    assert 'Its last line: "Running on http://127.0.0.1:5000"' in report.cause.message
+    assert "set runtime.port" in report.cause.remedy
+    assert "kubectl logs hello-1 -n prod -c runtime" in report.cause.remedy
+
+
+def test_a_runtime_that_is_busy_and_fails_its_readiness_probe_is_the_cause() -> None:
+    failure = "Readiness probe failed: HTTP probe failed with statuscode: 503"
+    report = with_runtime({**RUNS, "started": True}, probe_failed(failure))
+
+    assert report.cause is not None
+    assert report.cause.reason == "RuntimeNotResponding"
+    assert "503 at /ping" in report.cause.message
+    assert "while it is busy" in report.cause.remedy
+
+
+@pytest.mark.parametrize(
+    ("health", "reason", "words"),
+    [
+        ({"status": "up", "detail": "The agent's runtime answers, and is busy."}, "RuntimeBusy", "HealthyBusy"),
+        ({"status": "down", "kind": "no_endpoint", "detail": "It has none."}, "RuntimeUnavailable", "runtime.protocol"),
+    ],
+)
+def test_what_the_pod_reports_of_its_runtime_is_a_note(health: Document, reason: str, words: str) -> None:
+    report = with_runtime({**RUNS, "started": True, "ready": True}, health=health)
+
+    assert reason in reasons(report)
+    assert words in to_text(report)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "remedy"),
+    [
+        (
+            {"waiting": {"reason": "ErrImagePull", "message": "x: not found"}},
+            "ImagePullBackOff",
+            "correct runtime.image: there is no such image",
+        ),
+        (
+            {"waiting": {"reason": "CreateContainerConfigError", "message": "image will run as root, runAsNonRoot"}},
+            "CreateContainerConfigError",
+            "set runtime.securityContext.runAsUser",
+        ),
+        (
+            {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+            "OOMKilled",
+            "raise runtime.resources.limits.memory",
+        ),
+        (
+            {"terminated": {"exitCode": 128, "reason": "StartError"}},
+            "CrashLoopBackOff",
+            "correct runtime.image or runtime.command",
+        ),
+    ],
+)
+def test_advice_for_the_runtimes_container_names_fields_of_the_runtime(
+    state: Document, reason: str, remedy: str
+) -> None:
+    report = with_runtime({"state": state, "started": False})
+
+    assert report.cause is not None
+    assert report.cause.reason == reason
+    assert remedy in report.cause.remedy
+    assert remedy not in report.cause.message

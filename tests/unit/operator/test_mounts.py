@@ -68,6 +68,38 @@ def test_other_events_and_volumes_are_ignored() -> None:
     assert mount_problem(DEPLOYMENT, [pulling, failed("no such disk", volume="data")]) is None
 
 
+@pytest.mark.parametrize(
+    ("message", "volume", "reason", "words"),
+    [
+        ('configmap "code" not found', "runtime-code", "ConfigMapMissing", "ConfigMap code does not exist"),
+        (
+            "references non-existent config key: agent.py",
+            "runtime-code",
+            "ConfigMapKeyMissing",
+            "ConfigMap code has no key agent.py",
+        ),
+        ("disk on fire", "runtime-prompt", "MountFailed", "The system prompt of the runtime cannot be mounted"),
+    ],
+)
+def test_what_the_volumes_of_a_runtime_lack_is_named(message: str, volume: str, reason: str, words: str) -> None:
+    source = {"name": "code", "items": [{"key": "agent.py", "path": "agent.py"}]}
+    pod = {"volumes": [{"name": "runtime-code", "configMap": source}]}
+
+    problem = mount_problem({"spec": {"template": {"spec": pod}}}, [failed(message, volume=volume)])
+
+    assert problem is not None
+    assert problem.reason == reason
+    assert words in problem.message
+
+
+def test_a_pod_with_a_started_container_has_its_mounts() -> None:
+    runtime = {"name": "runtime", "state": {"running": {}}}
+    agent = {"name": "agent", "state": {"waiting": {"reason": "PodInitializing"}}}
+    status = {"initContainerStatuses": [runtime], "containerStatuses": [agent]}
+
+    assert waits_for_mounts([{"metadata": {"name": "a"}, "status": status}]) is None
+
+
 def test_only_a_pod_whose_containers_are_being_created_waits() -> None:
     def pod(name: str, reason: str) -> Document:
         state = {"name": "agent", "state": {"waiting": {"reason": reason}}}

@@ -77,7 +77,7 @@ def test_advice_for_a_container_that_cannot_be_created(message: str, advice: str
         ("dial tcp: lookup x.io: no such host", "node can reach the registry"),
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "certificate"),
         ("429 Too Many Requests - toomanyrequests: You have reached your pull rate limit", "limits pulls"),
-        ('couldn\'t parse image reference "A:b": invalid reference format', "do not form a valid image name"),
+        ('couldn\'t parse image reference "A:b": invalid reference format', "not valid"),
         ('Container image "x" is not present with pull policy of Never', "load the image"),
         ("no match for platform in manifest: not found", "architecture"),
         ("no space left on device", "disk"),

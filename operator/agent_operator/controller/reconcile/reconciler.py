@@ -1,7 +1,7 @@
 """Reconciles one agent: gather, plan, apply, publish. Idempotent, from any state."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -25,7 +25,9 @@ from agent_operator.controller.status.dependencies import Report, seconds_until_
 from agent_operator.controller.status.mount_problems import mount_problem, waits_for_mounts
 from agent_operator.controller.status.observe import observe, owned
 from agent_operator.controller.status.pod_problems import Problem
+from agent_operator.controller.status.runtime_problems import runtime_problem, runtime_that_starts
 from agent_operator.controller.status.status import (
+    Observation,
     is_ready,
     status_of,
     status_of_invalid,
@@ -47,9 +49,9 @@ log = structlog.get_logger(__name__)
 
 # Seconds until the next check of what no watch reports: a conflicting object, an exhausted quota.
 RECHECK_SECONDS = 10.0
-# Seconds until the Events of a pod with waiting containers are read again. The kubelet reports a missing Secret within
-# a second.
-MOUNT_SECONDS = 3.0
+# Seconds until the Events of a pod that does not start are read again. The kubelet reports a missing Secret, and a
+# failed probe, within a second.
+EVENTS_SECONDS = 3.0
 # Anything refused for a different cause waits for a change of the agent, or for the next list of everything.
 UNWATCHED_CAUSES = {"NameConflict", "QuotaExceeded"}
 
@@ -160,8 +162,9 @@ class Reconciler:
             return "success", None
         status = await self._judge(key, document, agent, owner, problems)
         await self._publisher.publish(document, status)
-        waits = waits_for_mounts(self._cache.pods(key)) is not None
-        again = MOUNT_SECONDS if waits else _again(status, problems, wanted)
+        pods = self._cache.pods(key)
+        starts = waits_for_mounts(pods) is not None or runtime_that_starts(pods) is not None
+        again = EVENTS_SECONDS if starts else _again(status, problems, wanted)
         return ("hindered" if problems else "success"), again
 
     async def _converge(
@@ -193,11 +196,21 @@ class Reconciler:
         """Return the current status of the agent."""
         reported, left = self._reported(key, agent), self._executor.left(key)
         seen = observe(self._cache, key, agent, owner, problems=problems, reported=reported, left=left)
-        waiting = waits_for_mounts(seen.pods)
+        seen.in_events = [problem async for problem in self._in_events(key, agent, seen)]
+        return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
+
+    async def _in_events(self, key: Key, agent: AgentDeployment, seen: Observation) -> AsyncIterator[Problem]:
+        """Yield the problems of pods that only the kubelet reports, in Events."""
+        waiting, starting = waits_for_mounts(seen.pods), runtime_that_starts(seen.pods)
         if waiting is not None and seen.deployment is not None:
             problem = mount_problem(seen.deployment, await self._cluster.pod_events(key.namespace, waiting))
-            seen.mounts = [problem] if problem is not None else []
-        return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
+            if problem is not None:
+                yield problem
+        if starting is not None and agent.spec.runtime is not None:
+            events = await self._cluster.pod_events(key.namespace, starting["metadata"]["name"])
+            problem = runtime_problem(starting, agent.spec.runtime, events, datetime.now(UTC))
+            if problem is not None:
+                yield problem
 
     def _reported(self, key: Key, agent: AgentDeployment) -> Report:
         """Return what the agent's pods reported of its budget, if it has one, and of its dependencies."""

@@ -1,4 +1,4 @@
-"""Whether an agent's pods reach the model API and Redis, from what they report. Pure.
+"""Whether an agent's pods can use the model API, the runtime and Redis, from what they report. Pure.
 
 No text of a pod is shown, because pods run the user's code. A pod can only choose among the texts of this file.
 """
@@ -40,8 +40,9 @@ class Report:
     dependencies: Reading | None = None
 
 
-COMPONENTS = {"model_api": "the model API", "redis": "Redis"}
-_REASONS = {"model_api": "ModelAPIUnavailable", "redis": "RedisUnavailable"}
+COMPONENTS = {"model_api": "the model API", "runtime": "the runtime", "redis": "Redis"}
+SILENT_READING: Reading = {"model_api": SILENT, "redis": SILENT}
+_REASONS = {"model_api": "ModelAPIUnavailable", "runtime": "RuntimeUnavailable", "redis": "RedisUnavailable"}
 SEVERAL = "DependenciesUnavailable"
 
 # The dependency answers but limits the rate: that is not an outage, and comes and goes.
@@ -79,7 +80,19 @@ KINDS = {
     "wrong_password": "it does not accept the user name or the password",
     "cluster": "it is part of a cluster that keeps the agent's keys elsewhere",
     "loading": "it is loading its data",
+    # Of the runtime.
+    "no_endpoint": "it lacks the path that is called: correct runtime.protocol or runtime.path",
+    "no_health_path": "it lacks the path of its health check: correct runtime.healthPath or runtime.protocol",
     OTHER: "the pods' log and /health show why",
+}
+# Where the same kind means something else for the runtime.
+_KINDS_OF_RUNTIME = {
+    "protocol": "it does not speak HTTP: correct runtime.port or runtime.protocol",
+    "unreadable": "its answers are of another protocol: correct runtime.protocol",
+    "timed_out": "it does not answer in time, and may be busy",
+    "overloaded": "it is busy",
+    "redirect": "it redirects: correct runtime.path and runtime.healthPath",
+    "refused": "it refuses requests",
 }
 
 _SERIES = re.compile(
@@ -176,7 +189,9 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
     down = {component: kind for component, kind in settled.items() if _is_down(kind)}
     if down:
         reason = SEVERAL if len(down) > 1 else _REASONS[next(iter(down))]
-        causes = "; ".join(f"{COMPONENTS[component]} cannot be used: {KINDS[kind]}" for component, kind in down.items())
+        causes = "; ".join(
+            f"{COMPONENTS[name]} cannot be used: {_described(name, kind)}" for name, kind in down.items()
+        )
         return Judgement(
             "False", reason, f"The pods report that {causes}. Until this is resolved, requests and tasks fail"
         )
@@ -187,6 +202,10 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
         )
         return Judgement("Unknown", "NotReported", message)
     return Judgement("True", "Reachable", "The pods can use their dependencies") if settled else None
+
+
+def _described(component: str, kind: str) -> str:
+    return (_KINDS_OF_RUNTIME if component == "runtime" else {}).get(kind, KINDS[kind])
 
 
 def lasting_outage(judged: Judgement | None, old: Mapping[str, Any], now: datetime) -> Problem | None:

@@ -1,8 +1,9 @@
-"""Why the folder of secrets cannot be mounted. Only the kubelet reports which part is missing, in Events."""
+"""Why a volume of Portside's own cannot be mounted. Only the kubelet reports which part is missing, in Events."""
 
 import re
 from collections.abc import Iterable
 
+from agent_operator.api.runtime import CODE_VOLUME, PROMPT_VOLUME
 from agent_operator.controller.status.pod_problems import Problem, is_meant_to_run
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import SECRETS_VOLUME
@@ -10,6 +11,14 @@ from agent_operator.manifests.names import SECRETS_VOLUME
 # kubelet, pkg/volume/projected, and client-go's "not found" (its messages are the same since Kubernetes 1.9).
 _MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[^"]+)" not found', re.IGNORECASE)
 _NO_KEY = re.compile(r"references non-existent (?P<kind>secret|config) key: (?P<key>[-._a-zA-Z0-9]+)")
+
+# The volumes that depend on an object that the spec names, with what each is in a message.
+_VOLUMES = {
+    SECRETS_VOLUME: "folder of secrets",
+    CODE_VOLUME: "file of the runtime",
+    PROMPT_VOLUME: "system prompt of the runtime",
+}
+_VOLUME = re.compile(r'for volume "(?P<name>[^"]+)"')
 
 _KINDS = {"secret": "Secret", "configmap": "ConfigMap", "config": "ConfigMap"}
 
@@ -24,15 +33,16 @@ def waits_for_mounts(pods: Iterable[Document]) -> str | None:
 
 
 def mount_problem(deployment: Document, events: Iterable[Document]) -> Problem | None:
-    """Return the mount problem of the folder of secrets from the pod's Events, naming what is missing; None if none."""
+    """Return the mount problem of a volume of ours from the pod's Events, naming what is missing; None if none."""
     messages = [
         str(event.get("message", "")) for event in sorted(events, key=_time) if event.get("reason") == "FailedMount"
     ]
-    ours = [message for message in messages if f'volume "{SECRETS_VOLUME}"' in message]
-    return _named(deployment, ours[-1]) if ours else None
+    found = [(match["name"], message) for message in messages if (match := _VOLUME.search(message))]
+    ours = [(_VOLUMES[volume], message) for volume, message in found if volume in _VOLUMES]
+    return _named(deployment, *ours[-1]) if ours else None
 
 
-def _named(deployment: Document, message: str) -> Problem:
+def _named(deployment: Document, volume: str, message: str) -> Problem:
     missing = _MISSING.search(message)
     if missing:
         kind, name = _KINDS[missing["kind"].lower()], missing["name"].rpartition("/")[2]
@@ -44,16 +54,16 @@ def _named(deployment: Document, message: str) -> Problem:
         return Problem(
             f"{kind}KeyMissing", f"{kind} {holder} has no key {key}, and the pods wait for it: add it, or name another"
         )
-    return Problem("MountFailed", f"The folder of secrets cannot be mounted: {message}")
+    return Problem("MountFailed", f"The {volume} cannot be mounted: {message}")
 
 
 def _holder(deployment: Document, kind: str, key: str) -> str | None:
     """Return the name of the object that should have this key."""
     field = "secret" if kind == "Secret" else "configMap"
     for volume in deployment["spec"]["template"]["spec"].get("volumes") or []:
-        for source in (volume.get("projected") or {}).get("sources") or []:
+        for source in [volume, *((volume.get("projected") or {}).get("sources") or [])]:
             if field in source and any(item["key"] == key for item in source[field].get("items") or []):
-                name: str = source[field]["name"]
+                name: str = source[field].get("name") or source[field]["secretName"]
                 return name
     return None
 
@@ -62,7 +72,8 @@ def _is_being_created(pod: Document) -> bool:
     status = pod["status"]
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     waiting = [(each.get("state", {}).get("waiting") or {}).get("reason") for each in containers]
-    return bool({"ContainerCreating", "PodInitializing"} & set(waiting))
+    # All volumes are mounted before the first container starts, so Events of failed mounts are outdated by then.
+    return bool(waiting) and set(waiting) <= {"ContainerCreating", "PodInitializing"}
 
 
 def _time(event: Document) -> str:

@@ -5,10 +5,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from agent_operator.api.runtime import CONTAINER as RUNTIME
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import CONTAINER
 
 IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+AS_A_USER = (
+    "set runtime.securityContext.runAsUser, beside the other fields of its default, to the number of a user other than "
+    "root, or name that number with USER in the image"
+)
 CONFIG_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 # The kubelet reports the cause sometimes alone and sometimes with this prefix; the cause itself stays the same.
@@ -39,17 +44,30 @@ _ENDINGS = {
     255: Ending(": its image may be for another processor architecture", by_image=True),
 }
 
+_ENDINGS_OF_RUNTIME = {
+    137: Ending(": it was killed, by its probes if it did not respond at runtime.healthPath in time"),
+    143: Ending(": it was asked to stop, by its probes if it did not respond at runtime.healthPath in time"),
+}
+_PROGRAM = ": the image lacks the program to run, or it cannot run as the container's user"
+
 # What a message ends with. Doctor removes it, because it shows the log's last line and the limit itself.
-_SEE_LOG = "; see kubectl logs {pod} --previous"
+_SEE_LOG = "; see kubectl logs {pod} -c {container} --previous"
 _RAISE_LIMIT = ": raise it"
+
+# Of the kubelet: the image names no user, root, or a user whose number it cannot know.
+_ROOT = re.compile(r"runAsNonRoot|non-root")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem that a user must know about: a machine-readable reason and a human-readable message."""
+    """A problem that a user must know about: a machine-readable reason and a human-readable message.
+
+    `container` is the container that has the problem, empty if it is not that of one container.
+    """
 
     reason: str
     message: str
+    container: str = ""
 
 
 def pod_problems(pods: Iterable[Document]) -> list[Problem]:
@@ -89,17 +107,30 @@ def _of_container(pod: str, container: Document) -> Problem | None:
     waiting = container.get("state", {}).get("waiting") or {}
     reason = waiting.get("reason", "")
     message = waiting.get("message", "")
-    where = f"container {container['name']} of pod {pod}"
+    name = container["name"]
+    where = described(name, pod)
     if reason in IMAGE_REASONS:
-        cause = _BACK_OFF.sub("", message) or "check its name and tag, and image.pullPolicy or imagePullSecrets"
-        return Problem("ImagePullBackOff", f"Cannot pull image {container.get('image', '')} for {where}: {cause}")
+        cause = _BACK_OFF.sub("", message) or f"check its name and tag, and {_pull_policy(name)} or imagePullSecrets"
+        text = f"Cannot pull image {container.get('image', '')} for {where}: {cause}"
+        return Problem("ImagePullBackOff", text, name)
     if reason in CONFIG_REASONS:
-        return Problem(reason, f"Cannot start {where}: {message}")
+        advice = f"; {AS_A_USER}" if name == RUNTIME and _ROOT.search(message) else ""
+        return Problem(reason, f"Cannot start {where}: {message}{advice}", name)
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
     # A container that ended with exit code 0 and runs again may have been restarted with its node.
     if not ended or (ended.get("exitCode") == 0 and "running" in container.get("state", {})):
         return None
-    return _of_ended(pod, where, container["name"], ended)
+    return _of_ended(pod, where, name, ended)
+
+
+def described(container: str, pod: str) -> str:
+    """Return the name of a container in a message, in which the runtime must not be taken for the node's."""
+    name = f'"{container}"' if container == RUNTIME else container
+    return f"container {name} of pod {pod}"
+
+
+def _pull_policy(container: str) -> str:
+    return "runtime.imagePullPolicy" if container == RUNTIME else "image.pullPolicy"
 
 
 def ending(container: str, ended: Document) -> Ending:
@@ -113,6 +144,8 @@ def ending(container: str, ended: Document) -> Ending:
         if not lines or _SETTING.match(lines[-1]) is not None:
             return Ending(": its settings are wrong")
         return Ending(": its settings are wrong, or it is not the image of an agent", by_image=True)
+    if container == RUNTIME:
+        return _ending_of_runtime(ended)
     if code in NO_PROGRAM or ended.get("reason") in {"StartError", "ContainerCannotRun"}:
         return Ending(": the image lacks the program to run, so it is not the image of an agent", by_image=True)
     if code == 0:
@@ -120,9 +153,19 @@ def ending(container: str, ended: Document) -> Ending:
     return _ENDINGS.get(code, Ending())
 
 
+def _ending_of_runtime(ended: Document) -> Ending:
+    code = ended["exitCode"]
+    if code in NO_PROGRAM or ended.get("reason") in {"StartError", "ContainerCannotRun"}:
+        return Ending(f"{_PROGRAM}: check runtime.image and runtime.command", by_image=True)
+    if code == 0:
+        return Ending(": it should keep running, and listen on the port in PORT")
+    return _ENDINGS_OF_RUNTIME.get(code, _ENDINGS.get(code, Ending()))
+
+
 def without_advice(problem: Problem, pod: str) -> str:
-    """Return the message of a problem of a container that ended, without the advice at its end."""
-    return problem.message.removesuffix(_SEE_LOG.format(pod=pod)).removesuffix(_RAISE_LIMIT)
+    """Return the message of a problem of a container, without the advice at its end."""
+    see_log = _SEE_LOG.format(pod=pod, container=problem.container)
+    return problem.message.removesuffix(see_log).removesuffix(_RAISE_LIMIT).removesuffix(f"; {AS_A_USER}")
 
 
 def _of_ended(pod: str, where: str, container: str, ended: Document) -> Problem:
@@ -131,12 +174,12 @@ def _of_ended(pod: str, where: str, container: str, ended: Document) -> Problem:
     Its termination message is left out: it is part of the log, and may contain confidential data.
     """
     if ended.get("reason") == "OOMKilled":
-        return Problem(
-            "OOMKilled",
-            f"The {where} used more memory than resources.limits.memory allows, and was killed{_RAISE_LIMIT}",
-        )
+        limit = "runtime.resources.limits.memory" if container == RUNTIME else "resources.limits.memory"
+        text = f"The {where} used more memory than {limit} allows, and was killed{_RAISE_LIMIT}"
+        return Problem("OOMKilled", text, container)
     return Problem(
         "CrashLoopBackOff",
         f"The {where} ended with exit code {ended['exitCode']} ({ended.get('reason', 'Error')})"
-        f"{ending(container, ended).cause}{_SEE_LOG.format(pod=pod)}",
+        f"{ending(container, ended).cause}{_SEE_LOG.format(pod=pod, container=container)}",
+        container,
     )

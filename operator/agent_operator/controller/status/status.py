@@ -17,6 +17,7 @@ from agent_operator.controller.status.dependencies import (
 )
 from agent_operator.controller.status.drift import DRIFTED, Left, judge_drift
 from agent_operator.controller.status.pod_problems import Problem, pod_problems
+from agent_operator.controller.status.runtime_problems import without_consequences
 from agent_operator.controller.status.scaling import Scaled, judge_scaling
 from agent_operator.kube.conditions import Judgement, condition, conditions
 from agent_operator.manifests.container import image_reference
@@ -48,8 +49,8 @@ NO_REDIS = "Each pod has its own conversations, tasks and limits: configure a Re
 class Observation:
     """What was observed of a valid agent.
 
-    `problems` is what could not be done for it, `mounts` are its mount problems, `left` are objects left with foreign
-    changes, and `reported` is what its pods reported.
+    `problems` is what could not be done for it, `in_events` are the problems in its pods' Events, `left` are objects
+    left with foreign changes, and `reported` is what its pods reported.
     """
 
     deployment: Document | None = None
@@ -58,7 +59,7 @@ class Observation:
     worker_autoscaler: Document | None = None
     pods: list[Document] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    mounts: list[Problem] = field(default_factory=list)
+    in_events: list[Problem] = field(default_factory=list)
     left: Sequence[Left] = ()
     reported: Report = field(default_factory=Report)
 
@@ -155,7 +156,7 @@ def _ready_of_desired(deployment: Document | None) -> str | None:
 def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> dict[str, Judgement]:
     parts = _parts(agent, seen)
     failures = [problem for part in parts for problem in _of_deployment(part.deployment)]
-    problems = [*seen.problems, *seen.mounts, *failures, *pod_problems(seen.pods)]
+    problems = without_consequences([*seen.problems, *seen.in_events, *failures, *pod_problems(seen.pods)])
     rollouts = [_rollout(part) for part in parts]
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, problems)

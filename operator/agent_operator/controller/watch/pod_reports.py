@@ -14,8 +14,7 @@ import structlog
 from agent_operator.api.budget import Budget
 from agent_operator.controller.status.budget import Used
 from agent_operator.controller.status.dependencies import (
-    COMPONENTS,
-    SILENT,
+    SILENT_READING,
     UP,
     Dependencies,
     Reading,
@@ -214,7 +213,7 @@ async def _poll_pods(
         reading = reading_in(metrics) if reading is None else agreed(reading, reading_in(metrics))
         if (found.percent is not None or not needs_share) and all(kind == UP for kind in reading.values()):
             break
-    found.dependencies = dict.fromkeys(COMPONENTS, SILENT) if found.was_silent else reading or {}
+    found.dependencies = SILENT_READING if found.was_silent else reading or {}
     return found
 
 

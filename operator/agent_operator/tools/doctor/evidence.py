@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from agent_operator.api.runtime import Runtime
+from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.controller.reconcile.steps import Name
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import PREFIX
@@ -56,6 +58,14 @@ class Evidence:
     leases: list[Lease] = field(default_factory=list)
     health: dict[str, Health] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The runtime in the agent's spec; None without one, or if the spec is invalid."""
+        try:
+            return parse(self.agent or {}).spec.runtime
+        except InvalidAgentError:
+            return None
 
     def deployments(self) -> Iterator[tuple[str, Document | None]]:
         """Yield the Deployments of the agent's pods, by component."""

@@ -25,7 +25,7 @@ from agent_operator.kube.resources import (
 from agent_operator.manifests import desired
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import INSTANCE, NAME, PRODUCT
-from agent_operator.manifests.names import CONTAINER_PORT
+from agent_operator.manifests.names import CONTAINER, CONTAINER_PORT
 from agent_operator.tools.cluster import Access
 from agent_operator.tools.doctor.evidence import COMPONENT, Evidence, Health, Lease, Reference, references
 
@@ -224,7 +224,9 @@ class _Gathering:
         running = [
             pod
             for pod in self._evidence.pods
-            if pod["status"].get("podIP") and (pod["metadata"].get("labels") or {}).get(COMPONENT) == "api"
+            if pod["status"].get("podIP")
+            and (pod["metadata"].get("labels") or {}).get(COMPONENT) == "api"
+            and _runs(pod)
         ]
         asked = sorted(running, key=is_ready)[:PODS_ASKED]
         answers = await asyncio.gather(*(self._ask(pod["metadata"]["name"]) for pod in asked))
@@ -247,6 +249,12 @@ class _Gathering:
                 self._evidence.unseen.setdefault("health", error.message)
                 return None
             return error.body
+
+
+def _runs(pod: Document) -> bool:
+    """Return whether the agent's container runs; it waits for the containers that start before it."""
+    statuses = pod["status"].get("containerStatuses") or []
+    return any(each["name"] == CONTAINER and "running" in each.get("state", {}) for each in statuses)
 
 
 def is_ready(pod: Document) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
+from agent_operator.api.runtime import CONTAINER as RUNTIME
 from agent_operator.controller.status.mount_problems import mount_problem
 from agent_operator.controller.status.pod_problems import (
     CONFIG_REASONS,
@@ -20,6 +21,7 @@ from agent_operator.tools.doctor import remedies
 from agent_operator.tools.doctor.evidence import Evidence, time_of
 from agent_operator.tools.doctor.redact import last_line, masked
 from agent_operator.tools.doctor.report import Finding
+from agent_operator.tools.doctor.runtime import runtime_findings, starting
 
 READY_CONDITION = "Ready"
 
@@ -105,7 +107,9 @@ def _stuck(deployment: Document) -> Iterator[Finding]:
 def _of_pod(evidence: Evidence, pod: Document, deployment: Document | None) -> Iterator[Finding]:
     name = pod["metadata"]["name"]
     events = evidence.events_of(name)
-    known = pod_problems([pod])
+    not_responding = runtime_findings(evidence, pod, events)
+    yield from not_responding
+    known = [] if not_responding else pod_problems([pod])
     yield from (_detailed(problem, pod) for problem in known)
     mount = mount_problem(deployment, events) if deployment is not None and _waits(pod) else None
     failed = _messages(events, "FailedMount", "FailedAttachVolume")
@@ -122,7 +126,7 @@ def _of_pod(evidence: Evidence, pod: Document, deployment: Document | None) -> I
             f"The node cannot prepare pod {name}: {network[-1]}",
             "check that the network plugin is running on the pod's node",
         )
-    if not known and mount is None:
+    if not known and mount is None and not not_responding:
         yield from _unready(evidence, pod, events)
 
 
@@ -135,7 +139,11 @@ def _detailed(problem: Problem, pod: Document) -> Finding:
     """Return the problem with details that only the user may see: the container's last line, the exceeded limit."""
     name, message = pod["metadata"]["name"], problem.message
     remedy = _remedy(problem, name)
-    for container in pod["status"].get("containerStatuses") or []:
+    if problem.reason in CONFIG_REASONS:
+        message = without_advice(problem, name)
+    for container in _statuses(pod):
+        if container["name"] != problem.container:
+            continue
         ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
         if problem.reason == "CrashLoopBackOff" and "exitCode" in ended and not container.get("ready"):
             line = last_line(ended.get("message") or "")
@@ -147,29 +155,33 @@ def _detailed(problem: Problem, pod: Document) -> Finding:
     return Finding("pods", problem.reason, message.rstrip("."), remedy)
 
 
+def _statuses(pod: Document) -> list[Document]:
+    status = pod["status"]
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
 def _remedy(problem: Problem, pod: str) -> str:
+    fields = remedies.RUNTIME if problem.container == RUNTIME else remedies.AGENT
     if problem.reason == "Unschedulable":
         return remedies.for_unscheduled(problem.message)
     if problem.reason in CONFIG_REASONS:
-        return remedies.for_container(problem.message, pod)
+        return remedies.for_container(problem.message, pod, fields)
     if problem.reason == "ImagePullBackOff":
-        return remedies.for_image(problem.message)
-    return (
-        "raise resources.limits.memory of the agent"
-        if problem.reason == "OOMKilled"
-        else f"see kubectl describe pod {pod}"
-    )
+        return remedies.for_image(problem.message, fields)
+    return f"raise {fields.memory}" if problem.reason == "OOMKilled" else f"see kubectl describe pod {pod}"
 
 
 def _of_ending(container: str, ended: Document, pod: Document) -> str:
     log = f"kubectl logs {pod['metadata']['name']} -n {pod['metadata']['namespace']} -c {container} --previous"
-    if ending(container, ended).by_image and container == CONTAINER:
-        return f"correct image.repository, image.tag or image.digest; its log: {log}"
+    if ending(container, ended).by_image and container in {CONTAINER, RUNTIME}:
+        image = "runtime.image or runtime.command" if container == RUNTIME else remedies.AGENT.image
+        return f"correct {image}; its log: {log}"
     return f"fix the error that the container reports: {log}"
 
 
 def _memory_limit(pod: Document, container: str) -> str | None:
-    for each in pod.get("spec", {}).get("containers") or []:
+    spec = pod.get("spec", {})
+    for each in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
         if each["name"] == container:
             limit: str | None = (each.get("resources", {}).get("limits") or {}).get("memory")
             return limit
@@ -183,6 +195,11 @@ def _waits(pod: Document) -> bool:
 def _unready(evidence: Evidence, pod: Document, events: list[Document]) -> Iterator[Finding]:
     """Yield why a running pod receives no requests: from its own response if there is one, else from its probes."""
     name = pod["metadata"]["name"]
+    if starting(pod):
+        yield Finding(
+            "pods", "Starting", f"Pod {name} waits for its runtime, which is starting", _NOT_READY["starting"][2]
+        )
+        return
     if condition(pod["status"], READY_CONDITION).get("status") == "True" or _waits(pod):
         return
     health = evidence.health.get(name)
@@ -265,4 +282,8 @@ def down(evidence: Evidence) -> Iterator[Finding]:
 _DOWN = {
     "redis": ("RedisUnreachable", "check redis.url or the Secret in redis.secretName, and the network policies"),
     "model_api": ("ModelApiUnreachable", "check agent.baseUrl, the egress of the network, and the provider's status"),
+    "runtime": (
+        "RuntimeUnavailable",
+        "correct runtime.protocol, runtime.path or runtime.healthPath to what the program serves, and check its log",
+    ),
 }

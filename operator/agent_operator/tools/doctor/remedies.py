@@ -5,8 +5,40 @@ container runtimes; tests/unit/operator/test_remedies.py tests them.
 """
 
 import re
+from typing import NamedTuple
+
+from agent_operator.controller.status.pod_problems import AS_A_USER
 
 Table = tuple[tuple[str, str], ...]
+
+
+class Fields(NamedTuple):
+    """The fields of the spec that concern a container; the advice in the tables names them in braces."""
+
+    image: str = "image.repository, image.tag or image.digest"
+    pull_policy: str = "image.pullPolicy"
+    memory: str = "resources.limits.memory of the agent"
+    mounts: str = "extraVolumeMounts"
+    user: str = (
+        "run as a user other than root: set runAsUser (10001 for our image) in podSecurityContext or securityContext, "
+        "or remove runAsNonRoot there"
+    )
+    program: str = "use the image of an agent: this one lacks the agent's program (image.repository, image.tag)"
+    permission: str = (
+        "check that the user of the container may run the program (runAsUser), and use the image of an agent"
+    )
+
+
+AGENT = Fields()
+RUNTIME = Fields(
+    image="runtime.image",
+    pull_policy="runtime.imagePullPolicy",
+    memory="runtime.resources.limits.memory",
+    mounts="runtime.volumeMounts",
+    user=AS_A_USER,
+    program="correct runtime.command, or runtime.image: the image lacks this program",
+    permission="check that the user of the container may run the program (runtime.securityContext.runAsUser)",
+)
 
 # kubernetes, pkg/scheduler/framework/plugins. Claims come first: if one is missing, no node can fit.
 _CLAIMS: Table = (
@@ -56,10 +88,7 @@ _UNSCHEDULABLE = "make room or add a node, or change resources, nodeSelector, to
 _CONTAINER: Table = (
     (
         r"runAsNonRoot|non-root",
-        (
-            "run as a user other than root: set runAsUser (10001 for our image) in podSecurityContext or "
-            "securityContext, or remove runAsNonRoot there"
-        ),
+        "{user}",
     ),
     (r"couldn't find key (?P<name>\S+) in Secret (\S+/)?(?P<holder>\S+)", "add the key {name} to the Secret {holder}"),
     (
@@ -68,21 +97,21 @@ _CONTAINER: Table = (
     ),
     (r'secret "(?P<name>[^"]+)" not found', "create the Secret {name}, or name another"),
     (r'configmap "(?P<name>[^"]+)" not found', "create the ConfigMap {name}, or name another"),
-    (r"subPath|subpath", "correct subPath in extraVolumeMounts: it must exist, or be creatable, in the volume"),
+    (r"subPath|subpath", "correct subPath in {mounts}: it must exist, or be creatable, in the volume"),
     (
         r"exec format error|no match for platform",
         "use an image for the architecture of the node (kubectl get node -L kubernetes.io/arch)",
     ),
     (
         r"executable file not found|no command specified|no such file or directory",
-        "use the image of an agent: this one lacks the agent's program (image.repository, image.tag)",
+        "{program}",
     ),
     (
         r"permission denied",
-        "check that the user of the container may run the program (runAsUser), and use the image of an agent",
+        "{permission}",
     ),
-    (r"(?i)oom-killed|memory limit too low", "raise resources.limits.memory of the agent"),
-    (r"read-only file system", "mount a volume where it writes (extraVolumes, extraVolumeMounts)"),
+    (r"(?i)oom-killed|memory limit too low", "raise {memory}"),
+    (r"read-only file system", "mount a volume where it writes (extraVolumes, {mounts})"),
     (
         r"services have not yet been read|is reserved for|context deadline exceeded",
         "wait: the node retries automatically",
@@ -93,11 +122,11 @@ _CONTAINER: Table = (
 _IMAGE: Table = (
     (
         r"(?i)pull policy of Never|ErrImageNeverPull",
-        "load the image into the node, or set image.pullPolicy to IfNotPresent",
+        "load the image into the node, or set {pull_policy} to IfNotPresent",
     ),
     (
         r"(?i)invalid reference|parse image|InvalidImageName",
-        "correct image.repository and image.tag: they do not form a valid image name",
+        "correct {image}: the name of the image is not valid",
     ),
     (r"(?i)no match for platform|no matching manifest", "use an image for the architecture of the node"),
     (
@@ -107,22 +136,22 @@ _IMAGE: Table = (
     (r"(?i)x509|certificate", "configure the node to trust the registry's certificate"),
     (
         r"(?i)no such host|i/o timeout|connection refused|dial tcp|deadline exceeded",
-        "check that the node can reach the registry, and that image.repository names it correctly",
+        "check that the node can reach the registry, and that {image} names it correctly",
     ),
     (
         r"(?i)unauthorized|authentication|denied|forbidden|401|403",
         (
-            "name a Secret for the registry in imagePullSecrets, or correct image.repository: registries also send "
+            "name a Secret for the registry in imagePullSecrets, or correct {image}: registries also send "
             "this error for an image that does not exist"
         ),
     ),
     (
         r"(?i)not found|manifest unknown|404",
-        "correct image.repository, image.tag or image.digest: there is no such image",
+        "correct {image}: there is no such image",
     ),
     (r"(?i)no space left", "free space on the node's disk"),
 )
-_PULL = "correct image.repository, image.tag or image.digest, or name a Secret for the registry in imagePullSecrets"
+_PULL = "correct {image}, or name a Secret for the registry in imagePullSecrets"
 
 # kube-controller-manager and the admission plugins: why a ReplicaSet creates no pod.
 _REFUSAL: Table = (
@@ -164,14 +193,14 @@ def for_unscheduled(message: str) -> str:
     return _first(_CLAIMS, message) or _all(_SCHEDULING, message) or _UNSCHEDULABLE
 
 
-def for_container(message: str, pod: str) -> str:
+def for_container(message: str, pod: str, fields: Fields = AGENT) -> str:
     """Return advice for a container that cannot be created or run."""
-    return _first(_CONTAINER, message) or f"see kubectl describe pod {pod}"
+    return _first(_CONTAINER, message, fields) or f"see kubectl describe pod {pod}"
 
 
-def for_image(message: str) -> str:
+def for_image(message: str, fields: Fields = AGENT) -> str:
     """Return advice for an image that cannot be pulled."""
-    return _first(_IMAGE, message) or _PULL
+    return _first(_IMAGE, message, fields) or _PULL.format(**fields._asdict())
 
 
 def for_refusal(message: str) -> str:
@@ -184,14 +213,15 @@ def for_mount(message: str) -> str:
     return _first(_MOUNT, message) or _MOUNTED
 
 
-def _first(table: Table, message: str) -> str | None:
-    return next(iter(_matching(table, message)), None)
+def _first(table: Table, message: str, fields: Fields = AGENT) -> str | None:
+    return next(iter(_matching(table, message, fields)), None)
 
 
 def _all(table: Table, message: str) -> str:
-    return "; or ".join(_matching(table, message))
+    return "; or ".join(_matching(table, message, AGENT))
 
 
-def _matching(table: Table, message: str) -> list[str]:
+def _matching(table: Table, message: str, fields: Fields) -> list[str]:
     found = ((advice, re.search(pattern, message)) for pattern, advice in table)
-    return [advice.format(**match.groupdict()) for advice, match in found if match is not None]
+    named = fields._asdict()
+    return [advice.format(**named, **match.groupdict()) for advice, match in found if match is not None]
