@@ -82,6 +82,14 @@ class _Compared:
         """The processor time that one of ours takes beyond one of the reference's, in ms."""
         return statistics.median(b.cpu_each - a.cpu_each for a, b in zip(self.reference, self.ours, strict=True))
 
+    def rows(self, reference: Target, ours: Target) -> list[list[object]]:
+        """Return the medians of both, and of the pairs."""
+        rows: list[list[object]] = []
+        for target, found in ((reference, self.reference), (ours, self.ours)):
+            names = ("per_second", "p50", "p99", "cpu_each")
+            rows.append([target.name, *(statistics.median(getattr(one, name) for one in found) for name in names)])
+        return [*rows, ["in pairs", f"{self.share:.2f} of it", "", "", f"{self.more_cpu:+.2f}"]]
+
 
 def measure(results: Results, *, rounds: int, seconds: int, stream_seconds: int) -> None:
     """Measure everything, and judge it by the targets.
@@ -115,8 +123,8 @@ def _gateway(results: Results, programs: _Programs, rounds: int, seconds: int) -
             bare, gateway, rounds, lambda one: chats.measure(one, connections=_CONNECTIONS, seconds=seconds)
         )
         streamed = _compare(bare, gateway, rounds, lambda one: _fast_streams(one, seconds))
-    _show(results, "Calls of the model, 32 at a time", "calls/s", bare, gateway, calls)
-    _show(results, "Streams of 50 tokens, 32 at a time", "streams/s", bare, gateway, streamed)
+    results.add("Calls of the model, 32 at a time", _columns("calls/s"), calls.rows(bare, gateway))
+    results.add("Streams of 50 tokens, 32 at a time", _columns("streams/s"), streamed.rows(bare, gateway))
     results.judge(
         f"gateway: {_SHARE_OF_AIOHTTP} of the calls/s of aiohttp alone",
         f"{calls.share:.2f}",
@@ -139,7 +147,7 @@ def _chat(results: Results, programs: _Programs, rounds: int, seconds: int) -> N
         chatted = _compare(
             built_in, ours, rounds, lambda one: chats.measure(one, connections=_CONNECTIONS, seconds=seconds)
         )
-    _show(results, "Chats, answered at once, 32 at a time", "chats/s", built_in, ours, chatted)
+    results.add("Chats, answered at once, 32 at a time", _columns("chats/s"), chatted.rows(built_in, ours))
     results.judge(
         f"`/chat` through a runtime that answers at once: {_SHARE_OF_BUILT_IN} of the built-in agent's rate",
         f"{chatted.share:.2f}",
@@ -225,16 +233,8 @@ def _fast_streams(target: Target, seconds: int) -> chats.Chats:
     return chats.measure(target, connections=_CONNECTIONS, seconds=seconds, message=_FAST_STREAM, streamed=True)
 
 
-def _show(results: Results, title: str, rate: str, reference: Target, ours: Target, found: _Compared) -> None:
-    rows: list[list[object]] = []
-    for target, figures in ((reference, found.reference), (ours, found.ours)):
-        medians = [
-            statistics.median(getattr(one, name) for one in figures)
-            for name in ("per_second", "p50", "p99", "cpu_each")
-        ]
-        rows.append([target.name, *medians])
-    rows.append(["in pairs", f"{found.share:.2f} of it", "", "", f"{found.more_cpu:+.2f}"])
-    results.add(title, ["", rate, "p50, ms", "p99, ms", "CPU each, ms"], rows)
+def _columns(rate: str) -> list[str]:
+    return ["", rate, "p50, ms", "p99, ms", "CPU each, ms"]
 
 
 def _ask(target: Target, requests: int) -> None:
