@@ -157,7 +157,8 @@ def _chat(results: Results, programs: _Programs, rounds: int, seconds: int) -> N
 
 def _memory(results: Results, programs: _Programs, rounds: int) -> None:
     """Compare the memory of the agent's own processes after some requests; the runtime's does not count."""
-    with_runtime, without = [], []
+    with_runtime: list[float] = []
+    without: list[float] = []
     for _ in range(rounds):
         with (
             programs.agent("built-in agent", answers_itself=True) as built_in,

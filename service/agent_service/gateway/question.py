@@ -106,7 +106,7 @@ def _field(raw: bytes) -> str | None:
     """Return the name of one of our fields, whose characters may be escaped; None for any other string."""
     if b"\\" in raw:
         name = _loaded(raw)
-        return name if name in _FIELDS.values() else None
+        return name if isinstance(name, str) and name in _FIELDS.values() else None
     return _FIELDS.get(raw)
 
 
