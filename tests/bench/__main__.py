@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import uvloop
 
-from bench import chats, peer, report, streams, targets
+from bench import chats, peer, report, streams, targets, with_runtime
 from bench.targets import Target
-from support.redis_server import RedisServer, running_redis
+from support.redis_server import running_redis
 from testbed.console import say, step
 from testbed.errors import TestbedError
 
@@ -27,18 +27,12 @@ _PACE_SECONDS = 0.1
 
 @dataclass
 class Bench:
-    """The running programs, and the results so far."""
+    """The running programs, and where results are added."""
 
     model: Target
     ours: Target
-    redis: RedisServer
     all: list[Target]
-    tables: list[str]
-
-    def add(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
-        """Keep a table, and print it at once."""
-        self.tables.append(report.table(title, columns, rows))
-        click.echo(self.tables[-1])
+    add: Callable[[str, list[str], list[list[object]]], None]
 
 
 @click.command()
@@ -46,10 +40,18 @@ class Bench:
 @click.option("--seconds", default=6, show_default=True, help="Seconds of load for each figure of chats.")
 @click.option("--stream-seconds", default=30, show_default=True, help="Seconds that each stream lasts.")
 @click.option("--soak", is_flag=True, help="Only look for growth: 100,000 chats and 10,000 cancelled streams.")
-@click.option("--gateway", is_flag=True, help="Measure only the gateway, beside a bare passthrough.")
+@click.option("--runtime", is_flag=True, help="Measure only the gateway and turns that a runtime answers.")
+@click.option("--rounds", default=5, show_default=True, help="How often --runtime compares a pair.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the results, as Markdown.")
 def main(
-    *, without_litellm: bool, seconds: int, stream_seconds: int, soak: bool, gateway: bool, output: Path | None
+    *,
+    without_litellm: bool,
+    seconds: int,
+    stream_seconds: int,
+    soak: bool,
+    runtime: bool,
+    rounds: int,
+    output: Path | None,
 ) -> None:
     """Measure the agent API: one worker, settings of production, on loopback; some five minutes.
 
@@ -57,31 +59,30 @@ def main(
     Python), and LiteLLM's proxy (the peer). Measure on an idle machine: all of them share its cores.
     """
     found = [report.circumstances()]
+    results = report.Results()
     try:
-        with (
-            _gateway()
-            if gateway
-            else _everything(with_peer=not (without_litellm or soak), with_limit=not soak) as bench
-        ):
-            if soak:
+        if runtime:
+            with_runtime.measure(results, rounds=rounds, seconds=seconds, stream_seconds=stream_seconds)
+        elif soak:
+            with _everything(results, with_peer=False, with_limit=False) as bench:
                 _soak(bench)
-            else:
+        else:
+            with _everything(results, with_peer=not without_litellm, with_limit=True) as bench:
                 _at_rest(bench)
                 for connections in _CONNECTIONS:
                     _chats(bench, connections, seconds)
                 _slow_model(bench, seconds)
                 _quick_streams(bench, seconds)
                 _streams(bench, stream_seconds)
-            found += bench.tables
     except TestbedError as error:
         say(str(error))
         sys.exit(1)
     if output is not None:
-        output.write_text("\n".join(found), encoding="utf-8")
+        output.write_text("\n".join([*found, *results.tables]), encoding="utf-8")
 
 
 @contextmanager
-def _everything(*, with_peer: bool, with_limit: bool) -> Iterator[Bench]:
+def _everything(results: report.Results, *, with_peer: bool, with_limit: bool) -> Iterator[Bench]:
     environment = peer.environment() if with_peer else None
     with ExitStack() as stack, step("Measuring"):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portside-bench-")))
@@ -93,18 +94,7 @@ def _everything(*, with_peer: bool, with_limit: bool) -> Iterator[Bench]:
             all_targets.insert(1, stack.enter_context(targets.passthrough(folder, model.url)))
         if environment is not None:
             all_targets.append(stack.enter_context(targets.litellm(folder, model.url, environment)))
-        yield Bench(model, ours, redis, all_targets, [])
-
-
-@contextmanager
-def _gateway() -> Iterator[Bench]:
-    with ExitStack() as stack, step("Measuring"):
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portside-bench-")))
-        redis = stack.enter_context(running_redis(folder))
-        model = stack.enter_context(targets.model(folder))
-        bare = stack.enter_context(targets.bare_gateway(folder, model.url))
-        ours = stack.enter_context(targets.gateway(folder, model.url, redis.url))
-        yield Bench(model, ours, redis, [model, bare, ours], [])
+        yield Bench(model, ours, all_targets, results.add)
 
 
 def _at_rest(bench: Bench) -> None:

@@ -20,6 +20,15 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def proportional_mb(pid: int) -> float:
+    """Return the proportional set size, in megabytes (10**6), of a process and its descendants."""
+    kibibytes = 0
+    for one in _tree(pid):
+        rollup = (_PROC / str(one) / "smaps_rollup").read_text(encoding="ascii")
+        kibibytes += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return kibibytes * 1024 / 1e6
+
+
 def _tree(pid: int) -> list[int]:
     found = [pid]
     for one in found:

@@ -10,9 +10,35 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+import click
+
 from testbed import paths
+from testbed.console import say
 
 _OURS = ("fastapi", "uvicorn", "uvloop", "anthropic", "aiohttp", "redis", "orjson")
+
+
+class Results:
+    """The tables and the targets of a run. Each is printed at once."""
+
+    def __init__(self) -> None:
+        self.tables: list[str] = []
+        self._verdicts: list[list[object]] = []
+
+    def add(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
+        """Keep a table."""
+        self.tables.append(table(title, columns, rows))
+        click.echo(self.tables[-1])
+
+    def judge(self, target: str, found: str, met: bool) -> None:
+        """Record the result for a target."""
+        self._verdicts.append([target, found, "met" if met else "not met"])
+        say(f"    {target}: {found}, {'met' if met else 'not met'}")
+
+    def finish(self, title: str) -> None:
+        """Add the table of all targets, if there are any."""
+        if self._verdicts:
+            self.add(title, ["target", "found", ""], self._verdicts)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent_service.config.settings import Settings
@@ -77,6 +77,10 @@ class Target:
         """Return the memory that it uses now, including its children."""
         return processes.resident_mb(self.process.pid)
 
+    def proportional_mb(self) -> float:
+        """Return its share of the memory that it uses now, including its children."""
+        return processes.proportional_mb(self.process.pid)
+
     def _body(self, message: str, *, stream: bool) -> bytes:
         if self.own_form:
             return json.dumps({"message": message}).encode()
@@ -102,47 +106,70 @@ def model(folder: Path) -> Iterator[Target]:
 @contextmanager
 def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
     """Run `passthrough.py`, the limit in Python."""
-    port = free_port()
-    settings = {"MODEL_URL": model_url, "PORT": str(port)}
-    command = [*_PYTHON, str(_HERE / "passthrough.py")]
-    with _running("passthrough", command, folder, settings) as process:
-        seconds = _until_answers(process, f"http://127.0.0.1:{port}/", folder / "passthrough.log")
-        yield Target("no SDK", f"http://127.0.0.1:{port}", process, own_form=True, start_seconds=seconds)
+    with _script("passthrough", folder, model_url, name="no SDK", own_form=True) as target:
+        yield target
 
 
 @contextmanager
-def ours(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
-    """Run the agent API as in production: client keys, limits, state in Redis, metrics and JSON logs."""
+def ours(
+    folder: Path,
+    model_url: str,
+    redis_url: str,
+    *,
+    name: str = "agent-service",
+    runtime_url: str | None = None,
+    gateway_port: int | None = None,
+) -> Iterator[Target]:
+    """Run the agent API as in production: client keys, limits, state in Redis, metrics and JSON logs.
+
+    Args:
+        folder: folder of its log.
+        model_url: address of the model API.
+        redis_url: address of the Redis.
+        name: name of the target.
+        runtime_url: address of a runtime that answers instead of the built-in agent.
+        gateway_port: port of the gateway, if it has one.
+    """
     port = free_port()
     settings = {**_SETTINGS, "ANTHROPIC_BASE_URL": model_url, "REDIS_URL": redis_url}
+    if runtime_url is not None:
+        settings["RUNTIME_URL"] = runtime_url
+    if gateway_port is not None:
+        settings["GATEWAY_PORT"] = str(gateway_port)
     command = [str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1"]
-    with _running("agent-service", [*command, "--port", str(port)], folder, settings) as process:
+    with _running(name, [*command, "--port", str(port)], folder, settings) as process:
         url = f"http://127.0.0.1:{port}"
-        seconds = _until_answers(process, f"{url}/health/ready", folder / "agent-service.log")
-        yield Target("agent-service", url, process, own_form=True, headers=_AUTHORIZED, start_seconds=seconds)
+        seconds = _until_answers(process, f"{url}/health/ready", folder / f"{name}.log")
+        yield Target(name, url, process, own_form=True, headers=_AUTHORIZED, start_seconds=seconds)
 
 
 @contextmanager
 def bare_gateway(folder: Path, model_url: str) -> Iterator[Target]:
     """Run the limit of the gateway in Python."""
-    port = free_port()
-    settings = {"MODEL_URL": model_url, "PORT": str(port)}
-    command = [*_PYTHON, str(_HERE / "bare_gateway.py")]
-    with _running("bare-gateway", command, folder, settings) as process:
-        seconds = _until_answers(process, f"http://127.0.0.1:{port}/", folder / "bare-gateway.log")
-        yield Target("aiohttp alone", f"http://127.0.0.1:{port}", process, own_form=False, start_seconds=seconds)
+    with _script("bare_gateway", folder, model_url, name="aiohttp alone") as target:
+        yield target
 
 
 @contextmanager
 def gateway(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
     """Run the gateway of an agent as in production, with a budget and a limit of tokens that stop no call."""
-    port, gateway_port = free_port(), free_port()
-    ours_too = {"ANTHROPIC_BASE_URL": model_url, "REDIS_URL": redis_url, "GATEWAY_PORT": str(gateway_port)}
-    command = [str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1"]
-    with _running("gateway", [*command, "--port", str(port)], folder, {**_SETTINGS, **ours_too}) as process:
-        url = f"http://127.0.0.1:{gateway_port}"
-        seconds = _until_answers(process, f"{url}/health", folder / "gateway.log")
-        yield Target("gateway", url, process, own_form=False, start_seconds=seconds)
+    port = free_port()
+    with ours(folder, model_url, redis_url, name="gateway", gateway_port=port) as agent:
+        yield replace(agent, url=f"http://127.0.0.1:{port}", own_form=False, headers={})
+
+
+@contextmanager
+def instant_runtime(folder: Path) -> Iterator[Target]:
+    """Run `instant_runtime.py`, which answers without a model."""
+    with _script("instant_runtime", folder, "", name="instant runtime") as target:
+        yield target
+
+
+@contextmanager
+def calling_runtime(folder: Path, model_url: str, *, name: str, port: int | None = None) -> Iterator[Target]:
+    """Run `calling_runtime.py`, which calls the model for each turn."""
+    with _script("calling_runtime", folder, model_url, name=name, port=port) as target:
+        yield target
 
 
 @contextmanager
@@ -166,6 +193,20 @@ def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]
         yield Target(
             "LiteLLM", f"http://127.0.0.1:{port}", process, own_form=False, headers=_AUTHORIZED, start_seconds=seconds
         )
+
+
+@contextmanager
+def _script(
+    script: str, folder: Path, model_url: str, *, name: str, own_form: bool = False, port: int | None = None
+) -> Iterator[Target]:
+    """Run a program of the bench that reads MODEL_URL and PORT."""
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {"MODEL_URL": model_url, "PORT": str(port)}
+    log = name.replace(" ", "-")
+    with _running(log, [*_PYTHON, str(_HERE / f"{script}.py")], folder, settings) as process:
+        seconds = _until_answers(process, f"{url}/", folder / f"{log}.log")
+        yield Target(name, url, process, own_form=own_form, start_seconds=seconds)
 
 
 @contextmanager

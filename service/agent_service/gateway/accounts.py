@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import structlog
+from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -44,6 +45,8 @@ class Accounts:
         """
         # Even spans that record nothing take time.
         self._tracer = None if isinstance(tracer, NoOpTracer) else tracer
+        # Bound once: the proxy would create a logger for every line.
+        self._log = _log.bind()
         self._charge = charge
         self._provider = provider
         # Created up front: Prometheus sees no increase in a series that first appears with a value.
@@ -67,7 +70,7 @@ class Accounts:
         parent = headers.get("traceparent") or ("" if turn is None else turn.traceparent)
         return self._tracer.start_as_current_span(
             f"chat {model}",
-            context=_TRACE_CONTEXT.extract({"traceparent": parent}),
+            context=_TRACE_CONTEXT.extract({"traceparent": parent}) if parent else Context(),
             kind=SpanKind.CLIENT,
             attributes={
                 "gen_ai.operation.name": "chat",
@@ -91,7 +94,7 @@ class Accounts:
         sent.inc(usage.input_tokens)
         received.inc(usage.output_tokens)
         finish(span, outcome, usage)
-        write = _log.info if outcome in {"ok", "cancelled"} else _log.warning
+        write = self._log.info if outcome in {"ok", "cancelled"} else self._log.warning
         write(
             "Runtime called the model",
             model=model,

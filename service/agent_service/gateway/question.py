@@ -18,7 +18,7 @@ _QUOTE, _OPENING = ord('"'), frozenset(b"{[")
 
 _MODEL, _STREAM = "model", "stream"
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_FIELDS = frozenset({_MODEL, _STREAM, *_LIMITS})
+_FIELDS = {f'"{name}"'.encode(): name for name in (_MODEL, _STREAM, *_LIMITS)}
 
 # "Top-level cache control automatically applies a cache_control marker to the last cacheable block in the request"
 # (SDK, types/message_create_params.py).
@@ -92,9 +92,9 @@ def _top_level(body: bytes) -> Iterator[tuple[str, int]]:
     for token in _TOKEN.finditer(body):
         first = body[token.start()]
         if first == _QUOTE:
-            if depth == 1 and (colon := _COLON.match(body, token.end())) is not None:
-                name = _name(token[0])
-                if name in _FIELDS:
+            if depth == 1 and (name := _field(token[0])) is not None:
+                colon = _COLON.match(body, token.end())
+                if colon is not None:
                     yield name, colon.end()
         elif first in _OPENING:
             depth += 1
@@ -102,12 +102,12 @@ def _top_level(body: bytes) -> Iterator[tuple[str, int]]:
             depth -= 1
 
 
-def _name(raw: bytes) -> str:
-    """Return the name of a field, whose characters may be escaped."""
-    if b"\\" not in raw:
-        return raw[1:-1].decode(errors="replace")
-    found = _loaded(raw)
-    return found if isinstance(found, str) else ""
+def _field(raw: bytes) -> str | None:
+    """Return the name of one of our fields, whose characters may be escaped; None for any other string."""
+    if b"\\" in raw:
+        name = _loaded(raw)
+        return name if isinstance(name, str) and name in _FIELDS.values() else None
+    return _FIELDS.get(raw)
 
 
 def _value(body: bytes, span: tuple[int, int] | None) -> object:

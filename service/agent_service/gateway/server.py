@@ -2,8 +2,8 @@
 
 import asyncio
 import re
+import secrets
 import socket
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -107,25 +107,26 @@ class Gateway:
         status = _LEFT
         turn = turn_of(request.headers, self._turns)
         request_id = _request_id(request, turn)
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                response = await self._answer(request, path, turn)
-                status = response.status
-            except RefusedError as refusal:
-                status = refusal.status
-                response = forms.error(_form(request, path), refusal, request_id)
-            except ConnectionError:
+        # aiohttp handles each request in a task of its own, with a context that ends with it.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            response = await self._answer(request, path, turn)
+            status = response.status
+        except RefusedError as refusal:
+            status = refusal.status
+            response = forms.error(_form(request, path), refusal, request_id)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            _log.error("Request of the runtime failed", route=route, error=type(error).__name__, where=where(error))
+            status = 500
+            if request.writer.output_size:
+                # Part of the answer was sent. Only a broken connection can still show that it is incomplete.
                 raise
-            except Exception as error:
-                _log.error("Request of the runtime failed", route=route, error=type(error).__name__, where=where(error))
-                status = 500
-                if request.writer.output_size:
-                    # Part of the answer was sent. Only a broken connection can still show that it is incomplete.
-                    raise
-                failed = RefusedError(status, "api_error", "The gateway failed; its log says why.")
-                response = forms.error(_form(request, path), failed, request_id)
-            finally:
-                self._count(route, status)
+            failed = RefusedError(status, "api_error", "The gateway failed; its log says why.")
+            response = forms.error(_form(request, path), failed, request_id)
+        finally:
+            self._count(route, status)
         return response
 
     def _count(self, route: str, status: int) -> None:
@@ -207,4 +208,4 @@ def _request_id(request: web.BaseRequest, turn: Turn | None) -> str:
     if turn is not None and turn.request_id is not None:
         return turn.request_id
     received = request.headers.get("X-Request-ID", "")
-    return received if _REQUEST_ID.fullmatch(received) else uuid.uuid4().hex
+    return received if _REQUEST_ID.fullmatch(received) else secrets.token_hex(16)

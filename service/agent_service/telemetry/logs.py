@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Literal
@@ -39,6 +40,23 @@ def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.
         event["trace_id"] = format_trace_id(context.trace_id)
         event["span_id"] = format_span_id(context.span_id)
     return event
+
+
+class _Clock:
+    """Adds the time to a line, as ISO 8601 in UTC. The date and time of a second are formatted once."""
+
+    def __init__(self) -> None:
+        self._second = (0, "")
+
+    def __call__(self, _: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        second, fraction = divmod(time.time_ns(), 1_000_000_000)
+        # Read and replaced as one object, because threads log too.
+        known, text = self._second
+        if second != known:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = (second, text)
+        event["timestamp"] = f"{text}.{fraction // 1000:06d}Z"
+        return event
 
 
 class _Output:
@@ -86,7 +104,7 @@ def configure(*, level: str, form: Literal["json", "text"], process: int | None 
         _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Clock(),
         *([] if process is None else [_sign(process)]),
     ]
     if form == "json":

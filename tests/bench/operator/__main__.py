@@ -16,6 +16,7 @@ from bench.operator.api import api
 from bench.operator.measures import Rate
 from bench.operator.plane import Plane, control_plane
 from bench.operator.running import Running, operator
+from bench.report import Results
 from testbed.console import say, step
 from testbed.errors import TestbedError
 
@@ -36,29 +37,6 @@ _RESIDENT_MB = 200.0
 _GROWTH_MB = 10.0
 
 PARTS = ("rate", "thousand", "curve", "soak")
-
-
-class Bench:
-    """The results so far."""
-
-    def __init__(self) -> None:
-        self.tables: list[str] = []
-        self._verdicts: list[list[object]] = []
-
-    def add(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
-        """Keep a table, and print it at once."""
-        self.tables.append(report.table(title, columns, rows))
-        click.echo(self.tables[-1])
-
-    def judge(self, target: str, found: str, met: bool) -> None:
-        """Record the result for a target."""
-        self._verdicts.append([target, found, "met" if met else "not met"])
-        say(f"    {target}: {found}, {'met' if met else 'not met'}")
-
-    def finish(self) -> None:
-        """Print the results for all targets."""
-        if self._verdicts:
-            self.add("The operator against its targets", ["target", "found", ""], self._verdicts)
 
 
 @click.command()
@@ -87,7 +65,7 @@ def main(  # noqa: PLR0917  click calls it by name
     is all but soak.
     Nothing is asserted: the last table shows which targets were met. Measure on an idle machine.
     """
-    bench = Bench()
+    bench = Results()
     found = [report.circumstances("bench.operator", _VERSIONS)]
     click.echo(found[0])
     todo: dict[str, Callable[[Plane], Coroutine[Any, Any, None]]] = {
@@ -108,12 +86,12 @@ def main(  # noqa: PLR0917  click calls it by name
         say("Interrupted.")
         sys.exit(130)
     finally:
-        bench.finish()
+        bench.finish("The operator against its targets")
         if output is not None:
             output.write_text("\n".join([*found, *bench.tables]), encoding="utf-8")
 
 
-async def _rate(bench: Bench, plane: Plane, count: int) -> None:
+async def _rate(bench: Results, plane: Plane, count: int) -> None:
     async with api(plane.kubeconfig) as client:
         await agents.make_namespace(client)
         audit = plane.audit_log()
@@ -174,7 +152,7 @@ def _rate_row(title: str, rate: Rate, raw: float) -> list[object]:
     ]
 
 
-async def _thousand(bench: Bench, plane: Plane, count: int, rest_seconds: int, edits: int) -> None:
+async def _thousand(bench: Results, plane: Plane, count: int, rest_seconds: int, edits: int) -> None:
     async with api(plane.kubeconfig) as client:
         await agents.make_namespace(client)
         await agents.create(client, range(count))
@@ -217,7 +195,7 @@ async def _thousand(bench: Bench, plane: Plane, count: int, rest_seconds: int, e
     bench.judge(f"memory at {count:,}: under {_RESIDENT_MB:.0f} MB", f"{most:.0f} MB", most < _RESIDENT_MB)
 
 
-async def _curve(bench: Bench, plane: Plane, sizes: list[int]) -> None:
+async def _curve(bench: Results, plane: Plane, sizes: list[int]) -> None:
     rows: list[list[object]] = []
     async with api(plane.kubeconfig) as client:
         await agents.make_namespace(client)
@@ -257,7 +235,7 @@ async def _curve(bench: Bench, plane: Plane, sizes: list[int]) -> None:
     )
 
 
-async def _soak(bench: Bench, plane: Plane, cycles: int) -> None:
+async def _soak(bench: Results, plane: Plane, cycles: int) -> None:
     rows: list[list[object]] = []
     async with api(plane.kubeconfig) as client, _launched(plane) as running:
         await agents.make_namespace(client)
