@@ -150,7 +150,7 @@ def full() -> Iterator[int]:
 async def test_an_address_that_does_not_answer(
     make_client: MakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_service.agent.claude.transport.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("agent_service.agent.claude.session.CONNECT_SECONDS", 0.3)
     monkeypatch.setattr("agent_service.agent.claude.provider.CHECK_SECONDS", 0.3)
     with full() as port:
         assert (await causes(make_client, f"http://127.0.0.1:{port}", capsys))[0] == "connect_timeout"
