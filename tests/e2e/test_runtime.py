@@ -22,9 +22,9 @@ from e2e.agents import (
 )
 from e2e.runtimes import AS_A_USER, NOT_HTTP, put_file, python, server
 from support.eventually import eventually
-from support.frameworks import go_program
+from support.frameworks import IMAGE_CONTEXT, go_program
 from support.operator import COMMAND
-from testbed import program_image
+from testbed import images, program_image
 from testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
@@ -37,6 +37,15 @@ GATEWAY_PORT = 8089
 def go_image(real_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The agent in Go as an image of that single file, in which no user is named."""
     return program_image.load_file(real_cluster, "go-agent", go_program(tmp_path_factory.mktemp("go")))
+
+
+@pytest.fixture(scope="module")
+def agentcore_image(real_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The agent for Bedrock AgentCore as an image with a user of its own."""
+    reference, archive = "registry.example.com/agentcore-agent:1", tmp_path_factory.mktemp("agentcore") / "image.tar"
+    images.build(IMAGE_CONTEXT, reference, archive)
+    real_cluster.load_image(archive)
+    return reference
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +125,24 @@ def test_what_keeps_a_runtime_from_working_is_named_with_what_to_change(
     assert f"Cause ({reason})" in cause, report
     assert named in cause, report
     assert advised in advice.splitlines()[0], report
+
+
+def test_an_agent_of_another_framework_answers_from_its_own_image_and_as_its_own_user(
+    real_cluster: Cluster, namespace: str, model_api: str, agentcore_image: str
+) -> None:
+    put_secret(real_cluster, namespace, KEY)
+    apply_agent(real_cluster, namespace, secret_spec(model_api, runtime={"image": agentcore_image}))
+
+    with client(real_cluster, namespace) as http:
+        answer = http.post("/chat", json={"message": "Hello, AgentCore!"}).raise_for_status().json()
+        assert 'Stand-in heard "Hello, AgentCore!"' in answer["response"]
+        with http.stream("POST", "/chat/stream", json={"message": "And in pieces?"}) as stream:
+            *texts, done = list(events(stream.iter_lines()))
+        assert len(texts) > 1
+        assert done["type"] == "done"
+    whoami = ["/venv/bin/python", "-c", "import os; print(os.getuid())"]
+    user = real_cluster.kubectl("exec", "-n", namespace, f"deployment/{AGENT}", "-c", "runtime", "--", *whoami)
+    assert user.strip() == "10003"
 
 
 def test_a_program_in_a_bare_image_answers_with_the_model_and_without_its_key(

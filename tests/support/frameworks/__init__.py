@@ -21,6 +21,9 @@ _HERE = Path(__file__).parent
 # bedrock-agentcore, claude-agent-sdk, google-adk[a2a], langgraph, langchain-anthropic, pydantic-ai-slim[anthropic] and
 # uvicorn.
 LOCK = _HERE / "lock.txt"
+# The folder of a Dockerfile with the agent for Bedrock AgentCore. Its packages, agentcore.txt, were locked in the same
+# way from bedrock-agentcore and anthropic, with `--universal`.
+IMAGE_CONTEXT = _HERE
 
 # The imports of ADK take ten seconds of CPU, and other tests run beside them.
 START_SECONDS = 120
