@@ -103,15 +103,17 @@ def test_the_logs_of_all_pods_are_shown_and_followed(real_cluster: Cluster, name
             for request in ("one", "two"):
                 http.post("/chat", json={"message": "Hello"}, headers={"X-Request-ID": request}).raise_for_status()
         eventually(lambda: any('"two"' in line for line in lines), "the lines of a request", READY_SECONDS)
-        real_cluster.kubectl("delete", "pod", names[0], "-n", namespace)
+        answering = next(line.partition("/")[0] for line in lines if '"one"' in line)
+        other = next(name for name in names if name != answering)
+        real_cluster.kubectl("delete", "pod", other, "-n", namespace)
         eventually(
             lambda: any(line.partition("/")[0] not in names for line in lines), "lines of the new pod", READY_SECONDS
         )
 
-    # The pod that was deleted may have been the one that answered.
+    # The message, the answer, and the end of the request.
     of_one = shown_logs(real_cluster, namespace, "--request-id=one")
     assert all(json.loads(line.partition(" ")[2])["request_id"] == "one" for line in of_one)
-    assert len(of_one) in {0, 2}, of_one
+    assert len(of_one) == 3, of_one
 
 
 def shown_logs(cluster: Cluster, namespace: str, *arguments: str) -> list[str]:

@@ -82,7 +82,7 @@ def test_its_modules_are_precompiled(image: Image) -> None:
 
 def test_its_last_layer_has_only_our_files_so_that_an_upgrade_pulls_little(image: Image) -> None:
     *others, last = _layers(image)
-    ours = {"agent_service", "agent_operator", f"portside-{version('portside')}.dist-info"}
+    ours = {"agent_service", "agent_operator", "portside", f"portside-{version('portside')}.dist-info"}
     assert _packages(list(last)) == ours
     assert not [layer for layer in others if ours & _packages(list(layer))]
 
