@@ -3,6 +3,7 @@
 With `--kubeconfig FILE`, or KUBECONFIG set, the cluster and e2e tiers use that cluster. Otherwise they start their own.
 """
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -33,6 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell makes its background jobs ignore interrupts; every program that a test starts would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests and all modules live until the end. Each full collection of garbage would inspect them again,
+    # for more than a second on a busy machine, in which the event loop of a test stands still.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -94,7 +94,8 @@ class Accounts:
         sent.inc(usage.input_tokens)
         received.inc(usage.output_tokens)
         finish(span, outcome, usage)
-        write = self._log.info if outcome in {"ok", "cancelled"} else self._log.warning
+        # As with turns of the built-in agent: metrics and spans count what succeeds, and the log has what does not.
+        write = self._log.debug if outcome in {"ok", "cancelled"} else self._log.warning
         write(
             "Runtime called the model",
             model=model,
