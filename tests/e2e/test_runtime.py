@@ -136,7 +136,7 @@ def test_an_agent_of_another_framework_answers_from_its_own_image_and_as_its_own
     with client(real_cluster, namespace) as http:
         answer = http.post("/chat", json={"message": "Hello, AgentCore!"}).raise_for_status().json()
         assert 'Stand-in heard "Hello, AgentCore!"' in answer["response"]
-        with http.stream("POST", "/chat/stream", json={"message": "And in pieces?"}) as stream:
+        with http.stream("POST", "/chat/stream", json={"message": "And as a stream?"}) as stream:
             *texts, done = list(events(stream.iter_lines()))
         assert len(texts) > 1
         assert done["type"] == "done"

@@ -145,6 +145,17 @@ def test_a_runtime_that_serves_or_ended_for_another_cause_has_no_such_problem(th
     assert found(the_pod, event(REFUSED), seconds=60) == ""
 
 
+@pytest.mark.parametrize("end", [terminated(137, "OOMKilled"), terminated(3)], ids=["out-of-memory", "crashed"])
+def test_a_runtime_that_ends_by_itself_has_no_such_problem_although_the_kubelet_stopped_it_before(
+    end: Document,
+) -> None:
+    for the_pod in (
+        pod({"waiting": {"reason": "CrashLoopBackOff"}}, end),
+        pod({"running": {"startedAt": at(30)}}, end),
+    ):
+        assert found(the_pod, event(REFUSED), KILLED, seconds=60) == ""
+
+
 def test_events_of_other_containers_do_not_count() -> None:
     assert found(pod(), event(status_code(404), container="migrate")) == ""
 

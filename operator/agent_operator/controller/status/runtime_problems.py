@@ -97,6 +97,8 @@ def cause_of_start(pod: Document, runtime: Runtime, events: Iterable[Document], 
     start = _last_start(container)
     if not start or _is_up(container):
         return None
+    if _ended_by_itself(container):
+        return None  # that it does not respond is a consequence
     events = [event for event in events if is_of_runtime(event)]
     was_stopped = _is_stopped(events) or _was_stopped(container, runtime.startup_seconds)
     failure = last_failure(events, STARTUP)
@@ -147,10 +149,16 @@ def _ended(container: Document) -> Document:
     return ended
 
 
+def _ended_by_itself(container: Document) -> bool:
+    """Return whether the container ended for another reason than a stop by the kubelet, such as too much memory."""
+    ended = _ended(container)
+    return bool(ended) and (ended.get("exitCode") not in _STOPPED or ended.get("reason") == "OOMKilled")
+
+
 def _was_stopped(container: Document, startup_seconds: int) -> bool:
     """Return whether the container ended as one does that the kubelet stops for its startup probe."""
     ended = _ended(container)
-    if ended.get("exitCode") not in _STOPPED or ended.get("reason") == "OOMKilled":
+    if not ended or _ended_by_itself(container):
         return False
     try:
         ran = datetime.fromisoformat(ended["finishedAt"]) - datetime.fromisoformat(ended["startedAt"])
