@@ -25,6 +25,7 @@ LAYERS = {
         "agent",
         "agent.claude",
         "runtime",
+        "tooling",
         "limits",
         "chat",
         "tasks",
