@@ -56,9 +56,7 @@ _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")]
 _ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
 _KeyName = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$"), AfterValidator(_no_folder)]
 _Address = Annotated[str, Field(max_length=2048), AfterValidator(_usable_address)]
-_HeaderName = Annotated[
-    str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"), AfterValidator(_header_name)
-]
+_HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"), AfterValidator(_header_name)]
 _Path = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 

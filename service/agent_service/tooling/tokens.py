@@ -29,7 +29,9 @@ class Tokens:
     def __init__(self, grant: ClientCredentials, folder: Path, *, allow_link_local: bool) -> None:
         self._grant = grant
         self._allow_link_local = allow_link_local
-        self._id = None if grant.client_id_secret_key_ref is None else SecretValue(folder, grant.client_id_secret_key_ref)
+        self._id = (
+            None if grant.client_id_secret_key_ref is None else SecretValue(folder, grant.client_id_secret_key_ref)
+        )
         self._secret = SecretValue(folder, grant.client_secret_key_ref)
         self._lock = asyncio.Lock()
         self._token: str | None = None
