@@ -1,8 +1,8 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,11 @@ from agent_service import __version__
 from agent_service.agent.account import Account, ModelAccount, RuntimeAccount
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
+from agent_service.agent.loop import ToolLoop
 from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
+from agent_service.agent.step import StepProvider
+from agent_service.agent.tools import Toolbox
 from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
@@ -26,7 +29,7 @@ from agent_service.config.values import valid_system_prompt
 from agent_service.health.checks import Check
 from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
-from agent_service.limits.budget import Budget, Prices, Terms
+from agent_service.limits.budget import Budget, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
 from agent_service.runtime.protocol import RuntimeProtocol
@@ -42,6 +45,7 @@ from agent_service.telemetry.tracing import start as start_tracing
 
 if TYPE_CHECKING:
     from agent_service.gateway.server import Gateway
+    from agent_service.tooling.toolbox import McpToolbox
 
 _log = structlog.get_logger(__name__)
 
@@ -72,15 +76,20 @@ class Components:
     checks: Mapping[str, Check]
     tracing: Tracing
     gateway: "Gateway | None"
+    toolbox: "McpToolbox | None"
 
     @asynccontextmanager
     async def open(self, gateway_listener: socket.socket | None = None) -> AsyncIterator[None]:
-        """Run the gateway, and close the components at the end of the context.
+        """Run the tools and the gateway, and close the components at the end of the context.
 
         Their users must end earlier, or would reopen them. The gateway uses `gateway_listener` if there is one.
         """
         try:
-            async with nullcontext() if self.gateway is None else self.gateway.running(gateway_listener):
+            async with AsyncExitStack() as stack:
+                if self.toolbox is not None:
+                    await stack.enter_async_context(self.toolbox.running())
+                if self.gateway is not None:
+                    await stack.enter_async_context(self.gateway.running(gateway_listener))
                 yield
         finally:
             await self.provider.close()
@@ -111,10 +120,18 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         redis,
         requests_per_minute=settings.rate_limit_requests,
         tokens_per_minute=settings.tokens_per_minute,
-        budget=Budget(redis, _budget_terms(settings)),
+        budget=Budget(redis, Terms.of(settings)),
     )
+    toolbox = _make_toolbox(settings, counted, tracing)
     provider, account, spans = _make_answering(
-        settings, model=model, runtime=runtime, turns=turns, metrics=counted, charge=limits.charge, tracing=tracing
+        settings,
+        model=model,
+        runtime=runtime,
+        toolbox=toolbox,
+        turns=turns,
+        metrics=counted,
+        limits=limits,
+        tracing=tracing,
     )
     prompt_file = settings.secret_file(SYSTEM_PROMPT_NAME)
     # The settings also strip white space around a value that they read from a file.
@@ -196,34 +213,19 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             tracing=tracing,
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
         ),
-    )
-
-
-def _budget_terms(settings: Settings) -> Terms:
-    written, read = settings.price_cache_write, settings.price_cache_read
-    prices = Prices(
-        settings.price_input,
-        settings.price_output,
-        cache_write=settings.price_input if written is None else written,
-        cache_read=settings.price_input if read is None else read,
-    )
-    return Terms(
-        settings.budget_period,
-        settings.budget_tokens,
-        settings.budget_cost,
-        stops=settings.budget_action == "stop",
-        prices=prices,
+        toolbox=toolbox,
     )
 
 
 def _make_answering(
     settings: Settings,
     *,
-    model: Provider | None,
+    model: StepProvider | EchoProvider | None,
     runtime: RuntimeProtocol | None,
+    toolbox: Toolbox | None,
     turns: Turns,
     metrics: Metrics,
-    charge: Callable[[Usage], None],
+    limits: Limits,
     tracing: Tracing,
 ) -> tuple[Provider, Account, TurnSpans]:
     """Return the provider that answers turns, and how its turns are counted and traced."""
@@ -236,10 +238,24 @@ def _make_answering(
     spans = TurnSpans.of_model(
         tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
     )
-    return provider, ModelAccount(metrics, model=provider.model, charge=charge), spans
+    if toolbox is None or model is None or isinstance(model, EchoProvider):
+        return provider, ModelAccount(metrics, model=provider.model, charge=limits.charge), spans
+    loop = ToolLoop(
+        model,
+        toolbox,
+        max_steps=settings.max_steps,
+        max_tool_calls=settings.max_tool_calls,
+        charge=limits.charge,
+        budget_wait=limits.budget.wait,
+    )
+    return loop, ModelAccount(metrics, model=loop.model, charge=_charged_already), spans
 
 
-def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
+def _charged_already(_: Usage) -> None:
+    """Charge nothing: the loop charges each call of the model when it ends."""
+
+
+def _make_model(settings: Settings, counted: Metrics) -> tuple[StepProvider | EchoProvider | None, Credentials | None]:
     if settings.model_provider == "echo":
         return EchoProvider(), None
     if settings.anthropic_api_key is None:
@@ -286,4 +302,19 @@ def _make_gateway(
         metrics=metrics,
         tracer=tracing.tracer(),
         waiting=waiting,
+    )
+
+
+def _make_toolbox(settings: Settings, metrics: Metrics, tracing: Tracing) -> "McpToolbox | None":
+    if settings.tools_file is None:
+        return None
+    # Not at the top of the file: an agent without tools does not spend the memory.
+    from agent_service.tooling.toolbox import McpToolbox  # noqa: PLC0415
+
+    return McpToolbox(
+        settings.tools_file,
+        settings.tool_secrets_dir,
+        metrics=metrics,
+        tracer=tracing.tracer(),
+        logs_content=settings.log_content,
     )

@@ -11,8 +11,6 @@ from pydantic.alias_generators import to_camel
 from agent_service.network.addresses import http_address
 
 MOST_ENTRIES = 32
-# The folder in which the operator mounts the Secrets that the entries refer to.
-SECRETS_FOLDER = Path("/var/run/portside/tool-secrets")
 _LARGEST_FILE_BYTES = 1024 * 1024
 
 # Headers that carry the protocol or frame the message: a value of the user's would break it.
@@ -222,7 +220,7 @@ def parse_tools(text: str) -> tuple[Entry, ...]:
         ToolsFileError: if the text has faults; the message names each entry and field, and no value.
     """
     try:
-        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         raise ToolsFileError("is neither YAML nor JSON" + (f" (line {mark.line + 1})" if mark else "")) from None
@@ -235,10 +233,15 @@ def parse_tools(text: str) -> tuple[Entry, ...]:
         raise ToolsFileError("\n".join(dict.fromkeys(_line(fault, content) for fault in faults))) from None
 
 
+def _kind(found: re.Match[str]) -> str:
+    """Return a type of Python as YAML and JSON call it."""
+    return "list" if found[1] == "tuple" else "object"
+
+
 def _line(fault: Any, content: Any) -> str:
     """Return a fault as `tools[0] (name): mcp.url: what is the matter`."""
     where = [part for part in fault["loc"] if part != "tools"]
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"valid (tuple|dictionary).*", _kind, str(fault["msg"]).removeprefix("Value error, "))
     message = "is unknown; remove it" if fault["type"] == "extra_forbidden" else message[:1].lower() + message[1:]
     if not where or not isinstance(where[0], int):
         return f"{'.'.join(map(str, where))}: {message}" if where else message

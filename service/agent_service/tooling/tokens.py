@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote_plus, urlencode
 
@@ -71,12 +72,12 @@ class Tokens:
     async def _request(self, client: tuple[str, str]) -> None:
         status, answer = await self._post(client, in_body=self._in_body)
         # Servers must accept HTTP Basic, but some accept only the form (RFC 6749, 2.3.1).
-        if status in {400, 401} and answer.get("error") == "invalid_client":
+        if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED} and answer.get("error") == "invalid_client":
             self._in_body = not self._in_body
             status, answer = await self._post(client, in_body=self._in_body)
         token, kind = answer.get("access_token"), str(answer.get("token_type", "bearer"))
         usable = isinstance(token, str) and token.isascii() and token.isprintable() and bool(token)
-        if status != 200 or not usable or kind.lower() != "bearer":
+        if status != HTTPStatus.OK or not usable or kind.lower() != "bearer":
             raise CredentialsError(f"the token endpoint answered with status {status} and no usable token")
         lifetime = answer.get("expires_in")
         seconds = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else float("inf")
