@@ -11,8 +11,6 @@ from pydantic.alias_generators import to_camel
 from agent_service.network.addresses import http_address
 
 MOST_ENTRIES = 32
-# The folder in which the operator mounts the Secrets that the entries refer to.
-SECRETS_FOLDER = Path("/var/run/portside/tool-secrets")
 _LARGEST_FILE_BYTES = 1024 * 1024
 
 # Headers that carry the protocol or frame the message: a value of the user's would break it.
@@ -56,9 +54,7 @@ _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")]
 _ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
 _KeyName = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$"), AfterValidator(_no_folder)]
 _Address = Annotated[str, Field(max_length=2048), AfterValidator(_usable_address)]
-_HeaderName = Annotated[
-    str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"), AfterValidator(_header_name)
-]
+_HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"), AfterValidator(_header_name)]
 _Path = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -224,7 +220,7 @@ def parse_tools(text: str) -> tuple[Entry, ...]:
         ToolsFileError: if the text has faults; the message names each entry and field, and no value.
     """
     try:
-        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         raise ToolsFileError("is neither YAML nor JSON" + (f" (line {mark.line + 1})" if mark else "")) from None
@@ -237,10 +233,15 @@ def parse_tools(text: str) -> tuple[Entry, ...]:
         raise ToolsFileError("\n".join(dict.fromkeys(_line(fault, content) for fault in faults))) from None
 
 
+def _kind(found: re.Match[str]) -> str:
+    """Return a type of Python as YAML and JSON call it."""
+    return "list" if found[1] == "tuple" else "object"
+
+
 def _line(fault: Any, content: Any) -> str:
     """Return a fault as `tools[0] (name): mcp.url: what is the matter`."""
     where = [part for part in fault["loc"] if part != "tools"]
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"valid (tuple|dictionary).*", _kind, str(fault["msg"]).removeprefix("Value error, "))
     message = "is unknown; remove it" if fault["type"] == "extra_forbidden" else message[:1].lower() + message[1:]
     if not where or not isinstance(where[0], int):
         return f"{'.'.join(map(str, where))}: {message}" if where else message

@@ -4,9 +4,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 # Link-local networks (RFC 3927, RFC 4291), and the metadata services of clouds outside of them: AWS (IPv6), Google
 # (IPv6), Alibaba, Azure (WireServer) and Oracle.
-_REFUSED_4 = tuple(
-    map(IPv4Network, ("169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"))
-)
+_REFUSED_4 = tuple(map(IPv4Network, ("169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32")))
 _REFUSED_6 = tuple(map(IPv6Network, ("fe80::/10", "fd00:ec2::/32", "fd20:ce::254/128")))
 # Translation prefixes that contain an IPv4 address: NAT64 (RFC 6052, RFC 8215).
 _NAT64 = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))

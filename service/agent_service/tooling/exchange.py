@@ -22,6 +22,7 @@ class Failure(Enum):
     SESSION_LOST = auto()
     REDIRECTED = auto()
     REFUSED = auto()
+    ANSWERED_WITH_ERROR = auto()
     TOO_LARGE = auto()
     UNREADABLE = auto()
     FAILED = auto()
@@ -48,12 +49,15 @@ class Exchange:
     """The bounds of a request, and what became of it.
 
     `deadline` is a time of the event loop; None is no deadline. `most_bytes` bounds an answer that is not a stream of
-    events. `caller_token` is the credential to forward. `detail` is for the log, never for a client or a model.
+    events. `caller_token` is the credential to forward. `is_call` is whether it is the call of a tool. `detail` is
+    for the log, never for a client or a model.
     """
 
     deadline: float | None
     most_bytes: int
     caller_token: str | None = field(default=None, repr=False)
+    is_call: bool = False
+    aborted: bool = False
     sent: bool = False
     failure: Failure | None = None
     status: int | None = None
@@ -72,13 +76,18 @@ class Exchange:
 
     def abort(self) -> None:
         """End what is still in progress: its answer is no longer wanted."""
+        self.aborted = True
         self.deadline = now = asyncio.get_running_loop().time()
         for timeout in self._running:
             timeout.reschedule(now)
 
     def fail(self, failure: Failure, detail: str | None = None) -> None:
-        """Record why there is no answer. The first reason counts: later ones are its consequences."""
-        if self.failure is None:
+        """Record why there is no answer.
+
+        Of a call, the first reason counts: later ones are its consequences. A handshake consists of several requests,
+        of which earlier ones may fail as expected.
+        """
+        if self.failure is None or not self.is_call:
             self.failure, self.detail = failure, detail
 
 

@@ -6,6 +6,7 @@ error response of that one request, and is recorded in its exchange.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import httpcore2
@@ -36,8 +37,8 @@ _JSON = {"content-type": "application/json"}
 # A code of the range that JSON-RPC leaves to implementations.
 _OUR_ERROR = -32099
 # Sent again on a new connection, because the server did not process the request.
-_SESSION_STATUSES = frozenset({400, 404})
-_UNAUTHORIZED = frozenset({401, 403})
+_SESSION_STATUSES = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
+_UNAUTHORIZED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 class Transport(httpx2.AsyncBaseTransport):
@@ -53,17 +54,17 @@ class Transport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Return the response of the server, or an error response in the form of JSON-RPC."""
         body = await request.aread()
-        exchange = current.get()
-        if request.method == "POST":
-            message = orjson.loads(body)
-            if message.get("method") == _CANCELLED:
-                # A server that hangs must not delay the messages of other calls.
-                self._notify(request, body)
-                return httpx2.Response(202)
-            if "id" not in message:
-                exchange = self._notification()
-        if exchange is None:
-            exchange = Exchange(None, LARGEST_LIST_BYTES)
+        exchange = current.get() or Exchange(None, LARGEST_LIST_BYTES)
+        message = orjson.loads(body) if request.method == "POST" else {}
+        if message.get("method") == _CANCELLED:
+            # A server that hangs must not delay the messages of other calls.
+            self._notify(request, body, exchange.caller_token)
+            return httpx2.Response(202)
+        if request.method == "GET":
+            # A stream for notifications of the server stays open; a stream that resumes the answer of a call does not.
+            exchange = exchange if exchange.is_call else Exchange(None, LARGEST_LIST_BYTES)
+        elif "id" not in message:
+            exchange = _short(exchange.caller_token)
         return await self._answer(request, body, exchange)
 
     async def aclose(self) -> None:
@@ -73,40 +74,29 @@ class Transport(httpx2.AsyncBaseTransport):
         if self._pool is not None:
             await self._pool.aclose()
 
-    def _notification(self) -> Exchange:
-        return Exchange(asyncio.get_running_loop().time() + _NOTIFICATION_SECONDS, LARGEST_LIST_BYTES)
-
-    def _notify(self, request: httpx2.Request, body: bytes) -> None:
-        caller = current.get()
-        exchange = self._notification()
-        exchange.caller_token = None if caller is None else caller.caller_token
-        task = asyncio.get_running_loop().create_task(self._answer(request, body, exchange))
+    def _notify(self, request: httpx2.Request, body: bytes, caller_token: str | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(request, body, _short(caller_token)))
         self._notices.add(task)
         task.add_done_callback(self._notices.discard)
 
     async def _answer(self, request: httpx2.Request, body: bytes, exchange: Exchange) -> httpx2.Response:
-        # A stream for notifications of the server stays open, with no deadline.
-        bounds = exchange if request.method == "POST" else Exchange(None, LARGEST_LIST_BYTES, exchange.caller_token)
-        if request.method != "POST" and exchange.failure is not None:
-            # The SDK tries to resume the answer of a call that has ended.
-            return _error(exchange)
         try:
-            async with bounds.bounded():
-                return await self._authenticated(request, body, bounds)
+            async with exchange.bounded():
+                return await self._authenticated(request, body, exchange)
         except TimeoutError:
-            bounds.fail(Failure.TIMED_OUT)
+            exchange.fail(Failure.TIMED_OUT)
         except CredentialsError as error:
-            bounds.fail(Failure.CREDENTIALS, str(error))
+            exchange.fail(Failure.CREDENTIALS, str(error))
         except AddressRefusedError as error:
-            bounds.fail(Failure.ADDRESS_REFUSED, str(error))
+            exchange.fail(Failure.ADDRESS_REFUSED, str(error))
         except (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-            bounds.fail(Failure.LOST if bounds.sent else Failure.UNREACHABLE, _described(error))
-        return _error(bounds)
+            exchange.fail(Failure.LOST if exchange.sent else Failure.UNREACHABLE, _described(error))
+        return _error(exchange)
 
     async def _authenticated(self, request: httpx2.Request, body: bytes, exchange: Exchange) -> httpx2.Response:
         headers = await self._credentials.headers(exchange.caller_token)
         response = await self._send(request, body, headers, exchange)
-        if response.status == 401 and self._credentials.can_renew(headers, exchange.caller_token):
+        if response.status == HTTPStatus.UNAUTHORIZED and self._credentials.can_renew(headers, exchange.caller_token):
             await response.aclose()
             headers = await self._credentials.headers(exchange.caller_token)
             response = await self._send(request, body, headers, exchange)
@@ -150,11 +140,13 @@ class Transport(httpx2.AsyncBaseTransport):
         received = httpx2.Headers(response.headers)
         status = exchange.status = response.status
         kept = {name: received[name] for name in ("content-type", _SESSION) if name in received}
-        if 300 <= status < 400:
+        if status < HTTPStatus.BAD_REQUEST and not exchange.is_call:
+            exchange.failure = None
+        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             exchange.fail(Failure.REDIRECTED)
         elif received.get("content-encoding", "identity").lower() != "identity":
             exchange.fail(Failure.UNREADABLE, "the answer is compressed")
-        elif status < 300 and received.get("content-type", "").lower().startswith(_EVENTS):
+        elif status < HTTPStatus.MULTIPLE_CHOICES and received.get("content-type", "").lower().startswith(_EVENTS):
             return httpx2.Response(status, headers=kept, stream=_Events(response, exchange))
         else:
             content = await _whole(response, exchange.most_bytes)
@@ -162,7 +154,9 @@ class Transport(httpx2.AsyncBaseTransport):
                 exchange.fail(Failure.TOO_LARGE)
             else:
                 await response.aclose()
-                if status >= 400 and (failure := _failure(status, content, has_session=_SESSION in request.headers)):
+                if status >= HTTPStatus.BAD_REQUEST and (
+                    failure := _failure(status, content, has_session=_SESSION in request.headers)
+                ):
                     exchange.fail(failure, f"status {status}")
                 return httpx2.Response(status, headers=kept, content=content)
         await response.aclose()
@@ -186,13 +180,21 @@ class _Events(httpx2.AsyncByteStream):
                 self._exchange.fail(Failure.TIMED_OUT)
                 raise httpx2.ReadTimeout("the call has ended") from None
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException) as error:
+                self._exchange.fail(Failure.LOST, _described(error))
                 raise httpx2.ReadError(_described(error)) from error
             if piece is None:
+                # The reader stops after the answer, so the stream ended before it.
+                self._exchange.fail(Failure.LOST, "the stream ended")
                 return
             yield piece
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def _short(caller_token: str | None) -> Exchange:
+    """Return the bounds of a message that has no answer."""
+    return Exchange(asyncio.get_running_loop().time() + _NOTIFICATION_SECONDS, LARGEST_LIST_BYTES, caller_token)
 
 
 async def _whole(response: httpcore2.Response, most_bytes: int) -> bytes | None:
@@ -210,11 +212,15 @@ def _failure(status: int, content: bytes, *, has_session: bool) -> Failure | Non
     if status in _UNAUTHORIZED:
         return Failure.UNAUTHORIZED
     # Servers that lost their sessions answer with 404, as specified, or with 400 and words about the session.
-    if has_session and status in _SESSION_STATUSES and (status == 404 or b"session" in content.lower()):
+    if (
+        has_session
+        and status in _SESSION_STATUSES
+        and (status == HTTPStatus.NOT_FOUND or b"session" in content.lower())
+    ):
         return Failure.SESSION_LOST
     if b'"jsonrpc"' in content:
         return None
-    return Failure.FAILED if status >= 500 else Failure.REFUSED
+    return Failure.FAILED if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Failure.REFUSED
 
 
 def _error(exchange: Exchange) -> httpx2.Response:

@@ -52,17 +52,21 @@ def well_formed(tool: object) -> dict[str, Any] | None:
     name, description, schema = tool.get("name"), tool.get("description"), tool.get("inputSchema")
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
         return None
-    if not isinstance(schema, dict) or schema.get("type") != "object":
-        return None
-    properties, required = schema.get("properties", {}), schema.get("required", [])
-    if not isinstance(properties, dict) or not all(isinstance(each, dict | bool) for each in properties.values()):
-        return None
-    if not isinstance(required, list) or not all(isinstance(each, str) for each in required):
-        return None
-    if not isinstance(schema.get("$schema", ""), str):
+    if not isinstance(schema, dict) or schema.get("type") != "object" or not _has_form(schema):
         return None
     text = description if isinstance(description, str) else ""
     return {"name": name, "description": text, "inputSchema": schema}
+
+
+def _has_form(schema: Mapping[str, Any]) -> bool:
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    return (
+        isinstance(properties, dict)
+        and all(isinstance(each, dict | bool) for each in properties.values())
+        and isinstance(required, list)
+        and all(isinstance(each, str) for each in required)
+        and isinstance(schema.get("$schema", ""), str)
+    )
 
 
 @dataclass(frozen=True, slots=True)

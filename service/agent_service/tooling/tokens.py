@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote_plus, urlencode
 
@@ -29,7 +30,9 @@ class Tokens:
     def __init__(self, grant: ClientCredentials, folder: Path, *, allow_link_local: bool) -> None:
         self._grant = grant
         self._allow_link_local = allow_link_local
-        self._id = None if grant.client_id_secret_key_ref is None else SecretValue(folder, grant.client_id_secret_key_ref)
+        self._id = (
+            None if grant.client_id_secret_key_ref is None else SecretValue(folder, grant.client_id_secret_key_ref)
+        )
         self._secret = SecretValue(folder, grant.client_secret_key_ref)
         self._lock = asyncio.Lock()
         self._token: str | None = None
@@ -69,12 +72,12 @@ class Tokens:
     async def _request(self, client: tuple[str, str]) -> None:
         status, answer = await self._post(client, in_body=self._in_body)
         # Servers must accept HTTP Basic, but some accept only the form (RFC 6749, 2.3.1).
-        if status in {400, 401} and answer.get("error") == "invalid_client":
+        if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED} and answer.get("error") == "invalid_client":
             self._in_body = not self._in_body
             status, answer = await self._post(client, in_body=self._in_body)
         token, kind = answer.get("access_token"), str(answer.get("token_type", "bearer"))
         usable = isinstance(token, str) and token.isascii() and token.isprintable() and bool(token)
-        if status != 200 or not usable or kind.lower() != "bearer":
+        if status != HTTPStatus.OK or not usable or kind.lower() != "bearer":
             raise CredentialsError(f"the token endpoint answered with status {status} and no usable token")
         lifetime = answer.get("expires_in")
         seconds = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else float("inf")
