@@ -1,7 +1,7 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -213,7 +213,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             tracing=tracing,
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
         ),
-        toolbox=toolbox,
+        toolbox=_make_toolbox(settings, counted, tracing),
     )
 
 

@@ -71,6 +71,7 @@ class Connection:
         self._wake = asyncio.Event()
         self._broken = False
         self._changed = False
+        self._exchange = Exchange(None, LARGEST_LIST_BYTES)
         self._malformed = 0
         self._warned: object = None
         self._task: asyncio.Task[None] | None = None
@@ -126,13 +127,13 @@ class Connection:
         delay = _FIRST_RETRY_SECONDS
         while True:
             self._broken = False
-            exchange = _in_own_exchange(_CONNECT_SECONDS)
+            self._bound(_CONNECT_SECONDS)
             try:
                 async with self._connected() as client:
                     delay = _FIRST_RETRY_SECONDS
                     await self._keep(client)
             except Exception as error:
-                self._failed(error, exchange)
+                self._failed(error)
             self._disconnected()
             # Apart from each other, so that the pods of an agent do not all reach a restarted server at once.
             await asyncio.sleep(delay * (1 + secrets.randbelow(100) / 100) / 2)
@@ -190,7 +191,7 @@ class Connection:
                     await asyncio.sleep(_BURST_SECONDS)
                 self._changed = False
                 before = self.listed
-                _in_own_exchange(_LIST_SECONDS)
+                self._bound(_LIST_SECONDS)
                 await self._list(client)
                 if self.listed != before:
                     _log.warning(
@@ -200,6 +201,11 @@ class Connection:
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+
+    def _bound(self, seconds: float) -> None:
+        """Bound the requests that the current task sends from now on, and record their outcome."""
+        self._exchange = Exchange(asyncio.get_running_loop().time() + seconds, LARGEST_LIST_BYTES)
+        current.set(self._exchange)
 
     async def _watch(self, client: Client) -> None:
         """Receive the changes that a server of the revision of 2026-07-28 reports, on a stream of their own."""
@@ -264,11 +270,12 @@ class Connection:
             self._ready.clear()
             self._down_since = asyncio.get_running_loop().time()
 
-    def _failed(self, error: Exception, exchange: Exchange) -> None:
+    def _failed(self, error: Exception) -> None:
+        exchange = self._exchange
         first = _first(error)
         failure = "" if exchange.failure is None else exchange.failure.name.lower()
         reason = failure or ("timed_out" if isinstance(first, TimeoutError) else type(first).__name__)
-        detail = exchange.detail or (first.message if isinstance(first, MCPError) else "")
+        detail = exchange.detail or (first.message if isinstance(first, MCPError) and not failure else "")
         if reason != self.reason:
             _log.warning(
                 "Tool server is unavailable",
@@ -280,13 +287,6 @@ class Connection:
         self._disconnected()
         self._tried.set()
         self._on_change()
-
-
-def _in_own_exchange(seconds: float) -> Exchange:
-    """Bound the requests that the current task sends from now on, and return the record of their outcome."""
-    exchange = Exchange(asyncio.get_running_loop().time() + seconds, LARGEST_LIST_BYTES)
-    current.set(exchange)
-    return exchange
 
 
 def _first(error: BaseException) -> BaseException:
