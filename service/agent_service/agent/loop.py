@@ -7,6 +7,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,7 +17,18 @@ from agent_service.agent.errors import BudgetUsedUpError
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage, is_blank
 from agent_service.agent.provider import Waiting
 from agent_service.agent.step import Step, StepProvider
-from agent_service.agent.tools import Caller, Piece, Tool, Toolbox, ToolResult, ToolUse, Transcript
+from agent_service.agent.pending import answer_without_call, pending_calls
+from agent_service.agent.tools import (
+    Caller,
+    Piece,
+    Resumption,
+    Suspension,
+    Tool,
+    Toolbox,
+    ToolResult,
+    ToolUse,
+    Transcript,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -28,6 +40,9 @@ _ALIVE_SECONDS = 1.0
 
 _TOOL_USE, _PAUSED, _ENDED = "tool_use", "pause_turn", "end_turn"
 _MAX_STEPS, _MAX_TOOL_CALLS = "max_steps", "max_tool_calls"
+
+# The stop reason of a turn that waits for approvals.
+INPUT_REQUIRED = "input_required"
 
 # Only the turn in which the model thinks needs its thoughts.
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
@@ -67,11 +82,21 @@ class ToolLoop:
     async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece]:
         """Yield the texts of all steps, and each tool call and its result; at last the transcript, if there were any.
 
+        A turn with calls that need an approval makes the other calls of the step, and ends with its suspension. It goes
+        on with the results of the pending calls when `prompt.resumption` has the decisions on them.
+
         Raises:
             ModelError: when a step fails, a server that is needed is unavailable, or the budget is used up.
         """
         turn = _Turn(self._toolbox.server_tools, await self._toolbox.tools(), prompt)
-        for number in range(1, self._max_steps + 1):
+        first = 1
+        if prompt.resumption is not None:
+            usage.of_many_calls = True
+            first += prompt.resumption.suspension.steps
+            async with aclosing(self._resumed(prompt.resumption, turn)) as results:
+                async for result in results:
+                    yield result
+        for number in range(first, max(first, self._max_steps) + 1):
             bound = self._bound(number, turn)
             step = turn.step(may_call=bound is None)
             async with aclosing(self._step(step, usage, waiting)) as pieces:
@@ -87,9 +112,17 @@ class ToolLoop:
             usage.of_many_calls = True
             for use in uses:
                 yield use
-            async with aclosing(self._results(uses, step, turn)) as results:
+            found: list[ToolResult] = []
+            pending = pending_calls(uses, turn.tools, lambda use: self._refusal(uses, use, step, turn))
+            now = [use for use in uses if use.id not in {each.use.id for each in pending}]
+            async with aclosing(self._results(now, self._calls(uses, step, turn), found)) as results:
                 async for result in results:
                     yield result
+            if pending:
+                usage.stop_reason = INPUT_REQUIRED
+                yield Suspension(turn.messages(), tuple(found), pending, number, turn.calls)
+                return
+            turn.called(uses, found)
             await self._check_budget()
         transcript = turn.transcript()
         if transcript is not None:
@@ -107,7 +140,7 @@ class ToolLoop:
         """Return the bound by which this step may call no tools; None if it may."""
         if turn.calls >= self._max_tool_calls:
             return _MAX_TOOL_CALLS
-        return _MAX_STEPS if number == self._max_steps else None
+        return _MAX_STEPS if number >= self._max_steps else None
 
     async def _step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the text of a step. Its usage is charged and added to that of the turn, however it ends."""
@@ -125,21 +158,57 @@ class ToolLoop:
             usage.stop_reason = one.stop_reason
             self._charge(one)
 
-    async def _results(self, uses: Sequence[ToolUse], step: Step, turn: "_Turn") -> AsyncGenerator[Piece]:
-        """Make the calls side by side, and yield each result when it is there, and empty texts meanwhile."""
+    def _refusal(self, uses: Sequence[ToolUse], use: ToolUse, step: Step, turn: "_Turn") -> str | None:
+        """Return why a call of a step is not made, for the model; None if it is."""
+        refused = turn.refusal(use, unreadable=use.id in step.unreadable)
+        if refused is None and turn.calls + uses.index(use) >= self._max_tool_calls:
+            return f"This turn has reached its limit of {self._max_tool_calls} tool calls."
+        return refused
+
+    def _calls(
+        self, uses: Sequence[ToolUse], step: Step, turn: "_Turn"
+    ) -> Callable[[ToolUse], Awaitable[ToolResult]]:
+        async def call(use: ToolUse) -> ToolResult:
+            refused = self._refusal(uses, use, step, turn)
+            return await self._toolbox.call(use, turn.caller) if refused is None else _error(use, refused)
+
+        return call
+
+    async def _resumed(self, resumption: Resumption, turn: "_Turn") -> AsyncGenerator[Piece]:
+        """Make the pending calls that were approved, and yield the result of each, or why there is none."""
+        suspension = resumption.suspension
+        turn.resume(suspension)
+        pending = {each.use.id: each for each in suspension.pending}
+
+        async def call(use: ToolUse) -> ToolResult:
+            refused = answer_without_call(pending[use.id], resumption.decisions.get(use.id), turn.tools)
+            if refused is not None:
+                return ToolResult(use.id, refused, is_error=True, outcome="not_approved")
+            return await self._toolbox.call(use, replace(turn.caller, approved=True))
+
+        found: list[ToolResult] = list(suspension.results)
+        known = {result.id for result in found}
+        uses = [each.use for each in suspension.pending if each.use.id not in known]
+        async with aclosing(self._results(uses, call, found)) as results:
+            async for result in results:
+                yield result
+        turn.called(turn.last_uses(), found)
+        await self._check_budget()
+
+    async def _results(
+        self, uses: Sequence[ToolUse], call: Callable[[ToolUse], Awaitable[ToolResult]], found: list[ToolResult]
+    ) -> AsyncGenerator[Piece]:
+        """Make the calls side by side, yield each result when it is there, and empty texts meanwhile; add to `found`.
+
+        Closing the generator cancels the calls.
+        """
         slots = asyncio.Semaphore(_MOST_AT_ONCE)
 
-        async def call(use: ToolUse, left: int) -> ToolResult:
-            refused = turn.refusal(use, unreadable=use.id in step.unreadable)
-            if refused is None and left <= 0:
-                refused = f"This turn has reached its limit of {self._max_tool_calls} tool calls."
-            if refused is not None:
-                return _error(use, refused)
+        async def bounded(use: ToolUse) -> ToolResult:
             async with slots:
-                return await self._toolbox.call(use, turn.caller)
+                return await call(use)
 
-        left = self._max_tool_calls - turn.calls
-        tasks = [asyncio.create_task(call(use, left - number)) for number, use in enumerate(uses)]
+        tasks = [asyncio.create_task(bounded(use)) for use in uses]
         waiting: set[asyncio.Task[ToolResult]] = set(tasks)
         try:
             while waiting:
@@ -147,12 +216,12 @@ class ToolLoop:
                 yield ""
                 for task in tasks:
                     if task in done:
+                        found.append(task.result())
                         yield task.result()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        turn.called([task.result() for task in tasks])
 
     async def _check_budget(self) -> None:
         wait = await self._budget_wait()
@@ -168,7 +237,7 @@ class _Turn:
         self.caller = Caller(prompt.deadline or math.inf, prompt.client, prompt.token)
         self.calls = 0
         self._system = prompt.system
-        self._names = {tool.name for tool in tools}
+        self.tools = {tool.name: tool for tool in tools}
         self._tools = [*map(_definition, tools), *server_tools]
         self._messages = prompt.messages(with_steps=bool(self._tools))
         self._first = len(self._messages)
@@ -183,18 +252,31 @@ class _Turn:
         content = [block for block in step.content if _can_be_sent(block) and (calls or block["type"] != _TOOL_USE)]
         if content:
             self._messages.append({"role": "assistant", "content": content})
-        found = [block for block in content if block["type"] == _TOOL_USE]
-        return [ToolUse(str(block["id"]), str(block["name"]), block["input"]) for block in found]
+        return _uses(content)
 
-    def called(self, results: Sequence[ToolResult]) -> None:
-        """Add the results of the calls of a step, in the order of the calls."""
-        self.calls += len(results)
-        self._messages.append({"role": "user", "content": [_block(result) for result in results]})
+    def called(self, uses: Sequence[ToolUse], results: Sequence[ToolResult]) -> None:
+        """Add the results of the calls of a step, in the order of the calls. Each must have one."""
+        by_id = {result.id: result for result in results}
+        self.calls += len(uses)
+        self._messages.append({"role": "user", "content": [_block(by_id[use.id]) for use in uses]})
+
+    def messages(self) -> tuple[Mapping[str, Any], ...]:
+        """Return the messages of the turn after the user's."""
+        return tuple(self._messages[self._first :])
+
+    def resume(self, suspension: Suspension) -> None:
+        """Take the messages of a turn that was suspended."""
+        self._messages.extend(suspension.messages)
+        self.calls = suspension.calls
+
+    def last_uses(self) -> list[ToolUse]:
+        """Return the calls in the last message."""
+        return _uses(self._messages[-1]["content"])
 
     def refusal(self, use: ToolUse, *, unreadable: bool) -> str | None:
         """Return why a call cannot be made, for the model; None if it can."""
-        if use.name not in self._names:
-            return f"There is no tool {use.name}. The tools are: {', '.join(sorted(self._names)) or 'none'}."
+        if use.name not in self.tools:
+            return f"There is no tool {use.name}. The tools are: {', '.join(sorted(self.tools)) or 'none'}."
         return "The input of this call is not a JSON object; call the tool again." if unreadable else None
 
     def transcript(self) -> Transcript | None:
@@ -203,6 +285,11 @@ class _Turn:
         messages = [message for message in messages if message["content"]]
         blocks = [block for message in messages for block in message["content"]]
         return Transcript(tuple(messages)) if any(block["type"] != "text" for block in blocks) else None
+
+
+def _uses(content: Sequence[Mapping[str, Any]]) -> list[ToolUse]:
+    found = [block for block in content if block["type"] == _TOOL_USE]
+    return [ToolUse(str(block["id"]), str(block["name"]), block["input"]) for block in found]
 
 
 def _definition(tool: Tool) -> dict[str, Any]:

@@ -58,8 +58,7 @@ class Conversations:
         """
         if self._max_exchanges == 0 or not _can_be_sent(exchange):
             return
-        parts = [exchange.user, exchange.assistant, *([exchange.steps] if exchange.steps else [])]
-        element = f"{tokens} {json.dumps(parts, separators=(',', ':'))}"
+        element = f"{tokens} {json.dumps(written_exchange(exchange), separators=(',', ':'))}"
         key = self._key(owner, conversation_id)
         await self._redis.run(_APPEND, [key], element, self._max_exchanges, self._max_tokens, self._ttl_seconds)
 
@@ -70,16 +69,29 @@ class Conversations:
 def _exchange(element: bytes) -> Exchange | None:
     """Return the exchange in an element, in a form that can be sent; None if it cannot be read or sent."""
     try:
-        texts = json.loads(element.partition(b" ")[2])
-        if not isinstance(texts, list):
-            return None
-        user, assistant, *more = texts
-        if more and not (len(more) == 1 and _are_steps(more[0])):
-            return None
-        exchange = Exchange(sendable(user), sendable(assistant), tuple(more[0]) if more else ())
+        exchange = read_exchange(json.loads(element.partition(b" ")[2]))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
     return exchange if _can_be_sent(exchange) else None
+
+
+def written_exchange(exchange: Exchange) -> list[Any]:
+    """Return the stored form of an exchange."""
+    return [exchange.user, exchange.assistant, *([exchange.steps] if exchange.steps else [])]
+
+
+def read_exchange(value: object) -> Exchange:
+    """Return an exchange from its stored form, in a form that can be sent.
+
+    Raises:
+        ValueError, TypeError, AttributeError, KeyError: if it is another value.
+    """
+    if not isinstance(value, list):
+        raise TypeError("is no list")
+    user, assistant, *more = value
+    if more and not (len(more) == 1 and are_steps(more[0])):
+        raise ValueError("has steps that cannot be sent")
+    return Exchange(sendable(user), sendable(assistant), tuple(more[0]) if more else ())
 
 
 def _can_be_sent(exchange: Exchange) -> bool:
@@ -114,7 +126,7 @@ def _excerpt(part: Mapping[str, Any]) -> Mapping[str, Any]:
     return part if len(text) <= _EXCERPT_CHARACTERS else {**part, "text": f"{text[:_EXCERPT_CHARACTERS]} [shortened]"}
 
 
-def _are_steps(messages: object) -> bool:
+def are_steps(messages: object) -> bool:
     """Return whether messages can be sent: each tool call has its result in the next message, and nothing else has."""
     if not isinstance(messages, list):
         return False
