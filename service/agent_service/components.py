@@ -1,7 +1,8 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
+import math
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
 from agent_service.auth import Clients
+from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
 from agent_service.config.secret_file import SecretFile
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+# For this time after its approvals expired, a turn in a conversation can still go on.
+_KEEP_SECONDS = 86_400
+
 ANTHROPIC = "https://api.anthropic.com"
 
 
@@ -70,6 +75,7 @@ class Components:
     redis: Redis
     clients: Clients
     limits: Limits
+    approvals: Approvals
     dialogue: Dialogue
     tasks: Tasks
     worker: Worker
@@ -95,6 +101,7 @@ class Components:
             await self.provider.close()
             if self.model is not None and self.model is not self.provider:
                 await self.model.close()
+            await self.approvals.close()
             await self.limits.close()
             await self.redis.close()
             await self.tracing.close()
@@ -163,6 +170,13 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         max_tokens=settings.conversation_max_tokens,
         ttl_seconds=settings.conversation_ttl_seconds,
     )
+    approvals = Approvals(
+        redis,
+        ttl_seconds=settings.approval_ttl_seconds,
+        keep_seconds=max(_KEEP_SECONDS, math.ceil(settings.task_deadline_seconds)),
+        approvers=frozenset(settings.approvers),
+        metrics=counted,
+    )
     return Components(
         settings=settings,
         lifecycle=lifecycle,
@@ -174,6 +188,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         redis=redis,
         clients=Clients(settings),
         limits=limits,
+        approvals=approvals,
         dialogue=Dialogue(
             agent(
                 settings.request_timeout_seconds,
@@ -181,6 +196,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
                 stream_seconds=settings.stream_timeout_seconds,
             ),
             conversations,
+            approvals,
         ),
         tasks=tasks,
         worker=Worker(
@@ -189,6 +205,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             limits,
             lifecycle,
             TaskSpans(tracing.tracer()),
+            approvals=approvals,
             concurrency=settings.worker_concurrency,
         ),
         checks=make_checks(
@@ -198,6 +215,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             redis=redis,
             tasks=tasks,
             limits=limits,
+            approvals=approvals,
             metrics=counted,
         ),
         tracing=tracing,

@@ -15,9 +15,9 @@ import structlog
 
 from agent_service.agent.errors import BudgetUsedUpError
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage, is_blank
+from agent_service.agent.pending import answer_without_call, pending_calls
 from agent_service.agent.provider import Waiting
 from agent_service.agent.step import Step, StepProvider
-from agent_service.agent.pending import answer_without_call, pending_calls
 from agent_service.agent.tools import (
     Caller,
     Piece,
@@ -89,14 +89,10 @@ class ToolLoop:
             ModelError: when a step fails, a server that is needed is unavailable, or the budget is used up.
         """
         turn = _Turn(self._toolbox.server_tools, await self._toolbox.tools(), prompt)
-        first = 1
-        if prompt.resumption is not None:
-            usage.of_many_calls = True
-            first += prompt.resumption.suspension.steps
-            async with aclosing(self._resumed(prompt.resumption, turn)) as results:
-                async for result in results:
-                    yield result
-        for number in range(first, max(first, self._max_steps) + 1):
+        async with aclosing(self._resumed(prompt.resumption, usage, turn)) as results:
+            async for result in results:
+                yield result
+        for number in range(turn.steps + 1, max(turn.steps + 1, self._max_steps) + 1):
             bound = self._bound(number, turn)
             step = turn.step(may_call=bound is None)
             async with aclosing(self._step(step, usage, waiting)) as pieces:
@@ -105,17 +101,17 @@ class ToolLoop:
             uses = turn.answered(step, usage.stop_reason)
             if usage.stop_reason == _PAUSED:
                 continue
-            if bound is not None and usage.stop_reason == _ENDED:
-                usage.stop_reason = bound
+            usage.stop_reason = _explained(usage.stop_reason, bound)
             if not uses:
                 break
             usage.of_many_calls = True
             for use in uses:
                 yield use
             found: list[ToolResult] = []
-            pending = pending_calls(uses, turn.tools, lambda use: self._refusal(uses, use, step, turn))
+            refused = self._refused(uses, step, turn)
+            pending = pending_calls(uses, turn.tools, refused)
             now = [use for use in uses if use.id not in {each.use.id for each in pending}]
-            async with aclosing(self._results(now, self._calls(uses, step, turn), found)) as results:
+            async with aclosing(self._results(now, self._call(refused, turn), found)) as results:
                 async for result in results:
                     yield result
             if pending:
@@ -158,24 +154,27 @@ class ToolLoop:
             usage.stop_reason = one.stop_reason
             self._charge(one)
 
-    def _refusal(self, uses: Sequence[ToolUse], use: ToolUse, step: Step, turn: "_Turn") -> str | None:
-        """Return why a call of a step is not made, for the model; None if it is."""
-        refused = turn.refusal(use, unreadable=use.id in step.unreadable)
-        if refused is None and turn.calls + uses.index(use) >= self._max_tool_calls:
-            return f"This turn has reached its limit of {self._max_tool_calls} tool calls."
-        return refused
+    def _refused(self, uses: Sequence[ToolUse], step: Step, turn: "_Turn") -> dict[str, str]:
+        """Return the calls of a step that are not made, by id, and why, for the model."""
+        limit = f"This turn has reached its limit of {self._max_tool_calls} tool calls."
+        left = self._max_tool_calls - turn.calls
+        reasons = {use.id: turn.refusal(use, unreadable=use.id in step.unreadable) for use in uses}
+        reasons |= {use.id: reasons[use.id] or limit for use in uses[max(0, left) :]}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
 
-    def _calls(
-        self, uses: Sequence[ToolUse], step: Step, turn: "_Turn"
-    ) -> Callable[[ToolUse], Awaitable[ToolResult]]:
+    def _call(self, refused: Mapping[str, str], turn: "_Turn") -> Callable[[ToolUse], Awaitable[ToolResult]]:
         async def call(use: ToolUse) -> ToolResult:
-            refused = self._refusal(uses, use, step, turn)
-            return await self._toolbox.call(use, turn.caller) if refused is None else _error(use, refused)
+            if use.id in refused:
+                return _error(use, refused[use.id])
+            return await self._toolbox.call(use, turn.caller)
 
         return call
 
-    async def _resumed(self, resumption: Resumption, turn: "_Turn") -> AsyncGenerator[Piece]:
+    async def _resumed(self, resumption: Resumption | None, usage: Usage, turn: "_Turn") -> AsyncGenerator[Piece]:
         """Make the pending calls that were approved, and yield the result of each, or why there is none."""
+        if resumption is None:
+            return
+        usage.of_many_calls = True
         suspension = resumption.suspension
         turn.resume(suspension)
         pending = {each.use.id: each for each in suspension.pending}
@@ -231,11 +230,12 @@ class ToolLoop:
 
 
 class _Turn:
-    """The messages of a turn so far. `calls` is the number of tool calls."""
+    """The messages of a turn so far. `calls` is the number of tool calls, `steps` that of steps before a suspension."""
 
     def __init__(self, server_tools: Sequence[Mapping[str, Any]], tools: Sequence[Tool], prompt: Prompt) -> None:
         self.caller = Caller(prompt.deadline or math.inf, prompt.client, prompt.token)
         self.calls = 0
+        self.steps = 0
         self._system = prompt.system
         self.tools = {tool.name: tool for tool in tools}
         self._tools = [*map(_definition, tools), *server_tools]
@@ -267,7 +267,7 @@ class _Turn:
     def resume(self, suspension: Suspension) -> None:
         """Take the messages of a turn that was suspended."""
         self._messages.extend(suspension.messages)
-        self.calls = suspension.calls
+        self.calls, self.steps = suspension.calls, suspension.steps
 
     def last_uses(self) -> list[ToolUse]:
         """Return the calls in the last message."""
@@ -285,6 +285,10 @@ class _Turn:
         messages = [message for message in messages if message["content"]]
         blocks = [block for message in messages for block in message["content"]]
         return Transcript(tuple(messages)) if any(block["type"] != "text" for block in blocks) else None
+
+
+def _explained(stop_reason: str | None, bound: str | None) -> str | None:
+    return bound if bound is not None and stop_reason == _ENDED else stop_reason
 
 
 def _uses(content: Sequence[Mapping[str, Any]]) -> list[ToolUse]:

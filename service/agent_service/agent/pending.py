@@ -1,6 +1,6 @@
 """Tool calls that need an approval: which ones do, and what the model learns of those that are not made. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from agent_service.agent.tools import Decision, PendingCall, Tool, ToolUse
@@ -9,19 +9,19 @@ _NOT_DECIDED = Decision("expired")
 
 
 def pending_calls(
-    uses: Sequence[ToolUse], tools: Mapping[str, Tool], refusal: Callable[[ToolUse], str | None]
+    uses: Sequence[ToolUse], tools: Mapping[str, Tool], refused: Container[str]
 ) -> tuple[PendingCall, ...]:
     """Return the calls that need an approval.
 
     Args:
         uses: calls of one step.
         tools: the tools by name.
-        refusal: returns why a call cannot be made. Nobody is asked about such a call.
+        refused: ids of the calls that are not made anyway. Nobody is asked about them.
     """
     return tuple(
         PendingCall(use, tools[use.name].server, tools[use.name].original)
         for use in uses
-        if use.name in tools and tools[use.name].asks and refusal(use) is None
+        if use.name in tools and tools[use.name].asks and use.id not in refused
     )
 
 
@@ -40,8 +40,8 @@ def answer_without_call(
         return _text("The call was approved, but did not run: the tool is no longer available.")
     if decision.verdict == "lost":
         return _text(
-            "The call was approved and may have run, but its result was lost. Its effects, if any, remain. Check before "
-            "you repeat it."
+            "The call was approved and may have run, but its result was lost. Its effects, if any, remain. "
+            "Check before you repeat it."
         )
     if decision.verdict == "expired":
         return _text("The call did not run: nobody approved it in time. Do not repeat it unless the user asks for it.")

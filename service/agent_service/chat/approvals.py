@@ -204,7 +204,7 @@ class Approvals:
             word, *rest = await self._run(_TAKE, turn_id, str(place), owner, token, int(again))
         except (StateUnavailableError, asyncio.CancelledError):
             # The script may have run. A turn that nobody goes on with would be lost.
-            self._release(turn_id, token)
+            self._release(turn_id, token, begun=False)
             raise
         if word == b"undecided":
             return await self._of_turn(turn_id)
@@ -276,11 +276,15 @@ class Approvals:
         _log.error("Record of an approval in Redis is damaged, skipped it", approval=printable(turn_id))
         self._metrics.damaged_records.inc()
 
-    def _release(self, turn_id: str, token: str) -> None:
+    def halt(self, taken: Taken) -> None:
+        """Make a turn available again that could not be ended. Its calls are not made again: see `Resumption`."""
+        self._release(taken.id, taken.token, begun=True)
+
+    def _release(self, turn_id: str, token: str, *, begun: bool) -> None:
         async def release() -> None:
             while True:
                 try:
-                    await self._run(_RELEASE, turn_id, token)
+                    await self._run(_RELEASE, turn_id, token, int(begun))
                 except StateUnavailableError:
                     await asyncio.sleep(_RELEASE_SECONDS)
                 else:
@@ -305,5 +309,3 @@ def _parsed(call: str) -> tuple[str, int]:
     if found is None:
         raise UnknownApprovalError
     return found
-
-

@@ -3,7 +3,8 @@
 --   with its owner, a member of `waiting` (score: when its approvals expire);
 --   a member of the lists of its owner and of all.
 -- The key `task:<id>` has the id of the turn in which a task waits.
--- Status of a turn: `waiting`, then `taken` by the one process that goes on with it, then `ended`.
+-- Status of a turn: `waiting`, then `taken` by the one process that goes on with it, then `ended`; or `halted` if that
+-- process could not end it, so that another one may take it.
 -- Times are in milliseconds of this server's clock only.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -26,7 +27,7 @@ local function is_count(text, digits) return text and #text <= digits and string
 -- as the scripts wrote it.
 local function sound(id)
   local owner, place, calls, expires, status = unpack(fields(id, 'owner', 'place', 'calls', 'expires', 'status'), 1, 5)
-  local known = status == 'waiting' or status == 'taken' or status == 'ended'
+  local known = status == 'waiting' or status == 'taken' or status == 'halted' or status == 'ended'
   if not (owner and place and known and is_count(calls, 4) and is_count(expires, 15)) then return end
   if tonumber(calls) < 1 or tonumber(calls) > most_calls then return end
   return owner, place, tonumber(calls), tonumber(expires), status

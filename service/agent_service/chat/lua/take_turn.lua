@@ -1,6 +1,7 @@
 -- Takes a turn whose calls are all decided or expired, so that exactly one process goes on with it. Returns
 -- {`first`, number of calls that expired, the record}, or {word}: `unknown`; `undecided`; `taken`, by another
--- process. With `again`, a turn that was taken can be taken from the process that had it: then the word is `again`.
+-- process. The word is `again` if a process took it before and could not end it. With `again`, it is taken even from the
+-- process that has it.
 -- ARGV: id, place, owner ('' for any), token of the caller, 1 if it may be taken again else 0
 local id, token = ARGV[1], ARGV[4]
 local owner, place, calls, expires, status = sound(id)
@@ -12,10 +13,10 @@ if status == 'waiting' then
     expired = expired + redis.call('HSETNX', turn(id), 'verdict:' .. number, 'expired')
   end
   unlist(id, owner)
-elseif status == 'ended' or ARGV[5] ~= '1' then
+elseif status == 'ended' or (status == 'taken' and ARGV[5] ~= '1') then
   return {'taken'}
 else
   word = 'again'
 end
-redis.call('HSET', turn(id), 'status', 'taken', 'token', token)
+redis.call('HSET', turn(id), 'status', 'taken', 'token', token, 'before', word == 'first' and 'waiting' or 'halted')
 return {word, expired, redis.call('HGETALL', turn(id))}
