@@ -231,7 +231,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             tracing=tracing,
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
         ),
-        toolbox=_make_toolbox(settings, counted, tracing),
+        toolbox=toolbox,
     )
 
 

@@ -36,8 +36,7 @@ def start_replica(
         with httpx.Client(base_url=service.url, timeout=60) as client:
             yield client
     finally:
-        service.process.kill()
-        service.process.wait()
+        service.kill()
 
 
 def calling(*steps: list[dict[str, Any]]) -> str:
