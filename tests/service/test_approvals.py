@@ -100,7 +100,9 @@ def test_a_call_that_needs_an_approval_waits_for_it_and_then_runs(
     assert len(uses) == 2
 
 
-def test_a_stream_ends_with_the_calls_that_wait_and_another_one_goes_on(replicas: Replicas, server: ToolsServer) -> None:
+def test_a_stream_ends_with_the_calls_that_wait_and_another_one_goes_on(
+    replicas: Replicas, server: ToolsServer
+) -> None:
     asked = events(replicas.one.post("/chat/stream", json={"message": calling([ORDER])}))
     last = asked[-1]
     assert last["type"] == "input_required"
@@ -315,7 +317,7 @@ def test_a_stopped_redis_is_reported_and_loses_no_approval(
         own_redis.stop()
         refused = client.post(path, json=body)
         assert (refused.status_code, server.calls()) == (503, [])
-        assert "Redis" in refused.json()["detail"]
+        assert "state store" in refused.json()["detail"]
 
         own_redis.start()
         eventually(lambda: client.post(path, json=body).status_code == 200, "the turn goes on")

@@ -35,7 +35,9 @@ def server(server_process: ToolsServer) -> ToolsServer:
 
 
 @pytest.fixture
-def agent(server: ToolsServer, start_service: StartService, stand_in: StandIn, tmp_path: Path) -> Iterator[httpx.Client]:
+def agent(
+    server: ToolsServer, start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> Iterator[httpx.Client]:
     with start_replica(server, start_service, stand_in, tmp_path, API_RUNS_TASKS="true") as client:
         yield client
 
