@@ -118,6 +118,7 @@ def picture() -> CallToolResult:
 
 @server.tool()
 async def headers(ctx: Context) -> str:
+    record(tool="headers", headers=dict(ctx.headers or {}))
     return json.dumps(dict(ctx.headers or {}))
 
 
@@ -158,7 +159,7 @@ class Gate:
             self._valid.clear()
             await JSONResponse({})(scope, receive, send)
         elif self._needs_token and request.headers.get("authorization", "") not in self._headers():
-            record(event="refused")
+            record(event="refused", method=request.method)
             await JSONResponse({"error": "invalid_token"}, 401)(scope, receive, send)
         elif options.legacy and request.headers.get("mcp-protocol-version") == "2026-07-28":
             await JSONResponse({"error": "unknown revision"}, 400)(scope, receive, send)
