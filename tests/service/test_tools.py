@@ -1,4 +1,4 @@
-"""Tools of MCP servers: their lists, names and results, on the official SDK in both revisions and on published servers."""
+"""Tools of MCP servers: their lists, names and results, in both revisions and with published servers."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.mcp_servers import McpServer, StartServer, everything, eventually_recorded, memory
+from support.mcp_servers import StartServer, eventually_recorded, everything, memory
 from support.toolbox import entry, running_tools, text
 
 # The revision of 2026-07-28 has no sessions; that of 2025-11-25 has them unless the server is stateless.
@@ -131,7 +131,7 @@ async def test_a_cancelled_call_ends_at_the_server(start_mcp: StartServer, tmp_p
     server = start_mcp()
     async with running_tools(tmp_path, entry(server)) as tools:
         await tools.until(*OWN)
-        call = asyncio.create_task(tools.call("slow", duration=600, id="cancelled"))
+        call = asyncio.create_task(tools.call("slow", duration=600, label="cancelled"))
         await eventually_recorded(server, "started")
         call.cancel()
         await asyncio.wait([call])

@@ -1,4 +1,4 @@
-"""Credentials of tool servers, and what a server must not get or cause: secrets, redirects, requests to other addresses."""
+"""Credentials of tool servers, and what a server must not cause: leaks, redirects, requests to other addresses."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from support.eventually import eventually_async
 from support.mcp_servers import McpServer, StartServer, eventually_recorded, hostile_server, sdk_server
 from support.toolbox import Tools, entry, running_tools, text, write_secret
 
@@ -22,6 +23,7 @@ HEADERS = {
         {"name": "Authorization", "prefix": "Bearer ", "secretKeyRef": {"name": "mcp-token", "key": "token"}}
     ]
 }
+KINDS = {"2026-07-28": {}, "2025-11-25 with sessions": {"legacy": True}}
 DID_NOT_RUN = "The call did not run"
 OBJECT = {"type": "object"}
 
@@ -33,6 +35,11 @@ def grant(server: McpServer, **more: Any) -> dict[str, Any]:
         "clientSecretKeyRef": {"name": "oauth", "key": "secret"},
     }
     return {"auth": {"clientCredentials": {**credentials, **more}}}
+
+
+def expire(server: McpServer) -> None:
+    """End all tokens at the server."""
+    httpx.post(server.url.replace("/mcp", "/expire")).raise_for_status()
 
 
 async def seen_headers(tools: Tools, **arguments: Any) -> dict[str, str]:
@@ -71,7 +78,7 @@ async def test_a_token_that_expires_at_the_server_is_renewed_once(start_mcp: Sta
     async with running_tools(tmp_path, entry(server, mcp=fields)) as tools:
         await tools.until(*OWN)
         issued = [each for each in server.recorded() if each.get("event") == "token"]
-        httpx.post(server.url.replace("/mcp", "/expire"))
+        await asyncio.to_thread(expire, server)
         results = await asyncio.gather(*(tools.call("add", a=number, b=0) for number in range(10)))
 
         assert [text(result) for result in results] == [str(number) for number in range(10)]
@@ -90,10 +97,9 @@ async def test_a_token_is_renewed_before_it_expires(start_mcp: StartServer, tmp_
 
         async def renewed() -> bool:
             await tools.call("add", a=1, b=1)
-            return sum(each.get("event") == "token" for each in server.recorded()) >= 3
+            return len([each for each in server.recorded() if each.get("event") == "token"]) >= 3
 
-        while not await renewed():
-            await asyncio.sleep(0.1)
+        await eventually_async(renewed, "the token is renewed twice")
 
     assert not any(each.get("event") == "refused" and each["method"] == "POST" for each in server.recorded())
 
@@ -108,8 +114,11 @@ async def test_a_refused_client_of_the_token_endpoint_makes_the_server_unavailab
         assert tools.box.states()[0].reason == "credentials"
 
 
-async def test_calls_are_made_with_the_token_of_their_caller(start_mcp: StartServer, tmp_path: Path) -> None:
-    server = start_mcp()
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
+async def test_calls_are_made_with_the_token_of_their_caller(
+    options: dict[str, Any], start_mcp: StartServer, tmp_path: Path
+) -> None:
+    server = start_mcp(**options)
     async with running_tools(tmp_path, entry(server, mcp={"forwardCaller": True})) as tools:
         await tools.until(*OWN)
         await asyncio.gather(*(tools.call("headers", token=f"token-of-user-{number}") for number in range(10)))
@@ -117,6 +126,8 @@ async def test_calls_are_made_with_the_token_of_their_caller(start_mcp: StartSer
 
     sent = sorted(each["headers"]["authorization"] for each in server.recorded())
     assert sent == [f"Bearer token-of-user-{number}" for number in range(10)]
+    sessions = [each["headers"].get("mcp-session-id") for each in server.recorded()]
+    assert len(set(sessions)) == (10 if "legacy" in options else 1)
     assert without.outcome == "unauthorized"
     assert DID_NOT_RUN in text(without)
 
@@ -133,7 +144,7 @@ async def test_a_call_with_refused_credentials_did_not_run(start_mcp: StartServe
     server = start_mcp(token=TOKEN)
     async with running_tools(tmp_path, entry(server, mcp=HEADERS)) as tools:
         await tools.until(*OWN)
-        httpx.post(server.url.replace("/mcp", "/expire"))
+        await asyncio.to_thread(expire, server)
         result = await tools.call("add", a=1, b=2)
 
     assert result.outcome == "unauthorized"
@@ -158,7 +169,6 @@ async def test_a_server_that_repeats_our_credentials_does_not_reveal_them(
 @asynccontextmanager
 async def target(folder: Path) -> AsyncIterator[McpServer]:
     """Run a server that no request may reach."""
-    folder.mkdir()
     server = sdk_server(folder)
     await asyncio.to_thread(server.start)
     try:
@@ -168,7 +178,7 @@ async def target(folder: Path) -> AsyncIterator[McpServer]:
 
 
 async def test_a_redirect_is_not_followed(start_mcp: StartServer, tmp_path: Path) -> None:
-    async with target(tmp_path / "target") as other:
+    async with target(tmp_path) as other:
         server = start_mcp(hostile_server, redirect=other.url)
         same = start_mcp(hostile_server, redirect="/other")
         async with running_tools(tmp_path, entry(server, "away"), entry(same, "same")) as tools:
@@ -220,7 +230,7 @@ async def test_the_session_of_a_server_is_not_in_the_log(
     async with running_tools(tmp_path, entry(server)) as tools:
         await tools.until(*OWN)
         session = (await seen_headers(tools))["mcp-session-id"]
-        await tools.call("slow", duration=0, id="x")
+        await tools.call("slow", duration=0, label="x")
         await eventually_recorded(server, "finished")
 
     assert session not in capsys.readouterr().out

@@ -70,7 +70,7 @@ async def test_a_call_that_a_restart_interrupts_may_have_run_and_is_not_repeated
     server = start_mcp(**options)
     async with running_tools(tmp_path, entry(server)) as tools:
         await tools.until(*OWN)
-        call = asyncio.create_task(tools.call("slow", duration=600, id="one"))
+        call = asyncio.create_task(tools.call("slow", duration=600, label="one"))
         await eventually_recorded(server, "started")
         await in_thread(server.restart)
         result = await call
@@ -122,7 +122,9 @@ async def test_a_call_ends_at_its_time_limit_and_other_calls_go_on(
     server = start_mcp(**options)
     async with running_tools(tmp_path, entry(server, timeoutSeconds=1)) as tools:
         await tools.until(*OWN)
-        late, answered = await asyncio.gather(tools.call("slow", duration=600, id="late"), tools.call("add", a=1, b=2))
+        late, answered = await asyncio.gather(
+            tools.call("slow", duration=600, label="late"), tools.call("add", a=1, b=2)
+        )
         await eventually_recorded(server, "cancelled")
 
         assert late.outcome == "timed_out"
@@ -133,7 +135,7 @@ async def test_a_call_ends_at_its_time_limit_and_other_calls_go_on(
 async def test_a_call_ends_at_the_deadline_of_its_turn(start_mcp: StartServer, tmp_path: Path) -> None:
     async with running_tools(tmp_path, entry(start_mcp())) as tools:
         await tools.until(*OWN)
-        result = await tools.call("slow", seconds=1, duration=600, id="late")
+        result = await tools.call("slow", seconds=1, duration=600, label="late")
         passed = await tools.call("add", seconds=-1, a=1, b=2)
 
         assert result.outcome == "timed_out"
@@ -271,7 +273,7 @@ async def test_closing_does_not_wait_for_calls(start_mcp: StartServer, tmp_path:
     async with asyncio.timeout(30):
         async with running_tools(tmp_path, entry(server)) as tools:
             await tools.until(*OWN)
-            call = asyncio.create_task(tools.call("slow", duration=600, id="open"))
+            call = asyncio.create_task(tools.call("slow", duration=600, label="open"))
             await eventually_recorded(server, "started")
         result = await call
 

@@ -15,6 +15,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from agent_service import __version__
 from agent_service.config.tools import Entry
@@ -75,6 +76,29 @@ class Session:
         """The revision of the protocol that was negotiated."""
         return "" if self._client is None else self._client.protocol_version
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether the revision has sessions, which belong to the client that opened them."""
+        return self.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
+
+    @asynccontextmanager
+    async def of_caller(self, exchange: Exchange) -> AsyncIterator[Client]:
+        """Open a session for one call with its caller's token, and close it after the call.
+
+        Args:
+            exchange: the bounds of the handshake, with the caller's token.
+
+        Raises:
+            Exception: what the SDK raises, if there is no session; `exchange` has the reason.
+        """
+        token = current.set(exchange)
+        own = Session(self._entry, self._credentials, lambda *_: None)
+        try:
+            async with own._connected(mode="legacy") as client:
+                yield client
+        finally:
+            current.reset(token)
+
     async def run(self) -> None:
         """Connect and list the tools; then keep the list current until the session is unusable, which sets `over`.
 
@@ -119,7 +143,7 @@ class Session:
                 self._idle.set()
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Client]:
+    async def _connected(self, mode: str = "auto") -> AsyncIterator[Client]:
         entry = self._entry
         allow_link_local = entry.mcp is not None and entry.mcp.allow_link_local
         transport = Transport(entry.url, self._credentials, allow_link_local=allow_link_local)
@@ -134,6 +158,7 @@ class Session:
             )
             self._client = Client(
                 sifted(streams, self._on_malformed),
+                mode=mode,
                 client_info=types.Implementation(name="portside", version=__version__),
                 message_handler=self._on_message,
                 read_timeout_seconds=_LIST_SECONDS,

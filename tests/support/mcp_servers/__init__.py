@@ -94,7 +94,7 @@ async def eventually_recorded(server: McpServer, event: str, count: int = 1) -> 
     """Wait until the server recorded an event `count` times."""
 
     async def seen() -> bool:
-        return sum(call.get("event") == event for call in server.recorded()) >= count
+        return len([call for call in server.recorded() if call.get("event") == event]) >= count
 
     await eventually_async(seen, f"the server recorded {event}")
 

@@ -7,7 +7,7 @@ import asyncio
 import gzip
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,30 +85,54 @@ def hundred_megabytes(request_id: Any) -> Response:
     return StreamingResponse(body(), media_type="application/json")
 
 
-def called(name: str, request_id: Any, request: Request) -> Response:
-    events = {"endless_event": endless_event, "endless_notifications": endless_notifications}
-    events |= {"never": never, "broken": broken}
-    match name:
-        case "hundred_megabytes":
-            return hundred_megabytes(request_id)
-        case "endless_json":
-            return StreamingResponse(endless_json(), media_type="application/json")
-        case "bomb":
-            packed = gzip.compress(json.dumps({"jsonrpc": "2.0", "id": request_id, "result": {}}).encode())
-            return Response(packed, media_type="application/json", headers={"content-encoding": "gzip"})
-        case "not_json":
-            return Response("<html>", media_type="application/json")
-        case "invalid_result":
-            return answer(request_id, {"content": "no list"})
-        case "gateway_error":
-            return Response("<html>Bad Gateway</html>", 502, media_type="text/html")
-        case "echo_headers":
-            text = json.dumps(dict(request.headers))
-            return answer(request_id, {"content": [{"type": "text", "text": text}]})
-        case _ if name in events:
-            return StreamingResponse(events[name](), media_type="text/event-stream")
-    error = {"code": -32602, "message": f"Unknown tool: {name}"}
-    return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": error})
+def compressed(request_id: Any) -> Response:
+    packed = gzip.compress(json.dumps({"jsonrpc": "2.0", "id": request_id, "result": {}}).encode())
+    return Response(packed, media_type="application/json", headers={"content-encoding": "gzip"})
+
+
+def repeated(request_id: Any, request: Request) -> Response:
+    return answer(request_id, {"content": [{"type": "text", "text": json.dumps(dict(request.headers))}]})
+
+
+def refused(request_id: Any, code: int, message: str, status: int = 200) -> Response:
+    error = {"code": code, "message": message}
+    return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": error}, status)
+
+
+def events(body: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(body, media_type="text/event-stream")
+
+
+ANSWERS: dict[str, Callable[[Any, Request], Response]] = {
+    "hundred_megabytes": lambda request_id, _: hundred_megabytes(request_id),
+    "endless_json": lambda *_: StreamingResponse(endless_json(), media_type="application/json"),
+    "endless_event": lambda *_: events(endless_event()),
+    "endless_notifications": lambda *_: events(endless_notifications()),
+    "never": lambda *_: events(never()),
+    "broken": lambda *_: events(broken()),
+    "bomb": lambda request_id, _: compressed(request_id),
+    "not_json": lambda *_: Response("<html>", media_type="application/json"),
+    "invalid_result": lambda request_id, _: answer(request_id, {"content": "no list"}),
+    "gateway_error": lambda *_: Response("<html>Bad Gateway</html>", 502, media_type="text/html"),
+    "echo_headers": repeated,
+}
+
+
+async def respond(request: Request) -> Response:
+    message = await request.json()
+    request_id = message.get("id")
+    method = message["method"]
+    if method == "initialize":
+        version = {"protocolVersion": "2025-11-25", "serverInfo": {"name": "hostile", "version": "1"}}
+        return answer(request_id, {**version, "capabilities": {"tools": {}}})
+    if method == "tools/list":
+        many = [{"name": f"tool_{number:04d}", "inputSchema": OBJECT} for number in range(options.many)]
+        return answer(request_id, {"tools": [*options.tools, *many]})
+    if method == "tools/call" and (reply := ANSWERS.get(message["params"]["name"])):
+        return reply(request_id, request)
+    if method == "tools/call":
+        return refused(request_id, -32602, f"Unknown tool: {message['params']['name']}")
+    return Response(status_code=202) if request_id is None else refused(request_id, -32601, "Method not found", 404)
 
 
 async def handle(request: Request) -> Response:
@@ -116,23 +140,7 @@ async def handle(request: Request) -> Response:
         await asyncio.Event().wait()
     if options.redirect is not None:
         return RedirectResponse(options.redirect, 307)
-    if request.method != "POST":
-        return Response(status_code=405)
-    message = await request.json()
-    request_id = message.get("id")
-    match message["method"]:
-        case "initialize":
-            version = {"protocolVersion": "2025-11-25", "serverInfo": {"name": "hostile", "version": "1"}}
-            return answer(request_id, {**version, "capabilities": {"tools": {}}})
-        case "tools/list":
-            many = [{"name": f"tool_{number:04d}", "inputSchema": OBJECT} for number in range(options.many)]
-            return answer(request_id, {"tools": [*options.tools, *many]})
-        case "tools/call":
-            return called(message["params"]["name"], request_id, request)
-        case _ if request_id is None:
-            return Response(status_code=202)
-    error = {"code": -32601, "message": "Method not found"}
-    return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": error}, 404)
+    return await respond(request) if request.method == "POST" else Response(status_code=405)
 
 
 if __name__ == "__main__":

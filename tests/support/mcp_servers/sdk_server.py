@@ -88,15 +88,15 @@ def text(characters: int) -> str:
 
 
 @server.tool()
-async def slow(duration: float, id: str) -> str:
-    record(tool="slow", id=id, event="started")
+async def slow(duration: float, label: str) -> str:
+    record(tool="slow", label=label, event="started")
     try:
         await anyio.sleep(duration)
     except BaseException:
-        record(tool="slow", id=id, event="cancelled")
+        record(tool="slow", label=label, event="cancelled")
         raise
-    record(tool="slow", id=id, event="finished")
-    return f"slept {id}"
+    record(tool="slow", label=label, event="finished")
+    return f"slept {label}"
 
 
 @server.tool(structured_output=False)
