@@ -80,12 +80,16 @@ def text(result: ToolResult) -> str:
 
 
 @asynccontextmanager
-async def running_tools(folder: Path, *entries: Entry, tracer: Tracer | None = None) -> AsyncIterator[Tools]:
+async def running_tools(
+    folder: Path, *entries: Entry, tracer: Tracer | None = None, logs_content: bool = False
+) -> AsyncIterator[Tools]:
     """Run a toolbox with these entries; its secrets are in `folder/secrets`."""
     file = folder / "tools.json"
     write(file, entries)
     metrics = Metrics(version="1", provider="echo", model="echo")
-    box = McpToolbox(file, folder / "secrets", metrics=metrics, tracer=tracer or NoOpTracer())
+    box = McpToolbox(
+        file, folder / "secrets", metrics=metrics, tracer=tracer or NoOpTracer(), logs_content=logs_content
+    )
     async with box.running():
         yield Tools(box, file, metrics)
 

@@ -118,7 +118,7 @@ def picture() -> CallToolResult:
 
 @server.tool()
 async def headers(ctx: Context) -> str:
-    record(tool="headers", headers=dict(ctx.headers or {}))
+    record(tool="headers", headers=dict(ctx.headers or {}), meta=dict(ctx.request_context.meta or {}))
     return json.dumps(dict(ctx.headers or {}))
 
 
