@@ -29,6 +29,8 @@ _CONNECT_SECONDS = 15.0
 _LIST_SECONDS = 15.0
 # Not all servers report changes, and a session can end unnoticed: the list is read again at this interval.
 _CHECK_SECONDS = 60.0
+# The stream of notifications of the revision of 2025-11-25 opens after the handshake, at an unknown time.
+_FIRST_CHECK_SECONDS = 2.0
 # Changes within this time after the first one are read together.
 _BURST_SECONDS = 0.5
 _FIRST_RETRY_SECONDS = 0.25
@@ -145,11 +147,13 @@ class Session:
     async def _keep(self, client: Client) -> None:
         """List the tools again when they change and from time to time, until the session is abandoned."""
         watching = asyncio.create_task(self._watch(client))
+        interval = _FIRST_CHECK_SECONDS
         try:
             while not self._abandoned:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_CHECK_SECONDS):
+                    async with asyncio.timeout(interval):
                         await self._wake.wait()
+                interval = _CHECK_SECONDS
                 is_due = self._wake.is_set()
                 self._wake.clear()
                 # A server that is busy with a call may not answer, and needs no check.
@@ -175,12 +179,12 @@ class Session:
                         if not changes.honored.tools_list_changed:
                             return
                         delay = _FIRST_RETRY_SECONDS
+                        # What changed between the list and the beginning of the stream was not reported.
+                        self._on_list_changed()
                         async for _ in changes:
                             self._on_list_changed()
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _CHECK_SECONDS)
-                # What changed while there was no stream was not reported.
-                self._on_list_changed()
 
     async def _list(self, client: Client) -> None:
         found: list[tuple[str, str, Mapping[str, Any]]] = []
