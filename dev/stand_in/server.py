@@ -25,8 +25,8 @@ for all requests (`PUT /stand-in/behaviour`).
 `GET /stand-in/requests` lists the received requests (newest last): path, model, system, message,
 history (the earlier messages, each as `role: text`), cached (whether the system prompt is marked for the cache),
 max_tokens, stream, host (the intended host, also for a request through a proxy), key (its last four characters),
-headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, and state: `running`,
-`done`, `failed`, or `disconnected` when the client left before the end.
+headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, usage (the tokens sent), and
+state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
 `DELETE /stand-in/requests` clears the list and the releases.
 """
 
@@ -56,6 +56,9 @@ _LONGEST_HOLD_SECONDS = 120
 
 # A longer body is not kept.
 _LONGEST_BODY = 2**16
+
+# An answer repeats this much of each result of a tool.
+_LONGEST_RESULT = 200
 
 _CHAT = "/v1/chat/completions"
 
@@ -92,6 +95,7 @@ class Seen:
     at: float = field(default_factory=time.time)
     status: int | None = None
     state: str = "running"
+    usage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ class Behaviour:
     # Tools. A step is a request of the same turn; the last message with text begins a turn.
     calls: Any = ()
     """A list for each step with its tool calls: objects with `name` and `input`, or `raw` (the input as text). Later
-    steps answer with text, and with the text of the last results. A request that may call no tools is answered so."""
+    steps answer with text, and with the first 200 characters of the last results. A request that may call no tools is answered so."""
     endless: bool = False
     """Make the last of `calls` in every later step."""
     stubborn: bool = False
@@ -407,6 +411,7 @@ class Answer:
         self.sent: dict[str, int] = {"input_tokens": self.input_tokens}
         if counted is not None:
             self.sent = counted
+        seen.usage = self.sent
         if cached:
             self.sent |= {"cache_creation_input_tokens": cached // 2, "cache_read_input_tokens": cached - cached // 2}
         self.calls = _calls(body, behaviour)
@@ -677,7 +682,7 @@ def _results(body: dict[str, Any]) -> list[str]:
     """Return the text of each tool result in the last message."""
     messages = body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages and isinstance(messages[-1], dict) else {}
-    return [_text(block.get("content", "")) for block in _of_type(last, "tool_result")]
+    return [_text(block.get("content", ""))[:_LONGEST_RESULT] for block in _of_type(last, "tool_result")]
 
 
 def _refuse_calls(body: dict[str, Any]) -> str | None:
@@ -695,7 +700,7 @@ def _refuse_calls(body: dict[str, Any]) -> str | None:
             return f"messages.{number}: tool_use.input: Input should be a valid dictionary"
         if any(block.get("signature") != "c2lnbmF0dXJl" for block in _of_type(message, "thinking")):
             return f"messages.{number}: Invalid `signature` in `thinking` block"
-    if _marks(body) > 4:  # noqa: PLR2004
+    if _marks(body) > 4:
         return "A maximum of 4 blocks with cache_control may be provided."
     names = [str(tool.get("name")) for tool in body.get("tools") or []]
     return None if len(names) == len(set(names)) else "tools: Tool names must be unique."

@@ -39,8 +39,8 @@ async def stream(client: httpx.AsyncClient, message: str) -> list[dict[str, Any]
 
 
 def questions(stand_in: StandIn) -> list[dict[str, Any]]:
-    """Return the bodies of the questions to the model, oldest first."""
-    return [json.loads(request["body"]) for request in stand_in.requests()]
+    """Return the bodies of the questions to the model, oldest first; the stand-in keeps none above 64 KiB."""
+    return [json.loads(request["body"]) for request in stand_in.requests() if request["body"]]
 
 
 def blocks(message: dict[str, Any]) -> list[Block]:
