@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent_service import __version__
-from agent_service.agent.account import Account, ModelAccount, RuntimeAccount
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
-from agent_service.agent.loop import ToolLoop
-from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
-from agent_service.agent.step import StepProvider
-from agent_service.agent.tools import Toolbox
-from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
+from agent_service.answering import make_answering
 from agent_service.auth import Clients
 from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations
@@ -34,7 +29,6 @@ from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
-from agent_service.runtime.protocol import RuntimeProtocol
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
@@ -130,11 +124,11 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         budget=Budget(redis, Terms.of(settings)),
     )
     toolbox = _make_toolbox(settings, counted, tracing)
-    provider, account, spans = _make_answering(
+    provider, account, spans = make_answering(
         settings,
         model=model,
-        runtime=runtime,
         toolbox=toolbox,
+        runtime=runtime,
         turns=turns,
         metrics=counted,
         limits=limits,
@@ -235,45 +229,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
     )
 
 
-def _make_answering(
-    settings: Settings,
-    *,
-    model: StepProvider | EchoProvider | None,
-    runtime: RuntimeProtocol | None,
-    toolbox: Toolbox | None,
-    turns: Turns,
-    metrics: Metrics,
-    limits: Limits,
-    tracing: Tracing,
-) -> tuple[Provider, Account, TurnSpans]:
-    """Return the provider that answers turns, and how its turns are counted and traced."""
-    tracer = tracing.tracer()
-    if runtime is not None:
-        protocol = settings.runtime_protocol
-        provider: Provider = RuntimeProvider(runtime, turns, model=settings.model)
-        return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
-    provider = model or EchoProvider()
-    spans = TurnSpans.of_model(
-        tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
-    )
-    if toolbox is None or model is None or isinstance(model, EchoProvider):
-        return provider, ModelAccount(metrics, model=provider.model, charge=limits.charge), spans
-    loop = ToolLoop(
-        model,
-        toolbox,
-        max_steps=settings.max_steps,
-        max_tool_calls=settings.max_tool_calls,
-        charge=limits.charge,
-        budget_wait=limits.budget.wait,
-    )
-    return loop, ModelAccount(metrics, model=loop.model, charge=_charged_already), spans
-
-
-def _charged_already(_: Usage) -> None:
-    """Charge nothing: the loop charges each call of the model when it ends."""
-
-
-def _make_model(settings: Settings, counted: Metrics) -> tuple[StepProvider | EchoProvider | None, Credentials | None]:
+def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
     if settings.model_provider == "echo":
         return EchoProvider(), None
     if settings.anthropic_api_key is None:

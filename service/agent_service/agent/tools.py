@@ -80,11 +80,15 @@ class Toolbox(Protocol):
         ...
 
 
+Piece = str | ToolUse | ToolResult
+"""A piece of an answer: text, a tool call, or the result of one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What a conversation keeps of a turn with tool calls: its messages after the user's, as the Messages API has them.
+    """The last thing that a turn with tool calls yields: its messages after the user's, for its conversation.
 
-    Every tool call in them has its result.
+    They are in the form of the Messages API, and every tool call in them has its result.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -134,5 +138,5 @@ class Resumption:
     decisions: Mapping[str, Decision]
 
 
-Piece = str | ToolUse | ToolResult | Transcript | Suspension
-"""A piece of an answer: text, the course of a tool call, or the transcript or the suspension at its end."""
+Last = Transcript | Suspension
+"""What a turn yields last: its transcript, or its suspension."""

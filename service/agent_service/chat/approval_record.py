@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 
 from agent_service.agent.messages import Exchange
 from agent_service.agent.tools import Decision, PendingCall, Resumption, Suspension, ToolResult, ToolUse, Verdict
-from agent_service.chat.conversations import are_steps, read_exchange, written_exchange
+from agent_service.chat.conversations import read_exchange, written_exchange
+from agent_service.chat.kept_steps import can_be_sent
 
 PlaceKind = Literal["chat", "task"]
 
@@ -110,9 +111,9 @@ def read_turn(record: Mapping[bytes, bytes]) -> Suspended:
     json.dumps(state, ensure_ascii=False).encode()
     pending = tuple(_call(record[b"call:%d" % number]) for number in _numbers(record))
     results = tuple(_result(each) for each in state["results"])
-    answered = {"role": "user", "content": [{"tool_use_id": each.id} for each in results]}
-    answered["content"] += [{"tool_use_id": each.use.id} for each in pending]  # type: ignore[operator]
-    if not are_steps([*state["messages"], answered]):
+    ids = [each.id for each in results] + [each.use.id for each in pending]
+    answers = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": each} for each in ids]}
+    if not can_be_sent([*state["messages"], answers]):
         raise ValueError("has calls without results")
     suspension = Suspension(
         messages=tuple(state["messages"]),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, sendable
-from agent_service.agent.tools import Piece, Suspension, ToolResult, Transcript
+from agent_service.agent.tools import Last, Piece, Suspension, ToolResult, Transcript
 from agent_service.agent.turn import Agent, OnPiece
 from agent_service.chat.approval_record import Place, Suspended, WaitingCall
 from agent_service.chat.approvals import Approvals, Taken
-from agent_service.chat.conversations import Conversations, kept_steps, new_id
+from agent_service.chat.conversations import Conversations, new_id
 from agent_service.chat.steps import Steps
 from agent_service.state.redis_errors import StateUnavailableError
 
@@ -126,12 +126,12 @@ class Dialogue:
         this_id, owner = str(prompt.conversation_id), str(prompt.client)
         pieces: list[str] = []
         steps = Steps()
-        transcript = Transcript(())
+        transcript: Transcript | None = None
         suspension: Suspension | None = None
         for call in taken.turn.suspension.pending if taken is not None else ():
             steps.note(call.use)
 
-        async def keep(piece: Piece) -> None:
+        async def keep(piece: Piece | Last) -> None:
             nonlocal transcript, suspension
             if isinstance(piece, Transcript):
                 transcript = piece
@@ -141,11 +141,12 @@ class Dialogue:
                 return
             if isinstance(piece, str):
                 pieces.append(piece)
-            elif isinstance(piece, ToolResult) and taken is not None:
+            else:
+                steps.note(piece)
+            if isinstance(piece, ToolResult) and taken is not None:
                 # Without it, the model would learn of a call that may have run, if the turn must go on once more.
                 with suppress(StateUnavailableError):
                     await self._approvals.keep(taken, piece)
-            steps.note(piece)
             await on_piece(piece)
 
         usage = await self._agent.answer(prompt, keep, streamed=streamed)
@@ -161,9 +162,9 @@ class Dialogue:
             return Reply(text, usage, this_id, warning or _EMPTY, steps.all())
         try:
             # The model API counts its input only as a whole, so the tokens of a single message are estimated.
-            kept, characters = kept_steps(transcript)
-            tokens = math.ceil((len(prompt.message) + characters) / CHARACTERS_PER_TOKEN) + usage.answer_tokens
-            await self._conversations.append(owner, this_id, Exchange(prompt.message, whole, kept), tokens=tokens)
+            tokens = math.ceil(len(prompt.message) / CHARACTERS_PER_TOKEN) + usage.answer_tokens
+            exchange = Exchange(prompt.message, whole, transcript.messages if transcript else ())
+            await self._conversations.append(owner, this_id, exchange, tokens=tokens)
         except StateUnavailableError:
             warning = warning or _NOT_KEPT
         return Reply(text, usage, this_id, warning, steps.all())

@@ -15,7 +15,7 @@ from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
 from agent_service.components import Components
 from agent_service.routes.body import Body
-from agent_service.routes.dependencies import ComponentsDep, owner
+from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
 from agent_service.routes.sse import EVENT_STREAM, EventStream
@@ -83,9 +83,10 @@ class ToolCall(BaseModel):
     id: str = Field(description="Id of the call, unique in the answer.")
     name: str = Field(description="Name of the tool.")
     input: dict[str, Any] = Field(description="Arguments of the call.")
-    is_error: bool | None = Field(None, description="Whether the call failed. The model was told how.")
-    content: list[dict[str, Any]] | None = Field(
-        None, description="Result: blocks of type `text`, cut where they are long; of other types only the type."
+    is_error: bool | None = Field(None, description="Whether the call failed; the result is then the error.")
+    content: str | None = Field(
+        None,
+        description="Text of the result, cut after 16,384 characters; `[image]` or `[document]` for other content.",
     )
 
 
@@ -120,8 +121,8 @@ class ChatAnswer(BaseModel):
     processing_time_ms: float = Field(description="Milliseconds from the request to the answer.")
     stop_reason: str | None = Field(
         None,
-        description="Why the answer was cut short, as named by the model API, such as `max_tokens`. Absent if it was "
-        "not.",
+        description="Why the answer was cut short: as named by the model API, such as `max_tokens`, or a bound of the "
+        "turn: `max_steps`, `max_tool_calls` or `budget`. Absent if it was not.",
     )
     warning: str | None = Field(
         None,
@@ -222,6 +223,7 @@ async def _reply(
         conversation_id=body.conversation_id,
         system_prompt=system_prompt,
         streamed=streamed,
+        token=token(request),
     )
 
 

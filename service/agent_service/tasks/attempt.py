@@ -1,12 +1,12 @@
 """One attempt at a task: the turn of its message, or the rest of a turn that waited for approvals."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from agent_service.agent.messages import Prompt, Usage, sendable
-from agent_service.agent.tools import Piece, Suspension, ToolResult
+from agent_service.agent.tools import Last, Piece, Suspension, ToolResult, Transcript
 from agent_service.agent.turn import Agent
 from agent_service.chat.approval_record import Place, Suspended, WaitingCall
 from agent_service.chat.approvals import Approvals, CannotWaitError, DecidedError, Taken, UnknownApprovalError
@@ -43,8 +43,8 @@ class Attempt:
         """Whether the turn waits for approvals."""
         return self._suspension is not None or self._waiting is not None
 
-    async def run(self, agent: Agent, on_text: Callable[[], Awaitable[None]]) -> Usage:
-        """Make the attempt, and return its token usage; call `on_text` for the first text.
+    async def run(self, agent: Agent, on_answer: Callable[[], Awaitable[None]]) -> Usage:
+        """Make the attempt, and return its token usage; call `on_answer` for its first piece.
 
         Raises:
             ModelError: when the answer is missing or incomplete.
@@ -63,18 +63,23 @@ class Attempt:
                 self._steps.note(call.use)
             prompt = Prompt(claim.message, deadline=prompt.deadline, resumption=taken.resumption)
 
-        async def keep(piece: Piece) -> None:
+        answered = False
+
+        async def keep(piece: Piece | Last) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                await on_answer()
             if isinstance(piece, str):
                 self._pieces.append(piece)
-                if len(self._pieces) == 1:
-                    await on_text()
             elif isinstance(piece, Suspension):
                 self._suspension = piece
-            elif isinstance(piece, ToolResult) and self._taken is not None:
+            elif not isinstance(piece, Transcript):
+                self._steps.note(piece)
+            if isinstance(piece, ToolResult) and self._taken is not None:
                 # Without it, a later attempt informs the model that the call may have run.
                 with suppress(StateUnavailableError):
                     await self._approvals.keep(self._taken, piece)
-            self._steps.note(piece)
 
         self._usage = await agent.answer(prompt, keep)
         return self._usage
@@ -136,7 +141,7 @@ class Attempt:
     def _tokens(self) -> int:
         return (0 if self._taken is None else self._taken.turn.tokens) + self._usage.total
 
-    def _all_steps(self) -> list[dict[str, Any]]:
+    def _all_steps(self) -> list[Mapping[str, Any]]:
         """Return the tool calls of the whole turn, each once: those that waited have their results now."""
         before = [] if self._taken is None else [dict(each) for each in self._taken.turn.steps]
         since = {each["id"]: each for each in self._steps.all() or []}

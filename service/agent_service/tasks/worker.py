@@ -154,7 +154,7 @@ class Worker:
         """Make an attempt, and return the call that reports its end."""
         attempt = Attempt(claim, self._tasks, self._approvals)
 
-        async def on_text() -> None:
+        async def on_answer() -> None:
             if claim.probe:
                 # The end of the attempt reports this again.
                 with suppress(StateUnavailableError):
@@ -162,7 +162,7 @@ class Worker:
 
         try:
             async with asyncio.timeout(claim.seconds_left):
-                usage = await attempt.run(self._agent, on_text)
+                usage = await attempt.run(self._agent, on_answer)
         except TimeoutError:
             _log.info("Task did not finish before its deadline")
             fail(span, TOO_LATE.code)
