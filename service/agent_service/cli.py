@@ -79,7 +79,11 @@ def serve(host: str | None, port: int | None, file: Path | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; :: for all.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 for any.  [default: PORT, else 8080]")
-@click.option("--reload/--no-reload", help="Whether a change of the file applies to the next turn.  [default: no]")
+@click.option(
+    "--reload/--no-reload",
+    default=True,
+    help="Whether turns use a changed file, without a restart.  [default: reload]",
+)
 @click.option(
     "--loopback-only",
     is_flag=True,

@@ -46,8 +46,8 @@ class RuntimeCode(Model):
     """A Python file that the image of Portside runs as the agent."""
 
     config_map_key_ref: KeyReference
-    """Key of a ConfigMap in the same namespace that contains the file. After a change of the ConfigMap, restart the
-    pods with `kubectl rollout restart`."""
+    """Key of a ConfigMap in the same namespace that contains the file. Changes to the ConfigMap take effect without a
+    restart."""
 
 
 class Runtime(Model):

@@ -19,6 +19,7 @@ _log = structlog.get_logger(__name__)
 _MOST_BODY_BYTES = 16 * 2**20
 
 _BROKEN = "The agent's file has an error and cannot be loaded; its log has the details."
+_OUTDATED = "The agent's file has changed and cannot be loaded again; an earlier version answers, and its log has why."
 _NOT_FOR_BROWSERS = "Requests of web pages are refused."
 _NOT_FOR_OTHERS = "Turns are accepted from this machine alone."
 
@@ -49,6 +50,9 @@ class _Handlers:
             self._agent.current()
         except FileError:
             return web.json_response({"status": "Unhealthy", "error": _BROKEN}, status=503)
+        if self._agent.error is not None:
+            # It works, so no probe may restart it. Portside's own container passes `file` on to `/health`.
+            return web.json_response({"status": "Healthy", "file": "outdated", "error": _OUTDATED})
         return web.json_response({"status": "Healthy"})
 
     async def invoke(self, request: web.Request) -> web.StreamResponse:

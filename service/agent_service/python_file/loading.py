@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent_service.python_file.failures import describe
+from agent_service.python_file.failures import SOURCE, describe
 
 # Not the file's own name: a file `anthropic.py` would replace the SDK.
 MODULE = "portside_agent_file"
 
 # A ConfigMap holds at most 1 MiB.
-_MOST_BYTES = 4 * 2**20
+MOST_BYTES = 4 * 2**20
 
 
 class FileError(Exception):
@@ -33,39 +33,40 @@ class Loaded:
     """Its file and line."""
 
 
-def load(file: Path) -> Loaded:
-    """Run the file, and return its function `answer`.
+def load(file: Path, name: str = MODULE) -> Loaded:
+    """Run the file as a module of this name, and return its function `answer`.
 
     Raises:
-        FileError: if that is impossible.
+        FileError: if that is impossible. The module is then gone, and nothing of a version loaded before has changed.
     """
     source = _read(file)
-    module = types.ModuleType(MODULE)
+    lines = source.splitlines(keepends=True)
+    module = types.ModuleType(name)
     module.__file__ = str(file)
+    module.__dict__[SOURCE] = lines
     # Dataclasses and pickle look their module up there.
-    previous = sys.modules.get(MODULE)
-    sys.modules[MODULE] = module
-    # A traceback shows the lines that run, also after the file has changed.
-    linecache.cache[str(file)] = (len(source), None, source.splitlines(keepends=True), str(file))
+    sys.modules[name] = module
     try:
         exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__)  # noqa: S102  what it is for
-        return _check(file, getattr(module, "answer", None))
+        loaded = _check(file, getattr(module, "answer", None))
     except BaseException as error:
-        if previous is not None:
-            sys.modules[MODULE] = previous
-        if isinstance(error, FileError | KeyboardInterrupt):
+        sys.modules.pop(name, None)
+        if isinstance(error, FileError):
             raise
         raise FileError(_explain(error, file)) from None
+    # A traceback that the file itself logs shows the lines that run, also after the file has changed.
+    linecache.cache[str(file)] = (len(source), None, lines, str(file))
+    return loaded
 
 
 def _read(file: Path) -> str:
     try:
         with file.open("rb") as opened:
-            content = opened.read(_MOST_BYTES + 1)
+            content = opened.read(MOST_BYTES + 1)
     except OSError as error:
         raise FileError(f"{file}: cannot be read: {error.strerror}") from None
-    if len(content) > _MOST_BYTES:
-        raise FileError(f"{file}: is larger than {_MOST_BYTES // 2**20} MiB")
+    if len(content) > MOST_BYTES:
+        raise FileError(f"{file}: is larger than {MOST_BYTES // 2**20} MiB")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

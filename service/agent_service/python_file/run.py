@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from agent_service.lifecycle import StartError
-from agent_service.python_file import app, watchdog
+from agent_service.python_file import app, changes, watchdog
 from agent_service.python_file.agent_file import AgentFile
 from agent_service.python_file.loading import FileError
 from agent_service.server.listen import bind
@@ -32,10 +33,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _DRAIN_SECONDS = 24 * 3600.0
 
 
-def run(file: Path, host: str, port: int, *, reload: bool, loopback_only: bool) -> int:
+def run(file: Path, host: str, port: int, *, reload: bool, loopback_only: bool, waits: bool = False) -> int:
     """Serve the file until the end, and return the exit code.
 
-    If the file has an error, print it in one line on stderr. With `reload`, wait for a corrected version instead.
+    Args:
+        file: the file. If it has an error at the start, that is printed in one line on stderr.
+        host: address to listen on.
+        port: port to listen on, 0 for any.
+        reload: load the file again when it has changed.
+        loopback_only: refuse turns of callers on other machines.
+        waits: if the file has an error at the start, wait for a corrected version instead of ending.
     """
     # Process 1 of a container has no default action. An exception could be caught by the file while it is loaded.
     for number in _SIGNALS:
@@ -44,13 +51,11 @@ def run(file: Path, host: str, port: int, *, reload: bool, loopback_only: bool) 
         # What the file prints appears at once, and in order with the log.
         sys.stdout.reconfigure(line_buffering=True)
     logs.configure(level=_level(), form=_form())
-    agent = AgentFile(file, reload=reload)
+    agent = AgentFile(file)
     try:
-        _load(agent, reload=reload)
+        _load(agent, waits=waits)
         with bind(host, port, setting="--port or PORT") as listener:
-            asyncio.run(
-                _serve(agent, listener, loopback_only=loopback_only, warms_up=reload or _mentions_the_sdk(file))
-            )
+            asyncio.run(_serve(agent, listener, reload=reload, loopback_only=loopback_only))
     except (FileError, StartError) as error:
         click.echo(harmless(str(error)), err=True)
         return _FAILED
@@ -59,16 +64,16 @@ def run(file: Path, host: str, port: int, *, reload: bool, loopback_only: bool) 
     return 0
 
 
-def _load(agent: AgentFile, *, reload: bool) -> None:
+def _load(agent: AgentFile, *, waits: bool) -> None:
     try:
         agent.load()
     except FileError as error:
-        if not reload:
+        if not waits:
             raise
         _log.error("File of the agent has an error", error=str(error))
 
 
-async def _serve(agent: AgentFile, listener: socket.socket, *, loopback_only: bool, warms_up: bool) -> None:
+async def _serve(agent: AgentFile, listener: socket.socket, *, reload: bool, loopback_only: bool) -> None:
     ending = _on_signals()
     models = Models()
     runner = web.AppRunner(
@@ -82,9 +87,9 @@ async def _serve(agent: AgentFile, listener: socket.socket, *, loopback_only: bo
     await web.SockSite(runner, listener).start()
     address, number = listener.getsockname()[:2]
     _log.info("Agent's file started", file=str(agent.path), address=address, port=number)
-    if warms_up:
+    if changes.mentions_the_sdk(agent):
         threading.Thread(target=models.warm_up, name="warm-up", daemon=True).start()
-    with watchdog.watching(agent.path):
+    with watchdog.watching(agent.path), changes.following(agent, models) if reload else nullcontext():
         await ending.wait()
         _log.info("Agent's file is ending, finishes the turns in progress")
         await runner.cleanup()
@@ -104,14 +109,6 @@ def _on_signals() -> asyncio.Event:
     for number in _SIGNALS:
         loop.add_signal_handler(number, end)
     return ending
-
-
-def _mentions_the_sdk(file: Path) -> bool:
-    """Return whether the file seems to use `turn.anthropic`. The import takes 2 s of CPU time, and memory."""
-    try:
-        return b"anthropic" in file.read_bytes()
-    except OSError:
-        return False
 
 
 def _level() -> str:
