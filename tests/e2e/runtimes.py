@@ -102,8 +102,8 @@ async def answer(turn):
 """
 
 
-def put_file(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """Create the ConfigMap with the file, and return the runtime that runs it."""
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"}, "data": {"agent.py": FILE}}
+def put_file(cluster: Cluster, namespace: str, source: str = FILE) -> dict[str, Any]:
+    """Create or change the ConfigMap with the file, and return the runtime that runs it."""
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"}, "data": {"agent.py": source}}
     cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(config_map))
     return {"code": {"configMapKeyRef": {"name": "code", "key": "agent.py"}}}

@@ -43,8 +43,8 @@ async def answer(turn):
     gc.collect()
     import linecache, sys
     versions = [each for each in gc.get_objects() if type(each).__name__ == 'Version']
-    modules = [each for each in sys.modules if each.startswith('portside_agent_file')]
-    lines = [each for each in linecache.cache if each.endswith('my_agent.py')]
+    modules = [each for each in list(sys.modules) if each.startswith('portside_agent_file')]
+    lines = [each for each in list(linecache.cache) if each.endswith('my_agent.py')]
     return f"{number} {{len(versions)}} {{len(modules)}} {{len(lines)}}"
 """
 
