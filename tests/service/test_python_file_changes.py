@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -64,6 +65,11 @@ def agent(file: Path) -> Iterator[RunningFile]:
 
 def await_answer(agent: RunningFile, text: str) -> None:
     eventually(lambda: agent.ask().json().get("response") == text, f"the answer is {text!r}")
+
+
+def answers_as(agent: RunningFile, number: int) -> bool:
+    text: str = agent.ask().json()["response"]
+    return text.startswith(f"{number} ")
 
 
 def ping(agent: RunningFile) -> dict[str, str]:
@@ -191,7 +197,7 @@ def test_many_versions_leave_no_module_behind(file: Path) -> None:
     with running_file(file) as agent:
         for number in range(1, VERSIONS + 1):
             file.write_text(HELD.format(number=number))
-            eventually(lambda n=number: agent.ask().json()["response"].startswith(f"{n} "), f"version {number} answers")
+            eventually(partial(answers_as, agent, number), f"version {number} answers")
         number, versions, modules, lines = agent.ask().json()["response"].split()
     assert int(number) == VERSIONS
     # The one before is kept for its last turns.
