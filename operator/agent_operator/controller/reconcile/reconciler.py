@@ -24,6 +24,7 @@ from agent_operator.controller.reconcile.server_references import (
     FOLLOW_SECONDS,
     RETRY_SECONDS,
     References,
+    Resolved,
     refers,
 )
 from agent_operator.controller.reconcile.steps import Plan
@@ -170,7 +171,7 @@ class Reconciler:
         if problems is None:
             return "success", None
         problems += resolved.problems if resolved.stops else []
-        status = await self._judge(key, document, agent, owner, problems, resolved.problems)
+        status = await self._judge(key, document, resolved, owner, problems)
         await self._publisher.publish(document, status)
         pods = self._cache.pods(key)
         starts = waits_for_mounts(pods) is not None or runtime_that_starts(pods) is not None
@@ -204,18 +205,13 @@ class Reconciler:
                 return [*self._impossible(settled), *_conflicts(key, plan, adopt=adopt), *outcome.refused]
 
     async def _judge(
-        self,
-        key: Key,
-        document: Document,
-        agent: AgentDeployment,
-        owner: Owner,
-        problems: list[Problem],
-        unresolved: Sequence[Problem] = (),
+        self, key: Key, document: Document, resolved: Resolved, owner: Owner, problems: list[Problem]
     ) -> Document:
-        """Return the current status of the agent. It serves without tools whose references are unresolved."""
+        """Return the current status of the agent. It may serve without tools whose references are unresolved."""
+        agent = resolved.agent
         reported, left = self._reported(key, agent), self._executor.left(key)
         seen = observe(self._cache, key, agent, owner, problems=problems, reported=reported, left=left)
-        seen.unresolved = [each for each in unresolved if each not in problems]
+        seen.unresolved = [each for each in resolved.problems if each not in problems]
         seen.in_events = [problem async for problem in self._in_events(key, agent, seen)]
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
 
@@ -245,7 +241,7 @@ class Reconciler:
         self._failures[key] = self._failures.get(key, 0) + 1
         if self._failures[key] >= PUBLISH_AT_FAILURE and error.code not in NO_NEWS:
             problem = Problem("ApplyFailing", f"The API server cannot apply the desired objects: {error.message}")
-            await self._publisher.publish(document, await self._judge(key, document, agent, owner, [problem]))
+            await self._publisher.publish(document, await self._judge(key, document, Resolved(agent), owner, [problem]))
 
     def _possible(self, wanted: Sequence[Document]) -> list[Document]:
         """Return the objects whose kinds the cluster has."""

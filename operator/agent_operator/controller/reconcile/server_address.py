@@ -1,13 +1,13 @@
 """The address of an MCP server that another product runs, from the object that describes it. Pure.
 
-Each product publishes its servers in its own way (read in their sources, at the commits in tests/support/mcp_servers):
+Each product publishes its servers in its own way (from their sources, at the commits in tests/support/mcp_servers):
 
-- ToolHive `MCPServer`: a proxy behind the Service `mcp-NAME-proxy`, on `spec.proxyPort`. The proxy speaks streamable HTTP
-  at /mcp, unless `transport`, or for stdio `proxyMode`, is SSE. `status.url` is written once, with the host.
-- kmcp `MCPServer`: the Service NAME, on `spec.deployment.port`. For stdio, its adapter serves /mcp; for HTTP, the program
-  serves `spec.httpTransport.path`.
-- kagent `RemoteMCPServer`: the address is `spec.url`, and `spec.protocol` whether it is SSE. `spec.allowedNamespaces`
-  says who may refer to it.
+- ToolHive `MCPServer`: a proxy behind the Service `mcp-NAME-proxy`, on `spec.proxyPort`. It speaks streamable HTTP at
+  /mcp, unless `transport`, or for stdio `proxyMode`, is SSE. `status.url` is written once, with the host.
+- kmcp `MCPServer`: the Service NAME, on `spec.deployment.port`. For stdio, its adapter serves /mcp; for HTTP, the
+  program serves `spec.httpTransport.path`.
+- kagent `RemoteMCPServer`: the address is `spec.url`. `spec.protocol` is the transport, and `spec.allowedNamespaces`
+  lists who may refer to it.
 """
 
 import re
