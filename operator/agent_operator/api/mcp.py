@@ -95,7 +95,7 @@ class ServerRef(Model):
     rules = (
         Rule(
             cel="self.kind != 'RemoteMCPServer' || self.group == 'kagent.dev'",
-            message="RemoteMCPServer is a kind of the group kagent.dev: set group to kagent.dev, or kind to MCPServer",
+            message="the kind RemoteMCPServer belongs to the group kagent.dev: set group to kagent.dev, or kind to MCPServer",
             holds=lambda ref: ref.kind != "RemoteMCPServer" or ref.group == "kagent.dev",
             field="group",
         ),
