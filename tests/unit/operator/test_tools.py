@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.cautions import cautions
@@ -12,9 +13,11 @@ from agent_operator.api.runtime import TMP_DIR
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.manifests import desired
+from agent_operator.manifests.tools_file import tools_file
 from agent_operator.policy.refusals import refusals
 from agent_operator.policy.settings import Policy
 from agent_operator.tools.lint import advice
+from unit.operator.strategies import specs_with_tools
 
 Document = dict[str, Any]
 
@@ -85,6 +88,23 @@ def test_the_service_reads_the_entries_as_they_are_written() -> None:
     builtin = {"name": "search", "builtin": "web_search"}
 
     assert file(tool, builtin, CODE) == [tool, builtin, CODE]
+
+
+@given(specs_with_tools())
+@settings(max_examples=100, deadline=None)
+def test_the_service_accepts_the_file_of_every_spec(spec: Document) -> None:
+    reader = pytest.importorskip("agent_service.config.tools")
+    model = AgentSpec.model_validate(spec)
+    # The one thing that the schema accepts and the service does not is an address of no server: `validate` warns of it.
+    assume(not any("would not start" in fault.message for fault in advice(model)))
+
+    for text in tools_file(model).values():
+        entries = reader.parse_tools(text)
+
+        assert [entry.name for entry in entries] == [tool.name for tool in model.tools or []]
+        # Also their ports: the service derives the addresses of servers beside the agent itself.
+        local = [f"http://127.0.0.1:{tool.port}/" for tool in model.tools or [] if tool.port is not None]
+        assert all(any(entry.url.startswith(each) for entry in entries if entry.builtin is None) for each in local)
 
 
 def test_of_a_sidecar_the_service_reads_only_its_address() -> None:
@@ -262,6 +282,22 @@ def test_egress_follows_from_the_addresses_of_servers_and_token_endpoints() -> N
         ({"tools": [URL, URL]}, "has the same name as an earlier entry"),
         ({"tools": [URL] + [{**URL, "name": f"a{index}"} for index in range(32)]}, "at most 32"),
         ({"tools": [{**URL, "name": "a" * 33}]}, "name"),
+        *(
+            ({"tools": [{"name": "a", "mcp": {"url": url}}]}, "spec.tools[0].mcp.url")
+            for url in ("ftp://a", "http://a:0", "http://me@a", "http://a/#b")
+        ),
+        (
+            {"tools": [with_mcp(headersFrom=[{**HEADER, "name": "Mcp-Session-Id"}])]},
+            "the header is one that the client of the server sets itself",
+        ),
+        (
+            {"tools": [with_mcp(headersFrom=[{**HEADER, "name": "X-A"}, {**HEADER, "name": "x-a"}])]},
+            "two headers in mcp.headersFrom have the same name",
+        ),
+        (
+            {"tools": [{"name": "a", "builtin": "web_search"}, {"name": "b", "builtin": "web_search"}]},
+            "two entries of tools have the same builtin",
+        ),
         ({"tools": [with_mcp(headersFrom=[HEADER], forwardCaller=True)]}, "one header Authorization"),
         (
             {"tools": [with_mcp(headersFrom=[{**HEADER, "name": "authorization"}], auth={"clientCredentials": GRANT})]},
