@@ -55,7 +55,7 @@ def test_the_chart_and_the_operator_create_the_same_objects_for_tools(spec: dict
         ("http://clock.tools:8080/mcp", "tools", 8080),
         ("http://clock.tools", "tools", 80),
         ("http://Clock.Tools.SVC/mcp", "tools", 80),
-        ("https://clock.tools.svc:8443/a?b#c", "tools", 8443),
+        ("https://clock.tools.svc:8443/a?b", "tools", 8443),
         ("https://clock.tools.svc.cluster.local./mcp", "tools", 443),
         # Names of the Internet, of the same namespace or of the node's own domain, and addresses without a name.
         ("https://example.com/mcp", None, 443),

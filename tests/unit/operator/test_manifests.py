@@ -67,7 +67,7 @@ def without(fields: set[str], value: Any) -> Any:
     """Return the spec without these fields, wherever they are."""
     if isinstance(value, dict):
         return {key: without(fields, child) for key, child in value.items() if key not in fields}
-    return value
+    return [without(fields, child) for child in value] if isinstance(value, list) else value
 
 
 @given(specs())
