@@ -127,7 +127,7 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
             {"tools": [{"name": name, "builtin": "web_search"} for name in ("a", "b")]},
             "two entries of tools have the same builtin",
         ),
-        ({"tools": [TOOL, TOOL]}, "spec.tools[1]: Duplicate value"),
+        ({"tools": [TOOL, TOOL]}, ".spec.tools: duplicate entries for key"),
         ({"tools": [TOOL | {"name": "b" * 33}]}, "spec.tools[0].name"),
         ({"tools": [tool(url="http://a/#b")]}, "spec.tools[0].mcp.url"),
         ({"tools": [tool(headersFrom=[HEADER], forwardCaller=True)]}, "a request has one header Authorization"),
