@@ -21,7 +21,7 @@ from agent_operator.controller.reconcile.plan import make_plan
 from agent_operator.controller.reconcile.publish import Publisher
 from agent_operator.controller.reconcile.secret_cache import Secrets, recheck_seconds
 from agent_operator.controller.reconcile.steps import Plan
-from agent_operator.controller.status.dependencies import Report, seconds_until_degraded
+from agent_operator.controller.status.dependencies import Report
 from agent_operator.controller.status.mount_problems import mount_problem, waits_for_mounts
 from agent_operator.controller.status.observe import observe, owned
 from agent_operator.controller.status.pod_problems import Problem
@@ -29,6 +29,7 @@ from agent_operator.controller.status.runtime_problems import runtime_problem, r
 from agent_operator.controller.status.status import (
     Observation,
     is_ready,
+    seconds_until_degraded,
     status_of,
     status_of_invalid,
     status_of_refused,
