@@ -28,7 +28,7 @@ from agent_operator.controller.reconcile.server_references import (
     refers,
 )
 from agent_operator.controller.reconcile.steps import Plan
-from agent_operator.controller.status.dependencies import Report, seconds_until_degraded
+from agent_operator.controller.status.dependencies import Report
 from agent_operator.controller.status.mount_problems import mount_problem, waits_for_mounts
 from agent_operator.controller.status.observe import observe, owned
 from agent_operator.controller.status.pod_problems import Problem
@@ -36,6 +36,7 @@ from agent_operator.controller.status.runtime_problems import runtime_problem, r
 from agent_operator.controller.status.status import (
     Observation,
     is_ready,
+    seconds_until_degraded,
     status_of,
     status_of_invalid,
     status_of_refused,
