@@ -17,7 +17,7 @@ class Turn:
 
     `request_id` and `trace_id` come from the client where it sent them, so several turns can share them; `id` is ours.
     `traceparent` is the turn's own span (W3C Trace Context). `deadline` is in seconds since 1970. The gateway adds the
-    tokens of each call to `usage`.
+    tokens of each call to `usage`, and counts the tool calls.
     """
 
     usage: Usage
@@ -27,6 +27,7 @@ class Turn:
     trace_id: str | None = None
     traceparent: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    tool_calls: int = 0
 
 
 class Turns:

@@ -13,7 +13,7 @@ from agent_service.agent.turns import Turn
 from agent_service.gateway import question as questions
 from agent_service.gateway.accounts import Accounts, outcome_of
 from agent_service.gateway.admission import Admission
-from agent_service.gateway.bodies import LARGEST_BYTES, Bodies, CompressedError, Held, NoRoomError, TooLargeError
+from agent_service.gateway.bodies import Bodies, Held
 from agent_service.gateway.echo import Echo
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.gateway.meter import Meter, asked
@@ -70,7 +70,7 @@ class Calls:
         self._accounts = accounts
         self._admission = Admission(limits, metrics, waiting)
         self._waiting = waiting
-        self._bodies = Bodies()
+        self.bodies = Bodies()
 
     async def close(self) -> None:
         """Close the connections to the model API."""
@@ -83,7 +83,7 @@ class Calls:
         Raises:
             RefusedError: when the call is not made.
         """
-        with self._bodies.holding() as held:
+        with self.bodies.holding() as held:
             question = await self._question(request, held, mark=False)
             if isinstance(self._upstream, Echo):
                 reply = await self._upstream.call(question, Form.MESSAGES, counts=True)
@@ -99,7 +99,7 @@ class Calls:
             RefusedError: when the call is not made, or has failed without an answer of the model API.
             ConnectionError: when the caller has left.
         """
-        with self._bodies.holding() as held:
+        with self.bodies.holding() as held:
             # In a list, from which the question is taken once it is answered: an answer may last for minutes, and its
             # question has up to LARGEST_BYTES.
             pending = [await self._question(request, held, mark=form is Form.MESSAGES and self._marks)]
@@ -157,20 +157,11 @@ class Calls:
         return self.terms.marks and (isinstance(self._upstream, Echo) or self._upstream.marks)
 
     async def _question(self, request: web.BaseRequest, held: Held, *, mark: bool) -> Question:
+        body = await held.read(request)
         try:
-            body = await held.read(request)
             question = await _in_background_if_long(
                 body, lambda: questions.read(body, most_tokens=self.terms.most_tokens, mark=mark)
             )
-        except CompressedError:
-            message = "The gateway reads no compressed bodies; send the body without a Content-Encoding."
-            raise RefusedError(415, _INVALID, message) from None
-        except TooLargeError:
-            message = f"The request body exceeds {LARGEST_BYTES // 2**20} MiB."
-            raise RefusedError(413, "request_too_large", message) from None
-        except NoRoomError:
-            message = "The calls in flight take all the memory that they may; try again in a moment."
-            raise RefusedError(529, "overloaded_error", message, {"Retry-After": "1"}) from None
         except UnreadableError as error:
             raise RefusedError(400, _INVALID, str(error)) from None
         if question.model not in self.terms.models:
