@@ -359,6 +359,19 @@ class Settings(BaseSettings):
         description="Folder with one file per secret setting. A changed key file takes effect with the next request.",
     )
 
+    tools_file: Path | None = Field(
+        None,
+        description="YAML or JSON file with the agent's `tools`, in the form of the spec. When it changes, the new "
+        "tools take effect with the next turn; a file with faults is logged, and the tools before it remain.",
+    )
+    tool_secrets_dir: Path = Field(
+        Path("/var/run/portside/tool-secrets"),
+        description="Folder with the Secrets that TOOLS_FILE refers to: a folder per Secret, with a file per key. A "
+        "changed file takes effect with the next request.",
+    )
+    max_steps: int = Field(20, ge=1, le=100, description="Maximum number of calls of the model in one turn with tools.")
+    max_tool_calls: int = Field(50, ge=1, le=500, description="Maximum number of tool calls in one turn.")
+
     @model_validator(mode="before")
     @classmethod
     def _trim(cls, values: Any) -> Any:

@@ -100,9 +100,8 @@ class Endpoint:
                 headers[SESSION] = secrets.token_hex(16)
             elif method == "notifications/cancelled" and session is not None:
                 self._server.cancel(session, params.get("requestId"))
-            return await asgi.respond(
-                self._manager.handle_request, request, body, state={"turn": turn}, headers=headers
-            )
+            state = {"turn": turn, "on_answer": lambda: request.__setitem__(ANSWERED, value=True)}
+            return await asgi.respond(self._manager.handle_request, request, body, state=state, headers=headers)
 
     async def _report_changes(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send a notification after each change of the list, until the client leaves."""

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextvars
+import secrets
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mcp_types as types
 import structlog
 from mcp.server import NotificationOptions, Server, ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult
 from mcp.server.models import InitializationOptions
 from mcp.server.streamable_http import REQUEST_CANCELLED
 from mcp.server.subscriptions import ListenHandler
@@ -23,6 +25,9 @@ from agent_service.gateway.attribution import parent_of, turn_of
 from agent_service.gateway.mcp import content
 from agent_service.gateway.mcp.changes import Changes
 from agent_service.telemetry.logs import where
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 _log = structlog.get_logger(__name__)
 
@@ -69,8 +74,8 @@ class ToolServer:
             on_call_tool=self._call,
             on_subscriptions_listen=self.listeners,
         )
-        # The SDK's spans have the text of exceptions, and the toolbox makes one for each call.
-        server.middleware.clear()
+        # In place of the SDK's spans, which have the text of exceptions: the toolbox makes a span for each call.
+        server.middleware[:] = [_report_answer]
         return server
 
     def cancel(self, session: str, request: object) -> None:
@@ -90,7 +95,7 @@ class ToolServer:
 
     async def _call(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         attributes = _attributes(context)
-        turn: Turn | None = context.request.state.turn or turn_of(attributes, self._turns)
+        turn: Turn | None = _request(context).state.turn or turn_of(attributes, self._turns)
         if turn is not None:
             if turn.tool_calls >= self._most_calls_of_turn:
                 _log.warning("Tool call was refused: the turn has used all of its calls", tool=params.name)
@@ -99,7 +104,7 @@ class ToolServer:
                     "No more tools can be called; answer with what is known."
                 )
             turn.tool_calls += 1
-        use = ToolUse(str(context.request_id), params.name, params.arguments or {})
+        use = ToolUse(f"call_{secrets.token_hex(12)}", params.name, params.arguments or {})
         result = await self._run(context, use, attributes, turn)
         if result.outcome == "unknown_tool":
             raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name}")
@@ -115,7 +120,7 @@ class ToolServer:
         traced.run(otel_context.attach, parent_of(attributes, turn))
         started = time.monotonic()
         call = asyncio.create_task(self._toolbox.call(use, caller), context=traced)
-        key = (context.request.headers.get(SESSION, ""), context.request_id)
+        key = (_request(context).headers.get(SESSION, ""), context.request_id)
         self._calls[key] = call
         try:
             while not (await asyncio.wait([call], timeout=_PROGRESS_SECONDS))[0]:
@@ -134,6 +139,14 @@ class ToolServer:
                 del self._calls[key]
 
 
+async def _report_answer(context: Context, call_next: CallNext) -> HandlerResult:
+    """Report that a request has its answer: some clients leave without waiting for the end of the response."""
+    try:
+        return await call_next(context)
+    finally:
+        _request(context).state.on_answer()
+
+
 class _Server(Server[Any]):
     """The SDK's server, which declares that it reports changes of the list in the revision with sessions, too."""
 
@@ -148,8 +161,12 @@ class _Server(Server[Any]):
         return super().create_initialization_options(options, experimental_capabilities, extensions)
 
 
+def _request(context: Context) -> "Request":
+    return cast("Request", context.request)
+
+
 def _attributes(context: Context) -> dict[str, str]:
     """Return what identifies the turn and the span of a call: its headers, else its `_meta` (SEP-414)."""
     meta = (context.params or {}).get("_meta")
     found = {name: value for name, value in meta.items() if isinstance(value, str)} if isinstance(meta, dict) else {}
-    return {**found, **context.request.headers}
+    return {**found, **_request(context).headers}
