@@ -74,6 +74,16 @@ _ALL = (
         "Gateway API, prometheus-operator and KEDA bring them. The rest of the agent works without.",
     ),
     Reason(
+        "ToolServerUnresolved",
+        "Degraded; Ready is False with `onUnavailable: fail`",
+        "A `serverRef` in `tools` has no address that the agent can use.",
+        "do as the message says",
+        "It names the entry and the object: it does not exist, its product has not published an address yet, it uses "
+        "another transport than streamable HTTP, or the operator may not read it. Until then the server counts as "
+        "unavailable, and `onUnavailable` decides about turns. The operator reads it again every ten seconds. See "
+        "[connect tools](tools.md#by-reference).",
+    ),
+    Reason(
         "ApplyRefused",
         _REFUSED,
         "The API server or an admission webhook refused an object, and a retry would not help.",

@@ -49,8 +49,9 @@ NO_REDIS = "Each pod has its own conversations, tasks and limits: configure a Re
 class Observation:
     """What was observed of a valid agent.
 
-    `problems` is what could not be done for it, `in_events` are the problems in its pods' Events, `left` are objects
-    left with foreign changes, and `reported` is what its pods reported.
+    `problems` is what could not be done for it, `unresolved` are references of tools that it serves without,
+    `in_events` are the problems in its pods' Events, `left` are objects left with foreign changes, and `reported` is
+    what its pods reported.
     """
 
     deployment: Document | None = None
@@ -59,6 +60,7 @@ class Observation:
     worker_autoscaler: Document | None = None
     pods: list[Document] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    unresolved: list[Problem] = field(default_factory=list)
     in_events: list[Problem] = field(default_factory=list)
     left: Sequence[Left] = ()
     reported: Report = field(default_factory=Report)
@@ -156,7 +158,8 @@ def _ready_of_desired(deployment: Document | None) -> str | None:
 def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> dict[str, Judgement]:
     parts = _parts(agent, seen)
     failures = [problem for part in parts for problem in _of_deployment(part.deployment)]
-    problems = without_consequences([*seen.problems, *seen.in_events, *failures, *pod_problems(seen.pods)])
+    of_pods = without_consequences([*seen.problems, *seen.in_events, *failures, *pod_problems(seen.pods)])
+    problems = [*of_pods, *seen.unresolved]
     rollouts = [_rollout(part) for part in parts]
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, problems)
