@@ -7,6 +7,9 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
+ANSWERED = web.RequestKey("answered", bool)
+"""Key of a request whose caller may leave before the end of the response: the answer is complete, or has no end."""
+
 Message = MutableMapping[str, Any]
 Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]

@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from agent_service.agent.turns import Turn, Turns
 from agent_service.gateway import forms
+from agent_service.gateway.asgi import ANSWERED
 from agent_service.gateway.attribution import turn_of
 from agent_service.gateway.calls import Calls
 from agent_service.gateway.forms import Form, RefusedError
@@ -41,7 +42,7 @@ _IDLE_SECONDS = 75.0
 # Time to receive the rest of a body whose call was refused, and to send the rest of an answer at the end.
 _LINGER_SECONDS = 1.0
 _BACKLOG = 2048
-_LEFT = 499
+_ANSWERED, _LEFT = 200, 499
 
 
 class Gateway:
@@ -138,7 +139,7 @@ class Gateway:
             failed = RefusedError(status, "api_error", "The gateway failed; its log says why.")
             response = forms.error(_form(request, path), failed, request_id)
         finally:
-            self._count(route, status)
+            self._count(route, _ANSWERED if status == _LEFT and ANSWERED in request else status)
         return response
 
     def _count(self, route: str, status: int) -> None:

@@ -82,6 +82,7 @@ class Endpoint:
             return await self._report_changes(request)
         # The SDK refuses a request whose body has another method than this header.
         if modern and request.headers.get("Mcp-Method") == "subscriptions/listen":
+            request[asgi.ANSWERED] = True
             return await self._respond(request, turn)
         return await counted(lambda: self._respond(request, turn))
 
@@ -100,7 +101,7 @@ class Endpoint:
                 headers[SESSION] = secrets.token_hex(16)
             elif method == "notifications/cancelled" and session is not None:
                 self._server.cancel(session, params.get("requestId"))
-            state = {"turn": turn, "on_answer": lambda: request.__setitem__(ANSWERED, value=True)}
+            state = {"turn": turn, "on_answer": lambda: request.__setitem__(asgi.ANSWERED, True)}
             return await asgi.respond(self._manager.handle_request, request, body, state=state, headers=headers)
 
     async def _report_changes(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -115,6 +116,7 @@ class Endpoint:
         unsubscribe = self._server.changes.subscribe(lambda _: changed.set())
         self._listeners += 1
         try:
+            request[asgi.ANSWERED] = True
             await response.prepare(request)
             while not self._ended.is_set():
                 await _first_of(changed, self._ended)
