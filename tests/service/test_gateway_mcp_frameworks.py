@@ -1,0 +1,152 @@
+"""Runtimes that call a real MCP server's tool through the gateway of the real service, from a client's question on."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support.agent import KEY, Service, StartService, running_service
+from support.eventually import eventually
+from support.frameworks import WITH_TOOLS, running_framework
+from support.gateway import HEAD, START, STOP, Asked, plain, running_gateway, sse, text
+from support.redis_server import RedisServer
+from testbed.paths import REPOSITORY
+from testbed.ports import free_port
+
+SERVER = REPOSITORY / "tests" / "support" / "sums_server.py"
+ANSWER_SECONDS = 90
+
+SAMPLE = """
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+
+async def answer(turn):
+    async with httpx2.AsyncClient(headers=turn.headers, timeout=turn.seconds_left) as http:
+        async with Client(streamable_http_client(turn.mcp_url, http_client=http)) as tools:
+            result = await tools.call_tool("add", {"a": 20, "b": 22})
+            return f"The tool said {result.content[0].text}."
+"""
+
+
+def model(asked: Asked) -> bytes:
+    """Answer as a model that adds 20 and 22 with a tool if it has one, and then repeats the result."""
+    blocks = [block for message in asked.body["messages"] for block in message["content"] if isinstance(block, dict)]
+    results = [block["content"] for block in blocks if block.get("type") == "tool_result"]
+    names = [tool["name"] for tool in asked.body.get("tools", ()) if tool["name"].endswith("add")]
+    if results or not names:
+        content: dict[str, Any] = {"type": "text", "text": f"The tool said {json.dumps(results)}."}
+    else:
+        content = {"type": "tool_use", "id": "toolu_1", "name": names[0], "input": {"a": 20, "b": 22}}
+    return _streamed(content) if asked.body.get("stream") else _whole(content)
+
+
+def _whole(content: dict[str, Any]) -> bytes:
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    stop = "tool_use" if content["type"] == "tool_use" else "end_turn"
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "usage": usage}
+    body = {**message, "content": [content], "stop_reason": stop, "stop_sequence": None}
+    return plain("200 OK", "application/json", json.dumps(body).encode())
+
+
+def _streamed(content: dict[str, Any]) -> bytes:
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "content": []}
+    start = {**START, "message": {**message, **START["message"], "stop_reason": None, "stop_sequence": None}}
+    if content["type"] == "tool_use":
+        block, stop = {**content, "input": {}}, "tool_use"
+        given = {"type": "input_json_delta", "partial_json": json.dumps(content["input"])}
+        delta: dict[str, Any] = {"type": "content_block_delta", "index": 0, "delta": given}
+    else:
+        block, stop, delta = {"type": "text", "text": ""}, "end_turn", text(content["text"])
+    begin = {"type": "content_block_start", "index": 0, "content_block": block}
+    reason = {"stop_reason": stop, "stop_sequence": None}
+    end = {"type": "message_delta", "delta": reason, "usage": {"input_tokens": 3, "output_tokens": 2}}
+    return HEAD + sse(start, begin, delta, {"type": "content_block_stop", "index": 0}, end, STOP)
+
+
+@pytest.fixture(scope="module")
+def sums() -> Iterator[str]:
+    """Run the MCP server, and yield its address."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/mcp"
+    # -P: `operator` beside the file is not that of Python.
+    process = subprocess.Popen([sys.executable, "-P", SERVER, str(port)])
+    try:
+        eventually(lambda: _answers(process, url), "the MCP server answers")
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
+    assert process.poll() is None, "the MCP server has ended"
+    try:
+        return httpx.get(url, timeout=5).status_code > 0
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def tools_file(tmp_path: Path, sums: str) -> Path:
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps({"tools": [{"name": "sums", "mcp": {"url": sums}}]}), encoding="utf-8")
+    return file
+
+
+StartAgent = Callable[[str], Service]
+
+
+@pytest.fixture
+def start_agent(tmp_path: Path, redis_server: RedisServer, tools_file: Path) -> Iterator[StartAgent]:
+    """Yield a function that starts a service whose runtime is the framework's agent with tools."""
+    with ExitStack() as stack:
+
+        def start(name: str) -> Service:
+            port = free_port()
+            framework = running_framework(name, gateway_port=port, folder=tmp_path)
+            return stack.enter_context(
+                running_service(
+                    tmp_path,
+                    ANTHROPIC_API_KEY=KEY,
+                    ANTHROPIC_BASE_URL=stack.enter_context(running_gateway(model)).url,
+                    REDIS_URL=redis_server.url,
+                    RUNTIME_URL=stack.enter_context(framework),
+                    GATEWAY_PORT=str(port),
+                    GATEWAY_MODELS="claude-haiku-4-5",
+                    TOOLS_FILE=str(tools_file),
+                    MAX_TOOL_CALLS="1",
+                    REQUEST_TIMEOUT_SECONDS=str(ANSWER_SECONDS),
+                )
+            )
+
+        yield start
+
+
+@pytest.mark.parametrize("name", WITH_TOOLS)
+def test_an_agent_of_the_framework_calls_a_tool(start_agent: StartAgent, name: str) -> None:
+    service = start_agent(name)
+    # Each call is that of its own turn, or the second turn would exceed the bound of one call.
+    for _ in range(2):
+        answer = service.post("/chat", message="How much is 20 and 22?").json()
+        assert "The tool said" in answer["response"], answer
+        assert "42" in answer["response"], answer
+
+    assert service.metric('agent_tool_calls_total{outcome="ok",server="sums",tool="add"}') == 2
+    assert service.metric('agent_gateway_requests_total{route="/mcp",status="499"}') == 0
+
+
+def test_a_python_file_calls_a_tool(start_service: StartService, tmp_path: Path, tools_file: Path) -> None:
+    file = tmp_path / "my_agent.py"
+    file.write_text(SAMPLE, encoding="utf-8")
+    service = start_service(options=["--runtime", str(file)], MODEL_PROVIDER="echo", TOOLS_FILE=str(tools_file))
+
+    assert service.post("/chat", message="Add.").json()["response"] == "The tool said 42."
+    assert service.metric('agent_tool_calls_total{outcome="ok",server="sums",tool="add"}') == 1
