@@ -444,7 +444,7 @@ class Settings(BaseSettings):
     def _host(cls, value: str | None) -> str | None:
         return None if value is None else host_name(value)
 
-    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", mode="before")
+    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", "tools_file", mode="before")
     @classmethod
     def _one_line(cls, value: object) -> object:
         if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
@@ -509,6 +509,7 @@ class Settings(BaseSettings):
         # An explicit price of 0 counts: a model may cost nothing.
         if self.budget_cost and not self.model_fields_set & {"price_input", "price_output"}:
             faults.append("BUDGET_COST: requires prices; set PRICE_INPUT and PRICE_OUTPUT")
+        faults += _tools_faults(self.tools_file)
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -569,3 +570,16 @@ class Settings(BaseSettings):
         if self.secrets_dir is None or given(name):
             return None
         return self.secrets_dir / name
+
+
+def _tools_faults(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    # Not at the top of the file: an agent without tools does not spend the time.
+    from agent_service.config.tools import ToolsFileError, read_tools  # noqa: PLC0415
+
+    try:
+        read_tools(file)
+    except ToolsFileError as error:
+        return [f"TOOLS_FILE: {line}" for line in str(error).splitlines()]
+    return []
