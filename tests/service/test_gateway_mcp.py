@@ -135,8 +135,9 @@ class TestBothRevisions:
     async def test_progress_is_reported_while_a_call_runs(self, gateway: ToolGateway, revision: Revision) -> None:
         reported: list[float] = []
 
-        async def on_progress(progress: float, _: float | None, __: str | None) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             reported.append(progress)
+            assert (total, message) == (None, "The tool is running.")
             if len(reported) == 2:
                 gateway.box.released.set()
 
@@ -195,13 +196,13 @@ class TestBothRevisions:
         gateway = await make(max_tool_calls=2)
         turn, other = turn_of(), turn_of()
         with gateway.turns.begin(turn), gateway.turns.begin(other):
-            async with gateway.client(revision, baggage=f"portside.turn={turn.id}") as client:
+            async with gateway.client(revision, headers={"baggage": f"portside.turn={turn.id}"}) as client:
                 results = [await client.call_tool("say", {}) for _ in range(3)]
-            async with gateway.client(revision, baggage=f"portside.turn={other.id}") as client:
+            async with gateway.client(revision, headers={"baggage": f"portside.turn={other.id}"}) as client:
                 results.append(await client.call_tool("say", {}))
 
         assert [result.is_error for result in results] == [False, False, True, False]
-        assert "has made 2 tool calls, which is its limit" in text_of(results[2])
+        assert "has reached its limit of tool calls (2)" in text_of(results[2])
         assert len(gateway.box.calls) == 3
 
     @pytest.mark.parametrize("name", ["baggage", "traceparent", "X-Request-ID"])
@@ -215,7 +216,7 @@ class TestBothRevisions:
             "X-Request-ID": "r-1",
         }
         with gateway.turns.begin(turn):
-            async with gateway.client(revision, **{name: values[name]}) as client:
+            async with gateway.client(revision, headers={name: values[name]}) as client:
                 await client.call_tool("say", {})
 
         (_, caller), *_ = gateway.box.calls
@@ -225,7 +226,8 @@ class TestBothRevisions:
         turn = turn_of()
         with gateway.turns.begin(turn):
             async with gateway.client(revision) as client:
-                await client.call_tool("say", {}, meta={"baggage": f"portside.turn={turn.id}"})
+                meta: Any = {"baggage": f"portside.turn={turn.id}"}
+                await client.call_tool("say", {}, meta=meta)
 
         assert turn.tool_calls == 1
 

@@ -14,13 +14,14 @@ import pytest
 from support.agent import KEY, Service, StartService, running_service
 from support.eventually import eventually
 from support.frameworks import WITH_TOOLS, running_framework
-from support.gateway import HEAD, START, STOP, Asked, plain, running_gateway, sse, text
+from support.gateway import HEAD, STOP, Asked, plain, running_gateway, sse, text
 from support.redis_server import RedisServer
 from testbed.paths import REPOSITORY
 from testbed.ports import free_port
 
 SERVER = REPOSITORY / "tests" / "support" / "sums_server.py"
 ANSWER_SECONDS = 90
+_CALLS = 2
 
 SAMPLE = """
 import httpx2
@@ -37,14 +38,14 @@ async def answer(turn):
 
 
 def model(asked: Asked) -> bytes:
-    """Answer as a model that adds 20 and 22 with a tool if it has one, and then repeats the result."""
+    """Answer as a model that adds 20 and 22 with a tool, if it has one, until it has two results, which it repeats."""
     blocks = [block for message in asked.body["messages"] for block in message["content"] if isinstance(block, dict)]
     results = [block["content"] for block in blocks if block.get("type") == "tool_result"]
     names = [tool["name"] for tool in asked.body.get("tools", ()) if tool["name"].endswith("add")]
-    if results or not names:
+    if len(results) == _CALLS or not names:
         content: dict[str, Any] = {"type": "text", "text": f"The tool said {json.dumps(results)}."}
     else:
-        content = {"type": "tool_use", "id": "toolu_1", "name": names[0], "input": {"a": 20, "b": 22}}
+        content = {"type": "tool_use", "id": f"toolu_{len(results)}", "name": names[0], "input": {"a": 20, "b": 22}}
     return _streamed(content) if asked.body.get("stream") else _whole(content)
 
 
@@ -57,8 +58,9 @@ def _whole(content: dict[str, Any]) -> bytes:
 
 
 def _streamed(content: dict[str, Any]) -> bytes:
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "content": []}
-    start = {**START, "message": {**message, **START["message"], "stop_reason": None, "stop_sequence": None}}
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "content": []}
+    usage = {"input_tokens": 3, "output_tokens": 1}
+    start = {"type": "message_start", "message": {**head, "usage": usage, "stop_reason": None, "stop_sequence": None}}
     if content["type"] == "tool_use":
         block, stop = {**content, "input": {}}, "tool_use"
         given = {"type": "input_json_delta", "partial_json": json.dumps(content["input"])}
@@ -133,11 +135,12 @@ def start_agent(tmp_path: Path, redis_server: RedisServer, tools_file: Path) -> 
 @pytest.mark.parametrize("name", WITH_TOOLS)
 def test_an_agent_of_the_framework_calls_a_tool(start_agent: StartAgent, name: str) -> None:
     service = start_agent(name)
-    # Each call is that of its own turn, or the second turn would exceed the bound of one call.
     for _ in range(2):
         answer = service.post("/chat", message="How much is 20 and 22?").json()
         assert "The tool said" in answer["response"], answer
         assert "42" in answer["response"], answer
+        # The second call of each turn, to which the calls are attributed by the headers that the agent passes on.
+        assert "has reached its limit of tool calls (1)" in answer["response"], answer
 
     assert service.metric('agent_tool_calls_total{outcome="ok",server="sums",tool="add"}') == 2
     assert service.metric('agent_gateway_requests_total{route="/mcp",status="499"}') == 0

@@ -102,7 +102,11 @@ class ToolGateway:
 
     @asynccontextmanager
     async def client(
-        self, revision: Revision = "auto", *, on_message: MessageHandlerFnT | None = None, **headers: str
+        self,
+        revision: Revision = "auto",
+        *,
+        headers: Mapping[str, str] | None = None,
+        on_message: MessageHandlerFnT | None = None,
     ) -> AsyncIterator[Client]:
         """Connect the official client, which sends further headers with each request."""
         async with (

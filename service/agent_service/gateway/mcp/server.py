@@ -100,7 +100,7 @@ class ToolServer:
             if turn.tool_calls >= self._most_calls_of_turn:
                 _log.warning("Tool call was refused: the turn has used all of its calls", tool=params.name)
                 return content.failed(
-                    f"This turn has made {self._most_calls_of_turn} tool calls, which is its limit. "
+                    f"This turn has reached its limit of tool calls ({self._most_calls_of_turn}). "
                     "No more tools can be called; answer with what is known."
                 )
             turn.tool_calls += 1
@@ -139,12 +139,12 @@ class ToolServer:
                 del self._calls[key]
 
 
-async def _report_answer(context: Context, call_next: CallNext) -> HandlerResult:
+async def _report_answer(ctx: Context, call_next: CallNext) -> HandlerResult:
     """Report that a request has its answer: some clients leave without waiting for the end of the response."""
     try:
-        return await call_next(context)
+        return await call_next(ctx)
     finally:
-        _request(context).state.on_answer()
+        _request(ctx).state.on_answer()
 
 
 class _Server(Server[Any]):
