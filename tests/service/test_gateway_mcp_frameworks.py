@@ -1,40 +1,24 @@
 """Runtimes that call a real MCP server's tool through the gateway of the real service, from a client's question on."""
 
 import json
-import subprocess
-import sys
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from support.agent import KEY, Service, StartService, running_service
-from support.eventually import eventually
 from support.frameworks import WITH_TOOLS, running_framework
 from support.gateway import HEAD, STOP, Asked, plain, running_gateway, sse, text
 from support.redis_server import RedisServer
+from support.sums import running_sums_server, tools_file_of
 from testbed.paths import REPOSITORY
 from testbed.ports import free_port
 
-SERVER = REPOSITORY / "tests" / "support" / "sums_server.py"
 ANSWER_SECONDS = 90
 _CALLS = 2
-
-SAMPLE = """
-import httpx2
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
-
-
-async def answer(turn):
-    async with httpx2.AsyncClient(headers=turn.headers, timeout=turn.seconds_left) as http:
-        async with Client(streamable_http_client(turn.mcp_url, http_client=http)) as tools:
-            result = await tools.call_tool("add", {"a": 20, "b": 22})
-            return f"The tool said {result.content[0].text}."
-"""
 
 
 def model(asked: Asked) -> bytes:
@@ -75,32 +59,13 @@ def _streamed(content: dict[str, Any]) -> bytes:
 
 @pytest.fixture(scope="module")
 def sums() -> Iterator[str]:
-    """Run the MCP server, and yield its address."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/mcp"
-    # -P: `operator` beside the file is not that of Python.
-    process = subprocess.Popen([sys.executable, "-P", SERVER, str(port)])
-    try:
-        eventually(lambda: _answers(process, url), "the MCP server answers")
+    with running_sums_server() as url:
         yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
-    assert process.poll() is None, "the MCP server has ended"
-    try:
-        return httpx.get(url, timeout=5).status_code > 0
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture
 def tools_file(tmp_path: Path, sums: str) -> Path:
-    file = tmp_path / "tools.json"
-    file.write_text(json.dumps({"tools": [{"name": "sums", "mcp": {"url": sums}}]}), encoding="utf-8")
-    return file
+    return tools_file_of(tmp_path, sums)
 
 
 StartAgent = Callable[[str], Service]
@@ -146,9 +111,11 @@ def test_an_agent_of_the_framework_calls_a_tool(start_agent: StartAgent, name: s
     assert service.metric('agent_gateway_requests_total{route="/mcp",status="499"}') == 0
 
 
-def test_a_python_file_calls_a_tool(start_service: StartService, tmp_path: Path, tools_file: Path) -> None:
+def test_the_documented_python_file_calls_a_tool(start_service: StartService, tmp_path: Path, tools_file: Path) -> None:
     file = tmp_path / "my_agent.py"
-    file.write_text(SAMPLE, encoding="utf-8")
+    page = (REPOSITORY / "docs" / "reference" / "python-file.md").read_text(encoding="utf-8")
+    (sample,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "turn.mcp_url" in block]
+    file.write_text(sample, encoding="utf-8")
     service = start_service(options=["--runtime", str(file)], MODEL_PROVIDER="echo", TOOLS_FILE=str(tools_file))
 
     assert service.post("/chat", message="Add.").json()["response"] == "The tool said 42."

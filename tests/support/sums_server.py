@@ -1,6 +1,8 @@
-"""An MCP server on the official SDK with one tool, as a program: its argument is the port on loopback."""
+"""An MCP server on the official SDK, as a program: its argument is the port on loopback."""
 
 import sys
+import time
+from pathlib import Path
 
 from mcp.server import MCPServer
 
@@ -11,6 +13,15 @@ server = MCPServer("sums")
 def add(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b
+
+
+@server.tool()
+def wait_for(started: str, ended: str) -> str:
+    """Create the file `started`, and wait until the file `ended` exists."""
+    Path(started).touch()
+    while not Path(ended).exists():
+        time.sleep(0.05)
+    return "It exists."
 
 
 if __name__ == "__main__":
