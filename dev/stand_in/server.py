@@ -39,7 +39,7 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -223,13 +223,33 @@ class StandIn:
 
     async def messages(self, request: Request) -> Response:
         """`POST /v1/messages`."""
+        return await self._answered(request, self._waited, self._message)
+
+    async def chat_completions(self, request: Request) -> Response:
+        """`POST /v1/chat/completions`."""
+        return await self._answered(request, self._waited, self._completion)
+
+    async def count_tokens(self, request: Request) -> Response:
+        """`POST /v1/messages/count_tokens`."""
+        return await self._answered(request, _stalled, self._count)
+
+    async def _answered(
+        self,
+        request: Request,
+        wait: Callable[[Request, Behaviour], Awaitable[bool]],
+        answer: Callable[[dict[str, Any], Seen, Behaviour], Response],
+    ) -> Response:
+        """Answer a request, unless it is refused, or the client leaves while it waits."""
         body, seen, refusal = await self._receive(request)
         if refusal is not None:
             return refusal
         behaviour = self._behaviour(seen.message)
-        if not await self._waited(request, behaviour):
+        if not await wait(request, behaviour):
             seen.state = "disconnected"
             return Response(status_code=499)
+        return answer(body, seen, behaviour)
+
+    def _message(self, body: dict[str, Any], seen: Seen, behaviour: Behaviour) -> Response:
         fault = self._fault(behaviour)
         if behaviour.refuses_cache_control and "cache_control" in body:
             fault = _error(400, "cache_control: Extra inputs are not permitted")
@@ -244,15 +264,7 @@ class StandIn:
             return StreamingResponse(events, media_type="text/event-stream", headers=_ids())
         return _ended(seen, JSONResponse(answer.whole(), headers=_ids()))
 
-    async def chat_completions(self, request: Request) -> Response:
-        """`POST /v1/chat/completions`."""
-        body, seen, refusal = await self._receive(request)
-        if refusal is not None:
-            return refusal
-        behaviour = self._behaviour(seen.message)
-        if not await self._waited(request, behaviour):
-            seen.state = "disconnected"
-            return Response(status_code=499)
+    def _completion(self, body: dict[str, Any], seen: Seen, behaviour: Behaviour) -> Response:
         fault = self._fault(behaviour)
         if fault is not None:
             return _ended(seen, _in_form_of_chat(fault))
@@ -269,21 +281,13 @@ class StandIn:
 
     async def _waited(self, request: Request, behaviour: Behaviour) -> bool:
         """Wait before an answer as the behaviour requires; return whether the client stayed."""
-        if behaviour.stall and not await _pause(request, behaviour.stall):
+        if not await _stalled(request, behaviour):
             return False
         if behaviour.hold is None or behaviour.after is not None:
             return True
         return await self.gates.passed(request, behaviour.hold)
 
-    async def count_tokens(self, request: Request) -> Response:
-        """`POST /v1/messages/count_tokens`."""
-        body, seen, refusal = await self._receive(request)
-        if refusal is not None:
-            return refusal
-        behaviour = self._behaviour(seen.message)
-        if behaviour.stall and not await _pause(request, behaviour.stall):
-            seen.state = "disconnected"
-            return Response(status_code=499)
+    def _count(self, body: dict[str, Any], seen: Seen, behaviour: Behaviour) -> Response:
         answer = self._fault(behaviour) or JSONResponse({"input_tokens": _input_tokens(body)}, headers=_ids())
         return _ended(seen, answer)
 
@@ -599,6 +603,11 @@ def _before_the_last(body: dict[str, Any]) -> list[str]:
 def _input_tokens(body: dict[str, Any]) -> int:
     said = [_text(message.get("content", "")) for message in body.get("messages", []) if isinstance(message, dict)]
     return sum(len(text.split()) for text in [*said, _text(body.get("system", ""))])
+
+
+async def _stalled(request: Request, behaviour: Behaviour) -> bool:
+    """Wait as long as the behaviour stalls, unless the client disconnects; return whether it stayed."""
+    return not behaviour.stall or await _pause(request, behaviour.stall)
 
 
 async def _pause(request: Request, seconds: float) -> bool:

@@ -209,7 +209,7 @@ class TestBothRevisions:
     async def test_a_call_is_on_behalf_of_the_turn_that_its_headers_name(
         self, gateway: ToolGateway, revision: Revision, name: str
     ) -> None:
-        turn = turn_of(request_id="r-1", trace_id="a" * 32)
+        turn = turn_of(request_id="r-1", trace_id="a" * 32, token="tok-of-alice")
         values = {
             "baggage": f"portside.turn={turn.id}",
             "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
@@ -220,7 +220,8 @@ class TestBothRevisions:
                 await client.call_tool("say", {})
 
         (_, caller), *_ = gateway.box.calls
-        assert (caller.client, caller.deadline, turn.tool_calls) == ("alice", turn.deadline, 1)
+        assert (caller.client, caller.token, caller.deadline) == ("alice", "tok-of-alice", turn.deadline)
+        assert turn.tool_calls == 1
 
     async def test_a_call_may_name_its_turn_in_its_metadata(self, gateway: ToolGateway, revision: Revision) -> None:
         turn = turn_of()

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from agent_service.agent.errors import ModelError
 from agent_service.agent.turn import OnText
 from agent_service.chat.dialogue import Reply
+from agent_service.middleware.direct_send import direct_send
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import status_of
 from agent_service.telemetry.exposition import exemplar
@@ -90,6 +91,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request (ASGI)."""
         self._send = send
+        self._send_piece = direct_send(scope, send)
         try:
             async with WhileConnected(receive, beat=self._beat, beat_seconds=self._heartbeat_seconds):
                 end = await self._last_event()
@@ -136,7 +138,8 @@ class EventStream(Response):
             if not self._started:
                 self._started = True
                 await self._send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            send = self._send_piece if more else self._send
+            await send({"type": "http.response.body", "body": data, "more_body": more})
             self._written_at = time.monotonic()
 
 

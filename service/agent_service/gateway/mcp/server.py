@@ -113,8 +113,10 @@ class ToolServer:
     async def _run(
         self, context: Context, use: ToolUse, attributes: Mapping[str, str], turn: Turn | None
     ) -> ToolResult:
-        deadline = time.time() + self._call_seconds if turn is None else turn.deadline
-        caller = Caller(deadline, client=None if turn is None else turn.client)
+        if turn is None:
+            caller = Caller(time.time() + self._call_seconds)
+        else:
+            caller = Caller(turn.deadline, turn.client, turn.token)
         # The span of the call belongs to the caller's trace.
         traced = contextvars.copy_context()
         traced.run(otel_context.attach, parent_of(attributes, turn))
