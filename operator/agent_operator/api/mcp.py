@@ -9,7 +9,7 @@ from agent_operator.api.core_v1 import HARDENED, DnsLabel, EnvSource, EnvVar, Ob
 from agent_operator.api.kubernetes.containers import LongTexts
 from agent_operator.api.kubernetes.core import SecurityContext
 from agent_operator.api.kubernetes.part import ATOMIC, SET, AsWritten, keyed
-from agent_operator.api.networking import HttpAddress, Port
+from agent_operator.api.networking import Port
 from agent_operator.api.rules import Rule
 from agent_operator.api.runtime import OUR_PORTS
 
@@ -27,6 +27,20 @@ PORT_RULE = Rule(
 
 # The texts that the service reads are printable ASCII, which Go and Python write as the same JSON.
 _Line = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=512)]
+# Without user, fragment, and the ports that no server has.
+ToolAddress = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?[.]?|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?"
+        r"(/[!-\"$-~]*)?$",
+        max_length=2048,
+    ),
+]
+# Headers that carry the protocol or frame the message (the service: config/tools.py).
+_RESERVED_HEADERS = (
+    *("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "last-event-id", "te"),
+    *("mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id", "traceparent", "transfer-encoding"),
+)
 
 
 class SecretKey(Model):
@@ -45,6 +59,15 @@ class SecretKey(Model):
 
 class Header(Model):
     """A header of every request to the server, with a value from a Secret."""
+
+    rules = (
+        Rule(
+            cel=f"!(self.name.lowerAscii() in {list(_RESERVED_HEADERS)})",
+            message="the header is one that the client of the server sets itself: remove it",
+            holds=lambda header: header.name.lower() not in _RESERVED_HEADERS,
+            field="name",
+        ),
+    )
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", min_length=1, max_length=128)]
     """Name of the header."""
@@ -65,7 +88,7 @@ class ClientCredentials(Model):
         ),
     )
 
-    token_url: HttpAddress
+    token_url: ToolAddress
     """Address of the token endpoint. The NetworkPolicy allows egress to it, as to the server."""
     client_id: _Line | None = None
     """ID of the client."""
@@ -95,7 +118,7 @@ class ServerRef(Model):
     rules = (
         Rule(
             cel="self.kind != 'RemoteMCPServer' || self.group == 'kagent.dev'",
-            message="RemoteMCPServer is a kind of the group kagent.dev: set group to kagent.dev, or kind to MCPServer",
+            message="the kind RemoteMCPServer belongs to the group kagent.dev: set group to it, or kind to MCPServer",
             holds=lambda ref: ref.kind != "RemoteMCPServer" or ref.group == "kagent.dev",
             field="group",
         ),
@@ -171,9 +194,18 @@ class Mcp(Model):
                 <= 1
             ),
         ),
+        Rule(
+            cel="!has(self.headersFrom) || self.headersFrom.all(each, self.headersFrom.filter(other, "
+            "other.name.lowerAscii() == each.name.lowerAscii()).size() == 1)",
+            message="two headers in mcp.headersFrom have the same name, in which case does not count: remove one",
+            holds=lambda mcp: (
+                len({header.name.lower() for header in mcp.headers_from or []}) == len(mcp.headers_from or [])
+            ),
+            field="headersFrom",
+        ),
     )
 
-    url: HttpAddress | None = None
+    url: ToolAddress | None = None
     """Address of the server's MCP endpoint. The NetworkPolicy allows egress to it: to the namespace in a name of the
     form `service.namespace.svc` or `http://service.namespace`, and otherwise to its port at any address."""
     server_ref: ServerRef | None = None

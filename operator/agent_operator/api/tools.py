@@ -93,6 +93,10 @@ def _names(entries: Any) -> set[str]:
     return {each.name for each in entries or ()}
 
 
+def _builtins(tools: list[Tool] | None) -> list[str]:
+    return [tool.builtin for tool in tools or [] if tool.builtin is not None]
+
+
 def _ports(tools: list[Tool] | None) -> list[int]:
     return [tool.port for tool in tools or [] if tool.port is not None]
 
@@ -116,6 +120,13 @@ def _port(tool: str) -> str:
 
 
 SPEC_RULES = (
+    Rule(
+        cel="!has(self.tools) || self.tools.all(each, !has(each.builtin) "
+        "|| self.tools.filter(other, has(other.builtin) && other.builtin == each.builtin).size() == 1)",
+        message="two entries of tools have the same builtin: remove one of them",
+        holds=lambda spec: len(_builtins(spec.tools)) == len(set(_builtins(spec.tools))),
+        field="tools",
+    ),
     Rule(
         cel="!has(self.tools) || self.tools.all(each, "
         f"{_port('each')} == 0 || self.tools.filter(other, {_port('other')} == {_port('each')}).size() == 1)",

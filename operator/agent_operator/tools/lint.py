@@ -77,7 +77,8 @@ def _addresses(spec: AgentSpec) -> Iterator[Fault]:
         ("spec.redis.url", spec.redis.url, redis_address, "the pods would not start"),
         ("spec.monitoring.tracing.endpoint", endpoint, http_address, "no traces would be exported"),
     )
-    for field, value, read, outcome in written:
+    of_tools = ((field, address, _tool_address, "the pods would not start") for field, address in _tool_addresses(spec))
+    for field, value, read, outcome in (*written, *of_tools):
         try:
             address = None if value is None else read(value)
         except ValueError as error:
@@ -85,6 +86,19 @@ def _addresses(spec: AgentSpec) -> Iterator[Fault]:
         else:
             if isinstance(address, tuple) and address[1]:
                 yield Fault(field, f"the agent appends {address[1]} itself, and ignores it in the address: remove it")
+
+
+def _tool_addresses(spec: AgentSpec) -> Iterator[tuple[str, str]]:
+    for index, tool in enumerate(spec.tools or []):
+        field = f"spec.tools[{index}].mcp"
+        if tool.mcp is not None and tool.mcp.url is not None:
+            yield f"{field}.url", tool.mcp.url
+        if tool.mcp is not None and tool.mcp.auth is not None:
+            yield f"{field}.auth.clientCredentials.tokenUrl", tool.mcp.auth.client_credentials.token_url
+
+
+def _tool_address(raw: str) -> str:
+    return http_address(raw.partition("?")[0])
 
 
 def _state(spec: AgentSpec) -> Iterator[Fault]:

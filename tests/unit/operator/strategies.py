@@ -44,6 +44,15 @@ def specs_with_tools() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(fields).map(lambda given: _keep_rules({**rest, **given}))
 
 
+def without_references(spec: dict[str, Any]) -> dict[str, Any]:
+    """Replace each `serverRef` by an address: the one field of a spec that the chart refuses."""
+    for tool in spec.get("tools", []):
+        if "serverRef" in tool.get("mcp", {}):
+            reference = tool["mcp"].pop("serverRef")
+            tool["mcp"]["url"] = f"http://clock.{reference.get('namespace', 'tools')}:8080/mcp"
+    return spec
+
+
 def agents() -> st.SearchStrategy[dict[str, Any]]:
     """Return whole documents."""
     return specs().map(
@@ -189,7 +198,7 @@ def _keep_rules_of_tools(tools: list[dict[str, Any]], volumes: list[str]) -> Non
         for kind in kinds[1:]:
             del tool[kind]
         if kinds[0] == "builtin":
-            tool.setdefault("builtin", "web_search")
+            tool["builtin"] = ("web_search", "web_fetch", "code_execution")[index]
             for field in ("allow", "timeoutSeconds", "maxResultBytes", "onUnavailable"):
                 tool.pop(field, None)
         if "code" in tool:
@@ -209,8 +218,8 @@ def _keep_rules_of_servers(mcp: dict[str, Any], port: int, volumes: list[str]) -
     if "sidecar" in mcp:
         mcp["sidecar"]["port"] = port
         _keep_rules_of_sidecars(mcp["sidecar"], volumes)
-    for header in mcp.get("headersFrom", []):
-        header["name"] += "0"
+    for index, header in enumerate(mcp.get("headersFrom", [])):
+        header["name"] += str(index)
     if "auth" in mcp:
         mcp["forwardCaller"] = False
         grant = mcp["auth"]["clientCredentials"]

@@ -297,8 +297,13 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- end }}
 {{- $ports := list }}
+{{- $builtins := list }}
 {{- range .Values.tools }}
 {{- include "agent.validateTool" . }}
+{{- if has .builtin $builtins }}
+{{- fail "two entries of tools have the same builtin: remove one of them" }}
+{{- end }}
+{{- $builtins = concat $builtins (compact (list .builtin)) }}
 {{- $sidecar := (.mcp | default dict).sidecar }}
 {{- range list .code $sidecar }}
 {{- if . }}
@@ -337,7 +342,15 @@ without them there would be an empty setting, or no object at all.
 {{- fail $mcp.serverRef }}
 {{- end }}
 {{- $authorizations := list }}
+{{- $names := list }}
 {{- range $mcp.headersFrom }}
+{{- if has (lower .name) (list "accept" "accept-encoding" "connection" "content-length" "content-type" "host" "last-event-id" "te" "mcp-method" "mcp-name" "mcp-protocol-version" "mcp-session-id" "traceparent" "transfer-encoding") }}
+{{- fail "the header is one that the client of the server sets itself: remove it" }}
+{{- end }}
+{{- if has (lower .name) $names }}
+{{- fail "two headers in mcp.headersFrom have the same name, in which case does not count: remove one" }}
+{{- end }}
+{{- $names = append $names (lower .name) }}
 {{- if eq (lower .name) "authorization" }}
 {{- $authorizations = list "header" }}
 {{- end }}

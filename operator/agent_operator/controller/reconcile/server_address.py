@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from agent_operator.api.mcp import ServerRef
-from agent_operator.api.networking import HttpAddress
+from agent_operator.api.addresses import http_address
+from agent_operator.api.mcp import ServerRef, ToolAddress
 from agent_operator.kube.resources import Resource
 from agent_operator.manifests.document import Document
 
@@ -38,7 +38,7 @@ _TOOLHIVE_PORT = 8080
 _KMCP_PORT = 3000
 _PATH = "/mcp"
 
-_ADDRESS: TypeAdapter[str] = TypeAdapter(HttpAddress)
+_ADDRESS: TypeAdapter[str] = TypeAdapter(ToolAddress)
 _URL_PATH = re.compile(r"/[!-~]*")
 
 
@@ -61,8 +61,9 @@ def address_of(reference: ServerRef, document: Document, namespace: str) -> str:
     else:
         address = _of_toolhive(document) if reference.group == TOOLHIVE else _of_kmcp(document)
     try:
+        http_address(address.partition("?")[0])
         return _ADDRESS.validate_python(address, strict=True)
-    except ValidationError:
+    except ValueError:
         raise UnresolvedError(
             "has no address of the form http://host:port/path or https://host:port/path: correct it, or write mcp.url"
         ) from None
