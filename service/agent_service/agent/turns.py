@@ -17,8 +17,8 @@ class Turn:
 
     `request_id` and `trace_id` come from the client where it sent them, so several turns can share them; `id` is ours.
     `traceparent` is the turn's own span (W3C Trace Context). `deadline` is in seconds since 1970. `token` is the
-    caller's own credential, for tools that it is forwarded to. The gateway adds the
-    tokens of each call to `usage`, and counts the tool calls.
+    caller's own credential, for tools that it is forwarded to. The gateway adds the tokens of each call to `usage`, and
+    counts the tool calls.
     """
 
     usage: Usage
