@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from agent_service.config.values import valid_system_prompt
 from agent_service.health.checks import Check
 from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
-from agent_service.limits.budget import Budget, Prices, Terms
+from agent_service.limits.budget import Budget, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
 from agent_service.runtime.protocol import RuntimeProtocol
@@ -42,6 +42,7 @@ from agent_service.telemetry.tracing import start as start_tracing
 
 if TYPE_CHECKING:
     from agent_service.gateway.server import Gateway
+    from agent_service.tooling.toolbox import McpToolbox
 
 _log = structlog.get_logger(__name__)
 
@@ -72,15 +73,20 @@ class Components:
     checks: Mapping[str, Check]
     tracing: Tracing
     gateway: "Gateway | None"
+    toolbox: "McpToolbox | None"
 
     @asynccontextmanager
     async def open(self, gateway_listener: socket.socket | None = None) -> AsyncIterator[None]:
-        """Run the gateway, and close the components at the end of the context.
+        """Run the tools and the gateway, and close the components at the end of the context.
 
         Their users must end earlier, or would reopen them. The gateway uses `gateway_listener` if there is one.
         """
         try:
-            async with nullcontext() if self.gateway is None else self.gateway.running(gateway_listener):
+            async with AsyncExitStack() as stack:
+                if self.toolbox is not None:
+                    await stack.enter_async_context(self.toolbox.running())
+                if self.gateway is not None:
+                    await stack.enter_async_context(self.gateway.running(gateway_listener))
                 yield
         finally:
             await self.provider.close()
@@ -111,7 +117,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         redis,
         requests_per_minute=settings.rate_limit_requests,
         tokens_per_minute=settings.tokens_per_minute,
-        budget=Budget(redis, _budget_terms(settings)),
+        budget=Budget(redis, Terms.of(settings)),
     )
     provider, account, spans = _make_answering(
         settings, model=model, runtime=runtime, turns=turns, metrics=counted, charge=limits.charge, tracing=tracing
@@ -146,6 +152,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         max_tokens=settings.conversation_max_tokens,
         ttl_seconds=settings.conversation_ttl_seconds,
     )
+    toolbox = _make_toolbox(settings, counted, tracing)
     return Components(
         settings=settings,
         lifecycle=lifecycle,
@@ -195,24 +202,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             metrics=counted,
             tracing=tracing,
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
+            toolbox=toolbox,
         ),
-    )
-
-
-def _budget_terms(settings: Settings) -> Terms:
-    written, read = settings.price_cache_write, settings.price_cache_read
-    prices = Prices(
-        settings.price_input,
-        settings.price_output,
-        cache_write=settings.price_input if written is None else written,
-        cache_read=settings.price_input if read is None else read,
-    )
-    return Terms(
-        settings.budget_period,
-        settings.budget_tokens,
-        settings.budget_cost,
-        stops=settings.budget_action == "stop",
-        prices=prices,
+        toolbox=toolbox,
     )
 
 
@@ -272,6 +264,7 @@ def _make_gateway(
     metrics: Metrics,
     tracing: Tracing,
     waiting: Waiting,
+    toolbox: "McpToolbox | None",
 ) -> "Gateway":
     # Not at the top of the file: an agent without a runtime does not spend the memory.
     from agent_service.gateway.create import create_gateway  # noqa: PLC0415
@@ -286,4 +279,20 @@ def _make_gateway(
         metrics=metrics,
         tracer=tracing.tracer(),
         waiting=waiting,
+        toolbox=toolbox,
+    )
+
+
+def _make_toolbox(settings: Settings, metrics: Metrics, tracing: Tracing) -> "McpToolbox | None":
+    if settings.tools_file is None:
+        return None
+    # Not at the top of the file: an agent without tools does not spend the memory.
+    from agent_service.tooling.toolbox import McpToolbox  # noqa: PLC0415
+
+    return McpToolbox(
+        settings.tools_file,
+        settings.tool_secrets_dir,
+        metrics=metrics,
+        tracer=tracing.tracer(),
+        logs_content=settings.log_content,
     )

@@ -106,6 +106,9 @@ ANTHROPIC_MODEL: {{ .Values.agent.model | quote }}
 OPENAI_BASE_URL: http://127.0.0.1:8089/v1
 OPENAI_API_KEY: portside-gateway
 PORTSIDE_MAX_TOKENS: {{ .Values.agent.maxTokens | toJson | quote }}
+{{- if .Values.tools }}
+PORTSIDE_MCP_URL: http://127.0.0.1:8089/mcp
+{{- end }}
 PORTSIDE_MODEL: {{ .Values.agent.model | quote }}
 {{- if include "agent.runtimePrompt" . }}
 PORTSIDE_SYSTEM_PROMPT_FILE: /etc/portside/prompt/SYSTEM_PROMPT

@@ -152,6 +152,7 @@ def _variables(agent: AgentDeployment, runtime: Runtime) -> list[Document]:
         "OPENAI_BASE_URL": f"{gateway}/v1",
         "OPENAI_API_KEY": _PLACEHOLDER,
         "PORTSIDE_MAX_TOKENS": str(spec.max_tokens),
+        **({"PORTSIDE_MCP_URL": f"{gateway}/mcp"} if agent.spec.tools else {}),
         "PORTSIDE_MODEL": spec.model,
         **({"PORTSIDE_SYSTEM_PROMPT_FILE": f"{PROMPT_DIR}/{SYSTEM_PROMPT}"} if _has_prompt(agent.spec) else {}),
         **tracing_variables(agent),

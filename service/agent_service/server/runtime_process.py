@@ -72,6 +72,7 @@ def environment(environ: Mapping[str, str], settings: Settings, system_prompt: P
         "ANTHROPIC_MODEL": settings.default_model,
         "PORTSIDE_MAX_TOKENS": str(settings.max_tokens),
         "PORTSIDE_SYSTEM_PROMPT_FILE": str(system_prompt),
+        **({} if settings.tools_file is None else {"PORTSIDE_MCP_URL": f"{gateway}/mcp"}),
         "LOG_LEVEL": settings.lowest_level,
         "LOG_FORMAT": settings.log_format,
         "PYTHONUNBUFFERED": "1",
