@@ -1,7 +1,7 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent_service import __version__
-from agent_service.agent.account import Account, ModelAccount, RuntimeAccount
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
-from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
-from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
+from agent_service.answering import make_answering
 from agent_service.auth import Clients
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
@@ -29,7 +27,6 @@ from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
-from agent_service.runtime.protocol import RuntimeProtocol
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
@@ -119,8 +116,16 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         tokens_per_minute=settings.tokens_per_minute,
         budget=Budget(redis, Terms.of(settings)),
     )
-    provider, account, spans = _make_answering(
-        settings, model=model, runtime=runtime, turns=turns, metrics=counted, charge=limits.charge, tracing=tracing
+    toolbox = _make_toolbox(settings, counted, tracing)
+    provider, account, spans = make_answering(
+        settings,
+        model=model,
+        toolbox=toolbox,
+        runtime=runtime,
+        turns=turns,
+        metrics=counted,
+        limits=limits,
+        tracing=tracing,
     )
     prompt_file = settings.secret_file(SYSTEM_PROMPT_NAME)
     # The settings also strip white space around a value that they read from a file.
@@ -206,29 +211,6 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         ),
         toolbox=toolbox,
     )
-
-
-def _make_answering(
-    settings: Settings,
-    *,
-    model: Provider | None,
-    runtime: RuntimeProtocol | None,
-    turns: Turns,
-    metrics: Metrics,
-    charge: Callable[[Usage], None],
-    tracing: Tracing,
-) -> tuple[Provider, Account, TurnSpans]:
-    """Return the provider that answers turns, and how its turns are counted and traced."""
-    tracer = tracing.tracer()
-    if runtime is not None:
-        protocol = settings.runtime_protocol
-        provider: Provider = RuntimeProvider(runtime, turns, model=settings.model)
-        return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
-    provider = model or EchoProvider()
-    spans = TurnSpans.of_model(
-        tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
-    )
-    return provider, ModelAccount(metrics, model=provider.model, charge=charge), spans
 
 
 def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:

@@ -75,3 +75,17 @@ class Toolbox(Protocol):
     async def call(self, use: ToolUse, caller: Caller) -> ToolResult:
         """Call a tool and return its result. A call that fails has a result with the error, which is for the model."""
         ...
+
+
+Piece = str | ToolUse | ToolResult
+"""A piece of an answer: text, a tool call, or the result of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The last thing that a turn with tool calls yields: its messages after the user's, for its conversation.
+
+    They are in the form of the Messages API, and every tool call in them has its result.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
