@@ -25,8 +25,8 @@ for all requests (`PUT /stand-in/behaviour`).
 `GET /stand-in/requests` lists the received requests (newest last): path, model, system, message,
 history (the earlier messages, each as `role: text`), cached (whether the system prompt is marked for the cache),
 max_tokens, stream, host (the intended host, also for a request through a proxy), key (its last four characters),
-headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, and state: `running`,
-`done`, `failed`, or `disconnected` when the client left before the end.
+headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, usage (of the input),
+and state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
 `DELETE /stand-in/requests` clears the list and the releases.
 """
 
@@ -91,6 +91,7 @@ class Seen:
     at: float = field(default_factory=time.time)
     status: int | None = None
     state: str = "running"
+    usage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -399,6 +400,7 @@ class Answer:
             self.sent = counted
         if cached:
             self.sent |= {"cache_creation_input_tokens": cached // 2, "cache_read_input_tokens": cached - cached // 2}
+        seen.usage = self.sent
         self.calls = _calls(body, behaviour)
         results = _results(body)
         if self.calls:

@@ -51,7 +51,7 @@ async def call(
 ) -> types.CallToolResult:
     """Call a tool, and return its result, which may be an error of the tool.
 
-    A call that certainly did not run, because the server restarted, is made once more on a new connection.
+    A call that certainly did not run, because the server restarted, is repeated on a new connection.
 
     Args:
         connection: the connection to the server.
