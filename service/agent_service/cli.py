@@ -166,8 +166,8 @@ def tools(file: Path, host: str, port: int | None, *, reload: bool, loopback_onl
           \"\"\"Add two numbers.\"\"\"
           return a + b
 
-    They are served over streamable HTTP at /mcp, with GET /ping for probes. `agent-service serve --runtime FILE` runs an
-    agent that uses them as well. LOG_LEVEL and LOG_FORMAT are as for `agent-service runtime`.
+    They are served over streamable HTTP at /mcp, with GET /ping for probes. `agent-service serve --runtime FILE` runs
+    an agent that uses them as well. LOG_LEVEL and LOG_FORMAT are as for `agent-service runtime`.
 
     Exit codes: 0 after a clean shutdown, 1 if the file has an error, with its line, or if the port cannot be used.
     """
