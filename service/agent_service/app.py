@@ -17,6 +17,7 @@ from agent_service.health.publish import publishing
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.allowed_hosts import AllowedHosts
 from agent_service.middleware.body_limit import BodyLimit
+from agent_service.middleware.direct_send import DirectSend
 from agent_service.middleware.identify import Identify
 from agent_service.middleware.in_flight import InFlight
 from agent_service.middleware.observe import Observe
@@ -120,6 +121,7 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
     app.add_middleware(RequestId)
     if settings.proxies:
         app.add_middleware(Upgrade)
+    app.add_middleware(DirectSend)
 
 
 @contextlib.asynccontextmanager

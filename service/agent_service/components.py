@@ -12,8 +12,11 @@ from agent_service import __version__
 from agent_service.agent.account import Account, ModelAccount, RuntimeAccount
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
+from agent_service.agent.loop import ToolLoop
 from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
+from agent_service.agent.step import StepProvider
+from agent_service.agent.tools import Toolbox
 from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
@@ -119,8 +122,16 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         tokens_per_minute=settings.tokens_per_minute,
         budget=Budget(redis, Terms.of(settings)),
     )
+    toolbox = _make_toolbox(settings, counted, tracing)
     provider, account, spans = _make_answering(
-        settings, model=model, runtime=runtime, turns=turns, metrics=counted, charge=limits.charge, tracing=tracing
+        settings,
+        model=model,
+        runtime=runtime,
+        toolbox=toolbox,
+        turns=turns,
+        metrics=counted,
+        limits=limits,
+        tracing=tracing,
     )
     prompt_file = settings.secret_file(SYSTEM_PROMPT_NAME)
     # The settings also strip white space around a value that they read from a file.
@@ -209,11 +220,12 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
 def _make_answering(
     settings: Settings,
     *,
-    model: Provider | None,
+    model: StepProvider | EchoProvider | None,
     runtime: RuntimeProtocol | None,
+    toolbox: Toolbox | None,
     turns: Turns,
     metrics: Metrics,
-    charge: Callable[[Usage], None],
+    limits: Limits,
     tracing: Tracing,
 ) -> tuple[Provider, Account, TurnSpans]:
     """Return the provider that answers turns, and how its turns are counted and traced."""
@@ -226,10 +238,24 @@ def _make_answering(
     spans = TurnSpans.of_model(
         tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
     )
-    return provider, ModelAccount(metrics, model=provider.model, charge=charge), spans
+    if toolbox is None or model is None or isinstance(model, EchoProvider):
+        return provider, ModelAccount(metrics, model=provider.model, charge=limits.charge), spans
+    loop = ToolLoop(
+        model,
+        toolbox,
+        max_steps=settings.max_steps,
+        max_tool_calls=settings.max_tool_calls,
+        charge=limits.charge,
+        budget_wait=limits.budget.wait,
+    )
+    return loop, ModelAccount(metrics, model=loop.model, charge=_charged_already), spans
 
 
-def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
+def _charged_already(_: Usage) -> None:
+    """Charge nothing: the loop charges each call of the model when it ends."""
+
+
+def _make_model(settings: Settings, counted: Metrics) -> tuple[StepProvider | EchoProvider | None, Credentials | None]:
     if settings.model_provider == "echo":
         return EchoProvider(), None
     if settings.anthropic_api_key is None:

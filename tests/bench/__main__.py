@@ -155,21 +155,10 @@ def _streams(bench: Bench, seconds: int) -> None:
     for target in bench.all:
         count = _STREAMS_OF_PEER if target.name == targets.PEER else _STREAMS
         one = uvloop.run(streams.measure(target, streams=count, tokens=tokens, pace=_PACE_SECONDS))
-        complete = f"{one.complete:,} of {one.opened:,}"
-        lateness = [one.model_p99, one.added_p50, one.added_p99, one.added_worst]
-        rows.append([target.name, complete, *lateness, one.cpu_each_50, target.resident_mb()])
+        rows.append(one.row(target))
     bench.add(
         f"Streams open at once, a token every {_PACE_SECONDS:g} s for {seconds} s; lateness of tokens in ms",
-        [
-            "",
-            "complete",
-            "p99, model",
-            "added p50",
-            "added p99",
-            "added, worst",
-            "CPU per 50 tokens, ms",
-            "resident, MB",
-        ],
+        streams.COLUMNS,
         rows,
     )
 

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import orjson
-import uvloop
 from aiohttp import web
+
+from bench.aiohttp_server import CLIENT, serve
 
 _URL = os.environ["MODEL_URL"] + "/v1/messages"
 _HEADERS = {"content-type": "application/json", "x-api-key": "none", "anthropic-version": "2023-06-01"}
 # What a runtime passes on so that its calls belong to their turn.
 _OF_TURN = ("traceparent", "baggage", "X-Request-ID")
-_CLIENT = web.AppKey("client", aiohttp.ClientSession)
 _DONE = b'data: {"type":"done"}\n\n'
 
 
@@ -25,7 +25,7 @@ async def _invoke(request: web.Request) -> web.StreamResponse:
     messages = asked["messages"]
     question = {"model": "claude-sonnet-5-5", "max_tokens": 4096, "messages": messages, "stream": True}
     headers = {**_HEADERS, **{name: request.headers[name] for name in _OF_TURN if name in request.headers}}
-    async with request.app[_CLIENT].post(_URL, data=orjson.dumps(question), headers=headers) as answer:
+    async with request.app[CLIENT].post(_URL, data=orjson.dumps(question), headers=headers) as answer:
         if answer.status != web.HTTPOk.status_code:
             return web.Response(status=web.HTTPBadGateway.status_code, text=await answer.text())
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -54,24 +54,5 @@ async def _ping(_: web.Request) -> web.Response:
     return web.json_response({"status": "Healthy"})
 
 
-async def _make() -> web.Application:
-    app = web.Application()
-    app[_CLIENT] = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
-    )
-    app.router.add_post("/invocations", _invoke)
-    app.router.add_post("/v1/messages", _invoke)
-    app.router.add_get("/ping", _ping)
-    return app
-
-
 if __name__ == "__main__":
-    web.run_app(
-        _make(),
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        access_log=None,
-        loop=uvloop.new_event_loop(),
-        print=None,
-        backlog=4096,
-    )
+    serve(web.post("/invocations", _invoke), web.post("/v1/messages", _invoke), web.get("/ping", _ping))

@@ -15,6 +15,18 @@ _STAMPS = re.compile(rb"(\d+\.\d{6}) (\d+\.\d{6}) ")
 # 500 new streams a second: many, but neither opened in one instant nor in step afterwards.
 _OPENING_SECONDS = 0.002
 
+# Of a table of streams; `Streams.row` has the values.
+COLUMNS = [
+    "",
+    "complete",
+    "p99, model",
+    "added p50",
+    "added p99",
+    "added, worst",
+    "CPU per 50 tokens, ms",
+    "resident, MB",
+]
+
 # Nothing in the bench takes longer, unless it hangs.
 _GRACE_SECONDS = 30.0
 
@@ -31,6 +43,12 @@ class Streams:
     added_p99: float
     added_worst: float
     cpu_each_50: float
+
+    def row(self, target: Target) -> list[object]:
+        """Return the values for `COLUMNS`, with the present memory of the target."""
+        lateness = [self.model_p99, self.added_p50, self.added_p99, self.added_worst]
+        complete = f"{self.complete:,} of {self.opened:,}"
+        return [target.name, complete, *lateness, self.cpu_each_50, target.resident_mb()]
 
 
 async def measure(target: Target, *, streams: int, tokens: int, pace: float) -> Streams:

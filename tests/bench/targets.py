@@ -202,7 +202,7 @@ def _script(
     """Run a program of the bench that reads MODEL_URL and PORT."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    settings = {"MODEL_URL": model_url, "PORT": str(port)}
+    settings = {"MODEL_URL": model_url, "PORT": str(port), "PYTHONPATH": str(_HERE.parent)}
     log = name.replace(" ", "-")
     with _running(log, [*_PYTHON, str(_HERE / f"{script}.py")], folder, settings) as process:
         seconds = _until_answers(process, f"{url}/", folder / f"{log}.log")

@@ -182,9 +182,7 @@ def _many_streams(results: Results, programs: _Programs, seconds: int) -> None:
 
     def run(target: Target) -> streams.Streams:
         one = uvloop.run(streams.measure(target, streams=_STREAMS, tokens=tokens, pace=_PACE_SECONDS))
-        lateness = [one.model_p99, one.added_p50, one.added_p99, one.added_worst]
-        complete = f"{one.complete:,} of {one.opened:,}"
-        rows.append([target.name, complete, *lateness, one.cpu_each_50, target.resident_mb()])
+        rows.append(one.row(target))
         return one
 
     run(programs.model)
@@ -194,16 +192,7 @@ def _many_streams(results: Results, programs: _Programs, seconds: int) -> None:
         whole = run(agent)
     results.add(
         f"Streams open at once, a token every {_PACE_SECONDS:g} s for {seconds} s; lateness of tokens in ms",
-        [
-            "",
-            "complete",
-            "p99, model",
-            "added p50",
-            "added p99",
-            "added, worst",
-            "CPU per 50 tokens, ms",
-            "resident, MB",
-        ],
+        streams.COLUMNS,
         rows,
     )
     results.judge(

@@ -207,9 +207,9 @@ def test_every_log_line_is_json_and_none_has_a_message_or_a_key(service: Service
         service.post("/chat/stream", message=f"{private} {behaviour}", system_prompt=private)
     service.post("/chat", message=f"{private}\0")
     service.post("/chat", **{private: private})
-    service.get(f"/{private}?{private}")
-    answered = json.dumps("Request answered")
-    eventually(lambda: answered in service.log().splitlines()[-1], "the last request is logged")
+    last = service.get(f"/{private}?{private}").headers["X-Request-ID"]
+    # Checks that the service makes by itself may add lines after it.
+    eventually(lambda: _answered(service.log(), last), "the last request is logged")
     log = service.log()
     assert private not in log
     assert stand_in.last()["key"] == KEY[-4:]
@@ -220,6 +220,11 @@ def test_every_log_line_is_json_and_none_has_a_message_or_a_key(service: Service
     errors = {event["event"] for event in events if event["level"] in {"error", "critical"}}
     assert errors == {"Credentials were refused by the model API"}
     assert {event["logger"].split(".")[0] for event in events} == {"agent_service", "uvicorn"}
+
+
+def _answered(log: str, request_id: str) -> bool:
+    """Return whether the log has the line that a request was answered."""
+    return any("Request answered" in line and request_id in line for line in log.splitlines())
 
 
 def test_content_is_logged_only_on_request_and_keys_never(start_service: StartService, stand_in: StandIn) -> None:

@@ -46,7 +46,11 @@ Answers = Callable[[Asked], bytes | Iterable[bytes]]
 
 @dataclass
 class Gateway:
-    """A running gateway. `answer` may be replaced; `sent` holds the number of bytes of each answer that has ended."""
+    """A running gateway. `answer` may be replaced.
+
+    `sent` holds the number of bytes of each answer to a question that has ended: not of those to checks, which the
+    service makes at any time.
+    """
 
     url: str
     answer: Answers
@@ -91,7 +95,10 @@ def running_gateway(answer: Answers, tls: ssl.SSLContext | None = None) -> Itera
                 if asked is None:
                     return
                 gateway.asked.append(asked)
-                given = gateway.check if "count_tokens" in asked.path else gateway.answer(asked)
+                if "count_tokens" in asked.path:
+                    self.wfile.write(gateway.check)
+                    return
+                given = gateway.answer(asked)
                 self._send(gateway, [given] if isinstance(given, bytes) else given)
 
         def _send(self, gateway: Gateway, chunks: Iterable[bytes]) -> None:

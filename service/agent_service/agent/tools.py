@@ -75,3 +75,17 @@ class Toolbox(Protocol):
     async def call(self, use: ToolUse, caller: Caller) -> ToolResult:
         """Call a tool and return its result. A call that fails has a result with the error, which is for the model."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a conversation keeps of a turn with tool calls: its messages after the user's, as the Messages API has them.
+
+    Every tool call in them has its result.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+
+
+Piece = str | ToolUse | ToolResult | Transcript
+"""A piece of an answer: text, the course of a tool call, or the transcript at its end."""

@@ -14,13 +14,11 @@ from agent_service.gateway import question as questions
 from agent_service.gateway.accounts import Accounts, outcome_of
 from agent_service.gateway.admission import Admission
 from agent_service.gateway.bodies import LARGEST_BYTES, Bodies, CompressedError, Held, NoRoomError, TooLargeError
-from agent_service.gateway.echo import Echo
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.gateway.meter import Meter, asked
+from agent_service.gateway.model_api import ModelApi
 from agent_service.gateway.question import Question, UnreadableError
 from agent_service.gateway.relay import relay
-from agent_service.gateway.reply import Reply
-from agent_service.gateway.upstream import Upstream
 from agent_service.limits.limits import Limits
 from agent_service.telemetry.metrics import Metrics
 
@@ -47,7 +45,7 @@ class Calls:
 
     def __init__(
         self,
-        upstream: Upstream | Echo,
+        model_api: ModelApi,
         accounts: Accounts,
         limits: Limits,
         metrics: Metrics,
@@ -58,7 +56,7 @@ class Calls:
         """Set up the calls.
 
         Args:
-            upstream: the model API, or the echo in its place.
+            model_api: the model API, or the echo in its place.
             accounts: counts the calls.
             limits: the limits of the agent.
             metrics: counts the refusals.
@@ -66,7 +64,7 @@ class Calls:
             waiting: returns a context that is entered while a call waits because it was throttled.
         """
         self.terms = terms
-        self._upstream = upstream
+        self._model_api = model_api
         self._accounts = accounts
         self._admission = Admission(limits, metrics, waiting)
         self._waiting = waiting
@@ -74,8 +72,7 @@ class Calls:
 
     async def close(self) -> None:
         """Close the connections to the model API."""
-        if isinstance(self._upstream, Upstream):
-            await self._upstream.close()
+        await self._model_api.close()
 
     async def count_tokens(self, request: web.BaseRequest) -> web.StreamResponse:
         """Count the tokens of a question, which costs nothing.
@@ -85,10 +82,7 @@ class Calls:
         """
         with self._bodies.holding() as held:
             question = await self._question(request, held, mark=False)
-            if isinstance(self._upstream, Echo):
-                reply = await self._upstream.call(question, Form.MESSAGES, counts=True)
-            else:
-                reply = await self._call_upstream(self._upstream, request, question, Form.MESSAGES)
+            reply = await self._model_api.count_tokens(_path(request), request.headers, question, self._waiting)
         response, _ = await relay(request, reply, None)
         return response
 
@@ -102,7 +96,8 @@ class Calls:
         with self._bodies.holding() as held:
             # In a list, from which the question is taken once it is answered: an answer may last for minutes, and its
             # question has up to LARGEST_BYTES.
-            pending = [await self._question(request, held, mark=form is Form.MESSAGES and self._marks)]
+            mark = form is Form.MESSAGES and self.terms.marks and self._model_api.marks
+            pending = [await self._question(request, held, mark=mark)]
             await self._admission.admit()
             return await self._accounted(request, form, turn, held=held, pending=pending)
 
@@ -114,7 +109,7 @@ class Calls:
         meter: Meter | None = None
         with self._accounts.span(model, request.headers, turn, streamed=pending[0].streamed) as span:
             try:
-                reply = await self._reply(request, pending[0], form)
+                reply = await self._model_api.call(_path(request), request.headers, pending[0], form, self._waiting)
                 pending.clear()
                 held.release()
                 if reply.ok:
@@ -140,22 +135,6 @@ class Calls:
                 (meter or Meter(usage, form, events=False)).finish(characters if received else 0)
                 self._accounts.close(model, outcome, usage, started=started, span=span, turn=turn)
 
-    async def _reply(self, request: web.BaseRequest, question: Question, form: Form) -> Reply:
-        if isinstance(self._upstream, Echo):
-            return await self._upstream.call(question, form)
-        return await self._call_upstream(self._upstream, request, question, form)
-
-    async def _call_upstream(
-        self, upstream: Upstream, request: web.BaseRequest, question: Question, form: Form
-    ) -> Reply:
-        query = request.rel_url.raw_query_string
-        path = f"{request.rel_url.raw_path}?{query}" if query else request.rel_url.raw_path
-        return await upstream.call(path, request.headers, question, form, self._waiting)
-
-    @property
-    def _marks(self) -> bool:
-        return self.terms.marks and (isinstance(self._upstream, Echo) or self._upstream.marks)
-
     async def _question(self, request: web.BaseRequest, held: Held, *, mark: bool) -> Question:
         try:
             body = await held.read(request)
@@ -178,6 +157,12 @@ class Calls:
             message = f"model: this agent may not call this model. It may call: {allowed}."
             raise RefusedError(404, "not_found_error", message)
         return question
+
+
+def _path(request: web.BaseRequest) -> str:
+    """Return the path and query of a request, as received."""
+    query = request.rel_url.raw_query_string
+    return f"{request.rel_url.raw_path}?{query}" if query else request.rel_url.raw_path
 
 
 async def _in_background_if_long(body: bytes, search: Callable[[], Question]) -> Question:

@@ -11,6 +11,7 @@ from agent_service.config.settings import Settings
 from agent_service.gateway.accounts import Accounts
 from agent_service.gateway.calls import Calls, Terms
 from agent_service.gateway.echo import Echo
+from agent_service.gateway.model_api import ModelApi
 from agent_service.gateway.server import Gateway
 from agent_service.gateway.upstream import Upstream
 from agent_service.lifecycle import Lifecycle
@@ -45,18 +46,18 @@ def create_gateway(
     """
     echoes = settings.model_provider == "echo"
     models = tuple(dict.fromkeys((settings.default_model, *settings.gateway_models, *(["echo"] if echoes else []))))
-    upstream: Upstream | Echo
+    model_api: ModelApi
     if echoes:
-        upstream = Echo(EchoProvider())
+        model_api = Echo(EchoProvider())
     else:
         # No call lasts longer than the longest answer or task that it is part of.
         silence = max(settings.longest_answer_seconds, settings.task_timeout_seconds)
-        upstream = Upstream(base_url, credentials, max_retries=settings.model_max_retries, silence_seconds=silence)
+        model_api = Upstream(base_url, credentials, max_retries=settings.model_max_retries, silence_seconds=silence)
     accounts = Accounts(metrics, tracer, charge=limits.charge, provider=settings.model_provider, models=models)
     terms = Terms(models, settings.gateway_max_tokens, settings.gateway_prompt_caching)
     bound = bounds(settings)
     return Gateway(
-        Calls(upstream, accounts, limits, metrics, terms, waiting=waiting),
+        Calls(model_api, accounts, limits, metrics, terms, waiting=waiting),
         turns,
         lifecycle,
         metrics,

@@ -2,15 +2,16 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, nullcontext
 from typing import Any
 
 import orjson
 from multidict import CIMultiDict
 
+from agent_service.agent.echo import EchoProvider
 from agent_service.agent.messages import Prompt, Usage
-from agent_service.agent.provider import Provider
+from agent_service.agent.provider import Waiting
 from agent_service.gateway.forms import JSON, Form, RefusedError
 from agent_service.gateway.question import Question
 from agent_service.gateway.reply import Reply, nothing, single
@@ -19,20 +20,22 @@ _EVENTS = "text/event-stream; charset=utf-8"
 
 
 class Echo:
-    """Answers from the last user message."""
+    """Answers from the last user message; a `ModelApi`. There is no cache, so that a mark has no effect."""
 
-    def __init__(self, provider: Provider) -> None:
+    marks = True
+
+    def __init__(self, provider: EchoProvider) -> None:
         self._provider = provider
 
-    async def call(self, question: Question, form: Form, *, counts: bool = False) -> Reply:
-        """Return the answer to a question in a form; the number of its tokens if `counts`.
+    async def call(
+        self, path: str, received: Mapping[str, str], question: Question, form: Form, waiting: Waiting
+    ) -> Reply:
+        """Return the answer to a question in a form.
 
         Raises:
             RefusedError: when the question has no text of a user.
         """
         prompt = _prompt(question.content)
-        if counts:
-            return _whole({"input_tokens": max(1, prompt.characters // 4)})
         usage = Usage()
         pieces = self._provider.stream(prompt, usage, nullcontext)
         if question.streamed:
@@ -44,6 +47,13 @@ class Echo:
             text = "".join([piece async for piece in pieces])
         return _whole(_message(question.model, text, usage) if form is Form.MESSAGES else _chat(question, text, usage))
 
+    async def count_tokens(self, path: str, received: Mapping[str, str], question: Question, waiting: Waiting) -> Reply:
+        """Return an estimate of the number of tokens of a question. Errors as `call`."""
+        return _whole({"input_tokens": _input_tokens(_prompt(question.content))})
+
+    async def close(self) -> None:
+        """Do nothing: there are no connections."""
+
 
 def _prompt(body: bytes) -> Prompt:
     try:
@@ -53,6 +63,10 @@ def _prompt(body: bytes) -> Prompt:
         return Prompt(_text(asked), system=_text(found.get("system") or "") or None)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
         raise RefusedError(400, "invalid_request_error", "messages: there is no message of a user.") from None
+
+
+def _input_tokens(prompt: Prompt) -> int:
+    return max(1, prompt.characters // 4)
 
 
 def _text(content: object) -> str:
@@ -85,7 +99,7 @@ def _message(model: str, text: str | None, usage: Usage) -> dict[str, Any]:
 async def _message_events(
     model: str, pieces: AsyncGenerator[str], usage: Usage, prompt: Prompt
 ) -> AsyncIterator[bytes]:
-    usage.uncached_tokens = max(1, prompt.characters // 4)
+    usage.uncached_tokens = _input_tokens(prompt)
     yield _event("message_start", message=_message(model, None, usage))
     yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
     async with aclosing(pieces):

@@ -39,7 +39,7 @@ _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
 
 
 class Upstream:
-    """The model API, as the gateway calls it."""
+    """The model API, called over HTTP; a `ModelApi`."""
 
     def __init__(
         self, base_url: str, credentials: Credentials | None, *, max_retries: int, silence_seconds: float
@@ -62,14 +62,7 @@ class Upstream:
     async def call(
         self, path: str, received: Mapping[str, str], question: Question, form: Form, waiting: Waiting
     ) -> Reply:
-        """Return the answer to a question, whose bytes have not been read yet unless it is an error.
-
-        Args:
-            path: path and query of the call.
-            received: headers of the caller.
-            question: the body.
-            form: form of the API that is called.
-            waiting: returns a context that is entered while the call waits because it was throttled.
+        """Return the answer of the model API.
 
         Raises:
             RefusedError: when the model API cannot be reached, refuses our key, or redirects.
@@ -95,6 +88,10 @@ class Upstream:
             return await self.call(path, received, question.without_mark(), form, waiting)
         self._check_key(answer.status, body, key, sent)
         return Reply(answer.status, headers.of_answer(answer.headers), single(body), nothing, len(body))
+
+    async def count_tokens(self, path: str, received: Mapping[str, str], question: Question, waiting: Waiting) -> Reply:
+        """Return the model API's count of the tokens of a question. Errors as `call`."""
+        return await self.call(path, received, question, Form.MESSAGES, waiting)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -158,7 +155,7 @@ def _pause_before_retry(answer: aiohttp.ClientResponse, retry: int) -> float | N
 
 
 def _pause(retry: int) -> float:
-    # Spread over half the time, so that calls that failed together do not come back together.
+    # Randomized by up to half, so that calls that failed at the same time are retried at different times.
     return min(_FIRST_PAUSE_SECONDS * 2.0**retry, LONGEST_RETRY_WAIT_SECONDS) * random.uniform(0.5, 1)  # noqa: S311
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Resp
 from pydantic import BaseModel, Field
 
 from agent_service.routes.body import Body
-from agent_service.routes.chat import Message
+from agent_service.routes.chat import Message, Steps
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.errors import describe
 from agent_service.tasks.queue import KeyReusedError
@@ -60,6 +60,7 @@ class TaskResult(BaseModel):
     stop_reason: str | None = Field(
         None, description="Why the answer was cut short, such as `max_tokens`. Null if it was not."
     )
+    steps: Steps = None
 
 
 class TaskFailure(BaseModel):

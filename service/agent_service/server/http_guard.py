@@ -15,6 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from agent_service.server.connections import Connections
+from agent_service.server.counted_connection import CountedConnection
 from agent_service.server.until_close import OLD_VERSIONS, UntilClose
 
 # Twice what nginx accepts in total (`large_client_header_buffers`, 4 of 8 KiB).
@@ -40,14 +41,13 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fv:.]+\])(?::[0
 MAPPED = "::ffff:"
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(CountedConnection, HttpToolsProtocol):
     """Answers 408 to a head that is incomplete in time, 431 to one that is too long, and 400 in our own format.
 
     One request is answered at a time. Pipelined requests (RFC 9112, 9.3.2) wait unparsed. More than 64 KiB of them
     are dropped, and the connection is closed with the answer; a client then resends what was not answered.
     """
 
-    connections_of_process: Connections
     head_seconds = HEAD_SECONDS
 
     _in_head = True
@@ -141,24 +141,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._queued = b""
         self.connections_of_process.closed(self)
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Record that the client reads too slowly."""
-        super().pause_writing()
-        self.connections_of_process.paused(self)
-
-    def resume_writing(self) -> None:
-        """Record that the client has read."""
-        super().resume_writing()
-        self.connections_of_process.resumed(self)
-
-    def unsent(self) -> int:
-        """Return the number of answer bytes that the kernel has not accepted yet."""
-        return self.transport.get_write_buffer_size()
-
-    def abort(self) -> None:
-        """Close immediately. Unsent bytes are lost."""
-        self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if cycle.scope["http_version"] in OLD_VERSIONS:

@@ -16,6 +16,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from agent_service.server.connections import Connections
+from agent_service.server.counted_connection import CountedConnection
 from agent_service.server.http_guard import MAPPED, GuardedProtocol
 
 # uvicorn logs the paths of WebSockets, with their query, and `websockets` the content of messages.
@@ -29,10 +30,9 @@ _LOST = 1006
 _KEY_BYTES = 16
 
 
-class GuardedWebSocket(WebSocketsSansIOProtocol):
+class GuardedWebSocket(CountedConnection, WebSocketsSansIOProtocol):
     """A WebSocket that counts among the connections of its process, and is closed with 1001 when draining ends."""
 
-    connections_of_process: Connections
     closed_here = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -96,24 +96,6 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
-
-    def pause_writing(self) -> None:
-        """Record that the client reads too slowly."""
-        super().pause_writing()
-        self.connections_of_process.paused(self)
-
-    def resume_writing(self) -> None:
-        """Record that the client has read."""
-        super().resume_writing()
-        self.connections_of_process.resumed(self)
-
-    def unsent(self) -> int:
-        """Return the number of bytes that the kernel has not accepted yet."""
-        return self.transport.get_write_buffer_size()
-
-    def abort(self) -> None:
-        """Close immediately. Unsent bytes are lost."""
-        self.transport.abort()
 
 
 class UpgradableProtocol(GuardedProtocol):

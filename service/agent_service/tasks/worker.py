@@ -16,7 +16,9 @@ from agent_service.agent.errors import (
     RateLimitedError,
 )
 from agent_service.agent.messages import Prompt, sendable
+from agent_service.agent.tools import Piece
 from agent_service.agent.turn import Agent
+from agent_service.chat.steps import Steps
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits
 from agent_service.state.redis_errors import StateUnavailableError
@@ -150,8 +152,12 @@ class Worker:
     async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
         """Make an attempt, and return the call that reports its end."""
         pieces: list[str] = []
+        steps = Steps()
 
-        async def keep(piece: str) -> None:
+        async def keep(piece: Piece) -> None:
+            steps.note(piece)
+            if not isinstance(piece, str):
+                return
             pieces.append(piece)
             if claim.probe and len(pieces) == 1:
                 # The end of the attempt reports this again.
@@ -183,8 +189,8 @@ class Worker:
             return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
         _log.info("Task was completed", tokens=usage.total)
         result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
-        if usage.cut is not None:
-            result["stop_reason"] = usage.cut
+        optional = {"steps": steps.all(), "stop_reason": usage.cut}
+        result |= {name: value for name, value in optional.items() if value is not None}
         return lambda: self._tasks.complete(claim, result)
 
     async def _again(self, claim: Claim, failed: TaskError, pause: float, requested: int | None) -> None:

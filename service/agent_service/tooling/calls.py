@@ -73,19 +73,21 @@ async def call(
     give_up = min(deadline, loop.time() + RECONNECT_SECONDS)
     sessions_left, delay = _MOST_SESSIONS, _FIRST_WAIT_SECONDS
     while True:
-        exchange = Exchange(deadline + _SLACK_SECONDS, connection.largest_answer_bytes, token, is_call=True)
-        client = await connection.client(give_up)
-        if client is None:
+        session = await connection.session(give_up)
+        most_bytes = 0 if session is None else session.largest_answer_bytes
+        exchange = Exchange(deadline + _SLACK_SECONDS, most_bytes, token, is_call=True)
+        if session is None:
             exchange.fail(Failure.UNREACHABLE, connection.reason)
             break
-        result = await _send(client, tool, arguments, exchange)
+        with session.calling() as client:
+            result = await _send(client, tool, arguments, exchange)
         if result is not None:
             return result
         if exchange.failure is Failure.SESSION_LOST and sessions_left:
             sessions_left -= 1
-            connection.lost(client)
+            connection.lost(session)
         elif exchange.failure is Failure.UNREACHABLE:
-            connection.check()
+            session.check()
         else:
             break
         if loop.time() + delay >= give_up:
