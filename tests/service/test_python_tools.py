@@ -265,7 +265,8 @@ async def test_blocking_functions_run_side_by_side_in_threads(run: Run) -> None:
 async def test_the_number_of_threads_is_bounded_and_further_calls_wait(run: Run, tmp_path: Path) -> None:
     served = run(
         f"import threading, time, pathlib\n{HEAD}lock = threading.Lock()\nnow = most = 0\n"
-        "@tool\ndef get():\n    global now, most\n    with lock:\n        now += 1\n        most = max(most, now)\n    print('It runs')\n"
+        "@tool\ndef get():\n    global now, most\n    with lock:\n        now += 1\n        most = max(most, now)\n"
+        "    print('It runs')\n"
         f"    while not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.02)\n"
         "    with lock: now -= 1\n    return 'done'\n"
         "@tool\nasync def highest() -> int:\n    return most\n"
@@ -343,6 +344,8 @@ async def test_the_calls_in_progress_are_finished_at_the_end(run: Run, tmp_path:
         f"    while not pathlib.Path({str(tmp_path / 'go')!r}).exists(): await asyncio.sleep(0.02)\n    return 'done'\n"
     )
     async with connected(served, mode) as client:
+        # It needs the list after the call, too.
+        await client.list_tools()
         calling = asyncio.create_task(client.call_tool("get", {}))
         await asyncio.to_thread(eventually, lambda: "It has started" in served.log(), "the function runs")
         served.process.send_signal(signal.SIGTERM)

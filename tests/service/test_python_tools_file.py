@@ -1,10 +1,11 @@
 """`agent-service tools FILE`: the file itself: its errors, its changes, and who may use it."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import httpx
 import pytest
@@ -141,6 +142,18 @@ async def test_a_client_is_informed_of_changed_tools(run: Run, tmp_path: Path) -
         with pytest.raises(MCPError, match="The agent's file has an error"):
             await client.list_tools(cache_mode="bypass")
         assert (await client.call_tool("second", {})).is_error
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_clients_that_stay_connected_do_not_keep_the_process(run: Run, mode: Literal["legacy", "auto"]) -> None:
+    served = run(f"{HEAD}@tool\ndef get(): return ''\n")
+    async with Client(streamable_http_client(f"{served.url}/mcp"), mode=mode) as client, AsyncExitStack() as stack:
+        await client.list_tools()
+        if mode == "auto":
+            await stack.enter_async_context(client.listen(tools_list_changed=True))
+        served.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(served.process.wait, 30) == 0
+    assert "Traceback" not in served.log()
 
 
 def test_tools_remain_functions_for_answer_and_for_each_other(tmp_path: Path) -> None:

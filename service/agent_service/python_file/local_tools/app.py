@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -65,5 +65,9 @@ class _Guarded:
         address = request.client.host if request.client else None
         if fault := refusal(request.headers, address, loopback_only=self._loopback_only):
             await JSONResponse({"error": fault}, status_code=403)(scope, receive, send)
+            return
+        # Without sessions there is nothing to send but answers. A stream that stays open would delay the end.
+        if request.method != "POST":
+            await Response(status_code=405, headers={"Allow": "POST"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
