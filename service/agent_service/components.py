@@ -157,7 +157,6 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         max_tokens=settings.conversation_max_tokens,
         ttl_seconds=settings.conversation_ttl_seconds,
     )
-    toolbox = _make_toolbox(settings, counted, tracing)
     return Components(
         settings=settings,
         lifecycle=lifecycle,

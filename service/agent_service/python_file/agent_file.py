@@ -1,29 +1,35 @@
 """The file of an agent, which is loaded again after a change if that is wanted."""
 
 import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import structlog
 
-from agent_service.python_file.loading import FileError, Loaded, load
+from agent_service.python_file.loading import FileError, load
 
 _log = structlog.get_logger(__name__)
 
 Mark = tuple[int, ...]
 
+_T = TypeVar("_T")
 
-class AgentFile:
-    """The file and its function `answer`.
 
-    With `reload`, a change applies to the next turn. While the new version has an error, every turn fails: the previous
+class AgentFile(Generic[_T]):
+    """The file and what is served of it: what `find` returns, such as its function `answer`.
+
+    With `reload`, a change applies to the next use. While the new version has an error, every use fails: the previous
     version would hide that.
     """
 
-    def __init__(self, file: Path, *, reload: bool) -> None:
+    def __init__(self, file: Path, find: Callable[[Path, types.ModuleType], _T], *, reload: bool) -> None:
         self.path = file.absolute()
+        self._find = find
         self._reload = reload
         self._mark: Mark = ()
-        self._loaded: Loaded | None = None
+        self._loaded: _T | None = None
         self._fault = FileError(f"{self.path}: is not loaded")
 
     def load(self) -> None:
@@ -38,8 +44,8 @@ class AgentFile:
             sys.path.append(folder)
         self._load_again(self._stat())
 
-    def current(self) -> Loaded:
-        """Return the function of the current version.
+    def current(self) -> _T:
+        """Return what is served of the current version.
 
         Raises:
             FileError: if that version has an error.
@@ -57,7 +63,7 @@ class AgentFile:
     def _load_again(self, mark: Mark) -> None:
         self._mark, self._loaded = mark, None
         try:
-            self._loaded = load(self.path)
+            self._loaded = load(self.path, self._find)
         except FileError as error:
             self._fault = error
             raise

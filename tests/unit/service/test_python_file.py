@@ -11,6 +11,7 @@ import pytest
 from agent_service.config.settings import Settings
 from agent_service.python_file import turns
 from agent_service.python_file.agent_file import AgentFile
+from agent_service.python_file.answer_function import find_answer
 from agent_service.python_file.failures import describe
 from agent_service.python_file.loading import FileError, load
 from agent_service.server.runtime_process import environment
@@ -29,7 +30,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_file_with_an_async_function_is_loaded(file: Path) -> None:
     file.write_text(HELLO)
-    loaded = load(file)
+    loaded = load(file, find_answer)
     assert not loaded.yields
     assert loaded.place == f"{file}:1"
     assert asyncio.run(loaded.answer(Turn(message="Hello"))) == "You said: Hello"
@@ -37,7 +38,7 @@ def test_a_file_with_an_async_function_is_loaded(file: Path) -> None:
 
 def test_an_async_generator_is_recognised(file: Path) -> None:
     file.write_text("async def answer(turn):\n    yield 'a'\n")
-    assert load(file).yields
+    assert load(file, find_answer).yields
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_an_async_generator_is_recognised(file: Path) -> None:
 )
 def test_other_forms_of_the_function_are_accepted(file: Path, source: str) -> None:
     file.write_text(source, encoding="utf-8")
-    assert not load(file).yields
+    assert not load(file, find_answer).yields
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_other_forms_of_the_function_are_accepted(file: Path, source: str) -> No
 def test_a_file_with_an_error_is_refused_in_one_line(file: Path, source: str, line: int | None, words: str) -> None:
     file.write_text(source)
     with pytest.raises(FileError) as caught:
-        load(file)
+        load(file, find_answer)
     assert str(caught.value).startswith(f"{file}:{line}: " if line else f"{file}: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -82,21 +83,21 @@ def test_a_file_with_an_error_is_refused_in_one_line(file: Path, source: str, li
 
 def test_a_file_that_cannot_be_read_is_refused(file: Path) -> None:
     with pytest.raises(FileError, match="cannot be read: No such file"):
-        load(file)
+        load(file, find_answer)
     with pytest.raises(FileError, match="cannot be read: Is a directory"):
-        load(file.parent)
+        load(file.parent, find_answer)
     file.write_bytes(b"# one\n# caf\xe9\n")
     with pytest.raises(FileError, match=r"my_agent\.py:2: is not UTF-8 text"):
-        load(file)
+        load(file, find_answer)
     file.write_bytes(b"#" * 2**23)
     with pytest.raises(FileError, match="is larger than 4 MiB"):
-        load(file)
+        load(file, find_answer)
 
 
 def test_a_file_named_like_a_package_does_not_replace_it(file: Path) -> None:
     file = file.with_name("anthropic.py")
     file.write_text(HELLO)
-    AgentFile(file, reload=False).load()
+    AgentFile(file, find_answer, reload=False).load()
     import anthropic  # noqa: PLC0415
 
     assert anthropic.__file__ != str(file)
@@ -105,7 +106,7 @@ def test_a_file_named_like_a_package_does_not_replace_it(file: Path) -> None:
 def test_a_secret_in_an_error_is_redacted(file: Path) -> None:
     file.write_text("raise ValueError('api_key=sk-abcdefghijklmnop')\n")
     with pytest.raises(FileError) as caught:
-        load(file)
+        load(file, find_answer)
     assert "sk-abcdef" not in str(caught.value)
 
 
@@ -113,7 +114,7 @@ def test_the_report_on_an_exception_contains_only_frames_of_the_user(file: Path)
     helper = file.with_name("my_helper.py")
     helper.write_text("import json\n\ndef parse(text):\n    return json.loads(text)\n")
     file.write_text("import my_helper\n\nasync def answer(turn):\n    return my_helper.parse('{')\n")
-    agent = AgentFile(file, reload=False)
+    agent = AgentFile(file, find_answer, reload=False)
     agent.load()
     with pytest.raises(ValueError, match="Expecting") as caught:
         agent.current().answer(Turn(message="")).send(None)
@@ -124,7 +125,7 @@ def test_the_report_on_an_exception_contains_only_frames_of_the_user(file: Path)
 
 def test_a_changed_file_is_loaded_for_the_next_turn_and_an_error_in_it_is_not_hidden(file: Path) -> None:
     file.write_text(HELLO)
-    agent = AgentFile(file, reload=True)
+    agent = AgentFile(file, find_answer, reload=True)
     agent.load()
     file.write_text("async def answer(turn):\n    return 'Changed'\n")
     assert asyncio.run(agent.current().answer(None)) == "Changed"
@@ -141,7 +142,7 @@ def test_a_changed_file_is_loaded_for_the_next_turn_and_an_error_in_it_is_not_hi
 
 def test_a_file_without_reload_is_loaded_once(file: Path) -> None:
     file.write_text(HELLO)
-    agent = AgentFile(file, reload=False)
+    agent = AgentFile(file, find_answer, reload=False)
     agent.load()
     first = agent.current()
     file.write_text("async def answer(turn):\n    return 'Changed'\n")
