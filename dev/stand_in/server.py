@@ -25,14 +25,15 @@ for all requests (`PUT /stand-in/behaviour`).
 `GET /stand-in/requests` lists the received requests (newest last): path, model, system, message,
 history (the earlier messages, each as `role: text`), cached (whether the system prompt is marked for the cache),
 max_tokens, stream, host (the intended host, also for a request through a proxy), key (its last four characters),
-headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, usage (of the input),
-and state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
+headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, usage (the tokens sent), and
+state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
 `DELETE /stand-in/requests` clears the list and the releases.
 """
 
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import json
 import re
 import socket
@@ -55,6 +56,9 @@ _LONGEST_HOLD_SECONDS = 120
 
 # A longer body is not kept.
 _LONGEST_BODY = 2**16
+
+# An answer repeats this much of each result of a tool.
+_LONGEST_RESULT = 200
 
 _CHAT = "/v1/chat/completions"
 
@@ -131,7 +135,9 @@ class Behaviour:
     blank: bool = False
     """Answer with white space."""
     thinking: bool = False
-    """Send a thinking block before the text."""
+    """Send a thinking block before the text. With tool calls, refuse later steps of the turn without the block."""
+    redacted: bool = False
+    """With `thinking`: send a redacted thinking block, too."""
     stop: str = "end_turn"
     """The stop reason."""
     refusal: bool = False
@@ -160,15 +166,20 @@ class Behaviour:
     # Tools. A step is a request of the same turn; the last message with text begins a turn.
     calls: Any = ()
     """A list for each step with its tool calls: objects with `name` and `input`, or `raw` (the input as text). Later
-    steps answer with text, and with the text of the last results. A request that may call no tools is answered so."""
+    steps answer with text, and with the first 200 characters of the last results. A request that may call no tools is answered so."""
     endless: bool = False
-    """Make the last of `calls` in every step."""
+    """Make the last of `calls` in every later step."""
+    stubborn: bool = False
+    """Call tools even if the request allows none."""
     pauses: int = 0
     """Answer the first steps with the reason `pause_turn`, this many times."""
     server_tool: bool = False
     """In the first step, use a tool of the model API (web search) before the text."""
     caching: bool = False
-    """Count the tokens of marked prefixes as written to the cache, or as read from it, at four characters each."""
+    """Count the tokens of marked prefixes as written to the cache, or as read from it, at four characters each.
+
+    As documented: a mark reads the longest prefix that was written and ends at most 20 blocks before it; a prefix
+    shorter than 1,024 tokens is not written; more than four marks are refused."""
 
 
 _BEHAVIOUR = frozenset(each.name for each in fields(Behaviour))
@@ -273,6 +284,8 @@ class StandIn:
             return _ended(seen, fault)
         if behaviour.garbage:
             return _ended(seen, HTMLResponse("<html><body>It works!</body></html>"))
+        if behaviour.thinking and not all(map(_begins_with_thoughts, _steps(body))):
+            return _ended(seen, _error(400, "Expected `thinking` or `redacted_thinking`, but found `tool_use`"))
         cached = self.cache.count(body) if behaviour.caching else None
         answer = Answer(body, seen, behaviour, self.gates, cached)
         seen.status = 200
@@ -398,20 +411,21 @@ class Answer:
         self.sent: dict[str, int] = {"input_tokens": self.input_tokens}
         if counted is not None:
             self.sent = counted
+        seen.usage = self.sent
         if cached:
             self.sent |= {"cache_creation_input_tokens": cached // 2, "cache_read_input_tokens": cached - cached // 2}
-        seen.usage = self.sent
         self.calls = _calls(body, behaviour)
         results = _results(body)
         if self.calls:
-            self.text = f"Calling {', '.join(call['name'] for call in self.calls)}. "
+            self.text = "" if behaviour.empty else f"Calling {', '.join(call['name'] for call in self.calls)}."
             self.stop_reason = "tool_use" if behaviour.stop == "end_turn" else behaviour.stop
         elif results:
             self.text += f" Results: {'; '.join(results)}."
-        step = len(_steps(body))
-        if step < behaviour.pauses:
-            self.calls, self.text, self.stop_reason = [], f"Pause {step + 1}. ", "pause_turn"
-        self.before_text = _web_search() if behaviour.server_tool and step == 0 else []
+        pauses = _pauses(body)
+        if pauses < behaviour.pauses:
+            self.calls, self.text, self.stop_reason = [], f"{_PAUSE}{pauses + 1}. ", "pause_turn"
+        self.before_text = [_REDACTED] if behaviour.thinking and behaviour.redacted else []
+        self.before_text += _web_search() if behaviour.server_tool and not _used_server_tools(body) else []
         self.message: dict[str, Any] = {
             "id": f"msg_{uuid.uuid4().hex[:24]}",
             "type": "message",
@@ -506,7 +520,7 @@ class Answer:
             if not event:
                 return
             yield event
-        for index, call in enumerate(self.calls, len(before) + 1):
+        for index, call in enumerate(self.calls, len(before) + bool(self.text)):
             for part in _tool_use(call):
                 yield _at(index, part)
         sent = self.sent if behaviour.recount is None else {"input_tokens": behaviour.recount}
@@ -563,6 +577,10 @@ def _at(index: int, event: dict[str, Any]) -> str:
     return _event(event["type"], **{**event, "index": index})
 
 
+_PAUSE = "Pause "
+_REDACTED = {"type": "redacted_thinking", "data": "c2VjcmV0"}
+
+
 def _thinking_block() -> list[dict[str, Any]]:
     return [
         {"type": "content_block_start", "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
@@ -578,9 +596,10 @@ def _whole_block(block: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _calls(body: dict[str, Any], behaviour: Behaviour) -> list[dict[str, Any]]:
     """Return the blocks of the tool calls of this step, with their input as text in `raw`."""
-    if not body.get("tools") or (body.get("tool_choice") or {}).get("type") == "none" or not behaviour.calls:
+    may_call = behaviour.stubborn or (body.get("tool_choice") or {}).get("type") != "none"
+    if not (body.get("tools") and may_call and behaviour.calls):
         return []
-    step = len(_steps(body)) - behaviour.pauses
+    step = sum(bool(_of_type(message, "tool_use")) for message in _steps(body))
     if step >= len(behaviour.calls):
         if not behaviour.endless:
             return []
@@ -644,11 +663,26 @@ def _steps(body: dict[str, Any]) -> list[dict[str, Any]]:
     return [message for message in messages[first:] if message.get("role") == "assistant"]
 
 
+def _begins_with_thoughts(message: dict[str, Any]) -> bool:
+    blocks = _blocks(message)
+    return bool(blocks) and blocks[0].get("type") in {"thinking", "redacted_thinking"}
+
+
+def _pauses(body: dict[str, Any]) -> int:
+    """Return how often the current turn was paused."""
+    texts = [block["text"] for message in _steps(body) for block in _of_type(message, "text")]
+    return sum(text.startswith(_PAUSE) for text in texts)
+
+
+def _used_server_tools(body: dict[str, Any]) -> bool:
+    return any(_of_type(message, "server_tool_use") for message in _steps(body))
+
+
 def _results(body: dict[str, Any]) -> list[str]:
     """Return the text of each tool result in the last message."""
     messages = body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages and isinstance(messages[-1], dict) else {}
-    return [_text(block.get("content", "")) for block in _of_type(last, "tool_result")]
+    return [_text(block.get("content", ""))[:_LONGEST_RESULT] for block in _of_type(last, "tool_result")]
 
 
 def _refuse_calls(body: dict[str, Any]) -> str | None:
@@ -666,6 +700,8 @@ def _refuse_calls(body: dict[str, Any]) -> str | None:
             return f"messages.{number}: tool_use.input: Input should be a valid dictionary"
         if any(block.get("signature") != "c2lnbmF0dXJl" for block in _of_type(message, "thinking")):
             return f"messages.{number}: Invalid `signature` in `thinking` block"
+    if _marks(body) > 4:
+        return "A maximum of 4 blocks with cache_control may be provided."
     names = [str(tool.get("name")) for tool in body.get("tools") or []]
     return None if len(names) == len(set(names)) else "tools: Tool names must be unique."
 
@@ -675,41 +711,62 @@ class Cache:
 
     _LEAST_TOKENS = 1024
     _BLOCKS_BACK = 20
+    _MOST_MARKS = 4
 
     def __init__(self) -> None:
-        self._prefixes: dict[str, int] = {}
+        self._tokens: dict[bytes, int] = {}
 
     def count(self, body: dict[str, Any]) -> dict[str, int]:
         """Return the usage of a question's input, and keep its marked prefixes."""
-        prefixes, marks, text = [], [], ""
-        for block in self._in_order(body):
-            text += json.dumps({name: value for name, value in block.items() if name != "cache_control"})
-            prefixes.append(text)
-            if "cache_control" in block:
-                marks.append(len(prefixes) - 1)
-        read = 0
+        prefixes, marks = self._prefixes(body)
+        reads = [
+            self._tokens.get(digest, 0)
+            for mark in marks
+            for digest, _ in prefixes[max(0, mark - self._BLOCKS_BACK) : mark + 1]
+        ]
+        read = max(reads, default=0)
+        written = 0
         for mark in marks:
-            for prefix in prefixes[max(0, mark - self._BLOCKS_BACK) : mark + 1]:
-                read = max(read, self._prefixes.get(prefix, 0))
-        last = len(prefixes[marks[-1]]) // 4 if marks else 0
-        for mark in marks:
-            tokens = len(prefixes[mark]) // 4
+            digest, tokens = prefixes[mark]
             if tokens >= self._LEAST_TOKENS:
-                self._prefixes[prefixes[mark]] = tokens
-        written = last - read if last >= self._LEAST_TOKENS else 0
-        rest = len(text) // 4 - read - written
+                self._tokens[digest] = tokens
+                written = max(written, tokens - read)
+        rest = prefixes[-1][1] - read - written
         return {
             "input_tokens": rest,
             "cache_creation_input_tokens": written,
             "cache_read_input_tokens": read,
         }
 
+    def _prefixes(self, body: dict[str, Any]) -> tuple[list[tuple[bytes, int]], list[int]]:
+        """Return the digest and the tokens of the prefix up to each block, and the positions of the marks."""
+        digest, characters = hashlib.sha256(), 0
+        prefixes: list[tuple[bytes, int]] = []
+        marks: list[int] = []
+        for block in self._in_order(body):
+            text = json.dumps({name: value for name, value in block.items() if name != "cache_control"})
+            digest.update(text.encode())
+            characters += len(text)
+            prefixes.append((digest.digest(), characters // 4))
+            if "cache_control" in block:
+                marks.append(len(prefixes) - 1)
+        return prefixes, marks
+
     def _in_order(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         system = body.get("system") or []
         blocks = [*(body.get("tools") or []), *(_blocks({"content": system}) if system else [])]
         for message in body["messages"]:
-            blocks.extend({**block, "role": message["role"]} for block in _blocks(message))
+            # A change of `tool_choice` keeps the tools and the system prompt in the cache, and loses the messages.
+            place = {"role": message["role"], "tool_choice": body.get("tool_choice")}
+            blocks.extend({**block, **place} for block in _blocks(message))
         return blocks
+
+
+def _marks(value: object) -> int:
+    """Return the number of marks for the cache in a body."""
+    if isinstance(value, dict):
+        return ("cache_control" in value) + sum(map(_marks, value.values()))
+    return sum(map(_marks, value)) if isinstance(value, list) else 0
 
 
 def _event(kind: str, **content: Any) -> str:

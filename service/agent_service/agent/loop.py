@@ -55,7 +55,7 @@ class ToolLoop:
             provider: the provider of the model.
             toolbox: the tools.
             max_steps: limit of calls of the model in one turn. The last one may call no tools.
-            max_tool_calls: limit of tool calls in one turn. After them, the model is asked once more, without tools.
+            max_tool_calls: limit of tool calls in one turn. After them, the model is asked a last time, without tools.
             charge: called with the usage of each call of the model.
             budget_wait: returns the seconds until the agent may use more of its budget; 0 if it may now.
         """
