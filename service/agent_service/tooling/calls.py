@@ -13,6 +13,7 @@ from agent_service.telemetry.redact import printable
 from agent_service.tooling.connection import Connection
 from agent_service.tooling.exchange import NOT_RUN, Exchange, Failure, current
 from agent_service.tooling.outcomes import OUTCOME_OF, SENTENCE_OF
+from agent_service.tooling.session import Session
 
 # A server that restarts as a container beside the agent is back within this time.
 RECONNECT_SECONDS = 10.0
@@ -51,7 +52,7 @@ async def call(
 ) -> types.CallToolResult:
     """Call a tool, and return its result, which may be an error of the tool.
 
-    A call that certainly did not run, because the server restarted, is made once more on a new connection.
+    A call that certainly did not run, because the server restarted, is repeated on a new connection.
 
     Args:
         connection: the connection to the server.
@@ -80,7 +81,10 @@ async def call(
             exchange.fail(Failure.UNREACHABLE, connection.reason)
             break
         with session.calling() as client:
-            result = await _send(client, tool, arguments, exchange)
+            if token is not None and session.is_bound:
+                result = await _send_alone(session, tool, arguments, exchange)
+            else:
+                result = await _send(client, tool, arguments, exchange)
         if result is not None:
             return result
         if exchange.failure is Failure.SESSION_LOST and sessions_left:
@@ -116,6 +120,21 @@ async def _send(
         current.reset(token)
         exchange.abort()
     return None
+
+
+async def _send_alone(
+    session: Session, tool: str, arguments: Mapping[str, Any], exchange: Exchange
+) -> types.CallToolResult | None:
+    """Do what `_send` does in a session of the caller's own: callers must not share the state of one at the server."""
+    handshake = Exchange(exchange.deadline, exchange.most_bytes, exchange.caller_token)
+    result: types.CallToolResult | None = None
+    try:
+        async with session.of_caller(handshake) as client:
+            result = await _send(client, tool, arguments, exchange)
+    except Exception as error:
+        # With a result, only the end of the session failed.
+        exchange.fail(handshake.failure or Failure.UNREACHABLE, handshake.detail or type(error).__name__)
+    return result
 
 
 def _interpret(error: MCPError, exchange: Exchange) -> None:

@@ -15,6 +15,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from agent_service import __version__
 from agent_service.config.tools import Entry
@@ -29,6 +30,8 @@ _CONNECT_SECONDS = 15.0
 _LIST_SECONDS = 15.0
 # Not all servers report changes, and a session can end unnoticed: the list is read again at this interval.
 _CHECK_SECONDS = 60.0
+# The stream of notifications of the revision of 2025-11-25 opens after the handshake, at an unknown time.
+_FIRST_CHECK_SECONDS = 2.0
 # Changes within this time after the first one are read together.
 _BURST_SECONDS = 0.5
 _FIRST_RETRY_SECONDS = 0.25
@@ -72,6 +75,29 @@ class Session:
     def protocol_version(self) -> str:
         """The revision of the protocol that was negotiated."""
         return "" if self._client is None else self._client.protocol_version
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the revision has sessions, which belong to the client that opened them."""
+        return self.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
+
+    @asynccontextmanager
+    async def of_caller(self, exchange: Exchange) -> AsyncIterator[Client]:
+        """Open a session for one call with its caller's token, and close it after the call.
+
+        Args:
+            exchange: the bounds of the handshake, with the caller's token.
+
+        Raises:
+            Exception: what the SDK raises, if there is no session; `exchange` has the reason.
+        """
+        token = current.set(exchange)
+        own = Session(self._entry, self._credentials, lambda *_: None)
+        try:
+            async with own._connected(mode="legacy") as client:
+                yield client
+        finally:
+            current.reset(token)
 
     async def run(self) -> None:
         """Connect and list the tools; then keep the list current until the session is unusable, which sets `over`.
@@ -117,7 +143,7 @@ class Session:
                 self._idle.set()
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Client]:
+    async def _connected(self, mode: str = "auto") -> AsyncIterator[Client]:
         entry = self._entry
         allow_link_local = entry.mcp is not None and entry.mcp.allow_link_local
         transport = Transport(entry.url, self._credentials, allow_link_local=allow_link_local)
@@ -132,6 +158,7 @@ class Session:
             )
             self._client = Client(
                 sifted(streams, self._on_malformed),
+                mode=mode,
                 client_info=types.Implementation(name="portside", version=__version__),
                 message_handler=self._on_message,
                 read_timeout_seconds=_LIST_SECONDS,
@@ -145,11 +172,13 @@ class Session:
     async def _keep(self, client: Client) -> None:
         """List the tools again when they change and from time to time, until the session is abandoned."""
         watching = asyncio.create_task(self._watch(client))
+        interval = _FIRST_CHECK_SECONDS
         try:
             while not self._abandoned:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_CHECK_SECONDS):
+                    async with asyncio.timeout(interval):
                         await self._wake.wait()
+                interval = _CHECK_SECONDS
                 is_due = self._wake.is_set()
                 self._wake.clear()
                 # A server that is busy with a call may not answer, and needs no check.
@@ -175,12 +204,12 @@ class Session:
                         if not changes.honored.tools_list_changed:
                             return
                         delay = _FIRST_RETRY_SECONDS
+                        # What changed between the list and the beginning of the stream was not reported.
+                        self._on_list_changed()
                         async for _ in changes:
                             self._on_list_changed()
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _CHECK_SECONDS)
-                # What changed while there was no stream was not reported.
-                self._on_list_changed()
 
     async def _list(self, client: Client) -> None:
         found: list[tuple[str, str, Mapping[str, Any]]] = []
