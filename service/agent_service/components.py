@@ -1,7 +1,7 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent_service import __version__
-from agent_service.agent.account import Account, ModelAccount, RuntimeAccount
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
-from agent_service.agent.loop import ToolLoop
-from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
-from agent_service.agent.step import StepProvider
-from agent_service.agent.tools import Toolbox
-from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
+from agent_service.answering import make_answering
 from agent_service.auth import Clients
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
@@ -32,7 +27,6 @@ from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
-from agent_service.runtime.protocol import RuntimeProtocol
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
@@ -123,11 +117,11 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         budget=Budget(redis, Terms.of(settings)),
     )
     toolbox = _make_toolbox(settings, counted, tracing)
-    provider, account, spans = _make_answering(
+    provider, account, spans = make_answering(
         settings,
         model=model,
-        runtime=runtime,
         toolbox=toolbox,
+        runtime=runtime,
         turns=turns,
         metrics=counted,
         limits=limits,
@@ -212,50 +206,13 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             metrics=counted,
             tracing=tracing,
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
+            toolbox=toolbox,
         ),
-        toolbox=_make_toolbox(settings, counted, tracing),
+        toolbox=toolbox,
     )
 
 
-def _make_answering(
-    settings: Settings,
-    *,
-    model: StepProvider | EchoProvider | None,
-    runtime: RuntimeProtocol | None,
-    toolbox: Toolbox | None,
-    turns: Turns,
-    metrics: Metrics,
-    limits: Limits,
-    tracing: Tracing,
-) -> tuple[Provider, Account, TurnSpans]:
-    """Return the provider that answers turns, and how its turns are counted and traced."""
-    tracer = tracing.tracer()
-    if runtime is not None:
-        protocol = settings.runtime_protocol
-        provider: Provider = RuntimeProvider(runtime, turns, model=settings.model)
-        return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
-    provider = model or EchoProvider()
-    spans = TurnSpans.of_model(
-        tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
-    )
-    if toolbox is None or model is None or isinstance(model, EchoProvider):
-        return provider, ModelAccount(metrics, model=provider.model, charge=limits.charge), spans
-    loop = ToolLoop(
-        model,
-        toolbox,
-        max_steps=settings.max_steps,
-        max_tool_calls=settings.max_tool_calls,
-        charge=limits.charge,
-        budget_wait=limits.budget.wait,
-    )
-    return loop, ModelAccount(metrics, model=loop.model, charge=_charged_already), spans
-
-
-def _charged_already(_: Usage) -> None:
-    """Charge nothing: the loop charges each call of the model when it ends."""
-
-
-def _make_model(settings: Settings, counted: Metrics) -> tuple[StepProvider | EchoProvider | None, Credentials | None]:
+def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
     if settings.model_provider == "echo":
         return EchoProvider(), None
     if settings.anthropic_api_key is None:
@@ -288,6 +245,7 @@ def _make_gateway(
     metrics: Metrics,
     tracing: Tracing,
     waiting: Waiting,
+    toolbox: "McpToolbox | None",
 ) -> "Gateway":
     # Not at the top of the file: an agent without a runtime does not spend the memory.
     from agent_service.gateway.create import create_gateway  # noqa: PLC0415
@@ -302,6 +260,7 @@ def _make_gateway(
         metrics=metrics,
         tracer=tracing.tracer(),
         waiting=waiting,
+        toolbox=toolbox,
     )
 
 

@@ -32,6 +32,7 @@ LAYERS = {
         "gateway",
         "health",
         "middleware",
+        "answering",
         "components",
         "routes",
         "app",

@@ -5,32 +5,35 @@ This is the loop of the Messages API (Claude docs, "Tool use"). It works with an
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
 
 import orjson
 import structlog
 
-from agent_service.agent.errors import BudgetUsedUpError
-from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage, is_blank
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
 from agent_service.agent.provider import Waiting
 from agent_service.agent.step import Step, StepProvider
-from agent_service.agent.tools import Caller, Piece, Tool, Toolbox, ToolResult, ToolUse, Transcript
+from agent_service.agent.tools import Caller, Piece, Toolbox, ToolResult, ToolUse, Transcript
+from agent_service.agent.turn_messages import TurnMessages, error_result
+from agent_service.telemetry.logs import where
 
 _log = structlog.get_logger(__name__)
 
 # The calls of one step that are made at once. A model asks for a handful; more would only load the servers.
-_MOST_AT_ONCE = 16
+MOST_AT_ONCE = 16
 
-# While tools are called, the turn is not silent.
-_ALIVE_SECONDS = 1.0
+# While tools are called, the turn is not silent. A quarter of the shortest time limit of a turn, one second.
+_ALIVE_SECONDS = 0.25
 
-_TOOL_USE, _PAUSED, _ENDED = "tool_use", "pause_turn", "end_turn"
-_MAX_STEPS, _MAX_TOOL_CALLS = "max_steps", "max_tool_calls"
+_PAUSED, _CALLS = "pause_turn", "tool_use"
 
-# Only the turn in which the model thinks needs its thoughts.
-_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
+# Stop reasons of ours.
+MAX_STEPS, MAX_TOOL_CALLS, BUDGET = "max_steps", "max_tool_calls", "budget"
+# Stop reasons of the model that a bound explains better.
+_EXPLAINED = frozenset({"end_turn", _PAUSED, _CALLS})
+
+_BREAK = "\n\n"
 
 
 class ToolLoop:
@@ -52,8 +55,8 @@ class ToolLoop:
             provider: the provider of the model.
             toolbox: the tools.
             max_steps: limit of calls of the model in one turn. The last one may call no tools.
-            max_tool_calls: limit of tool calls in one turn. After them, the model may call no more.
-            charge: is called with the usage of each call of the model.
+            max_tool_calls: limit of tool calls in one turn. After them, the model is asked once more, without tools.
+            charge: called with the usage of each call of the model.
             budget_wait: returns the seconds until the agent may use more of its budget; 0 if it may now.
         """
         self.model = provider.model
@@ -64,170 +67,135 @@ class ToolLoop:
         self._charge = charge
         self._budget_wait = budget_wait
 
-    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece]:
-        """Yield the texts of all steps, and each tool call and its result; at last the transcript, if there were any.
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece | Transcript]:
+        """Yield the texts of all steps, each tool call and its result, and at the end the transcript if there were any.
+
+        A turn that reaches a bound ends with a stop reason of ours: `max_steps`, `max_tool_calls` or `budget`.
 
         Raises:
-            ModelError: when a step fails, a server that is needed is unavailable, or the budget is used up.
+            ModelError: when a step fails, or a server is unavailable that the agent cannot do without.
         """
-        turn = _Turn(self._toolbox.server_tools, await self._toolbox.tools(), prompt)
+        turn = TurnMessages(prompt, await self._toolbox.tools(), self._toolbox.server_tools)
+        caller = Caller(math.inf if prompt.deadline is None else prompt.deadline, prompt.client, prompt.token)
+        breaks = _Breaks()
+        calls = 0
         for number in range(1, self._max_steps + 1):
-            bound = self._bound(number, turn)
+            bound = MAX_TOOL_CALLS if calls >= self._max_tool_calls else None
+            bound = bound or (MAX_STEPS if turn.has_tools and number == self._max_steps else None)
             step = turn.step(may_call=bound is None)
-            async with aclosing(self._step(step, usage, waiting)) as pieces:
-                async for text in pieces:
-                    yield text
-            uses = turn.answered(step, usage.stop_reason)
-            if usage.stop_reason == _PAUSED:
-                continue
-            if bound is not None and usage.stop_reason == _ENDED:
+            async with aclosing(self._step(step, usage, waiting)) as texts:
+                async for text in texts:
+                    yield breaks.before(text) + text if text else text
+            goes_on = usage.stop_reason == _PAUSED and bound is None
+            uses = turn.add_answer(step, calls=usage.stop_reason == _CALLS and bound is None)
+            if bound is not None and usage.stop_reason in _EXPLAINED:
                 usage.stop_reason = bound
-            if not uses:
+            if not (uses or goes_on):
                 break
             usage.of_many_calls = True
             for use in uses:
                 yield use
-            async with aclosing(self._results(uses, step, turn)) as results:
-                async for result in results:
-                    yield result
-            await self._check_budget()
+            results: list[ToolResult] = []
+            async with aclosing(self._results(turn, step, uses, caller, left=self._max_tool_calls - calls)) as made:
+                async for result in made:
+                    yield result or ""
+                    if result is not None:
+                        results.append(result)
+            calls += len(uses)
+            turn.add_results(uses, results)
+            breaks.due = bool(uses)
+            if await self._budget_wait():
+                _log.info("Turn was ended: the budget is used up", steps=number, tool_calls=calls)
+                usage.stop_reason = BUDGET
+                break
         transcript = turn.transcript()
         if transcript is not None:
             yield transcript
 
     async def check(self) -> None:
-        """Check whether the model can answer."""
+        """Check whether the model can answer; raise a ModelError if not."""
         await self._provider.check()
 
     async def close(self) -> None:
         """Close all connections to the model."""
         await self._provider.close()
 
-    def _bound(self, number: int, turn: "_Turn") -> str | None:
-        """Return the bound by which this step may call no tools; None if it may."""
-        if turn.calls >= self._max_tool_calls:
-            return _MAX_TOOL_CALLS
-        return _MAX_STEPS if number == self._max_steps else None
-
     async def _step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
-        """Yield the text of a step. Its usage is charged and added to that of the turn, however it ends."""
+        """Yield the text of a step. Its usage is charged, and added to that of the turn, however it ends."""
         one = Usage()
         try:
-            async with aclosing(self._provider.step(step, one, waiting)) as pieces:
-                async for text in pieces:
+            async with aclosing(self._provider.step(step, one, waiting)) as texts:
+                async for text in texts:
                     one.characters += len(text)
                     yield text
         finally:
-            _complete(one, step)
+            _estimate(one, step)
             usage.add(one)
             usage.sent |= one.sent
             usage.output_known = True
             usage.stop_reason = one.stop_reason
             self._charge(one)
 
-    async def _results(self, uses: Sequence[ToolUse], step: Step, turn: "_Turn") -> AsyncGenerator[Piece]:
-        """Make the calls side by side, and yield each result when it is there, and empty texts meanwhile."""
-        slots = asyncio.Semaphore(_MOST_AT_ONCE)
+    async def _results(
+        self, turn: TurnMessages, step: Step, uses: Sequence[ToolUse], caller: Caller, *, left: int
+    ) -> AsyncGenerator[ToolResult | None]:
+        """Make the calls side by side, and yield each result when it is there, and None while there is none.
 
-        async def call(use: ToolUse, left: int) -> ToolResult:
-            refused = turn.refusal(use, unreadable=use.id in step.unreadable)
-            if refused is None and left <= 0:
-                refused = f"This turn has reached its limit of {self._max_tool_calls} tool calls."
-            if refused is not None:
-                return _error(use, refused)
+        Calls beyond the first `left` are not made. Closing the generator cancels the calls.
+        """
+        slots = asyncio.Semaphore(MOST_AT_ONCE)
+
+        async def call(use: ToolUse) -> ToolResult:
             async with slots:
-                return await self._toolbox.call(use, turn.caller)
+                return await self._call(use, caller)
 
-        left = self._max_tool_calls - turn.calls
-        tasks = [asyncio.create_task(call(use, left - number)) for number, use in enumerate(uses)]
-        waiting: set[asyncio.Task[ToolResult]] = set(tasks)
+        for use in uses[max(0, left) :]:
+            yield error_result(use, f"This turn has reached its limit of {self._max_tool_calls} tool calls.")
+        tasks: dict[asyncio.Task[ToolResult], ToolUse] = {}
+        for use in uses[: max(0, left)]:
+            refusal = turn.refusal(use, step)
+            if refusal is None:
+                tasks[asyncio.create_task(call(use))] = use
+            else:
+                yield error_result(use, refusal)
+        pending = set(tasks)
         try:
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, timeout=_ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                yield ""
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=_ALIVE_SECONDS, return_when="FIRST_COMPLETED")
                 for task in tasks:
                     if task in done:
                         yield task.result()
+                if not done:
+                    yield None
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        turn.called([task.result() for task in tasks])
 
-    async def _check_budget(self) -> None:
-        wait = await self._budget_wait()
-        if wait:
-            message = "This agent used up its budget in the middle of the turn; the answer is incomplete."
-            raise BudgetUsedUpError(message, math.ceil(wait))
-
-
-class _Turn:
-    """The messages of a turn so far. `calls` is the number of tool calls."""
-
-    def __init__(self, server_tools: Sequence[Mapping[str, Any]], tools: Sequence[Tool], prompt: Prompt) -> None:
-        self.caller = Caller(prompt.deadline or math.inf, prompt.client, prompt.token)
-        self.calls = 0
-        self._system = prompt.system
-        self._names = {tool.name for tool in tools}
-        self._tools = [*map(_definition, tools), *server_tools]
-        self._messages = prompt.messages(with_steps=bool(self._tools))
-        self._first = len(self._messages)
-
-    def step(self, *, may_call: bool) -> Step:
-        """Return the next step."""
-        return Step(self._system, list(self._messages), self._tools, may_call)
-
-    def answered(self, step: Step, stop_reason: str | None) -> list[ToolUse]:
-        """Add the answer of a step, and return the tool calls in it, which must be made."""
-        calls = stop_reason == _TOOL_USE
-        content = [block for block in step.content if _can_be_sent(block) and (calls or block["type"] != _TOOL_USE)]
-        if content:
-            self._messages.append({"role": "assistant", "content": content})
-        found = [block for block in content if block["type"] == _TOOL_USE]
-        return [ToolUse(str(block["id"]), str(block["name"]), block["input"]) for block in found]
-
-    def called(self, results: Sequence[ToolResult]) -> None:
-        """Add the results of the calls of a step, in the order of the calls."""
-        self.calls += len(results)
-        self._messages.append({"role": "user", "content": [_block(result) for result in results]})
-
-    def refusal(self, use: ToolUse, *, unreadable: bool) -> str | None:
-        """Return why a call cannot be made, for the model; None if it can."""
-        if use.name not in self._names:
-            return f"There is no tool {use.name}. The tools are: {', '.join(sorted(self._names)) or 'none'}."
-        return "The input of this call is not a JSON object; call the tool again." if unreadable else None
-
-    def transcript(self) -> Transcript | None:
-        """Return the transcript; None for a turn that is only a text."""
-        messages = [_without_thoughts(message) for message in self._messages[self._first :]]
-        messages = [message for message in messages if message["content"]]
-        blocks = [block for message in messages for block in message["content"]]
-        return Transcript(tuple(messages)) if any(block["type"] != "text" for block in blocks) else None
+    async def _call(self, use: ToolUse, caller: Caller) -> ToolResult:
+        try:
+            return await self._toolbox.call(use, caller)
+        except Exception as error:
+            # Other calls of the turn may have had effects, so the model must learn of all of them.
+            _log.error("Tool call failed unexpectedly", tool=use.name, error=type(error).__name__, where=where(error))
+            return error_result(use, "The call failed because of an internal error. It may have run.")
 
 
-def _definition(tool: Tool) -> dict[str, Any]:
-    return {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
+class _Breaks:
+    """Separates the texts of steps between which tools were called. `due` is whether a break is."""
+
+    def __init__(self) -> None:
+        self.due = False
+        self._any = False
+
+    def before(self, text: str) -> str:
+        """Return what goes before a text."""
+        found = _BREAK if self.due and self._any and not text[0].isspace() else ""
+        self.due, self._any = False, True
+        return found
 
 
-def _block(result: ToolResult) -> dict[str, Any]:
-    block = {"type": "tool_result", "tool_use_id": result.id, "content": list(result.content)}
-    return {**block, "is_error": True} if result.is_error else block
-
-
-def _error(use: ToolUse, sentence: str) -> ToolResult:
-    return ToolResult(use.id, ({"type": "text", "text": sentence},), is_error=True, outcome="invalid")
-
-
-def _can_be_sent(block: Mapping[str, Any]) -> bool:
-    """Return whether the model API accepts a block back: it refuses texts that are only white space."""
-    return block.get("type") != "text" or not is_blank(str(block.get("text", "")))
-
-
-def _without_thoughts(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {**message, "content": [block for block in message["content"] if block["type"] not in _THOUGHTS]}
-
-
-def _complete(usage: Usage, step: Step) -> None:
+def _estimate(usage: Usage, step: Step) -> None:
     """Estimate what the model API has not counted, as of a step that was cut short."""
     if not usage.output_known:
         usage.output_tokens = max(usage.output_tokens, math.ceil(usage.characters / CHARACTERS_PER_TOKEN))

@@ -47,18 +47,12 @@ class Prompt:
         earlier = sum(len(exchange.user) + len(exchange.assistant) for exchange in self.history)
         return len(self.system or "") + earlier + len(self.message)
 
-    def messages(self, *, with_steps: bool = False) -> list[Mapping[str, Any]]:
-        """Return the exchanges and the message, as model APIs and runtimes take them.
-
-        `with_steps` includes earlier tool calls, which the model API accepts only in a question with tools.
-        """
-        messages: list[Mapping[str, Any]] = []
+    def messages(self) -> list[dict[str, str]]:
+        """Return the texts of the exchanges and the message, as model APIs and runtimes take them."""
+        messages = []
         for exchange in self.history:
             messages.append({"role": "user", "content": exchange.user})
-            if with_steps and exchange.steps:
-                messages.extend(exchange.steps)
-            else:
-                messages.append({"role": "assistant", "content": exchange.assistant})
+            messages.append({"role": "assistant", "content": exchange.assistant})
         messages.append({"role": "user", "content": self.message})
         return messages
 

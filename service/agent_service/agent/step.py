@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
@@ -31,3 +31,8 @@ class StepProvider(Provider, Protocol):
     def step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the text of the answer piece by piece, as `stream` does, and fill `step.content`."""
         ...
+
+
+def takes_tools(provider: Provider) -> TypeGuard[StepProvider]:
+    """Return whether the model of a provider can call tools."""
+    return hasattr(provider, "step")

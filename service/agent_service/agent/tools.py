@@ -77,15 +77,15 @@ class Toolbox(Protocol):
         ...
 
 
+Piece = str | ToolUse | ToolResult
+"""A piece of an answer: text, a tool call, or the result of one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What a conversation keeps of a turn with tool calls: its messages after the user's, as the Messages API has them.
+    """The last thing that a turn with tool calls yields: its messages after the user's, for its conversation.
 
-    Every tool call in them has its result.
+    They are in the form of the Messages API, and every tool call in them has its result.
     """
 
     messages: tuple[Mapping[str, Any], ...]
-
-
-Piece = str | ToolUse | ToolResult | Transcript
-"""A piece of an answer: text, the course of a tool call, or the transcript at its end."""

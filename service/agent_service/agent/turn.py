@@ -14,13 +14,14 @@ from agent_service.agent.account import Account
 from agent_service.agent.errors import ModelError, TimedOutError
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Provider, Waiting
-from agent_service.agent.tools import Piece
+from agent_service.agent.tools import Piece, Transcript
 from agent_service.agent.tracing import TurnSpans, finish
 from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
 
 OnPiece = Callable[[Piece], Awaitable[None]]
+_OnAny = Callable[[Piece | Transcript], Awaitable[None]]
 
 
 class Agent:
@@ -59,7 +60,7 @@ class Agent:
         self._timeout_seconds = timeout_seconds
         self._stream_seconds = max(timeout_seconds, stream_seconds or 0.0)
 
-    async def answer(self, prompt: Prompt, on_piece: OnPiece, *, streamed: bool = False) -> Usage:
+    async def answer(self, prompt: Prompt, on_piece: _OnAny, *, streamed: bool = False) -> Usage:
         """Ask the provider, pass each piece of its answer to `on_piece`, and return the token usage.
 
         A prompt without a system prompt of its own gets the agent's. The earlier deadline of prompt and turn applies.
@@ -77,7 +78,7 @@ class Agent:
             whole = replace(prompt, system=prompt.system or self._system_prompt(), deadline=deadline)
             return await self._watched(whole, on_piece, span, most)
 
-    async def _watched(self, prompt: Prompt, on_piece: OnPiece, span: Span, most: float) -> Usage:
+    async def _watched(self, prompt: Prompt, on_piece: _OnAny, span: Span, most: float) -> Usage:
         usage = Usage()
         silence = _Silence(self._timeout_seconds)
         outcome = "cancelled"
@@ -108,7 +109,7 @@ class Agent:
         return usage
 
     async def _stream(
-        self, prompt: Prompt, usage: Usage, on_piece: OnPiece, started: float, span: Span, *, silence: "_Silence"
+        self, prompt: Prompt, usage: Usage, on_piece: _OnAny, started: float, span: Span, *, silence: "_Silence"
     ) -> None:
         first = True
         received: list[str] = []

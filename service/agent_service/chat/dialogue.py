@@ -8,7 +8,7 @@ from typing import Any
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, sendable
 from agent_service.agent.tools import Piece, Transcript
 from agent_service.agent.turn import Agent, OnPiece
-from agent_service.chat.conversations import Conversations, kept_steps, new_id
+from agent_service.chat.conversations import Conversations, new_id
 from agent_service.chat.steps import Steps
 from agent_service.state.redis_errors import StateUnavailableError
 
@@ -72,16 +72,17 @@ class Dialogue:
         this_id = conversation_id if conversation_id is not None and known else new_id()
         pieces: list[str] = []
         steps = Steps()
-        transcript = Transcript(())
+        transcript: Transcript | None = None
 
-        async def keep(piece: Piece) -> None:
+        async def keep(piece: Piece | Transcript) -> None:
             nonlocal transcript
             if isinstance(piece, str):
                 pieces.append(piece)
             elif isinstance(piece, Transcript):
                 transcript = piece
                 return
-            steps.note(piece)
+            else:
+                steps.note(piece)
             await on_piece(piece)
 
         prompt = Prompt(message, system_prompt, history, this_id, owner, token=token)
@@ -91,9 +92,9 @@ class Dialogue:
             return Reply(text, usage, this_id, warning or _EMPTY, steps.all())
         try:
             # The model API counts its input only as a whole, so the tokens of a single message are estimated.
-            kept, characters = kept_steps(transcript)
-            tokens = math.ceil((len(message) + characters) / CHARACTERS_PER_TOKEN) + usage.answer_tokens
-            await self._conversations.append(owner, this_id, Exchange(message, text, kept), tokens=tokens)
+            tokens = math.ceil(len(message) / CHARACTERS_PER_TOKEN) + usage.answer_tokens
+            exchange = Exchange(message, text, transcript.messages if transcript else ())
+            await self._conversations.append(owner, this_id, exchange, tokens=tokens)
         except StateUnavailableError:
             warning = warning or _NOT_KEPT
         return Reply(text, usage, this_id, warning, steps.all())

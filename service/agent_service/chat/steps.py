@@ -1,27 +1,21 @@
 """Tool calls as clients see them: in streams, and in the answers of chats and tasks. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agent_service.agent.tools import Piece, ToolResult, ToolUse
+from agent_service.agent.messages import sendable
+from agent_service.agent.tools import ToolResult, ToolUse
 
 # A result may have megabytes, which the model needs and a client rarely does.
-_SHOWN_CHARACTERS = 16_384
+MOST_CHARACTERS = 16_384
 _CUT = " […]"
 
 
-def shown_content(content: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the blocks of a result for a client: texts up to a bound, and of all others only the type."""
-    left = _SHOWN_CHARACTERS
-    found: list[dict[str, Any]] = []
-    for block in content:
-        if block.get("type") != "text":
-            found.append({"type": str(block.get("type"))})
-            continue
-        text = str(block.get("text", ""))
-        found.append({"type": "text", "text": text if len(text) <= left else text[:left] + _CUT})
-        left = max(0, left - len(text))
-    return found
+def shown_text(content: Iterable[Mapping[str, Any]]) -> str:
+    """Return the text of a result for a client: cut if it is long, and with the type of each block without text."""
+    texts = (str(block["text"]) if "text" in block else f"[{block.get('type')}]" for block in content)
+    text = sendable("\n".join(texts))
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + _CUT
 
 
 class Steps:
@@ -30,13 +24,13 @@ class Steps:
     def __init__(self) -> None:
         self._calls: dict[str, dict[str, Any]] = {}
 
-    def note(self, piece: Piece) -> None:
-        """Take a call, or the result of an earlier one. Other pieces are ignored."""
+    def note(self, piece: ToolUse | ToolResult) -> None:
+        """Take a call, or the result of an earlier one."""
         if isinstance(piece, ToolUse):
             self._calls[piece.id] = {"id": piece.id, "name": piece.name, "input": dict(piece.input)}
-        elif isinstance(piece, ToolResult) and piece.id in self._calls:
-            self._calls[piece.id] |= {"is_error": piece.is_error, "content": shown_content(piece.content)}
+        elif piece.id in self._calls:
+            self._calls[piece.id] |= {"is_error": piece.is_error, "content": shown_text(piece.content)}
 
-    def all(self) -> list[dict[str, Any]] | None:
+    def all(self) -> Sequence[Mapping[str, Any]] | None:
         """Return the calls; None if there were none."""
         return list(self._calls.values()) or None

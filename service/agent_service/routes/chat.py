@@ -12,7 +12,7 @@ from agent_service.agent.turn import OnPiece
 from agent_service.chat.dialogue import Reply
 from agent_service.components import Components
 from agent_service.routes.body import Body
-from agent_service.routes.dependencies import ComponentsDep, owner
+from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
 from agent_service.routes.sse import EVENT_STREAM, EventStream
@@ -80,9 +80,10 @@ class ToolCall(BaseModel):
     id: str = Field(description="Id of the call, unique in the answer.")
     name: str = Field(description="Name of the tool.")
     input: dict[str, Any] = Field(description="Arguments of the call.")
-    is_error: bool | None = Field(None, description="Whether the call failed. The model was told how.")
-    content: list[dict[str, Any]] | None = Field(
-        None, description="Result: blocks of type `text`, cut where they are long; of other types only the type."
+    is_error: bool | None = Field(None, description="Whether the call failed; the result is then the error.")
+    content: str | None = Field(
+        None,
+        description="Text of the result, cut after 16,384 characters; `[image]` or `[document]` for other content.",
     )
 
 
@@ -101,8 +102,8 @@ class ChatAnswer(BaseModel):
     processing_time_ms: float = Field(description="Milliseconds from the request to the answer.")
     stop_reason: str | None = Field(
         None,
-        description="Why the answer was cut short, as named by the model API, such as `max_tokens`. Absent if it was "
-        "not.",
+        description="Why the answer was cut short: as named by the model API, such as `max_tokens`, or a bound of the "
+        "turn: `max_steps`, `max_tool_calls` or `budget`. Absent if it was not.",
     )
     warning: str | None = Field(
         None,
@@ -122,8 +123,8 @@ _EVENTS: dict[int | str, dict[str, object]] = {
         "description": 'Server-sent events; the data of each is a JSON object: `{"type":"text","content"}` any number '
         'of times, between them `{"type":"tool_use","id","name","input"}` and `{"type":"tool_result","id","is_error",'
         '"content"}` for each tool call, then `{"type":"done","input_tokens","output_tokens","conversation_id",'
-        '"stop_reason"?,"warning"?}` or `{"type":"error","message"}`. Comment lines keep the connection alive while the '
-        "model is silent.",
+        '"stop_reason"?,"warning"?}` or `{"type":"error","message"}`. Comment lines keep the connection alive while '
+        "the model is silent.",
         "content": EVENT_STREAM,
     }
 }
@@ -192,6 +193,7 @@ async def _reply(
         conversation_id=body.conversation_id,
         system_prompt=system_prompt,
         streamed=streamed,
+        token=token(request),
     )
 
 

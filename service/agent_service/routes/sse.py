@@ -14,7 +14,7 @@ from agent_service.agent.errors import ModelError
 from agent_service.agent.tools import Piece, ToolResult, ToolUse
 from agent_service.agent.turn import OnPiece
 from agent_service.chat.dialogue import Reply
-from agent_service.chat.steps import shown_content
+from agent_service.chat.steps import shown_text
 from agent_service.middleware.direct_send import direct_send
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import status_of
@@ -32,7 +32,6 @@ _HEARTBEAT = b": waiting for the model\n\n"
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _STRING = {"type": "string"}
-_BLOCKS = {"type": "array", "items": {"type": "object"}}
 _COUNT = {"type": "integer", "minimum": 0}
 
 
@@ -50,7 +49,7 @@ _EVENT = {
     "oneOf": [
         _schema_of("text", content=_STRING),
         _schema_of("tool_use", id=_STRING, name=_STRING, input={"type": "object"}),
-        _schema_of("tool_result", id=_STRING, is_error={"type": "boolean"}, content=_BLOCKS),
+        _schema_of("tool_result", id=_STRING, is_error={"type": "boolean"}, content=_STRING),
         _schema_of(
             "done",
             {"stop_reason": {"type": ["string", "null"]}, "warning": _STRING},
@@ -131,7 +130,7 @@ class EventStream(Response):
             self._asked_at = None
         if isinstance(piece, str):
             await self._write(b'data: {"type":"text","content":%b}\n\n' % _quoted(piece).encode("ascii"))
-        elif isinstance(piece, ToolUse | ToolResult):
+        else:
             await self._write(_of_tool(piece))
 
     async def _beat(self) -> float:
@@ -153,8 +152,8 @@ class EventStream(Response):
 
 def _of_tool(piece: ToolUse | ToolResult) -> bytes:
     if isinstance(piece, ToolUse):
-        return _event({"type": "tool_use", "id": piece.id, "name": piece.name, "input": piece.input})
-    content = shown_content(piece.content)
+        return _event({"type": "tool_use", "id": piece.id, "name": piece.name, "input": dict(piece.input)})
+    content = shown_text(piece.content)
     return _event({"type": "tool_result", "id": piece.id, "is_error": piece.is_error, "content": content})
 
 

@@ -58,7 +58,7 @@ class TaskResult(BaseModel):
     response: str = Field(description="Answer of the agent.")
     tokens_used: int = Field(description="Sum of the tokens sent and received by the last attempt.")
     stop_reason: str | None = Field(
-        None, description="Why the answer was cut short, such as `max_tokens`. Null if it was not."
+        None, description="Why the answer was cut short, such as `max_tokens` or `max_steps`. Null if it was not."
     )
     steps: Steps = None
 

@@ -60,4 +60,5 @@ def environment(environ: Mapping[str, str], settings: Settings, system_prompt: P
         "ANTHROPIC_MODEL": settings.default_model,
         "PORTSIDE_MAX_TOKENS": str(settings.max_tokens),
         "PORTSIDE_SYSTEM_PROMPT_FILE": str(system_prompt),
+        **({} if settings.tools_file is None else {"PORTSIDE_MCP_URL": f"{gateway}/mcp"}),
     }

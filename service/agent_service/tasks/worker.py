@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 from opentelemetry.trace import Span
@@ -16,7 +17,7 @@ from agent_service.agent.errors import (
     RateLimitedError,
 )
 from agent_service.agent.messages import Prompt, sendable
-from agent_service.agent.tools import Piece
+from agent_service.agent.tools import Piece, Transcript
 from agent_service.agent.turn import Agent
 from agent_service.chat.steps import Steps
 from agent_service.lifecycle import Lifecycle
@@ -153,13 +154,16 @@ class Worker:
         """Make an attempt, and return the call that reports its end."""
         pieces: list[str] = []
         steps = Steps()
+        probes = claim.probe
 
-        async def keep(piece: Piece) -> None:
-            steps.note(piece)
-            if not isinstance(piece, str):
-                return
-            pieces.append(piece)
-            if claim.probe and len(pieces) == 1:
+        async def keep(piece: Piece | Transcript) -> None:
+            nonlocal probes
+            if isinstance(piece, str):
+                pieces.append(piece)
+            elif not isinstance(piece, Transcript):
+                steps.note(piece)
+            if probes:
+                probes = False
                 # The end of the attempt reports this again.
                 with suppress(StateUnavailableError):
                     await self._tasks.resume(claim)
@@ -188,7 +192,7 @@ class Worker:
             fail(span, broken.code)
             return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
         _log.info("Task was completed", tokens=usage.total)
-        result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
+        result: dict[str, Any] = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
         optional = {"steps": steps.all(), "stop_reason": usage.cut}
         result |= {name: value for name, value in optional.items() if value is not None}
         return lambda: self._tasks.complete(claim, result)

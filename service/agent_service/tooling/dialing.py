@@ -58,7 +58,7 @@ class CheckedBackend(httpcore2.AnyIOBackend):
         except OSError as error:
             raise httpcore2.ConnectError(str(error)) from error
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-        # One is enough: whoever controls the name could otherwise add a harmless address.
+        # One is enough: the owner of the name could otherwise add a harmless address.
         if any(map(is_refused, addresses)):
             raise AddressRefusedError("the address is link-local or of a metadata service")
         failure: Exception = httpcore2.ConnectError("the name has no address")

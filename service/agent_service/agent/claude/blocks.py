@@ -5,10 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from agent_service.agent.claude.events import Event
+from agent_service.agent.messages import sendable
 from agent_service.agent.step import Step
 
 # An answer has a few blocks; each takes memory beyond its bytes.
 _MOST_BLOCKS = 1024
+
+_TOOL_USE = "tool_use"
 
 
 class Blocks:
@@ -16,13 +19,13 @@ class Blocks:
 
     def __init__(self, step: Step) -> None:
         self._step = step
-        self._open: dict[int, _Block] = {}
+        self._open: dict[object, _Block] = {}
 
     def note(self, event: Event) -> None:
         """Take the next event.
 
         Raises:
-            ValueError: when an event cannot be read, or there are too many blocks.
+            ValueError, LookupError, TypeError, AttributeError: when the event is not as the Messages API sends it.
         """
         kind = event["type"]
         if kind == "content_block_delta":
@@ -30,15 +33,28 @@ class Blocks:
             if block is not None:
                 block.add(event["delta"])
         elif kind == "content_block_start":
-            if len(self._step.content) >= _MOST_BLOCKS:
-                raise ValueError("has too many blocks")
-            block = _Block(dict(event["content_block"]))
-            self._step.content.append(block.content)
-            self._open[event["index"]] = block
+            self._begin(event["index"], event["content_block"])
         elif kind == "content_block_stop":
-            block = self._open.pop(event["index"], None)
-            if block is not None and not block.close():
-                self._step.unreadable.add(str(block.content.get("id")))
+            self._close(self._open.pop(event["index"], None))
+
+    def finish(self) -> None:
+        """Complete the blocks that a gateway has not ended."""
+        while self._open:
+            self._close(self._open.popitem()[1])
+
+    def _begin(self, index: object, content: dict[str, Any]) -> None:
+        if len(self._step.content) >= _MOST_BLOCKS:
+            raise ValueError("has too many blocks")
+        needed = ("type", "id", "name") if content["type"] == _TOOL_USE else ("type",)
+        if not all(isinstance(content[name], str) for name in needed):
+            raise ValueError("has a block without type, id or name")
+        block = _Block(dict(content))
+        self._step.content.append(block.content)
+        self._open[index] = block
+
+    def _close(self, block: "_Block | None") -> None:
+        if block is not None and not block.close() and block.content["type"] == _TOOL_USE:
+            self._step.unreadable.add(block.content["id"])
 
 
 class _Block:
@@ -65,11 +81,10 @@ class _Block:
     def close(self) -> bool:
         """Complete the block; return whether its input, if it has one, is a JSON object."""
         for name, parts in self._parts.items():
-            self.content[name] = str(self.content.get(name) or "") + "".join(parts)
-        if not self._input:
-            return isinstance(self.content.get("input", {}), dict)
-        found = _loaded("".join(self._input))
-        self.content["input"] = found if isinstance(found, dict) else {}
+            self.content[name] = sendable((self.content.get(name) or "") + "".join(parts))
+        found = _loaded(sendable("".join(self._input))) if self._input else self.content.get("input", {})
+        if self._input or "input" in self.content:
+            self.content["input"] = found if isinstance(found, dict) else {}
         return isinstance(found, dict)
 
     def _append(self, name: str, part: str) -> None:
@@ -80,9 +95,17 @@ class _Block:
 
 
 def _loaded(text: str) -> object:
-    """Return a JSON value; None if it is none."""
+    """Return a JSON value; None if it is none, or cannot be sent back."""
+    if not text.strip():
+        return {}  # A call without arguments has no deltas, or empty ones.
     try:
-        # An empty input has no deltas, or empty ones.
-        return json.loads(text) if text.strip() else {}
+        found = json.loads(text, parse_constant=_refuse)
+        # Half a surrogate pair in an escape cannot be encoded.
+        json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -81,12 +81,8 @@ class ClaudeProvider:
         """
         async with self._translated():
             body = await self._ask(step, usage, waiting)
-            answer = Answer(
-                usage,
-                max_tokens=self._options["max_tokens"],
-                media_type=body.media_type,
-                blocks=Blocks(step) if step.tools else None,
-            )
+            blocks = Blocks(step) if step.tools else None
+            answer = Answer(usage, max_tokens=self._options["max_tokens"], media_type=body.media_type, blocks=blocks)
             try:
                 async for chunk in body:
                     text = ""
@@ -94,14 +90,17 @@ class ClaudeProvider:
                         yield text
                     if answer.ended:
                         body.settle()
-                        return
+                        break
                     if not text:
                         yield text
             except BaseException:
                 await body.aclose()
                 raise
-            for text in answer.finish():
-                yield text
+            if not answer.ended:
+                for text in answer.finish():
+                    yield text
+            if blocks is not None:
+                blocks.finish()
 
     async def _ask(self, step: Step, usage: Usage, waiting: Waiting) -> Body:
         """Return the answer as bytes. The SDK would build a model for each event, of which a turn needs two fields."""
