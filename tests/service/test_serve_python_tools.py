@@ -29,7 +29,7 @@ def serve(start_service: StartService, stand_in: StandIn, tmp_path: Path) -> Ser
     def start(source: str, **settings: str) -> Service:
         file = tmp_path / "my_tools.py"
         file.write_text(source, encoding="utf-8")
-        given = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, **settings}
+        given = {"ANTHROPIC_API_KEY": KEY, "RATE_LIMIT_REQUESTS": "0", "ANTHROPIC_BASE_URL": stand_in.url, **settings}
         return start_service(options=["--runtime", str(file)], **given)
 
     return start
@@ -47,7 +47,8 @@ def offered(stand_in: StandIn) -> list[dict[str, Any]]:
 
 def has_tools(service: Service, stand_in: StandIn, *names: str) -> bool:
     """Return whether a new turn offers these tools."""
-    service.post("/chat", message="Hello")
+    asked = service.post("/chat", message="Hello")
+    assert asked.status_code == 200, asked.text
     return [tool["name"] for tool in offered(stand_in)] == list(names)
 
 
