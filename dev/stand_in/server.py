@@ -166,7 +166,8 @@ class Behaviour:
     # Tools. A step is a request of the same turn; the last message with text begins a turn.
     calls: Any = ()
     """A list for each step with its tool calls: objects with `name` and `input`, or `raw` (the input as text). Later
-    steps answer with text, and with the first 200 characters of the last results. A request that may call no tools is answered so."""
+    steps answer with text, and with the start of each of the last results. A request that may call no tools is
+    answered so."""
     endless: bool = False
     """Make the last of `calls` in every later step."""
     stubborn: bool = False

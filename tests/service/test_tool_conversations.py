@@ -63,7 +63,6 @@ async def test_a_conversation_of_the_release_before_goes_on(
     "steps",
     [
         [],
-        "text",
         [{"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "add", "input": {}}]}],
         [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": []}]}],
         [{"role": "assistant", "content": [{"text": "no type"}]}],

@@ -31,9 +31,15 @@ def kept(messages: Sequence[Message], most_characters: int) -> tuple[tuple[Messa
 
 
 def stored(messages: object) -> tuple[Message, ...]:
-    """Return stored messages; none if the model API would refuse them."""
+    """Return stored messages; none if the model API would refuse them.
+
+    Raises:
+        TypeError: when they are no list at all.
+    """
+    if not isinstance(messages, list):
+        raise TypeError("is not a list of messages")
     try:
-        return tuple(messages) if isinstance(messages, list) and _can_be_sent(messages) else ()
+        return tuple(messages) if _can_be_sent(messages) else ()
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ()
 
