@@ -87,7 +87,7 @@ def test_a_file_with_an_error_is_one_line_with_its_place_and_exit_code_1(
     assert ended.stdout == ""
 
 
-def test_a_file_with_neither_is_told_what_to_define_by_the_other_command(tmp_path: Path) -> None:
+def test_the_other_command_says_what_a_file_with_neither_must_define(tmp_path: Path) -> None:
     (tmp_path / "my_agent.py").write_text("x = 1\n")
     ended = run_agent_service("runtime", "my_agent.py", folder=tmp_path)
     assert "defines no `answer`; add `async def answer(turn)`" in ended.stderr

@@ -71,15 +71,15 @@ async def test_a_stream_has_the_calls_and_their_results_between_the_texts(
 async def test_calls_of_one_step_run_side_by_side_and_their_results_keep_the_order(
     agent: httpx.AsyncClient, stand_in: StandIn, server: McpServer
 ) -> None:
-    durations = [1.0, 0.1, 0.5]
+    durations = [5.0, 0.1, 2.5]
     calls = [{"name": "slow", "input": {"duration": each, "id": str(each)}} for each in durations]
     events = await stream(agent, asking("wait", calls=[calls]))
 
     assert texts(results(questions(stand_in)[1])) == [f"slept {each}" for each in durations]
     assert [event["content"] for event in events if event["type"] == "tool_result"] == [
         "slept 0.1",
-        "slept 0.5",
-        "slept 1.0",
+        "slept 2.5",
+        "slept 5.0",
     ]
     assert [each["event"] for each in server.recorded()] == ["started"] * 3 + ["finished"] * 3
 
@@ -220,7 +220,7 @@ async def test_the_tokens_of_all_steps_are_counted(agent: httpx.AsyncClient, sta
 
     assert len(stand_in.requests()) == 3
     assert 'agent_tokens_total{direction="input",model="claude-sonnet-5-5"} 21.0' in metrics
-    output = len("Calling add.".split()) * 2 + len(answer["response"].rpartition("\n\n")[2].split())
+    output = len(["Calling", "add."]) * 2 + len(answer["response"].rpartition("\n\n")[2].split())
     assert answer["tokens_used"] == 21 + output
 
 
@@ -245,10 +245,12 @@ async def test_a_client_that_leaves_ends_the_calls(
     service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, TOOLS_FILE=str(file))
     calls = [{"name": "slow", "input": {"duration": 60, "id": str(number)}} for number in range(3)]
     body = {"message": asking("wait", calls=[calls])}
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
-        async with client.stream("POST", "/chat/stream", json=body) as answer:
-            assert answer.status_code == 200
-            await eventually_recorded(server, "started", 3)
+    async with (
+        httpx.AsyncClient(base_url=service.url, timeout=30) as client,
+        client.stream("POST", "/chat/stream", json=body) as answer,
+    ):
+        assert answer.status_code == 200
+        await eventually_recorded(server, "started", 3)
     await eventually_recorded(server, "cancelled", 3)
     assert len(stand_in.requests()) == 1
 
