@@ -13,7 +13,8 @@ or `…; no system prompt).`. The answer shows a test which model and system pro
 
 It answers `POST /v1/chat/completions` with the same text, in the form of OpenAI's API.
 
-Like the model API, it refuses (400) a request in which any message has no text except white space.
+Like the model API, it refuses (400) a request in which any message has no text except white space, in which a tool
+call has no result in the next message or a result no call, and one with calls but without tools.
 
 The key comes as `Authorization: Bearer` or `x-api-key`. A missing key, or one that begins with `bad-`: 401.
 `forbidden-`: 403.
@@ -24,14 +25,15 @@ for all requests (`PUT /stand-in/behaviour`).
 `GET /stand-in/requests` lists the received requests (newest last): path, model, system, message,
 history (the earlier messages, each as `role: text`), cached (whether the system prompt is marked for the cache),
 max_tokens, stream, host (the intended host, also for a request through a proxy), key (its last four characters),
-headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, and state: `running`,
-`done`, `failed`, or `disconnected` when the client left before the end.
+headers (without the key), query, body (as text, empty if it has more than 64 KiB), status, usage (the tokens sent), and
+state: `running`, `done`, `failed`, or `disconnected` when the client left before the end.
 `DELETE /stand-in/requests` clears the list and the releases.
 """
 
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import json
 import re
 import socket
@@ -54,6 +56,9 @@ _LONGEST_HOLD_SECONDS = 120
 
 # A longer body is not kept.
 _LONGEST_BODY = 2**16
+
+# An answer repeats this much of each result of a tool.
+_LONGEST_RESULT = 200
 
 _CHAT = "/v1/chat/completions"
 
@@ -90,6 +95,7 @@ class Seen:
     at: float = field(default_factory=time.time)
     status: int | None = None
     state: str = "running"
+    usage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,9 @@ class Behaviour:
     blank: bool = False
     """Answer with white space."""
     thinking: bool = False
-    """Send a thinking block before the text."""
+    """Send a thinking block before the text. With tool calls, refuse later steps of the turn without the block."""
+    redacted: bool = False
+    """With `thinking`: send a redacted thinking block, too."""
     stop: str = "end_turn"
     """The stop reason."""
     refusal: bool = False
@@ -154,6 +162,25 @@ class Behaviour:
     """End cleanly after this many pieces, without message_stop."""
     error: str | None = None
     """Send an error event of this type after `after` pieces."""
+
+    # Tools. A step is a request of the same turn; the last message with text begins a turn.
+    calls: Any = ()
+    """A list for each step with its tool calls: objects with `name` and `input`, or `raw` (the input as text). Later
+    steps answer with text, and with the start of each of the last results. A request that may call no tools is
+    answered so."""
+    endless: bool = False
+    """Make the last of `calls` in every later step."""
+    stubborn: bool = False
+    """Call tools even if the request allows none."""
+    pauses: int = 0
+    """Answer the first steps with the reason `pause_turn`, this many times."""
+    server_tool: bool = False
+    """In the first step, use a tool of the model API (web search) before the text."""
+    caching: bool = False
+    """Count the tokens of marked prefixes as written to the cache, or as read from it, at four characters each.
+
+    As documented: a mark reads the longest prefix that was written and ends at most 20 blocks before it; a prefix
+    shorter than 1,024 tokens is not written; more than four marks are refused."""
 
 
 _BEHAVIOUR = frozenset(each.name for each in fields(Behaviour))
@@ -220,6 +247,7 @@ class StandIn:
         self.for_all: dict[str, Any] = {}
         self.failed: dict[str, int] = {}
         self.gates = Gates()
+        self.cache = Cache()
 
     async def messages(self, request: Request) -> Response:
         """`POST /v1/messages`."""
@@ -257,7 +285,10 @@ class StandIn:
             return _ended(seen, fault)
         if behaviour.garbage:
             return _ended(seen, HTMLResponse("<html><body>It works!</body></html>"))
-        answer = Answer(body, seen, behaviour, self.gates)
+        if behaviour.thinking and not all(map(_begins_with_thoughts, _steps(body))):
+            return _ended(seen, _error(400, "Expected `thinking` or `redacted_thinking`, but found `tool_use`"))
+        cached = self.cache.count(body) if behaviour.caching else None
+        answer = Answer(body, seen, behaviour, self.gates, cached)
         seen.status = 200
         if seen.stream:
             events = _shattered(answer.events()) if behaviour.shattered else answer.events()
@@ -358,7 +389,14 @@ class StandIn:
 class Answer:
     """The answer to one request, whole or as events."""
 
-    def __init__(self, body: dict[str, Any], seen: Seen, behaviour: Behaviour, gates: Gates) -> None:
+    def __init__(
+        self,
+        body: dict[str, Any],
+        seen: Seen,
+        behaviour: Behaviour,
+        gates: Gates,
+        counted: dict[str, int] | None = None,
+    ) -> None:
         self.seen = seen
         self.gates = gates
         self.behaviour = behaviour
@@ -372,8 +410,23 @@ class Answer:
         self.stop_reason = "refusal" if behaviour.refusal else behaviour.stop
         cached = behaviour.cached
         self.sent: dict[str, int] = {"input_tokens": self.input_tokens}
+        if counted is not None:
+            self.sent = counted
+        seen.usage = self.sent
         if cached:
             self.sent |= {"cache_creation_input_tokens": cached // 2, "cache_read_input_tokens": cached - cached // 2}
+        self.calls = _calls(body, behaviour)
+        results = _results(body)
+        if self.calls:
+            self.text = "" if behaviour.empty else f"Calling {', '.join(call['name'] for call in self.calls)}."
+            self.stop_reason = "tool_use" if behaviour.stop == "end_turn" else behaviour.stop
+        elif results:
+            self.text += f" Results: {'; '.join(results)}."
+        pauses = _pauses(body)
+        if pauses < behaviour.pauses:
+            self.calls, self.text, self.stop_reason = [], f"{_PAUSE}{pauses + 1}. ", "pause_turn"
+        self.before_text = [_REDACTED] if behaviour.thinking and behaviour.redacted else []
+        self.before_text += _web_search() if behaviour.server_tool and not _used_server_tools(body) else []
         self.message: dict[str, Any] = {
             "id": f"msg_{uuid.uuid4().hex[:24]}",
             "type": "message",
@@ -395,6 +448,7 @@ class Answer:
         content: list[dict[str, Any]] = [{"type": "text", "text": self.text}] if self.text else []
         if self.behaviour.thinking:
             content.insert(0, {"type": "thinking", "thinking": "Let me think.", "signature": "c2lnbmF0dXJl"})
+        content = [*self.before_text, *content, *map(_without_raw, self.calls)]
         if self.stop_reason == "refusal":
             content = []
         usage = {**self.sent, "output_tokens": self.output_tokens}
@@ -459,25 +513,17 @@ class Answer:
         for _ in range(int(behaviour.ping * 10)):
             await asyncio.sleep(0.1)
             yield _event("ping")
-        index = 0
-        if behaviour.thinking:
-            for event in _thinking_block():
-                yield event
-            index = 1
-        if self.text:
-            yield _event("content_block_start", index=index, content_block={"type": "text", "text": ""})
-        pieces = [] if self.stop_reason == "refusal" else re.findall(r"\s*\S+\s*|\s+", self.text)
-        for number, piece in enumerate(pieces):
-            end = self._broken(number)
-            if end is not None:
-                yield end
+        before = [*([_thinking_block()] if behaviour.thinking else []), *map(_whole_block, self.before_text)]
+        for index, events in enumerate(before):
+            for part in events:
+                yield _at(index, part)
+        async for event in self._text_events(len(before)):
+            if not event:
                 return
-            if behaviour.hold is not None and behaviour.after == number:
-                await self.gates.wait(behaviour.hold)
-            await asyncio.sleep(behaviour.slow)
-            yield _event("content_block_delta", index=index, delta={"type": "text_delta", "text": piece})
-        if self.text:
-            yield _event("content_block_stop", index=index)
+            yield event
+        for index, call in enumerate(self.calls, len(before) + bool(self.text)):
+            for part in _tool_use(call):
+                yield _at(index, part)
         sent = self.sent if behaviour.recount is None else {"input_tokens": behaviour.recount}
         usage = {**sent, "output_tokens": self.output_tokens}
         delta: dict[str, Any] = {"stop_reason": self.stop_reason, "stop_sequence": None}
@@ -485,6 +531,25 @@ class Answer:
             delta["stop_details"] = {"type": "refusal", "category": None, "explanation": None}
         yield _event("message_delta", delta=delta, usage=usage)
         yield _event("message_stop")
+
+    async def _text_events(self, index: int) -> AsyncIterator[str]:
+        """Yield the block of text; at last an empty event if the stream ends within it."""
+        if not self.text:
+            return
+        yield _event("content_block_start", index=index, content_block={"type": "text", "text": ""})
+        pieces = [] if self.stop_reason == "refusal" else re.findall(r"\s*\S+\s*|\s+", self.text)
+        for number, piece in enumerate(pieces):
+            end = self._broken(number)
+            if end is not None:
+                if end:
+                    yield end
+                yield ""
+                return
+            if self.behaviour.hold is not None and self.behaviour.after == number:
+                await self.gates.wait(self.behaviour.hold)
+            await asyncio.sleep(self.behaviour.slow)
+            yield _event("content_block_delta", index=index, delta={"type": "text_delta", "text": piece})
+        yield _event("content_block_stop", index=index)
 
     def _broken(self, number: int) -> str | None:
         """Break off before piece `number` if the behaviour requires it.
@@ -508,13 +573,201 @@ async def _shattered(events: AsyncIterator[str]) -> AsyncIterator[bytes]:
             yield bytes([byte])
 
 
-def _thinking_block() -> list[str]:
+def _at(index: int, event: dict[str, Any]) -> str:
+    """Return an event of the block at a position."""
+    return _event(event["type"], **{**event, "index": index})
+
+
+_PAUSE = "Pause "
+_REDACTED = {"type": "redacted_thinking", "data": "c2VjcmV0"}
+
+
+def _thinking_block() -> list[dict[str, Any]]:
     return [
-        _event("content_block_start", index=0, content_block={"type": "thinking", "thinking": "", "signature": ""}),
-        _event("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "Let me think."}),
-        _event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "c2lnbmF0dXJl"}),
-        _event("content_block_stop", index=0),
+        {"type": "content_block_start", "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
+        {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "Let me think."}},
+        {"type": "content_block_delta", "delta": {"type": "signature_delta", "signature": "c2lnbmF0dXJl"}},
+        {"type": "content_block_stop"},
     ]
+
+
+def _whole_block(block: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"type": "content_block_start", "content_block": block}, {"type": "content_block_stop"}]
+
+
+def _calls(body: dict[str, Any], behaviour: Behaviour) -> list[dict[str, Any]]:
+    """Return the blocks of the tool calls of this step, with their input as text in `raw`."""
+    may_call = behaviour.stubborn or (body.get("tool_choice") or {}).get("type") != "none"
+    if not (body.get("tools") and may_call and behaviour.calls):
+        return []
+    step = sum(bool(_of_type(message, "tool_use")) for message in _steps(body))
+    if step >= len(behaviour.calls):
+        if not behaviour.endless:
+            return []
+        step = len(behaviour.calls) - 1
+    return [
+        {
+            "type": "tool_use",
+            "id": f"toolu_{uuid.uuid4().hex[:24]}",
+            "name": call["name"],
+            "input": call.get("input", {}),
+            "raw": call.get("raw", json.dumps(call.get("input", {}))),
+        }
+        for call in behaviour.calls[step]
+    ]
+
+
+def _tool_use(call: dict[str, Any]) -> list[dict[str, Any]]:
+    raw = call["raw"]
+    block = {"type": "tool_use", "id": call["id"], "name": call["name"], "input": {}}
+    half = len(raw) // 2
+    deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", raw[:half], raw[half:])]
+    return [
+        {"type": "content_block_start", "content_block": block},
+        *({"type": "content_block_delta", "delta": delta} for delta in deltas),
+        {"type": "content_block_stop"},
+    ]
+
+
+def _without_raw(call: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in call.items() if name != "raw"}
+
+
+def _web_search() -> list[dict[str, Any]]:
+    use = f"srvtoolu_{uuid.uuid4().hex[:24]}"
+    found = {"type": "web_search_result", "url": "https://example.com", "title": "Example", "encrypted_content": "ZQ=="}
+    return [
+        {"type": "server_tool_use", "id": use, "name": "web_search", "input": {"query": "example"}},
+        {"type": "web_search_tool_result", "tool_use_id": use, "content": [found]},
+    ]
+
+
+def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return [{"type": "text", "text": content}]
+    return [block for block in content if isinstance(block, dict)]
+
+
+def _of_type(message: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [block for block in _blocks(message) if block.get("type") == kind]
+
+
+def _begins_turn(message: dict[str, Any]) -> bool:
+    return message.get("role") == "user" and not _of_type(message, "tool_result")
+
+
+def _steps(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answers in the current turn so far."""
+    messages = [each for each in body.get("messages", []) if isinstance(each, dict)]
+    first = max((number for number, message in enumerate(messages) if _begins_turn(message)), default=0)
+    return [message for message in messages[first:] if message.get("role") == "assistant"]
+
+
+def _begins_with_thoughts(message: dict[str, Any]) -> bool:
+    blocks = _blocks(message)
+    return bool(blocks) and blocks[0].get("type") in {"thinking", "redacted_thinking"}
+
+
+def _pauses(body: dict[str, Any]) -> int:
+    """Return how often the current turn was paused."""
+    texts = [block["text"] for message in _steps(body) for block in _of_type(message, "text")]
+    return sum(text.startswith(_PAUSE) for text in texts)
+
+
+def _used_server_tools(body: dict[str, Any]) -> bool:
+    return any(_of_type(message, "server_tool_use") for message in _steps(body))
+
+
+def _results(body: dict[str, Any]) -> list[str]:
+    """Return the text of each tool result in the last message."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages and isinstance(messages[-1], dict) else {}
+    return [_text(block.get("content", ""))[:_LONGEST_RESULT] for block in _of_type(last, "tool_result")]
+
+
+def _refuse_calls(body: dict[str, Any]) -> str | None:
+    """Return what is wrong with the tool calls of a question, as the model API words it."""
+    waiting: set[str] = set()
+    for number, message in enumerate([*body["messages"], {"role": "user", "content": []}]):
+        results = {str(block.get("tool_use_id")) for block in _of_type(message, "tool_result")}
+        if waiting != results:
+            return f"messages.{number}: `tool_use` ids and `tool_result` blocks immediately after do not match"
+        calls = _of_type(message, "tool_use")
+        waiting = {str(block.get("id")) for block in calls}
+        if (calls or results) and not body.get("tools"):
+            return "Requests which include `tool_use` or `tool_result` blocks must define tools"
+        if any(not isinstance(block.get("input"), dict) for block in calls):
+            return f"messages.{number}: tool_use.input: Input should be a valid dictionary"
+        if any(block.get("signature") != "c2lnbmF0dXJl" for block in _of_type(message, "thinking")):
+            return f"messages.{number}: Invalid `signature` in `thinking` block"
+    if _marks(body) > 4:
+        return "A maximum of 4 blocks with cache_control may be provided."
+    names = [str(tool.get("name")) for tool in body.get("tools") or []]
+    return None if len(names) == len(set(names)) else "tools: Tool names must be unique."
+
+
+class Cache:
+    """The prompt cache of the model API: prefixes that end at a mark (Claude docs, "Prompt caching")."""
+
+    _LEAST_TOKENS = 1024
+    _BLOCKS_BACK = 20
+    _MOST_MARKS = 4
+
+    def __init__(self) -> None:
+        self._tokens: dict[bytes, int] = {}
+
+    def count(self, body: dict[str, Any]) -> dict[str, int]:
+        """Return the usage of a question's input, and keep its marked prefixes."""
+        prefixes, marks = self._prefixes(body)
+        reads = [
+            self._tokens.get(digest, 0)
+            for mark in marks
+            for digest, _ in prefixes[max(0, mark - self._BLOCKS_BACK) : mark + 1]
+        ]
+        read = max(reads, default=0)
+        written = 0
+        for mark in marks:
+            digest, tokens = prefixes[mark]
+            if tokens >= self._LEAST_TOKENS:
+                self._tokens[digest] = tokens
+                written = max(written, tokens - read)
+        rest = prefixes[-1][1] - read - written
+        return {
+            "input_tokens": rest,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": read,
+        }
+
+    def _prefixes(self, body: dict[str, Any]) -> tuple[list[tuple[bytes, int]], list[int]]:
+        """Return the digest and the tokens of the prefix up to each block, and the positions of the marks."""
+        digest, characters = hashlib.sha256(), 0
+        prefixes: list[tuple[bytes, int]] = []
+        marks: list[int] = []
+        for block in self._in_order(body):
+            text = json.dumps({name: value for name, value in block.items() if name != "cache_control"})
+            digest.update(text.encode())
+            characters += len(text)
+            prefixes.append((digest.digest(), characters // 4))
+            if "cache_control" in block:
+                marks.append(len(prefixes) - 1)
+        return prefixes, marks
+
+    def _in_order(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        system = body.get("system") or []
+        blocks = [*(body.get("tools") or []), *(_blocks({"content": system}) if system else [])]
+        for message in body["messages"]:
+            # A change of `tool_choice` keeps the tools and the system prompt in the cache, and loses the messages.
+            place = {"role": message["role"], "tool_choice": body.get("tool_choice")}
+            blocks.extend({**block, **place} for block in _blocks(message))
+        return blocks
+
+
+def _marks(value: object) -> int:
+    """Return the number of marks for the cache in a body."""
+    if isinstance(value, dict):
+        return ("cache_control" in value) + sum(map(_marks, value.values()))
+    return sum(map(_marks, value)) if isinstance(value, list) else 0
 
 
 def _event(kind: str, **content: Any) -> str:
@@ -565,8 +818,11 @@ def _refuse_body(body: object, path: str) -> Response | None:
     for name in needed:
         if not body.get(name):
             return _error(400, f"{name}: Field required")
-    if not all(_text(message.get("content", "")).strip() for message in body["messages"]) or not _last_message(body):
+    if not all(map(_has_content, body["messages"])) or not _last_message(body):
         return _error(400, "messages: text content blocks must contain non-whitespace text")
+    wrong = _refuse_calls(body) if path != _CHAT else None
+    if wrong is not None:
+        return _error(400, wrong)
     if str(body["model"]).startswith("unknown-"):
         return _error(404, f"model: {body['model']}")
     return None
@@ -584,11 +840,21 @@ def _text(content: object) -> str:
     return str(content)
 
 
+def _has_content(message: dict[str, Any]) -> bool:
+    texts = [str(block.get("text", "")) for block in _of_type(message, "text")]
+    others = [block for block in _blocks(message) if block.get("type") != "text"]
+    return bool(others or texts) and all(text.strip() for text in texts)
+
+
 def _last_message(body: dict[str, Any]) -> str:
     messages = body.get("messages")
     known = [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
     # The Claude Agent SDK ends a conversation with messages of the role `system`.
-    last = next((each for each in reversed(known) if each.get("role") != "system"), {})
+    of_turn = [each for each in known if each.get("role") != "system"]
+    if body.get("tools"):
+        # Results of tools, and answers that were paused, belong to the turn that a message with text began.
+        of_turn = [each for each in of_turn if _begins_turn(each)]
+    last = of_turn[-1] if of_turn else {}
     return _text(last.get("content", "")) if last.get("role") == "user" else ""
 
 

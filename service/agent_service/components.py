@@ -1,22 +1,20 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from agent_service import __version__
-from agent_service.agent.account import Account, ModelAccount, RuntimeAccount
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
-from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
-from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
+from agent_service.answering import make_answering
 from agent_service.auth import Clients
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
@@ -26,10 +24,9 @@ from agent_service.config.values import valid_system_prompt
 from agent_service.health.checks import Check
 from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
-from agent_service.limits.budget import Budget, Prices, Terms
+from agent_service.limits.budget import Budget, Terms
 from agent_service.limits.limits import Limits
 from agent_service.network.addresses import model_api_address
-from agent_service.runtime.protocol import RuntimeProtocol
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
@@ -42,6 +39,7 @@ from agent_service.telemetry.tracing import start as start_tracing
 
 if TYPE_CHECKING:
     from agent_service.gateway.server import Gateway
+    from agent_service.tooling.toolbox import McpToolbox
 
 _log = structlog.get_logger(__name__)
 
@@ -72,15 +70,20 @@ class Components:
     checks: Mapping[str, Check]
     tracing: Tracing
     gateway: "Gateway | None"
+    toolbox: "McpToolbox | None"
 
     @asynccontextmanager
     async def open(self, gateway_listener: socket.socket | None = None) -> AsyncIterator[None]:
-        """Run the gateway, and close the components at the end of the context.
+        """Run the tools and the gateway, and close the components at the end of the context.
 
         Their users must end earlier, or would reopen them. The gateway uses `gateway_listener` if there is one.
         """
         try:
-            async with nullcontext() if self.gateway is None else self.gateway.running(gateway_listener):
+            async with AsyncExitStack() as stack:
+                if self.toolbox is not None:
+                    await stack.enter_async_context(self.toolbox.running())
+                if self.gateway is not None:
+                    await stack.enter_async_context(self.gateway.running(gateway_listener))
                 yield
         finally:
             await self.provider.close()
@@ -111,10 +114,18 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         redis,
         requests_per_minute=settings.rate_limit_requests,
         tokens_per_minute=settings.tokens_per_minute,
-        budget=Budget(redis, _budget_terms(settings)),
+        budget=Budget(redis, Terms.of(settings)),
     )
-    provider, account, spans = _make_answering(
-        settings, model=model, runtime=runtime, turns=turns, metrics=counted, charge=limits.charge, tracing=tracing
+    toolbox = _make_toolbox(settings, counted, tracing)
+    provider, account, spans = make_answering(
+        settings,
+        model=model,
+        toolbox=toolbox,
+        runtime=runtime,
+        turns=turns,
+        metrics=counted,
+        limits=limits,
+        tracing=tracing,
     )
     prompt_file = settings.secret_file(SYSTEM_PROMPT_NAME)
     # The settings also strip white space around a value that they read from a file.
@@ -195,48 +206,10 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             metrics=counted,
             tracing=tracing,
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
+            toolbox=toolbox,
         ),
+        toolbox=toolbox,
     )
-
-
-def _budget_terms(settings: Settings) -> Terms:
-    written, read = settings.price_cache_write, settings.price_cache_read
-    prices = Prices(
-        settings.price_input,
-        settings.price_output,
-        cache_write=settings.price_input if written is None else written,
-        cache_read=settings.price_input if read is None else read,
-    )
-    return Terms(
-        settings.budget_period,
-        settings.budget_tokens,
-        settings.budget_cost,
-        stops=settings.budget_action == "stop",
-        prices=prices,
-    )
-
-
-def _make_answering(
-    settings: Settings,
-    *,
-    model: Provider | None,
-    runtime: RuntimeProtocol | None,
-    turns: Turns,
-    metrics: Metrics,
-    charge: Callable[[Usage], None],
-    tracing: Tracing,
-) -> tuple[Provider, Account, TurnSpans]:
-    """Return the provider that answers turns, and how its turns are counted and traced."""
-    tracer = tracing.tracer()
-    if runtime is not None:
-        protocol = settings.runtime_protocol
-        provider: Provider = RuntimeProvider(runtime, turns, model=settings.model)
-        return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
-    provider = model or EchoProvider()
-    spans = TurnSpans.of_model(
-        tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
-    )
-    return provider, ModelAccount(metrics, model=provider.model, charge=charge), spans
 
 
 def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
@@ -272,6 +245,7 @@ def _make_gateway(
     metrics: Metrics,
     tracing: Tracing,
     waiting: Waiting,
+    toolbox: "McpToolbox | None",
 ) -> "Gateway":
     # Not at the top of the file: an agent without a runtime does not spend the memory.
     from agent_service.gateway.create import create_gateway  # noqa: PLC0415
@@ -286,4 +260,20 @@ def _make_gateway(
         metrics=metrics,
         tracer=tracing.tracer(),
         waiting=waiting,
+        toolbox=toolbox,
+    )
+
+
+def _make_toolbox(settings: Settings, metrics: Metrics, tracing: Tracing) -> "McpToolbox | None":
+    if settings.tools_file is None:
+        return None
+    # Not at the top of the file: an agent without tools does not spend the memory.
+    from agent_service.tooling.toolbox import McpToolbox  # noqa: PLC0415
+
+    return McpToolbox(
+        settings.tools_file,
+        settings.tool_secrets_dir,
+        metrics=metrics,
+        tracer=tracing.tracer(),
+        logs_content=settings.log_content,
     )

@@ -25,12 +25,14 @@ LAYERS = {
         "agent",
         "agent.claude",
         "runtime",
+        "tooling",
         "limits",
         "chat",
         "tasks",
         "gateway",
         "health",
         "middleware",
+        "answering",
         "components",
         "routes",
         "app",
@@ -41,7 +43,7 @@ LAYERS = {
         "cli",
     ),
     # What users' files import: nothing of the service.
-    "service/portside": ("models", "turn", ""),
+    "service/portside": ("models", "turn", "tools", ""),
     "operator/agent_operator": (
         "logs",
         "api",

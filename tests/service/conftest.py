@@ -18,6 +18,7 @@ from stand_in import StandIn, running_stand_in
 from support.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
 from support.collector import Collector
 from support.http_runtime import CLIENT_KEY, PROXY, HttpRuntime, running_http_runtime
+from support.mcp_servers import McpServer, StartServer, sdk_server
 from support.redis_server import RedisServer, running_redis
 from support.runtime_gateway import OTHER_MODEL, PLACEHOLDER, MakeGateway, RuntimeGateway
 
@@ -28,6 +29,22 @@ def _settings_of_the_test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     for name in SETTING_NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def start_mcp(tmp_path: Path) -> Iterator[StartServer]:
+    """Start an MCP server in a folder of its own: on the official SDK unless another kind is given."""
+    servers: list[McpServer] = []
+
+    def start(make: StartServer = sdk_server, **options: object) -> McpServer:
+        folder = tmp_path / f"server-{len(servers)}"
+        folder.mkdir()
+        servers.append(make(folder, **options))
+        return servers[-1].start()
+
+    yield start
+    for server in servers:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -226,6 +226,33 @@ def test_every_form_of_answer_is_accepted(agent: Service, runtime: Runtime, form
     assert streamed == "Hello" or (form == "half a surrogate pair" and streamed.startswith("Hello"))
 
 
+def test_tool_calls_of_the_runtime_are_passed_on(agent: Service, runtime: Runtime) -> None:
+    given = [
+        {"type": "text", "content": "Let me look. "},
+        {"type": "tool_use", "id": "1", "name": "clock", "input": {"zone": "UTC"}},
+        {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "noon"}, {"type": "image"}]},
+        {"type": "tool_use", "name": "without id", "input": {}},
+        {"type": "tool_use", "id": "3", "name": "half a pair", "input": {"text": "\ud83d"}},
+        {"type": "tool_use", "id": "2", "name": "news", "input": {}},
+        {"type": "tool_result", "id": "2", "content": {"code": 5}, "is_error": True},
+        {"type": "text", "content": "It is noon."},
+        {"type": "done"},
+    ]
+    runtime.answer = lambda _: stream(*given)
+    answer = agent.post("/chat", message="Hi").json()
+    events = agent.post("/chat/stream", message="Hi").text
+    shown = [json.loads(line[6:]) for line in events.splitlines() if line.startswith("data: ")]
+
+    assert answer["response"] == "Let me look. It is noon."
+    assert answer["steps"] == [
+        {"id": "1", "name": "clock", "input": {"zone": "UTC"}, "is_error": False, "content": "noon\n[image]"},
+        {"id": "2", "name": "news", "input": {}, "is_error": True, "content": '{"code": 5}'},
+    ]
+    assert [event["type"] for event in shown] == ["text", *["tool_use", "tool_result"] * 2, "text", "done"]
+    assert shown[1] == {"type": "tool_use", "id": "1", "name": "clock", "input": {"zone": "UTC"}}
+    assert shown[4] == {"type": "tool_result", "id": "2", "is_error": True, "content": '{"code": 5}'}
+
+
 # Faults of an answer
 
 FAULTS: dict[str, tuple[bytes, str]] = {

@@ -56,5 +56,5 @@ def _default(field: FieldInfo) -> str:
     if isinstance(default, Path):
         # The path as users write it, not as it is on the machine that generated this page.
         base = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
-        return code(Path("~/.local/state") / default.relative_to(base))
+        return code(Path("~/.local/state") / default.relative_to(base) if default.is_relative_to(base) else default)
     return code(f"{default:g}" if isinstance(default, float) else default)

@@ -66,6 +66,12 @@ class OverloadedError(RateLimitedError):
     outcome = "overloaded"
 
 
+class BudgetUsedUpError(RateLimitedError):
+    """The agent's budget was used up within the turn. `retry_after` is the time until its next period."""
+
+    outcome = "budget"
+
+
 class UnreachableError(ModelError):
     """The model API cannot be reached."""
 

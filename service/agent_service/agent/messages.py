@@ -1,7 +1,9 @@
 """The messages of a turn, and its token usage."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 # Approximate characters per token of English text, for estimates where the model API counts nothing or fails before
 # it has counted.
@@ -12,10 +14,14 @@ _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One message of the user and the agent's answer."""
+    """One message of the user and the agent's answer.
+
+    `steps` are the messages of the answer in the form of the Messages API, if tools were called in it.
+    """
 
     user: str
     assistant: str
+    steps: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class Prompt:
 
     `conversation_id` identifies the conversation, and `client` its owner; None for a question outside of any.
     `deadline` is in seconds since 1970; None until the turn begins, unless the caller has an earlier one.
+    `token` is the caller's own credential, for tools that it is forwarded to.
     """
 
     message: str
@@ -32,6 +39,7 @@ class Prompt:
     conversation_id: str | None = None
     client: str | None = None
     deadline: float | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def characters(self) -> int:
@@ -40,7 +48,7 @@ class Prompt:
         return len(self.system or "") + earlier + len(self.message)
 
     def messages(self) -> list[dict[str, str]]:
-        """Return the exchanges and the message, as model APIs and runtimes take them."""
+        """Return the texts of the exchanges and the message, as model APIs and runtimes take them."""
         messages = []
         for exchange in self.history:
             messages.append({"role": "user", "content": exchange.user})

@@ -14,12 +14,14 @@ from agent_service.agent.account import Account
 from agent_service.agent.errors import ModelError, TimedOutError
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Provider, Waiting
+from agent_service.agent.tools import Piece, Transcript
 from agent_service.agent.tracing import TurnSpans, finish
 from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
 
-OnText = Callable[[str], Awaitable[None]]
+OnPiece = Callable[[Piece], Awaitable[None]]
+_OnAny = Callable[[Piece | Transcript], Awaitable[None]]
 
 
 class Agent:
@@ -58,8 +60,8 @@ class Agent:
         self._timeout_seconds = timeout_seconds
         self._stream_seconds = max(timeout_seconds, stream_seconds or 0.0)
 
-    async def answer(self, prompt: Prompt, on_text: OnText, *, streamed: bool = False) -> Usage:
-        """Ask the provider, pass each piece of its answer to `on_text`, and return the token usage.
+    async def answer(self, prompt: Prompt, on_piece: _OnAny, *, streamed: bool = False) -> Usage:
+        """Ask the provider, pass each piece of its answer to `on_piece`, and return the token usage.
 
         A prompt without a system prompt of its own gets the agent's. The earlier deadline of prompt and turn applies.
         The time limit covers the whole turn: connecting, waiting, retrying and streaming. A `streamed` turn has a
@@ -74,9 +76,9 @@ class Agent:
             deadline = min(deadline, prompt.deadline)
         with self._spans.start() as span:
             whole = replace(prompt, system=prompt.system or self._system_prompt(), deadline=deadline)
-            return await self._watched(whole, on_text, span, most)
+            return await self._watched(whole, on_piece, span, most)
 
-    async def _watched(self, prompt: Prompt, on_text: OnText, span: Span, most: float) -> Usage:
+    async def _watched(self, prompt: Prompt, on_piece: _OnAny, span: Span, most: float) -> Usage:
         usage = Usage()
         silence = _Silence(self._timeout_seconds)
         outcome = "cancelled"
@@ -86,7 +88,7 @@ class Agent:
             async with asyncio.timeout(most) as timeout:
                 if most > self._timeout_seconds:
                     silence.watch(timeout)
-                await self._stream(prompt, usage, on_text, started, span, silence=silence)
+                await self._stream(prompt, usage, on_piece, started, span, silence=silence)
             outcome = "ok"
         except TimeoutError:
             outcome = TimedOutError.outcome
@@ -107,7 +109,7 @@ class Agent:
         return usage
 
     async def _stream(
-        self, prompt: Prompt, usage: Usage, on_text: OnText, started: float, span: Span, *, silence: "_Silence"
+        self, prompt: Prompt, usage: Usage, on_piece: _OnAny, started: float, span: Span, *, silence: "_Silence"
     ) -> None:
         first = True
         received: list[str] = []
@@ -123,10 +125,11 @@ class Agent:
                     if first:
                         span.set_attribute("gen_ai.response.time_to_first_chunk", time.perf_counter() - started)
                         first = False
-                    usage.characters += len(piece)
-                    if self._log_content:
-                        received.append(piece)
-                    await on_text(piece)
+                    if isinstance(piece, str):
+                        usage.characters += len(piece)
+                        if self._log_content:
+                            received.append(piece)
+                    await on_piece(piece)
                     silence.begins()
         finally:
             if self._log_content:

@@ -5,14 +5,19 @@ therefore leave two complete exchanges, in the order in which they ended; neithe
 """
 
 import json
+import math
 import re
 import uuid
 
-from agent_service.agent.messages import Exchange, is_blank, sendable
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, is_blank, sendable
+from agent_service.chat.kept_steps import kept, stored
 from agent_service.state.redis import Redis
 from agent_service.state.script import Script
 
 _APPEND = Script(__package__, "append_exchange")
+
+# The share of a conversation's bound that the tool calls of one exchange may take: more would leave no room for others.
+_SHARE_OF_STEPS = 0.5
 
 # The format of the ids that the service issues; any other id is unknown.
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -41,8 +46,9 @@ class Conversations:
         return tuple(exchange for exchange in map(_exchange, elements) if exchange is not None)
 
     async def append(self, owner: str, conversation_id: str, exchange: Exchange, *, tokens: int) -> None:
-        """Add an exchange of about `tokens` tokens, and remove the oldest ones that exceed the bounds.
+        """Add an exchange, and remove the oldest ones that exceed the bounds.
 
+        Its texts have about `tokens` tokens; those of its tool calls are added, which are shortened if they are long.
         An exchange is not added if its message or its answer has no text.
 
         Raises:
@@ -50,7 +56,13 @@ class Conversations:
         """
         if self._max_exchanges == 0 or not _can_be_sent(exchange):
             return
-        element = f"{tokens} {json.dumps([exchange.user, exchange.assistant], separators=(',', ':'))}"
+        parts: list[object] = [exchange.user, exchange.assistant]
+        if exchange.steps:
+            steps, characters = kept(exchange.steps, int(_SHARE_OF_STEPS * self._max_tokens * CHARACTERS_PER_TOKEN))
+            # The steps include the text of the answer.
+            tokens += math.ceil(max(0, characters - len(exchange.assistant)) / CHARACTERS_PER_TOKEN)
+            parts += [steps] if steps else []
+        element = f"{tokens} {json.dumps(parts, separators=(',', ':'))}"
         key = self._key(owner, conversation_id)
         await self._redis.run(_APPEND, [key], element, self._max_exchanges, self._max_tokens, self._ttl_seconds)
 
@@ -64,8 +76,8 @@ def _exchange(element: bytes) -> Exchange | None:
         texts = json.loads(element.partition(b" ")[2])
         if not isinstance(texts, list):
             return None
-        user, assistant = texts
-        exchange = Exchange(sendable(user), sendable(assistant))
+        user, assistant, *more = texts
+        exchange = Exchange(sendable(user), sendable(assistant), stored(more[0]) if more else ())
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
     return exchange if _can_be_sent(exchange) else None

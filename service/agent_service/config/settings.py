@@ -359,6 +359,19 @@ class Settings(BaseSettings):
         description="Folder with one file per secret setting. A changed key file takes effect with the next request.",
     )
 
+    tools_file: Path | None = Field(
+        None,
+        description="YAML or JSON file with the agent's `tools`, in the form of the spec. When it changes, the new "
+        "tools take effect with the next turn; a file with faults is logged, and the tools before it remain.",
+    )
+    tool_secrets_dir: Path = Field(
+        Path("/var/run/portside/tool-secrets"),
+        description="Folder with the Secrets that TOOLS_FILE refers to: a folder per Secret, with a file per key. A "
+        "changed file takes effect with the next request.",
+    )
+    max_steps: int = Field(20, ge=1, le=100, description="Maximum number of calls of the model in one turn with tools.")
+    max_tool_calls: int = Field(50, ge=1, le=500, description="Maximum number of tool calls in one turn.")
+
     @model_validator(mode="before")
     @classmethod
     def _trim(cls, values: Any) -> Any:
@@ -431,7 +444,7 @@ class Settings(BaseSettings):
     def _host(cls, value: str | None) -> str | None:
         return None if value is None else host_name(value)
 
-    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", mode="before")
+    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", "tools_file", mode="before")
     @classmethod
     def _one_line(cls, value: object) -> object:
         if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
@@ -496,6 +509,7 @@ class Settings(BaseSettings):
         # An explicit price of 0 counts: a model may cost nothing.
         if self.budget_cost and not self.model_fields_set & {"price_input", "price_output"}:
             faults.append("BUDGET_COST: requires prices; set PRICE_INPUT and PRICE_OUTPUT")
+        faults += _tools_faults(self.tools_file)
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -556,3 +570,16 @@ class Settings(BaseSettings):
         if self.secrets_dir is None or given(name):
             return None
         return self.secrets_dir / name
+
+
+def _tools_faults(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    # Not at the top of the file: an agent without tools does not spend the time.
+    from agent_service.config.tools import ToolsFileError, read_tools  # noqa: PLC0415
+
+    try:
+        read_tools(file)
+    except ToolsFileError as error:
+        return [f"TOOLS_FILE: {line}" for line in str(error).splitlines()]
+    return []

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from multidict import CIMultiDict
 
+from agent_service.agent.echo import EchoProvider
 from agent_service.agent.messages import Prompt, Usage
-from agent_service.agent.provider import Provider, Waiting
+from agent_service.agent.provider import Waiting
 from agent_service.gateway.forms import JSON, Form, RefusedError
 from agent_service.gateway.question import Question
 from agent_service.gateway.reply import Reply, nothing, single
@@ -23,7 +24,7 @@ class Echo:
 
     marks = True
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: EchoProvider) -> None:
         self._provider = provider
 
     async def call(

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import structlog
 
 from agent_service.agent.messages import Usage
+from agent_service.config.settings import Settings
 from agent_service.state.redis import Redis
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.state.script import Script
@@ -64,6 +65,24 @@ class Terms:
     cost: Decimal
     stops: bool
     prices: Prices
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the budget of the settings."""
+        written, read = settings.price_cache_write, settings.price_cache_read
+        prices = Prices(
+            settings.price_input,
+            settings.price_output,
+            cache_write=settings.price_input if written is None else written,
+            cache_read=settings.price_input if read is None else read,
+        )
+        return cls(
+            settings.budget_period,
+            settings.budget_tokens,
+            settings.budget_cost,
+            stops=settings.budget_action == "stop",
+            prices=prices,
+        )
 
     @property
     def on(self) -> bool:

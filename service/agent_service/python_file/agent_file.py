@@ -3,25 +3,31 @@
 import gc
 import hashlib
 import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from agent_service.python_file.loading import MODULE, MOST_BYTES, FileError, Loaded, load
+from agent_service.python_file.loading import MODULE, MOST_BYTES, FileError, load
+
+_T = TypeVar("_T")
 
 # Two names in turn: classes are looked up by the name of their module, also those of the version before, while its
 # last turns are in progress.
 _MODULES = (MODULE, f"{MODULE}_2")
 
 
-class AgentFile:
-    """The file and its function `answer`.
+class AgentFile(Generic[_T]):
+    """The file and what is served of it: what `find` returns, such as its function `answer`.
 
-    `current` is for the event loop. `load_again` is for one other thread: the version in force answers meanwhile, and
+    `current` is for the event loop. `load_again` is for one other thread: the version in force is used meanwhile, and
     stays in force if the new one has an error.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, find: Callable[[Path, types.ModuleType], _T]) -> None:
         self.path = file.absolute()
-        self._loaded: Loaded | None = None
+        self._find = find
+        self._loaded: _T | None = None
         self._error: str | None = f"{self.path}: is not loaded"
         self._seen = b""
         self._module = _MODULES[1]
@@ -38,6 +44,13 @@ class AgentFile:
                 return hashlib.sha256(opened.read(MOST_BYTES + 1)).digest()
         except OSError:
             return b""
+
+    def mentions(self, word: bytes) -> bool:
+        """Return whether the file contains a word."""
+        try:
+            return word in self.path.read_bytes()
+        except OSError:
+            return False
 
     def changed(self) -> bool:
         """Return whether the content differs from that of the newest version."""
@@ -66,8 +79,8 @@ class AgentFile:
         gc.collect()
         self._load()
 
-    def current(self) -> Loaded:
-        """Return the function of the version in force.
+    def current(self) -> _T:
+        """Return what is served of the version in force.
 
         Raises:
             FileError: if no version could be loaded yet.
@@ -81,7 +94,7 @@ class AgentFile:
         self._seen = self.content()
         name = self._next_module()
         try:
-            loaded = load(self.path, name)
+            loaded = load(self.path, self._find, name)
         except FileError as error:
             # Not the exception: it refers to the frames of what could not be loaded.
             self._error = str(error)

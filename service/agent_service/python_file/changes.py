@@ -1,16 +1,16 @@
-"""Load the file again when its content has changed, in a thread beside the event loop that answers turns."""
+"""Load the file again when its content has changed, in a thread beside the event loop that answers."""
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import structlog
 
 from agent_service.python_file.agent_file import AgentFile
 from agent_service.python_file.failures import place_in
 from agent_service.python_file.loading import FileError
-from portside.models import Models
 
 _log = structlog.get_logger(__name__)
 
@@ -23,12 +23,12 @@ _SLOW_SECONDS = 60.0
 
 
 @contextmanager
-def following(agent: AgentFile, models: Models) -> Iterator[None]:
+def following(agent: AgentFile[Any], prepare: Callable[[], None] | None = None) -> Iterator[None]:
     """Load new versions of the file while the context lasts.
 
-    `models` is prepared before a version that mentions the SDK is used, because turns would wait for that import.
+    `prepare` is called before each load, for what turns would otherwise wait for.
     """
-    follower = _Follower(agent, models)
+    follower = _Follower(agent, prepare)
     follower.start()
     try:
         yield
@@ -37,11 +37,11 @@ def following(agent: AgentFile, models: Models) -> Iterator[None]:
 
 
 class _Follower(threading.Thread):
-    def __init__(self, agent: AgentFile, models: Models) -> None:
+    def __init__(self, agent: AgentFile[Any], prepare: Callable[[], None] | None) -> None:
         # A daemon: a file that never finishes its import must not keep the process.
         super().__init__(name="reload", daemon=True)
         self._agent = agent
-        self._models = models
+        self._prepare = prepare
         self.ended = threading.Event()
 
     def run(self) -> None:
@@ -60,7 +60,10 @@ class _Follower(threading.Thread):
         slow.daemon = True
         slow.start()
         try:
-            self._prepare()
+            # The turn that uses what it prepares reports what is wrong with that.
+            with suppress(Exception):
+                if self._prepare is not None:
+                    self._prepare()
             self._agent.load_again()
         except FileError as error:
             _log.error("Changed file has an error; the version loaded before stays in force", error=str(error))
@@ -68,12 +71,6 @@ class _Follower(threading.Thread):
             _log.info(f"Loaded {file.name} again", file=str(file))
         finally:
             slow.cancel()
-
-    def _prepare(self) -> None:
-        # The turn that uses the client reports what is wrong with it.
-        with suppress(Exception):
-            if mentions_the_sdk(self._agent):
-                self._models.warm_up()
 
     def _report_slow(self) -> None:
         # The thread may be in a call without end, and then notices no further change.
@@ -85,11 +82,3 @@ class _Follower(threading.Thread):
             line=place[1] if place else None,
             seconds=_SLOW_SECONDS,
         )
-
-
-def mentions_the_sdk(agent: AgentFile) -> bool:
-    """Return whether the file seems to use `turn.anthropic`. The import takes 2 s of CPU time, and memory."""
-    try:
-        return b"anthropic" in agent.path.read_bytes()
-    except OSError:
-        return False

@@ -1,17 +1,18 @@
 """`POST /chat` and `POST /chat/stream`."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from agent_service.agent.turn import OnText
+from agent_service.agent.tools import Piece
+from agent_service.agent.turn import OnPiece
 from agent_service.chat.dialogue import Reply
 from agent_service.components import Components
 from agent_service.routes.body import Body
-from agent_service.routes.dependencies import ComponentsDep, owner
+from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
 from agent_service.routes.sse import EVENT_STREAM, EventStream
@@ -73,6 +74,25 @@ class StreamRequest(Body):
     system_prompt: _SystemPrompt | None = None
 
 
+class ToolCall(BaseModel):
+    """A tool call in an answer."""
+
+    id: str = Field(description="Id of the call, unique in the answer.")
+    name: str = Field(description="Name of the tool.")
+    input: dict[str, Any] = Field(description="Arguments of the call.")
+    is_error: bool | None = Field(None, description="Whether the call failed; the result is then the error.")
+    content: str | None = Field(
+        None,
+        description="Text of the result, cut after 16,384 characters; `[image]` or `[document]` for other content.",
+    )
+
+
+Steps = Annotated[
+    list[ToolCall] | None,
+    Field(description="Tool calls that the answer is based on, in the order in which they began. Absent without any."),
+]
+
+
 class ChatAnswer(BaseModel):
     """Answer of `POST /chat`."""
 
@@ -82,13 +102,14 @@ class ChatAnswer(BaseModel):
     processing_time_ms: float = Field(description="Milliseconds from the request to the answer.")
     stop_reason: str | None = Field(
         None,
-        description="Why the answer was cut short, as named by the model API, such as `max_tokens`. Absent if it was "
-        "not.",
+        description="Why the answer was cut short: as named by the model API, such as `max_tokens`, or a bound of the "
+        "turn: `max_steps`, `max_tool_calls` or `budget`. Absent if it was not.",
     )
     warning: str | None = Field(
         None,
         description="Why the answer was not saved in the conversation, or was made without its earlier messages.",
     )
+    steps: Steps = None
 
 
 _SYSTEM_PROMPT_REFUSED = (
@@ -100,8 +121,10 @@ _ERRORS = describe(408, 413, 422, 429, 502, 503, 504)
 _EVENTS: dict[int | str, dict[str, object]] = {
     200: {
         "description": 'Server-sent events; the data of each is a JSON object: `{"type":"text","content"}` any number '
-        'of times, then `{"type":"done","input_tokens","output_tokens","conversation_id","stop_reason"?,"warning"?}` '
-        'or `{"type":"error","message"}`. Comment lines keep the connection alive while the model is silent.',
+        'of times, between them `{"type":"tool_use","id","name","input"}` and `{"type":"tool_result","id","is_error",'
+        '"content"}` for each tool call, then `{"type":"done","input_tokens","output_tokens","conversation_id",'
+        '"stop_reason"?,"warning"?}` or `{"type":"error","message"}`. Comment lines keep the connection alive while '
+        "the model is silent.",
         "content": EVENT_STREAM,
     }
 }
@@ -130,6 +153,7 @@ async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -
         processing_time_ms=round((time.perf_counter() - started) * 1000, 3),
         stop_reason=reply.usage.cut,
         warning=reply.warning,
+        steps=None if reply.steps is None else [ToolCall.model_validate(step) for step in reply.steps],
     )
     # Serialized here: FastAPI would validate the model again, and convert it to a dictionary first.
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
@@ -147,7 +171,7 @@ def _stream(
     components: Components, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None
 ) -> Response:
     return EventStream(
-        lambda on_text: _reply(components, request, body, system_prompt, on_text, streamed=True),
+        lambda on_piece: _reply(components, request, body, system_prompt, on_piece, streamed=True),
         metrics=components.metrics,
         heartbeat_seconds=components.settings.stream_heartbeat_seconds,
     )
@@ -158,19 +182,20 @@ async def _reply(
     request: Request,
     body: ChatRequest | StreamRequest,
     system_prompt: str | None,
-    on_text: OnText,
+    on_piece: OnPiece,
     *,
     streamed: bool,
 ) -> Reply:
     return await components.dialogue.reply(
         owner(request),
         body.message,
-        on_text,
+        on_piece,
         conversation_id=body.conversation_id,
         system_prompt=system_prompt,
         streamed=streamed,
+        token=token(request),
     )
 
 
-async def _ignore(_: str) -> None:
-    """Ignore a piece of text: a plain answer is sent when it is complete."""
+async def _ignore(_: Piece) -> None:
+    """Ignore a piece: a plain answer is sent when it is complete."""

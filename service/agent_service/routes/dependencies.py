@@ -20,4 +20,10 @@ def owner(request: Request) -> str:
     return client.id if client is not None and client.key else ANYONE
 
 
+def token(request: Request) -> str | None:
+    """Return the caller's own credential, for tools that it is forwarded to: the bearer token; None without one."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return (value.strip() or None) if scheme.lower() == "bearer" else None
+
+
 ComponentsDep = Annotated[Components, Depends(_components)]

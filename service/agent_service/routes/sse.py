@@ -11,8 +11,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from agent_service.agent.errors import ModelError
-from agent_service.agent.turn import OnText
+from agent_service.agent.tools import Piece, ToolResult, ToolUse
+from agent_service.agent.turn import OnPiece
 from agent_service.chat.dialogue import Reply
+from agent_service.chat.steps import shown_text
 from agent_service.middleware.direct_send import direct_send
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import status_of
@@ -46,6 +48,8 @@ def _schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: d
 _EVENT = {
     "oneOf": [
         _schema_of("text", content=_STRING),
+        _schema_of("tool_use", id=_STRING, name=_STRING, input={"type": "object"}),
+        _schema_of("tool_result", id=_STRING, is_error={"type": "boolean"}, content=_STRING),
         _schema_of(
             "done",
             {"stop_reason": {"type": ["string", "null"]}, "warning": _STRING},
@@ -75,7 +79,7 @@ class EventStream(Response):
     """
 
     def __init__(
-        self, reply: Callable[[OnText], Awaitable[Reply]], *, metrics: Metrics, heartbeat_seconds: float
+        self, reply: Callable[[OnPiece], Awaitable[Reply]], *, metrics: Metrics, heartbeat_seconds: float
     ) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
@@ -102,7 +106,7 @@ class EventStream(Response):
 
     async def _last_event(self) -> bytes:
         try:
-            return _done(await self._reply(self._text))
+            return _done(await self._reply(self._piece))
         except ModelError as error:
             if not self._started:
                 raise
@@ -120,11 +124,14 @@ class EventStream(Response):
         if status_of(error) >= _SERVER_ERROR:
             self._metrics.stream_errors.inc()
 
-    async def _text(self, piece: str) -> None:
+    async def _piece(self, piece: Piece) -> None:
         if self._asked_at is not None:
             self._metrics.first_token.observe(time.perf_counter() - self._asked_at, exemplar())
             self._asked_at = None
-        await self._write(b'data: {"type":"text","content":%b}\n\n' % _quoted(piece).encode("ascii"))
+        if isinstance(piece, str):
+            await self._write(b'data: {"type":"text","content":%b}\n\n' % _quoted(piece).encode("ascii"))
+        else:
+            await self._write(_of_tool(piece))
 
     async def _beat(self) -> float:
         silence = time.monotonic() - self._written_at
@@ -141,6 +148,13 @@ class EventStream(Response):
             send = self._send_piece if more else self._send
             await send({"type": "http.response.body", "body": data, "more_body": more})
             self._written_at = time.monotonic()
+
+
+def _of_tool(piece: ToolUse | ToolResult) -> bytes:
+    if isinstance(piece, ToolUse):
+        return _event({"type": "tool_use", "id": piece.id, "name": piece.name, "input": dict(piece.input)})
+    content = shown_text(piece.content)
+    return _event({"type": "tool_result", "id": piece.id, "is_error": piece.is_error, "content": content})
 
 
 def _done(reply: Reply) -> bytes:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Resp
 from pydantic import BaseModel, Field
 
 from agent_service.routes.body import Body
-from agent_service.routes.chat import Message
+from agent_service.routes.chat import Message, Steps
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.errors import describe
 from agent_service.tasks.queue import KeyReusedError
@@ -58,8 +58,9 @@ class TaskResult(BaseModel):
     response: str = Field(description="Answer of the agent.")
     tokens_used: int = Field(description="Sum of the tokens sent and received by the last attempt.")
     stop_reason: str | None = Field(
-        None, description="Why the answer was cut short, such as `max_tokens`. Null if it was not."
+        None, description="Why the answer was cut short, such as `max_tokens` or `max_steps`. Null if it was not."
     )
+    steps: Steps = None
 
 
 class TaskFailure(BaseModel):

@@ -20,6 +20,7 @@ import structlog
 
 from agent_service.agent.errors import ModelError, UnreachableError
 from agent_service.agent.messages import Prompt
+from agent_service.agent.tools import Piece
 from agent_service.agent.turns import Turn
 from agent_service.runtime import a2a_calls, answers, errors, headers
 from agent_service.runtime.a2a_answer import Answer
@@ -72,7 +73,7 @@ class A2a:
         self._waiting: OrderedDict[str, str] = OrderedDict()
         self._cancellations: set[asyncio.Task[None]] = set()
 
-    async def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[str]:
+    async def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[Piece]:
         """Yield the answer piece by piece. An agent that does not stream yields it when its task has ended.
 
         A task whose answer is not complete when the generator ends is canceled in the background. The id of a task is
@@ -107,7 +108,7 @@ class A2a:
             await asyncio.wait(self._cancellations, timeout=_CANCEL_SECONDS)
         await self._connection.close()
 
-    async def _ask(self, exchange: "_Exchange", prompt: Prompt) -> AsyncGenerator[str]:
+    async def _ask(self, exchange: "_Exchange", prompt: Prompt) -> AsyncGenerator[Piece]:
         """Continue the task that waits for this message, if there is one; else start a new one."""
         conversation_id = prompt.conversation_id or ""
         waiting = self._waiting.get(conversation_id)
@@ -176,7 +177,7 @@ class _Exchange:
         self._interface = interface
         self._headers = {**headers, "A2A-Version": interface.version}
 
-    async def ask(self, prompt: Prompt, task_id: str | None = None) -> AsyncGenerator[str]:
+    async def ask(self, prompt: Prompt, task_id: str | None = None) -> AsyncGenerator[Piece]:
         """Send the message, and yield the answer until it is complete."""
         call = a2a_calls.send(self._interface, prompt, task_id)
         reply = answers.call(

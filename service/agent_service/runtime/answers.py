@@ -2,12 +2,13 @@
 
 import codecs
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
 
 from agent_service.agent.errors import ModelError
+from agent_service.agent.tools import Piece
 from agent_service.network.event_stream import LONGEST_EVENT_BYTES, EventStream, EventTooLargeError
 from agent_service.runtime import errors
 from agent_service.runtime.connection import Connection
@@ -30,12 +31,12 @@ class Reader(Protocol):
     ended: bool
     error: ModelError | None
 
-    def feed(self, chunk: bytes) -> str:
-        """Return the text that `chunk` completes."""
+    def feed(self, chunk: bytes) -> "str | Sequence[Piece]":
+        """Return the text that `chunk` completes; the pieces in their order if there are tool calls among them."""
         ...
 
-    def finish(self) -> str:
-        """Return the rest of the text when the body has ended. Raise `error`, or if the answer is not complete."""
+    def finish(self) -> "str | Sequence[Piece]":
+        """Return the rest as `feed` does when the body has ended. Raise `error`, or if the answer is not complete."""
         ...
 
 
@@ -46,8 +47,8 @@ async def call(
     headers: Mapping[str, str],
     content: bytes,
     reader_of: Callable[[str], Reader],
-) -> AsyncGenerator[str]:
-    """Post a question, and yield the text of its answer as it arrives, empty for a chunk without text.
+) -> AsyncGenerator[Piece]:
+    """Post a question, and yield the pieces of its answer as they arrive, an empty text for a chunk without any.
 
     Args:
         connection: the connections to the runtime.
@@ -63,13 +64,20 @@ async def call(
     reader = reader_of(reply.media_type)
     try:
         async for chunk in reply:
-            yield reader.feed(chunk)
+            found = reader.feed(chunk)
+            if isinstance(found, str):
+                yield found
+            else:
+                for piece in found:
+                    yield piece
             if reader.error is not None:
                 break
             if reader.ended:
                 reply.settle()
                 return
-        yield reader.finish()
+        rest = reader.finish()
+        for piece in [rest] if isinstance(rest, str) else rest:
+            yield piece
     except BaseException:
         reply.close()
         raise
@@ -98,16 +106,20 @@ class Events:
         self._characters_left = LARGEST_BYTES
         self._bytes_left = _LARGEST_STREAM_BYTES
 
-    def feed(self, chunk: bytes) -> str:
-        """Return the text of all events that `chunk` completes."""
+    def feed(self, chunk: bytes) -> str | Sequence[Piece]:
+        """Return the text of all events that `chunk` completes; the pieces if there are tool calls among them."""
         text: list[str] = []
+        pieces: list[Piece] = []
         self._bytes_left -= len(chunk)
         try:
             if self._bytes_left < 0:
                 raise errors.too_large(_LARGEST_STREAM_BYTES)
             for name, data in self._stream.feed(chunk):
                 piece = self._event(name, data)
-                if piece:
+                if not isinstance(piece, str):
+                    pieces += ["".join(text), piece]
+                    text.clear()
+                elif piece:
                     self._characters_left -= len(piece)
                     if self._characters_left < 0:
                         raise errors.too_large(LARGEST_BYTES)
@@ -118,18 +130,22 @@ class Events:
             self.error = errors.too_large(LONGEST_EVENT_BYTES)
         except ModelError as error:
             self.error = error
-        return "".join(text)
+        return [*pieces, "".join(text)] if pieces else "".join(text)
 
-    def finish(self) -> str:
-        """Return the text of the last event, which may lack the empty line after it."""
+    def finish(self) -> str | Sequence[Piece]:
+        """Return what the last event has, which may lack the empty line after it."""
         text = "" if self.error else self.feed(b"\n\n")
         if self.error is not None:
             raise self.error
         self._check_end()
         return text
 
-    def _event(self, name: bytes, data: bytes) -> str:
-        """Return the text of an event, and set `ended` if it is the last one. Raise a ModelError if it is an error."""
+    def _event(self, name: bytes, data: bytes) -> Piece:
+        """Return the text or tool call of an event, and set `ended` if it is the last one.
+
+        Raises:
+            ModelError: if it is an error.
+        """
         raise NotImplementedError
 
     def _check_end(self) -> None:

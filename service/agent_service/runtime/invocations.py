@@ -4,15 +4,16 @@ An agent written with the SDK `bedrock-agentcore` runs unchanged. It answers wit
 JSON, or with an event for each value that its generator yields; so many forms are accepted.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import orjson
 import structlog
 
 from agent_service.agent.messages import Prompt
+from agent_service.agent.tools import Piece
 from agent_service.agent.turns import Turn
-from agent_service.runtime import answers, errors, headers
+from agent_service.runtime import answers, errors, headers, tool_events
 from agent_service.runtime.connection import Connection
 from agent_service.runtime.health import check_path
 
@@ -42,7 +43,7 @@ class Invocations:
         self._path = path or PATH
         self._health_path = health_path or HEALTH_PATH
 
-    def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[str]:
+    def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[Piece]:
         """Yield the answer piece by piece as it arrives."""
         session = headers.session_id(prompt, turn)
         return answers.call(
@@ -107,26 +108,32 @@ class _Events(answers.Events):
         self._result = ""
         # Strands yields each piece of text twice: as the model's own event, and as `data`.
         self._of_model = False
+        self._tools_left = answers.LARGEST_BYTES
 
-    def finish(self) -> str:
-        """Return the rest of the text; that of the event with the result if no other had any."""
-        text = super().finish()
-        return text if self._texts else self._result
+    def finish(self) -> str | Sequence[Piece]:
+        """Return the rest; the text of the event with the result if no other had any."""
+        rest = super().finish()
+        if self._texts:
+            return rest
+        return self._result if isinstance(rest, str) else [*rest, self._result]
 
-    def _event(self, name: bytes, data: bytes) -> str:
+    def _event(self, name: bytes, data: bytes) -> Piece:
         try:
             value = answers.loads(data)
         except ValueError:
             return self._skip("is not JSON")
-        text = self._value(name.decode("ascii", "replace"), value)
-        if text is None:
+        piece = self._value(name.decode("ascii", "replace"), value)
+        if piece is None:
             return self._skip("has no known form")
         self._known = True
-        self._texts = self._texts or bool(text)
-        return text
+        if isinstance(piece, str):
+            self._texts = self._texts or bool(piece)
+            return piece
+        self._tools_left -= len(data)
+        return piece if self._tools_left >= 0 else self._skip("exceeds the limit of tool calls")
 
-    def _value(self, name: str, value: Any) -> str | None:
-        """Return the text of the value in an event; None if its form is unknown."""
+    def _value(self, name: str, value: Any) -> Piece | None:
+        """Return the text or tool call of the value in an event; None if its form is unknown."""
         if isinstance(value, str):
             if name in _TYPES:
                 return self._typed(name, {"content": value})
@@ -140,11 +147,13 @@ class _Events(answers.Events):
         # An unknown type may be a thought, which is no answer.
         return None if kind is not None else self._untyped(value)
 
-    def _typed(self, kind: str, value: dict[str, Any]) -> str:
+    def _typed(self, kind: str, value: dict[str, Any]) -> Piece:
         if kind == "error":
             raise errors.reported(upstream=_excerpt(value))
         if kind == "done":
             self.ended = True
+        if kind in {"tool_use", "tool_result"}:
+            return tool_events.tool_piece(kind, value) or self._skip("is not a valid tool call")
         if kind != "text":
             return ""
         return next((text for field in ("content", "text", "data") if (text := text_of(value.get(field)))), "")

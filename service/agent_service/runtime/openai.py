@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from agent_service.agent.messages import Prompt, Usage
+from agent_service.agent.tools import Piece
 from agent_service.agent.turns import Turn
 from agent_service.runtime import answers, errors, headers
 from agent_service.runtime.connection import Connection
@@ -32,7 +33,7 @@ class OpenAi:
         self._health_path = health_path or HEALTH_PATH
         self._model = model
 
-    def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[str]:
+    def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[Piece]:
         """Yield the answer piece by piece as it arrives."""
         return answers.call(
             self._connection,

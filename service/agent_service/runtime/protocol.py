@@ -15,16 +15,17 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from agent_service.agent.messages import Prompt
+from agent_service.agent.tools import Piece
 from agent_service.agent.turns import Turn
 
 
 class RuntimeProtocol(Protocol):
     """A way to call the runtime. Its errors are those of `runtime.errors`, which are ModelErrors."""
 
-    def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[str]:
+    def answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[Piece]:
         """Yield the answer piece by piece as it arrives. Closing the generator ends the runtime's request.
 
-        An empty piece means that data without text has arrived: the answer is still in progress.
+        An empty text means that data without text has arrived: the answer is still in progress.
         """
         ...
 

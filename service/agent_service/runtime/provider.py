@@ -11,6 +11,7 @@ import structlog
 from agent_service.agent.errors import ModelError, ModelFailedError, UnreachableError
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Waiting
+from agent_service.agent.tools import Piece
 from agent_service.agent.turns import Turn, Turns
 from agent_service.runtime import errors, headers
 from agent_service.runtime.protocol import RuntimeProtocol
@@ -44,7 +45,7 @@ class RuntimeProvider:
         self._other_protocol: ModelError | None = None
         self._has_answered = False
 
-    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece]:
         """Yield the answer piece by piece. Only a request to which no reply has started is repeated."""
         usage.of_many_calls = True
         with self._turns.begin(_turn(prompt, usage)) as turn:
@@ -115,4 +116,4 @@ class _Retries:
 def _turn(prompt: Prompt, usage: Usage) -> Turn:
     trace_id, traceparent = headers.trace()
     deadline = time.time() if prompt.deadline is None else prompt.deadline
-    return Turn(usage, deadline, prompt.client, headers.request_id(), trace_id, traceparent)
+    return Turn(usage, deadline, prompt.client, headers.request_id(), trace_id, traceparent, token=prompt.token)

@@ -83,7 +83,18 @@ def _result(text: bytes) -> dict[str, Any]:
     result = _object(text, response=str, tokens_used=int)
     if not isinstance(result.get("stop_reason"), str | None):
         raise TypeError("has an invalid stop reason")
+    steps = result.get("steps", [])
+    if not isinstance(steps, list) or not all(map(_is_step, steps)):
+        raise TypeError("has invalid steps")
     return result
+
+
+def _is_step(step: object) -> bool:
+    if not isinstance(step, dict):
+        return False
+    known = {"id": str, "name": str, "input": dict}
+    optional = {"is_error": bool | None, "content": str | None}
+    return all(isinstance(step.get(name), kind) for name, kind in (known | optional).items())
 
 
 def _object(text: bytes, **fields: type) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 from opentelemetry.trace import Span
@@ -16,7 +17,9 @@ from agent_service.agent.errors import (
     RateLimitedError,
 )
 from agent_service.agent.messages import Prompt, sendable
+from agent_service.agent.tools import Piece, Transcript
 from agent_service.agent.turn import Agent
+from agent_service.chat.steps import Steps
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits
 from agent_service.state.redis_errors import StateUnavailableError
@@ -150,10 +153,17 @@ class Worker:
     async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
         """Make an attempt, and return the call that reports its end."""
         pieces: list[str] = []
+        steps = Steps()
+        probes = claim.probe
 
-        async def keep(piece: str) -> None:
-            pieces.append(piece)
-            if claim.probe and len(pieces) == 1:
+        async def keep(piece: Piece | Transcript) -> None:
+            nonlocal probes
+            if isinstance(piece, str):
+                pieces.append(piece)
+            elif not isinstance(piece, Transcript):
+                steps.note(piece)
+            if probes:
+                probes = False
                 # The end of the attempt reports this again.
                 with suppress(StateUnavailableError):
                     await self._tasks.resume(claim)
@@ -182,9 +192,9 @@ class Worker:
             fail(span, broken.code)
             return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
         _log.info("Task was completed", tokens=usage.total)
-        result = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
-        if usage.cut is not None:
-            result["stop_reason"] = usage.cut
+        result: dict[str, Any] = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
+        optional = {"steps": steps.all(), "stop_reason": usage.cut}
+        result |= {name: value for name, value in optional.items() if value is not None}
         return lambda: self._tasks.complete(claim, result)
 
     async def _again(self, claim: Claim, failed: TaskError, pause: float, requested: int | None) -> None:

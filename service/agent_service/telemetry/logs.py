@@ -18,6 +18,8 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 
 # The SDK logs whole request bodies at DEBUG (also through its ANTHROPIC_LOG variable). The HTTP libraries log headers.
 _TALKATIVE = ("anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio")
+# The SDK of MCP logs what servers answer, at every level. Its logger `client` has no parent of that name.
+_SILENT = frozenset({"mcp", "client"})
 
 
 def where(error: BaseException) -> str:
@@ -30,7 +32,8 @@ def _discreet(record: logging.LogRecord) -> bool:
 
     The level of its logger is not enough, because the SDK sets its own level when imported.
     """
-    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _TALKATIVE
+    library = record.name.partition(".")[0]
+    return library not in _SILENT and (record.levelno >= logging.WARNING or library not in _TALKATIVE)
 
 
 def _add_trace(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -137,6 +140,8 @@ def configure(*, level: str, form: Literal["json", "text"], process: int | None 
     root.setLevel(level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers = []

@@ -141,6 +141,27 @@ class Metrics:
             ["route", "status"],
             registry=registry,
         )
+        self.tool_calls = Counter(
+            "agent_tool_calls",
+            "Tool calls by server (the entry in `tools`), tool and outcome: `ok`, `error` (reported by the tool), or "
+            "why there is no result.",
+            ["server", "tool", "outcome"],
+            registry=registry,
+        )
+        self.tool_duration = Histogram(
+            "agent_tool_call_duration_seconds",
+            "Time of a tool call, including the time that it waits for a restart of its server.",
+            ["server"],
+            buckets=_MODEL_BUCKETS,
+            registry=registry,
+        )
+        self.tool_server_up = Gauge(
+            "agent_tool_server_up",
+            "Whether a server of tools is connected (1). With several processes: whether it is for all of them.",
+            ["server"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
         self.damaged_records = Counter(
             "agent_damaged_records",
             "Records in Redis that could not be read and were skipped.",

@@ -227,7 +227,7 @@ def _names(evidence: Evidence, documents: list[Document]) -> str:
 
 def _valid(evidence: Evidence) -> AgentDeployment | None:
     try:
-        return parse(evidence.agent or {})
+        return evidence.resolved or parse(evidence.agent or {})
     except InvalidAgentError:
         return None
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent_service.agent.claude import errors
+from agent_service.agent.claude.blocks import Blocks
 from agent_service.agent.claude.counts import count
 from agent_service.agent.claude.events import DONE, Decoder, Event
 from agent_service.agent.errors import ModelDeclinedError, ModelFailedError
@@ -38,9 +39,17 @@ class Answer:
     `ended` is whether the answer is complete, so that any further data can be ignored.
     """
 
-    def __init__(self, usage: Usage, *, max_tokens: int, media_type: str) -> None:
-        """Start an answer of at most `max_tokens`. `media_type` is its `Content-Type` without parameters."""
+    def __init__(self, usage: Usage, *, max_tokens: int, media_type: str, blocks: Blocks | None = None) -> None:
+        """Start an answer.
+
+        Args:
+            usage: takes the counts and the stop reason.
+            max_tokens: limit of the answer in tokens.
+            media_type: its `Content-Type` without parameters.
+            blocks: takes every event; None if only the text matters.
+        """
         self.ended = False
+        self._blocks = blocks
         self._usage = usage
         self._media_type = media_type
         self._decoder = Decoder()
@@ -61,6 +70,8 @@ class Answer:
         text = ""
         try:
             for event in self._decoder.feed(chunk):
+                if self._blocks is not None:
+                    self._blocks.note(event)
                 piece = _text(event)
                 if piece:
                     self._characters_left -= len(piece)

@@ -10,6 +10,8 @@ import orjson
 
 from agent_service.agent.claude import errors
 from agent_service.agent.claude.answer import Answer, not_events
+from agent_service.agent.claude.blocks import Blocks
+from agent_service.agent.claude.caching import CACHED_CHARACTERS, marked, marked_system
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.claude.session import CONNECT_SECONDS
 from agent_service.agent.claude.transport import Body, Failed, Wire
@@ -19,6 +21,7 @@ from agent_service.agent.errors import (
 )
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Waiting
+from agent_service.agent.step import Step
 
 # Shorter than the timeout of the check's caller, so that the reported error is the model API's own.
 CHECK_SECONDS = 4.0
@@ -27,11 +30,6 @@ CHECK_SECONDS = 4.0
 _NO_SUCH_CALL = frozenset({404, 405, 501})
 
 _PAGE = "text/html"
-
-# No model caches less than 1,024 tokens (Claude docs, "Prompt caching"), at about four characters each. Below the
-# model's own minimum the cache mark is ignored. Above it, all calls within five minutes but the first pay a tenth for
-# the prompt.
-_CACHED_CHARACTERS = 4096
 
 
 class ClaudeProvider:
@@ -72,14 +70,19 @@ class ClaudeProvider:
             open_telemetry=False,
         )
 
-    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
-        """Yield the answer's text as it arrives, one piece per chunk, empty for a chunk without text.
+    def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
+        """Yield the answer's text as it arrives, one piece per chunk, empty for a chunk without text."""
+        return self.step(Step(prompt.system, prompt.messages()), usage, waiting)
+
+    async def step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
+        """Yield the answer's text as `stream` does, and fill the step's content if it has tools.
 
         The call is always streamed: a plain call could not be long, and could not be counted when it is cut short.
         """
         async with self._translated():
-            body = await self._ask(prompt, usage, waiting)
-            answer = Answer(usage, max_tokens=self._options["max_tokens"], media_type=body.media_type)
+            body = await self._ask(step, usage, waiting)
+            blocks = Blocks(step) if step.tools else None
+            answer = Answer(usage, max_tokens=self._options["max_tokens"], media_type=body.media_type, blocks=blocks)
             try:
                 async for chunk in body:
                     text = ""
@@ -87,21 +90,21 @@ class ClaudeProvider:
                         yield text
                     if answer.ended:
                         body.settle()
-                        return
+                        break
                     if not text:
                         yield text
             except BaseException:
                 await body.aclose()
                 raise
-            for text in answer.finish():
-                yield text
+            if not answer.ended:
+                for text in answer.finish():
+                    yield text
+            if blocks is not None:
+                blocks.finish()
 
-    async def _ask(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> Body:
+    async def _ask(self, step: Step, usage: Usage, waiting: Waiting) -> Body:
         """Return the answer as bytes. The SDK would build a model for each event, of which a turn needs two fields."""
-        question = {**self._options, "messages": prompt.messages()}
-        if prompt.system:
-            question["system"] = _system(prompt.system)
-        content = orjson.dumps(question)
+        content = self._question(step)
         usage.sent = True
         first = await self._wire.attempt(self._url, self._current_headers(), content)
         if not isinstance(first, Failed):
@@ -119,6 +122,22 @@ class ClaudeProvider:
         usage.sent = True
         # With this `cast_to` the SDK returns the response itself, whatever `stream_cls` it receives.
         return cast("Body", cast("httpx2.Response", answer).stream)
+
+    def _question(self, step: Step) -> bytes:
+        """Return the body of the request."""
+        question = {**self._options, "messages": step.messages}
+        if not step.tools:
+            if step.system:
+                question["system"] = marked_system(step.system)
+            return orjson.dumps(question)
+        if step.system:
+            question["system"] = step.system
+        question["tools"] = step.tools
+        if not step.may_call:
+            # The tools stay: the API refuses earlier calls without them, and they are part of the cached prefix.
+            question["tool_choice"] = {"type": "none"}
+        content = orjson.dumps(question)
+        return content if len(content) < CACHED_CHARACTERS else orjson.dumps(marked(question))
 
     def _current_headers(self) -> dict[str, str]:
         """Return the SDK's headers, which change only with the key."""
@@ -178,9 +197,3 @@ class ClaudeProvider:
             # Gateways quote the key that they refuse.
             error.upstream = error.upstream.replace(key, "***")
         return error
-
-
-def _system(text: str) -> str | list[dict[str, object]]:
-    if len(text) < _CACHED_CHARACTERS:
-        return text
-    return [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]

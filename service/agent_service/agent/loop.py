@@ -1,0 +1,204 @@
+"""The tool loop: the model is asked, its tool calls are made, and it is asked again with their results.
+
+This is the loop of the Messages API (Claude docs, "Tool use"). It works with any provider of that API.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+
+import orjson
+import structlog
+
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
+from agent_service.agent.provider import Waiting
+from agent_service.agent.step import Step, StepProvider
+from agent_service.agent.tools import Caller, Piece, Toolbox, ToolResult, ToolUse, Transcript
+from agent_service.agent.turn_messages import TurnMessages, error_result
+from agent_service.telemetry.logs import where
+
+_log = structlog.get_logger(__name__)
+
+# The calls of one step that are made at once. A model asks for a handful; more would only load the servers.
+MOST_AT_ONCE = 16
+
+# While tools are called, the turn is not silent. A quarter of the shortest time limit of a turn, one second.
+_ALIVE_SECONDS = 0.25
+
+_PAUSED, _CALLS = "pause_turn", "tool_use"
+
+# Stop reasons of ours.
+MAX_STEPS, MAX_TOOL_CALLS, BUDGET = "max_steps", "max_tool_calls", "budget"
+# Stop reasons of the model that a bound explains better.
+_EXPLAINED = frozenset({"end_turn", _PAUSED, _CALLS})
+
+_BREAK = "\n\n"
+
+
+class ToolLoop:
+    """A provider whose turns may have several calls of the model, with tool calls between them."""
+
+    def __init__(
+        self,
+        provider: StepProvider,
+        toolbox: Toolbox,
+        *,
+        max_steps: int,
+        max_tool_calls: int,
+        charge: Callable[[Usage], None],
+        budget_wait: Callable[[], Awaitable[float]],
+    ) -> None:
+        """Set up the loop.
+
+        Args:
+            provider: the provider of the model.
+            toolbox: the tools.
+            max_steps: limit of calls of the model in one turn. The last one may call no tools.
+            max_tool_calls: limit of tool calls in one turn. After them, the model is asked a last time, without tools.
+            charge: called with the usage of each call of the model.
+            budget_wait: returns the seconds until the agent may use more of its budget; 0 if it may now.
+        """
+        self.model = provider.model
+        self._provider = provider
+        self._toolbox = toolbox
+        self._max_steps = max_steps
+        self._max_tool_calls = max_tool_calls
+        self._charge = charge
+        self._budget_wait = budget_wait
+
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece | Transcript]:
+        """Yield the texts of all steps, each tool call and its result, and at the end the transcript if there were any.
+
+        A turn that reaches a bound ends with a stop reason of ours: `max_steps`, `max_tool_calls` or `budget`.
+
+        Raises:
+            ModelError: when a step fails, or a server is unavailable that the agent cannot do without.
+        """
+        turn = TurnMessages(prompt, await self._toolbox.tools(), self._toolbox.server_tools)
+        caller = Caller(math.inf if prompt.deadline is None else prompt.deadline, prompt.client, prompt.token)
+        breaks = _Breaks()
+        calls = 0
+        for number in range(1, self._max_steps + 1):
+            bound = MAX_TOOL_CALLS if calls >= self._max_tool_calls else None
+            bound = bound or (MAX_STEPS if turn.has_tools and number == self._max_steps else None)
+            step = turn.step(may_call=bound is None)
+            async with aclosing(self._step(step, usage, waiting)) as texts:
+                async for text in texts:
+                    yield breaks.before(text) + text if text else text
+            goes_on = usage.stop_reason == _PAUSED and bound is None
+            uses = turn.add_answer(step, calls=usage.stop_reason == _CALLS and bound is None)
+            if bound is not None and usage.stop_reason in _EXPLAINED:
+                usage.stop_reason = bound
+            if not (uses or goes_on):
+                break
+            usage.of_many_calls = True
+            for use in uses:
+                yield use
+            results: list[ToolResult] = []
+            async with aclosing(self._results(turn, step, uses, caller, left=self._max_tool_calls - calls)) as made:
+                async for result in made:
+                    yield result or ""
+                    if result is not None:
+                        results.append(result)
+            calls += len(uses)
+            turn.add_results(uses, results)
+            breaks.due = bool(uses)
+            if await self._budget_wait():
+                _log.info("Turn was ended: the budget is used up", steps=number, tool_calls=calls)
+                usage.stop_reason = BUDGET
+                break
+        transcript = turn.transcript()
+        if transcript is not None:
+            yield transcript
+
+    async def check(self) -> None:
+        """Check whether the model can answer; raise a ModelError if not."""
+        await self._provider.check()
+
+    async def close(self) -> None:
+        """Close all connections to the model."""
+        await self._provider.close()
+
+    async def _step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
+        """Yield the text of a step. Its usage is charged, and added to that of the turn, however it ends."""
+        one = Usage()
+        try:
+            async with aclosing(self._provider.step(step, one, waiting)) as texts:
+                async for text in texts:
+                    one.characters += len(text)
+                    yield text
+        finally:
+            _estimate(one, step)
+            usage.add(one)
+            usage.sent |= one.sent
+            usage.output_known = True
+            usage.stop_reason = one.stop_reason
+            self._charge(one)
+
+    async def _results(
+        self, turn: TurnMessages, step: Step, uses: Sequence[ToolUse], caller: Caller, *, left: int
+    ) -> AsyncGenerator[ToolResult | None]:
+        """Make the calls side by side, and yield each result when it is there, and None while there is none.
+
+        Calls beyond the first `left` are not made. Closing the generator cancels the calls.
+        """
+        slots = asyncio.Semaphore(MOST_AT_ONCE)
+
+        async def call(use: ToolUse) -> ToolResult:
+            async with slots:
+                return await self._call(use, caller)
+
+        for use in uses[max(0, left) :]:
+            yield error_result(use, f"This turn has reached its limit of {self._max_tool_calls} tool calls.")
+        tasks: dict[asyncio.Task[ToolResult], ToolUse] = {}
+        for use in uses[: max(0, left)]:
+            refusal = turn.refusal(use, step)
+            if refusal is None:
+                tasks[asyncio.create_task(call(use))] = use
+            else:
+                yield error_result(use, refusal)
+        pending = set(tasks)
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=_ALIVE_SECONDS, return_when="FIRST_COMPLETED")
+                for task in tasks:
+                    if task in done:
+                        yield task.result()
+                if not done:
+                    yield None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _call(self, use: ToolUse, caller: Caller) -> ToolResult:
+        try:
+            return await self._toolbox.call(use, caller)
+        except Exception as error:
+            # Other calls of the turn may have had effects, so the model must learn of all of them.
+            _log.error("Tool call failed unexpectedly", tool=use.name, error=type(error).__name__, where=where(error))
+            return error_result(use, "The call failed because of an internal error. It may have run.")
+
+
+class _Breaks:
+    """Separates the texts of steps between which tools were called. `due` is whether a break is."""
+
+    def __init__(self) -> None:
+        self.due = False
+        self._any = False
+
+    def before(self, text: str) -> str:
+        """Return what goes before a text."""
+        found = _BREAK if self.due and self._any and not text[0].isspace() else ""
+        self.due, self._any = False, True
+        return found
+
+
+def _estimate(usage: Usage, step: Step) -> None:
+    """Estimate what the model API has not counted, as of a step that was cut short."""
+    if not usage.output_known:
+        usage.output_tokens = max(usage.output_tokens, math.ceil(usage.characters / CHARACTERS_PER_TOKEN))
+    if (usage.sent or usage.characters) and not usage.input_tokens:
+        size = len(orjson.dumps([step.messages, step.tools])) + len(step.system or "")
+        usage.uncached_tokens = math.ceil(size / CHARACTERS_PER_TOKEN)

@@ -1,0 +1,91 @@
+"""The vocabulary of tools: what a model may call, its calls, and their results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool as it is offered to a model.
+
+    `name` is unique among all tools of the agent, and of the form that model APIs accept: `[A-Za-z0-9_-]{1,64}`.
+    `input_schema` is a JSON Schema of type `object`. `server` is the name of the entry of `tools`, and `original` the
+    name that the server uses.
+    """
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]
+    server: str
+    original: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A tool call of the model. `id` is unique in its turn."""
+
+    id: str
+    name: str
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The result of a tool call, or its error.
+
+    `content` are blocks of the types that the Messages API takes in a `tool_result` (`text`, `image`, `document`), with
+    at least one block. `outcome` is its label in the metrics.
+    """
+
+    id: str
+    content: tuple[Mapping[str, Any], ...]
+    is_error: bool = False
+    outcome: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a tool is called, and until when.
+
+    `deadline` is in seconds since 1970. `token` is the caller's own credential, for servers that it is forwarded to.
+    """
+
+    deadline: float
+    client: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+
+class Toolbox(Protocol):
+    """The tools of an agent."""
+
+    @property
+    def server_tools(self) -> Sequence[Mapping[str, Any]]:
+        """Tools that the model API runs itself, in its own form (`builtin` in the definition)."""
+        ...
+
+    async def tools(self) -> Sequence[Tool]:
+        """Return the tools that can be called now, in a stable order.
+
+        Raises:
+            ModelError: when a server that the agent cannot do without is unavailable (`onUnavailable: fail`).
+        """
+        ...
+
+    async def call(self, use: ToolUse, caller: Caller) -> ToolResult:
+        """Call a tool and return its result. A call that fails has a result with the error, which is for the model."""
+        ...
+
+
+Piece = str | ToolUse | ToolResult
+"""A piece of an answer: text, a tool call, or the result of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The last thing that a turn with tool calls yields: its messages after the user's, for its conversation.
+
+    They are in the form of the Messages API, and every tool call in them has its result.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]

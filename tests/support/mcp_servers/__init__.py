@@ -1,0 +1,154 @@
+"""MCP servers that tests start, stop and restart: our own on the official SDK, hostile ones, and published packages."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from support.eventually import eventually, eventually_async
+from testbed import paths
+from testbed.console import step
+from testbed.errors import TestbedError
+from testbed.locks import exclusive
+from testbed.ports import free_port
+
+_HERE = Path(__file__).parent
+# `npm install --ignore-scripts` of the two servers made the lock; it has the digest of every package.
+_LOCK = _HERE / "package-lock.json"
+START_SECONDS = 60
+
+
+class McpServer:
+    """A server in a process of its own, which keeps its port when it is restarted."""
+
+    def __init__(self, folder: Path, command: list[str | Path], environment: dict[str, str], port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}/mcp"
+        self.folder = folder
+        self._command = command
+        self._environment = environment
+        self._log = folder / f"server-{port}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "McpServer":
+        """Start the process, and wait until it accepts connections."""
+        self.launch()
+        eventually(self._accepts, f"the server on port {self.port} accepts connections", START_SECONDS)
+        return self
+
+    def launch(self) -> None:
+        """Start the process, and do not wait for it."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env=os.environ | self._environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def kill(self) -> None:
+        """End the process at once, as a node that fails does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """End the process, and start another one on the same port."""
+        self.kill()
+        self.start()
+
+    def log(self) -> str:
+        """Return what the server wrote."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """Return what tools of the server recorded, one entry a call."""
+        file = self.folder / "calls.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def _accepts(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise TestbedError(f"The server ended with {self._process.returncode}:\n{self.log()}")
+        try:
+            httpx.get(self.url, timeout=5, headers={"accept": "application/json"})
+        except httpx.TransportError:
+            return False
+        return True
+
+
+StartServer = Callable[..., McpServer]
+"""Starts a server: one of the functions below, with options."""
+
+
+async def eventually_recorded(server: McpServer, event: str, count: int = 1) -> None:
+    """Wait until the server recorded an event `count` times."""
+
+    async def seen() -> bool:
+        return len([call for call in server.recorded() if call.get("event") == event]) >= count
+
+    await eventually_async(seen, f"the server recorded {event}")
+
+
+def sdk_server(folder: Path, **options: object) -> McpServer:
+    """Return a server on the official SDK, not started; `options` are those of `sdk_server.py`."""
+    return _python("sdk_server.py", folder, options)
+
+
+def hostile_server(folder: Path, **options: object) -> McpServer:
+    """Return a server that does what the SDK would not, not started; `options` are those of `hostile_server.py`."""
+    return _python("hostile_server.py", folder, options)
+
+
+def everything(folder: Path) -> McpServer:
+    """Return `@modelcontextprotocol/server-everything`, not started."""
+    port = free_port()
+    return McpServer(folder, [*_node("server-everything"), "streamableHttp"], {"PORT": str(port)}, port)
+
+
+def memory(folder: Path) -> McpServer:
+    """Return `@modelcontextprotocol/server-memory` behind HTTP, not started: it speaks standard input and output."""
+    command = [str(part) for part in _node("server-memory")]
+    environment = {"MEMORY_FILE_PATH": str(folder / "memory.jsonl")}
+    return _python("bridge.py", folder, {"command": command}, environment)
+
+
+def _python(file: str, folder: Path, options: dict[str, Any], environment: dict[str, str] | None = None) -> McpServer:
+    port = free_port()
+    command: list[str | Path] = [sys.executable, _HERE / file, json.dumps({**options, "port": port})]
+    return McpServer(folder, command, environment or {}, port)
+
+
+def _node(package: str) -> list[str | Path]:
+    node = shutil.which("node")
+    if node is None:
+        raise TestbedError("Node.js is needed for the published MCP servers; install it")
+    return [node, _packages() / "@modelcontextprotocol" / package / "dist" / "index.js"]
+
+
+def _packages() -> Path:
+    """Return the folder of the npm packages of the lock; install them if they are not in the cache."""
+    digest = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
+    folder = paths.cache() / "npm" / f"mcp-servers-{digest}"
+    complete = folder / ".complete"
+    with exclusive(folder.with_suffix(".lock"), "installs the MCP servers"):
+        if not complete.exists():
+            with step("Installing the MCP servers from npm"):
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in ("package.json", "package-lock.json"):
+                    shutil.copy(_HERE / name, folder / name)
+                command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+                if done.returncode != 0:
+                    raise TestbedError(f"{_LOCK} could not be installed:\n{done.stderr[-1000:]}")
+            complete.touch()
+    return folder / "node_modules"
