@@ -87,7 +87,7 @@ async def test_calls_of_one_step_run_side_by_side_and_their_results_keep_the_ord
     agent: httpx.AsyncClient, stand_in: StandIn, server: McpServer
 ) -> None:
     durations = [5.0, 0.1, 2.5]
-    calls = [{"name": "slow", "input": {"duration": each, "id": str(each)}} for each in durations]
+    calls = [{"name": "slow", "input": {"duration": each, "label": str(each)}} for each in durations]
     events = await stream(agent, asking("wait", calls=[calls]))
 
     assert texts(results(questions(stand_in)[1])) == [f"slept {each}" for each in durations]
@@ -257,7 +257,7 @@ async def test_a_client_that_leaves_ends_the_calls(
     start_service: StartService, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     service = start_service(**in_process_of_its_own(tmp_path, server, stand_in))
-    calls = [{"name": "slow", "input": {"duration": 60, "id": str(number)}} for number in range(3)]
+    calls = [{"name": "slow", "input": {"duration": 60, "label": str(number)}} for number in range(3)]
     body = {"message": asking("wait", calls=[calls])}
     asked = httpx.AsyncClient(base_url=service.url, timeout=30)
     async with asked as client, client.stream("POST", "/chat/stream", json=body) as answer:
@@ -271,7 +271,7 @@ async def test_a_turn_that_takes_too_long_ends_the_calls(
     make_client: MakeClient, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     agent = await agent_with(make_client, tmp_path, entry(server), request_timeout_seconds=3)
-    calls = calls_of("slow", duration=60, id="one")
+    calls = calls_of("slow", duration=60, label="one")
     answer = await agent.post("/chat", json={"message": asking("wait", calls=[calls])})
 
     assert answer.status_code == 504
@@ -306,7 +306,7 @@ async def test_a_process_that_ends_finishes_its_turns_first(
     start_service: StartService, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     service = start_service(**in_process_of_its_own(tmp_path, server, stand_in))
-    calls = [calls_of("slow", duration=2, id="one"), ADD]
+    calls = [calls_of("slow", duration=2, label="one"), ADD]
     body = {"message": asking("wait", calls=calls)}
     async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         turns = [asyncio.create_task(client.post("/chat/stream", json=body)) for _ in range(TURNS)]
