@@ -17,6 +17,7 @@ from agent_operator.manifests.tools_file import tools_file
 from agent_operator.policy.refusals import refusals
 from agent_operator.policy.settings import Policy
 from agent_operator.tools.lint import advice
+from agent_service.config.tools import parse_tools
 from unit.operator.strategies import specs_with_tools
 
 Document = dict[str, Any]
@@ -93,13 +94,12 @@ def test_the_service_reads_the_entries_as_they_are_written() -> None:
 @given(specs_with_tools())
 @settings(max_examples=100, deadline=None)
 def test_the_service_accepts_the_file_of_every_spec(spec: Document) -> None:
-    reader = pytest.importorskip("agent_service.config.tools")
     model = AgentSpec.model_validate(spec)
     # The one thing that the schema accepts and the service does not is an address of no server: `validate` warns of it.
     assume(not any("would not start" in fault.message for fault in advice(model)))
 
     for text in tools_file(model).values():
-        entries = reader.parse_tools(text)
+        entries = parse_tools(text)
 
         assert [entry.name for entry in entries] == [tool.name for tool in model.tools or []]
         # Also their ports: the service derives the addresses of servers beside the agent itself.
