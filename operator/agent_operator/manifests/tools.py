@@ -8,6 +8,7 @@ from typing import Any
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.core_v1 import HARDENED, KeyReference
 from agent_operator.api.mcp import SERVER_RESOURCES, Mcp, SecretKey, ToolSidecar
+from agent_operator.api.runtime import TMP_DIR
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.tools import PREFIX, SECRETS_DIR, TOOLS_FILE, TOOLS_VOLUME, Tool
 from agent_operator.manifests.container import amounts, as_written, image_reference, tcp_probe, variables
@@ -16,7 +17,6 @@ from agent_operator.manifests.names import tools_name
 from agent_operator.manifests.tools_file import TOOLS_KEY
 
 SECRETS_VOLUME = f"{PREFIX}secrets"
-_TMP_DIR = "/tmp"  # noqa: S108  a folder of the pod
 _CODE_DIR = "/etc/portside/tools"
 # For a file in the image of Portside, which needs no longer.
 _CODE_STARTUP_SECONDS = 120
@@ -143,7 +143,7 @@ def _tmp_volume(tool: Tool) -> str:
 
 
 def _tmp_mount(tool: Tool) -> Document:
-    return {"name": _tmp_volume(tool), "mountPath": _TMP_DIR}
+    return {"name": _tmp_volume(tool), "mountPath": TMP_DIR}
 
 
 def _code_volume(tool: Tool, code: KeyReference) -> Document:

@@ -22,6 +22,8 @@ _KINDS = {
     "protocol": "the server at its address does not speak MCP over HTTP",
     "unreadable": "the server at its address does not speak MCP over HTTP",
     "no_secret": "the Secret of mcp.headersFrom or mcp.auth has no such key",
+    # `/health` has nothing about these servers.
+    OTHER: "the pods' log shows why",
 }
 
 # Prometheus sorts labels by name.
