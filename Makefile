@@ -46,7 +46,7 @@ demo-down: $(VENV)/.testbed ## Remove what `make demo KEEP=1` left up
 	@$(TESTBED) demo-down
 
 .PHONY: run
-run: $(VENV)/.service ## The agent API, for this machine alone, with the echo provider; PORT=9000 AGENT=my_agent.py
+run: $(VENV)/.service ## The agent API, for this machine alone, with the echo provider; PORT=9000 AGENT=my_agent.py (or my_tools.py)
 	@API_HOST=$${API_HOST:-127.0.0.1} MODEL_PROVIDER=$${MODEL_PROVIDER:-echo} LOG_FORMAT=$${LOG_FORMAT:-text} \
 		exec $(BIN)/agent-service serve $(if $(AGENT),--runtime "$(AGENT)")
 

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -12,6 +14,9 @@ from agent_service.config.loading import SettingsError, load
 from agent_service.config.settings import Settings
 from agent_service.telemetry import otel_environment
 from agent_service.telemetry.redact import harmless
+
+if TYPE_CHECKING:
+    from agent_service.server.serve import Companion
 
 _INVALID_SETTINGS = 2
 _HIGHEST_PORT = 65535
@@ -35,7 +40,8 @@ def main() -> None:
     "--runtime",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Python file that answers, in a process beside the API; see `agent-service runtime`.",
+    help="Python file that answers, or has tools for the built-in agent, in a process beside the API; see "
+    "`agent-service runtime` and `agent-service tools`.",
 )
 def serve(host: str | None, port: int | None, file: Path | None) -> None:
     """Run the API until SIGTERM or Ctrl-C, then finish the requests in flight.
@@ -64,27 +70,63 @@ def serve(host: str | None, port: int | None, file: Path | None) -> None:
     setting is invalid.
     """
     if file is None:
-        chosen = _load(host, port)
-    else:
-        from agent_service.server.runtime_process import overrides  # noqa: PLC0415
+        _serve(_load(host, port))
+    from agent_service.python_file.local_tools.source import offers_tools  # noqa: PLC0415
 
-        chosen = _load(host, port, **overrides())
+    if offers_tools(file):
+        _serve_with_tools(file, host, port)
+    from agent_service.server.runtime_process import overrides, running  # noqa: PLC0415
+
+    _serve(_load(host, port, **overrides()), partial(running, file))
+
+
+def _serve(settings: Settings, companion: "Companion | None" = None) -> NoReturn:
     # Not at the top of the file: its imports take longer than to find an invalid setting.
     from agent_service.server.serve import run  # noqa: PLC0415
 
-    sys.exit(run(chosen, file))
+    sys.exit(run(settings, companion))
+
+
+def _serve_with_tools(file: Path, host: str | None, port: int | None) -> NoReturn:
+    from agent_service.server.tools_process import free_port, running, tools_file  # noqa: PLC0415
+
+    number = free_port()
+    try:
+        with tools_file(file, number) as written:
+            _serve(_load(host, port, tools_file=written), partial(running, file, number))
+    except SettingsError as error:
+        _refuse(*error.faults)
+
+
+def _file_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the argument and options of a command that serves a Python file."""
+    for decorate in reversed(
+        (
+            click.argument("file", type=click.Path(path_type=Path)),
+            click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; :: for all."),
+            click.option(
+                "--port",
+                type=click.IntRange(0, 65535),
+                help="Port to listen on, 0 for any.  [default: PORT, else 8080]",
+            ),
+            click.option(
+                "--reload/--no-reload",
+                default=True,
+                help="Whether a changed file is used without a restart.  [default: reload]",
+            ),
+            click.option(
+                "--loopback-only",
+                is_flag=True,
+                help="Refuse other machines. GET /ping is still answered to all, for probes.",
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; :: for all.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 for any.  [default: PORT, else 8080]")
-@click.option("--reload/--no-reload", help="Whether a change of the file applies to the next turn.  [default: no]")
-@click.option(
-    "--loopback-only",
-    is_flag=True,
-    help="Refuse turns from other machines. GET /ping is still answered to all, for probes.",
-)
+@_file_options
 def runtime(file: Path, host: str, port: int | None, *, reload: bool, loopback_only: bool) -> None:
     """Serve a Python file as an agent, until SIGTERM or Ctrl-C, then finish the turns in progress.
 
@@ -107,10 +149,40 @@ def runtime(file: Path, host: str, port: int | None, *, reload: bool, loopback_o
     """
     from agent_service.python_file.run import run  # noqa: PLC0415
 
-    if port is None:
-        given = os.environ.get("PORT", "").strip()
-        port = int(given) if given.isascii() and given.isdigit() and int(given) <= _HIGHEST_PORT else 8080
-    sys.exit(run(file, host, port, reload=reload, loopback_only=loopback_only))
+    sys.exit(run(file, host, _port(port), reload=reload, loopback_only=loopback_only))
+
+
+@main.command()
+@_file_options
+def tools(file: Path, host: str, port: int | None, *, reload: bool, loopback_only: bool) -> None:
+    """Serve the tools of a Python file as an MCP server, until SIGTERM or Ctrl-C, then finish the calls in progress.
+
+    The tools are its functions with the decorator `@tool`:
+
+    \b
+      from portside import tool
+
+    \b
+      @tool
+      def add(a: int, b: int) -> int:
+          \"\"\"Add two numbers.\"\"\"
+          return a + b
+
+    They are served over streamable HTTP at /mcp, with GET /ping for probes. `agent-service serve --runtime FILE` runs
+    an agent that uses them as well. LOG_LEVEL and LOG_FORMAT are as for `agent-service runtime`.
+
+    Exit codes: 0 after a clean shutdown, 1 if the file has an error, with its line, or if the port cannot be used.
+    """
+    from agent_service.python_file.local_tools.run import run  # noqa: PLC0415
+
+    sys.exit(run(file, host, _port(port), reload=reload, loopback_only=loopback_only))
+
+
+def _port(port: int | None) -> int:
+    if port is not None:
+        return port
+    given = os.environ.get("PORT", "").strip()
+    return int(given) if given.isascii() and given.isdigit() and int(given) <= _HIGHEST_PORT else 8080
 
 
 @main.command()

@@ -224,6 +224,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             metrics=counted,
             tracing=tracing,
             waiting=counted.throttled.track_inprogress if counts_waiting else nullcontext,
+            toolbox=toolbox,
         ),
         toolbox=toolbox,
     )
@@ -262,6 +263,7 @@ def _make_gateway(
     metrics: Metrics,
     tracing: Tracing,
     waiting: Waiting,
+    toolbox: "McpToolbox | None",
 ) -> "Gateway":
     # Not at the top of the file: an agent without a runtime does not spend the memory.
     from agent_service.gateway.create import create_gateway  # noqa: PLC0415
@@ -276,6 +278,7 @@ def _make_gateway(
         metrics=metrics,
         tracer=tracing.tracer(),
         waiting=waiting,
+        toolbox=toolbox,
     )
 
 

@@ -43,6 +43,10 @@ def _default_max_tokens() -> int:
     return int(given) if given.isascii() and given.isdigit() and int(given) > 0 else DEFAULT_MAX_TOKENS
 
 
+def _default_mcp_url() -> str | None:
+    return os.environ.get("PORTSIDE_MCP_URL") or None
+
+
 def _default_log() -> FilteringBoundLogger:
     log: FilteringBoundLogger = structlog.get_logger("agent")
     return log
@@ -81,6 +85,9 @@ class Turn:
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers that attribute a call to this turn. Send them with calls by other means than `turn.anthropic`."""
+
+    mcp_url: str | None = field(default_factory=_default_mcp_url)
+    """Address of the agent's tools, all in one MCP server (streamable HTTP); None if it has none. Send `headers`."""
 
     log: FilteringBoundLogger = field(default_factory=_default_log, repr=False, compare=False)
     """A logger (structlog) in the format of Portside's own log. Its lines contain the ids of the turn."""

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import SCALE_RULE, crd
+from agent_operator.api.mcp import ServerRef
 from agent_operator.api.runtime import TMP_DIR
 from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
@@ -23,6 +24,21 @@ PRICES = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
 KEYS = "each key must be a qualified name"
 CODE = {"configMapKeyRef": {"name": "code", "key": "agent.py"}}
 TMP = {"name": "runtime-tmp", "mountPath": "/data"}
+KEY = {"name": "mcp", "key": "token"}
+HEADER = {"name": "Authorization", "secretKeyRef": KEY}
+GRANT = {"tokenUrl": "https://login.example.com", "clientId": "me", "clientSecretKeyRef": KEY}
+
+
+def of_server(**mcp: Any) -> dict[str, Any]:
+    """Return an entry of the tools with a server."""
+    return {"name": "a", "mcp": {"url": "http://clock.tools:8080/mcp"} | mcp}
+
+
+def beside(**sidecar: Any) -> dict[str, Any]:
+    """Return an entry of the tools with a container."""
+    return {"name": "a", "mcp": {"sidecar": {"image": "x"} | sidecar}}
+
+
 BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("metadata.name must be at most 53", {"fullnameOverride": "1-agent"}),
     ("set apiKey.secretName or apiKey.value, not both", {"apiKey": {"secretName": "a", "value": "b"}}),
@@ -107,7 +123,10 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         {"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "a"}}]},
     ),
     ("the volumes tmp and secrets", {"extraVolumes": [{"name": "secrets", "emptyDir": {}}]}),
-    ("are mounted by Portside", {"extraVolumeMounts": [{"name": "a", "mountPath": "/etc/portside/secrets"}]}),
+    (
+        "the folders /tmp and /etc/portside/secrets are mounted by Portside",
+        {"extraVolumeMounts": [{"name": "a", "mountPath": "/etc/portside/secrets"}]},
+    ),
     ("the container agent is", {"sidecars": [{"name": "agent", "image": "x"}]}),
     ("the container agent is", {"initContainers": [{"name": "agent", "image": "x"}]}),
     (
@@ -152,6 +171,64 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         {"runtime": {"image": "a", "env": [{"name": "A", "value": "", "valueFrom": {}}]}},
     ),
     ("set exactly one of configMapRef and secretRef", {"runtime": {"image": "a", "envFrom": [{"prefix": "A_"}]}}),
+    ("set exactly one of mcp (a server), builtin", {"tools": [{"name": "a"}]}),
+    ("have no effect with builtin", {"tools": [{"name": "a", "builtin": "web_search", "onUnavailable": "fail"}]}),
+    (
+        "two entries of tools have the same builtin",
+        {"tools": [{"name": name, "builtin": "web_search"} for name in ("a", "b")]},
+    ),
+    ("set exactly one of mcp.url", {"tools": [{"name": "a", "mcp": {}}]}),
+    ("set exactly one of mcp.url", {"tools": [of_server(sidecar={"image": "x"})]}),
+    *(
+        ("a request has one header Authorization", {"tools": [of_server(headersFrom=[HEADER], **more)]})
+        for more in ({"forwardCaller": True}, {"auth": {"clientCredentials": GRANT}})
+    ),
+    (
+        "two headers in mcp.headersFrom have the same name",
+        {"tools": [of_server(headersFrom=[HEADER, HEADER | {"name": "authorization"}])]},
+    ),
+    ("the client of the server sets itself", {"tools": [of_server(headersFrom=[HEADER | {"name": "Accept"}])]}),
+    (
+        "set exactly one of clientId and clientIdSecretKeyRef",
+        {"tools": [of_server(auth={"clientCredentials": GRANT | {"clientIdSecretKeyRef": KEY}})]},
+    ),
+    *(("the port of a tool must not be", {"tools": [beside(port=port)]}) for port in (8000, 8089, 9090)),
+    ("the port of a tool must not be", {"tools": [{"name": "a", "code": CODE | {"port": 8000}}]}),
+    ("two entries of tools have the same port", {"tools": [beside(), {"name": "b", "code": CODE}]}),
+    ("the port of a tool is that of the runtime", {"tools": [beside(port=8080)], "runtime": {"image": "a"}}),
+    *(
+        (
+            "containers whose names begin with tool- are",
+            {"tools": [of_server()], place: [{"name": "tool-a", "image": "x"}]},
+        )
+        for place in ("sidecars", "initContainers")
+    ),
+    *(
+        (
+            "the volume tools and those whose names begin",
+            {"tools": [of_server()], "extraVolumes": [{"name": name, "emptyDir": {}}]},
+        )
+        for name in ("tools", "tool-secrets")
+    ),
+    (
+        "with tools, the folders /etc/portside/tools",
+        {
+            "tools": [of_server()],
+            "extraVolumes": [{"name": "a", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "a", "mountPath": "/etc/portside/tools"}],
+        },
+    ),
+    (
+        "a mount in the sidecar of a tool refers to an unknown volume",
+        {"tools": [beside(volumeMounts=[{"name": "tmp", "mountPath": "/a"}])]},
+    ),
+    (
+        "the folders /tmp and /etc/portside/secrets are mounted by Portside",
+        {"tools": [beside(volumeMounts=[{"name": "a", "mountPath": TMP_DIR}])]},
+    ),
+    ("a variable has value or valueFrom", {"tools": [beside(env=[{"name": "A", "value": "", "valueFrom": {}}])]}),
+    ("set exactly one of configMapRef and secretRef", {"tools": [beside(envFrom=[{"prefix": "A_"}])]}),
+    (KEYS, {"tools": [beside(resources={"limits": {"-cpu": 1}})]}),
     ("operator Exists takes no value", {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
     ("without a key needs operator Exists", {"tolerations": [{"value": "b"}]}),
     ("tolerationSeconds needs effect NoExecute", {"tolerations": [{"key": "a", "tolerationSeconds": 0}]}),
@@ -192,6 +269,7 @@ def merged(values: dict[str, Any], repeated: str) -> dict[str, Any]:
     else:
         entry = {key: value for key, value in ENTRIES.items() if key in items["required"]}
         entry |= {"emptyDir": {}} if field == "extraVolumes" else {}
+        entry |= of_server() if field == "tools" else {}
         defaults = {name: child["default"] for name, child in items["properties"].items() if "default" in child}
         inner[field] = [entry, entry | defaults]
     return values
@@ -220,10 +298,30 @@ def test_a_duplicate_entry_in_a_list_is_rejected_by_the_chart_and_the_api_server
     assert f"{repeated}[1] {fault.message}" in str(failed.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "tool"),
+    [
+        ("allow[1]", of_server() | {"allow": ["a", "a"]}),
+        ("mcp.auth.clientCredentials.scopes[1]", of_server(auth={"clientCredentials": GRANT | {"scopes": ["a", "a"]}})),
+        ("mcp.sidecar.env[1]", beside(env=[{"name": "A"}, {"name": "A"}])),
+    ],
+)
+def test_a_duplicate_entry_inside_a_tool_is_rejected(helm: Helm, field: str, tool: dict[str, Any]) -> None:
+    values = {"agent": {"provider": "echo"}, "tools": [tool]}
+    with pytest.raises(InvalidAgentError) as refused:
+        parse({**AGENT, "spec": values})
+    ((fault),) = refused.value.faults
+    assert fault.field == f"spec.tools[0].{field}"
+    with pytest.raises(TestbedError) as failed:
+        helm("template", "my-agent", CHART, "-f", "-", stdin=json.dumps(values))
+    assert f"tools[0].{field} {fault.message}" in str(failed.value)
+
+
 def test_every_rule_of_the_definition_is_covered() -> None:
     untried = {each for each in _sentences(crd()) if not any(sentence in each for sentence, _ in BROKEN)}
-    # A chart does not see the old object.
-    assert untried == {SCALE_RULE.message}
+    # A chart does not see the old object, and refuses every reference to a server.
+    references = {rule.message for rule in ServerRef.rules}
+    assert untried == {SCALE_RULE.message, *references}
 
 
 def test_a_null_that_removes_a_default_is_rejected_with_the_name_of_the_field(helm: Helm) -> None:

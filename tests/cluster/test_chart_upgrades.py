@@ -73,7 +73,7 @@ def test_an_agent_of_any_release_can_be_upgraded_to_the_present_chart_and_back(
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_a_runtime_comes_with_an_upgrade_and_leaves_with_a_rollback(
+def test_a_runtime_and_tools_come_with_an_upgrade_and_leave_with_a_rollback(
     control_plane: Cluster, namespace: str, release: str
 ) -> None:
     in_place = ["-n", namespace]
@@ -82,11 +82,13 @@ def test_a_runtime_comes_with_an_upgrade_and_leaves_with_a_rollback(
     before = _state(control_plane, namespace)
 
     runtime = ["--set", "runtime.image=registry.example.com/agent:1"]
+    runtime += ["--set", "tools[0].name=clock,tools[0].mcp.sidecar.image=registry.example.com/clock:1"]
     control_plane.helm("upgrade", "my-agent", str(HELM / "agent"), "--reset-then-reuse-values", *runtime, *in_place)
     after = _state(control_plane, namespace)
     for name in ("my-agent", "my-agent-worker"):
         pod = after[f"Deployment {name}"]["spec"]["template"]["spec"]
-        assert [each["name"] for each in pod["initContainers"]] == ["runtime"]
+        assert [each["name"] for each in pod["initContainers"]] == ["tool-clock", "runtime"]
+    assert "clock" in after["ConfigMap my-agent-tools"]["data"]["tools.json"]
     assert after["ConfigMap my-agent"]["data"]["RUNTIME_URL"] == "http://127.0.0.1:8080"
 
     control_plane.helm("rollback", "my-agent", "1", *in_place)

@@ -72,6 +72,18 @@ FULL = {
         "envFrom": [{"prefix": "P_", "configMapRef": {"name": "more"}}],
         "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True}],
     },
+    "tools": [
+        {
+            "name": "remote",
+            "mcp": {
+                "url": "http://clock.tools:8080/mcp",
+                "headersFrom": [{"name": "X-Key", "secretKeyRef": {"name": "mcp", "key": "token"}}],
+            },
+        },
+        {"name": "beside", "mcp": {"sidecar": {"image": "example.com/clock:1"}}},
+        {"name": "local", "code": {"configMapKeyRef": {"name": "code", "key": "tools.py"}, "port": 8091}},
+        {"name": "search", "builtin": "web_search"},
+    ],
     "podDisruptionBudget": {"minAvailable": "50%"},
     "networkPolicy": {
         "ingressFrom": [{"namespaceSelector": {"matchLabels": {"team": "docks"}}}],

@@ -74,6 +74,28 @@ SPEC: Document = {
         "resources": {"limits": {"cpu": "500m", "memory": "1024Mi"}},
         "volumeMounts": [{"name": "scratch", "mountPath": "/scratch", "readOnly": False}],
     },
+    "tools": [
+        {
+            "name": "remote",
+            "mcp": {
+                "url": "http://clock.tools:8080/mcp",
+                "headersFrom": [{"name": "X-Key", "secretKeyRef": {"name": "mcp", "key": "token"}}],
+            },
+        },
+        {
+            "name": "beside",
+            "mcp": {
+                "sidecar": {
+                    "image": "example.com/clock:1",
+                    "port": 9001,
+                    "env": [{"name": "EMPTY", "value": ""}],
+                    "resources": {"limits": {"cpu": "500m", "memory": "1024Mi"}},
+                    "volumeMounts": [{"name": "scratch", "mountPath": "/scratch", "readOnly": False}],
+                }
+            },
+        },
+        {"name": "local", "code": {"configMapKeyRef": {"name": "code", "key": "tools.py"}}},
+    ],
     "initContainers": [BESIDE | {"name": "first", "restartPolicy": "Always"}],
     "sidecars": [
         BESIDE

@@ -12,6 +12,29 @@ from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 
 RUNTIME: dict[str, Any] = {"image": "example.com/agent:1"}
+REMOTE = {"group": "kagent.dev", "kind": "RemoteMCPServer", "name": "clock"}
+HEADER = {"name": "Authorization", "secretKeyRef": {"name": "mcp-token", "key": "token"}}
+GRANT = {
+    "tokenUrl": "https://login.example.com/token",
+    "clientId": "me",
+    "clientSecretKeyRef": {"name": "client", "key": "secret"},
+    "scopes": ["read"],
+    "audience": "mcp",
+    "resource": "https://mcp.example.com",
+}
+
+
+def tool(**mcp: Any) -> dict[str, Any]:
+    """Return an entry of the tools with a server."""
+    return {"name": "a", "mcp": {"url": "http://clock.tools:8080/mcp"} | mcp}
+
+
+def beside(name: str, **sidecar: Any) -> dict[str, Any]:
+    """Return an entry of the tools with a container."""
+    return {"name": name, "mcp": {"sidecar": {"image": "example.com/clock:1"} | sidecar}}
+
+
+TOOL = tool()
 CODE = {"configMapKeyRef": {"name": "code", "key": "agent.py"}}
 
 
@@ -97,6 +120,41 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
             {"runtime": RUNTIME | {"volumeMounts": [{"name": "runtime-tmp", "mountPath": "/etc/portside/agent"}]}},
             "belong to Portside: choose another mountPath",
         ),
+        ({"tools": [{"name": "a"}]}, "set exactly one of mcp (a server), builtin"),
+        ({"tools": [{"name": "a", "mcp": {}}]}, "set exactly one of mcp.url"),
+        ({"tools": [{"name": "a", "builtin": "web_search", "allow": []}]}, "have no effect with builtin"),
+        (
+            {"tools": [{"name": name, "builtin": "web_search"} for name in ("a", "b")]},
+            "two entries of tools have the same builtin",
+        ),
+        ({"tools": [TOOL, TOOL]}, ".spec.tools: duplicate entries for key"),
+        ({"tools": [TOOL | {"name": "b" * 33}]}, "spec.tools[0].name"),
+        ({"tools": [tool(url="http://a/#b")]}, "spec.tools[0].mcp.url"),
+        ({"tools": [tool(headersFrom=[HEADER], forwardCaller=True)]}, "a request has one header Authorization"),
+        ({"tools": [tool(headersFrom=[HEADER, HEADER | {"name": "AUTHORIZATION"}])]}, "have the same name, in which"),
+        ({"tools": [tool(headersFrom=[HEADER | {"name": "Host"}])]}, "the client of the server sets itself"),
+        (
+            {"tools": [{"name": "a", "mcp": {"serverRef": REMOTE | {"group": "toolhive.stacklok.dev"}}}]},
+            "the kind RemoteMCPServer belongs to the group kagent.dev",
+        ),
+        ({"tools": [beside("a", port=8089)]}, "must not be 8000, 8089 or 9090"),
+        ({"tools": [beside("a"), beside("b")]}, "two entries of tools have the same port"),
+        ({"tools": [beside("a", port=8080)], "runtime": RUNTIME}, "the port of a tool is that of the runtime"),
+        ({"tools": [TOOL], "sidecars": [{"name": "tool-a", "image": "x"}]}, "names begin with tool- are Portside's"),
+        ({"tools": [TOOL], "extraVolumes": [{"name": "tools", "emptyDir": {}}]}, "the volume tools and those whose"),
+        (
+            {"tools": [beside("a", volumeMounts=[{"name": "secrets", "mountPath": "/a"}])]},
+            "a mount in the sidecar of a tool refers to an unknown volume",
+        ),
+        (
+            {
+                "tools": [TOOL],
+                "extraVolumes": [{"name": "a", "emptyDir": {}}],
+                "extraVolumeMounts": [{"name": "a", "mountPath": "/etc/portside/tools"}],
+            },
+            "with tools, the folders",
+        ),
+        ({"agent": {"provider": "echo", "maxSteps": 101}}, "should be less than or equal to 100"),
         ({"agent": {"provider": "echo", "models": ["a,b"]}}, "spec.agent.models[0]"),
         ({"image": {"digest": "sha256:abc"}}, "should match '^sha256:[0-9a-f]{64}$'"),
         ({"agent": {"provider": "openai"}}, 'supported values: "anthropic", "echo"'),
@@ -163,7 +221,48 @@ def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
             "maxTokens": 1000,
             "promptCaching": False,
         },
+        "tools": [
+            {
+                "name": "remote",
+                "mcp": {
+                    "url": "https://mcp.example.com/mcp?tenant=a",
+                    "headersFrom": [HEADER | {"name": "X-Key"}],
+                    "auth": {"clientCredentials": GRANT},
+                    "forwardCaller": False,
+                    "allowLinkLocal": True,
+                },
+                "allow": ["get_*"],
+                "timeoutSeconds": 5,
+                "maxResultBytes": 4096,
+                "onUnavailable": "fail",
+            },
+            {"name": "reference", "mcp": {"serverRef": REMOTE | {"namespace": "tools"}}},
+            {
+                "name": "beside",
+                "mcp": {
+                    "sidecar": {
+                        "image": "example.com/clock:1",
+                        "imagePullPolicy": "Always",
+                        "command": ["clock"],
+                        "args": ["--http"],
+                        "env": [{"name": "A", "value": "b"}],
+                        "envFrom": [{"configMapRef": {"name": "more"}}],
+                        "workingDir": "/app",
+                        "port": 9000,
+                        "path": "/api/mcp",
+                        "resources": {"requests": {"cpu": "1"}},
+                        "securityContext": {"runAsUser": 1000},
+                        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                        "startupSeconds": 30,
+                    }
+                },
+            },
+            {"name": "search", "builtin": "web_search"},
+            {"name": "local", "code": {"configMapKeyRef": {"name": "tools", "key": "tools.py"}, "port": 8091}},
+        ],
         "agent": {
+            "maxSteps": 5,
+            "maxToolCalls": 10,
             "models": ["another-model"],
             "provider": "anthropic",
             "model": "some-model",

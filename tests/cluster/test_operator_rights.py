@@ -27,6 +27,7 @@ from support.operator import (
 from testbed import cluster as clusters
 from testbed import definitions
 from testbed.cluster import Cluster
+from testbed.paths import REPOSITORY
 from testbed.ports import free_port
 
 Right = tuple[str, str, str]  # group, resource, verb
@@ -67,7 +68,10 @@ def rights() -> list[Right]:
 WHILE_WORKING = [each for each in rights() if each[2] not in {"list", "watch"} or each[1] == "events"]
 AT_START = [each for each in rights() if each[2] == "list" and each[1] != "events"]
 # Two are required only by an admission plugin, of clients that set owner references.
+# Servers of other products that tools refer to, by resource. Without the right, a condition names it.
+SERVERS = {"mcpservers": "MCPServer", "remotemcpservers": "RemoteMCPServer"}
 REFUSALS = {
+    **{each: f"grant it get of {each[1]}.{each[0]}" for each in rights() if each[1] in SERVERS},
     ("portside.dev", "agentdeployments/finalizers", "update"): "refers to a resource you can't set finalizers on",
     ("", "configmaps", "delete"): "cannot set an ownerRef on a resource you can't delete",
 }
@@ -79,6 +83,9 @@ def cluster() -> Iterator[Cluster]:
     with clusters.provided("control-plane", None, name="rights") as cluster:
         install_definition(cluster)
         definitions.install(cluster, "HTTPRoute", "ServiceMonitor", "ScaledObject")
+        for file in sorted((REPOSITORY / "tests" / "support" / "mcp_servers").glob("*.yaml")):
+            cluster.kubectl("apply", "--server-side", "-f", str(file))
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
         yield cluster
 
 
@@ -146,6 +153,8 @@ def test_without_the_watches_changes_of_each_kind_are_missed(here: Namespace, ac
 def _prepare(here: Namespace, right: Right, name: str) -> None:
     """Bring the namespace into a state in which the next change needs the right."""
     _, resource, verb = right
+    if resource in SERVERS:
+        return
     if verb in {"delete", "list"} or right[1:] == ("agentdeployments", "get"):
         here.apply(_adopting(agent(name, **(_rich(resource) if verb == "delete" else {}))))
         here.await_condition("Progressing", "True", "RollingOut", name)
@@ -159,8 +168,11 @@ def _prepare(here: Namespace, right: Right, name: str) -> None:
 
 def _make_it_needed(here: Namespace, right: Right, name: str) -> None:
     """Make a change that cannot be carried out without the right."""
-    _, resource, verb = right
-    if verb == "list":
+    group, resource, verb = right
+    if resource in SERVERS:
+        reference = {"group": group, "kind": SERVERS[resource], "name": "clock"}
+        here.apply(agent(name, tools=[{"name": "clock", "mcp": {"serverRef": reference}}]))
+    elif verb == "list":
         _let_a_pod_wait(here, name)
     elif right == ("", "configmaps", "delete"):
         # The operator adopts it again, with its owner's consent.

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from agent_operator.api.agent import NAME_RULE
 from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.manifests import desired
+from codegen.operator.values import NO_REFERENCES
 from testbed import binaries, paths
-from unit.operator.strategies import agents
+from unit.operator.strategies import agents, specs_with_tools, without_references
 
 CHART = str(paths.REPOSITORY / "helm" / "agent")
 # Each example runs `helm template` once, which takes a fifth of a second.
@@ -26,6 +27,7 @@ ONLY_OF_ONE_FACE = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 @given(agents())
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_chart_and_the_operator_create_the_same_objects(document: dict[str, Any]) -> None:
+    without_references(document["spec"])
     agent = parse(document, namespace="default")
     helm = helm_template(agent.name, document["spec"], agent.namespace)
     assert helm.returncode == 0, helm.stderr
@@ -33,6 +35,62 @@ def test_the_chart_and_the_operator_create_the_same_objects(document: dict[str, 
     theirs = _by_name(_objects(helm.stdout))
     if ours != theirs:
         pytest.fail("\n".join(_difference(ours, theirs)), pytrace=False)
+
+
+@given(specs_with_tools())
+@settings(max_examples=EXAMPLES // 5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_the_chart_and_the_operator_create_the_same_objects_for_tools(spec: dict[str, Any]) -> None:
+    without_references(spec)
+    agent = parse(_agent("my-agent", spec), namespace="default")
+    helm = helm_template("my-agent", spec, "default")
+    assert helm.returncode == 0, helm.stderr
+    ours, theirs = _by_name(desired(agent)), _by_name(_objects(helm.stdout))
+    if ours != theirs:
+        pytest.fail("\n".join(_difference(ours, theirs)), pytrace=False)
+
+
+@pytest.mark.parametrize(
+    ("address", "namespace", "port"),
+    [
+        ("http://clock.tools:8080/mcp", "tools", 8080),
+        ("http://clock.tools", "tools", 80),
+        ("http://Clock.Tools.SVC/mcp", "tools", 80),
+        ("https://clock.tools.svc:8443/a?b", "tools", 8443),
+        ("https://clock.tools.svc.cluster.local./mcp", "tools", 443),
+        # Names of the Internet, of the same namespace or of the node's own domain, and addresses without a name.
+        ("https://example.com/mcp", None, 443),
+        ("http://mcp.example.com/mcp", None, 80),
+        ("http://clock:8080/mcp", None, 8080),
+        ("http://10.0.0.1:8080/mcp", None, 8080),
+        ("http://[fd00::1]:8080/mcp", None, 8080),
+        (f"http://clock.{'a' * 64}.svc:8080/mcp", None, 8080),
+    ],
+)
+def test_egress_follows_from_the_address_of_a_server(address: str, namespace: str | None, port: int) -> None:
+    spec = {"agent": {"provider": "echo"}, "tools": [{"name": "clock", "mcp": {"url": address}}]}
+    agent = parse(_agent("my-agent", spec), namespace="default")
+    helm = helm_template("my-agent", spec, "default")
+    assert helm.returncode == 0, helm.stderr
+    for objects in (desired(agent), _objects(helm.stdout)):
+        everywhere, *rules = _by_name(objects)["NetworkPolicy my-agent"]["spec"]["egress"]
+        ports = [each["port"] for each in everywhere["ports"] if each["port"] not in {53, 5353}]
+        selector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+        rule = {"ports": [{"port": port, "protocol": "TCP"}], "to": [selector]}
+        assert (ports, rules) == (([port], []) if namespace is None else ([], [rule]))
+
+
+def test_only_the_operator_resolves_a_reference_to_a_server() -> None:
+    reference = {"group": "kagent.dev", "kind": "MCPServer", "name": "clock", "namespace": "tools"}
+    spec = {"agent": {"provider": "echo"}, "tools": [{"name": "clock", "mcp": {"serverRef": reference}}]}
+
+    assert parse(_agent("my-agent", spec), namespace="default").spec.tools is not None
+    refused = helm_template("my-agent", spec, "default")
+    assert refused.returncode != 0
+    assert "'/tools/0/mcp/serverRef'" in refused.stderr
+    assert "write the address of the server in mcp.url" in refused.stderr
+    # Not even the text that the schema asks for is taken.
+    spec["tools"][0]["mcp"]["serverRef"] = NO_REFERENCES  # type: ignore[index]
+    assert NO_REFERENCES in helm_template("my-agent", spec, "default").stderr
 
 
 @pytest.mark.parametrize("name", ["true", "null", "no", "on", "e1", "y"])

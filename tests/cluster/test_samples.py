@@ -159,6 +159,7 @@ def _make_what_it_needs(here: Namespace, folder: Path, sample: Path) -> None:
         "ANTHROPIC_API_KEY": "sk-test-key",
         "REDIS_URL": "redis://redis.example.com:6379/0",
         "REGISTRY_PASSWORD": "secret",
+        "TIDES_TOKEN": "secret",
     }
     for command in NEEDS.findall(sample.read_text()):
         script = command.replace("\n#", "\n")
@@ -187,4 +188,6 @@ def _secrets(sample: Path) -> set[str]:
             found |= {spec.get(part, {}).get("secretName") for part in ("apiKey", "redis")}
             found |= {spec.get("auth", {}).get("existingSecret"), spec.get("ingress", {}).get("tlsSecretName")}
             found |= {each["name"] for each in spec.get("imagePullSecrets", [])}
+            headers = [each for tool in spec.get("tools", []) for each in tool.get("mcp", {}).get("headersFrom", [])]
+            found |= {each["secretKeyRef"]["name"] for each in headers}
     return found - {None}

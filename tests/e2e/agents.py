@@ -142,7 +142,12 @@ def lives(cluster: Cluster, namespace: str) -> dict[str, int]:
     """Return the uids of the agent's pods that are not terminating, with the number of restarts of their containers."""
     found = cluster.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/instance={AGENT}")["items"]
     return {
-        pod["metadata"]["uid"]: sum(each["restartCount"] for each in pod["status"].get("containerStatuses", []))
+        # A runtime is an init container.
+        pod["metadata"]["uid"]: sum(
+            each["restartCount"]
+            for kind in ("initContainerStatuses", "containerStatuses")
+            for each in pod["status"].get(kind, [])
+        )
         for pod in found
         if "deletionTimestamp" not in pod["metadata"]
     }

@@ -52,10 +52,11 @@ NOT_HTTP = python(_NOT_HTTP)
 
 # What the file of a ConfigMap answers: the model's text, or what it finds in its environment and in its files.
 FILE = """
-import asyncio, json, os, pathlib, stat
+import asyncio, json, os, pathlib, re, stat
 
-# In two parts, so that the search does not find this file.
-KEY, TOKEN = b"key-of-" + b"the-tests", b"eyJ" + b"hbGciOi"
+# In two parts, so that the search does not find this file. A token of an API server begins with its algorithm and the
+# id of its key; packages have examples of tokens without one.
+KEY, TOKEN = b"key-of-" + b"the-tests", re.compile(b"eyJ" + b"hbGciOiJ[ER]UzI1NiIsImtpZCI6")
 MOST_BYTES = 2_000_000
 
 
@@ -82,9 +83,11 @@ def search(word):
     found, searched = {"key": [], "token": [], "word": []}, 0
     for where, text in texts():
         searched += 1
-        for name, wanted in (("key", KEY), ("token", TOKEN), ("word", word.encode())):
+        for name, wanted in (("key", KEY), ("word", word.encode())):
             if wanted in text:
                 found[name].append(where)
+        if TOKEN.search(text):
+            found["token"].append(where)
     mounts = pathlib.Path("/proc/mounts").read_text()
     secrets = [line for line in mounts.splitlines() if "serviceaccount" in line or "/secrets" in line]
     return json.dumps({**found, "searched": searched, "mounts": secrets})
@@ -102,8 +105,8 @@ async def answer(turn):
 """
 
 
-def put_file(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """Create the ConfigMap with the file, and return the runtime that runs it."""
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"}, "data": {"agent.py": FILE}}
+def put_file(cluster: Cluster, namespace: str, source: str = FILE) -> dict[str, Any]:
+    """Create or change the ConfigMap with the file, and return the runtime that runs it."""
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"}, "data": {"agent.py": source}}
     cluster.kubectl("apply", "-n", namespace, "-f-", stdin=json.dumps(config_map))
     return {"code": {"configMapKeyRef": {"name": "code", "key": "agent.py"}}}

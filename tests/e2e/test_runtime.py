@@ -16,6 +16,8 @@ from e2e.agents import (
     apply_agent,
     client,
     events,
+    is_ready,
+    lives,
     pods,
     put_secret,
     secret_spec,
@@ -29,6 +31,8 @@ from testbed.cluster import Cluster
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timing]
 REPORT_SECONDS = 60
+# As for a changed Secret (test_secrets.py): the kubelet's syncFrequency of a minute with its jitter, and a watch.
+SYNC_SECONDS = 100
 KEY = "key-of-the-tests"
 GATEWAY_PORT = 8089
 
@@ -201,6 +205,36 @@ def test_a_python_file_answers_and_no_credential_is_in_its_reach(
     address = real_cluster.get("pod", pod, "-n", namespace)["status"]["podIP"]
     assert _connect_from_another_pod(real_cluster, address, 8000) == "open"
     assert _connect_from_another_pod(real_cluster, address, GATEWAY_PORT) == "refused"
+
+
+def test_a_changed_file_in_a_config_map_answers_without_a_restart_and_one_with_an_error_does_not(
+    real_cluster: Cluster, namespace: str, model_api: str
+) -> None:
+    put_secret(real_cluster, namespace, KEY)
+    runtime = put_file(real_cluster, namespace, "async def answer(turn):\n    return 'first'\n")
+    apply_agent(real_cluster, namespace, secret_spec(model_api, runtime=runtime))
+    before = lives(real_cluster, namespace)
+
+    with client(real_cluster, namespace) as http:
+
+        def answer() -> str:
+            text: str = http.post("/chat", json={"message": "Which?"}).raise_for_status().json()["response"]
+            return text
+
+        assert answer() == "first"
+        put_file(real_cluster, namespace, "async def answer(turn):\n    return 'second'\n")
+        eventually(lambda: answer() == "second", "the changed file answers", SYNC_SECONDS)
+
+        put_file(real_cluster, namespace, "async def answer(turn):\n    return helper(\n")
+
+        def report() -> str:
+            return _kubectl_agent(real_cluster, namespace, "doctor", AGENT)
+
+        eventually(lambda: "CodeOutdated" in report(), "doctor names the file", SYNC_SECONDS)
+        assert answer() == "second"
+    assert "/etc/portside/agent/agent.py:2: SyntaxError" in _kubectl_agent(real_cluster, namespace, "logs", AGENT)
+    assert is_ready(real_cluster, namespace)
+    assert lives(real_cluster, namespace) == before
 
 
 def test_another_protocol_is_in_the_status(real_cluster: Cluster, troubled: str) -> None:

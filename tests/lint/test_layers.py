@@ -43,7 +43,7 @@ LAYERS = {
         "cli",
     ),
     # What users' files import: nothing of the service.
-    "service/portside": ("models", "turn", ""),
+    "service/portside": ("models", "turn", "tools", ""),
     "operator/agent_operator": (
         "logs",
         "api",

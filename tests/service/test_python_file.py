@@ -224,15 +224,6 @@ def own_address() -> str:
         return address
 
 
-def test_a_changed_file_applies_to_the_next_turn(run: Run, tmp_path: Path) -> None:
-    agent = run("async def answer(turn:\n", "--reload")
-    assert httpx.get(f"{agent.url}/ping").status_code == 503
-    assert agent.ask().json()["error"].startswith("The agent's file has an error")
-    (tmp_path / "my_agent.py").write_text("async def answer(turn):\n    return 'mended'\n")
-    assert agent.ask().json() == {"response": "mended"}
-    assert "my_agent.py:1: SyntaxError" in agent.log()
-
-
 @pytest.mark.parametrize(
     ("source", "words"),
     [("def answer(turn):\n    return ''\n", "my_agent.py:1: `answer` is not async"), ("x = (\n", "my_agent.py:1: Syn")],

@@ -99,7 +99,23 @@ def test_a_changed_file_answers_the_next_message(serve: Serve, tmp_path: Path) -
     assert "SyntaxError" not in failed.text
     assert "my_agent.py:1: SyntaxError" in service.log()
     (tmp_path / "my_agent.py").write_text("async def answer(turn):\n    return 'mended'\n")
-    assert service.post("/chat", message="Hello").json()["response"] == "mended"
+    eventually(lambda: service.post("/chat", message="Hello").json().get("response") == "mended", "it answers")
+    assert "Loaded my_agent.py again" in service.log()
+
+
+def test_a_file_that_cannot_be_loaded_again_is_reported_by_the_health_of_the_service(
+    serve: Serve, tmp_path: Path
+) -> None:
+    service = serve("async def answer(turn):\n    return 'first'\n")
+    (tmp_path / "my_agent.py").write_text("async def answer(turn:\n")
+
+    def runtime() -> dict[str, object]:
+        found: dict[str, object] = service.get("/health").json()["components"]["runtime"]
+        return found
+
+    eventually(lambda: "outdated" in str(runtime()["detail"]), "the health names it")
+    assert runtime()["status"] == "up"
+    assert service.post("/chat", message="Hello").json()["response"] == "first"
 
 
 def test_the_file_ends_after_the_turns_in_progress(serve: Serve) -> None:

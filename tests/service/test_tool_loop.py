@@ -1,5 +1,6 @@
 """The tool loop of the built-in agent, with a server on the official SDK: steps, bounds, errors and stop reasons."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from support.tool_agent import agent_with, blocks, calls_of, chat, questions, re
 from support.toolbox import entry
 
 ADD = calls_of("add", a=2, b=3)
+TURNS = 50
 
 
 @pytest.fixture
@@ -25,6 +27,19 @@ def server(start_mcp: StartServer) -> McpServer:
 @pytest.fixture
 async def agent(make_client: MakeClient, server: McpServer, tmp_path: Path) -> httpx.AsyncClient:
     return await agent_with(make_client, tmp_path, entry(server))
+
+
+def in_process_of_its_own(folder: Path, server: McpServer, stand_in: StandIn) -> dict[str, str]:
+    """Return the settings of an agent with the tools of a server."""
+    file = folder / "tools.json"
+    file.write_text(json.dumps({"tools": [entry(server)]}), encoding="utf-8")
+    return {
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_BASE_URL": stand_in.url,
+        "TOOLS_FILE": str(file),
+        "RATE_LIMIT_REQUESTS": "0",
+        "MAX_IN_FLIGHT_PER_CLIENT": "100",
+    }
 
 
 async def test_the_model_receives_the_tools_and_the_result_of_its_call(
@@ -71,15 +86,15 @@ async def test_a_stream_has_the_calls_and_their_results_between_the_texts(
 async def test_calls_of_one_step_run_side_by_side_and_their_results_keep_the_order(
     agent: httpx.AsyncClient, stand_in: StandIn, server: McpServer
 ) -> None:
-    durations = [1.0, 0.1, 0.5]
-    calls = [{"name": "slow", "input": {"duration": each, "id": str(each)}} for each in durations]
+    durations = [5.0, 0.1, 2.5]
+    calls = [{"name": "slow", "input": {"duration": each, "label": str(each)}} for each in durations]
     events = await stream(agent, asking("wait", calls=[calls]))
 
     assert texts(results(questions(stand_in)[1])) == [f"slept {each}" for each in durations]
     assert [event["content"] for event in events if event["type"] == "tool_result"] == [
         "slept 0.1",
-        "slept 0.5",
-        "slept 1.0",
+        "slept 2.5",
+        "slept 5.0",
     ]
     assert [each["event"] for each in server.recorded()] == ["started"] * 3 + ["finished"] * 3
 
@@ -220,7 +235,8 @@ async def test_the_tokens_of_all_steps_are_counted(agent: httpx.AsyncClient, sta
 
     assert len(stand_in.requests()) == 3
     assert 'agent_tokens_total{direction="input",model="claude-sonnet-5-5"} 21.0' in metrics
-    output = len(["Calling", "add."]) * 2 + len(answer["response"].rpartition("\n\n")[2].split())
+    # The stand-in counts a token for each word.
+    output = 2 * 2 + len(answer["response"].rpartition("\n\n")[2].split())
     assert answer["tokens_used"] == 21 + output
 
 
@@ -240,15 +256,13 @@ async def test_a_budget_that_is_used_up_ends_the_turn_after_the_calls_of_the_ste
 async def test_a_client_that_leaves_ends_the_calls(
     start_service: StartService, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    file = tmp_path / "tools.json"
-    file.write_text(json.dumps({"tools": [entry(server)]}), encoding="utf-8")
-    service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url, TOOLS_FILE=str(file))
-    calls = [{"name": "slow", "input": {"duration": 60, "id": str(number)}} for number in range(3)]
+    service = start_service(**in_process_of_its_own(tmp_path, server, stand_in))
+    calls = [{"name": "slow", "input": {"duration": 60, "label": str(number)}} for number in range(3)]
     body = {"message": asking("wait", calls=[calls])}
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
-        async with client.stream("POST", "/chat/stream", json=body) as answer:
-            assert answer.status_code == 200
-            await eventually_recorded(server, "started", 3)
+    asked = httpx.AsyncClient(base_url=service.url, timeout=30)
+    async with asked as client, client.stream("POST", "/chat/stream", json=body) as answer:
+        assert answer.status_code == 200
+        await eventually_recorded(server, "started", 3)
     await eventually_recorded(server, "cancelled", 3)
     assert len(stand_in.requests()) == 1
 
@@ -257,7 +271,7 @@ async def test_a_turn_that_takes_too_long_ends_the_calls(
     make_client: MakeClient, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     agent = await agent_with(make_client, tmp_path, entry(server), request_timeout_seconds=3)
-    calls = calls_of("slow", duration=60, id="one")
+    calls = calls_of("slow", duration=60, label="one")
     answer = await agent.post("/chat", json={"message": asking("wait", calls=[calls])})
 
     assert answer.status_code == 504
@@ -286,3 +300,36 @@ async def test_a_request_without_tools_is_the_same_as_ever(make_client: MakeClie
     assert asked["messages"] == [{"role": "user", "content": "hello"}]
     assert asked["system"] == "Be brief."
     assert "steps" not in answer
+
+
+async def test_a_process_that_ends_finishes_its_turns_first(
+    start_service: StartService, server: McpServer, stand_in: StandIn, tmp_path: Path
+) -> None:
+    service = start_service(**in_process_of_its_own(tmp_path, server, stand_in))
+    calls = [calls_of("slow", duration=2, label="one"), ADD]
+    body = {"message": asking("wait", calls=calls)}
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+        turns = [asyncio.create_task(client.post("/chat/stream", json=body)) for _ in range(TURNS)]
+        await eventually_recorded(server, "started", TURNS)
+        service.process.terminate()
+        answers = await asyncio.gather(*turns)
+
+    last = [json.loads(answer.text.strip().rpartition("data: ")[2]) for answer in answers]
+    assert [event["type"] for event in last] == ["done"] * TURNS
+    assert await asyncio.to_thread(service.process.wait, 30) == 0
+
+
+async def test_the_callers_own_token_reaches_a_server_that_it_is_forwarded_to(
+    make_client: MakeClient, server: McpServer, tmp_path: Path
+) -> None:
+    definition = entry(server, mcp={"forwardCaller": True}, allow=["headers"])
+    agent = await agent_with(make_client, tmp_path, definition)
+    body = {"message": asking("show", calls=[calls_of("headers")])}
+    with_token = await agent.post("/chat", json=body, headers={"Authorization": "Bearer token-of-ada"})
+    without = await agent.post("/chat", json=body)
+
+    # The toolbox removes it from the result, in case a server repeats it.
+    assert with_token.json()["steps"][0]["is_error"] is False
+    assert "token-of-ada" not in with_token.text
+    assert without.json()["steps"][0]["is_error"] is True
+    assert "the user's own credential" in without.json()["steps"][0]["content"]

@@ -1,4 +1,4 @@
-"""A Python file as an agent, in the process that `agent-service runtime FILE` starts."""
+"""A Python file in the process that `agent-service runtime FILE` or `agent-service tools FILE` starts."""
 
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from testbed.ports import free_port
 
 @dataclass
 class RunningFile:
-    """A running `agent-service runtime FILE`."""
+    """A running `agent-service runtime FILE`, or `agent-service tools FILE`."""
 
     process: subprocess.Popen[bytes]
     url: str
@@ -44,13 +44,13 @@ class RunningFile:
 
 
 @contextmanager
-def running_file(file: Path, *options: str, **variables: str) -> Iterator[RunningFile]:
+def running_file(file: Path, *options: str, command: str = "runtime", **variables: str) -> Iterator[RunningFile]:
     """Run a file while the context is active; `variables` are added to its environment."""
     port = free_port()
     log_file = file.with_suffix(f".{port}.log")
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [COMMAND, "runtime", str(file), "--port", str(port), *options],
+            [COMMAND, command, str(file), "--port", str(port), *options],
             env=environment(**variables),
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 from agent_operator.api.agent import MAX_NAME
@@ -41,16 +42,29 @@ _FROM_HELM: dict[str, Schema] = {
     "enabled": {"description": "Enables this chart when it is a subchart.", "type": "boolean"},
 }
 
+# The one field of the spec that the chart refuses. Helm shows the value that it expects, so this is its message.
+NO_REFERENCES = (
+    "Only the operator can resolve a reference to an object in the cluster: write the address of the server in mcp.url"
+)
+
 
 def values_schema() -> Schema:
     """Return the chart's values.schema.json as a document."""
-    schema = draft_07(AgentSpec)
+    schema = _without_references(draft_07(AgentSpec))
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart agent",
         **schema,
         "properties": {**schema["properties"], **CHART_ONLY, **_FROM_HELM},
     }
+
+
+def _without_references(schema: Schema) -> Schema:
+    """Return the schema of the spec with a serverRef that no value matches but the message itself."""
+    schema = deepcopy(schema)
+    mcp = schema["properties"]["tools"]["items"]["properties"]["mcp"]["properties"]
+    mcp["serverRef"] = {"description": f"Not in the chart. {NO_REFERENCES}.", "const": NO_REFERENCES}
+    return schema
 
 
 def values_yaml(schema: Schema) -> str:

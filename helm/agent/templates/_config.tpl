@@ -72,6 +72,7 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- end }}
 {{- include "agent.tracing" . }}
 {{- include "agent.runtimeSettings" . }}
+{{- include "agent.toolSettings" . }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
 METRICS_PORT: "9090"
@@ -107,7 +108,8 @@ ANTHROPIC_API_KEY: {{ . | quote }}
 {{- define "agent.configChecksum" -}}
 {{- $settings := include "agent.settings" . | fromYaml }}
 {{- $secrets := include "agent.secrets" . | fromYaml }}
-{{- printf "%s%s" (include "agent.lines" $settings) (include "agent.lines" $secrets) | sha256sum }}
+{{- $tools := include "agent.toolsFile" . | fromYaml }}
+{{- printf "%s%s%s" (include "agent.lines" $settings) (include "agent.lines" $secrets) (include "agent.lines" $tools) | sha256sum }}
 {{- end }}
 
 {{/*
@@ -164,6 +166,11 @@ take their place.
 {{- with hasKey .Values "securityContext" | ternary .Values.securityContext $default }}
 {{- include "agent.verbatim" . }}
 {{- end }}
+{{- end }}
+
+{{/* Of a container that the user provides, as JSON. */}}
+{{- define "agent.hardened" -}}
+{{- dict "runAsNonRoot" true "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) | toJson }}
 {{- end }}
 
 {{/* Compute resources: amounts are text, the form in which the API server keeps them. Takes what was given. */}}

@@ -54,10 +54,14 @@ spec:
   {{- with include "agent.securityContextOfPods" . }}
   securityContext: {{ . }}
   {{- end }}
-  {{- if or .Values.initContainers .Values.runtime }}
+  {{- $tools := include "agent.toolContainers" . | trim }}
+  {{- if or .Values.initContainers .Values.runtime $tools }}
   initContainers:
     {{- range .Values.initContainers }}
     - {{ include "agent.asUser" (dict "container" . "user" $user) }}
+    {{- end }}
+    {{- with $tools }}
+    {{- . | nindent 4 }}
     {{- end }}
     {{- if .Values.runtime }}
     {{- include "agent.runtime" . | nindent 4 }}
@@ -93,6 +97,9 @@ spec:
         - name: secrets
           mountPath: /etc/portside/secrets
           readOnly: true
+        {{- end }}
+        {{- with include "agent.toolMounts" . }}
+        {{- . | trim | nindent 8 }}
         {{- end }}
         {{- range .Values.extraVolumeMounts }}
         - {{ include "agent.verbatim" . }}
@@ -138,6 +145,9 @@ spec:
       projected:
         sources:
           {{- . | nindent 10 }}
+    {{- end }}
+    {{- with include "agent.toolVolumes" . }}
+    {{- . | trim | nindent 4 }}
     {{- end }}
     {{- with include "agent.runtimeVolumes" . }}
     {{- . | trim | nindent 4 }}

@@ -84,8 +84,7 @@ A field that is unset has its default here: `runtime` has none in values.yaml, a
     failureThreshold: 3
     timeoutSeconds: 5
   terminationMessagePolicy: FallbackToLogsOnError
-  {{- $hardened := dict "runAsNonRoot" true "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) }}
-  {{- with hasKey . "securityContext" | ternary .securityContext $hardened }}
+  {{- with hasKey . "securityContext" | ternary .securityContext (include "agent.hardened" . | fromJson) }}
   securityContext: {{ include "agent.verbatim" . }}
   {{- end }}
 {{- end }}
@@ -107,6 +106,9 @@ ANTHROPIC_MODEL: {{ .Values.agent.model | quote }}
 OPENAI_BASE_URL: http://127.0.0.1:8089/v1
 OPENAI_API_KEY: portside-gateway
 PORTSIDE_MAX_TOKENS: {{ .Values.agent.maxTokens | toJson | quote }}
+{{- if .Values.tools }}
+PORTSIDE_MCP_URL: http://127.0.0.1:8089/mcp
+{{- end }}
 PORTSIDE_MODEL: {{ .Values.agent.model | quote }}
 {{- if include "agent.runtimePrompt" . }}
 PORTSIDE_SYSTEM_PROMPT_FILE: /etc/portside/prompt/SYSTEM_PROMPT
@@ -168,13 +170,14 @@ GATEWAY_PROMPT_CACHING: {{ kindIs "bool" .promptCaching | ternary .promptCaching
 {{- end }}
 
 {{/*
-The user and group that containers other than the runtime name themselves, as JSON. A container cannot undo a user that the
-pod sets. With a runtime, the default therefore names none for the pod, and the runtime has the user of its image.
+The user and group that containers other than the runtime and the tools name themselves, as JSON. A container cannot undo a
+user that the pod sets. With a runtime or the sidecar of a tool, the default therefore names none for the pod, and these
+have the user of their image.
 */}}
 {{- define "agent.userOfContainers" -}}
 {{- $default := include "agent.podSecurityDefault" . }}
 {{- $isDefault := hasKey .Values "podSecurityContext" | ternary (eq (toJson .Values.podSecurityContext) $default) true }}
-{{- if and .Values.runtime $isDefault }}
+{{- if and (or .Values.runtime (include "agent.hasToolImages" .)) $isDefault }}
 {{- pick (fromJson $default) "runAsUser" "runAsGroup" | toJson }}
 {{- else -}}
 {}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agent_operator.api.mcp import ToolSidecar
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget
 from agent_operator.api.spec import AgentSpec
 
@@ -42,10 +43,21 @@ def _lost_hardening(spec: AgentSpec) -> Iterator[tuple[str, str]]:
     if spec.runtime is not None:
         runtime = spec.runtime.security_context
         lost["spec.runtime.securityContext"] = [name for name in _OF_RUNTIME if name not in runtime and name not in pod]
+    for index, sidecar in sidecars_of_tools(spec):
+        context = sidecar.security_context
+        field = f"spec.tools[{index}].mcp.sidecar.securityContext"
+        lost[field] = [name for name in _OF_RUNTIME if name not in context and name not in pod]
     for field, names in lost.items():
         if names:
             them = "them" if len(names) > 1 else "it"
             yield field, f"replaces the entire default and removes its {', '.join(names)}: set {them} here too"
+
+
+def sidecars_of_tools(spec: AgentSpec) -> Iterator[tuple[int, ToolSidecar]]:
+    """Yield the containers of tools that the user provides, each with the index of its entry."""
+    for index, tool in enumerate(spec.tools or []):
+        if tool.mcp is not None and tool.mcp.sidecar is not None:
+            yield index, tool.mcp.sidecar
 
 
 def _undrainable(spec: AgentSpec) -> Iterator[tuple[str, str]]:
@@ -89,6 +101,9 @@ def _unmeasured(spec: AgentSpec) -> Iterator[tuple[str, str]]:
                     yield f"spec.{field}[{index}].resources", _unrequested(name)
         if spec.runtime is not None and name not in _requested(spec.runtime.model_dump(by_alias=True)):
             yield "spec.runtime.resources", _unrequested(name)
+        for index, sidecar in sidecars_of_tools(spec):
+            if name not in _requested(sidecar.model_dump(by_alias=True)):
+                yield f"spec.tools[{index}].mcp.sidecar.resources", _unrequested(name)
 
 
 def _unrequested(name: str) -> str:

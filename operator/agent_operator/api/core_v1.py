@@ -26,6 +26,14 @@ DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
+# The default security settings of a container that the user provides: they meet the restricted Pod Security Standard.
+HARDENED: dict[str, Any] = {
+    "runAsNonRoot": True,
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
 MAX_KEY = 317  # a DNS subdomain of 253, a slash, a name of 63
 
 _QuantityText = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=32)]

@@ -28,6 +28,7 @@ class Reason:
 _REFUSED = "Ready is False, Degraded"
 _SCALING = "ScalingActive is False"
 _UNAVAILABLE = "DependenciesReachable is False; Degraded after 5 minutes"
+_NO_TOOLS = "ToolsReady is False"
 
 _ALL = (
     Reason("Serving", "Ready", "The current revision serves."),
@@ -40,6 +41,7 @@ _ALL = (
     Reason("BudgetLeft", "WithinBudget", "Less than 80% of the budget is used."),
     Reason("NearlyUsedUp", "WithinBudget", "At least 80% of the budget is used."),
     Reason("Reachable", "DependenciesReachable", "The pods can use their dependencies."),
+    Reason("ToolsListed", "ToolsReady", "The pods can use the servers of all tools."),
     Reason(
         "InvalidSpec",
         _REFUSED,
@@ -72,6 +74,16 @@ _ALL = (
         "cluster does not serve that kind.",
         "install the definitions, or leave it out of the spec",
         "Gateway API, prometheus-operator and KEDA bring them. The rest of the agent works without.",
+    ),
+    Reason(
+        "ToolServerUnresolved",
+        "Degraded; Ready is False with `onUnavailable: fail`",
+        "A `serverRef` in `tools` has no address that the agent can use.",
+        "do as the message says",
+        "It names the entry and the object: it does not exist, its product has not published an address yet, it uses "
+        "another transport than streamable HTTP, or the operator may not read it. Until then the server counts as "
+        "unavailable, and `onUnavailable` decides about turns. The operator reads it again every ten seconds. See "
+        "[connect tools](tools.md#by-reference).",
     ),
     Reason(
         "ApplyRefused",
@@ -341,9 +353,24 @@ _ALL = (
         "`kubectl agent doctor NAME` names the causes.",
     ),
     Reason(
+        "ToolServersUnavailable",
+        _NO_TOOLS,
+        "No pod that was checked can use a server of `tools`; the agent answers without its tools.",
+        "do as the message says, or check the server",
+        "The message has the cause for each server. `kubectl agent doctor NAME` shows the answer of the server.",
+    ),
+    Reason(
+        "RequiredToolServersUnavailable",
+        f"{_NO_TOOLS}; Degraded after 5 minutes",
+        "No pod that was checked can use a server of `tools` with `onUnavailable: fail`; turns are answered with 503.",
+        "do as the message says, check the server, or set `onUnavailable: continue`",
+        "The message has the cause for each server.",
+    ),
+    Reason(
         "NotReported",
-        "DependenciesReachable is Unknown",
-        "No ready pod answers the operator on port 9090, so it is unknown whether the pods can use their dependencies.",
+        "DependenciesReachable or ToolsReady is Unknown",
+        "No ready pod answers the operator on port 9090, so it is unknown whether the pods can use their dependencies "
+        "and the servers of their tools; or its image does not report the latter.",
         "let the operator reach port 9090 of the agent's pods, with `networkPolicy.scrapeFrom`",
     ),
     Reason(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.core_v1 import EnvSource, EnvVar, KeyReference, Resources, VolumeMount
+from agent_operator.api.core_v1 import HARDENED, EnvSource, EnvVar, KeyReference, Resources, VolumeMount
 from agent_operator.api.kubernetes.containers import LongTexts
 from agent_operator.api.kubernetes.core import SecurityContext
 from agent_operator.api.kubernetes.part import ATOMIC, AsWritten, keyed
@@ -46,8 +46,8 @@ class RuntimeCode(Model):
     """A Python file that the image of Portside runs as the agent."""
 
     config_map_key_ref: KeyReference
-    """Key of a ConfigMap in the same namespace that contains the file. After a change of the ConfigMap, restart the
-    pods with `kubectl rollout restart`."""
+    """Key of a ConfigMap in the same namespace that contains the file. Changes to the ConfigMap take effect without a
+    restart."""
 
 
 class Runtime(Model):
@@ -104,12 +104,7 @@ class Runtime(Model):
     """Volumes that are mounted in the container: those of `extraVolumes`, and `runtime-tmp`, the writable volume that
     the container has as /tmp."""
     resources: Resources = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "1Gi"})
-    security_context: Annotated[dict[str, Any], AsWritten(SecurityContext)] = {  # noqa: RUF012  pydantic copies it
-        "runAsNonRoot": True,
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    security_context: Annotated[dict[str, Any], AsWritten(SecurityContext)] = HARDENED
     """Security settings of the container. A value set here replaces the entire default, which meets the restricted Pod
     Security Standard. The container runs as the user of its image, unless a user is set here or in a
     `podSecurityContext` other than the default."""

@@ -38,6 +38,8 @@ from agent_operator.api.redis import Redis
 from agent_operator.api.rules import Rule
 from agent_operator.api.runtime import SPEC_RULES, Runtime
 from agent_operator.api.scaling import Autoscaling, PodDisruptionBudget, Replicas, Worker
+from agent_operator.api.tools import SPEC_RULES as RULES_OF_TOOLS
+from agent_operator.api.tools import Tools
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
 # The default of the service. The schema has no default: the API server would write it into every stored agent.
@@ -116,6 +118,10 @@ class Agent(Model):
     stream_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
     """Maximum total duration of a stream, in seconds. Defaults to 300, and is never less than
     `requestTimeoutSeconds`."""
+    max_steps: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Maximum number of calls of the model in one turn with tools. Defaults to 20."""
+    max_tool_calls: Annotated[int, Field(ge=1, le=500)] | None = None
+    """Maximum number of tool calls in one turn. Defaults to 50."""
     environment: Literal["development", "staging", "production", "testing"] = "production"
     """Purpose of the deployment. In `production`, the API's own documentation is disabled."""
 
@@ -314,6 +320,7 @@ class AgentSpec(Model):
             field="extraVolumeMounts",
         ),
         *SPEC_RULES,
+        *RULES_OF_TOOLS,
     )
 
     image: Image = Image()
@@ -323,6 +330,8 @@ class AgentSpec(Model):
     """Secrets in the same namespace that are used to pull the images."""
     agent: Agent = Agent()
     runtime: Runtime | None = None
+    tools: Tools | None = None
+    """Tools that the agent may call. A change replaces the pods."""
     api_key: ApiKey = ApiKey()
     auth: Auth = Auth()
     replicas: Replicas = 1

@@ -24,7 +24,14 @@ class Condition(Model):
     """A condition of the agent, in the standard form of metav1.Condition."""
 
     type: Literal[
-        "Ready", "Progressing", "Degraded", "ScalingActive", "WithinBudget", "DependenciesReachable", "Drifted"
+        "Ready",
+        "Progressing",
+        "Degraded",
+        "ScalingActive",
+        "WithinBudget",
+        "DependenciesReachable",
+        "ToolsReady",
+        "Drifted",
     ]
     """Type of the condition."""
     status: Literal["True", "False", "Unknown"]
@@ -73,12 +80,12 @@ class AgentStatus(Model):
         Annotated[
             list[Condition],
             Field(
-                max_length=8,
+                max_length=16,
                 json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
             ),
         ]
         | None
     ) = None
     """Ready, Progressing and Degraded; ScalingActive if an autoscaler controls the number of pods; WithinBudget if
-    there is a budget; DependenciesReachable if pods report on their dependencies; Drifted if changes by other
-    clients are left in place."""
+    there is a budget; DependenciesReachable if pods report on their dependencies; ToolsReady if tools have servers;
+    Drifted if changes by other clients are left in place."""

@@ -13,6 +13,7 @@ from agent_operator.controller.status.budget import WITHIN_BUDGET
 from agent_operator.controller.status.dependencies import DEPENDENCIES_REACHABLE
 from agent_operator.controller.status.drift import DRIFTED
 from agent_operator.controller.status.status import CONDITIONS, SCALING_ACTIVE
+from agent_operator.controller.status.tool_servers import TOOLS_READY
 from agent_operator.kube.cache import AgentState
 from agent_operator.kube.resources import Key
 
@@ -97,7 +98,7 @@ class _AgentCollector(Collector):
         gauge = GaugeMetricFamily(
             "agent_operator_agents", "Agents for which a condition is true.", labels=["condition"]
         )
-        for name in (*CONDITIONS, SCALING_ACTIVE, WITHIN_BUDGET, DEPENDENCIES_REACHABLE, DRIFTED):
+        for name in (*CONDITIONS, SCALING_ACTIVE, WITHIN_BUDGET, DEPENDENCIES_REACHABLE, TOOLS_READY, DRIFTED):
             gauge.add_metric([name], counts[name, "True"])
         yield gauge
         yield GaugeMetricFamily(
@@ -122,7 +123,7 @@ def _of_each(agents: Iterable[tuple[Key, AgentState]]) -> Iterable[GaugeMetricFa
     condition_of = GaugeMetricFamily(
         "agent_operator_agent_condition",
         "Whether a condition of an agent is true (1) or not (0): Ready, Degraded, ScalingActive where it is scaled, "
-        "DependenciesReachable where its pods report it.",
+        "DependenciesReachable and ToolsReady where its pods report it.",
         labels=["agent_namespace", "agent", "condition"],
     )
     pods_of = GaugeMetricFamily(
@@ -134,9 +135,10 @@ def _of_each(agents: Iterable[tuple[Key, AgentState]]) -> Iterable[GaugeMetricFa
         pods_of.add_metric([namespace, name], ready_pods)
         scaled = any(condition == SCALING_ACTIVE for condition, _ in conditions)
         # ScalingActive counts even while Unknown: if it stays so, nothing scales the agent (no controller reads the
-        # values, or KEDA does not run). Unknown DependenciesReachable is not an outage: no pod reports it.
-        reported = {"True", "False"} & {status for each, status in conditions if each == DEPENDENCIES_REACHABLE}
-        optional = [*([SCALING_ACTIVE] if scaled else []), *([DEPENDENCIES_REACHABLE] if reported else [])]
+        # values, or KEDA does not run). What no pod reports is not an outage.
+        known = {each for each, status in conditions if status != "Unknown"}
+        reported = [name for name in (DEPENDENCIES_REACHABLE, TOOLS_READY) if name in known]
+        optional = [*([SCALING_ACTIVE] if scaled else []), *reported]
         for condition in ("Ready", "Degraded", *optional):
             condition_of.add_metric([namespace, name, condition], (condition, "True") in conditions)
     yield condition_of

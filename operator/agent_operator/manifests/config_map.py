@@ -10,6 +10,8 @@ from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
 from agent_operator.manifests.runtime import runtime_settings
 from agent_operator.manifests.secret import inline_secrets
 from agent_operator.manifests.secrets_volume import secret_sources
+from agent_operator.manifests.tools import tool_settings
+from agent_operator.manifests.tools_file import tools_file
 from agent_operator.manifests.tracing import tracing_variables
 
 
@@ -39,6 +41,7 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
         "METRICS_PORT": str(METRICS_PORT),
     }
     given |= _of_state(agent) | _of_budget(agent.spec) | tracing_variables(agent) | runtime_settings(agent)
+    given |= tool_settings(agent.spec)
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -92,12 +95,12 @@ def config_map(agent: AgentDeployment) -> Document:
 
 
 def config_checksum(agent: AgentDeployment) -> str:
-    """Return the SHA-256, in hexadecimal, of the data of the ConfigMap and then the inline Secret.
+    """Return the SHA-256, in hexadecimal, of the data of the ConfigMap, the inline Secret and the tools' ConfigMap.
 
     The data of each is hashed as sorted lines `KEY=VALUE`. The checksum is an annotation of the pod template, so that a
-    change of either replaces the pods, which read them only at startup.
+    change of any replaces the pods, which read them only at startup.
     """
-    lines = _lines(settings(agent)) + _lines(inline_secrets(agent.spec))
+    lines = _lines(settings(agent)) + _lines(inline_secrets(agent.spec)) + _lines(tools_file(agent.spec))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

@@ -1,11 +1,11 @@
 """Parts that all containers of a pod have in the same form: image, variables, mounts and resources."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent_operator import __version__
 from agent_operator.api.base import Model
-from agent_operator.api.core_v1 import Resources
+from agent_operator.api.core_v1 import EnvVar, Resources
 from agent_operator.api.spec import Image
 from agent_operator.manifests.document import Document, without_empty
 
@@ -30,6 +30,21 @@ def amounts(resources: Resources) -> Document:
 def as_written(models: Iterable[Model] | None) -> list[dict[str, Any]]:
     """Return the models in the form in which they were written."""
     return [model.model_dump(by_alias=True, exclude_none=True) for model in models or []]
+
+
+def variables(ours: Mapping[str, str], given: Iterable[EnvVar] | None = None) -> list[Document]:
+    """Return the variables of a container of the user's: those of Portside, which the user's replace, and the user's.
+
+    Those of Portside are in alphabetical order, as a template of the chart iterates.
+    """
+    written = as_written(given)
+    replaced = {each["name"] for each in written}
+    return [*({"name": name, "value": ours[name]} for name in sorted(ours.keys() - replaced)), *written]
+
+
+def tcp_probe(port: int, **timing: int) -> Document:
+    """Return a probe that connects to the port; `timing` has the fields of core/v1, Probe."""
+    return {"tcpSocket": {"port": port}, **timing}
 
 
 def http_probe(path: str, port: int | str, **timing: int) -> Document:

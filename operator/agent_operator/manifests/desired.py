@@ -15,9 +15,11 @@ from agent_operator.manifests.secret import secret
 from agent_operator.manifests.service import service, worker_service
 from agent_operator.manifests.service_account import service_account
 from agent_operator.manifests.service_monitor import service_monitor
+from agent_operator.manifests.tools_file import tools_config_map
 
 BUILDERS = (
     config_map,
+    tools_config_map,
     secret,
     client_keys,
     service_account,

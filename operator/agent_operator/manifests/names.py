@@ -22,6 +22,11 @@ def keda_autoscaler_name(scaled_object: str) -> str:
     return f"keda-hpa-{scaled_object}"
 
 
+def tools_name(agent: str) -> str:
+    """Return the name of the ConfigMap with the agent's tools."""
+    return f"{agent}-tools"
+
+
 def worker_name(agent: str) -> str:
     """Return the name of the objects that belong to the workers."""
     return f"{agent}-worker"

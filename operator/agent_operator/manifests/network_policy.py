@@ -18,6 +18,14 @@ SCHEME_PORTS = {"http": 80, "https": 443, "redis": REDIS_PORT, "rediss": REDIS_P
 # YAML would read the port as an octal number. The chart uses the same expression.
 _ADDRESS = re.compile(r"^([a-z]+)://[^/?#]*?(?::0*([1-9][0-9]*)?)?(?:[/?#].*)?$", re.DOTALL)
 
+# A host of the form service.namespace or service.namespace.svc, which another domain may follow (Kubernetes: "DNS for
+# Services and Pods"). The chart uses the same expression.
+_LABEL = r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)"
+_END = r"\.?(?::[0-9]*)?(?:/.*)?$"
+_IN_CLUSTER = re.compile(
+    rf"^(?:http://[-a-z0-9]+\.{_LABEL}|https?://[-a-z0-9]+\.{_LABEL}\.svc(?:\.[-a-z0-9.]*)?){_END}", re.IGNORECASE
+)
+
 
 def network_policy(agent: AgentDeployment) -> Document | None:
     """Return the policy for all pods of the agent, or None if it is disabled."""
@@ -34,17 +42,53 @@ def network_policy(agent: AgentDeployment) -> Document | None:
             "podSelector": {"matchLabels": agent_selector(agent.name)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [without_empty(requests), scrapes],
-            "egress": [{"ports": _egress_ports(agent.spec)}, *(dict(rule) for rule in policy.extra_egress or [])],
+            "egress": [
+                {"ports": _egress_ports(agent.spec)},
+                *_egress_to_namespaces(agent.spec),
+                *(dict(rule) for rule in policy.extra_egress or []),
+            ],
         },
     }
 
 
 def _egress_ports(spec: AgentSpec) -> list[Document]:
-    """Return the ports of DNS, the model API, Redis and the trace collector, whose addresses are not known here."""
+    """Return the ports of DNS, the model API, Redis, the trace collector and tools, whose addresses are not known."""
     dns = [{"port": number, "protocol": protocol} for number in DNS_PORTS for protocol in ("UDP", "TCP")]
-    numbers = [_model_port(spec), _redis_port(spec), _collector_port(spec)]
+    tools = [port_of(address) for address in _addresses_of_tools(spec) if namespace_of(address) is None]
+    numbers = [_model_port(spec), _redis_port(spec), _collector_port(spec), *tools]
     tcp = dict.fromkeys(number for number in numbers if number not in {None, *DNS_PORTS})
     return [*dns, *map(_tcp, tcp)]
+
+
+def _egress_to_namespaces(spec: AgentSpec) -> list[Document]:
+    """Return a rule for each namespace and port of the tools whose address is that of a Service in the cluster."""
+    found = [(namespace_of(address), port_of(address)) for address in _addresses_of_tools(spec)]
+    return [
+        {
+            "ports": [_tcp(port)],
+            "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}],
+        }
+        for namespace, port in dict.fromkeys(found)
+        if namespace is not None
+    ]
+
+
+def _addresses_of_tools(spec: AgentSpec) -> list[str]:
+    """Return the addresses of servers, and of token endpoints. A reference that is not resolved has none."""
+    addresses = []
+    for mcp in (tool.mcp for tool in spec.tools or [] if tool.mcp is not None):
+        addresses += [mcp.url] if mcp.url is not None else []
+        addresses += [mcp.auth.client_credentials.token_url] if mcp.auth is not None else []
+    return addresses
+
+
+def namespace_of(address: str) -> str | None:
+    """Return the namespace in an address of a Service in the cluster, or None for any other address.
+
+    A name of two parts is that of a Service over plain HTTP only: on the Internet, servers use TLS.
+    """
+    match = _IN_CLUSTER.match(address)
+    return None if match is None else (match[1] or match[2]).lower()
 
 
 def _model_port(spec: AgentSpec) -> int | None:

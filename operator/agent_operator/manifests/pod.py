@@ -28,6 +28,7 @@ from agent_operator.manifests.runtime import (
 )
 from agent_operator.manifests.secrets_volume import secret_sources
 from agent_operator.manifests.service_account import account_name
+from agent_operator.manifests.tools import tool_containers, tool_mounts, tool_volumes
 
 # A terminating pod still receives requests until every proxy has removed its endpoint, so it keeps serving this long.
 PRE_STOP_SECONDS = 5
@@ -77,11 +78,16 @@ def _pod(agent: AgentDeployment, component: Component) -> Document:
             "topologySpreadConstraints": _spread(agent, component),
             "terminationGracePeriodSeconds": _grace_period(agent.spec),
             "securityContext": pod_security_context(agent.spec),
-            "initContainers": [*_beside(agent.spec, agent.spec.init_containers), *runtime_containers(agent)],
+            "initContainers": [
+                *_beside(agent.spec, agent.spec.init_containers),
+                *tool_containers(agent.spec),
+                *runtime_containers(agent),
+            ],
             "containers": [_container(agent, component), *_beside(agent.spec, agent.spec.sidecars)],
             "volumes": [
                 {"name": "tmp", "emptyDir": {}},
                 *_secrets_volume(agent),
+                *tool_volumes(agent),
                 *runtime_volumes(agent),
                 *as_written(agent.spec.extra_volumes),
             ],
@@ -110,6 +116,7 @@ def _container(agent: AgentDeployment, component: Component) -> Document:
             "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a folder of the pod
                 *({"name": volume["name"], "mountPath": SECRETS_DIR, "readOnly": True} for volume in secrets),
+                *tool_mounts(agent.spec),
                 *as_written(agent.spec.extra_volume_mounts),
             ],
             "resources": amounts(resources),

@@ -18,10 +18,11 @@ from agent_operator.api.runtime import (
     Runtime,
 )
 from agent_operator.api.spec import AgentSpec
-from agent_operator.manifests.container import amounts, as_written, http_probe, image_reference
+from agent_operator.manifests.container import amounts, as_written, http_probe, image_reference, variables
 from agent_operator.manifests.document import Document, without_empty
 from agent_operator.manifests.names import GATEWAY_PORT
 from agent_operator.manifests.secrets_volume import SYSTEM_PROMPT
+from agent_operator.manifests.tools import has_image_of_its_own
 from agent_operator.manifests.tracing import tracing_variables
 
 _LOOPBACK = "http://127.0.0.1"
@@ -103,15 +104,16 @@ def runtime_volumes(agent: AgentDeployment) -> list[Document]:
 def pod_security_context(spec: AgentSpec) -> dict[str, Any]:
     """Return the security context of the pods.
 
-    A container cannot undo a user that the pod sets. With a runtime, the default therefore names no user for the pod:
-    the other containers name it themselves (`as_user_of_the_pod`), and the runtime has the user of its image.
+    A container cannot undo a user that the pod sets. With a runtime or the sidecar of a tool, the default therefore
+    names no user for the pod: the other containers name it themselves (`as_user_of_the_pod`), and these have the user
+    of their image.
     """
     given = dict(spec.pod_security_context)
     return {key: value for key, value in given.items() if key not in _USER} if _user_per_container(spec) else given
 
 
 def as_user_of_the_pod(spec: AgentSpec, container: Document) -> Document:
-    """Return a container other than the runtime with the user that the pods have without a runtime."""
+    """Return a container other than the runtime and the tools with the user that the pods have without them."""
     if not _user_per_container(spec):
         return container
     user = {key: spec.pod_security_context[key] for key in _USER}
@@ -120,7 +122,7 @@ def as_user_of_the_pod(spec: AgentSpec, container: Document) -> Document:
 
 def _user_per_container(spec: AgentSpec) -> bool:
     default = AgentSpec.model_fields["pod_security_context"].default
-    return spec.runtime is not None and spec.pod_security_context == default
+    return (spec.runtime is not None or has_image_of_its_own(spec)) and spec.pod_security_context == default
 
 
 def _program(spec: AgentSpec, runtime: Runtime) -> Document:
@@ -150,16 +152,14 @@ def _variables(agent: AgentDeployment, runtime: Runtime) -> list[Document]:
         "OPENAI_BASE_URL": f"{gateway}/v1",
         "OPENAI_API_KEY": _PLACEHOLDER,
         "PORTSIDE_MAX_TOKENS": str(spec.max_tokens),
+        **({"PORTSIDE_MCP_URL": f"{gateway}/mcp"} if agent.spec.tools else {}),
         "PORTSIDE_MODEL": spec.model,
         **({"PORTSIDE_SYSTEM_PROMPT_FILE": f"{PROMPT_DIR}/{SYSTEM_PROMPT}"} if _has_prompt(agent.spec) else {}),
         **tracing_variables(agent),
         "AGENT_NAME": agent.name,
         "AGENT_NAMESPACE": agent.namespace,
     }
-    given = as_written(runtime.env)
-    replaced = {each["name"] for each in given}
-    # In alphabetical order, as a template of the chart iterates.
-    return [*({"name": name, "value": ours[name]} for name in sorted(ours.keys() - replaced)), *given]
+    return variables(ours, runtime.env)
 
 
 def _mounts(spec: AgentSpec, runtime: Runtime) -> list[Document]:

@@ -82,6 +82,7 @@ _POLICY_ON = When("networkPolicy.enabled", True)
 _BUDGET_ON = When("podDisruptionBudget.enabled", True)
 _ANNOTATION = "this annotation is not allowed by the operator's policy"
 _PORT = "allows egress to any address on a port that the operator's policy does not list"
+_PORT_OF_TOOL = "allows egress on a port that the operator's policy does not list"
 _PRIVILEGE = "is a privilege that the operator's policy does not allow"
 _TOKEN = "ServiceAccount credentials in volumes are not allowed by the operator's policy"  # noqa: S105  a sentence
 _DRAIN = "can prevent nodes from being drained, which the operator's policy does not allow"
@@ -112,6 +113,7 @@ def _privileges() -> list[Check]:
         "podSecurityContext.sysctls": IsNot(),
         **of_container,
         **{f"runtime.{path}": test for path, test in of_container.items()},
+        **{f"tools[].mcp.sidecar.{path}": test for path, test in of_container.items()},
         **{f"sidecars[].{path}": test for path, test in of_other.items()},
         **{f"initContainers[].{path}": test for path, test in of_other.items()},
     }
@@ -136,6 +138,8 @@ CHECKS: tuple[Check, ...] = (
     Check("egressPorts", "agent.baseUrl", PortListed(), _PORT, _POLICY_ON),
     Check("egressPorts", "redis.url", PortListed(), _PORT, _POLICY_ON),
     Check("egressPorts", "monitoring.tracing.endpoint", PortListed(), _PORT, _POLICY_ON),
+    Check("egressPorts", "tools[].mcp.url", PortListed(), _PORT_OF_TOOL, _POLICY_ON),
+    Check("egressPorts", "tools[].mcp.auth.clientCredentials.tokenUrl", PortListed(), _PORT_OF_TOOL, _POLICY_ON),
     Check(
         "serviceMonitors",
         "monitoring.serviceMonitor.enabled",

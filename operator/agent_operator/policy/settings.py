@@ -36,7 +36,8 @@ class Policy(Model):
     extra_egress: bool = False
     """Whether the NetworkPolicy may have rules from networkPolicy.extraEgress."""
     egress_ports: Ports = [443, 4318, 6379]  # noqa: RUF012  pydantic copies it
-    """Ports that the NetworkPolicy may open to any address, for addresses in the spec (baseUrl, redis, tracing)."""
+    """Ports that the NetworkPolicy may open for addresses in the spec (baseUrl, redis, tracing, tools), to any address
+    or, for tools in the cluster, to their namespace."""
     service_monitors: bool = False
     """Whether agents may have a ServiceMonitor."""
     prometheus_addresses: Patterns = []  # noqa: RUF012

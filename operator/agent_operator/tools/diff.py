@@ -15,6 +15,7 @@ from agent_operator.controller.reconcile.apply import Cluster
 from agent_operator.controller.reconcile.client_keys import with_settled_keys
 from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.plan import make_plan
+from agent_operator.controller.reconcile.server_references import References
 from agent_operator.controller.reconcile.steps import Apply, Name, Plan
 from agent_operator.controller.status.status import POLICY_REFUSED
 from agent_operator.kube.conditions import condition
@@ -77,6 +78,9 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
         found.problems.append(f"{KIND} {agent.name} is being deleted: the operator no longer creates objects for it")
         return found
     owner = Owner(agent.name, live["metadata"]["uid"] if live is not None else NO_UID)
+    resolved = await References(cluster).resolve(agent)
+    found.problems += [problem.message for problem in resolved.problems]
+    agent = resolved.agent
     wanted = desired(agent)
     unknown = await _not_served(cluster, {each["kind"] for each in wanted})
     found.problems += [

@@ -4,15 +4,19 @@ import re
 from collections.abc import Iterator, Mapping
 
 from agent_operator.api.addresses import http_address, model_api_address, redis_address
-from agent_operator.api.cautions import cautions, measured
+from agent_operator.api.cautions import cautions, measured, sidecars_of_tools
 from agent_operator.api.core_v1 import Resources
+from agent_operator.api.mcp import ToolSidecar
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import Fault
 from agent_operator.kube.compare import quantity
+from agent_operator.manifests.network_policy import namespace_of
 from agent_operator.manifests.pod import GRACE_BEYOND_ANSWER_SECONDS
 
 # Names of variables that usually contain a secret.
 _SECRET_NAME = re.compile(r"(^|_)(API_?KEYS?|KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?)$", re.IGNORECASE)
+
+_NO_MEMORY_LIMIT = "without a memory limit, a leak can exhaust the whole node: set memory"
 
 
 def refusals(spec: AgentSpec) -> Iterator[Fault]:
@@ -22,6 +26,8 @@ def refusals(spec: AgentSpec) -> Iterator[Fault]:
         yield from _more_than_the_limit("spec.worker.resources", spec.worker.resources)
     if spec.runtime is not None:
         yield from _more_than_the_limit("spec.runtime.resources", spec.runtime.resources)
+    for field, sidecar in _sidecars(spec):
+        yield from _more_than_the_limit(f"{field}.resources", sidecar.resources)
 
 
 def advice(spec: AgentSpec) -> Iterator[Fault]:
@@ -33,6 +39,7 @@ def advice(spec: AgentSpec) -> Iterator[Fault]:
     yield from _exposure(spec)
     yield from _image_and_model(spec)
     yield from _runtime(spec)
+    yield from _tools(spec)
     yield from (Fault(*caution) for caution in cautions(spec))
 
 
@@ -50,7 +57,8 @@ def _secrets(spec: AgentSpec) -> Iterator[Fault]:
             "every user who can read this object can read the key: move it to a Secret and set apiKey.secretName",
         )
     of_runtime = spec.runtime.env if spec.runtime is not None else None
-    for field, variables in (("spec.extraEnv", spec.extra_env), ("spec.runtime.env", of_runtime)):
+    of_tools = [(f"{field}.env", sidecar.env) for field, sidecar in _sidecars(spec)]
+    for field, variables in (("spec.extraEnv", spec.extra_env), ("spec.runtime.env", of_runtime), *of_tools):
         for index, variable in enumerate(variables or []):
             if variable.value and _SECRET_NAME.search(variable.name):
                 yield Fault(
@@ -69,7 +77,8 @@ def _addresses(spec: AgentSpec) -> Iterator[Fault]:
         ("spec.redis.url", spec.redis.url, redis_address, "the pods would not start"),
         ("spec.monitoring.tracing.endpoint", endpoint, http_address, "no traces would be exported"),
     )
-    for field, value, read, outcome in written:
+    of_tools = ((field, address, _tool_address, "the pods would not start") for field, address in _tool_addresses(spec))
+    for field, value, read, outcome in (*written, *of_tools):
         try:
             address = None if value is None else read(value)
         except ValueError as error:
@@ -77,6 +86,19 @@ def _addresses(spec: AgentSpec) -> Iterator[Fault]:
         else:
             if isinstance(address, tuple) and address[1]:
                 yield Fault(field, f"the agent appends {address[1]} itself, and ignores it in the address: remove it")
+
+
+def _tool_addresses(spec: AgentSpec) -> Iterator[tuple[str, str]]:
+    for index, tool in enumerate(spec.tools or []):
+        field = f"spec.tools[{index}].mcp"
+        if tool.mcp is not None and tool.mcp.url is not None:
+            yield f"{field}.url", tool.mcp.url
+        if tool.mcp is not None and tool.mcp.auth is not None:
+            yield f"{field}.auth.clientCredentials.tokenUrl", tool.mcp.auth.client_credentials.token_url
+
+
+def _tool_address(raw: str) -> str:
+    return http_address(raw.partition("?")[0])
 
 
 def _state(spec: AgentSpec) -> Iterator[Fault]:
@@ -88,7 +110,7 @@ def _state(spec: AgentSpec) -> Iterator[Fault]:
 
 def _capacity(spec: AgentSpec) -> Iterator[Fault]:
     if "memory" not in (spec.resources.limits or {}):
-        yield Fault("spec.resources.limits", "without a memory limit, a leak can exhaust the whole node: set memory")
+        yield Fault("spec.resources.limits", _NO_MEMORY_LIMIT)
     for name in measured(spec.autoscaling):
         if name not in {**(spec.resources.limits or {}), **(spec.resources.requests or {})}:
             yield Fault(
@@ -144,20 +166,43 @@ def _runtime(spec: AgentSpec) -> Iterator[Fault]:
         if spec.agent.models:
             yield Fault("spec.agent.models", "has no effect without a runtime, which may call these models: remove it")
         return
-    if runtime.image is not None and _moves(runtime.image):
-        yield Fault(
-            "spec.runtime.image", "can change without notice: add a tag of one version to it, or the image's digest"
-        )
-    if "memory" not in (runtime.resources.limits or {}):
-        yield Fault(
-            "spec.runtime.resources.limits", "without a memory limit, a leak can exhaust the whole node: set memory"
-        )
+    yield from _container("spec.runtime", runtime.image, runtime.resources)
     if runtime.protocol == "http" and spec.worker.enabled:
         yield Fault("spec.worker.enabled", "protocol http has no tasks, so the workers stay idle: set it to false")
     if spec.budget is not None and spec.budget.cost is not None and spec.agent.models:
         yield Fault(
             "spec.agent.models", "the budget counts the cost of these models by the prices of agent.model: check them"
         )
+
+
+def _container(field: str, image: str | None, resources: Resources) -> Iterator[Fault]:
+    if image is not None and _moves(image):
+        yield Fault(
+            f"{field}.image", "can change without notice: add a tag of one version to it, or the image's digest"
+        )
+    if "memory" not in (resources.limits or {}):
+        yield Fault(f"{field}.resources.limits", _NO_MEMORY_LIMIT)
+
+
+def _tools(spec: AgentSpec) -> Iterator[Fault]:
+    for field, value in (("maxSteps", spec.agent.max_steps), ("maxToolCalls", spec.agent.max_tool_calls)):
+        if value is not None and not spec.tools:
+            yield Fault(f"spec.agent.{field}", "has no effect without tools: remove it, or set tools")
+    for index, tool in enumerate(spec.tools or []):
+        mcp = tool.mcp
+        if mcp is None or mcp.url is None or not mcp.url.startswith("http://") or namespace_of(mcp.url) is not None:
+            continue
+        if mcp.headers_from or mcp.auth is not None or mcp.forward_caller:
+            yield Fault(
+                f"spec.tools[{index}].mcp.url",
+                "sends credentials unencrypted to an address that may be outside the cluster: use https://",
+            )
+    for field, sidecar in _sidecars(spec):
+        yield from _container(field, sidecar.image, sidecar.resources)
+
+
+def _sidecars(spec: AgentSpec) -> Iterator[tuple[str, ToolSidecar]]:
+    yield from ((f"spec.tools[{index}].mcp.sidecar", sidecar) for index, sidecar in sidecars_of_tools(spec))
 
 
 def _moves(image: str) -> bool:

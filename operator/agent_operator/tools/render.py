@@ -19,6 +19,9 @@ def render(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[Doc
     Raises InputError with all faults of all files.
     """
     agents = valid_agents(sources, stdin, namespace=namespace)
+    references = [line for agent, found in agents for line in _references(agent, found)]
+    if references:
+        raise InputError(*references)
     return [document for agent, _ in agents for document in _objects(agent)]
 
 
@@ -26,6 +29,16 @@ def _objects(agent: AgentDeployment) -> list[Document]:
     return [
         with_key(document, new_key()) if is_client_keys(document, agent.name) else document
         for document in desired(agent)
+    ]
+
+
+def _references(agent: AgentDeployment, found: Found) -> list[str]:
+    """Return a sentence for each reference to a server, whose address only the cluster has."""
+    return [
+        f"{found.file}: {found.title}: spec.tools[{index}].mcp.serverRef: only the cluster has the address of the "
+        "server: compare with `agent-operator diff`, or write mcp.url"
+        for index, tool in enumerate(agent.spec.tools or [])
+        if tool.mcp is not None and tool.mcp.server_ref is not None
     ]
 
 

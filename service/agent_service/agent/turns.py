@@ -16,8 +16,9 @@ class Turn:
     """A turn in progress.
 
     `request_id` and `trace_id` come from the client where it sent them, so several turns can share them; `id` is ours.
-    `traceparent` is the turn's own span (W3C Trace Context). `deadline` is in seconds since 1970. The gateway adds the
-    tokens of each call to `usage`.
+    `traceparent` is the turn's own span (W3C Trace Context). `deadline` is in seconds since 1970. `token` is the
+    caller's own credential, for tools that it is forwarded to. The gateway adds the tokens of each call to `usage`, and
+    counts the tool calls.
     """
 
     usage: Usage
@@ -27,6 +28,8 @@ class Turn:
     trace_id: str | None = None
     traceparent: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    tool_calls: int = 0
+    token: str | None = field(default=None, repr=False)
 
 
 class Turns:

@@ -5,21 +5,17 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import structlog
-from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NoOpTracer, Span, SpanKind, Tracer
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agent_service.agent.errors import OUTCOMES
 from agent_service.agent.messages import Usage
 from agent_service.agent.tracing import finish
 from agent_service.agent.turns import Turn
+from agent_service.gateway.attribution import parent_of
 from agent_service.telemetry.exposition import exemplar
 from agent_service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
-
-# The format of the callers' header, whatever format clients of the agent send (OTEL_PROPAGATORS).
-_TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 class Accounts:
@@ -67,10 +63,9 @@ class Accounts:
         """Start a span that is current while the context lasts: a child of the caller's, else of the turn's."""
         if self._tracer is None:
             return nullcontext(INVALID_SPAN)
-        parent = headers.get("traceparent") or ("" if turn is None else turn.traceparent)
         return self._tracer.start_as_current_span(
             f"chat {model}",
-            context=_TRACE_CONTEXT.extract({"traceparent": parent}) if parent else Context(),
+            context=parent_of(headers, turn),
             kind=SpanKind.CLIENT,
             attributes={
                 "gen_ai.operation.name": "chat",

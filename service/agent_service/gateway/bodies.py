@@ -5,23 +5,13 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
+from agent_service.gateway.forms import RefusedError
+
 # The Messages API's own limit of a request (Claude docs, "Errors").
 LARGEST_BYTES = 32 * 2**20
 
 # All bodies that have not been answered yet. Two of the largest: a pod has some hundred megabytes.
 _MOST_BYTES = 2 * LARGEST_BYTES
-
-
-class TooLargeError(Exception):
-    """The body is larger than the Messages API accepts."""
-
-
-class NoRoomError(Exception):
-    """The bodies of the calls in flight take all the memory that they may."""
-
-
-class CompressedError(Exception):
-    """The body is compressed, so that it could not be read within bounds."""
 
 
 class Bodies:
@@ -40,10 +30,11 @@ class Bodies:
             held.release()
 
     def change(self, by: int) -> None:
-        """Hold more bytes, or fewer; raise NoRoomError when they are too many."""
+        """Hold more bytes, or fewer; raise RefusedError when they are too many."""
         self._held += by
         if by > 0 and self._held > _MOST_BYTES:
-            raise NoRoomError
+            message = "The calls in flight take all the memory that they may; try again in a moment."
+            raise RefusedError(529, "overloaded_error", message, {"Retry-After": "1"})
 
 
 class Held:
@@ -53,24 +44,25 @@ class Held:
         self._bodies = bodies
         self._bytes = 0
 
-    async def read(self, request: web.BaseRequest) -> bytes:
-        """Return the body of a request.
+    async def read(self, request: web.BaseRequest, most: int = LARGEST_BYTES) -> bytes:
+        """Return the body of a request, of at most `most` bytes.
 
         Raises:
-            CompressedError: it has a Content-Encoding.
-            TooLargeError: it exceeds LARGEST_BYTES.
-            NoRoomError: with it, all bodies exceed their bound.
+            RefusedError: when it is compressed or too large, or all bodies exceed their bound with it.
         """
         if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            raise CompressedError
-        if (request.content_length or 0) > LARGEST_BYTES:
-            raise TooLargeError
+            # It could not be read within bounds.
+            message = "The gateway reads no compressed bodies; send the body without a Content-Encoding."
+            raise RefusedError(415, "invalid_request_error", message)
+        too_large = RefusedError(413, "request_too_large", f"The request body exceeds {most // 2**20} MiB.")
+        if (request.content_length or 0) > most:
+            raise too_large
         parts: list[bytes] = []
         while part := await request.content.readany():
             self._bytes += len(part)
             self._bodies.change(len(part))
-            if self._bytes > LARGEST_BYTES:
-                raise TooLargeError
+            if self._bytes > most:
+                raise too_large
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -13,7 +13,7 @@ from agent_service.agent.turns import Turn
 from agent_service.gateway import question as questions
 from agent_service.gateway.accounts import Accounts, outcome_of
 from agent_service.gateway.admission import Admission
-from agent_service.gateway.bodies import LARGEST_BYTES, Bodies, CompressedError, Held, NoRoomError, TooLargeError
+from agent_service.gateway.bodies import Bodies, Held
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.gateway.meter import Meter, asked
 from agent_service.gateway.model_api import ModelApi
@@ -68,7 +68,7 @@ class Calls:
         self._accounts = accounts
         self._admission = Admission(limits, metrics, waiting)
         self._waiting = waiting
-        self._bodies = Bodies()
+        self.bodies = Bodies()
 
     async def close(self) -> None:
         """Close the connections to the model API."""
@@ -80,7 +80,7 @@ class Calls:
         Raises:
             RefusedError: when the call is not made.
         """
-        with self._bodies.holding() as held:
+        with self.bodies.holding() as held:
             question = await self._question(request, held, mark=False)
             reply = await self._model_api.count_tokens(_path(request), request.headers, question, self._waiting)
         response, _ = await relay(request, reply, None)
@@ -93,7 +93,7 @@ class Calls:
             RefusedError: when the call is not made, or has failed without an answer of the model API.
             ConnectionError: when the caller has left.
         """
-        with self._bodies.holding() as held:
+        with self.bodies.holding() as held:
             # In a list, from which the question is taken once it is answered: an answer may last for minutes, and its
             # question has up to LARGEST_BYTES.
             mark = form is Form.MESSAGES and self.terms.marks and self._model_api.marks
@@ -136,20 +136,11 @@ class Calls:
                 self._accounts.close(model, outcome, usage, started=started, span=span, turn=turn)
 
     async def _question(self, request: web.BaseRequest, held: Held, *, mark: bool) -> Question:
+        body = await held.read(request)
         try:
-            body = await held.read(request)
             question = await _in_background_if_long(
                 body, lambda: questions.read(body, most_tokens=self.terms.most_tokens, mark=mark)
             )
-        except CompressedError:
-            message = "The gateway reads no compressed bodies; send the body without a Content-Encoding."
-            raise RefusedError(415, _INVALID, message) from None
-        except TooLargeError:
-            message = f"The request body exceeds {LARGEST_BYTES // 2**20} MiB."
-            raise RefusedError(413, "request_too_large", message) from None
-        except NoRoomError:
-            message = "The calls in flight take all the memory that they may; try again in a moment."
-            raise RefusedError(529, "overloaded_error", message, {"Retry-After": "1"}) from None
         except UnreadableError as error:
             raise RefusedError(400, _INVALID, str(error)) from None
         if question.model not in self.terms.models:

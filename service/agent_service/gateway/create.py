@@ -1,14 +1,18 @@
 """Creates the gateway from the settings."""
 
+from typing import TYPE_CHECKING
+
 from opentelemetry.trace import Tracer
 
 from agent_service.agent.claude.credentials import Credentials
 from agent_service.agent.echo import EchoProvider
 from agent_service.agent.provider import Waiting
+from agent_service.agent.tools import Toolbox
 from agent_service.agent.turns import Turns
-from agent_service.bounds import bounds
+from agent_service.bounds import Bounds, bounds
 from agent_service.config.settings import Settings
 from agent_service.gateway.accounts import Accounts
+from agent_service.gateway.bodies import Bodies
 from agent_service.gateway.calls import Calls, Terms
 from agent_service.gateway.echo import Echo
 from agent_service.gateway.model_api import ModelApi
@@ -17,6 +21,9 @@ from agent_service.gateway.upstream import Upstream
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits
 from agent_service.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from agent_service.gateway.mcp.endpoint import Endpoint
 
 
 def create_gateway(
@@ -30,6 +37,7 @@ def create_gateway(
     metrics: Metrics,
     tracer: Tracer,
     waiting: Waiting,
+    toolbox: Toolbox | None = None,
 ) -> Gateway:
     """Return the gateway, which does not listen yet.
 
@@ -43,6 +51,7 @@ def create_gateway(
         metrics: metrics of the process.
         tracer: creates the spans.
         waiting: returns a context that is entered while a call waits because it was throttled.
+        toolbox: the agent's tools; None if it has none.
     """
     echoes = settings.model_provider == "echo"
     models = tuple(dict.fromkeys((settings.default_model, *settings.gateway_models, *(["echo"] if echoes else []))))
@@ -56,12 +65,29 @@ def create_gateway(
     accounts = Accounts(metrics, tracer, charge=limits.charge, provider=settings.model_provider, models=models)
     terms = Terms(models, settings.gateway_max_tokens, settings.gateway_prompt_caching)
     bound = bounds(settings)
+    calls = Calls(model_api, accounts, limits, metrics, terms, waiting=waiting)
     return Gateway(
-        Calls(model_api, accounts, limits, metrics, terms, waiting=waiting),
+        calls,
         turns,
         lifecycle,
         metrics,
         port=settings.gateway_port or 0,
         most=bound.in_flight,
         connections=bound.connections,
+        tools=None if toolbox is None else _endpoint(toolbox, settings, turns, calls.bodies, bound),
     )
+
+
+def _endpoint(toolbox: Toolbox, settings: Settings, turns: Turns, bodies: Bodies, bound: Bounds) -> "Endpoint":
+    # Not at the top of the file: the server side of MCP's SDK takes a second and 25 MB, so only agents with tools pay.
+    from agent_service.gateway.mcp.endpoint import Endpoint  # noqa: PLC0415
+    from agent_service.gateway.mcp.server import ToolServer  # noqa: PLC0415
+
+    server = ToolServer(
+        toolbox,
+        turns,
+        most_calls_of_turn=settings.max_tool_calls,
+        call_seconds=max(settings.longest_answer_seconds, settings.task_timeout_seconds),
+        most_listeners=bound.in_flight,
+    )
+    return Endpoint(server, bodies, most_listeners=bound.in_flight)

@@ -1,6 +1,6 @@
 """Answers of the gateway's own in the form of the API that the caller speaks, so that each SDK raises its own errors.
 
-Forms: Claude docs, "Errors"; OpenAI's API reference, "Error codes".
+Forms: Claude docs, "Errors"; OpenAI's API reference, "Error codes"; MCP, "Streamable HTTP" (JSON-RPC 2.0).
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,10 @@ import orjson
 from aiohttp import web
 
 JSON = "application/json"
+
+# Codes of JSON-RPC 2.0 for a request that is not accepted, and for a failure that a later request may not meet.
+_INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
+_TRANSIENT = frozenset({408, 429})
 
 # When a model was released is not known here. "May be set to an epoch value if the release date is unknown" (SDK,
 # types/model_info.py).
@@ -21,6 +25,7 @@ class Form(Enum):
 
     MESSAGES = "messages"
     CHAT_COMPLETIONS = "chat_completions"
+    MCP = "mcp"
 
 
 class RefusedError(Exception):
@@ -54,6 +59,10 @@ def error(form: Form, refusal: RefusedError, request_id: str | None = None) -> w
             "error": {"type": refusal.kind, "message": refusal.message},
             "request_id": request_id,
         }
+    elif form is Form.MCP:
+        fails = refusal.status >= 500 or refusal.status in _TRANSIENT  # noqa: PLR2004
+        code = _INTERNAL_ERROR if fails else _INVALID_REQUEST
+        body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": refusal.message}}
     else:
         about = {"message": refusal.message, "type": refusal.kind, "param": None, "code": refusal.kind}
         body = {"error": about}

@@ -5,7 +5,8 @@ import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -13,12 +14,16 @@ from prometheus_client import Counter
 
 from agent_service.agent.turns import Turn, Turns
 from agent_service.gateway import forms
+from agent_service.gateway.asgi import ANSWERED
 from agent_service.gateway.attribution import turn_of
 from agent_service.gateway.calls import Calls
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.lifecycle import Lifecycle
 from agent_service.telemetry.logs import where
 from agent_service.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from agent_service.gateway.mcp.endpoint import Endpoint
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +33,7 @@ HOST = "127.0.0.1"
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 _CHAT, _MESSAGES, _COUNT = "/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"
-_MODELS, _MODEL, _HEALTH = "/v1/models", "/v1/models/", "/health"
+_MODELS, _MODEL, _HEALTH, _MCP = "/v1/models", "/v1/models/", "/health", "/mcp"
 
 # An id that a caller may choose, for logs.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -37,7 +42,7 @@ _IDLE_SECONDS = 75.0
 # Time to receive the rest of a body whose call was refused, and to send the rest of an answer at the end.
 _LINGER_SECONDS = 1.0
 _BACKLOG = 2048
-_LEFT = 499
+_ANSWERED, _LEFT = 200, 499
 
 
 class Gateway:
@@ -53,6 +58,7 @@ class Gateway:
         port: int,
         most: int,
         connections: int,
+        tools: "Endpoint | None" = None,
     ) -> None:
         """Set up the gateway.
 
@@ -64,6 +70,7 @@ class Gateway:
             port: port to listen on if `running` gets no socket; 0 for any free one, which `port` is once it runs.
             most: largest number of calls in flight.
             connections: largest number of open connections.
+            tools: answers the requests of MCP clients; None if the agent has no tools.
         """
         self.port = port
         self._calls = calls
@@ -72,6 +79,7 @@ class Gateway:
         self._metrics = metrics
         self._most = most
         self._connections = connections
+        self._tools = tools
         self._counters: dict[tuple[str, int], Counter] = {}
 
     @asynccontextmanager
@@ -94,11 +102,16 @@ class Gateway:
         listening = await asyncio.get_running_loop().create_server(accept, sock=listener, backlog=_BACKLOG)
         _log.info("Gateway started", url=f"http://{HOST}:{self.port}", models=list(self._calls.terms.models))
         try:
-            yield
+            async with nullcontext() if self._tools is None else self._tools.running():
+                try:
+                    yield
+                finally:
+                    listening.close()
+                    server.pre_shutdown()
+                    if self._tools is not None:
+                        self._tools.end_streams()
+                    await server.shutdown(_LINGER_SECONDS)
         finally:
-            listening.close()
-            server.pre_shutdown()
-            await server.shutdown(_LINGER_SECONDS)
             await self._calls.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -126,7 +139,7 @@ class Gateway:
             failed = RefusedError(status, "api_error", "The gateway failed; its log says why.")
             response = forms.error(_form(request, path), failed, request_id)
         finally:
-            self._count(route, status)
+            self._count(route, _ANSWERED if status == _LEFT and ANSWERED in request else status)
         return response
 
     def _count(self, route: str, status: int) -> None:
@@ -138,6 +151,13 @@ class Gateway:
 
     async def _answer(self, request: web.BaseRequest, path: str, turn: Turn | None) -> web.StreamResponse:
         _check_caller(request)
+        if path == _MCP:
+            if self._tools is None:
+                raise RefusedError(404, "not_found_error", "This agent has no tools; set `tools` of the agent.")
+            return await self._tools.answer(request, turn, self._counted)
+        return await self._answer_of_model_api(request, path, turn)
+
+    async def _answer_of_model_api(self, request: web.BaseRequest, path: str, turn: Turn | None) -> web.StreamResponse:
         if request.method == "POST":
             if path == _MESSAGES:
                 return await self._counted(lambda: self._calls.ask(request, Form.MESSAGES, turn))
@@ -152,7 +172,8 @@ class Gateway:
                 return forms.answer(forms.models(self._calls.terms.models))
             if path.startswith(_MODEL):
                 return self._model(path.removeprefix(_MODEL))
-        message = f"The gateway has no such route. It has POST {_MESSAGES}, {_COUNT} and {_CHAT}, and GET {_MODELS}."
+        routes = f"POST {_MESSAGES}, {_COUNT} and {_CHAT}, GET {_MODELS}, and {_MCP}"
+        message = f"The gateway has no such route. It has {routes}."
         raise RefusedError(404, "not_found_error", message)
 
     def _model(self, name: str) -> web.Response:
@@ -193,12 +214,14 @@ def _check_caller(request: web.BaseRequest) -> None:
 
 def _route(path: str) -> str:
     """Return the route of a path, of which there are few, for the metrics."""
-    if path in {_MESSAGES, _COUNT, _CHAT, _MODELS, _HEALTH}:
+    if path in {_MESSAGES, _COUNT, _CHAT, _MODELS, _HEALTH, _MCP}:
         return path
     return f"{_MODEL}{{id}}" if path.startswith(_MODEL) else "unmatched"
 
 
 def _form(request: web.BaseRequest, path: str) -> Form:
+    if path == _MCP:
+        return Form.MCP
     if path == _CHAT or (path not in {_MESSAGES, _COUNT} and "anthropic-version" not in request.headers):
         return Form.CHAT_COMPLETIONS
     return Form.MESSAGES

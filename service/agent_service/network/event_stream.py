@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 LONGEST_EVENT_BYTES = 2**20
-"""Limit of a line and of the data of an event. Those of a model have a few kilobytes."""
+"""Usual limit of a line and of the data of an event. Those of a model have a few kilobytes."""
 
 
 class EventTooLargeError(Exception):
@@ -13,7 +13,9 @@ class EventTooLargeError(Exception):
 class EventStream:
     """Takes the bytes of a stream as they arrive, and yields the complete events."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_event_bytes: int = LONGEST_EVENT_BYTES) -> None:
+        """Set the limit of a line and of the data of an event."""
+        self._longest = longest_event_bytes
         self._rest = b""
         self._data: list[bytes] = []
         self._data_bytes = 0
@@ -25,13 +27,13 @@ class EventStream:
         Comments, and events without data, are skipped. White space around the values is kept, except for the name.
 
         Raises:
-            EventTooLargeError: a line or an event exceeds LONGEST_EVENT_BYTES.
+            EventTooLargeError: a line or an event exceeds the limit.
         """
         for line in self._lines(chunk):
             if line.startswith(b"data:"):
                 self._data.append(line[5:])
                 self._data_bytes += len(line)
-                if self._data_bytes > LONGEST_EVENT_BYTES:
+                if self._data_bytes > self._longest:
                     raise EventTooLargeError
             elif line.startswith(b"event:"):
                 self._name = line[6:].strip()
@@ -51,6 +53,6 @@ class EventStream:
             buffer = buffer.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = buffer.split(b"\n")
         self._rest = rest + held
-        if len(self._rest) > LONGEST_EVENT_BYTES:
+        if len(self._rest) > self._longest:
             raise EventTooLargeError
         return lines

@@ -1,1 +1,1 @@
-"""A Python file as an agent: its function `answer`, served by the protocol `invocations`."""
+"""A Python file as an agent: its function `answer`, served by the protocol `invocations`, or its tools, by MCP."""

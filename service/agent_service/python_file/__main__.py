@@ -1,10 +1,13 @@
-"""`python -m agent_service.python_file FILE PORT`: the process that `agent-service serve --runtime FILE` starts."""
+"""`python -m agent_service.python_file KIND FILE PORT`: the process that `serve --runtime FILE` starts."""
 
 import sys
 from pathlib import Path
 
-from agent_service.python_file.run import run
-
 if __name__ == "__main__":
-    _, name, number = sys.argv
-    sys.exit(run(Path(name), "127.0.0.1", int(number), reload=True, loopback_only=True))
+    _, kind, name, number = sys.argv
+    # Each loads what it needs alone.
+    if kind == "tools":
+        from agent_service.python_file.local_tools.run import run
+    else:
+        from agent_service.python_file.run import run
+    sys.exit(run(Path(name), "127.0.0.1", int(number), reload=True, loopback_only=True, waits=True))

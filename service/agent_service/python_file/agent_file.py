@@ -1,30 +1,60 @@
-"""The file of an agent, which is loaded again after a change if that is wanted."""
+"""The file of an agent: the version that answers turns, and newer ones that replace it."""
 
+import gc
+import hashlib
 import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
-import structlog
+from agent_service.python_file.loading import MODULE, MOST_BYTES, FileError, load
 
-from agent_service.python_file.loading import FileError, Loaded, load
+_T = TypeVar("_T")
 
-_log = structlog.get_logger(__name__)
+# Two names in turn: classes are looked up by the name of their module, also those of the version before, while its
+# last turns are in progress.
+_MODULES = (MODULE, f"{MODULE}_2")
 
-Mark = tuple[int, ...]
 
+class AgentFile(Generic[_T]):
+    """The file and what is served of it: what `find` returns, such as its function `answer`.
 
-class AgentFile:
-    """The file and its function `answer`.
-
-    With `reload`, a change applies to the next turn. While the new version has an error, every turn fails: the previous
-    version would hide that.
+    `current` is for the event loop. `load_again` is for one other thread: the version in force is used meanwhile, and
+    stays in force if the new one has an error.
     """
 
-    def __init__(self, file: Path, *, reload: bool) -> None:
+    def __init__(self, file: Path, find: Callable[[Path, types.ModuleType], _T]) -> None:
         self.path = file.absolute()
-        self._reload = reload
-        self._mark: Mark = ()
-        self._loaded: Loaded | None = None
-        self._fault = FileError(f"{self.path}: is not loaded")
+        self._find = find
+        self._loaded: _T | None = None
+        self._error: str | None = f"{self.path}: is not loaded"
+        self._seen = b""
+        self._module = _MODULES[1]
+
+    @property
+    def error(self) -> str | None:
+        """The error of the newest version, in one line; None if that version is in force."""
+        return self._error
+
+    def content(self) -> bytes:
+        """Return a digest of the file's content; empty if it cannot be read."""
+        try:
+            with self.path.open("rb") as opened:
+                return hashlib.sha256(opened.read(MOST_BYTES + 1)).digest()
+        except OSError:
+            return b""
+
+    def mentions(self, word: bytes) -> bool:
+        """Return whether the file contains a word."""
+        try:
+            return word in self.path.read_bytes()
+        except OSError:
+            return False
+
+    def changed(self) -> bool:
+        """Return whether the content differs from that of the newest version."""
+        return self.content() != self._seen
 
     def load(self) -> None:
         """Load the file for the first time.
@@ -36,35 +66,40 @@ class AgentFile:
         if folder not in sys.path:
             # At the end: a module next to the file must not replace one of an installed package.
             sys.path.append(folder)
-        self._load_again(self._stat())
+        self._load()
 
-    def current(self) -> Loaded:
-        """Return the function of the current version.
+    def load_again(self) -> None:
+        """Load the newest version, and use it for the turns that begin from now on.
 
         Raises:
-            FileError: if that version has an error.
+            FileError: if it has an error. The version in force stays.
         """
-        if self._reload and (mark := self._stat()) != self._mark:
-            try:
-                self._load_again(mark)
-                _log.info("File of the agent changed, loaded it again", file=str(self.path))
-            except FileError as error:
-                _log.error("File of the agent has an error", error=str(error))
+        sys.modules.pop(self._next_module(), None)
+        # Modules are cycles. Their data may be large: at most two versions should be in memory, besides turns' own.
+        gc.collect()
+        self._load()
+
+    def current(self) -> _T:
+        """Return what is served of the version in force.
+
+        Raises:
+            FileError: if no version could be loaded yet.
+        """
         if self._loaded is None:
-            raise self._fault
+            raise FileError(self._error)
         return self._loaded
 
-    def _load_again(self, mark: Mark) -> None:
-        self._mark, self._loaded = mark, None
+    def _load(self) -> None:
+        # Read before, so that a change in the meantime is noticed later.
+        self._seen = self.content()
+        name = self._next_module()
         try:
-            self._loaded = load(self.path)
+            loaded = load(self.path, self._find, name)
         except FileError as error:
-            self._fault = error
+            # Not the exception: it refers to the frames of what could not be loaded.
+            self._error = str(error)
             raise
+        self._loaded, self._error, self._module = loaded, None, name
 
-    def _stat(self) -> Mark:
-        try:
-            seen = self.path.stat()
-        except OSError:
-            return (0,)
-        return seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size
+    def _next_module(self) -> str:
+        return _MODULES[1 - _MODULES.index(self._module)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import structlog
 
 from agent_service.agent.messages import sendable
+from agent_service.python_file.answer_function import Loaded
 from agent_service.python_file.failures import describe
-from agent_service.python_file.loading import Loaded
 from portside import Turn
 
 _log = structlog.get_logger(__name__)

@@ -1,6 +1,5 @@
 """The HTTP interface of the file: the protocol `invocations`, as in Bedrock AgentCore."""
 
-import ipaddress
 from contextlib import aclosing
 
 import structlog
@@ -8,9 +7,12 @@ from aiohttp import web
 
 from agent_service.python_file import turns
 from agent_service.python_file.agent_file import AgentFile
+from agent_service.python_file.answer_function import Loaded
 from agent_service.python_file.answering import AnswerError, pieces_of
+from agent_service.python_file.callers import BROKEN, refusal
 from agent_service.python_file.events import Events
-from agent_service.python_file.loading import FileError, Loaded
+from agent_service.python_file.loading import FileError
+from agent_service.python_file.ping import ping
 from portside import Turn
 from portside.models import Models
 
@@ -18,12 +20,8 @@ _log = structlog.get_logger(__name__)
 
 _MOST_BODY_BYTES = 16 * 2**20
 
-_BROKEN = "The agent's file has an error and cannot be loaded; its log has the details."
-_NOT_FOR_BROWSERS = "Requests of web pages are refused."
-_NOT_FOR_OTHERS = "Turns are accepted from this machine alone."
 
-
-def create(agent: AgentFile, models: Models, *, loopback_only: bool) -> web.Application:
+def create(agent: AgentFile[Loaded], models: Models, *, loopback_only: bool) -> web.Application:
     """Return the application.
 
     Args:
@@ -38,33 +36,27 @@ def create(agent: AgentFile, models: Models, *, loopback_only: bool) -> web.Appl
 
 
 class _Handlers:
-    def __init__(self, agent: AgentFile, models: Models, *, loopback_only: bool) -> None:
+    def __init__(self, agent: AgentFile[Loaded], models: Models, *, loopback_only: bool) -> None:
         self._agent = agent
         self._models = models
         self._loopback_only = loopback_only
 
     async def ping(self, _: web.Request) -> web.Response:
         """Report whether turns can be answered."""
-        try:
-            self._agent.current()
-        except FileError:
-            return web.json_response({"status": "Unhealthy", "error": _BROKEN}, status=503)
-        return web.json_response({"status": "Healthy"})
+        status, body = ping(self._agent)
+        return web.json_response(body, status=status)
 
     async def invoke(self, request: web.Request) -> web.StreamResponse:
         """Answer a turn: as events if the function yields pieces or the caller accepts events, else as JSON."""
-        # A page in a browser on this machine could otherwise use the agent (CSRF, DNS rebinding).
-        if "Origin" in request.headers:
-            return _error(403, _NOT_FOR_BROWSERS)
-        if self._loopback_only and not _is_local(request.remote):
-            return _error(403, _NOT_FOR_OTHERS)
+        if fault := refusal(request.headers, request.remote, loopback_only=self._loopback_only):
+            return _error(403, fault)
         try:
             turn = turns.read(await request.read(), request.headers, self._models)
             loaded = self._agent.current()
         except turns.RequestError as error:
             return _error(400, str(error))
         except FileError:
-            return _error(500, _BROKEN)
+            return _error(500, BROKEN)
         if loaded.yields or "text/event-stream" in request.headers.get("Accept", ""):
             return await self._stream(request, loaded, turn)
         return await self._complete(loaded, turn)
@@ -93,12 +85,3 @@ class _Handlers:
 
 def _error(status: int, sentence: str) -> web.Response:
     return web.json_response({"error": sentence}, status=status)
-
-
-def _is_local(remote: str | None) -> bool:
-    try:
-        address = ipaddress.ip_address(remote or "")
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

@@ -10,6 +10,9 @@ from agent_service.telemetry.redact import for_log
 
 # Modules of this package are not the user's, even where its source is below the file's folder.
 _OURS = str(Path(__file__).parents[1])
+SOURCE = "__portside_source__"
+"""Global of a loaded file: the lines that it was loaded from. Those on disk may be of another version."""
+
 _MOST_FRAMES = 20
 _MOST_CAUSES = 5
 
@@ -66,7 +69,18 @@ def _leaf(error: BaseException) -> BaseException:
 
 
 def _frames(trace: TracebackType | None, file: Path) -> list[traceback.FrameSummary]:
-    return [each for each in traceback.extract_tb(trace) if is_theirs(each.filename, file)][-_MOST_FRAMES:]
+    found = [
+        traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, line=_line(frame, line))
+        for frame, line in traceback.walk_tb(trace)
+        if is_theirs(frame.f_code.co_filename, file)
+    ]
+    return found[-_MOST_FRAMES:]
+
+
+def _line(frame: FrameType, number: int) -> str | None:
+    """Return a line of the version of the file that the frame runs; None for other modules, which are on disk."""
+    lines = frame.f_globals.get(SOURCE)
+    return lines[number - 1].strip() if isinstance(lines, list) and 0 < number <= len(lines) else None
 
 
 def _lines(frames: list[traceback.FrameSummary]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Warn about a turn that blocks the event loop, because all other turns wait for it."""
+"""Warn about code that blocks the event loop, because all other turns or calls wait for it."""
 
 import asyncio
 import sys
@@ -22,9 +22,9 @@ _MOST_PLACES = 100
 
 
 @contextmanager
-def watching(file: Path) -> Iterator[None]:
-    """Watch the running event loop while the context lasts. Each place in the user's files is logged once."""
-    watchdog = _Watchdog(file, threading.get_ident())
+def watching(file: Path, warning: str) -> Iterator[None]:
+    """Watch the running event loop while the context lasts. Log `warning` once for each place in the user's files."""
+    watchdog = _Watchdog(file, warning, threading.get_ident())
     watchdog.beat(asyncio.get_running_loop())
     watchdog.start()
     try:
@@ -34,9 +34,10 @@ def watching(file: Path) -> Iterator[None]:
 
 
 class _Watchdog(threading.Thread):
-    def __init__(self, file: Path, loop_thread: int) -> None:
+    def __init__(self, file: Path, warning: str, loop_thread: int) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._file = file
+        self._warning = warning
         self._loop_thread = loop_thread
         self._beaten = time.monotonic()
         self._places: set[tuple[str, int]] = set()
@@ -62,7 +63,7 @@ class _Watchdog(threading.Thread):
             return
         self._places.add(place)
         _log.warning(
-            "Agent's file blocks all turns: await there, or use asyncio.to_thread",
+            self._warning,
             file=place[0],
             line=place[1],
             blocked_seconds_at_least=_BLOCKED_SECONDS,

@@ -7,6 +7,8 @@ from agent_service.runtime.connection import Connection
 _LARGEST_BYTES = 2**16
 
 _BUSY = "healthybusy"
+# The field `file` of a Python file that Portside runs (python_file/app.py).
+_OUTDATED = "outdated"
 
 
 async def check_path(connection: Connection, path: str) -> str:
@@ -22,17 +24,20 @@ async def check_path(connection: Connection, path: str) -> str:
             raise errors.no_health_path(path, upstream=error.upstream) from error
         raise
     try:
-        busy = _is_busy(await reply.read(_LARGEST_BYTES))
+        return _sentence(await reply.read(_LARGEST_BYTES))
     finally:
         reply.close()
-    return "The agent's runtime answers, and is busy." if busy else "The agent's runtime answers."
 
 
-def _is_busy(body: bytes) -> bool:
-    """Return whether a body is that of AgentCore's `/ping` while background work is in progress."""
+def _sentence(body: bytes) -> str:
+    """Return the sentence for a body of `/ping`: AgentCore's `status`, and whether the newest Python file answers."""
     try:
         value = answers.loads(body)
     except ValueError:
-        return False
-    status = value.get("status") if isinstance(value, dict) else None
-    return isinstance(status, str) and status.lower() == _BUSY
+        value = None
+    status, file = (value.get("status"), value.get("file")) if isinstance(value, dict) else (None, None)
+    if file == _OUTDATED:
+        return "The agent's runtime answers, with an outdated version of its file: the new one cannot be loaded."
+    if isinstance(status, str) and status.lower() == _BUSY:
+        return "The agent's runtime answers, and is busy."
+    return "The agent's runtime answers."

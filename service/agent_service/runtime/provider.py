@@ -116,4 +116,4 @@ class _Retries:
 def _turn(prompt: Prompt, usage: Usage) -> Turn:
     trace_id, traceparent = headers.trace()
     deadline = time.time() if prompt.deadline is None else prompt.deadline
-    return Turn(usage, deadline, prompt.client, headers.request_id(), trace_id, traceparent)
+    return Turn(usage, deadline, prompt.client, headers.request_id(), trace_id, traceparent, token=prompt.token)

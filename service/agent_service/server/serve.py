@@ -4,8 +4,8 @@ import os
 import signal
 import socket
 import sys
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 
 import click
 import structlog
@@ -15,7 +15,6 @@ from agent_service import __version__
 from agent_service.bounds import raise_limit
 from agent_service.config.settings import Settings
 from agent_service.lifecycle import Lifecycle, StartError
-from agent_service.server import runtime_process
 from agent_service.server.listen import bind, bind_gateway
 from agent_service.state.valkey import embedded
 from agent_service.telemetry import logs, multiprocess_metrics, otel_environment
@@ -25,12 +24,16 @@ _log = structlog.get_logger(__name__)
 _FAILED = 1
 
 
-def run(settings: Settings, file: Path | None = None) -> int:
+Companion = Callable[[Settings], AbstractContextManager[None]]
+"""Runs a process beside the API, which gets the settings of the API."""
+
+
+def run(settings: Settings, companion: Companion | None = None) -> int:
     """Serve until the end, and return the exit code. If the start fails, print the reason in one line on stderr.
 
     Args:
-        settings: settings of the API; with a file, they include `runtime_process.overrides`.
-        file: Python file that answers, in a process beside the API.
+        settings: settings of the API.
+        companion: the process of a Python file beside the API; its port is among the settings.
     """
     # Python's default at SIGTERM would leave our Valkey to the kernel. Process 1 of a container has no default action.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,8 +50,8 @@ def run(settings: Settings, file: Path | None = None) -> int:
             otel_environment.warn()
             serve = _in_one_process if settings.api_workers == 1 else _in_several
             settings = _with_state(settings, stack)
-            if file is not None:
-                stack.enter_context(runtime_process.running(file, settings))
+            if companion is not None:
+                stack.enter_context(companion(settings))
             return serve(settings, listener, scraped, gateway)
     except StartError as error:
         click.echo(str(error), err=True)

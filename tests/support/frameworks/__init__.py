@@ -18,8 +18,8 @@ from testbed.ports import free_port
 
 _HERE = Path(__file__).parent
 # Made by `uv pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header` from a2a-sdk[http-server],
-# bedrock-agentcore, claude-agent-sdk, google-adk[a2a], langgraph, langchain-anthropic, pydantic-ai-slim[anthropic] and
-# uvicorn.
+# bedrock-agentcore, claude-agent-sdk, google-adk[a2a], langgraph, langchain-anthropic, langchain-mcp-adapters,
+# pydantic-ai-slim[anthropic] and uvicorn.
 LOCK = _HERE / "lock.txt"
 # The folder of a Dockerfile with the agent for Bedrock AgentCore. Its packages, agentcore.txt, were locked in the same
 # way from bedrock-agentcore and anthropic, with `--universal`.
@@ -42,19 +42,22 @@ class Framework:
     environment: tuple[tuple[str, str], ...] = ()
 
 
+_CLAUDE = (("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),)
+
 FRAMEWORKS = {
     "bedrock-agentcore": Framework("agentcore_agent.py", "invocations", "/ping"),
     "langgraph": Framework("langgraph_agent.py", "invocations", "/ping"),
-    "claude-agent-sdk": Framework(
-        "claude_sdk_agent.py",
-        "invocations",
-        "/ping",
-        (("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),),
-    ),
+    "claude-agent-sdk": Framework("claude_sdk_agent.py", "invocations", "/ping", _CLAUDE),
     "google-adk": Framework("adk_agent.py", "a2a", "/.well-known/agent-card.json"),
     "a2a-sdk": Framework("a2a_agent.py", "a2a", "/.well-known/agent-card.json"),
     "pydantic-ai": Framework("pydantic_ai_agent.py", "openai", "/health"),
     "go": Framework("go", "invocations", "/ping"),
+}
+
+# Agents that call the tools of the gateway.
+WITH_TOOLS = {
+    "langgraph-tools": Framework("langgraph_tools_agent.py", "invocations", "/ping"),
+    "claude-agent-sdk-tools": Framework("claude_sdk_tools_agent.py", "invocations", "/ping", _CLAUDE),
 }
 
 
@@ -80,7 +83,7 @@ def running_framework(name: str, *, gateway_port: int, folder: Path) -> Iterator
 
     It has no key of the model API: only the gateway on `gateway_port`.
     """
-    framework = FRAMEWORKS[name]
+    framework = {**FRAMEWORKS, **WITH_TOOLS}[name]
     port = free_port()
     if name == "go":
         command: list[str | Path] = [go_program(folder)]
@@ -100,6 +103,7 @@ def running_framework(name: str, *, gateway_port: int, folder: Path) -> Iterator
         "OPENAI_API_KEY": "portside-gateway",
         "PORTSIDE_MODEL": "claude-sonnet-5-5",
         "ANTHROPIC_MODEL": "claude-sonnet-5-5",
+        **({"PORTSIDE_MCP_URL": f"{gateway}/mcp"} if name in WITH_TOOLS else {}),
         **dict(framework.environment),
     }
     log = folder / f"{name}.log"

@@ -10,10 +10,14 @@ from agent_operator.api.agent import API_VERSION, KIND
 from agent_operator.api.runtime import OUR_PORTS, TMP_VOLUME
 from agent_operator.api.schema import INT_OR_STRING, VERBATIM, Schema, structural
 from agent_operator.api.spec import DEFAULT_MODEL, AgentSpec
+from agent_operator.api.tools import PREFIX, TOOLS_VOLUME
 
 # Longer texts and maps find nothing more and are slow.
 MAX_LENGTH = 60
 MAX_ITEMS = 3
+
+# None of our ports, and beyond those that other parts of a spec have in the examples.
+_PORT_OF_TOOLS = 20_000
 
 KEYS = st.from_regex(r"([a-z]{1,9}\.[a-z]{1,5}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,9}[A-Za-z0-9])?", fullmatch=True)
 
@@ -30,6 +34,23 @@ VERBATIM_OBJECTS = st.dictionaries(KEYS, VERBATIM_VALUES, max_size=2)
 def specs() -> st.SearchStrategy[dict[str, Any]]:
     """Return specs as users write them: any part may be missing; all are valid."""
     return _values(structural(AgentSpec)).map(_keep_rules)
+
+
+def specs_with_tools() -> st.SearchStrategy[dict[str, Any]]:
+    """Return specs that have tools, and little else."""
+    properties = structural(AgentSpec)["properties"]
+    fields = {name: _values(properties[name]) for name in ("tools", "extraVolumes")}
+    rest = {"agent": {"provider": "echo", "maxSteps": 5}}
+    return st.fixed_dictionaries(fields).map(lambda given: _keep_rules({**rest, **given}))
+
+
+def without_references(spec: dict[str, Any]) -> dict[str, Any]:
+    """Replace each `serverRef` by an address: the one field of a spec that the chart refuses."""
+    for tool in spec.get("tools", []):
+        if "serverRef" in tool.get("mcp", {}):
+            reference = tool["mcp"].pop("serverRef")
+            tool["mcp"]["url"] = f"http://clock.{reference.get('namespace', 'tools')}:8080/mcp"
+    return spec
 
 
 def agents() -> st.SearchStrategy[dict[str, Any]]:
@@ -125,15 +146,20 @@ def _keep_rules_of_pods(spec: dict[str, Any]) -> None:
     _keep_rules_of_variables(spec.get("extraEnv", []), spec.get("envFrom", []))
     for volume in spec.get("extraVolumes", []):
         volume["name"] += "0"
+        if volume["name"].startswith(PREFIX) or volume["name"] == TOOLS_VOLUME:
+            volume["name"] = f"x{volume['name']}"
     volumes = [volume["name"] for volume in spec.get("extraVolumes", [])]
     for mount in spec.get("extraVolumeMounts", []):
         mount["mountPath"] += "0"
         mount["name"] = volumes[0] if volumes else "tmp"
     if "runtime" in spec:
         _keep_rules_of_runtimes(spec["runtime"], volumes)
+    _keep_rules_of_tools(spec.get("tools", []), volumes)
     for kind, suffix in (("initContainers", "0"), ("sidecars", "1")):
         for container in spec.get(kind, []):
             container["name"] += suffix
+            if container["name"].startswith(PREFIX):
+                container["name"] = f"x{container['name']}"
             ports = {(port["containerPort"], port.get("protocol")): port for port in container.get("ports", [])}
             if "ports" in container:
                 container["ports"] = list(ports.values())
@@ -162,6 +188,54 @@ def _keep_rules_of_runtimes(runtime: dict[str, Any], volumes: list[str]) -> None
             runtime.pop(field, None)
     if runtime.get("port") in OUR_PORTS:
         runtime["port"] += 1
+    if "port" in runtime:
+        runtime["port"] = min(runtime["port"], _PORT_OF_TOOLS - 1)
+
+
+def _keep_rules_of_tools(tools: list[dict[str, Any]], volumes: list[str]) -> None:
+    for index, tool in enumerate(tools):
+        kinds = [kind for kind in ("mcp", "builtin", "code") if kind in tool] or ["builtin"]
+        for kind in kinds[1:]:
+            del tool[kind]
+        if kinds[0] == "builtin":
+            tool["builtin"] = ("web_search", "web_fetch", "code_execution")[index]
+            for field in ("allow", "timeoutSeconds", "maxResultBytes", "onUnavailable"):
+                tool.pop(field, None)
+        if "code" in tool:
+            tool["code"]["port"] = _PORT_OF_TOOLS + index
+        if "mcp" in tool:
+            _keep_rules_of_servers(tool["mcp"], _PORT_OF_TOOLS + index, volumes)
+
+
+def _keep_rules_of_servers(mcp: dict[str, Any], port: int, volumes: list[str]) -> None:
+    kinds = [kind for kind in ("url", "serverRef", "sidecar") if kind in mcp] or ["url"]
+    for kind in kinds[1:]:
+        del mcp[kind]
+    if kinds[0] == "url":
+        mcp.setdefault("url", "http://server.tools:8080/mcp")
+    if mcp.get("serverRef", {}).get("kind") == "RemoteMCPServer":
+        mcp["serverRef"]["group"] = "kagent.dev"
+    if "sidecar" in mcp:
+        mcp["sidecar"]["port"] = port
+        _keep_rules_of_sidecars(mcp["sidecar"], volumes)
+    for index, header in enumerate(mcp.get("headersFrom", [])):
+        header["name"] += str(index)
+    if "auth" in mcp:
+        mcp["forwardCaller"] = False
+        grant = mcp["auth"]["clientCredentials"]
+        if "clientId" in grant:
+            grant.pop("clientIdSecretKeyRef", None)
+        if "clientIdSecretKeyRef" not in grant:
+            grant.setdefault("clientId", "me")
+
+
+def _keep_rules_of_sidecars(sidecar: dict[str, Any], volumes: list[str]) -> None:
+    _keep_rules_of_variables(sidecar.get("env", []), sidecar.get("envFrom", []))
+    for mount in sidecar.get("volumeMounts", []):
+        mount["mountPath"] += "0"
+        mount["name"] = volumes[0] if volumes else ""
+    if not volumes:
+        sidecar.pop("volumeMounts", None)
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:

@@ -12,17 +12,12 @@ from agent_operator.controller.reconcile.publish import news
 from agent_operator.controller.status.dependencies import (
     DEGRADED_AFTER,
     KINDS,
-    SILENT,
-    UP,
-    Dependencies,
-    Reading,
     Report,
-    agreed,
     judge_dependencies,
     reading_in,
-    seconds_until_degraded,
 )
-from agent_operator.controller.status.status import Observation, status_of
+from agent_operator.controller.status.settling import SILENT, UP, Reading, Settling, agreed
+from agent_operator.controller.status.status import Observation, seconds_until_degraded, status_of
 from agent_operator.kube.cache import AgentState
 from agent_operator.kube.resources import Key
 from agent_service.agent.claude import connection
@@ -51,7 +46,7 @@ def failing(component: str, kind: str, value: str = "1.0") -> str:
 
 def after(*looks: Reading) -> Reading | None:
     """Return the settled state after these readings."""
-    dependencies = Dependencies()
+    dependencies = Settling()
     for look in looks:
         dependencies.take(look)
     return dependencies.settled

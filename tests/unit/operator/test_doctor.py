@@ -499,6 +499,11 @@ def test_a_runtime_that_is_busy_and_fails_its_readiness_probe_is_the_cause() -> 
     ("health", "reason", "words"),
     [
         ({"status": "up", "detail": "The agent's runtime answers, and is busy."}, "RuntimeBusy", "HealthyBusy"),
+        (
+            {"status": "up", "detail": "The agent's runtime answers, with an outdated version of its file: …"},
+            "CodeOutdated",
+            "kubectl logs hello-1 -n prod -c runtime",
+        ),
         ({"status": "down", "kind": "no_endpoint", "detail": "It has none."}, "RuntimeUnavailable", "runtime.protocol"),
     ],
 )

@@ -67,7 +67,7 @@ def without(fields: set[str], value: Any) -> Any:
     """Return the spec without these fields, wherever they are."""
     if isinstance(value, dict):
         return {key: without(fields, child) for key, child in value.items() if key not in fields}
-    return value
+    return [without(fields, child) for child in value] if isinstance(value, list) else value
 
 
 @given(specs())
@@ -77,7 +77,7 @@ def test_every_valid_spec_builds_canonical_and_deterministic_objects(spec: Docum
 
     assert objects == desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(spec)))
     own = {document["metadata"]["name"] for document in objects if document["kind"] != "ServiceAccount"}
-    assert own <= {"hello", "hello-worker", "hello-client-keys"}
+    assert own <= {"hello", "hello-worker", "hello-client-keys", "hello-tools"}
     assert {document["metadata"]["namespace"] for document in objects} == {"prod"}
     for document in objects:
         assert yaml.safe_load(to_yaml(document)) == document
@@ -88,7 +88,9 @@ def test_every_valid_spec_builds_canonical_and_deterministic_objects(spec: Docum
 @settings(max_examples=50, deadline=None)
 def test_built_objects_have_no_empty_values_except_meaningful_ones(spec: Document) -> None:
     # The volumes for temporary files, and the selector of all namespaces.
-    volumes: list[Document] = [{}, {}] if "runtime" in spec else [{}]
+    model = AgentSpec.model_validate(spec)
+    servers = [tool for tool in model.tools or [] if tool.port is not None]
+    volumes: list[Document] = [{} for _ in range(1 + ("runtime" in spec) + len(servers))]
     meant = {"Deployment": volumes, "NetworkPolicy": [{}]}
     for document in desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(without(VERBATIM, spec)))):
         empty = [part for part in parts(document) if part is None or part in ([], {})]

@@ -9,7 +9,7 @@ import pytest
 
 from agent_operator.api.budget import Budget
 from agent_operator.controller.status.budget import Used
-from agent_operator.controller.status.dependencies import SILENT, UP, Reading
+from agent_operator.controller.status.settling import SILENT, UP, Reading
 from agent_operator.controller.watch.pod_reports import Reports
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.resources import POD, Key

@@ -130,6 +130,13 @@ def test_the_environment_leads_sdks_to_the_gateway_and_the_user_may_replace_it()
     assert len({each["name"] for each in env}) == len(env)
 
 
+def test_the_environment_has_the_address_of_the_tools_only_where_there_are_some() -> None:
+    tools = [{"name": "a", "mcp": {"url": "https://mcp.example.com/mcp"}}]
+
+    assert variables(runtime=IMAGE, tools=tools)["PORTSIDE_MCP_URL"] == "http://127.0.0.1:8089/mcp"
+    assert "PORTSIDE_MCP_URL" not in variables(runtime=IMAGE)
+
+
 def test_nothing_secret_is_in_the_runtime() -> None:
     secret = {
         "apiKey": {"value": "sk-very-secret"},

@@ -1,7 +1,11 @@
 """Loading a Python file as an agent, what is wrong with it, and what its function receives."""
 
 import asyncio
+import gc
+import linecache
 import sys
+import weakref
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 from agent_service.config.settings import Settings
 from agent_service.python_file import turns
 from agent_service.python_file.agent_file import AgentFile
+from agent_service.python_file.answer_function import find_answer
 from agent_service.python_file.failures import describe
 from agent_service.python_file.loading import FileError, load
 from agent_service.server.runtime_process import environment
@@ -29,7 +34,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_file_with_an_async_function_is_loaded(file: Path) -> None:
     file.write_text(HELLO)
-    loaded = load(file)
+    loaded = load(file, find_answer)
     assert not loaded.yields
     assert loaded.place == f"{file}:1"
     assert asyncio.run(loaded.answer(Turn(message="Hello"))) == "You said: Hello"
@@ -37,7 +42,7 @@ def test_a_file_with_an_async_function_is_loaded(file: Path) -> None:
 
 def test_an_async_generator_is_recognised(file: Path) -> None:
     file.write_text("async def answer(turn):\n    yield 'a'\n")
-    assert load(file).yields
+    assert load(file, find_answer).yields
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,7 @@ def test_an_async_generator_is_recognised(file: Path) -> None:
 )
 def test_other_forms_of_the_function_are_accepted(file: Path, source: str) -> None:
     file.write_text(source, encoding="utf-8")
-    assert not load(file).yields
+    assert not load(file, find_answer).yields
 
 
 @pytest.mark.parametrize(
@@ -74,7 +79,7 @@ def test_other_forms_of_the_function_are_accepted(file: Path, source: str) -> No
 def test_a_file_with_an_error_is_refused_in_one_line(file: Path, source: str, line: int | None, words: str) -> None:
     file.write_text(source)
     with pytest.raises(FileError) as caught:
-        load(file)
+        load(file, find_answer)
     assert str(caught.value).startswith(f"{file}:{line}: " if line else f"{file}: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -82,21 +87,21 @@ def test_a_file_with_an_error_is_refused_in_one_line(file: Path, source: str, li
 
 def test_a_file_that_cannot_be_read_is_refused(file: Path) -> None:
     with pytest.raises(FileError, match="cannot be read: No such file"):
-        load(file)
+        load(file, find_answer)
     with pytest.raises(FileError, match="cannot be read: Is a directory"):
-        load(file.parent)
+        load(file.parent, find_answer)
     file.write_bytes(b"# one\n# caf\xe9\n")
     with pytest.raises(FileError, match=r"my_agent\.py:2: is not UTF-8 text"):
-        load(file)
+        load(file, find_answer)
     file.write_bytes(b"#" * 2**23)
     with pytest.raises(FileError, match="is larger than 4 MiB"):
-        load(file)
+        load(file, find_answer)
 
 
 def test_a_file_named_like_a_package_does_not_replace_it(file: Path) -> None:
     file = file.with_name("anthropic.py")
     file.write_text(HELLO)
-    AgentFile(file, reload=False).load()
+    AgentFile(file, find_answer).load()
     import anthropic  # noqa: PLC0415
 
     assert anthropic.__file__ != str(file)
@@ -105,7 +110,7 @@ def test_a_file_named_like_a_package_does_not_replace_it(file: Path) -> None:
 def test_a_secret_in_an_error_is_redacted(file: Path) -> None:
     file.write_text("raise ValueError('api_key=sk-abcdefghijklmnop')\n")
     with pytest.raises(FileError) as caught:
-        load(file)
+        load(file, find_answer)
     assert "sk-abcdef" not in str(caught.value)
 
 
@@ -113,7 +118,7 @@ def test_the_report_on_an_exception_contains_only_frames_of_the_user(file: Path)
     helper = file.with_name("my_helper.py")
     helper.write_text("import json\n\ndef parse(text):\n    return json.loads(text)\n")
     file.write_text("import my_helper\n\nasync def answer(turn):\n    return my_helper.parse('{')\n")
-    agent = AgentFile(file, reload=False)
+    agent = AgentFile(file, find_answer)
     agent.load()
     with pytest.raises(ValueError, match="Expecting") as caught:
         agent.current().answer(Turn(message="")).send(None)
@@ -122,30 +127,86 @@ def test_the_report_on_an_exception_contains_only_frames_of_the_user(file: Path)
     assert [line.partition(" in ")[0] for line in failure.traceback.splitlines()] == [f"{file}:4", f"{helper}:4"]
 
 
-def test_a_changed_file_is_loaded_for_the_next_turn_and_an_error_in_it_is_not_hidden(file: Path) -> None:
+def test_a_changed_file_replaces_the_version_before_and_one_with_an_error_does_not(file: Path) -> None:
     file.write_text(HELLO)
-    agent = AgentFile(file, reload=True)
+    agent = AgentFile(file, find_answer)
     agent.load()
+    assert not agent.changed()
     file.write_text("async def answer(turn):\n    return 'Changed'\n")
+    assert agent.changed()
+    agent.load_again()
     assert asyncio.run(agent.current().answer(None)) == "Changed"
     file.write_text("async def answer(turn:\n")
-    for _ in range(2):
-        with pytest.raises(FileError, match="SyntaxError"):
-            agent.current()
+    with pytest.raises(FileError, match="SyntaxError"):
+        agent.load_again()
+    assert not agent.changed()
+    assert "my_agent.py:1: SyntaxError" in str(agent.error)
+    assert asyncio.run(agent.current().answer(None)) == "Changed"
     file.unlink()
+    assert agent.changed()
     with pytest.raises(FileError, match="cannot be read"):
-        agent.current()
+        agent.load_again()
     file.write_text(HELLO)
+    agent.load_again()
+    assert agent.error is None
     assert asyncio.run(agent.current().answer(Turn(message="Hello"))) == "You said: Hello"
 
 
-def test_a_file_without_reload_is_loaded_once(file: Path) -> None:
+def test_a_file_that_cannot_be_loaded_at_first_answers_after_its_correction(file: Path) -> None:
+    file.write_text("x = (\n")
+    agent = AgentFile(file, find_answer)
+    with pytest.raises(FileError):
+        agent.load()
+    with pytest.raises(FileError, match=r"my_agent\.py:1: SyntaxError"):
+        agent.current()
     file.write_text(HELLO)
-    agent = AgentFile(file, reload=False)
+    agent.load_again()
+    assert asyncio.run(agent.current().answer(Turn(message="Hello"))) == "You said: Hello"
+
+
+VERSION = """
+import pickle
+class Berth:
+    pass
+held = Berth()
+async def answer(turn):
+    return f"{number} {{type(pickle.loads(pickle.dumps(held))) is Berth}}"
+"""
+
+
+def test_the_version_before_works_until_its_turns_end_and_then_leaves_nothing_behind(file: Path) -> None:
+    file.write_text(VERSION.format(number=0))
+    agent = AgentFile(file, find_answer)
     agent.load()
-    first = agent.current()
-    file.write_text("async def answer(turn):\n    return 'Changed'\n")
-    assert agent.current() is first
+    modules = set(sys.modules)
+    held = weakref.WeakSet[object]()
+    for number in range(1, 51):
+        before = agent.current()
+        held.add(before.answer.__globals__["held"])
+        broken = number % 2
+        file.write_text("raise ValueError('Broken')\n" if broken else VERSION.format(number=number))
+        with pytest.raises(FileError) if broken else nullcontext():
+            agent.load_again()
+        assert asyncio.run(before.answer(None)).split()[1] == "True"
+        del before
+    assert asyncio.run(agent.current().answer(None)) == "50 True"
+    gc.collect()
+    # The one before is kept until the next change.
+    assert len(held) == 1
+    assert len(set(sys.modules) - modules) <= 1
+    assert len([name for name in linecache.cache if name.startswith(str(file.parent))]) == 1
+
+
+def test_the_report_on_an_exception_shows_the_lines_of_the_version_that_raised_it(file: Path) -> None:
+    file.write_text("async def answer(turn):\n    raise ValueError('old')\n")
+    agent = AgentFile(file, find_answer)
+    agent.load()
+    before = agent.current()
+    file.write_text("# A comment\n\n" + HELLO)
+    agent.load_again()
+    with pytest.raises(ValueError, match="old") as caught:
+        before.answer(Turn(message="")).send(None)
+    assert describe(caught.value, file).traceback == f"{file}:2 in answer: raise ValueError('old')"
 
 
 def test_a_turn_has_what_the_request_contains() -> None:

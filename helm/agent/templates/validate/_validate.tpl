@@ -72,6 +72,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- end }}
 {{- include "agent.validatePods" . }}
 {{- include "agent.validateRuntime" . }}
+{{- include "agent.validateTools" . }}
 {{- include "agent.validateRepeats" . }}
 {{- $none := list "0" "0%" }}
 {{- with .Values.rollout }}
@@ -85,6 +86,11 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- $annotations := list .Values.podAnnotations .Values.service.annotations .Values.ingress.annotations .Values.httpRoute.annotations .Values.serviceAccount.annotations }}
 {{- $ofRuntime := (.Values.runtime | default dict).resources | default dict }}
 {{- $amounts := list $resources.requests $resources.limits $ofWorkers.requests $ofWorkers.limits $ofRuntime.requests $ofRuntime.limits }}
+{{- range .Values.tools }}
+{{- with ((.mcp | default dict).sidecar | default dict).resources }}
+{{- $amounts = concat $amounts (list .requests .limits) }}
+{{- end }}
+{{- end }}
 {{- range concat (list .Values.nodeSelector) $labels $annotations $amounts }}
 {{- include "agent.validateKeys" . }}
 {{- end }}
@@ -179,12 +185,22 @@ without them there would be an empty setting, or no object at all.
 {{/* What is Portside's own in the pods. */}}
 {{- define "agent.validatePods" -}}
 {{- $runtime := .Values.runtime | default dict }}
-{{- range concat (.Values.extraEnv | default list) ($runtime.env | default list) }}
+{{- $variables := concat (.Values.extraEnv | default list) ($runtime.env | default list) }}
+{{- $sources := concat (.Values.envFrom | default list) ($runtime.envFrom | default list) }}
+{{- $mounts := .Values.extraVolumeMounts | default list }}
+{{- range .Values.tools }}
+{{- with (.mcp | default dict).sidecar }}
+{{- $variables = concat $variables (.env | default list) }}
+{{- $sources = concat $sources (.envFrom | default list) }}
+{{- $mounts = concat $mounts (.volumeMounts | default list) }}
+{{- end }}
+{{- end }}
+{{- range $variables }}
 {{- if and (hasKey . "value") (hasKey . "valueFrom") }}
 {{- fail "a variable has value or valueFrom, not both: remove one of them" }}
 {{- end }}
 {{- end }}
-{{- range concat (.Values.envFrom | default list) ($runtime.envFrom | default list) }}
+{{- range $sources }}
 {{- if eq (hasKey . "configMapRef") (hasKey . "secretRef") }}
 {{- fail "set exactly one of configMapRef and secretRef" }}
 {{- end }}
@@ -194,7 +210,7 @@ without them there would be an empty setting, or no object at all.
 {{- fail "the volumes tmp and secrets are Portside's own: choose another name" }}
 {{- end }}
 {{- end }}
-{{- range .Values.extraVolumeMounts }}
+{{- range $mounts }}
 {{- if has .mountPath (list "/tmp" "/etc/portside/secrets") }}
 {{- fail "the folders /tmp and /etc/portside/secrets are mounted by Portside: choose another mountPath" }}
 {{- end }}
@@ -260,6 +276,100 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- end }}
 
+{{/* The tools, and what is Portside's own while there are any. */}}
+{{- define "agent.validateTools" -}}
+{{- if hasKey .Values "tools" }}
+{{- $volumes := list }}
+{{- range .Values.extraVolumes }}
+{{- if or (eq .name "tools") (hasPrefix "tool-" .name) }}
+{{- fail "with tools, the volume tools and those whose names begin with tool- are Portside's own: choose another name" }}
+{{- end }}
+{{- $volumes = append $volumes .name }}
+{{- end }}
+{{- range .Values.extraVolumeMounts }}
+{{- if has .mountPath (list "/etc/portside/tools" "/etc/portside/tools/tools.json" "/var/run/portside/tool-secrets") }}
+{{- fail "with tools, the folders /etc/portside/tools and /var/run/portside/tool-secrets are mounted by Portside: choose another mountPath" }}
+{{- end }}
+{{- end }}
+{{- range concat (.Values.initContainers | default list) (.Values.sidecars | default list) }}
+{{- if hasPrefix "tool-" .name }}
+{{- fail "with tools, containers whose names begin with tool- are Portside's own: rename the container in sidecars or initContainers" }}
+{{- end }}
+{{- end }}
+{{- $ports := list }}
+{{- $builtins := list }}
+{{- range .Values.tools }}
+{{- include "agent.validateTool" . }}
+{{- if has .builtin $builtins }}
+{{- fail "two entries of tools have the same builtin: remove one of them" }}
+{{- end }}
+{{- $builtins = concat $builtins (compact (list .builtin)) }}
+{{- $sidecar := (.mcp | default dict).sidecar }}
+{{- range list .code $sidecar }}
+{{- if . }}
+{{- $port := .port | default 8090 | int }}
+{{- if has $port $ports }}
+{{- fail "two entries of tools have the same port: choose another port for one of them (mcp.sidecar.port, code.port)" }}
+{{- end }}
+{{- $ports = append $ports $port }}
+{{- end }}
+{{- end }}
+{{- range ($sidecar | default dict).volumeMounts }}
+{{- if not (has .name $volumes) }}
+{{- fail "a mount in the sidecar of a tool refers to an unknown volume: add the volume to extraVolumes, or correct the name" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.runtime (has (.Values.runtime.port | default 8080 | int) $ports) }}
+{{- fail "the port of a tool is that of the runtime: choose another port for one of them (mcp.sidecar.port, code.port, runtime.port)" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* One entry of the tools. */}}
+{{- define "agent.validateTool" -}}
+{{- if ne (len (pick . "mcp" "builtin" "code")) 1 }}
+{{- fail "set exactly one of mcp (a server), builtin (a tool of the model API) and code (a Python file)" }}
+{{- end }}
+{{- if and (hasKey . "builtin") (pick . "allow" "timeoutSeconds" "maxResultBytes" "onUnavailable") }}
+{{- fail "allow, timeoutSeconds, maxResultBytes and onUnavailable have no effect with builtin, as the model API runs the tool: remove them" }}
+{{- end }}
+{{- $mcp := .mcp | default dict }}
+{{- if and (hasKey . "mcp") (ne (len (pick $mcp "url" "serverRef" "sidecar")) 1) }}
+{{- fail "set exactly one of mcp.url (an address), mcp.serverRef (an object that describes the server) and mcp.sidecar (a container beside the agent)" }}
+{{- end }}
+{{- if hasKey $mcp "serverRef" }}
+{{- fail $mcp.serverRef }}
+{{- end }}
+{{- $authorizations := list }}
+{{- $names := list }}
+{{- range $mcp.headersFrom }}
+{{- if has (lower .name) (list "accept" "accept-encoding" "connection" "content-length" "content-type" "host" "last-event-id" "te" "mcp-method" "mcp-name" "mcp-protocol-version" "mcp-session-id" "traceparent" "transfer-encoding") }}
+{{- fail "the header is one that the client of the server sets itself: remove it" }}
+{{- end }}
+{{- if has (lower .name) $names }}
+{{- fail "two headers in mcp.headersFrom have the same name, in which case does not count: remove one" }}
+{{- end }}
+{{- $names = append $names (lower .name) }}
+{{- if eq (lower .name) "authorization" }}
+{{- $authorizations = list "header" }}
+{{- end }}
+{{- end }}
+{{- if gt (len (compact (concat $authorizations (list $mcp.auth $mcp.forwardCaller)))) 1 }}
+{{- fail "a request has one header Authorization: set only one of mcp.auth, mcp.forwardCaller and the header Authorization in mcp.headersFrom" }}
+{{- end }}
+{{- with ($mcp.auth | default dict).clientCredentials }}
+{{- if eq (hasKey . "clientId") (hasKey . "clientIdSecretKeyRef") }}
+{{- fail "set exactly one of clientId and clientIdSecretKeyRef" }}
+{{- end }}
+{{- end }}
+{{- range list .code $mcp.sidecar }}
+{{- if has (int (. | default dict).port) (list 8000 8089 9090) }}
+{{- fail "the port of a tool must not be 8000, 8089 or 9090, on which Portside's own container listens: choose another port" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/*
 Entries that the API server refuses as duplicates (the definition's list types), before anything is installed.
 tests/cluster/test_chart_rules.py tries every such list of the definition.
@@ -276,12 +386,26 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "runtime.env" (list "name")
   "runtime.volumeMounts" (list "mountPath")
 }}
-{{- range $field, $keys := $keyed }}
-{{- $seen := list }}
+{{- $lists := dict "tools" .Values.tools }}
+{{- range $index, $tool := .Values.tools }}
+{{- with .mcp }}
+{{- $_ := set $lists (printf "tools[%d].mcp.headersFrom" $index) .headersFrom }}
+{{- with .sidecar }}
+{{- $_ := set $lists (printf "tools[%d].mcp.sidecar.env" $index) .env }}
+{{- $_ := set $lists (printf "tools[%d].mcp.sidecar.volumeMounts" $index) .volumeMounts }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $field := keys $keyed }}
 {{- $entries := $.Values }}
 {{- range splitList "." $field }}
 {{- $entries = get ($entries | default dict) . }}
 {{- end }}
+{{- $_ := set $lists $field $entries }}
+{{- end }}
+{{- range $field, $entries := $lists }}
+{{- $keys := get $keyed $field | default (hasSuffix ".volumeMounts" $field | ternary (list "mountPath") (list "name")) }}
+{{- $seen := list }}
 {{- range $index, $entry := ($entries | default list) }}
 {{- $identity := list }}
 {{- range $keys }}
@@ -300,6 +424,12 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "cors.origins" .Values.cors.origins
   "agent.models" .Values.agent.models
 }}
+{{- range $index, $tool := .Values.tools }}
+{{- $_ := set $sets (printf "tools[%d].allow" $index) .allow }}
+{{- with ((.mcp | default dict).auth | default dict).clientCredentials }}
+{{- $_ := set $sets (printf "tools[%d].mcp.auth.clientCredentials.scopes" $index) .scopes }}
+{{- end }}
+{{- end }}
 {{- range $field, $entries := $sets }}
 {{- range $index, $entry := ($entries | default list) }}
 {{- if has $entry (slice $entries 0 $index) }}

@@ -12,6 +12,7 @@ from agent_operator.controller.status.budget import NEARLY_USED_UP, USED_UP, WIT
 from agent_operator.controller.status.dependencies import DEPENDENCIES_REACHABLE
 from agent_operator.controller.status.drift import DRIFTED
 from agent_operator.controller.status.status import is_ready, same
+from agent_operator.controller.status.tool_servers import TOOLS_READY
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.conditions import condition
 from agent_operator.kube.errors import ApiError, UnreachableError
@@ -87,14 +88,15 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, 
     drifted, before = condition(new, DRIFTED), condition(old, DRIFTED)
     if drifted and drifted["message"] != before.get("message"):
         yield "Warning", drifted["reason"], drifted["message"]
-    yield from _of_dependencies(condition(old, DEPENDENCIES_REACHABLE), condition(new, DEPENDENCIES_REACHABLE))
+    for name in (DEPENDENCIES_REACHABLE, TOOLS_READY):
+        yield from _of_outage(name, condition(old, name), condition(new, name))
     if is_ready(new) and not is_ready(old):
         yield "Normal", "Ready", condition(new, "Ready")["message"]
 
 
-def _of_dependencies(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield the start of an outage, its change to another component, and its end."""
+def _of_outage(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield the start of an outage that the condition `name` reports, its change to another reason, and its end."""
     if new.get("status") == "False" and (old.get("status"), old.get("reason")) != ("False", new["reason"]):
         yield "Warning", new["reason"], new["message"]
     if new.get("status") == "True" and old.get("status") == "False":
-        yield "Normal", DEPENDENCIES_REACHABLE, new["message"]
+        yield "Normal", name, new["message"]

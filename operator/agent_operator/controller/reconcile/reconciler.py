@@ -20,8 +20,15 @@ from agent_operator.controller.reconcile.gather import Gatherer
 from agent_operator.controller.reconcile.plan import make_plan
 from agent_operator.controller.reconcile.publish import Publisher
 from agent_operator.controller.reconcile.secret_cache import Secrets, recheck_seconds
+from agent_operator.controller.reconcile.server_references import (
+    FOLLOW_SECONDS,
+    RETRY_SECONDS,
+    References,
+    Resolved,
+    refers,
+)
 from agent_operator.controller.reconcile.steps import Plan
-from agent_operator.controller.status.dependencies import Report, seconds_until_degraded
+from agent_operator.controller.status.dependencies import Report
 from agent_operator.controller.status.mount_problems import mount_problem, waits_for_mounts
 from agent_operator.controller.status.observe import observe, owned
 from agent_operator.controller.status.pod_problems import Problem
@@ -29,6 +36,7 @@ from agent_operator.controller.status.runtime_problems import runtime_problem, r
 from agent_operator.controller.status.status import (
     Observation,
     is_ready,
+    seconds_until_degraded,
     status_of,
     status_of_invalid,
     status_of_refused,
@@ -87,6 +95,7 @@ class Reconciler:
         self._served = served
         self._policy = policy
         self._secrets = Secrets(cluster)
+        self._references = References(cluster)
         self._gatherer = Gatherer(cluster, cache, self._secrets)
         self._executor = Executor(cluster, cache, self._secrets, self._gatherer)
         self._publisher = Publisher(cluster, cache)
@@ -150,6 +159,8 @@ class Reconciler:
             )
             return "invalid", None
         owner = Owner(agent.name, agent.uid)
+        resolved = await self._references.resolve(agent)
+        follows, agent = refers(agent), resolved.agent
         if self._policy is not None and (refused := refusals(agent.spec, self._policy)):
             deployment = owned(self._cache, DEPLOYMENT, key, agent.name, owner)
             old = document.get("status", {})
@@ -160,11 +171,15 @@ class Reconciler:
         problems = await self._converge(key, document, agent, owner, wanted)
         if problems is None:
             return "success", None
-        status = await self._judge(key, document, agent, owner, problems)
+        problems += resolved.problems if resolved.stops else []
+        status = await self._judge(key, document, resolved, owner, problems)
         await self._publisher.publish(document, status)
         pods = self._cache.pods(key)
         starts = waits_for_mounts(pods) is not None or runtime_that_starts(pods) is not None
         again = EVENTS_SECONDS if starts else _again(status, problems, wanted)
+        if follows:
+            longest = RETRY_SECONDS if resolved.problems else FOLLOW_SECONDS
+            again = longest if again is None else min(again, longest)
         return ("hindered" if problems else "success"), again
 
     async def _converge(
@@ -191,11 +206,13 @@ class Reconciler:
                 return [*self._impossible(settled), *_conflicts(key, plan, adopt=adopt), *outcome.refused]
 
     async def _judge(
-        self, key: Key, document: Document, agent: AgentDeployment, owner: Owner, problems: list[Problem]
+        self, key: Key, document: Document, resolved: Resolved, owner: Owner, problems: list[Problem]
     ) -> Document:
-        """Return the current status of the agent."""
+        """Return the current status of the agent. It may serve without tools whose references are unresolved."""
+        agent = resolved.agent
         reported, left = self._reported(key, agent), self._executor.left(key)
         seen = observe(self._cache, key, agent, owner, problems=problems, reported=reported, left=left)
+        seen.unresolved = [each for each in resolved.problems if each not in problems]
         seen.in_events = [problem async for problem in self._in_events(key, agent, seen)]
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
 
@@ -225,7 +242,7 @@ class Reconciler:
         self._failures[key] = self._failures.get(key, 0) + 1
         if self._failures[key] >= PUBLISH_AT_FAILURE and error.code not in NO_NEWS:
             problem = Problem("ApplyFailing", f"The API server cannot apply the desired objects: {error.message}")
-            await self._publisher.publish(document, await self._judge(key, document, agent, owner, [problem]))
+            await self._publisher.publish(document, await self._judge(key, document, Resolved(agent), owner, [problem]))
 
     def _possible(self, wanted: Sequence[Document]) -> list[Document]:
         """Return the objects whose kinds the cluster has."""

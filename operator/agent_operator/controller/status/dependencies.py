@@ -5,12 +5,13 @@ No text of a pod is shown, because pods run the user's code. A pod can only choo
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from agent_operator.controller.status.budget import Used
 from agent_operator.controller.status.pod_problems import Problem
+from agent_operator.controller.status.settling import SILENT, UP, Reading, is_down
 from agent_operator.kube.conditions import Judgement, condition
 
 DEPENDENCIES_REACHABLE = "DependenciesReachable"
@@ -19,25 +20,15 @@ DEPENDENCIES_REACHABLE = "DependenciesReachable"
 # themselves. After this time a user should act.
 DEGRADED_AFTER = timedelta(minutes=5)
 
-# The number of consecutive polls before a change counts. A single failed poll may be transient. A dependency that fails
-# every other time must not make the condition change every other time.
-POLLS_UNTIL_DOWN = 2
-POLLS_UNTIL_UP_AGAIN = 3
-
-UP = ""
-# No ready pod answered.
-SILENT = "?"
-
-Reading = Mapping[str, str]
-"""By component: `UP`, `SILENT`, or the kind of the problem. Components that are not reported are absent."""
-
 
 @dataclass(frozen=True)
 class Report:
-    """What pods report of the budget (None before the first poll) and of dependencies (None until settled)."""
+    """What pods report of the budget (None before the first poll), of dependencies and of tool servers (None until
+    settled)."""
 
     used: Used | None = None
     dependencies: Reading | None = None
+    tool_servers: Reading | None = None
 
 
 COMPONENTS = {"model_api": "the model API", "runtime": "the runtime", "redis": "Redis"}
@@ -116,68 +107,6 @@ def reading_in(metrics: str) -> Reading:
     return {component: UP if down.get(component, UP) in _NOT_DOWN else down.get(component, UP) for component in up}
 
 
-def agreed(one: Reading, other: Reading) -> Reading:
-    """Combine the readings of two pods of an agent: a dependency that one of them can use is not down."""
-    return {component: UP if UP in {kind, other.get(component, kind)} else kind for component, kind in one.items()}
-
-
-@dataclass
-class _Settled:
-    """The settled value of one component, and what the last polls found instead."""
-
-    value: str | None = None
-    _next: str | None = None
-    _polls: int = 0
-
-    @property
-    def is_pending(self) -> bool:
-        return self._polls > 0
-
-    def take(self, found: str | None) -> None:
-        """Record what a poll found; None for nothing."""
-        if found == self.value:
-            self._polls = 0
-            return
-        # Two polls that find it down count as the same finding, even for different reasons.
-        now = "down" if _is_down(found) and not _is_down(self.value) else found
-        self._polls = self._polls + 1 if self._polls and now == self._next else 1
-        self._next = now
-        if self._polls >= self._needed(found):
-            self.value, self._polls = found, 0
-
-    def _needed(self, found: str | None) -> int:
-        if found == UP:
-            return POLLS_UNTIL_UP_AGAIN if _is_down(self.value) else 1
-        return POLLS_UNTIL_DOWN
-
-
-@dataclass
-class Dependencies:
-    """The settled state of an agent's dependencies after any number of polls."""
-
-    _settled: dict[str, _Settled] = field(default_factory=lambda: {name: _Settled() for name in COMPONENTS})
-    _polls: int = 0
-
-    def take(self, reading: Reading) -> None:
-        """Record what a poll found."""
-        self._polls += 1
-        for name, settled in self._settled.items():
-            settled.take(reading.get(name))
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether a change awaits confirmation by another poll."""
-        return any(settled.is_pending for settled in self._settled.values())
-
-    @property
-    def settled(self) -> Reading | None:
-        """The settled reading; None while it is unknown. That nothing is reported also takes several polls."""
-        found = {name: each.value for name, each in self._settled.items() if each.value is not None}
-        if not found and (self._polls < POLLS_UNTIL_DOWN or self.is_pending):
-            return None
-        return found
-
-
 def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judgement | None:
     """Return whether the pods reach all their dependencies; None if no pod reports it.
 
@@ -186,7 +115,7 @@ def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judge
     if settled is None:
         before = condition(old, DEPENDENCIES_REACHABLE)
         return Judgement(before["status"], before["reason"], before["message"]) if before else None
-    down = {component: kind for component, kind in settled.items() if _is_down(kind)}
+    down = {component: kind for component, kind in settled.items() if is_down(kind)}
     if down:
         reason = SEVERAL if len(down) > 1 else _REASONS[next(iter(down))]
         causes = "; ".join(
@@ -208,31 +137,30 @@ def _described(component: str, kind: str) -> str:
     return (_KINDS_OF_RUNTIME if component == "runtime" else {}).get(kind, KINDS[kind])
 
 
-def lasting_outage(judged: Judgement | None, old: Mapping[str, Any], now: datetime) -> Problem | None:
-    """Return the problem for an outage that has lasted for `DEGRADED_AFTER`; None before that, or without an outage."""
-    began = _began(old)
+def lasting_outage(name: str, judged: Judgement | None, old: Mapping[str, Any], now: datetime) -> Problem | None:
+    """Return the problem for an outage that has lasted for `DEGRADED_AFTER`; None before that, or without an outage.
+
+    `name` is the condition that `judged` is for.
+    """
+    began = _began(old, name)
     if judged is None or judged.status != "False" or began is None or now < began + DEGRADED_AFTER:
         return None
     minutes = DEGRADED_AFTER // timedelta(minutes=1)
     return Problem(judged.reason, f"For {minutes} minutes or more: {judged.message}")
 
 
-def seconds_until_degraded(status: Mapping[str, Any], now: datetime) -> float | None:
-    """Return the seconds until the outage in a status makes the agent Degraded.
+def seconds_until_lasting(status: Mapping[str, Any], name: str, now: datetime) -> float | None:
+    """Return the seconds until the outage that the condition `name` of a status reports has lasted.
 
-    Returns None if it already does, or without an outage.
+    Returns None if it already has, or without an outage.
     """
-    began = _began(status)
+    began = _began(status, name)
     left = (began + DEGRADED_AFTER - now).total_seconds() if began is not None else 0.0
     # One second more, because times in a status are whole seconds.
     return left + 1 if left > 0 else None
 
 
-def _began(status: Mapping[str, Any]) -> datetime | None:
+def _began(status: Mapping[str, Any], name: str) -> datetime | None:
     """Return when the outage in a status began. The time survives restarts of the operator."""
-    found = condition(status, DEPENDENCIES_REACHABLE)
+    found = condition(status, name)
     return datetime.fromisoformat(found["lastTransitionTime"]) if found.get("status") == "False" else None
-
-
-def _is_down(found: str | None) -> bool:
-    return found not in {None, UP, SILENT}

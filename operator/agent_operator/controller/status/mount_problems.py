@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterable
 
 from agent_operator.api.runtime import CODE_VOLUME, PROMPT_VOLUME
+from agent_operator.api.tools import PREFIX as TOOL_PREFIX
 from agent_operator.controller.status.pod_problems import Problem, is_meant_to_run
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import SECRETS_VOLUME
+from agent_operator.manifests.tools import SECRETS_VOLUME as TOOL_SECRETS_VOLUME
 
 # kubelet, pkg/volume/projected, and client-go's "not found" (its messages are the same since Kubernetes 1.9).
 _MISSING = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[^"]+)" not found', re.IGNORECASE)
@@ -17,7 +19,10 @@ _VOLUMES = {
     SECRETS_VOLUME: "folder of secrets",
     CODE_VOLUME: "file of the runtime",
     PROMPT_VOLUME: "system prompt of the runtime",
+    TOOL_SECRETS_VOLUME: "folder of the tools' secrets",
 }
+# The file of a tool, in the volume that its entry has.
+_TOOL_CODE = re.compile(rf"{TOOL_PREFIX}(?P<tool>.+)-code")
 _VOLUME = re.compile(r'for volume "(?P<name>[^"]+)"')
 
 _KINDS = {"secret": "Secret", "configmap": "ConfigMap", "config": "ConfigMap"}
@@ -38,8 +43,14 @@ def mount_problem(deployment: Document, events: Iterable[Document]) -> Problem |
         str(event.get("message", "")) for event in sorted(events, key=_time) if event.get("reason") == "FailedMount"
     ]
     found = [(match["name"], message) for message in messages if (match := _VOLUME.search(message))]
-    ours = [(_VOLUMES[volume], message) for volume, message in found if volume in _VOLUMES]
+    ours = [(title, message) for volume, message in found if (title := _title(volume)) is not None]
     return _named(deployment, *ours[-1]) if ours else None
+
+
+def _title(volume: str) -> str | None:
+    """Return what a volume of ours is in a message, or None for one that is not ours."""
+    code = _TOOL_CODE.fullmatch(volume)
+    return f"file of the tool {code['tool']}" if code is not None else _VOLUMES.get(volume)
 
 
 def _named(deployment: Document, volume: str, message: str) -> Problem:

@@ -14,19 +14,21 @@ from agent_operator.controller.status.dependencies import (
     Report,
     judge_dependencies,
     lasting_outage,
+    seconds_until_lasting,
 )
 from agent_operator.controller.status.drift import DRIFTED, Left, judge_drift
 from agent_operator.controller.status.pod_problems import Problem, pod_problems
 from agent_operator.controller.status.runtime_problems import without_consequences
 from agent_operator.controller.status.scaling import Scaled, judge_scaling
+from agent_operator.controller.status.tool_servers import REQUIRED_UNAVAILABLE, TOOLS_READY, judge_tools
 from agent_operator.kube.conditions import Judgement, condition, conditions
 from agent_operator.manifests.container import image_reference
 from agent_operator.manifests.document import Document, without_empty
 from agent_operator.manifests.labels import selector
 from agent_operator.manifests.service import url
 
-# Every agent has these. In addition, a scaled agent has ScalingActive, an agent with a budget has WithinBudget, and an
-# agent whose pods report on their dependencies has DependenciesReachable.
+# Every agent has these. In addition, a scaled agent has ScalingActive, one with a budget WithinBudget, one whose pods
+# report on their dependencies DependenciesReachable, and one with servers of tools ToolsReady.
 CONDITIONS = ("Ready", "Progressing", "Degraded")
 SCALING_ACTIVE = "ScalingActive"
 # The reason of conditions where the operator's policy refuses the spec.
@@ -49,8 +51,9 @@ NO_REDIS = "Each pod has its own conversations, tasks and limits: configure a Re
 class Observation:
     """What was observed of a valid agent.
 
-    `problems` is what could not be done for it, `in_events` are the problems in its pods' Events, `left` are objects
-    left with foreign changes, and `reported` is what its pods reported.
+    `problems` is what could not be done for it, `unresolved` are references of tools that it serves without,
+    `in_events` are the problems in its pods' Events, `left` are objects left with foreign changes, and `reported` is
+    what its pods reported.
     """
 
     deployment: Document | None = None
@@ -59,6 +62,7 @@ class Observation:
     worker_autoscaler: Document | None = None
     pods: list[Document] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    unresolved: list[Problem] = field(default_factory=list)
     in_events: list[Problem] = field(default_factory=list)
     left: Sequence[Left] = ()
     reported: Report = field(default_factory=Report)
@@ -128,6 +132,15 @@ def _status_of_unchanged(reason: str, message: str, generation: int, old: Mappin
     }
 
 
+def seconds_until_degraded(status: Mapping[str, Any], now: datetime) -> float | None:
+    """Return the seconds until an outage in a status makes the agent Degraded; None if none will."""
+    names = [DEPENDENCIES_REACHABLE]
+    if condition(status, TOOLS_READY).get("reason") == REQUIRED_UNAVAILABLE:
+        names.append(TOOLS_READY)
+    left = [seconds_until_lasting(status, name, now) for name in names]
+    return min((seconds for seconds in left if seconds is not None), default=None)
+
+
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two statuses are equal, ignoring transition times."""
     return _without_times(one) == _without_times(other)
@@ -156,7 +169,8 @@ def _ready_of_desired(deployment: Document | None) -> str | None:
 def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], now: datetime) -> dict[str, Judgement]:
     parts = _parts(agent, seen)
     failures = [problem for part in parts for problem in _of_deployment(part.deployment)]
-    problems = without_consequences([*seen.problems, *seen.in_events, *failures, *pod_problems(seen.pods)])
+    of_pods = without_consequences([*seen.problems, *seen.in_events, *failures, *pod_problems(seen.pods)])
+    problems = [*of_pods, *seen.unresolved]
     rollouts = [_rollout(part) for part in parts]
     rollout = next((each for each in rollouts if each.reason != "RolloutComplete"), rollouts[0])
     ready = _ready(seen, parts, rollout, problems)
@@ -164,13 +178,19 @@ def _judge(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any], no
     if advice:
         ready = Judgement(ready.status, ready.reason, ". ".join([ready.message.rstrip("."), *advice]))
     dependencies = judge_dependencies(seen.reported.dependencies, old)
-    outage = lasting_outage(dependencies, old, now)
-    degraded = _degraded([*problems, outage] if outage is not None else problems, dependencies)
+    tools = judge_tools(agent.spec.tools or [], seen.reported.tool_servers, seen.reported.dependencies, old)
+    required = tools if tools is not None and tools.reason == REQUIRED_UNAVAILABLE else None
+    outages = [
+        lasting_outage(DEPENDENCIES_REACHABLE, dependencies, old, now),
+        lasting_outage(TOOLS_READY, required, old, now),
+    ]
+    problems = [*problems, *(outage for outage in outages if outage is not None)]
+    degraded = _degraded(problems, [each for each in (dependencies, tools) if each is not None])
     judgements = {"Ready": ready, "Progressing": rollout, "Degraded": degraded}
     scaling = judge_scaling(_scaled(agent, seen))
     budget = judge_budget(agent.spec.budget, seen.reported.used, old)
     optional = {SCALING_ACTIVE: scaling, WITHIN_BUDGET: budget, DEPENDENCIES_REACHABLE: dependencies}
-    optional[DRIFTED] = judge_drift(seen.left)
+    optional |= {TOOLS_READY: tools, DRIFTED: judge_drift(seen.left)}
     return judgements | {name: judgement for name, judgement in optional.items() if judgement is not None}
 
 
@@ -195,9 +215,11 @@ def _advice(agent: AgentDeployment, ready: Judgement) -> Iterable[str]:
         yield from (f"{field} {sentence}" for field, sentence in cautions(spec))
 
 
-def _degraded(problems: Sequence[Problem], dependencies: Judgement | None) -> Judgement:
-    if not problems and dependencies is not None and dependencies.status == "False":
-        return Judgement("False", "AsExpected", f"No problem is known except this: {dependencies.message}")
+def _degraded(problems: Sequence[Problem], reported: Sequence[Judgement]) -> Judgement:
+    """Return the Degraded condition, from the problems and what the pods report."""
+    outages = [judgement.message for judgement in reported if judgement.status == "False"]
+    if not problems and outages:
+        return Judgement("False", "AsExpected", f"No problem is known except this: {'; '.join(outages)}")
     if not problems:
         return Judgement("False", "AsExpected", "No problem is known")
     return Judgement("True", problems[0].reason, "; ".join(problem.message for problem in problems))

@@ -1,4 +1,4 @@
-"""Polls the metrics of agents' pods for how much of a budget is used, and whether they reach their dependencies."""
+"""Polls the metrics of agents' pods: the used share of a budget, and whether dependencies and tools can be used."""
 
 import asyncio
 import math
@@ -13,16 +13,10 @@ import structlog
 
 from agent_operator.api.budget import Budget
 from agent_operator.controller.status.budget import Used
-from agent_operator.controller.status.dependencies import (
-    SILENT_READING,
-    UP,
-    Dependencies,
-    Reading,
-    Report,
-    agreed,
-    reading_in,
-)
+from agent_operator.controller.status.dependencies import SILENT_READING, Report, reading_in
 from agent_operator.controller.status.pod_problems import is_meant_to_run
+from agent_operator.controller.status.settling import UP, Reading, Settling, agreed
+from agent_operator.controller.status.tool_servers import servers_in
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.conditions import condition
 from agent_operator.kube.resources import Key
@@ -74,12 +68,13 @@ class _Agent:
     budget: Budget | None = None
     checksums: set[str] | None = None
     used: Used | None = None
-    dependencies: Dependencies = field(default_factory=Dependencies)
+    dependencies: Settling = field(default_factory=Settling)
+    tool_servers: Settling = field(default_factory=Settling)
     is_polled: bool = False
     unanswered: int = 0
 
     def report(self) -> Report:
-        return Report(self.used, self.dependencies.settled)
+        return Report(self.used, self.dependencies.settled, self.tool_servers.settled)
 
 
 class Reports:
@@ -161,6 +156,9 @@ class Reports:
         if self._agents.get(key) is not agent or agent.budget != budget:
             return
         agent.dependencies.take(found.dependencies)
+        # Most agents have no servers of tools, and never report any.
+        if found.tool_servers or (agent.tool_servers.settled is not None and not found.was_silent):
+            agent.tool_servers.take(found.tool_servers)
         if budget is not None:
             agent.used = Used(found.percent)
         agent.unanswered = agent.unanswered + 1 if found.was_silent else 0
@@ -179,6 +177,7 @@ class _Found:
 
     percent: int | None = None
     dependencies: Reading = field(default_factory=dict)
+    tool_servers: Reading = field(default_factory=dict)
     was_polled: bool = False
     was_silent: bool = False
 
@@ -190,7 +189,8 @@ def _pause(agent: _Agent, found: _Found) -> float:
     period = BUDGET_SECONDS if agent.budget is not None else POLL_SECONDS
     if agent.unanswered > 1:
         return float(min(MOST_SECONDS, period * 2 ** min(agent.unanswered - 1, 10)))
-    return min(period, CONFIRM_SECONDS) if agent.dependencies.is_pending else period
+    is_pending = agent.dependencies.is_pending or agent.tool_servers.is_pending
+    return min(period, CONFIRM_SECONDS) if is_pending else period
 
 
 async def _poll_pods(
@@ -203,6 +203,7 @@ async def _poll_pods(
     addresses = sorted(ready, key=lambda address: address not in trusted) or _running(key, pods)
     found = _Found(was_polled=bool(addresses), was_silent=bool(ready))
     reading: Reading | None = None
+    servers: Reading | None = None
     for address in addresses[:MOST_PODS]:
         metrics = await _scrape(session, address)
         if metrics is None:
@@ -211,9 +212,12 @@ async def _poll_pods(
         if needs_share and found.percent is None and address in trusted:
             found.percent = percent_in(metrics)
         reading = reading_in(metrics) if reading is None else agreed(reading, reading_in(metrics))
-        if (found.percent is not None or not needs_share) and all(kind == UP for kind in reading.values()):
+        servers = servers_in(metrics) if servers is None else agreed(servers, servers_in(metrics))
+        is_up = all(kind == UP for kind in (*reading.values(), *servers.values()))
+        if is_up and (found.percent is not None or not needs_share):
             break
     found.dependencies = SILENT_READING if found.was_silent else reading or {}
+    found.tool_servers = servers or {}
     return found
 
 

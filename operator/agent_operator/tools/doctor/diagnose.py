@@ -18,7 +18,7 @@ from agent_operator.manifests.document import Document
 from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.pods import down, pod_findings
 from agent_operator.tools.doctor.report import Finding, Report
-from agent_operator.tools.doctor.runtime import busy
+from agent_operator.tools.doctor.runtime import notes
 from agent_operator.tools.doctor.scaling import scaling_findings
 from agent_operator.tools.doctor.service import service_findings
 from agent_operator.tools.doctor.steps import steps_of
@@ -92,7 +92,7 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
     yield from service_findings(evidence)
     yield from scaling_findings(evidence)
     yield from down(evidence)
-    yield from busy(evidence)
+    yield from notes(evidence)
     yield from _drifted(evidence)
 
 
@@ -227,7 +227,7 @@ def _names(evidence: Evidence, documents: list[Document]) -> str:
 
 def _valid(evidence: Evidence) -> AgentDeployment | None:
     try:
-        return parse(evidence.agent or {})
+        return evidence.resolved or parse(evidence.agent or {})
     except InvalidAgentError:
         return None
 

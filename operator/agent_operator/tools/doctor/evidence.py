@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.runtime import Runtime
 from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.controller.reconcile.steps import Name
@@ -43,12 +44,16 @@ class Health:
 
 @dataclass
 class Evidence:
-    """The facts. A list is also empty, and a value None, if it could not be read: `unseen` has the topic and why."""
+    """The facts. A list is also empty, and a value None, if it could not be read: `unseen` has the topic and why.
+
+    `resolved` is the agent with the addresses of the servers that its tools refer to.
+    """
 
     namespace: str
     name: str
     defined: bool = True
     agent: Document | None = None
+    resolved: AgentDeployment | None = None
     objects: dict[Name, Document] = field(default_factory=dict)
     unserved: set[str] = field(default_factory=set)
     missing: list[Reference] = field(default_factory=list)

@@ -7,9 +7,9 @@ from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import quote
 
-from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.controller.lease import LEASE, LEASE_LABEL
+from agent_operator.controller.reconcile.server_references import References, Resolved
 from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import (
     AGENT,
@@ -169,7 +169,8 @@ class _Gathering:
 
     async def _objects(self, instance: str) -> None:
         evidence = self._evidence
-        wanted = _wanted(evidence.agent or {})
+        await self._resolve()
+        wanted = desired(evidence.resolved) if evidence.resolved is not None else []
         optional = [each for each in CHILDREN if each.optional]
         served = await asyncio.gather(
             *(self._seen(each.plural, self._access.is_served(each), False) for each in optional)
@@ -183,6 +184,15 @@ class _Gathering:
         got = await asyncio.gather(*(self._get(BY_KIND[kind], name) for kind, name in names))
         found |= {name: document for name, document in zip(names, got, strict=True) if document is not None}
         evidence.objects = found
+
+    async def _resolve(self) -> None:
+        """Read the agent with the addresses of the servers that its tools refer to; leave out an invalid agent."""
+        try:
+            agent = parse(self._evidence.agent or {})
+        except InvalidAgentError:
+            return
+        resolving = References(self._access).resolve(agent)
+        self._evidence.resolved = (await self._seen("tools", resolving, Resolved(agent))).agent
 
     async def _get(self, resource: Resource, name: str) -> Document | None:
         """Return the object; of a Secret only its metadata."""
@@ -261,12 +271,3 @@ def is_ready(pod: Document) -> bool:
     """Return whether the pod receives requests."""
     conditions = pod["status"].get("conditions") or []
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def _wanted(document: Document) -> list[Document]:
-    """Return the desired objects of the agent; empty if its spec is invalid."""
-    try:
-        agent: AgentDeployment = parse(document)
-    except InvalidAgentError:
-        return []
-    return desired(agent)

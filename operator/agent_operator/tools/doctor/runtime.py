@@ -21,8 +21,9 @@ from agent_operator.tools.doctor.redact import last_line
 from agent_operator.tools.doctor.report import Finding
 
 READINESS = "Readiness probe"
-# In a sentence of the agent's /health (service: runtime/health.py).
+# In sentences of the agent's /health (service: runtime/health.py).
 _BUSY = "busy"
+_OUTDATED = "outdated"
 
 
 def runtime_findings(evidence: Evidence, pod: Document, events: list[Document]) -> list[Finding]:
@@ -46,14 +47,25 @@ def starting(pod: Document) -> bool:
     return runtime_that_starts([pod]) is not None and "running" in status_of_runtime(pod).get("state", {})
 
 
-def busy(evidence: Evidence) -> Iterator[Finding]:
-    """Yield a note if a runtime reports background work, during which turns may wait."""
+def notes(evidence: Evidence) -> Iterator[Finding]:
+    """Yield a note if a runtime reports background work, during which turns may wait, or a file it cannot load."""
+    if (pod := _first_that_reports(evidence, _OUTDATED)) is not None:
+        message = f"Pod {pod} reports that it cannot load the changed file of runtime.code: an earlier version answers"
+        log = f"kubectl logs {pod} -n {evidence.namespace} -c {CONTAINER}"
+        remedy = f"correct the file in its ConfigMap; its log has the file and line of the error: {log}"
+        yield Finding("pods", "CodeOutdated", message, remedy, note=True)
+    if (pod := _first_that_reports(evidence, _BUSY)) is not None:
+        message = f"Pod {pod} reports that its runtime is busy with background work (HealthyBusy)"
+        yield Finding("pods", "RuntimeBusy", message, "wait, or add pods: replicas, autoscaling", note=True)
+
+
+def _first_that_reports(evidence: Evidence, word: str) -> str | None:
+    """Return the first pod whose runtime is up, and is described with this word."""
     for pod, health in sorted(evidence.health.items()):
         state = ((health.components or {}).get("components") or {}).get("runtime") or {}
-        if state.get("status") == "up" and _BUSY in str(state.get("detail", "")):
-            message = f"Pod {pod} reports that its runtime is busy with background work (HealthyBusy)"
-            yield Finding("pods", "RuntimeBusy", message, "wait, or add pods: replicas, autoscaling", note=True)
-            return
+        if state.get("status") == "up" and word in str(state.get("detail", "")):
+            return pod
+    return None
 
 
 def _now(events: list[Document]) -> datetime:

@@ -15,7 +15,7 @@ from agent_service.agent.claude.counts import count
 from agent_service.agent.claude.events import DONE, Decoder, Event
 from agent_service.agent.errors import ModelDeclinedError, ModelFailedError
 from agent_service.agent.messages import Usage
-from agent_service.network.event_stream import EventTooLargeError
+from agent_service.network.event_stream import LONGEST_EVENT_BYTES, EventTooLargeError
 
 # The longest tokens, runs of white space, have about 128 characters; most have four. Twice the longest is enough.
 _MOST_CHARACTERS_PER_TOKEN = 256
@@ -25,6 +25,10 @@ _LEAST_CHARACTERS = 2**16
 # tokens: signatures, and minutes of pings and comments.
 _MOST_BYTES_PER_TOKEN = 1024
 _MOST_OTHER_BYTES = 2**22
+
+# The results of the model API's own tools, such as pages that it has fetched, are events of a single piece.
+_LONGEST_TOOL_EVENT_BYTES = 2**23
+_MOST_TOOL_BYTES = 2**25
 
 # Matches existing and possible future stop reasons. Anything else would put the model API's text into our responses.
 _REASON = re.compile(r"[a-z][a-z_]{0,63}")
@@ -52,10 +56,11 @@ class Answer:
         self._blocks = blocks
         self._usage = usage
         self._media_type = media_type
-        self._decoder = Decoder()
+        self._decoder = Decoder(LONGEST_EVENT_BYTES if blocks is None else _LONGEST_TOOL_EVENT_BYTES)
         self._any = False
         self._characters_left = max(_LEAST_CHARACTERS, max_tokens * _MOST_CHARACTERS_PER_TOKEN)
-        self._bytes_left = _MOST_OTHER_BYTES + max_tokens * _MOST_BYTES_PER_TOKEN
+        self._bytes_left = _MOST_OTHER_BYTES if blocks is None else _MOST_TOOL_BYTES
+        self._bytes_left += max_tokens * _MOST_BYTES_PER_TOKEN
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the text in `chunk`, joined where no other event comes in between.

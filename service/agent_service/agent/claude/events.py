@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from agent_service.network.event_stream import EventStream
+from agent_service.network.event_stream import LONGEST_EVENT_BYTES, EventStream
 
 Event = dict[str, Any]
 
@@ -20,8 +20,8 @@ class Decoder:
     The SDK's own stream builds a model for each event, at about 70 µs each, of which a turn needs two fields.
     """
 
-    def __init__(self) -> None:
-        self._stream = EventStream()
+    def __init__(self, longest_event_bytes: int = LONGEST_EVENT_BYTES) -> None:
+        self._stream = EventStream(longest_event_bytes)
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that `chunk` completes. Data that is not a JSON object is skipped.

@@ -1,0 +1,1 @@
+"""The tools of a Python file: its functions with `@tool`, served as an MCP server."""
