@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.tools_server import ToolsServer
 
 from stand_in import StandIn, asking
 from support.agent import KEY, StartService
+from support.tools_server import ToolsServer
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from support.tools_server import ToolsServer, running_tools_server
 
 from service.approvals import Replicas, approval, calling, decide, start_replica
 from stand_in import StandIn
 from support.agent import Service, StartService, running_service
 from support.eventually import eventually
 from support.redis_server import RedisServer, running_redis
+from support.tools_server import ToolsServer, running_tools_server
 
 UNKNOWN = "01890000-0000-7000-8000-000000000000.1"
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from support.tools_server import ToolsServer, running_tools_server
 
 from service.approvals import approval, calling, start_replica
 from stand_in import StandIn
 from support.agent import StartService
 from support.eventually import eventually
+from support.tools_server import ToolsServer, running_tools_server
 
 ORDER = {"name": "picture", "input": {"item": "tea"}}
 ASKER, APPROVER, OTHER = "asker-key-000000001", "approver-key-0000001", "other-key-0000000001"
