@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ class Bed:
     kubeconfig: Path
     pods: list[Service]
     key: str = ""
-    environment: dict[str, str] = field(default_factory=dict)
 
     def ask(self, *calls: dict[str, Any], pod: int = 0) -> dict[str, Any]:
         """Send a message that makes the model call tools, and return the answer, which waits."""
@@ -103,8 +102,9 @@ def start(
     entry = {"name": "sums", "mcp": {"url": sums}, "approve": ["add"]}
     file.write_text(json.dumps({"tools": [entry]}), encoding="utf-8")
     given = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "TOOLS_FILE": str(file)}
-    given |= {"RATE_LIMIT_REQUESTS": "0", **settings}
-    services = [stack.enter_context(running_service(folder, **given)) for _ in range(pods)]
+    given |= {"RATE_LIMIT_REQUESTS": "0", "API_RUNS_TASKS": "true", **settings}
+    states = [str(folder / f"state-{index}") for index in range(pods)]
+    services = [stack.enter_context(running_service(folder, **given, STATE_DIR=state)) for state in states]
     for service in services:
         stack.callback(service.kill)
     addresses = {f"hello-{index}": service.url for index, service in enumerate(services)}

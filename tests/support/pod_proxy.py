@@ -1,7 +1,7 @@
 """An API server that knows the pods of one agent and does nothing but pass requests on to them.
 
-A real one refuses to pass requests on to loopback addresses, where the agents of these tests listen. Like a real one, it
-removes the header Authorization (kube-apiserver, "authentication").
+A real one refuses to pass requests on to loopback addresses, where the agents of these tests listen. Like a real one,
+it removes the header Authorization (kube-apiserver, "authentication").
 """
 
 import json
