@@ -163,7 +163,7 @@ def test_a_call_of_a_task_is_listed_and_approved(bed: Bed) -> None:
     assert yaml.safe_load(bed.run("approvals", "-o", "yaml"))[0]["id"] == listed["id"]
 
     assert bed.run("approve", listed["id"]).startswith(f"Approved {listed['id']}. Task {task}: ")
-    eventually(lambda: bed.task(task)["status"] == "succeeded", "the task ends")
+    eventually(lambda: bed.task(task)["status"] == "completed", "the task ends")
 
 
 def test_an_approver_decides_and_gets_no_part_of_the_answer(sums: str, stand_in: StandIn, tmp_path: Path) -> None:
