@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent_operator.api.yaml import to_yaml
-from agent_operator.tools.approvals.calls import Place, outcome, to_documents, to_text
+from agent_operator.tools.approvals.calls import Place, Waiting, outcome, to_documents, to_text
 from agent_operator.tools.errors import ToolError
 from agent_operator.tools.options import cluster, reports_errors
 from agent_operator.tools.terminal import show
 
 if TYPE_CHECKING:
     from agent_operator.tools.approvals.pods import AgentPods
-    from agent_operator.tools.cluster import Target
+    from agent_operator.tools.cluster import Access, Target
 
 T = TypeVar("T")
 
@@ -55,8 +55,8 @@ def approvals(*, name: str, output: str, namespace: str | None, context: str | N
 def _decision(command: Callable[..., T]) -> Callable[..., T]:
     """Add what `approve` and `reject` have in common."""
     for add in (
-        click.option("--task", metavar="ID", help="Task in which the calls wait, for an agent without client keys."),
-        click.option("--conversation", metavar="ID", help="Conversation in which they wait, likewise."),
+        click.option("--task", metavar="ID", help="The same, for calls of a task."),
+        click.option("--conversation", metavar="ID", help="Where the calls wait, for an agent without client keys."),
         click.argument("ids", nargs=-1, required=True, metavar="ID..."),
         click.argument("name"),
     ):
@@ -116,7 +116,7 @@ def _decide(name: str, ids: Sequence[str], place: Place | None, decision: dict[s
     asyncio.run(_send(Target(**target), name, ids, place, decision))
 
 
-async def _waiting(target: "Target", name: str) -> Any:
+async def _waiting(target: "Target", name: str) -> list[tuple[str, Waiting]]:
     from agent_operator.tools.cluster import access  # noqa: PLC0415  takes a second
 
     async with access(target) as cluster:
@@ -142,7 +142,7 @@ async def _send(target: "Target", name: str, ids: Sequence[str], place: Place | 
                 show(line)
 
 
-def _pods(cluster: Any, name: str) -> "AgentPods":
+def _pods(cluster: "Access", name: str) -> "AgentPods":
     from agent_operator.tools.approvals.pods import KEYS, AgentPods, first_key  # noqa: PLC0415  takes a second
 
     return AgentPods(cluster, name, first_key(os.environ.get(KEYS)))
