@@ -116,8 +116,9 @@ class Connection:
         body: Document | None = None,
         content_type: str = JSON,
         accept: str = JSON,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request and return its response.
+        """Send one request and return its response. `headers` are sent in addition to those of the connection.
 
         Raises ApiError if it is refused, UnreachableError if there is no response, NotLeadingError if it must not be
         sent.
@@ -126,7 +127,9 @@ class Connection:
         logged_in_again = False
         while True:
             try:
-                return await self._send(method, path, query, body, content_type=content_type, accept=accept)
+                return await self._send(
+                    method, path, query, body, content_type=content_type, accept=accept, more=headers or {}
+                )
             except ApiError as error:
                 if error.code == HTTPStatus.UNAUTHORIZED and self._log_in is not None and not logged_in_again:
                     # A service account's token is replaced each hour, even if the old one expires earlier.
@@ -170,9 +173,10 @@ class Connection:
         *,
         content_type: str,
         accept: str,
+        more: Mapping[str, str],
     ) -> Answer:
         url = f"{self.host}{path}?{urlencode(query)}" if query else f"{self.host}{path}"
-        headers = await self._headers(accept, content_type)
+        headers = {**more, **await self._headers(accept, content_type)}
         if method != "GET" and not self._may_write():
             raise NotLeadingError(f"{method} {path} was not sent: another operator may be the leader by now")
         data = None if body is None else encode(body)

@@ -61,14 +61,16 @@ class Access(Reader):
 
 
 @asynccontextmanager
-async def access(target: Target, *, connections: int = CONNECTIONS) -> AsyncIterator[Access]:
+async def access(
+    target: Target, *, connections: int = CONNECTIONS, seconds: float = ANSWER_SECONDS
+) -> AsyncIterator[Access]:
     """Yield access to the cluster that the user selected. Raises ToolError, also for failed requests of the body.
 
-    `connections` is the maximum number of requests at a time; 0 means no limit.
+    `connections` is the maximum number of requests at a time; 0 means no limit. `seconds` limits each request.
     """
     settings, namespace = await _configuration(target)
     try:
-        async with Connection(settings, seconds=ANSWER_SECONDS, log_in=None, connections=connections) as connection:
+        async with Connection(settings, seconds=seconds, log_in=None, connections=connections) as connection:
             yield Access(connection, target.namespace or namespace)
     except ProxyFailedError as error:
         raise ToolError(f"{error}.") from error

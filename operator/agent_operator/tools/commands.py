@@ -10,6 +10,7 @@ from agent_operator.api.crd import crd as build_crd
 from agent_operator.api.yaml import to_yaml, to_yaml_stream
 from agent_operator.policy.settings import PolicyError
 from agent_operator.policy.settings import load as load_policy
+from agent_operator.tools.approvals.command import approvals, approve, reject
 from agent_operator.tools.errors import ToolError
 from agent_operator.tools.importing.command import import_
 from agent_operator.tools.options import FAILED, cluster, files, optional_files, reports_errors
@@ -176,4 +177,7 @@ def doctor(
     raise SystemExit(int(not all(each.ready for each in reports)))
 
 
-COMMANDS: tuple[click.Command, ...] = (crd, render, validate, diff, doctor, import_, logs)
+COMMANDS: tuple[click.Command, ...] = (
+    *(crd, render, validate, diff, doctor, import_, logs),
+    *(approvals, approve, reject),
+)

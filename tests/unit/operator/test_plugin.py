@@ -10,7 +10,8 @@ from agent_operator.tools.errors import ToolError
 
 
 def test_the_plugin_has_every_tool_and_no_operator() -> None:
-    assert set(agent.commands) == {"crd", "render", "validate", "diff", "doctor", "import", "logs"}
+    tools = {"crd", "render", "validate", "diff", "doctor", "import", "logs", "approvals", "approve", "reject"}
+    assert set(agent.commands) == tools
 
 
 @pytest.mark.parametrize("command", [each.name for each in COMMANDS if each.name != "crd"])

@@ -1,0 +1,1 @@
+"""Decisions on tool calls that wait for an approval."""

@@ -1,0 +1,95 @@
+"""An API server that knows the pods of one agent and does nothing but pass requests on to them.
+
+A real one refuses to pass requests on to loopback addresses, where the agents of these tests listen. Like a real one,
+it removes the header Authorization (kube-apiserver, "authentication").
+"""
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+_PODS = re.compile(r"/api/v1/namespaces/([^/]+)/pods")
+_PROXY = re.compile(r"/api/v1/namespaces/prod/pods/([^/:]+):8000/proxy(/.*)")
+_SELECTOR = {"app.kubernetes.io/name=portside-agent", "app.kubernetes.io/instance=hello"}
+
+
+@contextmanager
+def running_pod_proxy(folder: Path, pods: Mapping[str, str]) -> Iterator[Path]:
+    """Yield a kubeconfig for the namespace `prod`, in which an agent `hello` has these ready pods.
+
+    `pods` maps their names to the addresses of their agent APIs, such as http://127.0.0.1:8000.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(b"")
+
+        def do_POST(self) -> None:
+            self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def _answer(self, body: bytes) -> None:
+            parts = urlsplit(self.path)
+            found = _PROXY.fullmatch(parts.path)
+            if found is not None:
+                self._pass_on(f"{pods[found[1]]}{found[2]}?{parts.query}", body)
+            elif (listed := _PODS.fullmatch(parts.path)) is not None:
+                selector = set(parse_qs(parts.query)["labelSelector"][0].split(","))
+                items = list(map(_pod, pods)) if listed[1] == "prod" and selector >= _SELECTOR else []
+                self._send(200, json.dumps({"kind": "PodList", "metadata": {}, "items": items}).encode())
+            else:
+                self._send(404, json.dumps({"kind": "Status", "message": "not found", "code": 404}).encode())
+
+        def _pass_on(self, url: str, body: bytes) -> None:
+            dropped = {"authorization", "host", "content-length"}
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
+            answer = httpx.request(self.command, url, content=body, headers=headers, timeout=60)
+            self._send(answer.status_code, answer.content)
+
+        def _send(self, code: int, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name that http.server gives
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield _kubeconfig(folder, server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _pod(name: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": "prod"},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+def _kubeconfig(folder: Path, port: int) -> Path:
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "prod"}}],
+        "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "test", "user": {"token": "token-of-the-cluster"}}],
+    }
+    file = folder / "kubeconfig.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
