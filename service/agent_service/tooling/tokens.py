@@ -7,7 +7,6 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote_plus, urlencode
 
-import httpcore2
 import httpx2
 import orjson
 
