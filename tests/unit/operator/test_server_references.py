@@ -83,7 +83,7 @@ def test_a_remote_server_of_kagent_has_its_address_in_the_spec(spec: Document, n
         (TOOLHIVE, {"proxyPort": "a/b"}, PROXY, "has no address of the form"),
         (KMCP, {}, {}, "has no transportType"),
         (KMCP, {"transportType": "http", "httpTransport": {"tls": {"secretRef": "a"}}}, {}, "sets httpTransport.tls"),
-        (KMCP, {"transportType": "http", "httpTransport": {"path": "mcp"}}, {}, "is no path of a URL"),
+        (KMCP, {"transportType": "http", "httpTransport": {"path": "mcp"}}, {}, "is not a URL path"),
         (REMOTE, {"url": "https://a/mcp", "protocol": "SSE"}, {}, "uses the protocol SSE"),
         (REMOTE, {"url": "a/mcp"}, {}, "has no address of the form"),
         (REMOTE, {"url": "http://me:secret@a/mcp"}, {}, "has no address of the form"),
