@@ -113,7 +113,8 @@ def test_a_server_that_is_deleted_keeps_its_last_address(here: Namespace) -> Non
     publish(here)
     here.apply(referring(TOOLHIVE, "MCPServer"))
     known = f"http://mcp-clock-proxy.{here.name}.svc.cluster.local:8080/mcp"
-    eventually(lambda: address(here) == known, "the address is resolved", FOLLOWED_SECONDS)
+    here.await_condition("Degraded", "False", "AsExpected")
+    assert address(here) == known
     generation = here.get("deployment")["metadata"]["generation"]
 
     here.kubectl("delete", f"mcpservers.{TOOLHIVE}", "clock")

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from support.agent import MakeClient
-from support.eventually import eventually_async
-from support.mcp_servers import StartServer
+from support.agent import MakeClient, StartService
+from support.eventually import eventually, eventually_async
+from support.mcp_servers import StartServer, sdk_server
 from support.tool_agent import agent_with
-from support.toolbox import Tools, entry, running_tools, write_secret
+from support.toolbox import Tools, entry, running_tools, write, write_secret
 from testbed.ports import free_port
 
 OWN = ("add", "fail", "grow", "headers", "picture", "shrink", "slow", "text", "total", "who")
@@ -172,3 +173,30 @@ async def test_an_agent_without_servers_has_no_such_component(make_client: MakeC
     client = await agent_with(make_client, tmp_path, {"name": "web", "builtin": "web_search"})
 
     assert "tools" not in (await client.get("/health")).json()["components"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_metrics_follow_a_server_that_comes(processes: int, start_service: StartService, tmp_path: Path) -> None:
+    late = sdk_server(tmp_path)
+    file = tmp_path / "tools.json"
+    write(file, [entry(late, "late")])
+    service = start_service(MODEL_PROVIDER="echo", TOOLS_FILE=str(file), API_WORKERS=str(processes))
+
+    def published() -> dict[str, float]:
+        families = text_string_to_metric_families(service.get("/metrics").text)
+        samples = [sample for family in families for sample in family.samples if sample.labels.get("server") == "late"]
+        names = ("agent_tool_server_up", "agent_tool_server_failing", "agent_tool_list_hash")
+        return {f"{each.name} {each.labels.get('kind')}": each.value for each in samples if each.name in names}
+
+    failing, up = "agent_tool_server_failing connection_refused", "agent_tool_server_up None"
+    down = {up: 0, failing: 1}
+    eventually(lambda: published() == down, f"the server is down: {published()}")
+    try:
+        late.start()
+        eventually(lambda: published().get(failing) == 0, "the server is up for all processes", 60)
+        found = published()
+    finally:
+        late.kill()
+    assert found[up] == 1
+    assert found["agent_tool_list_hash None"] > 0
+    assert len(found) == 3

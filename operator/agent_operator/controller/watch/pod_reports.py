@@ -197,14 +197,18 @@ def _pause(agent: _Agent, found: _Found) -> float:
 
 
 async def _poll_pods(session: aiohttp.ClientSession, key: Key, pods: list[Document], agent: _Agent) -> _Found:
-    """Poll pods of an agent, those with one of its `checksums` first; only these count for the budget."""
+    """Poll pods of an agent, those with one of its `checksums` first, as only these count for the budget.
+
+    Of these, pods with its current settings are first: only they count for the lists of tools.
+    """
     needs_share = agent.budget is not None
     ready = serving(key, pods)
     trusted = serving(key, pods, agent.checksums)
     current = serving(key, pods, {agent.settings} if agent.settings else set())
     known = agent.tool_lists.settled or {}
     # A pod may be unready because it cannot reach a dependency. A pod that has yet to start does not answer.
-    addresses = sorted(ready, key=lambda address: address not in trusted) or _running(key, pods)
+    preferred = sorted(ready, key=lambda address: (address not in trusted, address not in current))
+    addresses = preferred or _running(key, pods)
     found = _Found(was_polled=bool(addresses), was_silent=bool(ready))
     reading: Reading | None = None
     servers: Reading | None = None
