@@ -13,6 +13,7 @@ from agent_operator.tools.doctor.diagnose import judge
 from agent_operator.tools.doctor.evidence import Evidence, Health, Lease, Reference, references
 from agent_operator.tools.doctor.redact import last_line
 from agent_operator.tools.doctor.report import Report, to_text
+from agent_service.routes.health import Tools, ToolServer
 from testbed import paths
 
 DOCUMENT = (paths.REPOSITORY / "docs" / "reference" / "kubectl-agent.md").read_text()
@@ -541,6 +542,11 @@ def test_the_answer_of_each_server_is_shown() -> None:
     assert step(judge(evidence()), "tools") == ("ok", "no servers of tools")
     assert step(with_tools({}, SEARCH), "tools") == ("unknown", "no pod reports on the servers of its tools")
     assert step(with_tools({"search": ANSWERS}, SEARCH, ORDERS), "tools") == ("unknown", f"{answer}; orders unknown")
+
+
+def test_the_service_reports_the_fields_that_doctor_reads() -> None:
+    assert {*ANSWERS, "kind", "renamed", "unmatched"} <= ToolServer.model_fields.keys()
+    assert "servers" in Tools.model_fields
 
 
 def test_a_server_that_is_down_is_named_with_its_cause_and_its_effect() -> None:
