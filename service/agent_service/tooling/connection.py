@@ -136,7 +136,7 @@ class Connection:
     def _on_list(self, session: Session, chosen: Selection, malformed: int) -> None:
         before, self.listed = self.listed, chosen.tools
         self.about = About(
-            for_log(session.server)[:_LONGEST_NAME],
+            for_log(self.credentials.without_secrets(session.server))[:_LONGEST_NAME],
             session.protocol_version,
             chosen.listed + malformed,
             chosen.unmatched,

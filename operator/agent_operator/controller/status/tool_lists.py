@@ -68,7 +68,7 @@ def changed_lists(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     if not names:
         return None
     return (
-        f"The servers of these tools changed their names, descriptions or schemas since they were first used: "
+        f"Servers changed the names, descriptions or schemas of their tools since the pods first listed them: "
         f"{', '.join(names)}. Check that the descriptions are what the model should read; the log of a pod names the "
         "tools that changed"
     )
