@@ -108,6 +108,24 @@ def test_a_server_of_toolhive_is_found_followed_and_reached(here: Namespace) -> 
     assert rule["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": here.name}}}]
 
 
+def test_a_server_that_is_deleted_keeps_its_last_address(here: Namespace) -> None:
+    toolhive(here)
+    publish(here)
+    here.apply(referring(TOOLHIVE, "MCPServer"))
+    known = f"http://mcp-clock-proxy.{here.name}.svc.cluster.local:8080/mcp"
+    here.await_condition("Degraded", "False", "AsExpected")
+    assert address(here) == known
+    generation = here.get("deployment")["metadata"]["generation"]
+
+    here.kubectl("delete", f"mcpservers.{TOOLHIVE}", "clock")
+    here.apply(agent(replicas=2, tools=referring(TOOLHIVE, "MCPServer")["spec"]["tools"]))
+    problem = here.await_condition("Degraded", "True", "ToolServerUnresolved")
+    assert "does not exist" in problem["message"]
+    assert f"its last address stays in use ({known})" in problem["message"]
+    assert address(here) == known
+    assert here.get("deployment")["metadata"]["generation"] == generation + 1, "only the replicas changed"
+
+
 def test_a_server_of_kmcp_is_found(here: Namespace) -> None:
     here.apply(server("kagent.dev/v1alpha1", "MCPServer", {"transportType": "stdio", "deployment": {"cmd": "clock"}}))
     here.apply(referring("kagent.dev", "MCPServer"))

@@ -58,6 +58,7 @@ def test_an_agent_that_serves_is_ready(here: Namespace) -> None:
         "objects",
         "pods",
         "scaling",
+        "tools",
     }
     # Pods have no address here, so the Service has no endpoints.
     assert "NoEndpoints: Service hello has no ready endpoints" in done.stdout

@@ -98,11 +98,11 @@ async def test_a_tool_that_a_server_adds_can_be_called_soon(
 ) -> None:
     async with running_tools(tmp_path, entry(start_mcp(legacy=legacy))) as tools:
         await tools.until(*OWN)
-        before = tools.box.states()[0].digest
+        before = tools.box.states()[0].about
         await tools.call("grow", name="grown")
         await tools.until(*OWN, "grown")
 
-        assert tools.box.states()[0].digest != before
+        assert tools.box.states()[0].about != before
         assert text(await tools.call("grown")) == "grown"
 
 

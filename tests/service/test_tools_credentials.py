@@ -65,7 +65,7 @@ async def test_headers_come_from_secrets_and_follow_their_changes(start_mcp: Sta
 async def test_a_server_whose_secret_is_missing_is_used_when_it_comes(start_mcp: StartServer, tmp_path: Path) -> None:
     async with running_tools(tmp_path, entry(start_mcp(token=TOKEN), mcp=HEADERS)) as tools:
         assert await tools.names() == []
-        assert tools.box.states()[0].reason == "credentials"
+        assert tools.box.states()[0].kind == "no_secret"
 
         write_secret(tmp_path, "mcp-token", "token", TOKEN)
         await tools.until(*OWN)
@@ -111,7 +111,7 @@ async def test_a_refused_client_of_the_token_endpoint_makes_the_server_unavailab
     server = start_mcp(secret=SECRET)
     async with running_tools(tmp_path, entry(server, mcp=grant(server))) as tools:
         assert await tools.names() == []
-        assert tools.box.states()[0].reason == "credentials"
+        assert tools.box.states()[0].kind == "no_token"
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
@@ -183,7 +183,7 @@ async def test_a_redirect_is_not_followed(start_mcp: StartServer, tmp_path: Path
         same = start_mcp(hostile_server, redirect="/other")
         async with running_tools(tmp_path, entry(server, "away"), entry(same, "same")) as tools:
             assert await tools.names() == []
-            assert [state.reason for state in tools.box.states()] == ["redirected", "redirected"]
+            assert [state.kind for state in tools.box.states()] == ["redirect", "redirect"]
         assert other.recorded() == []
 
 
@@ -194,7 +194,7 @@ async def test_link_local_and_metadata_addresses_are_refused(host: str, tmp_path
     definition = {"name": "metadata", "mcp": {"url": f"http://{host}/mcp"}}
     async with running_tools(tmp_path, definition) as tools:
         assert await tools.names() == []
-        assert tools.box.states()[0].reason == "address_refused"
+        assert tools.box.states()[0].kind == "refused_address"
 
 
 async def test_a_name_that_resolves_to_a_refused_address_is_refused(
@@ -211,7 +211,7 @@ async def test_a_name_that_resolves_to_a_refused_address_is_refused(
     definition = {"name": "rebound", "mcp": {"url": f"http://rebound.test:{server.port}/mcp"}}
     async with running_tools(tmp_path, definition) as tools:
         assert await tools.names() == []
-        assert tools.box.states()[0].reason == "address_refused"
+        assert tools.box.states()[0].kind == "refused_address"
 
 
 async def test_the_token_endpoint_is_checked_like_a_server(start_mcp: StartServer, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ async def test_the_token_endpoint_is_checked_like_a_server(start_mcp: StartServe
     fields = grant(server, tokenUrl="http://169.254.169.254/token")
     async with running_tools(tmp_path, entry(server, mcp=fields)) as tools:
         assert await tools.names() == []
-        assert tools.box.states()[0].reason == "credentials"
+        assert tools.box.states()[0].kind == "no_token"
 
 
 async def test_the_session_of_a_server_is_not_in_the_log(

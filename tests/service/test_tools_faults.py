@@ -89,7 +89,10 @@ async def test_a_server_that_is_away_at_the_start_is_used_when_it_comes(tmp_path
     async with running_tools(tmp_path, entry(start_mcp(), "here", allow=["who"]), entry(late, "late")) as tools:
         assert await tools.names() == ["who"]
         assert tools.metric("agent_tool_server_up", server="late") == 0
-        assert [(state.is_up, state.reason) for state in tools.box.states()] == [(True, None), (False, "unreachable")]
+        assert [(state.is_up, state.kind) for state in tools.box.states()] == [
+            (True, None),
+            (False, "connection_refused"),
+        ]
         try:
             await in_thread(late.start)
             await tools.until_listed("late__who")

@@ -82,7 +82,8 @@ _ALL = (
         "do as the message says",
         "It names the entry and the object: it does not exist, its product has not published an address yet, it uses "
         "another transport than streamable HTTP, or the operator may not read it. Until then the server counts as "
-        "unavailable, and `onUnavailable` decides about turns. The operator reads it again every ten seconds. See "
+        "unavailable, and `onUnavailable` decides about turns; but if the object had an address and was deleted, that "
+        "address stays in use. The operator reads it again every ten seconds. See "
         "[connect tools](tools.md#by-reference).",
     ),
     Reason(
@@ -357,7 +358,8 @@ _ALL = (
         _NO_TOOLS,
         "No pod that was checked can use a server of `tools`; the agent answers without its tools.",
         "do as the message says, or check the server",
-        "The message has the cause for each server. `kubectl agent doctor NAME` shows the answer of the server.",
+        "The message has the cause for each server, as `/health` of a pod does. `kubectl agent doctor NAME` shows what "
+        "each server answered.",
     ),
     Reason(
         "RequiredToolServersUnavailable",
@@ -372,6 +374,16 @@ _ALL = (
         "Turns wait until a client decides on their tool calls; before, none waited.",
         "list the calls with `kubectl agent approvals NAME`, and decide on them",
         "`status.approvalsWaiting` has the current number of turns. See [approve tool calls](approvals.md).",
+    ),
+    Reason(
+        "ToolDescriptionsChanged",
+        "no condition, an Event",
+        "A server of `tools` lists other names, descriptions or schemas than it did first for this generation of the "
+        "spec.",
+        "check that the descriptions are what the model should read, or narrow `allow`",
+        "Descriptions are text for the model, so a server that changes them can change what the agent does. The "
+        "message names the server; the log of a pod names the tools (`Tools of a server changed`). "
+        "`status.toolServers` has the hash that counts now.",
     ),
     Reason(
         "NotReported",

@@ -53,6 +53,19 @@ class BudgetStatus(Model):
     """Used part of the budget of the current day or month, in percent."""
 
 
+class ToolServerStatus(Model):
+    """What the operator keeps of a server of tools."""
+
+    name: Annotated[str, StringConstraints(max_length=32)]
+    """Name of the entry in `tools`."""
+    hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$", max_length=12)] | None = None
+    """Hash of the names, descriptions and schemas of the tools that the server last listed."""
+    reference: Text | None = None
+    """Object that `mcp.serverRef` refers to."""
+    url: Text | None = None
+    """Address that the object had last. It stays in use if the object is deleted."""
+
+
 class AgentStatus(Model):
     """State of the agent that the operator last observed. Only the operator writes it."""
 
@@ -78,6 +91,17 @@ class AgentStatus(Model):
     """Usage of the budget."""
     approvals_waiting: Count | None = None
     """Number of turns that wait for the approval of tool calls; only if a tool has `approve`."""
+    tool_servers: (
+        Annotated[
+            list[ToolServerStatus],
+            Field(
+                max_length=32,
+                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            ),
+        ]
+        | None
+    ) = None
+    """Servers of tools whose lists or references are known."""
     conditions: (
         Annotated[
             list[Condition],

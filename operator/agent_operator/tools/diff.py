@@ -78,7 +78,7 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
         found.problems.append(f"{KIND} {agent.name} is being deleted: the operator no longer creates objects for it")
         return found
     owner = Owner(agent.name, live["metadata"]["uid"] if live is not None else NO_UID)
-    resolved = await References(cluster).resolve(agent)
+    resolved = await References(cluster).resolve(agent, (live or {}).get("status") or {})
     found.problems += [problem.message for problem in resolved.problems]
     agent = resolved.agent
     wanted = desired(agent)

@@ -60,7 +60,7 @@ class _Follower(threading.Thread):
         slow.daemon = True
         slow.start()
         try:
-            # The turn that uses what it prepares reports what is wrong with that.
+            # The turn that uses what it prepares reports the error.
             with suppress(Exception):
                 if self._prepare is not None:
                     self._prepare()

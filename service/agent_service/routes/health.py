@@ -1,6 +1,7 @@
 """`/health`, `/health/live`, `/health/ready`."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -10,6 +11,9 @@ from agent_service.components import Components
 from agent_service.health import memory
 from agent_service.health.checks import Finding
 from agent_service.routes.dependencies import ComponentsDep
+
+if TYPE_CHECKING:
+    from agent_service.tooling.toolbox import ServerState
 
 router = APIRouter(tags=["health"])
 
@@ -50,12 +54,40 @@ class Component(BaseModel):
     )
 
 
+class ToolServer(BaseModel):
+    """State of one server of tools."""
+
+    status: Literal["up", "down", "unknown"] = Field(
+        description="Whether it is connected; `unknown` before the first attempt."
+    )
+    required: bool = Field(description="Whether turns are refused without it (`onUnavailable: fail`).")
+    kind: str | None = Field(
+        None,
+        description="Kind of the problem, in one word for programs, such as `connection_refused`, `no_secret` or "
+        "`credentials_refused`. Null while there is no problem.",
+    )
+    server: str | None = Field(None, description="Name and version that the server states. Null if it states none.")
+    revision: str | None = Field(None, description="Revision of the protocol. Null before the first connection.")
+    tools: int = Field(0, description="Number of tools that the server lists.")
+    offered: int = Field(0, description="Number of these that the model is offered.")
+    renamed: list[str] = Field([], description="Tools that are offered as `server__tool`, as others have their names.")
+    unmatched: list[str] = Field([], description="Entries of `allow` that match no tool of the server.")
+
+
+class Tools(Component):
+    """State of the servers of tools, each by its name. `down` if one that is required is down."""
+
+    servers: dict[str, ToolServer]
+
+
 class Health(BaseModel):
     """Answer of `GET /health`."""
 
     status: Literal["healthy", "unhealthy"]
     version: str
-    components: dict[str, Component]
+    components: dict[str, Tools | Component] = Field(
+        description="State of each component. `tools` is present only with servers of tools."
+    )
 
 
 @router.head("/health/live", include_in_schema=False)
@@ -85,8 +117,12 @@ async def health(components: ComponentsDep, response: Response) -> Health:
 
     This endpoint is for people and monitors, not for probes.
     """
-    found = {name: _component(check.finding()) for name, check in components.checks.items()}
+    found: dict[str, Tools | Component] = {
+        name: _component(check.finding()) for name, check in components.checks.items()
+    }
     found["memory"] = _memory()
+    if components.toolbox is not None and (servers := components.toolbox.states()):
+        found["tools"] = _tools(servers)
     healthy = all(component.status == "up" for component in found.values())
     if not healthy:
         response.status_code = _UNAVAILABLE
@@ -112,6 +148,41 @@ def _component(finding: Finding | None) -> Component:
         checked_seconds_ago=round(finding.age_seconds, 1),
         kind=finding.kind,
         detail=finding.detail,
+    )
+
+
+def _tools(states: "Sequence[ServerState]") -> Tools:
+    servers = {state.name: _tool_server(state) for state in states}
+    down = {name: server for name, server in servers.items() if server.status == "down"}
+    required = [name for name, server in servers.items() if server.required and server.status != "up"]
+    texts = [f"{name} is unavailable ({server.kind})" for name, server in down.items()]
+    up = sum(server.status == "up" for server in servers.values())
+    return Tools(
+        status="up" if not required else "down" if set(required) & set(down) else "unknown",
+        kind=next((servers[name].kind for name in required if name in down), None),
+        detail="; ".join([f"{up} of {len(servers)} servers are connected", *texts]) + ".",
+        servers=servers,
+    )
+
+
+def _tool_server(state: "ServerState") -> ToolServer:
+    about = state.about
+    server = ToolServer(
+        status="up" if state.is_up else "unknown" if state.kind is None else "down",
+        required=state.is_needed,
+        kind=None if state.is_up else state.kind,
+    )
+    if about is None:
+        return server
+    return server.model_copy(
+        update={
+            "server": about.server or None,
+            "revision": about.revision,
+            "tools": about.tools,
+            "offered": state.offered,
+            "renamed": list(state.renamed),
+            "unmatched": list(about.unmatched),
+        }
     )
 
 

@@ -176,6 +176,21 @@ class Metrics:
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
+        self.tool_server_failing = Gauge(
+            "agent_tool_server_failing",
+            "Whether a server of tools is unavailable for this reason (1), in one word; earlier reasons remain, as 0.",
+            ["server", "kind"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.tool_list_hash = Gauge(
+            "agent_tool_list_hash",
+            "Hash of the names, descriptions and schemas of a server's tools, as last listed: another value means that "
+            "the server changed them.",
+            ["server"],
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
         self.damaged_records = Counter(
             "agent_damaged_records",
             "Records in Redis that could not be read and were skipped.",

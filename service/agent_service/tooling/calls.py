@@ -78,7 +78,7 @@ async def call(
         most_bytes = 0 if session is None else session.largest_answer_bytes
         exchange = Exchange(deadline + _SLACK_SECONDS, most_bytes, token, is_call=True)
         if session is None:
-            exchange.fail(Failure.UNREACHABLE, connection.reason)
+            exchange.fail(Failure.UNREACHABLE, connection.kind)
             break
         with session.calling() as client:
             if token is not None and session.is_bound:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -12,7 +13,8 @@ from mcp.shared.exceptions import MCPError
 from agent_service.config.tools import Entry
 from agent_service.telemetry.redact import for_log
 from agent_service.tooling.credentials import Credentials
-from agent_service.tooling.listing import MOST_TOOLS, Listed, Selection
+from agent_service.tooling.kinds import kind_of
+from agent_service.tooling.listing import MOST_TOOLS, Listed, Selection, digest
 from agent_service.tooling.session import Session
 
 _log = structlog.get_logger(__name__)
@@ -23,6 +25,21 @@ _MOST_NAMES = 10
 _LONGEST_NAME = 64
 
 OnChange = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a server stated last: its name and version, the revision of the protocol, and its list of tools.
+
+    `tools` is the number of tools in the list, `unmatched` are the globs of `allow` that match none of them, and
+    `digest` changes with the names, descriptions and schemas of those that are offered.
+    """
+
+    server: str
+    revision: str
+    tools: int
+    unmatched: tuple[str, ...]
+    digest: str
 
 
 class Connection:
@@ -39,7 +56,8 @@ class Connection:
         self.entry = entry
         self.credentials = Credentials(entry.mcp, secrets_folder)
         self.listed: tuple[Listed, ...] = ()
-        self.reason: str | None = None
+        self.about: About | None = None
+        self.kind: str | None = None
         self._on_change = on_change
         self._session: Session | None = None
         self._lost_at: float | None = None
@@ -117,11 +135,18 @@ class Connection:
 
     def _on_list(self, session: Session, chosen: Selection, malformed: int) -> None:
         before, self.listed = self.listed, chosen.tools
+        self.about = About(
+            for_log(self.credentials.without_secrets(session.server))[:_LONGEST_NAME],
+            session.protocol_version,
+            chosen.listed + malformed,
+            chosen.unmatched,
+            self.about.digest if self.about is not None and before == chosen.tools else digest(chosen.tools),
+        )
         if self._lost_at is not None or self._session is not None:
             self._report_changes(before)
         self._report_left_out(chosen, malformed)
         if self._session is None:
-            self._session, self.reason, self._lost_at = session, None, None
+            self._session, self.kind, self._lost_at = session, None, None
             self._ready.set()
             self._tried.set()
             _log.info(
@@ -160,17 +185,18 @@ class Connection:
     def _failed(self, session: Session, error: Exception) -> None:
         first = _first(error)
         exchange = session.exchange
-        failure = None if exchange.failure is None else exchange.failure.name.lower()
-        reason = failure or ("timed_out" if isinstance(first, TimeoutError) else type(first).__name__)
-        detail = exchange.detail or (first.message if isinstance(first, MCPError) and failure is None else None)
-        if reason != self.reason:
+        kind = kind_of(exchange, first)
+        # The text of any other exception may quote what the server sent.
+        stated = first.message if isinstance(first, MCPError) else type(first).__name__
+        detail = exchange.detail or (stated if exchange.failure is None else None)
+        if kind != self.kind:
             _log.warning(
                 "Tool server is unavailable",
                 server=self.entry.name,
-                reason=reason,
+                kind=kind,
                 detail=None if detail is None else for_log(self.credentials.without_secrets(detail)),
             )
-        self.reason = reason
+        self.kind = kind
 
 
 def _first(error: BaseException) -> BaseException:

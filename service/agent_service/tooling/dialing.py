@@ -18,6 +18,14 @@ _log = structlog.get_logger(__name__)
 _KEEP_ALIVE_SECONDS = 4.0
 _MOST_IDLE = 16
 
+# What httpcore2 raises has no common class.
+CONNECTION_ERRORS = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+)
+
 # A peer that vanished without closing is detected within a minute, although a stream may be silent for hours.
 _KEEP_ALIVE_PROBES: list[tuple[int, int, int]] = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

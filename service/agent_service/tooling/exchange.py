@@ -50,7 +50,7 @@ class Exchange:
 
     `deadline` is a time of the event loop; None is no deadline. `most_bytes` bounds an answer that is not a stream of
     events. `caller_token` is the credential to forward. `is_call` is whether it is the call of a tool. `detail` is
-    for the log, never for a client or a model.
+    for the log, never for a client or a model, and `cause` is the exception behind a failure.
     """
 
     deadline: float | None
@@ -62,6 +62,7 @@ class Exchange:
     failure: Failure | None = None
     status: int | None = None
     detail: str | None = None
+    cause: Exception | None = field(default=None, repr=False)
     _running: set[asyncio.Timeout] = field(default_factory=set, repr=False)
 
     @asynccontextmanager
@@ -81,14 +82,14 @@ class Exchange:
         for timeout in self._running:
             timeout.reschedule(now)
 
-    def fail(self, failure: Failure, detail: str | None = None) -> None:
+    def fail(self, failure: Failure, detail: str | None = None, cause: Exception | None = None) -> None:
         """Record why there is no answer.
 
         Of a call, the first reason counts: later ones are its consequences. A handshake consists of several requests,
         of which earlier ones may fail as expected.
         """
         if self.failure is None or not self.is_call:
-            self.failure, self.detail = failure, detail
+            self.failure, self.detail, self.cause = failure, detail, cause
 
 
 current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)

@@ -15,7 +15,7 @@ import orjson
 
 from agent_service import __version__
 from agent_service.tooling.credentials import Credentials
-from agent_service.tooling.dialing import AddressRefusedError, open_pool
+from agent_service.tooling.dialing import CONNECTION_ERRORS, AddressRefusedError, open_pool
 from agent_service.tooling.exchange import Exchange, Failure, current
 from agent_service.tooling.secrets import CredentialsError
 
@@ -86,11 +86,11 @@ class Transport(httpx2.AsyncBaseTransport):
         except TimeoutError:
             exchange.fail(Failure.TIMED_OUT)
         except CredentialsError as error:
-            exchange.fail(Failure.CREDENTIALS, str(error))
+            exchange.fail(Failure.CREDENTIALS, str(error), error)
         except AddressRefusedError as error:
             exchange.fail(Failure.ADDRESS_REFUSED, str(error))
-        except (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-            exchange.fail(Failure.LOST if exchange.sent else Failure.UNREACHABLE, _described(error))
+        except (*CONNECTION_ERRORS, OSError) as error:
+            exchange.fail(Failure.LOST if exchange.sent else Failure.UNREACHABLE, _described(error), error)
         return _error(exchange)
 
     async def _authenticated(self, request: httpx2.Request, body: bytes, exchange: Exchange) -> httpx2.Response:

@@ -5,6 +5,7 @@ which refuses the whole request for one invalid schema.
 """
 
 import fnmatch
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,12 +72,18 @@ def _has_form(schema: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is offered of a list. `invalid` and `repeated` are names; `cut` counts the tools beyond the bound."""
+    """What is offered of a list.
+
+    `invalid` and `repeated` are names; `cut` counts the tools beyond the bound, and `listed` all tools of the server.
+    `unmatched` are the globs of `allow` that match none of them.
+    """
 
     tools: tuple[Listed, ...]
     invalid: tuple[str, ...]
     repeated: tuple[str, ...]
     cut: int
+    listed: int
+    unmatched: tuple[str, ...]
 
 
 def select(tools: Sequence[tuple[str, str, Mapping[str, Any]]], allow: Sequence[str]) -> Selection:
@@ -103,8 +110,19 @@ def select(tools: Sequence[tuple[str, str, Mapping[str, Any]]], allow: Sequence[
             kept[name] = Listed(name, _bounded(description), _offered(schema))
     ordered = sorted(kept.values(), key=lambda each: each.name)
     return Selection(
-        tuple(ordered[:MOST_TOOLS]), tuple(invalid), tuple(dict.fromkeys(repeated)), max(0, len(ordered) - MOST_TOOLS)
+        tuple(ordered[:MOST_TOOLS]),
+        tuple(invalid),
+        tuple(dict.fromkeys(repeated)),
+        max(0, len(ordered) - MOST_TOOLS),
+        len(tools),
+        tuple(glob for glob in allow if not any(fnmatch.fnmatchcase(name, glob) for name, _, _ in tools)),
     )
+
+
+def digest(tools: Sequence[Listed]) -> str:
+    """Return a digest of the names, descriptions and schemas of tools, which changes when one of them does."""
+    content = [[tool.name, tool.description, tool.input_schema] for tool in tools]
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _bounded(description: str) -> str:

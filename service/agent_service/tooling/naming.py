@@ -21,7 +21,7 @@ def offered_names(servers: Mapping[str, Sequence[str]], taken: Sequence[str] = (
         servers: the original names of the tools of each server.
         taken: names that tools of the model API have.
     """
-    plain = {(server, tool): _OTHER.sub("_", tool) for server, tools in servers.items() for tool in tools}
+    plain = {(server, tool): plain_name(tool) for server, tools in servers.items() for tool in tools}
     used = Counter([*plain.values(), *taken])
     found: dict[tuple[str, str], str] = {}
     for (server, tool), name in plain.items():
@@ -34,6 +34,11 @@ def offered_names(servers: Mapping[str, Sequence[str]], taken: Sequence[str] = (
         if name in repeated:
             found[server, tool] = _with_digest(name, tool)
     return found
+
+
+def plain_name(tool: str) -> str:
+    """Return the name under which a tool is offered if no other tool has it."""
+    return _OTHER.sub("_", tool)
 
 
 def _qualified(server: str, name: str, tool: str) -> str:

@@ -8,7 +8,15 @@ from agent_service.config.tools import SecretKey
 
 
 class CredentialsError(Exception):
-    """The credentials for a server cannot be had. The message contains no secret."""
+    """The credentials for a server cannot be had. The message contains no secret. `kind` is the reason in one word."""
+
+    kind = "no_secret"
+
+
+class TokenError(CredentialsError):
+    """The token endpoint gives no token."""
+
+    kind = "no_token"
 
 
 class SecretValue:

@@ -77,6 +77,12 @@ class Session:
         return "" if self._client is None else self._client.protocol_version
 
     @property
+    def server(self) -> str:
+        """The name and version that the server states; empty if it states none."""
+        stated = None if self._client is None else self._client.server_info
+        return "" if stated is None else f"{stated.name} {stated.version}".strip()
+
+    @property
     def is_bound(self) -> bool:
         """Whether the revision has sessions, which belong to the client that opened them."""
         return self.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS

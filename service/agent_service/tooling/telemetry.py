@@ -18,6 +18,8 @@ _LONGEST_LABEL = 64
 # A server could list other names each time.
 _MOST_LABELS = 256
 _BEYOND = "other"
+# 48 bits, because a value in the format of Prometheus is exact up to 53.
+_HASH_DIGITS = 12
 _UNKNOWN = "unknown"
 _SUCCESSFUL = frozenset({"ok", "cancelled"})
 
@@ -28,6 +30,7 @@ class Account:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._labels: dict[str, set[str]] = {}
+        self._kinds: dict[str, str] = {}
 
     def offer(self, server: str, tools: list[str]) -> None:
         """Create the series of tools that can be called, so that their first call counts as an increase."""
@@ -45,14 +48,25 @@ class Account:
         self._metrics.tool_calls.labels(server, self._label(server, tool), outcome).inc()
         self._metrics.tool_duration.labels(server).observe(seconds)
 
-    def set_up(self, server: str, *, is_up: bool) -> None:
-        """Publish whether a server is connected."""
+    def set_state(self, server: str, *, is_up: bool, kind: str | None, digest: str | None) -> None:
+        """Publish whether a server is connected, else why not, and the digest of its tools once there is one."""
         self._metrics.tool_server_up.labels(server).set(is_up)
+        before = self._kinds.pop(server, None)
+        if before is not None and (is_up or before != kind):
+            self._metrics.tool_server_failing.labels(server, before).set(0)
+        if kind is not None and not is_up:
+            self._metrics.tool_server_failing.labels(server, kind).set(1)
+            self._kinds[server] = kind
+        if digest is not None:
+            self._metrics.tool_list_hash.labels(server).set(int(digest[:_HASH_DIGITS], 16))
 
     def forget(self, server: str) -> None:
         """Remove the state of a server that is no longer defined."""
-        with suppress(KeyError):
-            self._metrics.tool_server_up.remove(server)
+        if (kind := self._kinds.pop(server, None)) is not None:
+            self._metrics.tool_server_failing.labels(server, kind).set(0)
+        for gauge in (self._metrics.tool_server_up, self._metrics.tool_list_hash):
+            with suppress(KeyError):
+                gauge.remove(server)
 
     def _label(self, server: str, tool: str) -> str:
         known = self._labels.setdefault(server, set())

@@ -7,13 +7,12 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote_plus, urlencode
 
-import httpcore2
 import httpx2
 import orjson
 
 from agent_service.config.tools import ClientCredentials
-from agent_service.tooling.dialing import open_pool
-from agent_service.tooling.secrets import CredentialsError, SecretValue
+from agent_service.tooling.dialing import CONNECTION_ERRORS, open_pool
+from agent_service.tooling.secrets import CredentialsError, SecretValue, TokenError
 
 # For the whole request of a token.
 _REQUEST_SECONDS = 10.0
@@ -78,7 +77,7 @@ class Tokens:
         token, kind = answer.get("access_token"), str(answer.get("token_type", "bearer"))
         usable = isinstance(token, str) and token.isascii() and token.isprintable() and bool(token)
         if status != HTTPStatus.OK or not usable or kind.lower() != "bearer":
-            raise CredentialsError(f"the token endpoint answered with status {status} and no usable token")
+            raise TokenError(f"the token endpoint answered with status {status} and no usable token")
         lifetime = answer.get("expires_in")
         seconds = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else float("inf")
         now = time.monotonic()
@@ -109,13 +108,13 @@ class Tokens:
                 async for chunk in response.aiter_stream():
                     content += chunk
                     if len(content) > _LARGEST_ANSWER_BYTES:
-                        raise CredentialsError("the answer of the token endpoint is too large")
+                        raise TokenError("the answer of the token endpoint is too large")
                 return response.status, _fields(bytes(content))
         except TimeoutError:
-            raise CredentialsError(f"the token endpoint did not answer within {_REQUEST_SECONDS:g} seconds") from None
-        # httpcore2 has no common class of its errors; OSError is from the certificates.
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
-            raise CredentialsError(f"the token endpoint cannot be used: {type(error).__name__}") from None
+            raise TokenError(f"the token endpoint did not answer within {_REQUEST_SECONDS:g} seconds") from None
+        # OSError is from the certificates.
+        except (*CONNECTION_ERRORS, OSError) as error:
+            raise TokenError(f"the token endpoint cannot be used: {type(error).__name__}") from None
 
 
 def _raw(url: str, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:

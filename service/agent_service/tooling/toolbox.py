@@ -2,7 +2,6 @@
 
 import asyncio
 import fnmatch
-import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import structlog
 from opentelemetry.trace import Tracer
 
@@ -19,9 +17,9 @@ from agent_service.agent.tools import Caller, Tool, ToolResult, ToolUse
 from agent_service.config.tools import Entry, ToolsFileError, read_tools
 from agent_service.telemetry.metrics import Metrics
 from agent_service.tooling.calls import RECONNECT_SECONDS, CallFailedError, call
-from agent_service.tooling.connection import Connection
+from agent_service.tooling.connection import About, Connection
 from agent_service.tooling.listing import Listed
-from agent_service.tooling.naming import offered_names
+from agent_service.tooling.naming import offered_names, plain_name
 from agent_service.tooling.results import converted, text_block
 from agent_service.tooling.telemetry import Account, executing, finish, log_call, log_content
 
@@ -41,13 +39,19 @@ _BUILTIN = {
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The state of a server: whether it is connected, else why not in one word, and the digest of its tools."""
+    """The state of a server: whether it is connected, else why not in one word (None before the first attempt).
+
+    `is_needed` is whether turns fail without it, `offered` the number of its tools that the model is offered, and
+    `renamed` the names of those whose own name another tool has too. `about` is None until it was connected once.
+    """
 
     name: str
     is_up: bool
-    reason: str | None
-    tools: int
-    digest: str
+    kind: str | None
+    is_needed: bool
+    offered: int
+    renamed: tuple[str, ...]
+    about: About | None
 
 
 class McpToolbox:
@@ -138,8 +142,19 @@ class McpToolbox:
 
     def states(self) -> Sequence[ServerState]:
         """Return the state of each server, in the order of the definition."""
+        offered: dict[str, list[Tool]] = {}
+        for _, tool in self._current().values():
+            offered.setdefault(tool.server, []).append(tool)
         return [
-            ServerState(name, each.is_up, each.reason, len(each.listed), _digest(each.listed))
+            ServerState(
+                name,
+                each.is_up,
+                each.kind,
+                each.entry.on_unavailable == "fail",
+                len(offered.get(name, ())),
+                tuple(tool.name for tool in offered.get(name, ()) if tool.name != plain_name(tool.original)),
+                each.about,
+            )
             for name, each in self._connections.items()
         ]
 
@@ -202,7 +217,7 @@ class McpToolbox:
             connection = Connection(entry, self._secrets, self._on_change)
             connection.start()
             self._connections[entry.name] = connection
-            self._account.set_up(entry.name, is_up=False)
+            self._account.set_state(entry.name, is_up=False, kind=None, digest=None)
         for name, connection in before.items():
             task = asyncio.create_task(connection.close())
             self._closing.add(task)
@@ -214,7 +229,8 @@ class McpToolbox:
     def _on_change(self) -> None:
         self._offered = None
         for name, each in self._connections.items():
-            self._account.set_up(name, is_up=each.is_up)
+            digest = None if each.about is None else each.about.digest
+            self._account.set_state(name, is_up=each.is_up, kind=each.kind, digest=digest)
             self._account.offer(name, [tool.name for tool in each.listed])
 
     def _current(self) -> dict[str, tuple[Connection, Tool]]:
@@ -247,9 +263,3 @@ def _mark(file: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return (seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size)
-
-
-def _digest(listed: Sequence[Listed]) -> str:
-    """Return a digest of the names, descriptions and schemas of tools, which changes when one of them does."""
-    content = [[tool.name, tool.description, tool.input_schema] for tool in listed]
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()

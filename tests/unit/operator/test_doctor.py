@@ -13,6 +13,7 @@ from agent_operator.tools.doctor.diagnose import judge
 from agent_operator.tools.doctor.evidence import Evidence, Health, Lease, Reference, references
 from agent_operator.tools.doctor.redact import last_line
 from agent_operator.tools.doctor.report import Report, to_text
+from agent_service.routes.health import Tools, ToolServer
 from testbed import paths
 
 DOCUMENT = (paths.REPOSITORY / "docs" / "reference" / "kubectl-agent.md").read_text()
@@ -512,6 +513,89 @@ def test_what_the_pod_reports_of_its_runtime_is_a_note(health: Document, reason:
 
     assert reason in reasons(report)
     assert words in to_text(report)
+
+
+def with_tools(servers: dict[str, Any], *tools: Document, status: str = "up") -> Report:
+    """Return the report on a ready agent with these tools, whose pod reports on these servers."""
+    component = {"status": status, "detail": "A server is down.", "servers": servers}
+    health = {"hello-1": Health({"ready": True}, {"components": {"tools": component}})}
+    seen = evidence(ready=True, available=1, pods=[pod(ready=True)], health=health)
+    assert seen.agent is not None
+    seen.agent["spec"]["tools"] = list(tools)
+    return judge(seen)
+
+
+SEARCH = {"name": "search", "mcp": {"url": "https://search.example.com/mcp"}, "allow": ["find", "read_*"]}
+ORDERS = {"name": "orders", "mcp": {"url": "http://orders.shop:8000/mcp"}, "onUnavailable": "fail"}
+ANSWERS = {"status": "up", "server": "Search 1.4", "revision": "2025-11-25", "tools": 12, "offered": 1}
+
+
+def step(report: Report, name: str) -> tuple[str, str]:
+    return next((each.state, each.message) for each in report.steps if each.name == name)
+
+
+def test_the_answer_of_each_server_is_shown() -> None:
+    report = with_tools({"search": ANSWERS}, SEARCH)
+
+    answer = "search answers (Search 1.4, revision 2025-11-25, 1 of 12 tools are offered)"
+    assert step(report, "tools") == ("ok", answer)
+    assert step(judge(evidence()), "tools") == ("ok", "no servers of tools")
+    assert step(with_tools({}, SEARCH), "tools") == ("unknown", "no pod reports on the servers of its tools")
+    assert step(with_tools({"search": ANSWERS}, SEARCH, ORDERS), "tools") == ("unknown", f"{answer}; orders unknown")
+
+
+def test_the_service_reports_the_fields_that_doctor_reads() -> None:
+    assert {*ANSWERS, "kind", "renamed", "unmatched"} <= ToolServer.model_fields.keys()
+    assert "servers" in Tools.model_fields
+
+
+def test_a_server_that_is_down_is_named_with_its_cause_and_its_effect() -> None:
+    refused = {"status": "down", "kind": "credentials_refused"}
+    away = {"status": "down", "kind": "connection_refused"}
+    report = with_tools({"search": refused, "orders": away}, SEARCH, ORDERS, status="down")
+    required, optional = (each for each in report.findings if each.step == "tools")
+
+    assert report.ready
+    assert (required.reason, required.note) == ("RequiredToolServerDown", False)
+    assert "orders (its address refuses connections)" in required.message
+    assert "503" in required.message
+    assert (optional.reason, optional.note) == ("ToolServerDown", True)
+    assert "check the Secrets of mcp.headersFrom" in optional.message
+    assert step(report, "tools")[0] == "wrong"
+
+
+def test_globs_that_match_nothing_and_renamed_tools_are_notes() -> None:
+    found = {**ANSWERS, "unmatched": ["read_*", "a text of the pod"], "renamed": ["search__find", "<b>"]}
+    text = to_text(with_tools({"search": found}, SEARCH))
+
+    assert "AllowMatchesNothing: Entries of allow match no tool of their server: search: read_*." in text
+    assert "ToolsRenamed: Servers have tools of the same name, which are offered as search__find." in text
+
+
+@pytest.mark.parametrize(
+    "servers",
+    ["text", {"search": None}, {"search": {"status": 1, "kind": [], "tools": "x"}}, {"other": ANSWERS}, [ANSWERS]],
+)
+def test_a_pod_may_report_anything_of_its_tools(servers: Any) -> None:
+    assert step(with_tools(servers, SEARCH), "tools")[0] == "unknown"
+
+
+def test_a_server_cannot_show_a_secret_or_control_the_terminal() -> None:
+    for stated in ("key sk-ant-api03-secret", "\x1b[31mred"):
+        text = to_text(with_tools({"search": {**ANSWERS, "server": stated}}, SEARCH))
+        assert "secret" not in text
+        assert "\x1b" not in text
+
+
+def test_a_reference_without_an_address_is_a_finding() -> None:
+    seen = evidence(ready=True, available=1, pods=[pod(ready=True)])
+    assert seen.agent is not None
+    seen.agent["spec"]["tools"] = [SEARCH]
+    message = "tools[search].mcp.serverRef: MCPServer prod/search does not exist"
+    degraded = {"type": "Degraded", "status": "True", "reason": "ToolServerUnresolved", "message": message}
+    seen.agent["status"]["conditions"].append(degraded)
+
+    assert ("ToolServerUnresolved", True) in [(each.reason, each.note) for each in judge(seen).findings]
 
 
 @pytest.mark.parametrize(

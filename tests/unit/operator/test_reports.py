@@ -261,3 +261,36 @@ async def test_pods_that_do_not_answer_are_recorded_as_such(outage: Outage) -> N
         await outage.until({"model_api": SILENT, "redis": SILENT})
     finally:
         looking.cancel()
+
+
+def listing(value: int) -> str:
+    return f'{ALL_UP}agent_tool_server_up{{server="search"}} 1.0\nagent_tool_list_hash{{server="search"}} {value}.0\n'
+
+
+async def test_a_list_of_tools_counts_once_the_pods_with_the_current_settings_agree_on_it(outage: Outage) -> None:
+    outage.metrics = {ADDRESS: listing(10), ADDRESS_AFTER: listing(10)}
+    first, second = ({"search": f"{value:012x}"} for value in (10, 11))
+
+    async def until(settings: str, lists: Reading) -> None:
+        async with asyncio.timeout(30):
+            while outage.reports.expect(KEY, None, settings).tool_lists != lists:  # noqa: ASYNC110  as above
+                await asyncio.sleep(0.02)
+
+    async with outage.running():
+        await until("before", first)
+        # The only pod with these settings.
+        outage.metrics[ADDRESS_AFTER] = listing(11)
+        await until("after", second)
+        assert outage.reports.expect(KEY, None, "before").tool_lists == {}, "what another pod reports does not count"
+        await until("before", first)
+        for checksum in ("before", "after"):
+            outage.cache.store(POD.kind, with_settings(pod(checksum), "before"))
+        outage.metrics = {ADDRESS: listing(11), ADDRESS_AFTER: listing(10)}
+        await until("before", {})
+        outage.metrics[ADDRESS_AFTER] = listing(11)
+        await until("before", second)
+
+
+def with_settings(pod: Document, checksum: str) -> Document:
+    pod["metadata"] |= {"annotations": {CONFIG_CHECKSUM: checksum}, "resourceVersion": "2"}
+    return pod

@@ -10,6 +10,7 @@ from agent_operator.api.mcp import ServerRef
 from agent_operator.api.spec import AgentSpec
 from agent_operator.controller.reconcile.server_address import UnresolvedError, address_of
 from agent_operator.controller.reconcile.server_references import References, refers
+from agent_operator.controller.status.tool_lists import status_of_servers
 from agent_operator.kube.errors import ApiError
 from agent_operator.kube.reader import Reader
 from agent_operator.kube.resources import Resource
@@ -83,7 +84,7 @@ def test_a_remote_server_of_kagent_has_its_address_in_the_spec(spec: Document, n
         (TOOLHIVE, {"proxyPort": "a/b"}, PROXY, "has no address of the form"),
         (KMCP, {}, {}, "has no transportType"),
         (KMCP, {"transportType": "http", "httpTransport": {"tls": {"secretRef": "a"}}}, {}, "sets httpTransport.tls"),
-        (KMCP, {"transportType": "http", "httpTransport": {"path": "mcp"}}, {}, "is no path of a URL"),
+        (KMCP, {"transportType": "http", "httpTransport": {"path": "mcp"}}, {}, "is not a URL path"),
         (REMOTE, {"url": "https://a/mcp", "protocol": "SSE"}, {}, "uses the protocol SSE"),
         (REMOTE, {"url": "a/mcp"}, {}, "has no address of the form"),
         (REMOTE, {"url": "http://me:secret@a/mcp"}, {}, "has no address of the form"),
@@ -136,7 +137,7 @@ def references(served: Served) -> References:
 
 @pytest.mark.parametrize("versions", [{"v1beta1", "v1alpha1"}, {"v1alpha1"}])
 async def test_a_reference_becomes_an_address_in_whichever_version_the_cluster_serves(versions: set[str]) -> None:
-    resolved = await references(Served(versions, {("tools", "clock"): server({}, PROXY)})).resolve(agent())
+    resolved = await references(Served(versions, {("tools", "clock"): server({}, PROXY)})).resolve(agent(), {})
 
     (tool,) = resolved.agent.spec.tools or []
     assert tool.mcp is not None
@@ -157,7 +158,7 @@ async def test_a_reference_becomes_an_address_in_whichever_version_the_cluster_s
 )
 @pytest.mark.parametrize("stops", [False, True])
 async def test_a_problem_names_the_entry_and_the_object(served: Served, words: str, stops: bool) -> None:
-    resolved = await references(served).resolve(agent(onUnavailable="fail" if stops else "continue"))
+    resolved = await references(served).resolve(agent(onUnavailable="fail" if stops else "continue"), {})
 
     (problem,) = resolved.problems
     assert problem.reason == "ToolServerUnresolved"
@@ -170,7 +171,7 @@ async def test_a_problem_names_the_entry_and_the_object(served: Served, words: s
 
 async def test_an_api_server_that_fails_changes_no_address() -> None:
     with pytest.raises(ApiError):
-        await references(Served({"v1beta1"}, {}, HTTPStatus.INTERNAL_SERVER_ERROR)).resolve(agent())
+        await references(Served({"v1beta1"}, {}, HTTPStatus.INTERNAL_SERVER_ERROR)).resolve(agent(), {})
 
 
 async def test_reconciles_in_quick_succession_share_one_read() -> None:
@@ -178,6 +179,41 @@ async def test_reconciles_in_quick_succession_share_one_read() -> None:
     known = references(served)
 
     for _ in range(3):
-        await known.resolve(agent())
+        await known.resolve(agent(), {})
 
     assert served.reads == [("v1beta1", "tools", "clock")]
+
+
+KEPT = {"name": "clock", "reference": "MCPServer tools/clock (toolhive.stacklok.dev)", "url": PROXY["url"]}
+
+
+@pytest.mark.parametrize(
+    "served", [Served({"v1beta1"}, {}), Served(set(), {}), Served({"v1beta1"}, {}, HTTPStatus.FORBIDDEN)]
+)
+async def test_an_object_that_is_gone_keeps_its_last_address(served: Served) -> None:
+    resolved = await references(served).resolve(agent(onUnavailable="fail"), {"toolServers": [KEPT]})
+
+    (tool,) = resolved.agent.spec.tools or []
+    assert tool.mcp is not None
+    assert tool.mcp.url == PROXY["url"]
+    (problem,) = resolved.problems
+    assert f"its last address stays in use ({PROXY['url']})" in problem.message
+    assert not resolved.stops
+    assert status_of_servers([tool], {}, resolved.addresses, 1, {}) == [KEPT]
+
+
+@pytest.mark.parametrize(
+    ("served", "kept"),
+    [
+        (Served({"v1beta1"}, {}), {**KEPT, "reference": "MCPServer tools/other (toolhive.stacklok.dev)"}),
+        (Served({"v1beta1"}, {}), {"name": "clock", "hash": "00000000000a"}),
+        (Served({"v1beta1"}, {("tools", "clock"): server({"transport": "sse"}, PROXY)}), KEPT),
+    ],
+)
+async def test_the_address_of_another_object_or_of_one_that_cannot_be_used_is_not_kept(
+    served: Served, kept: Document
+) -> None:
+    resolved = await references(served).resolve(agent(), {"toolServers": [kept]})
+
+    assert refers(resolved.agent)
+    assert not resolved.addresses

@@ -10,10 +10,11 @@ from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile.publish import news
 from agent_operator.controller.status.dependencies import DEGRADED_AFTER, Report
 from agent_operator.controller.status.settling import SILENT, UP, Reading, Settling
-from agent_operator.controller.status.status import Observation, seconds_until_degraded, status_of
-from agent_operator.controller.status.tool_servers import servers_in
+from agent_operator.controller.status.status import Observation, seconds_until_degraded, status_of, status_of_invalid
+from agent_operator.controller.status.tool_servers import KINDS, lists_in, servers_in
 from agent_operator.kube.cache import AgentState
 from agent_operator.kube.resources import Key
+from agent_service.tooling import kinds
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 SEARCH = {"name": "search", "mcp": {"url": "https://search.example.com/mcp"}}
@@ -41,12 +42,33 @@ def failing(server: str, kind: str, value: str = "1.0") -> str:
         (up("search", "0.0") + failing("search", "no_secret"), {"search": "no_secret"}),
         (up("search", "0.0") + failing("search", "dns", "0.0"), {"search": "other"}),
         (up("search", "0.0") + failing("search", "text_of_the_server"), {"search": "other"}),
+        (up("search", "0.0") + failing("search", "no_health_path"), {"search": "other"}),
         (up("Not A Name", "0.0"), {}),
         (up("s" * 33, "0.0"), {}),
     ],
 )
 def test_pods_report_their_servers(metrics: str, reading: Reading) -> None:
     assert servers_in(metrics) == reading
+
+
+def test_the_operator_has_a_sentence_for_each_kind_that_the_service_publishes() -> None:
+    assert KINDS.keys() - {"other"} == kinds.KINDS
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("1.9548925493264e+14", {"search": f"{195489254932640:012x}"}),
+        ("7.0", {"search": "000000000007"}),
+        ("281474976710656.0", {}),
+        ("-1.0", {}),
+        ("0.5", {}),
+        ("1e400", {}),
+        ("NaN", {}),
+    ],
+)
+def test_pods_report_the_hash_of_each_list(value: str, found: Reading) -> None:
+    assert lists_in(f'agent_tool_list_hash{{server="search"}} {value}\n') == found
 
 
 def test_the_names_that_a_pod_can_report_are_bounded() -> None:
@@ -64,14 +86,16 @@ def status(
     *,
     tools: tuple[dict[str, Any], ...] = (SEARCH, ORDERS, WEB),
     dependencies: Reading | None = REACHABLE,
+    lists: Reading | None = None,
+    generation: int = 1,
 ) -> dict[str, Any]:
     agent = {
         "apiVersion": "portside.dev/v1alpha1",
         "kind": "AgentDeployment",
-        "metadata": {"name": "support", "namespace": "team", "uid": "u", "generation": 1},
+        "metadata": {"name": "support", "namespace": "team", "uid": "u", "generation": generation},
         "spec": {"agent": {"provider": "echo"}, "tools": list(tools)},
     }
-    reported = Report(dependencies=dependencies, tool_servers=servers)
+    reported = Report(dependencies=dependencies, tool_servers=servers, tool_lists=lists or {})
     return status_of(parse(agent), Observation(reported=reported), old, now)
 
 
@@ -158,3 +182,40 @@ def test_the_metric_of_a_condition_is_absent_while_it_is_unknown(condition: str,
     labels = {"agent_namespace": "team", "agent": "support", "condition": "ToolsReady"}
 
     assert metrics.registry.get_sample_value("agent_operator_agent_condition", labels) == reported
+
+
+FIRST: Reading = {"search": "00000000000a", "orders": "00000000000b"}
+OTHER: Reading = {**FIRST, "search": "00000000000c"}
+
+
+def test_a_changed_list_of_tools_is_reported_once_by_an_event_that_names_the_server() -> None:
+    first = status(BOTH_UP, {}, lists=FIRST)
+    unknown = status(BOTH_UP, first, lists={})
+    changed = status(BOTH_UP, unknown, lists=OTHER)
+    again = status(BOTH_UP, changed, lists=OTHER)
+
+    assert first["toolServers"] == [{"name": name, "hash": value} for name, value in FIRST.items()]
+    assert unknown["toolServers"] == first["toolServers"]
+    ((kind, reason, text),) = news(first, changed)
+    assert (kind, reason) == ("Warning", "ToolDescriptionsChanged")
+    assert "search" in text
+    assert "orders" not in text
+    assert list(news(changed, again)) == []
+
+
+def test_another_generation_may_have_other_lists() -> None:
+    first = status(BOTH_UP, {}, lists=FIRST)
+    edited = status(BOTH_UP, first, lists={}, generation=2)
+    seen = status(BOTH_UP, edited, lists=OTHER, generation=2)
+
+    assert "toolServers" not in edited
+    assert list(news(first, edited)) == list(news(edited, seen)) == []
+    assert {each["name"]: each["hash"] for each in seen["toolServers"]} == OTHER
+
+
+def test_hashes_do_not_outlive_a_generation_that_was_never_applied() -> None:
+    first = status(BOTH_UP, {}, lists=FIRST)
+    invalid = status_of_invalid(2, ["spec: wrong"], first, NOW)
+
+    assert "toolServers" not in invalid
+    assert status_of_invalid(1, ["spec: wrong"], first, NOW)["toolServers"] == first["toolServers"]

@@ -13,6 +13,7 @@ from agent_operator.controller.status.budget import NEARLY_USED_UP, USED_UP, WIT
 from agent_operator.controller.status.dependencies import DEPENDENCIES_REACHABLE
 from agent_operator.controller.status.drift import DRIFTED
 from agent_operator.controller.status.status import is_ready, same
+from agent_operator.controller.status.tool_lists import LISTS_CHANGED, changed_lists
 from agent_operator.controller.status.tool_servers import TOOLS_READY
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.conditions import condition
@@ -89,6 +90,8 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, 
     drifted, before = condition(new, DRIFTED), condition(old, DRIFTED)
     if drifted and drifted["message"] != before.get("message"):
         yield "Warning", drifted["reason"], drifted["message"]
+    if (message := changed_lists(old, new)) is not None:
+        yield "Warning", LISTS_CHANGED, message
     for name in (DEPENDENCIES_REACHABLE, TOOLS_READY):
         yield from _of_outage(name, condition(old, name), condition(new, name))
     if is_ready(new) and not is_ready(old):

@@ -41,6 +41,7 @@ from agent_operator.controller.status.status import (
     status_of_invalid,
     status_of_refused,
 )
+from agent_operator.controller.status.tool_lists import addresses_in
 from agent_operator.controller.watch.pod_reports import Reports
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.errors import ApiError
@@ -159,7 +160,7 @@ class Reconciler:
             )
             return "invalid", None
         owner = Owner(agent.name, agent.uid)
-        resolved = await self._references.resolve(agent)
+        resolved = await self._references.resolve(agent, document.get("status", {}))
         follows, agent = refers(agent), resolved.agent
         if self._policy is not None and (refused := refusals(agent.spec, self._policy)):
             deployment = owned(self._cache, DEPLOYMENT, key, agent.name, owner)
@@ -212,6 +213,7 @@ class Reconciler:
         agent = resolved.agent
         reported, left = self._reported(key, agent), self._executor.left(key)
         seen = observe(self._cache, key, agent, owner, problems=problems, reported=reported, left=left)
+        seen.addresses = resolved.addresses
         seen.unresolved = [each for each in resolved.problems if each not in problems]
         seen.in_events = [problem async for problem in self._in_events(key, agent, seen)]
         return status_of(agent, seen, document.get("status", {}), datetime.now(UTC))
@@ -230,9 +232,9 @@ class Reconciler:
                 yield problem
 
     def _reported(self, key: Key, agent: AgentDeployment) -> Report:
-        """Return what the agent's pods reported of its budget, if it has one, and of its dependencies."""
+        """Return what the agent's pods reported of its budget, if it has one, of its dependencies and of its tools."""
         budget = agent.spec.budget
-        checksum = config_checksum(agent) if budget is not None else ""
+        checksum = config_checksum(agent) if budget is not None or agent.spec.tools else ""
         return self._reports.expect(key, budget, checksum)
 
     async def _publish_failure(
@@ -242,7 +244,8 @@ class Reconciler:
         self._failures[key] = self._failures.get(key, 0) + 1
         if self._failures[key] >= PUBLISH_AT_FAILURE and error.code not in NO_NEWS:
             problem = Problem("ApplyFailing", f"The API server cannot apply the desired objects: {error.message}")
-            await self._publisher.publish(document, await self._judge(key, document, Resolved(agent), owner, [problem]))
+            kept = Resolved(agent, addresses=addresses_in(document.get("status", {})))
+            await self._publisher.publish(document, await self._judge(key, document, kept, owner, [problem]))
 
     def _possible(self, wanted: Sequence[Document]) -> list[Document]:
         """Return the objects whose kinds the cluster has."""

@@ -97,7 +97,7 @@ def _of_kmcp(document: Document) -> str:
             raise UnresolvedError("sets httpTransport.tls, which Portside does not read: write mcp.url")
         path = str(http.get("path") or _PATH)
         if not _URL_PATH.fullmatch(path):
-            raise UnresolvedError("has an httpTransport.path that is no path of a URL: correct it")
+            raise UnresolvedError("has an httpTransport.path that is not a URL path: correct it")
     port = _mapping(spec.get("deployment")).get("port") or _KMCP_PORT
     return f"http://{metadata['name']}.{metadata['namespace']}.svc:{port}{path}"
 

@@ -1,15 +1,17 @@
 """Resolves the references of tools to MCP servers: reads the objects, and puts their addresses into the spec."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.mcp import ServerRef
 from agent_operator.api.tools import Tool
 from agent_operator.controller.reconcile.server_address import VERSIONS, UnresolvedError, address_of
 from agent_operator.controller.status.pod_problems import Problem
+from agent_operator.controller.status.tool_lists import Address, addresses_in
 from agent_operator.kube.errors import ApiError
 from agent_operator.kube.reader import Reader
 from agent_operator.manifests.document import Document
@@ -26,12 +28,14 @@ RETRY_SECONDS = 10.0
 class Resolved:
     """An agent whose references are replaced by addresses, except those that have none.
 
-    `problems` are those of references that have none, and `stops` whether turns fail without one of these servers.
+    `problems` are those of references whose object has none, and `stops` whether turns fail without one of these
+    servers. `addresses` are those in use, by the name of the tool.
     """
 
     agent: AgentDeployment
     problems: Sequence[Problem] = ()
     stops: bool = False
+    addresses: Mapping[str, Address] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,37 +52,48 @@ class References:
         self._reader = reader
         self._entries: dict[tuple[str, str, str, str], _Entry] = {}
 
-    async def resolve(self, agent: AgentDeployment) -> Resolved:
-        """Return the agent with the addresses of its references. Raises ApiError and UnreachableError."""
+    async def resolve(self, agent: AgentDeployment, status: Mapping[str, Any]) -> Resolved:
+        """Return the agent with the addresses of its references. Raises ApiError and UnreachableError.
+
+        While the object of a reference cannot be read, the address that the agent's `status` has of it stays in use:
+        the server itself may well be there, and its pods need not be replaced.
+        """
         if not refers(agent):
             return Resolved(agent)
         tools: list[Tool] = []
         problems: list[Problem] = []
         stops = False
+        last, addresses = addresses_in(status), dict[str, Address]()
         for tool in agent.spec.tools or []:
-            try:
-                tools.append(await self._resolved(tool, agent.namespace))
-            except UnresolvedError as error:
+            if tool.mcp is None or tool.mcp.server_ref is None:
                 tools.append(tool)
+                continue
+            address, error = await self._address(tool.mcp.server_ref, agent.namespace, last.get(tool.name))
+            if error:
                 problems.append(Problem("ToolServerUnresolved", f"tools[{tool.name}].mcp.serverRef: {error}"))
+            if address is None:
+                tools.append(tool)
                 stops = stops or tool.on_unavailable == "fail"
+            else:
+                addresses[tool.name] = address
+                mcp = tool.mcp.model_copy(update={"url": address.url, "server_ref": None})
+                tools.append(tool.model_copy(update={"mcp": mcp}))
         spec = agent.spec.model_copy(update={"tools": tools})
-        return Resolved(replace(agent, spec=spec), problems, stops)
+        return Resolved(replace(agent, spec=spec), problems, stops, addresses)
 
-    async def _resolved(self, tool: Tool, namespace: str) -> Tool:
-        if tool.mcp is None or tool.mcp.server_ref is None:
-            return tool
-        reference = tool.mcp.server_ref
+    async def _address(self, reference: ServerRef, namespace: str, last: Address | None) -> tuple[Address | None, str]:
+        """Return the address of a reference, the `last` one if it is of the same object; and what prevents it."""
         place = reference.namespace or namespace
         named = f"{reference.kind} {place}/{reference.name} ({reference.group})"
         entry = await self._read(reference, place)
+        if entry.document is None and last is not None and last.reference == named:
+            return last, f"{named} {entry.error}. Until then, its last address stays in use ({last.url})"
         if entry.document is None:
-            raise UnresolvedError(f"{named} {entry.error}")
+            return None, f"{named} {entry.error}"
         try:
-            address = address_of(reference, entry.document, namespace)
+            return Address(named, address_of(reference, entry.document, namespace)), ""
         except UnresolvedError as error:
-            raise UnresolvedError(f"{named} {error}") from None
-        return tool.model_copy(update={"mcp": tool.mcp.model_copy(update={"url": address, "server_ref": None})})
+            return None, f"{named} {error}"
 
     async def _read(self, reference: ServerRef, namespace: str) -> _Entry:
         key = (reference.group, reference.kind, namespace, reference.name)

@@ -3,14 +3,14 @@
 No text of a pod is shown, because pods run the user's code. A pod can only choose among the texts of this file.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from agent_operator.controller.status.budget import Used
 from agent_operator.controller.status.pod_problems import Problem
+from agent_operator.controller.status.published import OTHER, reading_of
 from agent_operator.controller.status.settling import SILENT, UP, Reading, is_down
 from agent_operator.kube.conditions import Judgement, condition
 
@@ -23,13 +23,15 @@ DEGRADED_AFTER = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Report:
-    """What pods report of the budget and of waiting approvals (None before the first poll), and of dependencies and
-    tool servers (None until settled)."""
+    """What pods report: of the budget and of waiting approvals (None before the first poll), and of dependencies and
+    tool servers (None until settled). `tool_lists` has the hash of each server's list of tools, from pods with the
+    current settings."""
 
     used: Used | None = None
     dependencies: Reading | None = None
     tool_servers: Reading | None = None
     approvals: int | None = None
+    tool_lists: Reading = field(default_factory=dict)
 
 
 COMPONENTS = {"model_api": "the model API", "runtime": "the runtime", "redis": "Redis"}
@@ -39,7 +41,6 @@ SEVERAL = "DependenciesUnavailable"
 
 # The dependency answers but limits the rate: that is not an outage, and comes and goes.
 _NOT_DOWN = frozenset({"rate_limited"})
-OTHER = "other"
 KINDS = {
     # Of a connection.
     "unreachable": "there is no connection to it",
@@ -87,25 +88,11 @@ _KINDS_OF_RUNTIME = {
     "refused": "it refuses requests",
 }
 
-_SERIES = re.compile(
-    r'^agent_dependency_(up|failing)\{component="([a-z_]{1,32})"(?:,kind="([a-z_]{1,64})")?\} ([0-9.]{1,8})$',
-    re.MULTILINE,
-)
-
 
 def reading_in(metrics: str) -> Reading:
     """Return what a pod's metrics, in Prometheus' text format, report; empty for images that do not report it."""
-    up: dict[str, bool] = {}
-    kinds: dict[str, str] = {}
-    for series, component, kind, value in _SERIES.findall(metrics):
-        if component not in COMPONENTS:
-            continue
-        if series == "up":
-            up[component] = value in {"1", "1.0"}
-        elif value in {"1", "1.0"}:
-            kinds[component] = kind if kind in KINDS or kind in _NOT_DOWN else OTHER
-    down = {component: kinds.get(component, OTHER) for component, is_up in up.items() if not is_up}
-    return {component: UP if down.get(component, UP) in _NOT_DOWN else down.get(component, UP) for component in up}
+    found = reading_of(metrics, "agent_dependency", "component", KINDS.keys() | _NOT_DOWN)
+    return {name: UP if kind in _NOT_DOWN else kind for name, kind in found.items() if name in COMPONENTS}
 
 
 def judge_dependencies(settled: Reading | None, old: Mapping[str, Any]) -> Judgement | None:

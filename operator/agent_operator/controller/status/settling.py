@@ -27,6 +27,11 @@ def agreed(one: Reading, other: Reading) -> Reading:
     return {name: UP if UP in {kind, other.get(name, kind)} else kind for name, kind in one.items()}
 
 
+def common(one: Reading, other: Reading) -> Reading:
+    """Return what the readings of two pods of an agent have in common; what only one of them reports counts too."""
+    return {name: value for name, value in {**one, **other}.items() if one.get(name, value) == value}
+
+
 @dataclass
 class _Settled:
     """The settled value of one name, and what the last polls found instead."""

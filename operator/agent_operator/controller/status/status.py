@@ -21,6 +21,7 @@ from agent_operator.controller.status.drift import DRIFTED, Left, judge_drift
 from agent_operator.controller.status.pod_problems import Problem, pod_problems
 from agent_operator.controller.status.runtime_problems import without_consequences
 from agent_operator.controller.status.scaling import Scaled, judge_scaling
+from agent_operator.controller.status.tool_lists import Address, status_of_servers, without_hashes
 from agent_operator.controller.status.tool_servers import REQUIRED_UNAVAILABLE, TOOLS_READY, judge_tools
 from agent_operator.kube.conditions import Judgement, condition, conditions
 from agent_operator.manifests.container import image_reference
@@ -53,8 +54,8 @@ class Observation:
     """What was observed of a valid agent.
 
     `problems` is what could not be done for it, `unresolved` are references of tools that it serves without,
-    `in_events` are the problems in its pods' Events, `left` are objects left with foreign changes, and `reported` is
-    what its pods reported.
+    `addresses` those of references that have one, `in_events` are the problems in its pods' Events, `left` are objects
+    left with foreign changes, and `reported` is what its pods reported.
     """
 
     deployment: Document | None = None
@@ -64,6 +65,7 @@ class Observation:
     pods: list[Document] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     unresolved: list[Problem] = field(default_factory=list)
+    addresses: Mapping[str, Address] = field(default_factory=dict)
     in_events: list[Problem] = field(default_factory=list)
     left: Sequence[Left] = ()
     reported: Report = field(default_factory=Report)
@@ -100,6 +102,9 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
             "image": image_reference(agent.spec.image),
             "budget": status_of_budget(agent.spec.budget, seen.reported.used, old),
             "approvalsWaiting": status_of_approvals(agent.spec.tools or [], seen.reported.approvals, old),
+            "toolServers": status_of_servers(
+                agent.spec.tools or [], seen.reported.tool_lists, seen.addresses, agent.generation, old
+            ),
             "conditions": conditions(_judge(agent, seen, old, now), agent.generation, old, now),
         }
     )
@@ -127,8 +132,12 @@ def _status_of_unchanged(reason: str, message: str, generation: int, old: Mappin
         "Progressing": Judgement("False", reason, "Waiting for the spec to be corrected"),
         "Degraded": Judgement("True", reason, message),
     }
+    servers = old.get("toolServers") or []
+    if old.get("observedGeneration") != generation:
+        servers = without_hashes(servers)
     return {
-        **old,
+        **{key: value for key, value in old.items() if key != "toolServers"},
+        **({"toolServers": servers} if servers else {}),
         "observedGeneration": generation,
         "conditions": conditions(judgements, generation, old, now),
     }

@@ -5,44 +5,55 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agent_operator.api.tools import Tool
-from agent_operator.controller.status.dependencies import KINDS, OTHER
-from agent_operator.controller.status.settling import SILENT, UP, Reading, is_down
+from agent_operator.controller.status.published import OTHER, hashes_in, reading_of
+from agent_operator.controller.status.settling import SILENT, Reading, is_down
 from agent_operator.kube.conditions import Judgement, condition
 
 TOOLS_READY = "ToolsReady"
 REQUIRED_UNAVAILABLE = "RequiredToolServersUnavailable"
 UNAVAILABLE = "ToolServersUnavailable"
 
-# Where the same kind means something else for a server of tools.
-_KINDS = {
+# Of an entry of `tools`.
+_NAME = re.compile(r"[-a-z0-9]{1,32}")
+
+KINDS = {
+    # Of a connection.
+    "unreachable": "there is no connection to it",
+    "connection_refused": "its address refuses connections",
+    "no_route": "there is no route to its address",
+    "disconnected": "it closes connections without an answer",
+    "dns": "its name cannot be resolved",
+    "tls": "TLS fails: check the scheme and the port of mcp.url",
+    "certificate": "its certificate is not trusted",
+    "proxy": "the proxy cannot be reached, or refuses",
+    "timed_out": "it does not answer in time",
+    "refused_address": "its name resolves to an address that is not allowed: see mcp.allowLinkLocal",
+    # Of the credentials.
+    "no_secret": "the Secret of mcp.headersFrom or mcp.auth is missing, or has no such key",
+    "no_token": "the token endpoint gives no token: check tokenUrl and the Secrets of mcp.auth",
     "credentials_refused": "it does not accept the credentials: check the Secrets of mcp.headersFrom and mcp.auth",
+    # Of its answers.
     "no_endpoint": "it lacks the path that is called: correct mcp.url, or the path of the sidecar",
     "redirect": "it redirects, which is not followed: correct mcp.url",
-    "refused_address": "its name resolves to an address that is not allowed: see mcp.allowLinkLocal",
+    "refused": "it refuses requests",
+    "failed": "it fails with an internal error",
+    "too_large": "its list of tools is larger than 2 MiB",
     "protocol": "the server at its address does not speak MCP over HTTP",
-    "unreadable": "the server at its address does not speak MCP over HTTP",
-    "no_secret": "the Secret of mcp.headersFrom or mcp.auth has no such key",
-    # `/health` has nothing about these servers.
-    OTHER: "the pods' log shows why",
+    OTHER: "/health and the pods' log show why",
 }
-
-# Prometheus sorts labels by name.
-_SERIES = re.compile(
-    r'^agent_tool_server_(up|failing)\{(?:kind="([a-z_]{1,64})",)?server="([-a-z0-9]{1,32})"\} ([0-9.]{1,8})$',
-    re.MULTILINE,
-)
+"""What each kind means that pods publish (service: tooling/kinds.py; a test compares the two)."""
 
 
 def servers_in(metrics: str) -> Reading:
     """Return what a pod's metrics, in Prometheus' text format, report of its servers of tools."""
-    up: dict[str, bool] = {}
-    kinds: dict[str, str] = {}
-    for series, kind, server, value in _SERIES.findall(metrics):
-        if series == "up":
-            up[server] = value in {"1", "1.0"}
-        elif value in {"1", "1.0"}:
-            kinds[server] = kind if kind in KINDS or kind in _KINDS else OTHER
-    return {server: UP if is_up else kinds.get(server, OTHER) for server, is_up in up.items()}
+    found = reading_of(metrics, "agent_tool_server", "server", KINDS)
+    return {name: kind for name, kind in found.items() if _NAME.fullmatch(name)}
+
+
+def lists_in(metrics: str) -> Reading:
+    """Return the hash of the list of tools of each server, from a pod's metrics in Prometheus' text format."""
+    found = hashes_in(metrics, "agent_tool_list_hash", "server")
+    return {name: value for name, value in found.items() if _NAME.fullmatch(name)}
 
 
 def judge_tools(
@@ -79,7 +90,7 @@ def judge_tools(
 
 
 def _unavailable(down: Sequence[Tool], reading: Reading) -> Judgement:
-    causes = "; ".join(f"{tool.name} cannot be used: {_described(reading[tool.name])}" for tool in down)
+    causes = "; ".join(f"{tool.name} cannot be used: {KINDS[reading[tool.name]]}" for tool in down)
     required = list(_names(tool for tool in down if tool.on_unavailable == "fail"))
     if required:
         effect = f"Until this is resolved, turns are answered with 503 (onUnavailable: fail of {', '.join(required)})"
@@ -90,7 +101,3 @@ def _unavailable(down: Sequence[Tool], reading: Reading) -> Judgement:
 
 def _names(tools: Iterable[Tool]) -> Iterable[str]:
     return (tool.name for tool in tools)
-
-
-def _described(kind: str) -> str:
-    return _KINDS.get(kind) or KINDS[kind]

@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 import aiohttp
 import structlog
@@ -16,14 +15,15 @@ from agent_operator.controller.status.approvals import waiting_in
 from agent_operator.controller.status.budget import Used
 from agent_operator.controller.status.dependencies import SILENT_READING, Report, reading_in
 from agent_operator.controller.status.pod_problems import is_meant_to_run
-from agent_operator.controller.status.settling import UP, Reading, Settling, agreed
-from agent_operator.controller.status.tool_servers import servers_in
+from agent_operator.controller.status.settling import UP, Reading, Settling, agreed, common
+from agent_operator.controller.status.tool_servers import lists_in, servers_in
+from agent_operator.controller.watch.scrape import HEADERS, scrape
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.conditions import condition
 from agent_operator.kube.resources import Key
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import selector
-from agent_operator.manifests.names import CONFIG_CHECKSUM, METRICS_PATH, METRICS_PORT
+from agent_operator.manifests.names import CONFIG_CHECKSUM
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +41,6 @@ MOST_SECONDS = 300.0
 TICK_SECONDS = 1.0
 # The time limit for one pod, which normally answers in milliseconds. Unreachable pods must not delay other polls.
 ANSWER_SECONDS = 2.0
-# Many times the size of a pod's report. The pod runs the user's code, which may send anything, even without end.
-MOST_BYTES = 512 << 10
 # Every pod reports the use of all of them, and one pod that reaches everything is enough. A second one is polled in
 # case the first is just terminating or is the only faulty one.
 MOST_PODS = 2
@@ -53,8 +51,6 @@ MOST_CHECKSUMS = 16
 METRIC = "agent_budget_used_ratio"
 # A higher value is not a plausible share, and would not fit its status field.
 MOST_PERCENT = 10**7
-# No compression: a small response could expand to a large one.
-HEADERS = {"Accept": "text/plain", "Accept-Encoding": "identity"}
 
 
 @dataclass
@@ -62,7 +58,8 @@ class _Agent:
     """The state of an agent.
 
     `checksums` are those of the settings that have its budget: pods with other settings report shares of another
-    budget. It is None until the budget is first changed: until then any pod is trusted.
+    budget. It is None until the budget is first changed: until then any pod is trusted. Lists of tools count only from
+    pods whose settings have the checksum `settings`, as earlier ones may have other tools.
     """
 
     due: float
@@ -72,11 +69,14 @@ class _Agent:
     dependencies: Settling = field(default_factory=Settling)
     tool_servers: Settling = field(default_factory=Settling)
     approvals: int | None = None
+    tool_lists: Settling = field(default_factory=Settling)
+    settings: str = ""
     is_polled: bool = False
     unanswered: int = 0
 
     def report(self) -> Report:
-        return Report(self.used, self.dependencies.settled, self.tool_servers.settled, self.approvals)
+        lists = self.tool_lists.settled or {}
+        return Report(self.used, self.dependencies.settled, self.tool_servers.settled, self.approvals, lists)
 
 
 class Reports:
@@ -93,7 +93,7 @@ class Reports:
         Args:
             key: The agent's key.
             budget: Its current budget, or None.
-            checksum: The checksum of its settings, as annotated on its pods.
+            checksum: The checksum of its settings, as annotated on its pods; empty if it has no budget and no tools.
         """
         now = time.monotonic()
         agent = self._agents.get(key)
@@ -101,6 +101,8 @@ class Reports:
             # Spread over the interval, as after startup all agents arrive at once.
             spread = random.uniform(0, POLL_SECONDS)  # noqa: S311  spread, not secrecy
             agent = self._agents[key] = _Agent(due=now + spread)
+        if agent.settings != checksum:
+            agent.settings, agent.tool_lists = checksum, Settling()
         if budget is None:
             agent.budget, agent.checksums, agent.used = None, None, None
         elif agent.budget is None:
@@ -143,12 +145,10 @@ class Reports:
                 await asyncio.sleep(TICK_SECONDS)
 
     async def _poll(self, session: aiohttp.ClientSession, slots: asyncio.Semaphore, key: Key, agent: _Agent) -> None:
-        before, budget = agent.report(), agent.budget
+        before, budget, settings = agent.report(), agent.budget, agent.settings
         async with slots:
             try:
-                found = await _poll_pods(
-                    session, key, self._cache.pods(key), agent.checksums, needs_share=budget is not None
-                )
+                found = await _poll_pods(session, key, self._cache.pods(key), agent)
             except Exception as error:
                 # A bug that affects one agent must not stop the polling of all other agents.
                 log.exception("Could not poll pods", namespace=key.namespace, name=key.name, error=repr(error))
@@ -163,6 +163,8 @@ class Reports:
             agent.tool_servers.take(found.tool_servers)
         if found.approvals is not None:
             agent.approvals = found.approvals
+        if settings == agent.settings and not found.was_silent:
+            agent.tool_lists.take(found.tool_lists)
         if budget is not None:
             agent.used = Used(found.percent)
         agent.unanswered = agent.unanswered + 1 if found.was_silent else 0
@@ -183,6 +185,7 @@ class _Found:
     dependencies: Reading = field(default_factory=dict)
     tool_servers: Reading = field(default_factory=dict)
     approvals: int | None = None
+    tool_lists: Reading = field(default_factory=dict)
     was_polled: bool = False
     was_silent: bool = False
 
@@ -194,23 +197,29 @@ def _pause(agent: _Agent, found: _Found) -> float:
     period = BUDGET_SECONDS if agent.budget is not None else POLL_SECONDS
     if agent.unanswered > 1:
         return float(min(MOST_SECONDS, period * 2 ** min(agent.unanswered - 1, 10)))
-    is_pending = agent.dependencies.is_pending or agent.tool_servers.is_pending
+    is_pending = any(each.is_pending for each in (agent.dependencies, agent.tool_servers, agent.tool_lists))
     return min(period, CONFIRM_SECONDS) if is_pending else period
 
 
-async def _poll_pods(
-    session: aiohttp.ClientSession, key: Key, pods: list[Document], checksums: Set[str] | None, *, needs_share: bool
-) -> _Found:
-    """Poll pods of an agent, those with one of the `checksums` first; only these count for the budget."""
+async def _poll_pods(session: aiohttp.ClientSession, key: Key, pods: list[Document], agent: _Agent) -> _Found:
+    """Poll pods of an agent, those with one of its `checksums` first, as only these count for the budget.
+
+    Of these, pods with its current settings are first: only they count for the lists of tools.
+    """
+    needs_share = agent.budget is not None
     ready = serving(key, pods)
-    trusted = serving(key, pods, checksums)
+    trusted = serving(key, pods, agent.checksums)
+    current = serving(key, pods, {agent.settings} if agent.settings else set())
+    known = agent.tool_lists.settled or {}
     # A pod may be unready because it cannot reach a dependency. A pod that has yet to start does not answer.
-    addresses = sorted(ready, key=lambda address: address not in trusted) or _running(key, pods)
+    preferred = sorted(ready, key=lambda address: (address not in trusted, address not in current))
+    addresses = preferred or _running(key, pods)
     found = _Found(was_polled=bool(addresses), was_silent=bool(ready))
     reading: Reading | None = None
     servers: Reading | None = None
+    lists: Reading | None = None
     for address in addresses[:MOST_PODS]:
-        metrics = await _scrape(session, address)
+        metrics = await scrape(session, address)
         if metrics is None:
             continue
         found.was_silent = False
@@ -220,11 +229,14 @@ async def _poll_pods(
             found.approvals = waiting_in(metrics)
         reading = reading_in(metrics) if reading is None else agreed(reading, reading_in(metrics))
         servers = servers_in(metrics) if servers is None else agreed(servers, servers_in(metrics))
+        if address in current:
+            lists = lists_in(metrics) if lists is None else common(lists, lists_in(metrics))
         is_up = all(kind == UP for kind in (*reading.values(), *servers.values()))
-        if is_up and (found.percent is not None or not needs_share):
+        if is_up and (lists or {}) == known and (found.percent is not None or not needs_share):
             break
     found.dependencies = SILENT_READING if found.was_silent else reading or {}
     found.tool_servers = servers or {}
+    found.tool_lists = lists or {}
     return found
 
 
@@ -259,27 +271,6 @@ def _settings_of(pod: Document) -> str:
     """Return the checksum of the pod's settings."""
     checksum: str = pod["metadata"].get("annotations", {}).get(CONFIG_CHECKSUM, "")
     return checksum
-
-
-async def _scrape(session: aiohttp.ClientSession, address: str) -> str | None:
-    """Return the metrics of the pod at this address; None unless it answers as expected."""
-    host = f"[{address}]" if ":" in address else address
-    try:
-        # A pod must not redirect the operator to another address.
-        address = f"http://{host}:{METRICS_PORT}{METRICS_PATH}"
-        async with session.get(address, allow_redirects=False) as answer:
-            return (await _beginning(answer)).decode(errors="replace") if answer.status == HTTPStatus.OK else None
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        return None
-
-
-async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
-    read = bytearray()
-    async for chunk in answer.content.iter_any():
-        read += chunk
-        if len(read) > MOST_BYTES:
-            break
-    return bytes(read)
 
 
 def percent_in(metrics: str) -> int | None:

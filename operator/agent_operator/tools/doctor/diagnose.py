@@ -22,6 +22,7 @@ from agent_operator.tools.doctor.runtime import notes
 from agent_operator.tools.doctor.scaling import scaling_findings
 from agent_operator.tools.doctor.service import service_findings
 from agent_operator.tools.doctor.steps import steps_of
+from agent_operator.tools.doctor.tools import tool_findings
 
 # Reasons in the agent's conditions that only the operator knows: the API server's responses to its applies.
 _APPLYING = {"PolicyRefused", "NameConflict", "QuotaExceeded", "ApplyRefused", "ApplyFailing", "KindNotInstalled"}
@@ -91,6 +92,7 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
         yield from pod_findings(evidence, component, deployment)
     yield from service_findings(evidence)
     yield from scaling_findings(evidence)
+    yield from tool_findings(evidence)
     yield from down(evidence)
     yield from notes(evidence)
     yield from _drifted(evidence)

@@ -188,10 +188,11 @@ class _Gathering:
     async def _resolve(self) -> None:
         """Read the agent with the addresses of the servers that its tools refer to; leave out an invalid agent."""
         try:
-            agent = parse(self._evidence.agent or {})
+            document = self._evidence.agent or {}
+            agent = parse(document)
         except InvalidAgentError:
             return
-        resolving = References(self._access).resolve(agent)
+        resolving = References(self._access).resolve(agent, document.get("status") or {})
         self._evidence.resolved = (await self._seen("tools", resolving, Resolved(agent))).agent
 
     async def _get(self, resource: Resource, name: str) -> Document | None:

@@ -270,7 +270,8 @@ def down(evidence: Evidence) -> Iterator[Finding]:
     reported: set[str] = set()
     for pod, health in sorted(evidence.health.items()):
         for component, state in ((health.components or {}).get("components") or {}).items():
-            if state.get("status") == "down" and component not in reported:
+            # doctor/tools.py has the findings about the servers of tools.
+            if state.get("status") == "down" and component not in {*reported, "tools"}:
                 reported.add(component)
                 reason, remedy = _DOWN.get(component, ("ComponentDown", "check /health of the agent"))
                 detail = masked(str(state.get("detail", "")))

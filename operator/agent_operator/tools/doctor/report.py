@@ -8,7 +8,7 @@ from typing import Literal
 State = Literal["ok", "wrong", "unknown", "waits"]
 """`waits` means that the step cannot succeed before an earlier one does."""
 
-STEPS = ("definition", "operator", "spec", "objects", "pods", "service", "scaling")
+STEPS = ("definition", "operator", "spec", "objects", "pods", "service", "scaling", "tools")
 
 
 @dataclass(frozen=True)

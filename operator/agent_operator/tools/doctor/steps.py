@@ -5,6 +5,7 @@ from agent_operator.tools.doctor.evidence import Evidence
 from agent_operator.tools.doctor.report import STEPS, Finding, State, Step
 from agent_operator.tools.doctor.scaling import scaling_summary
 from agent_operator.tools.doctor.service import service_summary
+from agent_operator.tools.doctor.tools import tool_summary
 
 # Topics that do not concern the operator's objects.
 _OTHER_TOPICS = {"leases", "events", "health", "pods", "replicasets", "endpointslices"}
@@ -22,7 +23,8 @@ def steps_of(evidence: Evidence, findings: list[Finding]) -> list[Step]:
         elif broken and state == "wrong":
             state = "waits"
         noted = next((each for each in findings if each.step == name and each.note), None)
-        if wrong is None and noted is not None:
+        # What each server answered matters more than a note about one.
+        if wrong is None and noted is not None and name != "tools":
             message = noted.message
         steps.append(Step(name, state, message))
         broken = broken or state == "wrong"
@@ -33,17 +35,24 @@ def _without_findings(evidence: Evidence, step: str) -> tuple[State, str]:
     """Return the state of a step without findings, with a message."""
     if step == "definition":
         return "ok", f"{PLURAL}.{GROUP} is installed"
-    if step == "operator":
-        return _operator(evidence)
     if step == "spec":
         return "ok", "valid"
-    if step == "objects":
-        unseen = sorted(set(evidence.unseen) - _OTHER_TOPICS)
-        count = len(evidence.objects)
-        return ("unknown", f"some could not be read: {', '.join(unseen)}") if unseen else ("ok", f"all {count} exist")
-    if step == "pods":
-        return _pods(evidence)
-    return service_summary(evidence) if step == "service" else scaling_summary(evidence)
+    summaries = {
+        "operator": _operator,
+        "objects": _objects,
+        "pods": _pods,
+        "service": service_summary,
+        "scaling": scaling_summary,
+        "tools": tool_summary,
+    }
+    return summaries[step](evidence)
+
+
+def _objects(evidence: Evidence) -> tuple[State, str]:
+    unseen = sorted(set(evidence.unseen) - _OTHER_TOPICS)
+    if unseen:
+        return "unknown", f"some could not be read: {', '.join(unseen)}"
+    return "ok", f"all {len(evidence.objects)} exist"
 
 
 def _operator(evidence: Evidence) -> tuple[State, str]:
