@@ -27,6 +27,11 @@ _FIRST_WAIT_SECONDS = 0.1
 _LAST_WAIT_SECONDS = 1.0
 _MAY_HAVE_RUN = "The call may have run: its effects, if any, remain. Check before you repeat it."
 _DID_NOT_RUN = "The call did not run."
+# A task is stored until a worker takes it, and credentials of callers are never stored.
+_NO_CALLER = (
+    "This tool is called with the user's own credential, and this request has none. A background task never has one, "
+    "because credentials are not stored: the user can send the message to the chat instead."
+)
 
 # Texts of the SDK for outcomes that it finds itself.
 _CLOSED = "Connection closed"
@@ -66,7 +71,7 @@ async def call(
     """
     if connection.credentials.forwards and caller_token is None:
         raise CallFailedError(
-            f"This tool is called with the user's own credential, and this request has none. {_DID_NOT_RUN}",
+            f"{_NO_CALLER} {_DID_NOT_RUN}",
             "unauthorized",
         )
     token = caller_token if connection.credentials.forwards else None
