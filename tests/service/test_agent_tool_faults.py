@@ -121,6 +121,15 @@ async def test_the_model_gets_an_error_for_each_result_that_cannot_be_used(
     await goes_on(agent, answer)
 
 
+async def test_messages_of_a_server_before_a_result_do_not_hide_it(
+    make_client: MakeClient, start_mcp: StartServer, tmp_path: Path
+) -> None:
+    agent = await agent_with(make_client, tmp_path, entry(start_mcp(hostile_server, tools=[tool("talkative")])))
+    answer = await chat(agent, asking("try", calls=[calls_of("talkative")]))
+
+    assert [step["content"] for step in answer["steps"]] == ["done"]
+
+
 async def test_the_model_gets_a_bounded_number_of_tools_with_different_names_and_valid_schemas(
     make_client: MakeClient, start_mcp: StartServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
@@ -139,7 +148,7 @@ async def test_the_model_gets_a_bounded_number_of_tools_with_different_names_and
 class TestTokens:
     """Tokens of the OAuth grant that the server stops accepting while a conversation goes on."""
 
-    @pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
+    @pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
     def server(self, request: pytest.FixtureRequest, start_mcp: StartServer) -> McpServer:
         return start_mcp(secret=SECRET, **request.param)
 

@@ -13,6 +13,7 @@ from agent_service.telemetry.redact import printable
 from agent_service.tooling.connection import Connection
 from agent_service.tooling.exchange import NOT_RUN, Exchange, Failure, current
 from agent_service.tooling.outcomes import OUTCOME_OF, SENTENCE_OF
+from agent_service.tooling.room import Share
 from agent_service.tooling.session import Session
 
 # A server that restarts as a container beside the agent is back within this time.
@@ -54,6 +55,7 @@ async def call(
     *,
     deadline: float,
     caller_token: str | None,
+    share: Share,
 ) -> types.CallToolResult:
     """Call a tool, and return its result, which may be an error of the tool.
 
@@ -65,6 +67,7 @@ async def call(
         arguments: the input.
         deadline: a time of the event loop.
         caller_token: the caller's own credential, for a server that it is forwarded to.
+        share: counts what the call holds in memory.
 
     Raises:
         CallFailedError: if there is no result; the message explains whether the call may have run.
@@ -81,7 +84,7 @@ async def call(
     while True:
         session = await connection.session(give_up)
         most_bytes = 0 if session is None else session.largest_answer_bytes
-        exchange = Exchange(deadline + _SLACK_SECONDS, most_bytes, token, is_call=True)
+        exchange = Exchange(deadline + _SLACK_SECONDS, most_bytes, token, share)
         if session is None:
             exchange.fail(Failure.UNREACHABLE, connection.reason)
             break

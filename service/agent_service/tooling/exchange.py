@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from agent_service.tooling.room import Share
+
 
 class Failure(Enum):
     """Why a request has no usable answer."""
@@ -24,6 +26,7 @@ class Failure(Enum):
     REFUSED = auto()
     ANSWERED_WITH_ERROR = auto()
     TOO_LARGE = auto()
+    NO_ROOM = auto()
     UNREADABLE = auto()
     FAILED = auto()
     LOST = auto()
@@ -49,20 +52,32 @@ class Exchange:
     """The bounds of a request, and what became of it.
 
     `deadline` is a time of the event loop; None is no deadline. `most_bytes` bounds an answer that is not a stream of
-    events. `caller_token` is the credential to forward. `is_call` is whether it is the call of a tool. `detail` is
-    for the log, never for a client or a model.
+    events. `caller_token` is the credential to forward. `share` counts what a call holds in memory; only the call of a
+    tool has one. `detail` is for the log, never for a client or a model.
     """
 
     deadline: float | None
     most_bytes: int
     caller_token: str | None = field(default=None, repr=False)
-    is_call: bool = False
+    share: Share | None = field(default=None, repr=False)
     aborted: bool = False
     sent: bool = False
     failure: Failure | None = None
     status: int | None = None
     detail: str | None = None
     _running: set[asyncio.Timeout] = field(default_factory=set, repr=False)
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is the call of a tool."""
+        return self.share is not None
+
+    def hold(self, count: int) -> bool:
+        """Return whether so many bytes of the answer may be in memory; record it as the failure if not."""
+        if self.share is None or self.share.hold(count):
+            return True
+        self.fail(Failure.NO_ROOM)
+        return False
 
     @asynccontextmanager
     async def bounded(self) -> AsyncIterator[None]:

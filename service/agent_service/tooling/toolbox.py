@@ -22,6 +22,7 @@ from agent_service.tooling.connection import Connection
 from agent_service.tooling.listing import Listed
 from agent_service.tooling.naming import offered_names
 from agent_service.tooling.results import converted, text_block
+from agent_service.tooling.room import Room
 from agent_service.tooling.telemetry import Account, executing, finish, log_call, log_content
 
 _log = structlog.get_logger(__name__)
@@ -72,6 +73,7 @@ class McpToolbox:
         self._tracer = tracer
         self._logs_content = logs_content
         self._account = Account(metrics)
+        self._room = Room()
         self._mark = _mark(file)
         self._entries = read_tools(file)
         self._connections: dict[str, Connection] = {}
@@ -148,19 +150,21 @@ class McpToolbox:
         connection, tool = found
         entry = connection.entry
         left = min(entry.timeout_seconds, caller.deadline - time.time())
-        answer = await call(
-            connection,
-            tool.original,
-            use.input,
-            deadline=asyncio.get_running_loop().time() + left,
-            caller_token=caller.token,
-        )
 
         def without_secrets(text: str) -> str:
             return connection.credentials.without_secrets(text, caller.token)
 
-        # Texts and images of megabytes take a while to convert.
-        content = await asyncio.to_thread(converted, answer, entry.max_result_bytes, without_secrets)
+        with self._room.share() as share:
+            answer = await call(
+                connection,
+                tool.original,
+                use.input,
+                deadline=asyncio.get_running_loop().time() + left,
+                caller_token=caller.token,
+                share=share,
+            )
+            # Texts and images of megabytes take a while to convert.
+            content = await asyncio.to_thread(converted, answer, entry.max_result_bytes, without_secrets)
         return ToolResult(use.id, content, is_error=answer.is_error, outcome="error" if answer.is_error else "ok")
 
     def _failed(
