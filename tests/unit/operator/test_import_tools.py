@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_operator.api.agent import AgentDeployment
-from agent_operator.api.tools import Tool
 from agent_operator.api.validation import parse
 from agent_operator.tools.importing.belongings import Belongings
 from agent_operator.tools.importing.convert import convert_all
@@ -86,14 +85,10 @@ def test_servers_without_a_kind_are_those_of_kmcp_and_names_are_made_unique() ->
     assert "namespace" not in tools[2]["mcp"]["serverRef"]
 
 
-def test_a_tool_that_requires_approval_is_never_called_without_one() -> None:
-    tools, notes, _ = converted(agent(tool(toolNames=["get", "delete"], requireApproval=["delete"])), remote())
+def test_a_tool_that_requires_approval_still_does() -> None:
+    tools, _, _ = converted(agent(tool(toolNames=["get", "delete"], requireApproval=["delete"])), remote())
 
-    if "approve" in Tool.model_fields:
-        assert (tools[0]["allow"], tools[0]["approve"]) == (["get", "delete"], ["delete"])
-    else:
-        assert tools[0]["allow"] == ["get"]
-        assert "none is called unasked" in notes[f"{SERVER}.requireApproval"]
+    assert (tools[0]["allow"], tools[0]["approve"]) == (["get", "delete"], ["delete"])
 
 
 @pytest.mark.parametrize(
@@ -206,3 +201,6 @@ def test_every_result_is_valid_and_allows_no_more(server: Document, settings: Do
     names = server.get("toolNames")
     if tools and isinstance(names, list) and any(isinstance(each, str) and each for each in names):
         assert set(tools[0]["allow"]) <= {each for each in names if isinstance(each, str)}
+    asked = server.get("requireApproval")
+    if tools and isinstance(asked, list):
+        assert set(tools[0].get("approve", [])) == {each for each in asked if isinstance(each, str) and each}

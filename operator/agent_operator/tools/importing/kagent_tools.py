@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent_operator.api.mcp import ServerRef
-from agent_operator.api.tools import Tool
 from agent_operator.controller.reconcile.server_address import UnresolvedError, address_of
 from agent_operator.manifests.document import Document
 from agent_operator.tools.importing.belongings import KAGENT, Belongings, group_of, metadata_of
@@ -93,18 +92,10 @@ def _put_names(draft: Draft, entry: dict[str, Any], server: dict[str, Any], sour
             f"toolNames has more than {_MOST_NAMES} names, or a name with * ? [ or ]: add the tool yourself, with "
             "patterns in allow"
         )
-    if asked and "approve" in Tool.model_fields:
-        entry["approve"] = asked
-    elif asked:
-        names = [each for each in names if each not in asked]
-        if not names:
-            return "all its tools require approval, which an AgentDeployment has no field for: it is left out"
-        draft.lost(
-            f"{source}.requireApproval",
-            "an AgentDeployment has no such field: these tools are left out of allow, so that none is called unasked",
-        )
     if names:
         entry["allow"] = names
+    if asked:
+        entry["approve"] = asked
     return None
 
 
