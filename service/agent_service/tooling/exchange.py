@@ -52,8 +52,8 @@ class Exchange:
     """The bounds of a request, and what became of it.
 
     `deadline` is a time of the event loop; None is no deadline. `most_bytes` bounds an answer that is not a stream of
-    events. `caller_token` is the credential to forward. `share` counts what a call holds in memory; only the call of a
-    tool has one. `detail` is for the log, never for a client or a model.
+    events. `caller_token` is the credential to forward. `is_call` is whether it is the call of a tool. `detail` is
+    for the log, never for a client or a model.
     """
 
     deadline: float | None
@@ -69,7 +69,7 @@ class Exchange:
 
     @property
     def is_call(self) -> bool:
-        """Whether it is the call of a tool."""
+        """Whether it is the call of a tool, whose `share` counts what it holds in memory."""
         return self.share is not None
 
     def hold(self, count: int) -> bool:
