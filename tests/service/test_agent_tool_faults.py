@@ -32,6 +32,17 @@ async def goes_on(agent: httpx.AsyncClient, answer: dict[str, Any]) -> None:
     assert (await chat(agent, "and now", answer["conversation_id"]))["response"].startswith("Stand-in heard")
 
 
+async def adds_again(agent: httpx.AsyncClient, answer: dict[str, Any]) -> None:
+    """Wait until a turn of the conversation of an answer can add two numbers."""
+
+    async def added() -> bool:
+        found = await chat(agent, asking("sum", calls=[ADD]), answer["conversation_id"])
+        # While the server is away for longer than a restart takes, its tools are not offered.
+        return [step["content"] for step in found.get("steps", [])] == ["5"]
+
+    await eventually_async(added, "a turn adds two numbers")
+
+
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
 async def test_a_server_that_restarts_between_turns_answers_the_next_one(
     options: dict[str, Any], make_client: MakeClient, start_mcp: StartServer, tmp_path: Path
@@ -40,9 +51,8 @@ async def test_a_server_that_restarts_between_turns_answers_the_next_one(
     agent = await agent_with(make_client, tmp_path, entry(server))
     before = await chat(agent, asking("sum", calls=[ADD]))
     await asyncio.to_thread(server.restart)
-    after = await chat(agent, asking("sum", calls=[ADD]), before["conversation_id"])
 
-    assert [step["content"] for step in after["steps"]] == ["5"]
+    await adds_again(agent, before)
     assert len(server.recorded()) == 2
 
 
@@ -52,15 +62,15 @@ async def test_the_model_learns_that_a_call_may_have_run_when_its_server_restart
 ) -> None:
     server = start_mcp(**options)
     agent = await agent_with(make_client, tmp_path, entry(server))
-    turn = asyncio.create_task(chat(agent, asking("wait", calls=[SLOW, ADD])))
+    turn = asyncio.create_task(chat(agent, asking("wait", calls=[SLOW])))
     await eventually_recorded(server, "started")
     await asyncio.to_thread(server.restart)
     answer = await turn
 
     assert MAY_HAVE_RUN in texts(results(questions(stand_in)[1]))[0]
-    assert [step["is_error"] for step in answer["steps"]] == [True, False]
+    assert [step["is_error"] for step in answer["steps"]] == [True]
+    await adds_again(agent, answer)
     assert [each.get("event", "added") for each in server.recorded()] == ["started", "added"]
-    await goes_on(agent, answer)
 
 
 async def test_an_agent_answers_without_a_server_that_is_down_and_uses_it_when_it_comes(
@@ -72,12 +82,7 @@ async def test_an_agent_answers_without_a_server_that_is_down_and_uses_it_when_i
     assert "tools" not in questions(stand_in)[0]
     try:
         await asyncio.to_thread(server.start)
-
-        async def used() -> bool:
-            answer = await chat(agent, asking("sum", calls=[ADD]), without["conversation_id"])
-            return bool(answer.get("steps")) and not answer["steps"][0]["is_error"]
-
-        await eventually_async(used, "the server is used")
+        await adds_again(agent, without)
     finally:
         server.kill()
 
