@@ -8,7 +8,9 @@ import yaml
 from cluster.tools_bed import tool
 from support.operator import Namespace, install_definition, service_account
 from testbed.cluster import Cluster
+from testbed.paths import REPOSITORY
 
+DEFINITIONS = REPOSITORY / "tests" / "support" / "mcp_servers"
 LABELS = {"app": "helper"}
 KEY = "sk-ant-api03-0123456789abcdef"
 BACKEND = {"service": {"name": "helper", "port": {"number": 80}}}
@@ -114,11 +116,33 @@ def test_a_workload_that_is_not_there_is_an_error(here: Namespace) -> None:
     assert f"No Deployment or kagent Agent helper found in namespace {here.name}" in done.stderr
 
 
+def test_tools_of_an_agent_of_kagent_refer_to_the_same_servers(here: Namespace, kagent: None) -> None:
+    spec = {"description": "Documents", "url": "http://docs.test/mcp"}
+    here.apply(named("kagent.dev/v1alpha2", "RemoteMCPServer", spec, "docs"))
+    servers = ({"kind": "RemoteMCPServer", "name": "docs", "toolNames": ["search"]}, {"name": "clock"})
+    tools = [{"type": "McpServer", "mcpServer": {"apiGroup": "kagent.dev", **each}} for each in servers]
+    declarative = {"systemMessage": "You help.", "tools": tools}
+    here.apply(named("kagent.dev/v1alpha2", "Agent", {"type": "Declarative", "declarative": declarative}))
+
+    done = tool(here, "import", "helper")
+
+    docs, clock = yaml.safe_load(done.stdout)["spec"]["tools"]
+    reference = {"group": "kagent.dev", "kind": "RemoteMCPServer", "name": "docs"}
+    # The timeout is the default of kagent's definition.
+    assert docs == {"name": "docs", "mcp": {"serverRef": reference}, "allow": ["search"], "timeoutSeconds": 30}
+    assert clock["mcp"]["serverRef"]["kind"] == "MCPServer"
+    assert "spec.declarative.tools[1].mcpServer: MCPServer clock was not found" in done.stderr
+    assert_accepted(here, done.stdout)
+
+
 @pytest.fixture
 def kagent(control_plane: Cluster) -> None:
-    """Definitions with the names of kagent's kinds, which accept any spec."""
+    """Definitions with the names of kagent's kinds, which accept any spec, and those of its servers and of kmcp's."""
     for kind, plural in (("Agent", "agents"), ("ModelConfig", "modelconfigs")):
         control_plane.kubectl("apply", "--server-side", "-f-", stdin=yaml.safe_dump(definition(kind, plural)))
+        control_plane.kubectl("wait", "--for=condition=Established", f"crd/{plural}.kagent.dev", "--timeout=30s")
+    for product, plural in (("kagent", "remotemcpservers"), ("kmcp", "mcpservers")):
+        control_plane.kubectl("apply", "--server-side", "-f", str(DEFINITIONS / f"{product}.yaml"))
         control_plane.kubectl("wait", "--for=condition=Established", f"crd/{plural}.kagent.dev", "--timeout=30s")
 
 

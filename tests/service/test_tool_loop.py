@@ -1,7 +1,5 @@
 """The tool loop of the built-in agent, with a server on the official SDK: steps, bounds, errors and stop reasons."""
 
-import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +7,13 @@ import httpx
 import pytest
 
 from stand_in import StandIn, asking
-from support.agent import KEY, MakeClient, StartService
+from support.agent import MakeClient, StartService
 from support.eventually import eventually_async
 from support.mcp_servers import McpServer, StartServer, eventually_recorded
-from support.tool_agent import agent_with, blocks, calls_of, chat, questions, results, stream, texts
+from support.tool_agent import agent_with, blocks, calls_of, chat, process_settings, questions, results, stream, texts
 from support.toolbox import entry
 
 ADD = calls_of("add", a=2, b=3)
-TURNS = 50
 
 
 @pytest.fixture
@@ -27,19 +24,6 @@ def server(start_mcp: StartServer) -> McpServer:
 @pytest.fixture
 async def agent(make_client: MakeClient, server: McpServer, tmp_path: Path) -> httpx.AsyncClient:
     return await agent_with(make_client, tmp_path, entry(server))
-
-
-def in_process_of_its_own(folder: Path, server: McpServer, stand_in: StandIn) -> dict[str, str]:
-    """Return the settings of an agent with the tools of a server."""
-    file = folder / "tools.json"
-    file.write_text(json.dumps({"tools": [entry(server)]}), encoding="utf-8")
-    return {
-        "ANTHROPIC_API_KEY": KEY,
-        "ANTHROPIC_BASE_URL": stand_in.url,
-        "TOOLS_FILE": str(file),
-        "RATE_LIMIT_REQUESTS": "0",
-        "MAX_IN_FLIGHT_PER_CLIENT": "100",
-    }
 
 
 async def test_the_model_receives_the_tools_and_the_result_of_its_call(
@@ -256,7 +240,7 @@ async def test_a_budget_that_is_used_up_ends_the_turn_after_the_calls_of_the_ste
 async def test_a_client_that_leaves_ends_the_calls(
     start_service: StartService, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    service = start_service(**in_process_of_its_own(tmp_path, server, stand_in))
+    service = start_service(**process_settings(tmp_path, stand_in, entry(server)))
     calls = [{"name": "slow", "input": {"duration": 60, "label": str(number)}} for number in range(3)]
     body = {"message": asking("wait", calls=[calls])}
     asked = httpx.AsyncClient(base_url=service.url, timeout=30)
@@ -300,23 +284,6 @@ async def test_a_request_without_tools_is_the_same_as_ever(make_client: MakeClie
     assert asked["messages"] == [{"role": "user", "content": "hello"}]
     assert asked["system"] == "Be brief."
     assert "steps" not in answer
-
-
-async def test_a_process_that_ends_finishes_its_turns_first(
-    start_service: StartService, server: McpServer, stand_in: StandIn, tmp_path: Path
-) -> None:
-    service = start_service(**in_process_of_its_own(tmp_path, server, stand_in))
-    calls = [calls_of("slow", duration=2, label="one"), ADD]
-    body = {"message": asking("wait", calls=calls)}
-    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
-        turns = [asyncio.create_task(client.post("/chat/stream", json=body)) for _ in range(TURNS)]
-        await eventually_recorded(server, "started", TURNS)
-        service.process.terminate()
-        answers = await asyncio.gather(*turns)
-
-    last = [json.loads(answer.text.strip().rpartition("data: ")[2]) for answer in answers]
-    assert [event["type"] for event in last] == ["done"] * TURNS
-    assert await asyncio.to_thread(service.process.wait, 30) == 0
 
 
 async def test_the_callers_own_token_reaches_a_server_that_it_is_forwarded_to(

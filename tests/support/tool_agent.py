@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from stand_in import StandIn
-from support.agent import MakeClient
+from support.agent import KEY, MakeClient
 
 Block = dict[str, Any]
 
@@ -20,6 +20,19 @@ async def agent_with(
     file = folder / "agent-tools.json"
     file.write_text(json.dumps({"tools": list(entries)}), encoding="utf-8")
     return await make_client(tools_file=file, **settings)
+
+
+def process_settings(folder: Path, stand_in: StandIn, *entries: dict[str, Any]) -> dict[str, str]:
+    """Return the environment of an agent in a process of its own whose definition of tools has these entries."""
+    file = folder / "tools.json"
+    file.write_text(json.dumps({"tools": list(entries)}), encoding="utf-8")
+    return {
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_BASE_URL": stand_in.url,
+        "TOOLS_FILE": str(file),
+        "RATE_LIMIT_REQUESTS": "0",
+        "MAX_IN_FLIGHT_PER_CLIENT": "100",
+    }
 
 
 async def chat(client: httpx.AsyncClient, message: str, conversation_id: str | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mcp.client.session import MessageHandlerFnT
 from mcp.client.streamable_http import streamable_http_client
 
 from agent_service.agent.errors import ModelError
-from agent_service.agent.tools import Caller, Tool, ToolResult, ToolUse
+from agent_service.agent.tools import Caller, Tool, Toolbox, ToolResult, ToolUse
 from agent_service.components import make_components
 from agent_service.config.loading import load
 from agent_service.gateway.create import create_gateway
@@ -122,8 +122,8 @@ MakeToolGateway = Callable[..., Awaitable[ToolGateway]]
 
 
 @asynccontextmanager
-async def running_tool_gateway(box: Box | None, redis_url: str, **given: object) -> AsyncIterator[ToolGateway]:
-    """Run a gateway with the tools of `box`; further arguments are settings by name."""
+async def running_tool_gateway(box: Toolbox | None, redis_url: str, **given: object) -> AsyncIterator[ToolGateway]:
+    """Run a gateway with the tools of `box`, of any kind; further arguments are settings by name."""
     lifecycle = Lifecycle()
     settings = load(**{"model_provider": "echo", "gateway_port": 0, "redis_url": redis_url, **given})
     components = make_components(settings, lifecycle)
@@ -140,4 +140,6 @@ async def running_tool_gateway(box: Box | None, redis_url: str, **given: object)
         toolbox=box,
     )
     async with gateway.running():
-        yield ToolGateway(gateway, box or Box(), lifecycle, components.turns, components.metrics)
+        yield ToolGateway(
+            gateway, box if isinstance(box, Box) else Box(), lifecycle, components.turns, components.metrics
+        )

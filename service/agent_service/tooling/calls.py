@@ -13,6 +13,7 @@ from agent_service.telemetry.redact import printable
 from agent_service.tooling.connection import Connection
 from agent_service.tooling.exchange import NOT_RUN, Exchange, Failure, current
 from agent_service.tooling.outcomes import OUTCOME_OF, SENTENCE_OF
+from agent_service.tooling.room import Share
 from agent_service.tooling.session import Session
 
 # A server that restarts as a container beside the agent is back within this time.
@@ -27,6 +28,11 @@ _FIRST_WAIT_SECONDS = 0.1
 _LAST_WAIT_SECONDS = 1.0
 _MAY_HAVE_RUN = "The call may have run: its effects, if any, remain. Check before you repeat it."
 _DID_NOT_RUN = "The call did not run."
+# A task is stored until a worker takes it, and credentials of callers are never stored.
+_NO_CALLER = (
+    "This tool is called with the user's own credential, and this request has none. A background task never has one, "
+    "because credentials are not stored: the user can send the message to the chat instead."
+)
 
 # Texts of the SDK for outcomes that it finds itself.
 _CLOSED = "Connection closed"
@@ -49,6 +55,7 @@ async def call(
     *,
     deadline: float,
     caller_token: str | None,
+    share: Share,
 ) -> types.CallToolResult:
     """Call a tool, and return its result, which may be an error of the tool.
 
@@ -60,13 +67,14 @@ async def call(
         arguments: the input.
         deadline: a time of the event loop.
         caller_token: the caller's own credential, for a server that it is forwarded to.
+        share: counts what the call holds in memory.
 
     Raises:
         CallFailedError: if there is no result; the message explains whether the call may have run.
     """
     if connection.credentials.forwards and caller_token is None:
         raise CallFailedError(
-            f"This tool is called with the user's own credential, and this request has none. {_DID_NOT_RUN}",
+            f"{_NO_CALLER} {_DID_NOT_RUN}",
             "unauthorized",
         )
     token = caller_token if connection.credentials.forwards else None
@@ -76,7 +84,7 @@ async def call(
     while True:
         session = await connection.session(give_up)
         most_bytes = 0 if session is None else session.largest_answer_bytes
-        exchange = Exchange(deadline + _SLACK_SECONDS, most_bytes, token, is_call=True)
+        exchange = Exchange(deadline + _SLACK_SECONDS, most_bytes, token, share)
         if session is None:
             exchange.fail(Failure.UNREACHABLE, connection.kind)
             break

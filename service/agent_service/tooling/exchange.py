@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from agent_service.tooling.room import Share
+
 
 class Failure(Enum):
     """Why a request has no usable answer."""
@@ -24,6 +26,7 @@ class Failure(Enum):
     REFUSED = auto()
     ANSWERED_WITH_ERROR = auto()
     TOO_LARGE = auto()
+    NO_ROOM = auto()
     UNREADABLE = auto()
     FAILED = auto()
     LOST = auto()
@@ -56,7 +59,7 @@ class Exchange:
     deadline: float | None
     most_bytes: int
     caller_token: str | None = field(default=None, repr=False)
-    is_call: bool = False
+    share: Share | None = field(default=None, repr=False)
     aborted: bool = False
     sent: bool = False
     failure: Failure | None = None
@@ -64,6 +67,18 @@ class Exchange:
     detail: str | None = None
     cause: Exception | None = field(default=None, repr=False)
     _running: set[asyncio.Timeout] = field(default_factory=set, repr=False)
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is the call of a tool, whose `share` counts what it holds in memory."""
+        return self.share is not None
+
+    def hold(self, count: int) -> bool:
+        """Return whether so many bytes of the answer may be in memory; record it as the failure if not."""
+        if self.share is None or self.share.hold(count):
+            return True
+        self.fail(Failure.NO_ROOM)
+        return False
 
     @asynccontextmanager
     async def bounded(self) -> AsyncIterator[None]:

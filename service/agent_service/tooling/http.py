@@ -33,6 +33,8 @@ _NOTIFICATION_SECONDS = 5.0
 _CANCELLED = "notifications/cancelled"
 _SESSION = "mcp-session-id"
 _EVENTS = "text/event-stream"
+# An event ends with an empty line. One that falls between two pieces is counted with the next event.
+_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _JSON = {"content-type": "application/json"}
 # A code of the range that JSON-RPC leaves to implementations.
 _OUR_ERROR = -32099
@@ -149,10 +151,8 @@ class Transport(httpx2.AsyncBaseTransport):
         elif status < HTTPStatus.MULTIPLE_CHOICES and received.get("content-type", "").lower().startswith(_EVENTS):
             return httpx2.Response(status, headers=kept, stream=_Events(response, exchange))
         else:
-            content = await _whole(response, exchange.most_bytes)
-            if content is None:
-                exchange.fail(Failure.TOO_LARGE)
-            else:
+            content = await _whole(response, exchange)
+            if content is not None:
                 await response.aclose()
                 if status >= HTTPStatus.BAD_REQUEST and (
                     failure := _failure(status, content, has_session=_SESSION in request.headers)
@@ -172,6 +172,8 @@ class _Events(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = self._response.aiter_stream()
+        # The last complete event, of which the SDK makes an object, and the one that arrives.
+        complete = arriving = 0
         while True:
             try:
                 async with self._exchange.bounded():
@@ -186,6 +188,11 @@ class _Events(httpx2.AsyncByteStream):
                 # The reader stops after the answer, so the stream ended before it.
                 self._exchange.fail(Failure.LOST, "the stream ended")
                 return
+            arriving += len(piece)
+            if not self._exchange.hold(complete + arriving):
+                raise httpx2.ReadError("the answers in progress are too large together")
+            if any(end in piece for end in _ENDS):
+                complete, arriving = arriving, 0
             yield piece
 
     async def aclose(self) -> None:
@@ -197,12 +204,15 @@ def _short(caller_token: str | None) -> Exchange:
     return Exchange(asyncio.get_running_loop().time() + _NOTIFICATION_SECONDS, LARGEST_LIST_BYTES, caller_token)
 
 
-async def _whole(response: httpcore2.Response, most_bytes: int) -> bytes | None:
-    """Return the body of a response; None if it is larger than `most_bytes`, of which no more is read."""
+async def _whole(response: httpcore2.Response, exchange: Exchange) -> bytes | None:
+    """Return the body of a response; None if it is larger than the exchange allows, of which no more is read."""
     content = bytearray()
     async for piece in response.aiter_stream():
         content += piece
-        if len(content) > most_bytes:
+        if len(content) > exchange.most_bytes:
+            exchange.fail(Failure.TOO_LARGE)
+            return None
+        if not exchange.hold(len(content)):
             return None
     return bytes(content)
 

@@ -21,6 +21,7 @@ from agent_service.tooling.connection import About, Connection
 from agent_service.tooling.listing import Listed
 from agent_service.tooling.naming import offered_names, plain_name
 from agent_service.tooling.results import converted, text_block
+from agent_service.tooling.room import Room
 from agent_service.tooling.telemetry import Account, executing, finish, log_call, log_content
 
 _log = structlog.get_logger(__name__)
@@ -77,6 +78,7 @@ class McpToolbox:
         self._tracer = tracer
         self._logs_content = logs_content
         self._account = Account(metrics)
+        self._room = Room()
         self._mark = _mark(file)
         self._entries = read_tools(file)
         self._connections: dict[str, Connection] = {}
@@ -166,19 +168,21 @@ class McpToolbox:
         if tool.asks and not caller.approved:
             raise CallFailedError("The call did not run: calls of this tool need an approval.", "not_approved")
         left = min(entry.timeout_seconds, caller.deadline - time.time())
-        answer = await call(
-            connection,
-            tool.original,
-            use.input,
-            deadline=asyncio.get_running_loop().time() + left,
-            caller_token=caller.token,
-        )
 
         def without_secrets(text: str) -> str:
             return connection.credentials.without_secrets(text, caller.token)
 
-        # Texts and images of megabytes take a while to convert.
-        content = await asyncio.to_thread(converted, answer, entry.max_result_bytes, without_secrets)
+        with self._room.share() as share:
+            answer = await call(
+                connection,
+                tool.original,
+                use.input,
+                deadline=asyncio.get_running_loop().time() + left,
+                caller_token=caller.token,
+                share=share,
+            )
+            # Texts and images of megabytes take a while to convert.
+            content = await asyncio.to_thread(converted, answer, entry.max_result_bytes, without_secrets)
         return ToolResult(use.id, content, is_error=answer.is_error, outcome="error" if answer.is_error else "ok")
 
     def _failed(

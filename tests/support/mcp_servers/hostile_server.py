@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 MEBIBYTE = 2**20
+EVENTS, JSON = "text/event-stream", "application/json"
 OBJECT = {"type": "object"}
 
 
@@ -74,6 +75,22 @@ async def broken() -> AsyncIterator[bytes]:
     yield b": waiting\n\n"
 
 
+async def talkative(request_id: Any) -> AsyncIterator[bytes]:
+    for number in range(3):
+        yield event({"method": "notifications/progress", "params": {"progressToken": 7, "progress": number}})
+        yield event({"method": "notifications/message", "params": {"level": "info", "data": f"step {number}"}})
+        yield event({"method": "notifications/strange", "params": {}})
+    yield event({"id": request_id, "result": {"content": [{"type": "text", "text": "done"}]}})
+
+
+async def filling(*, media_type: str) -> AsyncIterator[bytes]:
+    """Send a MiB, which is just below the limit of an answer, and no end."""
+    yield b"event: message\ndata: " if media_type == EVENTS else b"{"
+    for _ in range(16):
+        yield b" " * (MEBIBYTE // 16)
+    await asyncio.Event().wait()
+
+
 def hundred_megabytes(request_id: Any) -> Response:
     async def body() -> AsyncIterator[bytes]:
         yield json.dumps({"jsonrpc": "2.0", "id": request_id})[:-1].encode()
@@ -100,7 +117,7 @@ def refused(request_id: Any, code: int, message: str, status: int = 200) -> Resp
 
 
 def events(body: AsyncIterator[bytes]) -> Response:
-    return StreamingResponse(body, media_type="text/event-stream")
+    return StreamingResponse(body, media_type=EVENTS)
 
 
 ANSWERS: dict[str, Callable[[Any, Request], Response]] = {
@@ -108,6 +125,9 @@ ANSWERS: dict[str, Callable[[Any, Request], Response]] = {
     "endless_json": lambda *_: StreamingResponse(endless_json(), media_type="application/json"),
     "endless_event": lambda *_: events(endless_event()),
     "endless_notifications": lambda *_: events(endless_notifications()),
+    "talkative": lambda request_id, _: events(talkative(request_id)),
+    "filling_event": lambda *_: events(filling(media_type=EVENTS)),
+    "filling_json": lambda *_: StreamingResponse(filling(media_type=JSON), media_type=JSON),
     "never": lambda *_: events(never()),
     "broken": lambda *_: events(broken()),
     "bomb": lambda request_id, _: compressed(request_id),

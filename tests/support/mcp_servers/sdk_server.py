@@ -32,7 +32,8 @@ class Options:
 
     `stateless` and `json` are those of the SDK. `legacy` makes it a server of the revision of 2025-11-25. `token` is
     the one that it accepts, if any. `secret` is that of the client `portside`, which gets tokens at `/token` that are
-    valid for `expires_in` seconds; a POST to `/expire` ends them at once. `label` is the answer of `who`.
+    valid for `expires_in` seconds; a POST to `/expire` ends them at once, and one to `/revoke` also all later ones.
+    `label` is the answer of `who`.
     """
 
     port: int
@@ -146,6 +147,7 @@ class Gate:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._issued = 0
+        self._is_revoked = False
         self._valid = set() if options.token is None else {options.token}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,8 +157,9 @@ class Gate:
         request = Request(scope, receive)
         if request.url.path == "/token":
             await (await self._issue(request))(scope, receive, send)
-        elif request.url.path == "/expire":
+        elif request.url.path in ("/expire", "/revoke"):
             self._valid.clear()
+            self._is_revoked = request.url.path == "/revoke"
             await JSONResponse({})(scope, receive, send)
         elif self._needs_token and request.headers.get("authorization", "") not in self._headers():
             record(event="refused", method=request.method)
@@ -180,7 +183,8 @@ class Gate:
             return JSONResponse({"error": "invalid_client"}, 401)
         self._issued += 1
         token = f"issued-token-{self._issued}"
-        self._valid.add(token)
+        if not self._is_revoked:
+            self._valid.add(token)
         record(event="token", form=form)
         return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": options.expires_in})
 

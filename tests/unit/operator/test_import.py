@@ -334,22 +334,14 @@ def test_a_byo_agent_of_kagent_becomes_a_runtime_that_speaks_a2a() -> None:
 
 
 def test_a_declarative_agent_of_kagent_becomes_a_built_in_agent() -> None:
-    tool = {"type": "McpServer", "mcpServer": {"kind": "RemoteMCPServer", "name": "docs", "toolNames": ["search"]}}
-    server = {
-        "apiVersion": "kagent.dev/v1alpha2",
-        "kind": "RemoteMCPServer",
-        "metadata": {"name": "docs", "namespace": "kagent"},
-        "spec": {"url": "http://docs.test/mcp"},
-    }
-    declarative = {"systemMessage": "You help.", "modelConfig": "claude", "stream": True, "tools": [tool]}
+    declarative = {"systemMessage": "You help.", "modelConfig": "claude", "stream": True}
     config = model_config(apiKeySecret="keys", apiKeySecretKey="claude", anthropic={"maxTokens": 512, "topP": "0.5"})
 
-    spec, notes, _ = converted(kagent(declarative=declarative), config, server)
+    spec, notes, _ = converted(kagent(declarative=declarative), config)
 
     assert spec["agent"] == {"systemPrompt": "You help.", "model": "claude-opus-5", "maxTokens": 512}
     assert spec["apiKey"] == {"secretName": "keys", "secretKey": "claude"}
     assert "runtime" not in spec
-    assert "http://docs.test/mcp" in notes["spec.declarative.tools[0].mcpServer"]
     assert "ModelConfig/claude: spec.anthropic.topP" in notes
 
 

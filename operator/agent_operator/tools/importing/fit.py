@@ -131,7 +131,7 @@ def _step(value: Any, path: str) -> tuple[str | int, int] | None:
 
 
 def _whole(spec: dict[str, Any], keys: Keys, fault: Fault) -> Keys:
-    """Return the steps to what has to go with a value: the environment variable, the mount, the list of arguments.
+    """Return the steps to what has to go with a value: the variable, the mount, the list of arguments, the tool.
 
     Without one of its parts it would mean something else.
     """
@@ -139,6 +139,9 @@ def _whole(spec: dict[str, Any], keys: Keys, fault: Fault) -> Keys:
     for place, key in enumerate(keys):
         inside = inside[key]
         listed = place > 0 and isinstance(key, int)
+        if place == 1 and keys[0] == "tools":
+            # An entry without its allow would allow all tools.
+            return keys[: place + 1]
         if listed and keys[place - 1] in ("env", "extraEnv", "volumeMounts", "extraVolumeMounts", "tolerations"):
             # An unknown field is left out by itself: older and newer API servers differ in those.
             return keys if "unknown field" in fault.message else keys[: place + 1]

@@ -25,10 +25,14 @@ from agent_operator.tools.importing.belongings import KAGENT, Belongings, metada
 from agent_operator.tools.importing.deployment import Choices
 from agent_operator.tools.importing.draft import object_of, objects_of, text_of
 from agent_operator.tools.importing.kagent_model import DEFAULT_CONFIG
+from agent_operator.tools.importing.kagent_tools import MCP_SERVER, REMOTE_SERVER, references
 
 AGENT = Resource("Agent", KAGENT, "v1alpha2", "agents", optional=True)
 MODEL_CONFIG = Resource("ModelConfig", KAGENT, "v1alpha2", "modelconfigs", optional=True)
-REMOTE_SERVER = Resource("RemoteMCPServer", KAGENT, "v1alpha2", "remotemcpservers", optional=True)
+_SERVERS = {
+    REMOTE_SERVER: Resource(REMOTE_SERVER, KAGENT, "v1alpha2", "remotemcpservers", optional=True),
+    MCP_SERVER: Resource(MCP_SERVER, KAGENT, "v1alpha1", "mcpservers", optional=True),
+}
 # What may belong to a Deployment.
 _AROUND = (SERVICE, AUTOSCALER, DISRUPTION_BUDGET, INGRESS)
 
@@ -72,8 +76,8 @@ async def _workload(cluster: Access, name: str, kind: str | None) -> Document:
     return next(iter(there.values()))
 
 
-async def _get(cluster: Access, resource: Resource, name: str) -> Document | None:
-    found = await cluster.get(resource, cluster.namespace, name)
+async def _get(cluster: Access, resource: Resource, name: str, namespace: str | None = None) -> Document | None:
+    found = await cluster.get(resource, namespace or cluster.namespace, name)
     api_version = f"{resource.group}/{resource.version}".removeprefix("/")
     return None if found is None else {**found, "kind": resource.kind, "apiVersion": api_version}
 
@@ -93,10 +97,11 @@ class _Reading:
         declarative = object_of(object_of(agent.get("spec")).get("declarative"))
         if not declarative:
             return []
-        wanted = [(MODEL_CONFIG, text_of(declarative.get("modelConfig")) or DEFAULT_CONFIG)]
-        servers = (object_of(each.get("mcpServer")) for each in objects_of(declarative.get("tools")))
-        wanted += [(REMOTE_SERVER, text_of(e.get("name"))) for e in servers if e.get("kind") == REMOTE_SERVER.kind]
-        found = await asyncio.gather(*(self._one(resource, name) for resource, name in wanted))
+        model = text_of(declarative.get("modelConfig")) or DEFAULT_CONFIG
+        wanted: list[tuple[Resource, str | None, str]] = [(MODEL_CONFIG, None, model)]
+        servers = dict.fromkeys(references(declarative.get("tools")))
+        wanted += [(_SERVERS[kind], namespace, name) for kind, namespace, name in servers if kind in _SERVERS]
+        found = await asyncio.gather(*(self._one(*each) for each in wanted))
         return [each for each in found if each is not None]
 
     async def missing(self, names: Iterable[str]) -> list[str]:
@@ -119,9 +124,9 @@ class _Reading:
             self._unseen(resource, error)
             return []
 
-    async def _one(self, resource: Resource, name: str) -> Document | None:
+    async def _one(self, resource: Resource, namespace: str | None, name: str) -> Document | None:
         try:
-            return await _get(self._cluster, resource, name)
+            return await _get(self._cluster, resource, name, namespace)
         except ApiError as error:
             self._unseen(resource, error)
             return None

@@ -7,9 +7,10 @@ from agent_operator.tools.errors import InputError
 from agent_operator.tools.importing.belongings import Belongings, metadata_of, name_of
 from agent_operator.tools.importing.container import Main, convert_runtime
 from agent_operator.tools.importing.deployment import Choices
-from agent_operator.tools.importing.draft import Draft, object_of, objects_of, text_of
+from agent_operator.tools.importing.draft import Draft, object_of, text_of
 from agent_operator.tools.importing.kagent_model import convert_model
 from agent_operator.tools.importing.kagent_pod import convert_built_in, convert_shared
+from agent_operator.tools.importing.kagent_tools import convert_tools
 from agent_operator.tools.importing.network import title
 
 VERSION = "kagent.dev/v1alpha2"
@@ -107,30 +108,13 @@ def _declarative(draft: Draft, declarative: dict[str, Any], around: Belongings) 
             "instructions come from a ConfigMap: copy them there, and set agent.systemPromptFrom",
         )
     convert_model(draft, text_of(declarative.get("modelConfig")), around)
-    for index, tool in enumerate(objects_of(declarative.get("tools"))):
-        _tool(draft, tool, f"{source}.tools[{index}]", around)
+    convert_tools(draft, declarative.get("tools"), f"{source}.tools", around)
     for field, value in declarative.items():
         if field not in _DECLARATIVE and value:
             draft.lost(f"{source}.{field}", _DECLARATIVE_ADVICE.get(field, "an AgentDeployment has no such field"))
     deployment = object_of(declarative.get("deployment"))
     convert_built_in(draft, deployment, f"{source}.deployment")
     convert_shared(draft, deployment, f"{source}.deployment")
-
-
-def _tool(draft: Draft, tool: dict[str, Any], source: str, around: Belongings) -> None:
-    """Report a tool, with the address of its server if that is known."""
-    if tool.get("agent"):
-        name = text_of(object_of(tool["agent"]).get("name"))
-        draft.lost(f"{source}.agent", f"the built-in agent calls no other agents: call {name} from a runtime instead")
-        return
-    server = object_of(tool.get("mcpServer"))
-    name, kind = text_of(server.get("name")), text_of(server.get("kind")) or "MCPServer"
-    found = around.named(kind, text_of(server.get("namespace")) or draft.namespace, name)
-    address = text_of(object_of((found or {}).get("spec")).get("url"))
-    draft.lost(
-        f"{source}.mcpServer",
-        f"the built-in agent has no tools yet: call {kind} {name}{f' ({address})' if address else ''} from a runtime",
-    )
 
 
 def _closing(draft: Draft, document: Document) -> None:
