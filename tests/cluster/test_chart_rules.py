@@ -177,6 +177,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
         "two entries of tools have the same builtin",
         {"tools": [{"name": name, "builtin": "web_search"} for name in ("a", "b")]},
     ),
+    ("have no effect with builtin", {"tools": [{"name": "a", "builtin": "web_search", "approve": ["b"]}]}),
     ("set exactly one of mcp.url", {"tools": [{"name": "a", "mcp": {}}]}),
     ("set exactly one of mcp.url", {"tools": [of_server(sidecar={"image": "x"})]}),
     *(

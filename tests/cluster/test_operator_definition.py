@@ -123,6 +123,10 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
         ({"tools": [{"name": "a"}]}, "set exactly one of mcp (a server), builtin"),
         ({"tools": [{"name": "a", "mcp": {}}]}, "set exactly one of mcp.url"),
         ({"tools": [{"name": "a", "builtin": "web_search", "allow": []}]}, "have no effect with builtin"),
+        ({"tools": [{"name": "a", "builtin": "web_search", "approve": ["b"]}]}, "have no effect with builtin"),
+        ({"approvals": {"approvers": ["my-key"]}}, "should match '^[0-9a-f]{16}$'"),
+        ({"approvals": {"approvers": ["0123456789abcdef"] * 2}}, "spec.approvals.approvers[1]: Duplicate value"),
+        ({"approvals": {"ttlSeconds": 604801}}, "should be less than or equal to 604800"),
         (
             {"tools": [{"name": name, "builtin": "web_search"} for name in ("a", "b")]},
             "two entries of tools have the same builtin",
@@ -232,6 +236,7 @@ def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
                     "allowLinkLocal": True,
                 },
                 "allow": ["get_*"],
+                "approve": ["get_secret_*"],
                 "timeoutSeconds": 5,
                 "maxResultBytes": 4096,
                 "onUnavailable": "fail",
@@ -260,6 +265,7 @@ def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
             {"name": "search", "builtin": "web_search"},
             {"name": "local", "code": {"configMapKeyRef": {"name": "tools", "key": "tools.py"}, "port": 8091}},
         ],
+        "approvals": {"approvers": ["0123456789abcdef"], "ttlSeconds": 600},
         "agent": {
             "maxSteps": 5,
             "maxToolCalls": 10,

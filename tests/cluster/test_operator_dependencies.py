@@ -1,4 +1,4 @@
-"""An outage of an agent's dependency is reported in a condition, a column, an Event and a metric."""
+"""What pods report: an outage of a dependency in a condition, a column, an Event and a metric; and approvals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,3 +115,27 @@ def test_an_outage_is_reported_until_it_ends(here: Namespace) -> None:
         assert without_dependencies(process) == 0
         eventually(lambda: ("Normal", "DependenciesReachable") in events(here), "its end is an Event")
         assert here.condition("Degraded")["message"] == "No problem is known"
+
+
+def test_turns_that_wait_for_approvals_are_in_the_status_and_once_in_an_event(here: Namespace) -> None:
+    tools = [{"name": "berths", "mcp": {"url": "http://berths.harbor.svc:8080/mcp"}, "approve": ["book_*"]}]
+    with operator(here.cluster.kubeconfig, here.name), answering() as pod:
+        pod.metrics = UP + "agent_approvals_waiting 2.0\n"
+        here.apply(agent(tools=tools))
+        serve(here)
+        await_waiting(here, 2)
+        eventually(lambda: ("Normal", "ApprovalsWaiting") in events(here), "there is an Event")
+
+        pod.metrics = UP + "agent_approvals_waiting 3.0\n"
+        await_waiting(here, 3)
+    posted = [event["message"] for event in here.list("events") if event["reason"] == "ApprovalsWaiting"]
+    command = f"kubectl agent approvals hello -n {here.name}"
+    assert posted == [f"2 turns wait for the approval of tool calls, which `{command}` lists"]
+
+
+def await_waiting(here: Namespace, count: int) -> None:
+    eventually(
+        lambda: here.get("agentdeployment", "hello").get("status", {}).get("approvalsWaiting") == count,
+        f"the status has {count} waiting approvals",
+        SECONDS,
+    )

@@ -37,7 +37,7 @@ def faults(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str
         ("- {name: a, mcp: {url: ftp://a}}", "TOOLS_FILE: tools[0] (a): mcp.url: must be an address"),
         ("- {name: a, mcp: {url: 'http://u:p@a'}}", "TOOLS_FILE: tools[0] (a): mcp.url: must not contain a user name"),
         ("- {name: a, mcp: {serverRef: {}}}", "TOOLS_FILE: tools[0] (a): mcp: serverRef is resolved by the operator"),
-        ("- {name: a, code: {}, approve: [b]}", "TOOLS_FILE: tools[0] (a): approve: is unknown; remove it"),
+        ("- {name: a, code: {}, approves: [b]}", "TOOLS_FILE: tools[0] (a): approves: is unknown; remove it"),
         ("- {name: a, code: {}, timeoutSeconds: 0}", "TOOLS_FILE: tools[0] (a): timeoutSeconds: input should be"),
         ("- {name: a, code: {}}\n- {name: a, code: {}}", "TOOLS_FILE: two entries have the name a; rename one of them"),
         (

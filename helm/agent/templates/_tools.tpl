@@ -35,6 +35,14 @@ MAX_STEPS: {{ . | toJson | quote }}
 {{- with .Values.agent.maxToolCalls }}
 MAX_TOOL_CALLS: {{ . | toJson | quote }}
 {{- end }}
+{{- with .Values.approvals }}
+{{- with .approvers }}
+APPROVERS: {{ join "," . | quote }}
+{{- end }}
+{{- with .ttlSeconds }}
+APPROVAL_TTL_SECONDS: {{ . | toJson | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -367,6 +367,13 @@ _ALL = (
         "The message has the cause for each server.",
     ),
     Reason(
+        "ApprovalsWaiting",
+        "none: an Event of the type Normal",
+        "Turns wait until a client decides on their tool calls; before, none waited.",
+        "list the calls with `kubectl agent approvals NAME`, and decide on them",
+        "`status.approvalsWaiting` has the current number of turns. See [approve tool calls](approvals.md).",
+    ),
+    Reason(
         "NotReported",
         "DependenciesReachable or ToolsReady is Unknown",
         "No ready pod answers the operator on port 9090, so it is unknown whether the pods can use their dependencies "

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.access import Auth, Cors, RateLimit
+from agent_operator.api.approvals import Approvals
 from agent_operator.api.base import Model
 from agent_operator.api.budget import Budget
 from agent_operator.api.core_v1 import (
@@ -332,6 +333,7 @@ class AgentSpec(Model):
     runtime: Runtime | None = None
     tools: Tools | None = None
     """Tools that the agent may call. A change replaces the pods."""
+    approvals: Approvals | None = None
     api_key: ApiKey = ApiKey()
     auth: Auth = Auth()
     replicas: Replicas = 1

@@ -76,6 +76,8 @@ class AgentStatus(Model):
     """Image that the pods should run."""
     budget: BudgetStatus | None = None
     """Usage of the budget."""
+    approvals_waiting: Count | None = None
+    """Number of turns that wait for the approval of tool calls; only if a tool has `approve`."""
     conditions: (
         Annotated[
             list[Condition],

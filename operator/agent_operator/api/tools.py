@@ -44,13 +44,14 @@ class Tool(Model):
             holds=lambda tool: [tool.mcp, tool.builtin, tool.code].count(None) == 2,  # noqa: PLR2004  all but one
         ),
         Rule(
-            cel="!has(self.builtin) || !(has(self.allow) || has(self.timeoutSeconds) || has(self.maxResultBytes) "
-            "|| has(self.onUnavailable))",
-            message="allow, timeoutSeconds, maxResultBytes and onUnavailable have no effect with builtin, as the model "
-            "API runs the tool: remove them",
+            cel="!has(self.builtin) || !(has(self.allow) || has(self.approve) || has(self.timeoutSeconds) "
+            "|| has(self.maxResultBytes) || has(self.onUnavailable))",
+            message="allow, approve, timeoutSeconds, maxResultBytes and onUnavailable have no effect with builtin, as "
+            "the model API runs the tool: remove them",
             holds=lambda tool: (
                 tool.builtin is None
-                or (tool.allow, tool.timeout_seconds, tool.max_result_bytes, tool.on_unavailable) == (None,) * 4
+                or (tool.allow, tool.approve, tool.timeout_seconds, tool.max_result_bytes, tool.on_unavailable)
+                == (None,) * 5
             ),
             field="builtin",
         ),
@@ -69,6 +70,9 @@ class Tool(Model):
     """A Python file with functions that are tools."""
     allow: Annotated[list[_Glob], Field(max_length=64, json_schema_extra=SET)] | None = None
     """Names of the server's tools that the agent may call, with `*` and `?` as wildcards. If unset, all of them."""
+    approve: Annotated[list[_Glob], Field(max_length=64, json_schema_extra=SET)] | None = None
+    """Names of the server's tools whose calls wait until a client approves them, with `*` and `?` as wildcards. If
+    unset, none of them."""
     timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
     """Maximum duration of one call, in seconds. Defaults to 60."""
     max_result_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] | None = None

@@ -6,6 +6,7 @@ The servers are native sidecars, as a runtime is: they listen before the agent's
 from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.approvals import Approvals
 from agent_operator.api.core_v1 import HARDENED, KeyReference
 from agent_operator.api.mcp import SERVER_RESOURCES, Mcp, SecretKey, ToolSidecar
 from agent_operator.api.runtime import TMP_DIR
@@ -30,6 +31,16 @@ def tool_settings(spec: AgentSpec) -> dict[str, str | None]:
         "TOOLS_FILE": TOOLS_FILE,
         "MAX_STEPS": str(spec.agent.max_steps) if spec.agent.max_steps is not None else None,
         "MAX_TOOL_CALLS": str(spec.agent.max_tool_calls) if spec.agent.max_tool_calls is not None else None,
+        **_approval_settings(spec.approvals),
+    }
+
+
+def _approval_settings(approvals: Approvals | None) -> dict[str, str | None]:
+    if approvals is None:
+        return {}
+    return {
+        "APPROVERS": ",".join(approvals.approvers or []) or None,
+        "APPROVAL_TTL_SECONDS": str(approvals.ttl_seconds) if approvals.ttl_seconds is not None else None,
     }
 
 

@@ -197,8 +197,28 @@ def _tools(spec: AgentSpec) -> Iterator[Fault]:
                 f"spec.tools[{index}].mcp.url",
                 "sends credentials unencrypted to an address that may be outside the cluster: use https://",
             )
+    yield from _approvals(spec)
     for field, sidecar in _sidecars(spec):
         yield from _container(field, sidecar.image, sidecar.resources)
+
+
+def _approvals(spec: AgentSpec) -> Iterator[Fault]:
+    approving = [index for index, tool in enumerate(spec.tools or []) if tool.approve]
+    if spec.approvals is not None and not approving:
+        yield Fault(
+            "spec.approvals", "has no effect without a tool that has approve: remove it, or set tools[].approve"
+        )
+    if spec.approvals is not None and spec.approvals.approvers and not spec.auth.enabled:
+        yield Fault(
+            "spec.approvals.approvers",
+            "names client keys, and the agent has none, so that no client can decide: set auth.enabled",
+        )
+    if approving and spec.runtime is not None:
+        yield Fault(
+            f"spec.tools[{approving[0]}].approve",
+            "only the built-in agent waits for approvals, and a runtime's calls of these tools are refused: "
+            "remove them from approve, or the runtime",
+        )
 
 
 def _sidecars(spec: AgentSpec) -> Iterator[tuple[str, ToolSidecar]]:

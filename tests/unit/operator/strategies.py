@@ -39,7 +39,7 @@ def specs() -> st.SearchStrategy[dict[str, Any]]:
 def specs_with_tools() -> st.SearchStrategy[dict[str, Any]]:
     """Return specs that have tools, and little else."""
     properties = structural(AgentSpec)["properties"]
-    fields = {name: _values(properties[name]) for name in ("tools", "extraVolumes")}
+    fields = {name: _values(properties[name]) for name in ("tools", "extraVolumes", "approvals")}
     rest = {"agent": {"provider": "echo", "maxSteps": 5}}
     return st.fixed_dictionaries(fields).map(lambda given: _keep_rules({**rest, **given}))
 
@@ -199,7 +199,7 @@ def _keep_rules_of_tools(tools: list[dict[str, Any]], volumes: list[str]) -> Non
             del tool[kind]
         if kinds[0] == "builtin":
             tool["builtin"] = ("web_search", "web_fetch", "code_execution")[index]
-            for field in ("allow", "timeoutSeconds", "maxResultBytes", "onUnavailable"):
+            for field in ("allow", "approve", "timeoutSeconds", "maxResultBytes", "onUnavailable"):
                 tool.pop(field, None)
         if "code" in tool:
             tool["code"]["port"] = _PORT_OF_TOOLS + index

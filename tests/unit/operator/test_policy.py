@@ -21,6 +21,7 @@ JUDGED = "what no check is about, Pod Security admission judges, as of any pod"
 NARROWS = "who may send requests to the agent's own pods, as an agent without a policy has it"
 UNGUARDED: dict[str, str] = {
     "agent.": SETTINGS,
+    "approvals.": SETTINGS,
     "apiKey.": LIKE_A_DEPLOYMENT,
     "auth.": LIKE_A_DEPLOYMENT,
     "autoscaling.": NUMBER,

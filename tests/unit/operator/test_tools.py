@@ -82,13 +82,16 @@ def test_the_service_reads_the_entries_as_they_are_written() -> None:
     tool = {
         **with_mcp(headersFrom=[HEADER], forwardCaller=False, allowLinkLocal=True),
         "allow": ["get_*"],
+        "approve": ["get_secret_*"],
         "timeoutSeconds": 5,
         "maxResultBytes": 4096,
         "onUnavailable": "fail",
     }
     builtin = {"name": "search", "builtin": "web_search"}
 
-    assert file(tool, builtin, CODE) == [tool, builtin, CODE]
+    code = {**CODE, "approve": ["*"]}
+
+    assert file(tool, builtin, code) == [tool, builtin, code]
 
 
 @given(specs_with_tools())
@@ -134,6 +137,19 @@ def test_the_settings_name_the_file_and_the_bounds_only_with_tools() -> None:
     assert settings(agent=agent, tools=[URL]) == ["/etc/portside/tools/tools.json", "5", "7"]
     assert settings(tools=[URL]) == ["/etc/portside/tools/tools.json", None, None]
     assert settings(agent=agent) == [None, None, None]
+
+
+def test_the_settings_of_approvals_are_there_only_with_tools_and_if_set() -> None:
+    approvals = {"approvers": ["0123456789abcdef", "1234567890123456"], "ttlSeconds": 600}
+
+    def settings(**spec: Any) -> list[str | None]:
+        data = objects(**spec)["ConfigMap", "hello"]["data"]
+        return [data.get(name) for name in ("APPROVERS", "APPROVAL_TTL_SECONDS")]
+
+    assert settings(tools=[URL], approvals=approvals) == ["0123456789abcdef,1234567890123456", "600"]
+    assert settings(tools=[URL], approvals={"approvers": []}) == [None, None]
+    assert settings(approvals=approvals) == [None, None]
+    assert objects(tools=[URL], approvals={}) == objects(tools=[URL])
 
 
 @pytest.mark.parametrize("name", ["hello", "hello-worker"])
@@ -362,6 +378,20 @@ def test_egress_follows_from_the_addresses_of_servers_and_token_endpoints() -> N
             ({"tools": [{**URL, **bound}]}, next(iter(bound)))
             for bound in ({"timeoutSeconds": 0}, {"timeoutSeconds": 3601}, {"maxResultBytes": 1023})
         ),
+        (
+            {"tools": [{"name": "a", "builtin": "web_search", "approve": ["a"]}]},
+            "allow, approve, timeoutSeconds, maxResultBytes and onUnavailable have no effect with builtin",
+        ),
+        ({"tools": [{**URL, "approve": ["a", "a"]}]}, "spec.tools[0].approve[1]: is the same as an earlier entry"),
+        ({"approvals": {"approvers": ["my-key"]}}, "spec.approvals.approvers[0]: "),
+        ({"approvals": {"approvers": ["0123456789ABCDEF"]}}, "spec.approvals.approvers[0]: "),
+        ({"approvals": {"approvers": [1234567890123456]}}, "spec.approvals.approvers[0]: "),
+        (
+            {"approvals": {"approvers": ["0123456789abcdef"] * 2}},
+            "spec.approvals.approvers[1]: is the same as an earlier entry",
+        ),
+        ({"approvals": {"approvers": [f"{number:016x}" for number in range(101)]}}, "spec.approvals.approvers: "),
+        *(({"approvals": {"ttlSeconds": seconds}}, "spec.approvals.ttlSeconds: ") for seconds in (0, 604_801)),
     ],
 )
 def test_a_fault_of_the_tools_is_reported_with_its_field(spec: Document, sentence: str) -> None:
@@ -416,6 +446,12 @@ def test_a_policy_covers_the_ports_and_the_privileges_of_tools() -> None:
         ),
         ({"agent": {"provider": "echo", "maxSteps": 5}}, "spec.agent.maxSteps"),
         ({"agent": {"provider": "echo", "maxToolCalls": 5}}, "spec.agent.maxToolCalls"),
+        ({"tools": [URL], "approvals": {"ttlSeconds": 5}}, "spec.approvals"),
+        (
+            {"tools": [{**URL, "approve": ["a"]}], "approvals": {"approvers": ["0123456789abcdef"]}},
+            "spec.approvals.approvers",
+        ),
+        ({"tools": [{**URL, "approve": ["a"]}], "runtime": {"image": "a:1"}}, "spec.tools[0].approve"),
     ],
 )
 def test_what_is_valid_but_inadvisable_is_reported(spec: Document, field: str) -> None:

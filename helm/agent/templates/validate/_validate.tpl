@@ -331,8 +331,8 @@ without them there would be an empty setting, or no object at all.
 {{- if ne (len (pick . "mcp" "builtin" "code")) 1 }}
 {{- fail "set exactly one of mcp (a server), builtin (a tool of the model API) and code (a Python file)" }}
 {{- end }}
-{{- if and (hasKey . "builtin") (pick . "allow" "timeoutSeconds" "maxResultBytes" "onUnavailable") }}
-{{- fail "allow, timeoutSeconds, maxResultBytes and onUnavailable have no effect with builtin, as the model API runs the tool: remove them" }}
+{{- if and (hasKey . "builtin") (pick . "allow" "approve" "timeoutSeconds" "maxResultBytes" "onUnavailable") }}
+{{- fail "allow, approve, timeoutSeconds, maxResultBytes and onUnavailable have no effect with builtin, as the model API runs the tool: remove them" }}
 {{- end }}
 {{- $mcp := .mcp | default dict }}
 {{- if and (hasKey . "mcp") (ne (len (pick $mcp "url" "serverRef" "sidecar")) 1) }}

@@ -8,6 +8,7 @@ import structlog
 
 from agent_operator.api.bounds import UNREADABLE
 from agent_operator.controller.reconcile.apply import Cluster
+from agent_operator.controller.status.approvals import news_of_approvals
 from agent_operator.controller.status.budget import NEARLY_USED_UP, USED_UP, WITHIN_BUDGET, last_reason
 from agent_operator.controller.status.dependencies import DEPENDENCIES_REACHABLE
 from agent_operator.controller.status.drift import DRIFTED
@@ -61,8 +62,8 @@ class Publisher:
         if written is None:
             return
         self._cache.store(AGENT.kind, written)
-        for kind, reason, message in news(old, status):
-            log.info("Condition changed", namespace=key.namespace, name=key.name, reason=reason, detail=message)
+        for kind, reason, message in (*news(old, status), *news_of_approvals(key, old, status)):
+            log.info("State changed", namespace=key.namespace, name=key.name, reason=reason, detail=message)
             try:
                 await self._cluster.post_event(document, kind, reason, message)
             except (ApiError, UnreachableError) as error:

@@ -23,12 +23,13 @@ DEGRADED_AFTER = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Report:
-    """What pods report of the budget (None before the first poll), of dependencies and of tool servers (None until
-    settled)."""
+    """What pods report of the budget and of waiting approvals (None before the first poll), and of dependencies and
+    tool servers (None until settled)."""
 
     used: Used | None = None
     dependencies: Reading | None = None
     tool_servers: Reading | None = None
+    approvals: int | None = None
 
 
 COMPONENTS = {"model_api": "the model API", "runtime": "the runtime", "redis": "Redis"}

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.cautions import cautions
+from agent_operator.controller.status.approvals import status_of_approvals
 from agent_operator.controller.status.budget import WITHIN_BUDGET, judge_budget, status_of_budget
 from agent_operator.controller.status.dependencies import (
     DEPENDENCIES_REACHABLE,
@@ -98,6 +99,7 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
             "model": agent.spec.agent.model if agent.spec.agent.provider == "anthropic" else agent.spec.agent.provider,
             "image": image_reference(agent.spec.image),
             "budget": status_of_budget(agent.spec.budget, seen.reported.used, old),
+            "approvalsWaiting": status_of_approvals(agent.spec.tools or [], seen.reported.approvals, old),
             "conditions": conditions(_judge(agent, seen, old, now), agent.generation, old, now),
         }
     )

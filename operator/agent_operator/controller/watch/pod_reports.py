@@ -1,4 +1,4 @@
-"""Polls the metrics of agents' pods: the used share of a budget, and whether dependencies and tools can be used."""
+"""Polls the metrics of agents' pods: the used share of a budget, outages, and turns that wait for approvals."""
 
 import asyncio
 import math
@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 
 from agent_operator.api.budget import Budget
+from agent_operator.controller.status.approvals import waiting_in
 from agent_operator.controller.status.budget import Used
 from agent_operator.controller.status.dependencies import SILENT_READING, Report, reading_in
 from agent_operator.controller.status.pod_problems import is_meant_to_run
@@ -70,11 +71,12 @@ class _Agent:
     used: Used | None = None
     dependencies: Settling = field(default_factory=Settling)
     tool_servers: Settling = field(default_factory=Settling)
+    approvals: int | None = None
     is_polled: bool = False
     unanswered: int = 0
 
     def report(self) -> Report:
-        return Report(self.used, self.dependencies.settled, self.tool_servers.settled)
+        return Report(self.used, self.dependencies.settled, self.tool_servers.settled, self.approvals)
 
 
 class Reports:
@@ -159,6 +161,8 @@ class Reports:
         # Most agents have no servers of tools, and never report any.
         if found.tool_servers or (agent.tool_servers.settled is not None and not found.was_silent):
             agent.tool_servers.take(found.tool_servers)
+        if found.approvals is not None:
+            agent.approvals = found.approvals
         if budget is not None:
             agent.used = Used(found.percent)
         agent.unanswered = agent.unanswered + 1 if found.was_silent else 0
@@ -178,6 +182,7 @@ class _Found:
     percent: int | None = None
     dependencies: Reading = field(default_factory=dict)
     tool_servers: Reading = field(default_factory=dict)
+    approvals: int | None = None
     was_polled: bool = False
     was_silent: bool = False
 
@@ -211,6 +216,8 @@ async def _poll_pods(
         found.was_silent = False
         if needs_share and found.percent is None and address in trusted:
             found.percent = percent_in(metrics)
+        if found.approvals is None:
+            found.approvals = waiting_in(metrics)
         reading = reading_in(metrics) if reading is None else agreed(reading, reading_in(metrics))
         servers = servers_in(metrics) if servers is None else agreed(servers, servers_in(metrics))
         is_up = all(kind == UP for kind in (*reading.values(), *servers.values()))
