@@ -310,7 +310,7 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         30,
         {"AgentToolCallsFail"},
     ),
-    "turns wait for an approval, and nobody decides": (
+    "turns wait for an approval, and no call is decided": (
         approvals("0x5 2x800") | approvals("0x5 2x800", pod="b") | {f"agent_approvals_waiting{{{WORKER}}}": "0x800"},
         30,
         {"AgentApprovalsWait"},
