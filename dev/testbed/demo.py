@@ -11,7 +11,7 @@ from typing import Literal
 
 import httpx
 
-from testbed import binaries, commands, images, paths, prerequisites, system
+from testbed import binaries, commands, images, paths, prerequisites, system, tool_agent
 from testbed.addons import OPERATOR
 from testbed.cluster import NODE_COMMANDS, Cluster, KindCluster, OwnCluster, named_by
 from testbed.console import progress, say, step, table_of_times, times
@@ -57,8 +57,9 @@ def run(where: Where, name: str, kubeconfig: Path | None, *, keep: bool) -> None
             for image in built or []:
                 _load(place.cluster, image)
             _install(place.cluster)
-            _apply_sample(place.cluster)
+            _apply_agents(place.cluster)
         _talk(place.cluster)
+        _ask_with_tools(place.cluster)
         _show(place.cluster)
         if keep:
             _print_how_to_reach(place.cluster)
@@ -148,13 +149,15 @@ def _install(cluster: Cluster) -> None:
         OPERATOR.await_ready(cluster)
 
 
-def _apply_sample(cluster: Cluster) -> None:
-    with step(f"Applying {SAMPLE.relative_to(paths.REPOSITORY)} and waiting until it is Ready"):
-        namespace = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        cluster.kubectl("apply", "-f-", stdin=namespace)
+def _apply_agents(cluster: Cluster) -> None:
+    sample = SAMPLE.relative_to(paths.REPOSITORY)
+    with step(f"Applying {sample} and an agent with a tool, until they are Ready"):
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        listed = {"apiVersion": "v1", "kind": "List", "items": [namespace, *tool_agent.objects(NAMESPACE)]}
+        cluster.kubectl("apply", "-f-", stdin=json.dumps(listed))
         cluster.kubectl("apply", "-n", NAMESPACE, "-f", str(SAMPLE))
-        ready = ["wait", "--for=condition=Ready", f"agentdeployment/{AGENT}", f"--timeout={READY_SECONDS}s"]
-        cluster.kubectl(*ready, "-n", NAMESPACE)
+        agents = [f"agentdeployment/{name}" for name in (AGENT, tool_agent.AGENT)]
+        cluster.kubectl("wait", "--for=condition=Ready", *agents, f"--timeout={READY_SECONDS}s", "-n", NAMESPACE)
 
 
 def _talk(cluster: Cluster) -> None:
@@ -170,6 +173,17 @@ def _talk(cluster: Cluster) -> None:
         for line in _lines("GET", f"{url}/metrics"):
             if worth_showing(line):
                 say(f"    {line}")
+
+
+def _ask_with_tools(cluster: Cluster) -> None:
+    with (
+        forwarded(cluster, NAMESPACE, f"svc/{tool_agent.AGENT}", 80) as url,
+        step(f"POST {url}/chat, to the agent with a tool: {tool_agent.QUESTION}"),
+    ):
+        answer = json.loads("".join(_lines("POST", f"{url}/chat", {"message": tool_agent.QUESTION})))
+        say(f"    {answer['response']!r}")
+        for each in answer.get("steps", []):
+            say(f"    called the tool {each['name']} with {json.dumps(each['input'])}: {each['content']!r}")
 
 
 def worth_showing(line: str) -> bool:
@@ -205,10 +219,8 @@ To remove all of it: make demo-down""")
 
 
 def _remove_objects(cluster: Cluster) -> None:
-    with step("Removing the agent, the operator and the resource definition"):
-        cluster.kubectl(
-            "delete", "-n", NAMESPACE, "-f", str(SAMPLE), "--ignore-not-found", "--timeout=60s", check=False
-        )
+    with step("Removing the agents, the operator and the resource definition"):
+        cluster.kubectl("delete", "-n", NAMESPACE, "agentdeployments", "--all", "--timeout=60s", check=False)
         # A namespace that still has pods when it is deleted is not checked again for half their grace period.
         cluster.kubectl("wait", "--for=delete", "pods", "--all", "-n", NAMESPACE, "--timeout=90s", check=False)
         cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", check=False)

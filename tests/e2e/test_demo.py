@@ -28,6 +28,7 @@ def test_the_demo_ends_with_an_answer_from_a_pod_and_leaves_nothing_behind() -> 
     assert "agent_http_requests_total" in said
     assert "total" in said
     assert "hello-agent" in said
+    assert "called the tool list_pods with {}: '2 pods run in portside-demo: " in said
     assert _remains(name) == []
 
 

@@ -28,8 +28,8 @@ class ToolCode(Model):
     rules = (PORT_RULE,)
 
     config_map_key_ref: KeyReference
-    """Key of a ConfigMap in the same namespace that contains the file. After a change of the ConfigMap, restart the
-    pods with `kubectl rollout restart`."""
+    """Key of a ConfigMap in the same namespace that contains the file. Changes to the ConfigMap take effect without a
+    restart."""
     port: Port = DEFAULT_PORT
     """Port that the file is served on, unique among the tools."""
 

@@ -20,7 +20,7 @@ from testbed.locks import exclusive
 from testbed.ports import free_port
 
 _HERE = Path(__file__).parent
-# `npm install --ignore-scripts` of the two servers made the lock; it has the digest of every package.
+# `npm install --ignore-scripts` of the servers made the lock; it has the digest of every package.
 _LOCK = _HERE / "package-lock.json"
 START_SECONDS = 60
 
@@ -120,6 +120,16 @@ def memory(folder: Path) -> McpServer:
     command = [str(part) for part in _node("server-memory")]
     environment = {"MEMORY_FILE_PATH": str(folder / "memory.jsonl")}
     return _python("bridge.py", folder, {"command": command}, environment)
+
+
+def kubernetes(folder: Path, *options: str) -> McpServer:
+    """Return `kubernetes-mcp-server`, not started; `options` are those of its command line."""
+    found = sorted(_packages().glob("kubernetes-mcp-server-*/bin/*"))
+    if len(found) != 1:
+        raise TestbedError(f"kubernetes-mcp-server has no program for this machine: {found}")
+    port = free_port()
+    listening = ["--bind-address", "127.0.0.1", "--port", str(port), "--log-file", "stderr"]
+    return McpServer(folder, [found[0], *listening, *options], {}, port)
 
 
 def _python(file: str, folder: Path, options: dict[str, Any], environment: dict[str, str] | None = None) -> McpServer:

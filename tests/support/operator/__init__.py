@@ -276,7 +276,7 @@ def service_account(
         token = cluster.kubectl("create", "token", "agent-operator", "--namespace", namespace).strip()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "kubeconfig"
-            path.write_text(yaml.safe_dump(_kubeconfig_for(cluster.kubeconfig, token)))
+            path.write_text(yaml.safe_dump(kubeconfig_for(cluster.kubeconfig, token)))
             yield path
     finally:
         # A test may have deleted some of them.
@@ -298,7 +298,7 @@ def rights_everywhere(cluster: Cluster, namespace: str) -> Iterator[Path]:
         cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-def _kubeconfig_for(admin: Path, token: str) -> dict[str, Any]:
+def kubeconfig_for(admin: Path, token: str) -> dict[str, Any]:
     """Return a kubeconfig for the same cluster, for the bearer of the token."""
     config: dict[str, Any] = yaml.safe_load(admin.read_text())
     current = next(each for each in config["contexts"] if each["name"] == config["current-context"])
