@@ -3,33 +3,9 @@
 import json
 from pathlib import Path
 
+from codegen import tool_panels
 from codegen.grafana import Dashboard, Panel, Variable, document
-
-# Selectors with the dashboards' variables. Each variable is a regular expression; `All` matches everything.
-AGENT = 'namespace=~"$namespace", service=~"$service"'
-# The workers are scraped through a Service of their own.
-WORKERS = 'namespace=~"$namespace", service=~"($service)-worker"'
-BOTH = 'namespace=~"$namespace", service=~"($service)(-worker)?"'
-SERVED = 'route!~"/health.*|/metrics"'
-# With `All` selected, agents of the same name can come from different namespaces.
-BY, PODS = "namespace, service", "namespace, pod"
-
-
-def _quantile(share: float, metric: str, labels: str, by: str) -> str:
-    return f"histogram_quantile({share}, sum by (le, {by}) (rate({metric}_bucket{{{labels}}}[$__rate_interval])))"
-
-
-def _rate(metric: str, labels: str, by: str) -> str:
-    return f"sum by ({by}) (rate({metric}{{{labels}}}[$__rate_interval]))"
-
-
-def _memory(labels: str, ours: str) -> str:
-    return f"sum by ({PODS}) (process_resident_memory_bytes{{{labels}}} and on ({PODS}) {ours})"
-
-
-def _cpu(labels: str, ours: str) -> str:
-    return f"sum by ({PODS}) (rate(process_cpu_seconds_total{{{labels}}}[$__rate_interval]) and on ({PODS}) {ours})"
-
+from codegen.queries import AGENT, BOTH, BY, POD, PODS, SERVED, WHO, WORKERS, cpu, memory, quantile, rate
 
 # Counted as in the alerts (helm/agent-operator/files/alerts.yaml).
 _FAILED = f'agent_http_requests_total{{{AGENT}, method="POST", status=~"5.."}}[$__rate_interval]'
@@ -42,22 +18,21 @@ OF_AGENTS, OF_OPERATORS = "agent_build_info", "agent_operator_is_leader"
 ASKED = "agent_http_requests_total"
 _CHOICE = (Variable("namespace", ASKED), Variable("service", ASKED, within="namespace"))
 _ONE = (Variable("namespace", ASKED, several=False), Variable("service", ASKED, within="namespace", several=False))
-_WHO, _POD = "{{namespace}}/{{service}}", "{{namespace}}/{{pod}}"
 
 FLEET = Dashboard(
     "portside-fleet",
     "Portside / Fleet",
     _CHOICE,
     (
-        Panel("Requests", "reqps", ((_WHO, _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", BY)),)),
+        Panel("Requests", "reqps", ((WHO, rate("agent_http_requests_total", f"{AGENT}, {SERVED}", BY)),)),
         Panel(
             "Failed requests",
             "percentunit",
             (
                 (
-                    _WHO,
+                    WHO,
                     f"sum by ({BY}) (rate({_FAILED}) or rate({_INTERRUPTED})) / "
-                    + _rate("agent_http_requests_total", f'{AGENT}, method="POST", status!~"4.."', BY),
+                    + rate("agent_http_requests_total", f'{AGENT}, method="POST", status!~"4.."', BY),
                 ),
             ),
             "Messages and tasks that end with 5xx, and interrupted streams, as a share of all but those with 4xx.",
@@ -65,40 +40,39 @@ FLEET = Dashboard(
         Panel(
             "95th percentile of answer time",
             "s",
-            ((_WHO, _quantile(0.95, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', BY)),),
+            ((WHO, quantile(0.95, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', BY)),),
         ),
-        Panel("Requests in flight", "short", ((_WHO, f"sum by ({BY}) (agent_requests_in_flight{{{AGENT}}})"),)),
-        Panel(
-            "Tokens", "short", ((f"{_WHO} {{{{direction}}}}", _rate("agent_tokens_total", BOTH, f"{BY}, direction")),)
-        ),
+        Panel("Requests in flight", "short", ((WHO, f"sum by ({BY}) (agent_requests_in_flight{{{AGENT}}})"),)),
+        Panel("Tokens", "short", ((f"{WHO} {{{{direction}}}}", rate("agent_tokens_total", BOTH, f"{BY}, direction")),)),
         Panel(
             "Budget used",
             "percentunit",
-            ((_WHO, f"max by ({BY}) (agent_budget_used_ratio{{{AGENT}}})"),),
+            ((WHO, f"max by ({BY}) (agent_budget_used_ratio{{{AGENT}}})"),),
             "Of this day or month; 0 for agents without a budget.",
         ),
-        Panel("Waiting tasks", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
+        Panel("Waiting tasks", "short", ((WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
         Panel(
             "Turns that the model rejects",
             "reqps",
             (
                 (
-                    _WHO,
-                    _rate("agent_model_requests_total", f'{BOTH}, outcome=~"rate_limited|overloaded"', BY),
+                    WHO,
+                    rate("agent_model_requests_total", f'{BOTH}, outcome=~"rate_limited|overloaded"', BY),
                 ),
             ),
         ),
         Panel(
             "Pods",
             "short",
-            ((_WHO, f"count by ({BY}) (agent_build_info{{{BOTH}}})"),),
+            ((WHO, f"count by ({BY}) (agent_build_info{{{BOTH}}})"),),
             "Pods that Prometheus scrapes, ready or not; workers under their own name.",
         ),
         Panel(
             "Requests over a limit",
             "reqps",
-            ((f"{_WHO} {{{{reason}}}}", _rate("agent_rate_limited_total", AGENT, f"{BY}, reason")),),
+            ((f"{WHO} {{{{reason}}}}", rate("agent_rate_limited_total", AGENT, f"{BY}, reason")),),
         ),
+        *tool_panels.OF_FLEET,
     ),
 )
 
@@ -111,22 +85,22 @@ ONE_AGENT = Dashboard(
             "Requests by status",
             "reqps",
             (
-                ("{{status}}", _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "status")),
+                ("{{status}}", rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "status")),
                 ("interrupted streams", f"sum(rate({_INTERRUPTED}))"),
             ),
         ),
         Panel(
             "Requests by route",
             "reqps",
-            (("{{method}} {{route}}", _rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "method, route")),),
+            (("{{method}} {{route}}", rate("agent_http_requests_total", f"{AGENT}, {SERVED}", "method, route")),),
         ),
         Panel(
             "Answer time",
             "s",
             tuple(
                 (
-                    f"{_WHO} {share:.0%}",
-                    _quantile(share, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', BY),
+                    f"{WHO} {share:.0%}",
+                    quantile(share, "agent_http_request_duration_seconds", f'{AGENT}, route="/chat"', BY),
                 )
                 for share in (0.5, 0.95, 0.99)
             ),
@@ -135,7 +109,7 @@ ONE_AGENT = Dashboard(
             "Time to first token of a stream",
             "s",
             tuple(
-                (f"{_WHO} {share:.0%}", _quantile(share, "agent_stream_first_token_seconds", AGENT, BY))
+                (f"{WHO} {share:.0%}", quantile(share, "agent_stream_first_token_seconds", AGENT, BY))
                 for share in (0.5, 0.95, 0.99)
             ),
         ),
@@ -143,7 +117,7 @@ ONE_AGENT = Dashboard(
             "Time of a model turn",
             "s",
             tuple(
-                (f"{{{{model}}}} {share:.0%}", _quantile(share, "agent_model_request_duration_seconds", BOTH, "model"))
+                (f"{{{{model}}}} {share:.0%}", quantile(share, "agent_model_request_duration_seconds", BOTH, "model"))
                 for share in (0.5, 0.95)
             ),
             "Includes retries.",
@@ -151,30 +125,31 @@ ONE_AGENT = Dashboard(
         Panel(
             "Turns by outcome",
             "reqps",
-            (("{{outcome}}", _rate("agent_model_requests_total", BOTH, "outcome")),),
+            (("{{outcome}}", rate("agent_model_requests_total", BOTH, "outcome")),),
         ),
-        Panel("Tokens", "short", (("{{model}} {{direction}}", _rate("agent_tokens_total", BOTH, "model, direction")),)),
+        Panel("Tokens", "short", (("{{model}} {{direction}}", rate("agent_tokens_total", BOTH, "model, direction")),)),
         Panel(
             "Requests in flight per pod",
             "short",
-            ((_POD, f"sum by ({PODS}) (agent_requests_in_flight{{{AGENT}}})"),),
+            ((POD, f"sum by ({PODS}) (agent_requests_in_flight{{{AGENT}}})"),),
         ),
         Panel(
             "Requests throttled by the model",
             "short",
-            ((_POD, f"sum by ({PODS}) (agent_requests_throttled{{{AGENT}}})"),),
+            ((POD, f"sum by ({PODS}) (agent_requests_throttled{{{AGENT}}})"),),
             "Autoscaling does not count them: more pods would not help.",
         ),
         Panel(
             "Rejected requests",
             "reqps",
             (
-                ("over a limit: {{reason}}", _rate("agent_rate_limited_total", AGENT, "reason")),
-                ("shed: {{reason}}", _rate("agent_requests_shed_total", AGENT, "reason")),
+                ("over a limit: {{reason}}", rate("agent_rate_limited_total", AGENT, "reason")),
+                ("shed: {{reason}}", rate("agent_requests_shed_total", AGENT, "reason")),
             ),
         ),
-        Panel("CPU per pod", "short", ((_POD, _cpu(BOTH, OF_AGENTS)),)),
-        Panel("Memory per pod", "bytes", ((_POD, _memory(BOTH, OF_AGENTS)),)),
+        Panel("CPU per pod", "short", ((POD, cpu(BOTH, OF_AGENTS)),)),
+        Panel("Memory per pod", "bytes", ((POD, memory(BOTH, OF_AGENTS)),)),
+        *tool_panels.OF_AGENT,
     ),
 )
 
@@ -183,14 +158,12 @@ QUEUE = Dashboard(
     "Portside / Workers and queue",
     _CHOICE,
     (
-        Panel("Waiting tasks", "short", ((_WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
-        Panel(
-            "Tasks by state", "short", ((f"{_WHO} {{{{state}}}}", f"max by ({BY}, state) (agent_tasks{{{AGENT}}})"),)
-        ),
+        Panel("Waiting tasks", "short", ((WHO, f"max by ({BY}) (agent_task_queue_depth{{{AGENT}}})"),)),
+        Panel("Tasks by state", "short", ((f"{WHO} {{{{state}}}}", f"max by ({BY}, state) (agent_tasks{{{AGENT}}})"),)),
         Panel(
             "Submitted tasks",
             "reqps",
-            (("{{status}}", _rate("agent_http_requests_total", f'{AGENT}, method="POST", route="/tasks"', "status")),),
+            (("{{status}}", rate("agent_http_requests_total", f'{AGENT}, method="POST", route="/tasks"', "status")),),
         ),
         Panel(
             "Turns of the workers by outcome",
@@ -198,7 +171,7 @@ QUEUE = Dashboard(
             (
                 (
                     "{{outcome}}",
-                    _rate(
+                    rate(
                         "agent_model_requests_total",
                         WORKERS,
                         "outcome",
@@ -211,8 +184,8 @@ QUEUE = Dashboard(
             "s",
             (
                 (
-                    f"{_WHO} 95%",
-                    _quantile(
+                    f"{WHO} 95%",
+                    quantile(
                         0.95,
                         "agent_model_request_duration_seconds",
                         WORKERS,
@@ -224,7 +197,7 @@ QUEUE = Dashboard(
         Panel(
             "Memory per worker",
             "bytes",
-            ((_POD, _memory(WORKERS, OF_AGENTS)),),
+            ((POD, memory(WORKERS, OF_AGENTS)),),
         ),
     ),
 )
@@ -239,24 +212,24 @@ OPERATOR = Dashboard(
             "Agents by condition",
             "short",
             (
-                (f"{_WHO} {{{{condition}}}}", f"max by ({BY}, condition) (agent_operator_agents{{{_OPERATOR}}})"),
-                (f"{_WHO} not ready", f"max by ({BY}) (agent_operator_agents_not_ready{{{_OPERATOR}}})"),
-                (f"{_WHO} not scaling", f"max by ({BY}) (agent_operator_agents_not_scaling{{{_OPERATOR}}})"),
+                (f"{WHO} {{{{condition}}}}", f"max by ({BY}, condition) (agent_operator_agents{{{_OPERATOR}}})"),
+                (f"{WHO} not ready", f"max by ({BY}) (agent_operator_agents_not_ready{{{_OPERATOR}}})"),
+                (f"{WHO} not scaling", f"max by ({BY}) (agent_operator_agents_not_scaling{{{_OPERATOR}}})"),
             ),
         ),
-        Panel("Leader", "short", ((_POD, f"max by ({PODS}) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
+        Panel("Leader", "short", ((POD, f"max by ({PODS}) (agent_operator_is_leader{{{_OPERATOR}}})"),)),
         Panel(
             "Reconciles by result",
             "ops",
-            ((f"{_WHO} {{{{result}}}}", _rate("agent_operator_reconciles_total", _OPERATOR, f"{BY}, result")),),
+            ((f"{WHO} {{{{result}}}}", rate("agent_operator_reconciles_total", _OPERATOR, f"{BY}, result")),),
         ),
         Panel(
             "Reconcile duration",
             "s",
             tuple(
                 (
-                    f"{_WHO} {share:.0%}",
-                    _quantile(share, "agent_operator_reconcile_duration_seconds", _OPERATOR, BY),
+                    f"{WHO} {share:.0%}",
+                    quantile(share, "agent_operator_reconcile_duration_seconds", _OPERATOR, BY),
                 )
                 for share in (0.5, 0.99)
             ),
@@ -266,8 +239,8 @@ OPERATOR = Dashboard(
             "ops",
             (
                 (
-                    f"{_WHO} {{{{operation}}}} {{{{kind}}}}",
-                    _rate("agent_operator_applies_total", _OPERATOR, f"{BY}, operation, kind"),
+                    f"{WHO} {{{{operation}}}} {{{{kind}}}}",
+                    rate("agent_operator_applies_total", _OPERATOR, f"{BY}, operation, kind"),
                 ),
             ),
             "None in a steady state.",
@@ -275,23 +248,23 @@ OPERATOR = Dashboard(
         Panel(
             "Watch restarts",
             "ops",
-            ((f"{_WHO} {{{{kind}}}}", _rate("agent_operator_watch_restarts_total", _OPERATOR, f"{BY}, kind")),),
+            ((f"{WHO} {{{{kind}}}}", rate("agent_operator_watch_restarts_total", _OPERATOR, f"{BY}, kind")),),
         ),
         Panel(
             "Time without watch data",
             "s",
-            ((f"{_WHO} {{{{kind}}}}", f"max by ({BY}, kind) (agent_operator_watch_silent_seconds{{{_OPERATOR}}})"),),
+            ((f"{WHO} {{{{kind}}}}", f"max by ({BY}, kind) (agent_operator_watch_silent_seconds{{{_OPERATOR}}})"),),
             "Up to 290 s if nothing changes.",
         ),
         Panel(
             "CPU",
             "short",
-            ((_POD, _cpu(_OPERATOR, OF_OPERATORS)),),
+            ((POD, cpu(_OPERATOR, OF_OPERATORS)),),
         ),
         Panel(
             "Memory",
             "bytes",
-            ((_POD, _memory(_OPERATOR, OF_OPERATORS)),),
+            ((POD, memory(_OPERATOR, OF_OPERATORS)),),
         ),
     ),
 )

@@ -37,6 +37,24 @@ READ_SECONDS = 30
 READINGS = "max(count_over_time(up[1h]))"
 # The traffic while the queries run: answers, streams, tasks, and failures of each kind.
 MESSAGES = ("Hello.", asking("Fail.", fault=500, times=9), asking("Be throttled.", fault=429))
+TOOLS = """
+from portside import tool
+
+
+@tool
+def free_berths(harbor: str) -> list[str]:
+    return [f"{harbor} 3"]
+
+
+@tool
+def book(berth: str) -> str:
+    raise ValueError(f"{berth} is taken.")
+"""
+CALLS = [
+    {"name": "free_berths", "input": {"harbor": "Kiel"}},
+    {"name": "free_berths", "input": {"harbor": "Emden"}},
+    {"name": "book", "input": {"berth": "Kiel 3"}},
+]
 
 
 @dataclass
@@ -62,7 +80,9 @@ def scraped(real_cluster: Cluster, operator: None, model_api: str) -> Iterator[S
             "redis": SHARED,
             "worker": {"enabled": True},
             "monitoring": {"serviceMonitor": {"enabled": True, "interval": "1s"}},
+            "tools": [{"name": "berths", "code": {"configMapKeyRef": {"name": "berths", "key": "berths.py"}}}],
         }
+        real_cluster.kubectl("create", "configmap", "berths", "-n", monitored, f"--from-literal=berths.py={TOOLS}")
         apply_agent(real_cluster, annotated, secret_spec(model_api))
         apply_agent(real_cluster, monitored, secret_spec(model_api, **watched))
         monitor = real_cluster.get("servicemonitor", AGENT, "-n", monitored)
@@ -97,6 +117,7 @@ def _ask(http: httpx.Client) -> None:
         http.post("/chat", json={"message": message})
     http.post("/chat/stream", json={"message": "Hello."})
     http.post("/tasks", json={"message": "Hello."})
+    http.post("/chat", json={"message": asking("Berths?", calls=[CALLS])})
 
 
 @pytest.fixture(autouse=True)

@@ -98,6 +98,28 @@ def dependency(values: str, pod: str = "a") -> Series:
     return {f'agent_dependency_up{{{OF}, pod="{pod}", component="redis"}}': values}
 
 
+def tool_server(values: str, pod: str = "a", of: str = OF) -> Series:
+    """Return whether a pod is connected to a server of tools."""
+    return {f'agent_tool_server_up{{{of}, pod="{pod}", server="berths"}}': values}
+
+
+def tool_calls(*, of: str = OF, server: str = "berths", **outcomes: float) -> Series:
+    """Return calls by outcome, by rates per minute."""
+    return {
+        f'agent_tool_calls_total{{{of}, server="{server}", tool="book", outcome="{outcome}"}}': f"0+{rate}x800"
+        for outcome, rate in outcomes.items()
+    }
+
+
+def approvals(waiting: str, approved: str = "0x800", pod: str = "a") -> Series:
+    """Return the turns that wait, as a pod publishes them for the whole agent, and the calls approved at it."""
+    return {
+        f'agent_approvals_waiting{{{OF}, pod="{pod}"}}': waiting,
+        f'agent_approvals_total{{{OF}, pod="{pod}", decision="approved"}}': approved,
+        f'agent_approvals_total{{{OF}, pod="{pod}", decision="expired"}}': "0+1x800",
+    }
+
+
 AGENT_IMAGE = "portside.dev/agent-service:0.2.0"
 WAITS = "1x2 stale _x2 1x2 stale _x2 "
 
@@ -259,6 +281,47 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
     "tasks wait and some run": (queue("3x800", 2), 30, set()),
     "tasks were stuck, and are done now": (queue("3x30 0x800", 0), 45, set()),
     "no task waits": (queue("0x800", 0), 30, set()),
+    "no pod can use a tool server": (
+        tool_server("0x800") | tool_server("0x800", "b"),
+        30,
+        {"AgentToolServerDown"},
+    ),
+    "one pod of two cannot use a tool server": (tool_server("0x800") | tool_server("1x800", "b"), 30, set()),
+    "workers cannot use a tool server": (
+        tool_server("1x800") | tool_server("0x800", of=WORKER),
+        30,
+        {"AgentToolServerDown"},
+    ),
+    "a tool server restarts": (tool_server("1x10 0x3 1x800"), 30, set()),
+    "a tool server was down, and its entry is removed": (tool_server("0x3 stale"), 30, set()),
+    "most calls of a tool server time out": (tool_calls(ok=2, timed_out=3), 30, {"AgentToolCallsFail"}),
+    "a tool reports an error for most calls": (tool_calls(ok=1, error=9), 30, {"AgentToolCallsFail"}),
+    "one call in three fails": (tool_calls(ok=2, error=1), 30, set()),
+    "the only two calls fail": (tool_calls(ok=0, error=0.13), 30, set()),
+    "calls without an approval do not run": (tool_calls(ok=1, not_approved=50, cancelled=50), 30, set()),
+    "the model calls tools that do not exist": (tool_calls(server="unknown", unknown_tool=50), 30, set()),
+    "failures of one tool server are hidden in the calls of another": (
+        tool_calls(error=5) | tool_calls(server="tides", ok=1000),
+        30,
+        {"AgentToolCallsFail"},
+    ),
+    "calls that are denied do not hide failures": (
+        tool_calls(ok=1, failed=4, not_approved=100),
+        30,
+        {"AgentToolCallsFail"},
+    ),
+    "turns wait for an approval, and no call is decided": (
+        approvals("0x5 2x800") | approvals("0x5 2x800", pod="b") | {f"agent_approvals_waiting{{{WORKER}}}": "0x800"},
+        30,
+        {"AgentApprovalsWait"},
+    ),
+    "turns wait, and at another pod calls are decided": (
+        approvals("2x800") | approvals("2x800", "0+1x800", pod="b"),
+        30,
+        set(),
+    ),
+    "calls were decided, and no more are": (approvals("2x800", "0+1x10 11x800"), 40, {"AgentApprovalsWait"}),
+    "a turn waited for a while": (approvals("0x5 1x10 0x800"), 30, set()),
     "ever more tasks wait": (queue("200+5x800", 8) | BESIDE, 90, {"AgentQueueGrows"}),
     "ever fewer tasks wait": (queue("5000-5x800", 8), 90, set()),
     "an agent crashes again and again": (container("CrashLoopBackOff", WAITS * 8), 30, {"AgentCrashLoops"}),
@@ -447,6 +510,23 @@ NAMED: dict[str, tuple[str, Series, str]] = {
         "AgentQueueStuck",
         queue("3x800", 0) | queue("3x800", 0, pod="b") | BESIDE,
         'namespace="team-a", service="support"',
+    ),
+    "two tool servers, an agent and its workers": (
+        "AgentToolServerDown",
+        tool_server("0x800")
+        | tool_server("1x800", of=WORKER)
+        | {f'agent_tool_server_up{{{OF}, pod="a", server="tides"}}': "1x800"},
+        f'{OF}, server="berths"',
+    ),
+    "calls of two tool servers": (
+        "AgentToolCallsFail",
+        tool_calls(error=5) | tool_calls(server="tides", ok=5),
+        f'{OF}, server="berths"',
+    ),
+    "an agent and its pods": (
+        "AgentApprovalsWait",
+        approvals("1x800") | approvals("1x800", pod="b"),
+        OF,
     ),
     "agents that two operators report": (
         "AgentNotReady",
