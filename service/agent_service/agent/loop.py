@@ -12,11 +12,11 @@ from dataclasses import replace
 import orjson
 import structlog
 
-from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
-from agent_service.agent.pending import answer_without_call, pending_calls
+from agent_service.agent.messages import BREAK, CHARACTERS_PER_TOKEN, Prompt, Usage
+from agent_service.agent.pending import answer_without_call, lost_result, pending_calls
 from agent_service.agent.provider import Waiting
 from agent_service.agent.step import Step, StepProvider
-from agent_service.agent.tools import Caller, Last, Piece, Resumption, Suspension, Toolbox, ToolResult, ToolUse
+from agent_service.agent.tools import Caller, Event, Progress, Resumption, Suspension, Toolbox, ToolResult, ToolUse
 from agent_service.agent.turn_messages import TurnMessages, error_result
 from agent_service.telemetry.logs import where
 
@@ -36,8 +36,6 @@ MAX_STEPS, MAX_TOOL_CALLS, BUDGET = "max_steps", "max_tool_calls", "budget"
 INPUT_REQUIRED = "input_required"
 # Stop reasons of the model that a bound explains better.
 _EXPLAINED = frozenset({"end_turn", _PAUSED, _CALLS})
-
-_BREAK = "\n\n"
 
 
 class ToolLoop:
@@ -71,8 +69,10 @@ class ToolLoop:
         self._charge = charge
         self._budget_wait = budget_wait
 
-    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece | Last]:
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Event]:
         """Yield the texts of all steps, each tool call and its result, and at the end the transcript if there were any.
+
+        Before the calls of a step are made, its progress is yielded.
 
         A turn that reaches a bound ends with a stop reason of ours: `max_steps`, `max_tool_calls` or `budget`.
 
@@ -88,6 +88,10 @@ class ToolLoop:
         async with aclosing(self._resumed(turn, prompt.resumption, usage, caller)) as made:
             async for result in made:
                 yield result or ""
+        if turn.suspension is not None:
+            usage.stop_reason = INPUT_REQUIRED
+            yield turn.suspension
+            return
         calls, first = turn.calls_before, turn.steps_before + 1
         for number in range(first, max(first, self._max_steps) + 1):
             bound = self._bound(number, calls, turn)
@@ -108,6 +112,11 @@ class ToolLoop:
             pending = pending_calls(uses, turn.tools, refused)
             waits = {each.use.id for each in pending}
             now = [use for use in uses if use.id not in waits]
+            if uses:
+                begun = tuple(use.id for use in now if use.id not in refused)
+                yield Progress(
+                    Suspension(turn.so_far(), tuple(refused.values()), pending, number, calls, begun), usage.total
+                )
             async with aclosing(self._results(now, refused, caller, results)) as made:
                 async for result in made:
                     yield result or ""
@@ -171,7 +180,7 @@ class ToolLoop:
     ) -> AsyncGenerator[ToolResult | None]:
         """Make the pending calls that were approved, and yield the result of each, or why there is none.
 
-        A turn that was not suspended has none.
+        A turn that was not suspended has none. One whose pending calls no approver was asked about is suspended.
         """
         if resumption is None:
             return
@@ -179,9 +188,17 @@ class ToolLoop:
         suspension = resumption.suspension
         results = list(suspension.results)
         known = {result.id for result in results}
+        for use_id in suspension.begun:
+            if use_id not in known:
+                results.append(lost_result(use_id))
+                yield results[-1]
+        if suspension.pending and resumption.decisions is None:
+            turn.suspension = replace(suspension, results=tuple(results), begun=())
+            return
+        decisions = resumption.decisions or {}
         refused = {}
         for each in suspension.pending:
-            content = answer_without_call(each, resumption.decisions.get(each.use.id), turn.tools)
+            content = answer_without_call(each, decisions.get(each.use.id), turn.tools)
             if content is not None:
                 refused[each.use.id] = ToolResult(each.use.id, content, is_error=True, outcome="not_approved")
         uses = [each.use for each in suspension.pending if each.use.id not in known]
@@ -245,7 +262,7 @@ class _Breaks:
 
     def before(self, text: str) -> str:
         """Return what goes before a text."""
-        found = _BREAK if self.due and self._any and not text[0].isspace() else ""
+        found = BREAK if self.due and self._any and not text[0].isspace() else ""
         self.due, self._any = False, True
         return found
 

@@ -24,7 +24,8 @@ _MOST_NAMES = 50
 class TurnMessages:
     """The messages of a turn so far, with the earlier ones of its conversation.
 
-    `steps_before` and `calls_before` are the numbers of its steps and tool calls before it was suspended.
+    `steps_before` and `calls_before` are the numbers of its steps and tool calls before it was suspended. `suspension`
+    is set while the turn cannot go on.
     """
 
     def __init__(self, prompt: Prompt, tools: Sequence[Tool], server_tools: Sequence[Mapping[str, Any]]) -> None:
@@ -32,6 +33,7 @@ class TurnMessages:
         self._system = prompt.system
         self.tools = {tool.name: tool for tool in tools}
         self.steps_before = self.calls_before = 0
+        self.suspension: Suspension | None = None
         self._tools = [*map(_definition, tools), *server_tools]
         self._messages = _earlier(prompt, takes_calls=bool(self._tools), takes_server_tools=bool(server_tools))
         self._messages.append({"role": _USER, "content": prompt.message})
