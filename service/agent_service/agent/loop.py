@@ -88,13 +88,12 @@ class ToolLoop:
         async with aclosing(self._resumed(turn, prompt.resumption, usage, caller)) as made:
             async for result in made:
                 yield result or ""
-        if turn.suspension is not None:
-            usage.stop_reason = INPUT_REQUIRED
-            yield turn.suspension
-            return
-        calls, first = turn.calls_before, turn.steps_before + 1
+        first = turn.steps + 1
         for number in range(first, max(first, self._max_steps) + 1):
-            bound = self._bound(number, calls, turn)
+            if turn.suspension is not None:
+                break
+            turn.steps = number
+            bound = self._bound(turn)
             step = turn.step(may_call=bound is None)
             async with aclosing(self._step(step, usage, waiting)) as texts:
                 async for text in texts:
@@ -105,35 +104,17 @@ class ToolLoop:
             if not (uses or goes_on):
                 break
             usage.of_many_calls = True
-            for use in uses:
-                yield use
-            results: list[ToolResult] = []
-            refused = self._refused(turn, step, uses, left=self._max_tool_calls - calls)
-            pending = pending_calls(uses, turn.tools, refused)
-            waits = {each.use.id for each in pending}
-            now = [use for use in uses if use.id not in waits]
-            if uses:
-                begun = tuple(use.id for use in now if use.id not in refused)
-                yield Progress(
-                    Suspension(turn.so_far(), tuple(refused.values()), pending, number, calls, begun), usage.total
-                )
-            async with aclosing(self._results(now, refused, caller, results)) as made:
-                async for result in made:
-                    yield result or ""
-            if pending:
-                usage.stop_reason = INPUT_REQUIRED
-                yield Suspension(turn.so_far(), tuple(results), pending, number, calls)
-                return
-            calls += len(uses)
-            turn.add_results(uses, results)
+            async with aclosing(self._calls(turn, step, uses, usage, caller)) as pieces:
+                async for piece in pieces:
+                    yield piece
             breaks.due = bool(uses)
-            if await self._budget_wait():
-                _log.info("Turn was ended: the budget is used up", steps=number, tool_calls=calls)
+            if turn.suspension is None and await self._budget_wait():
+                _log.info("Turn was ended: the budget is used up", steps=turn.steps, tool_calls=turn.calls)
                 usage.stop_reason = BUDGET
                 break
-        transcript = turn.transcript()
-        if transcript is not None:
-            yield transcript
+        last = turn.suspension or turn.transcript()
+        if last is not None:
+            yield last
 
     async def check(self) -> None:
         """Check whether the model can answer; raise a ModelError if not."""
@@ -143,11 +124,11 @@ class ToolLoop:
         """Close all connections to the model."""
         await self._provider.close()
 
-    def _bound(self, number: int, calls: int, turn: TurnMessages) -> str | None:
+    def _bound(self, turn: TurnMessages) -> str | None:
         """Return the bound by which this step may call no tools; None if it may."""
-        if calls >= self._max_tool_calls:
+        if turn.calls >= self._max_tool_calls:
             return MAX_TOOL_CALLS
-        return MAX_STEPS if turn.has_tools and number >= self._max_steps else None
+        return MAX_STEPS if turn.has_tools and turn.steps >= self._max_steps else None
 
     async def _step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the text of a step. Its usage is charged, and added to that of the turn, however it ends."""
@@ -175,6 +156,40 @@ class ToolLoop:
                 refused[use.id] = error_result(use, reason)
         return refused
 
+    async def _calls(
+        self,
+        turn: TurnMessages,
+        step: Step,
+        uses: Sequence[ToolUse],
+        usage: Usage,
+        caller: Caller,
+    ) -> AsyncGenerator[Event]:
+        """Make the calls of a step: yield them, the progress of the turn, and each result.
+
+        With calls that need an approval, the turn is suspended.
+        """
+        if not uses:
+            return
+        for use in uses:
+            yield use
+        refused = self._refused(turn, step, uses, left=self._max_tool_calls - turn.calls)
+        pending = pending_calls(uses, turn.tools, refused)
+        waits = {each.use.id for each in pending}
+        now = [use for use in uses if use.id not in waits]
+        begun = tuple(use.id for use in now if use.id not in refused)
+        so_far = Suspension(turn.so_far(), tuple(refused.values()), pending, turn.steps, turn.calls, begun)
+        yield Progress(so_far, usage.total)
+        results: list[ToolResult] = []
+        async with aclosing(self._results(now, refused, caller, results)) as made:
+            async for result in made:
+                yield result or ""
+        if pending:
+            turn.suspend(replace(so_far, results=tuple(results), begun=()))
+            usage.stop_reason = INPUT_REQUIRED
+        else:
+            turn.add_results(uses, results)
+            turn.calls += len(uses)
+
     async def _resumed(
         self, turn: TurnMessages, resumption: Resumption | None, usage: Usage, caller: Caller
     ) -> AsyncGenerator[ToolResult | None]:
@@ -193,7 +208,8 @@ class ToolLoop:
                 results.append(lost_result(use_id))
                 yield results[-1]
         if suspension.pending and resumption.decisions is None:
-            turn.suspension = replace(suspension, results=tuple(results), begun=())
+            turn.suspend(replace(suspension, results=tuple(results), begun=()))
+            usage.stop_reason = INPUT_REQUIRED
             return
         decisions = resumption.decisions or {}
         refused = {}

@@ -133,14 +133,10 @@ class Dialogue:
 
         async def keep(piece: Event) -> None:
             nonlocal transcript, suspension
-            if isinstance(piece, Transcript):
-                transcript = piece
-                return
-            if isinstance(piece, Suspension):
-                suspension = piece
-                return
-            if isinstance(piece, Progress):
-                # The client that waits for the answer would not find another process.
+            # Progress is not kept: the client that waits for the answer would not find another process.
+            if isinstance(piece, Transcript | Suspension | Progress):
+                transcript = piece if isinstance(piece, Transcript) else transcript
+                suspension = piece if isinstance(piece, Suspension) else suspension
                 return
             if isinstance(piece, str):
                 pieces.append(piece)

@@ -86,7 +86,7 @@ class Attempt:
             await self._approvals.end(self._taken)
 
     async def _go_on(self) -> Resumption | None:
-        """Return how the turn of an earlier attempt goes on; None if this is the first one, or approvals are missing."""
+        """Return how the turn of an earlier attempt goes on; None if there is none, or it waits."""
         if self._claim.has_progress:
             self._before, resumption = await self._progress.read()
         elif self._claim.approval:

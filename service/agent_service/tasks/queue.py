@@ -242,7 +242,10 @@ class Tasks:
         return bool(await self._run(_KEEP, claim.id, claim.attempt, state, *calls))
 
     async def keep_answer(self, claim: Claim, number: int, result: str) -> None:
-        """Keep the result of the call with this number of the step that is kept. Do nothing if the task belongs to another attempt."""
+        """Keep the result of the call with this number of the step that is kept.
+
+        Do nothing if the task belongs to another attempt.
+        """
         await self._run(_ANSWER, claim.id, claim.attempt, number, result)
 
     async def progress(self, claim: Claim) -> dict[bytes, bytes]:

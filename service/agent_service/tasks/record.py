@@ -44,8 +44,8 @@ class Claim:
     """A task as its worker sees it, with the number of the attempt and the seconds left until the deadline.
 
     A `probe` checks for all workers whether the model API accepts tasks again. `approval` is the id of the turn that
-    waited for approvals, in which the task goes on; empty if there is none. With `has_progress`, it goes on from what an
-    earlier attempt kept, which is later than these approvals.
+    waited for approvals, in which the task goes on; empty if there is none. With `has_progress`, it goes on from
+    what an earlier attempt kept, which is later than these approvals.
     """
 
     id: str
