@@ -6,7 +6,6 @@ Two processes serve all tests of this file: the first one is killed while it run
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,11 +61,7 @@ def until(service: Service, path: str, status: str) -> dict[str, Any]:
         found.append(service.get(path).json())
         return bool(found[-1]["status"] == status)
 
-    try:
-        eventually(is_there, f"the task is {status}", 60)
-    except BaseException:
-        print(found[-1], service.log())
-        raise
+    eventually(is_there, f"the task is {status}", 60)
     return found[-1]
 
 
