@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 from stand_in import StandIn, asking
@@ -18,7 +19,7 @@ from support.tool_agent import questions, results, texts
 from support.tools_server import ToolsServer, running_tools_server
 
 LOST = "The call may have run, but its result was lost. Its effects, if any, remain. Check before you repeat it."
-DAMAGE = {"cut": b"{", "not ASCII": b"\xff\x00", "another form": b"[]"}
+DAMAGE = {"cut": "{", "binary": "\xff\0", "another form": "[]"}
 
 
 def price(item: str) -> dict[str, Any]:
@@ -46,9 +47,9 @@ class Tasks:
 
     def calls_of(self, *items: str) -> list[str]:
         """Return the calls with these arguments, in the order in which they were made."""
-        return [argument for _, argument in self.server.calls() if argument in items]
+        return [argument for tool, argument in self.server.calls() if argument in items and tool != "cancelled"]
 
-    def told(self, name: str) -> list[str]:
+    def received(self, name: str) -> list[str]:
         """Return the results in the newest question to the model of a task."""
         asked = [body for body in questions(self.stand_in) if name in json.dumps(body["messages"][0])]
         return texts(results(asked[-1]))
@@ -88,7 +89,7 @@ def tasks(
             "RATE_LIMIT_REQUESTS": "0",
             "WORKER_CONCURRENCY": "20",
             "API_RUNS_TASKS": "true",
-            "MAX_TOOL_CALLS": "3",
+            "MAX_TOOL_CALLS": "4",
         }
         with running_service(folder, **settings) as first:
             paths = started(first, server, stand_in_process, redis_process)
@@ -96,10 +97,9 @@ def tasks(
         for name, damage in DAMAGE.items():
             key = progress_of(paths[name])
             assert redis_process.command("HDEL", key, "state") == b":1\r\n"
-            redis_process.command("HSET", key, "state", damage.decode("latin-1"))
+            redis_process.command("HSET", key, "state", damage)
         redis_process.command("DEL", progress_of(paths["missing"]))
         with running_service(folder, **settings) as second:
-            assert second.post(f"{paths['cancelled']}", message="").status_code == 405
             yield Tasks(paths, second, server, stand_in_process, redis_process)
 
 
@@ -109,7 +109,7 @@ def started(service: Service, server: ToolsServer, stand_in: StandIn, redis: Red
         "second step": [[price("tea")], [wait("second step")], [price("ink")]],
         "parallel": [[wait("parallel"), price("rum")]],
         "approval": [[wait("approval"), {"name": "picture", "input": {"item": "map"}}]],
-        "bounds": [[wait("bounds"), price("fig")], [price("oil"), price("nut")]],
+        "bounds": [[wait("bounds"), price("fig")], [price("oil"), price("nut"), price("pea")]],
         "cancelled": [[wait("cancelled")], [price("gin")]],
         **{name: [[wait(name)], [price("jam")]] for name in [*DAMAGE, "missing"]},
     }
@@ -121,6 +121,8 @@ def started(service: Service, server: ToolsServer, stand_in: StandIn, redis: Red
     eventually(
         lambda: all(_kept(redis, paths[name]) == 1 for name in ("parallel", "bounds", "answer")), "they are kept"
     )
+    assert service.get(paths["answer"]).json()["status"] == "running"
+    assert httpx.delete(service.url + paths["cancelled"], timeout=30).status_code == 200
     return paths
 
 
@@ -153,5 +155,56 @@ def test_of_two_parallel_calls_the_answered_one_keeps_its_result(tasks: Tasks) -
     done = tasks.ended("parallel")
 
     assert sorted(tasks.calls_of("parallel", "rum")) == ["parallel", "rum"]
-    assert tasks.told("parallel") == [LOST, "rum costs 3 euros"]
+    assert tasks.received("parallel") == [LOST, "rum costs 3 euros"]
     assert [step["content"] for step in done["result"]["steps"]] == [LOST, "rum costs 3 euros"]
+
+
+def test_a_task_killed_in_the_answer_of_the_model_asks_again_with_the_results_of_its_last_step(tasks: Tasks) -> None:
+    tasks.stand_in.release("answer")
+
+    done = tasks.ended("answer")
+
+    assert tasks.calls_of("egg") == ["egg"]
+    assert tasks.received("answer") == ["egg costs 3 euros"]
+    assert [step["content"] for step in done["result"]["steps"]] == ["egg costs 3 euros"]
+
+
+def test_a_call_that_needs_an_approval_waits_for_it_in_the_next_attempt(tasks: Tasks) -> None:
+    (waits,) = tasks.ended("approval", "input_required")["approvals"]
+    assert tasks.calls_of("map") == []
+
+    answer = tasks.service.post(f"{tasks.paths['approval']}/approvals", id=waits["id"], approve=True)
+    assert answer.status_code == 200, answer.text
+
+    done = tasks.ended("approval")
+    assert tasks.calls_of("approval", "map") == ["approval", "map"]
+    assert tasks.received("approval") == [LOST, "A picture of map"]
+    assert [step["is_error"] for step in done["result"]["steps"]] == [True, False]
+
+
+def test_the_bound_of_tool_calls_holds_over_all_attempts(tasks: Tasks) -> None:
+    done = tasks.ended("bounds")
+
+    assert sorted(tasks.calls_of("bounds", "fig", "oil", "nut", "pea")) == ["bounds", "fig", "nut", "oil"]
+    assert done["result"]["stop_reason"] == "max_tool_calls"
+    assert len(done["result"]["steps"]) == 5
+
+
+def test_a_task_that_was_cancelled_leaves_nothing_and_does_not_go_on(tasks: Tasks) -> None:
+    tasks.ended("second step")
+
+    assert tasks.ended("cancelled", "failed")["error"]["code"] == "cancelled"
+    assert tasks.calls_of("gin") == []
+    assert tasks.redis.command("EXISTS", progress_of(tasks.paths["cancelled"])) == b":0\r\n"
+
+
+@pytest.mark.parametrize("name", [*DAMAGE, "missing"])
+def test_a_task_whose_progress_is_damaged_fails_and_repeats_no_call(tasks: Tasks, name: str) -> None:
+    assert tasks.ended(name, "failed")["error"]["code"] == "progress_lost"
+    assert tasks.calls_of(name, "jam") == [name]
+
+
+def test_the_progress_of_a_task_is_removed_when_it_ends(tasks: Tasks) -> None:
+    for name in ("second step", "parallel"):
+        tasks.ended(name)
+        assert tasks.redis.command("EXISTS", progress_of(tasks.paths[name])) == b":0\r\n"
