@@ -12,11 +12,11 @@ from dataclasses import replace
 import orjson
 import structlog
 
-from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
-from agent_service.agent.pending import answer_without_call, pending_calls
+from agent_service.agent.messages import BREAK, CHARACTERS_PER_TOKEN, Prompt, Usage
+from agent_service.agent.pending import answer_without_call, lost_result, pending_calls
 from agent_service.agent.provider import Waiting
 from agent_service.agent.step import Step, StepProvider
-from agent_service.agent.tools import Caller, Last, Piece, Resumption, Suspension, Toolbox, ToolResult, ToolUse
+from agent_service.agent.tools import Caller, Event, Progress, Resumption, Suspension, Toolbox, ToolResult, ToolUse
 from agent_service.agent.turn_messages import TurnMessages, error_result
 from agent_service.telemetry.logs import where
 
@@ -36,8 +36,6 @@ MAX_STEPS, MAX_TOOL_CALLS, BUDGET = "max_steps", "max_tool_calls", "budget"
 INPUT_REQUIRED = "input_required"
 # Stop reasons of the model that a bound explains better.
 _EXPLAINED = frozenset({"end_turn", _PAUSED, _CALLS})
-
-_BREAK = "\n\n"
 
 
 class ToolLoop:
@@ -71,8 +69,10 @@ class ToolLoop:
         self._charge = charge
         self._budget_wait = budget_wait
 
-    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece | Last]:
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Event]:
         """Yield the texts of all steps, each tool call and its result, and at the end the transcript if there were any.
+
+        Before the calls of a step are made, its progress is yielded.
 
         A turn that reaches a bound ends with a stop reason of ours: `max_steps`, `max_tool_calls` or `budget`.
 
@@ -88,9 +88,12 @@ class ToolLoop:
         async with aclosing(self._resumed(turn, prompt.resumption, usage, caller)) as made:
             async for result in made:
                 yield result or ""
-        calls, first = turn.calls_before, turn.steps_before + 1
+        first = turn.steps + 1
         for number in range(first, max(first, self._max_steps) + 1):
-            bound = self._bound(number, calls, turn)
+            if turn.suspension is not None:
+                break
+            turn.steps = number
+            bound = self._bound(turn)
             step = turn.step(may_call=bound is None)
             async with aclosing(self._step(step, usage, waiting)) as texts:
                 async for text in texts:
@@ -101,30 +104,17 @@ class ToolLoop:
             if not (uses or goes_on):
                 break
             usage.of_many_calls = True
-            for use in uses:
-                yield use
-            results: list[ToolResult] = []
-            refused = self._refused(turn, step, uses, left=self._max_tool_calls - calls)
-            pending = pending_calls(uses, turn.tools, refused)
-            waits = {each.use.id for each in pending}
-            now = [use for use in uses if use.id not in waits]
-            async with aclosing(self._results(now, refused, caller, results)) as made:
-                async for result in made:
-                    yield result or ""
-            if pending:
-                usage.stop_reason = INPUT_REQUIRED
-                yield Suspension(turn.so_far(), tuple(results), pending, number, calls)
-                return
-            calls += len(uses)
-            turn.add_results(uses, results)
+            async with aclosing(self._calls(turn, step, uses, usage, caller)) as pieces:
+                async for piece in pieces:
+                    yield piece
             breaks.due = bool(uses)
-            if await self._budget_wait():
-                _log.info("Turn was ended: the budget is used up", steps=number, tool_calls=calls)
+            if turn.suspension is None and await self._budget_wait():
+                _log.info("Turn was ended: the budget is used up", steps=turn.steps, tool_calls=turn.calls)
                 usage.stop_reason = BUDGET
                 break
-        transcript = turn.transcript()
-        if transcript is not None:
-            yield transcript
+        last = turn.suspension or turn.transcript()
+        if last is not None:
+            yield last
 
     async def check(self) -> None:
         """Check whether the model can answer; raise a ModelError if not."""
@@ -134,11 +124,11 @@ class ToolLoop:
         """Close all connections to the model."""
         await self._provider.close()
 
-    def _bound(self, number: int, calls: int, turn: TurnMessages) -> str | None:
+    def _bound(self, turn: TurnMessages) -> str | None:
         """Return the bound by which this step may call no tools; None if it may."""
-        if calls >= self._max_tool_calls:
+        if turn.calls >= self._max_tool_calls:
             return MAX_TOOL_CALLS
-        return MAX_STEPS if turn.has_tools and number >= self._max_steps else None
+        return MAX_STEPS if turn.has_tools and turn.steps >= self._max_steps else None
 
     async def _step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the text of a step. Its usage is charged, and added to that of the turn, however it ends."""
@@ -166,12 +156,46 @@ class ToolLoop:
                 refused[use.id] = error_result(use, reason)
         return refused
 
+    async def _calls(
+        self,
+        turn: TurnMessages,
+        step: Step,
+        uses: Sequence[ToolUse],
+        usage: Usage,
+        caller: Caller,
+    ) -> AsyncGenerator[Event]:
+        """Make the calls of a step: yield them, the progress of the turn, and each result.
+
+        With calls that need an approval, the turn is suspended.
+        """
+        if not uses:
+            return
+        for use in uses:
+            yield use
+        refused = self._refused(turn, step, uses, left=self._max_tool_calls - turn.calls)
+        pending = pending_calls(uses, turn.tools, refused)
+        waits = {each.use.id for each in pending}
+        now = [use for use in uses if use.id not in waits]
+        begun = tuple(use.id for use in now if use.id not in refused)
+        so_far = Suspension(turn.so_far(), tuple(refused.values()), pending, turn.steps, turn.calls, begun)
+        yield Progress(so_far, usage.total)
+        results: list[ToolResult] = []
+        async with aclosing(self._results(now, refused, caller, results)) as made:
+            async for result in made:
+                yield result or ""
+        if pending:
+            turn.suspend(replace(so_far, results=tuple(results), begun=()))
+            usage.stop_reason = INPUT_REQUIRED
+        else:
+            turn.add_results(uses, results)
+            turn.calls += len(uses)
+
     async def _resumed(
         self, turn: TurnMessages, resumption: Resumption | None, usage: Usage, caller: Caller
     ) -> AsyncGenerator[ToolResult | None]:
         """Make the pending calls that were approved, and yield the result of each, or why there is none.
 
-        A turn that was not suspended has none.
+        A turn that was not suspended has none. One whose pending calls no approver was asked about is suspended.
         """
         if resumption is None:
             return
@@ -179,9 +203,18 @@ class ToolLoop:
         suspension = resumption.suspension
         results = list(suspension.results)
         known = {result.id for result in results}
+        for use_id in suspension.begun:
+            if use_id not in known:
+                results.append(lost_result(use_id))
+                yield results[-1]
+        if suspension.pending and resumption.decisions is None:
+            turn.suspend(replace(suspension, results=tuple(results), begun=()))
+            usage.stop_reason = INPUT_REQUIRED
+            return
+        decisions = resumption.decisions or {}
         refused = {}
         for each in suspension.pending:
-            content = answer_without_call(each, resumption.decisions.get(each.use.id), turn.tools)
+            content = answer_without_call(each, decisions.get(each.use.id), turn.tools)
             if content is not None:
                 refused[each.use.id] = ToolResult(each.use.id, content, is_error=True, outcome="not_approved")
         uses = [each.use for each in suspension.pending if each.use.id not in known]
@@ -245,7 +278,7 @@ class _Breaks:
 
     def before(self, text: str) -> str:
         """Return what goes before a text."""
-        found = _BREAK if self.due and self._any and not text[0].isspace() else ""
+        found = BREAK if self.due and self._any and not text[0].isspace() else ""
         self.due, self._any = False, True
         return found
 

@@ -11,6 +11,9 @@ from agent_service.agent.tools import Resumption
 # it has counted.
 CHARACTERS_PER_TOKEN = 4
 
+# Between the texts of a turn before and after tool calls.
+BREAK = "\n\n"
+
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -119,6 +122,11 @@ def sendable(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def joined(text: str, rest: str) -> str:
+    """Return the whole text of a turn, of which the `rest` came after tool calls."""
+    return text + (BREAK if text and rest and not rest[0].isspace() else "") + rest
 
 
 def is_blank(text: str) -> bool:

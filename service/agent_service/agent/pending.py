@@ -3,8 +3,9 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from agent_service.agent.tools import Decision, PendingCall, Tool, ToolUse
+from agent_service.agent.tools import Decision, PendingCall, Tool, ToolResult, ToolUse
 
+_LOST = "may have run, but its result was lost. Its effects, if any, remain. Check before you repeat it."
 _NOT_DECIDED = Decision("expired")
 
 
@@ -39,16 +40,18 @@ def answer_without_call(
             return None
         return _text("The call was approved, but did not run: the tool is no longer available.")
     if decision.verdict == "lost":
-        return _text(
-            "The call was approved and may have run, but its result was lost. Its effects, if any, remain. "
-            "Check before you repeat it."
-        )
+        return _text(f"The call was approved and {_LOST}")
     if decision.verdict == "expired":
         return _text(
             "The call did not run: there was no approval in time. Do not repeat it unless the user asks for it."
         )
     reason = f" Reason: {decision.reason}" if decision.reason else ""
     return _text(f"The call did not run: it was rejected.{reason}")
+
+
+def lost_result(use_id: str) -> ToolResult:
+    """Return the result, for the model, of a call that was begun in a process that ended."""
+    return ToolResult(use_id, _text(f"The call {_LOST}"), is_error=True, outcome="lost")
 
 
 def _text(sentence: str) -> tuple[Mapping[str, Any], ...]:

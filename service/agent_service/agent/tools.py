@@ -107,8 +107,9 @@ class PendingCall:
 class Suspension:
     """The end of a turn that waits for approvals, and all that it needs to go on.
 
-    `messages` are those after the user's, and the last one has the calls. `results` are the results of the other calls
-    of that message, `steps` the number of calls of the model, and `calls` the number of tool calls before that message.
+    `messages` are those after the user's, and the last one has the calls. Each of them has its result in `results`,
+    waits in `pending`, or may have run: its id is in `begun`. `steps` is the number of calls of the model, and `calls`
+    the number of tool calls before that message.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -116,6 +117,18 @@ class Suspension:
     pending: tuple[PendingCall, ...]
     steps: int
     calls: int
+    begun: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A complete step, before its calls are made: the turn can go on from here in another process.
+
+    `tokens` is what the turn has used since it began, or went on.
+    """
+
+    suspension: Suspension
+    tokens: int
 
 
 Verdict = Literal["approved", "rejected", "expired", "lost"]
@@ -132,11 +145,17 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """A suspended turn that goes on, with the decision on each pending call, by the id of the call."""
+    """A suspended turn that goes on, with the decision on each pending call, by the id of the call.
+
+    Without `decisions`, no approver was asked yet about the pending calls.
+    """
 
     suspension: Suspension
-    decisions: Mapping[str, Decision]
+    decisions: Mapping[str, Decision] | None
 
 
 Last = Transcript | Suspension
 """What a turn yields last: its transcript, or its suspension."""
+
+Event = Piece | Last | Progress
+"""What a turn yields."""

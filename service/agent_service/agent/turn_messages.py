@@ -24,14 +24,16 @@ _MOST_NAMES = 50
 class TurnMessages:
     """The messages of a turn so far, with the earlier ones of its conversation.
 
-    `steps_before` and `calls_before` are the numbers of its steps and tool calls before it was suspended.
+    `steps` is the number of its steps, with the current one, and `calls` the number of its tool calls that have
+    results. `suspension` is set when the turn waits.
     """
 
     def __init__(self, prompt: Prompt, tools: Sequence[Tool], server_tools: Sequence[Mapping[str, Any]]) -> None:
         """Begin a turn with these tools of ours, and those that the model API runs itself."""
         self._system = prompt.system
         self.tools = {tool.name: tool for tool in tools}
-        self.steps_before = self.calls_before = 0
+        self.steps = self.calls = 0
+        self.suspension: Suspension | None = None
         self._tools = [*map(_definition, tools), *server_tools]
         self._messages = _earlier(prompt, takes_calls=bool(self._tools), takes_server_tools=bool(server_tools))
         self._messages.append({"role": _USER, "content": prompt.message})
@@ -72,11 +74,15 @@ class TurnMessages:
         """Return the messages of the turn after the user's."""
         return tuple(self._messages[self._first :])
 
+    def suspend(self, suspension: Suspension) -> None:
+        """End the turn as one that waits."""
+        self.suspension = suspension
+
     def resume(self, suspension: Suspension, results: Iterable[ToolResult]) -> None:
         """Take the messages of a turn that was suspended, and the results of the calls in the last one."""
         self._messages.extend(suspension.messages)
         uses = _uses(self._messages[-1]["content"])
-        self.steps_before, self.calls_before = suspension.steps, suspension.calls + len(uses)
+        self.steps, self.calls = suspension.steps, suspension.calls + len(uses)
         self.add_results(uses, results)
 
     def refusal(self, use: ToolUse, step: Step) -> str | None:

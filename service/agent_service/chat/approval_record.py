@@ -1,8 +1,8 @@
 """Turns that wait for approvals: as their approvers and the service see them, and as they are stored. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from agent_service.agent.messages import Exchange
@@ -81,6 +81,7 @@ def written_state(turn: Suspended) -> str:
             "results": [written_result(each) for each in suspension.results],
             "steps": suspension.steps,
             "calls": suspension.calls,
+            "begun": suspension.begun,
             "text": turn.text,
             "shown": turn.steps,
             "tokens": turn.tokens,
@@ -100,6 +101,18 @@ def written_result(result: ToolResult) -> list[Any]:
     return [result.id, list(result.content), result.is_error]
 
 
+def read_result(value: Any) -> ToolResult:
+    """Return the result in its stored form.
+
+    Raises:
+        ValueError, LookupError, TypeError: if it is not one.
+    """
+    use_id, content, is_error = value
+    if not content or not all(isinstance(block, dict) and isinstance(block["type"], str) for block in content):
+        raise TypeError("has content that is none")
+    return ToolResult(_string(use_id), tuple(content), is_error=is_error is True)
+
+
 def read_turn(record: Mapping[bytes, bytes]) -> Suspended:
     """Return the turn in a record.
 
@@ -110,8 +123,9 @@ def read_turn(record: Mapping[bytes, bytes]) -> Suspended:
     # Half a surrogate pair in an escape cannot be sent. This raises UnicodeEncodeError, a ValueError.
     json.dumps(state, ensure_ascii=False).encode()
     pending = tuple(_call(record[b"call:%d" % number]) for number in _numbers(record))
-    results = tuple(_result(each) for each in state["results"])
-    ids = [each.id for each in results] + [each.use.id for each in pending]
+    results = tuple(read_result(each) for each in state["results"])
+    begun = tuple(_string(each) for each in state.get("begun", ()))
+    ids = [each.id for each in results] + [each.use.id for each in pending] + [*begun]
     answers = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": each} for each in ids]}
     if not can_be_sent([*state["messages"], answers]):
         raise ValueError("has calls without results")
@@ -121,6 +135,7 @@ def read_turn(record: Mapping[bytes, bytes]) -> Suspended:
         pending=pending,
         steps=_count(state["steps"]),
         calls=_count(state["calls"]),
+        begun=begun,
     )
     return Suspended(
         owner=record[b"owner"].decode(),
@@ -130,7 +145,7 @@ def read_turn(record: Mapping[bytes, bytes]) -> Suspended:
         history=tuple(read_exchange(each) for each in state["history"]),
         suspension=suspension,
         text=_string(state["text"]),
-        steps=[dict(each) for each in state["shown"]],
+        steps=[{**each, "id": _string(each["id"])} for each in state["shown"]],
         tokens=_count(state["tokens"]),
     )
 
@@ -148,15 +163,16 @@ def resumed(turn: Suspended, record: Mapping[bytes, bytes], *, again: bool) -> R
     for number, call in enumerate(turn.suspension.pending, start=1):
         verdict = _verdict(record[b"verdict:%d" % number])
         if b"result:%d" % number in record:
-            kept.append(_result(json.loads(record[b"result:%d" % number])))
+            kept.append(read_result(json.loads(record[b"result:%d" % number])))
         elif again and verdict == "approved":
             verdict = "lost"
         decisions[call.use.id] = Decision(verdict, record.get(b"reason:%d" % number, b"").decode())
-    suspension = turn.suspension
-    whole = Suspension(
-        suspension.messages, (*suspension.results, *kept), suspension.pending, suspension.steps, suspension.calls
-    )
-    return Resumption(whole, decisions)
+    return Resumption(with_results(turn.suspension, kept), decisions)
+
+
+def with_results(suspension: Suspension, results: Iterable[ToolResult]) -> Suspension:
+    """Return a suspension with further results."""
+    return replace(suspension, results=(*suspension.results, *results))
 
 
 def waiting_calls(turn_id: str, record: Mapping[bytes, bytes]) -> list[WaitingCall]:
@@ -204,13 +220,6 @@ def _call(text: bytes) -> PendingCall:
         raise TypeError("has an input that is no object")
     use = ToolUse(_string(use_id), _string(name), arguments)
     return PendingCall(use, _string(server), _string(original))
-
-
-def _result(value: Any) -> ToolResult:
-    use_id, content, is_error = value
-    if not content or not all(isinstance(block, dict) and isinstance(block["type"], str) for block in content):
-        raise TypeError("has content that is none")
-    return ToolResult(_string(use_id), tuple(content), is_error=is_error is True)
 
 
 def _verdict(text: bytes) -> Verdict:

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, sendable
-from agent_service.agent.tools import Last, Piece, Suspension, ToolResult, Transcript
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, joined, sendable
+from agent_service.agent.tools import Event, Progress, Suspension, ToolResult, Transcript
 from agent_service.agent.turn import Agent, OnPiece
 from agent_service.chat.approval_record import Place, Suspended, WaitingCall
 from agent_service.chat.approvals import Approvals, Taken
@@ -131,13 +131,12 @@ class Dialogue:
         for call in taken.turn.suspension.pending if taken is not None else ():
             steps.note(call.use)
 
-        async def keep(piece: Piece | Last) -> None:
+        async def keep(piece: Event) -> None:
             nonlocal transcript, suspension
-            if isinstance(piece, Transcript):
-                transcript = piece
-                return
-            if isinstance(piece, Suspension):
-                suspension = piece
+            # Progress is not kept: the client that waits for the answer would not find another process.
+            if isinstance(piece, Transcript | Suspension | Progress):
+                transcript = piece if isinstance(piece, Transcript) else transcript
+                suspension = piece if isinstance(piece, Suspension) else suspension
                 return
             if isinstance(piece, str):
                 pieces.append(piece)
@@ -151,7 +150,7 @@ class Dialogue:
 
         usage = await self._agent.answer(prompt, keep, streamed=streamed)
         text = sendable("".join(pieces))
-        whole = text if taken is None else taken.turn.text + text
+        whole = text if taken is None else joined(taken.turn.text, text)
         if suspension is not None:
             place = Place("chat", this_id)
             waiting = await self._approvals.put(

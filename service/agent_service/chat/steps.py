@@ -21,8 +21,9 @@ def shown_text(content: Iterable[Mapping[str, Any]]) -> str:
 class Steps:
     """Collects the tool calls of a turn, in the order in which they began."""
 
-    def __init__(self) -> None:
-        self._calls: dict[str, dict[str, Any]] = {}
+    def __init__(self, earlier: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Begin with the calls of the same turn that another process collected."""
+        self._calls: dict[str, dict[str, Any]] = {each["id"]: dict(each) for each in earlier}
 
     def note(self, piece: ToolUse | ToolResult) -> None:
         """Take a call, or the result of an earlier one."""

@@ -35,7 +35,22 @@ LONGEST_PAUSE_SECONDS = 60.0
 # autoscalers must not have added workers in between.
 _THROTTLED_SECONDS = 60.0
 
-_SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _REQUEUE, _CANCEL, _SUSPEND, _WAKE = (
+(
+    _SUBMIT,
+    _CLAIM,
+    _DUE,
+    _HOLD,
+    _RESUME,
+    _RENEW,
+    _FINISH,
+    _PUT_BACK,
+    _REQUEUE,
+    _CANCEL,
+    _SUSPEND,
+    _WAKE,
+    _KEEP,
+    _ANSWER,
+) = (
     Script(__package__, "task", name)
     for name in (
         "submit_task",
@@ -50,6 +65,8 @@ _SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _REQUEUE, _CA
         "cancel_task",
         "suspend_task",
         "wake_task",
+        "keep_step",
+        "keep_answer",
     )
 )
 
@@ -122,17 +139,18 @@ class Tasks:
         """Return a task; None if the owner has no task with that id, it has expired, or its record is damaged."""
         record = await self._redis.read("HGETALL", f"{self._name}:record:{task_id}")
         if record is None:
-            self._note_damaged(task_id)
+            self.note_damaged(task_id)
             return None
         if record.get(b"owner") != owner.encode():
             return None
         try:
             return parse_task(task_id, record)
         except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
-            self._note_damaged(task_id)
+            self.note_damaged(task_id)
             return None
 
-    def _note_damaged(self, task_id: str) -> None:
+    def note_damaged(self, task_id: str) -> None:
+        """Log and count a damaged record."""
         # Only the id is logged, because the record may contain a user's text.
         _log.error("Record of a task in Redis is damaged, skipped it", task_id=printable(task_id))
         self._on_damaged()
@@ -168,17 +186,18 @@ class Tasks:
         for task_id, *rest in await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors):
             name = task_id.decode("ascii", "replace")
             if not rest:
-                self._note_damaged(name)
+                self.note_damaged(name)
                 continue
-            attempt, left, message, trace, probe, turn, owner = rest
+            attempt, left, message, trace, probe, turn, owner, kept = rest
             try:
                 text, client = message.decode(), owner.decode()
             except UnicodeDecodeError:
-                self._note_damaged(name)
+                self.note_damaged(name)
                 await self._run(_FINISH, name, attempt, "failed", "error", _DAMAGED.json(), self._ttl_ms)
                 continue
             trace_id, turn_id = trace.decode("ascii", "replace"), turn.decode("ascii", "replace")
-            claims.append(Claim(name, attempt, left / 1000, text, trace_id, bool(probe), turn_id, client))
+            found = Claim(name, attempt, left / 1000, text, trace_id, bool(probe), turn_id, client, bool(kept))
+            claims.append(found)
         return claims
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
@@ -214,6 +233,24 @@ class Tasks:
     async def wake(self, task_id: str, turn_id: str) -> None:
         """Make a task go on whose approvals are decided. Do nothing if it does not wait for those of this turn."""
         await self._run(_WAKE, task_id, turn_id)
+
+    async def keep_step(self, claim: Claim, state: str, calls: Sequence[str]) -> bool:
+        """Keep a step of a task whose calls are made next; return whether the task still belongs to the caller.
+
+        An empty state means that no attempt can go on from here. `calls` wait for approvals.
+        """
+        return bool(await self._run(_KEEP, claim.id, claim.attempt, state, *calls))
+
+    async def keep_answer(self, claim: Claim, number: int, result: str) -> None:
+        """Keep the result of the call with this number of the step that is kept.
+
+        Do nothing if the task belongs to another attempt.
+        """
+        await self._run(_ANSWER, claim.id, claim.attempt, number, result)
+
+    async def progress(self, claim: Claim) -> dict[bytes, bytes]:
+        """Return the record of the step that an earlier attempt kept; empty if it is missing or damaged."""
+        return await self._redis.read("HGETALL", f"{self._name}:progress:{claim.id}") or {}
 
     async def count(self) -> dict[Status, int]:
         """Return the number of tasks by status."""

@@ -44,7 +44,8 @@ class Claim:
     """A task as its worker sees it, with the number of the attempt and the seconds left until the deadline.
 
     A `probe` checks for all workers whether the model API accepts tasks again. `approval` is the id of the turn that
-    waited for approvals, in which the task goes on; empty if there is none.
+    waited for approvals, in which the task goes on; empty if there is none. With `has_progress`, it goes on from
+    what an earlier attempt kept, which is later than these approvals.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Claim:
     probe: bool
     approval: str = ""
     owner: str = ""
+    has_progress: bool = False
 
 
 # The first second of the year 9999. No task has a time this late.

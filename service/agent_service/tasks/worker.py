@@ -20,7 +20,8 @@ from agent_service.chat.approvals import Approvals
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits
 from agent_service.state.redis_errors import StateUnavailableError
-from agent_service.tasks.attempt import ApprovalLostError, Attempt
+from agent_service.tasks.attempt import Attempt
+from agent_service.tasks.progress import TaskTakenError, TurnLostError
 from agent_service.tasks.queue import FIRST_PAUSE_SECONDS, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, TOO_LATE, Tasks
 from agent_service.tasks.record import Claim, TaskError
 from agent_service.tasks.tracing import TaskSpans, fail
@@ -177,8 +178,8 @@ class Worker:
             pause = _pause(claim.attempt, requested or 0)
             _log.info("Attempt at a task failed", code=failed.code, pause_seconds=round(pause, 1))
             return lambda: self._again(claim, failed, pause, requested)
-        except (ApprovalLostError, StateUnavailableError) as error:
-            return self._without_approvals(claim, error, span)
+        except (TurnLostError, TaskTakenError, StateUnavailableError) as error:
+            return self._without_turn(claim, error, span)
         except Exception as error:
             _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
             broken = TaskError("internal", "An internal error occurred; search the log for the task's id.")
@@ -190,15 +191,18 @@ class Worker:
             _log.info("Task was completed", tokens=usage.total)
         return attempt.report
 
-    def _without_approvals(
-        self, claim: Claim, error: ApprovalLostError | StateUnavailableError, span: Span
+    def _without_turn(
+        self, claim: Claim, error: TurnLostError | TaskTakenError | StateUnavailableError, span: Span
     ) -> Callable[[], Awaitable[None]]:
+        if isinstance(error, TaskTakenError):
+            _log.info("Task was dropped: it was cancelled, or another worker claimed it", task_id=claim.id)
+            return _nothing
         if isinstance(error, StateUnavailableError):
-            _log.info("Task was requeued, its approvals could not be read")
+            _log.info("Task was requeued, its turn so far could not be read")
             return lambda: self._tasks.requeue(claim)
         lost = error.error
         fail(span, lost.code)
-        _log.error("Task cannot go on, the record of its approvals is missing or damaged")
+        _log.error("Task cannot go on, the record of its turn so far is missing or damaged", code=lost.code)
         return lambda: self._tasks.fail(claim, lost)
 
     async def _again(self, claim: Claim, failed: TaskError, pause: float, requested: int | None) -> None:
@@ -230,6 +234,10 @@ class Worker:
             _log.info("Task was requeued")
         except StateUnavailableError:
             _log.warning("Task could not be requeued, another worker will claim it when its lease expires")
+
+
+async def _nothing() -> None:
+    """Report nothing."""
 
 
 def _pause(attempt: int, requested: float) -> float:

@@ -1,6 +1,7 @@
 -- Claims tasks for a worker, and processes those whose worker died or whose time is over, even if none is claimed.
 -- Returns for each {id, attempt, ms until its deadline, message, trace context, 1 if it probes whether the model API
---   accepts tasks again, else 0, id of the turn with its approvals or '', owner}; only {id} for a task with a damaged record, which was removed from the queue.
+--   accepts tasks again, else 0, id of the turn with its approvals or '', owner, 1 if it goes on from the progress of an
+--   earlier attempt, else 0}; only {id} for a task with a damaged record, which was removed from the queue.
 -- ARGV: maximum number of tasks, ms of the lease, maximum number of attempts, ms for which a result is kept, error of a
 --   task whose workers died, error of a task whose deadline passed
 local ttl = tonumber(ARGV[4])
@@ -66,8 +67,8 @@ if step then
   most = 1
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, most)) do
-  local deadline, message, trace, approval, owner = unpack(
-    fields(id, 'deadline', 'message', 'traceparent', 'approval', 'owner'), 1, 5)
+  local deadline, message, trace, approval, owner, kept = unpack(
+    fields(id, 'deadline', 'message', 'traceparent', 'approval', 'owner', 'progress'), 1, 6)
   if not usable(id) then
     -- Skip to the next task.
   elseif tonumber(deadline) <= now then
@@ -80,7 +81,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, 
     redis.call('HSET', task(id), 'taken', now)
     redis.call('HSETNX', task(id), 'started', now)
     local attempt = redis.call('HINCRBY', task(id), 'attempts', 1)
-    table.insert(given, {id, attempt, deadline - now, message, trace or '', step and 1 or 0, approval or '', owner})
+    table.insert(given, {
+      id, attempt, deadline - now, message, trace or '', step and 1 or 0, approval or '', owner, kept and 1 or 0})
     if step then redis.call('SET', probing, 1, 'PX', step) end
   end
 end

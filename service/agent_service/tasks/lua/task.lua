@@ -5,6 +5,7 @@
 --   or `asking` (score: when its approvals expire), while it waits for approvals;
 --   or, with its owner, `completed` or `failed` (score: when it expires);
 --   and its owner's two lists, all and by status.
+-- The field `progress` is set while the hash `progress:<id>` has the last step of its turn and the results since.
 -- While the model API throttles tasks, these keys exist:
 --   `held` while no task can be claimed;
 --   `throttled` with the ms of one such pause (`step`) and the time of the last refusal (`at`);
@@ -18,6 +19,7 @@ local hold, throttled, probing = KEYS[1] .. ':held', KEYS[1] .. ':throttled', KE
 
 -- `record` keeps these names apart: clients choose the ids that they request, and no id may name another key.
 local function task(id) return KEYS[1] .. ':record:' .. id end
+local function progress(id) return KEYS[1] .. ':progress:' .. id end
 
 -- Returns the fields of a record; all are missing if the key is not a hash.
 local function fields(id, ...)
@@ -73,9 +75,16 @@ local function wake(id)
   announce('news', 'task')
 end
 
+-- Removes what an attempt kept of its turn.
+local function forget_progress(id)
+  redis.call('HDEL', task(id), 'progress')
+  redis.call('DEL', progress(id))
+end
+
 local function finish(id, status, field, value, ttl)
   for _, set in ipairs({ready, deadlines, leases, asking}) do redis.call('ZREM', set, id) end
   local owner = become(id, status)
+  forget_progress(id)
   redis.call('HSET', task(id), field, value, 'finished', now)
   redis.call('PEXPIRE', task(id), ttl)
   redis.call('ZADD', KEYS[1] .. ':' .. status, now + ttl, id .. ' ' .. owner)
