@@ -5,6 +5,9 @@ from typing import Any
 
 from agent_service.agent.tools import Decision, PendingCall, Tool, ToolUse
 
+INPUT_REQUIRED = "input_required"
+"""Stop reason of a turn that waits for approvals."""
+
 _NOT_DECIDED = Decision("expired")
 
 
