@@ -34,7 +34,7 @@ def make_answering(
     tracer = tracing.tracer()
     if runtime is not None:
         protocol = settings.runtime_protocol
-        provider: Provider = RuntimeProvider(runtime, turns, model=settings.model)
+        provider: Provider = RuntimeProvider(runtime, turns, model=settings.model, toolbox=toolbox)
         return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
     provider = model or EchoProvider()
     spans = TurnSpans.of_model(

@@ -213,11 +213,11 @@ def _approvals(spec: AgentSpec) -> Iterator[Fault]:
             "spec.approvals.approvers",
             "names client keys, and the agent has none, so that no client can decide: set auth.enabled",
         )
-    if approving and spec.runtime is not None:
+    if approving and spec.runtime is not None and spec.runtime.protocol == "http":
         yield Fault(
             f"spec.tools[{approving[0]}].approve",
-            "only the built-in agent waits for approvals, and a runtime's calls of these tools are refused: "
-            "remove them from approve, or the runtime",
+            "a runtime with the protocol http cannot wait for approvals, and its calls of these tools are refused: "
+            "remove them from approve, or set another runtime.protocol",
         )
 
 

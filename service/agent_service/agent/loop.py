@@ -3,37 +3,28 @@
 This is the loop of the Messages API (Claude docs, "Tool use"). It works with any provider of that API.
 """
 
-import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 import orjson
 import structlog
 
+from agent_service.agent.calls import ToolCalls
 from agent_service.agent.messages import BREAK, CHARACTERS_PER_TOKEN, Prompt, Usage
-from agent_service.agent.pending import answer_without_call, lost_result, pending_calls
+from agent_service.agent.pending import INPUT_REQUIRED, pending_calls
 from agent_service.agent.provider import Waiting
 from agent_service.agent.step import Step, StepProvider
 from agent_service.agent.tools import Caller, Event, Progress, Resumption, Suspension, Toolbox, ToolResult, ToolUse
 from agent_service.agent.turn_messages import TurnMessages, error_result
-from agent_service.telemetry.logs import where
 
 _log = structlog.get_logger(__name__)
-
-# The calls of one step that are made at once. A model asks for a handful; more would only load the servers.
-MOST_AT_ONCE = 16
-
-# While tools are called, the turn is not silent. A quarter of the shortest time limit of a turn, one second.
-_ALIVE_SECONDS = 0.25
 
 _PAUSED, _CALLS = "pause_turn", "tool_use"
 
 # Stop reasons of ours.
 MAX_STEPS, MAX_TOOL_CALLS, BUDGET = "max_steps", "max_tool_calls", "budget"
-# That of a turn that waits for approvals.
-INPUT_REQUIRED = "input_required"
 # Stop reasons of the model that a bound explains better.
 _EXPLAINED = frozenset({"end_turn", _PAUSED, _CALLS})
 
@@ -64,6 +55,7 @@ class ToolLoop:
         self.model = provider.model
         self._provider = provider
         self._toolbox = toolbox
+        self._tool_calls = ToolCalls(toolbox)
         self._max_steps = max_steps
         self._max_tool_calls = max_tool_calls
         self._charge = charge
@@ -180,7 +172,7 @@ class ToolLoop:
         so_far = Suspension(turn.so_far(), tuple(refused.values()), pending, turn.steps, turn.calls, begun)
         yield Progress(so_far, usage.total)
         results: list[ToolResult] = []
-        async with aclosing(self._results(now, refused, caller, results)) as made:
+        async with aclosing(self._tool_calls.results(now, refused, caller, results)) as made:
             async for result in made:
                 yield result or ""
         if pending:
@@ -200,73 +192,16 @@ class ToolLoop:
         if resumption is None:
             return
         usage.of_many_calls = True
+        results: list[ToolResult] = []
+        async with aclosing(self._tool_calls.resumed(resumption, turn.tools, caller, results)) as made:
+            async for result in made:
+                yield result
         suspension = resumption.suspension
-        results = list(suspension.results)
-        known = {result.id for result in results}
-        for use_id in suspension.begun:
-            if use_id not in known:
-                results.append(lost_result(use_id))
-                yield results[-1]
         if suspension.pending and resumption.decisions is None:
             turn.suspend(replace(suspension, results=tuple(results), begun=()))
             usage.stop_reason = INPUT_REQUIRED
-            return
-        decisions = resumption.decisions or {}
-        refused = {}
-        for each in suspension.pending:
-            content = answer_without_call(each, decisions.get(each.use.id), turn.tools)
-            if content is not None:
-                refused[each.use.id] = ToolResult(each.use.id, content, is_error=True, outcome="not_approved")
-        uses = [each.use for each in suspension.pending if each.use.id not in known]
-        async with aclosing(self._results(uses, refused, replace(caller, approved=True), results)) as made:
-            async for result in made:
-                yield result
-        turn.resume(suspension, results)
-
-    async def _results(
-        self,
-        uses: Sequence[ToolUse],
-        refused: Mapping[str, ToolResult],
-        caller: Caller,
-        results: list[ToolResult],
-    ) -> AsyncGenerator[ToolResult | None]:
-        """Make the calls side by side, and yield each result when it is there, and None while there is none.
-
-        The `refused` calls are not made. Each result is added to `results`. Closing the generator cancels the calls.
-        """
-        slots = asyncio.Semaphore(MOST_AT_ONCE)
-
-        async def call(use: ToolUse) -> ToolResult:
-            async with slots:
-                return await self._call(use, caller)
-
-        for use in uses:
-            if use.id in refused:
-                results.append(refused[use.id])
-                yield refused[use.id]
-        tasks = [asyncio.create_task(call(use)) for use in uses if use.id not in refused]
-        pending = set(tasks)
-        try:
-            while pending:
-                done, pending = await asyncio.wait(pending, timeout=_ALIVE_SECONDS, return_when="FIRST_COMPLETED")
-                for task in tasks:
-                    if task in done:
-                        results.append(task.result())
-                        yield task.result()
-                if not done:
-                    yield None
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _call(self, use: ToolUse, caller: Caller) -> ToolResult:
-        try:
-            return await self._toolbox.call(use, caller)
-        except Exception as error:
-            # Other calls of the turn may have had effects, so the model must learn of all of them.
-            _log.error("Tool call failed unexpectedly", tool=use.name, error=type(error).__name__, where=where(error))
-            return error_result(use, "The call failed because of an internal error. It may have run.")
+        else:
+            turn.resume(suspension, results)
 
 
 class _Breaks:

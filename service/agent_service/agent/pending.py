@@ -5,6 +5,9 @@ from typing import Any
 
 from agent_service.agent.tools import Decision, PendingCall, Tool, ToolResult, ToolUse
 
+INPUT_REQUIRED = "input_required"
+"""Stop reason of a turn that waits for approvals."""
+
 _LOST = "may have run, but its result was lost. Its effects, if any, remain. Check before you repeat it."
 _NOT_DECIDED = Decision("expired")
 

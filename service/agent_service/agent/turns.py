@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from agent_service.agent.messages import Usage
+from agent_service.agent.tools import PendingCall
 
 BAGGAGE = "portside.turn"
 """Member of the header `baggage` (W3C Baggage) that carries a turn's id to the runtime and on to the gateway."""
@@ -17,8 +18,8 @@ class Turn:
 
     `request_id` and `trace_id` come from the client where it sent them, so several turns can share them; `id` is ours.
     `traceparent` is the turn's own span (W3C Trace Context). `deadline` is in seconds since 1970. `token` is the
-    caller's own credential, for tools that it is forwarded to. The gateway adds the tokens of each call to `usage`, and
-    counts the tool calls.
+    caller's own credential, for tools that it is forwarded to. The gateway adds the tokens of each call to `usage`,
+    counts the tool calls, and adds those that wait for an approval to `pending`.
     """
 
     usage: Usage
@@ -30,6 +31,7 @@ class Turn:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     tool_calls: int = 0
     token: str | None = field(default=None, repr=False)
+    pending: list[PendingCall] = field(default_factory=list)
 
 
 class Turns:

@@ -3,17 +3,20 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import structlog
 
 from agent_service.agent.errors import ModelError, ModelFailedError, UnreachableError
 from agent_service.agent.messages import Prompt, Usage
+from agent_service.agent.pending import INPUT_REQUIRED
 from agent_service.agent.provider import Waiting
-from agent_service.agent.tools import Piece
+from agent_service.agent.tools import Caller, Event, Piece, Toolbox, ToolResult
 from agent_service.agent.turns import Turn, Turns
 from agent_service.runtime import errors, headers
+from agent_service.runtime.approvals import ApprovedCalls, messages_after, prompt_after, suspension_of
 from agent_service.runtime.protocol import RuntimeProtocol
 
 _log = structlog.get_logger(__name__)
@@ -37,38 +40,70 @@ _OTHER_PROTOCOL = {errors.NO_ENDPOINT, "unreadable", "protocol"}
 class RuntimeProvider:
     """Calls the runtime, and waits for it while it restarts."""
 
-    def __init__(self, protocol: RuntimeProtocol, turns: Turns, *, model: str) -> None:
-        """Set up the provider. `turns` registers each turn; `model` is the name of the agent's own model."""
+    def __init__(self, protocol: RuntimeProtocol, turns: Turns, *, model: str, toolbox: Toolbox | None) -> None:
+        """Set up the provider.
+
+        Args:
+            protocol: calls the runtime.
+            turns: registers each turn.
+            model: name of the agent's own model.
+            toolbox: the tools that the runtime calls through the gateway; None if there are none.
+        """
         self.model = model
         self._protocol = protocol
+        self._approved = None if toolbox is None else ApprovedCalls(toolbox)
         self._turns = turns
         self._other_protocol: ModelError | None = None
         self._has_answered = False
 
-    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece]:
-        """Yield the answer piece by piece. Only a request to which no reply has started is repeated."""
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Event]:
+        """Yield the answer piece by piece, and its suspension if tool calls of the runtime wait for approvals.
+
+        When these are decided, the approved calls are made, and the runtime gets their results as its next message.
+        """
         usage.of_many_calls = True
         with self._turns.begin(_turn(prompt, usage)) as turn:
-            retries = _Retries(turn.deadline)
-            started = False
-            while True:
-                try:
-                    async with aclosing(self._protocol.answer(prompt, turn)) as pieces:
-                        async for piece in pieces:
-                            started = True
-                            yield piece
-                except UnreachableError as error:
-                    pause = None if started else retries.pause(error)
-                    if pause is None:
-                        raise
-                except ModelFailedError as error:
-                    self._other_protocol = error if error.kind in _OTHER_PROTOCOL else None
+            before: tuple[Mapping[str, Any], ...] = ()
+            if prompt.resumption is not None and self._approved is not None:
+                results: list[ToolResult] = []
+                caller = Caller(turn.deadline, turn.client, turn.token)
+                async with aclosing(self._approved.make(prompt.resumption, caller, results)) as made:
+                    async for result in made:
+                        yield result or ""
+                before = messages_after(prompt.resumption.suspension, results)
+                prompt = prompt_after(prompt, before)
+            texts: list[str] = []
+            async with aclosing(self._answer(prompt, turn)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, str):
+                        texts.append(piece)
+                    yield piece
+            if turn.pending:
+                usage.stop_reason = INPUT_REQUIRED
+                yield suspension_of(before, "".join(texts), turn.pending)
+
+    async def _answer(self, prompt: Prompt, turn: Turn) -> AsyncGenerator[Piece]:
+        """Yield the runtime's answer. Only a request to which no reply has started is repeated."""
+        retries = _Retries(turn.deadline)
+        started = False
+        while True:
+            try:
+                async with aclosing(self._protocol.answer(prompt, turn)) as pieces:
+                    async for piece in pieces:
+                        started = True
+                        yield piece
+            except UnreachableError as error:
+                pause = None if started else retries.pause(error)
+                if pause is None:
                     raise
-                else:
-                    self._has_answered = True
-                    return
-                yield ""  # the time until the restart is not the runtime's silence
-                await asyncio.sleep(pause)
+            except ModelFailedError as error:
+                self._other_protocol = error if error.kind in _OTHER_PROTOCOL else None
+                raise
+            else:
+                self._has_answered = True
+                return
+            yield ""  # the time until the restart is not the runtime's silence
+            await asyncio.sleep(pause)
 
     async def check(self) -> None:
         """Check whether the runtime works; raise a ModelError if not."""

@@ -23,6 +23,11 @@ def result_of(result: ToolResult) -> types.CallToolResult:
     return types.CallToolResult(content=[_content(block) for block in result.content], is_error=result.is_error)
 
 
+def text(sentence: str) -> types.CallToolResult:
+    """Return a result that is a sentence for the model."""
+    return types.CallToolResult(content=[types.TextContent(type="text", text=sentence)])
+
+
 def failed(sentence: str) -> types.CallToolResult:
     """Return a result with an error for the model."""
     return types.CallToolResult(content=[types.TextContent(type="text", text=sentence)], is_error=True)

@@ -19,7 +19,7 @@ from opentelemetry import context as otel_context
 
 from agent_service import __version__
 from agent_service.agent.errors import ModelError
-from agent_service.agent.tools import Caller, Toolbox, ToolResult, ToolUse
+from agent_service.agent.tools import Caller, PendingCall, Toolbox, ToolResult, ToolUse
 from agent_service.agent.turns import Turn, Turns
 from agent_service.gateway.attribution import parent_of, turn_of
 from agent_service.gateway.mcp import content
@@ -106,9 +106,24 @@ class ToolServer:
             turn.tool_calls += 1
         use = ToolUse(f"call_{secrets.token_hex(12)}", params.name, params.arguments or {})
         result = await self._run(context, use, attributes, turn)
+        if result.outcome == "not_approved" and turn is not None:
+            return await self._wait(use, turn)
         if result.outcome == "unknown_tool":
             raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name}")
         return content.result_of(result)
+
+    async def _wait(self, use: ToolUse, turn: Turn) -> types.CallToolResult:
+        """Add a call to those for whose approval the turn waits when it has ended."""
+        tool = next((each for each in await self._toolbox.tools() if each.name == use.name), None)
+        if tool is None:
+            raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {use.name}")
+        # A client repeats a request whose answer it has not received.
+        if all((each.use.name, each.use.input) != (use.name, use.input) for each in turn.pending):
+            turn.pending.append(PendingCall(use, tool.server, tool.original))
+        return content.text(
+            "This call has not run. It waits for an approval, and runs when it has one. Do not repeat it. "
+            "End the answer now: its result, or the reason why it did not run, comes as the next message."
+        )
 
     async def _run(
         self, context: Context, use: ToolUse, attributes: Mapping[str, str], turn: Turn | None
