@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 
-from service.approvals import COFFEE, PLAIN, TEA, Replicas, approval, calling, calls, decide, start_replica
+from service.approvals import COFFEE, PLAIN, TEA, Replicas, approval, calling, calls, decide, slow, start_replica
 from stand_in import StandIn
 from support.agent import Service, StartService, running_service
 from support.eventually import eventually
@@ -191,6 +191,12 @@ def test_an_approval_is_valid_after_the_conversation_moved_on(
     assert calls(server) == ["tea"]
     messages = json.loads(stand_in.requests()[-1]["body"])["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant", "user", "assistant", "user"]
+    later = {"message": "and now?", "conversation_id": first["conversation_id"]}
+    assert replicas.one.post("/chat", json=later).status_code == 200
+    asked_again = json.loads(stand_in.requests()[-1]["body"])["messages"]
+    said = [message["content"] for message in asked_again if isinstance(message["content"], str)]
+    assert [text for text in said if text in {"hello", "never mind", "and now?"}] == ["hello", "never mind", "and now?"]
+    assert "slept tea" in json.dumps(asked_again)
 
 
 def test_a_call_that_gets_no_decision_in_time_does_not_run(
@@ -239,6 +245,28 @@ def test_a_turn_that_fails_after_its_call_can_go_on_without_making_the_call_agai
 
     eventually(goes_on, "the turn goes on")
     assert calls(server) == ["tea"]
+
+
+def test_a_turn_whose_client_leaves_during_its_call_goes_on_and_does_not_repeat_the_call(
+    replicas: Replicas, server: McpServer
+) -> None:
+    path, body = approval(ask(replicas.one, [slow("long", 30)]))
+
+    # The client leaves by its timeout.
+    with pytest.raises(httpx.ReadTimeout):
+        replicas.two.post(path, json=body | {"stream": True}, timeout=httpx.Timeout(60, read=3))
+    eventually(lambda: calls(server) == ["long"], "the call is made")
+
+    answers: list[httpx.Response] = []
+
+    def goes_on() -> bool:
+        # The request that ended releases the turn in the background.
+        answers.append(replicas.one.post(path, json=body))
+        return answers[-1].status_code == 200
+
+    eventually(goes_on, "the turn goes on")
+    assert "may have run, but its result was lost" in answers[-1].json()["response"]
+    assert calls(server) == ["long"]
 
 
 @pytest.mark.parametrize(

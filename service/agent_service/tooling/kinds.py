@@ -26,6 +26,7 @@ _OF_FAILURE = {
     Failure.REFUSED: "refused",
     Failure.ANSWERED_WITH_ERROR: "refused",
     Failure.TOO_LARGE: "too_large",
+    Failure.NO_ROOM: "too_large",
     Failure.UNREADABLE: _PROTOCOL,
     Failure.FAILED: "failed",
     Failure.LOST: "disconnected",
