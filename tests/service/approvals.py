@@ -11,7 +11,24 @@ import httpx
 
 from stand_in import StandIn, asking
 from support.agent import KEY, StartService
-from support.tools_server import ToolsServer
+from support.mcp_servers import McpServer
+
+PLAIN = {"name": "add", "input": {"a": 1, "b": 2}}
+"""A call that needs no approval."""
+
+
+def slow(label: str, duration: float = 0) -> dict[str, Any]:
+    """Return a call that needs an approval, and takes `duration` seconds."""
+    return {"name": "slow", "input": {"duration": duration, "label": label}}
+
+
+TEA, COFFEE = slow("tea"), slow("coffee")
+
+
+def calls(server: McpServer) -> list[str]:
+    """Return the calls that the server received: the labels of those of `slow`, and `add`."""
+    recorded = server.recorded()
+    return [each.get("label", each["tool"]) for each in recorded if each.get("event", "started") == "started"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +41,11 @@ class Replicas:
 
 @contextmanager
 def start_replica(
-    server: ToolsServer, start_service: StartService, stand_in: StandIn, folder: Path, **settings: str
+    server: McpServer, start_service: StartService, stand_in: StandIn, folder: Path, **settings: str
 ) -> Iterator[httpx.Client]:
-    """Run an agent whose tool `picture` needs an approval, until the context ends, and yield its client."""
+    """Run an agent whose tool `slow` needs an approval, until the context ends, and yield its client."""
     file = folder / "tools.json"
-    tools = [{"name": "shop", "mcp": {"url": server.url}, "approve": ["pict*"]}]
+    tools = [{"name": "shop", "mcp": {"url": server.url}, "approve": ["sl*"]}]
     file.write_text(json.dumps({"tools": tools}), encoding="utf-8")
     given = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": stand_in.url, "TOOLS_FILE": str(file)}
     service = start_service(**given, RATE_LIMIT_REQUESTS="0", **settings)

@@ -17,7 +17,7 @@ def pending_calls(
     Args:
         uses: calls of one step.
         tools: the tools by name.
-        refused: ids of the calls that are not made anyway. Nobody is asked about them.
+        refused: ids of the calls that are not made anyway, and need no approval.
     """
     return tuple(
         PendingCall(use, tools[use.name].server, tools[use.name].original)
@@ -42,7 +42,9 @@ def answer_without_call(
     if decision.verdict == "lost":
         return _text(f"The call was approved and {_LOST}")
     if decision.verdict == "expired":
-        return _text("The call did not run: nobody approved it in time. Do not repeat it unless the user asks for it.")
+        return _text(
+            "The call did not run: there was no approval in time. Do not repeat it unless the user asks for it."
+        )
     reason = f" Reason: {decision.reason}" if decision.reason else ""
     return _text(f"The call did not run: it was rejected.{reason}")
 

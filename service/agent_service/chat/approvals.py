@@ -1,6 +1,6 @@
-"""Approvals: turns that wait until somebody has decided on tool calls, and the decisions.
+"""Turns that wait for approvals of tool calls, and the decisions.
 
-Every change of a turn is one atomic script. A call is decided once, by whoever decides first. Once all calls of a turn
+Every change of a turn is one atomic script. A call is decided once, by the first decision. Once all calls of a turn
 are decided or expired, exactly one process takes the turn and goes on with it.
 """
 
@@ -15,6 +15,12 @@ from typing import Any
 import structlog
 
 from agent_service.agent.tools import Resumption, ToolResult
+from agent_service.chat.approval_errors import (
+    CannotWaitError,
+    DecidedError,
+    NotAllowedError,
+    UnknownApprovalError,
+)
 from agent_service.chat.approval_record import (
     Place,
     Suspended,
@@ -57,28 +63,6 @@ _LARGEST_BYTES = 16 * 1024 * 1024
 _RELEASE_SECONDS = 0.5
 
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-
-
-class CannotWaitError(Exception):
-    """A turn cannot wait for approvals: too many do, or it is too large. The message is for clients."""
-
-
-class NotAllowedError(Exception):
-    """The caller may not decide."""
-
-    def __init__(self) -> None:
-        super().__init__("This client may not decide on tool calls of this agent; an approver must (APPROVERS).")
-
-
-class UnknownApprovalError(Exception):
-    """There is no such call, it belongs to another client, or it was removed."""
-
-    def __init__(self) -> None:
-        super().__init__("No tool call with this id waits here; it may have expired.")
-
-
-class DecidedError(Exception):
-    """The call was decided differently, or the turn went on already. The message is for clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +187,8 @@ class Approvals:
         try:
             word, *rest = await self._run(_TAKE, turn_id, str(place), owner, token, int(again))
         except (StateUnavailableError, asyncio.CancelledError):
-            # The script may have run. A turn that nobody goes on with would be lost.
-            self._release(turn_id, token, begun=False)
+            # The script may have run, and a turn that was taken and does not go on would be lost.
+            self._release(turn_id, token, ran=False)
             raise
         if word == b"undecided":
             return await self._of_turn(turn_id)
@@ -278,13 +262,13 @@ class Approvals:
 
     def halt(self, taken: Taken) -> None:
         """Make a turn available again that could not be ended. Its calls are not made again: see `Resumption`."""
-        self._release(taken.id, taken.token, begun=True)
+        self._release(taken.id, taken.token, ran=True)
 
-    def _release(self, turn_id: str, token: str, *, begun: bool) -> None:
+    def _release(self, turn_id: str, token: str, *, ran: bool) -> None:
         async def release() -> None:
             while True:
                 try:
-                    await self._run(_RELEASE, turn_id, token, int(begun))
+                    await self._run(_RELEASE, turn_id, token, int(ran))
                 except StateUnavailableError:
                     await asyncio.sleep(_RELEASE_SECONDS)
                 else:

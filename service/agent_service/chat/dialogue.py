@@ -143,7 +143,7 @@ class Dialogue:
             else:
                 steps.note(piece)
             if isinstance(piece, ToolResult) and taken is not None:
-                # Without it, the model would learn of a call that may have run, if the turn must go on once more.
+                # Without it, the model would learn of a call that may have run, if the turn must go on again.
                 with suppress(StateUnavailableError):
                     await self._approvals.keep(taken, piece)
             await on_piece(piece)

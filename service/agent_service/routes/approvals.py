@@ -15,7 +15,7 @@ from agent_service.chat.dialogue import Reply
 from agent_service.components import Components
 from agent_service.routes.body import Body
 from agent_service.routes.chat import ERRORS, ChatAnswer, ignore, json_answer
-from agent_service.routes.dependencies import ComponentsDep, owner
+from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
 from agent_service.routes.sse import EVENT_STREAM, EventStream
@@ -69,7 +69,7 @@ class Waiting(BaseModel):
     server: str = Field(description="Name of the server in the agent's `tools`.")
     input: dict[str, Any] = Field(description="Exact arguments of the call.")
     created_at: datetime
-    expires_at: datetime = Field(description="When it is refused if nobody has decided.")
+    expires_at: datetime = Field(description="When it is refused if there is no decision.")
 
 
 class WaitingList(BaseModel):
@@ -124,7 +124,9 @@ async def decide(
             return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
     async def go_on(on_piece: OnPiece) -> Reply:
-        return await components.dialogue.go_on(caller, conversation_id, turn_id, on_piece, streamed=body.stream)
+        return await components.dialogue.go_on(
+            caller, conversation_id, turn_id, on_piece, streamed=body.stream, token=token(request)
+        )
 
     if body.stream:
         return _stream(components, go_on)

@@ -103,7 +103,7 @@ class Approval(BaseModel):
     tool: str = Field(description="Name of the tool.")
     server: str = Field(description="Name of the server in the agent's `tools`.")
     input: dict[str, Any] = Field(description="Exact arguments of the call.")
-    expires_at: datetime = Field(description="When it is refused if nobody has decided.")
+    expires_at: datetime = Field(description="When it is refused if there is no decision.")
 
     @classmethod
     def of(cls, call: WaitingCall) -> Self:

@@ -16,7 +16,7 @@ from agent_service.agent.errors import (
     TimedOutError,
     UnreachableError,
 )
-from agent_service.chat.approvals import CannotWaitError, DecidedError, NotAllowedError, UnknownApprovalError
+from agent_service.chat.approval_errors import CannotWaitError, DecidedError, NotAllowedError, UnknownApprovalError
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.tasks.queue import QueueFullError
 

@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 from agent_service.agent.errors import ModelError
 from agent_service.agent.tools import Piece, ToolResult, ToolUse
 from agent_service.agent.turn import OnPiece
+from agent_service.chat.approval_errors import CannotWaitError
 from agent_service.chat.approval_record import WaitingCall
-from agent_service.chat.approvals import CannotWaitError
 from agent_service.chat.dialogue import Reply
 from agent_service.chat.steps import shown_text
 from agent_service.middleware.direct_send import direct_send

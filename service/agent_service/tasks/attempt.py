@@ -8,8 +8,9 @@ from typing import Any
 from agent_service.agent.messages import Prompt, Usage, joined, sendable
 from agent_service.agent.tools import Event, Progress, Resumption, Suspension, ToolResult, Transcript
 from agent_service.agent.turn import Agent
+from agent_service.chat.approval_errors import CannotWaitError, DecidedError, UnknownApprovalError
 from agent_service.chat.approval_record import Suspended, WaitingCall
-from agent_service.chat.approvals import Approvals, CannotWaitError, DecidedError, Taken, UnknownApprovalError
+from agent_service.chat.approvals import Approvals, Taken
 from agent_service.chat.steps import Steps
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.tasks.progress import ProgressRecord, TurnLostError

@@ -228,7 +228,7 @@ class Tasks:
 
         No worker has it meanwhile, this attempt does not count, and nor does the time towards its deadline.
         """
-        await self._run(_SUSPEND, claim.id, claim.attempt, turn_id, math.ceil(expires * 1000))
+        await self._run(_SUSPEND, claim.id, claim.attempt, turn_id, math.ceil(expires * 1000), claim.approval)
 
     async def wake(self, task_id: str, turn_id: str) -> None:
         """Make a task go on whose approvals are decided. Do nothing if it does not wait for those of this turn."""

@@ -55,7 +55,7 @@ local function sweep()
   end
 end
 
--- Returns the number of calls that nobody has decided.
+-- Returns the number of calls without a decision.
 local function undecided(id, calls)
   local left = 0
   for number = 1, calls do

@@ -1,4 +1,4 @@
--- Ends a turn. What is left of it are the verdicts, for those that decide once more. Returns 1, or 0 if the turn is not
+-- Ends a turn. What is left of it are the verdicts, for clients that repeat a decision. Returns 1, or 0 if the turn is not
 -- the caller's.
 -- ARGV: id, token of the caller
 local id = ARGV[1]

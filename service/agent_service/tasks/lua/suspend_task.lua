@@ -1,9 +1,12 @@
 -- Makes a task wait for approvals, in no worker: the attempt does not count. Returns 1, or 0 if the task no longer
 -- belongs to the caller.
 -- The turn with the approvals has all that the task needs to go on.
--- ARGV: id, attempt, id of the turn with the approvals, ms since 1970 at which they expire
+-- ARGV: id, attempt, id of the turn with the approvals, ms since 1970 at which they expire, id of the turn in which the
+--   attempt began or ''
 local id = ARGV[1]
 if not mine(id, ARGV[2]) then return 0 end
+-- An attempt that did not count has the number of the next one. A late repetition must not suspend that.
+if (redis.call('HGET', task(id), 'approval') or '') ~= ARGV[5] then return 0 end
 redis.call('HINCRBY', task(id), 'attempts', -1)
 redis.call('HSET', task(id), 'approval', ARGV[3], 'left', math.max(0, redis.call('HGET', task(id), 'deadline') - now))
 forget_progress(id)
