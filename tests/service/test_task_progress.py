@@ -15,6 +15,7 @@ from support.tools_server import ToolsServer, running_tools_server
 from stand_in import StandIn, asking
 from support.agent import KEY, Service, running_service
 from support.eventually import eventually
+from support.mcp_servers import McpServer, sdk_server
 from support.redis_server import RedisServer
 from support.tool_agent import questions, results, texts
 
@@ -22,13 +23,14 @@ LOST = "The call may have run, but its result was lost. Its effects, if any, rem
 DAMAGE = {"cut": "{", "binary": "\xff\0", "another form": "[]"}
 
 
-def price(item: str) -> dict[str, Any]:
-    return {"name": "price", "input": {"item": item}}
+def quick(label: str) -> dict[str, Any]:
+    """Return a call that is answered at once."""
+    return {"name": "slow", "input": {"duration": 0, "label": label}}
 
 
 def wait(name: str) -> dict[str, Any]:
-    """Return a call that ends when the test releases the name."""
-    return {"name": "wait", "input": {"name": name}}
+    """Return a call that does not end while a test runs."""
+    return {"name": "slow", "input": {"duration": 600, "label": name}}
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Tasks:
 
     paths: dict[str, str]
     service: Service
-    server: ToolsServer
+    server: McpServer
     stand_in: StandIn
     redis: RedisServer
 
@@ -47,7 +49,7 @@ class Tasks:
 
     def calls_of(self, *items: str) -> list[str]:
         """Return the calls with these arguments, in the order in which they were made."""
-        return [argument for tool, argument in self.server.calls() if argument in items and tool != "cancelled"]
+        return [label for label in made(self.server) if label in items]
 
     def received(self, name: str) -> list[str]:
         """Return the results in the newest question to the model of a task."""
@@ -66,6 +68,11 @@ def until(service: Service, path: str, status: str) -> dict[str, Any]:
     return found[-1]
 
 
+def made(server: McpServer) -> list[str]:
+    """Return the labels of the calls that began, and `add` for one of that tool."""
+    return [call.get("label", call["tool"]) for call in server.recorded() if call.get("event", "started") == "started"]
+
+
 def progress_of(path: str) -> str:
     return f"{{portside}}:task:progress:{path.rpartition('/')[2]}"
 
@@ -77,9 +84,11 @@ def tasks(
     folder = tmp_path_factory.mktemp("progress")
     stand_in_process.reset()
     redis_process.command("FLUSHALL")
-    with running_tools_server(folder / "tools") as server:
+    (folder / "tools").mkdir()
+    server = sdk_server(folder / "tools").start()
+    try:
         file = folder / "tools.json"
-        tools = [{"name": "shop", "mcp": {"url": server.url}, "approve": ["picture"]}]
+        tools = [{"name": "shop", "mcp": {"url": server.url}, "approve": ["add"]}]
         file.write_text(json.dumps({"tools": tools}), encoding="utf-8")
         settings = {
             "ANTHROPIC_API_KEY": KEY,
@@ -101,23 +110,25 @@ def tasks(
         redis_process.command("DEL", progress_of(paths["missing"]))
         with running_service(folder, **settings) as second:
             yield Tasks(paths, second, server, stand_in_process, redis_process)
+    finally:
+        server.kill()
 
 
-def started(service: Service, server: ToolsServer, stand_in: StandIn, redis: RedisServer) -> dict[str, str]:
+def started(service: Service, server: McpServer, stand_in: StandIn, redis: RedisServer) -> dict[str, str]:
     """Submit the tasks, and wait until each is where the process is to be killed."""
     steps: dict[str, list[list[dict[str, Any]]]] = {
-        "second step": [[price("tea")], [wait("second step")], [price("ink")]],
-        "parallel": [[wait("parallel"), price("rum")]],
-        "approval": [[wait("approval"), {"name": "picture", "input": {"item": "map"}}]],
-        "bounds": [[wait("bounds"), price("fig")], [price("oil"), price("nut"), price("pea")]],
-        "cancelled": [[wait("cancelled")], [price("gin")]],
-        **{name: [[wait(name)], [price("jam")]] for name in [*DAMAGE, "missing"]},
+        "second step": [[quick("tea")], [wait("second step")], [quick("ink")]],
+        "parallel": [[wait("parallel"), quick("rum")]],
+        "approval": [[wait("approval"), {"name": "add", "input": {"a": 1, "b": 2}}]],
+        "bounds": [[wait("bounds"), quick("fig")], [quick("oil"), quick("nut"), quick("pea")]],
+        "cancelled": [[wait("cancelled")], [quick("gin")]],
+        **{name: [[wait(name)], [quick("jam")]] for name in [*DAMAGE, "missing"]},
     }
     paths = {}
     for name, calls in steps.items():
         paths[name] = submit(service, asking(name, calls=calls))
-    paths["answer"] = submit(service, asking("answer", calls=[[price("egg")]], hold="answer", after=9))
-    eventually(lambda: _count(server, "wait") == len(steps), "all calls are made", 60)
+    paths["answer"] = submit(service, asking("answer", calls=[[quick("egg")]], hold="answer", after=9))
+    eventually(lambda: set(steps) <= set(made(server)), "all calls are made", 60)
     eventually(
         lambda: all(_kept(redis, paths[name]) == 1 for name in ("parallel", "bounds", "answer")), "they are kept"
     )
@@ -132,10 +143,6 @@ def submit(service: Service, message: str) -> str:
     return str(answer.json()["status_url"])
 
 
-def _count(server: ToolsServer, tool: str) -> int:
-    return [name for name, _ in server.calls()].count(tool)
-
-
 def _kept(redis: RedisServer, path: str) -> int:
     return redis.command("HKEYS", progress_of(path)).count(b"result:")
 
@@ -145,9 +152,9 @@ def test_a_task_killed_in_its_second_step_goes_on_with_it(tasks: Tasks) -> None:
 
     assert tasks.calls_of("tea", "second step", "ink") == ["tea", "second step", "ink"]
     steps = done["result"]["steps"]
-    assert [step["content"] for step in steps] == ["tea costs 3 euros", LOST, "ink costs 3 euros"]
+    assert [step["content"] for step in steps] == ["slept tea", LOST, "slept ink"]
     assert [step["is_error"] for step in steps] == [False, True, False]
-    assert done["result"]["response"].startswith("Calling price.\n\nCalling wait.\n\nCalling price.\n\n")
+    assert done["result"]["response"].startswith("Calling slow.\n\nCalling slow.\n\nCalling slow.\n\n")
     assert done["attempts"] == 2
 
 
@@ -155,8 +162,8 @@ def test_of_two_parallel_calls_the_answered_one_keeps_its_result(tasks: Tasks) -
     done = tasks.ended("parallel")
 
     assert sorted(tasks.calls_of("parallel", "rum")) == ["parallel", "rum"]
-    assert tasks.received("parallel") == [LOST, "rum costs 3 euros"]
-    assert [step["content"] for step in done["result"]["steps"]] == [LOST, "rum costs 3 euros"]
+    assert tasks.received("parallel") == [LOST, "slept rum"]
+    assert [step["content"] for step in done["result"]["steps"]] == [LOST, "slept rum"]
 
 
 def test_a_task_killed_in_the_answer_of_the_model_asks_again_with_the_results_of_its_last_step(tasks: Tasks) -> None:
@@ -165,20 +172,20 @@ def test_a_task_killed_in_the_answer_of_the_model_asks_again_with_the_results_of
     done = tasks.ended("answer")
 
     assert tasks.calls_of("egg") == ["egg"]
-    assert tasks.received("answer") == ["egg costs 3 euros"]
-    assert [step["content"] for step in done["result"]["steps"]] == ["egg costs 3 euros"]
+    assert tasks.received("answer") == ["slept egg"]
+    assert [step["content"] for step in done["result"]["steps"]] == ["slept egg"]
 
 
 def test_a_call_that_needs_an_approval_waits_for_it_in_the_next_attempt(tasks: Tasks) -> None:
     (waits,) = tasks.ended("approval", "input_required")["approvals"]
-    assert tasks.calls_of("map") == []
+    assert tasks.calls_of("add") == []
 
     answer = tasks.service.post(f"{tasks.paths['approval']}/approvals", id=waits["id"], approve=True)
     assert answer.status_code == 200, answer.text
 
     done = tasks.ended("approval")
-    assert tasks.calls_of("approval", "map") == ["approval", "map"]
-    assert tasks.received("approval") == [LOST, "A picture of map"]
+    assert tasks.calls_of("approval", "add") == ["approval", "add"]
+    assert tasks.received("approval") == [LOST, "3"]
     assert [step["is_error"] for step in done["result"]["steps"]] == [True, False]
 
 
