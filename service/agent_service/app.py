@@ -27,7 +27,7 @@ from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.middleware.upgrade import Upgrade
 from agent_service.paths import AGENT, Paths, beside_runtime
-from agent_service.routes import chat, docs, errors, health, metrics, page, tasks
+from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, tasks
 
 _log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ def create_app(
     if settings.proxies:
         paths = beside_runtime(shows_metrics=settings.shows_metrics)
         _pass_on(app, paths)
-    for module in (health,) if settings.proxies else (page, chat, tasks, health):
+    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, health):
         app.include_router(module.router)
     if documented:
         app.include_router(docs.router)

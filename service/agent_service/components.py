@@ -1,5 +1,6 @@
 """The components of a process, created from its settings. The API and the worker both use them."""
 
+import math
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
@@ -16,6 +17,7 @@ from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
 from agent_service.answering import make_answering
 from agent_service.auth import Clients
+from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
 from agent_service.config.secret_file import SecretFile
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+# For this time after its approvals expired, a turn in a conversation can still go on.
+_KEEP_SECONDS = 86_400
+
 ANTHROPIC = "https://api.anthropic.com"
 
 
@@ -64,6 +69,7 @@ class Components:
     redis: Redis
     clients: Clients
     limits: Limits
+    approvals: Approvals
     dialogue: Dialogue
     tasks: Tasks
     worker: Worker
@@ -89,6 +95,7 @@ class Components:
             await self.provider.close()
             if self.model is not None and self.model is not self.provider:
                 await self.model.close()
+            await self.approvals.close()
             await self.limits.close()
             await self.redis.close()
             await self.tracing.close()
@@ -157,6 +164,13 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         max_tokens=settings.conversation_max_tokens,
         ttl_seconds=settings.conversation_ttl_seconds,
     )
+    approvals = Approvals(
+        redis,
+        ttl_seconds=settings.approval_ttl_seconds,
+        keep_seconds=max(_KEEP_SECONDS, math.ceil(settings.task_deadline_seconds)),
+        approvers=frozenset(settings.approvers),
+        metrics=counted,
+    )
     return Components(
         settings=settings,
         lifecycle=lifecycle,
@@ -168,6 +182,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         redis=redis,
         clients=Clients(settings),
         limits=limits,
+        approvals=approvals,
         dialogue=Dialogue(
             agent(
                 settings.request_timeout_seconds,
@@ -175,6 +190,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
                 stream_seconds=settings.stream_timeout_seconds,
             ),
             conversations,
+            approvals,
         ),
         tasks=tasks,
         worker=Worker(
@@ -183,6 +199,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             limits,
             lifecycle,
             TaskSpans(tracing.tracer()),
+            approvals=approvals,
             concurrency=settings.worker_concurrency,
         ),
         checks=make_checks(
@@ -192,6 +209,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             redis=redis,
             tasks=tasks,
             limits=limits,
+            approvals=approvals,
             metrics=counted,
         ),
         tracing=tracing,

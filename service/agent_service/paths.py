@@ -58,4 +58,6 @@ def beside_runtime(*, shows_metrics: bool) -> Paths:
 
 def asks_the_model(method: str, path: str) -> bool:
     """Return whether a request uses tokens while it is answered."""
-    return method == "POST" and path in _ASK_THE_MODEL
+    if method != "POST":
+        return False
+    return path in _ASK_THE_MODEL or (path.startswith("/chat/") and path.endswith("/approvals"))

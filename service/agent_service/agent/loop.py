@@ -5,16 +5,18 @@ This is the loop of the Messages API (Claude docs, "Tool use"). It works with an
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import orjson
 import structlog
 
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
+from agent_service.agent.pending import answer_without_call, pending_calls
 from agent_service.agent.provider import Waiting
 from agent_service.agent.step import Step, StepProvider
-from agent_service.agent.tools import Caller, Piece, Toolbox, ToolResult, ToolUse, Transcript
+from agent_service.agent.tools import Caller, Last, Piece, Resumption, Suspension, Toolbox, ToolResult, ToolUse
 from agent_service.agent.turn_messages import TurnMessages, error_result
 from agent_service.telemetry.logs import where
 
@@ -30,6 +32,8 @@ _PAUSED, _CALLS = "pause_turn", "tool_use"
 
 # Stop reasons of ours.
 MAX_STEPS, MAX_TOOL_CALLS, BUDGET = "max_steps", "max_tool_calls", "budget"
+# That of a turn that waits for approvals.
+INPUT_REQUIRED = "input_required"
 # Stop reasons of the model that a bound explains better.
 _EXPLAINED = frozenset({"end_turn", _PAUSED, _CALLS})
 
@@ -67,10 +71,13 @@ class ToolLoop:
         self._charge = charge
         self._budget_wait = budget_wait
 
-    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece | Transcript]:
+    async def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece | Last]:
         """Yield the texts of all steps, each tool call and its result, and at the end the transcript if there were any.
 
         A turn that reaches a bound ends with a stop reason of ours: `max_steps`, `max_tool_calls` or `budget`.
+
+        A turn with calls that need an approval makes the other calls of the step, and ends with its suspension. It goes
+        on with the results of the pending calls when `prompt.resumption` has the decisions on them.
 
         Raises:
             ModelError: when a step fails, or a server is unavailable that the agent cannot do without.
@@ -78,29 +85,36 @@ class ToolLoop:
         turn = TurnMessages(prompt, await self._toolbox.tools(), self._toolbox.server_tools)
         caller = Caller(math.inf if prompt.deadline is None else prompt.deadline, prompt.client, prompt.token)
         breaks = _Breaks()
-        calls = 0
-        for number in range(1, self._max_steps + 1):
-            bound = MAX_TOOL_CALLS if calls >= self._max_tool_calls else None
-            bound = bound or (MAX_STEPS if turn.has_tools and number == self._max_steps else None)
+        async with aclosing(self._resumed(turn, prompt.resumption, usage, caller)) as made:
+            async for result in made:
+                yield result or ""
+        calls, first = turn.calls_before, turn.steps_before + 1
+        for number in range(first, max(first, self._max_steps) + 1):
+            bound = self._bound(number, calls, turn)
             step = turn.step(may_call=bound is None)
             async with aclosing(self._step(step, usage, waiting)) as texts:
                 async for text in texts:
                     yield breaks.before(text) + text if text else text
             goes_on = usage.stop_reason == _PAUSED and bound is None
             uses = turn.add_answer(step, calls=usage.stop_reason == _CALLS and bound is None)
-            if bound is not None and usage.stop_reason in _EXPLAINED:
-                usage.stop_reason = bound
+            usage.stop_reason = _explained(usage.stop_reason, bound)
             if not (uses or goes_on):
                 break
             usage.of_many_calls = True
             for use in uses:
                 yield use
             results: list[ToolResult] = []
-            async with aclosing(self._results(turn, step, uses, caller, left=self._max_tool_calls - calls)) as made:
+            refused = self._refused(turn, step, uses, left=self._max_tool_calls - calls)
+            pending = pending_calls(uses, turn.tools, refused)
+            waits = {each.use.id for each in pending}
+            now = [use for use in uses if use.id not in waits]
+            async with aclosing(self._results(now, refused, caller, results)) as made:
                 async for result in made:
                     yield result or ""
-                    if result is not None:
-                        results.append(result)
+            if pending:
+                usage.stop_reason = INPUT_REQUIRED
+                yield Suspension(turn.so_far(), tuple(results), pending, number, calls)
+                return
             calls += len(uses)
             turn.add_results(uses, results)
             breaks.due = bool(uses)
@@ -120,6 +134,12 @@ class ToolLoop:
         """Close all connections to the model."""
         await self._provider.close()
 
+    def _bound(self, number: int, calls: int, turn: TurnMessages) -> str | None:
+        """Return the bound by which this step may call no tools; None if it may."""
+        if calls >= self._max_tool_calls:
+            return MAX_TOOL_CALLS
+        return MAX_STEPS if turn.has_tools and number >= self._max_steps else None
+
     async def _step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the text of a step. Its usage is charged, and added to that of the turn, however it ends."""
         one = Usage()
@@ -136,12 +156,50 @@ class ToolLoop:
             usage.stop_reason = one.stop_reason
             self._charge(one)
 
+    def _refused(self, turn: TurnMessages, step: Step, uses: Sequence[ToolUse], *, left: int) -> dict[str, ToolResult]:
+        """Return the results of the calls that are not made, by id: those beyond the first `left`, and invalid ones."""
+        limit = f"This turn has reached its limit of {self._max_tool_calls} tool calls."
+        refused = {}
+        for number, use in enumerate(uses):
+            reason = turn.refusal(use, step) if number < left else limit
+            if reason is not None:
+                refused[use.id] = error_result(use, reason)
+        return refused
+
+    async def _resumed(
+        self, turn: TurnMessages, resumption: Resumption | None, usage: Usage, caller: Caller
+    ) -> AsyncGenerator[ToolResult | None]:
+        """Make the pending calls that were approved, and yield the result of each, or why there is none.
+
+        A turn that was not suspended has none.
+        """
+        if resumption is None:
+            return
+        usage.of_many_calls = True
+        suspension = resumption.suspension
+        results = list(suspension.results)
+        known = {result.id for result in results}
+        refused = {}
+        for each in suspension.pending:
+            content = answer_without_call(each, resumption.decisions.get(each.use.id), turn.tools)
+            if content is not None:
+                refused[each.use.id] = ToolResult(each.use.id, content, is_error=True, outcome="not_approved")
+        uses = [each.use for each in suspension.pending if each.use.id not in known]
+        async with aclosing(self._results(uses, refused, replace(caller, approved=True), results)) as made:
+            async for result in made:
+                yield result
+        turn.resume(suspension, results)
+
     async def _results(
-        self, turn: TurnMessages, step: Step, uses: Sequence[ToolUse], caller: Caller, *, left: int
+        self,
+        uses: Sequence[ToolUse],
+        refused: Mapping[str, ToolResult],
+        caller: Caller,
+        results: list[ToolResult],
     ) -> AsyncGenerator[ToolResult | None]:
         """Make the calls side by side, and yield each result when it is there, and None while there is none.
 
-        Calls beyond the first `left` are not made. Closing the generator cancels the calls.
+        The `refused` calls are not made. Each result is added to `results`. Closing the generator cancels the calls.
         """
         slots = asyncio.Semaphore(MOST_AT_ONCE)
 
@@ -149,21 +207,18 @@ class ToolLoop:
             async with slots:
                 return await self._call(use, caller)
 
-        for use in uses[max(0, left) :]:
-            yield error_result(use, f"This turn has reached its limit of {self._max_tool_calls} tool calls.")
-        tasks: dict[asyncio.Task[ToolResult], ToolUse] = {}
-        for use in uses[: max(0, left)]:
-            refusal = turn.refusal(use, step)
-            if refusal is None:
-                tasks[asyncio.create_task(call(use))] = use
-            else:
-                yield error_result(use, refusal)
+        for use in uses:
+            if use.id in refused:
+                results.append(refused[use.id])
+                yield refused[use.id]
+        tasks = [asyncio.create_task(call(use)) for use in uses if use.id not in refused]
         pending = set(tasks)
         try:
             while pending:
                 done, pending = await asyncio.wait(pending, timeout=_ALIVE_SECONDS, return_when="FIRST_COMPLETED")
                 for task in tasks:
                     if task in done:
+                        results.append(task.result())
                         yield task.result()
                 if not done:
                     yield None
@@ -193,6 +248,10 @@ class _Breaks:
         found = _BREAK if self.due and self._any and not text[0].isspace() else ""
         self.due, self._any = False, True
         return found
+
+
+def _explained(stop_reason: str | None, bound: str | None) -> str | None:
+    return bound if bound is not None and stop_reason in _EXPLAINED else stop_reason
 
 
 def _estimate(usage: Usage, step: Step) -> None:

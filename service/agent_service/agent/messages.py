@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent_service.agent.tools import Resumption
+
 # Approximate characters per token of English text, for estimates where the model API counts nothing or fails before
 # it has counted.
 CHARACTERS_PER_TOKEN = 4
@@ -30,7 +32,8 @@ class Prompt:
 
     `conversation_id` identifies the conversation, and `client` its owner; None for a question outside of any.
     `deadline` is in seconds since 1970; None until the turn begins, unless the caller has an earlier one.
-    `token` is the caller's own credential, for tools that it is forwarded to.
+    `token` is the caller's own credential, for tools that it is forwarded to. `resumption` has the turn so far of a
+    question that waited for approvals.
     """
 
     message: str
@@ -40,6 +43,7 @@ class Prompt:
     client: str | None = None
     deadline: float | None = None
     token: str | None = field(default=None, repr=False)
+    resumption: Resumption | None = None
 
     @property
     def characters(self) -> int:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from agent_service.agent.messages import Prompt, Usage
-from agent_service.agent.tools import Piece, Transcript
+from agent_service.agent.tools import Last, Piece
 
 # Returns a context that is entered while a call waits because the model API throttled it.
 Waiting = Callable[[], AbstractContextManager[object]]
@@ -16,7 +16,7 @@ class Provider(Protocol):
 
     model: str
 
-    def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece | Transcript]:
+    def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[Piece | Last]:
         """Yield the answer piece by piece and update `usage` along the way. Closing the generator ends the call.
 
         An empty text means that data without text has arrived: the answer is still in progress. A transcript, if there

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,7 @@ class Tool:
 
     `name` is unique among all tools of the agent, and of the form that model APIs accept: `[A-Za-z0-9_-]{1,64}`.
     `input_schema` is a JSON Schema of type `object`. `server` is the name of the entry of `tools`, and `original` the
-    name that the server uses.
+    name that the server uses. `asks` is whether each call needs an approval.
     """
 
     name: str
@@ -19,6 +19,7 @@ class Tool:
     input_schema: Mapping[str, Any]
     server: str
     original: str
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,13 @@ class Caller:
     """On whose behalf a tool is called, and until when.
 
     `deadline` is in seconds since 1970. `token` is the caller's own credential, for servers that it is forwarded to.
+    `approved` is whether an approver has approved the call.
     """
 
     deadline: float
     client: str | None = None
     token: str | None = field(default=None, repr=False)
+    approved: bool = False
 
 
 class Toolbox(Protocol):
@@ -89,3 +92,51 @@ class Transcript:
     """
 
     messages: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call that waits for an approval, with the tool as it was when the model called it."""
+
+    use: ToolUse
+    server: str
+    original: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """The end of a turn that waits for approvals, and all that it needs to go on.
+
+    `messages` are those after the user's, and the last one has the calls. `results` are the results of the other calls
+    of that message, `steps` the number of calls of the model, and `calls` the number of tool calls before that message.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    results: tuple[ToolResult, ...]
+    pending: tuple[PendingCall, ...]
+    steps: int
+    calls: int
+
+
+Verdict = Literal["approved", "rejected", "expired", "lost"]
+"""What became of a pending call. `lost`: it was approved and may have run, but its result is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The verdict on a pending call, with the reason that the approver gave; empty if none."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A suspended turn that goes on, with the decision on each pending call, by the id of the call."""
+
+    suspension: Suspension
+    decisions: Mapping[str, Decision]
+
+
+Last = Transcript | Suspension
+"""What a turn yields last: its transcript, or its suspension."""

@@ -14,14 +14,14 @@ from agent_service.agent.account import Account
 from agent_service.agent.errors import ModelError, TimedOutError
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Provider, Waiting
-from agent_service.agent.tools import Piece, Transcript
+from agent_service.agent.tools import Last, Piece
 from agent_service.agent.tracing import TurnSpans, finish
 from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
 
 OnPiece = Callable[[Piece], Awaitable[None]]
-_OnAny = Callable[[Piece | Transcript], Awaitable[None]]
+_OnAny = Callable[[Piece | Last], Awaitable[None]]
 
 
 class Agent:

@@ -5,7 +5,7 @@ from typing import Any
 
 from agent_service.agent.messages import Prompt, is_blank
 from agent_service.agent.step import Step
-from agent_service.agent.tools import Tool, ToolResult, ToolUse, Transcript
+from agent_service.agent.tools import Suspension, Tool, ToolResult, ToolUse, Transcript
 
 Block = Mapping[str, Any]
 Message = Mapping[str, Any]
@@ -22,13 +22,16 @@ _MOST_NAMES = 50
 
 
 class TurnMessages:
-    """The messages of a turn so far, with the earlier ones of its conversation."""
+    """The messages of a turn so far, with the earlier ones of its conversation.
+
+    `steps_before` and `calls_before` are the numbers of its steps and tool calls before it was suspended.
+    """
 
     def __init__(self, prompt: Prompt, tools: Sequence[Tool], server_tools: Sequence[Mapping[str, Any]]) -> None:
         """Begin a turn with these tools of ours, and those that the model API runs itself."""
         self._system = prompt.system
-        self._names = [tool.name for tool in tools]
-        self._known = frozenset(self._names)
+        self.tools = {tool.name: tool for tool in tools}
+        self.steps_before = self.calls_before = 0
         self._tools = [*map(_definition, tools), *server_tools]
         self._messages = _earlier(prompt, takes_calls=bool(self._tools), takes_server_tools=bool(server_tools))
         self._messages.append({"role": _USER, "content": prompt.message})
@@ -57,7 +60,7 @@ class TurnMessages:
             self._messages[-1] = {"role": _ASSISTANT, "content": [*last["content"], *content]}
         else:
             self._messages.append({"role": _ASSISTANT, "content": content})
-        return [ToolUse(each["id"], each["name"], each["input"]) for each in content if each["type"] == _TOOL_USE]
+        return _uses(content)
 
     def add_results(self, uses: Sequence[ToolUse], results: Iterable[ToolResult]) -> None:
         """Add the results of the calls of a step, in the order of the calls. Each must have one."""
@@ -65,11 +68,22 @@ class TurnMessages:
         if uses:
             self._messages.append({"role": _USER, "content": [_block(by_id[use.id]) for use in uses]})
 
+    def so_far(self) -> tuple[Message, ...]:
+        """Return the messages of the turn after the user's."""
+        return tuple(self._messages[self._first :])
+
+    def resume(self, suspension: Suspension, results: Iterable[ToolResult]) -> None:
+        """Take the messages of a turn that was suspended, and the results of the calls in the last one."""
+        self._messages.extend(suspension.messages)
+        uses = _uses(self._messages[-1]["content"])
+        self.steps_before, self.calls_before = suspension.steps, suspension.calls + len(uses)
+        self.add_results(uses, results)
+
     def refusal(self, use: ToolUse, step: Step) -> str | None:
         """Return why a call of a step cannot be made, for the model; None if it can."""
-        if use.name not in self._known:
-            names = ", ".join(self._names[:_MOST_NAMES]) or "none"
-            more = ", …" if len(self._names) > _MOST_NAMES else ""
+        if use.name not in self.tools:
+            names = ", ".join([*self.tools][:_MOST_NAMES]) or "none"
+            more = ", …" if len(self.tools) > _MOST_NAMES else ""
             return f"There is no tool of this name. The tools are: {names}{more}."
         if use.id in step.unreadable:
             return "The input of this call is not a JSON object. The call did not run."
@@ -87,6 +101,10 @@ class TurnMessages:
         if all(block["type"] == "text" for message in kept for block in message["content"]):
             return None
         return Transcript(tuple(kept))
+
+
+def _uses(content: Iterable[Block]) -> list[ToolUse]:
+    return [ToolUse(each["id"], each["name"], each["input"]) for each in content if each["type"] == _TOOL_USE]
 
 
 def error_result(use: ToolUse, sentence: str) -> ToolResult:

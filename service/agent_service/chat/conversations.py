@@ -73,14 +73,27 @@ class Conversations:
 def _exchange(element: bytes) -> Exchange | None:
     """Return the exchange in an element, in a form that can be sent; None if it cannot be read or sent."""
     try:
-        texts = json.loads(element.partition(b" ")[2])
-        if not isinstance(texts, list):
-            return None
-        user, assistant, *more = texts
-        exchange = Exchange(sendable(user), sendable(assistant), stored(more[0]) if more else ())
+        exchange = read_exchange(json.loads(element.partition(b" ")[2]))
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
     return exchange if _can_be_sent(exchange) else None
+
+
+def written_exchange(exchange: Exchange) -> list[object]:
+    """Return the stored form of an exchange."""
+    return [exchange.user, exchange.assistant, *([exchange.steps] if exchange.steps else [])]
+
+
+def read_exchange(value: object) -> Exchange:
+    """Return an exchange from its stored form, in a form that can be sent.
+
+    Raises:
+        ValueError, TypeError, AttributeError: if it is another value.
+    """
+    if not isinstance(value, list):
+        raise TypeError("is no list")
+    user, assistant, *more = value
+    return Exchange(sendable(user), sendable(assistant), stored(more[0]) if more else ())
 
 
 def _can_be_sent(exchange: Exchange) -> bool:

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, sendable
-from agent_service.agent.tools import Piece, Transcript
+from agent_service.agent.tools import Last, Piece, Suspension, ToolResult, Transcript
 from agent_service.agent.turn import Agent, OnPiece
+from agent_service.chat.approval_record import Place, Suspended, WaitingCall
+from agent_service.chat.approvals import Approvals, Taken
 from agent_service.chat.conversations import Conversations, new_id
 from agent_service.chat.steps import Steps
 from agent_service.state.redis_errors import StateUnavailableError
@@ -22,7 +25,8 @@ class Reply:
     """A complete answer.
 
     `warning` is a text for the client: why the answer will not be remembered, or why it was created without the earlier
-    exchanges. `steps` are the tool calls; None if there were none.
+    exchanges. `steps` are the tool calls; None if there were none. `waiting` are the calls that need an approval before
+    the turn can go on; if there are any, the answer is not complete, and is not in the conversation yet.
     """
 
     text: str
@@ -30,14 +34,16 @@ class Reply:
     conversation_id: str
     warning: str | None = None
     steps: Sequence[Mapping[str, Any]] | None = None
+    waiting: Sequence[WaitingCall] = ()
 
 
 class Dialogue:
     """Answers messages in the context of their conversation, and stores the answers."""
 
-    def __init__(self, agent: Agent, conversations: Conversations) -> None:
+    def __init__(self, agent: Agent, conversations: Conversations, approvals: Approvals) -> None:
         self._agent = agent
         self._conversations = conversations
+        self._approvals = approvals
 
     async def reply(
         self,
@@ -70,30 +76,94 @@ class Dialogue:
                 warning = _FORGOTTEN
         known = history or warning
         this_id = conversation_id if conversation_id is not None and known else new_id()
+        prompt = Prompt(message, system_prompt, history, this_id, owner, token=token)
+        return await self._turn(prompt, on_piece, streamed=streamed, warning=warning)
+
+    async def go_on(
+        self,
+        owner: str,
+        conversation_id: str,
+        turn_id: str,
+        on_piece: OnPiece,
+        *,
+        streamed: bool,
+        token: str | None = None,
+    ) -> Reply:
+        """Go on with a turn of `owner` that waited for approvals, as `reply` does; at most one process does.
+
+        The answer has what comes after the calls. If some are undecided, it is empty, and has them.
+
+        Raises:
+            ModelError: when the rest of the answer is missing or incomplete. The turn can go on again.
+            UnknownApprovalError: if there is no such turn in this conversation.
+            DecidedError: if the turn has gone on already.
+            StateUnavailableError: when Redis is unavailable; the turn still waits.
+        """
+        taken = await self._approvals.take(turn_id, Place("chat", conversation_id), owner)
+        if not isinstance(taken, Taken):
+            return Reply("", Usage(), conversation_id, waiting=taken)
+        turn = taken.turn
+        prompt = Prompt(
+            turn.message,
+            turn.system,
+            turn.history,
+            conversation_id,
+            owner,
+            token=token,
+            resumption=taken.resumption,
+        )
+        try:
+            reply = await self._turn(prompt, on_piece, streamed=streamed, warning=None, taken=taken)
+        except BaseException:
+            self._approvals.halt(taken)
+            raise
+        await self._approvals.end(taken)
+        return reply
+
+    async def _turn(
+        self, prompt: Prompt, on_piece: OnPiece, *, streamed: bool, warning: str | None, taken: Taken | None = None
+    ) -> Reply:
+        this_id, owner = str(prompt.conversation_id), str(prompt.client)
         pieces: list[str] = []
         steps = Steps()
         transcript: Transcript | None = None
+        suspension: Suspension | None = None
+        for call in taken.turn.suspension.pending if taken is not None else ():
+            steps.note(call.use)
 
-        async def keep(piece: Piece | Transcript) -> None:
-            nonlocal transcript
-            if isinstance(piece, str):
-                pieces.append(piece)
-            elif isinstance(piece, Transcript):
+        async def keep(piece: Piece | Last) -> None:
+            nonlocal transcript, suspension
+            if isinstance(piece, Transcript):
                 transcript = piece
                 return
+            if isinstance(piece, Suspension):
+                suspension = piece
+                return
+            if isinstance(piece, str):
+                pieces.append(piece)
             else:
                 steps.note(piece)
+            if isinstance(piece, ToolResult) and taken is not None:
+                # Without it, the model would learn of a call that may have run, if the turn must go on once more.
+                with suppress(StateUnavailableError):
+                    await self._approvals.keep(taken, piece)
             await on_piece(piece)
 
-        prompt = Prompt(message, system_prompt, history, this_id, owner, token=token)
         usage = await self._agent.answer(prompt, keep, streamed=streamed)
         text = sendable("".join(pieces))
-        if is_blank(text):
+        whole = text if taken is None else taken.turn.text + text
+        if suspension is not None:
+            place = Place("chat", this_id)
+            waiting = await self._approvals.put(
+                Suspended(owner, place, prompt.message, prompt.system, prompt.history, suspension, whole)
+            )
+            return Reply(text, usage, this_id, warning, steps.all(), waiting)
+        if is_blank(whole):
             return Reply(text, usage, this_id, warning or _EMPTY, steps.all())
         try:
             # The model API counts its input only as a whole, so the tokens of a single message are estimated.
-            tokens = math.ceil(len(message) / CHARACTERS_PER_TOKEN) + usage.answer_tokens
-            exchange = Exchange(message, text, transcript.messages if transcript else ())
+            tokens = math.ceil(len(prompt.message) / CHARACTERS_PER_TOKEN) + usage.answer_tokens
+            exchange = Exchange(prompt.message, whole, transcript.messages if transcript else ())
             await self._conversations.append(owner, this_id, exchange, tokens=tokens)
         except StateUnavailableError:
             warning = warning or _NOT_KEPT

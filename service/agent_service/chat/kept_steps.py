@@ -39,12 +39,12 @@ def stored(messages: object) -> tuple[Message, ...]:
     if not isinstance(messages, list):
         raise TypeError("is not a list of messages")
     try:
-        return tuple(messages) if _can_be_sent(messages) else ()
+        return tuple(messages) if can_be_sent(messages) else ()
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ()
 
 
-def _can_be_sent(messages: Sequence[Message]) -> bool:
+def can_be_sent(messages: Sequence[Message]) -> bool:
     """Return whether each tool call has its result in the next message, and only there."""
     if not messages or messages[0]["role"] != "assistant":
         return False

@@ -371,6 +371,14 @@ class Settings(BaseSettings):
     )
     max_steps: int = Field(20, ge=1, le=100, description="Maximum number of calls of the model in one turn with tools.")
     max_tool_calls: int = Field(50, ge=1, le=500, description="Maximum number of tool calls in one turn.")
+    approval_ttl_seconds: int = Field(
+        3600, ge=1, le=604_800, description="Seconds within which a tool call that needs an approval must be decided."
+    )
+    approvers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Clients that may decide on tool calls: the names of their keys (the first 16 hex digits of the "
+        "SHA-256 of each), separated by commas. When empty, the client that asked decides.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -385,7 +393,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", "gateway_models", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", "gateway_models", "approvers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         # Early versions of this service read a JSON list; both forms are accepted.
@@ -397,6 +405,16 @@ class Settings(BaseSettings):
     @classmethod
     def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(valid_host(each) for each in value)
+
+    @field_validator("approvers")
+    @classmethod
+    def _client_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch("[0-9a-f]{16}", name):
+                raise ValueError(
+                    f"'{name:.80}' is not the name of a client key; write the first 16 hex digits of its SHA-256"
+                )
+        return value
 
     @field_validator("cors_origins")
     @classmethod

@@ -56,6 +56,7 @@ _KeyName = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$"), AfterValida
 _Address = Annotated[str, Field(max_length=2048), AfterValidator(_usable_address)]
 _HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"), AfterValidator(_header_name)]
 _Path = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
+_Globs = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(strict=False)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -153,7 +154,8 @@ class Entry(_Part):
     mcp: Mcp | None = None
     builtin: Literal["web_search", "web_fetch", "code_execution"] | None = None
     code: Code | None = None
-    allow: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(strict=False)] = ("*",)
+    allow: _Globs = ("*",)
+    approve: _Globs = ()
     timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
     max_result_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 256 * 1024
     on_unavailable: Literal["continue", "fail"] = "continue"
@@ -162,7 +164,7 @@ class Entry(_Part):
     def _one_kind(self) -> Self:
         if sum(kind is not None for kind in (self.mcp, self.builtin, self.code)) != 1:
             raise ValueError("must have exactly one of mcp, builtin and code")
-        bounds = {"allow", "timeout_seconds", "max_result_bytes", "on_unavailable"}
+        bounds = {"allow", "approve", "timeout_seconds", "max_result_bytes", "on_unavailable"}
         if self.builtin is not None and (given := sorted(self.model_fields_set & bounds)):
             raise ValueError(f"{to_camel(given[0])} does not apply to builtin; remove it")
         return self

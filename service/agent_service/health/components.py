@@ -3,6 +3,7 @@
 import math
 
 from agent_service.agent.provider import Provider
+from agent_service.chat.approvals import Approvals
 from agent_service.config.settings import Settings
 from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
 from agent_service.limits.budget import Account, Budget, UnknownError
@@ -27,6 +28,7 @@ def make_checks(
     redis: Redis,
     tasks: Tasks,
     limits: Limits,
+    approvals: Approvals,
     metrics: Metrics,
 ) -> dict[str, Check]:
     """Return the check of each component, by its name in `/health`."""
@@ -39,7 +41,7 @@ def make_checks(
         **({} if model is None else {"model_api": _model_check(settings, model)}),
         **({} if runtime is None else {"runtime": Check(runtime.state, every_seconds=_RUNTIME_SECONDS)}),
         "redis": Check(state, every_seconds=CHECK_SECONDS),
-        "queue": _queue_check(tasks, limits, metrics),
+        "queue": _queue_check(tasks, limits, approvals, metrics),
     }
     budget = _budget_check(limits.budget, metrics)
     return checks if budget is None else checks | {"budget": budget}
@@ -53,7 +55,7 @@ def _model_check(settings: Settings, model: Provider) -> Check:
     return Check(check, every_seconds=CHECK_SECONDS, quiet_seconds=QUIET_CHECK_SECONDS)
 
 
-def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
+def _queue_check(tasks: Tasks, limits: Limits, approvals: Approvals, counted: Metrics) -> Check:
     async def check() -> str:
         due = 0
         try:
@@ -61,6 +63,7 @@ def _queue_check(tasks: Tasks, limits: Limits, counted: Metrics) -> Check:
             for status, number in counts.items():
                 counted.tasks.labels(status).set(number)
             counted.queue_depth.set(counts["pending"])
+            counted.approvals_waiting.set(await approvals.count())
             due = 0 if await limits.tokens_wait() else await tasks.due()
         finally:
             # Autoscalers use this metric: tasks that were due before an outage of Redis must not add workers during it.

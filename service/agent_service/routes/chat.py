@@ -1,7 +1,9 @@
 """`POST /chat` and `POST /chat/stream`."""
 
 import time
-from typing import Annotated, Any
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
@@ -9,6 +11,7 @@ from starlette.responses import StreamingResponse
 
 from agent_service.agent.tools import Piece
 from agent_service.agent.turn import OnPiece
+from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
 from agent_service.components import Components
 from agent_service.routes.body import Body
@@ -93,10 +96,26 @@ Steps = Annotated[
 ]
 
 
+class Approval(BaseModel):
+    """A tool call that waits for an approval."""
+
+    id: str = Field(description="Id of the tool call, for the decision.")
+    tool: str = Field(description="Name of the tool.")
+    server: str = Field(description="Name of the server in the agent's `tools`.")
+    input: dict[str, Any] = Field(description="Exact arguments of the call.")
+    expires_at: datetime = Field(description="When it is refused if nobody has decided.")
+
+    @classmethod
+    def of(cls, call: WaitingCall) -> Self:
+        """Return the answer's form of a call."""
+        expires = datetime.fromtimestamp(call.expires, UTC)
+        return cls(id=call.id, tool=call.tool, server=call.server, input=dict(call.input), expires_at=expires)
+
+
 class ChatAnswer(BaseModel):
     """Answer of `POST /chat`."""
 
-    response: str = Field(description="Answer of the agent.")
+    response: str = Field(description="Answer of the agent; the text so far if `status` is `input_required`.")
     conversation_id: str = Field(description="Id that continues this conversation when sent with the next message.")
     tokens_used: int = Field(description="Sum of the tokens sent and received.")
     processing_time_ms: float = Field(description="Milliseconds from the request to the answer.")
@@ -110,21 +129,42 @@ class ChatAnswer(BaseModel):
         description="Why the answer was not saved in the conversation, or was made without its earlier messages.",
     )
     steps: Steps = None
+    status: Literal["input_required", "decided"] | None = Field(
+        None,
+        description="`input_required` if tool calls wait for approvals: the turn goes on with "
+        "`POST /chat/{conversation_id}/approvals`. `decided` for an approver, who gets no answer. Otherwise absent.",
+    )
+    approvals: list[Approval] | None = Field(None, description="Tool calls that wait for an approval. Absent if none.")
+
+    @classmethod
+    def without_text(
+        cls, conversation_id: str, started: float, *, status: Literal["decided"], waiting: Sequence[WaitingCall]
+    ) -> Self:
+        """Return the answer for a client that gets no part of the turn's answer."""
+        return cls(
+            response="",
+            conversation_id=conversation_id,
+            tokens_used=0,
+            processing_time_ms=_milliseconds(started),
+            status=status,
+            approvals=[Approval.of(call) for call in waiting] or None,
+        )
 
 
 _SYSTEM_PROMPT_REFUSED = (
     "This agent does not accept system prompts: omit system_prompt. Its owner can allow it (ALLOW_SYSTEM_PROMPT)."
 )
 
-_ERRORS = describe(408, 413, 422, 429, 502, 503, 504)
+ERRORS = describe(408, 413, 422, 429, 502, 503, 504)
 
 _EVENTS: dict[int | str, dict[str, object]] = {
     200: {
         "description": 'Server-sent events; the data of each is a JSON object: `{"type":"text","content"}` any number '
         'of times, between them `{"type":"tool_use","id","name","input"}` and `{"type":"tool_result","id","is_error",'
         '"content"}` for each tool call, then `{"type":"done","input_tokens","output_tokens","conversation_id",'
-        '"stop_reason"?,"warning"?}` or `{"type":"error","message"}`. Comment lines keep the connection alive while '
-        "the model is silent.",
+        '"stop_reason"?,"warning"?}`, `{"type":"input_required","input_tokens","output_tokens","conversation_id",'
+        '"approvals","warning"?}` with the tool calls that wait for approvals, or `{"type":"error","message"}`. '
+        "Comment lines keep the connection alive while the model is silent.",
         "content": EVENT_STREAM,
     }
 }
@@ -134,7 +174,7 @@ _EVENTS: dict[int | str, dict[str, object]] = {
     "/chat",
     response_model=ChatAnswer,
     # A whole answer, or events. FastAPI adds the media type of the former.
-    responses={**_ERRORS, 200: {"content": EVENT_STREAM}},
+    responses={**ERRORS, 200: {"content": EVENT_STREAM}},
 )
 async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -> Response:
     """Answer a message, as one JSON object or, with `stream: true`, as server-sent events."""
@@ -143,23 +183,13 @@ async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -
     started = time.perf_counter()
     try:
         async with WhileConnected(request.receive):
-            reply = await _reply(components, request, body, None, _ignore, streamed=False)
+            reply = await _reply(components, request, body, None, ignore, streamed=False)
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    answer = ChatAnswer(
-        response=reply.text,
-        conversation_id=reply.conversation_id,
-        tokens_used=reply.usage.total,
-        processing_time_ms=round((time.perf_counter() - started) * 1000, 3),
-        stop_reason=reply.usage.cut,
-        warning=reply.warning,
-        steps=None if reply.steps is None else [ToolCall.model_validate(step) for step in reply.steps],
-    )
-    # Serialized here: FastAPI would validate the model again, and convert it to a dictionary first.
-    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
+    return json_answer(reply, started)
 
 
-@router.post("/chat/stream", response_class=StreamingResponse, responses={**_ERRORS, **describe(403), **_EVENTS})
+@router.post("/chat/stream", response_class=StreamingResponse, responses={**ERRORS, **describe(403), **_EVENTS})
 async def chat_stream(body: StreamRequest, request: Request, components: ComponentsDep) -> Response:
     """Answer a message as server-sent events. An error before the first event has its usual HTTP status."""
     if body.system_prompt is not None and not components.settings.takes_system_prompts:
@@ -197,5 +227,26 @@ async def _reply(
     )
 
 
-async def _ignore(_: Piece) -> None:
+def json_answer(reply: Reply, started: float) -> Response:
+    """Return a reply as one JSON object; `started` is the time of the request, of the performance counter."""
+    answer = ChatAnswer(
+        response=reply.text,
+        conversation_id=reply.conversation_id,
+        tokens_used=reply.usage.total,
+        processing_time_ms=_milliseconds(started),
+        stop_reason=None if reply.waiting else reply.usage.cut,
+        warning=reply.warning,
+        steps=None if reply.steps is None else [ToolCall.model_validate(step) for step in reply.steps],
+        status="input_required" if reply.waiting else None,
+        approvals=[Approval.of(call) for call in reply.waiting] or None,
+    )
+    # Serialized here: FastAPI would validate the model again, and convert it to a dictionary first.
+    return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
+
+
+def _milliseconds(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)
+
+
+async def ignore(_: Piece) -> None:
     """Ignore a piece: a plain answer is sent when it is complete."""

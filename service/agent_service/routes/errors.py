@@ -16,6 +16,7 @@ from agent_service.agent.errors import (
     TimedOutError,
     UnreachableError,
 )
+from agent_service.chat.approvals import CannotWaitError, DecidedError, NotAllowedError, UnknownApprovalError
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.tasks.queue import QueueFullError
 
@@ -30,6 +31,8 @@ _STATUS: tuple[tuple[type[ModelError], int], ...] = (
     (ModelFailedError, 502),
     (ModelError, 502),
 )
+
+_REFUSALS: dict[type[Exception], int] = {NotAllowedError: 403, UnknownApprovalError: 404, DecidedError: 409}
 
 _UNPROCESSABLE = 422
 
@@ -72,7 +75,7 @@ def describe(*statuses: int) -> dict[int | str, dict[str, object]]:
         403: "This agent does not allow the request to this caller; `detail` has the reason.",
         404: "It does not exist, or belongs to another client.",
         408: "The request's body did not arrive in time.",
-        409: "The idempotency key was used for another request.",
+        409: "The idempotency key was used for another request, or the tool call was decided before.",
         413: "The request's body is too large.",
         422: "The input cannot be used.",
         429: "Too many requests or tokens, here or at the model API; `Retry-After` has the time to wait.",
@@ -95,6 +98,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ModelError, _model_error)
     app.add_exception_handler(StateUnavailableError, _unavailable)
     app.add_exception_handler(QueueFullError, _unavailable)
+    app.add_exception_handler(CannotWaitError, _unavailable)
+    for refusal in _REFUSALS:
+        app.add_exception_handler(refusal, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
 
@@ -116,6 +122,10 @@ async def _model_error(_: Request, error: Exception) -> JSONResponse:
 
 async def _unavailable(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status_code=503, headers={"Retry-After": str(_DEFAULT_RETRY_AFTER)})
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_code=_REFUSALS[type(error)])
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -13,11 +14,14 @@ from starlette.types import Receive, Scope, Send
 from agent_service.agent.errors import ModelError
 from agent_service.agent.tools import Piece, ToolResult, ToolUse
 from agent_service.agent.turn import OnPiece
+from agent_service.chat.approval_record import WaitingCall
+from agent_service.chat.approvals import CannotWaitError
 from agent_service.chat.dialogue import Reply
 from agent_service.chat.steps import shown_text
 from agent_service.middleware.direct_send import direct_send
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import status_of
+from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.telemetry.exposition import exemplar
 from agent_service.telemetry.logs import where
 from agent_service.telemetry.metrics import Metrics
@@ -56,6 +60,14 @@ _EVENT = {
             input_tokens=_COUNT,
             output_tokens=_COUNT,
             conversation_id=_STRING,
+        ),
+        _schema_of(
+            "input_required",
+            {"warning": _STRING},
+            input_tokens=_COUNT,
+            output_tokens=_COUNT,
+            conversation_id=_STRING,
+            approvals={"type": "array", "items": {"type": "object"}},
         ),
         _schema_of("error", message=_STRING),
     ]
@@ -107,7 +119,7 @@ class EventStream(Response):
     async def _last_event(self) -> bytes:
         try:
             return _done(await self._reply(self._piece))
-        except ModelError as error:
+        except (ModelError, CannotWaitError, StateUnavailableError) as error:
             if not self._started:
                 raise
             self._count(error)
@@ -164,11 +176,18 @@ def _done(reply: Reply) -> bytes:
         "output_tokens": reply.usage.output_tokens,
         "conversation_id": reply.conversation_id,
     }
-    if reply.usage.cut is not None:
+    if reply.waiting:
+        event |= {"type": "input_required", "approvals": [_waiting(call) for call in reply.waiting]}
+    elif reply.usage.cut is not None:
         event["stop_reason"] = reply.usage.cut
     if reply.warning is not None:
         event["warning"] = reply.warning
     return _event(event)
+
+
+def _waiting(call: WaitingCall) -> dict[str, object]:
+    expires = datetime.fromtimestamp(call.expires, UTC).isoformat()
+    return {"id": call.id, "tool": call.tool, "server": call.server, "input": call.input, "expires_at": expires}
 
 
 def _event(event: dict[str, object]) -> bytes:

@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from agent_service.components import Components
 from agent_service.routes.body import Body
-from agent_service.routes.chat import Message, Steps
+from agent_service.routes.chat import Approval, Message, Steps
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.errors import describe
 from agent_service.tasks.queue import KeyReusedError
@@ -23,7 +24,7 @@ _NO_LIST = (
     "look a task up by the id that POST /tasks returned."
 )
 
-_TaskId = Annotated[str, Path(max_length=128, description="Id of the task.")]
+TaskId = Annotated[str, Path(max_length=128, description="Id of the task.")]
 
 # Visible ASCII, so that it fits into a header and into the name of a Redis key.
 _IdempotencyKey = Annotated[
@@ -83,6 +84,9 @@ class TaskAnswer(BaseModel):
     finished_at: datetime | None
     result: TaskResult | None = Field(description="Result of the task, once it is `completed`.")
     error: TaskFailure | None = Field(description="Why the task is `failed`.")
+    approvals: list[Approval] | None = Field(
+        None, description="Tool calls that wait for an approval, while the task is `input_required`."
+    )
 
 
 class TaskList(BaseModel):
@@ -133,26 +137,28 @@ async def find(
     # One task more than is returned shows whether there is a next page.
     found = await components.tasks.newest(owner(request), status, limit + 1, cursor)
     page = found[:limit]
-    return TaskList(tasks=[_answer(task) for task in page], next_cursor=page[-1].id if len(found) > limit else None)
+    answers = [await answer_of(components, task) for task in page]
+    return TaskList(tasks=answers, next_cursor=page[-1].id if len(found) > limit else None)
 
 
 @router.get("/{task_id}", responses=describe(404, 422, 429, 503))
-async def look_up(task_id: _TaskId, request: Request, components: ComponentsDep) -> TaskAnswer:
+async def look_up(task_id: TaskId, request: Request, components: ComponentsDep) -> TaskAnswer:
     """Return the state of a task, and its result once it has ended."""
     task = await components.tasks.get(owner(request), task_id)
     if task is None:
         raise _unknown()
-    return _answer(task)
+    return await answer_of(components, task)
 
 
 @router.delete("/{task_id}", responses=describe(404, 422, 429, 503))
-async def cancel(task_id: _TaskId, request: Request, components: ComponentsDep) -> TaskAnswer:
-    """Cancel a waiting or running task: it is then `failed` with the code `cancelled`.
+async def cancel(task_id: TaskId, request: Request, components: ComponentsDep) -> TaskAnswer:
+    """Cancel a task that waits or runs: it is then `failed` with the code `cancelled`.
 
     A task that has ended does not change.
     """
     if not await components.tasks.cancel(owner(request), task_id):
         raise _unknown()
+    await components.approvals.remove(task_id)
     return await look_up(task_id, request, components)
 
 
@@ -160,7 +166,9 @@ def _unknown() -> HTTPException:
     return HTTPException(404, "The task does not exist; it may have expired.")
 
 
-def _answer(task: Task) -> TaskAnswer:
+async def answer_of(components: Components, task: Task) -> TaskAnswer:
+    """Return a task as its client sees it, with the calls that wait for approvals."""
+    waiting = await components.approvals.of_turn(task.approval) if task.status == "input_required" else []
     return TaskAnswer(
         task_id=task.id,
         status=task.status,
@@ -170,6 +178,7 @@ def _answer(task: Task) -> TaskAnswer:
         finished_at=None if task.finished is None else _time(task.finished),
         result=None if task.result is None else TaskResult.model_validate(task.result),
         error=None if task.error is None else TaskFailure.model_validate(task.error),
+        approvals=[Approval.of(call) for call in waiting] or None,
     )
 
 

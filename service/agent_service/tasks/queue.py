@@ -7,6 +7,7 @@ each change names its attempt.
 
 import asyncio
 import json
+import math
 import random
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -34,7 +35,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 # autoscalers must not have added workers in between.
 _THROTTLED_SECONDS = 60.0
 
-_SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _REQUEUE, _CANCEL = (
+_SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _REQUEUE, _CANCEL, _SUSPEND, _WAKE = (
     Script(__package__, "task", name)
     for name in (
         "submit_task",
@@ -47,6 +48,8 @@ _SUBMIT, _CLAIM, _DUE, _HOLD, _RESUME, _RENEW, _FINISH, _PUT_BACK, _REQUEUE, _CA
         "put_back_task",
         "requeue_task",
         "cancel_task",
+        "suspend_task",
+        "wake_task",
     )
 )
 
@@ -167,14 +170,15 @@ class Tasks:
             if not rest:
                 self._note_damaged(name)
                 continue
-            attempt, left, message, trace, probe = rest
+            attempt, left, message, trace, probe, turn, owner = rest
             try:
-                text = message.decode()
+                text, client = message.decode(), owner.decode()
             except UnicodeDecodeError:
                 self._note_damaged(name)
                 await self._run(_FINISH, name, attempt, "failed", "error", _DAMAGED.json(), self._ttl_ms)
                 continue
-            claims.append(Claim(name, attempt, left / 1000, text, trace.decode("ascii", "replace"), bool(probe)))
+            trace_id, turn_id = trace.decode("ascii", "replace"), turn.decode("ascii", "replace")
+            claims.append(Claim(name, attempt, left / 1000, text, trace_id, bool(probe), turn_id, client))
         return claims
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
@@ -200,9 +204,20 @@ class Tasks:
         """Requeue a task for another worker, at once. This attempt does not count."""
         await self._run(_REQUEUE, claim.id, claim.attempt)
 
+    async def suspend(self, claim: Claim, turn_id: str, expires: float) -> None:
+        """Make a task wait for the approvals of a turn until they expire, in seconds since 1970.
+
+        No worker has it meanwhile, this attempt does not count, and nor does the time towards its deadline.
+        """
+        await self._run(_SUSPEND, claim.id, claim.attempt, turn_id, math.ceil(expires * 1000))
+
+    async def wake(self, task_id: str, turn_id: str) -> None:
+        """Make a task go on whose approvals are decided. Do nothing if it does not wait for those of this turn."""
+        await self._run(_WAKE, task_id, turn_id)
+
     async def count(self) -> dict[Status, int]:
         """Return the number of tasks by status."""
-        names = ("ready", "leases", "completed", "failed")
+        names = ("ready", "leases", "asking", "completed", "failed")
         counts = await asyncio.gather(*(self._redis.call("ZCARD", f"{self._name}:{name}") for name in names))
         return dict(zip(STATUSES, counts, strict=True))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Status = Literal["pending", "running", "completed", "failed"]
+Status = Literal["pending", "running", "input_required", "completed", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -23,7 +23,10 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as its owner sees it. Times are seconds since 1970. `result` and `error` are unset until it ends."""
+    """A task as its owner sees it. Times are seconds since 1970. `result` and `error` are unset until it ends.
+
+    `approval` is the id of the turn in which it waits, or waited, for approvals; empty if there is none.
+    """
 
     id: str
     status: Status
@@ -33,13 +36,15 @@ class Task:
     finished: float | None
     result: Mapping[str, Any] | None
     error: Mapping[str, str] | None
+    approval: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A task as its worker sees it, with the number of the attempt and the seconds left until the deadline.
 
-    A `probe` checks for all workers whether the model API accepts tasks again.
+    A `probe` checks for all workers whether the model API accepts tasks again. `approval` is the id of the turn that
+    waited for approvals, in which the task goes on; empty if there is none.
     """
 
     id: str
@@ -48,6 +53,8 @@ class Claim:
     message: str
     traceparent: str
     probe: bool
+    approval: str = ""
+    owner: str = ""
 
 
 # The first second of the year 9999. No task has a time this late.
@@ -69,6 +76,7 @@ def parse_task(task_id: str, record: Mapping[bytes, bytes]) -> Task:
         finished=seconds(b"finished"),
         result=_result(record[b"result"]) if b"result" in record else None,
         error=_object(record[b"error"], code=str, message=str) if b"error" in record else None,
+        approval=record.get(b"approval", b"").decode("ascii"),
     )
 
 

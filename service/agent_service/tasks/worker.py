@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any
 
 import structlog
 from opentelemetry.trace import Span
@@ -16,13 +15,12 @@ from agent_service.agent.errors import (
     ModelRefusedError,
     RateLimitedError,
 )
-from agent_service.agent.messages import Prompt, sendable
-from agent_service.agent.tools import Piece, Transcript
 from agent_service.agent.turn import Agent
-from agent_service.chat.steps import Steps
+from agent_service.chat.approvals import Approvals
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits
 from agent_service.state.redis_errors import StateUnavailableError
+from agent_service.tasks.attempt import ApprovalLostError, Attempt
 from agent_service.tasks.queue import FIRST_PAUSE_SECONDS, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, TOO_LATE, Tasks
 from agent_service.tasks.record import Claim, TaskError
 from agent_service.tasks.tracing import TaskSpans, fail
@@ -51,10 +49,12 @@ class Worker:
         lifecycle: Lifecycle,
         spans: TaskSpans,
         *,
+        approvals: Approvals,
         concurrency: int,
     ) -> None:
         self._tasks = tasks
         self._agent = agent
+        self._approvals = approvals
         self._limits = limits
         self._lifecycle = lifecycle
         self._spans = spans
@@ -152,26 +152,17 @@ class Worker:
 
     async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
         """Make an attempt, and return the call that reports its end."""
-        pieces: list[str] = []
-        steps = Steps()
-        probes = claim.probe
+        attempt = Attempt(claim, self._tasks, self._approvals)
 
-        async def keep(piece: Piece | Transcript) -> None:
-            nonlocal probes
-            if isinstance(piece, str):
-                pieces.append(piece)
-            elif not isinstance(piece, Transcript):
-                steps.note(piece)
-            if probes:
-                probes = False
+        async def on_answer() -> None:
+            if claim.probe:
                 # The end of the attempt reports this again.
                 with suppress(StateUnavailableError):
                     await self._tasks.resume(claim)
 
         try:
             async with asyncio.timeout(claim.seconds_left):
-                prompt = Prompt(claim.message, deadline=time.time() + claim.seconds_left)
-                usage = await self._agent.answer(prompt, keep)
+                usage = await attempt.run(self._agent, on_answer)
         except TimeoutError:
             _log.info("Task did not finish before its deadline")
             fail(span, TOO_LATE.code)
@@ -186,16 +177,29 @@ class Worker:
             pause = _pause(claim.attempt, requested or 0)
             _log.info("Attempt at a task failed", code=failed.code, pause_seconds=round(pause, 1))
             return lambda: self._again(claim, failed, pause, requested)
+        except (ApprovalLostError, StateUnavailableError) as error:
+            return self._without_approvals(claim, error, span)
         except Exception as error:
             _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
             broken = TaskError("internal", "An internal error occurred; search the log for the task's id.")
             fail(span, broken.code)
             return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
-        _log.info("Task was completed", tokens=usage.total)
-        result: dict[str, Any] = {"response": sendable("".join(pieces)), "tokens_used": usage.total}
-        optional = {"steps": steps.all(), "stop_reason": usage.cut}
-        result |= {name: value for name, value in optional.items() if value is not None}
-        return lambda: self._tasks.complete(claim, result)
+        if attempt.suspended:
+            _log.info("Task waits for approvals", tokens=usage.total)
+        else:
+            _log.info("Task was completed", tokens=usage.total)
+        return attempt.report
+
+    def _without_approvals(
+        self, claim: Claim, error: ApprovalLostError | StateUnavailableError, span: Span
+    ) -> Callable[[], Awaitable[None]]:
+        if isinstance(error, StateUnavailableError):
+            _log.info("Task was requeued, its approvals could not be read")
+            return lambda: self._tasks.requeue(claim)
+        lost = error.error
+        fail(span, lost.code)
+        _log.error("Task cannot go on, the record of its approvals is missing or damaged")
+        return lambda: self._tasks.fail(claim, lost)
 
     async def _again(self, claim: Claim, failed: TaskError, pause: float, requested: int | None) -> None:
         """Retry a task after `pause` seconds.

@@ -162,6 +162,20 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=registry,
         )
+        self.approvals = Counter(
+            "agent_approvals",
+            "Tool calls by the decision on them: `approved`, `rejected`, or `expired` because there was none in time.",
+            ["decision"],
+            registry=registry,
+        )
+        for decision in ("approved", "rejected", "expired"):
+            self.approvals.labels(decision)
+        self.approvals_waiting = Gauge(
+            "agent_approvals_waiting",
+            "Turns of the whole agent that wait for the approval of tool calls; 0 in workers.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
         self.damaged_records = Counter(
             "agent_damaged_records",
             "Records in Redis that could not be read and were skipped.",

@@ -18,7 +18,7 @@ OUTCOME_OF = {
     Failure.TIMED_OUT: "timed_out",
 }
 
-OUTCOMES = ("ok", "error", "unknown_tool", "cancelled", *dict.fromkeys(OUTCOME_OF.values()))
+OUTCOMES = ("ok", "error", "unknown_tool", "not_approved", "cancelled", *dict.fromkeys(OUTCOME_OF.values()))
 """Every outcome. `error` is a result in which the tool itself reports an error."""
 
 SENTENCE_OF = {

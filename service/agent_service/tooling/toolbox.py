@@ -1,6 +1,7 @@
 """The tools of an agent from its definition: what can be called now, and calls."""
 
 import asyncio
+import fnmatch
 import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -147,6 +148,8 @@ class McpToolbox:
             raise CallFailedError("There is no tool of this name.", "unknown_tool")
         connection, tool = found
         entry = connection.entry
+        if tool.asks and not caller.approved:
+            raise CallFailedError("The call did not run: calls of this tool need an approval.", "not_approved")
         left = min(entry.timeout_seconds, caller.deadline - time.time())
         answer = await call(
             connection,
@@ -222,7 +225,7 @@ class McpToolbox:
                 [str(tool["name"]) for tool in self.server_tools],
             )
             offered = [
-                (each, Tool(names[name, tool.name], tool.description, tool.input_schema, name, tool.name))
+                (each, _offered(tool, each.entry, names[name, tool.name]))
                 for name, each in self._connections.items()
                 for tool in each.listed
             ]
@@ -230,6 +233,11 @@ class McpToolbox:
                 _log.warning("Tools beyond the limit are not offered", limit=_MOST_TOOLS, tools=len(offered))
             self._offered = {tool.name: (each, tool) for each, tool in offered[:_MOST_TOOLS]}
         return self._offered
+
+
+def _offered(tool: Listed, entry: Entry, name: str) -> Tool:
+    asks = any(fnmatch.fnmatchcase(tool.name, glob) for glob in entry.approve)
+    return Tool(name, tool.description, tool.input_schema, entry.name, tool.name, asks)
 
 
 def _mark(file: Path) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 local id = ARGV[1]
 local owner, status = unpack(fields(id, 'owner', 'status'), 1, 2)
 if owner ~= ARGV[2] or not sound(id) then return 0 end
-if status == 'pending' or status == 'running' then
+if status == 'pending' or status == 'running' or status == 'input_required' then
   finish(id, 'failed', 'error', ARGV[3], tonumber(ARGV[4]))
   announce('cancelled', id)
 end

@@ -1,6 +1,6 @@
 -- Claims tasks for a worker, and processes those whose worker died or whose time is over, even if none is claimed.
 -- Returns for each {id, attempt, ms until its deadline, message, trace context, 1 if it probes whether the model API
---   accepts tasks again, else 0}; only {id} for a task with a damaged record, which was removed from the queue.
+--   accepts tasks again, else 0, id of the turn with its approvals or '', owner}; only {id} for a task with a damaged record, which was removed from the queue.
 -- ARGV: maximum number of tasks, ms of the lease, maximum number of attempts, ms for which a result is kept, error of a
 --   task whose workers died, error of a task whose deadline passed
 local ttl = tonumber(ARGV[4])
@@ -40,6 +40,15 @@ for _, status in ipairs({'completed', 'failed'}) do
   end
 end
 
+-- Tasks whose approvals expired.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', asking, '-inf', now, 'LIMIT', 0, 100)) do
+  if usable(id) and redis.call('HGET', task(id), 'status') == 'input_required' then
+    wake(id)
+  else
+    redis.call('ZREM', asking, id)
+  end
+end
+
 -- Tasks past their deadline, even while no task can be claimed.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', now, 'LIMIT', 0, 100)) do
   if usable(id) and redis.call('HGET', task(id), 'status') == 'pending' then
@@ -57,7 +66,8 @@ if step then
   most = 1
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, most)) do
-  local deadline, message, trace = unpack(fields(id, 'deadline', 'message', 'traceparent'), 1, 3)
+  local deadline, message, trace, approval, owner = unpack(
+    fields(id, 'deadline', 'message', 'traceparent', 'approval', 'owner'), 1, 5)
   if not usable(id) then
     -- Skip to the next task.
   elseif tonumber(deadline) <= now then
@@ -70,7 +80,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, 
     redis.call('HSET', task(id), 'taken', now)
     redis.call('HSETNX', task(id), 'started', now)
     local attempt = redis.call('HINCRBY', task(id), 'attempts', 1)
-    table.insert(given, {id, attempt, deadline - now, message, trace or '', step and 1 or 0})
+    table.insert(given, {id, attempt, deadline - now, message, trace or '', step and 1 or 0, approval or '', owner})
     if step then redis.call('SET', probing, 1, 'PX', step) end
   end
 end

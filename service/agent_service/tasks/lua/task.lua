@@ -2,6 +2,7 @@
 -- KEYS[1]: prefix of the names of all keys. A task is a hash. Its id is a member of:
 --   `ready` (score: when it may be claimed) and `deadlines`, while it waits;
 --   or `leases` (score: when its worker is considered dead);
+--   or `asking` (score: when its approvals expire), while it waits for approvals;
 --   or, with its owner, `completed` or `failed` (score: when it expires);
 --   and its owner's two lists, all and by status.
 -- While the model API throttles tasks, these keys exist:
@@ -12,6 +13,7 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ready, leases, deadlines = KEYS[1] .. ':ready', KEYS[1] .. ':leases', KEYS[1] .. ':deadlines'
+local asking = KEYS[1] .. ':asking'
 local hold, throttled, probing = KEYS[1] .. ':held', KEYS[1] .. ':throttled', KEYS[1] .. ':probing'
 
 -- `record` keeps these names apart: clients choose the ids that they request, and no id may name another key.
@@ -30,13 +32,14 @@ local function is_count(text, digits) return text and #text <= digits and string
 local function sound(id)
   local owner, status, attempts, deadline, message = unpack(
     fields(id, 'owner', 'status', 'attempts', 'deadline', 'message'), 1, 5)
-  local known = status == 'pending' or status == 'running' or status == 'completed' or status == 'failed'
+  local known = status == 'pending' or status == 'running' or status == 'input_required'
+    or status == 'completed' or status == 'failed'
   return owner and message and known and is_count(attempts, 9) and is_count(deadline, 15) and true or false
 end
 
 -- Removes a damaged or missing record from the sets that workers use. The rest of it is kept for inspection.
 local function drop(id)
-  for _, set in ipairs({ready, deadlines, leases}) do redis.call('ZREM', set, id) end
+  for _, set in ipairs({ready, deadlines, leases, asking}) do redis.call('ZREM', set, id) end
 end
 
 local function list(owner, status) return KEYS[1] .. ':of:' .. owner .. ':' .. status end
@@ -61,8 +64,17 @@ local function wait(id, due)
   become(id, 'pending')
 end
 
+-- Makes a task go on that waits for approvals. The time that it waited does not count towards its deadline.
+local function wake(id)
+  redis.call('ZREM', asking, id)
+  local left = redis.call('HGET', task(id), 'left')
+  redis.call('HSET', task(id), 'deadline', now + (is_count(left, 15) and left or 0))
+  wait(id, now)
+  announce('news', 'task')
+end
+
 local function finish(id, status, field, value, ttl)
-  for _, set in ipairs({ready, deadlines, leases}) do redis.call('ZREM', set, id) end
+  for _, set in ipairs({ready, deadlines, leases, asking}) do redis.call('ZREM', set, id) end
   local owner = become(id, status)
   redis.call('HSET', task(id), field, value, 'finished', now)
   redis.call('PEXPIRE', task(id), ttl)

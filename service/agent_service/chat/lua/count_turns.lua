@@ -1,0 +1,3 @@
+-- Returns the number of turns that wait.
+sweep()
+return redis.call('ZCARD', waiting)

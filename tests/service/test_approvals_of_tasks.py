@@ -1,0 +1,153 @@
+"""Approvals of tool calls in tasks, and who may decide: the real service, a real MCP server, and the stand-in."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.approvals import approval, calling, start_replica
+from stand_in import StandIn
+from support.agent import StartService
+from support.eventually import eventually
+from support.tools_server import ToolsServer, running_tools_server
+
+ORDER = {"name": "picture", "input": {"item": "tea"}}
+ASKER, APPROVER, OTHER = "asker-key-000000001", "approver-key-0000001", "other-key-0000000001"
+
+
+def name_of(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+@pytest.fixture(scope="module")
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToolsServer]:
+    with running_tools_server(tmp_path_factory.mktemp("tools")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(server_process: ToolsServer) -> ToolsServer:
+    (server_process.folder / "calls").unlink(missing_ok=True)
+    return server_process
+
+
+@pytest.fixture
+def agent(
+    server: ToolsServer, start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> Iterator[httpx.Client]:
+    with start_replica(server, start_service, stand_in, tmp_path, API_RUNS_TASKS="true") as client:
+        yield client
+
+
+def until(client: httpx.Client, path: str, status: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+
+    def is_there() -> bool:
+        found.append(client.get(path).json())
+        return bool(found[-1]["status"] == status)
+
+    eventually(is_there, f"the task is {status}")
+    return found[-1]
+
+
+def submit(client: httpx.Client) -> str:
+    answer = client.post("/tasks", json={"message": calling([ORDER])})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["status_url"])
+
+
+def test_a_task_waits_without_a_worker_and_goes_on_when_its_call_is_approved(
+    agent: httpx.Client, server: ToolsServer
+) -> None:
+    path = submit(agent)
+    waiting = until(agent, path, "input_required")
+    assert waiting["attempts"] == 0
+    (waits,) = waiting["approvals"]
+    assert (waits["tool"], waits["input"]) == ("picture", {"item": "tea"})
+    eventually(lambda: "agent_approvals_waiting 1.0" in agent.get("/metrics").text, "the metric counts it")
+
+    for _ in range(3):
+        answer = agent.post(f"{path}/approvals", json={"id": waits["id"], "approve": True})
+        assert answer.status_code == 200, answer.text
+    done = until(agent, path, "completed")
+
+    assert server.calls() == [("picture", "tea")]
+    assert "A picture of tea" in done["result"]["response"]
+    assert [step["is_error"] for step in done["result"]["steps"]] == [False]
+    assert (done["attempts"], done["approvals"]) == (1, None)
+
+
+def test_a_task_goes_on_when_nobody_decides_in_time(
+    server: ToolsServer, start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
+    with start_replica(
+        server, start_service, stand_in, tmp_path, API_RUNS_TASKS="true", APPROVAL_TTL_SECONDS="2"
+    ) as client:
+        done = until(client, submit(client), "completed")
+
+    assert "nobody approved it in time" in done["result"]["response"]
+    assert server.calls() == []
+
+
+def test_a_cancelled_task_makes_no_call_that_is_approved_later(agent: httpx.Client, server: ToolsServer) -> None:
+    path = submit(agent)
+    (waits,) = until(agent, path, "input_required")["approvals"]
+
+    assert agent.delete(path).json()["error"]["code"] == "cancelled"
+
+    assert agent.post(f"{path}/approvals", json={"id": waits["id"], "approve": True}).status_code == 404
+    assert server.calls() == []
+
+
+def test_a_call_of_a_task_runs_once_though_its_worker_is_killed_after_the_approval(
+    server: ToolsServer, start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
+    with start_replica(server, start_service, stand_in, tmp_path, API_RUNS_TASKS="true") as first:
+        path = submit(first)
+        (waits,) = until(first, path, "input_required")["approvals"]
+        stand_in.behave(hold="answer")
+        first.post(f"{path}/approvals", json={"id": waits["id"], "approve": True})
+        eventually(lambda: server.calls() == [("picture", "tea")], "the call is made")
+        eventually(lambda: len(stand_in.requests()) == 2, "the model is asked with the result")
+    stand_in.behave()
+    with start_replica(server, start_service, stand_in, tmp_path, API_RUNS_TASKS="true") as second:
+        done = until(second, path, "completed")
+
+    assert server.calls() == [("picture", "tea")]
+    assert "A picture of tea" in done["result"]["response"]
+
+
+def test_only_approvers_decide_and_the_asker_goes_on(
+    server: ToolsServer, start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
+    settings = {"API_KEYS": f"{ASKER},{APPROVER},{OTHER}", "APPROVERS": name_of(APPROVER)}
+    with start_replica(server, start_service, stand_in, tmp_path, **settings) as client:
+
+        def send(key: str, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+            return client.request(method, path, json=body, headers={"X-API-Key": key})
+
+        asked = send(ASKER, "POST", "/chat", {"message": calling([ORDER])}).json()
+        path, body = approval(asked)
+        assert send(ASKER, "POST", path, body).status_code == 403
+        assert send(OTHER, "POST", path, {"id": body["id"]}).status_code == 404
+        assert send(ASKER, "POST", path, {"id": body["id"]}).json()["status"] == "input_required"
+        assert send(ASKER, "GET", "/approvals").json()["approvals"] == []
+
+        (listed,) = send(APPROVER, "GET", "/approvals").json()["approvals"]
+        assert (listed["id"], listed["client"], listed["tool"]) == (body["id"], name_of(ASKER), "picture")
+        assert listed["conversation_id"] == asked["conversation_id"]
+        decided = send(APPROVER, "POST", path, body).json()
+        assert (decided["status"], decided["response"]) == ("decided", "")
+        assert server.calls() == []
+
+        rest = send(ASKER, "POST", path, {"id": body["id"]}).json()
+        assert "A picture of tea" in rest["response"]
+        assert server.calls() == [("picture", "tea")]
+        assert send(APPROVER, "GET", "/approvals").json() == {"approvals": [], "next_cursor": None}
+
+
+def test_an_agent_without_keys_lists_no_approvals(agent: httpx.Client) -> None:
+    assert agent.get("/approvals").status_code == 403
