@@ -71,10 +71,10 @@ export function addAnswer() {
     append(piece) {
       said += piece;
       following(() => {
-        const begun = text ? piece : piece.replace(/^\n+/, "");
-        if (begun) {
+        const fresh = text ? piece : piece.replace(/^\n+/, "");
+        if (fresh) {
           text ??= body.appendChild(document.createTextNode(""));
-          text.appendData(begun);
+          text.appendData(fresh);
         }
       });
     },
