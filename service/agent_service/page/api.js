@@ -1,5 +1,6 @@
 // The agent API, as this page uses it. Addresses are relative to this file, so that they also work behind a path prefix.
 import { events } from "./events.js";
+import { parse } from "./exact.js";
 
 const ROOT = new URL("..", import.meta.url);
 
@@ -19,30 +20,49 @@ export async function about() {
 }
 
 /**
- * Asks the agent, and yields the events of its answer: `text` any number of times, then `done`.
+ * Asks the agent, and yields the events of its answer: `text`, `tool_use` and `tool_result` any number of times, then
+ * `done`, or `input_required` if tool calls wait for an approval.
  * Throws a Refusal, or an AbortError when `signal` fires.
  */
-export async function* ask({ message, conversationId, key, signal }) {
+export function ask({ message, conversationId, key, signal }) {
+  return request("chat/stream", { message, ...(conversationId && { conversation_id: conversationId }) }, key, signal);
+}
+
+/**
+ * Decides on a tool call that waits, and yields the events of the rest of the answer as `ask` does; or `decided` if
+ * that belongs to another client. Without `approve`, it goes on with a turn that an approver has decided.
+ */
+export function decide({ conversationId, id, approve, reason, key, signal }) {
+  const path = `chat/${encodeURIComponent(conversationId)}/approvals`;
+  return request(path, { id, approve, reason, stream: true }, key, signal);
+}
+
+async function* request(path, body, key, signal) {
   const headers = { "Content-Type": "application/json", Accept: "text/event-stream" };
   if (key) {
     headers.Authorization = `Bearer ${key}`;
   }
-  const body = JSON.stringify({ message, ...(conversationId && { conversation_id: conversationId }) });
   try {
-    const answer = await fetch(new URL("chat/stream", ROOT), { method: "POST", headers, body, signal });
+    const answer = await fetch(new URL(path, ROOT), { method: "POST", headers, body: JSON.stringify(body), signal });
     if (!answer.ok) {
       throw await refusal(answer);
     }
-    if (!answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+    const mediaType = answer.headers.get("Content-Type") ?? "";
+    const decided = mediaType.startsWith("application/json") ? parse(await answer.text()) : {};
+    if (decided.status === "decided") {
+      yield { ...decided, type: "decided" };
+      return;
+    }
+    if (!mediaType.startsWith("text/event-stream")) {
       throw new Refusal("The answer did not come from the agent, but from something between it and this page.");
     }
     for await (const data of events(answer.body)) {
-      const event = JSON.parse(data);
+      const event = parse(data);
       if (event.type === "error") {
         throw new Refusal(event.message);
       }
       yield event;
-      if (event.type === "done") {
+      if (event.type === "done" || event.type === "input_required") {
         return;
       }
     }

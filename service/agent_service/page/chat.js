@@ -1,54 +1,98 @@
 // The chat: one conversation at a time, one answer at a time.
-import { about, ask } from "./api.js";
+import { about, ask, decide } from "./api.js";
+import { seconds } from "./calls.js";
+import { visible } from "./exact.js";
+import { askForKey, clientKey, dismiss } from "./key.js";
 import * as view from "./view.js";
 
 const LONGEST_MESSAGE = 10_000;
 const COUNT_FROM = 9_000;
-const KEY_ITEM = "portside.client-key";
-// A key travels in an HTTP header (RFC 9110, 5.5).
-const KEY_SHAPE = /^[\x21-\x7e]+$/;
 
 const [composer, message, send, stop, count] = byId("composer", "message", "send", "stop", "count");
-const [keyForm, keyField, keyNote, forgetKey] = byId("key-form", "key", "key-note", "forget-key");
 const [welcome, newConversation, aboutLine] = byId("welcome", "new", "about");
 
 let conversationId = null;
 // The AbortController of the answer in progress.
 let running = null;
-// The message to send once there is a key.
-let unsent = null;
-let clientKey = stored();
 
 function byId(...ids) {
   return ids.map((id) => document.getElementById(id));
 }
 
-async function answer(text) {
+/** Asks the agent, and shows its answer. */
+function answer(text) {
+  const turn = { shown: view.addAnswer(), conversationId, sent: 0, received: 0, spent: 0, first: null };
+  view.announce("The agent is answering.");
+  const started = performance.now();
+  follow(
+    turn,
+    (signal) => ask({ message: text, conversationId, key: clientKey(), signal }),
+    (error) => failed(error, turn.shown, text, started),
+  );
+}
+
+function failed(error, shown, text, started) {
+  if (error.name === "AbortError") {
+    shown.end(`Stopped after ${seconds(performance.now() - started)}; the agent will not remember this exchange`);
+    view.announce("Stopped.");
+  } else if (error.status === 401) {
+    shown.remove();
+    askForKey(() => again(text));
+  } else {
+    shown.fail(error.message, { wait: error.wait ?? 0, again: () => again(text) });
+  }
+}
+
+/** Sends the decision on a tool call of a turn that waits, or goes on with the turn, and shows the rest of its answer. */
+function decideOn(turn, call, decision) {
+  if (running) {
+    return;
+  }
+  const goOn = () => decideOn(turn, call, {});
+  turn.call = call;
+  turn.goesOn = false;
+  turn.shown.begin();
+  if (!turn.shown.focusNext(call.id)) {
+    message.focus();
+  }
+  follow(
+    turn,
+    (signal) => decide({ conversationId: turn.conversationId, id: call.id, ...decision, key: clientKey(), signal }),
+    (error) => {
+      if (error.name === "AbortError") {
+        turn.shown.pause("Stopped. The agent can go on with this answer.", goOn, "note");
+        view.announce("Stopped.");
+      } else if (error.status === 401) {
+        turn.shown.rest();
+        askForKey(() => decideOn(turn, call, decision));
+      } else if (turn.goesOn) {
+        turn.shown.pause(error.message, goOn);
+      } else {
+        const open = error.status !== 404 && error.status !== 409;
+        const mayGoOn = error.status === 403 || error.status === 409 || decision.approve === undefined;
+        const reason = view.withWait(error.message, error.wait ?? 0);
+        turn.shown.refuse(call.id, reason, { open, goOn: error.status !== 404 && mayGoOn ? goOn : null });
+      }
+    },
+  );
+}
+
+/** Shows the events of a request in the answer of a turn. */
+async function follow(turn, request, onError) {
   const control = new AbortController();
   running = control;
   showRunning(true);
-  view.announce("The agent is answering.");
-  const shown = view.addAnswer();
-  const started = performance.now();
-  let first = null;
+  turn.began = performance.now();
   try {
-    for await (const event of ask({ message: text, conversationId, key: clientKey, signal: control.signal })) {
+    for await (const event of request(control.signal)) {
       if (running !== control) {
         return;
       }
-      if (event.type === "text") {
-        first ??= performance.now();
-        shown.append(event.content);
-      } else if (event.type === "done") {
-        conversationId = event.conversation_id;
-        const note = notes(event).join(" ");
-        shown.end(facts(event, started, first), note);
-        view.announce(`The agent answered: ${shown.text} ${note}`);
-      }
+      take(turn, event);
     }
   } catch (error) {
     if (running === control) {
-      failed(error, shown, text, started);
+      onError(error);
     }
   } finally {
     if (running === control) {
@@ -58,15 +102,31 @@ async function answer(text) {
   }
 }
 
-function failed(error, shown, text, started) {
-  if (error.name === "AbortError") {
-    shown.end(`Stopped after ${seconds(performance.now() - started)}; the agent will not remember this exchange`);
-    view.announce("Stopped.");
-  } else if (error.status === 401) {
-    shown.remove();
-    askForKey(text);
-  } else {
-    shown.fail(error.message, { wait: error.wait ?? 0, again: () => again(text) });
+function take(turn, event) {
+  const { shown } = turn;
+  if (event.type === "input_required") {
+    add(turn, event);
+    wait(turn, event);
+    return;
+  }
+  if (event.type === "decided") {
+    decided(turn, event);
+    return;
+  }
+  turn.goesOn = true;
+  shown.goOn();
+  if (event.type === "text") {
+    turn.first ??= turn.spent + performance.now() - turn.began;
+    shown.append(event.content);
+  } else if (event.type === "tool_use") {
+    shown.use(event);
+  } else if (event.type === "tool_result") {
+    shown.result(event);
+  } else if (event.type === "done") {
+    add(turn, event);
+    const note = notes(event).join(" ");
+    shown.end(facts(turn), note);
+    view.announce(`The agent answered: ${shown.text} ${note}`);
   }
 }
 
@@ -77,28 +137,52 @@ function again(text) {
   }
 }
 
+/** Adds what one of its requests took to a turn. */
+function add(turn, event) {
+  turn.sent += event.input_tokens;
+  turn.received += event.output_tokens;
+  turn.spent += performance.now() - turn.began;
+  if (turn.conversationId === conversationId) {
+    conversationId = event.conversation_id;
+  }
+  turn.conversationId = event.conversation_id;
+}
+
+function wait(turn, { approvals, warning }) {
+  turn.shown.wait(approvals, (call, decision) => decideOn(turn, call, decision), warning);
+  const tools = approvals.map(({ tool }) => visible(tool)).join(", ");
+  view.announce(`The answer waits for a decision on tool calls: ${tools}.`);
+}
+
+/** Shows a decision by another client than the one that asked, as after a change of the key. */
+function decided(turn, { approvals = [] }) {
+  if (approvals.length) {
+    wait(turn, { approvals });
+    return;
+  }
+  const text = "The decision is made. The rest of the answer is for the client that asked: go on with its key.";
+  turn.shown.pause(text, () => decideOn(turn, turn.call, {}), "note");
+  view.announce(text);
+}
+
 function notes(event) {
   const reason = event.stop_reason === "max_tokens" ? "it reached the maximum number of tokens" : event.stop_reason;
   const cut = reason && reason !== "end_turn" && `The answer was cut short: ${reason}.`;
   return [cut, event.warning].filter(Boolean);
 }
 
-function facts(event, started, first) {
-  const now = performance.now();
+function facts({ sent, received, spent, first }) {
   return [
-    `${event.input_tokens} tokens in, ${event.output_tokens} out`,
-    seconds(now - started),
-    first && `first text after ${seconds(first - started)}`,
+    `${sent} tokens in, ${received} out`,
+    seconds(spent),
+    first !== null && `first text after ${seconds(first)}`,
   ].filter(Boolean).join(" · ");
-}
-
-function seconds(milliseconds) {
-  return `${(milliseconds / 1000).toFixed(milliseconds < 10_000 ? 2 : 1)} s`;
 }
 
 function showRunning(on) {
   send.hidden = on;
   stop.hidden = !on;
+  view.freeze(on);
 }
 
 function submit(event) {
@@ -135,66 +219,11 @@ function startConversation() {
   running = null;
   showRunning(false);
   conversationId = null;
-  unsent = null;
-  keyForm.hidden = true;
+  dismiss();
   view.clear();
   welcome.hidden = false;
   view.announce("New conversation.");
   message.focus();
-}
-
-function askForKey(text) {
-  const refused = clientKey !== null;
-  setKey(null);
-  unsent = text;
-  keyForm.hidden = false;
-  keyNote.textContent = refused
-    ? "The agent did not accept that key. Try another one."
-    : "This agent requires a client key. The key is kept in this tab until you close it.";
-  keyField.setAttribute("aria-invalid", String(refused));
-  view.announce(keyNote.textContent);
-  keyField.focus();
-}
-
-function useKey(event) {
-  event.preventDefault();
-  const key = keyField.value.trim();
-  if (!KEY_SHAPE.test(key)) {
-    keyNote.textContent = "This is not a valid key: keys have no spaces and no accented letters.";
-    view.announce(keyNote.textContent);
-    return;
-  }
-  setKey(key);
-  keyField.value = "";
-  keyForm.hidden = true;
-  message.focus();
-  const text = unsent;
-  unsent = null;
-  if (text !== null && !running) {
-    answer(text);
-  }
-}
-
-function setKey(key) {
-  clientKey = key;
-  forgetKey.hidden = key === null;
-  try {
-    if (key === null) {
-      sessionStorage.removeItem(KEY_ITEM);
-    } else {
-      sessionStorage.setItem(KEY_ITEM, key);
-    }
-  } catch {
-    // The browser has no storage for this page: the key lasts as long as the page.
-  }
-}
-
-function stored() {
-  try {
-    return sessionStorage.getItem(KEY_ITEM);
-  } catch {
-    return null;
-  }
 }
 
 async function introduce() {
@@ -221,11 +250,4 @@ stop.addEventListener("click", () => {
   message.focus();
 });
 newConversation.addEventListener("click", startConversation);
-keyForm.addEventListener("submit", useKey);
-forgetKey.addEventListener("click", () => {
-  setKey(null);
-  view.announce("The key is forgotten.");
-  message.focus();
-});
-forgetKey.hidden = clientKey === null;
 introduce();

@@ -8,7 +8,9 @@ from typing import Any
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
 
 # The console also reports an HTTP error as an error; the page shows it to the user, and the tests check it there.
-_EXPECTED = re.compile(r"Failed to load resource: (the server responded with a status of (401|429|5\d\d)|net::ERR_)")
+_EXPECTED = re.compile(
+    r"Failed to load resource: (the server responded with a status of (40[1349]|429|5\d\d)|net::ERR_)"
+)
 
 
 class Chat:
@@ -23,7 +25,10 @@ class Chat:
         self.new_button = page.get_by_role("button", name="New conversation")
         self.key = page.get_by_label("Client key")
         self.answers = page.locator("#talk .answer")
-        self.facts = page.locator("#talk .facts")
+        self.facts = page.locator("#talk .answer > .facts")
+        self.calls = page.locator("#talk .call")
+        self.cards = page.locator("#talk .approval")
+        self.approve = page.get_by_role("button", name="Approve", exact=True)
         self.problem = page.get_by_role("alert")
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
