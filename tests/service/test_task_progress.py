@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from support.tools_server import ToolsServer, running_tools_server
 
 from stand_in import StandIn, asking
 from support.agent import KEY, Service, running_service
