@@ -176,15 +176,15 @@ class ToolLoop:
         pending = pending_calls(uses, turn.tools, refused)
         waits = {each.use.id for each in pending}
         now = [use for use in uses if use.id not in waits]
-        begun = tuple(use.id for use in now if use.id not in refused)
-        so_far = Suspension(turn.so_far(), tuple(refused.values()), pending, turn.steps, turn.calls, begun)
+        started = tuple(use.id for use in now if use.id not in refused)
+        so_far = Suspension(turn.so_far(), tuple(refused.values()), pending, turn.steps, turn.calls, started)
         yield Progress(so_far, usage.total)
         results: list[ToolResult] = []
         async with aclosing(self._results(now, refused, caller, results)) as made:
             async for result in made:
                 yield result or ""
         if pending:
-            turn.suspend(replace(so_far, results=tuple(results), begun=()))
+            turn.suspend(replace(so_far, results=tuple(results), started=()))
             usage.stop_reason = INPUT_REQUIRED
         else:
             turn.add_results(uses, results)
@@ -203,12 +203,12 @@ class ToolLoop:
         suspension = resumption.suspension
         results = list(suspension.results)
         known = {result.id for result in results}
-        for use_id in suspension.begun:
+        for use_id in suspension.started:
             if use_id not in known:
                 results.append(lost_result(use_id))
                 yield results[-1]
         if suspension.pending and resumption.decisions is None:
-            turn.suspend(replace(suspension, results=tuple(results), begun=()))
+            turn.suspend(replace(suspension, results=tuple(results), started=()))
             usage.stop_reason = INPUT_REQUIRED
             return
         decisions = resumption.decisions or {}
