@@ -75,7 +75,7 @@ def agent(start_service: StartService, runtime: Runtime, server: McpServer, port
     file = tmp_path / "tools.json"
     tools = [{"name": "shop", "mcp": {"url": server.url}, "approve": ["slow"]}]
     file.write_text(json.dumps({"tools": tools}), encoding="utf-8")
-    return start_service(
+    service = start_service(
         MODEL_PROVIDER="echo",
         RUNTIME_URL=runtime.url,
         GATEWAY_PORT=str(port),
@@ -83,6 +83,8 @@ def agent(start_service: StartService, runtime: Runtime, server: McpServer, port
         RATE_LIMIT_REQUESTS="0",
         API_RUNS_TASKS="true",
     )
+    eventually(lambda: service.metric('agent_tool_server_up{server="shop"}') == 1, "the agent has its tools")
+    return service
 
 
 def wants(runtime: Runtime, *labels: str) -> None:

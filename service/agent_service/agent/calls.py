@@ -66,7 +66,7 @@ class ToolCalls:
     ) -> AsyncGenerator[ToolResult | None]:
         """Make the pending calls that were approved, as `results` does; the others get the reason why they are not.
 
-        Of calls that another process began and gave no result, the model learns that they may have run. If no approver
+        Of calls that another process started and gave no result, the model learns that they may have run. If no approver
         was asked about the pending calls, they still wait.
 
         Args:
@@ -78,7 +78,7 @@ class ToolCalls:
         suspension = resumption.suspension
         results.extend(suspension.results)
         known = {result.id for result in results}
-        for use_id in suspension.begun:
+        for use_id in suspension.started:
             if use_id not in known:
                 results.append(lost_result(use_id))
                 yield results[-1]

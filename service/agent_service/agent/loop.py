@@ -168,15 +168,15 @@ class ToolLoop:
         pending = pending_calls(uses, turn.tools, refused)
         waits = {each.use.id for each in pending}
         now = [use for use in uses if use.id not in waits]
-        begun = tuple(use.id for use in now if use.id not in refused)
-        so_far = Suspension(turn.so_far(), tuple(refused.values()), pending, turn.steps, turn.calls, begun)
+        started = tuple(use.id for use in now if use.id not in refused)
+        so_far = Suspension(turn.so_far(), tuple(refused.values()), pending, turn.steps, turn.calls, started)
         yield Progress(so_far, usage.total)
         results: list[ToolResult] = []
         async with aclosing(self._tool_calls.results(now, refused, caller, results)) as made:
             async for result in made:
                 yield result or ""
         if pending:
-            turn.suspend(replace(so_far, results=tuple(results), begun=()))
+            turn.suspend(replace(so_far, results=tuple(results), started=()))
             usage.stop_reason = INPUT_REQUIRED
         else:
             turn.add_results(uses, results)
@@ -198,7 +198,7 @@ class ToolLoop:
                 yield result
         suspension = resumption.suspension
         if suspension.pending and resumption.decisions is None:
-            turn.suspend(replace(suspension, results=tuple(results), begun=()))
+            turn.suspend(replace(suspension, results=tuple(results), started=()))
             usage.stop_reason = INPUT_REQUIRED
         else:
             turn.resume(suspension, results)

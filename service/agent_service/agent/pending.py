@@ -53,7 +53,7 @@ def answer_without_call(
 
 
 def lost_result(use_id: str) -> ToolResult:
-    """Return the result, for the model, of a call that was begun in a process that ended."""
+    """Return the result, for the model, of a call that was started in a process that ended."""
     return ToolResult(use_id, _text(f"The call {_LOST}"), is_error=True, outcome="lost")
 
 

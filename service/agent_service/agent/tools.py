@@ -108,7 +108,7 @@ class Suspension:
     """The end of a turn that waits for approvals, and all that it needs to go on.
 
     `messages` are those after the user's, and the last one has the calls. Each of them has its result in `results`,
-    waits in `pending`, or may have run: its id is in `begun`. `steps` is the number of calls of the model, and `calls`
+    waits in `pending`, or is in `started`: it may have run. `steps` is the number of calls of the model, and `calls`
     the number of tool calls before that message.
     """
 
@@ -117,7 +117,7 @@ class Suspension:
     pending: tuple[PendingCall, ...]
     steps: int
     calls: int
-    begun: tuple[str, ...] = ()
+    started: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def written_state(turn: Suspended) -> str:
             "results": [written_result(each) for each in suspension.results],
             "steps": suspension.steps,
             "calls": suspension.calls,
-            "begun": suspension.begun,
+            "started": suspension.started,
             "text": turn.text,
             "shown": turn.steps,
             "tokens": turn.tokens,
@@ -124,8 +124,8 @@ def read_turn(record: Mapping[bytes, bytes]) -> Suspended:
     json.dumps(state, ensure_ascii=False).encode()
     pending = tuple(_call(record[b"call:%d" % number]) for number in _numbers(record))
     results = tuple(read_result(each) for each in state["results"])
-    begun = tuple(_string(each) for each in state.get("begun", ()))
-    ids = [each.id for each in results] + [each.use.id for each in pending] + [*begun]
+    started = tuple(_string(each) for each in state.get("started", ()))
+    ids = [each.id for each in results] + [each.use.id for each in pending] + [*started]
     answers = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": each} for each in ids]}
     if not can_be_sent([*state["messages"], answers]):
         raise ValueError("has calls without results")
@@ -135,7 +135,7 @@ def read_turn(record: Mapping[bytes, bytes]) -> Suspended:
         pending=pending,
         steps=_count(state["steps"]),
         calls=_count(state["calls"]),
-        begun=begun,
+        started=started,
     )
     return Suspended(
         owner=record[b"owner"].decode(),

@@ -56,7 +56,7 @@ class ProgressRecord:
     def __init__(self, claim: Claim, tasks: Tasks) -> None:
         self._claim = claim
         self._tasks = tasks
-        self._begun: tuple[str, ...] = ()
+        self._started: tuple[str, ...] = ()
         self._bytes = 0
         self._too_large = False
 
@@ -76,15 +76,15 @@ class ProgressRecord:
         record |= {b"owner": self._claim.owner.encode(), b"place": str(self.place).encode()}
         try:
             turn = read_turn(record)
-            begun = enumerate(turn.suspension.begun, start=1)
-            fields = [b"result:%d" % number for number, _ in begun]
+            started = enumerate(turn.suspension.started, start=1)
+            fields = [b"result:%d" % number for number, _ in started]
             results = [read_result(json.loads(record[field])) for field in fields if field in record]
             json.dumps([written_result(each) for each in results], ensure_ascii=False).encode()
         except _UNREADABLE:
             self._tasks.note_damaged(self._claim.id)
             raise TurnLostError(_LOST) from None
         suspension = with_results(turn.suspension, results)
-        lost = len(suspension.begun) - len(results)
+        lost = len(suspension.started) - len(results)
         _log.info("Task goes on from an earlier attempt", steps=suspension.steps, results=len(results), lost=lost)
         return turn, Resumption(suspension, None)
 
@@ -101,7 +101,7 @@ class ProgressRecord:
         state = written_state(turn)
         calls = [written_call(call) for call in turn.suspension.pending]
         self._bytes = len(state) + sum(map(len, calls))
-        self._begun = turn.suspension.begun
+        self._started = turn.suspension.started
         if self._bytes > _LARGEST_BYTES:
             self._too_large = True
             state, calls = "", []
@@ -117,10 +117,10 @@ class ProgressRecord:
 
     async def keep_result(self, result: ToolResult) -> None:
         """Keep the result of a call of the step. Without it, another attempt informs the model that it may have run."""
-        if self._too_large or result.id not in self._begun:
+        if self._too_large or result.id not in self._started:
             return
         value = json.dumps(written_result(result), separators=(",", ":"))
         self._bytes += len(value)
         if self._bytes <= _LARGEST_BYTES:
             with suppress(StateUnavailableError):
-                await self._tasks.keep_answer(self._claim, self._begun.index(result.id) + 1, value)
+                await self._tasks.keep_answer(self._claim, self._started.index(result.id) + 1, value)
