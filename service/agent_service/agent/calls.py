@@ -66,8 +66,8 @@ class ToolCalls:
     ) -> AsyncGenerator[ToolResult | None]:
         """Make the pending calls that were approved, as `results` does; the others get the reason why they are not.
 
-        Of calls that another process started and gave no result, the model learns that they may have run. If no approver
-        was asked about the pending calls, they still wait.
+        Of calls that another process started and gave no result, the model learns that they may have run. If no
+        approver was asked about the pending calls, they still wait.
 
         Args:
             resumption: the turn, and the decisions.
