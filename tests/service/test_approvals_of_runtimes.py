@@ -121,9 +121,9 @@ def test_an_approved_call_is_made_once_and_the_runtime_gets_its_result_as_the_ne
     assert calls(server) == ["tea"]
     assert "slept tea" in answer["response"]
     assert [step["name"] for step in answer["steps"]] == ["slow"]
-    told = runtime.asked[-1].body["messages"]
-    assert [message["role"] for message in told] == ["user", "assistant", "user"]
-    assert told[0]["content"] == "Order tea."
+    sent = runtime.asked[-1].body["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "user"]
+    assert sent[0]["content"] == "Order tea."
 
     agent.post("/chat", message="And?", conversation_id=asked["conversation_id"])
     kept = runtime.asked[-1].body["messages"]
@@ -151,7 +151,7 @@ def test_the_runtime_learns_that_a_call_was_rejected_and_why(
     assert calls(server) == []
 
 
-def test_a_turn_that_went_on_may_wait_again_and_the_runtime_is_told_all_of_it(
+def test_a_turn_that_went_on_may_wait_again_and_the_runtime_gets_all_of_it(
     agent: Service, runtime: Runtime, server: McpServer
 ) -> None:
     wants(runtime, "tea")
@@ -163,9 +163,9 @@ def test_a_turn_that_went_on_may_wait_again_and_the_runtime_is_told_all_of_it(
 
     assert calls(server) == ["tea", "coffee"]
     assert "slept coffee" in answer["response"]
-    told = runtime.asked[-1].body["messages"]
-    assert [message["role"] for message in told] == ["user", "assistant", "user", "assistant", "user"]
-    assert "slept tea" in told[2]["content"]
+    sent = runtime.asked[-1].body["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant", "user"]
+    assert "slept tea" in sent[2]["content"]
 
 
 def test_a_stream_ends_with_the_calls_that_wait(agent: Service, runtime: Runtime) -> None:

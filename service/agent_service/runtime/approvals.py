@@ -62,7 +62,7 @@ def messages_after(suspension: Suspension, results: Iterable[ToolResult]) -> tup
 
 
 def prompt_after(prompt: Prompt, messages: Sequence[_Message]) -> Prompt:
-    """Return the prompt that tells the runtime the results in the last of the turn's messages.
+    """Return the prompt that gives the runtime the results in the last of the turn's messages.
 
     What was said in the turn before is history, for a runtime that keeps none.
     """
@@ -71,7 +71,7 @@ def prompt_after(prompt: Prompt, messages: Sequence[_Message]) -> Prompt:
         text = "".join(block["text"] for block in answer["content"] if block["type"] == "text")
         history.append(Exchange(asked, text or _NO_TEXT))
         uses = {block["id"]: block for block in answer["content"] if block["type"] == "tool_use"}
-        asked = "\n\n".join(_told(uses[block["tool_use_id"]], block) for block in results["content"])
+        asked = "\n\n".join(_in_words(uses[block["tool_use_id"]], block) for block in results["content"])
     return replace(prompt, message=asked, history=tuple(history))
 
 
@@ -84,7 +84,7 @@ def _block(result: ToolResult) -> dict[str, Any]:
     }
 
 
-def _told(use: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+def _in_words(use: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Return a call and its result in words. Other content than text is named by its type."""
     what = "failed" if result["is_error"] else "has this result"
     given = json.dumps(use["input"], ensure_ascii=False)

@@ -451,7 +451,10 @@ def test_a_policy_covers_the_ports_and_the_privileges_of_tools() -> None:
             {"tools": [{**URL, "approve": ["a"]}], "approvals": {"approvers": ["0123456789abcdef"]}},
             "spec.approvals.approvers",
         ),
-        ({"tools": [{**URL, "approve": ["a"]}], "runtime": {"image": "a:1"}}, "spec.tools[0].approve"),
+        (
+            {"tools": [{**URL, "approve": ["a"]}], "runtime": {"image": "a:1", "protocol": "http"}},
+            "spec.tools[0].approve",
+        ),
     ],
 )
 def test_what_is_valid_but_inadvisable_is_reported(spec: Document, field: str) -> None:
