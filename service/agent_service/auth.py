@@ -46,6 +46,10 @@ class Clients:
         """Whether a key is required. This never reverts: the removal of the key file does not open the service."""
         return bool(self._names.current())
 
+    def has(self, key: bytes) -> bool:
+        """Return whether this is a client's key."""
+        return _find(self._names.current(), key) is not None
+
     def identify(self, headers: Iterable[tuple[bytes, bytes]], address: str | None) -> Client:
         """Return the client that sent a request with these headers (ASGI: names in lower case) from this address."""
         names = self._names.current()

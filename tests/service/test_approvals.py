@@ -199,6 +199,19 @@ def test_an_approval_is_valid_after_the_conversation_moved_on(
     assert "slept tea" in json.dumps(asked_again)
 
 
+def test_a_conversation_whose_first_message_waits_goes_on(replicas: Replicas, stand_in: StandIn) -> None:
+    asked = ask(replicas.one, [TEA])
+    conversation = {"conversation_id": asked["conversation_id"]}
+    meanwhile = replicas.two.post("/chat", json={"message": "hello", **conversation}).json()
+    assert meanwhile["conversation_id"] == asked["conversation_id"]
+
+    decide(replicas.two, asked)
+    later = replicas.one.post("/chat", json={"message": "and now?", **conversation}).json()
+    assert later["conversation_id"] == asked["conversation_id"]
+    messages = json.dumps(json.loads(stand_in.requests()[-1]["body"])["messages"])
+    assert messages.index("hello") < messages.index("slept tea") < messages.index("and now?")
+
+
 def test_a_call_that_gets_no_decision_in_time_does_not_run(
     server: McpServer, start_service: StartService, stand_in: StandIn, tmp_path: Path
 ) -> None:

@@ -128,7 +128,7 @@ def test_an_approved_call_is_made_once_and_the_runtime_gets_its_result_as_the_ne
     agent.post("/chat", message="And?", conversation_id=asked["conversation_id"])
     kept = runtime.asked[-1].body["messages"]
     assert [message["role"] for message in kept] == ["user", "assistant", "user"]
-    assert kept[1]["content"] == asked["response"] + answer["response"]
+    assert kept[1]["content"] == asked["response"] + "\n\n" + answer["response"]
     assert decide_again(agent, asked) == 409
     assert calls(server) == ["tea"]
 

@@ -13,6 +13,7 @@ from support.mcp_servers import McpServer, StartServer, eventually_recorded
 from support.tool_agent import agent_with, blocks, calls_of, chat, process_settings, questions, results, stream, texts
 from support.toolbox import entry
 
+CLIENT_KEY = "client-key-of-sixteen"
 ADD = calls_of("add", a=2, b=3)
 
 
@@ -300,3 +301,16 @@ async def test_the_callers_own_token_reaches_a_server_that_it_is_forwarded_to(
     assert "token-of-ada" not in with_token.text
     assert without.json()["steps"][0]["is_error"] is True
     assert "the user's own credential" in without.json()["steps"][0]["content"]
+
+
+async def test_a_clients_key_is_not_forwarded(make_client: MakeClient, server: McpServer, tmp_path: Path) -> None:
+    definition = entry(server, mcp={"forwardCaller": True}, allow=["headers"])
+    agent = await agent_with(make_client, tmp_path, definition, api_keys=CLIENT_KEY)
+    body = {"message": asking("show", calls=[calls_of("headers")])}
+    as_bearer = await agent.post("/chat", json=body, headers={"Authorization": f"Bearer {CLIENT_KEY}"})
+    headers = {"X-API-Key": CLIENT_KEY, "Authorization": "Bearer token-of-ada"}
+    beside_a_token = await agent.post("/chat", json=body, headers=headers)
+
+    assert as_bearer.json()["steps"][0]["is_error"] is True
+    assert "the user's own credential" in as_bearer.json()["steps"][0]["content"]
+    assert beside_a_token.json()["steps"][0]["is_error"] is False

@@ -226,6 +226,11 @@ class Approvals:
         """Return the undecided calls of a turn."""
         return await self._of_turn(turn_id)
 
+    async def waited_in(self, conversation_id: str, owner: str) -> bool:
+        """Return whether a turn of this owner waited in a conversation, which may have no messages yet."""
+        found = await self._redis.read("GET", f"{self._name}:chat:{conversation_id}")
+        return bool(found == owner.encode())
+
     async def waiting(self, client: str, limit: int, before: str | None) -> tuple[list[WaitingCall], str | None]:
         """Return calls that this client may decide on, newest turn first, and the cursor of the next page, if any.
 

@@ -69,12 +69,14 @@ class Dialogue:
         """
         warning = None
         history: tuple[Exchange, ...] = ()
+        waited = False
         if conversation_id is not None:
             try:
                 history = await self._conversations.history(owner, conversation_id)
+                waited = not history and await self._approvals.waited_in(conversation_id, owner)
             except StateUnavailableError:
                 warning = _FORGOTTEN
-        known = history or warning
+        known = history or waited or warning
         this_id = conversation_id if conversation_id is not None and known else new_id()
         prompt = Prompt(message, system_prompt, history, this_id, owner, token=token)
         return await self._turn(prompt, on_piece, streamed=streamed, warning=warning)

@@ -125,7 +125,7 @@ async def decide(
 
     async def go_on(on_piece: OnPiece) -> Reply:
         return await components.dialogue.go_on(
-            caller, conversation_id, turn_id, on_piece, streamed=body.stream, token=token(request)
+            caller, conversation_id, turn_id, on_piece, streamed=body.stream, token=token(request, components)
         )
 
     if body.stream:

@@ -223,7 +223,7 @@ async def _reply(
         conversation_id=body.conversation_id,
         system_prompt=system_prompt,
         streamed=streamed,
-        token=token(request),
+        token=token(request, components),
     )
 
 

@@ -20,10 +20,14 @@ def owner(request: Request) -> str:
     return client.id if client is not None and client.key else ANYONE
 
 
-def token(request: Request) -> str | None:
-    """Return the caller's own credential, for tools that it is forwarded to: the bearer token; None without one."""
+def token(request: Request, components: Components) -> str | None:
+    """Return the caller's own credential, for tools that it is forwarded to: the bearer token; None without one.
+
+    A client's key of this agent is none: a server that received it could use the agent in the client's name.
+    """
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    return (value.strip() or None) if scheme.lower() == "bearer" else None
+    found = value.strip() if scheme.lower() == "bearer" else ""
+    return found if found and not components.clients.has(found.encode("latin-1")) else None
 
 
 ComponentsDep = Annotated[Components, Depends(_components)]

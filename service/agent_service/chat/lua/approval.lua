@@ -2,7 +2,8 @@
 -- KEYS[1]: prefix of the names of all keys. A turn that waits for approvals is a hash. While it waits, its id is:
 --   with its owner, a member of `waiting` (score: when its approvals expire);
 --   a member of the lists of its owner and of all.
--- The key `task:<id>` has the id of the turn in which a task waits.
+-- The key `task:<id>` has the id of the turn in which a task waits, and `chat:<id>` the owner of a conversation in which
+-- a turn waited.
 -- Status of a turn: `waiting`, then `taken` by the one process that goes on with it, then `ended`; or `halted` if that
 -- process could not end it, so that another one may take it.
 -- Times are in milliseconds of this server's clock only.
@@ -13,6 +14,7 @@ local waiting, most_calls = KEYS[1] .. ':waiting', 1000
 local function turn(id) return KEYS[1] .. ':turn:' .. id end
 local function all() return KEYS[1] .. ':all' end
 local function of(owner) return KEYS[1] .. ':of:' .. owner end
+local function of_conversation(id) return KEYS[1] .. ':chat:' .. id end
 local function of_task(task) return KEYS[1] .. ':task:' .. task end
 
 -- Returns the fields of a record; all are missing if the key is not a hash.

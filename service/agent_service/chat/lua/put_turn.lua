@@ -21,4 +21,6 @@ if task then
   if type(before) == 'string' then remove(before) end
   redis.call('SET', of_task(task), id, 'PX', ARGV[5])
 end
+local conversation = string.match(ARGV[2], '^chat (.+)$')
+if conversation then redis.call('SET', of_conversation(conversation), ARGV[1], 'PX', ARGV[5]) end
 return {id, now, expires}
