@@ -168,6 +168,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         redis,
         ttl_seconds=settings.approval_ttl_seconds,
         keep_seconds=max(_KEEP_SECONDS, math.ceil(settings.task_deadline_seconds)),
+        longest_answer_seconds=settings.longest_answer_seconds,
         approvers=frozenset(settings.approvers),
         metrics=counted,
     )

@@ -282,6 +282,29 @@ def test_a_turn_whose_client_leaves_during_its_call_goes_on_and_does_not_repeat_
     assert calls(server) == ["long"]
 
 
+def test_a_turn_whose_process_is_killed_goes_on_in_another_one_and_does_not_repeat_the_call(
+    server: McpServer, start_service: StartService, stand_in: StandIn, tmp_path: Path
+) -> None:
+    limits = {"REQUEST_TIMEOUT_SECONDS": "5", "STREAM_TIMEOUT_SECONDS": "5"}
+    with ThreadPoolExecutor() as pool, start_replica(server, start_service, stand_in, tmp_path, **limits) as killed:
+        path, body = approval(ask(killed, [slow("long", 30)]))
+        going = pool.submit(killed.post, path, json=body)
+        eventually(lambda: calls(server) == ["long"], "the call is made")
+    assert isinstance(going.exception(), httpx.TransportError)
+
+    with start_replica(server, start_service, stand_in, tmp_path, **limits) as other:
+        answers: list[httpx.Response] = []
+
+        def goes_on() -> bool:
+            answers.append(other.post(path, json=body))
+            return answers[-1].status_code == 200
+
+        eventually(goes_on, "the turn goes on")
+    assert {each.status_code for each in answers[:-1]} <= {409}
+    assert "may have run, but its result was lost" in answers[-1].json()["response"]
+    assert calls(server) == ["long"]
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [

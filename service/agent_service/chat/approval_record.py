@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from agent_service.agent.messages import Exchange
 from agent_service.agent.tools import Decision, PendingCall, Resumption, Suspension, ToolResult, ToolUse, Verdict
+from agent_service.chat.approval_errors import UnknownApprovalError
 from agent_service.chat.conversations import read_exchange, written_exchange
 from agent_service.chat.kept_steps import can_be_sent
 
@@ -61,12 +62,18 @@ def call_id(turn_id: str, number: int) -> str:
     return f"{turn_id}.{number}"
 
 
-def parse_call_id(text: str) -> tuple[str, int] | None:
-    """Return the id of the turn and the number of the call; None if this is no id of ours."""
+def parse_call_id(text: str) -> tuple[str, int]:
+    """Return the id of the turn and the number of the call.
+
+    Raises:
+        UnknownApprovalError: if this is no id of ours.
+    """
     turn_id, _, number = text.partition(".")
     if len(turn_id) != len("00000000-0000-7000-8000-000000000000") or not number.isdecimal() or not number.isascii():
-        return None
-    return (turn_id, int(number)) if len(number) <= len("1000") and int(number) else None
+        raise UnknownApprovalError
+    if len(number) > len("1000") or not int(number):
+        raise UnknownApprovalError
+    return turn_id, int(number)
 
 
 def written_state(turn: Suspended) -> str:

@@ -6,6 +6,7 @@ are decided or expired, exactly one process takes the turn and goes on with it.
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,6 +60,9 @@ _PUT, _DECIDE, _TAKE, _RELEASE, _KEEP, _END, _REMOVE, _COUNT = (
 _MOST_WAITING = 1000
 _LARGEST_BYTES = 16 * 1024 * 1024
 
+# For the end of an answer, and commands to Redis.
+_MARGIN_SECONDS = 10
+
 # Interval of attempts to release a turn while Redis is unavailable.
 _RELEASE_SECONDS = 0.5
 
@@ -84,6 +88,7 @@ class Approvals:
         *,
         ttl_seconds: int,
         keep_seconds: int,
+        longest_answer_seconds: float,
         approvers: frozenset[str],
         metrics: Metrics,
     ) -> None:
@@ -93,6 +98,7 @@ class Approvals:
             redis: the store.
             ttl_seconds: time within which a call must be decided.
             keep_seconds: time for which an expired turn is kept, so that it can go on.
+            longest_answer_seconds: limit of the time that a process goes on with a turn of a conversation.
             approvers: clients that may decide; if empty, only the client that asked may.
             metrics: count decisions and damaged records.
         """
@@ -100,6 +106,7 @@ class Approvals:
         self._name = redis.key("approval")
         self._ttl_ms = ttl_seconds * 1000
         self._keep_ms = (ttl_seconds + keep_seconds) * 1000
+        self._longest_ms = math.ceil((longest_answer_seconds + _MARGIN_SECONDS) * 1000)
         self._approvers = approvers
         self._metrics = metrics
         self._releases: set[asyncio.Task[None]] = set()
@@ -155,7 +162,7 @@ class Approvals:
         """
         if self._approvers and client not in self._approvers:
             raise NotAllowedError
-        turn_id, number = _parsed(call)
+        turn_id, number = parse_call_id(call)
         verdict = "approved" if approve else "rejected"
         word, *rest = await self._run(
             _DECIDE, turn_id, number, str(place), "" if self._approvers else client, verdict, client, reason
@@ -185,7 +192,7 @@ class Approvals:
         """
         token = secrets.token_hex(10)
         try:
-            word, *rest = await self._run(_TAKE, turn_id, str(place), owner, token, int(again))
+            word, *rest = await self._run(_TAKE, turn_id, str(place), owner, token, int(again), self._longest_ms)
         except (StateUnavailableError, asyncio.CancelledError):
             # The script may have run, and a turn that was taken and does not go on would be lost.
             self._release(turn_id, token, ran=False)
@@ -291,10 +298,3 @@ class Approvals:
 
     async def _run(self, script: Script, *arguments: str | float) -> Any:
         return await self._redis.run(script, [self._name], *arguments)
-
-
-def _parsed(call: str) -> tuple[str, int]:
-    found = parse_call_id(call)
-    if found is None:
-        raise UnknownApprovalError
-    return found

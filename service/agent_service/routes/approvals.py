@@ -109,10 +109,7 @@ async def decide(
     The turn goes on for the client that asked. Another client, as an approver may be, gets no part of its answer.
     """
     started = time.perf_counter()
-    found = parse_call_id(body.id)
-    if found is None:
-        raise HTTPException(404, "No tool call with this id waits here; it may have expired.")
-    turn_id, _ = found
+    turn_id, _ = parse_call_id(body.id)
     caller = owner(request)
     if body.approve is not None:
         asked_by = await components.approvals.decide(
@@ -143,10 +140,7 @@ async def decide_for_task(
     body: TaskDecision, request: Request, components: ComponentsDep, task_id: TaskId
 ) -> TaskAnswer:
     """Decide on a tool call of a task. When none is undecided any more, the task goes on."""
-    found = parse_call_id(body.id)
-    if found is None:
-        raise HTTPException(404, "No tool call with this id waits here; it may have expired.")
-    turn_id, _ = found
+    turn_id, _ = parse_call_id(body.id)
     place = Place("task", task_id)
     asked_by = await components.approvals.decide(
         body.id, place, owner(request), approve=body.approve, reason=body.reason
