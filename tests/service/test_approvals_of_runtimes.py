@@ -2,24 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import mcp_types as types
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
+from support.a2a_agent import card, running_agent
 from support.agent import Service, StartService
 from support.eventually import eventually
 from support.mcp_servers import McpServer, sdk_server
 from support.runtime import Asked, Runtime, json_answer, running_runtime
+from support.runtime_calls import call_tool
 from testbed.ports import free_port
-
-# What identifies the turn; a runtime passes on all three.
-PASSED_ON = ("baggage", "traceparent", "x-request-id")
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +50,8 @@ class Caller:
 
     async def call(self, label: str, headers: dict[str, str]) -> str:
         """Call the tool `slow`, which needs an approval, and return what the result says."""
-        passed = {name: headers[name] for name in PASSED_ON if name in headers}
-        async with (
-            httpx2.AsyncClient(headers=passed, timeout=60, trust_env=False) as http,
-            Client(streamable_http_client(f"http://127.0.0.1:{self._port}/mcp", http_client=http)) as client,
-        ):
-            result = await client.call_tool("slow", {"duration": 0, "label": label})
-        return "".join(block.text for block in result.content if isinstance(block, types.TextContent))
+        given = {"duration": 0, "label": label}
+        return await call_tool(f"http://127.0.0.1:{self._port}/mcp", "slow", given, headers)
 
 
 @pytest.fixture
@@ -70,21 +60,34 @@ def runtime(port: int) -> Iterator[Runtime]:
         yield started
 
 
+StartAgent = Callable[..., Service]
+
+
 @pytest.fixture
-def agent(start_service: StartService, runtime: Runtime, server: McpServer, port: int, tmp_path: Path) -> Service:
+def start_agent(start_service: StartService, server: McpServer, port: int, tmp_path: Path) -> StartAgent:
+    """Return a function that starts an agent with tools, of which `slow` needs an approval, for a runtime."""
     file = tmp_path / "tools.json"
     tools = [{"name": "shop", "mcp": {"url": server.url}, "approve": ["slow"]}]
     file.write_text(json.dumps({"tools": tools}), encoding="utf-8")
-    service = start_service(
-        MODEL_PROVIDER="echo",
-        RUNTIME_URL=runtime.url,
-        GATEWAY_PORT=str(port),
-        TOOLS_FILE=str(file),
-        RATE_LIMIT_REQUESTS="0",
-        API_RUNS_TASKS="true",
-    )
-    eventually(lambda: service.metric('agent_tool_server_up{server="shop"}') == 1, "the agent has its tools")
-    return service
+
+    def start(**settings: str) -> Service:
+        service = start_service(
+            MODEL_PROVIDER="echo",
+            GATEWAY_PORT=str(port),
+            TOOLS_FILE=str(file),
+            RATE_LIMIT_REQUESTS="0",
+            API_RUNS_TASKS="true",
+            **settings,
+        )
+        eventually(lambda: service.metric('agent_tool_server_up{server="shop"}') == 1, "the agent has its tools")
+        return service
+
+    return start
+
+
+@pytest.fixture
+def agent(start_agent: StartAgent, runtime: Runtime) -> Service:
+    return start_agent(RUNTIME_URL=runtime.url)
 
 
 def wants(runtime: Runtime, *labels: str) -> None:
@@ -194,3 +197,19 @@ def test_a_call_that_belongs_to_no_turn_is_refused(agent: Service, runtime: Runt
     assert isinstance(runtime.answer, Caller)
     assert "need an approval" in asyncio.run(runtime.answer.call("tea", {}))
     assert calls(server) == []
+
+
+def test_an_a2a_agent_gets_the_result_as_the_next_message_of_its_context(
+    start_agent: StartAgent, server: McpServer, port: int
+) -> None:
+    with running_agent(card()) as a2a:
+        agent = start_agent(RUNTIME_URL=a2a.url, RUNTIME_PROTOCOL="a2a")
+        asked = agent.post("/chat", message=f"call http://127.0.0.1:{port}/mcp tea").json()
+        assert asked["status"] == "input_required", asked
+        assert "It waits for an approval" in asked["response"]
+        answer = decide(agent, asked)
+
+    assert calls(server) == ["tea"]
+    assert "slept tea" in answer["response"]
+    (earlier,) = a2a.agent.contexts.values()
+    assert [text.split(" ")[0] for text in earlier] == ["call", "The"]

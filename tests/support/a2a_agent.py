@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from support.eventually import eventually
+from support.runtime_calls import call_tool
 from testbed.ports import free_port
 
 HEALTH = "/up"
@@ -77,6 +78,10 @@ class Agent(AgentExecutor):
             case "repeat":
                 await _stream(updater, rest)
                 await updater.add_artifact([new_text_part(rest)], artifact_id="text", append=False, last_chunk=True)
+            case "call":
+                url, label = rest.split(" ")
+                given = {"duration": 0, "label": label}
+                rest = await call_tool(url, "slow", given, context.call_context.state["headers"])
             case "raise":
                 raise RuntimeError(SECRET)
             case "endless":
