@@ -255,6 +255,10 @@ def lists_without_repeats(schema: Any = None, path: str = "") -> Iterator[str]:
         yield from lists_without_repeats(child, f"{path}{name}.")
 
 
+# Valid entries of lists of texts, where "a" is none.
+TEXTS = {"trustedProxies": "10.0.0.0/8", "origins": "*", "approvers": "0123456789abcdef"}
+
+
 def merged(values: dict[str, Any], repeated: str) -> dict[str, Any]:
     """Return the values with a duplicate entry in the list at that path, once with its defaults written out."""
     *sections, field = repeated.split(".")
@@ -263,10 +267,7 @@ def merged(values: dict[str, Any], repeated: str) -> dict[str, Any]:
         schema, inner = schema["properties"][section], inner.setdefault(section, {})
     items = schema["properties"][field]["items"]
     if items["type"] == "string":
-        inner[field] = [
-            example := "10.0.0.0/8" if field == "trustedProxies" else "*" if field == "origins" else "a",
-            example,
-        ]
+        inner[field] = [TEXTS.get(field, "a")] * 2
     else:
         entry = {key: value for key, value in ENTRIES.items() if key in items["required"]}
         entry |= {"emptyDir": {}} if field == "extraVolumes" else {}
@@ -303,6 +304,7 @@ def test_a_duplicate_entry_in_a_list_is_rejected_by_the_chart_and_the_api_server
     ("field", "tool"),
     [
         ("allow[1]", of_server() | {"allow": ["a", "a"]}),
+        ("approve[1]", of_server() | {"approve": ["a", "a"]}),
         ("mcp.auth.clientCredentials.scopes[1]", of_server(auth={"clientCredentials": GRANT | {"scopes": ["a", "a"]}})),
         ("mcp.sidecar.env[1]", beside(env=[{"name": "A"}, {"name": "A"}])),
     ],

@@ -423,9 +423,11 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "rateLimit.trustedProxies" .Values.rateLimit.trustedProxies
   "cors.origins" .Values.cors.origins
   "agent.models" .Values.agent.models
+  "approvals.approvers" (.Values.approvals | default dict).approvers
 }}
 {{- range $index, $tool := .Values.tools }}
 {{- $_ := set $sets (printf "tools[%d].allow" $index) .allow }}
+{{- $_ := set $sets (printf "tools[%d].approve" $index) .approve }}
 {{- with ((.mcp | default dict).auth | default dict).clientCredentials }}
 {{- $_ := set $sets (printf "tools[%d].mcp.auth.clientCredentials.scopes" $index) .scopes }}
 {{- end }}
