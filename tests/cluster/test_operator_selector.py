@@ -67,7 +67,7 @@ def test_an_agent_moved_to_another_operator_is_taken_over_unchanged(here: Namesp
         done = _settled(lambda: _reconciles(blue))
         here.kubectl("delete", "service", "hello")
         here.get("service")
-        assert "Applied" in green.log
+        eventually(lambda: "Applied" in green.log, "the other operator reports that it applied the Service")
         assert _reconciles(blue) == done
 
 
