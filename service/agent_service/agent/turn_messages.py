@@ -68,7 +68,7 @@ class TurnMessages:
         """Add the results of the calls of a step, in the order of the calls. Each must have one."""
         by_id = {result.id: result for result in results}
         if uses:
-            self._messages.append({"role": _USER, "content": [_block(by_id[use.id]) for use in uses]})
+            self._messages.append({"role": _USER, "content": [result_block(by_id[use.id]) for use in uses]})
 
     def so_far(self) -> tuple[Message, ...]:
         """Return the messages of the turn after the user's."""
@@ -138,7 +138,8 @@ def _definition(tool: Tool) -> dict[str, Any]:
     return {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
 
 
-def _block(result: ToolResult) -> dict[str, Any]:
+def result_block(result: ToolResult) -> dict[str, Any]:
+    """Return the block of a result, in the form of the Messages API."""
     block = {"type": _TOOL_RESULT, "tool_use_id": result.id, "content": list(result.content)}
     return {**block, "is_error": True} if result.is_error else block
 

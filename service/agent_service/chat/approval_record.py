@@ -66,7 +66,7 @@ def parse_call_id(text: str) -> tuple[str, int]:
     """Return the id of the turn and the number of the call.
 
     Raises:
-        UnknownApprovalError: if this is no id of ours.
+        UnknownApprovalError: if it is not the id of a call.
     """
     turn_id, _, number = text.partition(".")
     if len(turn_id) != len("00000000-0000-7000-8000-000000000000") or not number.isdecimal() or not number.isascii():

@@ -6,12 +6,14 @@ its answer. When the call is decided, the service makes it, and the result is th
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from agent_service.agent.calls import ToolCalls
 from agent_service.agent.messages import Exchange, Prompt, is_blank
 from agent_service.agent.tools import Caller, PendingCall, Resumption, Suspension, Toolbox, ToolResult
+from agent_service.agent.turn_messages import result_block
 
 _Message = Mapping[str, Any]
 
@@ -36,8 +38,10 @@ class ApprovedCalls:
             ModelError: when a server is unavailable that the agent cannot do without.
         """
         tools = {tool.name: tool for tool in await self._toolbox.tools()}
-        async for result in self._calls.resumed(resumption, tools, caller, results):
-            yield result
+        # A turn that is cancelled must cancel its calls at once.
+        async with aclosing(self._calls.resumed(resumption, tools, caller, results)) as made:
+            async for result in made:
+                yield result
 
 
 def suspension_of(before: Sequence[_Message], text: str, pending: Sequence[PendingCall]) -> Suspension:
@@ -57,7 +61,7 @@ def suspension_of(before: Sequence[_Message], text: str, pending: Sequence[Pendi
 def messages_after(suspension: Suspension, results: Iterable[ToolResult]) -> tuple[_Message, ...]:
     """Return the messages of a turn after the user's, with the results of the calls that waited."""
     by_id = {result.id: result for result in results}
-    answers = [_block(by_id[each.use.id]) for each in suspension.pending]
+    answers = [result_block(by_id[each.use.id]) for each in suspension.pending]
     return (*suspension.messages, {"role": "user", "content": answers})
 
 
@@ -75,18 +79,9 @@ def prompt_after(prompt: Prompt, messages: Sequence[_Message]) -> Prompt:
     return replace(prompt, message=asked, history=tuple(history))
 
 
-def _block(result: ToolResult) -> dict[str, Any]:
-    return {
-        "type": "tool_result",
-        "tool_use_id": result.id,
-        "content": list(result.content),
-        "is_error": result.is_error,
-    }
-
-
 def _in_words(use: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Return a call and its result in words. Other content than text is named by its type."""
-    what = "failed" if result["is_error"] else "has this result"
+    what = "failed" if result.get("is_error") else "has this result"
     given = json.dumps(use["input"], ensure_ascii=False)
     parts = [each["text"] if each["type"] == "text" else f"[{each['type']}]" for each in result["content"]]
     return (
