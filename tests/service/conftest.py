@@ -31,6 +31,21 @@ def _settings_of_the_test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpServer]:
+    """Run an MCP server on the official SDK for the tests of a file."""
+    started = sdk_server(tmp_path_factory.mktemp("tools")).start()
+    yield started
+    started.kill()
+
+
+@pytest.fixture
+def server(server_process: McpServer) -> McpServer:
+    """Return the server of the file, which has recorded no calls yet."""
+    (server_process.folder / "calls.jsonl").unlink(missing_ok=True)
+    return server_process
+
+
 @pytest.fixture
 def start_mcp(tmp_path: Path) -> Iterator[StartServer]:
     """Start an MCP server in a folder of its own: on the official SDK unless another kind is given."""

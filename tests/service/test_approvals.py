@@ -15,23 +15,10 @@ from service.approvals import COFFEE, PLAIN, TEA, Replicas, approval, calling, c
 from stand_in import StandIn
 from support.agent import Service, StartService, running_service
 from support.eventually import eventually
-from support.mcp_servers import McpServer, sdk_server
+from support.mcp_servers import McpServer
 from support.redis_server import RedisServer, running_redis
 
 UNKNOWN = "01890000-0000-7000-8000-000000000000.1"
-
-
-@pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpServer]:
-    server = sdk_server(tmp_path_factory.mktemp("tools")).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def server(server_process: McpServer) -> McpServer:
-    (server_process.folder / "calls.jsonl").unlink(missing_ok=True)
-    return server_process
 
 
 @pytest.fixture(scope="module")

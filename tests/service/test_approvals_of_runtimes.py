@@ -11,23 +11,10 @@ import pytest
 from support.a2a_agent import card, running_agent
 from support.agent import Service, StartService
 from support.eventually import eventually
-from support.mcp_servers import McpServer, sdk_server
+from support.mcp_servers import McpServer
 from support.runtime import Asked, Runtime, json_answer, running_runtime
 from support.runtime_calls import call_tool
 from testbed.ports import free_port
-
-
-@pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpServer]:
-    started = sdk_server(tmp_path_factory.mktemp("tools")).start()
-    yield started
-    started.kill()
-
-
-@pytest.fixture
-def server(server_process: McpServer) -> McpServer:
-    (server_process.folder / "calls.jsonl").unlink(missing_ok=True)
-    return server_process
 
 
 @pytest.fixture

@@ -12,26 +12,13 @@ from service.approvals import TEA, approval, calling, calls, start_replica
 from stand_in import StandIn
 from support.agent import StartService
 from support.eventually import eventually
-from support.mcp_servers import McpServer, sdk_server
+from support.mcp_servers import McpServer
 
 ASKER, APPROVER, OTHER = "asker-key-000000001", "approver-key-0000001", "other-key-0000000001"
 
 
 def name_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-@pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpServer]:
-    server = sdk_server(tmp_path_factory.mktemp("tools")).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def server(server_process: McpServer) -> McpServer:
-    (server_process.folder / "calls.jsonl").unlink(missing_ok=True)
-    return server_process
 
 
 @pytest.fixture
