@@ -79,7 +79,8 @@ class Dialogue:
             except StateUnavailableError:
                 warning = _FORGOTTEN
         known = history or waited or warning
-        this_id = conversation_id if conversation_id is not None and known else new_id()
+        of_client = question.details.earlier is not None
+        this_id = conversation_id if conversation_id is not None and known else new_id(of_client=of_client)
         prompt = Prompt(
             question.message,
             question.system_prompt,

@@ -14,7 +14,7 @@ from agent_service.telemetry.redact import printable
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _FIRST = "Waiting for the approval of "
-_REFERENCE = re.compile(rf"\(conversation (?P<conversation>[0-9a-f-]{{32,36}}), approval (?P<turn>{_UUID})\.[0-9]+\)")
+_REFERENCE = re.compile(rf"\(conversation (?P<conversation>client-{_UUID}), approval (?P<turn>{_UUID})\.[0-9]+\)")
 _LAST = " Send the same messages with this answer to go on."
 
 # A notice names at most this many calls; the first one identifies the turn.
