@@ -203,7 +203,7 @@ class OwnForm:
         """Return the event of a text, a tool call or its result."""
         if isinstance(piece, str):
             return b'data: {"type":"text","content":%b}\n\n' % _quoted(piece).encode("ascii")
-        return _of_tool(piece)
+        return _event(of_tool(piece))
 
     def end(self, reply: Reply) -> bytes:
         """Return the event `done` or `input_required`."""
@@ -214,11 +214,12 @@ class OwnForm:
         return _event({"type": "error", "message": message})
 
 
-def _of_tool(piece: ToolUse | ToolResult) -> bytes:
+def of_tool(piece: ToolUse | ToolResult) -> dict[str, object]:
+    """Return the event of a tool call or its result."""
     if isinstance(piece, ToolUse):
-        return _event({"type": "tool_use", "id": piece.id, "name": piece.name, "input": dict(piece.input)})
+        return {"type": "tool_use", "id": piece.id, "name": piece.name, "input": dict(piece.input)}
     content = shown_text(piece.content)
-    return _event({"type": "tool_result", "id": piece.id, "is_error": piece.is_error, "content": content})
+    return {"type": "tool_result", "id": piece.id, "is_error": piece.is_error, "content": content}
 
 
 def _done(reply: Reply) -> bytes:
@@ -229,7 +230,7 @@ def _done(reply: Reply) -> bytes:
         "conversation_id": reply.conversation_id,
     }
     if reply.waiting:
-        event |= {"type": "input_required", "approvals": [_waiting(call) for call in reply.waiting]}
+        event |= {"type": "input_required", "approvals": [of_waiting(call) for call in reply.waiting]}
     elif reply.usage.cut is not None:
         event["stop_reason"] = reply.usage.cut
     if reply.warning is not None:
@@ -237,7 +238,8 @@ def _done(reply: Reply) -> bytes:
     return _event(event)
 
 
-def _waiting(call: WaitingCall) -> dict[str, object]:
+def of_waiting(call: WaitingCall) -> dict[str, object]:
+    """Return a call that waits for an approval, as the last event of a stream has it."""
     expires = datetime.fromtimestamp(call.expires, UTC).isoformat()
     return {"id": call.id, "tool": call.tool, "server": call.server, "input": call.input, "expires_at": expires}
 

@@ -7,7 +7,7 @@ answer of `POST /chat`; in a chunk, the event of `POST /chat/stream`. OpenAI's c
 import json
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from agent_service.agent.messages import BREAK, Usage
@@ -16,7 +16,8 @@ from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
 from agent_service.compat.error_forms import openai_type
 from agent_service.compat.openai.errors import error_body
-from agent_service.compat.openai.extension import of_piece, of_reply
+from agent_service.compat.openai.extension import FIELD, of_reply
+from agent_service.routes.sse import of_tool
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -88,7 +89,7 @@ class ChatForm:
             return self._before + _quoted(piece).encode("ascii") + self._after
         if isinstance(piece, ToolUse) and piece.name in self._client_tools:
             return b""
-        return self._chunk({}, portside=of_piece(piece))
+        return self._chunk({}, more={FIELD: of_tool(piece)})
 
     def end(self, reply: Reply) -> bytes:
         """Return the last chunks: calls of the client's tools, the reason of the end, and the tokens."""
@@ -98,7 +99,7 @@ class ChatForm:
         if reply.calls:
             calls = [{"index": index, **_call(call)} for index, call in enumerate(reply.calls)]
             chunks.append(self._chunk({"tool_calls": calls}))
-        chunks.append(self._chunk({}, finish_reason=_finish_reason(reply), **of_reply(reply, streamed=True)))
+        chunks.append(self._chunk({}, finish_reason=_finish_reason(reply), more=of_reply(reply, streamed=True)))
         if self._include_usage:
             chunks.append(_event({**self._head, "choices": [], "usage": usage_of(reply.usage)}))
         return b"".join(chunks) + _DONE
@@ -108,9 +109,11 @@ class ChatForm:
         kind, code = openai_type(status)
         return _event(error_body(message, kind, None, code))
 
-    def _chunk(self, delta: dict[str, Any], *, finish_reason: str | None = None, **more: Any) -> bytes:
+    def _chunk(
+        self, delta: dict[str, Any], *, finish_reason: str | None = None, more: Mapping[str, Any] | None = None
+    ) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return _event({**self._head, "choices": [choice], **more})
+        return _event({**self._head, "choices": [choice], **(more or {})})
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from agent_service.compat.openai.chat_request import read_chat_request
 from agent_service.compat.openai.errors import InvalidRequestError
 from agent_service.compat.openai.fields import read_body
 from agent_service.components import Components
-from agent_service.gateway import forms
+from agent_service.gateway import model_list
 from agent_service.routes.chat import ignore
 from agent_service.routes.dependencies import ComponentsDep, owner
 
@@ -31,7 +31,7 @@ async def chat_completions(request: Request, components: ComponentsDep) -> Respo
 @router.get("/v1/models")
 async def models(components: ComponentsDep) -> Response:
     """Return the agent as the only model."""
-    return JSONResponse(forms.models([components.settings.agent_name]))
+    return JSONResponse(model_list.models([components.settings.agent_name]))
 
 
 @router.get("/v1/models/{name:path}")
@@ -45,7 +45,7 @@ async def model(name: str, components: ComponentsDep) -> Response:
             status=404,
         )
         return JSONResponse(refused.body(), status_code=refused.status)
-    return JSONResponse(forms.model(name))
+    return JSONResponse(model_list.model(name))
 
 
 async def _completion(request: Request, components: Components) -> Response:

@@ -140,10 +140,11 @@ def _data(url: str, path: str) -> tuple[str, str]:
         )
     data = url[match.end() :]
     try:
-        if not base64.b64decode(data, validate=True):
-            raise ValueError("is empty")
+        content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidRequestError(f"Invalid '{path}': the base64 data is invalid.", path, code="invalid_base64") from None
+        content = b""
+    if not content:
+        raise InvalidRequestError(f"Invalid '{path}': the base64 data is invalid.", path, code="invalid_base64")
     return (match[1] or "text/plain").lower(), data
 
 

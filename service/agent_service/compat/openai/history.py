@@ -81,7 +81,9 @@ class History:
                 f"Invalid '{path}': a result must follow the call of the tool that it belongs to.", path
             )
         del self._open[call]
-        self._add(_USER, [{"type": "tool_result", "tool_use_id": call, **({"content": list(blocks)} if blocks else {})}])
+        self._add(
+            _USER, [{"type": "tool_result", "tool_use_id": call, **({"content": list(blocks)} if blocks else {})}]
+        )
 
     def sent(self) -> Sent:
         """Return what the client sent.

@@ -1,7 +1,7 @@
 """The parameters that this agent refuses, because an answer that ignored them would not be what the client asked for.
 
-All others that are not read are ignored, as are unknown ones: the sampling (`temperature`, `top_p`, `seed`, …), and what
-only concerns OpenAI's own service (`user`, `service_tier`, `prompt_cache_key`, …). The table is in
+All others that are not read are ignored, as are unknown ones: the sampling (`temperature`, `top_p`, `seed`, …), and
+what only concerns OpenAI's own service (`user`, `service_tier`, `prompt_cache_key`, …). The table is in
 `docs/how-to/clients/openai.md`.
 """
 
