@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 
 from service.openai_clients import IMAGE, NAME, PNG, assistant, official, user
 from stand_in import StandIn, asking
-from support.agent import KEY, Service, running_service
+from support.agent import KEY, MakeClient, Service, running_service
 from support.redis_server import RedisServer
 
 ONE, TWO = "client-key-one-0123456789", "client-key-two-9876543210"
@@ -262,6 +261,6 @@ def test_the_agent_is_the_only_model(strict: Service) -> None:
     assert raised.value.code == "model_not_found"
 
 
-def test_the_protocol_can_be_switched_off(tmp_path: Path) -> None:
-    with running_service(tmp_path, MODEL_PROVIDER="echo", API_OPENAI="false", STATE_DIR=str(tmp_path)) as running:
-        assert running.post("/v1/chat/completions", messages=[user("hello")]).status_code == 404
+async def test_the_protocol_can_be_switched_off(make_client: MakeClient) -> None:
+    client = await make_client(api_openai=False)
+    assert (await client.post("/v1/chat/completions", json={"messages": [user("hello")]})).status_code == 404
