@@ -77,12 +77,21 @@ def test_a_stream_is_a_role_texts_an_end_and_the_tokens(sdk: openai.OpenAI) -> N
     assert {chunk.id for chunk in chunks} == {chunks[0].id}
     assert chunks[0].choices[0].delta.role == "assistant"
     *texts, last, tokens = chunks
-    assert len(texts) > 1
     assert "".join(chunk.choices[0].delta.content or "" for chunk in texts).startswith('Stand-in heard "hello')
     assert [chunk.choices[0].finish_reason for chunk in (*texts, last)] == [None] * len(texts) + ["stop"]
     assert all(chunk.usage is None for chunk in chunks[:-1])
     assert tokens.choices == []
     assert tokens.usage.total_tokens > 20
+
+
+def test_text_is_sent_while_the_model_is_still_generating(sdk: openai.OpenAI, stand_in: StandIn) -> None:
+    stream = ask(sdk, user(asking("hello", words=20, hold="rest", after=3)), stream=True)
+    texts = (text for chunk in stream if (text := chunk.choices[0].delta.content))
+    first = next(texts)
+    assert stand_in.last()["state"] == "running"
+    stand_in.release("rest")
+    assert first
+    assert "".join(texts)
 
 
 def test_a_stream_has_no_tokens_unless_it_is_asked_for_them(service: Service) -> None:

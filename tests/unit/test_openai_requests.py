@@ -19,45 +19,14 @@ from agent_service.compat.openai.responses_request import read_response_request
 TEXT = st.sampled_from(["", " ", "a", "b\n", "\ud800", "\0", "😀", '{"a":1}', "data:image/png;base64,aGk="])
 NAMES = st.sampled_from(
     [
-        "role",
-        "content",
-        "type",
-        "text",
-        "tool_calls",
-        "tool_call_id",
-        "id",
-        "function",
-        "name",
-        "arguments",
-        "call_id",
-        "image_url",
-        "url",
-        "file",
-        "file_data",
-        "output",
-        "approval_request_id",
-        "approve",
-        "refusal",
+        *("role", "content", "type", "text", "tool_calls", "tool_call_id", "id", "function", "name", "arguments"),
+        *("call_id", "image_url", "url", "file", "file_data", "output", "approval_request_id", "approve", "refusal"),
     ]
 )
 WORDS = st.sampled_from(
     [
-        "user",
-        "assistant",
-        "system",
-        "tool",
-        "text",
-        "image_url",
-        "file",
-        "message",
-        "function",
-        "function_call",
-        "function_call_output",
-        "mcp_approval_response",
-        "input_text",
-        "input_image",
-        "input_file",
-        "mcp_call",
+        *("user", "assistant", "system", "tool", "text", "image_url", "file", "message", "function", "function_call"),
+        *("function_call_output", "mcp_approval_response", "input_text", "input_image", "input_file", "mcp_call"),
     ]
 )
 JSON: st.SearchStrategy[Any] = st.recursive(
