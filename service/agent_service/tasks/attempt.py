@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, joined, sendable
-from agent_service.agent.tools import Event, Progress, Resumption, Suspension, ToolResult, Transcript
+from agent_service.agent.tools import Event, Last, Progress, Resumption, Suspension, ToolResult, Transcript
 from agent_service.agent.turn import Agent
 from agent_service.chat.approval_errors import CannotWaitError, DecidedError, UnknownApprovalError
 from agent_service.chat.approval_record import Suspended, WaitingCall
@@ -80,12 +80,10 @@ class Attempt:
             if isinstance(piece, str):
                 events.text(piece if self._pieces else self._after_break(piece))
                 self._pieces.append(piece)
-            elif isinstance(piece, Suspension):
-                self._suspension = piece
+            elif isinstance(piece, Last):
+                self._keep_last(piece)
             elif isinstance(piece, Progress):
                 await self._keep_step(piece)
-            elif isinstance(piece, Transcript):
-                self._transcript = piece
             else:
                 self._steps.note(piece)
                 events.note(piece)
@@ -94,6 +92,13 @@ class Attempt:
 
         self._usage = await agent.answer(await self._prompt(deadline, resumption), keep)
         return self._usage
+
+    def _keep_last(self, piece: Last) -> None:
+        # A task has no tools of a client, so there is no `Handover` to keep.
+        if isinstance(piece, Suspension):
+            self._suspension = piece
+        elif isinstance(piece, Transcript):
+            self._transcript = piece
 
     async def flush(self) -> None:
         """Send the events so far.
