@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
+from agent_service.compat import openai
 from agent_service.compat.anthropic import routes as anthropic
 from agent_service.compat.error_forms import FORMS
 from agent_service.components import Components, make_components
@@ -86,6 +87,8 @@ def create_app(
 
 def _include_protocols(app: FastAPI, settings: Settings) -> None:
     """Answer in the protocols of other clients."""
+    if settings.api_openai:
+        app.include_router(openai.router)
     if settings.api_anthropic:
         app.include_router(anthropic.router)
 

@@ -80,7 +80,8 @@ class Dialogue:
                 warning = _FORGOTTEN
         known = history or waited or warning
         of_client = question.details.earlier is not None
-        this_id = conversation_id if conversation_id is not None and known else new_id(of_client=of_client)
+        fresh = question.new_id or new_id(of_client=of_client)
+        this_id = conversation_id if conversation_id is not None and known else fresh
         prompt = Prompt(
             question.message,
             question.system_prompt,
@@ -91,6 +92,19 @@ class Dialogue:
             details=question.details,
         )
         return await self._turn(prompt, on_piece, streamed=streamed, warning=warning)
+
+    async def last_message(self, owner: str, conversation_id: str) -> str | None:
+        """Return the user's last message in a conversation; None if the conversation is unknown.
+
+        It is empty while the first turn of the conversation waits for approvals.
+
+        Raises:
+            StateUnavailableError: when Redis is unavailable.
+        """
+        history = await self._conversations.history(owner, conversation_id)
+        if history:
+            return history[-1].user
+        return "" if await self._approvals.waited_in(conversation_id, owner) else None
 
     async def count(self, owner: str, question: Question, estimate: int) -> int:
         """Return the tokens of a question of `owner` who keeps the history; arguments and errors as `Agent.count`."""

@@ -3,7 +3,7 @@
 Forms: Claude docs, "Errors"; OpenAI's API reference, "Error codes"; MCP, "Streamable HTTP" (JSON-RPC 2.0).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 
 import orjson
@@ -14,10 +14,6 @@ JSON = "application/json"
 # Codes of JSON-RPC 2.0 for a request that is not accepted, and for a failure that a later request may not meet.
 _INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
 _TRANSIENT = frozenset({408, 429})
-
-# When a model was released is not known here. "May be set to an epoch value if the release date is unknown" (SDK,
-# types/model_info.py).
-_RELEASED = "1970-01-01T00:00:00Z"
 
 
 class Form(Enum):
@@ -72,24 +68,3 @@ def error(form: Form, refusal: RefusedError, request_id: str | None = None) -> w
 def answer(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a JSON answer."""
     return web.Response(body=orjson.dumps(body), status=status, headers=headers, content_type=JSON)
-
-
-def model(name: str) -> dict[str, object]:
-    """Return the description of a model, which is valid in both forms."""
-    return {
-        "type": "model",
-        "id": name,
-        "display_name": name,
-        "created_at": _RELEASED,
-        "lifecycle": "active",
-        "object": "model",
-        "created": 0,
-        "owned_by": "portside",
-    }
-
-
-def models(names: Iterable[str]) -> dict[str, object]:
-    """Return a list of models, which is valid in both forms."""
-    data = [model(name) for name in names]
-    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-    return {"object": "list", "data": data, "has_more": False, **ends}

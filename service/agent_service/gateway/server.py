@@ -13,7 +13,7 @@ from aiohttp import web
 from prometheus_client import Counter
 
 from agent_service.agent.turns import Turn, Turns
-from agent_service.gateway import forms
+from agent_service.gateway import forms, model_list
 from agent_service.gateway.asgi import ANSWERED
 from agent_service.gateway.attribution import turn_of
 from agent_service.gateway.calls import Calls
@@ -169,7 +169,7 @@ class Gateway:
             if path == _HEALTH:
                 return forms.answer({"status": "ok"})
             if path == _MODELS:
-                return forms.answer(forms.models(self._calls.terms.models))
+                return forms.answer(model_list.models(self._calls.terms.models))
             if path.startswith(_MODEL):
                 return self._model(path.removeprefix(_MODEL))
         routes = f"POST {_MESSAGES}, {_COUNT} and {_CHAT}, GET {_MODELS}, and {_MCP}"
@@ -182,7 +182,7 @@ class Gateway:
             raise RefusedError(
                 404, "not_found_error", f"model: this agent may not call this model. It may call: {allowed}."
             )
-        return forms.answer(forms.model(name))
+        return forms.answer(model_list.model(name))
 
     async def _counted(self, call: Callable[[], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
         if self._lifecycle.calls >= self._most:

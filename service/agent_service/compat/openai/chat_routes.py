@@ -1,0 +1,61 @@
+"""`POST /v1/chat/completions` and `GET /v1/models`.
+
+They are not in the OpenAPI document: their form is OpenAI's, whose own documentation and clients apply.
+"""
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from agent_service.compat import asking
+from agent_service.compat.openai.answering import answered, stream, whole
+from agent_service.compat.openai.chat_answer import ChatForm, completion
+from agent_service.compat.openai.chat_request import read_chat_request
+from agent_service.compat.openai.errors import InvalidRequestError
+from agent_service.compat.openai.fields import read_body
+from agent_service.components import Components
+from agent_service.gateway import model_list
+from agent_service.routes.chat import ignore
+from agent_service.routes.dependencies import ComponentsDep, owner
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(request: Request, components: ComponentsDep) -> Response:
+    """Answer a chat, as one completion or as chunks."""
+    return await answered(_completion(request, components))
+
+
+@router.get("/v1/models")
+async def models(components: ComponentsDep) -> Response:
+    """Return the agent as the only model."""
+    return JSONResponse(model_list.models([components.settings.agent_name]))
+
+
+@router.get("/v1/models/{name:path}")
+async def model(name: str, components: ComponentsDep) -> Response:
+    """Return the agent as a model, if this is its name."""
+    if name != components.settings.agent_name:
+        refused = InvalidRequestError(
+            f"The model '{name}' does not exist. This agent is '{components.settings.agent_name}'.",
+            "model",
+            code="model_not_found",
+            status=404,
+        )
+        return JSONResponse(refused.body(), status_code=refused.status)
+    return JSONResponse(model_list.model(name))
+
+
+async def _completion(request: Request, components: Components) -> Response:
+    settings = components.settings
+    asked = read_chat_request(read_body(await request.body()), takes_tools=settings.api_client_tools)
+    question = asking.question(request, components, asked.message, asked.details)
+    turn = partial(components.dialogue.reply, owner(request), question, streamed=asked.stream)
+    if asked.stream:
+        tools = [tool["name"] for tool in asked.details.tools]
+        form = ChatForm(settings.agent_name, include_usage=asked.include_usage, client_tools=tools)
+        return stream(components, turn, form)
+    reply = await whole(request, turn, ignore)
+    return JSONResponse(completion(reply, settings.agent_name))
