@@ -79,7 +79,7 @@ class Dialogue:
             except StateUnavailableError:
                 warning = _FORGOTTEN
         known = history or waited or warning
-        this_id = conversation_id if conversation_id is not None and known else new_id()
+        this_id = conversation_id if conversation_id is not None and known else question.new_id or new_id()
         prompt = Prompt(
             question.message,
             question.system_prompt,
@@ -90,6 +90,19 @@ class Dialogue:
             details=question.details,
         )
         return await self._turn(prompt, on_piece, streamed=streamed, warning=warning)
+
+    async def last_message(self, owner: str, conversation_id: str) -> str | None:
+        """Return the user's last message in a conversation; None if the conversation is unknown.
+
+        It is empty while the first turn of the conversation waits for approvals.
+
+        Raises:
+            StateUnavailableError: when Redis is unavailable.
+        """
+        history = await self._conversations.history(owner, conversation_id)
+        if history:
+            return history[-1].user
+        return "" if await self._approvals.waited_in(conversation_id, owner) else None
 
     async def go_on(
         self,

@@ -10,7 +10,8 @@ class Question:
     """A message of a client, with what belongs to it.
 
     `conversation_id` is that of the conversation to continue. `system_prompt` replaces the agent's. `token` is the
-    caller's own credential, for tools that it is forwarded to.
+    caller's own credential, for tools that it is forwarded to. `new_id` is the id of a conversation that begins with
+    the message; None for any.
     """
 
     message: str
@@ -18,3 +19,4 @@ class Question:
     system_prompt: str | None = None
     token: str | None = field(default=None, repr=False)
     details: Details = NO_DETAILS
+    new_id: str | None = None

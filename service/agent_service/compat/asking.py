@@ -22,9 +22,15 @@ _IMAGE_TOKENS = 1600
 
 
 def question(
-    request: Request, components: Components, message: str, details: Details, *, conversation_id: str | None = None
+    request: Request,
+    components: Components,
+    message: str,
+    details: Details,
+    *,
+    conversation_id: str | None = None,
+    new_id: str | None = None,
 ) -> Question:
-    """Return the question of a request.
+    """Return the question of a request, which continues a conversation, or begins one with the id `new_id`.
 
     Raises:
         PromptTooLongError: if it has more tokens than the agent takes (API_MAX_INPUT_TOKENS).
@@ -33,7 +39,7 @@ def question(
     found = tokens(message, details)
     if found > most:
         raise PromptTooLongError(f"The input has about {found} tokens; this agent takes at most {most}.")
-    return Question(message, conversation_id, token=token(request, components), details=details)
+    return Question(message, conversation_id, token=token(request, components), details=details, new_id=new_id)
 
 
 async def reply(request: Request, components: Components, asked: Question) -> Reply:

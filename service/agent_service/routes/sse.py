@@ -128,7 +128,8 @@ class EventStream(Response):
         self._metrics = metrics
         self._asked_at: float | None = time.perf_counter()
         self._heartbeat_seconds = heartbeat_seconds
-        self._started = False
+        # `begun` is set when the first bytes are made, and `started` when they are written.
+        self._begun = self._started = False
         # Two tasks write: this one, and the one that watches the connection, which writes heartbeats.
         self._writing = asyncio.Lock()
         self._written_at = time.monotonic()
@@ -147,7 +148,8 @@ class EventStream(Response):
 
     async def _last_event(self) -> bytes:
         try:
-            return self._form.end(await self._reply(self._piece))
+            reply = await self._reply(self._piece)
+            return self._begin() + self._form.end(reply)
         except (ModelError, CannotWaitError, StateUnavailableError) as error:
             if not self._started:
                 raise
@@ -170,13 +172,21 @@ class EventStream(Response):
         if self._asked_at is not None:
             self._metrics.first_token.observe(time.perf_counter() - self._asked_at, exemplar())
             self._asked_at = None
-        await self._write(self._form.piece(piece))
+        # A form counts its events, so the start comes first. A piece may have no event of its own.
+        if data := self._begin() + self._form.piece(piece):
+            await self._write(data)
+
+    def _begin(self) -> bytes:
+        if self._begun:
+            return b""
+        self._begun = True
+        return self._form.start()
 
     async def _beat(self) -> float:
         silence = time.monotonic() - self._written_at
         if silence < self._heartbeat_seconds:
             return self._heartbeat_seconds - silence
-        await self._write(self._form.heartbeat)
+        await self._write(self._begin() + self._form.heartbeat)
         return self._heartbeat_seconds
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
@@ -184,7 +194,6 @@ class EventStream(Response):
             if not self._started:
                 self._started = True
                 await self._send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                data = self._form.start() + data
             send = self._send_piece if more else self._send
             await send({"type": "http.response.body", "body": data, "more_body": more})
             self._written_at = time.monotonic()

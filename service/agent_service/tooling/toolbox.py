@@ -119,6 +119,11 @@ class McpToolbox:
                 raise UnreachableError("The server of a tool that this agent needs is unavailable.", kind="tools")
         return [tool for _, tool in self._current().values() if tool.server in usable]
 
+    def find(self, name: str) -> Tool | None:
+        """Return the tool with this name; None if there is none now."""
+        found = self._current().get(name)
+        return None if found is None else found[1]
+
     async def call(self, use: ToolUse, caller: Caller) -> ToolResult:
         """Call a tool and return its result. A call that fails has a result with the error, which is for the model."""
         self._reload()

@@ -1,5 +1,9 @@
 """The protocol of OpenAI's clients: chat completions, responses and models."""
 
-from agent_service.compat.openai.chat_routes import router
+from fastapi import APIRouter
 
-__all__ = ["router"]
+from agent_service.compat.openai import chat_routes, responses_routes
+
+router = APIRouter()
+for _routes in (chat_routes, responses_routes):
+    router.include_router(_routes.router)
