@@ -8,7 +8,7 @@ from agent_service.agent.loop import ToolLoop
 from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider
 from agent_service.agent.step import takes_tools
-from agent_service.agent.tools import Toolbox
+from agent_service.agent.tools import NoTools, Toolbox
 from agent_service.agent.tracing import TurnSpans
 from agent_service.agent.turns import Turns
 from agent_service.config.settings import Settings
@@ -41,6 +41,9 @@ def make_answering(
         tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
     )
     charge: Callable[[Usage], None] = limits.charge
+    if toolbox is None and settings.api_client_tools:
+        # The loop also hands the calls of clients' tools over to them.
+        toolbox = NoTools()
     if toolbox is not None and takes_tools(provider):
         # The loop charges each call of the model, so that the budget can end a turn.
         charge = _charge_nothing

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
 from agent_service.compat import openai
+from agent_service.compat.anthropic import routes as anthropic
 from agent_service.compat.error_forms import FORMS
 from agent_service.components import Components, make_components
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
@@ -71,8 +72,8 @@ def create_app(
         _pass_on(app, paths)
     for module in (health,) if settings.proxies else (page, chat, approvals, tasks, health):
         app.include_router(module.router)
-    if settings.api_openai and not settings.proxies:
-        app.include_router(openai.router)
+    if paths.has_protocols:
+        _include_protocols(app, settings)
     if documented:
         app.include_router(docs.router)
     if settings.shows_metrics:
@@ -82,6 +83,14 @@ def create_app(
         describe_keys(app.openapi(), paths)
     _add_middleware(app, components, paths)
     return app
+
+
+def _include_protocols(app: FastAPI, settings: Settings) -> None:
+    """Answer in the protocols of other clients."""
+    if settings.api_openai:
+        app.include_router(openai.router)
+    if settings.api_anthropic:
+        app.include_router(anthropic.router)
 
 
 def _pass_on(app: FastAPI, paths: Paths) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from agent_service.agent.details import Message, text_of
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
 from agent_service.agent.provider import Waiting
 from agent_service.agent.step import Step
@@ -37,15 +38,15 @@ class EchoProvider:
         """Call the tool that the message asks for, or yield the results of the calls, or else the message."""
         # The loop estimates the tokens of the prompt.
         usage.sent = True
-        content = step.messages[-1]["content"]
-        choice = choose(content, step.tools) if isinstance(content, str) and step.may_call else None
+        question = _question(step.messages[-1])
+        choice = choose(question, step.tools) if question is not None and step.may_call else None
         if choice is not None:
             block = {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": choice.name, "input": choice.input}
             step.content.append(block)
             usage.output_tokens = math.ceil(len(orjson.dumps([choice.name, choice.input])) / CHARACTERS_PER_TOKEN)
             usage.stop_reason = "tool_use"
             return
-        pieces = _repeated(content) if isinstance(content, str) else _grouped(_report(step.messages))
+        pieces = _repeated(question) if question is not None else _grouped(_report(step.messages))
         async for piece in _paced(pieces, usage):
             yield piece
         step.content.append({"type": "text", "text": "".join(pieces)})
@@ -56,6 +57,14 @@ class EchoProvider:
 
     async def close(self) -> None:
         """Do nothing: this provider has nothing to close."""
+
+
+def _question(message: Message) -> str | None:
+    """Return the text of a message; None if it has results of tools."""
+    content = message["content"]
+    if isinstance(content, list) and any(block["type"] == "tool_result" for block in content):
+        return None
+    return text_of(message)
 
 
 async def _paced(pieces: Sequence[str], usage: Usage) -> AsyncGenerator[str]:
@@ -90,7 +99,8 @@ def _report(messages: Sequence[Mapping[str, Any]]) -> str:
     calls, results = (messages[-2]["content"], messages[-1]["content"])
     names = {block["id"]: block["name"] for block in calls if block["type"] == "tool_use"}
     return "\n\n".join(
-        f"{names[block['tool_use_id']]} {'failed' if block.get('is_error') else 'answered'}: {_text(block['content'])}"
+        f"{names[block['tool_use_id']]} {'failed' if block.get('is_error') else 'answered'}: "
+        f"{_text(block.get('content', ()))}"
         for block in results
         if block["type"] == "tool_result"
     )

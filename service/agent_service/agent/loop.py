@@ -12,6 +12,7 @@ import orjson
 import structlog
 
 from agent_service.agent.calls import ToolCalls
+from agent_service.agent.counting import can_count_steps
 from agent_service.agent.messages import BREAK, CHARACTERS_PER_TOKEN, Prompt, Usage
 from agent_service.agent.pending import INPUT_REQUIRED, pending_calls
 from agent_service.agent.provider import Waiting
@@ -71,8 +72,11 @@ class ToolLoop:
         A turn with calls that need an approval makes the other calls of the step, and ends with its suspension. It goes
         on with the results of the pending calls when `prompt.resumption` has the decisions on them.
 
+        A turn whose model calls tools of the client ends with these calls, which are not made here.
+
         Raises:
-            ModelError: when a step fails, or a server is unavailable that the agent cannot do without.
+            ModelError: when a step fails, a server is unavailable that the agent cannot do without, or a tool of the
+                client has the name of one of the agent's.
         """
         turn = TurnMessages(prompt, await self._toolbox.tools(), self._toolbox.server_tools)
         caller = Caller(math.inf if prompt.deadline is None else prompt.deadline, prompt.client, prompt.token)
@@ -93,7 +97,7 @@ class ToolLoop:
             goes_on = usage.stop_reason == _PAUSED and bound is None
             uses = turn.add_answer(step, calls=usage.stop_reason == _CALLS and bound is None)
             usage.stop_reason = _explained(usage.stop_reason, bound)
-            if not (uses or goes_on):
+            if turn.handover is not None or not (uses or goes_on):
                 break
             usage.of_many_calls = True
             async with aclosing(self._calls(turn, step, uses, usage, caller)) as pieces:
@@ -104,9 +108,20 @@ class ToolLoop:
                 _log.info("Turn was ended: the budget is used up", steps=turn.steps, tool_calls=turn.calls)
                 usage.stop_reason = BUDGET
                 break
-        last = turn.suspension or turn.transcript()
+        last = turn.suspension or turn.handover or turn.transcript()
         if last is not None:
             yield last
+
+    async def count(self, prompt: Prompt) -> int | None:
+        """Return the tokens that the model would receive in the first step of a turn; None if they cannot be counted.
+
+        Raises:
+            ModelError: as `stream` does.
+        """
+        if not can_count_steps(self._provider):
+            return None
+        turn = TurnMessages(prompt, await self._toolbox.tools(), self._toolbox.server_tools)
+        return await self._provider.count_step(turn.step(may_call=True))
 
     async def check(self) -> None:
         """Check whether the model can answer; raise a ModelError if not."""

@@ -12,10 +12,10 @@ from agent_service.agent.provider import Provider, Waiting
 class Step:
     """A question in the form of the Messages API, and the blocks of its answer.
 
-    `tools` are the definitions of the tools, of which the model may use none if `may_call` is false. `max_tokens` is a
-    limit of the answer below the provider's own. The provider fills `content` while the answer arrives, with blocks
-    that can be sent back unchanged. `unreadable` are the ids of the calls whose input is no JSON object; their block
-    has an empty one.
+    `tools` are the definitions of the tools, of which the model may use none if `may_call` is false; otherwise,
+    `tool_choice` is the client's choice among them. `max_tokens` is a limit of the answer below the provider's own. The
+    provider fills `content` while the answer arrives, with blocks that can be sent back unchanged. `unreadable` are the
+    ids of the calls whose input is no JSON object; their block has an empty one.
     """
 
     system: str | None
@@ -23,6 +23,7 @@ class Step:
     tools: Sequence[Mapping[str, Any]] = ()
     may_call: bool = True
     max_tokens: int | None = None
+    tool_choice: Mapping[str, Any] | None = None
     content: list[dict[str, Any]] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
 

@@ -80,6 +80,20 @@ class Toolbox(Protocol):
         ...
 
 
+class NoTools:
+    """The tools of an agent that has none of its own; a `Toolbox`."""
+
+    server_tools: Sequence[Mapping[str, Any]] = ()
+
+    async def tools(self) -> Sequence[Tool]:
+        """Return no tools."""
+        return ()
+
+    async def call(self, use: ToolUse, caller: Caller) -> ToolResult:
+        """Raise LookupError: there is no tool."""
+        raise LookupError(use.name)
+
+
 Piece = str | ToolUse | ToolResult
 """A piece of an answer: text, a tool call, or the result of one."""
 
@@ -154,8 +168,15 @@ class Resumption:
     decisions: Mapping[str, Decision] | None
 
 
-Last = Transcript | Suspension
-"""What a turn yields last: its transcript, or its suspension."""
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """The end of a turn that calls tools of its client, which makes the calls itself."""
+
+    calls: tuple[ToolUse, ...]
+
+
+Last = Transcript | Suspension | Handover
+"""What a turn yields last: its transcript, its suspension, or the calls that its client makes."""
 
 Event = Piece | Last | Progress
 """What a turn yields."""

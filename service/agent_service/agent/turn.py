@@ -11,9 +11,10 @@ import structlog
 from opentelemetry.trace import Span
 
 from agent_service.agent.account import Account
+from agent_service.agent.counting import can_count
 from agent_service.agent.details import text_of
 from agent_service.agent.errors import ModelError, TimedOutError
-from agent_service.agent.messages import Prompt, Usage
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Prompt, Usage
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.tools import Event, Piece
 from agent_service.agent.tracing import TurnSpans, finish
@@ -77,9 +78,25 @@ class Agent:
         if prompt.deadline is not None:
             deadline = min(deadline, prompt.deadline)
         with self._spans.start() as span:
-            system = _with_instructions(prompt.system or self._system_prompt(), prompt.details.instructions)
-            whole = replace(prompt, system=system, deadline=deadline)
+            whole = replace(prompt, system=self._system_of(prompt), deadline=deadline)
             return await self._watched(whole, on_piece, span, most)
+
+    async def count(self, prompt: Prompt, estimate: int) -> int:
+        """Return the tokens of a question, with the agent's system prompt and its tools.
+
+        Args:
+            prompt: the question.
+            estimate: tokens of what the client sent, for a provider that cannot count them.
+
+        Raises:
+            ModelError: when the model API fails, or refuses the question.
+        """
+        system = self._system_of(prompt)
+        found = await self._provider.count(replace(prompt, system=system)) if can_count(self._provider) else None
+        return estimate + math.ceil(len(system or "") / CHARACTERS_PER_TOKEN) if found is None else found
+
+    def _system_of(self, prompt: Prompt) -> str | None:
+        return _with_instructions(prompt.system or self._system_prompt(), prompt.details.instructions)
 
     async def _watched(self, prompt: Prompt, on_piece: _OnAny, span: Span, most: float) -> Usage:
         usage = Usage()

@@ -1,11 +1,12 @@
 """The messages of a turn with tool calls, in the form of the Messages API. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
+from agent_service.agent.errors import UnsupportedInputError
 from agent_service.agent.messages import Prompt, is_blank
 from agent_service.agent.step import Step
-from agent_service.agent.tools import Suspension, Tool, ToolResult, ToolUse, Transcript
+from agent_service.agent.tools import Handover, Suspension, Tool, ToolResult, ToolUse, Transcript
 
 Block = Mapping[str, Any]
 Message = Mapping[str, Any]
@@ -25,17 +26,24 @@ class TurnMessages:
     """The messages of a turn so far, with the earlier ones of its conversation.
 
     `steps` is the number of its steps, with the current one, and `calls` the number of its tool calls that have
-    results. `suspension` is set when the turn waits.
+    results. `suspension` is set when the turn waits, and `handover` when it ends with calls that the client makes.
     """
 
     def __init__(self, prompt: Prompt, tools: Sequence[Tool], server_tools: Sequence[Mapping[str, Any]]) -> None:
-        """Begin a turn with these tools of ours, and those that the model API runs itself."""
+        """Begin a turn with these tools of ours, those that the model API runs itself, and those of the client.
+
+        Raises:
+            UnsupportedInputError: if a tool of the client has the name of another one.
+        """
         self._system = prompt.system
         self._max_tokens = prompt.details.max_tokens
+        self._tool_choice = prompt.details.tool_choice
         self.tools = {tool.name: tool for tool in tools}
         self.steps = self.calls = 0
         self.suspension: Suspension | None = None
-        self._tools = [*map(_definition, tools), *server_tools]
+        self.handover: Handover | None = None
+        self._of_client = _names_of_client(prompt, {*self.tools, *(str(tool["name"]) for tool in server_tools)})
+        self._tools = [*map(_definition, tools), *server_tools, *prompt.details.tools]
         self._messages = _earlier(prompt, takes_calls=bool(self._tools), takes_server_tools=bool(server_tools))
         self._messages.append(prompt.question)
         self._first = len(self._messages)
@@ -47,13 +55,20 @@ class TurnMessages:
 
     def step(self, *, may_call: bool) -> Step:
         """Return the next step."""
-        return Step(self._system, list(self._messages), self._tools, may_call, self._max_tokens)
+        return Step(self._system, list(self._messages), self._tools, may_call, self._max_tokens, self._tool_choice)
 
     def add_answer(self, step: Step, *, calls: bool) -> list[ToolUse]:
         """Add the answer of a step, and return its tool calls, which must be made; none unless `calls`.
 
-        A call without a result would make the next request invalid, so those that are not made are left out.
+        A call without a result would make the next request invalid, so those that are not made are left out. If the
+        model calls tools of the client, the turn ends with these calls alone: the history in which they get their
+        results is the client's, and it has no calls of the agent.
         """
+        of_client = [use for use in _uses(step.content) if use.name in self._of_client] if calls else []
+        readable = tuple(use for use in of_client if use.id not in step.unreadable)
+        if readable:
+            self.handover = Handover(readable)
+            return []
         content = [block for block in step.content if _can_be_sent(block) and (calls or block["type"] != _TOOL_USE)]
         if not content:
             return []
@@ -88,12 +103,12 @@ class TurnMessages:
 
     def refusal(self, use: ToolUse, step: Step) -> str | None:
         """Return why a call of a step cannot be made, for the model; None if it can."""
+        if use.id in step.unreadable:
+            return "The input of this call is not a JSON object. The call did not run."
         if use.name not in self.tools:
             names = ", ".join([*self.tools][:_MOST_NAMES]) or "none"
             more = ", …" if len(self.tools) > _MOST_NAMES else ""
             return f"There is no tool of this name. The tools are: {names}{more}."
-        if use.id in step.unreadable:
-            return "The input of this call is not a JSON object. The call did not run."
         return None
 
     def transcript(self) -> Transcript | None:
@@ -112,6 +127,14 @@ class TurnMessages:
 
 def _uses(content: Iterable[Block]) -> list[ToolUse]:
     return [ToolUse(each["id"], each["name"], each["input"]) for each in content if each["type"] == _TOOL_USE]
+
+
+def _names_of_client(prompt: Prompt, taken: Set[str]) -> frozenset[str]:
+    """Return the names of the client's tools, none of which may be `taken`."""
+    names = frozenset(str(tool["name"]) for tool in prompt.details.tools)
+    for name in sorted(names & taken):
+        raise UnsupportedInputError(f"The agent has a tool named '{name}' itself: name your own tool differently.")
+    return names
 
 
 def error_result(use: ToolUse, sentence: str) -> ToolResult:

@@ -100,6 +100,15 @@ def _can_be_sent(exchange: Exchange) -> bool:
     return not (is_blank(exchange.user) or is_blank(exchange.assistant))
 
 
-def new_id() -> str:
-    """Return an id that cannot be guessed."""
-    return str(uuid.uuid4())
+# Begins the id of what is no conversation of ours: its client keeps the history.
+_OF_CLIENT = "client-"
+
+
+def new_id(*, of_client: bool = False) -> str:
+    """Return an id that cannot be guessed; `of_client` is whether the client keeps the history."""
+    return f"{_OF_CLIENT if of_client else ''}{uuid.uuid4()}"
+
+
+def is_of_client(conversation_id: str) -> bool:
+    """Return whether an id is that of a history that the client keeps."""
+    return conversation_id.startswith(_OF_CLIENT)

@@ -10,7 +10,7 @@ from agent_service.agent.details import APIS
 from agent_service.agent.errors import ModelError
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, joined, sendable
 from agent_service.agent.pending import INPUT_REQUIRED
-from agent_service.agent.tools import Event, Progress, Suspension, ToolResult, ToolUse, Transcript
+from agent_service.agent.tools import Event, Handover, Progress, Suspension, ToolResult, ToolUse, Transcript
 from agent_service.agent.turn import Agent, OnPiece
 from agent_service.chat.approval_record import Place, Suspended, WaitingCall
 from agent_service.chat.approvals import Approvals, Taken
@@ -79,7 +79,9 @@ class Dialogue:
             except StateUnavailableError:
                 warning = _FORGOTTEN
         known = history or waited or warning
-        this_id = conversation_id if conversation_id is not None and known else question.new_id or new_id()
+        of_client = question.details.earlier is not None
+        fresh = question.new_id or new_id(of_client=of_client)
+        this_id = conversation_id if conversation_id is not None and known else fresh
         prompt = Prompt(
             question.message,
             question.system_prompt,
@@ -103,6 +105,11 @@ class Dialogue:
         if history:
             return history[-1].user
         return "" if await self._approvals.waited_in(conversation_id, owner) else None
+
+    async def count(self, owner: str, question: Question, estimate: int) -> int:
+        """Return the tokens of a question of `owner` who keeps the history; arguments and errors as `Agent.count`."""
+        prompt = Prompt(question.message, question.system_prompt, client=owner, details=question.details)
+        return await self._agent.count(prompt, estimate)
 
     async def go_on(
         self,
@@ -172,13 +179,15 @@ class Dialogue:
         steps = Steps()
         transcript: Transcript | None = None
         suspension: Suspension | None = None
+        calls: Sequence[ToolUse] = ()
         for call in taken.turn.suspension.pending if taken is not None else ():
             steps.note(call.use)
 
         async def keep(piece: Event) -> None:
-            nonlocal transcript, suspension
+            nonlocal transcript, suspension, calls
             # Progress is not kept: the client that waits for the answer would not find another process.
-            if isinstance(piece, Transcript | Suspension | Progress):
+            if isinstance(piece, Transcript | Suspension | Progress | Handover):
+                calls = piece.calls if isinstance(piece, Handover) else calls
                 transcript = piece if isinstance(piece, Transcript) else transcript
                 suspension = piece if isinstance(piece, Suspension) else suspension
                 return
@@ -210,8 +219,9 @@ class Dialogue:
                 )
             )
             return Reply(text, usage, this_id, warning, steps.all(), waiting)
-        if prompt.details.earlier is not None:
-            return Reply(text, usage, this_id, warning, steps.all())
+        if calls or prompt.details.earlier is not None:
+            # The results of the client's own calls come with its next request, which has all that was before them.
+            return Reply(text, usage, this_id, warning, steps.all(), calls=calls)
         if is_blank(whole):
             return Reply(text, usage, this_id, warning or _EMPTY, steps.all())
         try:

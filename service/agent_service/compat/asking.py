@@ -76,12 +76,14 @@ def _of_message(message: Message) -> int:
 
 
 def _tokens(blocks: Iterable[Block]) -> int:
-    characters = images = 0
+    characters = images = inside = 0
     for block in blocks:
         if block["type"] == "text":
             characters += len(block["text"])
         elif block["type"] == "image" or (block["type"] == "document" and block["source"]["type"] != "text"):
             images += 1
+        elif block["type"] == "tool_result" and not isinstance(block.get("content"), str):
+            inside += _tokens(block.get("content") or ())
         else:
             characters += len(str(block))
-    return math.ceil(characters / CHARACTERS_PER_TOKEN) + images * _IMAGE_TOKENS
+    return math.ceil(characters / CHARACTERS_PER_TOKEN) + images * _IMAGE_TOKENS + inside

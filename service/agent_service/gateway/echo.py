@@ -1,7 +1,6 @@
 """Answers of the echo provider in the form of each API, so that a runtime can be tried without a key."""
 
 import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, nullcontext
 from typing import Any
@@ -9,14 +8,13 @@ from typing import Any
 import orjson
 from multidict import CIMultiDict
 
+from agent_service.agent.claude.written import EVENTS, event, last_events, message, new_id, text_delta
 from agent_service.agent.echo import EchoProvider
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Waiting
 from agent_service.gateway.forms import JSON, Form, RefusedError
 from agent_service.gateway.question import Question
 from agent_service.gateway.reply import Reply, nothing, single
-
-_EVENTS = "text/event-stream; charset=utf-8"
 
 
 class Echo:
@@ -41,7 +39,7 @@ class Echo:
         if question.streamed:
             events = _message_events if form is Form.MESSAGES else _chat_events
             chunks = events(question.model, pieces, usage, prompt)
-            headers = CIMultiDict({"Content-Type": _EVENTS, "request-id": _id("req")})
+            headers = CIMultiDict({"Content-Type": EVENTS, "request-id": new_id("req")})
             return Reply(200, headers, chunks, nothing)
         async with aclosing(pieces):
             text = "".join([piece async for piece in pieces])
@@ -79,51 +77,40 @@ def _text(content: object) -> str:
 
 def _whole(body: dict[str, Any]) -> Reply:
     content = orjson.dumps(body)
-    headers = CIMultiDict({"Content-Type": JSON, "request-id": _id("req")})
+    headers = CIMultiDict({"Content-Type": JSON, "request-id": new_id("req")})
     return Reply(200, headers, single(content), nothing, len(content))
 
 
-def _message(model: str, text: str | None, usage: Usage) -> dict[str, Any]:
-    return {
-        "id": _id("msg"),
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [] if text is None else [{"type": "text", "text": text}],
-        "stop_reason": None if text is None else "end_turn",
-        "stop_sequence": None,
-        "usage": {"input_tokens": usage.uncached_tokens, "output_tokens": usage.output_tokens},
-    }
+def _message(model: str, text: str, usage: Usage) -> dict[str, Any]:
+    return message(model, [{"type": "text", "text": text}], _message_usage(usage), stop_reason="end_turn")
+
+
+def _message_usage(usage: Usage) -> dict[str, int]:
+    return {"input_tokens": usage.uncached_tokens, "output_tokens": usage.output_tokens}
 
 
 async def _message_events(
     model: str, pieces: AsyncGenerator[str], usage: Usage, prompt: Prompt
 ) -> AsyncIterator[bytes]:
     usage.uncached_tokens = _input_tokens(prompt)
-    yield _event("message_start", message=_message(model, None, usage))
-    yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+    yield event("message_start", message=message(model, [], _message_usage(usage), stop_reason=None))
+    yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})
     async with aclosing(pieces):
         async for piece in pieces:
-            yield _event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
-    yield _event("content_block_stop", index=0)
-    counts = {"output_tokens": usage.output_tokens}
-    yield _event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage=counts)
-    yield _event("message_stop")
-
-
-def _event(kind: str, **content: object) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (kind.encode(), orjson.dumps({"type": kind, **content}))
+            yield text_delta(0, piece)
+    yield event("content_block_stop", index=0)
+    yield last_events("end_turn", {"output_tokens": usage.output_tokens})
 
 
 def _chat(question: Question, text: str, usage: Usage) -> dict[str, Any]:
     message = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    head = {"id": _id("chatcmpl"), "object": "chat.completion", "created": int(time.time()), "model": question.model}
+    head = {"id": new_id("chatcmpl"), "object": "chat.completion", "created": int(time.time()), "model": question.model}
     return {**head, "choices": [choice], "usage": _chat_usage(usage)}
 
 
 async def _chat_events(model: str, pieces: AsyncGenerator[str], usage: Usage, _: Prompt) -> AsyncIterator[bytes]:
-    head = {"id": _id("chatcmpl"), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
+    head = {"id": new_id("chatcmpl"), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
     yield _chunk(head, {"role": "assistant", "content": ""})
     async with aclosing(pieces):
         async for piece in pieces:
@@ -140,7 +127,3 @@ def _chunk(head: dict[str, Any], delta: dict[str, str], finish: str | None = Non
 def _chat_usage(usage: Usage) -> dict[str, int]:
     sent, received = usage.uncached_tokens, usage.output_tokens
     return {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received}
-
-
-def _id(prefix: str) -> str:
-    return f"{prefix}_{uuid.uuid4().hex[:24]}"

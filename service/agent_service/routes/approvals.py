@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from agent_service.agent.messages import sendable
 from agent_service.agent.turn import OnPiece
 from agent_service.chat.approval_record import Place, WaitingCall, parse_call_id
+from agent_service.chat.conversations import is_of_client
 from agent_service.chat.dialogue import Reply
 from agent_service.components import Components
 from agent_service.routes.body import Body
@@ -106,7 +107,8 @@ async def decide(
 ) -> Response:
     """Decide on a tool call. When none of its turn is undecided any more, the answer is the rest of the turn.
 
-    The turn goes on for the client that asked. Another client, as an approver may be, gets no part of its answer.
+    The turn goes on for the client that asked. Another client, as an approver may be, gets no part of its answer. A
+    client of another protocol that keeps the history itself goes on in its own protocol, so its decision is only kept.
     """
     started = time.perf_counter()
     turn_id, _ = parse_call_id(body.id)
@@ -115,7 +117,7 @@ async def decide(
         asked_by = await components.approvals.decide(
             body.id, Place("chat", conversation_id), caller, approve=body.approve, reason=body.reason
         )
-        if asked_by != caller:
+        if asked_by != caller or is_of_client(conversation_id):
             left = await components.approvals.of_turn(turn_id)
             answer = ChatAnswer.without_text(conversation_id, started, status="decided", waiting=left)
             return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")

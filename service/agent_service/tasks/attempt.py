@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from agent_service.agent.messages import Prompt, Usage, joined, sendable
-from agent_service.agent.tools import Event, Progress, Resumption, Suspension, ToolResult, Transcript
+from agent_service.agent.tools import Event, Handover, Progress, Resumption, Suspension, ToolResult, Transcript
 from agent_service.agent.turn import Agent
 from agent_service.chat.approval_errors import CannotWaitError, DecidedError, UnknownApprovalError
 from agent_service.chat.approval_record import Suspended, WaitingCall
@@ -69,7 +69,7 @@ class Attempt:
                 self._suspension = piece
             elif isinstance(piece, Progress):
                 await self._keep_step(piece)
-            elif not isinstance(piece, Transcript):
+            elif not isinstance(piece, Transcript | Handover):
                 self._steps.note(piece)
             if isinstance(piece, ToolResult):
                 await self._keep_result(piece)

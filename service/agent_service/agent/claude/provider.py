@@ -26,6 +26,9 @@ from agent_service.agent.step import Step
 # Shorter than the timeout of the check's caller, so that the reported error is the model API's own.
 CHECK_SECONDS = 4.0
 
+# A question to count may have megabytes.
+_COUNT_SECONDS = 30.0
+
 # A server that responds with one of these, and not in Anthropic's format, does not support the call.
 _NO_SUCH_CALL = frozenset({404, 405, 501})
 
@@ -72,12 +75,7 @@ class ClaudeProvider:
 
     def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the answer's text as it arrives, one piece per chunk, empty for a chunk without text."""
-        history: list[Mapping[str, Any]] = list(prompt.details.earlier or ())
-        for exchange in prompt.history:
-            history.append({"role": "user", "content": exchange.user})
-            history.append({"role": "assistant", "content": exchange.assistant})
-        step = Step(prompt.system, [*history, prompt.question], max_tokens=prompt.details.max_tokens)
-        return self.step(step, usage, waiting)
+        return self.step(_step_of(prompt), usage, waiting)
 
     async def step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the answer's text as `stream` does, and fill the step's content if it has tools.
@@ -130,19 +128,13 @@ class ClaudeProvider:
 
     def _question(self, step: Step) -> bytes:
         """Return the body of the request."""
-        question = {**self._options, "messages": step.messages}
+        question = {**self._options, **_of_step(step)}
         if step.max_tokens is not None:
             question["max_tokens"] = min(step.max_tokens, self._options["max_tokens"])
         if not step.tools:
             if step.system:
                 question["system"] = marked_system(step.system)
             return orjson.dumps(question)
-        if step.system:
-            question["system"] = step.system
-        question["tools"] = step.tools
-        if not step.may_call:
-            # The tools stay: the API refuses earlier calls without them, and they are part of the cached prefix.
-            question["tool_choice"] = {"type": "none"}
         content = orjson.dumps(question)
         return content if len(content) < CACHED_CHARACTERS else orjson.dumps(marked(question))
 
@@ -153,6 +145,25 @@ class ClaudeProvider:
             self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
             self._key_of_headers = self._client.api_key or ""
         return self._headers
+
+    async def count(self, prompt: Prompt) -> int | None:
+        """Return the tokens of a question; None if the model API, which may be a gateway, does not count them."""
+        return await self.count_step(_step_of(prompt))
+
+    async def count_step(self, step: Step) -> int | None:
+        """Return the tokens of a step, as `count` does."""
+        async with self._translated():
+            client = self._client.with_options(timeout=_COUNT_SECONDS)
+            content = orjson.dumps({"model": self.model, **_of_step(step)})
+            try:
+                found = await client.post(
+                    "/v1/messages/count_tokens", content=content, cast_to=anthropic.types.MessageTokensCount
+                )
+            except anthropic.APIStatusError as error:
+                if error.status_code in _NO_SUCH_CALL:
+                    return None
+                raise
+            return int(found.input_tokens)
 
     async def check(self) -> None:
         """Ask the API to count the tokens of one word: this checks the key and the model's name, and costs nothing."""
@@ -204,3 +215,27 @@ class ClaudeProvider:
             # Gateways quote the key that they refuse.
             error.upstream = error.upstream.replace(key, "***")
         return error
+
+
+def _step_of(prompt: Prompt) -> Step:
+    """Return the only step of a turn without tools."""
+    history: list[Mapping[str, Any]] = list(prompt.details.earlier or ())
+    for exchange in prompt.history:
+        history.append({"role": "user", "content": exchange.user})
+        history.append({"role": "assistant", "content": exchange.assistant})
+    return Step(prompt.system, [*history, prompt.question], max_tokens=prompt.details.max_tokens)
+
+
+def _of_step(step: Step) -> dict[str, Any]:
+    """Return the fields of a request that say what is asked."""
+    found: dict[str, Any] = {"messages": step.messages}
+    if step.system:
+        found["system"] = step.system
+    if step.tools:
+        found["tools"] = step.tools
+        if not step.may_call:
+            # The tools stay: the API refuses earlier calls without them, and they are part of the cached prefix.
+            found["tool_choice"] = {"type": "none"}
+        elif step.tool_choice is not None:
+            found["tool_choice"] = step.tool_choice
+    return found

@@ -1,0 +1,1 @@
+"""The Messages API of Anthropic: the agent answers as if it were a model."""

@@ -1,0 +1,97 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`."""
+
+from dataclasses import dataclass
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from agent_service.agent.errors import ModelDeclinedError
+from agent_service.agent.messages import Usage
+from agent_service.agent.turn import OnPiece
+from agent_service.chat.dialogue import Reply
+from agent_service.chat.question import Question
+from agent_service.compat import asking
+from agent_service.compat.anthropic.answer import Content, Servers
+from agent_service.compat.anthropic.request import Asked, read_request
+from agent_service.compat.anthropic.stream import MessageForm
+from agent_service.compat.anthropic.tools import Allowed
+from agent_service.components import Components
+from agent_service.routes.dependencies import ComponentsDep, owner
+from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
+from agent_service.routes.sse import EventStream
+
+# Anthropic documents this API, and its clients do not read ours.
+router = APIRouter(include_in_schema=False)
+
+
+@router.post("/v1/messages")
+async def create(request: Request, components: ComponentsDep) -> Response:
+    """Answer the messages of a client, as one message or as events."""
+    asked = read_request(await request.body(), _allowed(components))
+    turn = _Turn(request, components, asked, asking.question(request, components, asked.message, asked.details))
+    servers = await _servers(components)
+    name = components.settings.agent_name
+    if asked.streamed:
+        return EventStream(
+            lambda on_piece: turn.take(on_piece, streamed=True),
+            MessageForm(name, servers, asking.tokens(asked.message, asked.details)),
+            metrics=components.metrics,
+            heartbeat_seconds=components.settings.stream_heartbeat_seconds,
+        )
+    content = Content(servers)
+    try:
+        async with WhileConnected(request.receive):
+            reply = await turn.take(content.add, streamed=False)
+    except ClientGoneError:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return _json(content.whole(reply, name))
+
+
+@router.post("/v1/messages/count_tokens")
+async def count_tokens(request: Request, components: ComponentsDep) -> Response:
+    """Count the tokens that the model would receive: also those of the agent's own prompt and tools."""
+    asked = read_request(await request.body(), _allowed(components), counts=True)
+    question = asking.question(request, components, asked.message, asked.details)
+    estimate = asking.tokens(asked.message, asked.details)
+    return _json({"input_tokens": await components.dialogue.count(owner(request), question, estimate)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A turn that begins, or one that goes on because the client sent its paused answer back."""
+
+    request: Request
+    components: Components
+    asked: Asked
+    question: Question
+
+    async def take(self, on_piece: OnPiece, *, streamed: bool) -> Reply:
+        """Take the turn, and return its reply. In this API, a model that declines to answer is no error."""
+        try:
+            return await self._taken(on_piece, streamed=streamed)
+        except ModelDeclinedError:
+            return Reply("", Usage(stop_reason="refusal"), "")
+
+    async def _taken(self, on_piece: OnPiece, *, streamed: bool) -> Reply:
+        dialogue, who = self.components.dialogue, owner(self.request)
+        paused = self.asked.paused
+        if paused is None:
+            return await dialogue.reply(who, self.question, on_piece, streamed=streamed)
+        return await dialogue.go_on(
+            who, paused.conversation_id, paused.turn_id, on_piece, streamed=streamed, token=self.question.token
+        )
+
+
+def _allowed(components: Components) -> Allowed:
+    toolbox = components.toolbox
+    known = toolbox.server_tools if toolbox is not None else ()
+    return Allowed(components.settings.api_client_tools, frozenset(str(tool.get("type")) for tool in known))
+
+
+async def _servers(components: Components) -> Servers:
+    found = await components.toolbox.tools() if components.toolbox is not None else ()
+    return Servers({tool.name: tool.server for tool in found}, components.settings.agent_name)
+
+
+def _json(body: object) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")

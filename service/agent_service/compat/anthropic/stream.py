@@ -1,0 +1,90 @@
+"""An answer of the agent as the events of the Messages API (Claude docs, "Streaming Messages"). Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from agent_service.agent.claude.written import PING, event, last_events, message, text_delta
+from agent_service.agent.messages import sendable
+from agent_service.agent.tools import Piece, ToolUse
+from agent_service.chat.dialogue import Reply
+from agent_service.compat.anthropic.answer import Servers, block, client_call, stop_reason, usage_of
+from agent_service.compat.anthropic.pause import notice
+from agent_service.compat.error_forms import anthropic_type
+
+
+class MessageForm:
+    """Writes one answer; a `StreamForm`."""
+
+    heartbeat = PING
+
+    def __init__(self, model: str, servers: Servers, input_tokens: int) -> None:
+        """Begin an answer.
+
+        Args:
+            model: the name of the agent.
+            servers: where its tools come from.
+            input_tokens: estimate for the first event; the last one has the count.
+        """
+        self._model = model
+        self._servers = servers
+        self._input_tokens = input_tokens
+        self._index = -1
+        self._in_text = False
+
+    def start(self) -> bytes:
+        """Return the event `message_start`."""
+        usage = {"input_tokens": self._input_tokens, "output_tokens": 0}
+        return event("message_start", message=message(self._model, [], usage, stop_reason=None))
+
+    def piece(self, piece: Piece) -> bytes:
+        """Return the events of a piece: a part of a text, or a whole block."""
+        if isinstance(piece, str):
+            return self._text(piece)
+        return self._whole(block(piece, self._servers), has_input=isinstance(piece, ToolUse))
+
+    def end(self, reply: Reply) -> bytes:
+        """Return the events of what the reply has besides its pieces, and the last ones."""
+        rest = b""
+        if reply.waiting:
+            rest += self._close() + self._text(notice(reply.waiting))
+        for use in reply.calls:
+            rest += self._whole(client_call(use), has_input=True)
+        return rest + self._close() + last_events(stop_reason(reply), usage_of(reply.usage))
+
+    def error(self, message: str, status: int) -> bytes:
+        """Return the event `error`."""
+        return event("error", error={"type": anthropic_type(status), "message": message})
+
+    def _text(self, text: str) -> bytes:
+        begin = b""
+        if not self._in_text:
+            self._in_text = True
+            self._index += 1
+            begin = event("content_block_start", index=self._index, content_block={"type": "text", "text": ""})
+        return begin + text_delta(self._index, sendable(text))
+
+    def _whole(self, content: Mapping[str, Any], *, has_input: bool) -> bytes:
+        """Return the events of a block that is not a text. An input comes as JSON in a delta, as the API sends it."""
+        events = self._close()
+        self._index += 1
+        if not has_input:
+            return events + event("content_block_start", index=self._index, content_block=content) + self._stop()
+        partial = orjson.dumps(content["input"]).decode()
+        delta = {"type": "input_json_delta", "partial_json": partial}
+        return (
+            events
+            + event("content_block_start", index=self._index, content_block={**content, "input": {}})
+            + event("content_block_delta", index=self._index, delta=delta)
+            + self._stop()
+        )
+
+    def _close(self) -> bytes:
+        if not self._in_text:
+            return b""
+        self._in_text = False
+        return self._stop()
+
+    def _stop(self) -> bytes:
+        return event("content_block_stop", index=self._index)
