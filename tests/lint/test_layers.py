@@ -36,6 +36,7 @@ LAYERS = {
         "answering",
         "components",
         "routes",
+        "compat",
         "app",
         "worker_app",
         "server",
