@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agent_service.compat.mcp.cancellations import Cancellations
 from agent_service.compat.mcp.exchange import Exchange
+from agent_service.compat.mcp.heartbeats import heartbeats
 from agent_service.compat.mcp.server import AskServer
 from agent_service.components import Components
 from agent_service.mcp_server.running import running
@@ -38,6 +39,7 @@ class Endpoint:
     def __init__(self, components: Components) -> None:
         settings = components.settings
         self.route = Route(PATH, endpoint=self)
+        self._heartbeat_seconds = settings.stream_heartbeat_seconds
         self._origins = frozenset(settings.cors_origins)
         self._cancellations = Cancellations(components.redis)
         # The bodies are bounded before they get here.
@@ -73,7 +75,8 @@ class Endpoint:
         exchange = Exchange(label)
         exchange.keep_in(scope)
         try:
-            await self._manager.handle_request(scope, _after(body, receive), _adding(headers, send))
+            async with heartbeats(_adding(headers, send), self._heartbeat_seconds) as send_between:
+                await self._manager.handle_request(_trimmed(scope), _after(body, receive), send_between)
         finally:
             exchange.end()
 
@@ -98,6 +101,14 @@ class Endpoint:
         if origin in self._origins or "*" in self._origins:
             return True
         return host_of(origin.partition("://")[2]) == host_of(request.headers.get("host", ""))
+
+
+def _trimmed(scope: Scope) -> Scope:
+    """Return a request without the white space around the values of its headers (RFC 9110, 5.5), which the SDK reads.
+
+    The server's parser leaves it at their end.
+    """
+    return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
 
 
 def _after(body: bytes, receive: Receive) -> Receive:
