@@ -37,6 +37,9 @@ _log = structlog.get_logger(__name__)
 
 
 _ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", HEADER]
+# Those of MCP clients in a browser (MCP, "Streamable HTTP").
+_MCP_SESSION = "Mcp-Session-Id"
+_MCP_HEADERS = ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Last-Event-ID", _MCP_SESSION]
 
 
 def create_app(
@@ -78,6 +81,9 @@ def create_app(
         app.include_router(docs.router)
     if settings.shows_metrics:
         app.include_router(metrics.router)
+    app.state.mcp = None
+    if settings.api_mcp and not settings.proxies:
+        _offer_as_tool(app)
     errors.install(app)
     if documented and components.clients.need_keys:
         describe_keys(app.openapi(), paths)
@@ -100,6 +106,15 @@ def _pass_on(app: FastAPI, paths: Paths) -> None:
 
     app.include_router(proxy.router)
     app.state.proxy = app.router.default = proxy.Proxy(app.state.components, paths)
+
+
+def _offer_as_tool(app: FastAPI) -> None:
+    """Answer MCP clients."""
+    # Only an agent that is offered as a tool loads the SDK.
+    from agent_service.compat.mcp.endpoint import Endpoint  # noqa: PLC0415
+
+    app.state.mcp = Endpoint(app.state.components)
+    app.router.routes.append(app.state.mcp.route)
 
 
 def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
@@ -132,9 +147,11 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["*"] if settings.proxies else ["GET", "POST", "DELETE"],
-            allow_headers=["*"] if settings.proxies else _ALLOWED_HEADERS,
+            allow_headers=["*"]
+            if settings.proxies
+            else [*_ALLOWED_HEADERS, *(_MCP_HEADERS if settings.api_mcp else ())],
             allow_credentials=settings.cors_allow_credentials,
-            expose_headers=[HEADER, "Location", "Retry-After", *HEADERS],
+            expose_headers=[HEADER, "Location", "Retry-After", *HEADERS, *([_MCP_SESSION] if settings.api_mcp else ())],
         )
     app.add_middleware(AllowedHosts, allowed=settings.allowed_hosts, clients=components.clients)
     app.add_middleware(ErrorForm, paths=paths, forms=FORMS)
@@ -153,9 +170,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _warn_of_lowered_bounds(settings)
     works = components.worker.running() if settings.runs_tasks and not settings.proxies else contextlib.nullcontext()
     passes = contextlib.aclosing(app.state.proxy) if settings.proxies else contextlib.nullcontext()
+    offers = contextlib.nullcontext() if app.state.mcp is None else app.state.mcp.running()
     checks = components.checks
     listener = app.state.gateway_listener
-    async with components.open(listener), passes, running(checks), publishing(checks, components.metrics), works:
+    async with (
+        components.open(listener),
+        passes,
+        offers,
+        running(checks),
+        publishing(checks, components.metrics),
+        works,
+    ):
         components.lifecycle.started = True
         yield
 

@@ -1,9 +1,7 @@
 """MCP servers that tests start, stop and restart: our own on the official SDK, hostile ones, and published packages."""
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,15 +11,11 @@ from typing import Any
 import httpx
 
 from support.eventually import eventually, eventually_async
-from testbed import paths
-from testbed.console import step
+from support.npm import node, packages
 from testbed.errors import TestbedError
-from testbed.locks import exclusive
 from testbed.ports import free_port
 
 _HERE = Path(__file__).parent
-# `npm install --ignore-scripts` of the servers made the lock; it has the digest of every package.
-_LOCK = _HERE / "package-lock.json"
 START_SECONDS = 60
 
 
@@ -124,7 +118,7 @@ def memory(folder: Path) -> McpServer:
 
 def kubernetes(folder: Path, *options: str) -> McpServer:
     """Return `kubernetes-mcp-server`, not started; `options` are those of its command line."""
-    found = sorted(_packages().glob("kubernetes-mcp-server-*/bin/*"))
+    found = sorted(packages(_HERE).glob("kubernetes-mcp-server-*/bin/*"))
     if len(found) != 1:
         raise TestbedError(f"kubernetes-mcp-server has no program for this machine: {found}")
     port = free_port()
@@ -139,26 +133,4 @@ def _python(file: str, folder: Path, options: dict[str, Any], environment: dict[
 
 
 def _node(package: str) -> list[str | Path]:
-    node = shutil.which("node")
-    if node is None:
-        raise TestbedError("Node.js is needed for the published MCP servers; install it")
-    return [node, _packages() / "@modelcontextprotocol" / package / "dist" / "index.js"]
-
-
-def _packages() -> Path:
-    """Return the folder of the npm packages of the lock; install them if they are not in the cache."""
-    digest = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]
-    folder = paths.cache() / "npm" / f"mcp-servers-{digest}"
-    complete = folder / ".complete"
-    with exclusive(folder.with_suffix(".lock"), "installs the MCP servers"):
-        if not complete.exists():
-            with step("Installing the MCP servers from npm"):
-                folder.mkdir(parents=True, exist_ok=True)
-                for name in ("package.json", "package-lock.json"):
-                    shutil.copy(_HERE / name, folder / name)
-                command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-                if done.returncode != 0:
-                    raise TestbedError(f"{_LOCK} could not be installed:\n{done.stderr[-1000:]}")
-            complete.touch()
-    return folder / "node_modules"
+    return [node(), packages(_HERE) / "@modelcontextprotocol" / package / "dist" / "index.js"]
