@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
+from agent_service.compat.a2a import routes as a2a
 from agent_service.compat.error_forms import FORMS
 from agent_service.components import Components, make_components
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
@@ -70,6 +71,8 @@ def create_app(
         _pass_on(app, paths)
     for module in (health,) if settings.proxies else (page, chat, approvals, tasks, health):
         app.include_router(module.router)
+    if settings.api_a2a and not settings.proxies:
+        app.include_router(a2a.router)
     if documented:
         app.include_router(docs.router)
     if settings.shows_metrics:

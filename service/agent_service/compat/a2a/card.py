@@ -25,7 +25,7 @@ _ABOUT_KEYS = "One of the agent's client keys."
 # Each scheme in the form of 1.0, with the fields of 0.3 beside it.
 _SCHEMES = {
     _BEARER: {
-        "httpAuthSecurityScheme": {"scheme": "Bearer", "description": _ABOUT_KEYS},
+        "httpAuthSecurityScheme": {"scheme": "bearer", "description": _ABOUT_KEYS},
         "type": "http",
         "scheme": "bearer",
     },

@@ -12,6 +12,7 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
+from agent_service.agent.errors import PromptTooLongError
 from agent_service.chat.approval_errors import DecidedError, NotAllowedError, UnknownApprovalError
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.tasks.queue import QueueFullError
@@ -31,7 +32,7 @@ def translated() -> Iterator[None]:
         raise
     except (NotAllowedError, DecidedError) as error:
         raise UnsupportedOperationError(str(error)) from None
-    except UnknownApprovalError as error:
+    except (UnknownApprovalError, PromptTooLongError) as error:
         raise InvalidParamsError(str(error)) from None
     except _UNAVAILABLE as error:
         # A2A has no code for a server that is unavailable.

@@ -18,10 +18,12 @@ from a2a.utils.task import apply_history_length, validate_history_length
 
 from agent_service.agent.details import Details
 from agent_service.chat.approval_record import Place, parse_call_id
+from agent_service.chat.conversations import new_id
 from agent_service.compat.a2a import incoming, outgoing
 from agent_service.compat.a2a.errors import translated, unknown_task
 from agent_service.compat.a2a.listing import Listing
 from agent_service.compat.a2a.updates import Update, Updates
+from agent_service.compat.asking import check_tokens
 from agent_service.components import Components
 from agent_service.tasks.record import Task
 from agent_service.tasks.tracing import traceparent
@@ -148,7 +150,7 @@ class Handler(RequestHandler):
         raise PushNotificationNotSupportedError(_NO_PUSH)
 
     async def _start(self, params: types.SendMessageRequest, owner: str) -> tuple[Task, bool]:
-        """Return the task of a message, and whether the caller may see its content: an approver need not be its owner."""
+        """Return the task of a message, and whether the caller may see its content, which an approver may not."""
         validate_proto_required_fields(params)
         validate_history_length(params.configuration)
         if params.configuration.HasField("task_push_notification_config"):
@@ -158,15 +160,17 @@ class Handler(RequestHandler):
             return await self._decide(message, owner)
         incoming.check_context(message.context_id)
         asked = incoming.question(message)
-        task_id, _ = await self._tasks.submit(
+        details = Details(api="a2a", content=asked.content, instructions=asked.instructions)
+        check_tokens(self._components, asked.text, details)
+        accepted = await self._tasks.accept(
             owner,
             asked.text,
-            traceparent=traceparent(),
-            conversation_id=message.context_id or None,
-            details=Details(api="a2a", content=asked.content, instructions=asked.instructions),
+            conversation_id=message.context_id or new_id(),
+            details=details,
             claim=True,
+            traceparent=traceparent(),
         )
-        return await self._get(owner, task_id), True
+        return await self._get(owner, accepted.id), True
 
     async def _decide(self, message: types.Message, owner: str) -> tuple[Task, bool]:
         """Decide on calls that a task waits for, and let it go on when none of them is undecided."""
@@ -232,9 +236,7 @@ def _check_waits(task: Task, message: types.Message) -> None:
 
 def _outline(task: Task) -> A2aTask:
     """Return what an approver learns of another client's task."""
-    return A2aTask(
-        id=task.id, context_id=outgoing.context_of(task), status=outgoing.status(outgoing.state_of(task))
-    )
+    return A2aTask(id=task.id, context_id=outgoing.context_of(task), status=outgoing.status(outgoing.state_of(task)))
 
 
 def _without_answer(task: A2aTask) -> A2aTask:

@@ -57,7 +57,9 @@ def question(message: Message) -> Asked:
         raise InvalidParamsError("The message needs a text part with more than white space.")
     only_text = all(block["type"] == "text" for block in blocks)
     # The model API refuses blocks without text.
-    content = () if only_text else tuple(each for each in blocks if each["type"] != "text" or not is_blank(each["text"]))
+    content = (
+        () if only_text else tuple(each for each in blocks if each["type"] != "text" or not is_blank(each["text"]))
+    )
     return Asked(text, content, _instructions(message))
 
 

@@ -87,9 +87,7 @@ def answer_artifact(text: str) -> Artifact:
     return Artifact(artifact_id=ANSWER, name=ANSWER, parts=[Part(text=text)])
 
 
-def status(
-    state: TaskState, message: Message | None = None, *, at: float | None = None
-) -> TaskStatus:
+def status(state: TaskState, message: Message | None = None, *, at: float | None = None) -> TaskStatus:
     """Return a status. `at` is its time in seconds since 1970, now by default."""
     found = TaskStatus(state=state, message=message)
     found.timestamp.FromDatetime(datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC))

@@ -12,12 +12,11 @@ from agent_service.agent.errors import ModelError
 from agent_service.agent.tools import Tool
 from agent_service.compat.a2a.card import REST_PATH, RPC_PATH, About, card
 from agent_service.components import Components
+from agent_service.paths import A2A_CARD
 from agent_service.routes.dependencies import ComponentsDep
 
 if TYPE_CHECKING:
     from agent_service.compat.a2a.server import Server
-
-CARD_PATH = "/.well-known/agent-card.json"
 
 router = APIRouter(include_in_schema=False)
 
@@ -29,7 +28,7 @@ _CACHE = "public, max-age=60"
 _METHODS = ["GET", "POST", "DELETE"]
 
 
-@router.get(CARD_PATH)
+@router.get(A2A_CARD)
 async def show_card(request: Request, components: ComponentsDep) -> Response:
     """Return the agent card."""
     settings = components.settings

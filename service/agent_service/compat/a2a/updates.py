@@ -5,6 +5,7 @@ from typing import Any
 
 from a2a.types.a2a_pb2 import Message, Part, TaskArtifactUpdateEvent, TaskState, TaskStatusUpdateEvent
 
+from agent_service.chat.approval_record import WaitingCall
 from agent_service.compat.a2a.outgoing import (
     agent_message,
     answer_artifact,
@@ -15,7 +16,6 @@ from agent_service.compat.a2a.outgoing import (
     waiting_call,
     waiting_parts,
 )
-from agent_service.chat.approval_record import WaitingCall
 
 Update = TaskArtifactUpdateEvent | TaskStatusUpdateEvent
 
@@ -33,7 +33,7 @@ class Updates:
         self._works = False
 
     def of(self, event: Mapping[str, Any]) -> Iterator[Update]:
-        """Yield the updates for an event; none for one of another type, such as `input_required`, which is in `waits`."""
+        """Yield the updates for an event; none for one of another type. `waits` has that for `input_required`."""
         kind = event["type"]
         if kind in {"text", "restarted"}:
             if not self._works:
