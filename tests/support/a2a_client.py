@@ -80,7 +80,7 @@ class Received:
 
     @property
     def state(self) -> str:
-        return TaskState.Name(self.states[-1]).removeprefix("TASK_STATE_").lower()  # type: ignore[arg-type]
+        return str(TaskState.Name(self.states[-1])).removeprefix("TASK_STATE_").lower()
 
     def take(self, event: StreamResponse) -> None:
         if event.HasField("task"):
