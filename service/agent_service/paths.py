@@ -51,7 +51,7 @@ class Paths:
     has_protocols: bool = True
 
     def protocol(self, path: str) -> str | None:
-        """Return the protocol of other clients that a path belongs to, as in `compat/error_forms.py`; None if to none."""
+        """Return the protocol of other clients that a path belongs to, by its name in `compat/error_forms.py`."""
         if not self.has_protocols:
             return None
         return next((name for known, name in _PROTOCOLS.items() if path == known or path.startswith(f"{known}/")), None)
