@@ -12,6 +12,7 @@ from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
 from agent_service.compat import openai
 from agent_service.compat.anthropic import routes as anthropic
+from agent_service.compat.a2a import routes as a2a
 from agent_service.compat.error_forms import FORMS
 from agent_service.components import Components, make_components
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
@@ -97,6 +98,8 @@ def _include_protocols(app: FastAPI, settings: Settings) -> None:
         app.include_router(openai.router)
     if settings.api_anthropic:
         app.include_router(anthropic.router)
+    if settings.api_a2a:
+        app.include_router(a2a.router)
 
 
 def _pass_on(app: FastAPI, paths: Paths) -> None:
