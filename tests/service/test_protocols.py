@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.timing, pytest.mark.parametrize("protocol", PROTOCOLS,
 # A client of its own for each protocol, because limits are counted by client.
 KEYS = {protocol.name: f"sk-client-{protocol.name}-0123456789abcdef" for protocol in PROTOCOLS}
 UNKNOWN_KEY = "sk-client-unknown-0123456789abcdef"
-LIMIT = 6
+LIMIT = 10
 SETTINGS = {
     "ANTHROPIC_API_KEY": KEY,
     "API_KEYS": ",".join(KEYS.values()),
@@ -186,7 +186,8 @@ async def test_an_error_after_the_first_byte_ends_the_stream_with_the_clients_er
     async with protocol.connect(agent.url, key(protocol)) as client:
         with pytest.raises(RefusedError, match="overloaded"):
             await texts(client.stream(asking("hello", error="overloaded_error", after=3)), received)
-    assert "".join(received) == 'Stand-in heard "hello '
+    text = 'Stand-in heard "hello '
+    assert "".join(received) == text if protocol.reports_every_piece else text.startswith(received[0])
 
 
 async def test_an_unknown_key_is_rejected(agent: Service, protocol: Spoken, stand_in: StandIn) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from support.protocols import native, openai_chat
+from support.protocols import anthropic_messages, mcp_ask, native, openai_chat, openai_responses
 from support.protocols.client import Connect
 
 
@@ -19,7 +19,8 @@ class Spoken:
     - `too_long`: the input has too many tokens; `too_large`: the body has too many bytes.
     - `draining`: the process is shutting down.
 
-    `outlives_connection` is whether an answer goes on without its client.
+    `outlives_connection` is whether an answer goes on without its client. `reports_every_piece` is whether a stream has
+    all text that arrived before an error.
     """
 
     name: str
@@ -34,27 +35,22 @@ class Spoken:
     too_large: int | None = 413
     draining: int | None = 503
     outlives_connection: bool = False
+    reports_every_piece: bool = True
 
     def __str__(self) -> str:
         return self.name
 
 
+_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+_OPENAI_HEADERS = tuple(f"{name}-requests" for name in _HEADERS)
+_ANTHROPIC_HEADERS = tuple(f"anthropic-ratelimit-requests-{name}" for name in ("limit", "remaining", "reset"))
+
 PROTOCOLS = (
-    Spoken(
-        "native",
-        "native",
-        native.connect,
-        limit_headers=("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
-        too_long=422,
-    ),
-    Spoken(
-        "openai-chat",
-        "openai",
-        openai_chat.connect,
-        limit_headers=(
-            "x-ratelimit-limit-requests",
-            "x-ratelimit-remaining-requests",
-            "x-ratelimit-reset-requests",
-        ),
-    ),
+    Spoken("native", "native", native.connect, limit_headers=_HEADERS, too_long=422),
+    Spoken("openai-chat", "openai", openai_chat.connect, limit_headers=_OPENAI_HEADERS),
+    # Its first event, before the first text, has the id of the response.
+    Spoken("openai-responses", "openai", openai_responses.connect, limit_headers=_OPENAI_HEADERS, stream_fault=None),
+    Spoken("anthropic", "anthropic", anthropic_messages.connect, limit_headers=_ANTHROPIC_HEADERS),
+    # What keeps the tool from answering is its result, for the model that called it. The SDK shows no headers.
+    Spoken("mcp", "mcp", mcp_ask.connect, fault=None, stream_fault=None, too_long=None, reports_every_piece=False),
 )
