@@ -48,8 +48,7 @@ _ANTHROPIC_HEADERS = tuple(f"anthropic-ratelimit-requests-{name}" for name in ("
 PROTOCOLS = (
     Spoken("native", "native", native.connect, limit_headers=_HEADERS, too_long=422),
     Spoken("openai-chat", "openai", openai_chat.connect, limit_headers=_OPENAI_HEADERS),
-    # Its first event, before the first text, has the id of the response.
-    Spoken("openai-responses", "openai", openai_responses.connect, limit_headers=_OPENAI_HEADERS, stream_fault=None),
+    Spoken("openai-responses", "openai", openai_responses.connect, limit_headers=_OPENAI_HEADERS),
     Spoken("anthropic", "anthropic", anthropic_messages.connect, limit_headers=_ANTHROPIC_HEADERS),
     # What keeps the tool from answering is its result, for the model that called it. The SDK shows no headers.
     Spoken("mcp", "mcp", mcp_ask.connect, fault=None, stream_fault=None, too_long=None, reports_every_piece=False),

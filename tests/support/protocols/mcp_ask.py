@@ -22,6 +22,8 @@ async def connect(url: str, key: str) -> AsyncIterator["McpAsk"]:
     user = _User()
     with _refusals():
         async with mcp_client(url, headers={"Authorization": f"Bearer {key}"}, elicit=user.answer) as client:
+            # As every host does. Otherwise the SDK lists the tools after the first answer, to check it.
+            await client.list_tools()
             yield McpAsk(client, user)
 
 
@@ -107,8 +109,17 @@ def _refusals() -> Iterator[None]:
     """Raise RefusedError in place of the errors of the SDK."""
     try:
         yield
-    except MCPError as error:
+    except (MCPError, ExceptionGroup) as found:
+        error = _cause(found)
         data = error.data if isinstance(error.data, dict) else {}
         raise RefusedError(
             error.message, status=data.get("status", error.code), retry_after=data.get("retryAfter")
-        ) from error
+        ) from found
+
+
+def _cause(error: MCPError | ExceptionGroup[Exception]) -> MCPError:
+    """Return the one error in the groups of the SDK's tasks."""
+    while isinstance(error, ExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, MCPError), error
+    return error
