@@ -32,15 +32,15 @@ from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.middleware.upgrade import Upgrade
 from agent_service.paths import AGENT, Paths, beside_runtime
-from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, tasks
+from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, task_events, tasks
 
 _log = structlog.get_logger(__name__)
 
 
-_ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", HEADER]
+_ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID", HEADER]
 # Those of MCP clients in a browser (MCP, "Streamable HTTP").
 _MCP_SESSION = "Mcp-Session-Id"
-_MCP_HEADERS = ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Last-Event-ID", _MCP_SESSION]
+_MCP_HEADERS = ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", _MCP_SESSION]
 
 
 def create_app(
@@ -74,7 +74,7 @@ def create_app(
     if settings.proxies:
         paths = beside_runtime(shows_metrics=settings.shows_metrics)
         _pass_on(app, paths)
-    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, health):
+    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, task_events, health):
         app.include_router(module.router)
     if paths.has_protocols:
         _include_protocols(app, settings)
@@ -171,7 +171,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _warn_of_an_open_door(components)
     settings = components.settings
     _warn_of_lowered_bounds(settings)
-    works = components.worker.running() if settings.runs_tasks and not settings.proxies else contextlib.nullcontext()
+    works = contextlib.nullcontext() if settings.proxies else components.worker.running(claims=settings.runs_tasks)
     passes = contextlib.aclosing(app.state.proxy) if settings.proxies else contextlib.nullcontext()
     offers = contextlib.nullcontext() if app.state.mcp is None else app.state.mcp.running()
     checks = components.checks

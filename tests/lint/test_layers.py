@@ -34,6 +34,7 @@ LAYERS = {
         "health",
         "middleware",
         "answering",
+        "optional_parts",
         "components",
         "routes",
         "compat",
