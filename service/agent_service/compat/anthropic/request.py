@@ -46,11 +46,24 @@ _REFUSED = {
     "mcp_servers": "this agent calls the tools of its own servers only.",
     "output_format": "this agent answers with text in no given format.",
     "stop_sequences": "this agent does not stop at sequences of its clients.",
-    "thread": "this agent keeps no threads: send the whole conversation.",
 }
+
+_KNOWN = _USED | _IGNORED | _REFUSED.keys() | {"thread"}
 
 # An escaped NUL, which the model API refuses: after an even number of backslashes. Files that a client reads have them.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+class ThreadError(Exception):
+    """The API should keep the conversation, which this agent leaves to its clients of this API.
+
+    The tool runner of the official SDK sends the conversation then, if it finds our `code` in the error.
+    """
+
+    code = "thread_unsupported_request"
+
+    def __init__(self) -> None:
+        super().__init__("thread: this agent keeps no threads: send the whole conversation, without this field.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +89,11 @@ def read_request(content: bytes, allowed: Allowed, *, counts: bool = False) -> A
 
     Raises:
         HTTPException: when it is invalid, or has what this agent does not take.
+        ThreadError: when it is part of a thread.
     """
     body = _loaded(content)
+    if body.get("thread") is not None:
+        raise ThreadError
     _check_fields(body)
     if not required_text(body.get("model"), "model"):
         raise invalid("model", "must not be empty.")
@@ -115,7 +131,7 @@ def _check_fields(body: Body) -> None:
     for name, value in body.items():
         if name in _REFUSED and value:
             raise invalid(name, f"{_REFUSED[name]} Leave it out.")
-        if name not in _USED and name not in _IGNORED and name not in _REFUSED:
+        if name not in _KNOWN:
             raise invalid(shown(name), "Extra inputs are not permitted.")
     config = body.get("output_config")
     if config is not None and required_object(config, "output_config").get("format"):

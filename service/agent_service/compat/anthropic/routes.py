@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import orjson
+import structlog
 from fastapi import APIRouter, Request, Response
 
 from agent_service.agent.errors import ModelDeclinedError
@@ -12,7 +13,7 @@ from agent_service.chat.dialogue import Reply
 from agent_service.chat.question import Question
 from agent_service.compat import asking
 from agent_service.compat.anthropic.answer import Content, Servers
-from agent_service.compat.anthropic.request import Asked, read_request
+from agent_service.compat.anthropic.request import Asked, ThreadError, read_request
 from agent_service.compat.anthropic.stream import MessageForm
 from agent_service.compat.anthropic.tools import Allowed
 from agent_service.components import Components
@@ -27,7 +28,10 @@ router = APIRouter(include_in_schema=False)
 @router.post("/v1/messages")
 async def create(request: Request, components: ComponentsDep) -> Response:
     """Answer the messages of a client, as one message or as events."""
-    asked = read_request(await request.body(), _allowed(components))
+    try:
+        asked = read_request(await request.body(), _allowed(components))
+    except ThreadError as error:
+        return _refused(error)
     turn = _Turn(request, components, asked, asking.question(request, components, asked.message, asked.details))
     servers = await _servers(components)
     name = components.settings.agent_name
@@ -93,5 +97,12 @@ async def _servers(components: Components) -> Servers:
     return Servers({tool.name: tool.server for tool in found}, components.settings.agent_name)
 
 
-def _json(body: object) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")
+def _refused(error: ThreadError) -> Response:
+    """Return an error with details, which no other error of this API has."""
+    about = {"type": "invalid_request_error", "message": str(error), "details": {"error_code": error.code}}
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return _json({"type": "error", "error": about, "request_id": request_id}, status=400)
+
+
+def _json(body: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")

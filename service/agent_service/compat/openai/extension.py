@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_service.chat.dialogue import Reply
-from agent_service.routes.sse import of_waiting
+from agent_service.chat.steps import shown_call
 
 FIELD = "portside"
 
@@ -20,7 +20,7 @@ def of_reply(reply: Reply, *, streamed: bool = False) -> Mapping[str, Any]:
     if reply.waiting:
         found["status"] = "input_required"
         found["conversation_id"] = reply.conversation_id
-        found["approvals"] = [of_waiting(call) for call in reply.waiting]
+        found["approvals"] = [shown_call(call) for call in reply.waiting]
     elif reply.usage.cut is not None and not reply.calls:
         found["stop_reason"] = reply.usage.cut
     if reply.warning is not None:

@@ -1,0 +1,100 @@
+"""The `claude` program, as the Claude Agent SDK ships it, with an agent as its model."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.anthropic_agent import AGENT, CLIENT_KEY, call, calling, running_desk
+from stand_in import StandIn
+from support.agent import Service
+from support.frameworks import LOCK
+from support.mcp_servers import McpServer
+from support.redis_server import RedisServer
+from support.virtual_environment import virtual_environment
+
+ANSWER_SECONDS = 90
+
+
+@pytest.fixture(scope="module")
+def claude() -> Path:
+    """Return the program."""
+    (found,) = virtual_environment("frameworks", LOCK).glob(
+        "lib/python*/site-packages/claude_agent_sdk/_bundled/claude"
+    )
+    return found
+
+
+@pytest.fixture(scope="module")
+def desk_process(
+    server_process: McpServer,
+    stand_in_process: StandIn,
+    redis_process: RedisServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("desk")
+    with running_desk(folder, stand_in_process, redis_process, server_process, API_CLIENT_TOOLS="true") as service:
+        yield service
+
+
+@pytest.fixture
+def desk(desk_process: Service, server: McpServer, stand_in: StandIn, redis_server: RedisServer) -> Service:
+    """Return an agent that passes on the tools of its clients."""
+    return desk_process
+
+
+def run(claude: Path, desk: Service, folder: Path, prompt: str, *options: str) -> dict[str, Any]:
+    """Ask the program, and return its result."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "ANTHROPIC_BASE_URL": desk.url,
+        "ANTHROPIC_API_KEY": CLIENT_KEY,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    done = subprocess.run(
+        [claude, "-p", prompt, "--output-format", "json", *options],
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=ANSWER_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_program_runs_its_tools_for_the_agents_model(
+    claude: Path, desk: Service, server: McpServer, stand_in: StandIn, tmp_path: Path
+) -> None:
+    steps = [
+        [call("Write", file_path=str(tmp_path / "note.txt"), content="from the agent")],
+        [call("add", a=20, b=22)],
+        [call("Bash", command="echo sum-$((40+2))", description="Add")],
+    ]
+    result = run(claude, desk, tmp_path, calling(*steps), "--allowedTools", "Write,Bash")
+
+    assert result["is_error"] is False
+    assert (tmp_path / "note.txt").read_text(encoding="utf-8") == "from the agent"
+    assert [each["tool"] for each in server.recorded()] == ["add"]
+    assert AGENT in result["modelUsage"] or result["modelUsage"]
+    bodies = [json.loads(request["body"]) for request in stand_in.requests() if request["body"]]
+    assert all(str(each).count("'cache_control'") <= 4 for each in bodies)
+
+
+def test_the_agents_system_prompt_comes_before_that_of_the_program(
+    claude: Path, desk: Service, stand_in: StandIn, tmp_path: Path
+) -> None:
+    result = run(claude, desk, tmp_path, "Say hello.")
+
+    assert "Stand-in heard" in result["result"]
+    system = stand_in.last()["system"]
+    assert system.startswith("Be brief.\n\n")
+    assert str(tmp_path) in system
