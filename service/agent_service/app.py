@@ -30,12 +30,12 @@ from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.middleware.upgrade import Upgrade
 from agent_service.paths import AGENT, Paths, beside_runtime
-from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, tasks
+from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, task_events, tasks
 
 _log = structlog.get_logger(__name__)
 
 
-_ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", HEADER]
+_ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID", HEADER]
 
 
 def create_app(
@@ -69,7 +69,7 @@ def create_app(
     if settings.proxies:
         paths = beside_runtime(shows_metrics=settings.shows_metrics)
         _pass_on(app, paths)
-    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, health):
+    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, task_events, health):
         app.include_router(module.router)
     if settings.api_a2a and not settings.proxies:
         app.include_router(a2a.router)
@@ -142,7 +142,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _warn_of_an_open_door(components)
     settings = components.settings
     _warn_of_lowered_bounds(settings)
-    works = components.worker.running() if settings.runs_tasks and not settings.proxies else contextlib.nullcontext()
+    works = contextlib.nullcontext() if settings.proxies else components.worker.running(claims=settings.runs_tasks)
     passes = contextlib.aclosing(app.state.proxy) if settings.proxies else contextlib.nullcontext()
     checks = components.checks
     listener = app.state.gateway_listener

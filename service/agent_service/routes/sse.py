@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
@@ -15,9 +14,8 @@ from agent_service.agent.errors import ModelError
 from agent_service.agent.tools import Piece, ToolResult, ToolUse
 from agent_service.agent.turn import OnPiece
 from agent_service.chat.approval_errors import CannotWaitError
-from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
-from agent_service.chat.steps import shown_text
+from agent_service.chat.steps import shown_call, shown_text
 from agent_service.middleware.direct_send import direct_send
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import status_of
@@ -31,13 +29,14 @@ _log = structlog.get_logger(__name__)
 _SERVER_ERROR = 500
 
 # X-Accel-Buffering: otherwise nginx would hold events back until its buffer is full.
-_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
-_STRING = {"type": "string"}
-_COUNT = {"type": "integer", "minimum": 0}
+STRING = {"type": "string"}
+COUNT = {"type": "integer", "minimum": 0}
 
 
-def _schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: dict[str, Any]) -> dict[str, Any]:
+def schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the events of a kind."""
     return {
         "type": "object",
         "properties": {"type": {"const": kind}, **fields, **(optional or {})},
@@ -46,37 +45,47 @@ def _schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: d
     }
 
 
+PIECES = [
+    schema_of("text", content=STRING),
+    schema_of("tool_use", id=STRING, name=STRING, input={"type": "object"}),
+    schema_of("tool_result", id=STRING, is_error={"type": "boolean"}, content=STRING),
+]
+
 # The JSON object after `data:`.
 _EVENT = {
     "oneOf": [
-        _schema_of("text", content=_STRING),
-        _schema_of("tool_use", id=_STRING, name=_STRING, input={"type": "object"}),
-        _schema_of("tool_result", id=_STRING, is_error={"type": "boolean"}, content=_STRING),
-        _schema_of(
+        *PIECES,
+        schema_of(
             "done",
-            {"stop_reason": {"type": ["string", "null"]}, "warning": _STRING},
-            input_tokens=_COUNT,
-            output_tokens=_COUNT,
-            conversation_id=_STRING,
+            {"stop_reason": {"type": ["string", "null"]}, "warning": STRING},
+            input_tokens=COUNT,
+            output_tokens=COUNT,
+            conversation_id=STRING,
         ),
-        _schema_of(
+        schema_of(
             "input_required",
-            {"warning": _STRING},
-            input_tokens=_COUNT,
-            output_tokens=_COUNT,
-            conversation_id=_STRING,
+            {"warning": STRING},
+            input_tokens=COUNT,
+            output_tokens=COUNT,
+            conversation_id=STRING,
             approvals={"type": "array", "items": {"type": "object"}},
         ),
-        _schema_of("error", message=_STRING),
+        schema_of("error", message=STRING),
     ]
 }
 
-_DATA = {"type": "string", "contentMediaType": "application/json", "contentSchema": _EVENT}
 
-# `itemSchema` is part of OpenAPI 3.2. FastAPI also writes it into documents of 3.1, whose readers ignore unknown keys.
-EVENT_STREAM: dict[str, Any] = {
-    "text/event-stream": {"itemSchema": {"type": "object", "properties": {"data": _DATA}, "required": ["data"]}}
-}
+def event_stream(event: dict[str, Any], **fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a stream: the schema of the data of its events, and those of their other fields."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": event}
+    properties = {"data": data, **fields}
+    # `itemSchema` is part of OpenAPI 3.2. FastAPI also writes it into documents of 3.1, whose readers ignore unknown
+    # keys.
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"text/event-stream": {"itemSchema": schema}}
+
+
+EVENT_STREAM = event_stream(_EVENT)
 
 
 class StreamForm(Protocol):
@@ -121,7 +130,7 @@ class EventStream(Response):
         metrics: Metrics,
         heartbeat_seconds: float,
     ) -> None:
-        super().__init__(headers=_HEADERS)
+        super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._reply = reply
         self._form = form
@@ -229,17 +238,12 @@ def _done(reply: Reply) -> bytes:
         "conversation_id": reply.conversation_id,
     }
     if reply.waiting:
-        event |= {"type": "input_required", "approvals": [_waiting(call) for call in reply.waiting]}
+        event |= {"type": "input_required", "approvals": [shown_call(call) for call in reply.waiting]}
     elif reply.usage.cut is not None:
         event["stop_reason"] = reply.usage.cut
     if reply.warning is not None:
         event["warning"] = reply.warning
     return _event(event)
-
-
-def _waiting(call: WaitingCall) -> dict[str, object]:
-    expires = datetime.fromtimestamp(call.expires, UTC).isoformat()
-    return {"id": call.id, "tool": call.tool, "server": call.server, "input": call.input, "expires_at": expires}
 
 
 def _event(event: dict[str, object]) -> bytes:
