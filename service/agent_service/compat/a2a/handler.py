@@ -201,7 +201,7 @@ class Handler(RequestHandler):
     async def _follow(self, owner: str, task: Task) -> AsyncGenerator[Update]:
         """Yield the updates of a task from its first event, until it has ended or waits."""
         updates = Updates(task.id, outgoing.context_of(task))
-        async with aclosing(self._components.events.follow(owner, task.id, None)) as events:
+        async with aclosing(self._components.events.follow(owner, task.id, while_draining=True)) as events:
             async for event in events:
                 if event.data["type"] == "input_required":
                     waits = await self._get(owner, task.id)
