@@ -172,7 +172,7 @@ async def test_an_unknown_task_is_not_found(client: Client) -> None:
         send(client, request(data(id=f"{UNKNOWN}.1", approve=True), task_id=UNKNOWN)),
     ]
     for call in calls:
-        with pytest.raises(A2AError, match="(?i)does not exist|not found"):
+        with pytest.raises(A2AError, match=r"(?i)does not exist|not found"):
             await call
 
 
@@ -226,6 +226,13 @@ async def test_the_card_names_the_address_that_the_client_used(service: Service)
     assert first.json()["url"] == "http://127.0.0.1:1/a2a"
     assert "max-age" in first.headers["cache-control"]
     assert again.status_code == 304
+
+
+async def test_a_slash_at_the_end_of_the_address_does_not_matter(service: Service) -> None:
+    async with httpx.AsyncClient(base_url=service.url, headers={"A2A-Version": "1.0"}) as web:
+        answer = await web.post("/a2a/", json=rpc("GetTask", id=UNKNOWN))
+
+    assert answer.json()["error"]["code"] == -32001
 
 
 async def test_what_is_no_call_gets_the_error_of_its_binding(service: Service) -> None:
