@@ -8,7 +8,7 @@ from a2a.client import Client
 from a2a.types.a2a_pb2 import CancelTaskRequest, GetTaskRequest, SubscribeToTaskRequest, TaskState
 
 from stand_in import StandIn, asking
-from support.a2a_client import REST, RPC, Received, answer_of, collect, connected, request
+from support.a2a_client import REST, RPC, Received, answer_of, connected, request
 from support.agent import KEY, Service, StartService
 from support.eventually import eventually
 
@@ -35,8 +35,12 @@ async def test_a_client_that_disconnects_comes_back_to_the_whole_answer(client: 
     received = await first_text(client, asking("Hello", hold="again", after=2, words=8))
     seen = received.text
 
+    events = client.subscribe(SubscribeToTaskRequest(id=received.task.id))
+    rest = Received()
+    rest.take(await anext(events))
     stand_in.release("again")
-    rest = await collect(client.subscribe(SubscribeToTaskRequest(id=received.task.id)))
+    async for event in events:
+        rest.take(event)
 
     assert rest.state == "completed"
     assert rest.text.startswith(seen)

@@ -15,6 +15,7 @@ from a2a.utils.errors import (
 from agent_service.agent.errors import PromptTooLongError
 from agent_service.chat.approval_errors import DecidedError, NotAllowedError, UnknownApprovalError
 from agent_service.state.redis_errors import StateUnavailableError
+from agent_service.tasks.events import UnknownTaskError
 from agent_service.tasks.queue import QueueFullError
 from agent_service.telemetry.logs import where
 
@@ -34,6 +35,8 @@ def translated() -> Iterator[None]:
         raise UnsupportedOperationError(str(error)) from None
     except (UnknownApprovalError, PromptTooLongError) as error:
         raise InvalidParamsError(str(error)) from None
+    except UnknownTaskError:
+        raise unknown_task() from None
     except _UNAVAILABLE as error:
         # A2A has no code for a server that is unavailable.
         raise InternalError(str(error), data={"retry": "later"}) from None
@@ -44,4 +47,4 @@ def translated() -> Iterator[None]:
 
 def unknown_task() -> TaskNotFoundError:
     """Return the error for a task that does not exist, or belongs to another client."""
-    return TaskNotFoundError("The task does not exist; it may have expired.")
+    return TaskNotFoundError(str(UnknownTaskError()))

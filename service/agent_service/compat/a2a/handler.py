@@ -17,8 +17,9 @@ from a2a.utils.proto_utils import validate_proto_required_fields
 from a2a.utils.task import apply_history_length, validate_history_length
 
 from agent_service.agent.details import Details
+from agent_service.chat.approval_errors import UnknownApprovalError
 from agent_service.chat.approval_record import Place, parse_call_id
-from agent_service.chat.conversations import new_id
+from agent_service.chat.question import Question
 from agent_service.compat.a2a import incoming, outgoing
 from agent_service.compat.a2a.errors import translated, unknown_task
 from agent_service.compat.a2a.listing import Listing
@@ -162,13 +163,10 @@ class Handler(RequestHandler):
         asked = incoming.question(message)
         details = Details(api="a2a", content=asked.content, instructions=asked.instructions)
         check_tokens(self._components, asked.text, details)
-        accepted = await self._tasks.accept(
-            owner,
-            asked.text,
-            conversation_id=message.context_id or new_id(),
-            details=details,
-            claim=True,
-            traceparent=traceparent(),
+        question = Question(asked.text, message.context_id or None, details=details)
+        # The id of a context may be the client's own.
+        accepted = await self._components.background.submit(
+            owner, question, traceparent=traceparent(), takes_unknown_id=True
         )
         return await self._get(owner, accepted.id), True
 
@@ -177,16 +175,24 @@ class Handler(RequestHandler):
         task = await self._tasks.get(owner, message.task_id)
         if task is not None:
             _check_waits(task, message)
+        elif not incoming.has_data(message.parts):
+            raise unknown_task()
         asked_by, turns = owner, set()
-        for decided in incoming.decisions(message):
-            turns.add(parse_call_id(decided.id)[0])
-            asked_by = await self._approvals.decide(
-                decided.id,
-                Place("task", message.task_id),
-                owner,
-                approve=decided.approve,
-                reason=decided.reason,
-            )
+        try:
+            for decided in incoming.decisions(message):
+                turns.add(parse_call_id(decided.id)[0])
+                asked_by = await self._approvals.decide(
+                    decided.id,
+                    Place("task", message.task_id),
+                    owner,
+                    approve=decided.approve,
+                    reason=decided.reason,
+                )
+        except UnknownApprovalError:
+            # An approver need not be the owner of the task.
+            if task is None:
+                raise unknown_task() from None
+            raise
         for turn in turns:
             if not await self._approvals.of_turn(turn):
                 await self._tasks.wake(message.task_id, turn)
@@ -195,7 +201,7 @@ class Handler(RequestHandler):
     async def _follow(self, owner: str, task: Task) -> AsyncGenerator[Update]:
         """Yield the updates of a task from its first event, until it has ended or waits."""
         updates = Updates(task.id, outgoing.context_of(task))
-        async with aclosing(self._components.events.follow(owner, task.id, None)) as events:
+        async with aclosing(self._components.events.follow(owner, task.id, while_draining=True)) as events:
             async for event in events:
                 if event.data["type"] == "input_required":
                     waits = await self._get(owner, task.id)

@@ -85,7 +85,8 @@ def _passes(task: Task, params: types.ListTasksRequest) -> bool:
         return False
     if not params.HasField("status_timestamp_after"):
         return True
-    return outgoing.changed_at(task) >= params.status_timestamp_after.ToNanoseconds() / 1e9
+    after: float = params.status_timestamp_after.ToNanoseconds() / 1e9
+    return outgoing.changed_at(task) >= after
 
 
 def _position(token: str) -> str | None:

@@ -76,10 +76,13 @@ def task_of(task: Task, waiting: Sequence[WaitingCall] = ()) -> A2aTask:
         found.history.append(agent_message(task.id, found.context_id, "steps", parts))
     if task.result is not None:
         found.artifacts.append(answer_artifact(result["response"]))
-        found.metadata.update(
-            {name: result[name] for name in ("tokens_used", "stop_reason") if result.get(name) is not None}
-        )
+        found.metadata.update(named(result, tokens_used="tokensUsed", stop_reason="stopReason"))
     return found
+
+
+def named(values: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """Return the values that are set, under the names that A2A's style asks for."""
+    return {new: values[name] for name, new in names.items() if values.get(name) is not None}
 
 
 def answer_artifact(text: str) -> Artifact:

@@ -47,7 +47,9 @@ async def show_card(request: Request, components: ComponentsDep) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
+# Some HTTP clients add a slash to the address of the card.
 @router.post(RPC_PATH)
+@router.post(f"{RPC_PATH}/")
 async def rpc(request: Request, components: ComponentsDep) -> Response:
     """Answer a request of JSON-RPC."""
     return await (await _server(request, components)).rpc(request)

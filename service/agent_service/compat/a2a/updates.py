@@ -11,6 +11,7 @@ from agent_service.compat.a2a.outgoing import (
     answer_artifact,
     data_part,
     error_parts,
+    named,
     state_of_failure,
     status,
     waiting_call,
@@ -51,8 +52,15 @@ class Updates:
             yield self._status(state_of_failure(event.get("code")), error_parts(event))
         elif kind == "done":
             update = self._status(TaskState.TASK_STATE_COMPLETED)
-            names = ("input_tokens", "output_tokens", "stop_reason", "warning")
-            update.metadata.update({name: event[name] for name in names if event.get(name) is not None})
+            update.metadata.update(
+                named(
+                    event,
+                    input_tokens="inputTokens",
+                    output_tokens="outputTokens",
+                    stop_reason="stopReason",
+                    warning="warning",
+                )
+            )
             yield update
 
     def waits(self, waiting: Iterable[WaitingCall]) -> TaskStatusUpdateEvent:
