@@ -12,6 +12,7 @@ from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
 from agent_service.compat import openai
 from agent_service.compat.anthropic import routes as anthropic
+from agent_service.compat.a2a import routes as a2a
 from agent_service.compat.error_forms import FORMS
 from agent_service.components import Components, make_components
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
@@ -37,6 +38,9 @@ _log = structlog.get_logger(__name__)
 
 
 _ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID", HEADER]
+# Those of MCP clients in a browser (MCP, "Streamable HTTP").
+_MCP_SESSION = "Mcp-Session-Id"
+_MCP_HEADERS = ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", _MCP_SESSION]
 
 
 def create_app(
@@ -78,6 +82,9 @@ def create_app(
         app.include_router(docs.router)
     if settings.shows_metrics:
         app.include_router(metrics.router)
+    app.state.mcp = None
+    if settings.api_mcp and not settings.proxies:
+        _offer_as_tool(app)
     errors.install(app)
     if documented and components.clients.need_keys:
         describe_keys(app.openapi(), paths)
@@ -91,6 +98,8 @@ def _include_protocols(app: FastAPI, settings: Settings) -> None:
         app.include_router(openai.router)
     if settings.api_anthropic:
         app.include_router(anthropic.router)
+    if settings.api_a2a:
+        app.include_router(a2a.router)
 
 
 def _pass_on(app: FastAPI, paths: Paths) -> None:
@@ -100,6 +109,15 @@ def _pass_on(app: FastAPI, paths: Paths) -> None:
 
     app.include_router(proxy.router)
     app.state.proxy = app.router.default = proxy.Proxy(app.state.components, paths)
+
+
+def _offer_as_tool(app: FastAPI) -> None:
+    """Answer MCP clients."""
+    # Only an agent that is offered as a tool loads the SDK.
+    from agent_service.compat.mcp.endpoint import Endpoint  # noqa: PLC0415
+
+    app.state.mcp = Endpoint(app.state.components)
+    app.router.routes.append(app.state.mcp.route)
 
 
 def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
@@ -132,9 +150,11 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["*"] if settings.proxies else ["GET", "POST", "DELETE"],
-            allow_headers=["*"] if settings.proxies else _ALLOWED_HEADERS,
+            allow_headers=["*"]
+            if settings.proxies
+            else [*_ALLOWED_HEADERS, *(_MCP_HEADERS if settings.api_mcp else ())],
             allow_credentials=settings.cors_allow_credentials,
-            expose_headers=[HEADER, "Location", "Retry-After", *HEADERS],
+            expose_headers=[HEADER, "Location", "Retry-After", *HEADERS, *([_MCP_SESSION] if settings.api_mcp else ())],
         )
     app.add_middleware(AllowedHosts, allowed=settings.allowed_hosts, clients=components.clients)
     app.add_middleware(ErrorForm, paths=paths, forms=FORMS)
@@ -153,9 +173,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _warn_of_lowered_bounds(settings)
     works = contextlib.nullcontext() if settings.proxies else components.worker.running(claims=settings.runs_tasks)
     passes = contextlib.aclosing(app.state.proxy) if settings.proxies else contextlib.nullcontext()
+    offers = contextlib.nullcontext() if app.state.mcp is None else app.state.mcp.running()
     checks = components.checks
     listener = app.state.gateway_listener
-    async with components.open(listener), passes, running(checks), publishing(checks, components.metrics), works:
+    async with (
+        components.open(listener),
+        passes,
+        offers,
+        running(checks),
+        publishing(checks, components.metrics),
+        works,
+    ):
         components.lifecycle.started = True
         yield
 

@@ -19,6 +19,7 @@ _PROTOCOLS = {
     "/v1/responses": "openai",
     "/v1/models": "openai",
     "/v1/messages": "anthropic",
+    "/a2a/v1": "a2a_rest",
     "/a2a": "a2a",
     "/mcp": "mcp",
 }
@@ -50,7 +51,7 @@ class Paths:
     has_protocols: bool = True
 
     def protocol(self, path: str) -> str | None:
-        """Return the protocol of other clients that a path belongs to: `openai`, `anthropic`, `a2a`, `mcp` or None."""
+        """Return the protocol of other clients that a path belongs to, by its name in `compat/error_forms.py`."""
         if not self.has_protocols:
             return None
         return next((name for known, name in _PROTOCOLS.items() if path == known or path.startswith(f"{known}/")), None)

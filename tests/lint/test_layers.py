@@ -29,6 +29,7 @@ LAYERS = {
         "limits",
         "chat",
         "tasks",
+        "mcp_server",
         "gateway",
         "health",
         "middleware",

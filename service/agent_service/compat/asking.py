@@ -35,11 +35,16 @@ def question(
     Raises:
         PromptTooLongError: if it has more tokens than the agent takes (API_MAX_INPUT_TOKENS).
     """
+    check_tokens(components, message, details)
+    return Question(message, conversation_id, token=token(request, components), details=details, new_id=new_id)
+
+
+def check_tokens(components: Components, message: str, details: Details) -> None:
+    """Raise PromptTooLongError if a question has more tokens than the agent takes (API_MAX_INPUT_TOKENS)."""
     most = components.settings.api_max_input_tokens
     found = tokens(message, details)
     if found > most:
         raise PromptTooLongError(f"The input has about {found} tokens; this agent takes at most {most}.")
-    return Question(message, conversation_id, token=token(request, components), details=details, new_id=new_id)
 
 
 async def reply(request: Request, components: Components, asked: Question) -> Reply:

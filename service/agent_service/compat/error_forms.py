@@ -96,10 +96,36 @@ class _JsonRpc:
         return {}
 
 
+# gRPC's status codes by HTTP status (google.rpc.Code), for what no method has answered.
+_GRPC_STATUSES = {
+    HTTPStatus.UNAUTHORIZED: "UNAUTHENTICATED",
+    HTTPStatus.FORBIDDEN: "PERMISSION_DENIED",
+    HTTPStatus.NOT_FOUND: "NOT_FOUND",
+    HTTPStatus.TOO_MANY_REQUESTS: "RESOURCE_EXHAUSTED",
+    HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE",
+}
+
+
+class _A2aRest:
+    """A2A over HTTP+JSON (A2A 1.0, 11.6: google.rpc.Status)."""
+
+    def error(self, problem: Problem) -> Mapping[str, Any]:
+        server = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        status = _GRPC_STATUSES.get(HTTPStatus(problem.status), "INTERNAL" if server else "INVALID_ARGUMENT")
+        return {"error": {"code": problem.status, "status": status, "message": problem.detail}}
+
+    def headers(self, _limit: int, _remaining: int, _reset: int, _request_id: str) -> Mapping[str, str]:
+        return {}
+
+    def plain_headers(self, _request_id: str) -> Mapping[str, str]:
+        return {}
+
+
 FORMS: Mapping[str, Form] = {
     "openai": _OpenAI(),
     "anthropic": _Anthropic(),
     "a2a": _JsonRpc(),
+    "a2a_rest": _A2aRest(),
     "mcp": _JsonRpc(),
 }
 """The forms of the protocols, by the names of `Paths.protocol`."""

@@ -79,6 +79,22 @@ class Limits:
         tokens = self.tokens_per_minute if takes_tokens else 0
         return await self._step(client, self.requests_per_minute, tokens, 0, of_budget)
 
+    async def admit_tokens(self) -> Verdict:
+        """Return whether the agent may call the model now. This counts no request."""
+        of_budget = math.ceil(await self.budget.wait() * 1000)
+        return await self._step("", 0, self.tokens_per_minute, 0, of_budget)
+
+    def explain(self, verdict: Verdict) -> tuple[str, int]:
+        """Return why a request was refused, for its client, and after how many seconds to send it again."""
+        seconds = max(1, math.ceil(verdict.wait / 1000))
+        if verdict.refused == "budget":
+            reason = f"This agent has used up its budget for the {self.budget.terms.period}"
+        elif verdict.refused == "requests":
+            reason = f"You may send {self.requests_per_minute} requests per minute"
+        else:
+            reason = f"This agent has used up its {self.tokens_per_minute} tokens per minute"
+        return f"{reason}; try again in {seconds} s.", seconds
+
     def charge(self, usage: Usage) -> None:
         """Count the usage of a turn. Return at once: usage is reported in batches in the background."""
         self.budget.charge(usage)

@@ -50,12 +50,5 @@ class RateLimit:
         return [(name, str(value).encode()) for name, value in zip(_NAMES, values, strict=True)]
 
     def _refuse(self, verdict: Verdict) -> JSONResponse:
-        seconds = max(1, math.ceil(verdict.wait / 1000))
-        if verdict.refused == "budget":
-            reason = f"This agent has used up its budget for the {self.limits.budget.terms.period}"
-        elif verdict.refused == "requests":
-            reason = f"You may send {self.limits.requests_per_minute} requests per minute"
-        else:
-            reason = f"This agent has used up its {self.limits.tokens_per_minute} tokens per minute"
-        detail = f"{reason}; try again in {seconds} s."
+        detail, seconds = self.limits.explain(verdict)
         return JSONResponse({"detail": detail}, status_code=429, headers={"Retry-After": str(seconds)})

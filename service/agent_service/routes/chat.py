@@ -27,7 +27,8 @@ from agent_service.tasks.tracing import traceparent
 router = APIRouter(tags=["chat"])
 
 
-def _sendable(text: str) -> str:
+def sendable_message(text: str) -> str:
+    """Return a text that every model takes; raise ValueError if it is not one."""
     if "\0" in text:
         raise ValueError("must not contain NUL characters")
     if not text.strip():
@@ -35,13 +36,13 @@ def _sendable(text: str) -> str:
     return text
 
 
-# What `_sendable` accepts, for readers of the OpenAPI document.
+# What `sendable_message` accepts, for readers of the OpenAPI document.
 _SENDABLE = {"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
 
 Message = Annotated[
     str,
     Field(min_length=1, max_length=10_000, description="Message of the user.", json_schema_extra=_SENDABLE),
-    AfterValidator(_sendable),
+    AfterValidator(sendable_message),
 ]
 _SystemPrompt = Annotated[
     str,
@@ -52,9 +53,9 @@ _SystemPrompt = Annotated[
         "in production, the request is answered with 403.",
         json_schema_extra=_SENDABLE,
     ),
-    AfterValidator(_sendable),
+    AfterValidator(sendable_message),
 ]
-_ConversationId = Annotated[
+ConversationId = Annotated[
     str,
     Field(
         max_length=128,
@@ -68,7 +69,7 @@ class ChatRequest(Body):
     """Body of `POST /chat`."""
 
     message: Message
-    conversation_id: _ConversationId | None = None
+    conversation_id: ConversationId | None = None
     # Without `strict`, 0, 1.0 or "yes" would be accepted, contrary to the OpenAPI document.
     stream: bool = Field(default=False, strict=True, description="Whether to answer as `POST /chat/stream` does.")
     background: bool = Field(
@@ -89,7 +90,7 @@ class StreamRequest(Body):
     """Body of `POST /chat/stream`."""
 
     message: Message
-    conversation_id: _ConversationId | None = None
+    conversation_id: ConversationId | None = None
     system_prompt: _SystemPrompt | None = None
 
 

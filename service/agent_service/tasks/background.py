@@ -18,9 +18,17 @@ class Background:
         self._approvals = approvals
 
     async def submit(
-        self, owner: str, question: Question, *, traceparent: str = "", idempotency_key: str = ""
+        self,
+        owner: str,
+        question: Question,
+        *,
+        traceparent: str = "",
+        idempotency_key: str = "",
+        takes_unknown_id: bool = False,
     ) -> Submitted:
-        """Accept a question of `owner`, and return its task. An unknown conversation id starts a new conversation.
+        """Accept a question of `owner`, and return its task.
+
+        An unknown conversation id starts a new conversation, with that id if `takes_unknown_id`.
 
         The caller's own credential is not kept, so it is not forwarded to tools. For a key that the owner used before,
         return the earlier task.
@@ -33,7 +41,7 @@ class Background:
         submitted = await self._tasks.accept(
             owner,
             question.message,
-            conversation_id=await self._conversation(owner, question),
+            conversation_id=await self._conversation(owner, question, takes_unknown_id=takes_unknown_id),
             details=question.details,
             claim=self._worker.has_room,
             traceparent=traceparent,
@@ -43,11 +51,13 @@ class Background:
             self._worker.begin(submitted.claim)
         return submitted
 
-    async def _conversation(self, owner: str, question: Question) -> str:
+    async def _conversation(self, owner: str, question: Question, *, takes_unknown_id: bool) -> str:
         known = question.conversation_id
         if known is None:
             return new_id()
-        if question.details.earlier is not None or await self._tasks.has_conversation(owner, known):
+        if takes_unknown_id or question.details.earlier is not None:
+            return known
+        if await self._tasks.has_conversation(owner, known):
             return known
         if await self._conversations.history(owner, known) or await self._approvals.waited_in(known, owner):
             return known

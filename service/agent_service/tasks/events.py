@@ -42,11 +42,14 @@ class InvalidPositionError(Exception):
 class Following:
     """The events of one task, one after the other. A call of `anext` may be cancelled; no event is lost by that."""
 
-    def __init__(self, events: "Events", owner: str, task_id: str, after: str | None) -> None:
+    def __init__(
+        self, events: "Events", owner: str, task_id: str, after: str | None, *, while_draining: bool = False
+    ) -> None:
         self.task_id = task_id
         self._events = events
         self._owner = owner
         self._after = after
+        self._while_draining = while_draining
         self._position: int | None = None
         self._page: deque[StoredEvent] = deque()
         self._ended = False
@@ -79,7 +82,7 @@ class Following:
     async def __anext__(self) -> StoredEvent:
         """Return the next event. Stop after the last one: `done`, `error`, or `input_required` while the task waits.
 
-        Stop without it when this process drains. While Redis is unavailable, this waits.
+        Stop without it when this process drains, unless `while_draining`. While Redis is unavailable, this waits.
 
         Raises:
             UnknownTaskError: if the task has expired.
@@ -87,7 +90,7 @@ class Following:
         if self._position is None:
             await self.start()
         while not self._page:
-            if self._ended or self._events.draining:
+            if self._ended or (self._events.draining and not self._while_draining):
                 self._events.leave(self)
                 raise StopAsyncIteration
             if self._has_all:
@@ -199,9 +202,12 @@ class Events:
         """Whether all followers end, so that their clients go on at another replica."""
         return self._lifecycle.draining
 
-    def follow(self, owner: str, task_id: str, after: str | None = None) -> Following:
-        """Return the events of a task after one of them; all if `after` is None."""
-        return Following(self, owner, task_id, after)
+    def follow(self, owner: str, task_id: str, after: str | None = None, *, while_draining: bool = False) -> Following:
+        """Return the events of a task after one of them; all if `after` is None.
+
+        With `while_draining`, they go on while the process drains, for a client that would not come back.
+        """
+        return Following(self, owner, task_id, after, while_draining=while_draining)
 
     async def close(self) -> None:
         """Stop."""

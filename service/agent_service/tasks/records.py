@@ -61,6 +61,11 @@ class TaskRecords:
             last = b"(" + entries[-1]
         return found
 
+    async def size(self, owner: str, status: Status | None) -> int:
+        """Return the number of the owner's tasks; some of them may have expired a moment ago."""
+        number: int = await self._redis.read("ZCARD", f"{self._name}:of:{owner}:{status or 'all'}") or 0
+        return number
+
     async def has_conversation(self, owner: str, conversation_id: str) -> bool:
         """Return whether the owner has, or had, a task in a conversation, which may have no messages yet."""
         return bool(await self._redis.read("GET", f"{self._name}:conversation:{owner}:{conversation_id}"))

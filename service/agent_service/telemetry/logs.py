@@ -19,7 +19,8 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 # The SDK logs whole request bodies at DEBUG (also through its ANTHROPIC_LOG variable). The HTTP libraries log headers.
 _TALKATIVE = ("anthropic", "httpx2", "httpcore2", "aiohttp", "asyncio")
 # The SDK of MCP logs what servers answer, at every level. Its logger `client` has no parent of that name.
-_SILENT = frozenset({"mcp", "client"})
+# The SDK of A2A logs what clients send, with tracebacks.
+_SILENT = frozenset({"mcp", "client", "a2a"})
 
 
 def where(error: BaseException) -> str:

@@ -6,10 +6,8 @@ cancellation to its call, and lets the client wait for changes of the list.
 """
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import mcp_types as types
 import orjson
@@ -21,7 +19,9 @@ from agent_service.agent.turns import Turn
 from agent_service.gateway import asgi
 from agent_service.gateway.bodies import Bodies
 from agent_service.gateway.forms import RefusedError
-from agent_service.gateway.mcp.server import SESSION, ToolServer
+from agent_service.gateway.mcp.server import ToolServer
+from agent_service.mcp_server.running import running
+from agent_service.mcp_server.sessions import SESSION, message_of, new_session
 
 # The SDK's own default. Arguments come from a model, and no model writes this much at once.
 _LARGEST_BYTES = 4 * 2**20
@@ -48,22 +48,9 @@ class Endpoint:
             server.protocol(), stateless=True, max_request_body_size=_LARGEST_BYTES
         )
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Answer requests while the context lasts."""
-        started = asyncio.Event()
-        # A task of its own, because a task group must be left by the task that entered it.
-        task = asyncio.create_task(self._run(started))
-        waiting = asyncio.create_task(started.wait())
-        try:
-            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                await task
-            yield
-        finally:
-            waiting.cancel()
-            task.cancel()
-            await asyncio.wait([task])
+        return running(self._manager, self._server.changes.watch)
 
     def end_streams(self) -> None:
         """End the streams of clients that wait for changes, of which none ends by itself."""
@@ -86,21 +73,16 @@ class Endpoint:
             return await self._respond(request, turn)
         return await counted(lambda: self._respond(request, turn))
 
-    async def _run(self, started: asyncio.Event) -> None:
-        async with self._manager.run():
-            started.set()
-            await self._server.changes.watch()
-
     async def _respond(self, request: web.BaseRequest, turn: Turn | None) -> web.StreamResponse:
         with self._bodies.holding() as held:
             body = await held.read(request, _LARGEST_BYTES)
             session = request.headers.get(SESSION)
             headers: dict[str, str] = {}
-            method, params = _notable(body)
-            if method == "initialize" and session is None:
-                headers[SESSION] = secrets.token_hex(16)
-            elif method == "notifications/cancelled" and session is not None:
-                self._server.cancel(session, params.get("requestId"))
+            message = message_of(body)
+            if message.method == "initialize" and session is None:
+                headers[SESSION] = new_session()
+            elif message.method == "notifications/cancelled" and session is not None:
+                self._server.cancel(session, message.params.get("requestId"))
             state = {"turn": turn, "on_answer": lambda: request.__setitem__(asgi.ANSWERED, True)}
             return await asgi.respond(self._manager.handle_request, request, body, state=state, headers=headers)
 
@@ -140,17 +122,3 @@ async def _first_of(*events: asyncio.Event) -> None:
     finally:
         for each in waiting:
             each.cancel()
-
-
-def _notable(body: bytes) -> tuple[str, dict[str, Any]]:
-    """Return method and params of a message that this module has to know; others are read by the SDK alone."""
-    if b"initialize" not in body and b"notifications/cancelled" not in body:
-        return "", {}
-    try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return "", {}
-    if not isinstance(message, dict):
-        return "", {}
-    params = message.get("params")
-    return str(message.get("method")), params if isinstance(params, dict) else {}

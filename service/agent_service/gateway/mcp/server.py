@@ -12,7 +12,6 @@ import structlog
 from mcp.server import NotificationOptions, Server, ServerRequestContext
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.models import InitializationOptions
-from mcp.server.streamable_http import REQUEST_CANCELLED
 from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from opentelemetry import context as otel_context
@@ -24,18 +23,14 @@ from agent_service.agent.turns import Turn, Turns
 from agent_service.gateway.attribution import parent_of, turn_of
 from agent_service.gateway.mcp import content
 from agent_service.gateway.mcp.changes import Changes
+from agent_service.mcp_server.calls import CallCancelledError, Calls
+from agent_service.mcp_server.sessions import SESSION
 from agent_service.telemetry.logs import where
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 _log = structlog.get_logger(__name__)
-
-# Clients give up after a minute or less without a sign of life (SDK for TypeScript: DEFAULT_REQUEST_TIMEOUT_MSEC).
-_PROGRESS_SECONDS = 2.0
-
-SESSION = "mcp-session-id"
-"""Header with the id of a session (MCP, "Session Management"), in lower case."""
 
 Context = ServerRequestContext[Any, Any]
 
@@ -61,7 +56,7 @@ class ToolServer:
         self._turns = turns
         self._most_calls_of_turn = most_calls_of_turn
         self._call_seconds = call_seconds
-        self._calls: dict[tuple[str, object], asyncio.Task[ToolResult]] = {}
+        self._calls: Calls[ToolResult] = Calls()
         self._schemas: dict[str, Mapping[str, Any]] = {}
 
     def protocol(self) -> Server[Any]:
@@ -80,9 +75,7 @@ class ToolServer:
 
     def cancel(self, session: str, request: object) -> None:
         """Cancel a call by the id of its request in a session."""
-        call = self._calls.get((session, request))
-        if call is not None:
-            call.cancel()
+        self._calls.cancel(session, request)
 
     async def _list(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         try:
@@ -137,23 +130,18 @@ class ToolServer:
         traced.run(otel_context.attach, parent_of(attributes, turn))
         started = time.monotonic()
         call = asyncio.create_task(self._toolbox.call(use, caller), context=traced)
-        key = (_request(context).headers.get(SESSION, ""), context.request_id)
-        self._calls[key] = call
+        session = _request(context).headers.get(SESSION, "")
+
+        async def beat() -> None:
+            await context.session.report_progress(time.monotonic() - started, message="The tool is running.")
+
         try:
-            while not (await asyncio.wait([call], timeout=_PROGRESS_SECONDS))[0]:
-                await context.session.report_progress(time.monotonic() - started, message="The tool is running.")
-            return call.result()
-        except asyncio.CancelledError:
-            if not call.done() or not call.cancelled():
-                raise
-            raise MCPError(REQUEST_CANCELLED, "Request cancelled") from None
+            return await self._calls.result(session, context.request_id, call, beat)
+        except CallCancelledError:
+            raise
         except Exception as error:
             _log.error("Tool call of the runtime failed", error=type(error).__name__, where=where(error))
             raise MCPError(types.INTERNAL_ERROR, "The gateway failed; its log says why.") from None
-        finally:
-            call.cancel()
-            if self._calls.get(key) is call:
-                del self._calls[key]
 
 
 async def _report_answer(ctx: Context, call_next: CallNext) -> HandlerResult:

@@ -1,0 +1,71 @@
+"""A stream of events that the SDK has made, sent as our own streams are: with our heartbeats, and while we drain."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Self
+
+import structlog
+from fastapi import Response
+from sse_starlette.event import ensure_bytes
+from sse_starlette.sse import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+from agent_service.routes.disconnect import ClientGoneError, WhileConnected
+from agent_service.telemetry.logs import where
+
+_log = structlog.get_logger(__name__)
+
+_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEARTBEAT = b": waiting for the model\n\n"
+_LINE_END = "\n"
+
+
+class Stream(Response):
+    """Sends events until the last one, or until the client disconnects.
+
+    The SDK's own response ends when the server is asked to stop, and has heartbeats of its own.
+    """
+
+    def __init__(self, events: AsyncIterator[Any], *, heartbeat_seconds: float) -> None:
+        super().__init__(headers=_HEADERS)
+        del self.headers["content-length"]
+        self._events = events
+        self._heartbeat_seconds = heartbeat_seconds
+        # Two tasks write: the one of the request, and the one that watches the connection.
+        self._writing = asyncio.Lock()
+        self._written_at = time.monotonic()
+
+    @classmethod
+    def of(cls, answer: Response, *, heartbeat_seconds: float) -> Response | Self:
+        """Return the answer; one with events is sent by this class."""
+        if not isinstance(answer, EventSourceResponse):
+            return answer
+        return cls(aiter(answer.body_iterator), heartbeat_seconds=heartbeat_seconds)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request (ASGI)."""
+        self._send = send
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        with suppress(ClientGoneError):
+            async with WhileConnected(receive, beat=self._beat, beat_seconds=self._heartbeat_seconds):
+                try:
+                    async for event in self._events:
+                        await self._write(ensure_bytes(event, _LINE_END))
+                except Exception as error:
+                    # The SDK writes every error that it knows into the stream.
+                    _log.error("A stream of A2A failed unexpectedly", error=type(error).__name__, where=where(error))
+                await self._write(b"", more=False)
+
+    async def _beat(self) -> float:
+        silence = time.monotonic() - self._written_at
+        if silence < self._heartbeat_seconds:
+            return self._heartbeat_seconds - silence
+        await self._write(_HEARTBEAT)
+        return self._heartbeat_seconds
+
+    async def _write(self, data: bytes, *, more: bool = True) -> None:
+        async with self._writing:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            self._written_at = time.monotonic()

@@ -1,0 +1,1 @@
+"""What the agent's two MCP servers share: the gateway's, for the runtime, and the one for clients."""
