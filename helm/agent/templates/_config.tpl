@@ -1,6 +1,10 @@
 {{/* The agent API's settings, under the names of its environment variables: the data of the ConfigMap. */}}
 {{- define "agent.settings" -}}
-{{- with .Values.agent -}}
+AGENT_NAME: {{ include "agent.fullname" . | quote }}
+{{- with .Values.agent }}
+{{- with .description }}
+AGENT_DESCRIPTION: {{ . | quote }}
+{{- end }}
 MODEL_PROVIDER: {{ .provider | quote }}
 DEFAULT_MODEL: {{ .model | quote }}
 MAX_TOKENS: {{ .maxTokens | toJson | quote }}
@@ -73,9 +77,26 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.tracing" . }}
 {{- include "agent.runtimeSettings" . }}
 {{- include "agent.toolSettings" . }}
+{{- include "agent.protocolSettings" . }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
 METRICS_PORT: "9090"
+{{- end }}
+
+{{/* The client protocols, as far as the values set them. */}}
+{{- define "agent.protocolSettings" -}}
+{{- $api := .Values.api | default dict }}
+{{- range $name, $field := dict "OPENAI" "openai" "ANTHROPIC" "anthropic" "A2A" "a2a" "MCP" "mcp" "CLIENT_TOOLS" "clientTools" }}
+{{- if hasKey $api $field }}
+API_{{ $name }}: {{ get $api $field | quote }}
+{{- end }}
+{{- end }}
+{{- with $api.maxBodyBytes }}
+API_MAX_BODY_BYTES: {{ . | toJson | quote }}
+{{- end }}
+{{- with $api.maxInputTokens }}
+API_MAX_INPUT_TOKENS: {{ . | toJson | quote }}
+{{- end }}
 {{- end }}
 
 {{/* Where traces go, and under which name; nothing without a collector. */}}
