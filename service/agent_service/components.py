@@ -192,6 +192,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             ),
             conversations,
             approvals,
+            counted,
         ),
         tasks=tasks,
         worker=Worker(

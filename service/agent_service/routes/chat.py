@@ -13,12 +13,13 @@ from agent_service.agent.tools import Piece
 from agent_service.agent.turn import OnPiece
 from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
+from agent_service.chat.question import Question
 from agent_service.components import Components
 from agent_service.routes.body import Body
 from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
-from agent_service.routes.sse import EVENT_STREAM, EventStream
+from agent_service.routes.sse import EVENT_STREAM, EventStream, OwnForm
 
 router = APIRouter(tags=["chat"])
 
@@ -202,6 +203,7 @@ def _stream(
 ) -> Response:
     return EventStream(
         lambda on_piece: _reply(components, request, body, system_prompt, on_piece, streamed=True),
+        OwnForm(),
         metrics=components.metrics,
         heartbeat_seconds=components.settings.stream_heartbeat_seconds,
     )
@@ -216,15 +218,8 @@ async def _reply(
     *,
     streamed: bool,
 ) -> Reply:
-    return await components.dialogue.reply(
-        owner(request),
-        body.message,
-        on_piece,
-        conversation_id=body.conversation_id,
-        system_prompt=system_prompt,
-        streamed=streamed,
-        token=token(request, components),
-    )
+    question = Question(body.message, body.conversation_id, system_prompt, token(request, components))
+    return await components.dialogue.reply(owner(request), question, on_piece, streamed=streamed)
 
 
 def json_answer(reply: Reply, started: float) -> Response:
