@@ -39,9 +39,9 @@ class Protocols(Model):
     client_tools: bool | None = None
     """Whether tools that a client of the OpenAI or Anthropic API sends are passed on to the model. The client runs
     them. Defaults to false: such requests are refused."""
-    max_body_bytes: Annotated[int, Field(ge=1024, le=104_857_600)] | None = None
+    max_body_bytes: Annotated[int, Field(ge=1024, le=67_108_864)] | None = None
     """Maximum size of a request of these protocols, in bytes. Defaults to 8388608."""
-    max_input_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_input_tokens: Annotated[int, Field(ge=1, le=2_000_000)] | None = None
     """Maximum number of tokens that a client of these protocols may send in one request, estimated from its size.
     Defaults to 150000."""
 

@@ -95,7 +95,7 @@ class Agent(Model):
         ),
     )
 
-    description: Annotated[str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=2000)] | None = None
+    description: Annotated[str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=1000)] | None = None
     """What the agent does, for its clients: the A2A agent card and the description of the MCP tool contain it."""
     provider: Literal["anthropic", "echo"] = "anthropic"
     """Provider of the answers: `anthropic` calls the model API; `echo` answers with the message itself and needs no

@@ -9,6 +9,7 @@ from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.manifests import desired
 from agent_operator.tools.lint import advice
+from agent_service.config.settings import Settings
 
 Document = dict[str, Any]
 
@@ -58,6 +59,20 @@ def test_the_service_reads_the_fields_as_its_settings() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("description", "bytes_", "tokens"), [("a", 1024, 1), ("✓" * 1000, 67_108_864, 2_000_000), (" a\n", 2048, 2)]
+)
+def test_the_service_accepts_the_bounds_of_the_fields(description: str, bytes_: int, tokens: int) -> None:
+    given = settings(
+        agent={"provider": "echo", "description": description},
+        api={"maxBodyBytes": bytes_, "maxInputTokens": tokens},
+    )
+
+    read = Settings.model_validate({name.lower(): value for name, value in given.items()} | {"model_provider": "echo"})
+
+    assert (read.agent_name, read.api_max_body_bytes, read.api_max_input_tokens) == ("hello", bytes_, tokens)
+
+
 def test_a_change_of_the_protocols_replaces_the_pods() -> None:
     before, after = (objects(api={"mcp": enabled})["Deployment"]["spec"]["template"] for enabled in (False, True))
 
@@ -83,9 +98,9 @@ def test_the_port_of_the_service_names_a_protocol_only_on_request() -> None:
         ({"api": ALL_OFF | {"clientTools": True}}, "spec.api.clientTools: api.clientTools needs api.openai or"),
         ({"api": {"a2A": True}}, "spec.api.a2A: "),
         ({"api": {"openai": "true"}}, "spec.api.openai: "),
-        *(({"api": {"maxBodyBytes": size}}, "spec.api.maxBodyBytes: ") for size in (1023, 104_857_601)),
-        *(({"api": {"maxInputTokens": size}}, "spec.api.maxInputTokens: ") for size in (0, 10_000_001)),
-        *(({"agent": {"description": text}}, "spec.agent.description: ") for text in ("", "a\0", "a" * 2001)),
+        *(({"api": {"maxBodyBytes": size}}, "spec.api.maxBodyBytes: ") for size in (1023, 67_108_865)),
+        *(({"api": {"maxInputTokens": size}}, "spec.api.maxInputTokens: ") for size in (0, 2_000_001)),
+        *(({"agent": {"description": text}}, "spec.agent.description: ") for text in ("", "a\0", "a" * 1001)),
         *(({"service": {"appProtocol": name}}, "spec.service.appProtocol: ") for name in ("", "a b", "A/b", "a/b/c")),
     ],
 )
