@@ -99,6 +99,33 @@ API_MAX_INPUT_TOKENS: {{ . | toJson | quote }}
 {{- end }}
 {{- end }}
 
+{{/* What existing clients are given, for the notes; nothing if all paths are the runtime's. */}}
+{{- define "agent.addressesOfClients" -}}
+{{- $api := .Values.api | default dict }}
+{{- $port := int .Values.service.port }}
+{{- $host := printf "http://%s.%s.svc%s" (include "agent.fullname" .) .Release.Namespace (ternary "" (printf ":%d" $port) (eq $port 80)) }}
+{{- $lines := list }}
+{{- if ne "false" (get $api "openai" | toString) }}
+{{- $lines = append $lines (printf "OPENAI_BASE_URL=%s/v1" $host) }}
+{{- end }}
+{{- if ne "false" (get $api "anthropic" | toString) }}
+{{- $lines = append $lines (printf "ANTHROPIC_BASE_URL=%s" $host) }}
+{{- end }}
+{{- if ne "false" (get $api "a2a" | toString) }}
+{{- $lines = append $lines (printf "A2A card: %s/.well-known/agent-card.json" $host) }}
+{{- end }}
+{{- if $api.mcp }}
+{{- $lines = append $lines (printf "MCP server: %s/mcp" $host) }}
+{{- end }}
+{{- if and $lines (not (include "agent.isProxy" .)) }}
+
+Existing clients reach it with these addresses{{ if .Values.auth.enabled }}, and with a client key as the API key or bearer token{{ end }}:
+{{ range $lines }}
+    {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Where traces go, and under which name; nothing without a collector. */}}
 {{- define "agent.tracing" -}}
 {{- with .Values.monitoring.tracing }}
