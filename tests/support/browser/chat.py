@@ -46,7 +46,7 @@ class Chat:
     async def ask(self, text: str) -> dict[str, Any]:
         """Send a message, wait for the whole answer, and return the body of the request that was sent."""
         done = await self.facts.count()
-        async with self.page.expect_request("**/chat/stream") as request:
+        async with self.page.expect_request("**/chat") as request:
             await self.say(text)
         await self.facts.nth(done).wait_for()
         sent = (await request.value).post_data_json

@@ -1,0 +1,70 @@
+// The conversation of this tab. It outlives a reload, and ends with the tab or with a new conversation.
+import { parse } from "./exact.js";
+
+const ITEM = "portside.conversation";
+const FORMAT = 1;
+
+// Browsers store about five million characters for a site.
+const MOST_CHARACTERS = 1_000_000;
+
+/**
+ * `id` continues the conversation; null before its first answer. Each of its `turns` has the `message`, the `task` that
+ * answers it (null before the agent has accepted it), the `events` of the answer so far, and its `end`: null while there
+ * is none, otherwise `{ facts, note }` or `{ problem }`. `isCut` is whether earlier turns were dropped.
+ */
+export const conversation = { id: null, turns: [], isCut: false };
+
+/** Appends a turn, and returns it. */
+export function addTurn(message) {
+  const turn = { message, task: null, asked: Date.now(), events: [], end: null };
+  conversation.turns.push(turn);
+  keep();
+  return turn;
+}
+
+/** Keeps the conversation for a reload. The events of an answer that has not ended can be read from the agent again. */
+export function keep() {
+  const written = conversation.turns.map((turn) => JSON.stringify(turn.end ? turn : { ...turn, events: [] }));
+  let length = written.reduce((sum, text) => sum + text.length, 0);
+  while (length > MOST_CHARACTERS) {
+    length -= written.shift().length;
+  }
+  while (!store(written) && written.length) {
+    written.splice(0, Math.ceil(written.length / 2));
+  }
+}
+
+/** Starts a conversation without turns. */
+export function startAgain() {
+  Object.assign(conversation, { id: null, turns: [], isCut: false });
+  try {
+    sessionStorage.removeItem(ITEM);
+  } catch {
+    // The browser has no storage for this page, so nothing was kept.
+  }
+}
+
+/** Restores what was kept, if anything. */
+export function restore() {
+  try {
+    const { format, id, turns, isCut } = parse(sessionStorage.getItem(ITEM)) ?? {};
+    if (format === FORMAT) {
+      Object.assign(conversation, { id, turns, isCut });
+    }
+  } catch {
+    // The browser has no storage for this page: the conversation lasts as long as the page.
+  }
+}
+
+/** Stores turns, which are written as JSON. Returns false if they are too large for the browser. */
+function store(turns) {
+  const { id } = conversation;
+  const isCut = conversation.isCut || turns.length < conversation.turns.length;
+  const head = JSON.stringify({ format: FORMAT, id, isCut }).slice(0, -1);
+  try {
+    sessionStorage.setItem(ITEM, `${head},"turns":[${turns.join(",")}]}`);
+    return true;
+  } catch (error) {
+    return error.name !== "QuotaExceededError";
+  }
+}
