@@ -48,11 +48,11 @@ export function startAgain() {
 export function restore() {
   try {
     const { format, id, turns, isCut } = parse(sessionStorage.getItem(ITEM)) ?? {};
-    if (format === FORMAT) {
+    if (format === FORMAT && turns.every(({ message, events }) => typeof message === "string" && events.length >= 0)) {
       Object.assign(conversation, { id, turns, isCut });
     }
   } catch {
-    // The browser has no storage for this page: the conversation lasts as long as the page.
+    // What is kept is damaged; or the browser has no storage for this page, and the conversation ends with the page.
   }
 }
 

@@ -9,7 +9,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locato
 
 # The console also reports an HTTP error as an error; the page shows it to the user, and the tests check it there.
 _EXPECTED = re.compile(
-    r"Failed to load resource: (the server responded with a status of (40[1349]|429|5\d\d)|net::ERR_)"
+    r"Failed to load resource: (the server responded with a status of (40[1349]|42[29]|5\d\d)|net::ERR_)"
 )
 
 
