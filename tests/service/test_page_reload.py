@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
-from service.chat_with_tools import accept, script
+from service.chat_with_tools import script
 from stand_in import StandIn, asking
 from support.agent import Service, StartService
 from support.browser import running_browser
@@ -258,7 +258,6 @@ async def test_a_full_queue_is_shown_as_an_error_that_can_be_retried(chat: Chat)
     async def refuse(route: Route) -> None:
         await route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "The queue of tasks is full."})
 
-    await accept(chat)
     await chat.page.route("**/chat", refuse)
     await chat.say("Hello")
     await expect(chat.problem).to_have_text("The queue of tasks is full. Wait 1 s.")

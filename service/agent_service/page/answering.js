@@ -82,6 +82,7 @@ function goOn(turn) {
     return Promise.resolve();
   }
   turn.shown.begin();
+  view.announce("The agent is answering.");
   return work(turn, async () => true, () => {});
 }
 
