@@ -90,9 +90,21 @@ async def test_an_error_in_the_stream_is_shown_next_to_the_partial_answer(chat: 
     await expect(chat.page.get_by_role("button", name="Try again")).to_be_enabled()
 
 
-async def test_after_a_429_the_retry_button_is_disabled_for_the_requested_time(chat: Chat) -> None:
-    await chat.say(asking("Hello", fault=429, retry_after=3, times=1, id="page"))
-    await expect(chat.problem).to_have_text("The model API limits the rate of requests; try again later. Wait 3 s.")
+async def test_the_agent_asks_the_model_again_after_the_time_that_a_429_requests(chat: Chat, stand_in: StandIn) -> None:
+    await chat.ask(asking("Hello", fault=429, retry_after=1, times=1, id="page"))
+    await expect(chat.answer).to_contain_text('heard "Hello')
+    await expect(chat.problem).to_have_count(0)
+    assert [request["status"] for request in stand_in.requests()] == [429, 200]
+
+
+async def test_after_a_429_of_the_agent_the_retry_button_is_disabled_for_the_requested_time(chat: Chat) -> None:
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=429, headers={"Retry-After": "3"}, json={"detail": "Too many requests."})
+
+    await chat.page.route("**/chat", refuse)
+    await chat.say("Hello")
+    await expect(chat.problem).to_have_text("Too many requests. Wait 3 s.")
+    await chat.page.unroute("**/chat")
     again = chat.page.get_by_role("button", name="Try again")
     await expect(again).to_be_disabled()
     await expect(again).to_be_enabled()

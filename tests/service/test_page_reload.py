@@ -1,5 +1,6 @@
 """Reloads of the chat page: a real Chromium, a real service, and the stand-in model."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +14,7 @@ from stand_in import StandIn, asking
 from support.agent import Service, StartService
 from support.browser import running_browser
 from support.browser.chat import Chat, open_chat
+from support.eventually import eventually_async
 from support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
@@ -174,20 +176,22 @@ async def test_an_answer_that_has_expired_can_be_asked_for_again(chat: Chat, sta
     await expect(chat.page.locator("#talk .message")).to_have_count(1)
 
 
-async def test_a_message_that_the_agent_did_not_confirm_before_the_reload_can_be_sent_again(chat: Chat) -> None:
-    async def nothing(_: Route) -> None:
-        pass
+async def test_a_message_that_was_not_confirmed_before_a_reload_is_answered_once(chat: Chat, stand_in: StandIn) -> None:
+    submitted: list[str] = []
 
-    await chat.page.route("**/chat", nothing)
-    await chat.say("Hello")
-    await expect(chat.stop_button).to_be_visible()
+    async def lose_the_answer(route: Route) -> None:
+        submitted.append((await route.fetch()).json()["task_id"])
+
+    await chat.page.route("**/chat", lose_the_answer)
+    await chat.say(asking("Hello", words=20))
+    await eventually_async(lambda: asyncio.sleep(0, submitted), "the agent has accepted the message")
     await chat.page.unroute("**/chat")
-    await chat.page.reload()
-    await expect(chat.problem).to_contain_text("before the agent confirmed the message")
-    await chat.page.get_by_role("button", name="Try again").click()
-    await expect(chat.answer).to_contain_text('heard "Hello"')
-    await chat.page.reload()
-    await expect(chat.facts).to_have_count(1)
+    async with chat.page.expect_request("**/events") as reading:
+        await chat.page.reload()
+    assert submitted[0] in (await reading.value).url
+    await expect(chat.facts).to_contain_text("tokens in")
+    assert await chat.answer.inner_text() == whole(asking("Hello", words=20))
+    assert len(stand_in.requests()) == 1
 
 
 NO_STORAGE = """Object.defineProperty(window, "sessionStorage", {

@@ -1,13 +1,12 @@
 // One answer at a time: asks the agent, follows what it answers, decides on tool calls, and stops.
 import { cancel, decide, lookUp, submit } from "./api.js";
-import { conversation, keep } from "./conversation.js";
+import { conversation, keep, reset } from "./conversation.js";
 import { askForKey, clientKey } from "./key.js";
 import { follow } from "./stream.js";
 import { Turn } from "./turn.js";
 import * as view from "./view.js";
 
 const EXPIRED = "The agent no longer has this answer. Ask again if you still need it.";
-const UNCONFIRMED = "This page was closed before the agent confirmed the message, which it may have answered or not.";
 const OF_ANOTHER = "The decision is made. The rest of the answer is for the client that asked: go on with its key.";
 const NEEDS_KEY = "The rest of the answer is for the client that asked: go on with its key.";
 
@@ -36,12 +35,17 @@ export function leave() {
 
 /** Asks the agent to answer the message of a record, and shows its answer. */
 export function answer(record) {
-  Object.assign(record, { task: null, asked: Date.now(), events: [], end: null });
+  reset(record);
   keep();
-  const turn = new Turn(record, { isLive: true, onDecision: decideOn });
+  ask(new Turn(record, { isLive: true, onDecision: decideOn }));
+}
+
+function ask(turn) {
+  const { record } = turn;
+  const { message: text, submission } = record;
   view.announce("The agent is answering.");
   // It is not aborted: a task that the agent has accepted can only be cancelled once its id is known.
-  const accepted = submit({ message: record.message, conversationId: conversation.id, key: clientKey() });
+  const accepted = submit({ message: text, conversationId: conversation.id, submission, key: clientKey() });
   const submitted = async (signal) => {
     record.task = (await unlessAborted(accepted, signal)).task_id;
     keep();
@@ -50,7 +54,7 @@ export function answer(record) {
   turn.task = accepted.then(({ task_id: task }) => task);
   // `work` reports the error.
   turn.task.catch(() => {});
-  work(turn, submitted, (error) => refused(turn, error));
+  return work(turn, submitted, (error) => refused(turn, error));
 }
 
 /** Shows the turns of the restored conversation, and goes on with the answers that have not ended. */
@@ -65,25 +69,23 @@ export async function restoreTurns() {
     turn.task = Promise.resolve(record.task);
     if (record.end) {
       turn.replay(() => again(record));
-    } else if (record.task) {
-      open.push(turn);
     } else {
-      turn.fail(UNCONFIRMED, { again: () => again(record) });
+      open.push(turn);
     }
   }
   for (const turn of open) {
-    await goOn(turn);
+    await (turn.record.task ? goOn(turn) : ask(turn));
   }
 }
 
 /** Reads on in the events of a turn. */
-function goOn(turn) {
+async function goOn(turn) {
   if (running) {
-    return Promise.resolve();
+    return;
   }
   turn.shown.begin();
   view.announce("The agent is answering.");
-  return work(turn, async () => true, () => {});
+  await work(turn, async () => true, () => {});
 }
 
 /** Sends a decision on a tool call of a turn that waits, or goes on with the turn, and shows the rest of its answer. */
@@ -131,7 +133,7 @@ async function work(turn, prepare, onRefusal) {
         if (event.type === "error") {
           turn.fail(event.message, { again: () => again(turn.record) });
         } else {
-          turn.take(event);
+          turn.take(await upToDate(turn, event, signal));
         }
       }
     }
@@ -147,6 +149,15 @@ async function work(turn, prepare, onRefusal) {
       showRunning(false);
     }
   }
+}
+
+/** Returns an event that was read again without the tool calls that were decided since. */
+async function upToDate(turn, event, signal) {
+  if (event.type !== "input_required" || turn.isLive) {
+    return event;
+  }
+  const { approvals } = await lookUp({ task: turn.record.task, key: clientKey(), signal });
+  return { ...event, approvals: approvals ?? event.approvals };
 }
 
 /** Cancels the task of a turn that the user has stopped. `isShown`: whether its conversation is still on the screen. */

@@ -27,10 +27,13 @@ export async function about() {
   return answer.ok ? answer.json() : {};
 }
 
-/** Submits a message, and returns the task that answers it. Throws a Refusal, as the functions below do. */
-export function submit({ message, conversationId, key }) {
+/**
+ * Submits a message, and returns the task that answers it: the same one for the same `submission`. Throws a Refusal, as
+ * the functions below do.
+ */
+export function submit({ message, conversationId, submission, key }) {
   const body = { message, ...(conversationId && { conversation_id: conversationId }), background: true };
-  return json("POST", "chat", { body, key });
+  return json("POST", "chat", { body, key, headers: { "Idempotency-Key": submission } });
 }
 
 /** Returns the state of a task. */
@@ -76,10 +79,10 @@ export async function* read({ task, after, key, signal, onOpen }) {
   }
 }
 
-async function json(method, where, { body, key, signal, keepalive }) {
-  const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) };
+async function json(method, where, { body, headers, key, signal, keepalive }) {
+  const all = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...headers };
   try {
-    const answer = await request(method, where, { headers, body: body && JSON.stringify(body), key, signal, keepalive });
+    const answer = await request(method, where, { headers: all, body: body && JSON.stringify(body), key, signal, keepalive });
     expect(answer, "application/json");
     return parse(await answer.text());
   } catch (error) {

@@ -8,18 +8,24 @@ const FORMAT = 1;
 const MOST_CHARACTERS = 1_000_000;
 
 /**
- * `id` continues the conversation; null before its first answer. Each of its `turns` has the `message`, the `task` that
- * answers it (null before the agent has accepted it), the `events` of the answer so far, and its `end`: null while there
+ * `id` continues the conversation; null before its first answer. Each of its `turns` has the `message`, the id of its
+ * `submission`, the `task` that answers it (null before the agent has accepted it), the `events` of the answer so far, and its `end`: null while there
  * is none, otherwise `{ facts, note }` or `{ problem }`. `isCut` is whether earlier turns were dropped.
  */
 export const conversation = { id: null, turns: [], isCut: false };
 
 /** Appends a turn, and returns it. */
 export function addTurn(message) {
-  const turn = { message, task: null, asked: Date.now(), events: [], end: null };
+  const turn = { message };
+  reset(turn);
   conversation.turns.push(turn);
-  keep();
   return turn;
+}
+
+/** Prepares a turn for another answer. A submission of which the agent may not know is repeated. */
+export function reset(turn) {
+  const submission = turn.task === null ? turn.submission : newId();
+  Object.assign(turn, { submission, task: null, asked: Date.now(), events: [], end: null });
 }
 
 /** Keeps the conversation for a reload. The events of an answer that has not ended can be read from the agent again. */
@@ -54,6 +60,11 @@ export function restore() {
   } catch {
     // What is kept is damaged; or the browser has no storage for this page, and the conversation ends with the page.
   }
+}
+
+// crypto.randomUUID needs HTTPS, which a page in a cluster may not have.
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Stores turns, which are written as JSON. Returns false if they are too large for the browser. */

@@ -52,6 +52,11 @@ export class Turn {
     this.#began = performance.now();
   }
 
+  /** Whether the page has asked, and not only reads what happened before a reload too. */
+  get isLive() {
+    return this.#isLive;
+  }
+
   /** Takes an event of the answer, other than an error. */
   take(event) {
     const { shown } = this;
@@ -126,8 +131,9 @@ export class Turn {
 
   /** Adds what the answer took since it began or went on. */
   #count(event) {
-    this.#sent += event.input_tokens;
-    this.#received += event.output_tokens;
+    // A task counts at its end.
+    this.#sent += event.input_tokens ?? 0;
+    this.#received += event.output_tokens ?? 0;
     this.#spent += performance.now() - this.#began;
     this.#isForgotten ||= this.#continues !== null && event.conversation_id !== this.#continues;
     if (this.#continues === conversation.id) {
@@ -163,7 +169,8 @@ function append(kept, event) {
   if (event.type === "text" && last?.type === "text") {
     kept[kept.length - 1] = { type: "text", content: last.content + event.content };
   } else if (event.type === "restarted") {
-    kept.splice(0, kept.length, { type: "text", content: event.content });
+    const calls = kept.filter(({ type }) => type !== "text");
+    kept.splice(0, kept.length, ...calls, { type: "text", content: event.content });
   } else {
     kept.push(event);
   }

@@ -107,12 +107,11 @@ export function addAnswer({ isTimed }) {
     result(event) {
       following(() => calls.get(event.id)?.end(event));
     },
-    /** Replaces the answer so far by a text. */
+    /** Replaces the text of the answer so far. Its calls remain: they are not repeated. */
     restart(content) {
       said = "";
-      calls.clear();
-      text = document.createTextNode("");
-      body.replaceChildren(text);
+      text = null;
+      body.replaceChildren(...[...calls.values()].map(({ element }) => element));
       shown.append(content);
     },
     /** Shows whether the answer arrives, or the page has to connect again. */
