@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
+from agent_service.compat.error_forms import FORMS
 from agent_service.components import Components, make_components
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
 from agent_service.health.checks import running
@@ -18,6 +19,7 @@ from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.allowed_hosts import AllowedHosts
 from agent_service.middleware.body_limit import BodyLimit
 from agent_service.middleware.direct_send import DirectSend
+from agent_service.middleware.error_form import ErrorForm
 from agent_service.middleware.identify import Identify
 from agent_service.middleware.in_flight import InFlight
 from agent_service.middleware.observe import Observe
@@ -27,12 +29,12 @@ from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.middleware.upgrade import Upgrade
 from agent_service.paths import AGENT, Paths, beside_runtime
-from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, tasks
+from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, task_events, tasks
 
 _log = structlog.get_logger(__name__)
 
 
-_ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", HEADER]
+_ALLOWED_HEADERS = ["Content-Type", "Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID", HEADER]
 
 
 def create_app(
@@ -66,7 +68,7 @@ def create_app(
     if settings.proxies:
         paths = beside_runtime(shows_metrics=settings.shows_metrics)
         _pass_on(app, paths)
-    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, health):
+    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, task_events, health):
         app.include_router(module.router)
     if documented:
         app.include_router(docs.router)
@@ -91,7 +93,13 @@ def _pass_on(app: FastAPI, paths: Paths) -> None:
 def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
     """Add the middleware to the app. The last one added is the outermost."""
     settings = components.settings
-    app.add_middleware(BodyLimit, largest_bytes=settings.max_body_bytes, seconds=settings.request_timeout_seconds)
+    app.add_middleware(
+        BodyLimit,
+        largest_bytes=settings.max_body_bytes,
+        largest_of_protocols=settings.api_max_body_bytes,
+        seconds=settings.request_timeout_seconds,
+        paths=paths,
+    )
     app.add_middleware(RequireKey, clients=components.clients, paths=paths)
     app.add_middleware(RateLimit, limits=components.limits, metrics=components.metrics, paths=paths)
     bound = bounds(settings)
@@ -117,6 +125,7 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
             expose_headers=[HEADER, "Location", "Retry-After", *HEADERS],
         )
     app.add_middleware(AllowedHosts, allowed=settings.allowed_hosts, clients=components.clients)
+    app.add_middleware(ErrorForm, paths=paths, forms=FORMS)
     app.add_middleware(Observe, metrics=components.metrics)
     app.add_middleware(RequestId)
     if settings.proxies:
@@ -130,7 +139,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     _warn_of_an_open_door(components)
     settings = components.settings
     _warn_of_lowered_bounds(settings)
-    works = components.worker.running() if settings.runs_tasks and not settings.proxies else contextlib.nullcontext()
+    works = contextlib.nullcontext() if settings.proxies else components.worker.running(claims=settings.runs_tasks)
     passes = contextlib.aclosing(app.state.proxy) if settings.proxies else contextlib.nullcontext()
     checks = components.checks
     listener = app.state.gateway_listener

@@ -17,6 +17,7 @@ from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
 from agent_service.answering import make_answering
 from agent_service.auth import Clients
+from agent_service.bounds import bounds
 from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
@@ -32,6 +33,9 @@ from agent_service.network.addresses import model_api_address
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
+from agent_service.tasks.background import Background
+from agent_service.tasks.event_log import EventLog
+from agent_service.tasks.events import Events
 from agent_service.tasks.queue import Tasks
 from agent_service.tasks.tracing import TaskSpans
 from agent_service.tasks.worker import Worker
@@ -73,6 +77,9 @@ class Components:
     dialogue: Dialogue
     tasks: Tasks
     worker: Worker
+    event_log: EventLog
+    events: Events
+    background: Background
     checks: Mapping[str, Check]
     tracing: Tracing
     gateway: "Gateway | None"
@@ -95,6 +102,8 @@ class Components:
             await self.provider.close()
             if self.model is not None and self.model is not self.provider:
                 await self.model.close()
+            await self.event_log.close()
+            await self.events.close()
             await self.approvals.close()
             await self.limits.close()
             await self.redis.close()
@@ -172,6 +181,20 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         approvers=frozenset(settings.approvers),
         metrics=counted,
     )
+    event_log = EventLog(redis)
+    worker = Worker(
+        tasks,
+        agent(settings.task_timeout_seconds, nullcontext),
+        limits,
+        lifecycle,
+        TaskSpans(tracing.tracer()),
+        approvals=approvals,
+        conversations=conversations,
+        log=event_log,
+        metrics=counted,
+        concurrency=settings.worker_concurrency,
+        most_accepted=bounds(settings).in_flight,
+    )
     return Components(
         settings=settings,
         lifecycle=lifecycle,
@@ -192,17 +215,13 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             ),
             conversations,
             approvals,
+            counted,
         ),
         tasks=tasks,
-        worker=Worker(
-            tasks,
-            agent(settings.task_timeout_seconds, nullcontext),
-            limits,
-            lifecycle,
-            TaskSpans(tracing.tracer()),
-            approvals=approvals,
-            concurrency=settings.worker_concurrency,
-        ),
+        worker=worker,
+        event_log=event_log,
+        events=Events(redis, lifecycle, tasks.note_damaged),
+        background=Background(tasks, worker, conversations, approvals),
         checks=make_checks(
             settings,
             model=model,

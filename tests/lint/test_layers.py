@@ -35,6 +35,7 @@ LAYERS = {
         "answering",
         "components",
         "routes",
+        "compat",
         "app",
         "worker_app",
         "server",

@@ -38,6 +38,12 @@ class PromptTooLongError(ModelRefusedError):
     outcome = "too_long"
 
 
+class UnsupportedInputError(ModelRefusedError):
+    """The message has content that this agent does not take."""
+
+    outcome = "unsupported"
+
+
 class CredentialsRefusedError(ModelRefusedError):
     """The model API itself, in its own format, rejects our key (401) or does not permit the request (403)."""
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent_service.agent.details import NO_DETAILS, Details, Message, text_of
 from agent_service.agent.tools import Resumption
 
 # Approximate characters per token of English text, for estimates where the model API counts nothing or fails before
@@ -36,7 +37,7 @@ class Prompt:
     `conversation_id` identifies the conversation, and `client` its owner; None for a question outside of any.
     `deadline` is in seconds since 1970; None until the turn begins, unless the caller has an earlier one.
     `token` is the caller's own credential, for tools that it is forwarded to. `resumption` has the turn so far of a
-    question that waited for approvals.
+    question that waited for approvals. `details` has what the client sent besides the message.
     """
 
     message: str
@@ -47,16 +48,23 @@ class Prompt:
     deadline: float | None = None
     token: str | None = field(default=None, repr=False)
     resumption: Resumption | None = None
+    details: Details = NO_DETAILS
 
     @property
     def characters(self) -> int:
         """Total length of the text."""
         earlier = sum(len(exchange.user) + len(exchange.assistant) for exchange in self.history)
-        return len(self.system or "") + earlier + len(self.message)
+        sent = sum(len(text_of(message)) for message in self.details.earlier or ())
+        return len(self.system or "") + earlier + sent + len(self.message)
+
+    @property
+    def question(self) -> Message:
+        """The user's message in the form of the Messages API, with all of its content."""
+        return {"role": "user", "content": list(self.details.content) or self.message}
 
     def messages(self) -> list[dict[str, str]]:
-        """Return the texts of the exchanges and the message, as model APIs and runtimes take them."""
-        messages = []
+        """Return the texts of the exchanges and the message, as runtimes take them."""
+        messages = [{"role": str(each["role"]), "content": text_of(each)} for each in self.details.earlier or ()]
         for exchange in self.history:
             messages.append({"role": "user", "content": exchange.user})
             messages.append({"role": "assistant", "content": exchange.assistant})

@@ -12,15 +12,17 @@ from agent_service.agent.provider import Provider, Waiting
 class Step:
     """A question in the form of the Messages API, and the blocks of its answer.
 
-    `tools` are the definitions of the tools, of which the model may use none if `may_call` is false. The provider fills
-    `content` while the answer arrives, with blocks that can be sent back unchanged. `unreadable` are the ids of the
-    calls whose input is no JSON object; their block has an empty one.
+    `tools` are the definitions of the tools, of which the model may use none if `may_call` is false. `max_tokens` is a
+    limit of the answer below the provider's own. The provider fills `content` while the answer arrives, with blocks
+    that can be sent back unchanged. `unreadable` are the ids of the calls whose input is no JSON object; their block
+    has an empty one.
     """
 
     system: str | None
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] = ()
     may_call: bool = True
+    max_tokens: int | None = None
     content: list[dict[str, Any]] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
 

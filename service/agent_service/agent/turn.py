@@ -11,6 +11,7 @@ import structlog
 from opentelemetry.trace import Span
 
 from agent_service.agent.account import Account
+from agent_service.agent.details import text_of
 from agent_service.agent.errors import ModelError, TimedOutError
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.provider import Provider, Waiting
@@ -63,7 +64,8 @@ class Agent:
     async def answer(self, prompt: Prompt, on_piece: _OnAny, *, streamed: bool = False) -> Usage:
         """Ask the provider, pass each piece of its answer to `on_piece`, and return the token usage.
 
-        A prompt without a system prompt of its own gets the agent's. The earlier deadline of prompt and turn applies.
+        A prompt without a system prompt of its own gets the agent's, to which the client's instructions are
+        appended. The earlier deadline of prompt and turn applies.
         The time limit covers the whole turn: connecting, waiting, retrying and streaming. A `streamed` turn has a
         longer limit, and a second one for the silence of the provider. Cancelling ends the provider's work.
 
@@ -75,7 +77,8 @@ class Agent:
         if prompt.deadline is not None:
             deadline = min(deadline, prompt.deadline)
         with self._spans.start() as span:
-            whole = replace(prompt, system=prompt.system or self._system_prompt(), deadline=deadline)
+            system = _with_instructions(prompt.system or self._system_prompt(), prompt.details.instructions)
+            whole = replace(prompt, system=system, deadline=deadline)
             return await self._watched(whole, on_piece, span, most)
 
     async def _watched(self, prompt: Prompt, on_piece: _OnAny, span: Span, most: float) -> Usage:
@@ -184,7 +187,12 @@ class _Silence:
             self._timer.cancel()
 
 
+def _with_instructions(system: str | None, instructions: str | None) -> str | None:
+    return "\n\n".join(part for part in (system, instructions) if part) or None
+
+
 def _words(prompt: Prompt) -> list[str]:
     """Return the texts of a prompt, which must not be logged even where an error message quotes them."""
     earlier = [text for exchange in prompt.history for text in (exchange.user, exchange.assistant)]
-    return [prompt.message, prompt.system or "", *earlier]
+    sent = [text_of(message) for message in prompt.details.earlier or ()]
+    return [prompt.message, prompt.system or "", *earlier, *sent]

@@ -31,12 +31,13 @@ class TurnMessages:
     def __init__(self, prompt: Prompt, tools: Sequence[Tool], server_tools: Sequence[Mapping[str, Any]]) -> None:
         """Begin a turn with these tools of ours, and those that the model API runs itself."""
         self._system = prompt.system
+        self._max_tokens = prompt.details.max_tokens
         self.tools = {tool.name: tool for tool in tools}
         self.steps = self.calls = 0
         self.suspension: Suspension | None = None
         self._tools = [*map(_definition, tools), *server_tools]
         self._messages = _earlier(prompt, takes_calls=bool(self._tools), takes_server_tools=bool(server_tools))
-        self._messages.append({"role": _USER, "content": prompt.message})
+        self._messages.append(prompt.question)
         self._first = len(self._messages)
 
     @property
@@ -46,7 +47,7 @@ class TurnMessages:
 
     def step(self, *, may_call: bool) -> Step:
         """Return the next step."""
-        return Step(self._system, list(self._messages), self._tools, may_call)
+        return Step(self._system, list(self._messages), self._tools, may_call, self._max_tokens)
 
     def add_answer(self, step: Step, *, calls: bool) -> list[ToolUse]:
         """Add the answer of a step, and return its tool calls, which must be made; none unless `calls`.
@@ -120,7 +121,7 @@ def error_result(use: ToolUse, sentence: str) -> ToolResult:
 
 def _earlier(prompt: Prompt, *, takes_calls: bool, takes_server_tools: bool) -> list[Message]:
     """Return the earlier exchanges: with their tool calls where the model API takes them, else their texts alone."""
-    messages: list[Message] = []
+    messages: list[Message] = list(prompt.details.earlier or ())
     for exchange in prompt.history:
         messages.append({"role": _USER, "content": exchange.user})
         if exchange.steps and takes_calls and (takes_server_tools or not _uses_server_tools(exchange.steps)):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from agent_service.agent.details import NO_DETAILS, Details, read_details, written_details
 from agent_service.agent.messages import Exchange
 from agent_service.agent.tools import Decision, PendingCall, Resumption, Suspension, ToolResult, ToolUse, Verdict
 from agent_service.chat.approval_errors import UnknownApprovalError
@@ -41,6 +42,7 @@ class Suspended:
     text: str = ""
     steps: Sequence[Mapping[str, Any]] = ()
     tokens: int = 0
+    details: Details = NO_DETAILS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def written_state(turn: Suspended) -> str:
             "text": turn.text,
             "shown": turn.steps,
             "tokens": turn.tokens,
+            "details": written_details(turn.details),
         },
         separators=(",", ":"),
     )
@@ -154,6 +157,7 @@ def read_turn(record: Mapping[bytes, bytes]) -> Suspended:
         text=_string(state["text"]),
         steps=[{**each, "id": _string(each["id"])} for each in state["shown"]],
         tokens=_count(state["tokens"]),
+        details=read_details(state.get("details", "{}")),
     )
 
 

@@ -8,19 +8,28 @@ import json
 import math
 import re
 import uuid
+from dataclasses import dataclass
 
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, is_blank, sendable
 from agent_service.chat.kept_steps import kept, stored
 from agent_service.state.redis import Redis
 from agent_service.state.script import Script
 
-_APPEND = Script(__package__, "append_exchange")
+_APPEND = Script(__package__, "exchange", "append_exchange")
 
 # The share of a conversation's bound that the tool calls of one exchange may take: more would leave no room for others.
 _SHARE_OF_STEPS = 0.5
 
 # The format of the ids that the service issues; any other id is unknown.
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """The key of a conversation, and the arguments of `append_exchange` in the scripts."""
+
+    key: str
+    arguments: tuple[str | int, ...]
 
 
 class Conversations:
@@ -54,8 +63,14 @@ class Conversations:
         Raises:
             StateUnavailableError: when the exchange may not have been stored.
         """
+        addition = self.addition(owner, conversation_id, exchange, tokens=tokens)
+        if addition is not None:
+            await self._redis.run(_APPEND, [addition.key], *addition.arguments)
+
+    def addition(self, owner: str, conversation_id: str, exchange: Exchange, *, tokens: int) -> Addition | None:
+        """Return what the scripts need to add an exchange, as `append` does; None if it is not added."""
         if self._max_exchanges == 0 or not _can_be_sent(exchange):
-            return
+            return None
         parts: list[object] = [exchange.user, exchange.assistant]
         if exchange.steps:
             steps, characters = kept(exchange.steps, int(_SHARE_OF_STEPS * self._max_tokens * CHARACTERS_PER_TOKEN))
@@ -63,8 +78,8 @@ class Conversations:
             tokens += math.ceil(max(0, characters - len(exchange.assistant)) / CHARACTERS_PER_TOKEN)
             parts += [steps] if steps else []
         element = f"{tokens} {json.dumps(parts, separators=(',', ':'))}"
-        key = self._key(owner, conversation_id)
-        await self._redis.run(_APPEND, [key], element, self._max_exchanges, self._max_tokens, self._ttl_seconds)
+        bounds = self._max_exchanges, self._max_tokens, self._ttl_seconds
+        return Addition(self._key(owner, conversation_id), (element, *bounds))
 
     def _key(self, owner: str, conversation_id: str) -> str:
         return self._redis.key("conversation", owner, conversation_id)

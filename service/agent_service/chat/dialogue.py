@@ -6,14 +6,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from agent_service.agent.details import APIS
+from agent_service.agent.errors import ModelError
 from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Exchange, Prompt, Usage, is_blank, joined, sendable
-from agent_service.agent.tools import Event, Progress, Suspension, ToolResult, Transcript
+from agent_service.agent.pending import INPUT_REQUIRED
+from agent_service.agent.tools import Event, Progress, Suspension, ToolResult, ToolUse, Transcript
 from agent_service.agent.turn import Agent, OnPiece
 from agent_service.chat.approval_record import Place, Suspended, WaitingCall
 from agent_service.chat.approvals import Approvals, Taken
 from agent_service.chat.conversations import Conversations, new_id
+from agent_service.chat.question import Question
 from agent_service.chat.steps import Steps
 from agent_service.state.redis_errors import StateUnavailableError
+from agent_service.telemetry.metrics import Metrics
 
 _FORGOTTEN = "The memory of conversations cannot be reached: this message was answered without the earlier messages."
 _NOT_KEPT = "The memory of conversations cannot be reached: this answer will not be remembered."
@@ -26,7 +31,8 @@ class Reply:
 
     `warning` is a text for the client: why the answer will not be remembered, or why it was created without the earlier
     exchanges. `steps` are the tool calls; None if there were none. `waiting` are the calls that need an approval before
-    the turn can go on; if there are any, the answer is not complete, and is not in the conversation yet.
+    the turn can go on; if there are any, the answer is not complete, and is not in the conversation yet. `calls` are
+    those of the client's own tools, with which the answer ends.
     """
 
     text: str
@@ -35,30 +41,25 @@ class Reply:
     warning: str | None = None
     steps: Sequence[Mapping[str, Any]] | None = None
     waiting: Sequence[WaitingCall] = ()
+    calls: Sequence[ToolUse] = ()
 
 
 class Dialogue:
     """Answers messages in the context of their conversation, and stores the answers."""
 
-    def __init__(self, agent: Agent, conversations: Conversations, approvals: Approvals) -> None:
+    def __init__(self, agent: Agent, conversations: Conversations, approvals: Approvals, metrics: Metrics) -> None:
         self._agent = agent
         self._conversations = conversations
         self._approvals = approvals
+        self._metrics = metrics
+        # Created up front: Prometheus sees no increase in a series that first appears with a value.
+        for api in APIS:
+            metrics.api_requests.labels(api, "ok")
 
-    async def reply(
-        self,
-        owner: str,
-        message: str,
-        on_piece: OnPiece,
-        *,
-        conversation_id: str | None,
-        system_prompt: str | None,
-        streamed: bool,
-        token: str | None = None,
-    ) -> Reply:
-        """Answer a message of `owner` and pass each piece of it to `on_piece`; a `streamed` answer may take longer.
+    async def reply(self, owner: str, question: Question, on_piece: OnPiece, *, streamed: bool) -> Reply:
+        """Answer a question of `owner` and pass each piece of the answer to `on_piece`.
 
-        `token` is the caller's own credential, for tools that it is forwarded to.
+        A `streamed` answer may take longer. If the client keeps the history itself, none is read or stored.
 
         Only a complete answer with text is stored. The model API refuses every request that contains an empty message,
         so an empty answer would end the conversation for good. An unknown id starts a new conversation. While the store
@@ -70,7 +71,8 @@ class Dialogue:
         warning = None
         history: tuple[Exchange, ...] = ()
         waited = False
-        if conversation_id is not None:
+        conversation_id = question.conversation_id
+        if conversation_id is not None and question.details.earlier is None:
             try:
                 history = await self._conversations.history(owner, conversation_id)
                 waited = not history and await self._approvals.waited_in(conversation_id, owner)
@@ -78,7 +80,15 @@ class Dialogue:
                 warning = _FORGOTTEN
         known = history or waited or warning
         this_id = conversation_id if conversation_id is not None and known else new_id()
-        prompt = Prompt(message, system_prompt, history, this_id, owner, token=token)
+        prompt = Prompt(
+            question.message,
+            question.system_prompt,
+            history,
+            this_id,
+            owner,
+            token=question.token,
+            details=question.details,
+        )
         return await self._turn(prompt, on_piece, streamed=streamed, warning=warning)
 
     async def go_on(
@@ -113,6 +123,7 @@ class Dialogue:
             owner,
             token=token,
             resumption=taken.resumption,
+            details=turn.details,
         )
         try:
             reply = await self._turn(prompt, on_piece, streamed=streamed, warning=None, taken=taken)
@@ -123,6 +134,24 @@ class Dialogue:
         return reply
 
     async def _turn(
+        self, prompt: Prompt, on_piece: OnPiece, *, streamed: bool, warning: str | None, taken: Taken | None = None
+    ) -> Reply:
+        """Take a turn, and count it by the protocol of its client."""
+        outcome = "cancelled"
+        try:
+            reply = await self._answered(prompt, on_piece, streamed=streamed, warning=warning, taken=taken)
+            outcome = INPUT_REQUIRED if reply.waiting else "ok"
+        except ModelError as error:
+            outcome = error.outcome
+            raise
+        except Exception:
+            outcome = ModelError.outcome
+            raise
+        finally:
+            self._metrics.api_requests.labels(prompt.details.api, outcome).inc()
+        return reply
+
+    async def _answered(
         self, prompt: Prompt, on_piece: OnPiece, *, streamed: bool, warning: str | None, taken: Taken | None = None
     ) -> Reply:
         this_id, owner = str(prompt.conversation_id), str(prompt.client)
@@ -156,9 +185,20 @@ class Dialogue:
         if suspension is not None:
             place = Place("chat", this_id)
             waiting = await self._approvals.put(
-                Suspended(owner, place, prompt.message, prompt.system, prompt.history, suspension, whole)
+                Suspended(
+                    owner,
+                    place,
+                    prompt.message,
+                    prompt.system,
+                    prompt.history,
+                    suspension,
+                    whole,
+                    details=prompt.details,
+                )
             )
             return Reply(text, usage, this_id, warning, steps.all(), waiting)
+        if prompt.details.earlier is not None:
+            return Reply(text, usage, this_id, warning, steps.all())
         if is_blank(whole):
             return Reply(text, usage, this_id, warning or _EMPTY, steps.all())
         try:

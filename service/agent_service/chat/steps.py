@@ -1,10 +1,12 @@
 """Tool calls as clients see them: in streams, and in the answers of chats and tasks. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from agent_service.agent.messages import sendable
 from agent_service.agent.tools import ToolResult, ToolUse
+from agent_service.chat.approval_record import WaitingCall
 
 # A result may have megabytes, which the model needs and a client rarely does.
 MOST_CHARACTERS = 16_384
@@ -16,6 +18,12 @@ def shown_text(content: Iterable[Mapping[str, Any]]) -> str:
     texts = (str(block["text"]) if "text" in block else f"[{block.get('type')}]" for block in content)
     text = sendable("\n".join(texts))
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + _CUT
+
+
+def shown_call(call: WaitingCall) -> dict[str, object]:
+    """Return a call that waits for an approval, for a client."""
+    expires = datetime.fromtimestamp(call.expires, UTC).isoformat()
+    return {"id": call.id, "tool": call.tool, "server": call.server, "input": call.input, "expires_at": expires}
 
 
 class Steps:

@@ -270,6 +270,41 @@ class Settings(BaseSettings):
         description="Maximum size of a request body in bytes. Larger requests get 413.",
     )
 
+    agent_name: str = Field(
+        "agent",
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$",
+        description="Name of the agent: the name of its model for clients of OpenAI and Anthropic, and its name for "
+        "clients of A2A and MCP.",
+    )
+    agent_description: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="What the agent does, for clients of A2A and MCP.",
+    )
+    api_openai: bool = Field(True, description="Whether clients of OpenAI are answered, at `/v1/chat/completions`, …")
+    api_anthropic: bool = Field(True, description="Whether clients of Anthropic are answered, at `/v1/messages`.")
+    api_a2a: bool = Field(True, description="Whether A2A clients are answered, at `/a2a`.")
+    api_mcp: bool = Field(False, description="Whether the agent is offered as an MCP tool, at `/mcp`.")
+    api_client_tools: bool = Field(
+        False,
+        description="Whether the model may call tools that clients of OpenAI and Anthropic send and run themselves. If "
+        "not, requests with tools are refused.",
+    )
+    api_max_body_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="Maximum size in bytes of a request body in the protocols of other clients, which may have the "
+        "whole history and images.",
+    )
+    api_max_input_tokens: int = Field(
+        150_000,
+        ge=1,
+        le=2_000_000,
+        description="Maximum number of tokens (estimated) of a request in the protocols of other clients.",
+    )
+
     redis_url: SecretStr | None = Field(
         None,
         description="Address of the Redis server that stores the state: `redis://`, `rediss://` or `unix://`. If "

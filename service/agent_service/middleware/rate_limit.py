@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_service.limits.limits import Limits, Verdict
 from agent_service.middleware.identify import CLIENT
-from agent_service.paths import AGENT, Paths, asks_the_model
+from agent_service.paths import AGENT, Paths
 from agent_service.telemetry.metrics import Metrics
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
@@ -27,7 +27,7 @@ class RateLimit:
         if scope["type"] != "http" or not self.paths.is_limited(scope["path"]) or not self.limits.on:
             await self.app(scope, receive, send)
             return
-        takes_tokens = asks_the_model(scope["method"], scope["path"])
+        takes_tokens = self.paths.asks_the_model(scope["method"], scope["path"])
         verdict = await self.limits.admit(scope[CLIENT].id, takes_tokens=takes_tokens)
         headers = self._headers(verdict)
 

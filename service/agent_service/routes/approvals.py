@@ -18,7 +18,7 @@ from agent_service.routes.chat import ERRORS, ChatAnswer, ignore, json_answer
 from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
-from agent_service.routes.sse import EVENT_STREAM, EventStream
+from agent_service.routes.sse import EVENT_STREAM, EventStream, OwnForm
 from agent_service.routes.tasks import TaskAnswer, TaskId, answer_of
 
 router = APIRouter(tags=["approvals"])
@@ -157,7 +157,7 @@ async def decide_for_task(
 
 def _stream(components: Components, go_on: Callable[[OnPiece], Awaitable[Reply]]) -> Response:
     return EventStream(
-        go_on, metrics=components.metrics, heartbeat_seconds=components.settings.stream_heartbeat_seconds
+        go_on, OwnForm(), metrics=components.metrics, heartbeat_seconds=components.settings.stream_heartbeat_seconds
     )
 
 

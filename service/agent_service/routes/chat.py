@@ -6,19 +6,23 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from pydantic import AfterValidator, BaseModel, Field
-from starlette.responses import StreamingResponse
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+from starlette.responses import JSONResponse, StreamingResponse
 
 from agent_service.agent.tools import Piece
 from agent_service.agent.turn import OnPiece
 from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
+from agent_service.chat.question import Question
 from agent_service.components import Components
+from agent_service.routes.accepted import Accepted, IdempotencyKey, accepted_of
 from agent_service.routes.body import Body
 from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import describe
-from agent_service.routes.sse import EVENT_STREAM, EventStream
+from agent_service.routes.sse import EVENT_STREAM, EventStream, OwnForm
+from agent_service.tasks.queue import KeyReusedError
+from agent_service.tasks.tracing import traceparent
 
 router = APIRouter(tags=["chat"])
 
@@ -67,6 +71,18 @@ class ChatRequest(Body):
     conversation_id: _ConversationId | None = None
     # Without `strict`, 0, 1.0 or "yes" would be accepted, contrary to the OpenAPI document.
     stream: bool = Field(default=False, strict=True, description="Whether to answer as `POST /chat/stream` does.")
+    background: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether to answer in the background, as a task in the conversation: the answer is then 202, with "
+        "the path of its events. Not together with `stream`.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.stream and self.background:
+            raise ValueError("stream and background exclude each other; follow the events of the task instead")
+        return self
 
 
 class StreamRequest(Body):
@@ -174,12 +190,24 @@ _EVENTS: dict[int | str, dict[str, object]] = {
     "/chat",
     response_model=ChatAnswer,
     # A whole answer, or events. FastAPI adds the media type of the former.
-    responses={**ERRORS, 200: {"content": EVENT_STREAM}},
+    responses={
+        **ERRORS,
+        **describe(409),
+        200: {"content": EVENT_STREAM},
+        202: {"model": Accepted, "description": "With `background: true`: the task that answers."},
+    },
 )
-async def chat(body: ChatRequest, request: Request, components: ComponentsDep) -> Response:
-    """Answer a message, as one JSON object or, with `stream: true`, as server-sent events."""
+async def chat(
+    body: ChatRequest, request: Request, components: ComponentsDep, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Answer a message, as one JSON object or, with `stream: true`, as server-sent events.
+
+    With `background: true`, the answer is a task: it goes on without its client, and even if this instance ends.
+    """
     if body.stream:
         return _stream(components, request, body, None)
+    if body.background:
+        return await _in_background(components, request, body, idempotency_key or "")
     started = time.perf_counter()
     try:
         async with WhileConnected(request.receive):
@@ -197,11 +225,26 @@ async def chat_stream(body: StreamRequest, request: Request, components: Compone
     return _stream(components, request, body, body.system_prompt)
 
 
+async def _in_background(components: Components, request: Request, body: ChatRequest, idempotency_key: str) -> Response:
+    try:
+        submitted = await components.background.submit(
+            owner(request),
+            Question(body.message, body.conversation_id),
+            traceparent=traceparent(),
+            idempotency_key=idempotency_key,
+        )
+    except KeyReusedError as error:
+        raise HTTPException(409, str(error)) from None
+    accepted = accepted_of(submitted)
+    return JSONResponse(accepted.model_dump(), status_code=202, headers={"Location": accepted.status_url})
+
+
 def _stream(
     components: Components, request: Request, body: ChatRequest | StreamRequest, system_prompt: str | None
 ) -> Response:
     return EventStream(
         lambda on_piece: _reply(components, request, body, system_prompt, on_piece, streamed=True),
+        OwnForm(),
         metrics=components.metrics,
         heartbeat_seconds=components.settings.stream_heartbeat_seconds,
     )
@@ -216,15 +259,8 @@ async def _reply(
     *,
     streamed: bool,
 ) -> Reply:
-    return await components.dialogue.reply(
-        owner(request),
-        body.message,
-        on_piece,
-        conversation_id=body.conversation_id,
-        system_prompt=system_prompt,
-        streamed=streamed,
-        token=token(request, components),
-    )
+    question = Question(body.message, body.conversation_id, system_prompt, token(request, components))
+    return await components.dialogue.reply(owner(request), question, on_piece, streamed=streamed)
 
 
 def json_answer(reply: Reply, started: float) -> Response:

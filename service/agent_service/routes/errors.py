@@ -15,6 +15,7 @@ from agent_service.agent.errors import (
     RateLimitedError,
     TimedOutError,
     UnreachableError,
+    UnsupportedInputError,
 )
 from agent_service.chat.approval_errors import CannotWaitError, DecidedError, NotAllowedError, UnknownApprovalError
 from agent_service.state.redis_errors import StateUnavailableError
@@ -27,6 +28,7 @@ _STATUS: tuple[tuple[type[ModelError], int], ...] = (
     (UnreachableError, 503),
     (TimedOutError, 504),
     (PromptTooLongError, 422),
+    (UnsupportedInputError, 422),
     (ModelRefusedError, 502),
     (ModelFailedError, 502),
     (ModelError, 502),

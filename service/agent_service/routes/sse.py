@@ -4,8 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from starlette.responses import Response
@@ -15,9 +14,8 @@ from agent_service.agent.errors import ModelError
 from agent_service.agent.tools import Piece, ToolResult, ToolUse
 from agent_service.agent.turn import OnPiece
 from agent_service.chat.approval_errors import CannotWaitError
-from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
-from agent_service.chat.steps import shown_text
+from agent_service.chat.steps import shown_call, shown_text
 from agent_service.middleware.direct_send import direct_send
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
 from agent_service.routes.errors import status_of
@@ -30,16 +28,15 @@ _log = structlog.get_logger(__name__)
 
 _SERVER_ERROR = 500
 
-_HEARTBEAT = b": waiting for the model\n\n"
-
 # X-Accel-Buffering: otherwise nginx would hold events back until its buffer is full.
-_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
-_STRING = {"type": "string"}
-_COUNT = {"type": "integer", "minimum": 0}
+STRING = {"type": "string"}
+COUNT = {"type": "integer", "minimum": 0}
 
 
-def _schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: dict[str, Any]) -> dict[str, Any]:
+def schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the events of a kind."""
     return {
         "type": "object",
         "properties": {"type": {"const": kind}, **fields, **(optional or {})},
@@ -48,41 +45,76 @@ def _schema_of(kind: str, optional: dict[str, Any] | None = None, /, **fields: d
     }
 
 
+PIECES = [
+    schema_of("text", content=STRING),
+    schema_of("tool_use", id=STRING, name=STRING, input={"type": "object"}),
+    schema_of("tool_result", id=STRING, is_error={"type": "boolean"}, content=STRING),
+]
+
 # The JSON object after `data:`.
 _EVENT = {
     "oneOf": [
-        _schema_of("text", content=_STRING),
-        _schema_of("tool_use", id=_STRING, name=_STRING, input={"type": "object"}),
-        _schema_of("tool_result", id=_STRING, is_error={"type": "boolean"}, content=_STRING),
-        _schema_of(
+        *PIECES,
+        schema_of(
             "done",
-            {"stop_reason": {"type": ["string", "null"]}, "warning": _STRING},
-            input_tokens=_COUNT,
-            output_tokens=_COUNT,
-            conversation_id=_STRING,
+            {"stop_reason": {"type": ["string", "null"]}, "warning": STRING},
+            input_tokens=COUNT,
+            output_tokens=COUNT,
+            conversation_id=STRING,
         ),
-        _schema_of(
+        schema_of(
             "input_required",
-            {"warning": _STRING},
-            input_tokens=_COUNT,
-            output_tokens=_COUNT,
-            conversation_id=_STRING,
+            {"warning": STRING},
+            input_tokens=COUNT,
+            output_tokens=COUNT,
+            conversation_id=STRING,
             approvals={"type": "array", "items": {"type": "object"}},
         ),
-        _schema_of("error", message=_STRING),
+        schema_of("error", message=STRING),
     ]
 }
 
-_DATA = {"type": "string", "contentMediaType": "application/json", "contentSchema": _EVENT}
 
-# `itemSchema` is part of OpenAPI 3.2. FastAPI also writes it into documents of 3.1, whose readers ignore unknown keys.
-EVENT_STREAM: dict[str, Any] = {
-    "text/event-stream": {"itemSchema": {"type": "object", "properties": {"data": _DATA}, "required": ["data"]}}
-}
+def event_stream(event: dict[str, Any], **fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a stream: the schema of the data of its events, and those of their other fields."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": event}
+    properties = {"data": data, **fields}
+    # `itemSchema` is part of OpenAPI 3.2. FastAPI also writes it into documents of 3.1, whose readers ignore unknown
+    # keys.
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"text/event-stream": {"itemSchema": schema}}
+
+
+EVENT_STREAM = event_stream(_EVENT)
+
+
+class StreamForm(Protocol):
+    """The events of one answer, in the form of a client's protocol."""
+
+    @property
+    def heartbeat(self) -> bytes:
+        """What is sent while the model is silent."""
+        ...
+
+    def start(self) -> bytes:
+        """Return what comes before everything else."""
+        ...
+
+    def piece(self, piece: Piece) -> bytes:
+        """Return the events of a piece."""
+        ...
+
+    def end(self, reply: Reply) -> bytes:
+        """Return the last events of an answer."""
+        ...
+
+    def error(self, message: str, status: int) -> bytes:
+        """Return the last events of an answer that failed, with the status that the error would have had."""
+        ...
 
 
 class EventStream(Response):
-    """Sends the pieces of a reply as they are produced.
+    """Sends the pieces of a reply as they are produced, in the form of the client's protocol.
 
     The reply is produced in the request's own task, which writes each piece itself. So a slow client slows down the
     model's stream, and a client that disconnects ends it. The answer starts with the first piece or the first
@@ -91,11 +123,17 @@ class EventStream(Response):
     """
 
     def __init__(
-        self, reply: Callable[[OnPiece], Awaitable[Reply]], *, metrics: Metrics, heartbeat_seconds: float
+        self,
+        reply: Callable[[OnPiece], Awaitable[Reply]],
+        form: StreamForm,
+        *,
+        metrics: Metrics,
+        heartbeat_seconds: float,
     ) -> None:
-        super().__init__(headers=_HEADERS)
+        super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._reply = reply
+        self._form = form
         self._metrics = metrics
         self._asked_at: float | None = time.perf_counter()
         self._heartbeat_seconds = heartbeat_seconds
@@ -118,38 +156,36 @@ class EventStream(Response):
 
     async def _last_event(self) -> bytes:
         try:
-            return _done(await self._reply(self._piece))
+            return self._form.end(await self._reply(self._piece))
         except (ModelError, CannotWaitError, StateUnavailableError) as error:
             if not self._started:
                 raise
-            self._count(error)
-            return _event({"type": "error", "message": str(error)})
+            return self._form.error(str(error), self._counted(error))
         except Exception as error:
             if not self._started:
                 raise
-            self._count(error)
             _log.error("Turn failed unexpectedly", error=type(error).__name__, where=where(error))
-            return _event({"type": "error", "message": "An internal error occurred."})
+            return self._form.error("An internal error occurred.", self._counted(error))
 
-    def _count(self, error: Exception) -> None:
+    def _counted(self, error: Exception) -> int:
+        """Count an error, and return the status that it would have had."""
+        status = status_of(error)
         # As with other answers: a 4xx, caused by the client or by a limit, is not a failure of the agent.
-        if status_of(error) >= _SERVER_ERROR:
+        if status >= _SERVER_ERROR:
             self._metrics.stream_errors.inc()
+        return status
 
     async def _piece(self, piece: Piece) -> None:
         if self._asked_at is not None:
             self._metrics.first_token.observe(time.perf_counter() - self._asked_at, exemplar())
             self._asked_at = None
-        if isinstance(piece, str):
-            await self._write(b'data: {"type":"text","content":%b}\n\n' % _quoted(piece).encode("ascii"))
-        else:
-            await self._write(_of_tool(piece))
+        await self._write(self._form.piece(piece))
 
     async def _beat(self) -> float:
         silence = time.monotonic() - self._written_at
         if silence < self._heartbeat_seconds:
             return self._heartbeat_seconds - silence
-        await self._write(_HEARTBEAT)
+        await self._write(self._form.heartbeat)
         return self._heartbeat_seconds
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
@@ -157,9 +193,34 @@ class EventStream(Response):
             if not self._started:
                 self._started = True
                 await self._send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                data = self._form.start() + data
             send = self._send_piece if more else self._send
             await send({"type": "http.response.body", "body": data, "more_body": more})
             self._written_at = time.monotonic()
+
+
+class OwnForm:
+    """The events of `/chat/stream`."""
+
+    heartbeat = b": waiting for the model\n\n"
+
+    def start(self) -> bytes:
+        """Return nothing: the first event is that of the first piece."""
+        return b""
+
+    def piece(self, piece: Piece) -> bytes:
+        """Return the event of a text, a tool call or its result."""
+        if isinstance(piece, str):
+            return b'data: {"type":"text","content":%b}\n\n' % _quoted(piece).encode("ascii")
+        return _of_tool(piece)
+
+    def end(self, reply: Reply) -> bytes:
+        """Return the event `done` or `input_required`."""
+        return _done(reply)
+
+    def error(self, message: str, _status: int) -> bytes:
+        """Return the event `error`."""
+        return _event({"type": "error", "message": message})
 
 
 def _of_tool(piece: ToolUse | ToolResult) -> bytes:
@@ -177,17 +238,12 @@ def _done(reply: Reply) -> bytes:
         "conversation_id": reply.conversation_id,
     }
     if reply.waiting:
-        event |= {"type": "input_required", "approvals": [_waiting(call) for call in reply.waiting]}
+        event |= {"type": "input_required", "approvals": [shown_call(call) for call in reply.waiting]}
     elif reply.usage.cut is not None:
         event["stop_reason"] = reply.usage.cut
     if reply.warning is not None:
         event["warning"] = reply.warning
     return _event(event)
-
-
-def _waiting(call: WaitingCall) -> dict[str, object]:
-    expires = datetime.fromtimestamp(call.expires, UTC).isoformat()
-    return {"id": call.id, "tool": call.tool, "server": call.server, "input": call.input, "expires_at": expires}
 
 
 def _event(event: dict[str, object]) -> bytes:

@@ -3,14 +3,16 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from agent_service.components import Components
+from agent_service.routes.accepted import Accepted, IdempotencyKey, accepted_of
 from agent_service.routes.body import Body
 from agent_service.routes.chat import Approval, Message, Steps
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.errors import describe
+from agent_service.tasks.events import UnknownTaskError
 from agent_service.tasks.queue import KeyReusedError
 from agent_service.tasks.record import Status, Task
 from agent_service.tasks.tracing import traceparent
@@ -26,31 +28,11 @@ _NO_LIST = (
 
 TaskId = Annotated[str, Path(max_length=128, description="Id of the task.")]
 
-# Visible ASCII, so that it fits into a header and into the name of a Redis key.
-_IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern="^[!-~]+$",
-        description="Key chosen by the client. A request with the same key returns the task that the first one "
-        "created, and creates no second task.",
-    ),
-]
-
 
 class TaskRequest(Body):
     """Body of `POST /tasks`."""
 
     message: Message
-
-
-class Accepted(BaseModel):
-    """Answer of `POST /tasks`."""
-
-    task_id: str
-    status: Status = Field(description="`pending`, unless the idempotency key created the task earlier.")
-    status_url: str = Field(description="Path of the task, for its state and result.")
 
 
 class TaskResult(BaseModel):
@@ -62,6 +44,7 @@ class TaskResult(BaseModel):
         None, description="Why the answer was cut short, such as `max_tokens` or `max_steps`. Null if it was not."
     )
     steps: Steps = None
+    warning: str | None = Field(None, description="Why the answer is not in its conversation. Null if it is.")
 
 
 class TaskFailure(BaseModel):
@@ -84,6 +67,9 @@ class TaskAnswer(BaseModel):
     finished_at: datetime | None
     result: TaskResult | None = Field(description="Result of the task, once it is `completed`.")
     error: TaskFailure | None = Field(description="Why the task is `failed`.")
+    conversation_id: str | None = Field(
+        None, description="Conversation to which a background chat belongs. Null for a plain task."
+    )
     approvals: list[Approval] | None = Field(
         None, description="Tool calls that wait for an approval, while the task is `input_required`."
     )
@@ -102,11 +88,11 @@ async def submit(
     request: Request,
     response: Response,
     components: ComponentsDep,
-    idempotency_key: _IdempotencyKey = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Accepted:
     """Accept a message to be answered in the background, even if this instance ends."""
     try:
-        task_id, status = await components.tasks.submit(
+        submitted = await components.tasks.accept(
             owner(request),
             body.message,
             traceparent=traceparent(),
@@ -114,9 +100,9 @@ async def submit(
         )
     except KeyReusedError as error:
         raise HTTPException(409, str(error)) from None
-    url = str(request.app.url_path_for("look_up", task_id=task_id))
-    response.headers["Location"] = url
-    return Accepted(task_id=task_id, status=status, status_url=url)
+    accepted = accepted_of(submitted)
+    response.headers["Location"] = accepted.status_url
+    return accepted
 
 
 @router.get("", responses=describe(403, 422, 429, 503))
@@ -163,7 +149,7 @@ async def cancel(task_id: TaskId, request: Request, components: ComponentsDep) -
 
 
 def _unknown() -> HTTPException:
-    return HTTPException(404, "The task does not exist; it may have expired.")
+    return HTTPException(404, str(UnknownTaskError()))
 
 
 async def answer_of(components: Components, task: Task) -> TaskAnswer:
@@ -178,6 +164,7 @@ async def answer_of(components: Components, task: Task) -> TaskAnswer:
         finished_at=None if task.finished is None else _time(task.finished),
         result=None if task.result is None else TaskResult.model_validate(task.result),
         error=None if task.error is None else TaskFailure.model_validate(task.error),
+        conversation_id=task.conversation_id or None,
         approvals=[Approval.of(call) for call in waiting] or None,
     )
 

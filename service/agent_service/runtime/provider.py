@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from agent_service.agent.errors import ModelError, ModelFailedError, UnreachableError
+from agent_service.agent.errors import ModelError, ModelFailedError, UnreachableError, UnsupportedInputError
 from agent_service.agent.messages import Prompt, Usage
 from agent_service.agent.pending import INPUT_REQUIRED
 from agent_service.agent.provider import Waiting
@@ -60,7 +60,14 @@ class RuntimeProvider:
         """Yield the answer piece by piece, and its suspension if tool calls of the runtime wait for approvals.
 
         When these are decided, the approved calls are made, and the runtime gets their results as its next message.
+
+        Raises:
+            ModelError: when the answer is missing or incomplete, or the message has more than text.
         """
+        if any(block["type"] != "text" for block in prompt.details.content):
+            raise UnsupportedInputError("This agent takes text only: leave out images and files.")
+        if prompt.details.tools:
+            raise UnsupportedInputError("This agent calls no tools of its clients: leave out the tools.")
         usage.of_many_calls = True
         with self._turns.begin(_turn(prompt, usage)) as turn:
             before: tuple[Mapping[str, Any], ...] = ()

@@ -41,7 +41,7 @@ _RECONNECT_SECONDS = 0.5
 # The parts of the state that the agent needs permission for; one key represents all keys of its part. See
 # `lua/check.lua`.
 _PARTS_OF_STATE = ("task", "conversation", "approval", "limit", "budget")
-_CHANNELS = ("news", "cancelled")
+_CHANNELS = ("news", "cancelled", "events")
 
 
 _CHECK = Script(__package__, "check")

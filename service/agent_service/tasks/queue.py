@@ -5,26 +5,33 @@ lease expires another worker claims the task. A worker whose lease has expired c
 each change names its attempt.
 """
 
-import asyncio
 import json
 import math
 import random
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
+from agent_service.agent.details import NO_DETAILS, Details, written_details
+from agent_service.chat.conversations import Addition
 from agent_service.state.redis import Redis
 from agent_service.state.script import Script
-from agent_service.tasks.record import STATUSES, Claim, Status, Task, TaskError, parse_status, parse_task
-from agent_service.telemetry.redact import printable
-
-_log = structlog.get_logger(__name__)
+from agent_service.tasks.record import (
+    NO_EVENTS,
+    Claim,
+    LastEvents,
+    Status,
+    Submitted,
+    TaskError,
+    parse_claim,
+    parse_status,
+)
+from agent_service.tasks.records import TaskRecords
 
 # A worker renews its leases three times within this time. With a shorter lease, a live worker could lose its tasks in a
 # busy moment. With a longer one, the tasks of a killed worker wait longer.
 LEASE_SECONDS = 9.0
+_LEASE_MS = int(LEASE_SECONDS * 1000)
 
 # How long no task can be claimed after the model API throttled one: the first pause and the longest. Each pause is
 # twice as long as the one before.
@@ -35,31 +42,14 @@ LONGEST_PAUSE_SECONDS = 60.0
 # autoscalers must not have added workers in between.
 _THROTTLED_SECONDS = 60.0
 
-(
-    _SUBMIT,
-    _CLAIM,
-    _DUE,
-    _HOLD,
-    _RESUME,
-    _RENEW,
-    _FINISH,
-    _PUT_BACK,
-    _REQUEUE,
-    _CANCEL,
-    _SUSPEND,
-    _WAKE,
-    _KEEP,
-    _ANSWER,
-) = (
+_SUBMIT, _CLAIM, _HOLD, _RESUME, _RENEW, _PUT_BACK, _REQUEUE, _CANCEL, _SUSPEND, _WAKE, _KEEP, _ANSWER = (
     Script(__package__, "task", name)
     for name in (
         "submit_task",
         "claim_tasks",
-        "due_tasks",
         "hold_tasks",
         "resume_tasks",
         "renew_leases",
-        "finish_task",
         "put_back_task",
         "requeue_task",
         "cancel_task",
@@ -69,6 +59,7 @@ _THROTTLED_SECONDS = 60.0
         "keep_answer",
     )
 )
+_FINISH = Script(__package__, "task", "agent_service.chat/exchange", "finish_task")
 
 
 TOO_LATE = TaskError("deadline_exceeded", "The task did not finish before its deadline.")
@@ -91,7 +82,7 @@ class KeyReusedError(Exception):
         super().__init__("The idempotency key was already used with another message; use a new key.")
 
 
-class Tasks:
+class Tasks(TaskRecords):
     """The queue, and the record of every task until it expires. All methods raise StateUnavailableError."""
 
     def __init__(
@@ -105,9 +96,7 @@ class Tasks:
         on_damaged: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the store and the limits. `on_damaged` is called for each damaged record."""
-        self._redis = redis
-        self._on_damaged = on_damaged
-        self._name = redis.key("task")
+        super().__init__(redis, on_damaged)
         self._max_attempts = max_attempts
         self._deadline_ms = int(deadline_seconds * 1000)
         self._ttl_ms = result_ttl_seconds * 1000
@@ -116,60 +105,48 @@ class Tasks:
     async def submit(
         self, owner: str, message: str, *, traceparent: str = "", idempotency_key: str = ""
     ) -> tuple[str, Status]:
-        """Accept a task and return its id and status. For a key that the owner used before, return the earlier task.
+        """Accept a task and return its id and status, as `accept` does."""
+        accepted = await self.accept(owner, message, traceparent=traceparent, idempotency_key=idempotency_key)
+        return accepted.id, accepted.status
+
+    async def accept(
+        self,
+        owner: str,
+        message: str,
+        *,
+        conversation_id: str = "",
+        details: Details = NO_DETAILS,
+        claim: bool = False,
+        traceparent: str = "",
+        idempotency_key: str = "",
+    ) -> Submitted:
+        """Accept a task. For a key that the owner used before, return the earlier task.
+
+        With a conversation, the task continues it, and adds its exchange. With `claim`, the caller runs the task at
+        once, unless the model API throttles tasks.
 
         Raises:
             QueueFullError: when too many tasks are waiting.
             KeyReusedError: when the key was used with another message before.
         """
         remember_ms = self._deadline_ms + self._ttl_ms
+        question = "" if details == NO_DETAILS else written_details(details)
         answer = await self._run(
             _SUBMIT,
             *(owner, message, secrets.token_hex(10), self._deadline_ms, self._queue_limit, traceparent),
-            *(idempotency_key, remember_ms),
+            *(idempotency_key, remember_ms, conversation_id, question, _LEASE_MS if claim else 0),
         )
         if answer == b"full":
             raise QueueFullError
         if answer == b"reused":
             raise KeyReusedError
-        task_id, status = answer
-        return task_id.decode(), parse_status(status.decode())
-
-    async def get(self, owner: str, task_id: str) -> Task | None:
-        """Return a task; None if the owner has no task with that id, it has expired, or its record is damaged."""
-        record = await self._redis.read("HGETALL", f"{self._name}:record:{task_id}")
-        if record is None:
-            self.note_damaged(task_id)
-            return None
-        if record.get(b"owner") != owner.encode():
-            return None
-        try:
-            return parse_task(task_id, record)
-        except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
-            self.note_damaged(task_id)
-            return None
-
-    def note_damaged(self, task_id: str) -> None:
-        """Log and count a damaged record."""
-        # Only the id is logged, because the record may contain a user's text.
-        _log.error("Record of a task in Redis is damaged, skipped it", task_id=printable(task_id))
-        self._on_damaged()
-
-    async def newest(self, owner: str, status: Status | None, limit: int, before: str | None) -> list[Task]:
-        """Return the owner's tasks, newest first: at most `limit` of those accepted before the task `before`."""
-        name = f"{self._name}:of:{owner}:{status or 'all'}"
-        last: str | bytes = f"({before}" if before else "+"
-        found: list[Task] = []
-        while len(found) < limit:
-            entries = await self._redis.read("ZREVRANGEBYLEX", name, last, "-", "LIMIT", 0, limit - len(found))
-            if not entries:
-                break
-            # An expired task may remain in the list for a moment, and a task may just have changed its status. An entry
-            # that is not ASCII is not an id, and has no record.
-            tasks = await asyncio.gather(*(self.get(owner, entry.decode("ascii", "replace")) for entry in entries))
-            found += [task for task in tasks if task is not None and status in {None, task.status}]
-            last = b"(" + entries[-1]
-        return found
+        task_id, status, conversation, *taken = answer
+        return Submitted(
+            task_id.decode(),
+            parse_status(status.decode()),
+            conversation.decode("ascii", "replace"),
+            parse_claim(taken[0]) if taken else None,
+        )
 
     async def cancel(self, owner: str, task_id: str) -> bool:
         """End a task that waits or runs; leave an ended one unchanged. Return whether the owner has such a task."""
@@ -180,39 +157,48 @@ class Tasks:
 
         Also process tasks whose worker died or whose time is over: this must happen even if no task can be claimed.
         """
-        lease = int(LEASE_SECONDS * 1000)
         errors = (_WORKERS_DIED.json(), TOO_LATE.json())
         claims = []
-        for task_id, *rest in await self._run(_CLAIM, most, lease, self._max_attempts, self._ttl_ms, *errors):
-            name = task_id.decode("ascii", "replace")
-            if not rest:
-                self.note_damaged(name)
-                continue
-            attempt, left, message, trace, probe, turn, owner, kept = rest
+        for reply in await self._run(_CLAIM, most, _LEASE_MS, self._max_attempts, self._ttl_ms, *errors):
+            task_id, *rest = reply
             try:
-                text, client = message.decode(), owner.decode()
-            except UnicodeDecodeError:
+                claims.append(parse_claim(reply))
+            except (ValueError, LookupError, TypeError, RecursionError):
+                name = task_id.decode("ascii", "replace")
                 self.note_damaged(name)
-                await self._run(_FINISH, name, attempt, "failed", "error", _DAMAGED.json(), self._ttl_ms)
-                continue
-            trace_id, turn_id = trace.decode("ascii", "replace"), turn.decode("ascii", "replace")
-            found = Claim(name, attempt, left / 1000, text, trace_id, bool(probe), turn_id, client, bool(kept))
-            claims.append(found)
+                if rest:
+                    await self._finish(name, rest[0], ("failed", "error", _DAMAGED.json()), NO_EVENTS)
         return claims
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Renew the leases of these tasks; return those that no longer belong to the caller."""
         pairs = [value for claim in claims for value in (claim.id, claim.attempt)]
-        return [claims[position] for position in await self._run(_RENEW, int(LEASE_SECONDS * 1000), *pairs)]
+        return [claims[position] for position in await self._run(_RENEW, _LEASE_MS, *pairs)]
 
-    async def complete(self, claim: Claim, result: Mapping[str, Any]) -> None:
-        """End a task as completed. Do nothing if it no longer belongs to the caller."""
-        value = json.dumps(result)
-        await self._run(_FINISH, claim.id, claim.attempt, "completed", "result", value, self._ttl_ms)
+    async def complete(
+        self,
+        claim: Claim,
+        result: Mapping[str, Any],
+        last: LastEvents = NO_EVENTS,
+        addition: Addition | None = None,
+    ) -> None:
+        """End a task as completed, with its last events. Do nothing if it no longer belongs to the caller.
 
-    async def fail(self, claim: Claim, error: TaskError) -> None:
-        """End a task as failed. Do nothing if it no longer belongs to the caller."""
-        await self._run(_FINISH, claim.id, claim.attempt, "failed", "error", error.json(), self._ttl_ms)
+        `addition` is its exchange, for its conversation.
+        """
+        await self._finish(claim.id, claim.attempt, ("completed", "result", json.dumps(result)), last, addition)
+
+    async def fail(self, claim: Claim, error: TaskError, last: LastEvents = NO_EVENTS) -> None:
+        """End a task as failed, with its last events. Do nothing if it no longer belongs to the caller."""
+        await self._finish(claim.id, claim.attempt, ("failed", "error", error.json()), last)
+
+    async def _finish(
+        self, task_id: str, attempt: int, end: tuple[str, str, str], last: LastEvents, addition: Addition | None = None
+    ) -> None:
+        keys = [self._name] if addition is None else [self._name, addition.key]
+        counted: list[str | int] = [last.before, int(last.whole), len(last.events), *last.events]
+        more = () if addition is None else addition.arguments
+        await self._redis.run(_FINISH, keys, task_id, attempt, *end, self._ttl_ms, *counted, *more)
 
     async def retry(self, claim: Claim, error: TaskError, *, after_seconds: float) -> None:
         """Retry a task later. It fails with `error` if that would be one attempt too many or past its deadline."""
@@ -223,12 +209,16 @@ class Tasks:
         """Requeue a task for another worker, at once. This attempt does not count."""
         await self._run(_REQUEUE, claim.id, claim.attempt)
 
-    async def suspend(self, claim: Claim, turn_id: str, expires: float) -> None:
+    async def suspend(self, claim: Claim, turn_id: str, expires: float, last: LastEvents = NO_EVENTS) -> bool:
         """Make a task wait for the approvals of a turn until they expire, in seconds since 1970.
 
-        No worker has it meanwhile, this attempt does not count, and nor does the time towards its deadline.
+        No worker has it meanwhile, this attempt does not count, and nor does the time towards its deadline. Return
+        False if events of the task are missing: then the caller must send a whole one.
         """
-        await self._run(_SUSPEND, claim.id, claim.attempt, turn_id, math.ceil(expires * 1000), claim.approval)
+        until = math.ceil(expires * 1000)
+        events: list[str | int] = [last.before, int(last.whole), *last.events]
+        reply = await self._run(_SUSPEND, claim.id, claim.attempt, turn_id, until, claim.approval, *events)
+        return int(reply) >= 0
 
     async def wake(self, task_id: str, turn_id: str) -> None:
         """Make a task go on whose approvals are decided. Do nothing if it does not wait for those of this turn."""
@@ -248,16 +238,6 @@ class Tasks:
         """
         await self._run(_ANSWER, claim.id, claim.attempt, number, result)
 
-    async def progress(self, claim: Claim) -> dict[bytes, bytes]:
-        """Return the record of the step that an earlier attempt kept; empty if it is missing or damaged."""
-        return await self._redis.read("HGETALL", f"{self._name}:progress:{claim.id}") or {}
-
-    async def count(self) -> dict[Status, int]:
-        """Return the number of tasks by status."""
-        names = ("ready", "leases", "asking", "completed", "failed")
-        counts = await asyncio.gather(*(self._redis.call("ZCARD", f"{self._name}:{name}") for name in names))
-        return dict(zip(STATUSES, counts, strict=True))
-
     async def hold(self, requested_seconds: float) -> None:
         """Pause all claims because the model API throttles tasks; afterwards allow only a few until one is answered.
 
@@ -271,17 +251,3 @@ class Tasks:
     async def resume(self, probe: Claim) -> None:
         """Resume normal claims, because the model API answers the probe."""
         await self._run(_RESUME, probe.id, probe.attempt)
-
-    async def due(self) -> int:
-        """Return the number of tasks that one more worker could start now."""
-        number: int = await self._run(_DUE)
-        return number
-
-    async def news(self) -> AsyncGenerator[str | None]:
-        """Yield None when a task may be available, and the id of a task that was cancelled. Some may be missed."""
-        async with self._redis.subscribe(f"{self._name}:news", f"{self._name}:cancelled") as messages:
-            async for channel, message in messages:
-                yield message.decode() if channel.endswith(":cancelled") else None
-
-    async def _run(self, script: Script, *arguments: str | float) -> Any:
-        return await self._redis.run(script, [self._name], *arguments)

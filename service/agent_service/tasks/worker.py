@@ -1,7 +1,6 @@
 """Runs background tasks, in a process of its own (`agent-service worker`) or alongside the API."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -9,23 +8,21 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import structlog
 from opentelemetry.trace import Span
 
-from agent_service.agent.errors import (
-    CredentialsRefusedError,
-    ModelError,
-    ModelRefusedError,
-    RateLimitedError,
-)
+from agent_service.agent.pending import INPUT_REQUIRED
 from agent_service.agent.turn import Agent
 from agent_service.chat.approvals import Approvals
+from agent_service.chat.conversations import Conversations
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.tasks.attempt import Attempt
-from agent_service.tasks.progress import TaskTakenError, TurnLostError
-from agent_service.tasks.queue import FIRST_PAUSE_SECONDS, LEASE_SECONDS, LONGEST_PAUSE_SECONDS, TOO_LATE, Tasks
-from agent_service.tasks.record import Claim, TaskError
-from agent_service.tasks.tracing import TaskSpans, fail
+from agent_service.tasks.event_log import EventLog
+from agent_service.tasks.failures import Failures
+from agent_service.tasks.queue import LEASE_SECONDS, Tasks
+from agent_service.tasks.record import Claim
+from agent_service.tasks.tracing import TaskSpans
 from agent_service.telemetry.logs import where
+from agent_service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -51,16 +48,41 @@ class Worker:
         spans: TaskSpans,
         *,
         approvals: Approvals,
+        conversations: Conversations,
+        log: EventLog,
+        metrics: Metrics,
         concurrency: int,
+        most_accepted: int,
     ) -> None:
+        """Take the parts.
+
+        Args:
+            tasks: the queue.
+            agent: answers.
+            limits: those of the agent.
+            lifecycle: that of the process.
+            spans: traces the attempts.
+            approvals: those of tool calls.
+            conversations: those of background chats.
+            log: takes the events of the tasks.
+            metrics: count the attempts.
+            concurrency: maximum number of tasks that the worker runs and claims by itself.
+            most_accepted: maximum number of tasks that it runs, with those that the process accepted for itself.
+        """
         self._tasks = tasks
+        self._failures = Failures(tasks, self._count)
         self._agent = agent
         self._approvals = approvals
+        self._conversations = conversations
+        self._log = log
+        self._metrics = metrics
+        self._most_accepted = most_accepted
         self._limits = limits
         self._lifecycle = lifecycle
         self._spans = spans
         self._concurrency = concurrency
         self._working: dict[Claim, asyncio.Task[None]] = {}
+        self._accepted: set[Claim] = set()
         self._wake = asyncio.Event()
         self._ending = False
         self._lacks_tokens = False
@@ -71,10 +93,29 @@ class Worker:
         """Whether the worker has not polled for tasks for a long time."""
         return time.monotonic() - self._polled_at > _STUCK_SECONDS
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the process can run a task that it accepts now."""
+        return len(self._working) < self._most_accepted and not self._lifecycle.draining
+
+    def begin(self, claim: Claim) -> None:
+        """Run a task that this process accepted and claimed."""
+        self._accepted.add(claim)
+        self._begin(claim)
+
+    @property
+    def _free(self) -> int:
+        """The number of tasks that the worker can claim."""
+        return max(0, self._concurrency - len(self._working) + len(self._accepted))
+
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run tasks while the context lasts. Tasks that are unfinished at its end are requeued."""
-        loops = [asyncio.create_task(self._forever(each)) for each in (self._take_up, self._keep_leases, self._listen)]
+    async def running(self, *, claims: bool = True) -> AsyncIterator[None]:
+        """Run tasks while the context lasts. Tasks that are unfinished at its end are requeued.
+
+        Without `claims`, it runs only those that the process accepted for itself.
+        """
+        steps = (self._take_up if claims else self._sweep, self._keep_leases, self._listen)
+        loops = [asyncio.create_task(self._forever(each)) for each in steps]
         try:
             yield
         finally:
@@ -98,7 +139,7 @@ class Worker:
     async def _take_up(self) -> None:
         self._polled_at = time.monotonic()
         self._wake.clear()
-        free = self._concurrency - len(self._working)
+        free = self._free
         if not self._lifecycle.draining:
             self._lacks_tokens = bool(free and await self._limits.tokens_wait())
             # Called even with 0: tasks past their deadline must fail while all tasks wait.
@@ -108,6 +149,11 @@ class Worker:
             async with asyncio.timeout(_POLL_SECONDS):
                 await self._wake.wait()
 
+    async def _sweep(self) -> None:
+        """Requeue the tasks of dead workers: without it, autoscalers would not see that they wait for one."""
+        await asyncio.sleep(LEASE_SECONDS / 3)
+        await self._tasks.claim(0)
+
     def _begin(self, claim: Claim) -> None:
         task = asyncio.create_task(self._work(claim))
         self._working[claim] = task
@@ -116,6 +162,7 @@ class Worker:
 
     def _end(self, claim: Claim) -> None:
         del self._working[claim]
+        self._accepted.discard(claim)
         self._lifecycle.tasks -= 1
         self._wake.set()
 
@@ -130,7 +177,7 @@ class Worker:
         async with aclosing(self._tasks.news()) as news:
             async for cancelled in news:
                 # A worker that cannot start a task would query Redis for each submitted one. Once it can, it polls.
-                if cancelled is None and not self._lacks_tokens and len(self._working) < self._concurrency:
+                if cancelled is None and not self._lacks_tokens and self._free:
                     self._wake.set()
                 for claim in [claim for claim in self._working if claim.id == cancelled]:
                     self._drop(claim)
@@ -143,17 +190,22 @@ class Worker:
     async def _work(self, claim: Claim) -> None:
         known = structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt)
         with known, self._spans.start(claim) as span:
+            attempt = Attempt(claim, self._tasks, self._approvals, self._conversations, self._log)
             try:
-                report = await self._attempt(claim, span)
+                report = await self._attempt(attempt, claim, span)
             except asyncio.CancelledError:
+                self._count(claim, "cancelled")
                 if self._ending:
-                    await self._requeue(claim)
+                    await self._requeue(attempt, claim)
+                attempt.close()
                 return
-            await self._report(report)
+            try:
+                await self._report(report)
+            finally:
+                attempt.close()
 
-    async def _attempt(self, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
+    async def _attempt(self, attempt: Attempt, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
         """Make an attempt, and return the call that reports its end."""
-        attempt = Attempt(claim, self._tasks, self._approvals)
 
         async def on_answer() -> None:
             if claim.probe:
@@ -164,56 +216,23 @@ class Worker:
         try:
             async with asyncio.timeout(claim.seconds_left):
                 usage = await attempt.run(self._agent, on_answer)
-        except TimeoutError:
-            _log.info("Task did not finish before its deadline")
-            fail(span, TOO_LATE.code)
-            return lambda: self._tasks.fail(claim, TOO_LATE)
-        except ModelError as error:
-            failed = TaskError(error.outcome, str(error))
-            fail(span, failed.code)
-            if isinstance(error, ModelRefusedError) and not isinstance(error, CredentialsRefusedError):
-                _log.info("Task failed for good", code=failed.code)
-                return lambda: self._tasks.fail(claim, failed)
-            requested = (error.retry_after or 0) if isinstance(error, RateLimitedError) else None
-            pause = _pause(claim.attempt, requested or 0)
-            _log.info("Attempt at a task failed", code=failed.code, pause_seconds=round(pause, 1))
-            return lambda: self._again(claim, failed, pause, requested)
-        except (TurnLostError, TaskTakenError, StateUnavailableError) as error:
-            return self._without_turn(claim, error, span)
         except Exception as error:
-            _log.error("Task failed unexpectedly", error=type(error).__name__, where=where(error))
-            broken = TaskError("internal", "An internal error occurred; search the log for the task's id.")
-            fail(span, broken.code)
-            return lambda: self._tasks.retry(claim, broken, after_seconds=_pause(claim.attempt, 0))
+            end = self._failures.report_of(claim, error, span)
+
+            async def report() -> None:
+                await attempt.flush()
+                await end()
+
+            return report
+        self._count(claim, INPUT_REQUIRED if attempt.suspended else "ok")
         if attempt.suspended:
             _log.info("Task waits for approvals", tokens=usage.total)
         else:
             _log.info("Task was completed", tokens=usage.total)
         return attempt.report
 
-    def _without_turn(
-        self, claim: Claim, error: TurnLostError | TaskTakenError | StateUnavailableError, span: Span
-    ) -> Callable[[], Awaitable[None]]:
-        if isinstance(error, TaskTakenError):
-            _log.info("Task was dropped: it was cancelled, or another worker claimed it", task_id=claim.id)
-            return _nothing
-        if isinstance(error, StateUnavailableError):
-            _log.info("Task was requeued, its turn so far could not be read")
-            return lambda: self._tasks.requeue(claim)
-        lost = error.error
-        fail(span, lost.code)
-        _log.error("Task cannot go on, the record of its turn so far is missing or damaged", code=lost.code)
-        return lambda: self._tasks.fail(claim, lost)
-
-    async def _again(self, claim: Claim, failed: TaskError, pause: float, requested: int | None) -> None:
-        """Retry a task after `pause` seconds.
-
-        If the model API throttled it, asking for a wait of `requested` seconds, the other tasks are paused as well:
-        they would be throttled too, and each would use up an attempt.
-        """
-        if requested is not None:
-            await self._tasks.hold(requested)
-        await self._tasks.retry(claim, failed, after_seconds=pause)
+    def _count(self, claim: Claim, outcome: str) -> None:
+        self._metrics.api_requests.labels(claim.details.api, outcome).inc()
 
     async def _report(self, report: Callable[[], Awaitable[None]]) -> None:
         """Report how an attempt ended; retry while Redis is unavailable, because the answer was paid for."""
@@ -228,20 +247,10 @@ class Worker:
             else:
                 return
 
-    async def _requeue(self, claim: Claim) -> None:
+    async def _requeue(self, attempt: Attempt, claim: Claim) -> None:
         try:
+            await attempt.flush()
             await self._tasks.requeue(claim)
             _log.info("Task was requeued")
         except StateUnavailableError:
             _log.warning("Task could not be requeued, another worker will claim it when its lease expires")
-
-
-async def _nothing() -> None:
-    """Report nothing."""
-
-
-def _pause(attempt: int, requested: float) -> float:
-    """Return the seconds before the next attempt: longer each time, random, and at least the `requested` ones."""
-    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1))
-    # Full jitter would let some tasks retry at once, so half of the pause is fixed.
-    return max(requested, longest / 2) + longest / 2 * random.random()  # noqa: S311  # no secret

@@ -103,6 +103,12 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self.api_requests = Counter(
+            "agent_api_requests",
+            "Turns by the protocol of the client (`native`, `openai`, `anthropic`, `a2a`, `mcp`) and outcome.",
+            ["api", "outcome"],
+            registry=registry,
+        )
         self.model_requests = Counter(
             "agent_model_requests",
             "Turns with the model by outcome; with a runtime, its calls to the model through the gateway.",

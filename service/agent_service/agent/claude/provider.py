@@ -1,6 +1,6 @@
 """The provider that calls the Anthropic Messages API through the official SDK."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, cast
 
@@ -72,7 +72,12 @@ class ClaudeProvider:
 
     def stream(self, prompt: Prompt, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the answer's text as it arrives, one piece per chunk, empty for a chunk without text."""
-        return self.step(Step(prompt.system, prompt.messages()), usage, waiting)
+        history: list[Mapping[str, Any]] = list(prompt.details.earlier or ())
+        for exchange in prompt.history:
+            history.append({"role": "user", "content": exchange.user})
+            history.append({"role": "assistant", "content": exchange.assistant})
+        step = Step(prompt.system, [*history, prompt.question], max_tokens=prompt.details.max_tokens)
+        return self.step(step, usage, waiting)
 
     async def step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
         """Yield the answer's text as `stream` does, and fill the step's content if it has tools.
@@ -126,6 +131,8 @@ class ClaudeProvider:
     def _question(self, step: Step) -> bytes:
         """Return the body of the request."""
         question = {**self._options, "messages": step.messages}
+        if step.max_tokens is not None:
+            question["max_tokens"] = min(step.max_tokens, self._options["max_tokens"])
         if not step.tools:
             if step.system:
                 question["system"] = marked_system(step.system)

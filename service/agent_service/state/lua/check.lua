@@ -18,7 +18,7 @@ for _, command in ipairs({
   {'GET', text}, {'EXISTS', text}, {'PTTL', text}, {'TIME'},
   {'DEL', absent}, {'EXPIRE', absent, 1}, {'EXPIREAT', absent, 1}, {'PEXPIRE', absent, 1},
   {'PEXPIREAT', absent, 1},
-  {'RPUSH', text, 'a'}, {'LRANGE', text, 0, -1}, {'LTRIM', text, 0, -1},
+  {'RPUSH', text, 'a'}, {'LLEN', text}, {'LRANGE', text, 0, -1}, {'LTRIM', text, 0, -1},
   {'HSET', text, 'a', 1}, {'HSETNX', text, 'a', 1}, {'HGET', text, 'a'}, {'HMGET', text, 'a'}, {'HGETALL', text},
   {'HINCRBY', text, 'a', 1}, {'HDEL', text, 'a'},
   {'ZADD', text, 1, 'a'}, {'ZREM', text, 'a'}, {'ZINCRBY', text, 1, 'a'}, {'ZCARD', text}, {'ZCOUNT', text, 0, 1},

@@ -1,7 +1,5 @@
 -- Claims tasks for a worker, and processes those whose worker died or whose time is over, even if none is claimed.
--- Returns for each {id, attempt, ms until its deadline, message, trace context, 1 if it probes whether the model API
---   accepts tasks again, else 0, id of the turn with its approvals or '', owner, 1 if it goes on from the progress of an
---   earlier attempt, else 0}; only {id} for a task with a damaged record, which was removed from the queue.
+-- Returns for each what `take` returns; only {id} for a task with a damaged record, which was removed from the queue.
 -- ARGV: maximum number of tasks, ms of the lease, maximum number of attempts, ms for which a result is kept, error of a
 --   task whose workers died, error of a task whose deadline passed
 local ttl = tonumber(ARGV[4])
@@ -67,22 +65,12 @@ if step then
   most = 1
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, most)) do
-  local deadline, message, trace, approval, owner, kept = unpack(
-    fields(id, 'deadline', 'message', 'traceparent', 'approval', 'owner', 'progress'), 1, 6)
   if not usable(id) then
     -- Skip to the next task.
-  elseif tonumber(deadline) <= now then
+  elseif tonumber(redis.call('HGET', task(id), 'deadline')) <= now then
     finish(id, 'failed', 'error', ARGV[6], ttl)
   else
-    redis.call('ZREM', ready, id)
-    redis.call('ZREM', deadlines, id)
-    redis.call('ZADD', leases, now + ARGV[2], id)
-    become(id, 'running')
-    redis.call('HSET', task(id), 'taken', now)
-    redis.call('HSETNX', task(id), 'started', now)
-    local attempt = redis.call('HINCRBY', task(id), 'attempts', 1)
-    table.insert(given, {
-      id, attempt, deadline - now, message, trace or '', step and 1 or 0, approval or '', owner, kept and 1 or 0})
+    table.insert(given, take(id, ARGV[2], step))
     if step then redis.call('SET', probing, 1, 'PX', step) end
   end
 end

@@ -1,16 +1,18 @@
--- Accepts a task. Returns {id, status}, or a word: `full` if too many tasks wait, `reused` if the idempotency key was
--- used with another message before.
+-- Accepts a task. Returns {id, status, conversation or '', what `take` returns if the caller runs it}, or a word: `full`
+-- if too many tasks wait, `reused` if the idempotency key was used with another message before.
 -- ARGV: owner, message, 20 random hex digits, ms until its deadline, maximum number of waiting tasks, trace context (''
---   if absent), idempotency key ('' if absent), ms for which the key is remembered
-local owner, message, random = ARGV[1], ARGV[2], ARGV[3]
+--   if absent), idempotency key ('' if absent), ms for which the key is remembered, conversation ('' if none), details of
+--   the question ('' if none), ms of the lease of a caller that runs the task at once ('0' if it does not)
+local owner, message, random, conversation, question = ARGV[1], ARGV[2], ARGV[3], ARGV[9], ARGV[10]
 local once = ARGV[7] ~= '' and KEYS[1] .. ':once:' .. owner .. ':' .. ARGV[7]
 local known = once and redis.call('GET', once)
 if known then
-  local status, before = unpack(fields(known, 'status', 'message'), 1, 2)
-  if before and before ~= message then return 'reused' end
-  if sound(known) then return {known, status} end
+  local status, before, earlier, asked = unpack(fields(known, 'status', 'message', 'conversation', 'question'), 1, 4)
+  if before and (before ~= message or (asked or '') ~= question) then return 'reused' end
+  if sound(known) then return {known, status, earlier or ''} end
 end
-if redis.call('ZCARD', ready) >= tonumber(ARGV[5]) then return 'full' end
+local runs = tonumber(ARGV[11]) > 0 and not held() and redis.call('EXISTS', throttled) == 0
+if not runs and redis.call('ZCARD', ready) >= tonumber(ARGV[5]) then return 'full' end
 -- A UUID of version 7 (RFC 9562): ids sort by the time of acceptance.
 local hex = string.format('%012x', now)
 local id = string.sub(hex, 1, 8) .. '-' .. string.sub(hex, 9) .. '-7' .. string.sub(random, 1, 3)
@@ -22,5 +24,12 @@ redis.call('ZADD', list(owner, 'pending'), 0, id)
 redis.call('ZADD', ready, now, id)
 redis.call('ZADD', deadlines, now + ARGV[4], id)
 if once then redis.call('SET', once, id, 'PX', ARGV[8]) end
+if question ~= '' then redis.call('HSET', task(id), 'question', question) end
+if conversation ~= '' then
+  redis.call('HSET', task(id), 'conversation', conversation)
+  -- The conversation has no messages before the end of its first task.
+  redis.call('SET', KEYS[1] .. ':conversation:' .. owner .. ':' .. conversation, 1, 'PX', ARGV[8])
+end
+if runs then return {id, 'running', conversation, take(id, ARGV[11])} end
 announce('news', 'task')
-return {id, 'pending'}
+return {id, 'pending', conversation}

@@ -6,6 +6,7 @@
 --   or, with its owner, `completed` or `failed` (score: when it expires);
 --   and its owner's two lists, all and by status.
 -- The field `progress` is set while the hash `progress:<id>` has the last step of its turn and the results since.
+-- The field `events` is the number of its events. The list `events:<id>` has the newest of them, as JSON.
 -- While the model API throttles tasks, these keys exist:
 --   `held` while no task can be claimed;
 --   `throttled` with the ms of one such pause (`step`) and the time of the last refusal (`at`);
@@ -20,6 +21,10 @@ local hold, throttled, probing = KEYS[1] .. ':held', KEYS[1] .. ':throttled', KE
 -- `record` keeps these names apart: clients choose the ids that they request, and no id may name another key.
 local function task(id) return KEYS[1] .. ':record:' .. id end
 local function progress(id) return KEYS[1] .. ':progress:' .. id end
+local function events(id) return KEYS[1] .. ':events:' .. id end
+
+-- Milliseconds for which the events of a task are kept after its end. Then a client gets its result at once.
+local keep_events = 600000
 
 -- Returns the fields of a record; all are missing if the key is not a hash.
 local function fields(id, ...)
@@ -81,12 +86,40 @@ local function forget_progress(id)
   redis.call('DEL', progress(id))
 end
 
+-- Returns the number of events of a task, and the length of the list with the newest of them.
+local function count_events(id)
+  local total, length = unpack(fields(id, 'events'), 1, 1), redis.pcall('LLEN', events(id))
+  total = is_count(total, 15) and tonumber(total) or 0
+  return total, math.min(type(length) == 'number' and length or 0, total)
+end
+
+-- Appends events to the first `before` of a task, and returns their number. Those that are there already are not
+-- appended again: the caller did not receive the reply. With `whole`, the first event has the content of all before it,
+-- which are removed. Returns -1 if events are missing in the list: the caller must send a whole one.
+local function append_events(id, before, whole, new)
+  local total, length = count_events(id)
+  if whole and (total <= before or length == 0) then
+    redis.call('DEL', events(id))
+    before = math.max(before, total)
+    total = before
+  elseif total < before or (length == 0 and total > 0) then
+    return -1
+  end
+  for number = total - before + 1, #new do redis.call('RPUSH', events(id), new[number]) end
+  total = math.max(total, before + #new)
+  redis.call('HSET', task(id), 'events', total)
+  redis.call('PEXPIREAT', events(id), redis.call('HGET', task(id), 'deadline') + keep_events)
+  return total
+end
+
 local function finish(id, status, field, value, ttl)
   for _, set in ipairs({ready, deadlines, leases, asking}) do redis.call('ZREM', set, id) end
   local owner = become(id, status)
   forget_progress(id)
   redis.call('HSET', task(id), field, value, 'finished', now)
   redis.call('PEXPIRE', task(id), ttl)
+  redis.call('PEXPIRE', events(id), math.min(ttl, keep_events))
+  announce('events', id)
   redis.call('ZADD', KEYS[1] .. ':' .. status, now + ttl, id .. ' ' .. owner)
 end
 
@@ -94,6 +127,26 @@ end
 local function mine(id, attempt)
   local status, attempts = unpack(fields(id, 'status', 'attempts'), 1, 2)
   return status == 'running' and attempts == attempt and sound(id)
+end
+
+-- Makes a task run in a worker. Returns {id, attempt, ms until its deadline, message, trace context, 1 if it probes
+-- whether the model API accepts tasks again, else 0, id of the turn with its approvals or '', owner, 1 if it goes on from
+-- the progress of an earlier attempt, else 0, number of its events, its conversation or '', details of its question or
+-- ''}.
+local function take(id, lease, probes)
+  local deadline, message, trace, approval, owner, kept, conversation, question = unpack(
+    fields(id, 'deadline', 'message', 'traceparent', 'approval', 'owner', 'progress', 'conversation', 'question'), 1, 8)
+  redis.call('ZREM', ready, id)
+  redis.call('ZREM', deadlines, id)
+  redis.call('ZADD', leases, now + lease, id)
+  become(id, 'running')
+  redis.call('HSET', task(id), 'taken', now)
+  redis.call('HSETNX', task(id), 'started', now)
+  local attempt = redis.call('HINCRBY', task(id), 'attempts', 1)
+  local total = count_events(id)
+  return {
+    id, attempt, deadline - now, message, trace or '', probes and 1 or 0, approval or '', owner, kept and 1 or 0,
+    total, conversation or '', question or ''}
 end
 
 -- Returns whether claims are paused because the model API would throttle tasks.
