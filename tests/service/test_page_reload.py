@@ -37,13 +37,15 @@ async def chat(browser: Browser, service: Service) -> AsyncIterator[Chat]:
         yield chat
 
 
-def whole(message: str) -> str:
-    """Return the answer to a message that asks for 20 words."""
-    return " ".join([f'Stand-in heard "{message}".', *(f"word{number}" for number in range(20))])
+def whole(message: str, stand_in: StandIn) -> str:
+    """Return the stand-in's answer to a message that asks for 20 words."""
+    asked = stand_in.last()
+    start = f'Stand-in heard "{message}" (model {asked["model"]}; system prompt "{asked["system"]}").'
+    return " ".join([start, *(f"word{number}" for number in range(20))])
 
 
 async def test_an_answer_continues_across_reloads_and_has_its_whole_text_once(chat: Chat, stand_in: StandIn) -> None:
-    message = asking("Hello", hold="reload", after=6, words=20)
+    message = asking("Hello", hold="reload", after=14, words=20)
     await chat.say(message)
     await expect(chat.answer).to_contain_text("word1")
     partial = await chat.answer.inner_text()
@@ -54,10 +56,10 @@ async def test_an_answer_continues_across_reloads_and_has_its_whole_text_once(ch
     await expect(chat.page.locator("#spoken")).to_have_text("The agent is answering.")
     stand_in.release("reload")
     await expect(chat.facts).to_contain_text("tokens in")
-    assert await chat.answer.inner_text() == whole(message)
+    assert await chat.answer.inner_text() == whole(message, stand_in)
     assert await chat.page.locator("#talk .message .text").all_inner_texts() == [message]
     assert len(stand_in.requests()) == 1
-    await expect(chat.page.locator("#spoken")).to_have_text(f"The agent answered: {whole(message)}")
+    await expect(chat.page.locator("#spoken")).to_have_text(f"The agent answered: {whole(message, stand_in)}")
 
 
 async def test_the_conversation_is_shown_and_continues_after_a_reload(chat: Chat, stand_in: StandIn) -> None:
@@ -130,7 +132,7 @@ async def test_an_answer_goes_on_when_the_process_is_killed_and_another_takes_it
     settings = shared_settings | {"API_RUNS_TASKS": "true"}
     first = start_service(**settings)
     async with open_chat(browser, first.url) as chat:
-        message = asking("Hello", hold="killed", after=6, words=20)
+        message = asking("Hello", hold="killed", after=14, words=20)
         await chat.say(message)
         await expect(chat.answer).to_contain_text("word1")
         first.kill()
@@ -139,7 +141,7 @@ async def test_an_answer_goes_on_when_the_process_is_killed_and_another_takes_it
         start_service(**settings, port=int(first.url.rpartition(":")[2]))
         await expect(chat.facts).to_contain_text("2 attempts", timeout=60_000)
         await expect(chat.answers.last.locator(".note")).to_have_count(0)
-        assert await chat.answer.inner_text() == whole(message)
+        assert await chat.answer.inner_text() == whole(message, stand_in)
         await expect(chat.problem).to_have_count(0)
 
 
@@ -180,17 +182,19 @@ async def test_a_message_that_was_not_confirmed_before_a_reload_is_answered_once
     submitted: list[str] = []
 
     async def lose_the_answer(route: Route) -> None:
-        submitted.append((await route.fetch()).json()["task_id"])
+        accepted = await route.fetch()
+        submitted.append((await accepted.json())["task_id"])
 
     await chat.page.route("**/chat", lose_the_answer)
-    await chat.say(asking("Hello", words=20))
+    message = asking("Hello", words=20)
+    await chat.say(message)
     await eventually_async(lambda: asyncio.sleep(0, submitted), "the agent has accepted the message")
     await chat.page.unroute("**/chat")
     async with chat.page.expect_request("**/events") as reading:
         await chat.page.reload()
     assert submitted[0] in (await reading.value).url
     await expect(chat.facts).to_contain_text("tokens in")
-    assert await chat.answer.inner_text() == whole(asking("Hello", words=20))
+    assert await chat.answer.inner_text() == whole(message, stand_in)
     assert len(stand_in.requests()) == 1
 
 
