@@ -43,7 +43,17 @@ async def script(chat: Chat, *events: dict[str, Any] | str) -> None:
     async def answer(route: Route) -> None:
         await route.fulfill(content_type="text/event-stream", body=stream_of(*events))
 
-    await chat.page.route("**/chat/stream", answer)
+    await accept(chat)
+    await chat.page.route("**/tasks/*/events", answer)
+
+
+async def accept(chat: Chat) -> None:
+    """Accept each message of the page, as the task `t` in the conversation `c`."""
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(status=202, json={"task_id": "t", "conversation_id": "c"})
+
+    await chat.page.route("**/chat", answer)
 
 
 async def boxes(call_or_card: Locator) -> list[str]:

@@ -130,14 +130,16 @@ def running_service(
     options: Sequence[str] = (),
     host: str = "127.0.0.1",
     descriptors: str = "",
+    port: int = 0,
     **settings: str,
 ) -> Iterator[Service]:
     """Run a service while the context is active.
 
-    `options` are further words of its command line. `host` is the address to listen on; empty means the service's own
-    default. `descriptors` is the soft and the hard limit of open files, separated by a space.
+    It listens on a free port, unless `port` is given. `options` are further words of its command line. `host` is the
+    address to listen on; empty means the service's own default. `descriptors` is the soft and the hard limit of open
+    files, separated by a space.
     """
-    port = free_port()
+    port = port or free_port()
     limited = ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *descriptors.split()]
     log_file = folder / f"service-{port}.log"
     with log_file.open("wb") as log:
