@@ -9,8 +9,11 @@ import pytest
 
 from service.anthropic_agent import (
     AGENT,
+    CLIENT_KEY,
+    OTHER_KEY,
     TINY_PNG,
     Body,
+    approve,
     asked,
     body,
     call,
@@ -22,8 +25,10 @@ from service.anthropic_agent import (
 )
 from stand_in import StandIn, asking
 from support.agent import Service
+from support.eventually import eventually
 from support.mcp_servers import McpServer
 from support.redis_server import RedisServer
+from testbed.paths import REPOSITORY
 
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 
@@ -72,6 +77,16 @@ def test_an_answer_is_a_message_of_the_agent(client: anthropic.Anthropic, stand_
     assert answer.usage.output_tokens == len(text(answer).split())
     assert answer._request_id
     assert stand_in.last()["model"] == "claude-sonnet-5-5"
+
+
+def test_the_code_of_the_guide_runs(desk: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    guide = (REPOSITORY / "docs/how-to/clients/anthropic.md").read_text(encoding="utf-8")
+    code = guide.split("```python\n")[1].split("```")[0]
+    exec(code.replace("http://127.0.0.1:8000", desk.url).replace("the-client-key", CLIENT_KEY))  # noqa: S102
+
+    first, second = capsys.readouterr().out.split("\n", 1)
+    assert 'heard "Which orders are late?"' in first
+    assert 'heard "Hello"' in second
 
 
 def test_a_stream_accumulates_to_the_same_message(client: anthropic.Anthropic) -> None:
@@ -172,9 +187,7 @@ def test_a_call_that_waits_pauses_the_answer_and_sending_it_back_goes_on(
     assert again.stop_reason == "pause_turn"
     assert server.recorded() == []
 
-    conversation, approval = notice.text.split("(conversation ")[1].split(")")[0].split(", approval ")
-    decided = post(desk, {"id": approval, "approve": True}, f"/chat/{conversation}/approvals")
-    assert decided.json()["status"] == "decided", decided.text
+    approve(desk, notice.text)
     assert server.recorded() == []
 
     with client.beta.messages.stream(**{**body(), "messages": messages}) as stream:
@@ -189,6 +202,26 @@ def test_a_call_that_waits_pauses_the_answer_and_sending_it_back_goes_on(
     messages += [{"role": "assistant", "content": rest.content}, {"role": "user", "content": "Thanks"}]
     client.beta.messages.create(**{**body(), "messages": messages})
     assert "Waiting for" not in json.dumps(asked(stand_in))
+
+
+def test_a_paused_answer_goes_on_for_its_own_client_only(
+    client: anthropic.Anthropic, desk: Service, server: McpServer
+) -> None:
+    question = body(calling([call("slow", duration=0, label="tea")]))
+    paused: Any = client.beta.messages.create(**question)
+    approve(desk, paused.content[-1].text)
+    messages = [*question["messages"], {"role": "assistant", "content": paused.content}]
+
+    with sdk(desk, key=OTHER_KEY) as other, pytest.raises(anthropic.NotFoundError):
+        other.beta.messages.create(**{**question, "messages": messages})
+    assert server.recorded() == []
+
+
+def test_a_client_that_leaves_ends_the_work_of_the_model(client: anthropic.Anthropic, stand_in: StandIn) -> None:
+    with client.messages.create(**body(asking("Hello", words=2000, slow=0.05)), stream=True) as events:
+        assert next(iter(events)).type == "message_start"
+
+    eventually(lambda: stand_in.last()["state"] == "disconnected", "the model's work has ended")
 
 
 def test_tokens_are_counted_by_the_model_with_the_agents_own_prompt_and_tools(
