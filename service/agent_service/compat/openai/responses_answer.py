@@ -38,6 +38,7 @@ class ResponseForm:
         """
         self.output = output
         self._after = after
+        self._finished: float | None = None
         self._number = 0
         self.response: dict[str, Any] = {
             "id": response_id,
@@ -70,9 +71,10 @@ class ResponseForm:
         """Continue to number the events from here."""
         self._number = number
 
-    def update(self, **fields: object) -> None:
-        """Change fields of the response."""
-        self.response |= fields
+    def set_times(self, created: float, finished: float | None) -> None:
+        """Set when the response began, and when it ended if it has; in seconds since 1970."""
+        self.response["created_at"] = int(created)
+        self._finished = finished
 
     def resumed(self, event: Mapping[str, Any]) -> bytes:
         """Return the event of a response that another process goes on with."""
@@ -131,7 +133,7 @@ class ResponseForm:
         events = self.output.end(reply, status)
         self.response |= {
             "status": status,
-            "completed_at": int(time.time()) if reason is None else None,
+            "completed_at": int(self._finished or time.time()) if reason is None else None,
             "incomplete_details": None if reason is None else {"reason": reason},
             "output": self.output.valid,
             "usage": _usage(reply.usage),

@@ -23,7 +23,8 @@ _CANCELLED = "cancelled"
 
 def state(form: ResponseForm, task: Task, waiting: Sequence[WaitingCall]) -> Mapping[str, Any]:
     """Return the response as it is now; `waiting` are the calls that wait for approvals."""
-    form.update(created_at=int(task.created), status=_STATUS.get(task.status, "in_progress"))
+    form.set_times(task.created, task.finished)
+    form.response["status"] = _STATUS.get(task.status, "in_progress")
     if task.error is not None:
         form.fail(task.error["message"], 500, _failed(task.error["code"]))
     elif task.status == "input_required":
@@ -40,7 +41,8 @@ class TaskEvents:
     def __init__(self, form: ResponseForm, task: Task) -> None:
         self._form = form
         self._conversation_id = task.conversation_id
-        form.update(created_at=int(task.created), status=_STATUS["pending"])
+        form.set_times(task.created, task.finished)
+        form.response["status"] = _STATUS["pending"]
 
     def start(self) -> bytes:
         """Return the first events."""
