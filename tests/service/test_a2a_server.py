@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -65,7 +67,7 @@ async def test_a_message_is_streamed_and_its_task_completed(client: Client, stan
 
     assert received.state == "completed"
     assert "Grüße, 🌍" in received.text
-    assert received.pieces > 1
+    assert received.pieces > 2
     task = await client.get_task(GetTaskRequest(id=received.task.id))
     assert answer_of(task) == received.text
     assert [part.text for part in task.history[0].parts] == [stand_in.last()["message"]]
@@ -262,9 +264,23 @@ async def test_what_clients_send_is_not_logged(service: Service) -> None:
     assert "Traceback" not in service.log()
 
 
+async def test_questions_of_a2a_are_counted_as_such(new: Client, service: Service) -> None:
+    sample = 'agent_api_requests_total{api="a2a",outcome="ok"}'
+    before = service.metric(sample)
+    await send(new, request("Hello"))
+
+    assert service.metric(sample) == before + 1
+
+
 async def test_a_task_of_our_own_api_is_one_of_a2a(new: Client, service: Service) -> None:
     chat = service.post("/chat", message="Hello", background=True).json()
 
     task: Task = await new.get_task(GetTaskRequest(id=chat["task_id"]))
 
     assert task.context_id == chat["conversation_id"]
+
+
+def test_an_agent_that_no_client_of_a2a_calls_does_not_load_the_sdk() -> None:
+    program = "import sys, agent_service.app; sys.exit(any(name.partition('.')[0] == 'a2a' for name in sys.modules))"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
