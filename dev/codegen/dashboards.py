@@ -127,6 +127,11 @@ ONE_AGENT = Dashboard(
             "reqps",
             (("{{outcome}}", rate("agent_model_requests_total", BOTH, "outcome")),),
         ),
+        Panel(
+            "Turns by client protocol",
+            "reqps",
+            (("{{api}} {{outcome}}", rate("agent_api_requests_total", BOTH, "api, outcome")),),
+        ),
         Panel("Tokens", "short", (("{{model}} {{direction}}", rate("agent_tokens_total", BOTH, "model, direction")),)),
         Panel(
             "Requests in flight per pod",

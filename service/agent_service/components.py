@@ -7,11 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
-
 from agent_service import __version__
 from agent_service.agent.claude.credentials import Credentials
-from agent_service.agent.echo import EchoProvider
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
@@ -22,14 +19,14 @@ from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations
 from agent_service.chat.dialogue import Dialogue
 from agent_service.config.secret_file import SecretFile
-from agent_service.config.settings import API_KEY_NAME, SYSTEM_PROMPT_NAME, Settings
+from agent_service.config.settings import SYSTEM_PROMPT_NAME, Settings
 from agent_service.config.values import valid_system_prompt
 from agent_service.health.checks import Check
 from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget, Terms
 from agent_service.limits.limits import Limits
-from agent_service.network.addresses import model_api_address
+from agent_service.optional_parts import make_gateway, make_model, make_toolbox
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
@@ -47,12 +44,8 @@ if TYPE_CHECKING:
     from agent_service.gateway.server import Gateway
     from agent_service.tooling.toolbox import McpToolbox
 
-_log = structlog.get_logger(__name__)
-
 # For this time after its approvals expired, a turn in a conversation can still go on.
 _KEEP_SECONDS = 86_400
-
-ANTHROPIC = "https://api.anthropic.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +112,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         counts_waiting: whether calls through the gateway that wait count as throttled requests.
     """
     counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
-    model, credentials = _make_model(settings, counted)
+    model, credentials = make_model(settings, counted)
     turns = Turns()
     runtime = None if settings.runtime_url is None else make_protocol(settings, settings.runtime_url)
     tracing = start_tracing(settings)
@@ -132,7 +125,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         tokens_per_minute=settings.tokens_per_minute,
         budget=Budget(redis, Terms.of(settings)),
     )
-    toolbox = _make_toolbox(settings, counted, tracing)
+    toolbox = make_toolbox(settings, counted, tracing)
     provider, account, spans = make_answering(
         settings,
         model=model,
@@ -235,7 +228,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         tracing=tracing,
         gateway=None
         if settings.gateway_port is None
-        else _make_gateway(
+        else make_gateway(
             settings,
             lifecycle,
             turns=turns,
@@ -247,71 +240,4 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             toolbox=toolbox,
         ),
         toolbox=toolbox,
-    )
-
-
-def _make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
-    if settings.model_provider == "echo":
-        return EchoProvider(), None
-    if settings.anthropic_api_key is None:
-        return None, None
-    key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
-    credentials = Credentials(key, file, counted.credentials_refused.set)
-    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
-    if left_out:
-        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
-    # The SDK takes three quarters of the start time, so only an agent that uses it imports it.
-    from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
-
-    provider = ClaudeProvider(
-        model=settings.default_model,
-        max_tokens=settings.max_tokens,
-        max_retries=settings.model_max_retries,
-        credentials=credentials,
-        base_url=base_url,
-    )
-    return provider, credentials
-
-
-def _make_gateway(
-    settings: Settings,
-    lifecycle: Lifecycle,
-    *,
-    turns: Turns,
-    credentials: Credentials | None,
-    limits: Limits,
-    metrics: Metrics,
-    tracing: Tracing,
-    waiting: Waiting,
-    toolbox: "McpToolbox | None",
-) -> "Gateway":
-    # Not at the top of the file: an agent without a runtime does not spend the memory.
-    from agent_service.gateway.create import create_gateway  # noqa: PLC0415
-
-    return create_gateway(
-        settings,
-        lifecycle,
-        turns=turns,
-        credentials=credentials,
-        base_url=model_api_address(settings.anthropic_base_url or ANTHROPIC)[0],
-        limits=limits,
-        metrics=metrics,
-        tracer=tracing.tracer(),
-        waiting=waiting,
-        toolbox=toolbox,
-    )
-
-
-def _make_toolbox(settings: Settings, metrics: Metrics, tracing: Tracing) -> "McpToolbox | None":
-    if settings.tools_file is None:
-        return None
-    # Not at the top of the file: an agent without tools does not spend the memory.
-    from agent_service.tooling.toolbox import McpToolbox  # noqa: PLC0415
-
-    return McpToolbox(
-        settings.tools_file,
-        settings.tool_secrets_dir,
-        metrics=metrics,
-        tracer=tracing.tracer(),
-        logs_content=settings.log_content,
     )

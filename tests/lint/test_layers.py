@@ -33,6 +33,7 @@ LAYERS = {
         "health",
         "middleware",
         "answering",
+        "optional_parts",
         "components",
         "routes",
         "compat",
