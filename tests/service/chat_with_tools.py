@@ -22,7 +22,9 @@ def running_shop(folder: Path, settings: dict[str, str], **more: str) -> Iterato
         file = folder / "tools.json"
         tools = [{"name": "shop", "mcp": {"url": server.url}, "approve": ["pict*", "wait"]}]
         file.write_text(json.dumps({"tools": tools}), encoding="utf-8")
-        with running_service(folder, **settings, TOOLS_FILE=str(file), **more) as service:
+        # A prefix of its own: another shop in this Redis would take up its tasks.
+        given = {"API_RUNS_TASKS": "true", "STATE_PREFIX": folder.name, "TOOLS_FILE": str(file)}
+        with running_service(folder, **settings, **given, **more) as service:
             yield service, server
 
 

@@ -193,7 +193,6 @@ async def test_only_an_approver_decides_and_then_the_asker_goes_on(
             await chat.approve.click()
             await with_key(APPROVER)
             await expect(chat.answers.last).to_contain_text("The rest of the answer is for the client that asked")
-            assert server.calls() == []
 
             await chat.page.get_by_role("button", name="Forget key").click()
             await chat.page.get_by_role("button", name="Go on").click()

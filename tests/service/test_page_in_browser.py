@@ -83,18 +83,27 @@ async def test_stopping_ends_the_call_to_the_model(chat: Chat, stand_in: StandIn
     await expect(chat.answer).to_contain_text('heard "And now?"')
 
 
-async def test_an_error_in_the_stream_is_shown_next_to_the_partial_answer(chat: Chat) -> None:
-    await chat.say(asking("Hello", error="overloaded_error", after=3))
-    await expect(chat.problem).to_have_text("The model API is overloaded; try again later.")
-    await expect(chat.answer).to_have_text('Stand-in heard "Hello ')
-    await expect(chat.page.get_by_role("button", name="Try again")).to_be_enabled()
+async def test_an_error_in_the_stream_is_shown_next_to_the_partial_answer_once_its_attempts_are_used_up(
+    browser: Browser, start_service: StartService, shared_settings: dict[str, str], stand_in: StandIn
+) -> None:
+    service = start_service(**shared_settings, API_RUNS_TASKS="true", TASK_MAX_ATTEMPTS="2")
+    async with open_chat(browser, service.url) as chat:
+        await chat.say(asking("Hello", error="overloaded_error", after=3))
+        await expect(chat.problem).to_have_text("The model API is overloaded; try again later.")
+        await expect(chat.answer).to_have_text('Stand-in heard "Hello ')
+        await expect(chat.page.get_by_role("button", name="Try again")).to_be_enabled()
+        assert len(stand_in.requests()) == 2
 
 
-async def test_the_agent_asks_the_model_again_after_the_time_that_a_429_requests(chat: Chat, stand_in: StandIn) -> None:
-    await chat.ask(asking("Hello", fault=429, retry_after=1, times=1, id="page"))
-    await expect(chat.answer).to_contain_text('heard "Hello')
-    await expect(chat.problem).to_have_count(0)
-    assert [request["status"] for request in stand_in.requests()] == [429, 200]
+async def test_the_agent_asks_the_model_again_after_the_time_that_a_429_requests(
+    browser: Browser, start_service: StartService, shared_settings: dict[str, str], stand_in: StandIn
+) -> None:
+    service = start_service(**shared_settings, API_RUNS_TASKS="true")
+    async with open_chat(browser, service.url) as chat:
+        await chat.ask(asking("Hello", fault=429, retry_after=1, times=1, id="page"))
+        await expect(chat.answer).to_contain_text('heard "Hello')
+        await expect(chat.problem).to_have_count(0)
+        assert len(stand_in.requests()) == 2
 
 
 async def test_after_a_429_of_the_agent_the_retry_button_is_disabled_for_the_requested_time(chat: Chat) -> None:
