@@ -139,7 +139,11 @@ async def test_without_the_right_to_decide_the_user_is_not_asked(
     start_service: StartService, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     mine, approver = "client-key-0000000000000001", "client-key-0000000000000002"
-    settings = {"API_MCP": "true", "API_KEYS": f"{mine},{approver}", "APPROVERS": sha256(approver.encode()).hexdigest()[:16]}
+    settings = {
+        "API_MCP": "true",
+        "API_KEYS": f"{mine},{approver}",
+        "APPROVERS": sha256(approver.encode()).hexdigest()[:16],
+    }
     with start_replica(server, start_service, stand_in, tmp_path, **settings) as agent:
         user = User(APPROVE)
         async with mcp_client(url_of(agent), headers={"Authorization": f"Bearer {mine}"}, elicit=user.answer) as client:
