@@ -135,7 +135,7 @@ def _approvals(waiting: Sequence[WaitingCall], text: str, conversation_id: str) 
     """Return the sentence for a reader whose client does not know of approvals; empty if no call waits."""
     if not waiting:
         return ""
-    names = ", ".join(dict.fromkeys(call.tool for call in waiting))
+    names = ", ".join(f"{call.tool} ({call.id})" for call in waiting)
     sentence = f"[Waits for an approval: {names}. To decide: POST /chat/{conversation_id}/approvals]"
     return (BREAK if text and not text.endswith("\n") else "") + sentence
 
