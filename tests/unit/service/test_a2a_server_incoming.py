@@ -71,7 +71,7 @@ def test_a_message_without_text_is_refused(parts: list[Part]) -> None:
         question(Message(parts=parts))
 
 
-@pytest.mark.parametrize("system", [1, "x" * 5001, {"a": "b"}])
+@pytest.mark.parametrize("system", [1, "\0", {"a": "b"}])
 def test_instructions_that_are_no_text_are_refused(system: object) -> None:
     message = Message(parts=[text("Hello")])
     message.metadata.update({"system": system})

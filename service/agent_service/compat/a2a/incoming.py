@@ -16,8 +16,6 @@ from agent_service.compat.a2a.card import INPUT_MODES
 # The form of the ids of conversations.
 _CONTEXT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# What a client may append to the system prompt, as `metadata.system`.
-_LONGEST_INSTRUCTIONS = 5000
 _LONGEST_REASON = 2000
 _LONGEST_CALL_ID = 64
 
@@ -111,8 +109,8 @@ def _instructions(message: Message) -> str | None:
     if "system" not in message.metadata:
         return None
     text = message.metadata["system"]
-    if not isinstance(text, str) or len(text) > _LONGEST_INSTRUCTIONS or "\0" in text:
-        raise InvalidParamsError(f"metadata.system must be a text of at most {_LONGEST_INSTRUCTIONS} characters.")
+    if not isinstance(text, str) or "\0" in text:
+        raise InvalidParamsError("metadata.system must be a text without NUL characters.")
     return None if is_blank(text) else text
 
 
