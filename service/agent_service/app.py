@@ -11,8 +11,8 @@ from starlette.middleware.cors import CORSMiddleware
 from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
 from agent_service.compat import openai
-from agent_service.compat.anthropic import routes as anthropic
 from agent_service.compat.a2a import routes as a2a
+from agent_service.compat.anthropic import routes as anthropic
 from agent_service.compat.error_forms import FORMS
 from agent_service.components import Components, make_components
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings

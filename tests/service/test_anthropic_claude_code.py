@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.anthropic_agent import AGENT, CLIENT_KEY, call, calling, running_desk
+from service.anthropic_agent import CLIENT_KEY, call, calling, running_desk
 from stand_in import StandIn
 from support.agent import Service
 from support.frameworks import LOCK
@@ -84,8 +84,9 @@ def test_the_program_runs_its_tools_for_the_agents_model(
     assert result["is_error"] is False
     assert (tmp_path / "note.txt").read_text(encoding="utf-8") == "from the agent"
     assert [each["tool"] for each in server.recorded()] == ["add"]
-    assert AGENT in result["modelUsage"] or result["modelUsage"]
     bodies = [json.loads(request["body"]) for request in stand_in.requests() if request["body"]]
+    assert "sum-42" in str(bodies[-1]["messages"][-1])
+    assert "sum-42" in result["result"], result
     assert all(str(each).count("'cache_control'") <= 4 for each in bodies)
 
 

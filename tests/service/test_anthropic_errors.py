@@ -23,7 +23,7 @@ def desk_process(
 ) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("desk")
     bounds = {"API_MAX_BODY_BYTES": "400000", "API_MAX_INPUT_TOKENS": "50000", "RATE_LIMIT_REQUESTS": "1000"}
-    with running_desk(folder, stand_in_process, redis_process, **bounds) as service:
+    with running_desk(folder, stand_in_process, redis_process, None, **bounds) as service:
         yield service
 
 

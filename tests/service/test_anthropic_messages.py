@@ -9,6 +9,7 @@ import pytest
 
 from service.anthropic_agent import (
     AGENT,
+    CLIENT_KEY,
     TINY_PNG,
     Body,
     asked,
@@ -24,6 +25,7 @@ from stand_in import StandIn, asking
 from support.agent import Service
 from support.mcp_servers import McpServer
 from support.redis_server import RedisServer
+from testbed.paths import REPOSITORY
 
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 
@@ -72,6 +74,16 @@ def test_an_answer_is_a_message_of_the_agent(client: anthropic.Anthropic, stand_
     assert answer.usage.output_tokens == len(text(answer).split())
     assert answer._request_id
     assert stand_in.last()["model"] == "claude-sonnet-5-5"
+
+
+def test_the_code_of_the_guide_runs(desk: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    guide = (REPOSITORY / "docs/how-to/clients/anthropic.md").read_text(encoding="utf-8")
+    code = guide.split("```python\n")[1].split("```")[0]
+    exec(code.replace("http://127.0.0.1:8000", desk.url).replace("the-client-key", CLIENT_KEY))  # noqa: S102
+
+    first, second = capsys.readouterr().out.split("\n", 1)
+    assert 'heard "Which orders are late?"' in first
+    assert 'heard "Hello"' in second
 
 
 def test_a_stream_accumulates_to_the_same_message(client: anthropic.Anthropic) -> None:

@@ -184,8 +184,8 @@ async def test_an_error_after_the_first_byte_ends_the_stream_with_the_clients_er
 ) -> None:
     received: list[str] = []
     async with protocol.connect(agent.url, key(protocol)) as client:
-        with pytest.raises(RefusedError, match="overloaded"):
-            await texts(client.stream(asking("hello", error="overloaded_error", after=3)), received)
+        with pytest.raises(RefusedError, match="refused the request"):
+            await texts(client.stream(asking("hello", error="invalid_request_error", after=3)), received)
     text = 'Stand-in heard "hello '
     assert "".join(received) == text if protocol.reports_every_piece else text.startswith(received[0])
 
@@ -322,7 +322,7 @@ async def test_neither_logs_nor_spans_have_the_text_of_messages(
         await texts(client.stream(private), [])
         for ask in (client.ask, lambda message: texts(client.stream(message), [])):
             with pytest.raises(RefusedError):
-                await ask(asking(private, error="overloaded_error", after=3))
+                await ask(asking(private, error="invalid_request_error", after=3))
 
     def turns_ended() -> bool:
         return len([span for span in collector_process.spans() if span.name == "chat claude-sonnet-5-5"]) >= 4

@@ -61,7 +61,7 @@ PROTOCOLS = (
     Spoken("anthropic", "anthropic", anthropic_messages.connect, limit_headers=_ANTHROPIC_HEADERS),
     # A message is a task of the agent, which fails, and goes on without its client.
     Spoken("a2a", "a2a", a2a_messages.connect, **_A2A),
-    Spoken("a2a-rest", "a2a", a2a_messages.connect_rest, **_A2A),
+    Spoken("a2a-rest", "a2a", a2a_messages.connect_rest, **{**_A2A, "too_long": 400}),
     # What keeps the tool from answering is its result, for the model that called it. The SDK shows no headers.
     Spoken("mcp", "mcp", mcp_ask.connect, fault=None, stream_fault=None, too_long=None, reports_every_piece=False),
 )

@@ -21,6 +21,10 @@ _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control":
 _HEARTBEAT = b": waiting for the model\n\n"
 _LINE_END = "\n"
 
+# Line ends of Unicode, which the SDK leaves as they are. Its client, and every other one on httpx, would break the
+# event there. They occur within strings of JSON only.
+_ESCAPES = {character.encode(): b"\\u%04x" % ord(character) for character in "\x85\u2028\u2029"}
+
 
 class Stream(Response):
     """Sends events until the last one, or until the client disconnects.
@@ -52,7 +56,7 @@ class Stream(Response):
             async with WhileConnected(receive, beat=self._beat, beat_seconds=self._heartbeat_seconds):
                 try:
                     async for event in self._events:
-                        await self._write(ensure_bytes(event, _LINE_END))
+                        await self._write(_in_lines(ensure_bytes(event, _LINE_END)))
                 except Exception as error:
                     # The SDK writes every error that it knows into the stream.
                     _log.error("A stream of A2A failed unexpectedly", error=type(error).__name__, where=where(error))
@@ -69,3 +73,10 @@ class Stream(Response):
         async with self._writing:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
             self._written_at = time.monotonic()
+
+
+def _in_lines(event: bytes) -> bytes:
+    """Return an event without the line ends of Unicode."""
+    for character, escape in _ESCAPES.items():
+        event = event.replace(character, escape)
+    return event

@@ -42,7 +42,7 @@ class MessageForm:
         """Return the events of a piece: a part of a text, or a whole block."""
         if isinstance(piece, str):
             return self._text(piece)
-        return self._whole(block(piece, self._servers), has_input=isinstance(piece, ToolUse))
+        return self._whole(block(piece, self._servers))
 
     def end(self, reply: Reply) -> bytes:
         """Return the events of what the reply has besides its pieces, and the last ones."""
@@ -50,7 +50,7 @@ class MessageForm:
         if reply.waiting:
             rest += self._close() + self._text(notice(reply.waiting))
         for use in reply.calls:
-            rest += self._whole(client_call(use), has_input=True)
+            rest += self._call(use)
         return rest + self._close() + last_events(stop_reason(reply), usage_of(reply.usage))
 
     def error(self, message: str, status: int) -> bytes:
@@ -65,20 +65,26 @@ class MessageForm:
             begin = event("content_block_start", index=self._index, content_block={"type": "text", "text": ""})
         return begin + text_delta(self._index, sendable(text))
 
-    def _whole(self, content: Mapping[str, Any], *, has_input: bool) -> bytes:
-        """Return the events of a block that is not a text. An input comes as JSON in a delta, as the API sends it."""
+    def _call(self, use: ToolUse) -> bytes:
+        """Return the events of a call that the client makes. Its input is JSON in a delta, as the API sends it."""
         events = self._close()
         self._index += 1
-        if not has_input:
-            return events + event("content_block_start", index=self._index, content_block=content) + self._stop()
-        partial = orjson.dumps(content["input"]).decode()
-        delta = {"type": "input_json_delta", "partial_json": partial}
+        partial = {"type": "input_json_delta", "partial_json": orjson.dumps(use.input).decode()}
         return (
             events
-            + event("content_block_start", index=self._index, content_block={**content, "input": {}})
-            + event("content_block_delta", index=self._index, delta=delta)
+            + event("content_block_start", index=self._index, content_block={**client_call(use), "input": {}})
+            + event("content_block_delta", index=self._index, delta=partial)
             + self._stop()
         )
+
+    def _whole(self, content: Mapping[str, Any]) -> bytes:
+        """Return the events of a block that is not a text.
+
+        The `claude` program breaks off a message with a delta of the input of another call than its own.
+        """
+        events = self._close()
+        self._index += 1
+        return events + event("content_block_start", index=self._index, content_block=content) + self._stop()
 
     def _close(self) -> bytes:
         if not self._in_text:
