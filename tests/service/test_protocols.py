@@ -85,7 +85,7 @@ def limited_process(
     stand_in_process: StandIn, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     places = {"ANTHROPIC_BASE_URL": stand_in_process.url, "REDIS_URL": redis_process.url}
-    limits = {"RATE_LIMIT_REQUESTS": str(LIMIT)}
+    limits = {"RATE_LIMIT_REQUESTS": str(LIMIT), "STATE_PREFIX": "limited"}
     with running_service(tmp_path_factory.mktemp("limited"), **{**SETTINGS, **places, **limits}) as running:
         yield running
 
@@ -95,7 +95,8 @@ def courses(
     stand_in_process: StandIn, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Course | BaseException]:
     """Return what the clients of each protocol saw while their process drained."""
-    places = {"ANTHROPIC_BASE_URL": stand_in_process.url, "REDIS_URL": redis_process.url}
+    # Another agent: none of the other processes goes on with its tasks.
+    places = {"ANTHROPIC_BASE_URL": stand_in_process.url, "REDIS_URL": redis_process.url, "STATE_PREFIX": "draining"}
     with running_service(tmp_path_factory.mktemp("draining"), **SETTINGS, **places) as running:
 
         async def drain() -> None:
