@@ -28,11 +28,11 @@ def official(url: str, key: str = "none") -> Iterator[openai.OpenAI]:
         yield client
 
 
-def user(content: Any) -> dict[str, Any]:
+def user(content: Any) -> Any:
     """Return a message of the user."""
     return {"role": "user", "content": content}
 
 
-def assistant(content: Any, **more: Any) -> dict[str, Any]:
+def assistant(content: Any, **more: Any) -> Any:
     """Return a message of the assistant."""
     return {"role": "assistant", "content": content, **more}

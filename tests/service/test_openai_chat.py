@@ -201,7 +201,7 @@ def test_half_a_surrogate_pair_and_nul_are_replaced(service: Service) -> None:
 
 def test_an_error_within_a_stream_is_raised_by_the_sdk(sdk: openai.OpenAI) -> None:
     stream = ask(sdk, user(asking(error="overloaded_error", after=3, words=20)), stream=True)
-    texts = []
+    texts: list[str] = []
     with pytest.raises(openai.APIError) as raised:
         texts.extend(chunk.choices[0].delta.content or "" for chunk in stream)
     assert "overloaded" in raised.value.message

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -79,16 +80,37 @@ async def follow(
     if following.is_over:
         await following.aclose()
         return Response(status_code=204)
-    return _EventStream(following, components.settings.stream_heartbeat_seconds)
+    return TaskEventStream(following, components.settings.stream_heartbeat_seconds)
 
 
-class _EventStream(Response):
+def _written(event: StoredEvent) -> bytes:
+    return b"id: %b\ndata: %b\n\n" % (event.id.encode("ascii"), event.text)
+
+
+class TaskEventStream(Response):
     """Sends events as fast as the client reads them."""
 
-    def __init__(self, following: Following, heartbeat_seconds: float) -> None:
+    def __init__(
+        self,
+        following: Following,
+        heartbeat_seconds: float,
+        *,
+        start: bytes = _HEARTBEAT,
+        written: Callable[[StoredEvent], bytes] = _written,
+    ) -> None:
+        """Take the events.
+
+        Args:
+            following: the events; they have been started.
+            heartbeat_seconds: interval of heartbeats while there are none.
+            start: what is sent first. A client that waits for the first event knows that it is connected.
+            written: returns an event in the form of the client's protocol.
+        """
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._following = following
+        self._start = start
+        self._form = written
         self._heartbeat_seconds = heartbeat_seconds
         # Two tasks write: this one, and the one that watches the connection, which writes heartbeats.
         self._writing = asyncio.Lock()
@@ -100,12 +122,11 @@ class _EventStream(Response):
         try:
             async with WhileConnected(receive, beat=self._beat, beat_seconds=self._heartbeat_seconds):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                # A client that waits for the first event knows that it is connected.
-                await self._write(_HEARTBEAT)
+                await self._write(self._start)
                 # The task may expire.
                 with suppress(UnknownTaskError):
                     async for event in self._following:
-                        await self._write(b"".join(map(_written, (event, *self._following.take()))))
+                        await self._write(b"".join(map(self._form, (event, *self._following.take()))))
                 async with self._writing:
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
         except ClientGoneError:
@@ -124,7 +145,3 @@ class _EventStream(Response):
         async with self._writing:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
             self._written_at = time.monotonic()
-
-
-def _written(event: StoredEvent) -> bytes:
-    return b"id: %b\ndata: %b\n\n" % (event.id.encode("ascii"), event.text)

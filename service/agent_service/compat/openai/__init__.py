@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from agent_service.compat.openai import chat_routes, responses_routes
+from agent_service.compat.openai import background_routes, chat_routes, responses_routes
 
 router = APIRouter()
-for _routes in (chat_routes, responses_routes):
+for _routes in (background_routes, chat_routes, responses_routes):
     router.include_router(_routes.router)

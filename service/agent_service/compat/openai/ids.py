@@ -1,7 +1,8 @@
 """The ids of responses, conversations and approval requests. Pure.
 
 Each has the id of the conversation and a digest of the user's message in it. So the agent finds the conversation of a
-response, and whether it was the last one in it, without a record of its own.
+response, and whether it was the last one in it, without a record of its own. Those of a response in the background have
+the id of its task.
 """
 
 import hashlib
@@ -9,6 +10,8 @@ import re
 import secrets
 from dataclasses import dataclass
 
+_TASK_RESPONSE = re.compile(r"resp_([0-9a-f]{32})_task")
+_TASK_APPROVAL = re.compile(r"mcpr_([0-9a-f]{32})_task_([0-9a-f.-]{1,64})")
 _RESPONSE = re.compile(r"resp_([0-9a-f]{32})([0-9a-f]{8})[0-9a-f]{16}")
 _CONVERSATION = re.compile(r"conv_([0-9a-f]{32})")
 _APPROVAL = re.compile(r"mcpr_([0-9a-f]{32})([0-9a-f]{8})_([0-9a-f.-]{1,64})")
@@ -30,13 +33,33 @@ class Place:
         return f"mcpr_{_plain(self.conversation_id)}{self.digest}_{call}"
 
 
+@dataclass(frozen=True, slots=True)
+class TaskPlace:
+    """A task, which answers in the background. Its response has the same id whenever it is asked for."""
+
+    task_id: str
+
+    def response_id(self) -> str:
+        """Return the id of the response."""
+        return f"resp_{_plain(self.task_id)}_task"
+
+    def approval_id(self, call: str) -> str:
+        """Return the id of the request to approve a call, as `Place` does."""
+        return f"mcpr_{_plain(self.task_id)}_task_{call}"
+
+
+AnyPlace = Place | TaskPlace
+
+
 def place_of(conversation_id: str, message: str) -> Place:
     """Return the place of a message."""
     return Place(conversation_id, hashlib.sha256(message.encode("utf-8", "replace")).hexdigest()[:8])
 
 
-def of_response(text: str) -> Place | None:
+def of_response(text: str) -> AnyPlace | None:
     """Return the place that a response answered; None if the id is not one of ours."""
+    if match := _TASK_RESPONSE.fullmatch(text):
+        return TaskPlace(_dashed(match[1]))
     match = _RESPONSE.fullmatch(text)
     return None if match is None else Place(_dashed(match[1]), match[2])
 
@@ -47,8 +70,10 @@ def of_conversation(text: str) -> str | None:
     return None if match is None else _dashed(match[1])
 
 
-def of_approval(text: str) -> tuple[Place, str] | None:
+def of_approval(text: str) -> tuple[AnyPlace, str] | None:
     """Return the place of an approval request, and our own id of its call; None if the id is not one of ours."""
+    if match := _TASK_APPROVAL.fullmatch(text):
+        return TaskPlace(_dashed(match[1])), match[2]
     match = _APPROVAL.fullmatch(text)
     return None if match is None else (Place(_dashed(match[1]), match[2]), match[3])
 

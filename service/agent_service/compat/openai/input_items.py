@@ -7,7 +7,7 @@ from agent_service.compat.openai.content import output_blocks, texts, user_block
 from agent_service.compat.openai.errors import InvalidRequestError, unsupported
 from agent_service.compat.openai.fields import Fields
 from agent_service.compat.openai.history import History
-from agent_service.compat.openai.ids import Place, of_approval
+from agent_service.compat.openai.ids import AnyPlace, of_approval
 from agent_service.compat.openai.tools import NOT_TAKEN, call_block
 
 _INPUT = "input"
@@ -25,7 +25,7 @@ _LONGEST_REASON = 2000
 class Decision:
     """The decision on a tool call; `call` is our own id of it."""
 
-    place: Place
+    place: AnyPlace
     call: str
     approve: bool
     reason: str

@@ -4,14 +4,13 @@ Source: OpenAI API reference, "Streaming events" of the Responses API.
 """
 
 import json
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from agent_service.agent.tools import Piece, ToolResult, ToolUse
 from agent_service.chat.dialogue import Reply
 from agent_service.chat.steps import shown_text
-from agent_service.compat.openai.ids import Place
+from agent_service.compat.openai.ids import AnyPlace
 
 Event = dict[str, Any]
 Item = dict[str, Any]
@@ -25,7 +24,8 @@ class Output:
 
     def __init__(
         self,
-        place: Place,
+        place: AnyPlace,
+        response_id: str,
         *,
         client_tools: Collection[str],
         server_of: Callable[[str], str | None],
@@ -34,13 +34,18 @@ class Output:
         """Begin with no items.
 
         Args:
-            place: the message that is answered.
+            place: the message or the task that is answered.
+            response_id: id of the response.
             client_tools: names of the client's tools, whose calls are at the end.
             server_of: returns the server of a tool of the agent; None if it is unknown.
             asks: returns whether calls of a tool need an approval. Their items begin when they have a result.
         """
         self.items: list[Item] = []
+        # Those that another attempt at the answer has replaced. They are not in the whole response.
+        self._replaced: list[Item] = []
         self._place = place
+        # A response that is sent twice has the same ids.
+        self._name = response_id.removeprefix("resp_").replace("_task", "")
         self._client_tools = frozenset(client_tools)
         self._server_of = server_of
         self._asks = asks
@@ -64,6 +69,17 @@ class Output:
                 return []
             return [*self._end_message("completed"), *self._begin_call(piece)]
         return self._add_result(piece)
+
+    @property
+    def valid(self) -> list[Item]:
+        """The items of the whole response."""
+        return [item for item in self.items if item not in self._replaced]
+
+    def restart(self, text: str) -> list[Event]:
+        """Replace all text so far: another process has started the answer again."""
+        events = self._end_message("incomplete")
+        self._replaced = [item for item in self.items if item["type"] == "message"]
+        return [*events, *(self._add_text(text) if text else [])]
 
     def end(self, reply: Reply, status: str) -> list[Event]:
         """Add what is known at the end. `status` is that of the response, and of its last message."""
@@ -95,7 +111,7 @@ class Output:
         events: list[Event] = []
         if self._message is None:
             self._message = {
-                "id": f"msg_{uuid.uuid4().hex}",
+                "id": f"msg_{self._name}{len(self.items):02}",
                 "type": "message",
                 "status": "in_progress",
                 "role": "assistant",

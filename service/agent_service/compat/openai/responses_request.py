@@ -10,7 +10,7 @@ from typing import Any
 from agent_service.agent.details import Details
 from agent_service.compat.openai.errors import InvalidRequestError, unsupported
 from agent_service.compat.openai.fields import Fields
-from agent_service.compat.openai.ids import Place, of_conversation, of_response
+from agent_service.compat.openai.ids import AnyPlace, of_conversation, of_response
 from agent_service.compat.openai.input_items import Decision, InputItems
 from agent_service.compat.openai.parameters import metadata, refuse_of_responses
 from agent_service.compat.openai.tools import client_tools
@@ -28,6 +28,7 @@ class ResponseRequest:
         decisions: on calls of a turn that waits; there is no other input then.
         previous: the message that the previous response answered, if the client names one.
         conversation_id: our own id of the conversation to continue, if the client names one.
+        background: whether it does not wait for the answer.
         stream: whether it wants events.
         echo: the fields that a response repeats.
     """
@@ -35,8 +36,9 @@ class ResponseRequest:
     message: str
     details: Details
     decisions: tuple[Decision, ...]
-    previous: Place | None
+    previous: AnyPlace | None
     conversation_id: str | None
+    background: bool
     stream: bool
     echo: Mapping[str, Any]
 
@@ -49,8 +51,6 @@ def read_response_request(body: Fields, *, takes_tools: bool) -> ResponseRequest
     """
     refuse_of_responses(body)
     body.text("model")
-    if body.flag("background"):
-        raise unsupported("background", "this agent does not answer in the background. Use 'stream'.")
     tools = client_tools(body, allowed=takes_tools, nested=False)
     previous, conversation_id = _previous(body), _conversation(body)
     if previous is not None and conversation_id is not None:
@@ -69,10 +69,13 @@ def read_response_request(body: Fields, *, takes_tools: bool) -> ResponseRequest
         "metadata": metadata(body),
         _PREVIOUS: body.text(_PREVIOUS),
     }
-    stream = bool(body.flag("stream"))
+    background, stream = bool(body.flag("background")), bool(body.flag("stream"))
+    if background and (tools.tools or body.flag("store") is False):
+        raise unsupported("background", "it cannot be used with 'tools', or with 'store': false.")
     if items.decisions:
-        details = Details(api="openai")
-        return ResponseRequest("", details, items.decisions, previous, conversation_id, stream, echo)
+        is_kept = body.flag("store") is not False and not items.history.has_answers
+        details = Details(api="openai", earlier=None if is_kept else ())
+        return ResponseRequest("", details, items.decisions, previous, conversation_id, background, stream, echo)
     sent = items.history.sent()
     is_kept = body.flag("store") is not False and not tools.tools and not sent.earlier
     if not is_kept and (previous is not None or conversation_id is not None):
@@ -86,7 +89,7 @@ def read_response_request(body: Fields, *, takes_tools: bool) -> ResponseRequest
         tool_choice=tools.choice,
         max_tokens=limit,
     )
-    return ResponseRequest(sent.message, details, (), previous, conversation_id, stream, echo)
+    return ResponseRequest(sent.message, details, (), previous, conversation_id, background, stream, echo)
 
 
 def unknown_response(name: str) -> InvalidRequestError:
@@ -95,6 +98,13 @@ def unknown_response(name: str) -> InvalidRequestError:
         f"Previous response with id '{name[:100]}' not found. Responses whose history is in 'input' are not stored.",
         _PREVIOUS,
         code="previous_response_not_found",
+    )
+
+
+def in_progress(name: str) -> InvalidRequestError:
+    """Return the error for a previous response that has not ended yet."""
+    return InvalidRequestError(
+        f"Previous response with id '{name[:100]}' has not ended yet.", _PREVIOUS, code="previous_response_in_progress"
     )
 
 
@@ -115,7 +125,7 @@ def unknown_conversation(name: str) -> InvalidRequestError:
     )
 
 
-def _previous(body: Fields) -> Place | None:
+def _previous(body: Fields) -> AnyPlace | None:
     name = body.text(_PREVIOUS)
     if name is None:
         return None

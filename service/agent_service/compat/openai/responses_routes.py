@@ -12,12 +12,13 @@ from agent_service.chat.conversations import new_id
 from agent_service.compat import asking
 from agent_service.compat.openai import ids
 from agent_service.compat.openai.answering import Turn, answered, stream, whole
+from agent_service.compat.openai.background_routes import decide_in_background, in_background
 from agent_service.compat.openai.errors import InvalidRequestError
 from agent_service.compat.openai.fields import read_body
-from agent_service.compat.openai.output import Output
-from agent_service.compat.openai.responses_answer import ResponseForm
+from agent_service.compat.openai.making import make_form
 from agent_service.compat.openai.responses_request import (
     ResponseRequest,
+    in_progress,
     not_last,
     read_response_request,
     unknown_conversation,
@@ -31,30 +32,18 @@ router = APIRouter(include_in_schema=False)
 
 @router.post("/v1/responses")
 async def responses(request: Request, components: ComponentsDep) -> Response:
-    """Answer an input, as one response or as events."""
+    """Answer an input, as one response or as events, at once or in the background."""
     return await answered(_response(request, components))
 
 
 async def _response(request: Request, components: Components) -> Response:
-    settings = components.settings
-    asked = read_response_request(read_body(await request.body()), takes_tools=settings.api_client_tools)
-    place, turn = await (_decide if asked.decisions else _ask)(request, components, asked)
-    keeps = asked.details.earlier is None
-    more = {**asked.echo, "conversation": {"id": ids.conversation_of(place.conversation_id)} if keeps else None}
-    form = ResponseForm(place.response_id(), settings.agent_name, _output(components, asked, place), more)
-    if asked.stream:
-        return stream(components, turn, form)
-    return JSONResponse(form.whole(await whole(request, turn, form.note)))
-
-
-async def _ask(request: Request, components: Components, asked: ResponseRequest) -> tuple[ids.Place, Turn]:
-    """Return the place of a new message, and its turn."""
-    caller = owner(request)
-    conversation_id = asked.conversation_id
-    if asked.previous is not None:
-        conversation_id = asked.previous.conversation_id
-    if conversation_id is not None:
-        await _check(components, caller, conversation_id, asked)
+    takes_tools = components.settings.api_client_tools
+    asked = read_response_request(read_body(await request.body()), takes_tools=takes_tools)
+    if asked.decisions:
+        return await _decide(request, components, asked)
+    conversation_id = await _conversation(components, owner(request), asked)
+    if asked.background:
+        return await in_background(request, components, asked, conversation_id)
     place = ids.place_of(conversation_id or new_id(), asked.message)
     question = asking.question(
         request,
@@ -64,28 +53,55 @@ async def _ask(request: Request, components: Components, asked: ResponseRequest)
         conversation_id=conversation_id,
         new_id=place.conversation_id,
     )
-    return place, partial(components.dialogue.reply, caller, question, streamed=asked.stream)
+    turn = partial(components.dialogue.reply, owner(request), question, streamed=asked.stream)
+    return await _answer(request, components, asked, place, turn)
 
 
-async def _check(components: Components, caller: str, conversation_id: str, asked: ResponseRequest) -> None:
-    """Refuse to continue a conversation that is unknown, or has gone on."""
-    last = await components.dialogue.last_message(caller, conversation_id)
+async def _answer(
+    request: Request, components: Components, asked: ResponseRequest, place: ids.Place, turn: Turn
+) -> Response:
+    keeps = asked.details.earlier is None
+    more = {**asked.echo, "conversation": {"id": ids.conversation_of(place.conversation_id)} if keeps else None}
+    form = make_form(components, place, more, client_tools=[tool["name"] for tool in asked.details.tools])
+    if asked.stream:
+        return stream(components, turn, form)
+    return JSONResponse(form.whole(await whole(request, turn, form.note)))
+
+
+async def _conversation(components: Components, caller: str, asked: ResponseRequest) -> str | None:
+    """Return the id of the conversation to continue; None for a new one.
+
+    Raises:
+        InvalidRequestError: if it is unknown, or has gone on since the previous response.
+    """
+    if asked.conversation_id is not None:
+        if await components.dialogue.last_message(caller, asked.conversation_id) is None:
+            raise unknown_conversation(ids.conversation_of(asked.conversation_id))
+        return asked.conversation_id
     if asked.previous is None:
-        if last is None:
-            raise unknown_conversation(ids.conversation_of(conversation_id))
-        return
+        return None
     name = str(asked.echo["previous_response_id"])
+    place = asked.previous
+    if isinstance(place, ids.TaskPlace):
+        task = await components.tasks.get(caller, place.task_id)
+        if task is None:
+            raise unknown_response(name)
+        if task.status in {"pending", "running"}:
+            raise in_progress(name)
+        place = ids.place_of(task.conversation_id, task.message)
+    last = await components.dialogue.last_message(caller, place.conversation_id)
     if last is None:
         raise unknown_response(name)
     # A turn that waits is not in the conversation yet.
-    if ids.place_of(conversation_id, last) != asked.previous and not await components.approvals.waited_in(
-        conversation_id, caller
+    if ids.place_of(place.conversation_id, last) != place and not await components.approvals.waited_in(
+        place.conversation_id, caller
     ):
         raise not_last(name)
+    return place.conversation_id
 
 
-async def _decide(request: Request, components: Components, asked: ResponseRequest) -> tuple[ids.Place, Turn]:
-    """Decide on the calls of a turn that waits, and return its place and the rest of it."""
+async def _decide(request: Request, components: Components, asked: ResponseRequest) -> Response:
+    """Decide on the calls of a turn that waits, and return the rest of it."""
     caller = owner(request)
     first = asked.decisions[0]
     turn_id, _ = parse_call_id(first.call)
@@ -93,28 +109,15 @@ async def _decide(request: Request, components: Components, asked: ResponseReque
         raise InvalidRequestError(
             "Invalid 'input': the decisions must be on calls of the same response.", "input", code="invalid_value"
         )
+    if isinstance(first.place, ids.TaskPlace):
+        return await decide_in_background(request, components, asked, first.place)
     # Before the decisions: a call of another client's turn is as unknown as one that does not exist.
     waiting = await components.approvals.of_turn(turn_id)
     if any(call.owner != caller for call in waiting):
         raise UnknownApprovalError
-    where = approval_record.Place("chat", first.place.conversation_id)
+    conversation_id, used = first.place.conversation_id, token(request, components)
+    where = approval_record.Place("chat", conversation_id)
     for each in asked.decisions:
         await components.approvals.decide(each.call, where, caller, approve=each.approve, reason=each.reason)
-    conversation_id, used = first.place.conversation_id, token(request, components)
     turn = partial(components.dialogue.go_on, caller, conversation_id, turn_id, streamed=asked.stream, token=used)
-    return first.place, turn
-
-
-def _output(components: Components, asked: ResponseRequest, place: ids.Place) -> Output:
-    toolbox = components.toolbox
-
-    def server_of(name: str) -> str | None:
-        found = None if toolbox is None else toolbox.find(name)
-        return None if found is None else found.server
-
-    def asks(name: str) -> bool:
-        found = None if toolbox is None else toolbox.find(name)
-        return found is not None and found.asks
-
-    tools = [tool["name"] for tool in asked.details.tools]
-    return Output(place, client_tools=tools, server_of=server_of, asks=asks)
+    return await _answer(request, components, asked, first.place, turn)
