@@ -262,6 +262,14 @@ async def test_what_clients_send_is_not_logged(service: Service) -> None:
     assert "Traceback" not in service.log()
 
 
+async def test_questions_of_a2a_are_counted_as_such(new: Client, service: Service) -> None:
+    sample = 'agent_api_requests_total{api="a2a",outcome="ok"}'
+    before = service.metric(sample)
+    await send(new, request("Hello"))
+
+    assert service.metric(sample) == before + 1
+
+
 async def test_a_task_of_our_own_api_is_one_of_a2a(new: Client, service: Service) -> None:
     chat = service.post("/chat", message="Hello", background=True).json()
 

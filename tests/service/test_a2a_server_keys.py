@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +14,11 @@ from a2a.types.a2a_pb2 import CancelTaskRequest, GetTaskRequest, ListTasksReques
 from a2a.utils.errors import A2AError, InvalidParamsError, TaskNotFoundError, UnsupportedOperationError
 
 from service.approvals import TEA, calling, calls
-from stand_in import StandIn
+from stand_in import StandIn, asking
 from support.a2a_client import REST, RPC, Received, collect, connected, data, request, values
 from support.agent import Service, running_service
 from support.mcp_servers import McpServer
+from support.redis_server import RedisServer
 
 ASKER, OTHER = "asker-key-000000001", "other-key-0000000001"
 
@@ -205,3 +207,16 @@ async def test_a_limit_is_an_error_with_the_time_to_wait(
 
     assert [answer.status_code for answer in answers] == [200, 429, 429]
     assert all(int(answer.headers["retry-after"]) > 0 and answer.json()["error"] for answer in answers[1:])
+
+
+async def test_a_task_waits_while_the_agent_has_used_up_its_tokens(
+    shared_settings: dict[str, str], stand_in: StandIn, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with running_service(tmp_path, **shared_settings, TOKENS_PER_MINUTE="10") as running:
+        async with connected(running.url) as client, connected(running.url, streaming=False, polling=True) as polling:
+            await collect(client.send_message(request(asking("Hello", words=40))))
+            waits = await collect(polling.send_message(request("Hello again")))
+            task = await client.get_task(GetTaskRequest(id=waits.task.id))
+
+    assert task.status.state == TaskState.TASK_STATE_SUBMITTED
+    assert len(stand_in.requests()) == 1

@@ -1,5 +1,6 @@
 """Streams of A2A that break, are resumed, are shared, and are cancelled; other replicas go on with a task."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -8,9 +9,9 @@ from a2a.client import Client
 from a2a.types.a2a_pb2 import CancelTaskRequest, GetTaskRequest, SubscribeToTaskRequest, TaskState
 
 from stand_in import StandIn, asking
-from support.a2a_client import REST, RPC, Received, answer_of, connected, request
+from support.a2a_client import REST, RPC, Received, answer_of, collect, connected, request
 from support.agent import KEY, Service, StartService
-from support.eventually import eventually
+from support.eventually import eventually, eventually_async
 
 
 @pytest.fixture(params=[RPC, REST])
@@ -111,3 +112,33 @@ async def test_another_replica_goes_on_when_the_one_with_the_task_is_killed(
     assert rest.state == "completed"
     assert rest.text == answer_of(task)
     assert rest.text.startswith(received.text)
+
+
+async def test_a_stream_and_a_waiting_client_get_the_whole_answer_of_a_process_that_drains(
+    start_service: StartService, stand_in: StandIn
+) -> None:
+    service = start_service(ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=stand_in.url)
+    async with connected(service.url) as client, connected(service.url, REST, streaming=False) as waiting:
+        events = client.send_message(request(asking("Hello", hold="drained", after=2, words=8)))
+        received = Received()
+        received.take(await anext(events))
+        waits = asyncio.create_task(collect(waiting.send_message(request(asking("Wait", hold="drained")))))
+        await eventually_async(lambda: two_questions(stand_in), "the model is asked twice")
+        service.terminate()
+        await eventually_async(lambda: drains(service), "the process refuses new work")
+        stand_in.release("drained")
+        async for event in events:
+            received.take(event)
+        answered = await waits
+
+    assert (received.state, answered.state) == ("completed", "completed")
+    assert received.text.endswith("word7")
+    assert service.wait() == 0
+
+
+async def two_questions(stand_in: StandIn) -> bool:
+    return len(stand_in.requests()) == 2
+
+
+async def drains(service: Service) -> bool:
+    return service.get("/health/ready").status_code == 503

@@ -9,7 +9,7 @@ from agent_service.tasks.worker import Worker
 
 
 class Background:
-    """Accepts questions. This process answers them at once; if it ends, any worker goes on."""
+    """Accepts questions. This process answers them at once if the limits allow; if it ends, any worker goes on."""
 
     def __init__(self, tasks: Tasks, worker: Worker, conversations: Conversations, approvals: Approvals) -> None:
         self._tasks = tasks
@@ -43,7 +43,7 @@ class Background:
             question.message,
             conversation_id=await self._conversation(owner, question, takes_unknown_id=takes_unknown_id),
             details=question.details,
-            claim=self._worker.has_room,
+            claim=await self._worker.can_start(),
             traceparent=traceparent,
             idempotency_key=idempotency_key,
         )

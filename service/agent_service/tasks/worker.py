@@ -98,6 +98,10 @@ class Worker:
         """Whether the process can run a task that it accepts now."""
         return len(self._working) < self._most_accepted and not self._lifecycle.draining
 
+    async def can_start(self) -> bool:
+        """Return whether a task that this process accepts now may start: there is room, and there are tokens."""
+        return self.has_room and not await self._limits.tokens_wait()
+
     def begin(self, claim: Claim) -> None:
         """Run a task that this process accepted and claimed."""
         self._accepted.add(claim)
