@@ -32,6 +32,7 @@ class MessageForm:
         self._input_tokens = input_tokens
         self._index = -1
         self._in_text = False
+        self._half = ""
 
     def start(self) -> bytes:
         """Return the event `message_start`."""
@@ -58,6 +59,13 @@ class MessageForm:
         return event("error", error={"type": anthropic_type(status), "message": message})
 
     def _text(self, text: str) -> bytes:
+        """Return the events of a text. Half a surrogate pair at its end waits for the other half."""
+        text = self._half + text
+        self._half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+        text = text.removesuffix(self._half)
+        return self._delta(text) if text else b""
+
+    def _delta(self, text: str) -> bytes:
         begin = b""
         if not self._in_text:
             self._in_text = True
@@ -87,10 +95,12 @@ class MessageForm:
         return events + event("content_block_start", index=self._index, content_block=content) + self._stop()
 
     def _close(self) -> bytes:
+        rest = self._delta(self._half) if self._half else b""
+        self._half = ""
         if not self._in_text:
-            return b""
+            return rest
         self._in_text = False
-        return self._stop()
+        return rest + self._stop()
 
     def _stop(self) -> bytes:
         return event("content_block_stop", index=self._index)
