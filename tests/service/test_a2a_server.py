@@ -65,7 +65,7 @@ async def test_a_message_is_streamed_and_its_task_completed(client: Client, stan
 
     assert received.state == "completed"
     assert "Grüße, 🌍" in received.text
-    assert received.pieces > 1
+    assert received.pieces > 2
     task = await client.get_task(GetTaskRequest(id=received.task.id))
     assert answer_of(task) == received.text
     assert [part.text for part in task.history[0].parts] == [stand_in.last()["message"]]

@@ -29,7 +29,13 @@ def states(found: list[Update]) -> list[int]:
 def test_pieces_of_text_are_appended_to_one_artifact() -> None:
     found = updates({"type": "text", "content": "Grü"}, {"type": "text", "content": "ße"}, {"type": "done"})
 
-    assert texts(found) == [("Grü", False), ("ße", True)]
+    # The last one replaces the others by the whole answer.
+    assert texts(found) == [("Grü", False), ("ße", True), ("Grüße", False)]
+    assert [update.last_chunk for update in found if isinstance(update, TaskArtifactUpdateEvent)] == [
+        False,
+        False,
+        True,
+    ]
     assert states(found) == [TaskState.TASK_STATE_WORKING, TaskState.TASK_STATE_COMPLETED]
     assert {(update.task_id, update.context_id) for update in found} == {("task-1", "context-1")}
 
@@ -40,9 +46,10 @@ def test_a_restarted_answer_replaces_the_text() -> None:
         {"type": "resumed", "attempt": 2},
         {"type": "restarted", "content": "Two"},
         {"type": "text", "content": " more"},
+        {"type": "done"},
     )
 
-    assert texts(found) == [("One", False), ("Two", False), (" more", True)]
+    assert texts(found) == [("One", False), ("Two", False), (" more", True), ("Two more", False)]
     (resumed,) = [update for update in found if update.metadata]
     assert MessageToDict(resumed.metadata) == {"attempt": 2.0}
 

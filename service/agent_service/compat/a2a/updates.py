@@ -29,7 +29,7 @@ class Updates:
     def __init__(self, task_id: str, context_id: str) -> None:
         self._task_id = task_id
         self._context_id = context_id
-        self._has_text = False
+        self._texts: list[str] = []
         self._messages = 0
         self._works = False
 
@@ -40,8 +40,10 @@ class Updates:
             if not self._works:
                 yield self._status(TaskState.TASK_STATE_WORKING)
             # A client that has text of an earlier attempt, or of an earlier stream, replaces it.
-            yield self._text(event["content"], append=self._has_text and kind == "text")
-            self._has_text = True
+            if kind == "restarted":
+                self._texts.clear()
+            yield self._text(event["content"], append=bool(self._texts))
+            self._texts.append(event["content"])
         elif kind in _TOOLS:
             yield self._status(TaskState.TASK_STATE_WORKING, [data_part(event)])
         elif kind == "resumed":
@@ -51,6 +53,9 @@ class Updates:
         elif kind == "error":
             yield self._status(state_of_failure(event.get("code")), error_parts(event))
         elif kind == "done":
+            if self._texts:
+                # ADK keeps nothing of an answer but its last chunk, which replaces the others.
+                yield self._text("".join(self._texts), append=False, last_chunk=True)
             update = self._status(TaskState.TASK_STATE_COMPLETED)
             update.metadata.update(
                 named(
@@ -67,9 +72,13 @@ class Updates:
         """Return the update for a task that waits for the approval of these calls."""
         return self._status(TaskState.TASK_STATE_INPUT_REQUIRED, waiting_parts(map(waiting_call, waiting)))
 
-    def _text(self, text: str, *, append: bool) -> TaskArtifactUpdateEvent:
+    def _text(self, text: str, *, append: bool, last_chunk: bool = False) -> TaskArtifactUpdateEvent:
         return TaskArtifactUpdateEvent(
-            task_id=self._task_id, context_id=self._context_id, artifact=answer_artifact(text), append=append
+            task_id=self._task_id,
+            context_id=self._context_id,
+            artifact=answer_artifact(text),
+            append=append,
+            last_chunk=last_chunk,
         )
 
     def _status(self, state: TaskState, parts: list[Part] | None = None) -> TaskStatusUpdateEvent:
