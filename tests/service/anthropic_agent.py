@@ -73,6 +73,13 @@ def call(name: str, **given: Any) -> Body:
     return {"name": name, "input": given}
 
 
+def approve(service: Service, notice: str) -> None:
+    """Approve the call that the text at the end of a paused answer names."""
+    conversation, approval = notice.split("(conversation ")[1].split(")", maxsplit=1)[0].split(", approval ")
+    decided = post(service, {"id": approval, "approve": True}, f"/chat/{conversation}/approvals")
+    assert decided.json()["status"] == "decided", decided.text
+
+
 def tool(name: str, **properties: str) -> Body:
     """Return the definition of a tool of the client, with arguments of these types."""
     schema = {"type": "object", "properties": {each: {"type": kind} for each, kind in properties.items()}}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.anthropic_agent import CLIENT_KEY, call, calling, running_desk
+from service.anthropic_agent import CLIENT_KEY, approve, call, calling, running_desk
 from stand_in import StandIn
 from support.agent import Service
 from support.frameworks import LOCK
@@ -88,6 +88,19 @@ def test_the_program_runs_its_tools_for_the_agents_model(
     assert "sum-42" in str(bodies[-1]["messages"][-1])
     assert "sum-42" in result["result"], result
     assert all(str(each).count("'cache_control'") <= 4 for each in bodies)
+
+
+def test_a_call_that_waits_goes_on_after_its_approval_when_the_user_says_so(
+    claude: Path, desk: Service, server: McpServer, tmp_path: Path
+) -> None:
+    asked = run(claude, desk, tmp_path, calling([call("slow", duration=0, label="tea")]))
+    assert "Waiting for the approval of slow of shop" in asked["result"]
+    assert "Waiting" in run(claude, desk, tmp_path, "go on", "--continue")["result"]
+    assert server.recorded() == []
+
+    approve(desk, asked["result"])
+    assert "slept tea" in run(claude, desk, tmp_path, "Go on.", "--continue")["result"]
+    assert [each["label"] for each in server.recorded() if each["event"] == "finished"] == ["tea"]
 
 
 def test_the_agents_system_prompt_comes_before_that_of_the_program(

@@ -12,6 +12,7 @@ from service.anthropic_agent import (
     CLIENT_KEY,
     TINY_PNG,
     Body,
+    approve,
     asked,
     body,
     call,
@@ -184,9 +185,7 @@ def test_a_call_that_waits_pauses_the_answer_and_sending_it_back_goes_on(
     assert again.stop_reason == "pause_turn"
     assert server.recorded() == []
 
-    conversation, approval = notice.text.split("(conversation ")[1].split(")")[0].split(", approval ")
-    decided = post(desk, {"id": approval, "approve": True}, f"/chat/{conversation}/approvals")
-    assert decided.json()["status"] == "decided", decided.text
+    approve(desk, notice.text)
     assert server.recorded() == []
 
     with client.beta.messages.stream(**{**body(), "messages": messages}) as stream:

@@ -7,7 +7,7 @@ from typing import Any
 from agent_service.agent.messages import is_blank
 from agent_service.compat.anthropic.content import Block, Role, blocks
 from agent_service.compat.anthropic.invalid import invalid, required_list, required_object, required_text, shown
-from agent_service.compat.anthropic.pause import Paused, is_notice, paused_in
+from agent_service.compat.anthropic.pause import Paused, is_notice, paused_in, says_go_on
 
 Message = Mapping[str, Any]
 
@@ -45,13 +45,15 @@ def read_history(value: object) -> History:
     history = History()
     for number, each in enumerate(given):
         _add(history, required_object(each, f"messages.{number}"), f"messages.{number}")
-    roles = [each["role"] for each in given if each["role"] != "system"]
-    if not roles or roles[0] != "user":
+    spoken = [each for each in given if each["role"] != "system"]
+    if not spoken or spoken[0]["role"] != "user":
         raise invalid("messages", "the first message must be one of the user.")
-    if roles[-1] == "assistant":
-        history.paused = paused_in(next(each for each in reversed(given) if each["role"] == "assistant")["content"])
+    if spoken[-1]["role"] == "assistant":
+        history.paused = paused_in(spoken[-1]["content"])
         if history.paused is None:
             raise invalid(f"messages.{len(given) - 1}", _NO_PREFILL)
+    elif len(spoken) > 1 and spoken[-2]["role"] == "assistant" and says_go_on(spoken[-1]["content"]):
+        history.paused = paused_in(spoken[-2]["content"])
     _check_calls(history.messages)
     return history
 

@@ -1,7 +1,8 @@
 """An answer that waits for approvals: what it says, and how it is recognized when the client sends it back. Pure.
 
 A client of the Messages API goes on with an answer that stopped with `pause_turn` by sending it back as it is. The
-answer itself has to say which turn it is: its last text does.
+answer itself has to say which turn it is: its last text does. Clients that do not know this can send a message of the
+user after it that says to go on.
 """
 
 import re
@@ -15,7 +16,10 @@ from agent_service.telemetry.redact import printable
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _FIRST = "Waiting for the approval of "
 _REFERENCE = re.compile(rf"\(conversation (?P<conversation>client-{_UUID}), approval (?P<turn>{_UUID})\.[0-9]+\)")
-_LAST = " Send the same messages with this answer to go on."
+_LAST = " After the decision, send this answer back, or write: go on"
+
+# What a user may write in a client that cannot send an answer back by itself.
+_GO_ON = "go on"
 
 # A notice names at most this many calls; the first one identifies the turn.
 _MOST_CALLS = 16
@@ -51,6 +55,13 @@ def paused_in(content: object) -> Paused | None:
         return None
     found = _match(last["text"])
     return None if found is None else Paused(found["conversation"], parse_call_id(f"{found['turn']}.1")[0])
+
+
+def says_go_on(content: object) -> bool:
+    """Return whether a message of the user only says to go on. Programs may add texts before the user's own."""
+    last = content[-1] if isinstance(content, list) and content else content
+    text = last.get("text") if isinstance(last, dict) and last.get("type") == "text" else last
+    return isinstance(text, str) and text.strip().rstrip(".!").casefold() == _GO_ON
 
 
 def _match(text: str) -> re.Match[str] | None:
