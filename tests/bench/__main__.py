@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from bench import chats, peer, report, streams, targets, with_runtime
+from bench import chats, peer, protocols, report, streams, targets, with_runtime
 from bench.targets import Target
 from support.redis_server import running_redis
 from testbed.console import say, step
@@ -41,6 +41,7 @@ class Bench:
 @click.option("--stream-seconds", default=30, show_default=True, help="Seconds that each stream lasts.")
 @click.option("--soak", is_flag=True, help="Only look for growth: 100,000 chats and 10,000 cancelled streams.")
 @click.option("--runtime", is_flag=True, help="Measure only the gateway and turns that a runtime answers.")
+@click.option("--protocols", "only_protocols", is_flag=True, help="Measure only the client protocols.")
 @click.option("--rounds", default=5, show_default=True, help="How often --runtime compares a pair.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the results, as Markdown.")
 def main(
@@ -50,10 +51,11 @@ def main(
     stream_seconds: int,
     soak: bool,
     runtime: bool,
+    only_protocols: bool,
     rounds: int,
     output: Path | None,
 ) -> None:
-    """Measure the agent API: one worker, settings of production, on loopback; some five minutes.
+    """Measure the agent API: one worker, settings of production, on loopback; some seven minutes.
 
     In the same run: the model API's stand-in alone (the lower bound), a plain passthrough with no SDK (the limit in
     Python), and LiteLLM's proxy (the peer). Measure on an idle machine: all of them share its cores.
@@ -63,6 +65,8 @@ def main(
     try:
         if runtime:
             with_runtime.measure(results, rounds=rounds, seconds=seconds, stream_seconds=stream_seconds)
+        elif only_protocols:
+            _protocols(results, seconds)
         elif soak:
             with _everything(results, with_peer=False, with_limit=False) as bench:
                 _soak(bench)
@@ -74,6 +78,7 @@ def main(
                 _slow_model(bench, seconds)
                 _quick_streams(bench, seconds)
                 _streams(bench, stream_seconds)
+            _protocols(results, seconds)
     except TestbedError as error:
         say(str(error))
         sys.exit(1)
@@ -161,6 +166,15 @@ def _streams(bench: Bench, seconds: int) -> None:
         streams.COLUMNS,
         rows,
     )
+
+
+def _protocols(results: report.Results, seconds: int) -> None:
+    with ExitStack() as stack, step("Measuring the client protocols"):
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portside-bench-")))
+        redis = stack.enter_context(running_redis(folder))
+        model = stack.enter_context(targets.model(folder))
+        agent = stack.enter_context(targets.ours(folder, model.url, redis.url, protocols=True))
+        protocols.measure(results, agent, seconds=seconds)
 
 
 def _soak(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent_service.config.settings import Settings
 from bench import processes
+from bench.forms import ANTHROPIC, OWN, Form
 from testbed.errors import TestbedError
 from testbed.ports import free_port
 
@@ -42,32 +43,32 @@ _SETTINGS = {
 
 @dataclass
 class Target:
-    """A running program. `own_form` is whether it implements our API, or the model API's."""
+    """A running program, and the protocol in which it is asked."""
 
     name: str
     url: str
     process: subprocess.Popen[bytes]
-    own_form: bool
+    form: Form
     headers: dict[str, str] = field(default_factory=dict)
     start_seconds: float = 0.0
 
     @property
     def chat_path(self) -> str:
         """The path for a chat."""
-        return "/chat" if self.own_form else "/v1/messages"
+        return self.form.chat_path
 
     @property
     def stream_path(self) -> str:
         """The path for a streamed chat."""
-        return "/chat/stream" if self.own_form else "/v1/messages"
+        return self.form.stream_path
 
     def chat_body(self, message: str) -> bytes:
         """Return the body of a chat."""
-        return self._body(message, stream=False)
+        return json.dumps(self.form.chat(message)).encode()
 
     def stream_body(self, message: str) -> bytes:
         """Return the body of a streamed chat."""
-        return self._body(message, stream=True)
+        return json.dumps(self.form.stream(message)).encode()
 
     def cpu_seconds(self) -> float:
         """Return the processor time that it has used, including its children."""
@@ -81,12 +82,9 @@ class Target:
         """Return its share of the memory that it uses now, including its children."""
         return processes.proportional_mb(self.process.pid)
 
-    def _body(self, message: str, *, stream: bool) -> bytes:
-        if self.own_form:
-            return json.dumps({"message": message}).encode()
-        messages = [{"role": "user", "content": message}]
-        asked = {"model": "claude-sonnet-5-5", "max_tokens": 4096, "messages": messages, "stream": stream}
-        return json.dumps(asked).encode()
+    def speaking(self, form: Form) -> "Target":
+        """Return the same program, asked in another protocol."""
+        return replace(self, name=form.name, form=form, headers={**self.headers, **form.headers})
 
 
 @contextmanager
@@ -100,13 +98,13 @@ def model(folder: Path) -> Iterator[Target]:
             line = log.read_text(encoding="utf-8")
             _look(process, log, deadline)
         url = line.rsplit(" ", 1)[-1].strip()
-        yield Target("stand-in alone", url, process, own_form=False, headers={"x-api-key": "sk-bench"})
+        yield Target("stand-in alone", url, process, form=ANTHROPIC, headers={"x-api-key": "sk-bench"})
 
 
 @contextmanager
 def passthrough(folder: Path, model_url: str) -> Iterator[Target]:
     """Run `passthrough.py`, the limit in Python."""
-    with _script("passthrough", folder, model_url, name="no SDK", own_form=True) as target:
+    with _script("passthrough", folder, model_url, name="no SDK", form=OWN) as target:
         yield target
 
 
@@ -119,6 +117,7 @@ def ours(
     name: str = "agent-service",
     runtime_url: str | None = None,
     gateway_port: int | None = None,
+    protocols: bool = False,
 ) -> Iterator[Target]:
     """Run the agent API as in production: client keys, limits, state in Redis, metrics and JSON logs.
 
@@ -129,6 +128,7 @@ def ours(
         name: name of the target.
         runtime_url: address of a runtime that answers instead of the built-in agent.
         gateway_port: port of the gateway, if it has one.
+        protocols: whether it answers in every protocol, also in those that are off by default.
     """
     port = free_port()
     settings = {**_SETTINGS, "ANTHROPIC_BASE_URL": model_url, "REDIS_URL": redis_url}
@@ -136,11 +136,13 @@ def ours(
         settings["RUNTIME_URL"] = runtime_url
     if gateway_port is not None:
         settings["GATEWAY_PORT"] = str(gateway_port)
+    if protocols:
+        settings["API_MCP"] = "true"
     command = [str(Path(sys.executable).with_name("agent-service")), "serve", "--host", "127.0.0.1"]
     with _running(name, [*command, "--port", str(port)], folder, settings) as process:
         url = f"http://127.0.0.1:{port}"
         seconds = _until_answers(process, f"{url}/health/ready", folder / f"{name}.log")
-        yield Target(name, url, process, own_form=True, headers=_AUTHORIZED, start_seconds=seconds)
+        yield Target(name, url, process, form=OWN, headers=_AUTHORIZED, start_seconds=seconds)
 
 
 @contextmanager
@@ -155,7 +157,7 @@ def gateway(folder: Path, model_url: str, redis_url: str) -> Iterator[Target]:
     """Run the gateway of an agent as in production, with a budget and a limit of tokens that stop no call."""
     port = free_port()
     with ours(folder, model_url, redis_url, name="gateway", gateway_port=port) as agent:
-        yield replace(agent, url=f"http://127.0.0.1:{port}", own_form=False, headers={})
+        yield replace(agent, url=f"http://127.0.0.1:{port}", form=ANTHROPIC, headers={})
 
 
 @contextmanager
@@ -191,13 +193,13 @@ def litellm(folder: Path, model_url: str, environment: Path) -> Iterator[Target]
     with _running("litellm", [*command, "--port", str(port), "--num_workers", "1"], folder, settings) as process:
         seconds = _until_answers(process, f"http://127.0.0.1:{port}/health/liveliness", folder / "litellm.log")
         yield Target(
-            "LiteLLM", f"http://127.0.0.1:{port}", process, own_form=False, headers=_AUTHORIZED, start_seconds=seconds
+            "LiteLLM", f"http://127.0.0.1:{port}", process, form=ANTHROPIC, headers=_AUTHORIZED, start_seconds=seconds
         )
 
 
 @contextmanager
 def _script(
-    script: str, folder: Path, model_url: str, *, name: str, own_form: bool = False, port: int | None = None
+    script: str, folder: Path, model_url: str, *, name: str, form: Form = ANTHROPIC, port: int | None = None
 ) -> Iterator[Target]:
     """Run a program of the bench that reads MODEL_URL and PORT."""
     port = port or free_port()
@@ -206,7 +208,7 @@ def _script(
     log = name.replace(" ", "-")
     with _running(log, [*_PYTHON, str(_HERE / f"{script}.py")], folder, settings) as process:
         seconds = _until_answers(process, f"{url}/", folder / f"{log}.log")
-        yield Target(name, url, process, own_form=own_form, start_seconds=seconds)
+        yield Target(name, url, process, form=form, start_seconds=seconds)
 
 
 @contextmanager

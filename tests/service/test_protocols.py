@@ -1,19 +1,28 @@
 """The same behaviours through every protocol: official clients against real processes, with the stand-in model."""
 
 import asyncio
-import json
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from functools import partial
 
 import httpx
 import pytest
-from prometheus_client import parser
 
+from service.protocol_agents import (
+    KEYS,
+    LARGEST_BYTES,
+    MOST_TOKENS,
+    counted,
+    echoed,
+    running_agent,
+    running_shop,
+    texts,
+    turns,
+)
 from stand_in import StandIn, asking
-from support.agent import KEY, Service, running_service
+from support.agent import Service
 from support.collector import Collector
 from support.eventually import eventually
 from support.mcp_servers import McpServer
@@ -24,18 +33,8 @@ from support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.timing, pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)]
 
-# A client of its own for each protocol, because limits are counted by client.
-KEYS = {protocol.name: f"sk-client-{protocol.name}-0123456789abcdef" for protocol in PROTOCOLS}
 UNKNOWN_KEY = "sk-client-unknown-0123456789abcdef"
 LIMIT = 10
-SETTINGS = {
-    "ANTHROPIC_API_KEY": KEY,
-    "API_KEYS": ",".join(KEYS.values()),
-    "API_MCP": "true",
-    "API_RUNS_TASKS": "true",
-    "RATE_LIMIT_REQUESTS": "0",
-    "SYSTEM_PROMPT": "Be brief.",
-}
 HELD = asking("hello", hold="drained", after=3)
 UNICODE = 'naïve 😀 漢字 \u2028 \\ " line\nend'
 
@@ -60,17 +59,7 @@ def agent_process(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("agent")
-    tools = folder / "tools.json"
-    shop = {"name": "shop", "mcp": {"url": server_process.url}, "approve": ["sl*"]}
-    tools.write_text(json.dumps({"tools": [shop]}), encoding="utf-8")
-    sizes = {"MAX_BODY_BYTES": "100000", "API_MAX_BODY_BYTES": "100000", "API_MAX_INPUT_TOKENS": "5000"}
-    observed = {
-        "LOG_LEVEL": "DEBUG",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector_process.url,
-        "OTEL_BSP_SCHEDULE_DELAY": "100",
-    }
-    places = {"ANTHROPIC_BASE_URL": stand_in_process.url, "REDIS_URL": redis_process.url, "TOOLS_FILE": str(tools)}
-    with running_service(folder, **SETTINGS, **sizes, **observed, **places) as running:
+    with running_shop(folder, stand_in_process, redis_process, server_process, collector_process) as running:
         yield running
 
 
@@ -84,9 +73,8 @@ def agent(agent_process: Service, stand_in: StandIn) -> Service:
 def limited_process(
     stand_in_process: StandIn, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    places = {"ANTHROPIC_BASE_URL": stand_in_process.url, "REDIS_URL": redis_process.url}
-    limits = {"RATE_LIMIT_REQUESTS": str(LIMIT)}
-    with running_service(tmp_path_factory.mktemp("limited"), **{**SETTINGS, **places, **limits}) as running:
+    limits = {"RATE_LIMIT_REQUESTS": str(LIMIT), "STATE_PREFIX": "limited"}
+    with running_agent(tmp_path_factory.mktemp("limited"), stand_in_process, redis_process, **limits) as running:
         yield running
 
 
@@ -95,8 +83,9 @@ def courses(
     stand_in_process: StandIn, redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Course | BaseException]:
     """Return what the clients of each protocol saw while their process drained."""
-    places = {"ANTHROPIC_BASE_URL": stand_in_process.url, "REDIS_URL": redis_process.url}
-    with running_service(tmp_path_factory.mktemp("draining"), **SETTINGS, **places) as running:
+    folder = tmp_path_factory.mktemp("draining")
+    # Another agent: none of the other processes goes on with its tasks.
+    with running_agent(folder, stand_in_process, redis_process, STATE_PREFIX="draining") as running:
 
         async def drain() -> None:
             running.terminate()
@@ -110,30 +99,6 @@ def courses(
 
 def key(protocol: Spoken) -> str:
     return KEYS[protocol.name]
-
-
-def echoed(message: str) -> str:
-    """Return the stand-in's answer to a message."""
-    return f'Stand-in heard "{message}" (model claude-sonnet-5-5; system prompt "Be brief.").'
-
-
-async def texts(pieces: AsyncGenerator[str, None], received: list[str]) -> None:
-    """Add what a stream yields, as it arrives."""
-    async with aclosing(pieces):
-        async for piece in pieces:
-            # A comprehension would lose what arrives before an error.
-            received += [piece]
-
-
-def turns(agent: Service, protocol: Spoken) -> dict[str, float]:
-    """Return how many turns of a protocol ended, by outcome; those of all other protocols together are `others`."""
-    found = {"others": 0.0}
-    for family in parser.text_string_to_metric_families(agent.get("/metrics").text):
-        for sample in family.samples:
-            if sample.name == "agent_api_requests_total":
-                name = sample.labels["outcome"] if sample.labels["api"] == protocol.label else "others"
-                found[name] = found.get(name, 0) + sample.value
-    return found
 
 
 async def test_an_answer_is_whole(agent: Service, protocol: Spoken) -> None:
@@ -184,8 +149,8 @@ async def test_an_error_after_the_first_byte_ends_the_stream_with_the_clients_er
 ) -> None:
     received: list[str] = []
     async with protocol.connect(agent.url, key(protocol)) as client:
-        with pytest.raises(RefusedError, match="overloaded"):
-            await texts(client.stream(asking("hello", error="overloaded_error", after=3)), received)
+        with pytest.raises(RefusedError, match="refused the request"):
+            await texts(client.stream(asking("hello", error="invalid_request_error", after=3)), received)
     text = 'Stand-in heard "hello '
     assert "".join(received) == text if protocol.reports_every_piece else text.startswith(received[0])
 
@@ -223,9 +188,9 @@ async def test_a_client_over_its_limit_learns_when_to_retry(
 async def test_an_oversized_input_is_refused(agent: Service, protocol: Spoken, stand_in: StandIn) -> None:
     async with protocol.connect(agent.url, key(protocol)) as client:
         with pytest.raises(RefusedError, match=r"characters|tokens") as too_long:
-            await client.ask("x" * 24_000)
-        with pytest.raises(RefusedError, match="100000 bytes") as too_large:
-            await client.ask("x" * 150_000)
+            await client.ask("x" * (4 * MOST_TOKENS + 4))
+        with pytest.raises(RefusedError, match=f"{LARGEST_BYTES} bytes") as too_large:
+            await client.ask("x" * LARGEST_BYTES)
         assert (await client.ask("hello")).text == echoed("hello")
     assert (too_long.value.status, too_large.value.status) == (protocol.too_long, protocol.too_large)
     assert len(stand_in.requests()) == 1
@@ -234,6 +199,7 @@ async def test_an_oversized_input_is_refused(agent: Service, protocol: Spoken, s
 async def test_a_client_that_leaves_ends_the_call_to_the_model(
     agent: Service, protocol: Spoken, stand_in: StandIn
 ) -> None:
+    before = turns(agent, protocol)
     async with protocol.connect(agent.url, key(protocol)) as client:
         async with aclosing(client.stream(asking("hello", hold="stream", after=3))) as pieces:
             await anext(pieces)
@@ -247,10 +213,11 @@ async def test_a_client_that_leaves_ends_the_call_to_the_model(
     if protocol.outlives_connection:
         stand_in.release("stream")
         stand_in.release("whole")
-    ended = "done" if protocol.outlives_connection else "disconnected"
+    ended, outcome = ("done", "ok") if protocol.outlives_connection else ("disconnected", "cancelled")
     await asyncio.to_thread(
         eventually, lambda: [seen["state"] for seen in stand_in.requests()] == [ended] * 2, f"the calls are {ended}"
     )
+    await counted(agent, protocol, before, **{outcome: 2})
 
 
 def test_a_draining_process_ends_its_stream_whole_and_refuses_new_requests(
@@ -308,8 +275,7 @@ async def test_turns_are_counted_by_protocol_and_outcome(agent: Service, protoco
         await texts(client.stream("hello"), [])
         with pytest.raises(RefusedError):
             await client.ask(asking(fault=400))
-    expected = {**before, "ok": before.get("ok", 0) + 2, "refused": before.get("refused", 0) + 1}
-    await asyncio.to_thread(eventually, lambda: turns(agent, protocol) == expected, f"the counts are {expected}")
+    await counted(agent, protocol, before, ok=2, refused=1)
 
 
 async def test_neither_logs_nor_spans_have_the_text_of_messages(
@@ -322,7 +288,7 @@ async def test_neither_logs_nor_spans_have_the_text_of_messages(
         await texts(client.stream(private), [])
         for ask in (client.ask, lambda message: texts(client.stream(message), [])):
             with pytest.raises(RefusedError):
-                await ask(asking(private, error="overloaded_error", after=3))
+                await ask(asking(private, error="invalid_request_error", after=3))
 
     def turns_ended() -> bool:
         return len([span for span in collector_process.spans() if span.name == "chat claude-sonnet-5-5"]) >= 4

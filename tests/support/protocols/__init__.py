@@ -1,8 +1,9 @@
 """The protocols that an agent speaks, each with its official client, and what a client sees where they differ."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from support.protocols import anthropic_messages, mcp_ask, native, openai_chat, openai_responses
+from support.protocols import a2a_messages, anthropic_messages, mcp_ask, native, openai_chat, openai_responses
 from support.protocols.client import Connect
 
 
@@ -45,11 +46,22 @@ _HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 _OPENAI_HEADERS = tuple(f"{name}-requests" for name in _HEADERS)
 _ANTHROPIC_HEADERS = tuple(f"anthropic-ratelimit-requests-{name}" for name in ("limit", "remaining", "reset"))
 
+_A2A: dict[str, Any] = {
+    "fault": None,
+    "stream_fault": None,
+    "limit_headers": _HEADERS,
+    "too_long": -32602,
+    "outlives_connection": True,
+}
+
 PROTOCOLS = (
     Spoken("native", "native", native.connect, limit_headers=_HEADERS, too_long=422),
     Spoken("openai-chat", "openai", openai_chat.connect, limit_headers=_OPENAI_HEADERS),
     Spoken("openai-responses", "openai", openai_responses.connect, limit_headers=_OPENAI_HEADERS),
     Spoken("anthropic", "anthropic", anthropic_messages.connect, limit_headers=_ANTHROPIC_HEADERS),
+    # A message is a task of the agent, which fails, and goes on without its client.
+    Spoken("a2a", "a2a", a2a_messages.connect, **_A2A),
+    Spoken("a2a-rest", "a2a", a2a_messages.connect_rest, **{**_A2A, "too_long": 400}),
     # What keeps the tool from answering is its result, for the model that called it. The SDK shows no headers.
     Spoken("mcp", "mcp", mcp_ask.connect, fault=None, stream_fault=None, too_long=None, reports_every_piece=False),
 )

@@ -117,7 +117,7 @@ def _refusals() -> Iterator[None]:
         ) from found
 
 
-def _cause(error: MCPError | ExceptionGroup[Exception]) -> MCPError:
+def _cause(error: Exception) -> MCPError:
     """Return the one error in the groups of the SDK's tasks."""
     while isinstance(error, ExceptionGroup):
         (error,) = error.exceptions

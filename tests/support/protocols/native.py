@@ -53,6 +53,10 @@ class Native:
         answer = await self._client.post(f"/chat/{conversation_id}/approvals", json={"id": call, "approve": True})
         assert answer.json()["status"] == "decided", answer.text
 
+    async def go_on(self, conversation_id: str, call: str) -> Answer:
+        """Return the rest of a turn whose calls are decided."""
+        return await self._post(f"/chat/{conversation_id}/approvals", {"id": call})
+
     async def _post(self, path: str, body: dict[str, Any]) -> Answer:
         answer = await self._client.post(path, json=body)
         if answer.status_code != httpx.codes.OK:

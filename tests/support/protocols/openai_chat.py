@@ -22,7 +22,7 @@ async def connect(url: str, key: str) -> AsyncIterator["OpenAIChat"]:
 
 
 class OpenAIChat:
-    """A client that keeps the history itself. Approvals go to the agent's own API: the protocol has none."""
+    """A client that keeps the history itself. Approvals, and what follows, are in the agent's own API."""
 
     def __init__(self, client: openai.AsyncOpenAI, own: native.Native) -> None:
         self._client = client
@@ -54,8 +54,11 @@ class OpenAIChat:
                         yield text
 
     async def approve(self, answer: Answer) -> Answer:
-        """Decide at the path that the answer names."""
-        return await self._own.approve(answer)
+        """Decide on each call at the path that the answer names, and get the rest of the answer there."""
+        conversation_id, calls = answer.more["conversation_id"], [call["id"] for call in answer.more["approvals"]]
+        for call in calls:
+            await self._own.decide(conversation_id, call)
+        return await self._own.go_on(conversation_id, calls[0])
 
 
 def _extension(found: ChatCompletion) -> dict[str, Any]:

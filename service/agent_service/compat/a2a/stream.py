@@ -24,6 +24,10 @@ _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control":
 _HEARTBEAT = b": waiting for the model\n\n"
 _LINE_END = "\n"
 
+# Line ends of Unicode, which the SDK leaves as they are. Its client, and every other one on httpx, would break the
+# event there. They occur within strings of JSON only.
+_ESCAPES = {character.encode(): b"\\u%04x" % ord(character) for character in "\x85\u2028\u2029"}
+
 
 class Stream(Response):
     """Sends events until the last one, or until the client disconnects.
@@ -68,7 +72,7 @@ class Stream(Response):
                 await self._write(self._first)
                 try:
                     async for event in self._events:
-                        await self._write(ensure_bytes(event, _LINE_END))
+                        await self._write(_in_lines(ensure_bytes(event, _LINE_END)))
                 except Exception as error:
                     # The SDK writes the errors that it knows into the stream, except for version 0.3 over HTTP+JSON.
                     _log.error("A stream of A2A failed unexpectedly", error=type(error).__name__, where=where(error))
@@ -85,3 +89,10 @@ class Stream(Response):
         async with self._writing:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
             self._written_at = time.monotonic()
+
+
+def _in_lines(event: bytes) -> bytes:
+    """Return an event without the line ends of Unicode."""
+    for character, escape in _ESCAPES.items():
+        event = event.replace(character, escape)
+    return event
