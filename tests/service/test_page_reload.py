@@ -138,7 +138,7 @@ async def test_an_answer_goes_on_when_the_process_is_killed_and_another_takes_it
         first.kill()
         await expect(chat.answers.last.locator(".note")).to_contain_text("The connection to the agent broke.")
         stand_in.release("killed")
-        start_service(**settings, port=int(first.url.rpartition(":")[2]))
+        start_service(**settings, port=first.url.rpartition(":")[2])
         await expect(chat.facts).to_contain_text("2 attempts", timeout=60_000)
         await expect(chat.answers.last.locator(".note")).to_have_count(0)
         assert await chat.answer.inner_text() == whole(message, stand_in)
