@@ -94,7 +94,7 @@ def test_killed_pods_lose_no_text_of_two_hundred_answers(real_cluster: Cluster, 
     whole = httpx.post(f"{url}/chat", json={"message": LONG}, timeout=60).raise_for_status().json()["response"]
 
     with resumable_answers(real_cluster, f"{AGENT}.{namespace}", ANSWERS, LONG) as lines:
-        eventually(lambda: _count(lines, "began") == ANSWERS, "all answers have begun", BEGIN_SECONDS)
+        eventually(lambda: _count(lines, "began") == ANSWERS, "each answer has its first event", BEGIN_SECONDS)
         chosen = f"app.kubernetes.io/instance={AGENT},app.kubernetes.io/component"
         killed = [
             *_names(real_cluster, namespace, f"{chosen}=api")[:1],
