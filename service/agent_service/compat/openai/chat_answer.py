@@ -15,6 +15,7 @@ from agent_service.agent.tools import Piece, ToolUse
 from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
 from agent_service.compat.error_forms import openai_type
+from agent_service.compat.openai.characters import Characters
 from agent_service.compat.openai.errors import error_body
 from agent_service.compat.openai.extension import FIELD, of_reply
 from agent_service.routes.sse import of_tool
@@ -75,6 +76,7 @@ class ChatForm:
         before, _, after = self._chunk({"content": "\0"}).partition(b'"\\u0000"')
         self._before, self._after = before, after
         self._last_text = ""
+        self._characters = Characters()
 
     def start(self) -> bytes:
         """Return the chunk with the role."""
@@ -83,17 +85,14 @@ class ChatForm:
     def piece(self, piece: Piece) -> bytes:
         """Return the chunk of a text, or of a call of the agent's own tools or its result."""
         if isinstance(piece, str):
-            if not piece:
-                return b""
-            self._last_text = piece
-            return self._before + _quoted(piece).encode("ascii") + self._after
+            return self._text(self._characters.take(piece))
         if isinstance(piece, ToolUse) and piece.name in self._client_tools:
             return b""
         return self._chunk({}, more={FIELD: of_tool(piece)})
 
     def end(self, reply: Reply) -> bytes:
         """Return the last chunks: calls of the client's tools, the reason of the end, and the tokens."""
-        chunks = []
+        chunks = [self._text(self._characters.end())]
         if reply.waiting:
             chunks.append(self._chunk({"content": _approvals(reply.waiting, self._last_text, reply.conversation_id)}))
         if reply.calls:
@@ -108,6 +107,12 @@ class ChatForm:
         """Return the error, in the place of a chunk; the SDKs raise it."""
         kind, code = openai_type(status)
         return _event(error_body(message, kind, None, code))
+
+    def _text(self, text: str) -> bytes:
+        if not text:
+            return b""
+        self._last_text = text
+        return self._before + _quoted(text).encode("ascii") + self._after
 
     def _chunk(
         self, delta: dict[str, Any], *, finish_reason: str | None = None, more: Mapping[str, Any] | None = None
