@@ -7,17 +7,17 @@ answer of `POST /chat`; in a chunk, the event of `POST /chat/stream`. OpenAI's c
 import json
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from agent_service.agent.messages import BREAK, Usage
+from agent_service.agent.messages import Usage
 from agent_service.agent.tools import Piece, ToolUse
-from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
 from agent_service.compat.error_forms import openai_type
 from agent_service.compat.openai.characters import Characters
 from agent_service.compat.openai.errors import error_body
 from agent_service.compat.openai.extension import FIELD, of_reply
+from agent_service.compat.openai.pause import notice
 from agent_service.routes.sse import of_tool
 
 _DONE = b"data: [DONE]\n\n"
@@ -30,7 +30,7 @@ _quoted = json.encoder.encode_basestring_ascii
 
 def completion(reply: Reply, model: str) -> dict[str, Any]:
     """Return the whole answer."""
-    text = reply.text + _approvals(reply.waiting, reply.text, reply.conversation_id)
+    text = reply.text + notice(reply.waiting, reply.text, reply.conversation_id)
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if reply.calls else ""), "refusal": None}
     if reply.calls:
         message["tool_calls"] = [_call(call) for call in reply.calls]
@@ -94,7 +94,7 @@ class ChatForm:
         """Return the last chunks: calls of the client's tools, the reason of the end, and the tokens."""
         chunks = [self._text(self._characters.end())]
         if reply.waiting:
-            chunks.append(self._chunk({"content": _approvals(reply.waiting, self._last_text, reply.conversation_id)}))
+            chunks.append(self._chunk({"content": notice(reply.waiting, self._last_text, reply.conversation_id)}))
         if reply.calls:
             calls = [{"index": index, **_call(call)} for index, call in enumerate(reply.calls)]
             chunks.append(self._chunk({"tool_calls": calls}))
@@ -134,15 +134,6 @@ def _finish_reason(reply: Reply) -> str:
 def _call(call: ToolUse) -> dict[str, Any]:
     arguments = json.dumps(call.input, ensure_ascii=False, separators=(",", ":"))
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
-
-
-def _approvals(waiting: Sequence[WaitingCall], text: str, conversation_id: str) -> str:
-    """Return the sentence for a reader whose client does not know of approvals; empty if no call waits."""
-    if not waiting:
-        return ""
-    names = ", ".join(f"{call.tool} ({call.id})" for call in waiting)
-    sentence = f"[Waits for an approval: {names}. To decide: POST /chat/{conversation_id}/approvals]"
-    return (BREAK if text and not text.endswith("\n") else "") + sentence
 
 
 def _event(value: dict[str, Any]) -> bytes:
