@@ -1,7 +1,7 @@
 """The processor time of a stream whose answer survives its connection, beside that of `/chat/stream`.
 
-Run it with `python -m bench.events`: one process of the API, its Redis, and the provider `echo`, whose answer of 50 words
-takes half a second. The time is that of the API's process alone.
+Run it with `python -m bench.events`: one process of the API, its Redis, and the provider `echo`, whose answer of 50
+words takes half a second. The time is that of the API's process alone.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ async def _run(pid: int, url: str, streams: int) -> None:
             await _measure(pid, streams, one)
         costs = [[await _measure(pid, streams, one) for one in (plain, resumable)] for _ in range(_ROUNDS)]
         for name, of_rounds in zip(("/chat/stream", "resumable"), zip(*costs, strict=True), strict=True):
-            print(f"{streams} streams at once, {name}: {sum(of_rounds) / _ROUNDS:.2f} ms each")
+            sys.stdout.write(f"{streams} streams at once, {name}: {sum(of_rounds) / _ROUNDS:.2f} ms each\n")
 
 
 def main(streams: int) -> None:

@@ -232,6 +232,17 @@ async def test_a_task_that_an_older_release_has_finished_shows_its_result(bed: B
     ]
 
 
+async def test_the_text_of_a_task_that_an_older_release_went_on_with_is_that_of_its_result(bed: Bed) -> None:
+    claim, _ = await bed.written("half of the ")
+    following = bed.events.follow(OWNER, claim.id)
+    assert texts([await anext(following)]) == ["half of the "]
+    key = f"{{test}}:task:record:{claim.id}"
+    bed.server.command("HSET", key, "status", "completed", "result", '{"response": "whole tea", "tokens_used": 3}')
+
+    assert texts(found := await rest(following)) == ["whole tea"]
+    assert kinds(found) == ["restarted", "done"]
+
+
 async def test_damaged_events_are_skipped(bed: Bed) -> None:
     claim, writer = await bed.written("one")
     key = f"{{test}}:task:events:{claim.id}"
@@ -308,8 +319,8 @@ async def test_a_repeated_append_whose_reply_was_lost_adds_nothing(bed: Bed) -> 
 
 
 async def test_the_events_of_many_tasks_are_sent_together(bed: Bed) -> None:
-    begun = [await bed.begin() for _ in range(300)]
-    following = [bed.events.follow(OWNER, claim.id) for claim, _ in begun]
+    started = [await bed.begin() for _ in range(300)]
+    following = [bed.events.follow(OWNER, claim.id) for claim, _ in started]
     reading = [asyncio.create_task(rest(each)) for each in following]
 
     async def calls() -> int:
@@ -322,12 +333,12 @@ async def test_the_events_of_many_tasks_are_sent_together(bed: Bed) -> None:
         )
 
     before = await calls()
-    for claim, writer in begun:
+    for claim, writer in started:
         writer.text(claim.id)
-    await asyncio.gather(*(writer.flush() for _, writer in begun))
+    await asyncio.gather(*(writer.flush() for _, writer in started))
     assert await calls() - before < 100
-    for claim, writer in begun:
+    for claim, writer in started:
         await bed.end(claim, writer, claim.id)
-    for (claim, _), found in zip(begun, await asyncio.gather(*reading), strict=True):
+    for (claim, _), found in zip(started, await asyncio.gather(*reading), strict=True):
         assert texts(found) == [claim.id]
         assert json.loads(found[-1].text)["type"] == "done"

@@ -204,6 +204,22 @@ def test_a_task_that_was_cancelled_leaves_nothing_and_does_not_go_on(tasks: Task
     assert tasks.redis.command("EXISTS", progress_of(tasks.paths["cancelled"])) == b":0\r\n"
 
 
+@pytest.mark.parametrize("name", ["second step", "parallel", "bounds"])
+def test_the_events_of_a_task_have_each_text_and_call_once_though_its_process_was_killed(
+    tasks: Tasks, name: str
+) -> None:
+    done = tasks.ended(name)["result"]
+    lines = tasks.service.get(f"{tasks.paths[name]}/events").text.splitlines()
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+
+    assert "".join(event["content"] for event in events if event["type"] == "text") == done["response"]
+    assert [event["id"] for event in events if event["type"] == "tool_use"] == [step["id"] for step in done["steps"]]
+    results = {event["id"]: event["content"] for event in events if event["type"] == "tool_result"}
+    assert results == {step["id"]: step["content"] for step in done["steps"]}
+    others = [event for event in events if event["type"] not in {"text", "tool_use", "tool_result"}]
+    assert [event["type"] for event in others] == ["resumed", "done"]
+
+
 @pytest.mark.parametrize("name", [*DAMAGE, "missing"])
 def test_a_task_whose_progress_is_damaged_fails_and_repeats_no_call(tasks: Tasks, name: str) -> None:
     assert tasks.ended(name, "failed")["error"]["code"] == "progress_lost"

@@ -148,7 +148,7 @@ class Following:
         self._ended = has_last and position == total + 1
 
     def _take(self, position: int, reply: Sequence[Any]) -> None:
-        _, status, total, first, stored, conversation, value = reply
+        _, status, total, first, stored, conversation, value, streamed = reply
         waits = status == b"input_required"
         if not self._ended:
             for number, event in enumerate(stored, start=first + 1):
@@ -158,7 +158,7 @@ class Following:
                     self._page.append(StoredEvent(f"{self.task_id}.{number}", seen))
                 self._ended = self._ended or is_last
             if value:
-                self._end(total, value, status, conversation, lost=not stored and position < total)
+                self._end(total, value, status, conversation, lost=not streamed or (not stored and position < total))
             position = max(position, first + len(stored)) if stored or value else position
         self._position = position
         self._has_all = position >= total or first >= total
@@ -170,7 +170,7 @@ class Following:
                 last = failed_event(parse_error(value))
             else:
                 result = parse_result(value)
-                if lost or (total == 0 and result["response"]):
+                if lost:
                     whole = restarted_event(result["response"]).encode()
                     self._page.append(StoredEvent(f"{self.task_id}.{total}", whole))
                 last = done_event(result, conversation.decode("ascii", "replace"))

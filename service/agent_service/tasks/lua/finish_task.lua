@@ -7,8 +7,10 @@ local id, count = ARGV[1], tonumber(ARGV[9])
 if not mine(id, ARGV[2]) then return 0 end
 local new = {}
 for number = 1, count do new[number] = ARGV[9 + number] end
--- Without its events, clients get the result as a whole.
-append_events(id, tonumber(ARGV[7]), ARGV[8] == '1', new)
+if append_events(id, tonumber(ARGV[7]), ARGV[8] == '1', new) >= 0 then
+  -- Its events have the whole text. Without this, as after an end by an earlier version, clients get the result instead.
+  redis.call('HSET', task(id), 'streamed', 1)
+end
 -- A conversation that is damaged must not keep the task from its end.
 if KEYS[2] and is_list(KEYS[2]) then append_exchange(KEYS[2], unpack(ARGV, 10 + count, 13 + count)) end
 -- An answer without text has not called `resume_tasks` before.

@@ -6,7 +6,8 @@
 --   or, with its owner, `completed` or `failed` (score: when it expires);
 --   and its owner's two lists, all and by status.
 -- The field `progress` is set while the hash `progress:<id>` has the last step of its turn and the results since.
--- The field `events` is the number of its events. The list `events:<id>` has the newest of them, as JSON.
+-- The field `events` is the number of its events. The list `events:<id>` has the newest of them, as JSON. The field
+-- `streamed` is set once they have the whole text of a task that is completed.
 -- While the model API throttles tasks, these keys exist:
 --   `held` while no task can be claimed;
 --   `throttled` with the ms of one such pause (`step`) and the time of the last refusal (`at`);
