@@ -217,16 +217,23 @@ def worker(host: str | None, port: int | None) -> None:
 @main.command()
 @click.argument("message")
 @click.option("--url", help="Address of the agent.  [default: port API_PORT or PORT, else 8000, of this machine]")
+@click.option(
+    "--api",
+    type=click.Choice(["native", "openai", "anthropic", "a2a", "mcp"]),
+    default="native",
+    show_default=True,
+    help="Protocol in which to ask: native is the agent's own, POST /chat.",
+)
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=90.0, show_default=True, help="Seconds to wait.")
 @click.option(
     "--connect-timeout",
     type=click.FloatRange(min=0),
-    default=15.0,  # agent_service.client.CONNECT_SECONDS, without the import that `agent-service serve` does not need
+    default=15.0,  # client.connection.CONNECT_SECONDS, without the import that `agent-service serve` does not need
     show_default=True,
     help="Seconds to retry while no connection can be made, for example to a new Service.",
 )
-def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -> None:
-    """Send a message to a running agent, and print its answer.
+def ask(message: str, url: str | None, api: str, timeout: float, connect_timeout: float) -> None:
+    """Send a message to a running agent, and print its answer as it arrives.
 
     In the agent's own container, or next to it:
 
@@ -235,16 +242,27 @@ def ask(message: str, url: str | None, timeout: float, connect_timeout: float) -
 
     If the agent requires a client key, the first key of API_KEYS, or of the file of that name in SECRETS_DIR, is sent.
 
-    Exit codes: 0 if the agent answered, 1 if it did not, with a line that explains why.
+    With --api, the question takes the way of another client, for example that of the OpenAI SDK. Over MCP, the answer
+    arrives in one piece.
+
+    Exit codes: 0 if the agent answered, 1 if it did not, or not to the end, with a line that explains why.
     """
-    from agent_service.client import AskError, client_key  # noqa: PLC0415
-    from agent_service.client import ask as answer_of  # noqa: PLC0415
+    from agent_service.client.ask import AskError, client_key  # noqa: PLC0415
+    from agent_service.client.ask import ask as pieces_of  # noqa: PLC0415
 
     port = os.environ.get("API_PORT") or os.environ.get("PORT") or "8000"
+    began = False
     try:
         address = (url or f"http://localhost:{port}").strip()
-        _show(answer_of(address, message, key=client_key(), seconds=timeout, connect_seconds=connect_timeout))
+        for piece in pieces_of(
+            address, message, key=client_key(), seconds=timeout, api=api, connect_seconds=connect_timeout
+        ):
+            click.echo(harmless(piece), nl=False)
+            began = True
+        click.echo()
     except AskError as error:
+        if began:
+            click.echo()
         _show(str(error), error=True)
         sys.exit(1)
 

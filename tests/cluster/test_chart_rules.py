@@ -230,6 +230,12 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("a variable has value or valueFrom", {"tools": [beside(env=[{"name": "A", "value": "", "valueFrom": {}}])]}),
     ("set exactly one of configMapRef and secretRef", {"tools": [beside(envFrom=[{"prefix": "A_"}])]}),
     (KEYS, {"tools": [beside(resources={"limits": {"-cpu": 1}})]}),
+    (
+        "api.clientTools needs api.openai or api.anthropic",
+        {"api": {"clientTools": True, "openai": False, "anthropic": False}},
+    ),
+    ("api.clientTools needs the built-in agent", {"api": {"clientTools": True}, "runtime": {"image": "a"}}),
+    ("api has no effect with runtime.protocol http", {"api": {}, "runtime": {"image": "a", "protocol": "http"}}),
     ("operator Exists takes no value", {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
     ("without a key needs operator Exists", {"tolerations": [{"value": "b"}]}),
     ("tolerationSeconds needs effect NoExecute", {"tolerations": [{"key": "a", "tolerationSeconds": 0}]}),

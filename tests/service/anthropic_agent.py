@@ -16,6 +16,7 @@ from support.redis_server import RedisServer
 
 AGENT = "desk"
 CLIENT_KEY = "client-key-0123456789abcdef"
+OTHER_KEY = "other-key-0123456789abcdef"
 TINY_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 VERSION = {"anthropic-version": "2023-06-01"}
 Body = dict[str, Any]
@@ -39,7 +40,7 @@ def running_desk(
         "RATE_LIMIT_REQUESTS": "0",
         "SYSTEM_PROMPT": "Be brief.",
         "AGENT_NAME": AGENT,
-        "API_KEYS": CLIENT_KEY,
+        "API_KEYS": f"{CLIENT_KEY},{OTHER_KEY}",
     }
     with running_service(folder, **{**given, **tools, **settings}) as service:
         yield service

@@ -22,7 +22,9 @@ def running_shop(folder: Path, settings: dict[str, str], **more: str) -> Iterato
         file = folder / "tools.json"
         tools = [{"name": "shop", "mcp": {"url": server.url}, "approve": ["pict*", "wait"]}]
         file.write_text(json.dumps({"tools": tools}), encoding="utf-8")
-        with running_service(folder, **settings, TOOLS_FILE=str(file), **more) as service:
+        # A prefix of its own: another shop in this Redis would take up its tasks.
+        given = {"API_RUNS_TASKS": "true", "STATE_PREFIX": folder.name, "TOOLS_FILE": str(file)}
+        with running_service(folder, **settings, **given, **more) as service:
             yield service, server
 
 
@@ -43,7 +45,17 @@ async def script(chat: Chat, *events: dict[str, Any] | str) -> None:
     async def answer(route: Route) -> None:
         await route.fulfill(content_type="text/event-stream", body=stream_of(*events))
 
-    await chat.page.route("**/chat/stream", answer)
+    await accept(chat)
+    await chat.page.route("**/tasks/*/events", answer)
+
+
+async def accept(chat: Chat) -> None:
+    """Accept each message of the page, as the task `t` in the conversation `c`."""
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(status=202, json={"task_id": "t", "conversation_id": "c"})
+
+    await chat.page.route("**/chat", answer)
 
 
 async def boxes(call_or_card: Locator) -> list[str]:

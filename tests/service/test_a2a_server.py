@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -276,3 +278,9 @@ async def test_a_task_of_our_own_api_is_one_of_a2a(new: Client, service: Service
     task: Task = await new.get_task(GetTaskRequest(id=chat["task_id"]))
 
     assert task.context_id == chat["conversation_id"]
+
+
+def test_an_agent_that_no_client_of_a2a_calls_does_not_load_the_sdk() -> None:
+    program = "import sys, agent_service.app; sys.exit(any(name.partition('.')[0] == 'a2a' for name in sys.modules))"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -10,6 +10,7 @@ import pytest
 from service.anthropic_agent import (
     AGENT,
     CLIENT_KEY,
+    OTHER_KEY,
     TINY_PNG,
     Body,
     approve,
@@ -24,6 +25,7 @@ from service.anthropic_agent import (
 )
 from stand_in import StandIn, asking
 from support.agent import Service
+from support.eventually import eventually
 from support.mcp_servers import McpServer
 from support.redis_server import RedisServer
 from testbed.paths import REPOSITORY
@@ -200,6 +202,26 @@ def test_a_call_that_waits_pauses_the_answer_and_sending_it_back_goes_on(
     messages += [{"role": "assistant", "content": rest.content}, {"role": "user", "content": "Thanks"}]
     client.beta.messages.create(**{**body(), "messages": messages})
     assert "Waiting for" not in json.dumps(asked(stand_in))
+
+
+def test_a_paused_answer_goes_on_for_its_own_client_only(
+    client: anthropic.Anthropic, desk: Service, server: McpServer
+) -> None:
+    question = body(calling([call("slow", duration=0, label="tea")]))
+    paused: Any = client.beta.messages.create(**question)
+    approve(desk, paused.content[-1].text)
+    messages = [*question["messages"], {"role": "assistant", "content": paused.content}]
+
+    with sdk(desk, key=OTHER_KEY) as other, pytest.raises(anthropic.NotFoundError):
+        other.beta.messages.create(**{**question, "messages": messages})
+    assert server.recorded() == []
+
+
+def test_a_client_that_leaves_ends_the_work_of_the_model(client: anthropic.Anthropic, stand_in: StandIn) -> None:
+    with client.messages.create(**body(asking("Hello", words=2000, slow=0.05)), stream=True) as events:
+        assert next(iter(events)).type == "message_start"
+
+    eventually(lambda: stand_in.last()["state"] == "disconnected", "the model's work has ended")
 
 
 def test_tokens_are_counted_by_the_model_with_the_agents_own_prompt_and_tools(

@@ -7,7 +7,8 @@ from threading import Thread
 
 import pytest
 
-from agent_service import client
+from agent_service.client import connection
+from agent_service.client.ask import AskError, ask
 
 ANSWER = b'{"response": "Aye."}'
 
@@ -31,12 +32,13 @@ def _pauses(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> list[fl
         pauses.append(seconds)
         act()
 
-    monkeypatch.setattr(client, "sleep", pause)
+    monkeypatch.setattr(connection, "sleep", pause)
     return pauses
 
 
 def _ask(port: int, connect_seconds: float = 60) -> str:
-    return client.ask(f"http://127.0.0.1:{port}", "Hello", key=None, seconds=10, connect_seconds=connect_seconds)
+    url = f"http://127.0.0.1:{port}"
+    return "".join(ask(url, "Hello", key=None, seconds=10, connect_seconds=connect_seconds))
 
 
 def test_an_agent_that_refuses_connections_at_first_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,8 +68,8 @@ def test_an_attempt_that_times_out_is_retried(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(socket, "create_connection", create_connection)
     pauses = _pauses(monkeypatch, lambda: None)
     now = iter(range(100))
-    monkeypatch.setattr(client, "monotonic", lambda: float(next(now)))
-    with pytest.raises(client.AskError, match="did not answer: timed out"):
+    monkeypatch.setattr(connection, "monotonic", lambda: float(next(now)))
+    with pytest.raises(AskError, match="did not answer: timed out"):
         _ask(1, connect_seconds=5)
     assert len(attempts) == len(pauses) + 1 > 3
     assert max(attempts) < 10, "no attempt takes as long as an answer may"
@@ -77,7 +79,7 @@ def test_when_retries_run_out_the_error_names_the_reason(monkeypatch: pytest.Mon
     pauses = _pauses(monkeypatch, lambda: None)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(client.AskError, match="Connection refused"):
+        with pytest.raises(AskError, match="Connection refused"):
             _ask(unused.getsockname()[1], connect_seconds=0)
     assert pauses == []
 
@@ -95,7 +97,7 @@ def test_a_question_whose_connection_breaks_is_not_repeated(monkeypatch: pytest.
 
         serving = Thread(target=break_off)
         serving.start()
-        with pytest.raises(client.AskError, match="did not answer"):
+        with pytest.raises(AskError, match="did not answer"):
             _ask(listener.getsockname()[1])
         serving.join()
     assert len(questions) == 1
@@ -106,4 +108,4 @@ def test_an_option_of_the_command_sets_how_long_it_retries() -> None:
     from agent_service.cli import main  # noqa: PLC0415
 
     [option] = [each for each in main.commands["ask"].params if each.name == "connect_timeout"]
-    assert option.default == client.CONNECT_SECONDS
+    assert option.default == connection.CONNECT_SECONDS

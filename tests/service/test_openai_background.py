@@ -39,6 +39,12 @@ def ended(sdk: openai.OpenAI, response: Any) -> Any:
     return sdk.responses.retrieve(response.id)
 
 
+def events_of(sdk: openai.OpenAI, name: str, **after: int) -> list[Any]:
+    """Return the events of a response: all, or those after a number."""
+    options: Any = after
+    return list(sdk.responses.retrieve(name, stream=True, **options))
+
+
 def without_time(event: Any) -> dict[str, Any]:
     """Return an event without the time at which its sender saw the end of the response."""
     found: dict[str, Any] = event.to_dict()
@@ -69,9 +75,9 @@ def test_its_events_can_be_followed_from_any_position(sdk: openai.OpenAI) -> Non
     )
 
     for start in (0, 3, len(events) - 2):
-        rest = list(sdk.responses.retrieve(name, stream=True, starting_after=numbers[start]))
+        rest = events_of(sdk, name, starting_after=numbers[start])
         assert list(map(without_time, rest)) == list(map(without_time, events[start + 1 :]))
-    again = list(sdk.responses.retrieve(name, stream=True))
+    again = events_of(sdk, name)
     assert [event.sequence_number for event in again] == numbers
 
 
@@ -97,7 +103,7 @@ def test_a_response_in_the_background_can_be_cancelled(sdk: openai.OpenAI, stand
     asked = ask(sdk, asking("hello", hold="never"))
     assert sdk.responses.cancel(asked.id).status == "cancelled"
     assert sdk.responses.retrieve(asked.id).status == "cancelled"
-    (*_, last) = sdk.responses.retrieve(asked.id, stream=True)
+    (*_, last) = events_of(sdk, asked.id)
     assert (last.type, last.response.status) == ("response.failed", "cancelled")
     stand_in.release("never")
 
@@ -114,7 +120,7 @@ def test_other_responses_cannot_be_asked_for(sdk: openai.OpenAI, name: str) -> N
         with pytest.raises(openai.NotFoundError):
             call(name)
     with pytest.raises(openai.NotFoundError):
-        list(sdk.responses.retrieve(name, stream=True))
+        events_of(sdk, name)
 
 
 def test_a_call_that_waits_goes_on_with_the_decision(
@@ -133,7 +139,7 @@ def test_a_call_that_waits_goes_on_with_the_decision(
             "slow",
             TEA["input"],
         )
-        (*_, last) = sdk.responses.retrieve(asked.id, stream=True)
+        (*_, last) = events_of(sdk, asked.id)
         assert last.response.output[-1].id == request.id
 
         decision: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True}
@@ -161,7 +167,7 @@ def test_another_replica_goes_on_with_the_stream_of_one_that_was_killed(
         one.kill()
         rest_of = second.responses.retrieve(seen[0].response.id, stream=True, starting_after=seen[-1].sequence_number)
         stand_in.release("rest")
-        rest = list(rest_of)
+        rest: list[Any] = list(rest_of)
     assert rest[-1].type == "response.completed"
     text = "".join(event.delta for event in (*seen, *rest) if event.type == "response.output_text.delta")
     assert text == rest[-1].response.output_text

@@ -36,7 +36,7 @@ TREE = """
       - text: /Now fail/
     - listitem:
       - paragraph: Agent
-      - alert: /rate of requests/
+      - alert: /refused/
       - button "Try again"
 - contentinfo:
   - textbox "Message"
@@ -55,7 +55,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def test_every_element_has_its_role_and_name(browser: Browser, service: Service) -> None:
     async with open_chat(browser, service.url) as chat:
         await chat.ask("Hello")
-        await chat.say(asking("Now fail", fault=429))
+        await chat.say(asking("Now fail", fault=400))
         await chat.problem.wait_for()
         await expect(chat.page.locator("body")).to_match_aria_snapshot(TREE)
         # The name and description of the key field must be present before the field is needed.

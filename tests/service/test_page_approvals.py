@@ -1,5 +1,6 @@
 """Approvals on the chat page: a real Chromium, a real service, a real MCP server, and the stand-in model."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ from stand_in import StandIn, asking
 from support.agent import Service
 from support.browser import running_browser
 from support.browser.chat import Chat, open_chat
-from support.eventually import eventually_async
+from support.eventually import eventually
 from support.tools_server import ToolsServer
 
 pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
@@ -69,7 +70,7 @@ async def test_an_approved_call_runs_and_the_answer_goes_on_in_its_place(chat: C
     assert server.calls() == [("picture", "tea")]
     assert len([url for url in sent if url.endswith("/approvals")]) == 1
 
-    assert set(await chat.ask("And now?")) == {"message", "conversation_id"}
+    assert set(await chat.ask("And now?")) == {"message", "conversation_id", "background"}
 
 
 async def test_the_reason_of_a_rejection_reaches_the_model(chat: Chat, server: ToolsServer) -> None:
@@ -105,23 +106,59 @@ async def test_a_turn_may_wait_again_and_the_keyboard_suffices(chat: Chat, serve
     assert server.calls() == [("picture", "tea"), ("picture", "coffee")]
 
 
-async def test_a_stopped_answer_can_go_on(chat: Chat, server: ToolsServer) -> None:
+async def test_a_stopped_answer_is_cancelled_together_with_the_call_that_runs(chat: Chat, server: ToolsServer) -> None:
     await chat.say(asking("slow", calls=[[call("wait", name="page")]]))
     await chat.approve.click()
     await expect(chat.calls.locator("summary")).to_have_text("wait running")
+    await asyncio.to_thread(eventually, lambda: server.calls() == [("wait", "page")], "the call runs")
     await chat.stop_button.click()
-    await expect(chat.answers.last).to_contain_text("Stopped. The agent can go on with this answer.")
-    server.release("page")
-    go_on = chat.page.get_by_role("button", name="Go on")
+    await expect(chat.facts).to_contain_text("the agent will not remember this exchange")
+    await expect(chat.calls.locator("summary")).to_have_text("wait no result")
+    await asyncio.to_thread(eventually, lambda: ("cancelled", "page") in server.calls(), "the call is cancelled")
 
-    async def goes_on() -> bool:
-        # The service releases the stopped turn in the background, and refuses to go on until it has.
-        if await go_on.is_visible() and await go_on.is_enabled():
-            await go_on.click()
-        return await chat.facts.count() == 1
 
-    await eventually_async(goes_on, "the answer goes on")
-    assert [name for name, _ in server.calls()].count("wait") == 1
+async def test_a_call_that_waits_or_runs_is_shown_again_after_a_reload(chat: Chat, server: ToolsServer) -> None:
+    await chat.say(asking("both", calls=[[call("price", item="tea"), TEA], [call("wait", name="reload")]]))
+    await expect(chat.cards).to_have_count(1)
+    await chat.page.reload()
+    await expect(chat.cards).to_contain_text("picture of the server shop waits for an approval.")
+    await expect(chat.calls.locator("summary")).to_have_text(["price done", "picture waits for approval"])
+    assert server.calls() == [("price", "tea")]
+
+    await chat.approve.click()
+    await expect(chat.cards).to_contain_text("wait of the server shop")
+    await chat.approve.click()
+    await expect(chat.calls.last.locator("summary")).to_have_text("wait running")
+    await chat.page.reload()
+    await expect(chat.calls.locator("summary")).to_have_text(["price done", "picture done", "wait running"])
+    await expect(chat.cards).to_have_count(0)
+    server.release("reload")
+    await expect(chat.facts).to_contain_text("tokens in")
+    said = await chat.answer.inner_text()
+    assert said.count("Stand-in heard") == said.count("Calling wait.") == 1
+    assert server.calls() == [("price", "tea"), ("picture", "tea"), ("wait", "reload")]
+    await chat.page.reload()
+    await expect(chat.facts).to_have_count(1)
+    assert await chat.answer.inner_text() == said
+
+
+async def test_a_decision_of_another_client_is_shown_after_a_reload(
+    chat: Chat, shop_process: tuple[Service, ToolsServer], server: ToolsServer
+) -> None:
+    async with chat.page.expect_request("**/events") as reading:
+        await chat.say(asking("tea", calls=[[TEA, COFFEE]]))
+    task = (await reading.value).url.rsplit("/", 2)[1]
+    await expect(chat.cards).to_have_count(2)
+    service = shop_process[0]
+    first, second = (card["id"] for card in service.get(f"/tasks/{task}").json()["approvals"])
+    service.post(f"/tasks/{task}/approvals", id=first, approve=True).raise_for_status()
+    await chat.page.reload()
+    await expect(chat.cards).to_have_count(1)
+    await expect(chat.cards).to_contain_text("coffee")
+    service.post(f"/tasks/{task}/approvals", id=second, approve=False).raise_for_status()
+    await chat.page.reload()
+    await expect(chat.facts).to_contain_text("tokens in")
+    assert server.calls() == [("picture", "tea")]
 
 
 async def test_only_an_approver_decides_and_then_the_asker_goes_on(
@@ -156,7 +193,6 @@ async def test_only_an_approver_decides_and_then_the_asker_goes_on(
             await chat.approve.click()
             await with_key(APPROVER)
             await expect(chat.answers.last).to_contain_text("The rest of the answer is for the client that asked")
-            assert server.calls() == []
 
             await chat.page.get_by_role("button", name="Forget key").click()
             await chat.page.get_by_role("button", name="Go on").click()

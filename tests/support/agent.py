@@ -130,14 +130,16 @@ def running_service(
     options: Sequence[str] = (),
     host: str = "127.0.0.1",
     descriptors: str = "",
+    port: str = "",
     **settings: str,
 ) -> Iterator[Service]:
     """Run a service while the context is active.
 
-    `options` are further words of its command line. `host` is the address to listen on; empty means the service's own
-    default. `descriptors` is the soft and the hard limit of open files, separated by a space.
+    It listens on a free port, unless `port` is given. `options` are further words of its command line. `host` is the
+    address to listen on; empty means the service's own default. `descriptors` is the soft and the hard limit of open
+    files, separated by a space.
     """
-    port = free_port()
+    port = port or str(free_port())
     limited = ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *descriptors.split()]
     log_file = folder / f"service-{port}.log"
     with log_file.open("wb") as log:
@@ -148,7 +150,7 @@ def running_service(
                 command,
                 *(("--host", host) if host else ()),
                 "--port",
-                str(port),
+                port,
                 *options,
             ],
             env=environment(**settings),

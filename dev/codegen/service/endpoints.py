@@ -13,6 +13,16 @@ _ABOUT = (
     "The same as the OpenAPI document, which an agent outside production serves at `/openapi.json` and `/docs`. "
     "[Call an agent](../how-to/call-an-agent.md) shows how to use them."
 )
+_PROTOCOLS = (
+    "An agent also has the endpoints of other protocols, unless its runtime has `protocol: http`. Their requests and "
+    "answers are those of the protocols; [existing clients](../how-to/clients/index.md) has what each client enters."
+)
+_PATHS = [
+    ["OpenAI", "`/v1/chat/completions`, `/v1/responses`, `/v1/models`", "`API_OPENAI`, `api.openai`: on"],
+    ["Anthropic", "`/v1/messages`, `/v1/messages/count_tokens`", "`API_ANTHROPIC`, `api.anthropic`: on"],
+    ["A2A", "`/.well-known/agent-card.json` (without a key), `/a2a`, `/a2a/v1/…`", "`API_A2A`, `api.a2a`: on"],
+    ["MCP", "`/mcp`", "`API_MCP`, `api.mcp`: off"],
+]
 
 
 def reference(document: Document) -> str:
@@ -26,6 +36,8 @@ def reference(document: Document) -> str:
         "# Endpoints of the agent API",
         _ABOUT,
         markdown.table(["endpoint", "description"], [_summary(*operation) for operation in operations]),
+        _PROTOCOLS,
+        markdown.table(["protocol", "paths", "setting, field and default"], _PATHS),
     ]
     for operation in operations:
         parts.extend(_section(*operation))

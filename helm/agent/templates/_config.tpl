@@ -1,6 +1,10 @@
 {{/* The agent API's settings, under the names of its environment variables: the data of the ConfigMap. */}}
 {{- define "agent.settings" -}}
-{{- with .Values.agent -}}
+AGENT_NAME: {{ include "agent.fullname" . | quote }}
+{{- with .Values.agent }}
+{{- with .description }}
+AGENT_DESCRIPTION: {{ . | quote }}
+{{- end }}
 MODEL_PROVIDER: {{ .provider | quote }}
 DEFAULT_MODEL: {{ .model | quote }}
 MAX_TOKENS: {{ .maxTokens | toJson | quote }}
@@ -73,9 +77,53 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.tracing" . }}
 {{- include "agent.runtimeSettings" . }}
 {{- include "agent.toolSettings" . }}
+{{- include "agent.protocolSettings" . }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
 METRICS_PORT: "9090"
+{{- end }}
+
+{{/* The client protocols, as far as the values set them. */}}
+{{- define "agent.protocolSettings" -}}
+{{- $api := .Values.api | default dict }}
+{{- range $name, $field := dict "OPENAI" "openai" "ANTHROPIC" "anthropic" "A2A" "a2a" "MCP" "mcp" "CLIENT_TOOLS" "clientTools" }}
+{{- if hasKey $api $field }}
+API_{{ $name }}: {{ get $api $field | quote }}
+{{- end }}
+{{- end }}
+{{- with $api.maxBodyBytes }}
+API_MAX_BODY_BYTES: {{ . | toJson | quote }}
+{{- end }}
+{{- with $api.maxInputTokens }}
+API_MAX_INPUT_TOKENS: {{ . | toJson | quote }}
+{{- end }}
+{{- end }}
+
+{{/* What existing clients are given, for the notes; nothing if all paths are the runtime's. */}}
+{{- define "agent.addressesOfClients" -}}
+{{- $api := .Values.api | default dict }}
+{{- $port := int .Values.service.port }}
+{{- $host := printf "http://%s.%s.svc%s" (include "agent.fullname" .) .Release.Namespace (ternary "" (printf ":%d" $port) (eq $port 80)) }}
+{{- $lines := list }}
+{{- if ne "false" (get $api "openai" | toString) }}
+{{- $lines = append $lines (printf "OPENAI_BASE_URL=%s/v1" $host) }}
+{{- end }}
+{{- if ne "false" (get $api "anthropic" | toString) }}
+{{- $lines = append $lines (printf "ANTHROPIC_BASE_URL=%s" $host) }}
+{{- end }}
+{{- if ne "false" (get $api "a2a" | toString) }}
+{{- $lines = append $lines (printf "A2A card: %s/.well-known/agent-card.json" $host) }}
+{{- end }}
+{{- if $api.mcp }}
+{{- $lines = append $lines (printf "MCP server: %s/mcp" $host) }}
+{{- end }}
+{{- if and $lines (not (include "agent.isProxy" .)) }}
+
+Existing clients reach it with these addresses{{ if .Values.auth.enabled }}, and with a client key as the API key or bearer token{{ end }}:
+{{ range $lines }}
+    {{ . }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Where traces go, and under which name; nothing without a collector. */}}

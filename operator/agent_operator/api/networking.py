@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
-from agent_operator.api.core_v1 import DNS_LABEL, DNS_SUBDOMAIN, Annotations, ObjectName
+from agent_operator.api.core_v1 import DNS_LABEL, DNS_SUBDOMAIN, QUALIFIED_NAME, Annotations, ObjectName
 from agent_operator.api.kubernetes.networking import NetworkPolicyEgressRule, NetworkPolicyPeer
 from agent_operator.api.kubernetes.part import ATOMIC, SET, AsWritten
 from agent_operator.api.rules import Rule
@@ -36,6 +36,9 @@ class Service(Model):
     """Port of the Service."""
     annotations: Annotations | None = None
     """Annotations of the Service, such as those that load balancers read."""
+    app_protocol: Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, min_length=1, max_length=253)] | None = None
+    """Application protocol of the port, for gateways that read it, such as `kgateway.dev/a2a`. Several gateways
+    refuse routes to a Service whose value they do not know."""
 
 
 class Ingress(Model):

@@ -35,6 +35,8 @@ from agent_operator.api.kubernetes.core import Affinity, PodSecurityContext, Sec
 from agent_operator.api.kubernetes.part import ATOMIC, SET, AsWritten, keyed
 from agent_operator.api.kubernetes.volumes import Volume
 from agent_operator.api.networking import HttpAddress, HttpRoute, Ingress, NetworkPolicy, Service
+from agent_operator.api.protocols import SPEC_RULES as RULES_OF_PROTOCOLS
+from agent_operator.api.protocols import Protocols
 from agent_operator.api.redis import Redis
 from agent_operator.api.rules import Rule
 from agent_operator.api.runtime import SPEC_RULES, Runtime
@@ -93,6 +95,8 @@ class Agent(Model):
         ),
     )
 
+    description: Annotated[str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=1000)] | None = None
+    """What the agent does, for its clients: the A2A agent card and the description of the MCP tool contain it."""
     provider: Literal["anthropic", "echo"] = "anthropic"
     """Provider of the answers: `anthropic` calls the model API; `echo` answers with the message itself and needs no
     key."""
@@ -322,6 +326,7 @@ class AgentSpec(Model):
         ),
         *SPEC_RULES,
         *RULES_OF_TOOLS,
+        *RULES_OF_PROTOCOLS,
     )
 
     image: Image = Image()
@@ -334,6 +339,7 @@ class AgentSpec(Model):
     tools: Tools | None = None
     """Tools that the agent may call. A change replaces the pods."""
     approvals: Approvals | None = None
+    api: Protocols | None = None
     api_key: ApiKey = ApiKey()
     auth: Auth = Auth()
     replicas: Replicas = 1

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.protocols import Protocols
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata
 from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
@@ -19,6 +20,8 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
     """Return the settings in the spec. A setting that is unset has no key: the service uses its default."""
     spec, limit = agent.spec, agent.spec.rate_limit
     given: dict[str, str | None] = {
+        "AGENT_NAME": agent.name,
+        "AGENT_DESCRIPTION": spec.agent.description,
         "MODEL_PROVIDER": spec.agent.provider,
         "DEFAULT_MODEL": spec.agent.model,
         "MAX_TOKENS": str(spec.agent.max_tokens),
@@ -41,7 +44,7 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
         "METRICS_PORT": str(METRICS_PORT),
     }
     given |= _of_state(agent) | _of_budget(agent.spec) | tracing_variables(agent) | runtime_settings(agent)
-    given |= tool_settings(agent.spec)
+    given |= tool_settings(agent.spec) | _of_protocols(agent.spec.api)
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -59,6 +62,21 @@ def _of_state(agent: AgentDeployment) -> dict[str, str | None]:
         "STATE_PREFIX": f"{agent.namespace}/{agent.name}",
         "API_RUNS_TASKS": "false" if agent.spec.worker.enabled else "true",
         "WORKER_CONCURRENCY": str(agent.spec.worker.concurrency) if agent.spec.worker.enabled else None,
+    }
+
+
+def _of_protocols(api: Protocols | None) -> dict[str, str | None]:
+    """Return the settings of the client protocols that the spec sets."""
+    if api is None:
+        return {}
+    return {
+        "API_OPENAI": _boolean(api.openai),
+        "API_ANTHROPIC": _boolean(api.anthropic),
+        "API_A2A": _boolean(api.a2a),
+        "API_MCP": _boolean(api.mcp),
+        "API_CLIENT_TOOLS": _boolean(api.client_tools),
+        "API_MAX_BODY_BYTES": str(api.max_body_bytes) if api.max_body_bytes is not None else None,
+        "API_MAX_INPUT_TOKENS": str(api.max_input_tokens) if api.max_input_tokens is not None else None,
     }
 
 

@@ -15,7 +15,17 @@ def service(agent: AgentDeployment) -> Document:
         "spec": {
             "type": agent.spec.service.type,
             "selector": selector(agent.name),
-            "ports": [{"name": PORT_NAME, "port": agent.spec.service.port, "protocol": "TCP", "targetPort": PORT_NAME}],
+            "ports": [
+                without_empty(
+                    {
+                        "name": PORT_NAME,
+                        "port": agent.spec.service.port,
+                        "protocol": "TCP",
+                        "targetPort": PORT_NAME,
+                        "appProtocol": agent.spec.service.app_protocol,
+                    }
+                )
+            ],
         },
     }
 

@@ -7,6 +7,7 @@ from agent_operator.api.addresses import http_address, model_api_address, redis_
 from agent_operator.api.cautions import cautions, measured, sidecars_of_tools
 from agent_operator.api.core_v1 import Resources
 from agent_operator.api.mcp import ToolSidecar
+from agent_operator.api.protocols import A2A_PORT, Protocols
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import Fault
 from agent_operator.kube.compare import quantity
@@ -40,6 +41,7 @@ def advice(spec: AgentSpec) -> Iterator[Fault]:
     yield from _image_and_model(spec)
     yield from _runtime(spec)
     yield from _tools(spec)
+    yield from _protocols(spec)
     yield from (Fault(*caution) for caution in cautions(spec))
 
 
@@ -219,6 +221,20 @@ def _approvals(spec: AgentSpec) -> Iterator[Fault]:
             "a runtime with the protocol http cannot wait for approvals, and its calls of these tools are refused: "
             "remove them from approve, or set another runtime.protocol",
         )
+
+
+def _protocols(spec: AgentSpec) -> Iterator[Fault]:
+    api = spec.api or Protocols()
+    serves_a2a = api.a2a is not False
+    if not serves_a2a and spec.runtime is None and spec.service.app_protocol == A2A_PORT:
+        yield Fault(
+            "spec.service.appProtocol", "announces A2A, which api.a2a disables: remove it, or set api.a2a to true"
+        )
+    if serves_a2a or api.openai is not False or api.anthropic is not False or api.mcp:
+        return
+    for field, value in (("maxBodyBytes", api.max_body_bytes), ("maxInputTokens", api.max_input_tokens)):
+        if value is not None:
+            yield Fault(f"spec.api.{field}", "has no effect, as all protocols are disabled: remove it, or enable one")
 
 
 def _sidecars(spec: AgentSpec) -> Iterator[tuple[str, ToolSidecar]]:

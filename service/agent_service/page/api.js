@@ -3,13 +3,21 @@ import { events } from "./events.js";
 import { parse } from "./exact.js";
 
 const ROOT = new URL("..", import.meta.url);
+const FOREIGN = "The answer did not come from the agent, but from something between it and this page.";
 
-/** Why there is no complete answer, as a sentence. `status` is 0 when there was no HTTP error; `wait` is in seconds. */
+// The service sends a comment every 15 s by default. A connection that is silent for longer is taken to be dead.
+const SILENCE_MILLISECONDS = 90_000;
+
+/**
+ * Why a request or an answer failed, as a sentence. `status` is 0 when there was no HTTP error; `wait` is in seconds;
+ * `lost` is whether the connection failed.
+ */
 export class Refusal extends Error {
-  constructor(message, { status = 0, wait = 0 } = {}) {
+  constructor(message, { status = 0, wait = 0, lost = false } = {}) {
     super(message);
     this.status = status;
     this.wait = wait;
+    this.lost = lost;
   }
 }
 
@@ -20,59 +28,96 @@ export async function about() {
 }
 
 /**
- * Asks the agent, and yields the events of its answer: `text`, `tool_use` and `tool_result` any number of times, then
- * `done`, or `input_required` if tool calls wait for an approval.
- * Throws a Refusal, or an AbortError when `signal` fires.
+ * Submits a message, and returns the task that answers it: the same one for the same `submission`. Throws a Refusal, as
+ * the functions below do.
  */
-export function ask({ message, conversationId, key, signal }) {
-  return request("chat/stream", { message, ...(conversationId && { conversation_id: conversationId }) }, key, signal);
+export function submit({ message, conversationId, submission, key }) {
+  const body = { message, ...(conversationId && { conversation_id: conversationId }), background: true };
+  return json("POST", "chat", { body, key, headers: { "Idempotency-Key": submission } });
+}
+
+/** Returns the state of a task. */
+export function lookUp({ task, key, signal }) {
+  return json("GET", path(task), { key, signal });
+}
+
+/** Decides on a tool call that waits, and returns the state of its task. */
+export function decide({ task, id, approve, reason, key, signal }) {
+  return json("POST", `${path(task)}/approvals`, { body: { id, approve, reason }, key, signal });
+}
+
+/** Cancels a task, even if the page is being closed, and returns its state. */
+export function cancel({ task, key }) {
+  return json("DELETE", path(task), { key, keepalive: true });
 }
 
 /**
- * Decides on a tool call that waits, and yields the events of the rest of the answer as `ask` does; or `decided` if
- * that belongs to another client. Without `approve`, it goes on with a turn that an approver has decided.
+ * Yields the events of a task after the one with the id `after`, each as `{ id, event }`, until the connection ends.
+ * `onOpen` is called once it is open. Throws a Refusal, or an AbortError when `signal` fires.
  */
-export function decide({ conversationId, id, approve, reason, key, signal }) {
-  const path = `chat/${encodeURIComponent(conversationId)}/approvals`;
-  return request(path, { id, approve, reason, stream: true }, key, signal);
-}
-
-async function* request(path, body, key, signal) {
-  const headers = { "Content-Type": "application/json", Accept: "text/event-stream" };
-  if (key) {
-    headers.Authorization = `Bearer ${key}`;
-  }
+export async function* read({ task, after, key, signal, onOpen }) {
+  const silence = new AbortController();
+  let timer = 0;
+  const onArrival = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(), SILENCE_MILLISECONDS);
+  };
+  const headers = { Accept: "text/event-stream", ...(after && { "Last-Event-ID": after }) };
   try {
-    const answer = await fetch(new URL(path, ROOT), { method: "POST", headers, body: JSON.stringify(body), signal });
-    if (!answer.ok) {
-      throw await refusal(answer);
-    }
-    const mediaType = answer.headers.get("Content-Type") ?? "";
-    const decided = mediaType.startsWith("application/json") ? parse(await answer.text()) : {};
-    if (decided.status === "decided") {
-      yield { ...decided, type: "decided" };
-      return;
-    }
-    if (!mediaType.startsWith("text/event-stream")) {
-      throw new Refusal("The answer did not come from the agent, but from something between it and this page.");
-    }
-    for await (const data of events(answer.body)) {
-      const event = parse(data);
-      if (event.type === "error") {
-        throw new Refusal(event.message);
-      }
-      yield event;
-      if (event.type === "done" || event.type === "input_required") {
-        return;
-      }
+    onArrival();
+    const either = AbortSignal.any([signal, silence.signal]);
+    const answer = await request("GET", `${path(task)}/events`, { headers, key, signal: either });
+    expect(answer, "text/event-stream");
+    onOpen();
+    for await (const { id, data } of events(answer.body, onArrival)) {
+      yield { id, event: parse(data) };
     }
   } catch (error) {
-    if (error instanceof Refusal || error.name === "AbortError") {
-      throw error;
-    }
-    throw new Refusal("The connection to the agent failed. Check that it is running and can be reached.");
+    throw signal.aborted ? signal.reason : asRefusal(error);
+  } finally {
+    clearTimeout(timer);
   }
-  throw new Refusal("The connection was closed before the answer was complete.");
+}
+
+async function json(method, where, { body, headers, key, signal, keepalive }) {
+  const all = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...headers };
+  try {
+    const answer = await request(method, where, { headers: all, body: body && JSON.stringify(body), key, signal, keepalive });
+    expect(answer, "application/json");
+    return parse(await answer.text());
+  } catch (error) {
+    throw signal?.aborted ? signal.reason : asRefusal(error);
+  }
+}
+
+async function request(method, where, { key, headers, ...options }) {
+  const all = { ...headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  const answer = await fetch(new URL(where, ROOT), { method, headers: all, ...options });
+  if (!answer.ok) {
+    throw await refusal(answer);
+  }
+  return answer;
+}
+
+function path(task) {
+  return `tasks/${encodeURIComponent(task)}`;
+}
+
+function expect(answer, mediaType) {
+  if (!(answer.headers.get("Content-Type") ?? "").startsWith(mediaType)) {
+    throw new Refusal(FOREIGN);
+  }
+}
+
+function asRefusal(error) {
+  if (error instanceof Refusal) {
+    return error;
+  }
+  if (error instanceof SyntaxError) {
+    return new Refusal(FOREIGN);
+  }
+  const lost = "The connection to the agent failed. Check that it is running and can be reached.";
+  return new Refusal(lost, { lost: true });
 }
 
 async function refusal(answer) {

@@ -1,8 +1,8 @@
 // The tool calls of an answer: the state of each in one line, which opens to its input and its result.
 import { box, json, named, visible } from "./exact.js";
 
-/** Returns a call that runs: its element, and the functions that update it. */
-export function addCall({ name, input }) {
+/** Returns a call that runs: its element, and the functions that update it. `isTimed`: whether its duration is known. */
+export function addCall({ name, input }, { isTimed }) {
   const element = document.createElement("details");
   element.className = "call";
   const summary = element.appendChild(document.createElement("summary"));
@@ -37,7 +37,7 @@ export function addCall({ name, input }) {
     end({ is_error: isError, content }) {
       ended = true;
       const [kind, label] = isError ? ["failed", "Error"] : ["done", "Result"];
-      show(kind, `${kind} · ${seconds(performance.now() - started)}`);
+      show(kind, isTimed ? `${kind} · ${seconds(performance.now() - started)}` : kind);
       element.append(box(`${label} of ${visible(name)}`, visible(content, "\n\t") || "(empty)"));
     },
   };

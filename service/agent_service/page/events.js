@@ -4,9 +4,10 @@
 export class EventParser {
   #rest = "";
   #data = [];
+  #id = "";
   #afterReturn = false;
 
-  /** Takes a piece of text, and returns the data of each event that is now complete. */
+  /** Takes a piece of text, and returns each event that is now complete, as `{ id, data }`. */
   push(piece) {
     if (piece === "") {
       return [];
@@ -23,23 +24,30 @@ export class EventParser {
     if (line === "") {
       const data = this.#data;
       this.#data = [];
-      return data.length ? [data.join("\n")] : [];
+      // An event without an id of its own has that of the one before.
+      return data.length ? [{ id: this.#id, data: data.join("\n") }] : [];
     }
     const [, field, value] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
     // A comment, which keeps the connection alive, is a line without a field name.
     if (field === "data") {
       this.#data.push(value ?? "");
+    } else if (field === "id") {
+      this.#id = value ?? "";
     }
     return [];
   }
 }
 
-/** Yields the data of each event in a response's body as it arrives. Leaving the loop ends the request. */
-export async function* events(body) {
+/**
+ * Yields each event in a response's body as it arrives. Leaving the loop ends the request.
+ * `onArrival` is called whenever anything arrives, a comment included.
+ */
+export async function* events(body, onArrival = () => {}) {
   const parser = new EventParser();
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   try {
     for (let { value, done } = await reader.read(); !done; { value, done } = await reader.read()) {
+      onArrival();
       yield* parser.push(value);
     }
   } finally {

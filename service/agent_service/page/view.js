@@ -8,6 +8,8 @@ const spoken = document.getElementById("spoken");
 // The page follows the answer while its end is visible, and keeps its position when the user has scrolled up.
 const NEAR_END_PIXELS = 120;
 
+const RECONNECTING = "The connection to the agent broke. The answer continues once it is back.";
+
 /** Announces a sentence to screen readers. */
 export function announce(sentence) {
   spoken.textContent = sentence;
@@ -20,14 +22,25 @@ export function addMessage(text) {
   item.scrollIntoView({ block: "end" });
 }
 
-/** Shows an answer that is in progress, and returns the functions that update it. */
-export function addAnswer() {
+/** Shows a sentence about the conversation. */
+export function addNote(text) {
+  const item = document.createElement("li");
+  item.append(line("note", text));
+  talk.append(item);
+}
+
+/**
+ * Shows an answer that is in progress, and returns the functions that update it. `isTimed`: whether its tool calls are
+ * shown with their duration.
+ */
+export function addAnswer({ isTimed }) {
   const { item, body } = addItem("answer", "Agent", "");
   const calls = new Map();
   const cards = new Map();
   let said = "";
   // What is below the answer: notes, facts, a problem, a button.
   let end = [];
+  const connection = line("note", RECONNECTING);
   // Null after a tool call: the next piece begins a new text.
   let text = body.appendChild(document.createTextNode(""));
 
@@ -40,6 +53,8 @@ export function addAnswer() {
   };
   const finish = (...elements) => {
     item.removeAttribute("aria-busy");
+    connection.remove();
+    end.forEach((element) => element.remove());
     end = elements;
     item.append(...end);
   };
@@ -84,13 +99,29 @@ export function addAnswer() {
           text.data = text.data.trimEnd();
           text = null;
         }
-        const call = addCall(event);
+        const call = addCall(event, { isTimed });
         calls.set(event.id, call);
         body.append(call.element);
       });
     },
     result(event) {
       following(() => calls.get(event.id)?.end(event));
+    },
+    /** Replaces the text of the answer so far. Its calls remain: they are not repeated. */
+    restart(content) {
+      said = "";
+      text = null;
+      body.replaceChildren(...[...calls.values()].map(({ element }) => element));
+      shown.append(content);
+    },
+    /** Shows whether the answer arrives, or the page has to connect again. */
+    connect(isOpen) {
+      if (isOpen) {
+        connection.remove();
+      } else if (!connection.isConnected) {
+        following(() => item.append(connection));
+        announce(RECONNECTING);
+      }
     },
     /** Shows the calls that wait for an approval. `decide` is called with the call and the decision. */
     wait(waiting, decide, warning) {
@@ -137,7 +168,7 @@ export function addAnswer() {
       forEachCall("stop");
       finish(kind === "problem" ? problemLine(message) : line(kind, message), ...(goOn ? [goOnButton(false, goOn)] : []));
     },
-    /** Ends the work on this answer before it has changed. */
+    /** Ends the work on a decision before it had an effect. */
     rest() {
       finish();
       forEachCall("wait");

@@ -137,8 +137,8 @@ class EventStream(Response):
         self._metrics = metrics
         self._asked_at: float | None = time.perf_counter()
         self._heartbeat_seconds = heartbeat_seconds
-        # `begun` is set when the first bytes are made, and `started` when they are written.
-        self._begun = self._started = False
+        # `opened` is set when the first bytes are made, and `started` when they are written.
+        self._opened = self._started = False
         # Two tasks write: this one, and the one that watches the connection, which writes heartbeats.
         self._writing = asyncio.Lock()
         self._written_at = time.monotonic()
@@ -158,7 +158,7 @@ class EventStream(Response):
     async def _last_event(self) -> bytes:
         try:
             reply = await self._reply(self._piece)
-            return self._begin() + self._form.end(reply)
+            return self._open_form() + self._form.end(reply)
         except (ModelError, CannotWaitError, StateUnavailableError) as error:
             if not self._started:
                 raise
@@ -182,20 +182,20 @@ class EventStream(Response):
             self._metrics.first_token.observe(time.perf_counter() - self._asked_at, exemplar())
             self._asked_at = None
         # A form counts its events, so the start comes first. A piece may have no event of its own.
-        if data := self._begin() + self._form.piece(piece):
+        if data := self._open_form() + self._form.piece(piece):
             await self._write(data)
 
-    def _begin(self) -> bytes:
-        if self._begun:
+    def _open_form(self) -> bytes:
+        if self._opened:
             return b""
-        self._begun = True
+        self._opened = True
         return self._form.start()
 
     async def _beat(self) -> float:
         silence = time.monotonic() - self._written_at
         if silence < self._heartbeat_seconds:
             return self._heartbeat_seconds - silence
-        await self._write(self._begin() + self._form.heartbeat)
+        await self._write(self._open_form() + self._form.heartbeat)
         return self._heartbeat_seconds
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:

@@ -9,7 +9,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locato
 
 # The console also reports an HTTP error as an error; the page shows it to the user, and the tests check it there.
 _EXPECTED = re.compile(
-    r"Failed to load resource: (the server responded with a status of (40[1349]|429|5\d\d)|net::ERR_)"
+    r"Failed to load resource: (the server responded with a status of (40[1349]|42[29]|5\d\d)|net::ERR_)"
 )
 
 
@@ -46,7 +46,7 @@ class Chat:
     async def ask(self, text: str) -> dict[str, Any]:
         """Send a message, wait for the whole answer, and return the body of the request that was sent."""
         done = await self.facts.count()
-        async with self.page.expect_request("**/chat/stream") as request:
+        async with self.page.expect_request("**/chat") as request:
             await self.say(text)
         await self.facts.nth(done).wait_for()
         sent = (await request.value).post_data_json

@@ -111,6 +111,7 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the nearest spec that satisfies the rules across fields."""
     _keep_rules_of_pods(spec)
     _keep_rules_of_traffic(spec)
+    _keep_rules_of_protocols(spec)
     key = spec.get("apiKey", {})
     if "value" in key:
         key.pop("secretName", None)
@@ -131,6 +132,14 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
         if "tolerationSeconds" in toleration:
             toleration["effect"] = "NoExecute"
     return spec
+
+
+def _keep_rules_of_protocols(spec: dict[str, Any]) -> None:
+    if spec.get("runtime", {}).get("protocol") == "http":
+        spec.pop("api", None)
+    api = spec.get("api", {})
+    if "runtime" in spec or {api.get("openai"), api.get("anthropic")} == {False}:
+        api.pop("clientTools", None)
 
 
 def _keep_rules_of_scaling(spec: dict[str, Any]) -> None:

@@ -345,6 +345,15 @@ def test_a_declarative_agent_of_kagent_becomes_a_built_in_agent() -> None:
     assert "ModelConfig/claude: spec.anthropic.topP" in notes
 
 
+def test_the_description_of_an_agent_of_kagent_describes_it_to_a2a_clients() -> None:
+    declarative = {"systemMessage": "You help.", "modelConfig": "claude"}
+
+    spec, notes, _ = converted(kagent(declarative=declarative, description="Helps."), model_config())
+
+    assert spec["agent"]["description"] == "Helps."
+    assert not [field for field in notes if "description" in field]
+
+
 def test_another_provider_of_a_declarative_agent_is_reported() -> None:
     config = model_config("default-model-config", provider="OpenAI", model="gpt-6", apiKeySecret="openai")
 

@@ -141,6 +141,7 @@ def test_settings_are_in_the_config_map_and_unset_ones_have_no_key() -> None:
     data = build(agent={"provider": "echo", "maxTokens": 100, "systemPrompt": "Be kind."})["ConfigMap"]["data"]
 
     assert data == {
+        "AGENT_NAME": "hello",
         "MODEL_PROVIDER": "echo",
         "DEFAULT_MODEL": "claude-sonnet-5-5",
         "MAX_TOKENS": "100",

@@ -22,6 +22,7 @@ NARROWS = "who may send requests to the agent's own pods, as an agent without a 
 UNGUARDED: dict[str, str] = {
     "agent.": SETTINGS,
     "approvals.": SETTINGS,
+    "api.": SETTINGS,
     "apiKey.": LIKE_A_DEPLOYMENT,
     "auth.": LIKE_A_DEPLOYMENT,
     "autoscaling.": NUMBER,
@@ -66,6 +67,7 @@ UNGUARDED: dict[str, str] = {
     "securityContext.": JUDGED,
     "podDisruptionBudget.enabled": "a budget that keeps no node from being drained harms no one",
     "service.port": "a port inside the cluster",
+    "service.appProtocol": "how gateways read the agent's own port",
     "serviceAccount.create": "an account of the agent's own name; other names are guarded",
 }
 

@@ -73,6 +73,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- include "agent.validatePods" . }}
 {{- include "agent.validateRuntime" . }}
 {{- include "agent.validateTools" . }}
+{{- include "agent.validateProtocols" . }}
 {{- include "agent.validateRepeats" . }}
 {{- $none := list "0" "0%" }}
 {{- with .Values.rollout }}
@@ -322,6 +323,25 @@ without them there would be an empty setting, or no object at all.
 {{- end }}
 {{- if and .Values.runtime (has (.Values.runtime.port | default 8080 | int) $ports) }}
 {{- fail "the port of a tool is that of the runtime: choose another port for one of them (mcp.sidecar.port, code.port, runtime.port)" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The client protocols. */}}
+{{- define "agent.validateProtocols" -}}
+{{- if hasKey .Values "api" }}
+{{- if include "agent.isProxy" . }}
+{{- fail "api has no effect with runtime.protocol http, as all paths are the runtime's own: remove api" }}
+{{- end }}
+{{- with .Values.api }}
+{{- if .clientTools }}
+{{- if hasKey $.Values "runtime" }}
+{{- fail "api.clientTools needs the built-in agent, as a runtime is not given a client's tools: remove api.clientTools" }}
+{{- end }}
+{{- if eq "false" (get . "openai" | toString) (get . "anthropic" | toString) }}
+{{- fail "api.clientTools needs api.openai or api.anthropic, whose clients send tools: enable one, or remove api.clientTools" }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -18,9 +18,8 @@ VERSION = "kagent.dev/v1alpha2"
 BYO_PORT = 8080
 BYO_PROTOCOL = "a2a"
 
-_CARD = "it described the agent in kagent's agent card: keep it in an annotation, if other programs read it"
+_CARD = "the agent card is generated from agent.description and tools: keep it in an annotation, if programs read it"
 _ADVICE = {
-    "description": _CARD,
     "iconUrl": _CARD,
     "documentationUrl": _CARD,
     "version": _CARD,
@@ -30,7 +29,7 @@ _ADVICE = {
     "allowedNamespaces": "restrict who may call the agent with auth and networkPolicy.ingressFrom",
 }
 _DECLARATIVE_ADVICE = {
-    "a2aConfig": "clients call the agent with /chat, /chat/stream and /tasks",
+    "a2aConfig": "skills in the agent card are generated from tools; clients use A2A, or /chat",
     "memory": "the agent remembers conversations only: set redis to keep them across pods",
     "context": "Portside shortens long conversations by itself",
     "shareTools": "links to sessions do not exist: clients use the id of a conversation",
@@ -56,8 +55,9 @@ def convert_agent(document: Document, around: Belongings, choices: Choices) -> D
         _declarative(draft, object_of(spec.get("declarative")), around)
     else:
         raise InputError(f"{draft.title}: spec.type: should be BYO or Declarative")
+    draft.put("agent.description", text_of(spec.get("description")) or None, "spec.description")
     for field, value in spec.items():
-        if field not in ("type", "byo", "declarative") and value:
+        if field not in ("type", "byo", "declarative", "description") and value:
             draft.lost(f"spec.{field}", _ADVICE.get(field, "an AgentDeployment has no such field"))
     _closing(draft, document)
     return draft

@@ -58,7 +58,6 @@ class Server:
         await request.body()
         try:
             async with WhileConnected(request.receive):
-                answer = await endpoint(request)
+                return await Stream.of(await endpoint(request), heartbeat_seconds=self._heartbeat_seconds)
         except ClientGoneError:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
-        return Stream.of(answer, heartbeat_seconds=self._heartbeat_seconds)

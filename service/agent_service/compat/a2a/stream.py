@@ -4,12 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any
 
 import structlog
+from a2a.utils.error_handlers import build_rest_error_payload
+from a2a.utils.errors import A2AError
 from fastapi import Response
 from sse_starlette.event import ensure_bytes
 from sse_starlette.sse import EventSourceResponse
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from agent_service.routes.disconnect import ClientGoneError, WhileConnected
@@ -32,9 +35,10 @@ class Stream(Response):
     The SDK's own response ends when the server is asked to stop, and has heartbeats of its own.
     """
 
-    def __init__(self, events: AsyncIterator[Any], *, heartbeat_seconds: float) -> None:
+    def __init__(self, first: bytes, events: AsyncIterator[Any], *, heartbeat_seconds: float) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
+        self._first = first
         self._events = events
         self._heartbeat_seconds = heartbeat_seconds
         # Two tasks write: the one of the request, and the one that watches the connection.
@@ -42,11 +46,22 @@ class Stream(Response):
         self._written_at = time.monotonic()
 
     @classmethod
-    def of(cls, answer: Response, *, heartbeat_seconds: float) -> Response | Self:
-        """Return the answer; one with events is sent by this class."""
+    async def of(cls, answer: Response, *, heartbeat_seconds: float) -> Response:
+        """Return the answer; one with events is sent by this class, once the first one is there.
+
+        An error before that is an answer of its own, which the SDK leaves out for version 0.3 over HTTP+JSON.
+        """
         if not isinstance(answer, EventSourceResponse):
             return answer
-        return cls(aiter(answer.body_iterator), heartbeat_seconds=heartbeat_seconds)
+        events = aiter(answer.body_iterator)
+        try:
+            first = ensure_bytes(await anext(events), _LINE_END)
+        except StopAsyncIteration:
+            first = b""
+        except A2AError as error:
+            payload = build_rest_error_payload(error)
+            return JSONResponse(payload, status_code=payload["error"]["code"])
+        return cls(first, events, heartbeat_seconds=heartbeat_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request (ASGI)."""
@@ -54,11 +69,12 @@ class Stream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         with suppress(ClientGoneError):
             async with WhileConnected(receive, beat=self._beat, beat_seconds=self._heartbeat_seconds):
+                await self._write(self._first)
                 try:
                     async for event in self._events:
                         await self._write(_in_lines(ensure_bytes(event, _LINE_END)))
                 except Exception as error:
-                    # The SDK writes every error that it knows into the stream.
+                    # The SDK writes the errors that it knows into the stream, except for version 0.3 over HTTP+JSON.
                     _log.error("A stream of A2A failed unexpectedly", error=type(error).__name__, where=where(error))
                 await self._write(b"", more=False)
 
