@@ -342,3 +342,11 @@ async def test_the_events_of_many_tasks_are_sent_together(bed: Bed) -> None:
     for (claim, _), found in zip(started, await asyncio.gather(*reading), strict=True):
         assert texts(found) == [claim.id]
         assert json.loads(found[-1].text)["type"] == "done"
+
+
+async def test_a_task_of_a_killed_process_is_due(bed: Bed) -> None:
+    claim, _ = await bed.begin()
+    assert await bed.tasks.due() == 0
+    bed.server.command("ZADD", "{test}:task:leases", "1", claim.id)
+
+    assert await bed.tasks.due() == 1

@@ -118,7 +118,7 @@ class Worker:
 
         Without `claims`, it runs only those that the process accepted for itself.
         """
-        steps = (self._take_up if claims else self._sweep, self._keep_leases, self._listen)
+        steps = (self._keep_leases, self._listen, *([self._take_up] if claims else []))
         loops = [asyncio.create_task(self._forever(each)) for each in steps]
         try:
             yield
@@ -152,11 +152,6 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(_POLL_SECONDS):
                 await self._wake.wait()
-
-    async def _sweep(self) -> None:
-        """Requeue the tasks of dead workers: without it, autoscalers would not see that they wait for one."""
-        await asyncio.sleep(LEASE_SECONDS / 3)
-        await self._tasks.claim(0)
 
     def _begin(self, claim: Claim) -> None:
         task = asyncio.create_task(self._work(claim))
