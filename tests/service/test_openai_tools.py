@@ -118,10 +118,12 @@ def test_the_events_of_a_call_lead_to_its_item(sdk: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_chat_that_waits_for_an_approval_says_so_and_goes_on_by_our_own_api(
-    sdk: openai.OpenAI, shop: Service, server: McpServer, *, stream: bool
+@pytest.mark.parametrize("by", ["our own api", "a message"])
+def test_a_chat_that_waits_for_an_approval_says_so_and_goes_on(
+    sdk: openai.OpenAI, shop: Service, server: McpServer, stand_in: StandIn, *, by: str, stream: bool
 ) -> None:
-    answer = chat(sdk, user(calling([TEA])), stream=stream)
+    question = user(calling([TEA]))
+    answer = chat(sdk, question, stream=stream)
     if stream:
         chunks = list(answer)
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
@@ -139,9 +141,16 @@ def test_a_chat_that_waits_for_an_approval_says_so_and_goes_on_by_our_own_api(
 
     decided = shop.post(path, id=call["id"], approve=True)
     assert decided.json()["status"] == "decided", decided.text
-    rest = shop.post(path, id=call["id"])
-    assert "slept tea" in rest.json()["response"]
+    if by == "a message":
+        rest = chat(sdk, question, assistant(text), user("Go on.")).choices[0].message.content
+    else:
+        rest = shop.post(path, id=call["id"]).json()["response"]
+    assert "slept tea" in rest
     assert calls(server) == ["tea"]
+
+    chat(sdk, question, assistant(text + rest), user("Thanks."))
+    chat(sdk, question, assistant(text), user("Thanks."))
+    assert "Waits for" not in json.loads(stand_in.last()["body"])["messages"][1]["content"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

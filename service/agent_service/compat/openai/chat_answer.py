@@ -7,16 +7,17 @@ answer of `POST /chat`; in a chunk, the event of `POST /chat/stream`. OpenAI's c
 import json
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from agent_service.agent.messages import BREAK, Usage
+from agent_service.agent.messages import Usage
 from agent_service.agent.tools import Piece, ToolUse
-from agent_service.chat.approval_record import WaitingCall
 from agent_service.chat.dialogue import Reply
 from agent_service.compat.error_forms import openai_type
+from agent_service.compat.openai.characters import Characters
 from agent_service.compat.openai.errors import error_body
 from agent_service.compat.openai.extension import FIELD, of_reply
+from agent_service.compat.openai.pause import notice
 from agent_service.routes.sse import of_tool
 
 _DONE = b"data: [DONE]\n\n"
@@ -29,7 +30,7 @@ _quoted = json.encoder.encode_basestring_ascii
 
 def completion(reply: Reply, model: str) -> dict[str, Any]:
     """Return the whole answer."""
-    text = reply.text + _approvals(reply.waiting, reply.text, reply.conversation_id)
+    text = reply.text + notice(reply.waiting, reply.text, reply.conversation_id)
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if reply.calls else ""), "refusal": None}
     if reply.calls:
         message["tool_calls"] = [_call(call) for call in reply.calls]
@@ -75,6 +76,7 @@ class ChatForm:
         before, _, after = self._chunk({"content": "\0"}).partition(b'"\\u0000"')
         self._before, self._after = before, after
         self._last_text = ""
+        self._characters = Characters()
 
     def start(self) -> bytes:
         """Return the chunk with the role."""
@@ -83,19 +85,16 @@ class ChatForm:
     def piece(self, piece: Piece) -> bytes:
         """Return the chunk of a text, or of a call of the agent's own tools or its result."""
         if isinstance(piece, str):
-            if not piece:
-                return b""
-            self._last_text = piece
-            return self._before + _quoted(piece).encode("ascii") + self._after
+            return self._text(self._characters.take(piece))
         if isinstance(piece, ToolUse) and piece.name in self._client_tools:
             return b""
         return self._chunk({}, more={FIELD: of_tool(piece)})
 
     def end(self, reply: Reply) -> bytes:
         """Return the last chunks: calls of the client's tools, the reason of the end, and the tokens."""
-        chunks = []
+        chunks = [self._text(self._characters.end())]
         if reply.waiting:
-            chunks.append(self._chunk({"content": _approvals(reply.waiting, self._last_text, reply.conversation_id)}))
+            chunks.append(self._chunk({"content": notice(reply.waiting, self._last_text, reply.conversation_id)}))
         if reply.calls:
             calls = [{"index": index, **_call(call)} for index, call in enumerate(reply.calls)]
             chunks.append(self._chunk({"tool_calls": calls}))
@@ -108,6 +107,12 @@ class ChatForm:
         """Return the error, in the place of a chunk; the SDKs raise it."""
         kind, code = openai_type(status)
         return _event(error_body(message, kind, None, code))
+
+    def _text(self, text: str) -> bytes:
+        if not text:
+            return b""
+        self._last_text = text
+        return self._before + _quoted(text).encode("ascii") + self._after
 
     def _chunk(
         self, delta: dict[str, Any], *, finish_reason: str | None = None, more: Mapping[str, Any] | None = None
@@ -129,15 +134,6 @@ def _finish_reason(reply: Reply) -> str:
 def _call(call: ToolUse) -> dict[str, Any]:
     arguments = json.dumps(call.input, ensure_ascii=False, separators=(",", ":"))
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
-
-
-def _approvals(waiting: Sequence[WaitingCall], text: str, conversation_id: str) -> str:
-    """Return the sentence for a reader whose client does not know of approvals; empty if no call waits."""
-    if not waiting:
-        return ""
-    names = ", ".join(f"{call.tool} ({call.id})" for call in waiting)
-    sentence = f"[Waits for an approval: {names}. To decide: POST /chat/{conversation_id}/approvals]"
-    return (BREAK if text and not text.endswith("\n") else "") + sentence
 
 
 def _event(value: dict[str, Any]) -> bytes:

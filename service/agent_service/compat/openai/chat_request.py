@@ -3,6 +3,7 @@
 Source: OpenAI API reference, "Create chat completion".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent_service.agent.details import Details
@@ -11,6 +12,7 @@ from agent_service.compat.openai.errors import InvalidRequestError, unsupported
 from agent_service.compat.openai.fields import Fields
 from agent_service.compat.openai.history import History
 from agent_service.compat.openai.parameters import refuse_of_chat
+from agent_service.compat.openai.pause import Paused, paused_in, without_notice
 from agent_service.compat.openai.tools import NOT_TAKEN, call_block, client_tools
 
 _MESSAGES = "messages"
@@ -19,12 +21,16 @@ _ROLES = "'system', 'developer', 'user', 'assistant', 'tool'"
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What a client asks, and the form in which it wants the answer."""
+    """What a client asks, and the form in which it wants the answer.
+
+    With `paused`, it goes on with a turn that waited, and asks nothing else.
+    """
 
     message: str
     details: Details
     stream: bool
     include_usage: bool
+    paused: Paused | None = None
 
 
 def read_chat_request(body: Fields, *, takes_tools: bool) -> ChatRequest:
@@ -62,7 +68,16 @@ def read_chat_request(body: Fields, *, takes_tools: bool) -> ChatRequest:
         ),
         stream=bool(body.flag("stream")),
         include_usage=options is not None and bool(options.flag("include_usage")),
+        paused=_paused(messages),
     )
+
+
+def _paused(messages: Sequence[Fields]) -> Paused | None:
+    if [message.raw("role") for message in messages[-2:]] != ["assistant", "user"]:
+        return None
+    answer, message = messages[-2:]
+    blocks = user_blocks(message)
+    return paused_in(texts(answer), blocks[0]["text"]) if [each["type"] for each in blocks] == ["text"] else None
 
 
 def _add(history: History, message: Fields, *, takes_calls: bool) -> None:
@@ -78,7 +93,7 @@ def _add(history: History, message: Fields, *, takes_calls: bool) -> None:
         if calls and not takes_calls:
             raise unsupported(message.at("tool_calls"), f"the request has no 'tools'; {NOT_TAKEN}")
         blocks = [call_block(call.needed_text("id"), call.needed_object("function")) for call in calls]
-        history.add_assistant(texts(message), blocks, message.path)
+        history.add_assistant(without_notice(texts(message)), blocks, message.path)
     elif role == "tool":
         history.add_result(message.needed_text("tool_call_id"), user_blocks(message), message.path)
     else:

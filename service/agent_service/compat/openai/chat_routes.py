@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from agent_service.compat import asking
-from agent_service.compat.openai.answering import answered, stream, whole
+from agent_service.compat.openai.answering import Turn, answered, stream, whole
 from agent_service.compat.openai.chat_answer import ChatForm, completion
-from agent_service.compat.openai.chat_request import read_chat_request
+from agent_service.compat.openai.chat_request import ChatRequest, read_chat_request
 from agent_service.compat.openai.errors import InvalidRequestError
 from agent_service.compat.openai.fields import read_body
 from agent_service.components import Components
@@ -48,11 +48,19 @@ async def model(name: str, components: ComponentsDep) -> Response:
     return JSONResponse(model_list.model(name))
 
 
+def _turn(request: Request, components: Components, asked: ChatRequest) -> Turn:
+    caller, dialogue = owner(request), components.dialogue
+    question = asking.question(request, components, asked.message, asked.details)
+    if asked.paused is None:
+        return partial(dialogue.reply, caller, question, streamed=asked.stream)
+    place = (asked.paused.conversation_id, asked.paused.turn_id)
+    return partial(dialogue.go_on, caller, *place, streamed=asked.stream, token=question.token)
+
+
 async def _completion(request: Request, components: Components) -> Response:
     settings = components.settings
     asked = read_chat_request(read_body(await request.body()), takes_tools=settings.api_client_tools)
-    question = asking.question(request, components, asked.message, asked.details)
-    turn = partial(components.dialogue.reply, owner(request), question, streamed=asked.stream)
+    turn = _turn(request, components, asked)
     if asked.stream:
         tools = [tool["name"] for tool in asked.details.tools]
         form = ChatForm(settings.agent_name, include_usage=asked.include_usage, client_tools=tools)

@@ -10,6 +10,7 @@ from typing import Any
 from agent_service.agent.tools import Piece, ToolResult, ToolUse
 from agent_service.chat.dialogue import Reply
 from agent_service.chat.steps import shown_text
+from agent_service.compat.openai.characters import Characters
 from agent_service.compat.openai.ids import AnyPlace
 
 Event = dict[str, Any]
@@ -51,6 +52,7 @@ class Output:
         self._asks = asks
         self._message: Item | None = None
         self._texts: list[str] = []
+        self._characters = Characters()
         # The calls without a result, by their ids.
         self._calls: dict[str, Item] = {}
         self._held: dict[str, ToolUse] = {}
@@ -60,7 +62,7 @@ class Output:
     def add(self, piece: Piece) -> list[Event]:
         """Add a piece of the answer."""
         if isinstance(piece, str):
-            return self._add_text(piece) if piece else []
+            return self._add_text(self._characters.take(piece))
         if isinstance(piece, ToolUse):
             if piece.name in self._client_tools:
                 return []
@@ -79,7 +81,7 @@ class Output:
         """Replace all text so far: another process has started the answer again."""
         events = self._end_message("incomplete")
         self._replaced = [item for item in self.items if item["type"] == "message"]
-        return [*events, *(self._add_text(text) if text else [])]
+        return [*events, *self._add_text(text)]
 
     def end(self, reply: Reply, status: str) -> list[Event]:
         """Add what is known at the end. `status` is that of the response, and of its last message."""
@@ -109,6 +111,8 @@ class Output:
 
     def _add_text(self, text: str) -> list[Event]:
         events: list[Event] = []
+        if not text:
+            return events
         if self._message is None:
             self._message = {
                 "id": f"msg_{self._name}{len(self.items):02}",
@@ -124,10 +128,12 @@ class Output:
         return events
 
     def _end_message(self, status: str) -> list[Event]:
+        rest = self._add_text(self._characters.end())
         if self._message is None:
-            return []
+            return rest
         text = "".join(self._texts)
         events = [
+            *rest,
             self._of_part("response.output_text.done", text=text, logprobs=[]),
             self._of_part("response.content_part.done", part=_part(text)),
         ]
