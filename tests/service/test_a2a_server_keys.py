@@ -14,9 +14,10 @@ from a2a.types.a2a_pb2 import CancelTaskRequest, GetTaskRequest, ListTasksReques
 from a2a.utils.errors import A2AError, InvalidParamsError, TaskNotFoundError, UnsupportedOperationError
 
 from service.approvals import TEA, calling, calls
-from stand_in import StandIn, asking
+from stand_in import StandIn
 from support.a2a_client import REST, RPC, Received, collect, connected, data, request, values
 from support.agent import Service, running_service
+from support.eventually import eventually
 from support.mcp_servers import McpServer
 from support.redis_server import RedisServer
 
@@ -214,9 +215,11 @@ async def test_a_task_waits_while_the_agent_has_used_up_its_tokens(
 ) -> None:
     with running_service(tmp_path, **shared_settings, TOKENS_PER_MINUTE="10") as running:
         async with connected(running.url) as client, connected(running.url, streaming=False, polling=True) as polling:
-            await collect(client.send_message(request(asking("Hello", words=40))))
+            # The usage of an answer is counted a moment later.
+            eventually(lambda: running.post("/chat", message="Hello").status_code == 429, "the tokens are used up")
+            asked = len(stand_in.requests())
             waits = await collect(polling.send_message(request("Hello again")))
             task = await client.get_task(GetTaskRequest(id=waits.task.id))
 
     assert task.status.state == TaskState.TASK_STATE_SUBMITTED
-    assert len(stand_in.requests()) == 1
+    assert len(stand_in.requests()) == asked
