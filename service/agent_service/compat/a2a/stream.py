@@ -55,7 +55,7 @@ class Stream(Response):
             return answer
         events = aiter(answer.body_iterator)
         try:
-            first = ensure_bytes(await anext(events), _LINE_END)
+            first = _sent(await anext(events))
         except StopAsyncIteration:
             first = b""
         except A2AError as error:
@@ -72,7 +72,7 @@ class Stream(Response):
                 await self._write(self._first)
                 try:
                     async for event in self._events:
-                        await self._write(_in_lines(ensure_bytes(event, _LINE_END)))
+                        await self._write(_sent(event))
                 except Exception as error:
                     # The SDK writes the errors that it knows into the stream, except for version 0.3 over HTTP+JSON.
                     _log.error("A stream of A2A failed unexpectedly", error=type(error).__name__, where=where(error))
@@ -91,8 +91,9 @@ class Stream(Response):
             self._written_at = time.monotonic()
 
 
-def _in_lines(event: bytes) -> bytes:
-    """Return an event without the line ends of Unicode."""
+def _sent(event: Any) -> bytes:
+    """Return an event of the SDK as it is sent: without the line ends of Unicode."""
+    data = ensure_bytes(event, _LINE_END)
     for character, escape in _ESCAPES.items():
-        event = event.replace(character, escape)
-    return event
+        data = data.replace(character, escape)
+    return data
