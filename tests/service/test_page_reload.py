@@ -126,20 +126,25 @@ async def test_a_stopped_answer_is_cancelled_and_stays_stopped_after_a_reload(
     await expect(chat.send_button).to_be_visible()
 
 
-async def test_an_answer_goes_on_when_the_process_is_killed_and_another_takes_its_place(
-    browser: Browser, start_service: StartService, shared_settings: dict[str, str], stand_in: StandIn
+@pytest.mark.parametrize("how", ["killed", "drained"])
+async def test_an_answer_goes_on_when_its_process_ends_and_another_takes_its_place(
+    browser: Browser, start_service: StartService, shared_settings: dict[str, str], stand_in: StandIn, how: str
 ) -> None:
     settings = shared_settings | {"API_RUNS_TASKS": "true"}
     first = start_service(**settings)
     async with open_chat(browser, first.url) as chat:
-        message = asking("Hello", hold="killed", after=14, words=20)
+        message = asking("Hello", hold=how, after=14, words=20)
         await chat.say(message)
         await expect(chat.answer).to_contain_text("word1")
-        first.kill()
+        if how == "killed":
+            first.kill()
+        else:
+            first.terminate()
         await expect(chat.answers.last.locator(".note")).to_contain_text("The connection to the agent broke.")
-        stand_in.release("killed")
+        stand_in.release(how)
+        await asyncio.to_thread(first.wait)
         start_service(**settings, port=first.url.rpartition(":")[2])
-        await expect(chat.facts).to_contain_text("2 attempts", timeout=60_000)
+        await expect(chat.facts).to_contain_text("2 attempts" if how == "killed" else "tokens in", timeout=60_000)
         await expect(chat.answers.last.locator(".note")).to_have_count(0)
         assert await chat.answer.inner_text() == whole(message, stand_in)
         await expect(chat.problem).to_have_count(0)

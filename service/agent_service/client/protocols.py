@@ -112,12 +112,17 @@ def _a2a(message: str) -> Mapping[str, Any]:
 
 
 def _of_a2a(values: Iterable[Any]) -> Iterator[str]:
+    shown = ""
     for value in values:
         match value:
             case {"error": dict()}:
                 raise RefusedError(reason(value))
-            case {"result": {"artifactUpdate": {"artifact": artifact}}}:
-                yield _texts(artifact)
+            case {"result": {"artifactUpdate": {"artifact": artifact, **update}}}:
+                text = _texts(artifact)
+                # A chunk that is not appended replaces those before it (A2A 1.0, `TaskArtifactUpdateEvent`).
+                rest = text if update.get("append") else _rest(shown, text)
+                shown += rest
+                yield rest
             case {"result": {"message": dict(message)}}:
                 yield _texts(message)
                 return
@@ -135,6 +140,13 @@ def _texts(holder: Any) -> str:
     """Return the text of the parts of a message or an artifact."""
     parts = holder.get("parts", []) if isinstance(holder, dict) else []
     return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
+
+
+def _rest(shown: str, text: str) -> str:
+    """Return what to print of a text that replaces the one that was printed: on a new line if it differs."""
+    if text.startswith(shown):
+        return text[len(shown) :]
+    return f"\n{text}"
 
 
 def _mcp(message: str) -> Mapping[str, Any]:

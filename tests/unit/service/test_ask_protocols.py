@@ -30,9 +30,9 @@ def block(content: str) -> Value:
     return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": content}}
 
 
-def artifact(content: str) -> Value:
-    """Return an update of the answer of a task of A2A."""
-    return {"result": {"artifactUpdate": {"artifact": text(content), "append": True}}}
+def artifact(content: str, **update: bool) -> Value:
+    """Return an update of the answer of a task of A2A, which is appended unless `update` says otherwise."""
+    return {"result": {"artifactUpdate": {"artifact": text(content), "append": True, **update}}}
 
 
 WHOLE: dict[str, list[Value]] = {
@@ -57,6 +57,7 @@ WHOLE: dict[str, list[Value]] = {
         status("WORKING", "not the answer"),
         artifact("Aye"),
         artifact(" aye"),
+        artifact("Aye aye", append=False, lastChunk=True),
         status("COMPLETED"),
     ],
     "mcp": [
@@ -89,6 +90,12 @@ def pieces(api: str, values: Iterable[Value]) -> list[str]:
 @pytest.mark.parametrize("api", WHOLE)
 def test_the_text_is_that_of_the_answer_alone(api: str) -> None:
     assert "".join(pieces(api, WHOLE[api])) == "Aye aye"
+
+
+def test_a_text_of_a2a_that_replaces_another_is_on_a_line_of_its_own() -> None:
+    values = [artifact("Aye"), artifact("No.", append=False), status("COMPLETED")]
+
+    assert "".join(pieces("a2a", values)) == "Aye\nNo."
 
 
 def test_each_protocol_has_an_example() -> None:
