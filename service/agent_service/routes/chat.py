@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import JSONResponse, StreamingResponse
 
 from agent_service.agent.tools import Piece
@@ -65,8 +65,17 @@ ConversationId = Annotated[
 ]
 
 
+# What `ChatRequest` refuses, for readers of the OpenAPI document.
+_BOTH: dict[str, Any] = {
+    "properties": {"stream": {"const": True}, "background": {"const": True}},
+    "required": ["stream", "background"],
+}
+
+
 class ChatRequest(Body):
     """Body of `POST /chat`."""
+
+    model_config = ConfigDict(json_schema_extra={"not": _BOTH})
 
     message: Message
     conversation_id: ConversationId | None = None

@@ -25,6 +25,8 @@ _MOST_READERS = 256
 
 _POSITION = re.compile(r"[0-9]{1,15}", re.ASCII)
 
+_ELSEWHERE = "This event id belongs to another stream; omit it to read this one from its start."
+
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
@@ -122,7 +124,7 @@ class Following:
         position = self._first_position() if self._position is None else self._position
         self._events.join(self)
         self._news.clear()
-        reply = await self._events.read(self.task_id, position)
+        reply = await self._events.read(self.task_id, max(position, 0))
         if not reply or reply[0].decode("utf-8", "replace") != self._owner:
             self._ended = True
             self._events.leave(self)
@@ -132,17 +134,17 @@ class Following:
         self._take(position, reply)
 
     def _first_position(self) -> int:
+        """Return the number of events that the client has; -1 if its position is none of this stream."""
         if self._after is None:
             return 0
         task_id, _, number = self._after.rpartition(".")
-        if task_id != self.task_id or not _POSITION.fullmatch(number):
-            raise InvalidPositionError(
-                "This event id belongs to another stream; omit it to read this one from its start."
-            )
-        return int(number)
+        return int(number) if task_id == self.task_id and _POSITION.fullmatch(number) else -1
 
     def _check(self, position: int, reply: Sequence[Any]) -> None:
         _, status, total, *_ = reply
+        if position < 0:
+            self._ended = True
+            raise InvalidPositionError(_ELSEWHERE)
         has_last = status in {b"completed", b"failed"}
         if position > total + has_last:
             self._ended = True
