@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
-from agent_service.compat import openai
+from agent_service.compat import models, openai
 from agent_service.compat.a2a import routes as a2a
 from agent_service.compat.anthropic import routes as anthropic
 from agent_service.compat.error_forms import FORMS
@@ -94,6 +94,8 @@ def create_app(
 
 def _include_protocols(app: FastAPI, settings: Settings) -> None:
     """Answer in the protocols of other clients."""
+    if settings.api_openai or settings.api_anthropic:
+        app.include_router(models.router)
     if settings.api_openai:
         app.include_router(openai.router)
     if settings.api_anthropic:

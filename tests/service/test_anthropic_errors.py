@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -31,6 +32,17 @@ def desk_process(
 def desk(desk_process: Service, stand_in: StandIn, redis_server: RedisServer) -> Service:
     """Return an agent without tools, shared by many tests."""
     return desk_process
+
+
+def test_the_agent_is_the_only_model_also_without_the_protocol_of_openai(
+    tmp_path: Path, stand_in: StandIn, redis_server: RedisServer
+) -> None:
+    with running_desk(tmp_path, stand_in, redis_server, None, API_OPENAI="false", AGENT_NAME="clerk") as service:
+        client = sdk(service)
+        assert [model.id for model in client.models.list()] == ["clerk"]
+        assert client.models.retrieve("clerk").display_name == "clerk"
+        with pytest.raises(anthropic.NotFoundError, match="This agent is 'clerk'"):
+            client.models.retrieve("claude-sonnet-5-5")
 
 
 def of_user(*blocks: Any) -> Body:

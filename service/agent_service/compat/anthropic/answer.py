@@ -8,7 +8,7 @@ from agent_service.agent.messages import Usage, sendable
 from agent_service.agent.tools import Piece, ToolResult, ToolUse
 from agent_service.chat.dialogue import Reply
 from agent_service.chat.steps import shown_text
-from agent_service.compat.anthropic.pause import notice
+from agent_service.compat.pausing import notice
 
 # Those of the API (API reference, "Messages") that a turn may end with.
 _STOP_REASONS = frozenset({"end_turn", "max_tokens", "stop_sequence", "refusal", "model_context_window_exceeded"})

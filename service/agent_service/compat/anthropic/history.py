@@ -7,7 +7,7 @@ from typing import Any
 from agent_service.agent.messages import is_blank
 from agent_service.compat.anthropic.content import Block, Role, blocks
 from agent_service.compat.anthropic.invalid import invalid, required_list, required_object, required_text, shown
-from agent_service.compat.anthropic.pause import Paused, is_notice, paused_in, says_go_on
+from agent_service.compat.pausing import Paused, paused_in, says_go_on, without_notice
 
 Message = Mapping[str, Any]
 
@@ -49,11 +49,11 @@ def read_history(value: object) -> History:
     if not spoken or spoken[0]["role"] != "user":
         raise invalid("messages", "the first message must be one of the user.")
     if spoken[-1]["role"] == "assistant":
-        history.paused = paused_in(spoken[-1]["content"])
+        history.paused = paused_in(_last_text(spoken[-1]["content"]))
         if history.paused is None:
             raise invalid(f"messages.{len(given) - 1}", _NO_PREFILL)
-    elif len(spoken) > 1 and spoken[-2]["role"] == "assistant" and says_go_on(spoken[-1]["content"]):
-        history.paused = paused_in(spoken[-2]["content"])
+    elif len(spoken) > 1 and spoken[-2]["role"] == "assistant" and says_go_on(_last_text(spoken[-1]["content"])):
+        history.paused = paused_in(_last_text(spoken[-2]["content"]))
     _check_calls(history.messages)
     return history
 
@@ -69,7 +69,7 @@ def _add(history: History, message: Message, where: str) -> None:
     of: Role = "user" if role == "user" else "assistant"
     found = blocks(content, of, f"{where}.content")
     if of == "assistant":
-        found = [block for block in found if not is_notice(block)]
+        found = _without_notice(found)
     else:
         _note_references(history, content)
         if not found:
@@ -79,6 +79,19 @@ def _add(history: History, message: Message, where: str) -> None:
     if found:
         found.sort(key=lambda block: block["type"] != "tool_result")
         history.messages.append({"role": of, "content": found})
+
+
+def _last_text(content: object) -> str:
+    """Return the text at the end of a content; empty if there is none. Programs add texts before the user's own."""
+    last = content[-1] if isinstance(content, list) and content else content
+    text = last.get("text") if isinstance(last, dict) and last.get("type") == "text" else last
+    return text if isinstance(text, str) else ""
+
+
+def _without_notice(found: Sequence[Block]) -> list[Block]:
+    """Return the blocks of an answer without the sentence on approvals, which is not for the model."""
+    kept = [{**block, "text": without_notice(block["text"])} if block["type"] == "text" else block for block in found]
+    return [block for block in kept if block["type"] != "text" or not is_blank(block["text"])]
 
 
 def _add_system(history: History, content: object, where: str) -> None:

@@ -14,8 +14,8 @@ import orjson
 from agent_service.agent.details import Block, Details, text_of
 from agent_service.compat.anthropic.history import has_calls, instructions, read_history
 from agent_service.compat.anthropic.invalid import invalid, required_object, required_text, shown
-from agent_service.compat.anthropic.pause import Paused
 from agent_service.compat.anthropic.tools import NOT_ALLOWED, Allowed, read_choice, read_tools
+from agent_service.compat.pausing import Paused
 
 Body = Mapping[str, Any]
 

@@ -10,8 +10,8 @@ from agent_service.agent.messages import sendable
 from agent_service.agent.tools import Piece, ToolUse
 from agent_service.chat.dialogue import Reply
 from agent_service.compat.anthropic.answer import Servers, block, client_call, stop_reason, usage_of
-from agent_service.compat.anthropic.pause import notice
 from agent_service.compat.error_forms import anthropic_type
+from agent_service.compat.pausing import notice
 
 
 class MessageForm:

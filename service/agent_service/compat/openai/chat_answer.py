@@ -10,14 +10,14 @@ import uuid
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from agent_service.agent.messages import Usage
+from agent_service.agent.messages import BREAK, Usage
 from agent_service.agent.tools import Piece, ToolUse
 from agent_service.chat.dialogue import Reply
 from agent_service.compat.error_forms import openai_type
 from agent_service.compat.openai.characters import Characters
 from agent_service.compat.openai.errors import error_body
 from agent_service.compat.openai.extension import FIELD, of_reply
-from agent_service.compat.openai.pause import notice
+from agent_service.compat.pausing import notice
 from agent_service.routes.sse import of_tool
 
 _DONE = b"data: [DONE]\n\n"
@@ -30,7 +30,7 @@ _quoted = json.encoder.encode_basestring_ascii
 
 def completion(reply: Reply, model: str) -> dict[str, Any]:
     """Return the whole answer."""
-    text = reply.text + notice(reply.waiting, reply.text, reply.conversation_id)
+    text = reply.text + _notice(reply, reply.text)
     message: dict[str, Any] = {"role": "assistant", "content": text or (None if reply.calls else ""), "refusal": None}
     if reply.calls:
         message["tool_calls"] = [_call(call) for call in reply.calls]
@@ -94,7 +94,7 @@ class ChatForm:
         """Return the last chunks: calls of the client's tools, the reason of the end, and the tokens."""
         chunks = [self._text(self._characters.end())]
         if reply.waiting:
-            chunks.append(self._chunk({"content": notice(reply.waiting, self._last_text, reply.conversation_id)}))
+            chunks.append(self._chunk({"content": _notice(reply, self._last_text)}))
         if reply.calls:
             calls = [{"index": index, **_call(call)} for index, call in enumerate(reply.calls)]
             chunks.append(self._chunk({"tool_calls": calls}))
@@ -123,6 +123,13 @@ class ChatForm:
 
 def _head(kind: str, model: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def _notice(reply: Reply, text: str) -> str:
+    """Return what comes after a text if calls wait for approvals; empty if none does."""
+    if not reply.waiting:
+        return ""
+    return (BREAK if text and not text.endswith("\n") else "") + notice(reply.waiting)
 
 
 def _finish_reason(reply: Reply) -> str:

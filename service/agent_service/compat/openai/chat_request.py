@@ -12,8 +12,8 @@ from agent_service.compat.openai.errors import InvalidRequestError, unsupported
 from agent_service.compat.openai.fields import Fields
 from agent_service.compat.openai.history import History
 from agent_service.compat.openai.parameters import refuse_of_chat
-from agent_service.compat.openai.pause import Paused, paused_in, without_notice
 from agent_service.compat.openai.tools import NOT_TAKEN, call_block, client_tools
+from agent_service.compat.pausing import Paused, paused_in, says_go_on, without_notice
 
 _MESSAGES = "messages"
 _ROLES = "'system', 'developer', 'user', 'assistant', 'tool'"
@@ -76,8 +76,8 @@ def _paused(messages: Sequence[Fields]) -> Paused | None:
     if [message.raw("role") for message in messages[-2:]] != ["assistant", "user"]:
         return None
     answer, message = messages[-2:]
-    blocks = user_blocks(message)
-    return paused_in(texts(answer), blocks[0]["text"]) if [each["type"] for each in blocks] == ["text"] else None
+    said = [block.get("text", "") for block in user_blocks(message)]
+    return paused_in(texts(answer)) if len(said) == 1 and says_go_on(said[0]) else None
 
 
 def _add(history: History, message: Fields, *, takes_calls: bool) -> None:

@@ -1,6 +1,6 @@
-"""`POST /v1/chat/completions` and `GET /v1/models`.
+"""`POST /v1/chat/completions`.
 
-They are not in the OpenAPI document: their form is OpenAI's, whose own documentation and clients apply.
+It is not in the OpenAPI document: its form is OpenAI's, whose own documentation and clients apply.
 """
 
 from functools import partial
@@ -12,10 +12,8 @@ from agent_service.compat import asking
 from agent_service.compat.openai.answering import Turn, answered, stream, whole
 from agent_service.compat.openai.chat_answer import ChatForm, completion
 from agent_service.compat.openai.chat_request import ChatRequest, read_chat_request
-from agent_service.compat.openai.errors import InvalidRequestError
 from agent_service.compat.openai.fields import read_body
 from agent_service.components import Components
-from agent_service.gateway import model_list
 from agent_service.routes.chat import ignore
 from agent_service.routes.dependencies import ComponentsDep, owner
 
@@ -26,26 +24,6 @@ router = APIRouter(include_in_schema=False)
 async def chat_completions(request: Request, components: ComponentsDep) -> Response:
     """Answer a chat, as one completion or as chunks."""
     return await answered(_completion(request, components))
-
-
-@router.get("/v1/models")
-async def models(components: ComponentsDep) -> Response:
-    """Return the agent as the only model."""
-    return JSONResponse(model_list.models([components.settings.agent_name]))
-
-
-@router.get("/v1/models/{name:path}")
-async def model(name: str, components: ComponentsDep) -> Response:
-    """Return the agent as a model, if this is its name."""
-    if name != components.settings.agent_name:
-        refused = InvalidRequestError(
-            f"The model '{name}' does not exist. This agent is '{components.settings.agent_name}'.",
-            "model",
-            code="model_not_found",
-            status=404,
-        )
-        return JSONResponse(refused.body(), status_code=refused.status)
-    return JSONResponse(model_list.model(name))
 
 
 def _turn(request: Request, components: Components, asked: ChatRequest) -> Turn:
