@@ -121,7 +121,7 @@ API_MAX_INPUT_TOKENS: {{ . | toJson | quote }}
 
 Existing clients reach it with these addresses{{ if .Values.auth.enabled }}, and with a client key as the API key or bearer token{{ end }}:
 {{ range $lines }}
-    {{ . }}
+- {{ . }}
 {{- end }}
 {{- end }}
 {{- end }}
