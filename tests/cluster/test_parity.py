@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent_operator.api.agent import NAME_RULE
@@ -25,6 +25,14 @@ ONLY_OF_ONE_FACE = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 
 
 @given(agents())
+@example(
+    {
+        "apiVersion": "portside.dev/v1alpha1",
+        "kind": "AgentDeployment",
+        "metadata": {"name": "hello"},
+        "spec": {"agent": {"provider": "echo"}, "api": {"clientTools": True, "openai": False}},
+    }
+)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_chart_and_the_operator_create_the_same_objects(document: dict[str, Any]) -> None:
     without_references(document["spec"])

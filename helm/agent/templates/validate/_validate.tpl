@@ -338,7 +338,7 @@ without them there would be an empty setting, or no object at all.
 {{- if hasKey $.Values "runtime" }}
 {{- fail "api.clientTools needs the built-in agent, as a runtime is not given a client's tools: remove api.clientTools" }}
 {{- end }}
-{{- if eq "false" (get . "openai" | toString) (get . "anthropic" | toString) }}
+{{- if and (eq "false" (get . "openai" | toString)) (eq "false" (get . "anthropic" | toString)) }}
 {{- fail "api.clientTools needs api.openai or api.anthropic, whose clients send tools: enable one, or remove api.clientTools" }}
 {{- end }}
 {{- end }}
