@@ -215,8 +215,9 @@ async def test_a_task_waits_while_the_agent_has_used_up_its_tokens(
 ) -> None:
     with running_service(tmp_path, **shared_settings, TOKENS_PER_MINUTE="10") as running:
         async with connected(running.url) as client, connected(running.url, streaming=False, polling=True) as polling:
-            # The usage of an answer is counted a moment later.
-            eventually(lambda: running.post("/chat", message="Hello").status_code == 429, "the tokens are used up")
+            # The usage of an answer is counted a moment later. It is that of several minutes.
+            long = "Hello " * 300
+            eventually(lambda: running.post("/chat", message=long).status_code == 429, "the tokens are used up")
             asked = len(stand_in.requests())
             waits = await collect(polling.send_message(request("Hello again")))
             task = await client.get_task(GetTaskRequest(id=waits.task.id))
