@@ -8,11 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
+from agent_service.app import create_app
+from agent_service.config.loading import load
 from service.task_client import CLIENT_KEY, keyed
 from stand_in import StandIn, asking
 from support.agent import MakeClient
 from support.eventually import eventually_async
 from support.mcp_servers import McpServer
+from support.redis_server import RedisServer
 from support.tool_agent import agent_with, calls_of, questions
 from support.toolbox import entry
 
@@ -39,6 +42,20 @@ async def follow(client: httpx.AsyncClient, accepted: dict[str, Any], after: str
 
 def text_of(events: list[Event]) -> str:
     return "".join(event["content"] for event in events if event["type"] == "text")
+
+
+async def test_an_app_that_ends_while_it_connects_to_redis_ends_at_once(redis_server: RedisServer) -> None:
+    settings = load(model_provider="echo", redis_url=redis_server.url)
+
+    async def start_and_end(moments: int) -> None:
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            for _ in range(moments):
+                await asyncio.sleep(0)
+
+    for moments in range(30):
+        async with asyncio.timeout(20):
+            await start_and_end(moments)
 
 
 async def test_a_background_chat_runs_without_a_worker_and_has_the_events_of_a_stream(make_client: MakeClient) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from agent_service.lifecycle import end_tasks
 from agent_service.state.redis import Redis
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.state.script import Script
@@ -48,8 +49,7 @@ class EventLog:
         """Stop. What was not sent is lost, unless its task has requeued it."""
         self._due.clear()
         if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
+            await end_tasks([self._sending])
         if self._timer is not None:
             self._timer.cancel()
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from agent_service.lifecycle import Lifecycle
+from agent_service.lifecycle import Lifecycle, end_tasks
 from agent_service.state.redis import Redis
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.state.script import Script
@@ -213,10 +213,7 @@ class Events:
 
     async def close(self) -> None:
         """Stop."""
-        running = [*self._background, *([self._reading] if self._reading is not None else [])]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end_tasks([*self._background, *([self._reading] if self._reading is not None else [])])
 
     def join(self, following: Following) -> None:
         """Wake a follower from now on when its task has news."""

@@ -12,7 +12,7 @@ from agent_service.agent.pending import INPUT_REQUIRED
 from agent_service.agent.turn import Agent
 from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations
-from agent_service.lifecycle import Lifecycle
+from agent_service.lifecycle import Lifecycle, end_tasks
 from agent_service.limits.limits import Limits
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.tasks.attempt import Attempt
@@ -124,10 +124,12 @@ class Worker:
             yield
         finally:
             self._ending = True
-            everything = [*loops, *self._working.values()]
-            for task in everything:
+            working = list(self._working.values())
+            for task in working:
                 task.cancel()
-            await asyncio.gather(*everything, return_exceptions=True)
+            await end_tasks(loops)
+            # Each requeues its task.
+            await asyncio.gather(*working, return_exceptions=True)
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
