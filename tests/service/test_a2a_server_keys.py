@@ -213,7 +213,9 @@ async def test_a_limit_is_an_error_with_the_time_to_wait(
 async def test_a_task_waits_while_the_agent_has_used_up_its_tokens(
     shared_settings: dict[str, str], stand_in: StandIn, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    with running_service(tmp_path, **shared_settings, TOKENS_PER_MINUTE="10") as running:
+    # A state of its own: the other agent of these tests would run the task.
+    apart = {"STATE_PREFIX": "limited", "TOKENS_PER_MINUTE": "10"}
+    with running_service(tmp_path, **shared_settings, **apart) as running:
         async with connected(running.url) as client, connected(running.url, streaming=False, polling=True) as polling:
             # The usage of an answer is counted a moment later. It is that of several minutes.
             long = "Hello " * 300
