@@ -1,21 +1,26 @@
 """What the protocols of other clients share: a question is checked, asked, and answered or streamed."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from fastapi import Request
 from starlette.responses import Response
 
 from agent_service.agent.details import Block, Details, Message
-from agent_service.agent.errors import PromptTooLongError
-from agent_service.agent.messages import CHARACTERS_PER_TOKEN
+from agent_service.agent.errors import ModelDeclinedError, PromptTooLongError
+from agent_service.agent.messages import CHARACTERS_PER_TOKEN, Usage
+from agent_service.agent.turn import OnPiece
 from agent_service.chat.dialogue import Reply
 from agent_service.chat.question import Question
+from agent_service.compat.pausing import Paused
 from agent_service.components import Components
-from agent_service.routes.chat import ignore
 from agent_service.routes.dependencies import owner, token
 from agent_service.routes.disconnect import WhileConnected
 from agent_service.routes.sse import EventStream, StreamForm
+
+Turn = Callable[[OnPiece], Awaitable[Reply]]
+"""Asks the dialogue, and passes on the pieces of the answer."""
 
 # About what the largest image costs (Claude docs, "Vision"). A page of a PDF costs as much.
 _IMAGE_TOKENS = 1600
@@ -47,25 +52,41 @@ def check_tokens(components: Components, message: str, details: Details) -> None
         raise PromptTooLongError(f"The input has about {found} tokens; this agent takes at most {most}.")
 
 
-async def reply(request: Request, components: Components, asked: Question) -> Reply:
-    """Return the whole answer of a question.
+def turn(request: Request, components: Components, asked: Question, paused: Paused | None, *, streamed: bool) -> Turn:
+    """Return the turn of a question; if the client's history ends with an answer that waits, the rest of that turn."""
+    caller, dialogue = owner(request), components.dialogue
+    if paused is None:
+        return partial(dialogue.reply, caller, asked, streamed=streamed)
+    return partial(dialogue.go_on, caller, paused.conversation_id, paused.turn_id, streamed=streamed, token=asked.token)
+
+
+async def whole(request: Request, taken: Turn, on_piece: OnPiece) -> Reply:
+    """Return the complete answer of a turn.
 
     Raises:
         ModelError: when the answer is missing or incomplete.
         ClientGoneError: when the client disconnected.
     """
     async with WhileConnected(request.receive):
-        return await components.dialogue.reply(owner(request), asked, ignore, streamed=False)
+        return await _unless_declined(taken, on_piece)
 
 
-def stream(request: Request, components: Components, asked: Question, form: StreamForm) -> Response:
-    """Return the answer of a question as events in the form of a protocol."""
+def stream(components: Components, taken: Turn, form: StreamForm) -> Response:
+    """Return the answer of a turn as events in the form of a protocol."""
     return EventStream(
-        lambda on_piece: components.dialogue.reply(owner(request), asked, on_piece, streamed=True),
+        lambda on_piece: _unless_declined(taken, on_piece),
         form,
         metrics=components.metrics,
         heartbeat_seconds=components.settings.stream_heartbeat_seconds,
     )
+
+
+async def _unless_declined(taken: Turn, on_piece: OnPiece) -> Reply:
+    """Return the reply of a turn. To other clients, a model that declines is no error, but the end of an answer."""
+    try:
+        return await taken(on_piece)
+    except ModelDeclinedError:
+        return Reply("", Usage(stop_reason="refusal"), "")
 
 
 def tokens(message: str, details: Details) -> int:

@@ -1,25 +1,17 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`."""
 
-from dataclasses import dataclass
-
 import orjson
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from agent_service.agent.errors import ModelDeclinedError
-from agent_service.agent.messages import Usage
-from agent_service.agent.turn import OnPiece
-from agent_service.chat.dialogue import Reply
-from agent_service.chat.question import Question
 from agent_service.compat import asking
 from agent_service.compat.anthropic.answer import Content, Servers
-from agent_service.compat.anthropic.request import Asked, ThreadError, read_request
+from agent_service.compat.anthropic.request import ThreadError, read_request
 from agent_service.compat.anthropic.stream import MessageForm
 from agent_service.compat.anthropic.tools import Allowed
 from agent_service.components import Components
 from agent_service.routes.dependencies import ComponentsDep, owner
-from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
-from agent_service.routes.sse import EventStream
+from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError
 
 # Anthropic documents this API, and its clients do not read ours.
 router = APIRouter(include_in_schema=False)
@@ -32,20 +24,16 @@ async def create(request: Request, components: ComponentsDep) -> Response:
         asked = read_request(await request.body(), _allowed(components))
     except ThreadError as error:
         return _refused(error)
-    turn = _Turn(request, components, asked, asking.question(request, components, asked.message, asked.details))
+    question = asking.question(request, components, asked.message, asked.details)
+    turn = asking.turn(request, components, question, asked.paused, streamed=asked.streamed)
     servers = await _servers(components)
     name = components.settings.agent_name
     if asked.streamed:
-        return EventStream(
-            lambda on_piece: turn.take(on_piece, streamed=True),
-            MessageForm(name, servers, asking.tokens(asked.message, asked.details)),
-            metrics=components.metrics,
-            heartbeat_seconds=components.settings.stream_heartbeat_seconds,
-        )
+        form = MessageForm(name, servers, asking.tokens(asked.message, asked.details))
+        return asking.stream(components, turn, form)
     content = Content(servers)
     try:
-        async with WhileConnected(request.receive):
-            reply = await turn.take(content.add, streamed=False)
+        reply = await asking.whole(request, turn, content.add)
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return _json(content.whole(reply, name))
@@ -58,32 +46,6 @@ async def count_tokens(request: Request, components: ComponentsDep) -> Response:
     question = asking.question(request, components, asked.message, asked.details)
     estimate = asking.tokens(asked.message, asked.details)
     return _json({"input_tokens": await components.dialogue.count(owner(request), question, estimate)})
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """A turn that begins, or one that goes on because the client sent its paused answer back."""
-
-    request: Request
-    components: Components
-    asked: Asked
-    question: Question
-
-    async def take(self, on_piece: OnPiece, *, streamed: bool) -> Reply:
-        """Take the turn, and return its reply. In this API, a model that declines to answer is no error."""
-        try:
-            return await self._taken(on_piece, streamed=streamed)
-        except ModelDeclinedError:
-            return Reply("", Usage(stop_reason="refusal"), "")
-
-    async def _taken(self, on_piece: OnPiece, *, streamed: bool) -> Reply:
-        dialogue, who = self.components.dialogue, owner(self.request)
-        paused = self.asked.paused
-        if paused is None:
-            return await dialogue.reply(who, self.question, on_piece, streamed=streamed)
-        return await dialogue.go_on(
-            who, paused.conversation_id, paused.turn_id, on_piece, streamed=streamed, token=self.question.token
-        )
 
 
 def _allowed(components: Components) -> Allowed:

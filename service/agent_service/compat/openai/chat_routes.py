@@ -3,19 +3,18 @@
 It is not in the OpenAPI document: its form is OpenAI's, whose own documentation and clients apply.
 """
 
-from functools import partial
-
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from agent_service.compat import asking
-from agent_service.compat.openai.answering import Turn, answered, stream, whole
+from agent_service.compat.asking import stream, whole
+from agent_service.compat.openai.answering import answered
 from agent_service.compat.openai.chat_answer import ChatForm, completion
-from agent_service.compat.openai.chat_request import ChatRequest, read_chat_request
+from agent_service.compat.openai.chat_request import read_chat_request
 from agent_service.compat.openai.fields import read_body
 from agent_service.components import Components
 from agent_service.routes.chat import ignore
-from agent_service.routes.dependencies import ComponentsDep, owner
+from agent_service.routes.dependencies import ComponentsDep
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,19 +25,11 @@ async def chat_completions(request: Request, components: ComponentsDep) -> Respo
     return await answered(_completion(request, components))
 
 
-def _turn(request: Request, components: Components, asked: ChatRequest) -> Turn:
-    caller, dialogue = owner(request), components.dialogue
-    question = asking.question(request, components, asked.message, asked.details)
-    if asked.paused is None:
-        return partial(dialogue.reply, caller, question, streamed=asked.stream)
-    place = (asked.paused.conversation_id, asked.paused.turn_id)
-    return partial(dialogue.go_on, caller, *place, streamed=asked.stream, token=question.token)
-
-
 async def _completion(request: Request, components: Components) -> Response:
     settings = components.settings
     asked = read_chat_request(read_body(await request.body()), takes_tools=settings.api_client_tools)
-    turn = _turn(request, components, asked)
+    question = asking.question(request, components, asked.message, asked.details)
+    turn = asking.turn(request, components, question, asked.paused, streamed=asked.stream)
     if asked.stream:
         tools = [tool["name"] for tool in asked.details.tools]
         form = ChatForm(settings.agent_name, include_usage=asked.include_usage, client_tools=tools)

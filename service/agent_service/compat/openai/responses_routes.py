@@ -10,8 +10,9 @@ from agent_service.chat.approval_errors import UnknownApprovalError
 from agent_service.chat.approval_record import parse_call_id
 from agent_service.chat.conversations import new_id
 from agent_service.compat import asking
+from agent_service.compat.asking import Turn, stream, whole
 from agent_service.compat.openai import ids
-from agent_service.compat.openai.answering import Turn, answered, stream, whole
+from agent_service.compat.openai.answering import answered
 from agent_service.compat.openai.background_routes import decide_in_background, in_background
 from agent_service.compat.openai.errors import InvalidRequestError
 from agent_service.compat.openai.fields import read_body
