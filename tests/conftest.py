@@ -13,6 +13,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from support import failing
+from support.progress import Progress
 
 # The order in which `pytest -n` starts the tiers: the longest ones that cannot be split come first.
 TIERS = ("e2e", "cluster", "programs", "lint", "service", "unit")
@@ -31,6 +32,8 @@ NODES = {
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(failing, "failing")  # a failing test shows the state of its cluster
+    if config.getoption("numprocesses", None):  # set for the process that collects the reports of `pytest -n`
+        config.pluginmanager.register(Progress(), "progress")
     # A shell makes its background jobs ignore interrupts; every program that a test starts would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
