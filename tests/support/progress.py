@@ -24,7 +24,9 @@ class Progress:
         self._thread = threading.Thread(target=self._write_every_interval, daemon=True)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        self._terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+        terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+        assert isinstance(terminal, pytest.TerminalReporter)
+        self._terminal = terminal
         self._thread.start()
 
     def pytest_sessionfinish(self) -> None:
