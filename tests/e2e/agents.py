@@ -13,7 +13,7 @@ from testbed.errors import TestbedError
 from testbed.portforward import forwarded
 
 AGENT = "my-agent"
-READY_SECONDS = 120
+READY_SECONDS = 240
 POLL_SECONDS = 0.1
 ANSWER_SECONDS = 30
 
