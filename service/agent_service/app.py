@@ -12,6 +12,7 @@ from agent_service import __version__
 from agent_service.bounds import bounds, wanted_in_flight
 from agent_service.compat import models, openai
 from agent_service.compat.a2a import routes as a2a
+from agent_service.compat.a2a.card import RPC_PATH
 from agent_service.compat.anthropic import routes as anthropic
 from agent_service.compat.error_forms import FORMS
 from agent_service.components import Components, make_components
@@ -19,6 +20,7 @@ from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
 from agent_service.health.checks import running
 from agent_service.health.publish import publishing
 from agent_service.lifecycle import Lifecycle
+from agent_service.middleware.alias import Alias
 from agent_service.middleware.allowed_hosts import AllowedHosts
 from agent_service.middleware.body_limit import BodyLimit
 from agent_service.middleware.direct_send import DirectSend
@@ -164,6 +166,9 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
     app.add_middleware(RequestId)
     if settings.proxies:
         app.add_middleware(Upgrade)
+    if settings.api_a2a and paths.has_protocols:
+        # Callers that do not read the agent card, such as kagent, post to the agent's address itself.
+        app.add_middleware(Alias, method="POST", path="/", target=RPC_PATH)
     app.add_middleware(DirectSend)
 
 

@@ -62,7 +62,7 @@ async def test_the_card_is_open_and_has_the_tools_as_skills(keyed: Service) -> N
     assert set(card["securitySchemes"]) == {"bearer", "header"}
 
 
-@pytest.mark.parametrize("path", ["/a2a", "/a2a/v1/message:send", "/a2a/v1/tasks"])
+@pytest.mark.parametrize("path", ["/", "/a2a", "/a2a/v1/message:send", "/a2a/v1/tasks"])
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong-key-000000000"}])
 async def test_a_request_without_a_valid_key_is_refused(keyed: Service, path: str, headers: dict[str, str]) -> None:
     async with httpx.AsyncClient(base_url=keyed.url, headers=headers) as http:

@@ -1,4 +1,4 @@
-"""An agent of ours that another agent of ours calls as its runtime, by A2A."""
+"""Other agents call an agent of ours by A2A: one of ours as its runtime, and those that do not read its card."""
 
 import json
 from collections.abc import Iterator
@@ -6,9 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
+from a2a.client import ClientConfig, ClientFactory
+from a2a.types.a2a_pb2 import AgentCapabilities, AgentCard, AgentInterface
 
 from service.approvals import TEA, calling, calls
 from stand_in import StandIn, asking
+from support.a2a_client import RPC, collect, request
 from support.agent import MakeClient, Service, running_service
 from support.eventually import eventually
 from support.mcp_servers import McpServer
@@ -99,3 +102,27 @@ async def test_a_client_that_leaves_the_outer_agent_cancels_the_inner_task(
             async with web.stream("POST", "/chat/stream", json=body) as answer:
                 await anext(answer.aiter_lines())
         eventually(lambda: stand_in.last()["state"] != "running", "the model call of the inner agent ends")
+
+
+@pytest.mark.parametrize("version", ["1.0", "0.3"])
+@pytest.mark.parametrize("path", ["", "/"])
+async def test_an_agent_that_does_not_read_the_card_posts_to_the_address_itself(
+    service: Service, version: str, path: str
+) -> None:
+    interface = AgentInterface(url=service.url + path, protocol_binding=RPC, protocol_version=version)
+    # kagent makes such a card for each of its agents.
+    card = AgentCard(supported_interfaces=[interface], capabilities=AgentCapabilities(streaming=True))
+    async with httpx.AsyncClient(timeout=60) as http:
+        client = ClientFactory(ClientConfig(httpx_client=http)).create(card)
+        received = await collect(client.send_message(request(asking("Hello", words=5))))
+
+    assert received.state == "completed"
+    assert received.text.endswith("word0 word1 word2 word3 word4")
+
+
+async def test_without_a2a_nothing_is_posted_to_the_address_itself(make_client: MakeClient) -> None:
+    agent = await make_client(api_a2a=False)
+    call = {"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {}}
+
+    assert [(await agent.post(path, json=call)).status_code for path in ("/", "/a2a")] == [405, 404]
+    assert (await agent.get("/")).status_code == 200

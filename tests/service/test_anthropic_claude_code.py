@@ -1,8 +1,6 @@
 """The `claude` program, as the Claude Agent SDK ships it, with an agent as its model."""
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,21 +10,9 @@ import pytest
 from service.anthropic_agent import CLIENT_KEY, approve, call, calling, running_desk
 from stand_in import StandIn
 from support.agent import Service
-from support.frameworks import LOCK
+from support.claude_code import ask_claude
 from support.mcp_servers import McpServer
 from support.redis_server import RedisServer
-from support.virtual_environment import virtual_environment
-
-ANSWER_SECONDS = 90
-
-
-@pytest.fixture(scope="module")
-def claude() -> Path:
-    """Return the program."""
-    (found,) = virtual_environment("frameworks", LOCK).glob(
-        "lib/python*/site-packages/claude_agent_sdk/_bundled/claude"
-    )
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -47,39 +33,20 @@ def desk(desk_process: Service, server: McpServer, stand_in: StandIn, redis_serv
     return desk_process
 
 
-def run(claude: Path, desk: Service, folder: Path, prompt: str, *options: str) -> dict[str, Any]:
-    """Ask the program, and return its result."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "ANTHROPIC_BASE_URL": desk.url,
-        "ANTHROPIC_API_KEY": CLIENT_KEY,
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    }
-    done = subprocess.run(
-        [claude, "-p", prompt, "--output-format", "json", *options],
-        env=environment,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=ANSWER_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def ask(desk: Service, folder: Path, prompt: str, *options: str) -> dict[str, Any]:
+    """Ask the program, with a key of the agent."""
+    return ask_claude(desk.url, folder, prompt, *options, key=CLIENT_KEY)
 
 
 def test_the_program_runs_its_tools_for_the_agents_model(
-    claude: Path, desk: Service, server: McpServer, stand_in: StandIn, tmp_path: Path
+    desk: Service, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     steps = [
         [call("Write", file_path=str(tmp_path / "note.txt"), content="from the agent")],
         [call("add", a=20, b=22)],
         [call("Bash", command="echo sum-$((40+2))", description="Add")],
     ]
-    result = run(claude, desk, tmp_path, calling(*steps), "--allowedTools", "Write,Bash")
+    result = ask(desk, tmp_path, calling(*steps), "--allowedTools", "Write,Bash")
 
     assert result["is_error"] is False
     assert (tmp_path / "note.txt").read_text(encoding="utf-8") == "from the agent"
@@ -91,22 +58,22 @@ def test_the_program_runs_its_tools_for_the_agents_model(
 
 
 def test_a_call_that_waits_goes_on_after_its_approval_when_the_user_says_so(
-    claude: Path, desk: Service, server: McpServer, tmp_path: Path
+    desk: Service, server: McpServer, tmp_path: Path
 ) -> None:
-    asked = run(claude, desk, tmp_path, calling([call("slow", duration=0, label="tea")]))
+    asked = ask(desk, tmp_path, calling([call("slow", duration=0, label="tea")]))
     assert "Waiting for the approval of slow of shop" in asked["result"]
-    assert "Waiting" in run(claude, desk, tmp_path, "go on", "--continue")["result"]
+    assert "Waiting" in ask(desk, tmp_path, "go on", "--continue")["result"]
     assert server.recorded() == []
 
     approve(desk, asked["result"])
-    assert "slept tea" in run(claude, desk, tmp_path, "Go on.", "--continue")["result"]
+    assert "slept tea" in ask(desk, tmp_path, "Go on.", "--continue")["result"]
     assert [each["label"] for each in server.recorded() if each["event"] == "finished"] == ["tea"]
 
 
 def test_the_agents_system_prompt_comes_before_that_of_the_program(
-    claude: Path, desk: Service, stand_in: StandIn, tmp_path: Path
+    desk: Service, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    result = run(claude, desk, tmp_path, "Say hello.")
+    result = ask(desk, tmp_path, "Say hello.")
 
     assert "Stand-in heard" in result["result"]
     system = stand_in.last()["system"]

@@ -20,7 +20,11 @@ _PROTOCOLS = (
 _PATHS = [
     ["OpenAI", "`/v1/chat/completions`, `/v1/responses`, `/v1/models`", "`API_OPENAI`, `api.openai`: on"],
     ["Anthropic", "`/v1/messages`, `/v1/messages/count_tokens`", "`API_ANTHROPIC`, `api.anthropic`: on"],
-    ["A2A", "`/.well-known/agent-card.json` (without a key), `/a2a`, `/a2a/v1/…`", "`API_A2A`, `api.a2a`: on"],
+    [
+        "A2A",
+        "`/.well-known/agent-card.json` (without a key), `/a2a` and `POST /`, `/a2a/v1/…`",
+        "`API_A2A`, `api.a2a`: on",
+    ],
     ["MCP", "`/mcp`", "`API_MCP`, `api.mcp`: off"],
 ]
 

@@ -51,6 +51,13 @@ def run_suite(url: str, revision: str, folder: Path) -> Outcome:
     return outcome
 
 
+def unexpected(outcome: Outcome) -> dict[str, set[str]]:
+    """Return the failed checks of a run, by scenario, that can apply to the agent's server."""
+    scenarios, checks = inapplicable()
+    failed = {name: found - checks for name, found in outcome.failed.items() if name not in scenarios}
+    return {name: found for name, found in failed.items() if found}
+
+
 def inapplicable() -> tuple[set[str], set[str]]:
     """Return the scenarios and the checks that cannot apply to the agent's server."""
     groups = yaml.safe_load((_HERE / "inapplicable.yaml").read_text(encoding="utf-8"))
