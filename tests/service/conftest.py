@@ -9,13 +9,17 @@ import anthropic
 import httpx
 import openai
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
 
 from agent_service.app import create_app
 from agent_service.components import Components
 from agent_service.config.loading import load
 from agent_service.config.settings import API_KEY_NAME
+from service.anthropic_agent import running_desk
 from stand_in import StandIn, running_stand_in
 from support.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service
+from support.browser import running_browser
 from support.collector import Collector
 from support.http_runtime import CLIENT_KEY, PROXY, HttpRuntime, running_http_runtime
 from support.mcp_servers import McpServer, StartServer, sdk_server
@@ -228,3 +232,36 @@ def collector() -> Iterator[Collector]:
     made.server.shutdown()
     thread.join()
     made.server.server_close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """The browser of a file whose tests run on one event loop."""
+    async with running_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def desk_settings() -> dict[str, str]:
+    """The settings of the agent `desk`; a file that needs some has a fixture of this name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def desk_process(
+    desk_settings: dict[str, str],
+    server_process: McpServer,
+    stand_in_process: StandIn,
+    redis_process: RedisServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """Run the agent `desk` for the tests of a file."""
+    folder = tmp_path_factory.mktemp("desk")
+    with running_desk(folder, stand_in_process, redis_process, server_process, **desk_settings) as service:
+        yield service
+
+
+@pytest.fixture
+def desk(desk_process: Service, server: McpServer, stand_in: StandIn, redis_server: RedisServer) -> Service:
+    """Return an agent with tools that speaks the Messages API, shared by the tests of a file."""
+    return desk_process

@@ -1,36 +1,21 @@
 """The `claude` program, as the Claude Agent SDK ships it, with an agent as its model."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.anthropic_agent import CLIENT_KEY, approve, call, calling, running_desk
+from service.anthropic_agent import CLIENT_KEY, approve, call, calling
 from stand_in import StandIn
 from support.agent import Service
 from support.claude_code import ask_claude
 from support.mcp_servers import McpServer
-from support.redis_server import RedisServer
 
 
 @pytest.fixture(scope="module")
-def desk_process(
-    server_process: McpServer,
-    stand_in_process: StandIn,
-    redis_process: RedisServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("desk")
-    with running_desk(folder, stand_in_process, redis_process, server_process, API_CLIENT_TOOLS="true") as service:
-        yield service
-
-
-@pytest.fixture
-def desk(desk_process: Service, server: McpServer, stand_in: StandIn, redis_server: RedisServer) -> Service:
-    """Return an agent that passes on the tools of its clients."""
-    return desk_process
+def desk_settings() -> dict[str, str]:
+    return {"API_CLIENT_TOOLS": "true"}
 
 
 def ask(desk: Service, folder: Path, prompt: str, *options: str) -> dict[str, Any]:

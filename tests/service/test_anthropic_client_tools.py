@@ -17,15 +17,8 @@ TIME = tool("time")
 
 
 @pytest.fixture(scope="module")
-def desk_process(
-    server_process: McpServer,
-    stand_in_process: StandIn,
-    redis_process: RedisServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("desk")
-    with running_desk(folder, stand_in_process, redis_process, server_process, API_CLIENT_TOOLS="true") as service:
-        yield service
+def desk_settings() -> dict[str, str]:
+    return {"API_CLIENT_TOOLS": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +28,6 @@ def bare_process(
     folder = tmp_path_factory.mktemp("bare")
     with running_desk(folder, stand_in_process, redis_process, API_CLIENT_TOOLS="true") as service:
         yield service
-
-
-@pytest.fixture
-def desk(desk_process: Service, server: McpServer, stand_in: StandIn, redis_server: RedisServer) -> Service:
-    """Return an agent with tools of its own that passes on those of its clients."""
-    return desk_process
 
 
 @pytest.fixture

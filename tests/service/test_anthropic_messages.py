@@ -19,7 +19,6 @@ from service.anthropic_agent import (
     call,
     calling,
     post,
-    running_desk,
     sdk,
     tool,
 )
@@ -27,30 +26,14 @@ from stand_in import StandIn, asking
 from support.agent import Service
 from support.eventually import eventually
 from support.mcp_servers import McpServer
-from support.redis_server import RedisServer
 from testbed.paths import REPOSITORY
 
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 
 
 @pytest.fixture(scope="module")
-def desk_process(
-    server_process: McpServer,
-    stand_in_process: StandIn,
-    redis_process: RedisServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("desk")
-    with running_desk(
-        folder, stand_in_process, redis_process, server_process, STREAM_HEARTBEAT_SECONDS="0.2"
-    ) as service:
-        yield service
-
-
-@pytest.fixture
-def desk(desk_process: Service, server: McpServer, stand_in: StandIn, redis_server: RedisServer) -> Service:
-    """Return an agent with tools, shared by many tests."""
-    return desk_process
+def desk_settings() -> dict[str, str]:
+    return {"STREAM_HEARTBEAT_SECONDS": "0.2"}
 
 
 @pytest.fixture

@@ -1,15 +1,12 @@
 """The API reference at `/docs`: served by the agent alone, so that it works offline, and under a strict policy."""
 
 import re
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
 from support.agent import MakeClient, Service, StartService
-from support.browser import running_browser
 
 pytestmark = [pytest.mark.timing]
 
@@ -42,12 +39,6 @@ async def test_the_page_and_its_files_are_off_in_production(make_client: MakeCli
     client = await make_client(environment="production", chat_page=True)
     for path in ("/docs", "/docs/docs.js", "/docs/theme.css", "/openapi.json"):
         assert (await client.get(path)).status_code == 404
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -1,14 +1,10 @@
 """Accessibility of the chat page: screen readers, zoom, contrast and reduced motion."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from stand_in import asking
 from support.agent import Service
-from support.browser import running_browser
 from support.browser.chat import open_chat
 
 pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
@@ -44,12 +40,6 @@ TREE = """
   - paragraph: /Enter sends/
 - status: /./
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as browser:
-        yield browser
 
 
 async def test_every_element_has_its_role_and_name(browser: Browser, service: Service) -> None:

@@ -12,7 +12,6 @@ from playwright.async_api import Browser, Route, expect
 from service.chat_with_tools import EVIL, boxes, call, running_shop, script
 from stand_in import StandIn, asking
 from support.agent import Service
-from support.browser import running_browser
 from support.browser.chat import Chat, open_chat
 from support.eventually import eventually
 from support.tools_server import ToolsServer
@@ -21,12 +20,6 @@ pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
 
 ASKER, APPROVER = "asker-key-000000001", "approver-key-0000001"
 TEA, COFFEE = call("picture", item="tea"), call("picture", item="coffee")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

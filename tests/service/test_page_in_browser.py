@@ -11,7 +11,6 @@ from playwright.async_api import Browser, Route, expect
 
 from stand_in import StandIn, asking
 from support.agent import Service, StartService
-from support.browser import running_browser
 from support.browser.chat import Chat, open_chat
 from support.eventually import eventually
 from support.redis_server import running_redis
@@ -23,12 +22,6 @@ FACTS = re.compile(r"^(\d+) tokens in, (\d+) out · \d+\.\d+ s · first text aft
 CLIENT_KEY = "a-client-key-of-some-length"
 # Longer than the page tries to connect again.
 LONG_MILLISECONDS = 180_000
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -12,7 +12,6 @@ from playwright.async_api import Browser, Route, expect
 from service.chat_with_tools import script
 from stand_in import StandIn, asking
 from support.agent import Service, StartService
-from support.browser import running_browser
 from support.browser.chat import Chat, open_chat
 from support.eventually import eventually_async
 from support.redis_server import RedisServer
@@ -23,12 +22,6 @@ CLIENT_KEY = "a-client-key-of-some-length"
 KEPT = "portside.conversation"
 DONE = {"type": "done", "input_tokens": 1, "output_tokens": 1, "conversation_id": "c"}
 FORGOTTEN = "The agent no longer has the earlier messages of this conversation"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -10,7 +10,6 @@ from playwright.async_api import Browser, Route, expect
 
 from service.chat_with_tools import accept, stream_of
 from support.agent import Service
-from support.browser import running_browser
 from support.browser.chat import Chat, open_chat
 
 pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
@@ -18,12 +17,6 @@ pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
 DONE = {"type": "done", "input_tokens": 1, "output_tokens": 2, "conversation_id": "c"}
 # Longer than the page tries to connect again.
 LONG_MILLISECONDS = 180_000
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

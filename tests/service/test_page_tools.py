@@ -12,18 +12,11 @@ from playwright.async_api import Browser, expect
 from service.chat_with_tools import EVIL, boxes, call, running_shop, script
 from stand_in import StandIn, asking
 from support.agent import Service
-from support.browser import running_browser
 from support.browser.chat import Chat, open_chat
 
 pytestmark = [pytest.mark.timing, pytest.mark.asyncio(loop_scope="module")]
 
 DONE = {"type": "done", "input_tokens": 1, "output_tokens": 1, "conversation_id": "c"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
