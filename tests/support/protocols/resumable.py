@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import httpx
 from a2a.client import Client
 from a2a.types.a2a_pb2 import GetTaskRequest, SubscribeToTaskRequest
-from a2a.utils.errors import UnsupportedOperationError
+from a2a.utils.errors import A2AError
 
 from support.a2a_client import REST, RPC, Received, answer_of, connected, request
 
@@ -111,8 +111,18 @@ class A2A:
                 async for event in events:
                     received.take(event)
                     yield Seen(received.text, ended=received.state == "completed")
-        except UnsupportedOperationError:
+        except A2AError as error:
+            if "The task has ended" not in answer_to(error)[1]:
+                raise
             yield Seen(answer_of(await self._client.get_task(GetTaskRequest(id=name))), ended=True)
+
+
+def answer_to(error: A2AError | httpx.HTTPStatusError) -> tuple[int, str]:
+    """Return the status and the text with which a request was refused; the status is 0 if it was in JSON-RPC."""
+    cause = error if isinstance(error, httpx.HTTPStatusError) else error.__cause__
+    if isinstance(cause, httpx.HTTPStatusError):
+        return cause.response.status_code, cause.response.text
+    return 0, str(error)
 
 
 async def _events(
@@ -121,6 +131,8 @@ async def _events(
     """Yield the id and the data of each event."""
     given = {name: value for name, value in headers.items() if value}
     async with http.stream("GET", path, headers=given) as answer:
+        if answer.is_error:
+            await answer.aread()
         answer.raise_for_status()
         event_id = ""
         async for line in answer.aiter_lines():
