@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.timing, pytest.mark.parametrize("protocol", PROTOCOLS,
 NAMES = [protocol.name for protocol in PROTOCOLS]
 BOUND_SECONDS = 4
 BULK_MEBIBYTES = 2
-# What the answers of all protocols at once may take, while nobody reads them. Measured: 45.
+# What the answers of all protocols at once may take while no client reads them. Measured: 45.
 MOST_MEBIBYTES = 100
 # With less, the bulk would be more than an answer may have.
 MOST_TOKENS = "200000"
@@ -223,7 +223,7 @@ def unread(impatient_process: Service, stand_in_process: StandIn) -> dict[str, S
                 with suppress(ConnectionResetError):
                     while data := sock.recv(65536):
                         each.received += len(data)
-        # Those protocols that send the text once more at the end hold it.
+        # Protocols that send the whole text at the end hold it.
         assert peak_mebibytes(service) - before < MOST_MEBIBYTES
         return dict(zip(NAMES, found, strict=True))
 
