@@ -18,7 +18,7 @@ from support.eventually import eventually
 from support.protocols import PROTOCOLS, Spoken
 from support.protocols.client import Answer
 from support.protocols.wire import WIRES, Event, event_of
-from support.raw_client import connect, forget_peak, peak_mebibytes
+from support.raw_client import connect, forget_peak, is_open, peak_mebibytes
 from support.redis_server import RedisServer
 from support.relay import relaying
 
@@ -178,13 +178,12 @@ async def test_a_disconnect_at_any_event_of_the_end_leaves_nothing_behind(
 class Slow:
     """What happened to a client that does not read.
 
-    `other` is the answer to another client meanwhile, `received` what the first one found when it read again, and
-    `closed` whether its connection was closed before the end of its answer.
+    `other` is the answer to another client meanwhile, and `received` the bytes that the first one found when it read
+    again.
     """
 
     other: Answer
     received: int = 0
-    closed: bool = False
 
 
 def bulk(name: str, word: str) -> str:
@@ -212,6 +211,7 @@ def unread(impatient_process: Service, stand_in_process: StandIn) -> dict[str, S
                 sock = stack.enter_context(closing(connect(service, reads=False)))
                 sock.sendall(b"".join(WIRES[name].request(bulk(name, "unread"), KEYS[name])))
                 socks.append(sock)
+            assert all(map(is_open, socks))
             await asyncio.to_thread(
                 eventually,
                 lambda: sum("unread" in seen["message"] for seen in stand_in_process.requests()) == len(NAMES),
@@ -219,6 +219,7 @@ def unread(impatient_process: Service, stand_in_process: StandIn) -> dict[str, S
             )
             found = [Slow(await ask(protocol)) for protocol in PROTOCOLS]
             await none_in_flight(service)
+            await asyncio.to_thread(eventually, lambda: not any(map(is_open, socks)), "their connections are closed")
             for sock, each in zip(socks, found, strict=True):
                 with suppress(ConnectionResetError):
                     while data := sock.recv(65536):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from support.agent import Service
 
+_ESTABLISHED = "01"
+
 
 def connect(service: Service, *, reads: bool = True) -> socket.socket:
     """Connect; a client that does not read has the smallest possible window and segments."""
@@ -16,6 +18,17 @@ def connect(service: Service, *, reads: bool = True) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
     sock.connect(("127.0.0.1", int(service.url.rsplit(":", 1)[1])))
     return sock
+
+
+def is_open(sock: socket.socket) -> bool:
+    """Return whether the other side, on this machine, has not closed a connection; there may be bytes left to read."""
+    other, own = (f":{address[1]:04X}" for address in (sock.getpeername(), sock.getsockname()))
+    # proc(5), /proc/net/tcp: the addresses of both sides, and the state.
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, local, remote, state, *_ = line.split()
+        if local.endswith(other) and remote.endswith(own):
+            return state == _ESTABLISHED
+    return False
 
 
 def peak_mebibytes(service: Service) -> float:
