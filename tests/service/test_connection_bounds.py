@@ -14,22 +14,12 @@ import pytest
 from stand_in import StandIn, asking
 from support.agent import KEY, Service, StartService
 from support.eventually import eventually
+from support.raw_client import connect, peak_mebibytes
 
 pytestmark = pytest.mark.timing
 
 CLIENT_KEY = "alpha-key-0123456789"
 PROBE = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-
-def connect(service: Service, *, reads: bool = True) -> socket.socket:
-    """Connect; a client that does not read has the smallest possible window and segments."""
-    sock = socket.socket()
-    sock.settimeout(30)
-    if not reads:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
-    sock.connect(("127.0.0.1", int(service.url.rsplit(":", 1)[1])))
-    return sock
 
 
 def ask(service: Service, request: bytes) -> bytes:
@@ -61,13 +51,6 @@ def feed(sock: socket.socket, data: bytes) -> None:
     sock.settimeout(5)
     with suppress(OSError):
         sock.sendall(data)
-
-
-def peak_mebibytes(service: Service) -> float:
-    status = Path(f"/proc/{service.process.pid}/status").read_text(encoding="ascii")
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 def descriptors(service: Service) -> int:

@@ -81,6 +81,18 @@ def test_its_events_can_be_followed_from_any_position(sdk: openai.OpenAI) -> Non
     assert [event.sequence_number for event in again] == numbers
 
 
+def test_a_position_in_the_future_is_refused(sdk: openai.OpenAI, stand_in: StandIn) -> None:
+    over, running = ended(sdk, ask(sdk, "hello")), ask(sdk, asking("hello", hold="rest"))
+    for response in (over, running):
+        with pytest.raises(openai.BadRequestError, match="lies in the future") as raised:
+            events_of(sdk, response.id, starting_after=99_999)
+        assert raised.value.param == "starting_after"
+    stand_in.release("rest")
+    assert ended(sdk, running).status == "completed"
+    last = events_of(sdk, running.id)[-1]
+    assert events_of(sdk, running.id, starting_after=last.sequence_number) == []
+
+
 def test_a_conversation_goes_on_after_a_response_in_the_background(sdk: openai.OpenAI, stand_in: StandIn) -> None:
     first = ended(sdk, ask(sdk, "one"))
     second = ended(sdk, ask(sdk, "two", previous_response_id=first.id))

@@ -42,7 +42,10 @@ class InvalidPositionError(Exception):
 
 
 class Following:
-    """The events of one task, one after the other. A call of `anext` may be cancelled; no event is lost by that."""
+    """The events of one task, one after the other. A call of `anext` may be cancelled; no event is lost by that.
+
+    `count` is the number of events that there were at the start, with the last one if the task has ended.
+    """
 
     def __init__(
         self, events: "Events", owner: str, task_id: str, after: str | None, *, while_draining: bool = False
@@ -52,6 +55,7 @@ class Following:
         self._owner = owner
         self._after = after
         self._while_draining = while_draining
+        self.count = 0
         self._position: int | None = None
         self._page: deque[StoredEvent] = deque()
         self._ended = False
@@ -146,7 +150,8 @@ class Following:
             self._ended = True
             raise InvalidPositionError(_ELSEWHERE)
         has_last = status in {b"completed", b"failed"}
-        if position > total + has_last:
+        self.count = total + has_last
+        if position > self.count:
             self._ended = True
             raise InvalidPositionError("This event id lies in the future; omit it to read the stream from its start.")
         # After the last event, nothing follows.

@@ -19,6 +19,7 @@ class Spoken:
     - `limited`: the client has no requests left; `limit_headers` are the headers with its limit.
     - `too_long`: the input has too many tokens; `too_large`: the body has too many bytes.
     - `draining`: the process is shutting down.
+    - `unavailable`: Redis is away. A protocol whose answers need no Redis has none.
 
     `outlives_connection` is whether an answer goes on without its client. `reports_every_piece` is whether a stream has
     all text that arrived before an error.
@@ -35,6 +36,7 @@ class Spoken:
     too_long: int | None = 400
     too_large: int | None = 413
     draining: int | None = 503
+    unavailable: int | None = None
     outlives_connection: bool = False
     reports_every_piece: bool = True
 
@@ -60,8 +62,8 @@ PROTOCOLS = (
     Spoken("openai-responses", "openai", openai_responses.connect, limit_headers=_OPENAI_HEADERS),
     Spoken("anthropic", "anthropic", anthropic_messages.connect, limit_headers=_ANTHROPIC_HEADERS),
     # A message is a task of the agent, which fails, and goes on without its client.
-    Spoken("a2a", "a2a", a2a_messages.connect, **_A2A),
-    Spoken("a2a-rest", "a2a", a2a_messages.connect_rest, **{**_A2A, "too_long": 400}),
+    Spoken("a2a", "a2a", a2a_messages.connect, unavailable=-32603, **_A2A),
+    Spoken("a2a-rest", "a2a", a2a_messages.connect_rest, unavailable=503, **{**_A2A, "too_long": 400}),
     # What keeps the tool from answering is its result, for the model that called it. The SDK shows no headers.
     Spoken("mcp", "mcp", mcp_ask.connect, fault=None, stream_fault=None, too_long=None, reports_every_piece=False),
 )

@@ -13,7 +13,7 @@ from support.mcp_agent import mcp_client, said
 from support.protocols.client import Answer, RefusedError
 
 # Reported as progress, but no text of the answer.
-_NOTICES = ("Calling the tool ", "The tool ", "The agent is working")
+NOTICES = ("Calling the tool ", "The tool ", "The agent is working")
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ class McpAsk:
         seen = ""
         try:
             while (text := await reports.get()) is not None:
-                if text.startswith(seen) and not text.startswith(_NOTICES):
+                if text.startswith(seen) and not text.startswith(NOTICES):
                     yield text.removeprefix(seen)
                     seen = text
             text = _answer(await _result(call)).text

@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 import structlog
 from a2a.utils.errors import (
+    A2A_ERROR_MAPPING,
+    A2A_ERROR_REASONS,
     A2AError,
+    ErrorMapping,
     InternalError,
     InvalidParamsError,
     TaskNotFoundError,
@@ -24,6 +27,18 @@ _log = structlog.get_logger(__name__)
 _UNAVAILABLE = (StateUnavailableError, QueueFullError)
 
 
+class UnavailableError(A2AError):
+    """The agent cannot take a message now. A2A has no code of its own for that.
+
+    Over HTTP+JSON it is 503, so that clients and gateways try again (google.rpc.Code), and in JSON-RPC an internal
+    error, which the SDK makes of errors that it does not know.
+    """
+
+
+A2A_ERROR_MAPPING[UnavailableError] = ErrorMapping(503, "UNAVAILABLE", "UNAVAILABLE")
+A2A_ERROR_REASONS[UnavailableError] = "UNAVAILABLE"
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise the errors of the block as those of A2A. The SDK would show any other one to the client, and log it."""
@@ -38,8 +53,7 @@ def translated() -> Iterator[None]:
     except UnknownTaskError:
         raise unknown_task() from None
     except _UNAVAILABLE as error:
-        # A2A has no code for a server that is unavailable.
-        raise InternalError(str(error), data={"retry": "later"}) from None
+        raise UnavailableError(str(error), data={"retry": "later"}) from None
     except Exception as error:
         _log.error("A request of A2A failed unexpectedly", error=type(error).__name__, where=where(error))
         raise InternalError("An internal error occurred.") from None

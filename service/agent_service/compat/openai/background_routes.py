@@ -18,7 +18,7 @@ from agent_service.compat.openai.errors import InvalidRequestError
 from agent_service.compat.openai.making import make_form
 from agent_service.compat.openai.responses_answer import ResponseForm
 from agent_service.compat.openai.responses_request import ResponseRequest
-from agent_service.compat.openai.task_answer import TaskEvents, state
+from agent_service.compat.openai.task_answer import TaskEvents, is_future, state
 from agent_service.components import Components
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.task_events import TaskEventStream
@@ -122,6 +122,12 @@ async def _answer(
         await following.start()
     except UnknownTaskError:
         raise unknown_task() from None
+    if is_future(after, following.count, task):
+        await following.aclose()
+        raise InvalidRequestError(
+            "This sequence number lies in the future; omit starting_after to get the events from the first.",
+            "starting_after",
+        )
     events = TaskEvents(form, task)
     seconds = components.settings.stream_heartbeat_seconds
     return TaskEventStream(following, seconds, start=events.start(), written=events.written)

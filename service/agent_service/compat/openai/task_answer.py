@@ -17,6 +17,9 @@ from agent_service.tasks.record import Task
 # An event of a task has at most so many events of a response, but for the last one, after which no other comes.
 _EVENTS_OF_ONE = 16
 
+# The last one may have two for each call that waits for an approval (MAX_TOOL_CALLS).
+_EVENTS_OF_LAST = 1100
+
 _STATUS = {"pending": "queued", "running": "in_progress"}
 _CANCELLED = "cancelled"
 
@@ -33,6 +36,12 @@ def state(form: ResponseForm, task: Task, waiting: Sequence[WaitingCall]) -> Map
         _add_result(form, task.result)
         form.whole(Reply("", _usage_of_result(task.result), task.conversation_id, task.result.get("warning")))
     return form.response
+
+
+def is_future(number: int, count: int, task: Task) -> bool:
+    """Return whether no event of a response has this number yet, of which the task has `count` events."""
+    over = task.status not in _STATUS
+    return number >= (count + 1) * _EVENTS_OF_ONE + (_EVENTS_OF_LAST if over else 0)
 
 
 class TaskEvents:
