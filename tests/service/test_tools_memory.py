@@ -62,7 +62,7 @@ async def test_answers_that_are_too_large_together_are_discarded_and_later_ones_
 
     assert used < 2 * MOST_BYTES
     assert len(results) < CALLS
-    assert {result.outcome for result in results} == {"too_large"}
+    assert {result.outcome for result in results} == {"too_large"}, {text(result) for result in results}
     assert "too large together" in text(results[0])
     assert "The call may have run" in text(results[0])
     assert text(after) == "done"
