@@ -13,7 +13,8 @@ from agent_service.state.redis import Redis
 from agent_service.tasks.event_log import EventLog
 from agent_service.tasks.event_record import StoredEvent
 from agent_service.tasks.event_writer import EventWriter
-from agent_service.tasks.events import Events, Following, InvalidPositionError, UnknownTaskError
+from agent_service.tasks.events import Events
+from agent_service.tasks.following import Following, InvalidPositionError, UnknownTaskError
 from agent_service.tasks.queue import Tasks
 from agent_service.tasks.record import Claim
 from support.redis_server import RedisServer
@@ -49,7 +50,7 @@ class Bed:
     async def end(self, claim: Claim, writer: EventWriter, response: str) -> None:
         result = {"response": response, "tokens_used": 3, "output_tokens": 2}
         await self.tasks.complete(claim, result, await writer.last())
-        writer.close()
+        self.log.end(writer)
 
     def forget(self, claim: Claim) -> None:
         """Expire the events of a task."""
@@ -62,7 +63,7 @@ async def bed(redis_server: RedisServer) -> AsyncIterator[Bed]:
     tasks = Tasks(redis, max_attempts=3, deadline_seconds=600, result_ttl_seconds=3600, queue_limit=100)
     lifecycle = Lifecycle()
     events, other = (Events(redis, each, lambda _: None) for each in (lifecycle, Lifecycle()))
-    log = EventLog(redis)
+    log = EventLog(redis, events)
     yield Bed(redis_server, redis, tasks, log, lifecycle, events, other)
     for each in (log, events, other, redis):
         await each.close()
@@ -220,7 +221,8 @@ async def test_events_are_kept_for_some_minutes_after_the_end(bed: Bed) -> None:
 
 
 async def test_a_task_that_an_older_release_has_finished_shows_its_result(bed: Bed) -> None:
-    claim, _ = await bed.begin()
+    claim, writer = await bed.begin()
+    bed.log.end(writer)
     key = f"{{test}}:task:record:{claim.id}"
     bed.server.command("HDEL", key, "events")
     bed.server.command("HSET", key, "status", "completed", "result", '{"response": "tea", "tokens_used": 3}')
@@ -233,9 +235,10 @@ async def test_a_task_that_an_older_release_has_finished_shows_its_result(bed: B
 
 
 async def test_the_text_of_a_task_that_an_older_release_went_on_with_is_that_of_its_result(bed: Bed) -> None:
-    claim, _ = await bed.written("half of the ")
+    claim, writer = await bed.written("half of the ")
     following = bed.events.follow(OWNER, claim.id)
     assert texts([await anext(following)]) == ["half of the "]
+    bed.log.end(writer)
     key = f"{{test}}:task:record:{claim.id}"
     bed.server.command("HSET", key, "status", "completed", "result", '{"response": "whole tea", "tokens_used": 3}')
 
