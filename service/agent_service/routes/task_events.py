@@ -123,12 +123,17 @@ class TaskEventStream(Response):
             async with WhileConnected(receive, beat=self._beat, beat_seconds=self._heartbeat_seconds):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._write(self._start)
+                data = b""
                 # The task may expire.
                 with suppress(UnknownTaskError):
                     async for event in self._following:
-                        await self._write(b"".join(map(self._form, (event, *self._following.take()))))
+                        data = b"".join(map(self._form, (event, *self._following.take())))
+                        if self._following.is_over:
+                            break
+                        await self._write(data)
+                        data = b""
                 async with self._writing:
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    await send({"type": "http.response.body", "body": data, "more_body": False})
         except ClientGoneError:
             pass
         finally:
