@@ -42,6 +42,9 @@ class Bench:
 @click.option("--soak", is_flag=True, help="Only look for growth: 100,000 chats and 10,000 cancelled streams.")
 @click.option("--runtime", is_flag=True, help="Measure only the gateway and turns that a runtime answers.")
 @click.option("--protocols", "only_protocols", is_flag=True, help="Measure only the client protocols.")
+@click.option(
+    "--resumable", is_flag=True, help="Measure only streams that survive their connection, beside plain ones."
+)
 @click.option("--rounds", default=5, show_default=True, help="How often --runtime compares a pair.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the results, as Markdown.")
 def main(
@@ -52,6 +55,7 @@ def main(
     soak: bool,
     runtime: bool,
     only_protocols: bool,
+    resumable: bool,
     rounds: int,
     output: Path | None,
 ) -> None:
@@ -65,8 +69,8 @@ def main(
     try:
         if runtime:
             with_runtime.measure(results, rounds=rounds, seconds=seconds, stream_seconds=stream_seconds)
-        elif only_protocols:
-            _protocols(results, seconds)
+        elif only_protocols or resumable:
+            _protocols(results, seconds, with_answers=not resumable)
         elif soak:
             with _everything(results, with_peer=False, with_limit=False) as bench:
                 _soak(bench)
@@ -168,13 +172,15 @@ def _streams(bench: Bench, seconds: int) -> None:
     )
 
 
-def _protocols(results: report.Results, seconds: int) -> None:
+def _protocols(results: report.Results, seconds: int, *, with_answers: bool = True) -> None:
     with ExitStack() as stack, step("Measuring the client protocols"):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portside-bench-")))
         redis = stack.enter_context(running_redis(folder))
         model = stack.enter_context(targets.model(folder))
         agent = stack.enter_context(targets.ours(folder, model.url, redis.url, protocols=True))
-        protocols.measure(results, agent, seconds=seconds)
+        if with_answers:
+            protocols.answers(results, agent, seconds=seconds)
+        protocols.resumable_streams(results, agent, seconds=seconds)
 
 
 def _soak(bench: Bench) -> None:

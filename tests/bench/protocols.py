@@ -16,8 +16,9 @@ from testbed.errors import TestbedError
 
 _CONNECTIONS = 32
 _TOKENS = 50
-_PACES = (0.0, 0.02)
 _ROUNDS = 3
+# Loads of streams that survive their connection: how many at a time, and the seconds between two tokens.
+_LOADS = ((_CONNECTIONS, 0.0), (_CONNECTIONS, 0.02), (1000, 0.1))
 _STREAM = f"Hello. [[pace:{{pace:g}}]] [[tokens:{_TOKENS}]]"
 _SECONDS_OF_A_STREAM = 60
 
@@ -30,13 +31,8 @@ class Streamed:
     cpu_each: float
 
 
-def measure(results: Results, agent: Target, *, seconds: int) -> None:
-    """Add the tables of an agent that answers in every protocol."""
-    _answers(results, agent, seconds)
-    _resumable(results, agent, seconds)
-
-
-def _answers(results: Results, agent: Target, seconds: int) -> None:
+def answers(results: Results, agent: Target, *, seconds: int) -> None:
+    """Add the table of an agent that answers in every protocol."""
     fast = _STREAM.format(pace=0)
     rows: list[list[object]] = []
     for target in map(agent.speaking, FORMS):
@@ -50,34 +46,38 @@ def _answers(results: Results, agent: Target, seconds: int) -> None:
     results.add(f"Protocols: answers, and streams of {_TOKENS} tokens, {_CONNECTIONS} at a time", columns, rows)
 
 
-def _resumable(results: Results, agent: Target, seconds: int) -> None:
+def resumable_streams(results: Results, agent: Target, *, seconds: int) -> None:
+    """Add the table of streams that survive their connection, beside plain ones."""
     rows: list[list[object]] = []
-    for pace in _PACES:
-        name = f"a token every {pace * 1000:g} ms" if pace else "as fast as the model can"
+    for most, pace in _LOADS:
+        pace_name = f"a token every {pace * 1000:g} ms" if pace else "as fast as the model can"
+        name = f"{most:,} at a time, {pace_name}"
         # In turn, so that other work of the machine affects both; the result is that of the median pair.
         pairs = [
-            [uvloop.run(streams(agent, pace=pace, seconds=seconds, resumable=each)) for each in (False, True)]
+            [
+                uvloop.run(streams(agent, at_once=most, pace=pace, seconds=seconds, resumable=each))
+                for each in (False, True)
+            ]
             for _ in range(_ROUNDS)
         ]
         plain, resumable = sorted(pairs, key=lambda pair: pair[1].cpu_each - pair[0].cpu_each)[_ROUNDS // 2]
-        rows.append([f"plain, {name}", plain.per_second, plain.cpu_each, ""])
         added = resumable.cpu_each - plain.cpu_each
-        rows.append([f"resumable, {name}", resumable.per_second, resumable.cpu_each, added])
+        rows.append([name, plain.per_second, plain.cpu_each, resumable.per_second, resumable.cpu_each, added])
     results.add(
-        f"Streams of {_TOKENS} tokens that survive their connection, {_CONNECTIONS} at a time",
-        ["", "streams/s", "CPU each, ms", "added CPU, ms"],
+        f"Streams of {_TOKENS} tokens that survive their connection, beside plain ones",
+        ["", "plain/s", "CPU each, ms", "resumable/s", "CPU each, ms", "added CPU, ms"],
         rows,
     )
 
 
-async def streams(agent: Target, *, pace: float, seconds: float, resumable: bool) -> Streamed:
+async def streams(agent: Target, *, at_once: int, pace: float, seconds: float, resumable: bool) -> Streamed:
     """Read streams in a closed loop, plain ones of `/chat/stream` or the events of a chat in the background."""
     message = _STREAM.format(pace=pace)
     read = _read_resumable if resumable else _read_plain
     timeout = aiohttp.ClientTimeout(total=_SECONDS_OF_A_STREAM)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(agent.url, headers=agent.headers, timeout=timeout, connector=connector) as session:
-        await read(session, message)
+        await read(session, _STREAM.format(pace=0))
         started, cpu = time.monotonic(), agent.cpu_seconds()
 
         async def loop() -> int:
@@ -87,7 +87,7 @@ async def streams(agent: Target, *, pace: float, seconds: float, resumable: bool
                 count += 1
             return count
 
-        answered = sum(await asyncio.gather(*(loop() for _ in range(_CONNECTIONS))))
+        answered = sum(await asyncio.gather(*(loop() for _ in range(at_once))))
         took, cpu = time.monotonic() - started, agent.cpu_seconds() - cpu
     return Streamed(answered / took, cpu * 1000 / answered)
 
