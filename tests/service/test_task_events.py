@@ -108,6 +108,30 @@ async def test_readers_receive_events_as_they_are_written_and_each_has_its_own_p
     assert kinds(await rest(early)) == kinds(await rest(other)) == ["text", "done"]
 
 
+async def test_a_reader_beside_the_writer_receives_events_without_reading_them_from_redis(bed: Bed) -> None:
+    claim, writer = await bed.begin()
+    following = bed.events.follow(OWNER, claim.id)
+    await following.start()
+    writer.text("one")
+    await writer.flush()
+    bed.forget(claim)
+
+    assert [(event.id, event.data["content"]) for event in [await anext(following)]] == [(f"{claim.id}.1", "one")]
+
+
+async def test_a_reader_beside_the_writer_that_is_behind_reads_the_rest_from_redis(bed: Bed) -> None:
+    claim, writer = await bed.begin()
+    following = bed.events.follow(OWNER, claim.id)
+    await following.start()
+    for text in ("one", "two", "three"):
+        writer.text(text)
+        await writer.flush()
+    await bed.end(claim, writer, "onetwothree")
+
+    assert texts(found := await rest(following)) == ["one", "two", "three"]
+    assert [event.id for event in found] == [f"{claim.id}.{number}" for number in range(1, 5)]
+
+
 async def test_a_reader_may_stop_waiting_for_an_event_and_loses_none(bed: Bed) -> None:
     claim, writer = await bed.written("one")
     following = bed.events.follow(OWNER, claim.id)
