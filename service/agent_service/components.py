@@ -174,7 +174,8 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         approvers=frozenset(settings.approvers),
         metrics=counted,
     )
-    event_log = EventLog(redis)
+    events = Events(redis, lifecycle, tasks.note_damaged)
+    event_log = EventLog(redis, events)
     worker = Worker(
         tasks,
         agent(settings.task_timeout_seconds, nullcontext),
@@ -213,7 +214,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         tasks=tasks,
         worker=worker,
         event_log=event_log,
-        events=Events(redis, lifecycle, tasks.note_damaged),
+        events=events,
         background=Background(tasks, worker, conversations, approvals),
         checks=make_checks(
             settings,

@@ -59,7 +59,7 @@ def main(
     rounds: int,
     output: Path | None,
 ) -> None:
-    """Measure the agent API: one worker, settings of production, on loopback; some seven minutes.
+    """Measure the agent API: one worker, settings of production, on loopback; some eight minutes.
 
     In the same run: the model API's stand-in alone (the lower bound), a plain passthrough with no SDK (the limit in
     Python), and LiteLLM's proxy (the peer). Measure on an idle machine: all of them share its cores.

@@ -13,7 +13,8 @@ from agent_service.state.redis import Redis
 from agent_service.tasks.event_log import EventLog
 from agent_service.tasks.event_record import StoredEvent
 from agent_service.tasks.event_writer import EventWriter
-from agent_service.tasks.events import Events, Following, InvalidPositionError, UnknownTaskError
+from agent_service.tasks.events import Events
+from agent_service.tasks.following import Following, InvalidPositionError, UnknownTaskError
 from agent_service.tasks.queue import Tasks
 from agent_service.tasks.record import Claim
 from support.redis_server import RedisServer
@@ -49,7 +50,7 @@ class Bed:
     async def end(self, claim: Claim, writer: EventWriter, response: str) -> None:
         result = {"response": response, "tokens_used": 3, "output_tokens": 2}
         await self.tasks.complete(claim, result, await writer.last())
-        writer.close()
+        self.log.end(writer)
 
     def forget(self, claim: Claim) -> None:
         """Expire the events of a task."""
@@ -62,7 +63,7 @@ async def bed(redis_server: RedisServer) -> AsyncIterator[Bed]:
     tasks = Tasks(redis, max_attempts=3, deadline_seconds=600, result_ttl_seconds=3600, queue_limit=100)
     lifecycle = Lifecycle()
     events, other = (Events(redis, each, lambda _: None) for each in (lifecycle, Lifecycle()))
-    log = EventLog(redis)
+    log = EventLog(redis, events)
     yield Bed(redis_server, redis, tasks, log, lifecycle, events, other)
     for each in (log, events, other, redis):
         await each.close()
@@ -105,6 +106,30 @@ async def test_readers_receive_events_as_they_are_written_and_each_has_its_own_p
 
     assert kinds(await rest(late)) == ["done"]
     assert kinds(await rest(early)) == kinds(await rest(other)) == ["text", "done"]
+
+
+async def test_a_reader_beside_the_writer_receives_events_without_reading_them_from_redis(bed: Bed) -> None:
+    claim, writer = await bed.begin()
+    following = bed.events.follow(OWNER, claim.id)
+    await following.start()
+    writer.text("one")
+    await writer.flush()
+    bed.forget(claim)
+
+    assert [(event.id, event.data["content"]) for event in [await anext(following)]] == [(f"{claim.id}.1", "one")]
+
+
+async def test_a_reader_beside_the_writer_that_is_behind_reads_the_rest_from_redis(bed: Bed) -> None:
+    claim, writer = await bed.begin()
+    following = bed.events.follow(OWNER, claim.id)
+    await following.start()
+    for text in ("one", "two", "three"):
+        writer.text(text)
+        await writer.flush()
+    await bed.end(claim, writer, "onetwothree")
+
+    assert texts(found := await rest(following)) == ["one", "two", "three"]
+    assert [event.id for event in found] == [f"{claim.id}.{number}" for number in range(1, 5)]
 
 
 async def test_a_reader_may_stop_waiting_for_an_event_and_loses_none(bed: Bed) -> None:
@@ -220,7 +245,8 @@ async def test_events_are_kept_for_some_minutes_after_the_end(bed: Bed) -> None:
 
 
 async def test_a_task_that_an_older_release_has_finished_shows_its_result(bed: Bed) -> None:
-    claim, _ = await bed.begin()
+    claim, writer = await bed.begin()
+    bed.log.end(writer)
     key = f"{{test}}:task:record:{claim.id}"
     bed.server.command("HDEL", key, "events")
     bed.server.command("HSET", key, "status", "completed", "result", '{"response": "tea", "tokens_used": 3}')
@@ -233,9 +259,10 @@ async def test_a_task_that_an_older_release_has_finished_shows_its_result(bed: B
 
 
 async def test_the_text_of_a_task_that_an_older_release_went_on_with_is_that_of_its_result(bed: Bed) -> None:
-    claim, _ = await bed.written("half of the ")
+    claim, writer = await bed.written("half of the ")
     following = bed.events.follow(OWNER, claim.id)
     assert texts([await anext(following)]) == ["half of the "]
+    bed.log.end(writer)
     key = f"{{test}}:task:record:{claim.id}"
     bed.server.command("HSET", key, "status", "completed", "result", '{"response": "whole tea", "tokens_used": 3}')
 

@@ -242,6 +242,7 @@ async def _in_background(components: Components, request: Request, body: ChatReq
             Question(body.message, body.conversation_id),
             traceparent=traceparent(),
             idempotency_key=idempotency_key,
+            has_tokens=True,
         )
     except KeyReusedError as error:
         raise HTTPException(409, str(error)) from None

@@ -17,7 +17,7 @@ from agent_service.routes.errors import describe
 from agent_service.routes.sse import COUNT, HEADERS, PIECES, STRING, event_stream, schema_of
 from agent_service.routes.tasks import TaskId
 from agent_service.tasks.event_record import StoredEvent
-from agent_service.tasks.events import Following, InvalidPositionError, UnknownTaskError
+from agent_service.tasks.following import Following, InvalidPositionError, UnknownTaskError
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 

@@ -12,7 +12,7 @@ from agent_service.routes.body import Body
 from agent_service.routes.chat import Approval, Message, Steps
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.errors import describe
-from agent_service.tasks.events import UnknownTaskError
+from agent_service.tasks.following import UnknownTaskError
 from agent_service.tasks.queue import KeyReusedError
 from agent_service.tasks.record import Status, Task
 from agent_service.tasks.tracing import traceparent

@@ -112,14 +112,14 @@ class Attempt:
     def close(self) -> None:
         """Send no more events."""
         if self._events is not None:
-            self._events.close()
+            self._log.end(self._events)
 
     async def _prompt(self, deadline: float, resumption: Resumption | None) -> Prompt:
         claim = self._claim
         in_conversation = bool(claim.conversation_id)
         if self._before is not None:
             self._history = self._before.history
-        elif in_conversation and claim.details.earlier is None:
+        elif in_conversation and claim.details.earlier is None and not claim.begins_conversation:
             self._history = await self._conversations.history(claim.owner, claim.conversation_id)
         return Prompt(
             claim.message,
@@ -141,7 +141,10 @@ class Attempt:
         if self.suspended:
             await self._suspend()
         else:
-            await self._tasks.complete(self._claim, self._result(), await self._last(), self._addition())
+            last = await self._last()
+            result = await self._tasks.complete(self._claim, self._result(), last, self._addition())
+            if result is not None and self._events is not None:
+                self._log.completed(self._events, last, result)
         if self._taken is not None:
             await self._approvals.end(self._taken)
 

@@ -1,5 +1,7 @@
 """Background chats: questions that are answered as tasks in their conversation, so that no connection is needed."""
 
+from dataclasses import replace
+
 from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations, new_id
 from agent_service.chat.question import Question
@@ -25,10 +27,12 @@ class Background:
         traceparent: str = "",
         idempotency_key: str = "",
         takes_unknown_id: bool = False,
+        has_tokens: bool = False,
     ) -> Submitted:
         """Accept a question of `owner`, and return its task.
 
-        An unknown conversation id starts a new conversation, with that id if `takes_unknown_id`.
+        An unknown conversation id starts a new conversation, with that id if `takes_unknown_id`. With `has_tokens`, the
+        limit of tokens has admitted the request already.
 
         The caller's own credential is not kept, so it is not forwarded to tools. For a key that the owner used before,
         return the earlier task.
@@ -38,17 +42,19 @@ class Background:
             KeyReusedError: when the key was used with another question before.
             StateUnavailableError: when Redis is unavailable.
         """
+        conversation_id = await self._conversation(owner, question, takes_unknown_id=takes_unknown_id)
         submitted = await self._tasks.accept(
             owner,
             question.message,
-            conversation_id=await self._conversation(owner, question, takes_unknown_id=takes_unknown_id),
+            conversation_id=conversation_id,
             details=question.details,
-            claim=await self._worker.can_start(),
+            claim=await self._worker.can_start(has_tokens=has_tokens),
             traceparent=traceparent,
             idempotency_key=idempotency_key,
         )
         if submitted.claim is not None:
-            self._worker.begin(submitted.claim)
+            begins = conversation_id != question.conversation_id
+            self._worker.begin(replace(submitted.claim, begins_conversation=begins))
         return submitted
 
     async def _conversation(self, owner: str, question: Question, *, takes_unknown_id: bool) -> str:

@@ -9,7 +9,8 @@ from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.state.script import Script
 from agent_service.tasks.event_record import Sent
 from agent_service.tasks.event_writer import EventWriter
-from agent_service.tasks.record import Claim
+from agent_service.tasks.events import Events
+from agent_service.tasks.record import Claim, LastEvents
 
 _APPEND = Script(__package__, "task", "append_events")
 
@@ -26,8 +27,10 @@ _BATCH_BYTES = 1024 * 1024
 class EventLog:
     """Sends what the writers of a process have. While Redis is away, they keep it, within bounds."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, events: Events) -> None:
+        """Take the store, and what passes the events on to their readers in this process."""
         self._redis = redis
+        self._events = events
         self._name = redis.key("task")
         # In the order in which they wrote.
         self._due: dict[EventWriter, None] = {}
@@ -40,10 +43,22 @@ class EventLog:
         Raises:
             StateUnavailableError: when that cannot be read.
         """
-        if not claim.events:
-            return EventWriter(claim, Sent(), self._wrote, self._send_now, lost=False)
-        stored = await self._redis.read("LRANGE", f"{self._name}:events:{claim.id}", 0, -1) or []
-        return EventWriter(claim, Sent.of(stored), self._wrote, self._send_now, lost=not stored)
+        stored: Sequence[bytes] = ()
+        if claim.events:
+            stored = await self._redis.read("LRANGE", f"{self._name}:events:{claim.id}", 0, -1) or ()
+        lost = bool(claim.events and not stored)
+        self._events.begin_writing(claim)
+        return EventWriter(claim, Sent.of(stored), self._wrote, self._send_now, lost=lost)
+
+    def completed(self, writer: EventWriter, last: LastEvents, result: str) -> None:
+        """Take note that a task has ended with these events and this result, as stored."""
+        self._events.wrote(writer.claim.id, last.before, last.events, result)
+
+    def end(self, writer: EventWriter) -> None:
+        """Send nothing more of an attempt."""
+        writer.close()
+        self._due.pop(writer, None)
+        self._events.end_writing(writer.claim.id)
 
     async def close(self) -> None:
         """Stop. What was not sent is lost, unless its task has requeued it."""
@@ -91,13 +106,13 @@ class EventLog:
         left = list(self._due)
         self._due.clear()
         while left:
-            batch, arguments, size = [], list[str | int](), 0
+            batch, arguments, size = list[tuple[EventWriter, LastEvents]](), list[str | int](), 0
             while left and size < _BATCH_BYTES:
                 writer = left.pop(0)
                 last = writer.batch()
                 if last is None:
                     continue
-                batch.append(writer)
+                batch.append((writer, last))
                 head = writer.claim.id, writer.claim.attempt, last.before, int(last.whole), len(last.events)
                 arguments += [*head, *last.events]
                 size += sum(map(len, last.events))
@@ -106,9 +121,13 @@ class EventLog:
             try:
                 replies: Sequence[int] = await self._redis.run(_APPEND, [self._name], *arguments)
             except StateUnavailableError:
-                for writer in [*batch, *left]:
+                for writer in [*(each for each, _ in batch), *left]:
                     self._due[writer] = None
                 return False
-            for writer, reply in zip(batch, replies, strict=True):
+            for (writer, last), reply in zip(batch, replies, strict=True):
                 writer.replied(reply)
+                if not writer.is_open:
+                    self._events.end_writing(writer.claim.id)
+                elif reply >= 0:
+                    self._events.wrote(writer.claim.id, reply - len(last.events), last.events)
         return True

@@ -84,6 +84,11 @@ class EventWriter:
         if (claim.attempt > 1 or claim.events) and not sent.waits:
             self._push(resumed_event(claim.attempt))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the task belongs to the attempt, and more may be sent."""
+        return self._ours
+
     def go_on(self, text: str, steps: Iterable[Mapping[str, Any]]) -> None:
         """Take the turn so far: its text, and its tool calls."""
         self.text(text)

@@ -1,17 +1,13 @@
 """Following the events of a task, in any process: from any position, and until the task ends or waits."""
 
 import asyncio
-import re
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Self
 
 from agent_service.lifecycle import Lifecycle, end_tasks
 from agent_service.state.redis import Redis
-from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.state.script import Script
-from agent_service.tasks.event_record import StoredEvent, done_event, failed_event, restarted_event, seen_event
-from agent_service.tasks.record import parse_error, parse_result
+from agent_service.tasks.following import Following, Page
+from agent_service.tasks.record import Claim
 
 _READ = Script(__package__, "task", "read_events")
 
@@ -22,172 +18,6 @@ _POLL_SECONDS = 1.0
 # client costs no more memory than this.
 _PAGE_BYTES = 1024 * 1024
 _MOST_READERS = 256
-
-_POSITION = re.compile(r"[0-9]{1,15}", re.ASCII)
-
-_ELSEWHERE = "This event id belongs to another stream; omit it to read this one from its start."
-
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-
-
-class UnknownTaskError(Exception):
-    """The owner has no task with this id, or it has expired."""
-
-    def __init__(self) -> None:
-        super().__init__("The task does not exist; it may have expired.")
-
-
-class InvalidPositionError(Exception):
-    """The position belongs to another stream, or lies in the future. The message is for clients."""
-
-
-class Following:
-    """The events of one task, one after the other. A call of `anext` may be cancelled; no event is lost by that.
-
-    `count` is the number of events that there were at the start, with the last one if the task has ended.
-    """
-
-    def __init__(
-        self, events: "Events", owner: str, task_id: str, after: str | None, *, while_draining: bool = False
-    ) -> None:
-        self.task_id = task_id
-        self._events = events
-        self._owner = owner
-        self._after = after
-        self._while_draining = while_draining
-        self.count = 0
-        self._position: int | None = None
-        self._page: deque[StoredEvent] = deque()
-        self._ended = False
-        # Set when there may be more than was read last.
-        self._news = asyncio.Event()
-        self._has_all = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no event follows."""
-        return self._ended and not self._page
-
-    async def start(self) -> None:
-        """Check that there is something to follow. The first call of `anext` does it otherwise.
-
-        Raises:
-            UnknownTaskError: if the owner has no such task, or it has expired.
-            InvalidPositionError: if the position belongs to another stream, or lies in the future.
-            StateUnavailableError: when Redis is unavailable.
-        """
-        try:
-            await self._read()
-        except BaseException:
-            self._events.leave(self)
-            raise
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StoredEvent:
-        """Return the next event. Stop after the last one: `done`, `error`, or `input_required` while the task waits.
-
-        Stop without it when this process drains, unless `while_draining`. While Redis is unavailable, this waits.
-
-        Raises:
-            UnknownTaskError: if the task has expired.
-        """
-        if self._position is None:
-            await self.start()
-        while not self._page:
-            if self._ended or (self._events.draining and not self._while_draining):
-                self._events.leave(self)
-                raise StopAsyncIteration
-            if self._has_all:
-                await self._news.wait()
-            try:
-                await self._read()
-            except StateUnavailableError:
-                self._has_all = True
-        return self._page.popleft()
-
-    def take(self) -> list[StoredEvent]:
-        """Return the next events that were read already."""
-        found = list(self._page)
-        self._page.clear()
-        return found
-
-    async def aclose(self) -> None:
-        """Stop following."""
-        self._ended = True
-        self._page.clear()
-        self._events.leave(self)
-
-    def wake(self) -> None:
-        """Read again, because there may be more."""
-        self._news.set()
-
-    async def _read(self) -> None:
-        begins = self._position is None
-        position = self._first_position() if self._position is None else self._position
-        self._events.join(self)
-        self._news.clear()
-        reply = await self._events.read(self.task_id, max(position, 0))
-        if not reply or reply[0].decode("utf-8", "replace") != self._owner:
-            self._ended = True
-            self._events.leave(self)
-            raise UnknownTaskError
-        if begins:
-            self._check(position, reply)
-        self._take(position, reply)
-
-    def _first_position(self) -> int:
-        """Return the number of events that the client has; -1 if its position is none of this stream."""
-        if self._after is None:
-            return 0
-        task_id, _, number = self._after.rpartition(".")
-        return int(number) if task_id == self.task_id and _POSITION.fullmatch(number) else -1
-
-    def _check(self, position: int, reply: Sequence[Any]) -> None:
-        _, status, total, *_ = reply
-        if position < 0:
-            self._ended = True
-            raise InvalidPositionError(_ELSEWHERE)
-        has_last = status in {b"completed", b"failed"}
-        self.count = total + has_last
-        if position > self.count:
-            self._ended = True
-            raise InvalidPositionError("This event id lies in the future; omit it to read the stream from its start.")
-        # After the last event, nothing follows.
-        self._ended = has_last and position == total + 1
-
-    def _take(self, position: int, reply: Sequence[Any]) -> None:
-        _, status, total, first, stored, conversation, value, streamed = reply
-        waits = status == b"input_required"
-        if not self._ended:
-            for number, event in enumerate(stored, start=first + 1):
-                is_last = waits and number == total
-                seen = seen_event(event, is_last=is_last)
-                if seen is not None:
-                    self._page.append(StoredEvent(f"{self.task_id}.{number}", seen))
-                self._ended = self._ended or is_last
-            if value:
-                self._end(total, value, status, conversation, lost=not streamed or (not stored and position < total))
-            position = max(position, first + len(stored)) if stored or value else position
-        self._position = position
-        self._has_all = position >= total or first >= total
-
-    def _end(self, total: int, value: bytes, status: bytes, conversation: bytes, *, lost: bool) -> None:
-        self._ended = True
-        try:
-            if status == b"failed":
-                last = failed_event(parse_error(value))
-            else:
-                result = parse_result(value)
-                if lost:
-                    whole = restarted_event(result["response"]).encode()
-                    self._page.append(StoredEvent(f"{self.task_id}.{total}", whole))
-                last = done_event(result, conversation.decode("ascii", "replace"))
-        except _UNREADABLE:
-            self._events.note_damaged(self.task_id)
-            raise UnknownTaskError from None
-        self._page.append(StoredEvent(f"{self.task_id}.{total + 1}", last))
 
 
 class Events:
@@ -200,7 +30,9 @@ class Events:
         self._lifecycle = lifecycle
         self._name = redis.key("task")
         self._followers: dict[str, set[Following]] = {}
-        self._due: list[tuple[str, int, asyncio.Future[Sequence[Any]]]] = []
+        # The tasks whose events this process writes, each with a page that begins after the last event.
+        self._written_here: dict[str, Page] = {}
+        self._due: list[tuple[str, int, asyncio.Future[Page | None]]] = []
         self._reading: asyncio.Task[None] | None = None
         self._background: list[asyncio.Task[None]] = []
 
@@ -234,9 +66,37 @@ class Events:
             if not of_task:
                 del self._followers[following.task_id]
 
-    async def read(self, task_id: str, position: int) -> Sequence[Any]:
-        """Return the reply of `lua/read_events.lua` for a task."""
-        future: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
+    def begin_writing(self, claim: Claim) -> None:
+        """Take note that this process writes the events of a task; then its followers here need not read them."""
+        conversation = claim.conversation_id.encode("ascii")
+        total = claim.events
+        self._written_here[claim.id] = Page(claim.owner.encode(), b"running", total, total, conversation=conversation)
+
+    def wrote(self, task_id: str, first: int, events: Sequence[str], result: str = "") -> None:
+        """Pass on events that this process has written to Redis, and the result with which the task has ended."""
+        known = self._written_here.get(task_id)
+        if known is None:
+            return
+        total = first + len(events)
+        self._written_here[task_id] = known._replace(total=total, first=total)
+        if followers := self._followers.get(task_id):
+            page = known._replace(total=total, first=first, events=[event.encode("ascii") for event in events])
+            if result:
+                page = page._replace(status=b"completed", value=result.encode(), streamed=True)
+            for follower in followers:
+                follower.receive(page)
+
+    def end_writing(self, task_id: str) -> None:
+        """Take note that this process writes no more events of a task. What comes next, its followers read."""
+        if self._written_here.pop(task_id, None) is not None:
+            self._wake(task_id)
+
+    async def read(self, task_id: str, position: int) -> Page | None:
+        """Return the events of a task after the first `position`; None if it is missing or damaged."""
+        known = self._written_here.get(task_id)
+        if known is not None and known.total == position:
+            return known
+        future: asyncio.Future[Page | None] = asyncio.get_running_loop().create_future()
         self._due.append((task_id, position, future))
         if self._reading is None:
             self._reading = asyncio.create_task(self._read_due())
@@ -260,7 +120,7 @@ class Events:
                     continue
                 for (_, _, future), reply in zip(wanted, replies, strict=True):
                     if not future.done():
-                        future.set_result(reply)
+                        future.set_result(Page(*reply) if reply else None)
         finally:
             self._reading = None
 
@@ -268,7 +128,8 @@ class Events:
         async with self._redis.subscribe(f"{self._name}:events") as messages:
             async for _, message in messages:
                 for task_id in message.decode("ascii", "replace").split(" "):
-                    self._wake(task_id)
+                    if task_id not in self._written_here:
+                        self._wake(task_id)
 
     async def _poll(self) -> None:
         while True:

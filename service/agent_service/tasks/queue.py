@@ -181,12 +181,15 @@ class Tasks(TaskRecords):
         result: Mapping[str, Any],
         last: LastEvents = NO_EVENTS,
         addition: Addition | None = None,
-    ) -> None:
-        """End a task as completed, with its last events. Do nothing if it no longer belongs to the caller.
+    ) -> str | None:
+        """End a task as completed, with its last events, and return its result as stored.
 
-        `addition` is its exchange, for its conversation.
+        Do nothing if it no longer belongs to the caller, and return None. `addition` is its exchange, for its
+        conversation.
         """
-        await self._finish(claim.id, claim.attempt, ("completed", "result", json.dumps(result)), last, addition)
+        value = json.dumps(result)
+        ended = await self._finish(claim.id, claim.attempt, ("completed", "result", value), last, addition)
+        return value if ended else None
 
     async def fail(self, claim: Claim, error: TaskError, last: LastEvents = NO_EVENTS) -> None:
         """End a task as failed, with its last events. Do nothing if it no longer belongs to the caller."""
@@ -194,11 +197,11 @@ class Tasks(TaskRecords):
 
     async def _finish(
         self, task_id: str, attempt: int, end: tuple[str, str, str], last: LastEvents, addition: Addition | None = None
-    ) -> None:
+    ) -> bool:
         keys = [self._name] if addition is None else [self._name, addition.key]
         counted: list[str | int] = [last.before, int(last.whole), len(last.events), *last.events]
         more = () if addition is None else addition.arguments
-        await self._redis.run(_FINISH, keys, task_id, attempt, *end, self._ttl_ms, *counted, *more)
+        return bool(await self._redis.run(_FINISH, keys, task_id, attempt, *end, self._ttl_ms, *counted, *more))
 
     async def retry(self, claim: Claim, error: TaskError, *, after_seconds: float) -> None:
         """Retry a task later. It fails with `error` if that would be one attempt too many or past its deadline."""

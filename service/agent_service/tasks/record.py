@@ -53,7 +53,7 @@ class Claim:
     waited for approvals, in which the task goes on; empty if there is none. With `has_progress`, it goes on from
     what an earlier attempt kept, which is later than these approvals. `events` is the number of events that earlier
     attempts sent. `conversation_id` is that of its conversation, and `question` what the client sent besides the
-    message, as stored; empty if there is none.
+    message, as stored; empty if there is none. With `begins_conversation`, its conversation has no messages yet.
     """
 
     id: str
@@ -68,6 +68,7 @@ class Claim:
     events: int = 0
     conversation_id: str = ""
     question: str = ""
+    begins_conversation: bool = False
 
     @property
     def details(self) -> Details:

@@ -98,9 +98,12 @@ class Worker:
         """Whether the process can run a task that it accepts now."""
         return len(self._working) < self._most_accepted and not self._lifecycle.draining
 
-    async def can_start(self) -> bool:
-        """Return whether a task that this process accepts now may start: there is room, and there are tokens."""
-        return self.has_room and not await self._limits.tokens_wait()
+    async def can_start(self, *, has_tokens: bool) -> bool:
+        """Return whether a task that this process accepts now may start: there is room, and there are tokens.
+
+        With `has_tokens`, the limit of tokens has admitted the request already.
+        """
+        return self.has_room and (has_tokens or not await self._limits.tokens_wait())
 
     def begin(self, claim: Claim) -> None:
         """Run a task that this process accepted and claimed."""

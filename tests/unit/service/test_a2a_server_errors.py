@@ -15,7 +15,7 @@ from agent_service.compat.a2a.errors import translated
 from agent_service.compat.error_forms import FORMS
 from agent_service.middleware.error_form import Problem
 from agent_service.state.redis_errors import StateUnavailableError
-from agent_service.tasks.events import UnknownTaskError
+from agent_service.tasks.following import UnknownTaskError
 from agent_service.tasks.queue import QueueFullError
 
 

@@ -18,7 +18,7 @@ from a2a.utils.errors import (
 from agent_service.agent.errors import PromptTooLongError
 from agent_service.chat.approval_errors import DecidedError, NotAllowedError, UnknownApprovalError
 from agent_service.state.redis_errors import StateUnavailableError
-from agent_service.tasks.events import UnknownTaskError
+from agent_service.tasks.following import UnknownTaskError
 from agent_service.tasks.queue import QueueFullError
 from agent_service.telemetry.logs import where
 

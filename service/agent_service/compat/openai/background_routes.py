@@ -22,7 +22,7 @@ from agent_service.compat.openai.task_answer import TaskEvents, is_future, state
 from agent_service.components import Components
 from agent_service.routes.dependencies import ComponentsDep, owner
 from agent_service.routes.task_events import TaskEventStream
-from agent_service.tasks.events import UnknownTaskError
+from agent_service.tasks.following import UnknownTaskError
 from agent_service.tasks.record import Task
 from agent_service.tasks.tracing import traceparent
 
@@ -48,7 +48,7 @@ async def in_background(
 ) -> Response:
     """Accept a question, and return its response, or the events of it."""
     question = asking.question(request, components, asked.message, asked.details, conversation_id=conversation_id)
-    submitted = await components.background.submit(owner(request), question, traceparent=traceparent())
+    submitted = await components.background.submit(owner(request), question, traceparent=traceparent(), has_tokens=True)
     task = await _task(request, components, submitted.id)
     return await _answer(request, components, task, asked.echo, -1 if asked.stream else None)
 
