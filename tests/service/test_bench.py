@@ -29,5 +29,5 @@ def test_every_target_of_the_bench_starts_and_answers(tmp_path: Path) -> None:
                 assert answer.status_code == 200, f"{target.name}: {answer.text}"
                 assert "friend" in answer.text, f"{target.name}: {answer.text}"
         for resumable in (False, True):
-            streamed = asyncio.run(protocols.streams(ours, pace=0, seconds=0.1, resumable=resumable))
+            streamed = asyncio.run(protocols.streams(ours, at_once=2, pace=0, seconds=0.1, resumable=resumable))
             assert streamed.cpu_each > 0

@@ -11,7 +11,7 @@ from a2a.utils.errors import (
 
 from agent_service.agent.errors import PromptTooLongError
 from agent_service.chat.approval_errors import DecidedError, NotAllowedError, UnknownApprovalError
-from agent_service.compat.a2a.errors import translated
+from agent_service.compat.a2a.errors import UnavailableError, translated
 from agent_service.compat.error_forms import FORMS
 from agent_service.middleware.error_form import Problem
 from agent_service.state.redis_errors import StateUnavailableError
@@ -27,8 +27,8 @@ from agent_service.tasks.queue import QueueFullError
         (UnknownApprovalError(), InvalidParamsError),
         (PromptTooLongError("Too long."), InvalidParamsError),
         (UnknownTaskError(), TaskNotFoundError),
-        (QueueFullError(), InternalError),
-        (StateUnavailableError(), InternalError),
+        (QueueFullError(), UnavailableError),
+        (StateUnavailableError(), UnavailableError),
         (TaskNotFoundError("Not here."), TaskNotFoundError),
     ],
 )
