@@ -294,6 +294,19 @@ def test_a_leader_that_cannot_renew_exits(here: Namespace, tmp_path: Path) -> No
         assert "could not be renewed for 10 s" in ended_with(process)
 
 
+def test_an_operator_that_is_stopped_while_nothing_answers_its_first_scan_ends_without_a_traceback(
+    here: Namespace, tmp_path: Path
+) -> None:
+    with (
+        line_to(here.cluster.kubeconfig, tmp_path) as (line, kubeconfig),
+        operator(kubeconfig, here.name) as process,
+    ):
+        line.freeze()
+
+        process.stop()
+        assert "Traceback" not in process.log
+
+
 def test_the_holders_wall_clock_does_not_count(here: Namespace) -> None:
     ahead = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() + 300))
     lease = {

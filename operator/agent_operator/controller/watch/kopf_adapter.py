@@ -9,11 +9,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
+from types import CoroutineType
 from typing import Any, Self, cast
 
 import aiohttp
 import kopf
 import structlog
+from kopf._cogs.clients import scanning
 
 from agent_operator import __version__
 from agent_operator.controller.signals import cancel_on_signals
@@ -71,12 +73,19 @@ async def watch(
     try:
         done, _ = await asyncio.wait(all_of_it, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        # kopf does not cancel the requests of its first scan, which would log a traceback once its session is closed.
+        all_of_it += filter(_is_scan, asyncio.all_tasks())
         for task in all_of_it:
             task.cancel()
         await asyncio.wait(all_of_it)
         await _end_what_is_left()
     for task in done:
         task.result()
+
+
+def _is_scan(task: "asyncio.Task[Any]") -> bool:
+    coroutine = task.get_coro()
+    return isinstance(coroutine, CoroutineType) and coroutine.cr_code.co_filename == scanning.__file__
 
 
 async def _end_what_is_left() -> None:
