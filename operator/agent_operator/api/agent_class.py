@@ -18,7 +18,7 @@ from agent_operator.api.partial import partial
 from agent_operator.api.rules import Rule
 from agent_operator.api.scaling import AtLeastOne, Autoscaling, Replicas
 from agent_operator.api.spec import Agent, AgentSpec, ApiKey, Logging, Monitoring, ServiceMonitor
-from agent_operator.api.validation import Fault, InvalidAgentError, faults_of, without_nulls
+from agent_operator.api.validation import Fault, InvalidAgentError, beyond_bounds, faults_of, without_nulls
 
 CLASS_KIND = "AgentClass"
 CLASS_PLURAL = "agentclasses"
@@ -194,13 +194,13 @@ def parse_class(document: Mapping[str, Any]) -> AgentClass:
         faults.append(Fault("kind", f"should be {CLASS_KIND}"))
     if not isinstance(name, str) or len(name) > _MAX_NAME or not _NAME.match(name):
         faults.append(Fault("metadata.name", "must be lower-case letters, digits, '-' and '.': check it"))
-    spec = None
+    faults += beyond_bounds(document)
+    if faults:
+        raise InvalidClassError(faults)
     try:
         spec = AgentClassSpec.model_validate(without_nulls(document.get("spec", {})))
     except ValidationError as error:
-        faults += faults_of(error, "spec")
-    if faults or spec is None:
-        raise InvalidClassError(faults)
+        raise InvalidClassError(faults_of(error, "spec")) from error
     return AgentClass(str(name), spec, is_default(metadata))
 
 

@@ -23,6 +23,7 @@ AMBIGUOUS = "ClassAmbiguous"
 INVALID = "ClassInvalid"
 REFUSED = "ClassRefused"
 INVALID_SPEC = "InvalidSpec"
+OF_CLASS = (NOT_FOUND, AMBIGUOUS, INVALID, REFUSED)
 
 NOT_FOR_NAMESPACE = "the class is not for agents of this namespace (namespaces)"
 
@@ -38,7 +39,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a class does not let an agent be: the reason of conditions, a sentence, and the faults of fields."""
+    """Why an agent is not applied: the reason of conditions, a sentence, and the faults of fields."""
 
     reason: str
     sentence: str
@@ -99,7 +100,8 @@ def apply_class(agent: AgentDeployment, classes: Classes) -> Applied:
     if faults:
         refusal = Refusal(REFUSED, f"{title} refuses the spec", tuple(faults))
         return Applied(agent, chosen.name, effective.origins, refusal)
-    return Applied(replace(agent, spec=effective.spec), chosen.name, effective.origins)
+    agent = replace(agent, spec=effective.spec, class_name=chosen.name)
+    return Applied(agent, chosen.name, effective.origins)
 
 
 def _chosen(agent: AgentDeployment, classes: Classes) -> AgentClass | Refusal | None:
@@ -108,7 +110,9 @@ def _chosen(agent: AgentDeployment, classes: Classes) -> AgentClass | Refusal | 
         if name in classes.faults:
             return _invalid(name, classes)
         return classes.valid.get(name) or Refusal(
-            NOT_FOUND, f"{CLASS_KIND} {name} does not exist: create it, or correct spec.className"
+            NOT_FOUND,
+            f"There is no {CLASS_KIND} {name}",
+            (Fault("spec.className", "create the class, or correct the name"),),
         )
     if classes.invalid_defaults:
         return _invalid(min(classes.invalid_defaults), classes)
@@ -117,8 +121,8 @@ def _chosen(agent: AgentDeployment, classes: Classes) -> AgentClass | Refusal | 
         names = ", ".join(sorted(each.name for each in default))
         return Refusal(
             AMBIGUOUS,
-            f"Several classes are the default ({names}): set spec.className, or remove the annotation "
-            f"{DEFAULT_CLASS} from all but one",
+            f"Several classes are the default ({names})",
+            (Fault("spec.className", f"name one, or remove the annotation {DEFAULT_CLASS} from all but one"),),
         )
     return default[0] if default else None
 

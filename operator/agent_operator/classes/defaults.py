@@ -47,7 +47,16 @@ def with_class(spec: AgentSpec, given: AgentClassSpec) -> Effective:
         effective = AgentSpec.model_validate(merged)
     except ValidationError as error:
         raise InvalidAgentError(faults_of(error, "spec")) from error
-    return Effective(effective, {path: _origin(path, value, taken) for path, value in values(document_of(effective))})
+    return Effective(effective, _origins(effective, taken))
+
+
+def origins_of(spec: AgentSpec) -> dict[str, Origin]:
+    """Return the origin of each value of a spec without a class."""
+    return _origins(spec, set())
+
+
+def _origins(spec: AgentSpec, taken: set[str]) -> dict[str, Origin]:
+    return {path: _origin(path, value, taken) for path, value in values(document_of(spec))}
 
 
 def document_of(spec: AgentSpec) -> dict[str, Any]:

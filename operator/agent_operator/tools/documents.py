@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from agent_operator.api.agent import GROUP, KIND
+from agent_operator.api.agent_class import CLASS_KIND
 from agent_operator.tools.errors import InputError
 from agent_operator.tools.kubectl_yaml import Reading, decode, read
 from agent_operator.tools.yaml_nodes import UnreadableError
@@ -69,8 +70,9 @@ def _read(file: str, data: bytes, found: list[Found], faults: list[str]) -> None
 
 
 def _is_ours(document: dict[str, Any]) -> bool:
-    """Return whether the document is or should be an agent: our group has no other kind."""
-    return document.get("kind") == KIND or str(document.get("apiVersion")).startswith(f"{GROUP}/")
+    """Return whether the document is or should be an agent: the other kind of our group is that of its class."""
+    of_group = str(document.get("apiVersion")).startswith(f"{GROUP}/")
+    return document.get("kind") == KIND or (of_group and document.get("kind") != CLASS_KIND)
 
 
 def _contents(source: str, stdin: TextIO) -> Iterator[tuple[str, bytes]]:

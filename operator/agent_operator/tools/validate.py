@@ -7,8 +7,10 @@ from typing import Literal, TextIO
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.classes.choice import Classes, apply_class
 from agent_operator.policy.refusals import refusals as refused_by_policy
 from agent_operator.policy.settings import Policy
+from agent_operator.tools.classes import NOT_GIVEN, faults_of
 from agent_operator.tools.documents import Found, read_agents
 from agent_operator.tools.lint import advice, refusals
 from agent_operator.tools.metadata import metadata_faults
@@ -61,11 +63,17 @@ class Verdict:
 
 
 def validate(
-    sources: Sequence[str], stdin: TextIO, *, namespace: str = "default", policy: Policy | None = None
+    sources: Sequence[str],
+    stdin: TextIO,
+    *,
+    namespace: str = "default",
+    policy: Policy | None = None,
+    classes: Classes | None = None,
 ) -> Verdict:
     """Check every `AgentDeployment` in these files and folders, or on `stdin` for "-". Never raises for bad input.
 
-    `namespace` applies to agents without one. `policy` is the operator's policy, by which it refuses specs.
+    `namespace` applies to agents without one. `policy` is the operator's policy, by which it refuses specs, and
+    `classes` are those that agents may have.
     """
     found, unreadable = read_agents(sources, stdin)
     remarks = [_of_file(line) for line in unreadable]
@@ -83,9 +91,15 @@ def validate(
             faults += error.faults
             remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
             continue
-        faults += refusals(agent.spec)
         if policy is not None:
             faults += refused_by_policy(agent.spec, policy)
+        if classes is None and agent.spec.class_name is not None:
+            remarks.append(Remark("warning", each.file, each.title, "spec.className", NOT_GIVEN))
+        if classes is not None:
+            with_class = apply_class(agent, classes)
+            faults += faults_of(with_class.refusal) if with_class.refusal is not None else []
+            agent = with_class.agent
+        faults += refusals(agent.spec)
         errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
         remarks += errors
         remarks += [

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment
 from agent_operator.api.reasons import REASONS
 from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.classes.choice import OF_CLASS
 from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.plan import make_plan
@@ -25,7 +26,15 @@ from agent_operator.tools.doctor.steps import steps_of
 from agent_operator.tools.doctor.tools import tool_findings
 
 # Reasons in the agent's conditions that only the operator knows: the API server's responses to its applies.
-_APPLYING = {"PolicyRefused", "NameConflict", "QuotaExceeded", "ApplyRefused", "ApplyFailing", "KindNotInstalled"}
+_APPLYING = {
+    "PolicyRefused",
+    *OF_CLASS,
+    "NameConflict",
+    "QuotaExceeded",
+    "ApplyRefused",
+    "ApplyFailing",
+    "KindNotInstalled",
+}
 
 
 def judge(evidence: Evidence) -> Report:
@@ -161,7 +170,7 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
         return
     refused = list(_refused(evidence))
     yield from refused
-    if any(finding.reason == POLICY_REFUSED for finding in refused):
+    if evidence.class_refusal is not None or any(finding.reason == POLICY_REFUSED for finding in refused):
         return
     wanted = desired(agent)
     for kind in sorted({each["kind"] for each in wanted} & evidence.unserved):
