@@ -11,6 +11,7 @@ from agent_operator.api.yaml import to_yaml
 from agent_operator.policy.settings import Policy
 from codegen.operator import reasons
 from codegen.operator.admission import admission
+from codegen.operator.class_admission import class_admission
 from codegen.operator.reference import class_reference, reference
 from codegen.operator.values import values_schema, values_table, values_yaml
 
@@ -29,6 +30,7 @@ def files(root: Path) -> dict[str, str]:
         **_of_reasons(root),
         **_of_chart(root, "helm/agent", of_agents),
         "helm/agent-operator/files/admission.yaml": to_yaml(admission()),
+        "helm/agent-operator/files/class-admission.yaml": to_yaml(class_admission()),
         "helm/agent-operator/values.schema.json": json.dumps(of_operator, indent=2, ensure_ascii=False) + "\n",
         **_of_chart(root, "helm/agent-operator", of_operator),
     }

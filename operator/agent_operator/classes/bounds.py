@@ -26,6 +26,7 @@ from agent_operator.classes.checks import (
     TOO_LARGE,
     Check,
     Test,
+    part_of,
 )
 from agent_operator.classes.defaults import document_of
 from agent_operator.policy.fields import LIST, UnreadableError, mapping, matches, only, roots, values
@@ -64,22 +65,16 @@ def _refused(document: Mapping[str, Any], bounds: Mapping[str, Any], check: Chec
 
 
 def _is_refused(root: Any, rest: Sequence[str], check: Check, bound: Any) -> bool:
-    if not _is_there(root, rest):
-        return False
     found = values(root, rest)
     if check.test == "required amount":
+        part = part_of(".".join(rest))
+        if part and not values(root, part.split(".")):
+            return False
         amounts = mapping(found[0]) if found else {}
         return any(name not in amounts for name in bound) or _exceeds(amounts, bound)
     if not found:
         return check.present
     return any(_BREAKS[check.test](value, bound) for value in found)
-
-
-def _is_there(root: Any, rest: Sequence[str]) -> bool:
-    """Return whether the container, or the other part of a spec, is there that has the field."""
-    below = rest[: rest.index("resources")] if "resources" in rest else []
-    part = [*below, "resources"] if below == ["worker"] else below
-    return bool(values(root, part))
 
 
 def _is_below(image: str, registry: str) -> bool:

@@ -44,6 +44,12 @@ class Check:
         return f"{self.sentence} (bounds.{self.bound})"
 
 
+def part_of(path: str) -> str:
+    """Return the path of the part of a spec whose resources a path is about: it must be there to lack any."""
+    before, _, _ = path.partition("resources.")
+    return "worker.resources" if before == "worker." else before.removesuffix(".")
+
+
 _IMAGE = "is not from a registry that the class allows"
 _MODEL = "is not a model that the class allows"
 _HOST = "has a host that the class does not allow"
@@ -95,7 +101,6 @@ SETTINGS = (
 )
 BY_VARIABLE = "this variable would replace a field that the class bounds: use the field"
 BY_SOURCE = "variables from objects could replace a field that the class bounds: use extraEnv"
-VALUE_FROM = "valueFrom"
 EXTRA_ENV = "extraEnv"
 ENV_FROM = "envFrom"
 

@@ -1,5 +1,6 @@
 """A class of agents: the values that it provides, the specs that it refuses, and which class an agent has."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.agent_class import AgentClassSpec, InvalidClassError, parse_class
+from agent_operator.api.bounds import UNREADABLE
 from agent_operator.api.schema import structural
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import InvalidAgentError
@@ -16,6 +18,12 @@ from agent_operator.classes.checks import CHECKS
 from agent_operator.classes.choice import Classes, apply_class, classes_of
 from agent_operator.classes.defaults import document_of, with_class
 from agent_operator.classes.load import ClassError, load_classes
+from agent_operator.controller.known_classes import KnownClasses
+from agent_operator.controller.reconcile.permitted import permitted
+from agent_operator.controller.status.status import Observation, status_of, status_of_refused
+from agent_operator.kube.cache import Cache
+from agent_operator.kube.conditions import condition
+from agent_operator.policy.settings import Policy
 from unit.operator.strategies import specs, values_of
 
 ECHO: dict[str, Any] = {"agent": {"provider": "echo"}}
@@ -378,3 +386,82 @@ def test_a_file_without_a_usable_class_is_refused(tmp_path: Path, text: str, sen
 
     with pytest.raises(ClassError, match=sentence):
         load_classes(file)
+
+
+OLD = {"replicas": 2, "className": "before", "podsReady": "2/2", "conditions": []}
+
+
+def test_the_status_of_a_refused_agent_names_its_class_and_keeps_what_is_known_of_its_pods() -> None:
+    applied = apply_class(agent(className="lost"), Classes())
+    deployment = {"status": {"replicas": 3, "readyReplicas": 1}}
+
+    status = status_of_refused(applied, deployment, OLD, datetime.now(UTC))
+
+    assert (status["className"], status["replicas"], status["readyReplicas"], status["podsReady"]) == (
+        "lost",
+        3,
+        1,
+        "2/2",
+    )
+    assert condition(status, "Ready")["reason"] == condition(status, "Degraded")["reason"] == "ClassNotFound"
+    message = condition(status, "Ready")["message"]
+    assert message == (
+        "There is no AgentClass lost, so nothing was changed: spec.className: create the class, or correct the name"
+    )
+
+
+def test_the_status_of_an_agent_has_its_class_only_while_it_has_one() -> None:
+    with_one = apply_class(agent(), classes_of([document("standard", default=True)])).agent
+
+    assert status_of(with_one, Observation(), {}, datetime.now(UTC))["className"] == "standard"
+    assert "className" not in status_of(agent(), Observation(), OLD, datetime.now(UTC))
+    assert "className" not in status_of_refused(
+        apply_class(agent(), classes_of([document(name, default=True) for name in "ab"])), None, OLD, datetime.now(UTC)
+    )
+
+
+def test_the_policy_is_about_what_the_user_wrote() -> None:
+    classes = classes_of([document("standard", {"defaults": {"service": {"annotations": {"a": "b"}}}}, default=True)])
+
+    assert permitted(agent(), Policy(), classes).agent.spec.service.annotations == {"a": "b"}
+    refusal = permitted(agent(service={"annotations": {"a": "b"}}), Policy(), classes).refusal
+    assert refusal is not None
+    assert refusal.reason == "PolicyRefused"
+
+
+def test_the_operator_follows_changes_of_classes_unless_it_was_given_some() -> None:
+    cache = Cache()
+    known = KnownClasses(cache)
+    assert known.current() == Classes()
+
+    one = {**document("standard", default=True), "kind": "AgentClass"}
+    cache.store("AgentClass", {**one, "metadata": {**one["metadata"], "resourceVersion": "1"}})
+    known.changed()
+
+    assert known.current().valid["standard"].default
+    assert KnownClasses(cache, Classes()).current() == Classes()
+    cache.retain("AgentClass", None, set(), "2")
+    known.changed()
+    assert known.current() == Classes()
+
+
+def test_a_large_class_is_kept_whole() -> None:
+    cache = Cache()
+    images = [f"registry.example.com/{'x' * 200}{index}" for index in range(64)]
+    bounds = dict.fromkeys(("imageRegistries", "models"), images)
+    labels = {f"key-{index}": "x" * 4000 for index in range(20)}
+    given_class = document("large", {"bounds": bounds, "defaults": {"podAnnotations": labels}})
+    given_class["metadata"]["resourceVersion"] = "1"
+
+    cache.store("AgentClass", given_class)
+
+    assert classes_of(cache.classes()).valid["large"].spec.bounds.models == images
+
+
+def test_a_class_beyond_the_bounds_of_what_the_operator_reads_is_invalid() -> None:
+    given_class = {**document("deep", default=True), UNREADABLE: [("spec.defaults", "is too deep")]}
+
+    refusal = apply_class(agent(), classes_of([given_class])).refusal
+
+    assert refusal is not None
+    assert str(refusal) == "AgentClass deep is not valid: spec.defaults: is too deep"
