@@ -140,7 +140,7 @@ def test_the_operator_chart_grants_the_documented_rights_and_nothing_else(helm: 
         if (each["kind"], each["metadata"]["name"]) == ("ClusterRole", "default-o")
     ]
     granted = _rights(role["rules"])
-    assert granted == _rights(documented_rules())
+    assert granted == _rights([*documented_rules(), *documented_rules(of_classes=True)])
     assert not {"get", "list", "watch"} & granted["", "secrets"]
     assert "*" not in json.dumps(role["rules"])
 
@@ -151,6 +151,8 @@ def test_an_operator_for_some_namespaces_has_rights_only_in_those(helm: Helm) ->
     for kind in ("Role", "RoleBinding"):
         places = [each["metadata"]["namespace"] for each in objects if each["kind"] == kind]
         assert places == ["default", "one", "two"]
+    [of_agents] = [each for each in objects if each["kind"] == "Role" and each["metadata"]["namespace"] == "one"]
+    assert _rights(of_agents["rules"]) == _rights(documented_rules())
     [leader] = [each for each in objects if each["kind"] == "Role" and each["metadata"]["namespace"] == "default"]
     assert _rights(leader["rules"]) == _rights(documented_rules(of_leases=True))
     [deployment] = [each for each in objects if each["kind"] == "Deployment"]

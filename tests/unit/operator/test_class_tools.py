@@ -15,6 +15,7 @@ from agent_operator.cli import agent as commands
 from agent_operator.tools.live_classes import applied
 from agent_operator.tools.show import shown, to_json, to_text
 from agent_operator.tools.validate import validate
+from testbed.paths import REPOSITORY
 
 AGENT = """
 apiVersion: portside.dev/v1alpha1
@@ -128,3 +129,12 @@ def test_without_the_right_to_read_classes_only_agents_without_a_class_are_known
         refusal = applied(given, None, status).refusal
         assert refusal is not None
         assert "specify a file that contains the class with --class" in str(refusal)
+
+
+def test_the_sample_of_a_class_is_valid_and_lets_a_plain_agent_be() -> None:
+    file = REPOSITORY / "manifests" / "classes" / "standard.yaml"
+    plain = {**json.loads(json.dumps(CLASS)), "kind": "AgentDeployment", "spec": {"className": "standard"}}
+
+    code, output = run("validate", "-f", "-", "--class", str(file), stdin=json.dumps(plain))
+
+    assert (code, output) == (0, "1 valid\n")
