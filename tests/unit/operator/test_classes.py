@@ -152,88 +152,91 @@ def test_defaults_are_applied_once_and_keep_every_value_of_the_spec(
 SIDECAR = {"name": "proxy", "image": "docker.io/library/nginx:1"}
 
 
-@pytest.mark.parametrize(
-    ("bounds", "allowed", "refused_fields"),
-    [
-        (
-            {"imageRegistries": ["registry.example.com/team", "quay.io"]},
-            {"image": {"repository": "quay.io/agent"}, "runtime": {"image": "registry.example.com/team/x@sha256:0"}},
-            {
-                "spec.image.repository": {"image": {"repository": "registry.example.com/teammate/x"}},
-                "spec.runtime.image": {"runtime": {"image": "quay.io:5000/x:1"}},
-                "spec.sidecars[proxy].image": {"sidecars": [SIDECAR]},
-                "spec.initContainers[proxy].image": {"initContainers": [SIDECAR]},
-                "spec.tools[t].mcp.sidecar.image": {"tools": [{"name": "t", "mcp": {"sidecar": {"image": "nginx"}}}]},
+# Bounds, a spec within them, and specs beyond them by the field that is refused.
+CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]] = [
+    (
+        {"imageRegistries": ["registry.example.com/team", "quay.io"]},
+        {"image": {"repository": "quay.io/agent"}, "runtime": {"image": "registry.example.com/team/x@sha256:0"}},
+        {
+            "spec.image.repository": {"image": {"repository": "registry.example.com/teammate/x"}},
+            "spec.runtime.image": {"runtime": {"image": "quay.io:5000/x:1"}},
+            "spec.sidecars[proxy].image": {"sidecars": [SIDECAR]},
+            "spec.initContainers[proxy].image": {"initContainers": [SIDECAR]},
+            "spec.tools[t].mcp.sidecar.image": {"tools": [{"name": "t", "mcp": {"sidecar": {"image": "nginx"}}}]},
+        },
+    ),
+    ({"providers": ["echo"]}, {}, {"spec.agent.provider": {"agent": {}, "apiKey": {"secretName": "key"}}}),
+    (
+        {"models": ["claude-haiku-*", "claude-sonnet-5-5"]},
+        {"agent": {"provider": "echo", "models": ["claude-haiku-5"]}},
+        {
+            "spec.agent.model": {"agent": {"provider": "echo", "model": "claude-opus-5"}},
+            "spec.agent.models": {"agent": {"provider": "echo", "models": ["claude-haiku-5", "other"]}},
+        },
+    ),
+    (
+        {"modelHosts": ["*.example.com"]},
+        {"agent": {"provider": "echo", "baseUrl": "https://AI.Example.com:8443/v1"}},
+        {"spec.agent.baseUrl": {"agent": {"provider": "echo", "baseUrl": "https://example.com"}}},
+    ),
+    (
+        {"toolHosts": ["tools.example.com"]},
+        {"tools": [{"name": "t", "mcp": {"url": "http://tools.example.com/mcp"}}]},
+        {"spec.tools[t].mcp.url": {"tools": [{"name": "t", "mcp": {"url": "http://tools.example.com.evil.io"}}]}},
+    ),
+    (
+        {"replicas": {"min": 2, "max": 5}},
+        {"replicas": 2},
+        {
+            "spec.replicas": {"replicas": 6},
+            "spec.autoscaling.minReplicas": {"autoscaling": {"enabled": True, "maxReplicas": 5}},
+            "spec.autoscaling.maxReplicas": {"autoscaling": {"enabled": True, "minReplicas": 2}},
+            "spec.worker.replicas": {
+                "replicas": 2,
+                "worker": {"enabled": True, "replicas": 6},
+                "redis": {"url": "redis://r"},
             },
-        ),
-        ({"providers": ["echo"]}, {}, {"spec.agent.provider": {"agent": {}, "apiKey": {"secretName": "key"}}}),
-        (
-            {"models": ["claude-haiku-*", "claude-sonnet-5-5"]},
-            {"agent": {"provider": "echo", "models": ["claude-haiku-5"]}},
-            {
-                "spec.agent.model": {"agent": {"provider": "echo", "model": "claude-opus-5"}},
-                "spec.agent.models": {"agent": {"provider": "echo", "models": ["claude-haiku-5", "other"]}},
+        },
+    ),
+    (
+        {"resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
+        {"resources": {"requests": {"cpu": "1000m"}, "limits": {"memory": 1073741824}}},
+        {
+            "spec.resources.requests": {"resources": {"requests": {"cpu": "1001m"}, "limits": {"memory": "1Gi"}}},
+            "spec.resources.limits": {"resources": {"limits": {"cpu": "9"}}},
+            "spec.sidecars[proxy].resources.limits": {"sidecars": [SIDECAR]},
+            "spec.worker.resources.limits": {
+                "worker": {"enabled": True, "resources": {}},
+                "redis": {"url": "redis://r"},
             },
-        ),
-        (
-            {"modelHosts": ["*.example.com"]},
-            {"agent": {"provider": "echo", "baseUrl": "https://AI.Example.com:8443/v1"}},
-            {"spec.agent.baseUrl": {"agent": {"provider": "echo", "baseUrl": "https://example.com"}}},
-        ),
-        (
-            {"toolHosts": ["tools.example.com"]},
-            {"tools": [{"name": "t", "mcp": {"url": "http://tools.example.com/mcp"}}]},
-            {"spec.tools[t].mcp.url": {"tools": [{"name": "t", "mcp": {"url": "http://tools.example.com.evil.io"}}]}},
-        ),
-        (
-            {"replicas": {"min": 2, "max": 5}},
-            {"replicas": 2},
-            {
-                "spec.replicas": {"replicas": 6},
-                "spec.autoscaling.minReplicas": {"autoscaling": {"enabled": True, "maxReplicas": 5}},
-                "spec.autoscaling.maxReplicas": {"autoscaling": {"enabled": True, "minReplicas": 2}},
-                "spec.worker.replicas": {
-                    "replicas": 2,
-                    "worker": {"enabled": True, "replicas": 6},
-                    "redis": {"url": "redis://r"},
-                },
+        },
+    ),
+    ({"exposure": {"ingress": False}}, {}, {"spec.ingress.enabled": {"ingress": {"enabled": True}}}),
+    ({"exposure": {"serviceTypes": ["ClusterIP"]}}, {}, {"spec.service.type": {"service": {"type": "NodePort"}}}),
+    (
+        {"exposure": {"hosts": ["*.apps.example.com"]}},
+        {"ingress": {"enabled": True, "hosts": ["a.apps.example.com"]}, "httpRoute": {"hostnames": ["x.org"]}},
+        {
+            "spec.ingress.hosts": {"ingress": {"enabled": True}},
+            "spec.httpRoute.hostnames": {
+                "httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}], "hostnames": ["x.org"]}
             },
-        ),
-        (
-            {"resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
-            {"resources": {"requests": {"cpu": "1000m"}, "limits": {"memory": 1073741824}}},
-            {
-                "spec.resources.requests": {"resources": {"requests": {"cpu": "1001m"}, "limits": {"memory": "1Gi"}}},
-                "spec.resources.limits": {"resources": {"limits": {"cpu": "9"}}},
-                "spec.sidecars[proxy].resources.limits": {"sidecars": [SIDECAR]},
-                "spec.worker.resources.limits": {
-                    "worker": {"enabled": True, "resources": {}},
-                    "redis": {"url": "redis://r"},
-                },
-            },
-        ),
-        ({"exposure": {"ingress": False}}, {}, {"spec.ingress.enabled": {"ingress": {"enabled": True}}}),
-        ({"exposure": {"serviceTypes": ["ClusterIP"]}}, {}, {"spec.service.type": {"service": {"type": "NodePort"}}}),
-        (
-            {"exposure": {"hosts": ["*.apps.example.com"]}},
-            {"ingress": {"enabled": True, "hosts": ["a.apps.example.com"]}, "httpRoute": {"hostnames": ["x.org"]}},
-            {
-                "spec.ingress.hosts": {"ingress": {"enabled": True}},
-                "spec.httpRoute.hostnames": {
-                    "httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}], "hostnames": ["x.org"]}
-                },
-            },
-        ),
-        (
-            {"models": ["*"]},
-            {"extraEnv": [{"name": "HTTPS_PROXY", "value": "x"}]},
-            {
-                "spec.extraEnv[default_model]": {"extraEnv": [{"name": "default_model", "value": "x"}]},
-                "spec.envFrom": {"envFrom": [{"secretRef": {"name": "x"}}]},
-            },
-        ),
-    ],
-)
+        },
+    ),
+    (
+        {"models": ["*"]},
+        {"extraEnv": [{"name": "HTTPS_PROXY", "value": "x"}]},
+        {
+            "spec.extraEnv[default_model]": {"extraEnv": [{"name": "default_model", "value": "x"}]},
+            "spec.envFrom": {"envFrom": [{"secretRef": {"name": "x"}}]},
+        },
+    ),
+]
+# All specs of the cases, for the tests that compare with the API server.
+BOUNDED = [each for _, within, beyond in CASES for each in (within, *beyond.values())]
+
+
+@pytest.mark.parametrize(("bounds", "allowed", "refused_fields"), CASES)
 def test_a_bound_refuses_the_field_and_allows_what_is_within(
     bounds: dict[str, Any], allowed: dict[str, Any], refused_fields: dict[str, dict[str, Any]]
 ) -> None:
