@@ -97,7 +97,7 @@ CHECKS: tuple[Check, ...] = (
 OF_SETTINGS = ("providers", "models", "modelHosts", "toolHosts", "budget")
 SETTINGS = (
     *("ANTHROPIC_", "AWS_", "BEDROCK_", "BUDGET_", "DEFAULT_MODEL", "FOUNDRY_", "GATEWAY_", "GOOGLE_", "MODEL_"),
-    *("PRICE_", "REDIS_", "STATE_", "TOOLS_", "VERTEX_"),
+    *("PRICE_", "REDIS_", "SECRETS_", "STATE_", "TOOLS_", "VERTEX_"),
 )
 BY_VARIABLE = "this variable would replace a field that the class bounds: use the field"
 BY_SOURCE = "variables from objects could replace a field that the class bounds: use extraEnv"

@@ -86,7 +86,7 @@ def apply_class(agent: AgentDeployment, classes: Classes) -> Applied:
     if chosen is None:
         return Applied(agent)
     if isinstance(chosen, Refusal):
-        return Applied(agent, agent.spec.class_name, refusal=chosen)
+        return Applied(agent, agent.spec.class_name if chosen.reason == INVALID else None, refusal=chosen)
     title = f"{CLASS_KIND} {chosen.name}"
     if not _is_for(chosen, agent.namespace):
         fault = Fault("spec.className", NOT_FOR_NAMESPACE)

@@ -28,15 +28,19 @@ async def in_cluster(cluster: Reader) -> Classes | None:
 def applied(agent: AgentDeployment, classes: Classes | None, status: Mapping[str, Any]) -> Applied:
     """Return the agent with its class.
 
-    If the user may not read the classes, the agent's `status` has the name of the one that the operator applied.
+    The agent's `status` has the name of the class that the operator applied. Where the user may not read the classes,
+    and where the operator was started with its own, that class is unknown.
     """
-    if classes is not None:
-        return apply_class(agent, classes)
-    name = agent.spec.class_name or status.get("className")
-    if name is None:
-        return Applied(agent)
-    sentence = (
-        f"The agent has the class {name}, and you do not have permission to list {AGENT_CLASS.plural}: "
-        "request it, or specify a file that contains the class with --class"
-    )
-    return Applied(agent, name, refusal=Refusal(UNKNOWN, sentence))
+    last = status.get("className")
+    if classes is None:
+        name = agent.spec.class_name or last
+        why = f"you do not have permission to list {AGENT_CLASS.plural}: request it, or specify"
+        return Applied(agent) if name is None else Applied(agent, name, refusal=_unknown(name, why))
+    found = apply_class(agent, classes)
+    if found.name in {None, last} and last is not None and last not in {*classes.valid, *classes.faults}:
+        return Applied(agent, last, refusal=_unknown(last, "it is not in the cluster but in the operator: specify"))
+    return found
+
+
+def _unknown(name: str, why: str) -> Refusal:
+    return Refusal(UNKNOWN, f"The agent has the class {name}, and {why} a file that contains the class with --class")

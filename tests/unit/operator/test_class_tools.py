@@ -131,6 +131,17 @@ def test_without_the_right_to_read_classes_only_agents_without_a_class_are_known
         assert "specify a file that contains the class with --class" in str(refusal)
 
 
+def test_a_class_that_only_the_operator_has_is_unknown_and_not_missing() -> None:
+    of_cluster = classes_of([CLASS])
+
+    refusal = applied(deployment(className="of-its-file"), of_cluster, {"className": "of-its-file"}).refusal
+    assert refusal is not None
+    assert "it is not in the cluster but in the operator" in str(refusal)
+    # A class that is there is applied, also in place of the one before.
+    assert applied(deployment(className="standard"), of_cluster, {"className": "of-its-file"}).refusal is None
+    assert applied(deployment(), of_cluster, {"className": "standard"}).name is None
+
+
 def test_the_sample_of_a_class_is_valid_and_lets_a_plain_agent_be() -> None:
     file = REPOSITORY / "manifests" / "classes" / "standard.yaml"
     plain = {**json.loads(json.dumps(CLASS)), "kind": "AgentDeployment", "spec": {"className": "standard"}}

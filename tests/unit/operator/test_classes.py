@@ -394,18 +394,14 @@ def test_a_file_without_a_usable_class_is_refused(tmp_path: Path, text: str, sen
 OLD = {"replicas": 2, "className": "before", "podsReady": "2/2", "conditions": []}
 
 
-def test_the_status_of_a_refused_agent_names_its_class_and_keeps_what_is_known_of_its_pods() -> None:
+def test_the_status_of_a_refused_agent_keeps_what_is_known_of_its_pods() -> None:
     applied = apply_class(agent(className="lost"), Classes())
     deployment = {"status": {"replicas": 3, "readyReplicas": 1}}
 
     status = status_of_refused(applied, deployment, OLD, datetime.now(UTC))
 
-    assert (status["className"], status["replicas"], status["readyReplicas"], status["podsReady"]) == (
-        "lost",
-        3,
-        1,
-        "2/2",
-    )
+    assert (status["replicas"], status["readyReplicas"], status["podsReady"]) == (3, 1, "2/2")
+    assert "className" not in status
     assert condition(status, "Ready")["reason"] == condition(status, "Degraded")["reason"] == "ClassNotFound"
     message = condition(status, "Ready")["message"]
     assert message == (
@@ -416,7 +412,10 @@ def test_the_status_of_a_refused_agent_names_its_class_and_keeps_what_is_known_o
 def test_the_status_of_an_agent_has_its_class_only_while_it_has_one() -> None:
     with_one = apply_class(agent(), classes_of([document("standard", default=True)])).agent
 
+    refused = apply_class(agent(), classes_of([document("small", {"bounds": {"models": []}}, default=True)]))
+
     assert status_of(with_one, Observation(), {}, datetime.now(UTC))["className"] == "standard"
+    assert status_of_refused(refused, None, OLD, datetime.now(UTC))["className"] == "small"
     assert "className" not in status_of(agent(), Observation(), OLD, datetime.now(UTC))
     assert "className" not in status_of_refused(
         apply_class(agent(), classes_of([document(name, default=True) for name in "ab"])), None, OLD, datetime.now(UTC)

@@ -15,5 +15,5 @@ def permitted(agent: AgentDeployment, policy: Policy | None, classes: Classes) -
     refused = refusals(agent.spec, policy) if policy is not None else []
     if refused:
         refusal = Refusal(POLICY_REFUSED, "The operator's policy refuses the spec", tuple(refused))
-        return Applied(agent, agent.spec.class_name, refusal=refusal)
+        return Applied(agent, refusal=refusal)
     return apply_class(agent, classes)

@@ -29,7 +29,7 @@ from agent_operator.manifests.labels import INSTANCE, NAME, PRODUCT
 from agent_operator.manifests.names import CONTAINER, CONTAINER_PORT
 from agent_operator.tools.cluster import Access
 from agent_operator.tools.doctor.evidence import COMPONENT, Evidence, Health, Lease, Reference, references
-from agent_operator.tools.live_classes import applied, in_cluster
+from agent_operator.tools.live_classes import UNKNOWN, applied, in_cluster
 
 T = TypeVar("T")
 
@@ -199,6 +199,8 @@ class _Gathering:
         classes = await self._seen(AGENT_CLASS.plural, in_cluster(self._access), None)
         with_class = applied(resolved, classes, document.get("status") or {})
         self._evidence.resolved, self._evidence.class_refusal = with_class.agent, with_class.refusal
+        if with_class.refusal is not None and with_class.refusal.reason == UNKNOWN:
+            self._evidence.unseen.setdefault(AGENT_CLASS.plural, with_class.refusal.sentence)
 
     async def _get(self, resource: Resource, name: str) -> Document | None:
         """Return the object; of a Secret only its metadata."""
