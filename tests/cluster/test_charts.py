@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_operator.api.crd import crd
+from agent_operator.api.crd import class_crd, crd
 from support.manifests import documents
 from support.operator import documented_rules
 from testbed import paths
@@ -182,7 +182,8 @@ def test_a_null_that_removes_a_default_of_the_operator_chart_is_rejected(helm: H
 
 
 @pytest.mark.parametrize(
-    "path", ["watchNamespaces", "selector", "imagePullSecrets", "nodeSelector", "tolerations", "nameOverride"]
+    "path",
+    ["watchNamespaces", "selector", "imagePullSecrets", "nodeSelector", "tolerations", "nameOverride", "classes"],
 )
 def test_a_null_where_the_operator_chart_has_no_default_changes_nothing(helm: Helm, path: str) -> None:
     assert helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null") == helm("template", "o", OPERATOR_CHART)
@@ -194,11 +195,12 @@ def test_an_operator_may_run_with_resources_unset(helm: Helm) -> None:
     assert "resources" not in deployment["spec"]["template"]["spec"]["containers"][0]
 
 
-def test_the_definition_in_the_chart_is_generated_from_the_models_and_is_kept(helm: Helm) -> None:
+def test_the_definitions_in_the_chart_are_generated_from_the_models_and_are_kept(helm: Helm) -> None:
     objects = _objects(helm("template", "o", OPERATOR_CHART))
-    [definition] = [each for each in objects if each["kind"] == "CustomResourceDefinition"]
-    assert definition["spec"] == crd()["spec"]
-    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    definitions = [each for each in objects if each["kind"] == "CustomResourceDefinition"]
+    specs = {each["metadata"]["name"]: each["spec"] for each in definitions}
+    assert specs == {each["metadata"]["name"]: each["spec"] for each in (crd(), class_crd())}
+    assert {each["metadata"]["annotations"]["helm.sh/resource-policy"] for each in definitions} == {"keep"}
     without = _objects(helm("template", "o", OPERATOR_CHART, "--set", "crds.install=false"))
     assert not [each for each in without if each["kind"] == "CustomResourceDefinition"]
 

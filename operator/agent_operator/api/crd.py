@@ -113,11 +113,11 @@ def _columns() -> list[dict[str, Any]]:
             priority=1,
         ),
         # At the end, because most agents have none.
-        _column("Class", ".status.className", "AgentClass of the agent.", priority=1),
         _column("Workers", ".status.workersReady", "Ready workers out of the desired number.", priority=1),
         _column(
             "Budget", ".status.budget.usedPercent", "Used part of the budget, in percent.", kind="integer", priority=1
         ),
+        _column("Class", ".status.className", "AgentClass of the agent.", priority=1),
     ]
 
 
