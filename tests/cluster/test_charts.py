@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from agent_operator.api.crd import class_crd, crd
+from agent_operator.classes.load import load_classes
 from support.manifests import documents
 from support.operator import documented_rules
 from testbed import paths
@@ -187,6 +188,22 @@ def test_a_null_that_removes_a_default_of_the_operator_chart_is_rejected(helm: H
 )
 def test_a_null_where_the_operator_chart_has_no_default_changes_nothing(helm: Helm, path: str) -> None:
     assert helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null") == helm("template", "o", OPERATOR_CHART)
+
+
+def test_classes_of_an_operator_for_some_namespaces_are_a_file_that_it_reads(helm: Helm, tmp_path: Path) -> None:
+    of_class = {"metadata": {"name": "standard"}, "spec": {"bounds": {"replicas": {"max": 3}}}}
+    values = {"watchNamespaces": ["one"], "classes": {"objects": [of_class]}}
+    objects = _objects(helm("template", "o", OPERATOR_CHART, "-f", "-", stdin=json.dumps(values)))
+
+    [file] = [each for each in objects if each["kind"] == "ConfigMap"]
+    (tmp_path / "classes.yaml").write_text(file["data"]["classes.yaml"])
+    assert load_classes(tmp_path).valid["standard"].spec.bounds.replicas is not None
+    [deployment] = [each for each in objects if each["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert "--class=/etc/portside/classes" in pod["containers"][0]["args"]
+    assert {"name": "classes", "configMap": {"name": file["metadata"]["name"]}} in pod["volumes"]
+    with pytest.raises(TestbedError, match=r"classes\.objects is for an operator with watchNamespaces"):
+        helm("template", "o", OPERATOR_CHART, "-f", "-", stdin=json.dumps({**values, "watchNamespaces": []}))
 
 
 def test_an_operator_may_run_with_resources_unset(helm: Helm) -> None:
