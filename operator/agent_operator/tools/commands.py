@@ -72,7 +72,7 @@ def validate(
     policy_path: Path | None,
     class_path: Path | None,
 ) -> None:
-    """Check each AgentDeployment in FILE against the schema and all its rules. Needs no cluster.
+    """Check each AgentDeployment and AgentClass in FILE against its schema and rules. Needs no cluster.
 
     Every fault of every file is one line, `file: object: field: message`. Valid but inadvisable settings are
     warnings. Exit code 0 if there are no faults, 2 if there are any.

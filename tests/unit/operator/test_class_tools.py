@@ -70,10 +70,18 @@ def test_render_needs_the_class_that_an_agent_names_and_validate_warns(class_fil
     assert run("validate", "-f", "-", "--class", class_file, stdin=NAMED) == (0, "1 valid\n")
 
 
-def test_a_class_in_a_file_of_agents_is_skipped() -> None:
-    verdict = validate(["-"], io.StringIO(f"{AGENT}---\n{json.dumps(CLASS)}\n"))
+def test_a_class_in_a_file_is_validated_and_not_rendered() -> None:
+    wrong = json.dumps({**CLASS, "spec": {"bounds": {"model": []}}})
 
-    assert (verdict.valid, verdict.remarks) == (1, [])
+    verdict = validate(["-"], io.StringIO(f"{AGENT}---\n{json.dumps(CLASS)}\n---\n{wrong}\n"))
+
+    assert verdict.valid == 2
+    assert [str(each) for each in verdict.errors] == [
+        "standard input: AgentClass standard: spec.bounds.model: unknown field: check its spelling and place"
+    ]
+    code, output = run("render", "-f", "-", stdin=f"{AGENT}---\n{json.dumps(CLASS)}\n")
+    assert code == 0
+    assert "AgentClass" not in output
 
 
 def test_a_file_that_is_no_class_is_an_error(tmp_path: Path) -> None:
