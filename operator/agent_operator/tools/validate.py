@@ -73,8 +73,8 @@ def validate(
 ) -> Verdict:
     """Check every `AgentDeployment` and `AgentClass` in these files and folders, or on `stdin` for "-".
 
-    Never raises for bad input. `namespace` applies to agents without one. `policy` is the operator's policy, by which it refuses specs, and
-    `classes` are those that agents may have.
+    Never raises for bad input. `namespace` applies to agents without one. `policy` is the operator's policy, by which
+    it refuses specs, and `classes` are those that agents may have.
     """
     found, unreadable = read_agents(sources, stdin, classes=True)
     remarks = [_of_file(line) for line in unreadable]
