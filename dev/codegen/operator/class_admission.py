@@ -186,12 +186,12 @@ def _budget_refused() -> str:
         f"{_effective(f'budget.{name}')}.orValue({literal(schema_default(f'budget.{name}'))})"
         for name in ("period", "action")
     )
-    times = f"({period} == 'day' ? {DAYS}.0 : 1.0)"
+    times = f"({period} == 'day' ? {DAYS} : 1)"
     faults = []
-    for name, most in (("tokens", f"{bound}.?tokensPerMonth"), ("cost", f"{bound}.?costPerMonth")):
+    for name, most, number in (("tokens", f"{bound}.?tokensPerMonth", str), ("cost", f"{bound}.?costPerMonth", _money)):
         value = _effective(f"budget.{name}")
         missing, large = (literal(f"spec.budget.{name}: {each}") for each in (NO_BUDGET, TOO_LARGE))
-        exceeds = f"double({value}.value()) * {times} > double({most}.value())"
+        exceeds = f"{number(f'{value}.value()')} * {times} > {number(f'{most}.value()')}"
         faults.append(only_if(f"{most}.hasValue()", f"!{value}.hasValue() ? [{missing}] : {exceeds} ? [{large}] : []"))
     message = literal(f"spec.budget.action: {DOES_NOT_STOP}")
     faults.append(only_if(f"{action} != 'stop'", f"[{message}]"))
@@ -200,6 +200,12 @@ def _budget_refused() -> str:
     faults.append(only_if(other, f"[{message}]"))
     none = literal(f"spec.budget: {NO_BUDGET}")
     return only_if(f"{bound}.hasValue()", f"!variables.hasBudget ? [{none}] : ({joined(faults)})")
+
+
+def _money(text: str) -> str:
+    """Return an amount of money in millionths, which have no rounding errors."""
+    decimals = "int(((parts.size() > 1 ? parts[1] : '') + '000000').substring(0, 6))"
+    return f"[{text}.split('.')].map(parts, int(parts[0]) * 1000000 + {decimals})[0]"
 
 
 def _variables_refused() -> str:

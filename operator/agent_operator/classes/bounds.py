@@ -128,7 +128,7 @@ _BREAKS: Mapping[Test, Callable[[Any, Any], bool]] = {
 
 
 def _of_budget(budget: Any, bound: Mapping[str, Any], prices: Any) -> Iterator[Fault]:
-    """Yield the faults of a budget. Money is compared as double precision, as in CEL."""
+    """Yield the faults of a budget."""
     if not isinstance(budget, Mapping):
         yield Fault("spec.budget", NO_BUDGET)
         return
@@ -138,7 +138,7 @@ def _of_budget(budget: Any, bound: Mapping[str, Any], prices: Any) -> Iterator[F
             continue
         if name not in budget:
             yield Fault(f"spec.budget.{name}", NO_BUDGET)
-        elif float(budget[name]) * times > float(most):
+        elif Decimal(budget[name]) * times > Decimal(most):
             yield Fault(f"spec.budget.{name}", TOO_LARGE)
     if budget["action"] != "stop":
         yield Fault("spec.budget.action", DOES_NOT_STOP)
