@@ -73,6 +73,16 @@ def plugin_completion() -> None:
     "or the folder where its ConfigMap is mounted. Read at startup. Everything is allowed by default.",
 )
 @click.option(
+    "--class",
+    "class_path",
+    type=click.Path(exists=True, path_type=Path),
+    envvar="AGENT_OPERATOR_CLASS",
+    show_envvar=True,
+    metavar="PATH",
+    help="File or folder with AgentClass objects, instead of those of the cluster, which an operator of single "
+    "namespaces cannot read. Read at startup.",
+)
+@click.option(
     "--leader-elect/--no-leader-elect",
     default=None,
     envvar="AGENT_OPERATOR_LEADER_ELECT",
@@ -144,6 +154,7 @@ def run(
     namespaces: tuple[str, ...],
     selector: str | None,
     policy_path: Path | None,
+    class_path: Path | None,
     leader_elect: bool | None,
     lease_namespace: str | None,
     lease_name: str | None,
@@ -159,6 +170,7 @@ def run(
     Exits with code 0 on SIGTERM, and with code 1 and one line that explains what to do if it cannot run.
     """
     # Importing kopf and the Kubernetes client takes a second, which the other commands do not need.
+    from agent_operator.classes import load  # noqa: PLC0415
     from agent_operator.controller import lease as leases  # noqa: PLC0415
     from agent_operator.controller import run  # noqa: PLC0415
     from agent_operator.kube import kubeconfig  # noqa: PLC0415
@@ -171,7 +183,8 @@ def run(
             raise click.UsageError("--leader-elect outside a pod requires --lease-namespace, the Lease's namespace.")
     try:
         policy = settings.load(policy_path) if policy_path is not None else None
-    except settings.PolicyError as error:
+        classes = load.load_classes(class_path) if class_path is not None else None
+    except (settings.PolicyError, load.ClassError) as error:
         raise click.UsageError(str(error)) from error
     options = run.Options(
         namespaces=namespaces,
@@ -181,6 +194,7 @@ def run(
         resync_seconds=resync_seconds,
         silence_seconds=watch_silence_seconds,
         policy=policy,
+        classes=classes,
     )
     logs.set_up(log_level.upper(), log_format)
     try:

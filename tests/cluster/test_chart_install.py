@@ -18,6 +18,7 @@ from testbed.errors import TestbedError
 OPERATOR_CHART = str(paths.REPOSITORY / "helm" / "agent-operator")
 AGENT_CHART = str(paths.REPOSITORY / "helm" / "agent")
 DEFINITION = "crd/agentdeployments.portside.dev"
+DEFINITIONS = (DEFINITION, "crd/agentclasses.portside.dev")
 HELM_ANNOTATIONS = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace", "helm.sh/resource-policy")
 Helm = Callable[..., str]
 RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
@@ -30,8 +31,8 @@ def operator_release(helm: Helm, control_plane: Cluster, namespace: str) -> Iter
     # Earlier tests may have applied the definition with kubectl.
     yield helm(*_install_operator(namespace), "--take-ownership")
     helm("uninstall", "agent-operator", "-n", namespace, "--ignore-not-found")
-    control_plane.kubectl("annotate", DEFINITION, *(f"{each}-" for each in HELM_ANNOTATIONS))
-    control_plane.kubectl("label", DEFINITION, "app.kubernetes.io/managed-by-")
+    control_plane.kubectl("annotate", *DEFINITIONS, *(f"{each}-" for each in HELM_ANNOTATIONS))
+    control_plane.kubectl("label", *DEFINITIONS, "app.kubernetes.io/managed-by-")
 
 
 def test_the_commands_in_the_operators_notes_create_a_first_agent(

@@ -16,8 +16,10 @@ from testbed.errors import TestbedError
 
 CHART = paths.REPOSITORY / "helm" / "agent-operator"
 FILE = str(CHART / "files" / "agentdeployments.yaml")
+FILE_OF_CLASSES = str(CHART / "files" / "agentclasses.yaml")
 NAME = "agent-operator"
 DEFINITION = "crd/agentdeployments.portside.dev"
+OF_CLASSES = "crd/agentclasses.portside.dev"
 NEWER = "99.0.0"
 # An agent with a field that exists from that version on.
 AGENT = {
@@ -33,12 +35,13 @@ def _no_definition(control_plane: Cluster) -> Iterator[None]:
     """Start without a definition, and leave the present one behind, owned by no release."""
     if "meta.helm.sh/release-name" in control_plane.kubectl("get", DEFINITION, "-ojson", "--ignore-not-found"):
         pytest.skip("this cluster's definition belongs to a Helm release")
-    remove = ["delete", DEFINITION, "--ignore-not-found", "--timeout=60s"]
+    remove = ["delete", DEFINITION, OF_CLASSES, "--ignore-not-found", "--timeout=60s"]
     control_plane.kubectl(*remove)
     yield
     control_plane.kubectl(*remove)
-    control_plane.kubectl("apply", "--server-side", "-f", FILE)
-    control_plane.await_definition(DEFINITION.removeprefix("crd/"))
+    control_plane.kubectl("apply", "--server-side", "-f", FILE, "-f", FILE_OF_CLASSES)
+    for each in (DEFINITION, OF_CLASSES):
+        control_plane.await_definition(each.removeprefix("crd/"))
 
 
 @pytest.fixture

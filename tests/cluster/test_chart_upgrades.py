@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timing
 HELM = paths.REPOSITORY / "helm"
 RELEASES = sorted(path.name for path in (paths.REPOSITORY / "releases").iterdir() if path.is_dir())
 DEFINITION = "crd/agentdeployments.portside.dev"
+DEFINITIONS = (DEFINITION, "crd/agentclasses.portside.dev")
 OF_HELM = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace", "helm.sh/resource-policy")
 
 # Many of the values of that time, so that an upgrade has something to lose.
@@ -38,10 +39,10 @@ def own_definition(control_plane: Cluster) -> Iterator[None]:
     """Start without the definition, so that the test's release installs its own."""
     if "meta.helm.sh/release-name" in control_plane.kubectl("get", DEFINITION, "-ojson", "--ignore-not-found"):
         pytest.skip("this cluster's definition belongs to a Helm release")
-    control_plane.kubectl("delete", DEFINITION, "--ignore-not-found", "--timeout=60s")
+    control_plane.kubectl("delete", *DEFINITIONS, "--ignore-not-found", "--timeout=60s")
     yield
-    control_plane.kubectl("annotate", DEFINITION, *(f"{each}-" for each in OF_HELM))
-    control_plane.kubectl("label", DEFINITION, "app.kubernetes.io/managed-by-")
+    control_plane.kubectl("annotate", *DEFINITIONS, *(f"{each}-" for each in OF_HELM))
+    control_plane.kubectl("label", *DEFINITIONS, "app.kubernetes.io/managed-by-")
 
 
 def test_there_is_a_release_to_upgrade_from() -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_operator.api.crd import crd
+from agent_operator.api.crd import class_crd, crd
+from agent_operator.classes.load import load_classes
 from support.manifests import documents
 from support.operator import documented_rules
 from testbed import paths
@@ -140,7 +141,7 @@ def test_the_operator_chart_grants_the_documented_rights_and_nothing_else(helm: 
         if (each["kind"], each["metadata"]["name"]) == ("ClusterRole", "default-o")
     ]
     granted = _rights(role["rules"])
-    assert granted == _rights(documented_rules())
+    assert granted == _rights([*documented_rules(), *documented_rules(of_classes=True)])
     assert not {"get", "list", "watch"} & granted["", "secrets"]
     assert "*" not in json.dumps(role["rules"])
 
@@ -151,6 +152,8 @@ def test_an_operator_for_some_namespaces_has_rights_only_in_those(helm: Helm) ->
     for kind in ("Role", "RoleBinding"):
         places = [each["metadata"]["namespace"] for each in objects if each["kind"] == kind]
         assert places == ["default", "one", "two"]
+    [of_agents] = [each for each in objects if each["kind"] == "Role" and each["metadata"]["namespace"] == "one"]
+    assert _rights(of_agents["rules"]) == _rights(documented_rules())
     [leader] = [each for each in objects if each["kind"] == "Role" and each["metadata"]["namespace"] == "default"]
     assert _rights(leader["rules"]) == _rights(documented_rules(of_leases=True))
     [deployment] = [each for each in objects if each["kind"] == "Deployment"]
@@ -180,10 +183,27 @@ def test_a_null_that_removes_a_default_of_the_operator_chart_is_rejected(helm: H
 
 
 @pytest.mark.parametrize(
-    "path", ["watchNamespaces", "selector", "imagePullSecrets", "nodeSelector", "tolerations", "nameOverride"]
+    "path",
+    ["watchNamespaces", "selector", "imagePullSecrets", "nodeSelector", "tolerations", "nameOverride", "classes"],
 )
 def test_a_null_where_the_operator_chart_has_no_default_changes_nothing(helm: Helm, path: str) -> None:
     assert helm("template", "o", OPERATOR_CHART, "--set", f"{path}=null") == helm("template", "o", OPERATOR_CHART)
+
+
+def test_classes_of_an_operator_for_some_namespaces_are_a_file_that_it_reads(helm: Helm, tmp_path: Path) -> None:
+    of_class = {"metadata": {"name": "standard"}, "spec": {"bounds": {"replicas": {"max": 3}}}}
+    values = {"watchNamespaces": ["one"], "classes": {"objects": [of_class]}}
+    objects = _objects(helm("template", "o", OPERATOR_CHART, "-f", "-", stdin=json.dumps(values)))
+
+    [file] = [each for each in objects if each["kind"] == "ConfigMap"]
+    (tmp_path / "classes.yaml").write_text(file["data"]["classes.yaml"])
+    assert load_classes(tmp_path).valid["standard"].spec.bounds.replicas is not None
+    [deployment] = [each for each in objects if each["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert "--class=/etc/portside/classes" in pod["containers"][0]["args"]
+    assert {"name": "classes", "configMap": {"name": file["metadata"]["name"]}} in pod["volumes"]
+    with pytest.raises(TestbedError, match=r"classes\.objects is for an operator with watchNamespaces"):
+        helm("template", "o", OPERATOR_CHART, "-f", "-", stdin=json.dumps({**values, "watchNamespaces": []}))
 
 
 def test_an_operator_may_run_with_resources_unset(helm: Helm) -> None:
@@ -192,11 +212,12 @@ def test_an_operator_may_run_with_resources_unset(helm: Helm) -> None:
     assert "resources" not in deployment["spec"]["template"]["spec"]["containers"][0]
 
 
-def test_the_definition_in_the_chart_is_generated_from_the_models_and_is_kept(helm: Helm) -> None:
+def test_the_definitions_in_the_chart_are_generated_from_the_models_and_are_kept(helm: Helm) -> None:
     objects = _objects(helm("template", "o", OPERATOR_CHART))
-    [definition] = [each for each in objects if each["kind"] == "CustomResourceDefinition"]
-    assert definition["spec"] == crd()["spec"]
-    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    definitions = [each for each in objects if each["kind"] == "CustomResourceDefinition"]
+    specs = {each["metadata"]["name"]: each["spec"] for each in definitions}
+    assert specs == {each["metadata"]["name"]: each["spec"] for each in (crd(), class_crd())}
+    assert {each["metadata"]["annotations"]["helm.sh/resource-policy"] for each in definitions} == {"keep"}
     without = _objects(helm("template", "o", OPERATOR_CHART, "--set", "crds.install=false"))
     assert not [each for each in without if each["kind"] == "CustomResourceDefinition"]
 

@@ -240,7 +240,7 @@ def test_the_columns_are_correct(here: Namespace) -> None:
     header, row = here.kubectl("get", "agd", "-owide").splitlines()
 
     usual = ["NAME", "READY", "REPLICAS", "MODEL", "URL", "AGE"]
-    assert header.split() == [*usual, "IMAGE", "REASON", "DEPENDENCIES", "WORKERS", "BUDGET"]
+    assert header.split() == [*usual, "IMAGE", "REASON", "DEPENDENCIES", "WORKERS", "BUDGET", "CLASS"]
     values = row.split()
     assert values[:5] == ["hello", "True", "1/1", "echo", f"http://hello.{here.name}.svc"]
     assert values[6:] == [images.reference("service"), "Serving"]

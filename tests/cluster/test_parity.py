@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agent_operator.api.agent import NAME_RULE
 from agent_operator.api.validation import InvalidAgentError, parse
 from agent_operator.manifests import desired
-from codegen.operator.values import NO_REFERENCES
+from codegen.operator.values import NO_CLASS, NO_REFERENCES
 from testbed import binaries, paths
 from unit.operator.strategies import agents, specs_with_tools, without_references
 
@@ -99,6 +99,14 @@ def test_only_the_operator_resolves_a_reference_to_a_server() -> None:
     # Not even the text that the schema asks for is taken.
     spec["tools"][0]["mcp"]["serverRef"] = NO_REFERENCES  # type: ignore[index]
     assert NO_REFERENCES in helm_template("my-agent", spec, "default").stderr
+
+
+def test_only_the_operator_applies_a_class() -> None:
+    for name, sentence in (("standard", "'/className'"), (NO_CLASS, "execution error at")):
+        refused = helm_template("my-agent", {"agent": {"provider": "echo"}, "className": name}, "default")
+        assert refused.returncode != 0
+        assert sentence in refused.stderr
+        assert "leave className out" in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["true", "null", "no", "on", "e1", "y"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent_operator.api.crd import crd
+from agent_operator.api.crd import class_crd, crd
 from testbed import modules, paths
 from testbed.definitions import FOREIGN, definition
 from testbed.locks import exclusive
@@ -40,14 +40,14 @@ def location() -> str:
 
 
 def _folder() -> Path:
-    what = (_LAYOUT, modules.PINS.read_text(), json.dumps([FOREIGN, crd()]))
+    what = (_LAYOUT, modules.PINS.read_text(), json.dumps([FOREIGN, crd(), class_crd()]))
     digest = hashlib.sha256("\n".join(what).encode())
     return paths.cache() / "schemas" / digest.hexdigest()[:16]
 
 
 def _write(folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
-    custom = [crd(), *(definition(kind) for kind in FOREIGN)]
+    custom = [crd(), class_crd(), *(definition(kind) for kind in FOREIGN)]
     for release in releases():
         place = partial / f"v{release}"
         place.mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,7 @@ LAYERS = {
         "api",
         "manifests",
         "policy",
+        "classes",
         "kube",
         "controller.status",
         "controller.metrics",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_operator.api.crd import crd
+from agent_operator.api.crd import class_crd, crd
 from support.manifests import documents
 
 COMMAND = Path(sys.executable).parent / "agent-operator"
@@ -119,7 +119,7 @@ def test_a_null_field_counts_as_unset() -> None:
 
 
 def test_crd_prints_the_definition() -> None:
-    assert yaml.safe_load(command("crd").stdout) == crd()
+    assert list(yaml.safe_load_all(command("crd").stdout)) == [crd(), class_crd()]
 
 
 def test_version_is_that_of_the_distribution() -> None:

@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 from agent_operator import __version__
-from agent_operator.api.crd import crd
+from agent_operator.api.crd import class_crd, crd
 from agent_operator.api.schema import Schema, draft_07
 from agent_operator.api.yaml import to_yaml
 from agent_operator.policy.settings import Policy
 from codegen.operator import reasons
 from codegen.operator.admission import admission
-from codegen.operator.reference import reference
+from codegen.operator.class_admission import class_admission
+from codegen.operator.reference import class_reference, reference
 from codegen.operator.values import values_schema, values_table, values_yaml
 
 VALUES_HEADING = "## Values\n\n"
@@ -22,11 +23,14 @@ def files(root: Path) -> dict[str, str]:
     of_agents, of_operator = values_schema(), _operator_schema(root)
     return {
         "helm/agent-operator/files/agentdeployments.yaml": to_yaml(crd()),
+        "helm/agent-operator/files/agentclasses.yaml": to_yaml(class_crd()),
         "helm/agent/values.schema.json": json.dumps(of_agents, indent=2) + "\n",
         "docs/reference/agentdeployment.md": reference(),
+        "docs/reference/agentclass.md": class_reference(),
         **_of_reasons(root),
         **_of_chart(root, "helm/agent", of_agents),
         "helm/agent-operator/files/admission.yaml": to_yaml(admission()),
+        "helm/agent-operator/files/class-admission.yaml": to_yaml(class_admission()),
         "helm/agent-operator/values.schema.json": json.dumps(of_operator, indent=2, ensure_ascii=False) + "\n",
         **_of_chart(root, "helm/agent-operator", of_operator),
     }

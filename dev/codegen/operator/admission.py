@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent_operator.policy.checks import CHECKS, Check, Is, IsNot, KeysListed, PortListed, ValueListed
-from agent_operator.policy.refusals import LIST
+from agent_operator.policy.fields import LIST
 from agent_operator.policy.settings import Policy
 
 # The API server accepts at most 5 KiB for the message of an expression.

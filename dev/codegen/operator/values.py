@@ -42,15 +42,16 @@ _FROM_HELM: dict[str, Schema] = {
     "enabled": {"description": "Enables this chart when it is a subchart.", "type": "boolean"},
 }
 
-# The one field of the spec that the chart refuses. Helm shows the value that it expects, so this is its message.
+# The two fields of the spec that the chart refuses. Helm shows the value that it expects, so these are their messages.
 NO_REFERENCES = (
     "Only the operator can resolve a reference to an object in the cluster: write the address of the server in mcp.url"
 )
+NO_CLASS = "Only the operator applies classes: leave className out, and set the values themselves"
 
 
 def values_schema() -> Schema:
     """Return the chart's values.schema.json as a document."""
-    schema = _without_references(draft_07(AgentSpec))
+    schema = _without_operator(draft_07(AgentSpec))
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart agent",
@@ -59,9 +60,10 @@ def values_schema() -> Schema:
     }
 
 
-def _without_references(schema: Schema) -> Schema:
-    """Return the schema of the spec with a serverRef that no value matches but the message itself."""
+def _without_operator(schema: Schema) -> Schema:
+    """Return the schema of the spec with a className and a serverRef that no value matches but the message itself."""
     schema = deepcopy(schema)
+    schema["properties"]["className"] = {"description": f"Not in the chart. {NO_CLASS}.", "const": NO_CLASS}
     mcp = schema["properties"]["tools"]["items"]["properties"]["mcp"]["properties"]
     mcp["serverRef"] = {"description": f"Not in the chart. {NO_REFERENCES}.", "const": NO_REFERENCES}
     return schema

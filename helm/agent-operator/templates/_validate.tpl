@@ -9,6 +9,13 @@
 {{- end }}
 {{- end }}
 
+{{/* The operator reads the classes of the cluster where it may: two sources would contradict each other. */}}
+{{- define "agent-operator.validateClasses" -}}
+{{- if and (.Values.classes | default dict).objects (not .Values.watchNamespaces) }}
+{{- fail "classes.objects is for an operator with watchNamespaces: this one reads the AgentClass objects of the cluster, so create them there" }}
+{{- end }}
+{{- end }}
+
 {{/*
 A definition older than the one that is there would take fields away from agents: the API server drops what it does not
 know (Kubernetes, field pruning). So it is refused. `helm rollback` does not come by here: it applies what it kept.

@@ -29,10 +29,11 @@ NAME_RULE = Rule(
 
 @dataclass(frozen=True)
 class AgentDeployment:
-    """A valid agent: its identity and its desired state."""
+    """A valid agent: its identity and its desired state; `class_name` is the class whose defaults the spec has."""
 
     name: str
     namespace: str
     spec: AgentSpec
     uid: str = ""
     generation: int = 0
+    class_name: str | None = None

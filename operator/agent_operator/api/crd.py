@@ -1,8 +1,9 @@
-"""The CustomResourceDefinition of `AgentDeployment` (apiextensions.k8s.io/v1)."""
+"""The CustomResourceDefinitions of `AgentDeployment` and `AgentClass` (apiextensions.k8s.io/v1)."""
 
 from typing import Any
 
 from agent_operator.api.agent import GROUP, KIND, NAME_RULE, PLURAL, VERSION
+from agent_operator.api.agent_class import CLASS_KIND, CLASS_PLURAL, DEFAULT_CLASS, AgentClassSpec
 from agent_operator.api.rules import VALIDATIONS, Rule, with_rules
 from agent_operator.api.schema import explained, structural
 from agent_operator.api.spec import AgentSpec
@@ -19,45 +20,64 @@ SCALE_RULE = Rule(
     field="replicas",
 )
 
+# In a JSON path, the dots of a key are escaped.
+DEFAULT_PATH = ".metadata.annotations." + DEFAULT_CLASS.replace(".", r"\.")
+
 
 def crd() -> dict[str, Any]:
-    """Return the definition as a document, identical at each call."""
+    """Return the definition of AgentDeployment as a document, identical at each call."""
+    subresources = {
+        "status": {},
+        "scale": {
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        },
+    }
+    names = {"plural": PLURAL, "shortNames": ["agd"], "categories": ["agents"]}
+    served = {"additionalPrinterColumns": _columns(), "subresources": subresources}
+    return _definition(KIND, "Namespaced", names, {**served, "schema": {"openAPIV3Schema": _schema()}})
+
+
+def class_crd() -> dict[str, Any]:
+    """Return the definition of AgentClass as a document, identical at each call."""
+    schema = {
+        "description": "Defaults and bounds that a platform team sets for agents.",
+        "type": "object",
+        "required": ["spec"],
+        "properties": {**_identity(CLASS_KIND), "spec": explained(structural(AgentClassSpec))},
+    }
+    columns = [
+        _column("Default", DEFAULT_PATH, "Whether agents that name no class have this one."),
+        _column("Description", ".spec.description", "What the class is for."),
+        _column("Age", ".metadata.creationTimestamp", "Time since the class was created.", kind="date"),
+    ]
+    served = {"additionalPrinterColumns": columns, "schema": {"openAPIV3Schema": schema}}
+    return _definition(CLASS_KIND, "Cluster", {"plural": CLASS_PLURAL}, served)
+
+
+def _definition(kind: str, scope: str, names: dict[str, Any], served: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": f"{PLURAL}.{GROUP}",
+            "name": f"{names['plural']}.{GROUP}",
             "labels": {"app.kubernetes.io/name": "agent-operator", "app.kubernetes.io/part-of": "portside"},
         },
         "spec": {
             "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": ["agd"],
-                "categories": ["agents"],
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "additionalPrinterColumns": _columns(),
-                    "subresources": {
-                        "status": {},
-                        "scale": {
-                            "specReplicasPath": ".spec.replicas",
-                            "statusReplicasPath": ".status.replicas",
-                            "labelSelectorPath": ".status.selector",
-                        },
-                    },
-                    "schema": {"openAPIV3Schema": _schema()},
-                }
-            ],
+            "scope": scope,
+            "names": {"kind": kind, "listKind": f"{kind}List", "singular": kind.lower(), **names},
+            "versions": [{"name": VERSION, "served": True, "storage": True, **served}],
         },
+    }
+
+
+def _identity(kind: str) -> dict[str, Any]:
+    return {
+        "apiVersion": {"type": "string", "description": f"Version of this schema: {GROUP}/{VERSION}."},
+        "kind": {"type": "string", "description": f"Kind of this object: {kind}."},
+        "metadata": {"type": "object"},
     }
 
 
@@ -68,9 +88,7 @@ def _schema() -> dict[str, Any]:
         "required": ["spec"],
         VALIDATIONS: [NAME_RULE.schema()],
         "properties": {
-            "apiVersion": {"type": "string", "description": f"Version of this schema: {GROUP}/{VERSION}."},
-            "kind": {"type": "string", "description": f"Kind of this object: {KIND}."},
-            "metadata": {"type": "object"},
+            **_identity(KIND),
             "spec": with_rules(explained(structural(AgentSpec)), SCALE_RULE),
             "status": structural(AgentStatus),
         },
@@ -99,6 +117,7 @@ def _columns() -> list[dict[str, Any]]:
         _column(
             "Budget", ".status.budget.usedPercent", "Used part of the budget, in percent.", kind="integer", priority=1
         ),
+        _column("Class", ".status.className", "AgentClass of the agent.", priority=1),
     ]
 
 

@@ -8,7 +8,6 @@ from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import DNS_LABEL, DNS_SUBDOMAIN, QUALIFIED_NAME, Annotations, ObjectName
 from agent_operator.api.kubernetes.networking import NetworkPolicyEgressRule, NetworkPolicyPeer
 from agent_operator.api.kubernetes.part import ATOMIC, SET, AsWritten
-from agent_operator.api.rules import Rule
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Gateway API, Hostname; Kubernetes, IngressRule.host: a DNS name, whose first label may be a wildcard.
@@ -74,15 +73,6 @@ class ParentReference(Model):
 
 class HttpRoute(Model):
     """An HTTPRoute of the Gateway API that exposes the agent outside the cluster."""
-
-    rules = (
-        Rule(
-            cel="!self.enabled || (has(self.parentRefs) && self.parentRefs.size() > 0)",
-            message="httpRoute.enabled needs httpRoute.parentRefs: list the Gateway that the route attaches to",
-            holds=lambda route: not route.enabled or bool(route.parent_refs),
-            field="parentRefs",
-        ),
-    )
 
     enabled: bool = False
     """Whether an HTTPRoute is created. The cluster needs the Gateway API (gateway.networking.k8s.io/v1)."""

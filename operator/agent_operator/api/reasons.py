@@ -45,7 +45,8 @@ _ALL = (
     Reason(
         "InvalidSpec",
         _REFUSED,
-        "The object was written under an older definition and breaks a rule of this one, or a field exceeds the "
+        "The object was written under an older definition and breaks a rule of this one, it breaks a rule with the "
+        "defaults of its class, or a field exceeds the "
         "[bounds](../explanation/limits.md#the-spec-itself): more than 64 levels deep, or more than 20,000 values.",
         "correct the field that the message names, and apply the agent again",
         "`kubectl agent validate` of its manifest lists all such fields. The running pods continue.",
@@ -57,6 +58,35 @@ _ALL = (
         "leave the field out, or ask the owner of the operator to allow it",
         "The message names each field, and the setting of the operator's chart that would allow it: "
         "[restrict agents](restrict-agents.md). Objects of an earlier spec stay.",
+    ),
+    Reason(
+        "ClassRefused",
+        _REFUSED,
+        "The agent's class does not allow a field of the spec, or is not for this namespace, and nothing of the agent "
+        "was changed.",
+        "bring the fields that the message names within the bounds of the class, or ask its owner",
+        "The message names each field and its bound: [classes](agent-classes.md). Objects of an earlier spec stay.",
+    ),
+    Reason(
+        "ClassNotFound",
+        _REFUSED,
+        "`className` names a class that does not exist, and nothing of the agent was changed.",
+        "create the class, or correct `className`",
+        "`kubectl get agentclasses` lists them. An operator that serves single namespaces knows only those of its "
+        "own chart (`classes`).",
+    ),
+    Reason(
+        "ClassAmbiguous",
+        _REFUSED,
+        "The agent names no class, and several are the default; nothing of the agent was changed.",
+        "remove the annotation `portside.dev/default-class` from all classes but one",
+        "Or set `className`. Classes for different `namespaces` can each be a default.",
+    ),
+    Reason(
+        "ClassInvalid",
+        _REFUSED,
+        "The agent's class was written under another definition and breaks a rule of this one.",
+        "correct the fields of the class that the message names",
     ),
     Reason(
         "NameConflict",

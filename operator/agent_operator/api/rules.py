@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.alias_generators import to_snake
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -21,23 +22,27 @@ class Rule:
     """A rule about a value, used as `Annotated[T, Rule(...)]` or listed in a model's `rules`.
 
     `cel` refers to the value as `self`. `holds` takes the validated value. `message` states what to do; both checks
-    show it to the user. `field` names the property at fault, if it is not the value itself.
+    show it to the user. `field` names the property at fault, if it is not the value itself. The rule does not apply to
+    a value that has the optional property `unless`.
     """
 
     cel: str
     message: str
     holds: Callable[[Any], bool]
     field: str | None = None
+    unless: str | None = None
 
     def check(self, value: Any) -> Any:
         """Return the value unchanged, or raise an error that carries the rule's message."""
-        if not self.holds(value):
+        exempt = self.unless is not None and getattr(value, to_snake(self.unless)) is not None
+        if not exempt and not self.holds(value):
             raise PydanticCustomError("rule", "{sentence}", {"sentence": self.message, "field": self.field})
         return value
 
     def schema(self) -> dict[str, str]:
         """Return the rule as an entry of `x-kubernetes-validations`."""
-        entry = {"rule": self.cel, "message": self.message}
+        cel = self.cel if self.unless is None else f"has(self.{self.unless}) || ({self.cel})"
+        entry = {"rule": cel, "message": self.message}
         return entry | ({"fieldPath": f".{self.field}"} if self.field else {})
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -276,18 +276,21 @@ class AgentSpec(Model):
                 or spec.api_key.value is not None
             ),
             field="apiKey",
+            unless="className",
         ),
         Rule(
             cel="!self.worker.enabled || has(self.redis.url) || has(self.redis.secretName)",
             message="worker.enabled needs redis, which stores the tasks: set redis.url or redis.secretName",
             holds=lambda spec: not spec.worker.enabled or spec.redis.given,
             field="redis",
+            unless="className",
         ),
         Rule(
             cel="!has(self.budget) || has(self.redis.url) || has(self.redis.secretName)",
             message="budget needs redis, which stores the usage: set redis.url or redis.secretName",
             holds=lambda spec: spec.budget is None or spec.redis.given,
             field="redis",
+            unless="className",
         ),
         Rule(
             cel="!has(self.autoscaling.engine) || self.autoscaling.engine != 'keda' "
@@ -298,6 +301,7 @@ class AgentSpec(Model):
             "set autoscaling.prometheusAddress",
             holds=lambda spec: not spec.queries_prometheus or spec.autoscaling.prometheus_address is not None,
             field="autoscaling",
+            unless="className",
         ),
         Rule(
             cel="!has(self.budget) || !has(self.budget.cost) "
@@ -308,6 +312,14 @@ class AgentSpec(Model):
                 spec.budget is None or spec.budget.cost is None or spec.agent.model in (spec.budget.prices or {})
             ),
             field="budget",
+            unless="className",
+        ),
+        Rule(
+            cel="!self.httpRoute.enabled || (has(self.httpRoute.parentRefs) && self.httpRoute.parentRefs.size() > 0)",
+            message="httpRoute.enabled needs httpRoute.parentRefs: list the Gateway that the route attaches to",
+            holds=lambda spec: not spec.http_route.enabled or bool(spec.http_route.parent_refs),
+            field="httpRoute.parentRefs",
+            unless="className",
         ),
         Rule(
             cel="!has(self.initContainers) || !has(self.sidecars) "
@@ -329,6 +341,10 @@ class AgentSpec(Model):
         *RULES_OF_PROTOCOLS,
     )
 
+    class_name: ObjectName | None = None
+    """Name of the agent's AgentClass. Defaults to the class with the annotation `portside.dev/default-class: "true"`,
+    if there is one. A field that is unset, or has the default of this schema, has the default of the class. Values
+    that other fields require may come from a class that is named here."""
     image: Image = Image()
     image_pull_secrets: (
         Annotated[list[ObjectReference], Field(max_length=16, json_schema_extra=keyed("name"))] | None

@@ -87,6 +87,8 @@ class AgentStatus(Model):
     """Model that answers: its ID, or `echo` if the message itself is the answer."""
     image: Text | None = None
     """Image that the pods should run."""
+    class_name: Text | None = None
+    """Name of the AgentClass that the agent has, named in the spec or the default one."""
     budget: BudgetStatus | None = None
     """Usage of the budget."""
     approvals_waiting: Count | None = None

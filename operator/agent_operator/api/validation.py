@@ -39,9 +39,9 @@ def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDe
     metadata = document.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     faults = [*_faults_of_kind(document), *_faults_of_metadata(metadata)]
-    beyond_bounds = list(_beyond_bounds(document))
-    if beyond_bounds:
-        raise InvalidAgentError([*faults, *beyond_bounds])
+    too_large = list(beyond_bounds(document))
+    if too_large:
+        raise InvalidAgentError([*faults, *too_large])
     spec: AgentSpec | None = None
     given = without_nulls(document.get("spec", {}))
     try:
@@ -61,7 +61,7 @@ def parse(document: Mapping[str, Any], *, namespace: str = "default") -> AgentDe
     )
 
 
-def _beyond_bounds(document: Mapping[str, Any]) -> Iterator[Fault]:
+def beyond_bounds(document: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield the faults of values that are too deep or too large to be inspected."""
     if UNREADABLE in document:
         yield from (Fault(field, sentence) for field, sentence in document[UNREADABLE])

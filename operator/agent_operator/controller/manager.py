@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from agent_operator.classes.choice import Classes
+from agent_operator.controller.known_classes import KnownClasses
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile.apply import Cluster
 from agent_operator.controller.reconcile.reconciler import Reconciler
@@ -21,7 +23,7 @@ from agent_operator.kube.cache import Cache
 from agent_operator.kube.connection import Connection
 from agent_operator.kube.discovery import Kinds
 from agent_operator.kube.errors import ApiError, NotLeadingError, UnreachableError
-from agent_operator.kube.resources import Key, Resource
+from agent_operator.kube.resources import AGENT_CLASS, Key, Resource
 from agent_operator.manifests.document import Document
 from agent_operator.policy.settings import Policy
 
@@ -53,7 +55,8 @@ class Operator:
     """A running operator.
 
     `namespaces` limits it to these namespaces (empty: all), and `selector` to agents with matching labels. It refuses
-    specs that `policy` does not allow; without a policy it refuses none.
+    specs that `policy` does not allow; without a policy it refuses none. `classes` replace those of the cluster, which
+    an operator of single namespaces does not read.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Operator:
         *,
         selector: str | None = None,
         policy: Policy | None = None,
+        classes: Classes | None = None,
         resync_seconds: float = RESYNC_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
@@ -72,13 +76,20 @@ class Operator:
         self.metrics = Metrics()
         self.metrics.watch_agents(self._cache.states)
         self._watches = Watches(self.metrics, silence_seconds)
-        self._kinds = Kinds(connection, selector)
+        self._classes = KnownClasses(self._cache, classes or Classes() if classes or namespaces else None)
+        self._kinds = Kinds(connection, selector, classes=self._classes.given is None)
         self._kinds_changed = asyncio.Event()
         self._relist = asyncio.Event()
         self._cluster = Cluster(connection, self.metrics)
         self._reports = Reports(self._cache, wake=self._wake)
         self._reconciler = Reconciler(
-            self._cluster, self._cache, self.metrics, self._reports, served=self._kinds.has, policy=policy
+            self._cluster,
+            self._cache,
+            self.metrics,
+            self._reports,
+            served=self._kinds.has,
+            classes=self._classes.current,
+            policy=policy,
         )
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
         self._listed_at: float | None = None
@@ -93,6 +104,7 @@ class Operator:
         for resource in self._kinds.watched():
             for namespace in self._namespaces or (None,):
                 await self._list(resource, namespace)
+        self._classes.changed()
         self._reconciler.recheck_secrets()
         for agent in self._cache.agents():
             self._queue.add(agent)
@@ -106,7 +118,7 @@ class Operator:
                 version = listed_at
                 for document in documents:
                     self._cache.store(resource.kind, document)
-                    present.add((document["metadata"]["namespace"], document["metadata"]["name"]))
+                    present.add((document["metadata"].get("namespace", ""), document["metadata"]["name"]))
         except ApiError as error:
             if error.code == HTTPStatus.NOT_FOUND and resource.optional:
                 return  # The kind was removed a moment ago; the next list detects that.
@@ -114,11 +126,15 @@ class Operator:
         self._cache.retain(resource.kind, namespace, present, version)
 
     def receive(self, kind: str, exists: bool, document: Document) -> None:
-        """Process a watch event, and enqueue the agent that it concerns."""
-        self._watches.progressed(kind, document["metadata"]["namespace"])
+        """Process a watch event, and enqueue the agent that it concerns; all agents for an event of a class."""
+        self._watches.progressed(kind, document["metadata"].get("namespace", ""))
         agent = self._cache.store(kind, document) if exists else self._cache.remove(kind, document)
         if agent is not None:
             self._queue.add(agent)
+        if kind == AGENT_CLASS.kind:
+            self._classes.changed()
+            for each in self._cache.agents():
+                self._queue.add(each)
 
     def _wake(self, agent: Key) -> None:
         self._queue.add(agent)

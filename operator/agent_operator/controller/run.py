@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from agent_operator import __version__
+from agent_operator.classes.choice import Classes
 from agent_operator.controller import health_server
 from agent_operator.controller.health_server import PortTakenError
 from agent_operator.controller.leader_election import Elector, LostLeadershipError, NoLeaseError, Timing
@@ -44,7 +45,7 @@ class Options:
     """The options of `run`.
 
     Without namespaces the operator serves all of them, and without a selector every agent in them. Without a lease it
-    assumes that it is the only operator. Without a policy it refuses no spec.
+    assumes that it is the only operator. Without a policy it refuses no spec. Classes replace those of the cluster.
     """
 
     namespaces: tuple[str, ...]
@@ -54,6 +55,7 @@ class Options:
     resync_seconds: float = RESYNC_SECONDS
     silence_seconds: float = SILENCE_SECONDS
     policy: Policy | None = None
+    classes: Classes | None = None
 
 
 async def run(options: Options) -> None:
@@ -87,6 +89,7 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
                 options.namespaces,
                 selector=options.selector,
                 policy=options.policy,
+                classes=options.classes,
                 resync_seconds=options.resync_seconds,
                 silence_seconds=options.silence_seconds,
             )
@@ -112,6 +115,7 @@ async def _run(options: Options, main: "asyncio.Task[Any]") -> None:
             watching=where,
             selector=options.selector,
             policy=options.policy is not None,
+            classes=sorted(options.classes.valid) if options.classes is not None else None,
         )
         try:
             await _together(operator.watch(main), operator.resync(), _lead(operator, elector))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from agent_operator.api.agent import KIND
 from agent_operator.api.bounds import UNREADABLE
 from agent_operator.kube.drift import shares
-from agent_operator.kube.resources import AGENT, POD, Key
+from agent_operator.kube.resources import AGENT, AGENT_CLASS, POD, Key
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import INSTANCE
 from agent_operator.manifests.names import ANNOTATION_PREFIX
@@ -44,6 +44,8 @@ def controller_of(document: Document) -> Document | None:
 def agent_of(kind: str, document: Document) -> Key | None:
     """Return the key of the agent that an object is or belongs to, if any."""
     metadata = document["metadata"]
+    if kind == AGENT_CLASS.kind:
+        return None
     if kind == AGENT.kind:
         return Key(metadata["namespace"], metadata["name"])
     owner = controller_of(document)
@@ -70,6 +72,8 @@ class _Entry:
 
 class Cache:
     """Objects by kind, namespace and name. Each change returns the agent that it concerns, or None if nothing is new.
+
+    The namespace of a cluster-scoped object is empty.
 
     An event can arrive late, and be older than the response to a write of ours. The higher resourceVersion wins: it is
     a number that grows with each write, and Kubernetes 1.35 made comparing them part of the API.
@@ -138,6 +142,10 @@ class Cache:
         """Return the keys of all agents."""
         return [Key(namespace, name) for kind, namespace, name in self._objects if kind == AGENT.kind]
 
+    def classes(self) -> list[Document]:
+        """Return all `AgentClass` objects."""
+        return [entry.document() for (kind, _, _), entry in self._objects.items() if kind == AGENT_CLASS.kind]
+
     def states(self) -> Iterator[tuple[Key, AgentState]]:
         """Return the agents, each with the state in its status."""
         return (
@@ -166,13 +174,14 @@ class Cache:
 
 def _object_key(kind: str, document: Document) -> ObjectKey:
     metadata = document["metadata"]
-    return kind, metadata["namespace"], metadata["name"]
+    return kind, metadata.get("namespace", ""), metadata["name"]
 
 
 def _packed(kind: str, document: Document) -> tuple[bytes, bool]:
     """Return the object as it is stored, and whether that is the whole object."""
     packed = _json(_slim(kind, document))
-    if len(packed) <= MAX_KEPT:
+    # Classes are few, and needed whole.
+    if len(packed) <= MAX_KEPT or kind == AGENT_CLASS.kind:
         return packed, True
     return _json(_summary(document)), False
 
@@ -197,7 +206,7 @@ def _slim(kind: str, document: Document) -> Document:
     metadata = document["metadata"]
     if kind == POD.kind:
         return {"metadata": _identity(metadata), "status": document.get("status", {})}
-    if kind == AGENT.kind:
+    if kind in {AGENT.kind, AGENT_CLASS.kind}:
         return {**document, "metadata": _identity(metadata)}
     return {**document, "metadata": {**metadata, "managedFields": shares(kind, document)}}
 

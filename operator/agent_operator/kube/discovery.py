@@ -4,14 +4,18 @@ from dataclasses import replace
 
 from agent_operator.kube.connection import Connection
 from agent_operator.kube.reader import Reader
-from agent_operator.kube.resources import AGENT, BY_KIND, OPTIONAL, WATCHED, Resource
+from agent_operator.kube.resources import AGENT, AGENT_CLASS, BY_KIND, OPTIONAL, WATCHED, Resource
 
 
 class Kinds:
-    """The kinds that the cluster serves, as of the last refresh. `selector` limits which agents are ours."""
+    """The kinds that the cluster serves, as of the last refresh. `selector` limits which agents are ours.
 
-    def __init__(self, connection: Connection, selector: str | None = None) -> None:
+    `classes` is whether classes are read from the cluster, which requires permissions for the whole of it.
+    """
+
+    def __init__(self, connection: Connection, selector: str | None = None, *, classes: bool = True) -> None:
         self._reader = Reader(connection)
+        self._optional = (*OPTIONAL, AGENT_CLASS) if classes else OPTIONAL
         self._always = tuple(replace(each, selector=selector) if each is AGENT else each for each in WATCHED)
         self._present: frozenset[str] = frozenset()
 
@@ -21,11 +25,11 @@ class Kinds:
 
     def watched(self) -> tuple[Resource, ...]:
         """Return the kinds to list and watch now."""
-        return (*self._always, *(each for each in OPTIONAL if each.kind in self._present))
+        return (*self._always, *(each for each in self._optional if each.kind in self._present))
 
     async def refresh(self) -> frozenset[str]:
         """Query the cluster, and return the kinds that were added or removed. Raises ApiError and UnreachableError."""
-        present = frozenset([each.kind for each in OPTIONAL if await self._reader.is_served(each)])
+        present = frozenset([each.kind for each in self._optional if await self._reader.is_served(each)])
         changed = present ^ self._present
         self._present = present
         return changed

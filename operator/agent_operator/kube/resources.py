@@ -5,6 +5,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from agent_operator.api.agent import GROUP, KIND, PLURAL, VERSION
+from agent_operator.api.agent_class import CLASS_KIND, CLASS_PLURAL
 from agent_operator.manifests.labels import MANAGED_BY, NAME, OPERATOR, PRODUCT
 
 
@@ -45,6 +46,8 @@ class Resource:
 _OURS = f"{MANAGED_BY}={OPERATOR}"
 
 AGENT = Resource(KIND, GROUP, VERSION, PLURAL)
+# Cluster-scoped. A cluster lacks it where the definitions are of an earlier version.
+AGENT_CLASS = Resource(CLASS_KIND, GROUP, VERSION, CLASS_PLURAL, optional=True)
 CONFIG_MAP = Resource("ConfigMap", "", "v1", "configmaps", _OURS)
 SECRET = Resource("Secret", "", "v1", "secrets", _OURS)
 SERVICE_ACCOUNT = Resource("ServiceAccount", "", "v1", "serviceaccounts", _OURS)
@@ -78,4 +81,4 @@ OPTIONAL = tuple(resource for resource in CHILDREN if resource.optional)
 # Kinds that every cluster has. The operator cannot read Secrets, so it does not watch them either.
 WATCHED = (AGENT, *(each for each in CHILDREN if each is not SECRET and not each.optional), POD)
 
-BY_KIND = {resource.kind: resource for resource in (*CHILDREN, AGENT, POD, EVENT)}
+BY_KIND = {resource.kind: resource for resource in (*CHILDREN, AGENT, AGENT_CLASS, POD, EVENT)}

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from agent_operator.api.crd import class_crd
 from agent_operator.api.crd import crd as build_crd
-from agent_operator.api.yaml import to_yaml, to_yaml_stream
+from agent_operator.api.yaml import to_yaml_stream
 from agent_operator.policy.settings import PolicyError
 from agent_operator.policy.settings import load as load_policy
 from agent_operator.tools.approvals.command import approvals, approve, reject
+from agent_operator.tools.classes import from_file
 from agent_operator.tools.errors import ToolError
 from agent_operator.tools.importing.command import import_
-from agent_operator.tools.options import FAILED, cluster, files, optional_files, reports_errors
+from agent_operator.tools.options import FAILED, cluster, files, optional_files, reports_errors, with_class
 from agent_operator.tools.pod_logs.command import logs
 from agent_operator.tools.render import render as render_agents
 from agent_operator.tools.terminal import show
@@ -22,15 +24,16 @@ from agent_operator.tools.validate import validate as validate_agents
 
 @click.command()
 def crd() -> None:
-    """Print the CustomResourceDefinition, for `kubectl apply --server-side -f -`."""
-    show(to_yaml(build_crd()), newline=False)
+    """Print the CustomResourceDefinitions, for `kubectl apply --server-side -f -`."""
+    show(to_yaml_stream([build_crd(), class_crd()]), newline=False)
 
 
 @click.command(no_args_is_help=True)
 @files
 @click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of agents that set none.")
+@with_class
 @reports_errors
-def render(*, sources: tuple[str, ...], namespace: str) -> None:
+def render(*, sources: tuple[str, ...], namespace: str, class_path: Path | None) -> None:
     """Print the objects that the operator would create for each AgentDeployment in FILE. Needs no cluster.
 
     Exit code 2 if a spec is invalid; each fault is one line with its file, object and field.
@@ -39,9 +42,11 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
     Examples:
       render -f agent.yaml
       render -f agents/ -n prod
+      render -f agent.yaml --class class.yaml
       kustomize build . | agent-operator render -f -
     """
-    show(to_yaml_stream(render_agents(sources, sys.stdin, namespace=namespace)), newline=False)
+    classes = from_file(class_path)
+    show(to_yaml_stream(render_agents(sources, sys.stdin, namespace=namespace, classes=classes)), newline=False)
 
 
 @click.command(no_args_is_help=True)
@@ -56,9 +61,18 @@ def render(*, sources: tuple[str, ...], namespace: str) -> None:
     metavar="FILE",
     help="The operator's policy: the settings of its chart's policies.allow, or the ConfigMap with them, as YAML.",
 )
+@with_class
 @reports_errors
-def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: bool, policy_path: Path | None) -> None:
-    """Check each AgentDeployment in FILE against the schema and all its rules. Needs no cluster.
+def validate(
+    *,
+    sources: tuple[str, ...],
+    namespace: str,
+    output: str,
+    strict: bool,
+    policy_path: Path | None,
+    class_path: Path | None,
+) -> None:
+    """Check each AgentDeployment and AgentClass in FILE against its schema and rules. Needs no cluster.
 
     Every fault of every file is one line, `file: object: field: message`. Valid but inadvisable settings are
     warnings. Exit code 0 if there are no faults, 2 if there are any.
@@ -67,13 +81,14 @@ def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: b
     Examples:
       validate -f agent.yaml
       validate -f agents/ --strict -o json
-      validate -f agent.yaml --policy policy.yaml
+      validate -f agent.yaml --policy policy.yaml --class class.yaml
     """
     try:
         policy = load_policy(policy_path) if policy_path is not None else None
     except PolicyError as error:
         raise ToolError(str(error)) from error
-    verdict = validate_agents(sources, sys.stdin, namespace=namespace, policy=policy)
+    classes = from_file(class_path)
+    verdict = validate_agents(sources, sys.stdin, namespace=namespace, policy=policy, classes=classes)
     if output == "json":
         show(verdict.to_json())
     else:
@@ -88,12 +103,14 @@ def validate(*, sources: tuple[str, ...], namespace: str, output: str, strict: b
 @click.command(no_args_is_help=True)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @optional_files
+@with_class
 @cluster
 @reports_errors
 def diff(
     *,
     names: tuple[str, ...],
     sources: tuple[str, ...],
+    class_path: Path | None,
     namespace: str | None,
     context: str | None,
     kubeconfig: str | None,
@@ -118,7 +135,7 @@ def diff(
         raise click.UsageError("Specify either names of agents or -f FILE.")
     target = Target(kubeconfig, context, namespace)
     changed = failed = False
-    for each in asyncio.run(differences(target, names, sources, sys.stdin)):
+    for each in asyncio.run(differences(target, names, sources, sys.stdin, from_file(class_path))):
         for text in filter(None, map(unified, each.changes)):
             changed = True
             _print_diff(text)
@@ -177,7 +194,42 @@ def doctor(
     raise SystemExit(int(not all(each.ready for each in reports)))
 
 
+@click.command("show", no_args_is_help=True)
+@click.argument("name")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@with_class
+@cluster
+@reports_errors
+def show_(
+    *,
+    name: str,
+    output: str,
+    class_path: Path | None,
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+) -> None:
+    """Show each value of an agent that is in effect, and its origin: the spec, the class, or the default of the schema.
+
+    A value that equals the default of the schema counts as unset. Keys and values of variables are masked. Exit code 0,
+    1 if the class refuses the agent, 2 if that could not be determined.
+
+    \b
+    Examples:
+      show my-agent -n prod
+      show my-agent --class class.yaml -o json
+    """
+    from agent_operator.tools.cluster import Target  # noqa: PLC0415  takes a second
+    from agent_operator.tools.show import show_agent, to_json, to_text  # noqa: PLC0415
+
+    shown = asyncio.run(show_agent(Target(kubeconfig, context, namespace), name, from_file(class_path)))
+    show(to_json(shown) if output == "json" else to_text(shown))
+    if shown.refusal is not None:
+        show(f"Error: {shown.refusal}", error=True)
+    raise SystemExit(int(shown.refusal is not None))
+
+
 COMMANDS: tuple[click.Command, ...] = (
-    *(crd, render, validate, diff, doctor, import_, logs),
+    *(crd, render, validate, diff, show_, doctor, import_, logs),
     *(approvals, approve, reject),
 )

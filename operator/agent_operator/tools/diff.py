@@ -8,6 +8,7 @@ from typing import TextIO
 
 from agent_operator.api.agent import KIND, AgentDeployment
 from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.classes.choice import Classes
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile import secret_cache
 from agent_operator.controller.reconcile.adoption import wants_adoption
@@ -29,6 +30,7 @@ from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import MANAGED_BY, OPERATOR
 from agent_operator.tools.cluster import Access, Target, access, explained
 from agent_operator.tools.errors import InputError, ToolError
+from agent_operator.tools.live_classes import applied, in_cluster
 from agent_operator.tools.render import valid_agents
 
 # An agent that does not exist yet has no uid; the API server requires some text in an owner reference.
@@ -52,8 +54,13 @@ class Difference:
     problems: list[str] = field(default_factory=list)
 
 
-async def differences(target: Target, names: Sequence[str], sources: Sequence[str], stdin: TextIO) -> list[Difference]:
-    """Return the result for the named agents in the cluster, and for those in these files. Raises ToolError."""
+async def differences(
+    target: Target, names: Sequence[str], sources: Sequence[str], stdin: TextIO, classes: Classes | None = None
+) -> list[Difference]:
+    """Return the result for the named agents in the cluster, and for those in these files.
+
+    `classes` replace those of the cluster. Raises ToolError.
+    """
     async with access(target) as cluster:
         if not await cluster.is_served(AGENT):
             raise ToolError(
@@ -61,16 +68,19 @@ async def differences(target: Target, names: Sequence[str], sources: Sequence[st
                 "Install the definition: agent-operator crd | kubectl apply --server-side -f -"
             )
         agents = valid_agents(sources, stdin, namespace=cluster.namespace) if sources else []
+        classes = classes if classes is not None else await in_cluster(cluster)
         return [
-            *[await of_live_agent(cluster, name) for name in names],
-            *[await difference(cluster, agent, found.document) for agent, found in agents],
+            *[await of_live_agent(cluster, name, classes) for name in names],
+            *[await difference(cluster, agent, found.document, classes) for agent, found in agents],
         ]
 
 
-async def difference(cluster: Access, agent: AgentDeployment, document: Document) -> Difference:
+async def difference(
+    cluster: Access, agent: AgentDeployment, document: Document, classes: Classes | None
+) -> Difference:
     """Return what the operator would do for this agent. `document` is its source, which has its annotations.
 
-    Raises ToolError if the user lacks a permission.
+    `classes` is None if the user may not read them. Raises ToolError if the user lacks another permission.
     """
     live = await cluster.get(AGENT, agent.namespace, agent.name)
     found = Difference(f"{agent.namespace}/{agent.name}")
@@ -80,7 +90,11 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
     owner = Owner(agent.name, live["metadata"]["uid"] if live is not None else NO_UID)
     resolved = await References(cluster).resolve(agent, (live or {}).get("status") or {})
     found.problems += [problem.message for problem in resolved.problems]
-    agent = resolved.agent
+    with_class = applied(resolved.agent, classes, (live or {}).get("status") or {})
+    if with_class.refusal is not None:
+        found.problems.append(str(with_class.refusal))
+        return found
+    agent = with_class.agent
     wanted = desired(agent)
     unknown = await _not_served(cluster, {each["kind"] for each in wanted})
     found.problems += [
@@ -100,7 +114,7 @@ async def difference(cluster: Access, agent: AgentDeployment, document: Document
     return found
 
 
-async def of_live_agent(cluster: Access, name: str) -> Difference:
+async def of_live_agent(cluster: Access, name: str, classes: Classes | None) -> Difference:
     """Return what the operator would change now for an agent in the cluster. Raises ToolError if it does not exist."""
     document = await cluster.get(AGENT, cluster.namespace, name)
     if document is None:
@@ -116,7 +130,7 @@ async def of_live_agent(cluster: Access, name: str) -> Difference:
     # Only the operator knows its policy.
     if ready.get("reason") == POLICY_REFUSED and ready.get("observedGeneration") == agent.generation:
         return Difference(f"{agent.namespace}/{agent.name}", problems=[str(ready.get("message", ""))])
-    return await difference(cluster, agent, document)
+    return await difference(cluster, agent, document, classes)
 
 
 def _dry_run_error(error: ApiError) -> str:

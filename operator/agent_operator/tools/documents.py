@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from agent_operator.api.agent import GROUP, KIND
+from agent_operator.api.agent_class import CLASS_KIND
 from agent_operator.tools.errors import InputError
 from agent_operator.tools.kubectl_yaml import Reading, decode, read
 from agent_operator.tools.yaml_nodes import UnreadableError
@@ -26,6 +27,11 @@ class Found:
     repeated: tuple[str, ...] = ()
 
     @property
+    def is_class(self) -> bool:
+        """Whether it is an `AgentClass`."""
+        return self.document.get("kind") == CLASS_KIND
+
+    @property
     def title(self) -> str:
         """The object's name in messages, even if it is unnamed."""
         metadata = self.document.get("metadata")
@@ -33,14 +39,14 @@ class Found:
         return f"{self.document.get('kind')} {name or f'number {self.index}'}"
 
 
-def read_agents(sources: Sequence[str], stdin: TextIO) -> tuple[list[Found], list[str]]:
+def read_agents(sources: Sequence[str], stdin: TextIO, *, classes: bool = False) -> tuple[list[Found], list[str]]:
     """Return every `AgentDeployment` of the sources, and a line for each file that cannot be read.
 
     A source is a file, a folder (its YAML and JSON files, at any depth), or "-" for `stdin`. Objects of other groups
-    are skipped; sources without any agent are a fault.
+    are skipped, and so is each `AgentClass` unless `classes`. Sources without any of these objects are a fault.
     """
     objects, faults = read_objects(sources, stdin)
-    found = [each for each in objects if _is_ours(each.document)]
+    found = [each for each in objects if _is_ours(each.document) or (classes and each.is_class)]
     if not found and not faults:
         faults = [f"{', '.join(sources)}: no {KIND} found: specify a file, a folder or - that contains one"]
     return found, faults
@@ -69,8 +75,9 @@ def _read(file: str, data: bytes, found: list[Found], faults: list[str]) -> None
 
 
 def _is_ours(document: dict[str, Any]) -> bool:
-    """Return whether the document is or should be an agent: our group has no other kind."""
-    return document.get("kind") == KIND or str(document.get("apiVersion")).startswith(f"{GROUP}/")
+    """Return whether the document is or should be an agent: the other kind of our group is that of its class."""
+    of_group = str(document.get("apiVersion")).startswith(f"{GROUP}/")
+    return document.get("kind") == KIND or (of_group and document.get("kind") != CLASS_KIND)
 
 
 def _contents(source: str, stdin: TextIO) -> Iterator[tuple[str, bytes]]:

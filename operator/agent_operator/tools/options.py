@@ -3,6 +3,7 @@
 import functools
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
@@ -33,6 +34,16 @@ files = _files(required=True)
 """The option -f of a tool that only reads files."""
 optional_files = _files(required=False)
 """The option -f of a tool that reads files or the cluster."""
+
+
+with_class = click.option(
+    "--class",
+    "class_path",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE",
+    help="File or folder with the AgentClass that agents have, instead of those of the cluster.",
+)
+"""The option --class of a tool that applies classes."""
 
 
 def reports_errors(command: Callable[P, T]) -> Callable[P, T]:

@@ -5,24 +5,44 @@ from typing import TextIO
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.classes.choice import Classes, apply_class
 from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import is_client_keys, new_key, with_key
 from agent_operator.manifests.document import Document
+from agent_operator.tools.classes import NOT_GIVEN, faults_of
 from agent_operator.tools.documents import Found, read_agents
 from agent_operator.tools.errors import InputError
 
 
-def render(sources: Sequence[str], stdin: TextIO, *, namespace: str) -> list[Document]:
+def render(sources: Sequence[str], stdin: TextIO, *, namespace: str, classes: Classes | None = None) -> list[Document]:
     """Return the objects of every `AgentDeployment` in these files and folders, or on `stdin` for "-".
 
-    `namespace` applies to agents without one. Client keys that the operator would generate are new in each call.
-    Raises InputError with all faults of all files.
+    `namespace` applies to agents without one, and `classes` to those that have one of them. Client keys that the
+    operator would generate are new in each call. Raises InputError with all faults of all files.
     """
-    agents = valid_agents(sources, stdin, namespace=namespace)
+    agents = _with_classes(valid_agents(sources, stdin, namespace=namespace), classes)
     references = [line for agent, found in agents for line in _references(agent, found)]
     if references:
         raise InputError(*references)
     return [document for agent, _ in agents for document in _objects(agent)]
+
+
+def _with_classes(
+    agents: Sequence[tuple[AgentDeployment, Found]], classes: Classes | None
+) -> list[tuple[AgentDeployment, Found]]:
+    """Return the agents with their classes. Raises InputError with all that their classes refuse."""
+    faults = []
+    found = []
+    for agent, source in agents:
+        if classes is None and agent.spec.class_name is not None:
+            faults.append(f"{source.file}: {source.title}: spec.className: {NOT_GIVEN}")
+        with_class = apply_class(agent, classes or Classes())
+        if classes is not None and with_class.refusal is not None:
+            faults += [f"{source.file}: {source.title}: {fault}" for fault in faults_of(with_class.refusal)]
+        found.append((with_class.agent, source))
+    if faults:
+        raise InputError(*faults)
+    return found
 
 
 def _objects(agent: AgentDeployment) -> list[Document]:

@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Literal, TextIO
 
 from agent_operator.api.agent import AgentDeployment
-from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.api.agent_class import InvalidClassError, parse_class
+from agent_operator.api.validation import Fault, InvalidAgentError, parse
+from agent_operator.classes.choice import Classes, apply_class
 from agent_operator.policy.refusals import refusals as refused_by_policy
 from agent_operator.policy.settings import Policy
+from agent_operator.tools.classes import NOT_GIVEN, faults_of
 from agent_operator.tools.documents import Found, read_agents
 from agent_operator.tools.lint import advice, refusals
 from agent_operator.tools.metadata import metadata_faults
@@ -35,7 +38,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All remarks about the sources, in their order, and the number of valid agents."""
+    """All remarks about the sources, in their order, and the number of valid objects."""
 
     valid: int
     remarks: list[Remark]
@@ -61,13 +64,19 @@ class Verdict:
 
 
 def validate(
-    sources: Sequence[str], stdin: TextIO, *, namespace: str = "default", policy: Policy | None = None
+    sources: Sequence[str],
+    stdin: TextIO,
+    *,
+    namespace: str = "default",
+    policy: Policy | None = None,
+    classes: Classes | None = None,
 ) -> Verdict:
-    """Check every `AgentDeployment` in these files and folders, or on `stdin` for "-". Never raises for bad input.
+    """Check every `AgentDeployment` and `AgentClass` in these files and folders, or on `stdin` for "-".
 
-    `namespace` applies to agents without one. `policy` is the operator's policy, by which it refuses specs.
+    Never raises for bad input. `namespace` applies to agents without one. `policy` is the operator's policy, by which
+    it refuses specs, and `classes` are those that agents may have.
     """
-    found, unreadable = read_agents(sources, stdin)
+    found, unreadable = read_agents(sources, stdin, classes=True)
     remarks = [_of_file(line) for line in unreadable]
     agents: list[tuple[AgentDeployment, Found]] = []
     valid = 0
@@ -76,6 +85,11 @@ def validate(
             Remark("warning", each.file, each.title, field, "duplicate field, the last one is used: remove the other")
             for field in each.repeated
         ]
+        if each.is_class:
+            faults = _faults_of_class(each)
+            remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
+            valid += not faults
+            continue
         faults = list(metadata_faults(each.document))
         try:
             agent = parse(each.document, namespace=namespace)
@@ -83,9 +97,15 @@ def validate(
             faults += error.faults
             remarks += [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
             continue
-        faults += refusals(agent.spec)
         if policy is not None:
             faults += refused_by_policy(agent.spec, policy)
+        if classes is None and agent.spec.class_name is not None:
+            remarks.append(Remark("warning", each.file, each.title, "spec.className", NOT_GIVEN))
+        if classes is not None:
+            with_class = apply_class(agent, classes)
+            faults += faults_of(with_class.refusal) if with_class.refusal is not None else []
+            agent = with_class.agent
+        faults += refusals(agent.spec)
         errors = [Remark("error", each.file, each.title, fault.field, fault.message) for fault in faults]
         remarks += errors
         remarks += [
@@ -94,6 +114,14 @@ def validate(
         valid += not errors
         agents.append((agent, each))
     return Verdict(valid, [*remarks, *_twice(agents)])
+
+
+def _faults_of_class(found: Found) -> list[Fault]:
+    try:
+        parse_class(found.document)
+    except InvalidClassError as error:
+        return error.faults
+    return []
 
 
 def _of_file(line: str) -> Remark:

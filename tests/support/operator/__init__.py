@@ -229,7 +229,8 @@ def operator(
 def install_definition(cluster: Cluster) -> None:
     """Install the CRD as printed by the command."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_definition())
-    cluster.await_definition("agentdeployments.portside.dev")
+    for plural in ("agentdeployments", "agentclasses"):
+        cluster.await_definition(f"{plural}.portside.dev")
 
 
 @cache
@@ -237,11 +238,12 @@ def _definition() -> str:
     return subprocess.run([COMMAND, "crd"], capture_output=True, text=True, check=True).stdout
 
 
-def documented_rules(*, of_leases: bool = False) -> list[dict[str, Any]]:
-    """Return the rules of docs/reference/operator-rbac.md as in a Role, for its agents or its own namespace."""
+def documented_rules(*, of_leases: bool = False, of_classes: bool = False) -> list[dict[str, Any]]:
+    """Return rules of docs/reference/operator-rbac.md as in a Role: of its agents, its own namespace or classes."""
     page = (paths.REPOSITORY / "docs" / "reference" / "operator-rbac.md").read_text()
-    served, _, own = page.partition("\n## In its own namespace\n")
-    text = own if of_leases else served
+    served, _, rest = page.partition("\n## In the whole cluster\n")
+    everywhere, _, own = rest.partition("\n## In its own namespace\n")
+    text = own if of_leases else everywhere if of_classes else served
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ")][1:]
     rules = [[re.findall(r"`([^`]+)`", cell) for cell in row] for row in rows]
     return [{"apiGroups": groups or [""], "resources": resources, "verbs": verbs} for groups, resources, verbs in rules]
@@ -255,13 +257,14 @@ def service_account(
 
     Without `rules` they are the documented ones.
     """
+    documented = documented_rules() + (documented_rules(of_classes=True) if cluster_wide else [])
     scope, name = ("Cluster", f"portside-test-{namespace}") if cluster_wide else ("", "portside-test")
     where = {"name": name} if cluster_wide else {"name": name, "namespace": namespace}
     rbac = "rbac.authorization.k8s.io"
     subject = {"kind": "ServiceAccount", "name": "agent-operator", "namespace": namespace}
     documents = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "agent-operator", "namespace": namespace}},
-        {"apiVersion": f"{rbac}/v1", "kind": f"{scope}Role", "metadata": where, "rules": rules or documented_rules()},
+        {"apiVersion": f"{rbac}/v1", "kind": f"{scope}Role", "metadata": where, "rules": rules or documented},
         {
             "apiVersion": f"{rbac}/v1",
             "kind": f"{scope}RoleBinding",

@@ -36,6 +36,11 @@ def specs() -> st.SearchStrategy[dict[str, Any]]:
     return _values(structural(AgentSpec)).map(_keep_rules)
 
 
+def values_of(schema: Schema) -> st.SearchStrategy[Any]:
+    """Return values that a schema accepts; they may break rules."""
+    return _values(schema)
+
+
 def specs_with_tools() -> st.SearchStrategy[dict[str, Any]]:
     """Return specs that have tools, and little else."""
     properties = structural(AgentSpec)["properties"]
@@ -109,6 +114,8 @@ def _integers(schema: Schema) -> st.SearchStrategy[int]:
 
 def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the nearest spec that satisfies the rules across fields."""
+    # A class is another object, so a spec alone names none.
+    spec.pop("className", None)
     _keep_rules_of_pods(spec)
     _keep_rules_of_traffic(spec)
     _keep_rules_of_protocols(spec)

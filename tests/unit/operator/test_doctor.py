@@ -286,7 +286,9 @@ def test_the_documentation_shows_the_output_of_doctor() -> None:
 def test_every_reason_is_documented() -> None:
     folder = paths.REPOSITORY / "operator" / "agent_operator"
     sources = "".join(
-        file.read_text() for part in ("tools/doctor", "controller", "kube") for file in (folder / part).rglob("*.py")
+        file.read_text()
+        for part in ("tools/doctor", "classes", "controller", "kube")
+        for file in (folder / part).rglob("*.py")
     )
     documented = set(re.findall(r"`([A-Z][A-Za-z]+)`", DOCUMENT.partition("## doctor")[2].partition("\n## ")[0]))
     said = set(re.findall(r'Finding\(\s*"\w+",\s*"(\w+)"', sources))

@@ -20,6 +20,7 @@ OF_A_GUARDED_OBJECT = "counts only where the object is allowed"
 JUDGED = "what no check is about, Pod Security admission judges, as of any pod"
 NARROWS = "who may send requests to the agent's own pods, as an agent without a policy has it"
 UNGUARDED: dict[str, str] = {
+    "className": "a class bounds what an agent may be, and is the work of an administrator",
     "agent.": SETTINGS,
     "approvals.": SETTINGS,
     "api.": SETTINGS,

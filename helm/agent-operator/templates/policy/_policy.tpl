@@ -49,3 +49,24 @@ equality-based requirements).
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* What a binding of a policy matches: everything, or only what this operator serves. */}}
+{{- define "agent-operator.servedOnly" -}}
+{{- if or .Values.watchNamespaces .Values.selector }}
+# Only what this operator serves.
+matchResources:
+  {{- with .Values.watchNamespaces }}
+  namespaceSelector:
+    matchExpressions:
+      - key: kubernetes.io/metadata.name
+        operator: In
+        values:
+          {{- toYaml . | nindent 10 }}
+  {{- end }}
+  {{- with .Values.selector }}
+  objectSelector:
+    matchExpressions:
+      {{- include "agent-operator.matchExpressions" . | trim | nindent 6 }}
+  {{- end }}
+{{- end }}
+{{- end }}

@@ -3,6 +3,12 @@
 - apiGroups: [portside.dev]
   resources: [agentdeployments]
   verbs: [get, list, watch]
+{{- /* Classes are of the whole cluster, so a Role cannot grant to read them. */}}
+{{- if not .Values.watchNamespaces }}
+- apiGroups: [portside.dev]
+  resources: [agentclasses]
+  verbs: [get, list, watch]
+{{- end }}
 - apiGroups: [portside.dev]
   resources: [agentdeployments/status]
   verbs: [patch]

@@ -4,6 +4,10 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 */}}
 {{- define "agent.validate" -}}
 {{- include "agent.validateDefaults" . }}
+{{- /* The schema takes only the sentence that says why there is none. */}}
+{{- with .Values.className }}
+{{- fail . }}
+{{- end }}
 {{- $name := include "agent.fullname" . }}
 {{- if or (gt (len $name) 53) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) }}
 {{- fail "metadata.name must be at most 53 lower-case letters, digits and '-', begin with a letter and end with a letter or digit, because it becomes the name of the Service: choose another name" }}

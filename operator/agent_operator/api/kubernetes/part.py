@@ -53,7 +53,7 @@ class Part(Model):
 class AsWritten:
     """In `Annotated[dict[str, Any], AsWritten(Model)]`: a value is validated as the model and kept as written."""
 
-    def __init__(self, model: type[Part]) -> None:
+    def __init__(self, model: type[Model]) -> None:
         self._model = model
 
     def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -10,6 +11,7 @@ import structlog
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.bounds import UNREADABLE
 from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.classes.choice import Classes
 from agent_operator.controller.metrics import Metrics
 from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.apply import Cluster
@@ -17,6 +19,7 @@ from agent_operator.controller.reconcile.client_keys import with_settled_keys
 from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.execute import Executor
 from agent_operator.controller.reconcile.gather import Gatherer
+from agent_operator.controller.reconcile.permitted import permitted
 from agent_operator.controller.reconcile.plan import make_plan
 from agent_operator.controller.reconcile.publish import Publisher
 from agent_operator.controller.reconcile.secret_cache import Secrets, recheck_seconds
@@ -51,7 +54,6 @@ from agent_operator.manifests import desired
 from agent_operator.manifests.client_keys import new_key
 from agent_operator.manifests.config_map import config_checksum
 from agent_operator.manifests.document import Document
-from agent_operator.policy.refusals import refusals
 from agent_operator.policy.settings import Policy
 
 log = structlog.get_logger(__name__)
@@ -76,7 +78,8 @@ PUBLISH_AT_FAILURE = 2
 class Reconciler:
     """Reconciles the objects of agents with their specs.
 
-    `served` returns whether the cluster has a kind. A spec that `policy` refuses is not applied.
+    `served` returns whether the cluster has a kind, and `classes` the classes of agents. A spec that `policy` or its
+    class refuses is not applied.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Reconciler:
         reports: Reports,
         *,
         served: Callable[[str], bool],
+        classes: Callable[[], Classes],
         policy: Policy | None = None,
     ) -> None:
         self._cluster = cluster
@@ -94,6 +98,7 @@ class Reconciler:
         self._metrics = metrics
         self._reports = reports
         self._served = served
+        self._classes = classes
         self._policy = policy
         self._secrets = Secrets(cluster)
         self._references = References(cluster)
@@ -162,12 +167,13 @@ class Reconciler:
         owner = Owner(agent.name, agent.uid)
         resolved = await self._references.resolve(agent, document.get("status", {}))
         follows, agent = refers(agent), resolved.agent
-        if self._policy is not None and (refused := refusals(agent.spec, self._policy)):
+        applied = permitted(agent, self._policy, self._classes())
+        if applied.refusal is not None:
             deployment = owned(self._cache, DEPLOYMENT, key, agent.name, owner)
-            old = document.get("status", {})
-            status = status_of_refused(agent.generation, list(map(str, refused)), deployment, old, datetime.now(UTC))
+            status = status_of_refused(applied, deployment, document.get("status", {}), datetime.now(UTC))
             await self._publisher.publish(document, status)
             return "refused", None
+        resolved, agent = replace(resolved, agent=applied.agent), applied.agent
         wanted = desired(agent)
         problems = await self._converge(key, document, agent, owner, wanted)
         if problems is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.cautions import cautions
+from agent_operator.classes.choice import Applied
 from agent_operator.controller.status.approvals import status_of_approvals
 from agent_operator.controller.status.budget import WITHIN_BUDGET, judge_budget, status_of_budget
 from agent_operator.controller.status.dependencies import (
@@ -100,6 +101,7 @@ def status_of(agent: AgentDeployment, seen: Observation, old: Mapping[str, Any],
             "url": url(agent),
             "model": agent.spec.agent.model if agent.spec.agent.provider == "anthropic" else agent.spec.agent.provider,
             "image": image_reference(agent.spec.image),
+            "className": agent.class_name,
             "budget": status_of_budget(agent.spec.budget, seen.reported.used, old),
             "approvalsWaiting": status_of_approvals(agent.spec.tools or [], seen.reported.approvals, old),
             "toolServers": status_of_servers(
@@ -116,14 +118,15 @@ def status_of_invalid(generation: int, faults: Sequence[str], old: Mapping[str, 
     return _status_of_unchanged("InvalidSpec", message, generation, old, now)
 
 
-def status_of_refused(
-    generation: int, refusals: Sequence[str], deployment: Document | None, old: Mapping[str, Any], now: datetime
-) -> Document:
-    """Return the status of an object that the operator's policy refuses. Its pods, if any, continue unchanged."""
-    message = f"The operator's policy refuses the spec, so nothing was changed: {'; '.join(refusals)}"
+def status_of_refused(applied: Applied, deployment: Document | None, old: Mapping[str, Any], now: datetime) -> Document:
+    """Return the status of an agent that its class or the operator's policy refuses. Its pods continue unchanged."""
+    refusal = applied.refusal
+    assert refusal is not None  # noqa: S101  the caller's reason to be here
+    message = f"{refusal.sentence}, so nothing was changed: {'; '.join(map(str, refusal.faults))}"
     deployed = (deployment or {}).get("status", {})
-    pods = {"replicas": deployed.get("replicas", 0), "readyReplicas": deployed.get("readyReplicas", 0)}
-    return _status_of_unchanged(POLICY_REFUSED, message, generation, {**old, **pods}, now)
+    known = {"replicas": deployed.get("replicas", 0), "readyReplicas": deployed.get("readyReplicas", 0)}
+    kept = without_empty({**old, **known, "className": applied.name})
+    return _status_of_unchanged(refusal.reason, message, applied.agent.generation, kept, now)
 
 
 def _status_of_unchanged(reason: str, message: str, generation: int, old: Mapping[str, Any], now: datetime) -> Document:

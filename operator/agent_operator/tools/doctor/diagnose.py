@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from agent_operator.api.agent import GROUP, KIND, PLURAL, AgentDeployment
 from agent_operator.api.reasons import REASONS
 from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.classes.choice import INVALID_SPEC, OF_CLASS, Refusal
 from agent_operator.controller.reconcile.adoption import wants_adoption
 from agent_operator.controller.reconcile.conflicts import described
 from agent_operator.controller.reconcile.plan import make_plan
@@ -25,7 +26,15 @@ from agent_operator.tools.doctor.steps import steps_of
 from agent_operator.tools.doctor.tools import tool_findings
 
 # Reasons in the agent's conditions that only the operator knows: the API server's responses to its applies.
-_APPLYING = {"PolicyRefused", "NameConflict", "QuotaExceeded", "ApplyRefused", "ApplyFailing", "KindNotInstalled"}
+_APPLYING = {
+    "PolicyRefused",
+    *OF_CLASS,
+    "NameConflict",
+    "QuotaExceeded",
+    "ApplyRefused",
+    "ApplyFailing",
+    "KindNotInstalled",
+}
 
 
 def judge(evidence: Evidence) -> Report:
@@ -161,7 +170,10 @@ def _of_objects(evidence: Evidence) -> Iterator[Finding]:
         return
     refused = list(_refused(evidence))
     yield from refused
-    if any(finding.reason == POLICY_REFUSED for finding in refused):
+    if any(finding.reason in {POLICY_REFUSED, *OF_CLASS} for finding in refused):
+        return
+    if evidence.class_refusal is not None:
+        yield from _refused_by_class(evidence, evidence.class_refusal)
         return
     wanted = desired(agent)
     for kind in sorted({each["kind"] for each in wanted} & evidence.unserved):
@@ -206,6 +218,13 @@ def _refused(evidence: Evidence) -> Iterator[Finding]:
         refused = reason in _APPLYING and not str(state.get("message", "")).startswith(PODS_REFUSED)
         if refused and state.get("status") == ("True" if name == "Degraded" else "False") and _is_current(evidence):
             yield Finding("objects", reason, str(state["message"]), REASONS[reason].advice)
+
+
+def _refused_by_class(evidence: Evidence, refusal: Refusal) -> Iterator[Finding]:
+    """Yield that the spec is not valid with its class, if the operator found so too: its classes may be others."""
+    ready = condition((evidence.agent or {}).get("status") or {}, "Ready")
+    if refusal.reason == ready.get("reason") == INVALID_SPEC:
+        yield Finding("objects", INVALID_SPEC, str(ready["message"]), REASONS[INVALID_SPEC].advice)
 
 
 def _drifted(evidence: Evidence) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.runtime import Runtime
 from agent_operator.api.validation import InvalidAgentError, parse
+from agent_operator.classes.choice import Refusal
 from agent_operator.controller.reconcile.steps import Name
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.labels import PREFIX
@@ -46,7 +47,8 @@ class Health:
 class Evidence:
     """The facts. A list is also empty, and a value None, if it could not be read: `unseen` has the topic and why.
 
-    `resolved` is the agent with the addresses of the servers that its tools refer to.
+    `resolved` is the agent with its class, and with the addresses of the servers that its tools refer to.
+    `class_refusal` is why its class could not be applied.
     """
 
     namespace: str
@@ -54,6 +56,7 @@ class Evidence:
     defined: bool = True
     agent: Document | None = None
     resolved: AgentDeployment | None = None
+    class_refusal: Refusal | None = None
     objects: dict[Name, Document] = field(default_factory=dict)
     unserved: set[str] = field(default_factory=set)
     missing: list[Reference] = field(default_factory=list)

@@ -13,6 +13,7 @@ from agent_operator.controller.reconcile.server_references import References, Re
 from agent_operator.kube.errors import ApiError, UnreachableError
 from agent_operator.kube.resources import (
     AGENT,
+    AGENT_CLASS,
     BY_KIND,
     CHILDREN,
     CONFIG_MAP,
@@ -28,6 +29,7 @@ from agent_operator.manifests.labels import INSTANCE, NAME, PRODUCT
 from agent_operator.manifests.names import CONTAINER, CONTAINER_PORT
 from agent_operator.tools.cluster import Access
 from agent_operator.tools.doctor.evidence import COMPONENT, Evidence, Health, Lease, Reference, references
+from agent_operator.tools.live_classes import UNKNOWN, applied, in_cluster
 
 T = TypeVar("T")
 
@@ -186,14 +188,19 @@ class _Gathering:
         evidence.objects = found
 
     async def _resolve(self) -> None:
-        """Read the agent with the addresses of the servers that its tools refer to; leave out an invalid agent."""
+        """Read the agent with its class and the addresses that its tools refer to; leave out an invalid agent."""
         try:
             document = self._evidence.agent or {}
             agent = parse(document)
         except InvalidAgentError:
             return
         resolving = References(self._access).resolve(agent, document.get("status") or {})
-        self._evidence.resolved = (await self._seen("tools", resolving, Resolved(agent))).agent
+        resolved = (await self._seen("tools", resolving, Resolved(agent))).agent
+        classes = await self._seen(AGENT_CLASS.plural, in_cluster(self._access), None)
+        with_class = applied(resolved, classes, document.get("status") or {})
+        self._evidence.resolved, self._evidence.class_refusal = with_class.agent, with_class.refusal
+        if with_class.refusal is not None and with_class.refusal.reason == UNKNOWN:
+            self._evidence.unseen.setdefault(AGENT_CLASS.plural, with_class.refusal.sentence)
 
     async def _get(self, resource: Resource, name: str) -> Document | None:
         """Return the object; of a Secret only its metadata."""
