@@ -134,7 +134,7 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
         seconds=settings.request_timeout_seconds,
         paths=paths,
     )
-    app.add_middleware(RequireKey, clients=components.clients, paths=paths)
+    app.add_middleware(RequireKey, clients=components.clients, metrics=components.metrics.callers, paths=paths)
     app.add_middleware(RateLimit, limits=components.limits, metrics=components.metrics, paths=paths)
     bound = bounds(settings)
     app.add_middleware(

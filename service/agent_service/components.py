@@ -13,7 +13,7 @@ from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
 from agent_service.answering import make_answering
-from agent_service.auth import Clients
+from agent_service.auth.clients import Clients
 from agent_service.bounds import bounds
 from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations

@@ -30,7 +30,8 @@ class Auth(Model):
     """Name of a Secret in the same namespace that contains the keys. Changes to the Secret take effect without a
     restart."""
     secret_key: DataKey = "API_KEYS"  # noqa: S105  the name of a key in a Secret, not its value
-    """Key inside that Secret. Its value is one or more client keys, separated by commas or line breaks."""
+    """Key inside that Secret. Its value is one or more client keys, separated by commas or line breaks. An entry may be
+    `name: key` or `tenant/name: key`."""
 
 
 class RateLimit(Model):

@@ -15,13 +15,13 @@ from urllib.parse import quote, urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agent_service.config.client_keys import client_keys, is_client_id
 from agent_service.config.sources import ENV_FILE, ENV_FILE_ENCODING, given
 from agent_service.config.values import (
     LONGEST_SYSTEM_PROMPT,
     check_with_redis_py,
     check_with_yarl,
     unquoted,
-    valid_client_keys,
     valid_host,
     valid_key,
     valid_system_prompt,
@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     )
     api_keys: SecretStr | None = Field(
         None,
-        description="Keys of the clients, separated by commas or line ends; a client must send one of them. When "
-        "unset, any client may call the API.",
+        description="Keys of the clients, separated by commas or line ends, each with or without a name (`name: key`); "
+        "a client must send one of them. When unset, any client may call the API.",
     )
 
     anthropic_api_key: SecretStr | None = Field(None, description="Key of the model API.")
@@ -411,8 +411,8 @@ class Settings(BaseSettings):
     )
     approvers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Clients that may decide on tool calls: the names of their keys (the first 16 hex digits of the "
-        "SHA-256 of each), separated by commas. When empty, the client that asked decides.",
+        description="Clients that may decide on tool calls: the names of their keys (of a key without a name, the "
+        "first 16 hex digits of its SHA-256), separated by commas. When empty, the client that asked decides.",
     )
 
     @model_validator(mode="before")
@@ -445,9 +445,10 @@ class Settings(BaseSettings):
     @classmethod
     def _client_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if not re.fullmatch("[0-9a-f]{16}", name):
+            if not is_client_id(name):
                 raise ValueError(
-                    f"'{name:.80}' is not the name of a client key; write the first 16 hex digits of its SHA-256"
+                    f"'{name:.80}' is not the name of a client key; of a key without a name, write the first 16 hex "
+                    "digits of its SHA-256"
                 )
         return value
 
@@ -517,7 +518,7 @@ class Settings(BaseSettings):
     @classmethod
     def _client_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            valid_client_keys(value.get_secret_value())
+            client_keys(value.get_secret_value())
         return value
 
     @field_validator("anthropic_api_key", mode="before")

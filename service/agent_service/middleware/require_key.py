@@ -5,9 +5,10 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent_service.auth import Clients, shown_keys
+from agent_service.auth.clients import Clients
 from agent_service.middleware.identify import CLIENT
 from agent_service.paths import AGENT, Paths
+from agent_service.telemetry.caller_metrics import CallerMetrics
 
 _HINT = "send one of this agent's client keys as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
 
@@ -20,8 +21,9 @@ _SCHEMES = {
 class RequireKey:
     """Answers 401 to requests without a valid key (RFC 6750, 3), while the agent has keys."""
 
-    def __init__(self, app: ASGIApp, *, clients: Clients, paths: Paths = AGENT) -> None:
+    def __init__(self, app: ASGIApp, *, clients: Clients, metrics: CallerMetrics, paths: Paths = AGENT) -> None:
         self.app = app
+        self.metrics = metrics
         self.paths = paths
         self.clients = clients
 
@@ -30,15 +32,17 @@ class RequireKey:
             await self.app(scope, receive, send)
             return
         challenge, reason = 'Bearer realm="agent"', "A key is required"
-        if shown_keys(scope["headers"]):
-            challenge, reason = challenge + ', error="invalid_token"', "The key that was sent is not valid"
+        refusal = scope[CLIENT].refusal
+        if refusal is not None:
+            challenge, reason = f'{challenge}, error="{refusal.kind}"', refusal.detail
+        self.metrics.refused.labels("missing" if refusal is None else refusal.reason).inc()
         answer = JSONResponse(
             {"detail": f"{reason}: {_HINT}"}, status_code=401, headers={"WWW-Authenticate": challenge}
         )
         await answer(scope, receive, send)
 
     def _lets_in(self, scope: Scope) -> bool:
-        return scope[CLIENT].key or self.paths.is_open(scope["path"]) or not self.clients.need_keys
+        return scope[CLIENT].known or self.paths.is_open(scope["path"]) or not self.clients.need_keys
 
 
 def describe_keys(document: dict[str, Any], paths: Paths = AGENT) -> None:

@@ -4,10 +4,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from agent_service.auth.identity import ANYONE
 from agent_service.components import Components
-
-# Without client keys, any caller that knows the id of a conversation may continue it.
-ANYONE = "anyone"
 
 
 async def _components(request: Request) -> Components:
@@ -17,7 +15,7 @@ async def _components(request: Request) -> Components:
 def owner(request: Request) -> str:
     """Return the owner of a request's conversations and tasks: its client key, or `anyone` without keys."""
     client = request.scope.get("portside.client")
-    return client.id if client is not None and client.key else ANYONE
+    return client.id if client is not None and client.known else ANYONE
 
 
 def token(request: Request, components: Components) -> str | None:

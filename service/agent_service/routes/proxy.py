@@ -28,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 from agent_service.agent.errors import ModelError
 from agent_service.agent.messages import Usage
 from agent_service.agent.turns import Turn
+from agent_service.auth.clients import shown_keys
 from agent_service.components import Components
 from agent_service.middleware.identify import CLIENT, TRUSTED
 from agent_service.middleware.upgrade import SUBPROTOCOLS
@@ -120,7 +121,7 @@ class Proxy:
         if scope["method"] == "CONNECT":
             await _refuse(405, "This service opens no tunnels.")(scope, receive, send)
             return
-        if websocket and not scope[CLIENT].key and self._is_foreign(scope, sender.host):
+        if websocket and not scope[CLIENT].known and self._is_foreign(scope, sender.host):
             await _refuse(403, _FOREIGN)(scope, receive, send)
             return
         seconds = _WEBSOCKET_SECONDS if websocket else self._total_seconds
@@ -205,7 +206,7 @@ class Proxy:
         """Return whether a header carries a client key, or is meant for one."""
         if name == b"x-api-key":
             return self._clients.need_keys
-        return name == b"authorization" and self._clients.identify([(name, value)], None).key
+        return any(map(self._clients.has, shown_keys([(name, value)])))
 
 
 def _sender(scope: Scope) -> Sender:
@@ -224,7 +225,7 @@ def _turn(scope: Scope, seconds: float) -> Turn:
     if received is not None and not get_current_span().get_span_context().is_valid:
         # This service traces nothing, so the client's span is the parent of the runtime's.
         trace_id, traceparent = received[1], received[0]
-    client = scope[CLIENT].id if scope[CLIENT].key else None
+    client = scope[CLIENT].id if scope[CLIENT].known else None
     return Turn(Usage(), time.time() + seconds, client, request_id(), trace_id, traceparent)
 
 

@@ -1,15 +1,15 @@
-"""The identity of a client: one of the agent's keys, or else an address."""
+"""Identifies the client of a request by its key, or else by its address."""
 
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from secrets import compare_digest
 
+from agent_service.auth.identity import Client, Refusal, of_key
+from agent_service.config.client_keys import client_keys
 from agent_service.config.secret_file import SecretFile
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
-from agent_service.config.values import valid_client_keys
 
 # A whole IPv6 /64 belongs to one customer, who can use any of its addresses for each request (RFC 6177).
 _IPV6_PREFIX = 64
@@ -23,15 +23,7 @@ _UNKNOWN = "unknown"
 _BEARER = b"bearer "
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """The sender of a request: `id` is the name of its key if `key` is true, else its address.
-
-    The name of a key is the first 16 hex digits of its SHA-256, so that it may be written to a log or to Redis.
-    """
-
-    id: str
-    key: bool
+_INVALID_KEY = Refusal("invalid_token", "key", "The key that was sent is not valid")
 
 
 class Clients:
@@ -39,26 +31,27 @@ class Clients:
 
     def __init__(self, settings: Settings) -> None:
         given = settings.api_keys.get_secret_value() if settings.api_keys else ""
-        self._names = SecretFile(_names(given) if given else {}, settings.secret_file(CLIENT_KEYS_NAME), _names)
+        file = settings.secret_file(CLIENT_KEYS_NAME)
+        self._known = SecretFile(_by_digest(given) if given else {}, file, _by_digest)
 
     @property
     def need_keys(self) -> bool:
         """Whether a key is required. This never reverts: the removal of the key file does not open the service."""
-        return bool(self._names.current())
+        return bool(self._known.current())
 
     def has(self, key: bytes) -> bool:
         """Return whether this is a client's key."""
-        return _find(self._names.current(), key) is not None
+        return _find(self._known.current(), key) is not None
 
     def identify(self, headers: Iterable[tuple[bytes, bytes]], address: str | None) -> Client:
         """Return the client that sent a request with these headers (ASGI: names in lower case) from this address."""
-        names = self._names.current()
-        if names:
-            for key in shown_keys(headers):
-                name = _find(names, key)
-                if name is not None:
-                    return Client(name, key=True)
-        return Client(network(address or ""), key=False)
+        known = self._known.current()
+        shown = shown_keys(headers) if known else []
+        for key in shown:
+            client = _find(known, key)
+            if client is not None:
+                return client
+        return Client(network(address or ""), known=False, refusal=_INVALID_KEY if shown else None)
 
 
 def shown_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
@@ -91,19 +84,18 @@ def network(address: str) -> str:
     return _parse(address) if len(address) <= _LONGEST_ADDRESS else _UNKNOWN
 
 
-def _names(raw: str) -> Mapping[bytes, str]:
-    digests = [hashlib.sha256(key.encode()) for key in valid_client_keys(raw)]
-    return {digest.digest(): digest.hexdigest()[:16] for digest in digests}
+def _by_digest(raw: str) -> Mapping[bytes, Client]:
+    return {hashlib.sha256(entry.key.encode()).digest(): of_key(*entry) for entry in client_keys(raw)}
 
 
-def _find(names: Mapping[bytes, str], key: bytes) -> str | None:
-    """Return the name of a key, or None.
+def _find(known: Mapping[bytes, Client], key: bytes) -> Client | None:
+    """Return the client of a key, or None.
 
     Comparing digests hides the lengths of the keys. Comparing with all of them hides which one nearly matched.
     """
     digest = hashlib.sha256(key).digest()
     found = None
-    for known, name in names.items():
-        if compare_digest(known, digest):
-            found = name
+    for each, client in known.items():
+        if compare_digest(each, digest):
+            found = client
     return found
