@@ -26,7 +26,7 @@ from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget, Terms
 from agent_service.limits.limits import Limits
-from agent_service.optional_parts import make_gateway, make_model, make_toolbox
+from agent_service.optional_parts import make_gateway, make_model, make_tokens, make_toolbox
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
@@ -41,6 +41,7 @@ from agent_service.telemetry.tracing import Tracing
 from agent_service.telemetry.tracing import start as start_tracing
 
 if TYPE_CHECKING:
+    from agent_service.auth.tokens.tokens import Tokens
     from agent_service.gateway.server import Gateway
     from agent_service.tooling.toolbox import McpToolbox
 
@@ -65,6 +66,7 @@ class Components:
     turns: Turns
     redis: Redis
     clients: Clients
+    tokens: "Tokens | None"
     limits: Limits
     approvals: Approvals
     dialogue: Dialogue
@@ -86,6 +88,8 @@ class Components:
         """
         try:
             async with AsyncExitStack() as stack:
+                if self.tokens is not None:
+                    await stack.enter_async_context(self.tokens.running())
                 if self.toolbox is not None:
                     await stack.enter_async_context(self.toolbox.running())
                 if self.gateway is not None:
@@ -189,6 +193,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         concurrency=settings.worker_concurrency,
         most_accepted=bounds(settings).in_flight,
     )
+    tokens = make_tokens(settings, counted)
     return Components(
         settings=settings,
         lifecycle=lifecycle,
@@ -198,7 +203,8 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         credentials=credentials,
         turns=turns,
         redis=redis,
-        clients=Clients(settings),
+        clients=Clients(settings, tokens),
+        tokens=tokens,
         limits=limits,
         approvals=approvals,
         dialogue=Dialogue(

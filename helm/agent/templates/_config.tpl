@@ -78,6 +78,9 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.runtimeSettings" . }}
 {{- include "agent.toolSettings" . }}
 {{- include "agent.protocolSettings" . }}
+{{- if .Values.auth.jwt }}
+JWT_FILE: /etc/portside/secrets/jwt.json
+{{- end }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
 METRICS_PORT: "9090"
@@ -173,6 +176,9 @@ file of its name, which the service reads again when it changes.
 {{- end }}
 {{- end }}
 {{- include "agent.clientKeySources" . }}
+{{- if .Values.auth.jwt }}
+- configMap: {name: {{ include "agent.jwtName" . | quote }}, items: [{key: jwt.json, path: jwt.json}]}
+{{- end }}
 {{- with .Values.redis }}
 {{- if .secretName }}
 - secret: {name: {{ .secretName | quote }}, items: [{key: {{ .secretKey | quote }}, path: REDIS_URL}]}

@@ -1,15 +1,19 @@
-"""Identifies the client of a request by its key, or else by its address."""
+"""Identifies the client of a request: by its key, by its token, or else by its address."""
 
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from secrets import compare_digest
+from typing import TYPE_CHECKING
 
 from agent_service.auth.identity import Client, Refusal, of_key
 from agent_service.config.client_keys import client_keys
 from agent_service.config.secret_file import SecretFile
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
+
+if TYPE_CHECKING:
+    from agent_service.auth.tokens.tokens import Tokens
 
 # A whole IPv6 /64 belongs to one customer, who can use any of its addresses for each request (RFC 6177).
 _IPV6_PREFIX = 64
@@ -29,29 +33,46 @@ _INVALID_KEY = Refusal("invalid_token", "key", "The key that was sent is not val
 class Clients:
     """Holds the keys of the clients, and identifies the client of a request."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tokens: "Tokens | None" = None) -> None:
+        """Set up the keys. `tokens` identifies clients by their tokens; None without JWT_FILE."""
+        self._tokens = tokens
         given = settings.api_keys.get_secret_value() if settings.api_keys else ""
         file = settings.secret_file(CLIENT_KEYS_NAME)
         self._known = SecretFile(_by_digest(given) if given else {}, file, _by_digest)
 
     @property
     def need_keys(self) -> bool:
-        """Whether a key is required. This never reverts: the removal of the key file does not open the service."""
-        return bool(self._known.current())
+        """Whether a key or a token is required. This never reverts: the removal of the key file opens nothing."""
+        return self._tokens is not None or bool(self._known.current())
+
+    @property
+    def accepted(self) -> str:
+        """What a client may send, as the end of a sentence."""
+        keys = "one of this agent's client keys as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'"
+        if self._tokens is None:
+            return f"send {keys}."
+        signed = "a token of this agent's issuer as 'Authorization: Bearer <token>'"
+        return f"send {signed}, or {keys}." if self._known.current() else f"send {signed}."
 
     def has(self, key: bytes) -> bool:
         """Return whether this is a client's key."""
         return _find(self._known.current(), key) is not None
 
-    def identify(self, headers: Iterable[tuple[bytes, bytes]], address: str | None) -> Client:
+    async def identify(self, headers: Iterable[tuple[bytes, bytes]], address: str | None) -> Client:
         """Return the client that sent a request with these headers (ASGI: names in lower case) from this address."""
         known = self._known.current()
-        shown = shown_keys(headers) if known else []
+        shown = shown_keys(headers) if self.need_keys else []
         for key in shown:
             client = _find(known, key)
             if client is not None:
                 return client
-        return Client(network(address or ""), known=False, refusal=_INVALID_KEY if shown else None)
+        refusal = _INVALID_KEY if shown else None
+        for token in shown:
+            found = None if self._tokens is None else await self._tokens.identify(token)
+            if isinstance(found, Client):
+                return found
+            refusal = found or refusal
+        return Client(network(address or ""), known=False, refusal=refusal)
 
 
 def shown_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:

@@ -50,8 +50,8 @@ class Client:
 def of_key(key: str, name: str | None, former_id: str | None) -> Client:
     """Return the client of a key. Without a name, its id is the first 16 hex digits of the SHA-256 of the key."""
     if name is None:
-        return Client(hashlib.sha256(key.encode()).hexdigest()[:16], known=True, label="unnamed", forwards=False)
-    return Client(former_id or name, known=True, name=name, label=name, forwards=False)
+        return Client(hashlib.sha256(key.encode()).hexdigest()[:16], known=True, label="unnamed")
+    return Client(former_id or name, known=True, name=name, label=name)
 
 
 def of_token(issuer: str, client: str, tenant: str | None, *, forwards: bool) -> Client:

@@ -111,6 +111,11 @@ class Settings(BaseSettings):
         description="Keys of the clients, separated by commas or line ends, each with or without a name (`name: key`); "
         "a client must send one of them. When unset, any client may call the API.",
     )
+    jwt_file: Path | None = Field(
+        None,
+        description="JSON file with the `issuers` whose tokens (JWT) clients may send instead of a key, in the form of "
+        "`auth.jwt` of the spec. A changed file takes effect with the next request.",
+    )
 
     anthropic_api_key: SecretStr | None = Field(None, description="Key of the model API.")
     anthropic_base_url: str | None = Field(None, description="Address of the model API, if it is not Anthropic's own.")
@@ -498,7 +503,9 @@ class Settings(BaseSettings):
     def _host(cls, value: str | None) -> str | None:
         return None if value is None else host_name(value)
 
-    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", "tools_file", mode="before")
+    @field_validator(
+        "api_host", "default_model", "redis_host", "state_dir", "secrets_dir", "tools_file", "jwt_file", mode="before"
+    )
     @classmethod
     def _one_line(cls, value: object) -> object:
         if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
@@ -563,7 +570,7 @@ class Settings(BaseSettings):
         # An explicit price of 0 counts: a model may cost nothing.
         if self.budget_cost and not self.model_fields_set & {"price_input", "price_output"}:
             faults.append("BUDGET_COST: requires prices; set PRICE_INPUT and PRICE_OUTPUT")
-        faults += _tools_faults(self.tools_file)
+        faults += _tools_faults(self.tools_file) + _issuers_faults(self.jwt_file)
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -636,4 +643,17 @@ def _tools_faults(file: Path | None) -> list[str]:
         read_tools(file)
     except ToolsFileError as error:
         return [f"TOOLS_FILE: {line}" for line in str(error).splitlines()]
+    return []
+
+
+def _issuers_faults(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    # Not at the top of the file: an agent without issuers does not spend the time.
+    from agent_service.config.issuers import IssuersFileError, read_issuers  # noqa: PLC0415
+
+    try:
+        read_issuers(file)
+    except IssuersFileError as error:
+        return [f"JWT_FILE: {line}" for line in str(error).splitlines()]
     return []

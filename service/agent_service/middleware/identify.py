@@ -47,7 +47,7 @@ class Identify:
         elif not self.warned:
             self._warn(scope, peer)
         found = scope.get("client")
-        client = self.clients.identify(scope["headers"], found[0] if found else None)
+        client = await self.clients.identify(scope["headers"], found[0] if found else None)
         scope[CLIENT] = client
         if not client.known:
             await self.app(scope, receive, send)

@@ -21,11 +21,14 @@ def owner(request: Request) -> str:
 def token(request: Request, components: Components) -> str | None:
     """Return the caller's own credential, for tools that it is forwarded to: the bearer token; None without one.
 
-    A client's key of this agent is none: a server that received it could use the agent in the client's name.
+    A client's key of this agent is none, nor is a token for this agent alone: a server that received it could use the
+    agent in the client's name.
     """
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     found = value.strip() if scheme.lower() == "bearer" else ""
-    return found if found and not components.clients.has(found.encode("latin-1")) else None
+    client = request.scope.get("portside.client")
+    forwards = client is None or client.forwards
+    return found if found and forwards and not components.clients.has(found.encode("latin-1")) else None
 
 
 ComponentsDep = Annotated[Components, Depends(_components)]

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -127,7 +128,7 @@ class Proxy:
         seconds = _WEBSOCKET_SECONDS if websocket else self._total_seconds
         with self._turns.begin(_turn(scope, seconds)) as turn, self._counted():
             of_turn = of_request(turn)
-            headers = for_runtime(scope["headers"], sender, of_turn, self._is_key, websocket=websocket)
+            headers = for_runtime(scope["headers"], sender, of_turn, partial(self._is_key, scope), websocket=websocket)
             if websocket:
                 await relay(self._upstream.websocket(where, headers, scope[SUBPROTOCOLS]), scope, receive, send)
             else:
@@ -202,11 +203,12 @@ class Proxy:
         known = not origin or "*" in self._origins or origin in self._origins
         return not known and urlsplit(origin).netloc.lower() != host.lower()
 
-    def _is_key(self, name: bytes, value: bytes) -> bool:
-        """Return whether a header carries a client key, or is meant for one."""
+    def _is_key(self, scope: Scope, name: bytes, value: bytes) -> bool:
+        """Return whether a header carries a client key or a token for this agent alone, or is meant for a key."""
         if name == b"x-api-key":
             return self._clients.need_keys
-        return any(map(self._clients.has, shown_keys([(name, value)])))
+        shown = shown_keys([(name, value)])
+        return bool(shown) and (not scope[CLIENT].forwards or any(map(self._clients.has, shown)))
 
 
 def _sender(scope: Scope) -> Sender:

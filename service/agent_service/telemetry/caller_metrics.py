@@ -1,6 +1,6 @@
 """The Prometheus metrics by client. The configuration bounds the values of the label `client`."""
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 # Why a request is refused for its credential.
 REFUSALS = (
@@ -29,6 +29,13 @@ class CallerMetrics:
             "agent_auth_refused",
             "Requests refused for their credential: `missing`, an invalid `key`, or the fault of a token.",
             ["reason"],
+            registry=registry,
+        )
+        self.issuer_up = Gauge(
+            "agent_jwt_issuer_up",
+            "Whether the keys of an issuer of tokens could be fetched (1) at the last try; earlier ones stay in use.",
+            ["issuer"],
+            multiprocess_mode="livemin",
             registry=registry,
         )
         # Created up front: Prometheus sees no increase in a series that first appears with a value.

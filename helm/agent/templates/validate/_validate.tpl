@@ -403,6 +403,7 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "extraVolumeMounts" (list "mountPath")
   "initContainers" (list "name")
   "sidecars" (list "name")
+  "auth.jwt.issuers" (list "issuer")
   "runtime.env" (list "name")
   "runtime.volumeMounts" (list "mountPath")
 }}
@@ -451,6 +452,10 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
 {{- with ((.mcp | default dict).auth | default dict).clientCredentials }}
 {{- $_ := set $sets (printf "tools[%d].mcp.auth.clientCredentials.scopes" $index) .scopes }}
 {{- end }}
+{{- end }}
+{{- range $index, $issuer := (.Values.auth.jwt | default dict).issuers }}
+{{- $_ := set $sets (printf "auth.jwt.issuers[%d].audiences" $index) .audiences }}
+{{- $_ := set $sets (printf "auth.jwt.issuers[%d].requiredScopes" $index) .requiredScopes }}
 {{- end }}
 {{- range $field, $entries := $sets }}
 {{- range $index, $entry := ($entries | default list) }}
