@@ -24,8 +24,10 @@ from agent_service.config.values import valid_system_prompt
 from agent_service.health.checks import Check
 from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
-from agent_service.limits.budget import Budget, Terms
+from agent_service.limits.budget import Budget
 from agent_service.limits.limits import Limits
+from agent_service.limits.shares import Shares
+from agent_service.limits.terms import Terms
 from agent_service.optional_parts import make_gateway, make_model, make_tokens, make_toolbox
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
@@ -123,11 +125,17 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
     if settings.redis_address is None:
         raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
     redis = Redis(settings.redis_address, prefix=settings.state_prefix)
+    terms = Terms.of(settings)
     limits = Limits(
         redis,
         requests_per_minute=settings.rate_limit_requests,
         tokens_per_minute=settings.tokens_per_minute,
-        budget=Budget(redis, Terms.of(settings)),
+        budget=Budget(redis, terms),
+        shares=Shares(
+            redis,
+            of_client=terms.limited_to(settings.client_budget_tokens, settings.client_budget_cost),
+            of_tenant=terms.limited_to(settings.tenant_budget_tokens, settings.tenant_budget_cost),
+        ),
     )
     toolbox = make_toolbox(settings, counted, tracing)
     provider, account, spans = make_answering(

@@ -161,7 +161,7 @@ def test_a_token_without_a_signature_by_a_key_of_the_issuer_is_refused(service: 
 
 def test_conversations_and_tasks_belong_to_the_client_in_its_tenant(service: Service, issuer: Issuer) -> None:
     started = chat(service, good(issuer)).json()["conversation_id"]
-    task = chat(service, good(issuer), path="/tasks").json()["id"]
+    task = chat(service, good(issuer), path="/tasks").json()["task_id"]
 
     def sees(token: str) -> tuple[bool, bool]:
         goes_on = chat(service, token, conversation_id=started)

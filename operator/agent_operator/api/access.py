@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from agent_operator.api.approvals import ClientId
 from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import DataKey, ObjectName
 from agent_operator.api.jwt import Jwt
@@ -35,6 +36,10 @@ class Auth(Model):
     `name: key` or `tenant/name: key`."""
     jwt: Jwt | None = None
     """Issuers whose tokens (JWT) clients may send, instead of a client key or without any client keys."""
+
+    usage_readers: Annotated[list[ClientId], Field(max_length=100, json_schema_extra=SET)] | None = None
+    """Clients that may read the usage of all clients (`GET /usage/clients`), by the names of their keys. If unset, each
+    client can read its own usage only."""
 
 
 class RateLimit(Model):

@@ -7,9 +7,9 @@ from pydantic import Field, StringConstraints
 from agent_operator.api.base import Model
 from agent_operator.api.kubernetes.part import SET
 
-# The name of a client's key, as the service computes it: a key itself has no place in a spec.
+# The id of a client, as the service computes it: a key itself has no place in a spec.
 _PART = r"[A-Za-z]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
-_Approver = Annotated[
+ClientId = Annotated[
     str,
     StringConstraints(
         pattern=rf"^([0-9a-f]{{16}}|({_PART}/)?{_PART}|jwt:[0-9a-f]{{8}}:[A-Za-z0-9._~%-]*/[A-Za-z0-9._~%-]+)$",
@@ -21,7 +21,7 @@ _Approver = Annotated[
 class Approvals(Model):
     """Decisions on calls of the tools in `tools[].approve`."""
 
-    approvers: Annotated[list[_Approver], Field(max_length=100, json_schema_extra=SET)] | None = None
+    approvers: Annotated[list[ClientId], Field(max_length=100, json_schema_extra=SET)] | None = None
     """Clients that may decide, by the names of their keys. The name of a key without one is the first 16 hexadecimal
     digits of its SHA-256. If unset, the client that asked decides."""
     ttl_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = None

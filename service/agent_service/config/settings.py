@@ -229,6 +229,32 @@ class Settings(BaseSettings):
         description="Action when the budget is used up. `stop` answers with 429 until the period ends; tasks wait, or "
         "fail at their deadline. `warn` continues, and reports it in the log and the metrics.",
     )
+    client_budget_tokens: int = Field(
+        0,
+        ge=0,
+        le=10**15,
+        description="Maximum number of tokens of one client with a key or a token in the period of the budget; 0 means "
+        "no limit.",
+    )
+    client_budget_cost: _Money = Field(
+        Decimal(0), description="Maximum cost of one client in the period of the budget; 0 means no limit."
+    )
+    tenant_budget_tokens: int = Field(
+        0,
+        ge=0,
+        le=10**15,
+        description="Maximum number of tokens of all clients of one tenant in the period of the budget; 0 means no "
+        "limit.",
+    )
+    tenant_budget_cost: _Money = Field(
+        Decimal(0),
+        description="Maximum cost of all clients of one tenant in the period of the budget; 0 means no limit.",
+    )
+    usage_readers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Clients that may read the usage of all clients (`GET /usage/clients`): the names of their keys, "
+        "separated by commas.",
+    )
     price_input: _Money = Field(Decimal(0), description="Price of a million tokens sent to the model.")
     price_output: _Money = Field(Decimal(0), description="Price of a million tokens received from the model.")
     price_cache_write: _Money | None = Field(
@@ -433,7 +459,15 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", "gateway_models", "approvers", mode="before")
+    @field_validator(
+        "allowed_hosts",
+        "cors_origins",
+        "trusted_proxies",
+        "gateway_models",
+        "approvers",
+        "usage_readers",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         # Early versions of this service read a JSON list; both forms are accepted.
@@ -446,7 +480,7 @@ class Settings(BaseSettings):
     def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(valid_host(each) for each in value)
 
-    @field_validator("approvers")
+    @field_validator("approvers", "usage_readers")
     @classmethod
     def _client_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
@@ -568,8 +602,13 @@ class Settings(BaseSettings):
         if self.redis_url is not None and self.redis_host is not None:
             faults.append("REDIS_HOST: cannot be set together with REDIS_URL; remove one of them")
         # An explicit price of 0 counts: a model may cost nothing.
-        if self.budget_cost and not self.model_fields_set & {"price_input", "price_output"}:
-            faults.append("BUDGET_COST: requires prices; set PRICE_INPUT and PRICE_OUTPUT")
+        if not self.model_fields_set & {"price_input", "price_output"}:
+            costs = ("budget_cost", "client_budget_cost", "tenant_budget_cost")
+            faults += [
+                f"{name.upper()}: requires prices; set PRICE_INPUT and PRICE_OUTPUT"
+                for name in costs
+                if getattr(self, name)
+            ]
         faults += _tools_faults(self.tools_file) + _issuers_faults(self.jwt_file)
         if faults:
             raise ValueError("\n".join(faults))

@@ -47,12 +47,12 @@ class Identify:
         elif not self.warned:
             self._warn(scope, peer)
         found = scope.get("client")
-        client = await self.clients.identify(scope["headers"], found[0] if found else None)
-        scope[CLIENT] = client
-        if not client.known:
+        sender = await self.clients.identify(scope["headers"], found[0] if found else None)
+        scope[CLIENT] = sender
+        if not sender.known:
             await self.app(scope, receive, send)
             return
-        with structlog.contextvars.bound_contextvars(client=client.shown):
+        with structlog.contextvars.bound_contextvars(client=sender.shown):
             await self.app(scope, receive, send)
 
     def _warn(self, scope: Scope, peer: str | None) -> None:

@@ -57,8 +57,8 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "agent_rate_limited",
-            "Requests answered with 429, by limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the "
-            "agent.",
+            "Requests answered with 429, by limit: `requests`, `in_flight` or `client_budget` of a client, "
+            "`tenant_budget`, `tokens` or `budget` of the agent.",
             ["reason"],
             registry=registry,
         )
@@ -68,7 +68,7 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        for reason in ("requests", "in_flight", "tokens", "budget"):
+        for reason in ("requests", "in_flight", "tokens", "budget", "client_budget", "tenant_budget"):
             self.rate_limited.labels(reason)
         for reason in ("overload", "draining"):
             self.shed.labels(reason)

@@ -46,8 +46,8 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- end }}
 {{- end }}
 {{- with .Values.budget }}
-{{- if not (or .tokens .cost) }}
-{{- fail "budget needs a limit: set budget.tokens or budget.cost" }}
+{{- if not (or .tokens .cost .perClient .perTenant) }}
+{{- fail "budget needs a limit: set budget.tokens, budget.cost, budget.perClient or budget.perTenant" }}
 {{- end }}
 {{- if not (include "agent.hasRedis" $) }}
 {{- fail "budget needs redis, which stores the usage: set redis.url or redis.secretName" }}
@@ -55,7 +55,21 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if and .cost (not (trimAll "0." .cost)) }}
 {{- fail "budget.cost must be more than 0: raise it, or remove it" }}
 {{- end }}
-{{- if and .cost (not (hasKey (.prices | default dict) $.Values.agent.model)) }}
+{{- $costs := list .cost }}
+{{- range list "perClient" "perTenant" }}
+{{- if hasKey $.Values.budget . }}
+{{- with get $.Values.budget . | default dict }}
+{{- if not (or .tokens .cost) }}
+{{- fail "budget.perClient and budget.perTenant need a limit: set tokens or cost" }}
+{{- end }}
+{{- if and .cost (not (trimAll "0." .cost)) }}
+{{- fail "the cost of budget.perClient and budget.perTenant must be more than 0: raise it, or remove it" }}
+{{- end }}
+{{- $costs = append $costs .cost }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and (compact $costs) (not (hasKey (.prices | default dict) $.Values.agent.model)) }}
 {{- fail "budget.cost needs the prices of agent.model: add them to budget.prices, with the model's ID as the key" }}
 {{- end }}
 {{- end }}
@@ -444,6 +458,7 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "rateLimit.trustedProxies" .Values.rateLimit.trustedProxies
   "cors.origins" .Values.cors.origins
   "agent.models" .Values.agent.models
+  "auth.usageReaders" .Values.auth.usageReaders
   "approvals.approvers" (.Values.approvals | default dict).approvers
 }}
 {{- range $index, $tool := .Values.tools }}
