@@ -85,6 +85,7 @@ async def test_a_client_that_used_up_its_budget_is_refused_and_others_are_not(ma
     assert refused.status_code == 429
     assert "You have used up your budget for the month" in refused.json()["detail"]
     assert int(refused.headers["Retry-After"]) > 0
+    assert (await ask(client, WEB, "/tasks")).status_code == 429
     assert (await ask(client, BATCH)).status_code == 200
     metrics = (await client.get("/metrics")).text
     assert 'agent_rate_limited_total{reason="client_budget"} 1.0' in metrics

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from agent_service.agent.messages import Usage
@@ -73,25 +73,34 @@ class Limits:
         """Whether there is any limit."""
         return bool(self.requests_per_minute or self.tokens_per_minute or self.budget.stops or self.shares.stop)
 
-    async def admit(self, client: str, *, takes_tokens: bool, owner: str | None = None) -> Verdict:
+    async def admit(
+        self, client: str, *, takes_tokens: bool, queues: bool = False, owner: str | None = None
+    ) -> Verdict:
         """Count one request of `client`, and return whether it may proceed. A refused request is not counted.
 
         Args:
             client: the client that sent the request.
             takes_tokens: whether the request calls the model, so that the token limit and the budgets apply.
+            queues: whether the request is a task, which waits for the token limit and for the budget of the agent, but
+                not for that of its client: other clients' tasks would wait behind it.
             owner: the client by whose budget the request is limited; None if it has no key and no token.
         """
-        if not takes_tokens:
-            return await self._step(client, self.requests_per_minute, 0, 0)
-        return await self._within_budgets(client, owner, self.requests_per_minute)
+        if takes_tokens:
+            return await self._within_budgets(client, owner, self.requests_per_minute)
+        waits = await self.shares.waits(owner) if queues else {}
+        return await self._within(waits, client, self.requests_per_minute, 0)
 
     async def admit_tokens(self, owner: str | None) -> Verdict:
         """Return whether the agent may call the model for a client now. This counts no request."""
         return await self._within_budgets("", owner, 0)
 
     async def _within_budgets(self, client: str, owner: str | None, requests: int) -> Verdict:
-        whose, of_budget = longest({_BUDGET: await self.budget.wait(), **await self.shares.waits(owner)})
-        verdict = await self._step(client, requests, self.tokens_per_minute, 0, of_budget)
+        waits = {_BUDGET: await self.budget.wait(), **await self.shares.waits(owner)}
+        return await self._within(waits, client, requests, self.tokens_per_minute)
+
+    async def _within(self, waits: Mapping[str, float], client: str, requests: int, tokens: int) -> Verdict:
+        whose, of_budget = longest(waits) if waits else (_BUDGET, 0)
+        verdict = await self._step(client, requests, tokens, 0, of_budget)
         return verdict._replace(refused=whose) if verdict.refused == _BUDGET else verdict
 
     async def budget_wait(self, owner: str | None) -> float:

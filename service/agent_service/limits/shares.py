@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -122,7 +122,7 @@ class Shares:
                 del self._budgets[oldest]
 
 
-def longest(waits: dict[str, float]) -> tuple[str, int]:
+def longest(waits: Mapping[str, float]) -> tuple[str, int]:
     """Return what refuses for longest, and for how many milliseconds."""
     reason = max(waits, key=lambda each: waits[each])
     return reason, math.ceil(waits[reason] * 1000)

@@ -29,9 +29,10 @@ class RateLimit:
             await self.app(scope, receive, send)
             return
         takes_tokens = self.paths.asks_the_model(scope["method"], scope["path"])
+        queues = self.paths.accepts_tasks(scope["method"], scope["path"])
         client: Client = scope[CLIENT]
         owner = client.id if client.known else None
-        verdict = await self.limits.admit(client.id, takes_tokens=takes_tokens, owner=owner)
+        verdict = await self.limits.admit(client.id, takes_tokens=takes_tokens, queues=queues, owner=owner)
         headers = self._headers(verdict)
 
         async def send_with_headers(message: Message) -> None:

@@ -58,15 +58,14 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- $costs := list .cost }}
 {{- range list "perClient" "perTenant" }}
 {{- if hasKey $.Values.budget . }}
-{{- with get $.Values.budget . | default dict }}
-{{- if not (or .tokens .cost) }}
+{{- $share := get $.Values.budget . | default dict }}
+{{- if not (or $share.tokens $share.cost) }}
 {{- fail "budget.perClient and budget.perTenant need a limit: set tokens or cost" }}
 {{- end }}
-{{- if and .cost (not (trimAll "0." .cost)) }}
+{{- if and $share.cost (not (trimAll "0." $share.cost)) }}
 {{- fail "the cost of budget.perClient and budget.perTenant must be more than 0: raise it, or remove it" }}
 {{- end }}
-{{- $costs = append $costs .cost }}
-{{- end }}
+{{- $costs = append $costs $share.cost }}
 {{- end }}
 {{- end }}
 {{- if and (compact $costs) (not (hasKey (.prices | default dict) $.Values.agent.model)) }}

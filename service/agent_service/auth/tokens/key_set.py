@@ -17,8 +17,10 @@ _ALGORITHMS: Mapping[tuple[str, str | None], tuple[str, ...]] = {
 }
 ALGORITHMS = frozenset(name for names in _ALGORITHMS.values() for name in names)
 
-# More would be a mistake, and each key costs time for a token that names none.
+# More would be a mistake.
 _MOST_KEYS = 64
+# Of the keys that fit a token without a key id. Each costs time, and anyone can send such tokens.
+_MOST_TRIED = 8
 _SHORTEST_RSA_BITS = 2048
 
 
@@ -53,7 +55,7 @@ def key_set(document: object) -> tuple[PublicKey, ...]:
 
 def candidates(keys: Iterable[PublicKey], kid: str | None, algorithm: str) -> tuple[PublicKey, ...]:
     """Return the keys that can verify a token with this header."""
-    return tuple(key for key in keys if algorithm in key.algorithms and kid in {None, key.kid})
+    return tuple(key for key in keys if algorithm in key.algorithms and kid in {None, key.kid})[:_MOST_TRIED]
 
 
 def _key(entry: object) -> PublicKey | None:
