@@ -88,7 +88,7 @@ async def test_a_client_that_used_up_its_budget_is_refused_and_others_are_not(ma
     assert (await ask(client, WEB, "/tasks")).status_code == 429
     assert (await ask(client, BATCH)).status_code == 200
     metrics = (await client.get("/metrics")).text
-    assert 'agent_rate_limited_total{reason="client_budget"} 1.0' in metrics
+    assert 'agent_rate_limited_total{reason="client_budget"} 2.0' in metrics
 
 
 async def test_the_budget_of_a_tenant_is_that_of_all_its_clients(make_client: MakeClient) -> None:
