@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_service.agent.messages import Usage
-from agent_service.auth import network
+from agent_service.auth.clients import network
 from agent_service.limits.budget import Budget
 from agent_service.limits.limits import MOST_CLIENTS, Limits
 from agent_service.limits.local import UNIT, LocalBuckets

@@ -44,7 +44,7 @@ class Issuer:
         self.keys = list(keys)
         document = {"issuer": self.url, "jwks_uri": f"{self.url}/keys.json"}
         _write(self.folder / ".well-known" / "openid-configuration", document)
-        _write(self.folder / "keys.json", KeySet(self.keys).as_dict(private=False))
+        _write(self.folder / "keys.json", KeySet([*self.keys]).as_dict(private=False))
 
     def start(self) -> None:
         command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(self.folder)]

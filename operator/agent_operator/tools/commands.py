@@ -13,6 +13,7 @@ from agent_operator.policy.settings import load as load_policy
 from agent_operator.tools.approvals.command import approvals, approve, reject
 from agent_operator.tools.errors import ToolError
 from agent_operator.tools.importing.command import import_
+from agent_operator.tools.keys.command import keys
 from agent_operator.tools.options import FAILED, cluster, files, optional_files, reports_errors
 from agent_operator.tools.pod_logs.command import logs
 from agent_operator.tools.render import render as render_agents
@@ -179,5 +180,5 @@ def doctor(
 
 COMMANDS: tuple[click.Command, ...] = (
     *(crd, render, validate, diff, doctor, import_, logs),
-    *(approvals, approve, reject),
+    *(approvals, approve, reject, keys),
 )
