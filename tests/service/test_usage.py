@@ -67,7 +67,7 @@ async def test_replicas_share_the_budgets_of_a_client_and_its_tenant(redis_serve
         await store.close()
 
 
-async def test_the_usage_of_a_client_begins_anew_with_a_period_and_stays_readable(redis_server: RedisServer) -> None:
+async def test_the_usage_of_a_client_starts_at_zero_in_a_period_and_stays_readable(redis_server: RedisServer) -> None:
     november_store, november = shares(redis_server, of_client=10)
     november.charge("web", Usage(output_tokens=10))
     await november.close()

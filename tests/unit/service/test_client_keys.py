@@ -96,7 +96,7 @@ def test_the_same_user_of_another_issuer_or_tenant_is_another_client() -> None:
         ("2001:db8::/64", "2001:db8::/64", None),
     ],
 )
-def test_an_id_tells_the_name_and_the_tenant(client_id: str, name: str, tenant: str | None) -> None:
+def test_the_name_and_the_tenant_are_in_an_id(client_id: str, name: str, tenant: str | None) -> None:
     assert (name_of(client_id), tenant_of(client_id)) == (name, tenant)
 
 
