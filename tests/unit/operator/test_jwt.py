@@ -86,3 +86,20 @@ def test_a_policy_bounds_the_ports_of_issuers() -> None:
 def test_faulty_issuers_are_refused(issuer: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="issuers"):
         agent(issuer)
+
+
+def test_the_budgets_of_clients_and_tenants_are_settings_and_none_of_the_agent() -> None:
+    budget = {"perClient": {"tokens": 5}, "perTenant": {"cost": "2.5"}, "prices": {"m": {"input": "1", "output": "2"}}}
+    given = {"agent": {"provider": "echo", "model": "m"}, "redis": {"url": "redis://r:6379"}, "budget": budget}
+    found = settings(AgentDeployment("hello", "prod", AgentSpec.model_validate(given)))
+    names = ("CLIENT_BUDGET_TOKENS", "TENANT_BUDGET_COST", "BUDGET_PERIOD", "BUDGET_TOKENS", "CLIENT_BUDGET_COST")
+    assert [found.get(name) for name in names] == ["5", "2.5", "month", None, None]
+
+
+@pytest.mark.parametrize(
+    "budget", [{}, {"perClient": {}}, {"perTenant": {"cost": "0.0"}}, {"perClient": {"cost": "1"}}]
+)
+def test_a_budget_needs_limits_and_a_cost_needs_prices(budget: dict[str, Any]) -> None:
+    given = {"agent": {"provider": "echo"}, "redis": {"url": "redis://r:6379"}, "budget": budget}
+    with pytest.raises(ValueError, match="budget"):
+        AgentSpec.model_validate(given)
