@@ -35,11 +35,10 @@ class Auth(Model):
     """Key inside that Secret. Its value is one or more client keys, separated by commas or line breaks. An entry may be
     `name: key` or `tenant/name: key`."""
     jwt: Jwt | None = None
-    """Issuers whose tokens (JWT) clients may send, instead of a client key or without any client keys."""
+    """Issuers whose tokens (JWT) clients may send instead of a client key."""
 
     usage_readers: Annotated[list[ClientId], Field(max_length=100, json_schema_extra=SET)] | None = None
-    """Clients that may read the usage of all clients (`GET /usage/clients`), by the names of their keys. If unset, each
-    client can read its own usage only."""
+    """Clients that may read the usage of all clients (`GET /usage/clients`), by the names of their keys."""
 
 
 class RateLimit(Model):

@@ -29,22 +29,16 @@ class BudgetShare(Model):
 
     rules = (
         Rule(
-            cel="has(self.tokens) || has(self.cost)",
-            message="budget.perClient and budget.perTenant need a limit: set tokens or cost",
-            holds=lambda share: share.tokens is not None or share.cost is not None,
-        ),
-        Rule(
-            cel="!has(self.cost) || !self.cost.matches('^[0.]*$')",
-            message="the cost of budget.perClient and budget.perTenant must be more than 0: raise it, or remove it",
-            holds=lambda share: share.cost is None or share.cost.strip("0.") != "",
-            field="cost",
+            cel="has(self.cost) ? !self.cost.matches('^[0.]*$') : has(self.tokens)",
+            message="budget.perClient and perTenant need a limit above 0: set tokens or cost",
+            holds=lambda share: share.tokens is not None if share.cost is None else share.cost.strip("0.") != "",
         ),
     )
 
     tokens: Annotated[int, Field(ge=1, le=10**15)] | None = None
-    """Maximum number of tokens, sent and received together. If unset, the number is unlimited."""
+    """Maximum number of tokens."""
     cost: Money | None = None
-    """Maximum cost by the prices of `agent.model`, such as "25.00". If unset, the cost is unlimited."""
+    """Maximum cost."""
 
 
 class Budget(Model):
@@ -71,8 +65,7 @@ class Budget(Model):
     cost: Money | None = None
     """Maximum cost by the prices of `agent.model`, such as "250.00". If unset, the cost is unlimited."""
     per_client: BudgetShare | None = None
-    """Limits of each client with a key or a token. A client that reaches one gets 429 until the period ends, unless
-    `action` is `warn`; the others are not affected. All keys with one name are one client."""
+    """Limits of each client with a key or a token."""
     per_tenant: BudgetShare | None = None
     """Limits of all clients of one tenant together."""
     prices: Annotated[dict[str, Price], Field(max_length=32)] | None = None

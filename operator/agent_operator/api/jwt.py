@@ -25,15 +25,13 @@ class JwtIssuer(Model):
     audiences: Annotated[list[_Text], Field(min_length=1, max_length=16, json_schema_extra=SET)]
     """Audiences of this agent. The claim `aud` must have one of them."""
     client_claim: _Claim | None = None
-    """Claim that names the client, or the path of one in an object, such as `/kubernetes.io/namespace`. Defaults to
-    `sub`."""
+    """Claim that names the client, or its path, such as `/kubernetes.io/namespace`. Defaults to `sub`."""
     tenant_claim: _Claim | None = None
-    """Claim that names the client's tenant. If set, a token must have it. A client of another tenant is another
-    client."""
+    """Claim that names the client's tenant. If set, a token must have it."""
     required_scopes: Annotated[list[_Scope], Field(max_length=16, json_schema_extra=SET)] | None = None
     """Scopes that a token must have, in the claim `scope` or `scp`."""
     clock_skew_seconds: Annotated[int, Field(ge=0, le=600)] | None = None
-    """Seconds by which the clocks of the issuer and the agent may differ. Defaults to 60."""
+    """Seconds by which clocks may differ. Defaults to 60."""
 
 
 class Jwt(Model):

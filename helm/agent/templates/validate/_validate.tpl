@@ -59,11 +59,8 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- range list "perClient" "perTenant" }}
 {{- if hasKey $.Values.budget . }}
 {{- $share := get $.Values.budget . | default dict }}
-{{- if not (or $share.tokens $share.cost) }}
-{{- fail "budget.perClient and budget.perTenant need a limit: set tokens or cost" }}
-{{- end }}
-{{- if and $share.cost (not (trimAll "0." $share.cost)) }}
-{{- fail "the cost of budget.perClient and budget.perTenant must be more than 0: raise it, or remove it" }}
+{{- if not (ternary (trimAll "0." ($share.cost | default "0")) ($share.tokens | default "" | toString) (hasKey $share "cost")) }}
+{{- fail "budget.perClient and perTenant need a limit above 0: set tokens or cost" }}
 {{- end }}
 {{- $costs = append $costs $share.cost }}
 {{- end }}
