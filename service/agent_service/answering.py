@@ -40,7 +40,7 @@ def make_answering(
     spans = TurnSpans.of_model(
         tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
     )
-    charge: Callable[[Usage], None] = limits.charge
+    charge: Callable[[Usage, str | None], None] = limits.charge
     if toolbox is None and settings.api_client_tools:
         # The loop also hands the calls of clients' tools over to them.
         toolbox = NoTools()
@@ -53,10 +53,10 @@ def make_answering(
             max_steps=settings.max_steps,
             max_tool_calls=settings.max_tool_calls,
             charge=limits.charge,
-            budget_wait=limits.budget.wait,
+            budget_wait=limits.budget_wait,
         )
     return provider, ModelAccount(metrics, model=provider.model, charge=charge), spans
 
 
-def _charge_nothing(_: Usage) -> None:
+def _charge_nothing(_: Usage, __: str | None) -> None:
     """Do nothing: the usage is charged already."""

@@ -34,7 +34,7 @@ from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.middleware.upgrade import Upgrade
 from agent_service.paths import AGENT, Paths, beside_runtime
-from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, task_events, tasks
+from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, task_events, tasks, usage
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ def create_app(
     if settings.proxies:
         paths = beside_runtime(shows_metrics=settings.shows_metrics)
         _pass_on(app, paths)
-    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, task_events, health):
+    for module in (health,) if settings.proxies else (page, chat, approvals, tasks, task_events, usage, health):
         app.include_router(module.router)
     if paths.has_protocols:
         _include_protocols(app, settings)
@@ -134,7 +134,7 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
         seconds=settings.request_timeout_seconds,
         paths=paths,
     )
-    app.add_middleware(RequireKey, clients=components.clients, paths=paths)
+    app.add_middleware(RequireKey, clients=components.clients, metrics=components.metrics.callers, paths=paths)
     app.add_middleware(RateLimit, limits=components.limits, metrics=components.metrics, paths=paths)
     bound = bounds(settings)
     app.add_middleware(

@@ -13,7 +13,7 @@ from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
 from agent_service.answering import make_answering
-from agent_service.auth import Clients
+from agent_service.auth.clients import Clients
 from agent_service.bounds import bounds
 from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations
@@ -24,9 +24,11 @@ from agent_service.config.values import valid_system_prompt
 from agent_service.health.checks import Check
 from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
-from agent_service.limits.budget import Budget, Terms
+from agent_service.limits.budget import Budget
 from agent_service.limits.limits import Limits
-from agent_service.optional_parts import make_gateway, make_model, make_toolbox
+from agent_service.limits.shares import Shares
+from agent_service.limits.terms import Terms
+from agent_service.optional_parts import make_gateway, make_model, make_tokens, make_toolbox
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.runtime.selection import make_protocol
 from agent_service.state.redis import Redis
@@ -41,6 +43,7 @@ from agent_service.telemetry.tracing import Tracing
 from agent_service.telemetry.tracing import start as start_tracing
 
 if TYPE_CHECKING:
+    from agent_service.auth.tokens.tokens import Tokens
     from agent_service.gateway.server import Gateway
     from agent_service.tooling.toolbox import McpToolbox
 
@@ -65,6 +68,7 @@ class Components:
     turns: Turns
     redis: Redis
     clients: Clients
+    tokens: "Tokens | None"
     limits: Limits
     approvals: Approvals
     dialogue: Dialogue
@@ -86,6 +90,8 @@ class Components:
         """
         try:
             async with AsyncExitStack() as stack:
+                if self.tokens is not None:
+                    await stack.enter_async_context(self.tokens.running())
                 if self.toolbox is not None:
                     await stack.enter_async_context(self.toolbox.running())
                 if self.gateway is not None:
@@ -119,11 +125,17 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
     if settings.redis_address is None:
         raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
     redis = Redis(settings.redis_address, prefix=settings.state_prefix)
+    terms = Terms.of(settings)
     limits = Limits(
         redis,
         requests_per_minute=settings.rate_limit_requests,
         tokens_per_minute=settings.tokens_per_minute,
-        budget=Budget(redis, Terms.of(settings)),
+        budget=Budget(redis, terms),
+        shares=Shares(
+            redis,
+            of_client=terms.limited_to(settings.client_budget_tokens, settings.client_budget_cost),
+            of_tenant=terms.limited_to(settings.tenant_budget_tokens, settings.tenant_budget_cost),
+        ),
     )
     toolbox = make_toolbox(settings, counted, tracing)
     provider, account, spans = make_answering(
@@ -189,6 +201,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         concurrency=settings.worker_concurrency,
         most_accepted=bounds(settings).in_flight,
     )
+    tokens = make_tokens(settings, counted)
     return Components(
         settings=settings,
         lifecycle=lifecycle,
@@ -198,7 +211,8 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         credentials=credentials,
         turns=turns,
         redis=redis,
-        clients=Clients(settings),
+        clients=Clients(settings, tokens),
+        tokens=tokens,
         limits=limits,
         approvals=approvals,
         dialogue=Dialogue(

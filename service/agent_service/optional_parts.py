@@ -16,6 +16,7 @@ from agent_service.telemetry.metrics import Metrics
 from agent_service.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
+    from agent_service.auth.tokens.tokens import Tokens
     from agent_service.gateway.server import Gateway
     from agent_service.tooling.toolbox import McpToolbox
 
@@ -92,3 +93,13 @@ def make_toolbox(settings: Settings, metrics: Metrics, tracing: Tracing) -> "Mcp
         tracer=tracing.tracer(),
         logs_content=settings.log_content,
     )
+
+
+def make_tokens(settings: Settings, metrics: Metrics) -> "Tokens | None":
+    """Return the tokens of clients; None without issuers."""
+    if settings.jwt_file is None:
+        return None
+    # Not at the top of the file: an agent without issuers does not spend the memory.
+    from agent_service.auth.tokens.tokens import Tokens  # noqa: PLC0415
+
+    return Tokens(settings.jwt_file, metrics.callers)

@@ -64,6 +64,10 @@ class Paths:
             return True
         return self.has_protocols and path in _PROTOCOLS_ASK
 
+    def accepts_tasks(self, method: str, path: str) -> bool:
+        """Return whether a request is a task, which uses tokens later."""
+        return method == "POST" and path == "/tasks"
+
     def is_limited(self, path: str) -> bool:
         """Return whether a request counts against its client's limit.
 

@@ -236,6 +236,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ),
     ("api.clientTools needs the built-in agent", {"api": {"clientTools": True}, "runtime": {"image": "a"}}),
     ("api has no effect with runtime.protocol http", {"api": {}, "runtime": {"image": "a", "protocol": "http"}}),
+    ("budget.perClient and perTenant need a limit above 0", {"budget": {"perClient": {"cost": "0.0"}}, "redis": REDIS}),
     ("operator Exists takes no value", {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
     ("without a key needs operator Exists", {"tolerations": [{"value": "b"}]}),
     ("tolerationSeconds needs effect NoExecute", {"tolerations": [{"key": "a", "tolerationSeconds": 0}]}),
@@ -249,6 +250,8 @@ ENTRIES: dict[str, Any] = {
     "emptyDir": {},
     "mountPath": "/a",
     "topologyKey": "zone",
+    "issuer": "https://a.example",
+    "audiences": ["a"],
 }
 
 

@@ -124,7 +124,7 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
         ({"tools": [{"name": "a", "mcp": {}}]}, "set exactly one of mcp.url"),
         ({"tools": [{"name": "a", "builtin": "web_search", "allow": []}]}, "have no effect with builtin"),
         ({"tools": [{"name": "a", "builtin": "web_search", "approve": ["b"]}]}, "have no effect with builtin"),
-        ({"approvals": {"approvers": ["my-key"]}}, "should match '^[0-9a-f]{16}$'"),
+        ({"approvals": {"approvers": ["my key"]}}, "should match '^([0-9a-f]{16}|"),
         ({"approvals": {"approvers": ["0123456789abcdef"] * 2}}, "spec.approvals.approvers: duplicate entries for key"),
         ({"approvals": {"ttlSeconds": 604801}}, "should be less than or equal to 604800"),
         (

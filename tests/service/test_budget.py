@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from agent_service.agent.messages import Usage
-from agent_service.limits.budget import Budget, Prices, Terms
+from agent_service.limits.budget import Budget
+from agent_service.limits.terms import Prices, Terms
 from agent_service.state.redis import Redis
 from stand_in import StandIn, asking
 from support.agent import KEY, Service, StartService, run_agent_service

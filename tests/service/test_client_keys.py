@@ -1,5 +1,7 @@
 """Client keys: which requests need one, how keys change, and that they are never exposed."""
 
+import hashlib
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,3 +222,44 @@ async def test_the_openapi_document_marks_what_needs_a_key_while_keys_are_set(ma
     opened = (await (await make_client()).get("/openapi.json")).json()
     assert "securitySchemes" not in opened["components"]
     assert "security" not in opened["paths"]["/chat"]["post"]
+
+
+def test_a_named_key_is_in_the_log_and_the_metrics_by_its_name(start_service: StartService) -> None:
+    service = start_service(MODEL_PROVIDER="echo", API_KEYS=f"acme/web: {ONE}\n{TWO}")
+    assert [chat(service, bearer(key)).status_code for key in (ONE, TWO, ONE, NEW)] == [200, 200, 200, 401]
+    assert chat(service, {}).status_code == 401
+    lines = [json.loads(line) for line in service.log().splitlines()]
+    clients = [line.get("client") for line in lines if line.get("route") == "/chat"]
+    assert clients[0] == clients[2] == "acme/web"
+    assert clients[1] == hashlib.sha256(TWO.encode()).hexdigest()[:16]
+    # A request without a valid key has no client.
+    assert service.metric('agent_client_requests_total{client="acme/web"}') == 2
+    assert service.metric('agent_client_requests_total{client="unnamed"}') == 1
+    assert service.metric('agent_auth_refused_total{reason="key"}') == 1
+    assert service.metric('agent_auth_refused_total{reason="missing"}') == 1
+    assert not any(key in service.log() for key in (ONE, TWO, NEW))
+
+
+def test_a_client_keeps_its_conversations_while_its_key_is_rotated_named_and_renamed(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    swap(folder, ONE, 1)
+    service = start_service(MODEL_PROVIDER="echo", SECRETS_DIR=str(folder))
+    started = chat(service, bearer(ONE)).json()["conversation_id"]
+    unnamed = hashlib.sha256(ONE.encode()).hexdigest()[:16]
+
+    def goes_on(key: str) -> bool:
+        body = {"message": "again", "conversation_id": started}
+        answer = httpx.post(f"{service.url}/chat", json=body, headers=bearer(key), timeout=30)
+        return answer.status_code == 200 and bool(answer.json()["conversation_id"] == started)
+
+    swap(folder, f"web={unnamed}: {ONE}", 2)
+    assert goes_on(ONE)
+    swap(folder, f"web={unnamed}: {ONE}, web={unnamed}: {TWO}", 3)
+    assert goes_on(TWO)
+    swap(folder, f"shop={unnamed}: {TWO}, other-client: {NEW}", 4)
+    assert goes_on(TWO)
+    assert not goes_on(NEW)
+    assert chat(service, bearer(ONE)).status_code == 401

@@ -15,10 +15,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_service.agent.messages import Usage
-from agent_service.auth import network
-from agent_service.limits.budget import Budget, Prices, Terms
+from agent_service.auth.clients import network
+from agent_service.limits.budget import Budget
 from agent_service.limits.limits import MOST_CLIENTS, Limits
 from agent_service.limits.local import UNIT, LocalBuckets
+from agent_service.limits.shares import Shares
+from agent_service.limits.terms import Prices, Terms
 from agent_service.state.redis import Redis
 from agent_service.state.script import Script
 from stand_in import StandIn, asking
@@ -401,17 +403,20 @@ def test_replicas_share_the_budget_and_count_locally_while_redis_is_down(
 
 async def test_deferrable_work_gets_the_time_to_wait_for_tokens(redis_server: RedisServer) -> None:
     store = Redis(redis_server.url, prefix="portside")
-    budget = Budget(store, Terms("day", tokens=0, cost=Decimal(0), stops=True, prices=Prices()))
-    assert not Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget).on, (
+    terms = Terms("day", tokens=0, cost=Decimal(0), stops=True, prices=Prices())
+    budget, shares = Budget(store, terms), Shares(store, of_client=terms, of_tenant=terms)
+    assert not Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget, shares=shares).on, (
         "Redis is not asked for nothing"
     )
-    limits = Limits(store, requests_per_minute=0, tokens_per_minute=60, budget=budget)
+    limits = Limits(store, requests_per_minute=0, tokens_per_minute=60, budget=budget, shares=shares)
     assert await limits.tokens_wait() == 0
     for _ in range(90):
-        limits.charge(Usage(output_tokens=1))
+        limits.charge(Usage(output_tokens=1), None)
     await limits.close()
     assert 20 < await limits.tokens_wait() <= 30
-    assert await Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget).tokens_wait() == 0
+    assert (
+        await Limits(store, requests_per_minute=0, tokens_per_minute=0, budget=budget, shares=shares).tokens_wait() == 0
+    )
     await store.close()
 
 

@@ -63,6 +63,16 @@ BUDGET_TOKENS: {{ . | toJson | quote }}
 {{- with .cost }}
 BUDGET_COST: {{ . | quote }}
 {{- end }}
+{{- range $kind, $share := dict "CLIENT" .perClient "TENANT" .perTenant }}
+{{- with $share }}
+{{- with .tokens }}
+{{ $kind }}_BUDGET_TOKENS: {{ . | toJson | quote }}
+{{- end }}
+{{- with .cost }}
+{{ $kind }}_BUDGET_COST: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with get (.prices | default dict) $.Values.agent.model }}
 PRICE_INPUT: {{ .input | quote }}
 PRICE_OUTPUT: {{ .output | quote }}
@@ -78,6 +88,12 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.runtimeSettings" . }}
 {{- include "agent.toolSettings" . }}
 {{- include "agent.protocolSettings" . }}
+{{- with .Values.auth.usageReaders }}
+USAGE_READERS: {{ join "," . | quote }}
+{{- end }}
+{{- if .Values.auth.jwt }}
+JWT_FILE: /etc/portside/secrets/jwt.json
+{{- end }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
 METRICS_PORT: "9090"
@@ -173,6 +189,9 @@ file of its name, which the service reads again when it changes.
 {{- end }}
 {{- end }}
 {{- include "agent.clientKeySources" . }}
+{{- if .Values.auth.jwt }}
+- configMap: {name: {{ include "agent.jwtName" . | quote }}, items: [{key: jwt.json, path: jwt.json}]}
+{{- end }}
 {{- with .Values.redis }}
 {{- if .secretName }}
 - secret: {name: {{ .secretName | quote }}, items: [{key: {{ .secretKey | quote }}, path: REDIS_URL}]}

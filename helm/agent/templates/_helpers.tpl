@@ -20,6 +20,11 @@ so that two aliases are two agents. */}}
 {{- include "agent.fullname" . }}-worker
 {{- end }}
 
+{{/* Name of the ConfigMap with the issuers of tokens. */}}
+{{- define "agent.jwtName" -}}
+{{- include "agent.fullname" . }}-jwt
+{{- end }}
+
 {{/* Name of the Secret of client keys that are made here. */}}
 {{- define "agent.clientKeysName" -}}
 {{- include "agent.fullname" . }}-client-keys

@@ -187,12 +187,15 @@ GET. There is no readiness probe: onUnavailable decides about turns while the se
 {{- end }}
 {{- end }}
 
-{{/* Addresses of servers, and of token endpoints, as JSON. */}}
+{{/* Addresses of servers, token endpoints and issuers of clients' tokens, as JSON. */}}
 {{- define "agent.toolAddresses" -}}
 {{- $addresses := list }}
 {{- range .Values.tools }}
 {{- $mcp := .mcp | default dict }}
 {{- $addresses = concat $addresses (list $mcp.url (($mcp.auth | default dict).clientCredentials | default dict).tokenUrl) }}
+{{- end }}
+{{- range (.Values.auth.jwt | default dict).issuers }}
+{{- $addresses = append $addresses (.jwksUrl | default .issuer) }}
 {{- end }}
 {{- compact $addresses | toJson }}
 {{- end }}

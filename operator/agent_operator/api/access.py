@@ -4,8 +4,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from agent_operator.api.approvals import ClientId
 from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import DataKey, ObjectName
+from agent_operator.api.jwt import Jwt
 from agent_operator.api.kubernetes.part import SET
 from agent_operator.api.rules import Rule
 
@@ -21,7 +23,7 @@ _Network = Annotated[
 
 
 class Auth(Model):
-    """Client keys that grant access to the agent API."""
+    """Client keys and tokens that grant access to the agent API."""
 
     enabled: bool = False
     """Whether clients must send a key (`Authorization: Bearer` or `X-API-Key`). If enabled without `existingSecret`,
@@ -30,7 +32,13 @@ class Auth(Model):
     """Name of a Secret in the same namespace that contains the keys. Changes to the Secret take effect without a
     restart."""
     secret_key: DataKey = "API_KEYS"  # noqa: S105  the name of a key in a Secret, not its value
-    """Key inside that Secret. Its value is one or more client keys, separated by commas or line breaks."""
+    """Key inside that Secret. Its value is one or more client keys, separated by commas or line breaks. An entry may be
+    `name: key` or `tenant/name: key`."""
+    jwt: Jwt | None = None
+    """Issuers whose tokens (JWT) clients may send instead of a client key."""
+
+    usage_readers: Annotated[list[ClientId], Field(max_length=100, json_schema_extra=SET)] | None = None
+    """Clients that may read the usage of all clients (`GET /usage/clients`), by the names of their keys."""
 
 
 class RateLimit(Model):

@@ -304,12 +304,14 @@ class AgentSpec(Model):
             unless="className",
         ),
         Rule(
-            cel="!has(self.budget) || !has(self.budget.cost) "
+            cel="!has(self.budget) || !(has(self.budget.cost) "
+            "|| (has(self.budget.perClient) && has(self.budget.perClient.cost)) "
+            "|| (has(self.budget.perTenant) && has(self.budget.perTenant.cost))) "
             "|| (has(self.budget.prices) && self.agent.model in self.budget.prices)",
             message="budget.cost needs the prices of agent.model: add them to budget.prices, "
             "with the model's ID as the key",
             holds=lambda spec: (
-                spec.budget is None or spec.budget.cost is None or spec.agent.model in (spec.budget.prices or {})
+                spec.budget is None or not spec.budget.has_cost or spec.agent.model in (spec.budget.prices or {})
             ),
             field="budget",
             unless="className",

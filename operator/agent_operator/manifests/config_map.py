@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Mapping
 
 from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.budget import BudgetShare
 from agent_operator.api.protocols import Protocols
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata
+from agent_operator.manifests.jwt_file import jwt_settings
 from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
 from agent_operator.manifests.runtime import runtime_settings
 from agent_operator.manifests.secret import inline_secrets
@@ -34,6 +36,7 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
         "SECRETS_DIR": SECRETS_DIR if secret_sources(agent) else None,
         "RATE_LIMIT_REQUESTS": str(limit.requests_per_minute),
         "TOKENS_PER_MINUTE": str(limit.tokens_per_minute) if limit.tokens_per_minute else None,
+        "USAGE_READERS": ",".join(spec.auth.usage_readers or []) or None,
         "TRUSTED_PROXIES": ",".join(limit.trusted_proxies or []) or None,
         # A proxy in a sidecar forwards the host that its client requested, over the pod's loopback address.
         "ALLOWED_HOSTS": "*" if spec.sidecars else None,
@@ -44,7 +47,7 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
         "METRICS_PORT": str(METRICS_PORT),
     }
     given |= _of_state(agent) | _of_budget(agent.spec) | tracing_variables(agent) | runtime_settings(agent)
-    given |= tool_settings(agent.spec) | _of_protocols(agent.spec.api)
+    given |= tool_settings(agent.spec) | _of_protocols(agent.spec.api) | jwt_settings(agent.spec)
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -90,6 +93,8 @@ def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
         "BUDGET_ACTION": budget.action,
         "BUDGET_TOKENS": str(budget.tokens) if budget.tokens else None,
         "BUDGET_COST": budget.cost,
+        **_of_share("CLIENT", budget.per_client),
+        **_of_share("TENANT", budget.per_tenant),
     }
     price = (budget.prices or {}).get(spec.agent.model)
     if price is None:
@@ -99,6 +104,15 @@ def _of_budget(spec: AgentSpec) -> dict[str, str | None]:
         "PRICE_OUTPUT": price.output,
         "PRICE_CACHE_WRITE": price.cache_write,
         "PRICE_CACHE_READ": price.cache_read,
+    }
+
+
+def _of_share(kind: str, share: BudgetShare | None) -> dict[str, str | None]:
+    if share is None:
+        return {}
+    return {
+        f"{kind}_BUDGET_TOKENS": str(share.tokens) if share.tokens else None,
+        f"{kind}_BUDGET_COST": share.cost,
     }
 
 

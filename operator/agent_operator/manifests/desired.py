@@ -8,6 +8,7 @@ from agent_operator.manifests.document import Document
 from agent_operator.manifests.horizontal_pod_autoscaler import horizontal_pod_autoscaler, worker_autoscaler
 from agent_operator.manifests.http_route import http_route
 from agent_operator.manifests.ingress import ingress
+from agent_operator.manifests.jwt_file import jwt_config_map
 from agent_operator.manifests.network_policy import network_policy
 from agent_operator.manifests.pod_disruption_budget import pod_disruption_budget, worker_disruption_budget
 from agent_operator.manifests.scaled_object import scaled_object, worker_scaled_object
@@ -20,6 +21,7 @@ from agent_operator.manifests.tools_file import tools_config_map
 BUILDERS = (
     config_map,
     tools_config_map,
+    jwt_config_map,
     secret,
     client_keys,
     service_account,

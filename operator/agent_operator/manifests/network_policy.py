@@ -5,6 +5,7 @@ import re
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
+from agent_operator.manifests.jwt_file import jwt_addresses
 from agent_operator.manifests.labels import agent_selector
 from agent_operator.manifests.names import METRICS_PORT_NAME, PORT_NAME
 
@@ -52,17 +53,17 @@ def network_policy(agent: AgentDeployment) -> Document | None:
 
 
 def _egress_ports(spec: AgentSpec) -> list[Document]:
-    """Return the ports of DNS, the model API, Redis, the trace collector and tools, whose addresses are not known."""
+    """Return the ports of DNS, the model API, Redis, the trace collector, tools and issuers outside the cluster."""
     dns = [{"port": number, "protocol": protocol} for number in DNS_PORTS for protocol in ("UDP", "TCP")]
-    tools = [port_of(address) for address in _addresses_of_tools(spec) if namespace_of(address) is None]
+    tools = [port_of(address) for address in _addresses(spec) if namespace_of(address) is None]
     numbers = [_model_port(spec), _redis_port(spec), _collector_port(spec), *tools]
     tcp = dict.fromkeys(number for number in numbers if number not in {None, *DNS_PORTS})
     return [*dns, *map(_tcp, tcp)]
 
 
 def _egress_to_namespaces(spec: AgentSpec) -> list[Document]:
-    """Return a rule for each namespace and port of the tools whose address is that of a Service in the cluster."""
-    found = [(namespace_of(address), port_of(address)) for address in _addresses_of_tools(spec)]
+    """Return a rule for each namespace and port of a tool or issuer whose address is that of a Service."""
+    found = [(namespace_of(address), port_of(address)) for address in _addresses(spec)]
     return [
         {
             "ports": [_tcp(port)],
@@ -73,13 +74,13 @@ def _egress_to_namespaces(spec: AgentSpec) -> list[Document]:
     ]
 
 
-def _addresses_of_tools(spec: AgentSpec) -> list[str]:
-    """Return the addresses of servers, and of token endpoints. A reference that is not resolved has none."""
+def _addresses(spec: AgentSpec) -> list[str]:
+    """Return the addresses of tool servers, token endpoints and issuers. A reference that is not resolved has none."""
     addresses = []
     for mcp in (tool.mcp for tool in spec.tools or [] if tool.mcp is not None):
         addresses += [mcp.url] if mcp.url is not None else []
         addresses += [mcp.auth.client_credentials.token_url] if mcp.auth is not None else []
-    return addresses
+    return addresses + jwt_addresses(spec)
 
 
 def namespace_of(address: str) -> str | None:

@@ -4,6 +4,7 @@ from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.spec import SECRET_KEY
 from agent_operator.manifests.client_keys import KEYS, client_keys_name
 from agent_operator.manifests.document import Document
+from agent_operator.manifests.jwt_file import JWT_KEY, jwt_name
 
 REDIS_URL = "REDIS_URL"
 SYSTEM_PROMPT = "SYSTEM_PROMPT"
@@ -23,6 +24,8 @@ def secret_sources(agent: AgentDeployment) -> list[Document]:
         sources.append(_source("secret", agent.spec.auth.existing_secret, agent.spec.auth.secret_key, KEYS))
     elif agent.spec.auth.enabled:
         sources.append(_source("secret", client_keys_name(agent.name), KEYS, KEYS))
+    if agent.spec.auth.jwt is not None:
+        sources.append(_source("configMap", jwt_name(agent.name), JWT_KEY, JWT_KEY))
     if agent.spec.redis.secret_name is not None:
         sources.append(_source("secret", agent.spec.redis.secret_name, agent.spec.redis.secret_key, REDIS_URL))
     if agent.spec.agent.system_prompt_from is not None:

@@ -138,6 +138,8 @@ CHECKS: tuple[Check, ...] = (
     Check("egressPorts", "agent.baseUrl", PortListed(), _PORT, _POLICY_ON),
     Check("egressPorts", "redis.url", PortListed(), _PORT, _POLICY_ON),
     Check("egressPorts", "monitoring.tracing.endpoint", PortListed(), _PORT, _POLICY_ON),
+    Check("egressPorts", "auth.jwt.issuers[].issuer", PortListed(), _PORT, _POLICY_ON),
+    Check("egressPorts", "auth.jwt.issuers[].jwksUrl", PortListed(), _PORT, _POLICY_ON),
     Check("egressPorts", "tools[].mcp.url", PortListed(), _PORT_OF_TOOL, _POLICY_ON),
     Check("egressPorts", "tools[].mcp.auth.clientCredentials.tokenUrl", PortListed(), _PORT_OF_TOOL, _POLICY_ON),
     Check(

@@ -15,6 +15,7 @@ from agent_operator.tools.approvals.command import approvals, approve, reject
 from agent_operator.tools.classes import from_file
 from agent_operator.tools.errors import ToolError
 from agent_operator.tools.importing.command import import_
+from agent_operator.tools.keys.command import keys
 from agent_operator.tools.options import FAILED, cluster, files, optional_files, reports_errors, with_class
 from agent_operator.tools.pod_logs.command import logs
 from agent_operator.tools.render import render as render_agents
@@ -231,5 +232,5 @@ def show_(
 
 COMMANDS: tuple[click.Command, ...] = (
     *(crd, render, validate, diff, show_, doctor, import_, logs),
-    *(approvals, approve, reject),
+    *(approvals, approve, reject, keys),
 )

@@ -138,7 +138,7 @@ def _exposure(spec: AgentSpec) -> Iterator[Fault]:
         )
         if there
     ]
-    if outside and not spec.auth.enabled and spec.agent.provider != "echo":
+    if outside and not _has_clients(spec) and spec.agent.provider != "echo":
         yield Fault(outside[0], "clients that reach the agent from outside can spend your tokens: set auth.enabled")
     if spec.ingress.enabled and spec.ingress.tls_secret_name is None:
         yield Fault(
@@ -210,7 +210,7 @@ def _approvals(spec: AgentSpec) -> Iterator[Fault]:
         yield Fault(
             "spec.approvals", "has no effect without a tool that has approve: remove it, or set tools[].approve"
         )
-    if spec.approvals is not None and spec.approvals.approvers and not spec.auth.enabled:
+    if spec.approvals is not None and spec.approvals.approvers and not _has_clients(spec):
         yield Fault(
             "spec.approvals.approvers",
             "names client keys, and the agent has none, so that no client can decide: set auth.enabled",
@@ -245,3 +245,8 @@ def _moves(image: str) -> bool:
     """Return whether an image reference has neither a digest nor a tag other than `latest`."""
     name, _, tag = image.rpartition("/")[2].partition(":")
     return "@" not in name + tag and tag in {"", "latest"}
+
+
+def _has_clients(spec: AgentSpec) -> bool:
+    """Return whether clients need a key or a token."""
+    return spec.auth.enabled or spec.auth.jwt is not None

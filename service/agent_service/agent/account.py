@@ -39,8 +39,8 @@ class ModelAccount:
     sender = "The model API"
     answerer = "The model"
 
-    def __init__(self, metrics: Metrics, *, model: str, charge: Callable[[Usage], None]) -> None:
-        """Set up the account. `charge` is called with the usage of each turn, whatever its outcome."""
+    def __init__(self, metrics: Metrics, *, model: str, charge: Callable[[Usage, str | None], None]) -> None:
+        """Set up the account. `charge` is called with the usage of each turn, whatever its outcome, and its client."""
         self.labels: Mapping[str, str] = {"model": model}
         self._metrics = metrics
         self._model = model
@@ -57,7 +57,7 @@ class ModelAccount:
             usage.output_tokens = max(usage.output_tokens, math.ceil(usage.characters / CHARACTERS_PER_TOKEN))
         if ((outcome in _SENT and usage.sent) or usage.characters) and not usage.input_tokens:
             usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
-        self._charge(usage)
+        self._charge(usage, prompt.client)
         self._metrics.model_requests.labels(self._model, outcome).inc()
         self._metrics.model_duration.labels(self._model).observe(seconds, exemplar())
         self._metrics.tokens.labels(self._model, "input").inc(usage.input_tokens)

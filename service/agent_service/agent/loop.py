@@ -40,8 +40,8 @@ class ToolLoop:
         *,
         max_steps: int,
         max_tool_calls: int,
-        charge: Callable[[Usage], None],
-        budget_wait: Callable[[], Awaitable[float]],
+        charge: Callable[[Usage, str | None], None],
+        budget_wait: Callable[[str | None], Awaitable[float]],
     ) -> None:
         """Set up the loop.
 
@@ -50,8 +50,8 @@ class ToolLoop:
             toolbox: the tools.
             max_steps: limit of calls of the model in one turn. The last one may call no tools.
             max_tool_calls: limit of tool calls in one turn. After them, the model is asked a last time, without tools.
-            charge: called with the usage of each call of the model.
-            budget_wait: returns the seconds until the agent may use more of its budget; 0 if it may now.
+            charge: called with the usage of each call of the model, and the client of the turn.
+            budget_wait: returns the seconds until the client of the turn may use more of the budgets; 0 if it may now.
         """
         self.model = provider.model
         self._provider = provider
@@ -91,7 +91,7 @@ class ToolLoop:
             turn.steps = number
             bound = self._bound(turn)
             step = turn.step(may_call=bound is None)
-            async with aclosing(self._step(step, usage, waiting)) as texts:
+            async with aclosing(self._step(step, usage, waiting, prompt.client)) as texts:
                 async for text in texts:
                     yield breaks.before(text) + text if text else text
             goes_on = usage.stop_reason == _PAUSED and bound is None
@@ -104,7 +104,7 @@ class ToolLoop:
                 async for piece in pieces:
                     yield piece
             breaks.due = bool(uses)
-            if turn.suspension is None and await self._budget_wait():
+            if turn.suspension is None and await self._budget_wait(prompt.client):
                 _log.info("Turn was ended: the budget is used up", steps=turn.steps, tool_calls=turn.calls)
                 usage.stop_reason = BUDGET
                 break
@@ -137,7 +137,7 @@ class ToolLoop:
             return MAX_TOOL_CALLS
         return MAX_STEPS if turn.has_tools and turn.steps >= self._max_steps else None
 
-    async def _step(self, step: Step, usage: Usage, waiting: Waiting) -> AsyncGenerator[str]:
+    async def _step(self, step: Step, usage: Usage, waiting: Waiting, client: str | None) -> AsyncGenerator[str]:
         """Yield the text of a step. Its usage is charged, and added to that of the turn, however it ends."""
         one = Usage()
         try:
@@ -151,7 +151,7 @@ class ToolLoop:
             usage.sent |= one.sent
             usage.output_known = True
             usage.stop_reason = one.stop_reason
-            self._charge(one)
+            self._charge(one, client)
 
     def _refused(self, turn: TurnMessages, step: Step, uses: Sequence[ToolUse], *, left: int) -> dict[str, ToolResult]:
         """Return the results of the calls that are not made, by id: those beyond the first `left`, and invalid ones."""

@@ -34,7 +34,7 @@ class Exchange:
 class Prompt:
     """One question: the user's message, its system prompt, and the earlier exchanges, oldest first.
 
-    `conversation_id` identifies the conversation, and `client` its owner; None for a question outside of any.
+    `conversation_id` identifies the conversation; None for a question outside of any. `client` is who asks.
     `deadline` is in seconds since 1970; None until the turn begins, unless the caller has an earlier one.
     `token` is the caller's own credential, for tools that it is forwarded to. `resumption` has the turn so far of a
     question that waited for approvals. `details` has what the client sent besides the message.

@@ -94,4 +94,5 @@ def client_key() -> str | None:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise AskError(f"{CLIENT_KEYS_NAME} in {folder} cannot be read: {type(error).__name__}") from None
-    return next((part for part in re.split(r"[,\s]+", given) if part), None)
+    # A name before the key ends in a colon.
+    return next((part for part in re.split(r"[,\s]+", given) if part and not part.endswith(":")), None)

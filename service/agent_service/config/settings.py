@@ -15,13 +15,13 @@ from urllib.parse import quote, urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agent_service.config.client_keys import client_keys, is_client_id
 from agent_service.config.sources import ENV_FILE, ENV_FILE_ENCODING, given
 from agent_service.config.values import (
     LONGEST_SYSTEM_PROMPT,
     check_with_redis_py,
     check_with_yarl,
     unquoted,
-    valid_client_keys,
     valid_host,
     valid_key,
     valid_system_prompt,
@@ -108,8 +108,13 @@ class Settings(BaseSettings):
     )
     api_keys: SecretStr | None = Field(
         None,
-        description="Keys of the clients, separated by commas or line ends; a client must send one of them. When "
-        "unset, any client may call the API.",
+        description="Keys of the clients, separated by commas or line ends, each with or without a name (`name: key`); "
+        "a client must send one of them. When unset, any client may call the API.",
+    )
+    jwt_file: Path | None = Field(
+        None,
+        description="JSON file with the `issuers` whose tokens (JWT) clients may send instead of a key, in the form of "
+        "`auth.jwt` of the spec. A changed file takes effect with the next request.",
     )
 
     anthropic_api_key: SecretStr | None = Field(None, description="Key of the model API.")
@@ -223,6 +228,32 @@ class Settings(BaseSettings):
         "stop",
         description="Action when the budget is used up. `stop` answers with 429 until the period ends; tasks wait, or "
         "fail at their deadline. `warn` continues, and reports it in the log and the metrics.",
+    )
+    client_budget_tokens: int = Field(
+        0,
+        ge=0,
+        le=10**15,
+        description="Maximum number of tokens of one client with a key or a token in the period of the budget; 0 means "
+        "no limit.",
+    )
+    client_budget_cost: _Money = Field(
+        Decimal(0), description="Maximum cost of one client in the period of the budget; 0 means no limit."
+    )
+    tenant_budget_tokens: int = Field(
+        0,
+        ge=0,
+        le=10**15,
+        description="Maximum number of tokens of all clients of one tenant in the period of the budget; 0 means no "
+        "limit.",
+    )
+    tenant_budget_cost: _Money = Field(
+        Decimal(0),
+        description="Maximum cost of all clients of one tenant in the period of the budget; 0 means no limit.",
+    )
+    usage_readers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Clients that may read the usage of all clients (`GET /usage/clients`): the names of their keys, "
+        "separated by commas.",
     )
     price_input: _Money = Field(Decimal(0), description="Price of a million tokens sent to the model.")
     price_output: _Money = Field(Decimal(0), description="Price of a million tokens received from the model.")
@@ -411,8 +442,8 @@ class Settings(BaseSettings):
     )
     approvers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Clients that may decide on tool calls: the names of their keys (the first 16 hex digits of the "
-        "SHA-256 of each), separated by commas. When empty, the client that asked decides.",
+        description="Clients that may decide on tool calls: the names of their keys (of a key without a name, the "
+        "first 16 hex digits of its SHA-256), separated by commas. When empty, the client that asked decides.",
     )
 
     @model_validator(mode="before")
@@ -428,7 +459,15 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", "gateway_models", "approvers", mode="before")
+    @field_validator(
+        "allowed_hosts",
+        "cors_origins",
+        "trusted_proxies",
+        "gateway_models",
+        "approvers",
+        "usage_readers",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         # Early versions of this service read a JSON list; both forms are accepted.
@@ -441,13 +480,14 @@ class Settings(BaseSettings):
     def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(valid_host(each) for each in value)
 
-    @field_validator("approvers")
+    @field_validator("approvers", "usage_readers")
     @classmethod
     def _client_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if not re.fullmatch("[0-9a-f]{16}", name):
+            if not is_client_id(name):
                 raise ValueError(
-                    f"'{name:.80}' is not the name of a client key; write the first 16 hex digits of its SHA-256"
+                    f"'{name:.80}' is not the name of a client key; of a key without a name, write the first 16 hex "
+                    "digits of its SHA-256"
                 )
         return value
 
@@ -497,7 +537,9 @@ class Settings(BaseSettings):
     def _host(cls, value: str | None) -> str | None:
         return None if value is None else host_name(value)
 
-    @field_validator("api_host", "default_model", "redis_host", "state_dir", "secrets_dir", "tools_file", mode="before")
+    @field_validator(
+        "api_host", "default_model", "redis_host", "state_dir", "secrets_dir", "tools_file", "jwt_file", mode="before"
+    )
     @classmethod
     def _one_line(cls, value: object) -> object:
         if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
@@ -517,7 +559,7 @@ class Settings(BaseSettings):
     @classmethod
     def _client_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            valid_client_keys(value.get_secret_value())
+            client_keys(value.get_secret_value())
         return value
 
     @field_validator("anthropic_api_key", mode="before")
@@ -560,9 +602,14 @@ class Settings(BaseSettings):
         if self.redis_url is not None and self.redis_host is not None:
             faults.append("REDIS_HOST: cannot be set together with REDIS_URL; remove one of them")
         # An explicit price of 0 counts: a model may cost nothing.
-        if self.budget_cost and not self.model_fields_set & {"price_input", "price_output"}:
-            faults.append("BUDGET_COST: requires prices; set PRICE_INPUT and PRICE_OUTPUT")
-        faults += _tools_faults(self.tools_file)
+        if not self.model_fields_set & {"price_input", "price_output"}:
+            costs = ("budget_cost", "client_budget_cost", "tenant_budget_cost")
+            faults += [
+                f"{name.upper()}: requires prices; set PRICE_INPUT and PRICE_OUTPUT"
+                for name in costs
+                if getattr(self, name)
+            ]
+        faults += _tools_faults(self.tools_file) + _issuers_faults(self.jwt_file)
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -635,4 +682,17 @@ def _tools_faults(file: Path | None) -> list[str]:
         read_tools(file)
     except ToolsFileError as error:
         return [f"TOOLS_FILE: {line}" for line in str(error).splitlines()]
+    return []
+
+
+def _issuers_faults(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    # Not at the top of the file: an agent without issuers does not spend the time.
+    from agent_service.config.issuers import IssuersFileError, read_issuers  # noqa: PLC0415
+
+    try:
+        read_issuers(file)
+    except IssuersFileError as error:
+        return [f"JWT_FILE: {line}" for line in str(error).splitlines()]
     return []

@@ -4,7 +4,6 @@ import ipaddress
 import re
 
 LONGEST_SYSTEM_PROMPT = 100_000
-SHORTEST_CLIENT_KEY = 16
 
 # A key is sent in an HTTP header (RFC 9110, 5.5): visible ASCII only, so that a stray line feed cannot break the call.
 _KEY_SHAPE = re.compile(r"[\x21-\x7e]+")
@@ -75,20 +74,6 @@ def valid_host(raw: str) -> str:
                 f"'{raw:.80}' is not a host name; write it without scheme and port, such as agent.example.com"
             ) from None
         return host
-
-
-def valid_client_keys(raw: str) -> frozenset[str]:
-    """Return the keys in `raw`, which are separated by commas or white space.
-
-    Raises:
-        ValueError: if there are no keys, or a key is too short to be a secret. The message does not show any key.
-    """
-    keys = frozenset(valid_key(part) for part in re.split(r"[,\s]+", raw) if part)
-    if not keys:
-        raise ValueError("does not contain a key")
-    if any(len(key) < SHORTEST_CLIENT_KEY for key in keys):
-        raise ValueError(f"contains a key of fewer than {SHORTEST_CLIENT_KEY} characters, which could be guessed")
-    return keys
 
 
 def valid_key(raw: str) -> str:

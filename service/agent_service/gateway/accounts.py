@@ -26,7 +26,7 @@ class Accounts:
         metrics: Metrics,
         tracer: Tracer,
         *,
-        charge: Callable[[Usage], None],
+        charge: Callable[[Usage, str | None], None],
         provider: str,
         models: tuple[str, ...],
     ) -> None:
@@ -35,7 +35,7 @@ class Accounts:
         Args:
             metrics: counts the calls.
             tracer: creates a span for each call.
-            charge: called with the usage of each call.
+            charge: called with the usage of each call, and the client of its turn.
             provider: name of the model's provider.
             models: the models that may be called.
         """
@@ -80,7 +80,7 @@ class Accounts:
     def close(self, model: str, outcome: str, usage: Usage, *, started: float, span: Span, turn: Turn | None) -> None:
         """Count a call that has ended. `started` is the time of `perf_counter` at its start."""
         seconds = time.perf_counter() - started
-        self._charge(usage)
+        self._charge(usage, None if turn is None else turn.client)
         if turn is not None:
             turn.usage.add(usage)
         self._outcomes[model, outcome].inc()

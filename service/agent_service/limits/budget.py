@@ -1,4 +1,4 @@
-"""The budget of the whole agent: tokens and cost per day or month (UTC)."""
+"""The budget of the whole agent, or of one of its clients or tenants: tokens and cost per day or month (UTC)."""
 
 import asyncio
 import itertools
@@ -7,13 +7,12 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import structlog
 
 from agent_service.agent.messages import Usage
-from agent_service.config.settings import Settings
+from agent_service.limits.terms import Terms
 from agent_service.state.redis import Redis
 from agent_service.state.redis_errors import StateUnavailableError
 from agent_service.state.script import Script
@@ -24,7 +23,6 @@ _SPEND = Script(__package__, "spend")
 
 # Redis counts in integers, so money is in billionths. Its integers hold an amount of about nine thousand million.
 _PARTS = 10**9
-_TOKENS_OF_A_PRICE = 10**6
 
 # For users who look up a period after its end.
 _KEPT = timedelta(days=7)
@@ -35,59 +33,6 @@ _REPORT_RETRY_SECONDS = 1.0
 # How long Redis remembers the last batch of a process, so as not to count it twice. Once Redis answers, a process
 # retries within seconds; a day covers a Redis that was stopped with all its data.
 _REMEMBERED_SECONDS = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Prices of a million tokens: of the prompt, of the answer, and of a prompt written to or read from the cache."""
-
-    input: Decimal = Decimal(0)
-    output: Decimal = Decimal(0)
-    cache_write: Decimal = Decimal(0)
-    cache_read: Decimal = Decimal(0)
-
-    def of(self, usage: Usage) -> Decimal:
-        """Return the price of a turn."""
-        return (
-            usage.uncached_tokens * self.input
-            + usage.output_tokens * self.output
-            + usage.cache_write_tokens * self.cache_write
-            + usage.cache_read_tokens * self.cache_read
-        ) / _TOKENS_OF_A_PRICE
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The budget of a `period`: tokens and cost (0: no limit), and whether the agent `stops` when it is used up."""
-
-    period: Literal["day", "month"]
-    tokens: int
-    cost: Decimal
-    stops: bool
-    prices: Prices
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return the budget of the settings."""
-        written, read = settings.price_cache_write, settings.price_cache_read
-        prices = Prices(
-            settings.price_input,
-            settings.price_output,
-            cache_write=settings.price_input if written is None else written,
-            cache_read=settings.price_input if read is None else read,
-        )
-        return cls(
-            settings.budget_period,
-            settings.budget_tokens,
-            settings.budget_cost,
-            stops=settings.budget_action == "stop",
-            prices=prices,
-        )
-
-    @property
-    def on(self) -> bool:
-        """Whether there is any limit."""
-        return bool(self.tokens or self.cost)
 
 
 class Spent(NamedTuple):
@@ -153,8 +98,10 @@ class _Page:
         """Add usage of this process."""
         self._rest = self._rest.and_also(spent)
 
-    async def report(self, redis: Redis, keys: tuple[str, str]) -> None:
+    async def report(self, redis: Redis, keys: tuple[str, ...], account: str) -> None:
         """Report a batch, and receive the usage of all processes. Concurrent calls are allowed.
+
+        `account` is the name in the set of accounts, which is the third of the keys, if there is one.
 
         Raises:
             StateUnavailableError: if the batch must be reported again.
@@ -163,7 +110,7 @@ class _Page:
             self._number = next(self._numbers)
             self._batch, self._rest = self._rest, _NOTHING
         number, least = self._number, self.received or _NOTHING
-        arguments = (number, *self._batch, *least, self._forget_at, _REMEMBERED_SECONDS)
+        arguments = (number, *self._batch, *least, self._forget_at, _REMEMBERED_SECONDS, account)
         used = Spent(*map(int, await redis.run(_SPEND, keys, *arguments)))
         if self._number == number:
             self._batch = _NOTHING
@@ -174,8 +121,24 @@ class _Page:
 class Budget:
     """The usage of all replicas, in Redis. While Redis is down, each process adds to the last total it received."""
 
-    def __init__(self, redis: Redis, terms: Terms, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        terms: Terms,
+        *,
+        account: str = "",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Set up a budget.
+
+        Args:
+            redis: the state.
+            terms: the limits.
+            account: whose usage is counted, without limits too: `client:<id>` or `tenant:<id>`; empty for the agent's.
+            now: returns the time.
+        """
         self.terms = terms
+        self._account = account
         self._redis = redis
         self._now = now
         self._process = secrets.token_hex(8)
@@ -193,11 +156,11 @@ class Budget:
 
     def charge(self, usage: Usage) -> None:
         """Charge the usage of a turn to the budget. Return at once: usage is reported in batches in the background."""
-        if not self.terms.on:
+        if not (self.terms.on or self._account):
             return
         cost = math.ceil(self.terms.prices.of(usage) * _PARTS)
         self._page()[1].add(Spent(usage.total, cost))
-        if self._reporting is None and self._unreported():
+        if self._reporting is None and self.has_unreported:
             self._reporting = asyncio.get_running_loop().create_task(self._report_all())
 
     def account(self) -> Account:
@@ -229,7 +192,7 @@ class Budget:
         if self._reporting is not None:
             self._reporting.cancel()
             await asyncio.gather(self._reporting, return_exceptions=True)
-        if self._unreported():
+        if self.has_unreported:
             await self._report()
 
     def _page(self) -> tuple[str, _Page]:
@@ -240,12 +203,14 @@ class Budget:
             self._pages[name] = _Page(int((_end(self.terms.period, now) + _KEPT).timestamp()), self._numbers)
         return name, self._pages[name]
 
-    def _unreported(self) -> bool:
+    @property
+    def has_unreported(self) -> bool:
+        """Whether there is usage that Redis may not have counted."""
         return any(any(page.unreported) for page in self._pages.values())
 
     async def _report_all(self) -> None:
         try:
-            while self._unreported():
+            while self.has_unreported:
                 if not await self._report():
                     await asyncio.sleep(_REPORT_RETRY_SECONDS)
         finally:
@@ -256,8 +221,7 @@ class Budget:
         current, _ = self._page()
         try:
             for period, page in list(self._pages.items()):
-                account = self._redis.key("budget", period)
-                await page.report(self._redis, (account, f"{account}:{self._process}"))
+                await page.report(self._redis, self._keys(period), self._account)
                 if period != current and not any(page.unreported):
                     self._pages.pop(period, None)
         except StateUnavailableError:
@@ -266,11 +230,20 @@ class Budget:
             self._warn()
         return True
 
+    def _keys(self, period: str) -> tuple[str, ...]:
+        """Return the keys of `spend.lua`."""
+        key = self._redis.key
+        if not self._account:
+            return key("budget", period), key("budget", period, self._process)
+        account = key("budget", self._account, period)
+        return account, f"{account}:{self._process}", key("budget", "accounts", period)
+
     def _warn(self) -> None:
         account = self.account()
         if self.share(account) >= 1 and self._warned_of != account.period:
             self._warned_of = account.period
-            _log.warning("Budget is used up", period=account.period, stops=self.terms.stops)
+            of = {"of": self._account} if self._account else {}
+            _log.warning("Budget is used up", period=account.period, stops=self.terms.stops, **of)
 
 
 def _name(period: Literal["day", "month"], now: datetime) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent_service.auth import Clients
+from agent_service.auth.clients import Clients
 from agent_service.paths import HEALTH
 
 _MISDIRECTED = 421

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent_service.auth import Clients
+from agent_service.auth.clients import Clients
 
 _log = structlog.get_logger(__name__)
 
@@ -47,8 +47,13 @@ class Identify:
         elif not self.warned:
             self._warn(scope, peer)
         found = scope.get("client")
-        scope[CLIENT] = self.clients.identify(scope["headers"], found[0] if found else None)
-        await self.app(scope, receive, send)
+        sender = await self.clients.identify(scope["headers"], found[0] if found else None)
+        scope[CLIENT] = sender
+        if not sender.known:
+            await self.app(scope, receive, send)
+            return
+        with structlog.contextvars.bound_contextvars(client=sender.shown):
+            await self.app(scope, receive, send)
 
     def _warn(self, scope: Scope, peer: str | None) -> None:
         """Log once that there seems to be a proxy: all its users share the limits of one address."""

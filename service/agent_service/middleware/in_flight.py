@@ -5,7 +5,8 @@ from collections.abc import Callable
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent_service.auth import Client, Clients
+from agent_service.auth.clients import Clients
+from agent_service.auth.identity import Client
 from agent_service.lifecycle import Lifecycle
 from agent_service.middleware.identify import CLIENT
 from agent_service.paths import AGENT, Paths
@@ -58,7 +59,7 @@ class InFlight:
             await self._shed("draining", _DRAINING)(scope, receive, send)
             return
         client: Client = scope[CLIENT]
-        if self.paths.is_open(scope["path"]) or (not client.key and self.clients.need_keys):
+        if self.paths.is_open(scope["path"]) or (not client.known and self.clients.need_keys):
             await self.app(scope, receive, send)
             return
         if self.lifecycle.in_flight >= self.most:

@@ -5,6 +5,8 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent_service.auth.identity import Client
+from agent_service.middleware.identify import CLIENT
 from agent_service.telemetry.exposition import exemplar
 from agent_service.telemetry.metrics import Metrics
 
@@ -67,4 +69,10 @@ class Observe:
         if status != _SWITCHED:
             self.metrics.http_duration.labels(method, route).observe(seconds, exemplar())
         write = _log.debug if route.startswith(_ROUTINE) else _log.info
-        write("Request answered", method=method, route=route, status=status, seconds=round(seconds, 4))
+        client: Client | None = scope.get(CLIENT)
+        # Not in the context of this line, which is that of the request before its client was identified.
+        named = {}
+        if client is not None and client.known:
+            named = {"client": client.shown}
+            self.metrics.callers.count(client.label)
+        write("Request answered", method=method, route=route, status=status, seconds=round(seconds, 4), **named)

@@ -5,6 +5,7 @@ import math
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent_service.auth.identity import Client
 from agent_service.limits.limits import Limits, Verdict
 from agent_service.middleware.identify import CLIENT
 from agent_service.paths import AGENT, Paths
@@ -28,7 +29,10 @@ class RateLimit:
             await self.app(scope, receive, send)
             return
         takes_tokens = self.paths.asks_the_model(scope["method"], scope["path"])
-        verdict = await self.limits.admit(scope[CLIENT].id, takes_tokens=takes_tokens)
+        queues = self.paths.accepts_tasks(scope["method"], scope["path"])
+        client: Client = scope[CLIENT]
+        owner = client.id if client.known else None
+        verdict = await self.limits.admit(client.id, takes_tokens=takes_tokens, queues=queues, owner=owner)
         headers = self._headers(verdict)
 
         async def send_with_headers(message: Message) -> None:

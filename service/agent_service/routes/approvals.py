@@ -63,7 +63,7 @@ class Waiting(BaseModel):
     """A tool call that waits for an approval, of any conversation or task."""
 
     id: str = Field(description="Id of the tool call, for the decision.")
-    client: str = Field(description="Client that asked: the name of its key.")
+    client: str = Field(description="Client that asked: the name of its key, or the id by its token.")
     conversation_id: str | None = Field(None, description="Conversation in which it waits. Null for a task.")
     task_id: str | None = Field(None, description="Task in which it waits. Null for a conversation.")
     tool: str = Field(description="Name of the tool.")

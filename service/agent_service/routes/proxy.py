@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -28,6 +29,7 @@ from starlette.types import Receive, Scope, Send
 from agent_service.agent.errors import ModelError
 from agent_service.agent.messages import Usage
 from agent_service.agent.turns import Turn
+from agent_service.auth.clients import shown_keys
 from agent_service.components import Components
 from agent_service.middleware.identify import CLIENT, TRUSTED
 from agent_service.middleware.upgrade import SUBPROTOCOLS
@@ -120,13 +122,13 @@ class Proxy:
         if scope["method"] == "CONNECT":
             await _refuse(405, "This service opens no tunnels.")(scope, receive, send)
             return
-        if websocket and not scope[CLIENT].key and self._is_foreign(scope, sender.host):
+        if websocket and not scope[CLIENT].known and self._is_foreign(scope, sender.host):
             await _refuse(403, _FOREIGN)(scope, receive, send)
             return
         seconds = _WEBSOCKET_SECONDS if websocket else self._total_seconds
         with self._turns.begin(_turn(scope, seconds)) as turn, self._counted():
             of_turn = of_request(turn)
-            headers = for_runtime(scope["headers"], sender, of_turn, self._is_key, websocket=websocket)
+            headers = for_runtime(scope["headers"], sender, of_turn, partial(self._is_key, scope), websocket=websocket)
             if websocket:
                 await relay(self._upstream.websocket(where, headers, scope[SUBPROTOCOLS]), scope, receive, send)
             else:
@@ -201,11 +203,12 @@ class Proxy:
         known = not origin or "*" in self._origins or origin in self._origins
         return not known and urlsplit(origin).netloc.lower() != host.lower()
 
-    def _is_key(self, name: bytes, value: bytes) -> bool:
-        """Return whether a header carries a client key, or is meant for one."""
+    def _is_key(self, scope: Scope, name: bytes, value: bytes) -> bool:
+        """Return whether a header carries a client key or a token for this agent alone, or is meant for a key."""
         if name == b"x-api-key":
             return self._clients.need_keys
-        return name == b"authorization" and self._clients.identify([(name, value)], None).key
+        shown = shown_keys([(name, value)])
+        return bool(shown) and (not scope[CLIENT].forwards or any(map(self._clients.has, shown)))
 
 
 def _sender(scope: Scope) -> Sender:
@@ -224,7 +227,7 @@ def _turn(scope: Scope, seconds: float) -> Turn:
     if received is not None and not get_current_span().get_span_context().is_valid:
         # This service traces nothing, so the client's span is the parent of the runtime's.
         trace_id, traceparent = received[1], received[0]
-    client = scope[CLIENT].id if scope[CLIENT].key else None
+    client = scope[CLIENT].id if scope[CLIENT].known else None
     return Turn(Usage(), time.time() + seconds, client, request_id(), trace_id, traceparent)
 
 

@@ -125,7 +125,7 @@ class Attempt:
             claim.message,
             history=self._history,
             conversation_id=claim.conversation_id or None,
-            client=claim.owner if in_conversation else None,
+            client=claim.owner,
             deadline=deadline,
             resumption=resumption,
             details=claim.details,

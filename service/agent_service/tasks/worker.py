@@ -10,6 +10,7 @@ from opentelemetry.trace import Span
 
 from agent_service.agent.pending import INPUT_REQUIRED
 from agent_service.agent.turn import Agent
+from agent_service.auth.identity import for_log
 from agent_service.chat.approvals import Approvals
 from agent_service.chat.conversations import Conversations
 from agent_service.lifecycle import Lifecycle, end_tasks
@@ -192,7 +193,7 @@ class Worker:
             _log.info("Task was dropped: it was cancelled, or another worker claimed it", task_id=claim.id)
 
     async def _work(self, claim: Claim) -> None:
-        known = structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt)
+        known = structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt, **for_log(claim.owner))
         with known, self._spans.start(claim) as span:
             attempt = Attempt(claim, self._tasks, self._approvals, self._conversations, self._log)
             try:

@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 
 from agent_service.telemetry import multiprocess_metrics
+from agent_service.telemetry.caller_metrics import CallerMetrics
 from agent_service.telemetry.exposition import Expose, Exposition, expose
 
 # The `_created` series would double the number of series, and no dashboard or alert of ours reads them.
@@ -31,6 +32,7 @@ class Metrics:
 
     def __init__(self, *, version: str, provider: str, model: str) -> None:
         self.registry = registry = CollectorRegistry()
+        self.callers = CallerMetrics(registry)
         self.http_requests = Counter(
             "agent_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=registry
         )
@@ -55,8 +57,8 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "agent_rate_limited",
-            "Requests answered with 429, by limit: `requests` or `in_flight` of a client, `tokens` or `budget` of the "
-            "agent.",
+            "Requests answered with 429, by limit: `requests`, `in_flight` or `client_budget` of a client, "
+            "`tenant_budget`, `tokens` or `budget` of the agent.",
             ["reason"],
             registry=registry,
         )
@@ -66,7 +68,7 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        for reason in ("requests", "in_flight", "tokens", "budget"):
+        for reason in ("requests", "in_flight", "tokens", "budget", "client_budget", "tenant_budget"):
             self.rate_limited.labels(reason)
         for reason in ("overload", "draining"):
             self.shed.labels(reason)

@@ -383,7 +383,7 @@ def test_egress_follows_from_the_addresses_of_servers_and_token_endpoints() -> N
             "allow, approve, timeoutSeconds, maxResultBytes and onUnavailable have no effect with builtin",
         ),
         ({"tools": [{**URL, "approve": ["a", "a"]}]}, "spec.tools[0].approve[1]: is the same as an earlier entry"),
-        ({"approvals": {"approvers": ["my-key"]}}, "spec.approvals.approvers[0]: "),
+        ({"approvals": {"approvers": ["my key"]}}, "spec.approvals.approvers[0]: "),
         ({"approvals": {"approvers": ["0123456789ABCDEF"]}}, "spec.approvals.approvers[0]: "),
         ({"approvals": {"approvers": [1234567890123456]}}, "spec.approvals.approvers[0]: "),
         (

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from agent_service.auth import network
+from agent_service.auth.clients import network
 from agent_service.middleware.identify import forwarded_client, parse_hop
 
 PEER = ipaddress.ip_address("10.0.0.1")

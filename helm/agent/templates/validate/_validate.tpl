@@ -50,8 +50,8 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- end }}
 {{- end }}
 {{- with .Values.budget }}
-{{- if not (or .tokens .cost) }}
-{{- fail "budget needs a limit: set budget.tokens or budget.cost" }}
+{{- if not (or .tokens .cost .perClient .perTenant) }}
+{{- fail "budget needs a limit: set budget.tokens, budget.cost, budget.perClient or budget.perTenant" }}
 {{- end }}
 {{- if not (include "agent.hasRedis" $) }}
 {{- fail "budget needs redis, which stores the usage: set redis.url or redis.secretName" }}
@@ -59,7 +59,17 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- if and .cost (not (trimAll "0." .cost)) }}
 {{- fail "budget.cost must be more than 0: raise it, or remove it" }}
 {{- end }}
-{{- if and .cost (not (hasKey (.prices | default dict) $.Values.agent.model)) }}
+{{- $costs := list .cost }}
+{{- range list "perClient" "perTenant" }}
+{{- if hasKey $.Values.budget . }}
+{{- $share := get $.Values.budget . | default dict }}
+{{- if not (ternary (trimAll "0." ($share.cost | default "0")) ($share.tokens | default "" | toString) (hasKey $share "cost")) }}
+{{- fail "budget.perClient and perTenant need a limit above 0: set tokens or cost" }}
+{{- end }}
+{{- $costs = append $costs $share.cost }}
+{{- end }}
+{{- end }}
+{{- if and (compact $costs) (not (hasKey (.prices | default dict) $.Values.agent.model)) }}
 {{- fail "budget.cost needs the prices of agent.model: add them to budget.prices, with the model's ID as the key" }}
 {{- end }}
 {{- end }}
@@ -407,6 +417,7 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "extraVolumeMounts" (list "mountPath")
   "initContainers" (list "name")
   "sidecars" (list "name")
+  "auth.jwt.issuers" (list "issuer")
   "runtime.env" (list "name")
   "runtime.volumeMounts" (list "mountPath")
 }}
@@ -447,6 +458,7 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
   "rateLimit.trustedProxies" .Values.rateLimit.trustedProxies
   "cors.origins" .Values.cors.origins
   "agent.models" .Values.agent.models
+  "auth.usageReaders" .Values.auth.usageReaders
   "approvals.approvers" (.Values.approvals | default dict).approvers
 }}
 {{- range $index, $tool := .Values.tools }}
@@ -455,6 +467,10 @@ tests/cluster/test_chart_rules.py tries every such list of the definition.
 {{- with ((.mcp | default dict).auth | default dict).clientCredentials }}
 {{- $_ := set $sets (printf "tools[%d].mcp.auth.clientCredentials.scopes" $index) .scopes }}
 {{- end }}
+{{- end }}
+{{- range $index, $issuer := (.Values.auth.jwt | default dict).issuers }}
+{{- $_ := set $sets (printf "auth.jwt.issuers[%d].audiences" $index) .audiences }}
+{{- $_ := set $sets (printf "auth.jwt.issuers[%d].requiredScopes" $index) .requiredScopes }}
 {{- end }}
 {{- range $field, $entries := $sets }}
 {{- range $index, $entry := ($entries | default list) }}

@@ -239,7 +239,7 @@ class Reconciler:
 
     def _reported(self, key: Key, agent: AgentDeployment) -> Report:
         """Return what the agent's pods reported of its budget, if it has one, of its dependencies and of its tools."""
-        budget = agent.spec.budget
+        budget = agent.spec.budget if agent.spec.budget is not None and agent.spec.budget.limits_agent else None
         checksum = config_checksum(agent) if budget is not None or agent.spec.tools else ""
         return self._reports.expect(key, budget, checksum)
 

@@ -35,11 +35,11 @@ class Used:
 
 
 def judge_budget(budget: Budget | None, used: Used | None, old: Mapping[str, Any]) -> Judgement | None:
-    """Return whether the agent stays within its budget; None if it has no budget.
+    """Return whether the agent stays within its budget; None if it has none.
 
     Before the first poll (`used` is None) the condition of the previous status (`old`) is kept.
     """
-    if budget is None:
+    if budget is None or not budget.limits_agent:
         return None
     if used is None:
         before = condition(old, WITHIN_BUDGET)
@@ -59,7 +59,7 @@ def status_of_budget(budget: Budget | None, used: Used | None, old: Mapping[str,
 
     While no pod reports, these are the last reported numbers.
     """
-    if budget is None:
+    if budget is None or not budget.limits_agent:
         return None
     if used is None or used.percent is None:
         return old.get("budget")

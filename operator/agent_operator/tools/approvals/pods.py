@@ -138,5 +138,5 @@ def _is_of_agent(error: ApiError) -> bool:
 
 
 def first_key(keys: str | None) -> str | None:
-    """Return the first of the client keys in a setting, which commas or line breaks separate; None without any."""
-    return next((key for each in re.split(r"[,\n]", keys or "") if (key := each.strip())), None)
+    """Return the first of the client keys in a setting, without its name (`name: key`); None without any."""
+    return next((part for part in re.split(r"[,\s]+", keys or "") if part and not part.endswith(":")), None)

@@ -21,7 +21,7 @@ INPUT_MODES = ("text/plain", *_IMAGES)
 """What a message may contain."""
 
 _BEARER, _HEADER = "bearer", "header"
-_ABOUT_KEYS = "One of the agent's client keys."
+_ABOUT_KEYS = "One of the agent's client keys, or a token of its issuer."
 # Each scheme in the form of 1.0, with the fields of 0.3 beside it.
 _SCHEMES = {
     _BEARER: {

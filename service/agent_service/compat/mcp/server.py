@@ -95,7 +95,7 @@ class AskServer:
             ask = self._asks(context, params) if given is None else self._goes_on(context, given)
         except (ValueError, ModelError) as error:
             return tool.failed(str(error))
-        verdict = await self._components.limits.admit_tokens()
+        verdict = await self._components.limits.admit_tokens(owner(_request(context)))
         if verdict.refused is not None:
             self._components.metrics.rate_limited.labels(verdict.refused).inc()
             return tool.failed(self._components.limits.explain(verdict)[0])

@@ -1,0 +1,1 @@
+"""`kubectl agent keys`: the client keys of an agent."""

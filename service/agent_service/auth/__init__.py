@@ -1,0 +1,1 @@
+"""The identity of the client of a request: by a key, by a token, or else by its address."""

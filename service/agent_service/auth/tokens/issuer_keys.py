@@ -1,0 +1,153 @@
+"""The keys of one issuer: fetched in the background, and kept while the issuer is down."""
+
+import asyncio
+import random
+import time
+
+import aiohttp
+import orjson
+import structlog
+
+from agent_service.auth.tokens.key_set import KeySetError, PublicKey, key_set
+from agent_service.config.issuers import Issuer
+from agent_service.network.addresses import http_address
+from agent_service.network.proxy import ProxyError, proxy_for
+from agent_service.telemetry.caller_metrics import CallerMetrics
+
+_log = structlog.get_logger(__name__)
+
+# An issuer publishes a new key some time before it signs with it, and a withdrawn key must not work for long.
+_REFRESH_SECONDS = 300.0
+# Replicas that start together must not fetch together for ever.
+_JITTER = 0.1
+_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 60.0
+
+# Tokens with unknown keys, which anyone can send, cause at most one fetch in this time.
+_BETWEEN_FETCHES_SECONDS = 10.0
+
+# For both requests of a fetch. A client waits for it if its token has an unknown key.
+_FETCH_SECONDS = 5.0
+_LARGEST_ANSWER_BYTES = 512 * 1024
+
+_OK = 200
+
+
+class FetchError(Exception):
+    """The keys could not be fetched. The message is for the log."""
+
+
+class IssuerKeys:
+    """The keys of an issuer, as last fetched."""
+
+    def __init__(self, issuer: Issuer, metrics: CallerMetrics) -> None:
+        self.issuer = issuer
+        self.keys: tuple[PublicKey, ...] | None = None
+        """The keys; None until they were fetched once."""
+        self.generation = 0
+        """Changes with the keys."""
+        self._metrics = metrics
+        self._fetching: asyncio.Task[bool] | None = None
+        self._fetched_at = -_BETWEEN_FETCHES_SECONDS
+        self._failing = False
+
+    async def keep_fresh(self) -> None:
+        """Fetch the keys, now and in intervals. Failures are retried, and logged once."""
+        pause = _FIRST_RETRY_SECONDS
+        while True:
+            if await self._fetch():
+                pause = _FIRST_RETRY_SECONDS
+                await asyncio.sleep(_REFRESH_SECONDS * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  no secret
+            else:
+                await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  no secret
+                pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
+
+    async def fetch_for_unknown(self) -> None:
+        """Fetch the keys because none fits a token, unless they were just fetched. Several callers share one fetch."""
+        recent = time.monotonic() - self._fetched_at < _BETWEEN_FETCHES_SECONDS
+        if self._fetching is not None or not recent:
+            await self._fetch()
+
+    async def close(self) -> None:
+        """End a fetch in progress."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+
+    async def _fetch(self) -> bool:
+        """Fetch the keys, and return whether that succeeded."""
+        if self._fetching is None:
+            self._fetched_at = time.monotonic()
+            self._fetching = asyncio.create_task(self._replace())
+            self._fetching.add_done_callback(self._ended)
+        # One caller that leaves must not end the fetch of all.
+        return await asyncio.shield(self._fetching)
+
+    def _ended(self, _: "asyncio.Task[bool]") -> None:
+        self._fetching = None
+
+    async def _replace(self) -> bool:
+        try:
+            keys = await _fetched(self.issuer)
+        except FetchError as error:
+            if not self._failing:
+                _log.warning(
+                    "Keys of an issuer could not be fetched, kept the previous ones",
+                    issuer=self.issuer.issuer,
+                    reason=str(error),
+                    keys=len(self.keys or ()),
+                )
+            self._failing = True
+            self._metrics.issuer_up.labels(self.issuer.issuer).set(0)
+            return False
+        before = {key.thumbprint for key in self.keys or ()}
+        if self._failing or self.keys is None or before != {key.thumbprint for key in keys}:
+            _log.info("Keys of an issuer were fetched", issuer=self.issuer.issuer, keys=len(keys))
+        self._failing = False
+        self._metrics.issuer_up.labels(self.issuer.issuer).set(1)
+        if self.keys != keys:
+            self.generation += 1
+        self.keys = keys
+        return True
+
+
+async def _fetched(issuer: Issuer) -> tuple[PublicKey, ...]:
+    try:
+        async with asyncio.timeout(_FETCH_SECONDS), aiohttp.ClientSession() as session:
+            url = issuer.jwks_url or await _discovered(session, issuer.issuer)
+            return key_set(await _json(session, url))
+    except KeySetError as error:
+        raise FetchError(f"the answer {error}") from None
+    except TimeoutError:
+        raise FetchError(f"there was no answer within {_FETCH_SECONDS:g} seconds") from None
+    except (aiohttp.ClientError, OSError, ProxyError) as error:
+        raise FetchError(f"{type(error).__name__}: {error}"[:200]) from None
+
+
+async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:
+    """Return the address of the key set (OpenID Connect Discovery 1.0, 4)."""
+    document = await _json(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+    if not isinstance(document, dict) or document.get("issuer") != issuer:
+        raise FetchError("the discovery document is of another issuer; compare the addresses character by character")
+    url = document.get("jwks_uri")
+    try:
+        http_address(str(url).partition("?")[0])
+    except ValueError:
+        raise FetchError("the discovery document has no usable jwks_uri") from None
+    return str(url)
+
+
+async def _json(session: aiohttp.ClientSession, url: str) -> object:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    proxy = proxy_for(url, any_scheme=True)
+    async with session.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
+        if response.status != _OK:
+            raise FetchError(f"status {response.status}; redirects are not followed")
+        content = bytearray()
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > _LARGEST_ANSWER_BYTES:
+                raise FetchError(f"the answer has more than {_LARGEST_ANSWER_BYTES} bytes")
+    try:
+        return orjson.loads(bytes(content))
+    except orjson.JSONDecodeError:
+        raise FetchError("the answer is not JSON") from None
