@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agent_service.config.providers import missing_credential, provider_faults
 from agent_service.config.sources import ENV_FILE, ENV_FILE_ENCODING, given
 from agent_service.config.values import (
     LONGEST_SYSTEM_PROMPT,
@@ -28,7 +29,6 @@ from agent_service.config.values import (
 )
 from agent_service.network.addresses import host_name, model_api_address, redis_address, runtime_address
 
-API_KEY_NAME = "ANTHROPIC_API_KEY"
 CLIENT_KEYS_NAME = "API_KEYS"
 SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
 # The folder of the XDG Base Directory Specification for data that a program keeps between its runs.
@@ -114,10 +114,42 @@ class Settings(BaseSettings):
 
     anthropic_api_key: SecretStr | None = Field(None, description="Key of the model API.")
     anthropic_base_url: str | None = Field(None, description="Address of the model API, if it is not Anthropic's own.")
-    model_provider: Literal["anthropic", "echo"] = Field(
+    model_provider: Literal["anthropic", "bedrock", "vertex", "foundry", "echo"] = Field(
         "anthropic",
-        description="Provider of the model. `echo` answers from the message itself, without a key or a network.",
+        description="Provider of the model: Anthropic, Amazon Bedrock, Google Vertex AI or Microsoft Foundry. `echo` "
+        "answers from the message itself, without a key or a network.",
     )
+    model_ids: dict[str, str] = Field(
+        {},
+        description="IDs of models at the provider, as a JSON object whose keys are the names in DEFAULT_MODEL and "
+        "GATEWAY_MODELS: model IDs or inference profiles of Bedrock, model IDs of Vertex AI, deployments of Foundry. "
+        "A model without an entry is called by its name.",
+    )
+    bedrock_region: str | None = Field(None, description="AWS region of Bedrock, such as `eu-central-1`.")
+    bedrock_base_url: str | None = Field(
+        None, description="Address of Bedrock, if it is not that of the region: a VPC endpoint or a proxy."
+    )
+    aws_access_key_id: SecretStr | None = Field(None, description="ID of the access key for Bedrock.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Secret of the access key for Bedrock.")
+    aws_session_token: SecretStr | None = Field(None, description="Session token, if the access key is temporary.")
+    aws_bearer_token_bedrock: SecretStr | None = Field(
+        None, description="API key of Bedrock. It takes precedence over the access key."
+    )
+    vertex_project: str | None = Field(None, description="ID of the Google Cloud project whose Vertex AI is called.")
+    vertex_region: str | None = Field(
+        None, description="Location of Vertex AI: a region such as `europe-west1`, or `global`, `eu` or `us`."
+    )
+    vertex_base_url: str | None = Field(
+        None, description="Address of Vertex AI, if it is not that of the region: a private endpoint or a proxy."
+    )
+    google_service_account_key: SecretStr | None = Field(
+        None, description="Key of a Google service account for Vertex AI: the content of its JSON file."
+    )
+    foundry_resource: str | None = Field(None, description="Name of the Foundry resource in Azure.")
+    foundry_base_url: str | None = Field(
+        None, description="Address of the Foundry resource, in place of its name: a private endpoint or a proxy."
+    )
+    anthropic_foundry_api_key: SecretStr | None = Field(None, description="API key of the Foundry resource.")
     default_model: str = Field("claude-sonnet-5-5", min_length=1, max_length=256, description="Model that answers.")
     max_tokens: int = Field(4096, ge=1, le=200_000, description="Maximum number of tokens in one answer.")
     allow_system_prompt: bool | None = Field(
@@ -475,7 +507,7 @@ class Settings(BaseSettings):
     def _not_blank(cls, value: str | None) -> str | None:
         return valid_system_prompt(value or "")
 
-    @field_validator("anthropic_base_url")
+    @field_validator("anthropic_base_url", "bedrock_base_url", "vertex_base_url", "foundry_base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         # Returned unchanged: the code that uses the address logs what it removes.
@@ -520,7 +552,15 @@ class Settings(BaseSettings):
             valid_client_keys(value.get_secret_value())
         return value
 
-    @field_validator("anthropic_api_key", mode="before")
+    @field_validator(
+        "anthropic_api_key",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "aws_bearer_token_bedrock",
+        "anthropic_foundry_api_key",
+        mode="before",
+    )
     @classmethod
     def _key(cls, value: object) -> object:
         raw = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -546,12 +586,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         faults = []
-        # A runtime may have access of its own to a model.
-        if self.model_provider == "anthropic" and self.anthropic_api_key is None and self.runtime_url is None:
-            faults.append(
-                f"{API_KEY_NAME}: is not set; set it, put the key into a file of that name in SECRETS_DIR, "
-                "or set MODEL_PROVIDER=echo to run with no model"
-            )
+        faults += provider_faults(self)
         # Browsers refuse this combination, and Starlette turns it into "any origin, with cookies".
         if "*" in self.cors_origins and self.cors_allow_credentials:
             faults.append("CORS_ALLOW_CREDENTIALS: cannot be true while CORS_ORIGINS is *; name the origins")
@@ -566,6 +601,11 @@ class Settings(BaseSettings):
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there are credentials for the provider of the model, which needs some."""
+        return missing_credential(self) is None
 
     @property
     def is_production(self) -> bool:
