@@ -8,7 +8,15 @@ from pydantic import SecretStr
 from agent_service.agent.claude.anthropic_api import ADDRESS, AnthropicApi
 from agent_service.agent.claude.credentials import ApiKeys, Credentials
 from agent_service.agent.claude.endpoint import AnyEndpoint
-from agent_service.config.providers import API_KEY_NAME, AWS_KEYS, AWS_SESSION_TOKEN_NAME, BEDROCK_KEY_NAME
+from agent_service.agent.foundry.endpoint import Foundry
+from agent_service.config.providers import (
+    API_KEY_NAME,
+    AWS_KEYS,
+    AWS_SESSION_TOKEN_NAME,
+    BEDROCK_KEY_NAME,
+    FOUNDRY_KEY_NAME,
+    GOOGLE_KEY_NAME,
+)
 from agent_service.config.settings import Settings
 from agent_service.network.addresses import model_api_address
 
@@ -22,9 +30,8 @@ def make_endpoint(settings: Settings, report_refused: ReportRefused) -> AnyEndpo
 
     `report_refused` is called with whether the credentials in use are refused.
     """
-    if settings.model_provider == "bedrock":
-        return _bedrock(settings, report_refused)
-    return _anthropic(settings, report_refused)
+    make = {"bedrock": _bedrock, "vertex": _vertex, "foundry": _foundry}.get(settings.model_provider, _anthropic)
+    return make(settings, report_refused)
 
 
 def _anthropic(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:
@@ -54,6 +61,30 @@ def _bedrock(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:
         credentials,
         region=_given(settings.bedrock_region),
         address=settings.bedrock_base_url,
+        model_ids=settings.model_ids,
+    )
+
+
+def _vertex(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:
+    # Not at the top of the file: google-auth takes time and memory that other agents do not spend.
+    from agent_service.agent.vertex.endpoint import Vertex  # noqa: PLC0415
+    from agent_service.agent.vertex.service_account import service_account_tokens  # noqa: PLC0415
+
+    tokens = service_account_tokens(_value(settings, GOOGLE_KEY_NAME), settings.secret_file(GOOGLE_KEY_NAME))
+    return Vertex(
+        Credentials(tokens, report_refused),
+        project=_given(settings.vertex_project),
+        region=_given(settings.vertex_region),
+        address=settings.vertex_base_url,
+        model_ids=settings.model_ids,
+    )
+
+
+def _foundry(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:
+    return Foundry(
+        Credentials(_key(settings, FOUNDRY_KEY_NAME), report_refused),
+        resource=settings.foundry_resource,
+        address=settings.foundry_base_url,
         model_ids=settings.model_ids,
     )
 

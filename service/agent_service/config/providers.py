@@ -1,9 +1,8 @@
 """What each provider of models needs among the settings."""
 
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from agent_service.config.settings import Settings
+Provider = Literal["anthropic", "bedrock", "vertex", "foundry", "echo"]
 
 API_KEY_NAME = "ANTHROPIC_API_KEY"
 AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -21,7 +20,7 @@ SECRET_NAMES = frozenset(
 _PLACES = {"bedrock": ("BEDROCK_REGION",), "vertex": ("VERTEX_PROJECT", "VERTEX_REGION")}
 
 # The first names of a provider are those that a message proposes.
-_CREDENTIALS: dict[str, tuple[tuple[str, ...], ...]] = {
+_CREDENTIALS: dict[Provider, tuple[tuple[str, ...], ...]] = {
     "anthropic": ((API_KEY_NAME,),),
     "bedrock": (AWS_KEYS, (BEDROCK_KEY_NAME,)),
     "vertex": ((GOOGLE_KEY_NAME,),),
@@ -30,7 +29,19 @@ _CREDENTIALS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
-def missing_credential(settings: "Settings") -> str | None:
+class ProviderSettings(Protocol):
+    """The settings, as far as this module reads them by attribute."""
+
+    @property
+    def model_provider(self) -> Provider:
+        """Provider of the model."""
+
+    @property
+    def runtime_url(self) -> str | None:
+        """Address of the runtime, if there is one."""
+
+
+def missing_credential(settings: ProviderSettings) -> str | None:
     """Return the name of the first setting that the credential for the provider lacks; None if it is complete."""
     alternatives = _CREDENTIALS[settings.model_provider]
     if any(all(_is_set(settings, name) for name in names) for names in alternatives):
@@ -38,7 +49,7 @@ def missing_credential(settings: "Settings") -> str | None:
     return next(name for name in alternatives[0] if not _is_set(settings, name))
 
 
-def provider_faults(settings: "Settings") -> list[str]:
+def provider_faults(settings: ProviderSettings) -> list[str]:
     """Return what the provider of the model lacks, one line for each fault."""
     provider = settings.model_provider
     missing = missing_credential(settings)
@@ -56,10 +67,10 @@ def provider_faults(settings: "Settings") -> list[str]:
         for name in _PLACES.get(provider, ())
         if not _is_set(settings, name)
     ]
-    if provider == "foundry" and (settings.foundry_resource is None) == (settings.foundry_base_url is None):
+    if provider == "foundry" and _is_set(settings, "FOUNDRY_RESOURCE") == _is_set(settings, "FOUNDRY_BASE_URL"):
         faults.append("FOUNDRY_RESOURCE: MODEL_PROVIDER=foundry needs it, or FOUNDRY_BASE_URL; set exactly one")
     return faults
 
 
-def _is_set(settings: "Settings", name: str) -> bool:
+def _is_set(settings: ProviderSettings, name: str) -> bool:
     return getattr(settings, name.lower()) is not None

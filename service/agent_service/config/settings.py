@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from agent_service.config.providers import missing_credential, provider_faults
+from agent_service.config.providers import Provider, missing_credential, provider_faults
 from agent_service.config.sources import ENV_FILE, ENV_FILE_ENCODING, given
 from agent_service.config.values import (
     LONGEST_SYSTEM_PROMPT,
@@ -25,6 +25,7 @@ from agent_service.config.values import (
     valid_client_keys,
     valid_host,
     valid_key,
+    valid_service_account_key,
     valid_system_prompt,
 )
 from agent_service.network.addresses import host_name, model_api_address, redis_address, runtime_address
@@ -114,7 +115,7 @@ class Settings(BaseSettings):
 
     anthropic_api_key: SecretStr | None = Field(None, description="Key of the model API.")
     anthropic_base_url: str | None = Field(None, description="Address of the model API, if it is not Anthropic's own.")
-    model_provider: Literal["anthropic", "bedrock", "vertex", "foundry", "echo"] = Field(
+    model_provider: Provider = Field(
         "anthropic",
         description="Provider of the model: Anthropic, Amazon Bedrock, Google Vertex AI or Microsoft Foundry. `echo` "
         "answers from the message itself, without a key or a network.",
@@ -566,6 +567,13 @@ class Settings(BaseSettings):
         raw = value.get_secret_value() if isinstance(value, SecretStr) else value
         return valid_key(unquoted(raw)) if isinstance(raw, str) else raw
 
+    @field_validator("google_service_account_key")
+    @classmethod
+    def _google_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            valid_service_account_key(value.get_secret_value())
+        return value
+
     @field_validator("secrets_dir")
     @classmethod
     def _folder(cls, value: Path | None) -> Path | None:
@@ -606,6 +614,13 @@ class Settings(BaseSettings):
     def has_credentials(self) -> bool:
         """Whether there are credentials for the provider of the model, which needs some."""
         return missing_credential(self) is None
+
+    @property
+    def provider_in_traces(self) -> str:
+        """The name of the provider by the semantic conventions for GenAI, as the SDK's clients report it."""
+        return {"bedrock": "aws.bedrock", "vertex": "gcp.vertex_ai", "foundry": "anthropic"}.get(
+            self.model_provider, self.model_provider
+        )
 
     @property
     def is_production(self) -> bool:

@@ -60,7 +60,7 @@ def create_gateway(
         # No call lasts longer than the longest answer or task that it is part of.
         silence = max(settings.longest_answer_seconds, settings.task_timeout_seconds)
         model_api = Upstream(endpoint, max_retries=settings.model_max_retries, silence_seconds=silence)
-    accounts = Accounts(metrics, tracer, charge=limits.charge, provider=settings.model_provider, models=models)
+    accounts = Accounts(metrics, tracer, charge=limits.charge, provider=settings.provider_in_traces, models=models)
     terms = Terms(models, settings.gateway_max_tokens, settings.gateway_prompt_caching)
     bound = bounds(settings)
     calls = Calls(model_api, accounts, limits, metrics, terms, waiting=waiting)

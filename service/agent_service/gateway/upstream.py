@@ -36,7 +36,10 @@ _FIRST_PAUSE_SECONDS = 0.5
 _ERROR_BYTES = 2**16
 _ERROR_SECONDS = 5.0
 
-_NO_KEY = "This agent has no key for the model API; set ANTHROPIC_API_KEY on the agent, not in the runtime."
+_NO_KEY = (
+    "This agent has no key for the model API; set ANTHROPIC_API_KEY, or the credentials of its provider, on the agent "
+    "and not in the runtime."
+)
 _NO_CHATS = "The provider of this agent's model has no Chat Completions API for it; call /v1/messages."
 _REDIRECT = "The address of the model API redirects to another, which is not followed."
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403

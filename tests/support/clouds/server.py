@@ -47,6 +47,21 @@ async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]
             yield json.loads(line[5:])
 
 
+async def passed(answer: aiohttp.ClientResponse, request: web.Request) -> web.StreamResponse:
+    """Send an answer as it is."""
+    if "text/event-stream" not in answer.headers["Content-Type"]:
+        return web.json_response(await answer.json(), status=answer.status)
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    try:
+        async for chunk in answer.content.iter_any():
+            await response.write(chunk)
+    finally:
+        answer.close()
+    await response.write_eof()
+    return response
+
+
 @dataclass
 class CloudServer:
     """A running stand-in of a cloud, with the requests that it has received."""
