@@ -78,6 +78,7 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.runtimeSettings" . }}
 {{- include "agent.toolSettings" . }}
 {{- include "agent.protocolSettings" . }}
+{{- include "agent.providerSettings" . }}
 LOG_LEVEL: {{ .Values.logging.level | quote }}
 LOG_FORMAT: {{ .Values.logging.format | quote }}
 METRICS_PORT: "9090"
@@ -172,6 +173,7 @@ file of its name, which the service reads again when it changes.
 - secret: {name: {{ .secretName | quote }}, items: [{key: {{ .secretKey | quote }}, path: ANTHROPIC_API_KEY}]}
 {{- end }}
 {{- end }}
+{{- include "agent.cloudSources" . }}
 {{- include "agent.clientKeySources" . }}
 {{- with .Values.redis }}
 {{- if .secretName }}
