@@ -13,6 +13,7 @@ from stand_in import StandIn, asking
 from support.agent import MakeClient
 from support.clouds.bedrock import REGION, Account, running_bedrock
 from support.clouds.server import CloudServer
+from support.eventually import eventually_async
 from support.runtime_gateway import MODEL, MakeGateway, asked, chat
 
 PROFILE = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/abc"
@@ -129,11 +130,12 @@ async def test_health_checks_the_model_at_no_cost(
 ) -> None:
     account.counts = counts
     client = await make_client(**settings)
-    components = (await client.get("/health")).json()["components"]
-    while components["model_api"]["status"] == "unknown":
-        components = (await client.get("/health")).json()["components"]
 
-    assert components["model_api"]["status"] == "up"
+    async def is_up() -> bool:
+        components = (await client.get("/health")).json()["components"]
+        return bool(components["model_api"]["status"] == "up")
+
+    await eventually_async(is_up, "the model is found to answer")
     assert stand_in.requests() == []
 
 

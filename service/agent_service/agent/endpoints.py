@@ -6,7 +6,7 @@ import structlog
 from pydantic import SecretStr
 
 from agent_service.agent.claude.anthropic_api import ADDRESS, AnthropicApi
-from agent_service.agent.claude.credentials import ApiKeys, Credentials
+from agent_service.agent.claude.credentials import ApiKey, ApiKeys, Credentials, Source
 from agent_service.agent.claude.endpoint import AnyEndpoint
 from agent_service.agent.foundry.endpoint import Foundry
 from agent_service.config.providers import (
@@ -46,8 +46,9 @@ def _bedrock(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:
     from agent_service.agent.bedrock.endpoint import Bedrock  # noqa: PLC0415
     from agent_service.agent.bedrock.keys import AwsKeyFiles, AwsKeys  # noqa: PLC0415
 
+    source: Source[AwsKeys | ApiKey]
     if settings.aws_bearer_token_bedrock is not None:
-        credentials = Credentials(_key(settings, BEDROCK_KEY_NAME), report_refused)
+        source = _key(settings, BEDROCK_KEY_NAME)
     else:
         access_key, secret_key = (_value(settings, name) for name in AWS_KEYS)
         token = settings.aws_session_token
@@ -56,9 +57,8 @@ def _bedrock(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:
         # Another source sets all of them or none: a pair of keys belongs together.
         in_files = all(settings.secret_file(name) is not None for name in names)
         source = AwsKeyFiles(keys, settings.secrets_dir if in_files else None)
-        credentials = Credentials(source, report_refused)
     return Bedrock(
-        credentials,
+        Credentials(source, report_refused),
         region=_given(settings.bedrock_region),
         address=settings.bedrock_base_url,
         model_ids=settings.model_ids,

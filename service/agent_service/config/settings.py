@@ -5,6 +5,7 @@ setting in the folder that SECRETS_DIR names (as Kubernetes mounts a Secret). Em
 """
 
 import ipaddress
+import json
 import os
 import re
 from decimal import Decimal
@@ -120,7 +121,7 @@ class Settings(BaseSettings):
         description="Provider of the model: Anthropic, Amazon Bedrock, Google Vertex AI or Microsoft Foundry. `echo` "
         "answers from the message itself, without a key or a network.",
     )
-    model_ids: dict[str, str] = Field(
+    model_ids: Annotated[dict[str, str], NoDecode] = Field(
         {},
         description="IDs of models at the provider, as a JSON object whose keys are the names in DEFAULT_MODEL and "
         "GATEWAY_MODELS: model IDs or inference profiles of Bedrock, model IDs of Vertex AI, deployments of Foundry. "
@@ -566,6 +567,19 @@ class Settings(BaseSettings):
     def _key(cls, value: object) -> object:
         raw = value.get_secret_value() if isinstance(value, SecretStr) else value
         return valid_key(unquoted(raw)) if isinstance(raw, str) else raw
+
+    @field_validator("model_ids", mode="before")
+    @classmethod
+    def _model_ids(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not all(isinstance(each, str) and each for each in found.values()):
+            raise ValueError('must be a JSON object with texts, such as {"claude-sonnet-4-6": "eu.anthropic.…"}')
+        return found
 
     @field_validator("google_service_account_key")
     @classmethod

@@ -40,7 +40,7 @@ async def test_a_call_is_written_as_the_official_client_writes_it(model: str, *,
         max_retries=0,
         http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(answer)),
     )
-    question = {"max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
+    question: dict[str, Any] = {"max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
     with pytest.raises(anthropic.InternalServerError):
         await official.beta.messages.create(**question, model=model, stream=streamed, betas=["one", "two"])
     ours = endpoint(model_ids={"claude": model})

@@ -104,12 +104,15 @@ async def _exchanged(key: ServiceAccountKey) -> tuple[str, float]:
             open_session(key.token_uri) as session,
             session.post(key.token_uri, data=form, timeout=_TIMEOUT, allow_redirects=False) as answer,
         ):
-            return _read(answer.status, await answer.content.read(_LARGEST_BYTES))
+            content = b""
+            while len(content) < _LARGEST_BYTES and (chunk := await answer.content.readany()):
+                content += chunk
+            return _token(answer.status, content)
     except _ERRORS as error:
         raise _unreachable(error) from error
 
 
-def _read(status: int, content: bytes) -> tuple[str, float]:
+def _token(status: int, content: bytes) -> tuple[str, float]:
     """Return the token in an answer and the seconds that it lives."""
     text = content.decode(errors="replace")
     if status in {_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN}:
