@@ -16,8 +16,9 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- with .foundry }}
-{{- if eq (empty .resource) (empty .baseUrl) }}
+{{- if hasKey . "foundry" }}
+{{- $foundry := .foundry | default dict }}
+{{- if eq (empty $foundry.resource) (empty $foundry.baseUrl) }}
 {{- fail "agent.foundry needs the resource or its address: set agent.foundry.resource or agent.foundry.baseUrl, and not both" }}
 {{- end }}
 {{- end }}
