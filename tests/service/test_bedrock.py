@@ -159,8 +159,12 @@ async def test_the_gateway_sends_what_the_official_client_sends(
     make_gateway: MakeGateway, bedrock: CloudServer, settings: dict[str, object]
 ) -> None:
     gateway = await make_gateway(**settings)
-    given: dict[str, Any] = {"system": "Be brief.", "metadata": {"user_id": "one"}, "betas": ["one-2026-01-01"]}
-    await gateway.anthropic.beta.messages.create(**asked("hello", **given))
+    given: dict[str, Any] = {
+        "system": "Be brief.",
+        "metadata": {"user_id": "one"},
+        "extra_headers": {"anthropic-beta": "one-2026-01-01"},
+    }
+    await gateway.anthropic.messages.create(**asked("hello", **given))
     official = anthropic.AsyncAnthropicBedrock(
         aws_access_key=ACCESS_KEY,
         aws_secret_key=SECRET_KEY,
@@ -171,7 +175,7 @@ async def test_the_gateway_sends_what_the_official_client_sends(
     )
     with pytest.raises(anthropic.BadRequestError, match="anthropic_version"):
         # Its version of the API is one that models with a versioned id refuse.
-        await official.beta.messages.create(**{**asked("hello", **given), "model": PROFILE})
+        await official.messages.create(**{**asked("hello", **given), "model": PROFILE})
     ours, theirs = bedrock.questions()
 
     assert ours.path == theirs.path

@@ -86,7 +86,7 @@ async def test_a_runtime_speaks_the_messages_api_to_the_gateway(
         assert 'heard "hello"' in await stream.get_final_text()
     await gateway.anthropic.beta.messages.create(**asked("hello"), betas=["one-2026-01-01"])
     last = foundry.questions()[-1]
-    assert (last.path, last.headers["anthropic-beta"]) == ("/anthropic/v1/messages?beta=true", "one-2026-01-01")
+    assert (last.path, last.headers["anthropic-beta"]) == ("/anthropic/v1/messages", "one-2026-01-01")
     assert stand_in.last()["model"] == DEPLOYMENT
 
 

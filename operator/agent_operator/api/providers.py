@@ -99,15 +99,16 @@ def place(agent: Any) -> Bedrock | Vertex | Foundry | None:
     return found
 
 
-AGENT_RULES = tuple(
-    Rule(
+def _has_its_block(name: str) -> Rule:
+    return Rule(
         cel=f"self.provider != '{name}' || has(self.{name})",
         message=f"provider {name} needs to know where it is: set agent.{name}",
-        holds=lambda agent, name=name: agent.provider != name or getattr(agent, name) is not None,
+        holds=lambda agent: agent.provider != name or getattr(agent, name) is not None,
         field=name,
     )
-    for name in SECRET_KEYS
-)
+
+
+AGENT_RULES = tuple(map(_has_its_block, SECRET_KEYS))
 """Rules of an agent that is called in a cloud."""
 
 SPEC_RULES = (

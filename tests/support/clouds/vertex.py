@@ -114,7 +114,9 @@ def _token(account: ServiceAccount, url: str, received: Received) -> web.Respons
         return _refused("unsupported_grant_type", "Invalid grant_type")
     try:
         # It checks the signature, the audience and the times.
-        claims = jwt.decode(form["assertion"][0], certs={"key-one": account.public_key}, audience=url)
+        claims = jwt.decode(  # type: ignore[no-untyped-call]
+            form["assertion"][0], certs={"key-one": account.public_key}, audience=url
+        )
     except ValueError as error:
         return _refused("invalid_grant", f"Invalid JWT: {error}")
     if claims["iss"] != account.email or claims["scope"] != _SCOPE or claims["exp"] - claims["iat"] > 3600:

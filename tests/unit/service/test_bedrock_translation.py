@@ -42,7 +42,9 @@ async def test_a_call_is_written_as_the_official_client_writes_it(model: str, *,
     )
     question: dict[str, Any] = {"max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
     with pytest.raises(anthropic.InternalServerError):
-        await official.beta.messages.create(**question, model=model, stream=streamed, betas=["one", "two"])
+        await official.messages.create(
+            **question, model=model, stream=streamed, extra_headers={"anthropic-beta": "one,two"}
+        )
     ours = endpoint(model_ids={"claude": model})
     rewrite = ours.rewrite(Call.MESSAGES, "claude", streamed=streamed, betas=("one", "two"))
 

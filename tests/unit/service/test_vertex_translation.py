@@ -1,6 +1,7 @@
 """How calls and errors are written for Vertex AI and Foundry and back."""
 
 import json
+from collections.abc import Awaitable
 from typing import Any
 
 import anthropic
@@ -43,6 +44,7 @@ async def test_a_call_is_written_as_the_official_client_of_vertex_writes_it(
         region=region, project_id="project-one", access_token="token", max_retries=0, http_client=recording(sent)
     )
     ours = vertex(region, model_ids={"claude": model})
+    asking: Awaitable[object]
     if call is None:
         question = {"model": "claude", "messages": QUESTION["messages"]}
         rewrite = ours.rewrite(Call.COUNT_TOKENS, "claude")

@@ -88,7 +88,8 @@ def assertion(key: ServiceAccountKey, now: float) -> str:
         "exp": int(now) + _LIFE_SECONDS,
     }
     try:
-        signed: bytes = jwt.encode(RSASigner.from_string(key.private_key, key.key_id), claims)
+        signer = RSASigner.from_string(key.private_key, key.key_id)  # type: ignore[no-untyped-call]
+        signed: bytes = jwt.encode(signer, claims)  # type: ignore[no-untyped-call]
     except Exception as error:
         # The libraries differ in what they raise, and quote parts of the key.
         raise CredentialsRefusedError(
