@@ -45,6 +45,11 @@ def settings(bedrock: CloudServer) -> dict[str, object]:
     }
 
 
+def of_api(api: str, bedrock: CloudServer) -> dict[str, object]:
+    """Return the settings of one of the two APIs."""
+    return {"bedrock_api": api, "bedrock_base_url": bedrock.url + ("/anthropic" if api == "messages" else "")}
+
+
 async def reason(client: httpx.AsyncClient) -> str | None:
     found: str | None = (await client.get("/health/ready")).json()["reason"]
     return found
@@ -64,9 +69,11 @@ async def test_the_built_in_agent_answers_from_a_profile(
     )
 
 
+@pytest.mark.parametrize("api", ["invoke", "messages"])
 async def test_an_api_key_of_bedrock_is_enough(
-    make_client: MakeClient, bedrock: CloudServer, settings: dict[str, object]
+    make_client: MakeClient, bedrock: CloudServer, settings: dict[str, object], api: str
 ) -> None:
+    settings = settings | of_api(api, bedrock)
     keys = {"aws_access_key_id": None, "aws_secret_access_key": None, "aws_bearer_token_bedrock": API_KEY}
     client = await make_client(**{**settings, **keys})
 
@@ -74,12 +81,13 @@ async def test_an_api_key_of_bedrock_is_enough(
     assert bedrock.questions()[0].headers["Authorization"] == f"Bearer {API_KEY}"
 
 
+@pytest.mark.parametrize("api", ["invoke", "messages"])
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_throttled_call_is_retried_by_the_official_client_with_a_signature_of_its_own(
-    make_client: MakeClient, bedrock: CloudServer, settings: dict[str, object], times: int
+    make_client: MakeClient, bedrock: CloudServer, settings: dict[str, object], times: int, api: str
 ) -> None:
-    client = await make_client(**settings)
-    found = await client.post("/chat", json={"message": asking(fault=429, times=times, id=f"throttled-{times}")})
+    client = await make_client(**settings | of_api(api, bedrock))
+    found = await client.post("/chat", json={"message": asking(fault=429, times=times, id=f"{api}-{times}")})
 
     assert found.status_code == (200 if times == 1 else 429)
     assert len(bedrock.questions()) == 2
@@ -138,10 +146,11 @@ async def test_health_checks_the_model_at_no_cost(
     assert stand_in.requests() == []
 
 
+@pytest.mark.parametrize("api", ["invoke", "messages"])
 async def test_a_runtime_speaks_the_messages_api_to_the_gateway(
-    make_gateway: MakeGateway, stand_in: StandIn, settings: dict[str, object]
+    make_gateway: MakeGateway, stand_in: StandIn, bedrock: CloudServer, settings: dict[str, object], api: str
 ) -> None:
-    gateway = await make_gateway(**settings)
+    gateway = await make_gateway(**settings | of_api(api, bedrock))
 
     assert 'heard "hello"' in await gateway.say("hello")
     async with gateway.anthropic.messages.stream(**asked("hello")) as stream:
@@ -193,10 +202,11 @@ async def test_an_exception_in_a_stream_reaches_the_runtime_as_an_error(
             await stream.get_final_text()
 
 
+@pytest.mark.parametrize("api", ["invoke", "messages"])
 async def test_the_gateway_reports_refused_keys_without_their_text(
-    make_gateway: MakeGateway, settings: dict[str, object]
+    make_gateway: MakeGateway, bedrock: CloudServer, settings: dict[str, object], api: str
 ) -> None:
-    gateway = await make_gateway(**{**settings, "aws_secret_access_key": "of-another-key"})
+    gateway = await make_gateway(**{**settings, **of_api(api, bedrock), "aws_secret_access_key": "of-another-key"})
     with pytest.raises(anthropic.AuthenticationError, match="did not accept the agent's credentials"):
         await gateway.say("hello")
 

@@ -3,7 +3,7 @@
 {{- $agent := .Values.agent }}
 {{- with and (has $agent.provider (list "bedrock" "vertex" "foundry")) (get $agent $agent.provider) }}
 {{- $block := . }}
-{{- range $name, $field := dict "REGION" "region" "PROJECT" "project" "RESOURCE" "resource" "BASE_URL" "baseUrl" }}
+{{- range $name, $field := dict "REGION" "region" "PROJECT" "project" "RESOURCE" "resource" "API" "api" "BASE_URL" "baseUrl" }}
 {{- with get $block $field }}
 {{ upper $agent.provider }}_{{ $name }}: {{ . | quote }}
 {{- end }}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -40,8 +40,11 @@ class Bedrock(Model):
 
     region: _Location
     """AWS region, such as `eu-central-1`."""
+    api: Literal["invoke", "messages"] | None = None
+    """API that is called: `invoke` is InvokeModel of Bedrock Runtime, which takes inference profiles; `messages` is the
+    Messages API of Claude in Amazon Bedrock, which newer models have. Defaults to `invoke`."""
     base_url: HttpAddress | None = None
-    """Address of Bedrock Runtime, for a VPC endpoint or a proxy. Defaults to the address of the region."""
+    """Address of Bedrock, for a VPC endpoint or a proxy. Defaults to the address of the region."""
     model_ids: ModelIds | None = None
     """IDs of models or inference profiles, by the names in `model` and `models`. A model without an entry is called
     by its name."""

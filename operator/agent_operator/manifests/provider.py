@@ -13,7 +13,11 @@ def provider_settings(agent: Agent) -> dict[str, str | None]:
         return {}
     settings: dict[str, str | None] = {}
     if isinstance(found, Bedrock):
-        settings = {"BEDROCK_REGION": found.region, "BEDROCK_BASE_URL": found.base_url}
+        settings = {
+            "BEDROCK_REGION": found.region,
+            "BEDROCK_API": found.api,
+            "BEDROCK_BASE_URL": found.base_url,
+        }
     elif isinstance(found, Vertex):
         settings = {
             "VERTEX_PROJECT": found.project,

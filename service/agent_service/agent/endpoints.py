@@ -1,6 +1,7 @@
 """Creates the endpoint of the model from the settings."""
 
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from pydantic import SecretStr
@@ -45,6 +46,7 @@ def _bedrock(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:
     # Not at the top of the file: botocore takes time and memory that other agents do not spend.
     from agent_service.agent.bedrock.endpoint import Bedrock  # noqa: PLC0415
     from agent_service.agent.bedrock.keys import AwsKeyFiles, AwsKeys  # noqa: PLC0415
+    from agent_service.agent.bedrock.messages import BedrockMessages  # noqa: PLC0415
 
     source: Source[AwsKeys | ApiKey]
     if settings.aws_bearer_token_bedrock is not None:
@@ -57,12 +59,12 @@ def _bedrock(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:
         # Another source sets all of them or none: a pair of keys belongs together.
         in_files = all(settings.secret_file(name) is not None for name in names)
         source = AwsKeyFiles(keys, settings.secrets_dir if in_files else None)
-    return Bedrock(
-        Credentials(source, report_refused),
-        region=_given(settings.bedrock_region),
-        address=settings.bedrock_base_url,
-        model_ids=settings.model_ids,
-    )
+    credentials: Credentials[AwsKeys | ApiKey] = Credentials(source, report_refused)
+    region = _given(settings.bedrock_region)
+    place: dict[str, Any] = {"region": region, "address": settings.bedrock_base_url, "model_ids": settings.model_ids}
+    if settings.bedrock_api == "messages":
+        return BedrockMessages(credentials, signs=settings.aws_bearer_token_bedrock is None, **place)
+    return Bedrock(credentials, **place)
 
 
 def _vertex(settings: Settings, report_refused: ReportRefused) -> AnyEndpoint:

@@ -128,8 +128,15 @@ class Settings(BaseSettings):
         "A model without an entry is called by its name.",
     )
     bedrock_region: str | None = Field(None, description="AWS region of Bedrock, such as `eu-central-1`.")
+    bedrock_api: Literal["invoke", "messages"] = Field(
+        "invoke",
+        description="API of Bedrock that is called: `invoke` is InvokeModel of Bedrock Runtime, which takes inference "
+        "profiles; `messages` is the Messages API of Claude in Amazon Bedrock, which newer models have.",
+    )
     bedrock_base_url: str | None = Field(
-        None, description="Address of Bedrock, if it is not that of the region: a VPC endpoint or a proxy."
+        None,
+        description="Address of Bedrock, if it is not that of the region: a VPC endpoint or a proxy. With "
+        "BEDROCK_API=messages it ends with `/anthropic`.",
     )
     aws_access_key_id: SecretStr | None = Field(None, description="ID of the access key for Bedrock.")
     aws_secret_access_key: SecretStr | None = Field(None, description="Secret of the access key for Bedrock.")

@@ -1,4 +1,4 @@
-"""A stand-in for Amazon Bedrock Runtime. It verifies signatures by botocore, as AWS itself does.
+"""A stand-in for Amazon Bedrock, with both of its APIs. It verifies signatures by botocore, as AWS itself does.
 
 API reference of Amazon Bedrock Runtime: InvokeModel, InvokeModelWithResponseStream, CountTokens. Format of the stream:
 Smithy, "Amazon Event Stream Specification".
@@ -21,7 +21,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from support.clouds.server import CloudServer, Received, Upstream, events, running
+from support.clouds.server import CloudServer, Received, Upstream, events, passed, running
 
 REGION = "eu-central-1"
 MOST_SKEW = timedelta(minutes=5)
@@ -29,6 +29,9 @@ MOST_SKEW = timedelta(minutes=5)
 _AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\S+), SignedHeaders=(\S+), Signature=([0-9a-f]{64})")
 _PATH = re.compile(r"/model/([^/]+)/(invoke|invoke-with-response-stream|count-tokens)")
 _VERSION = "bedrock-2023-05-31"
+
+_BASE = "/anthropic"
+_MESSAGES = frozenset({f"{_BASE}/v1/messages", f"{_BASE}/v1/messages/count_tokens"})
 
 _ERRORS = {
     400: (400, "ValidationException"),
@@ -60,6 +63,8 @@ def running_bedrock(account: Account, upstream_url: str) -> Iterator[CloudServer
         refusal = _refusal(request, received, account)
         if refusal is not None:
             return _error(403, *refusal)
+        if received.path in _MESSAGES:
+            return await passed(await upstream.ask(received.path.removeprefix(_BASE), received.json()), request)
         path = _PATH.fullmatch(received.path)
         if path is None:
             return _error(404, "UnknownOperationException", "")
@@ -141,7 +146,7 @@ def _refusal(request: web.Request, received: Received, account: Account) -> tupl
 
 def _fault_of_signature(request: web.Request, given: re.Match[str], signature: str) -> str | None:
     at = request.headers["X-Amz-Date"]
-    if given[2] != f"{at[:8]}/{REGION}/bedrock/aws4_request":
+    if given[2] != f"{at[:8]}/{REGION}/{_service(request.raw_path)}/aws4_request":
         return "Credential should be scoped to a valid region."
     if abs(datetime.now(UTC) - datetime.strptime(at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)) > MOST_SKEW:
         return f"Signature expired: {at} is now earlier than the server's time"
@@ -158,8 +163,13 @@ def expected(request: web.Request, received: Received, secret: str, token: str |
     url = f"http://{request.headers['Host']}{received.path}"
     signed = AWSRequest(method=request.method, url=url, headers=headers, data=received.body)
     signed.context["timestamp"] = request.headers["X-Amz-Date"]
-    auth = SigV4Auth(Credentials(match[1], secret, token), "bedrock", REGION)
+    auth = SigV4Auth(Credentials(match[1], secret, token), _service(received.path), REGION)
     return str(auth.signature(auth.string_to_sign(signed, auth.canonical_request(signed)), signed))
+
+
+def _service(path: str) -> str:
+    """Return the name of the service in the signature of a request."""
+    return "bedrock-mantle" if path.startswith(_BASE) else "bedrock"
 
 
 def chunk(event: dict[str, Any]) -> bytes:

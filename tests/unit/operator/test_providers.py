@@ -50,6 +50,10 @@ def test_the_block_of_the_provider_becomes_its_settings(provider: str, expected:
     assert json.loads(found["MODEL_IDS"]) == {"a": "arn:aws:bedrock:x:1:profile/a", "b": "us.model-b:1"}
 
 
+def test_the_api_of_bedrock_is_a_setting() -> None:
+    assert settings(agent("bedrock", api="messages"))["BEDROCK_API"] == "messages"
+
+
 @pytest.mark.parametrize("provider", BLOCKS)
 def test_the_secret_is_mounted_under_the_names_of_the_settings(provider: str) -> None:
     needed, *optional = [source["secret"] for source in secret_sources(agent(provider))]

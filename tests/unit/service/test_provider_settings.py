@@ -41,6 +41,7 @@ def faults(**given: str) -> list[str]:
         (BEDROCK, "https://bedrock-runtime.eu-west-1.amazonaws.com"),
         (BEDROCK | {"AWS_SESSION_TOKEN": "token"}, "https://bedrock-runtime.eu-west-1.amazonaws.com"),
         (BEDROCK | {"BEDROCK_BASE_URL": "https://proxy.internal/"}, "https://proxy.internal"),
+        (BEDROCK | {"BEDROCK_API": "messages"}, "https://bedrock-mantle.eu-west-1.api.aws/anthropic"),
         (VERTEX, "https://aiplatform.eu.rep.googleapis.com/v1"),
         (VERTEX | {"VERTEX_REGION": "global"}, "https://aiplatform.googleapis.com/v1"),
         (FOUNDRY, "https://one.services.ai.azure.com/anthropic"),

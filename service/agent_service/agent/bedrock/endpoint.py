@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import anthropic
@@ -16,6 +16,9 @@ from agent_service.agent.bedrock.signing import signature
 from agent_service.agent.claude.credentials import ApiKey, Credentials
 from agent_service.agent.claude.endpoint import Call, Failure, Framing, Rewrite, model_id
 
+if TYPE_CHECKING:
+    from agent_service.agent.claude.endpoint import Client
+
 # The value in the documentation of Bedrock ("Inference using Anthropic Messages API"). The SDK's own default is that of
 # Anthropic's API, which models with a versioned id refuse (Claude docs, "Claude on Amazon Bedrock").
 _VERSION = "bedrock-2023-05-31"
@@ -27,6 +30,8 @@ class Bedrock:
     """An `Endpoint` for access keys of AWS or for an API key of Bedrock."""
 
     chats = False
+    service = "bedrock"
+    """The name of the service in signatures."""
 
     def __init__(
         self,
@@ -46,15 +51,15 @@ class Bedrock:
         """
         self.address = (address or f"https://bedrock-runtime.{region}.amazonaws.com").rstrip("/")
         self.credentials = credentials
-        self._region = region
-        self._model_ids = model_ids or {}
+        self.region = region
+        self.model_ids = model_ids or {}
 
-    def client(self, http_client: httpx2.AsyncClient, **options: Any) -> anthropic.AsyncAnthropicBedrock:
+    def client(self, http_client: httpx2.AsyncClient, **options: Any) -> "Client":
         """Return the SDK's client, whose credential is set before each call."""
         return anthropic.AsyncAnthropicBedrock(
             # With a value, it reads no credential from the environment.
             api_key="",
-            aws_region=self._region,
+            aws_region=self.region,
             base_url=self.address,
             http_client=http_client,
             **options,
@@ -76,7 +81,7 @@ class Bedrock:
         if betas:
             added["anthropic_beta"] = list(betas)
         # A profile may be an ARN, whose slash is part of the name.
-        place = f"/model/{quote(model_id(model, self._model_ids), safe=':')}"
+        place = f"/model/{quote(model_id(model, self.model_ids), safe=':')}"
         if call is Call.COUNT_TOKENS:
             # The body is that of a call, which has a limit of tokens.
             return Rewrite(
@@ -92,7 +97,7 @@ class Bedrock:
         """Return the signature of a request, or the API key."""
         if isinstance(credential, ApiKey):
             return {"Authorization": f"Bearer {credential.value}"}
-        return await signature(credential, self._region, url, content)
+        return await signature(credential, self.region, self.service, url=url, content=content)
 
     def failure(self, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
         """Return an error of AWS in the form of the Messages API."""

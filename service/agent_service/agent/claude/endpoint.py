@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     import anthropic
     import httpx2
 
-    Client = anthropic.AsyncAnthropic | anthropic.AsyncAnthropicBedrock | anthropic.AsyncAnthropicVertex
+    Client = (
+        anthropic.AsyncAnthropic
+        | anthropic.AsyncAnthropicBedrock
+        | anthropic.AsyncAnthropicBedrockMantle
+        | anthropic.AsyncAnthropicVertex
+    )
 
 C = TypeVar("C", bound=Credential)
 

@@ -103,7 +103,7 @@ class ClaudeProvider:
         url = self._endpoint.address + self._asked.path
         headers = self._current_headers(credential)
         if "Authorization" not in headers:
-            # Only the SDK's client for Anthropic has it among the headers of every request.
+            # Some of the SDK's clients have it among the headers of every request, as the one for Anthropic.
             headers = {**headers, **await self._endpoint.authorize(credential, url, content)}
         usage.sent = True
         first = await self._wire.attempt(url, headers, content)
