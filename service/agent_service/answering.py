@@ -38,7 +38,7 @@ def make_answering(
         return provider, RuntimeAccount(metrics, protocol=protocol), TurnSpans.of_runtime(tracer, protocol)
     provider = model or EchoProvider()
     spans = TurnSpans.of_model(
-        tracer, provider=settings.model_provider, model=provider.model, max_tokens=settings.max_tokens
+        tracer, provider=settings.provider_in_traces, model=provider.model, max_tokens=settings.max_tokens
     )
     charge: Callable[[Usage, str | None], None] = limits.charge
     if toolbox is None and settings.api_client_tools:

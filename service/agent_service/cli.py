@@ -52,7 +52,7 @@ def serve(host: str | None, port: int | None, file: Path | None) -> None:
 
     \b
       ANTHROPIC_API_KEY        key of the model API; or a file of that name in SECRETS_DIR
-      MODEL_PROVIDER           anthropic (default), or echo: no key, no network
+      MODEL_PROVIDER           anthropic (default), bedrock, vertex, foundry; or echo: no key, no network
       DEFAULT_MODEL            model that answers
       RUNTIME_URL              your own agent, such as http://127.0.0.1:8080, instead of the built-in one
       RUNTIME_PROTOCOL         how it is called: invocations (default), a2a, openai or http

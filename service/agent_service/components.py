@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent_service import __version__
-from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.claude.credentials import AnyCredentials
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
@@ -64,7 +64,7 @@ class Components:
     metrics: Metrics
     provider: Provider
     model: Provider | None
-    credentials: Credentials | None
+    credentials: AnyCredentials | None
     turns: Turns
     redis: Redis
     clients: Clients
@@ -118,7 +118,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         counts_waiting: whether calls through the gateway that wait count as throttled requests.
     """
     counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
-    model, credentials = make_model(settings, counted)
+    model, endpoint = make_model(settings, counted)
     turns = Turns()
     runtime = None if settings.runtime_url is None else make_protocol(settings, settings.runtime_url)
     tracing = start_tracing(settings)
@@ -208,7 +208,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         metrics=counted,
         provider=provider,
         model=model,
-        credentials=credentials,
+        credentials=None if endpoint is None else endpoint.credentials,
         turns=turns,
         redis=redis,
         clients=Clients(settings, tokens),
@@ -247,7 +247,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             settings,
             lifecycle,
             turns=turns,
-            credentials=credentials,
+            endpoint=endpoint,
             limits=limits,
             metrics=counted,
             tracing=tracing,

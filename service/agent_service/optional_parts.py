@@ -2,16 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-import structlog
-
-from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.claude.endpoint import AnyEndpoint
 from agent_service.agent.echo import EchoProvider
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.turns import Turns
-from agent_service.config.settings import API_KEY_NAME, Settings
+from agent_service.config.settings import Settings
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.limits import Limits
-from agent_service.network.addresses import model_api_address
 from agent_service.telemetry.metrics import Metrics
 from agent_service.telemetry.tracing import Tracing
 
@@ -20,33 +17,25 @@ if TYPE_CHECKING:
     from agent_service.gateway.server import Gateway
     from agent_service.tooling.toolbox import McpToolbox
 
-_log = structlog.get_logger(__name__)
 
-ANTHROPIC = "https://api.anthropic.com"
-
-
-def make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, Credentials | None]:
-    """Return the provider of the model, and its credentials; None for what the agent does not have."""
+def make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, AnyEndpoint | None]:
+    """Return the provider of the model, and where it is called; None for what the agent does not have."""
     if settings.model_provider == "echo":
         return EchoProvider(), None
-    if settings.anthropic_api_key is None:
+    if not settings.has_credentials:
         return None, None
-    key, file = settings.anthropic_api_key.get_secret_value(), settings.secret_file(API_KEY_NAME)
-    credentials = Credentials(key, file, counted.credentials_refused.set)
-    base_url, left_out = model_api_address(settings.anthropic_base_url or ANTHROPIC)
-    if left_out:
-        _log.warning("Base URL ended with a path of the API, removed the path", left_out=left_out)
     # The SDK takes three quarters of the start time, so only an agent that uses it imports it.
     from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
+    from agent_service.agent.endpoints import make_endpoint  # noqa: PLC0415
 
+    endpoint = make_endpoint(settings, counted.credentials_refused.set)
     provider = ClaudeProvider(
+        endpoint,
         model=settings.default_model,
         max_tokens=settings.max_tokens,
         max_retries=settings.model_max_retries,
-        credentials=credentials,
-        base_url=base_url,
     )
-    return provider, credentials
+    return provider, endpoint
 
 
 def make_gateway(
@@ -54,7 +43,7 @@ def make_gateway(
     lifecycle: Lifecycle,
     *,
     turns: Turns,
-    credentials: Credentials | None,
+    endpoint: AnyEndpoint | None,
     limits: Limits,
     metrics: Metrics,
     tracing: Tracing,
@@ -69,8 +58,7 @@ def make_gateway(
         settings,
         lifecycle,
         turns=turns,
-        credentials=credentials,
-        base_url=model_api_address(settings.anthropic_base_url or ANTHROPIC)[0],
+        endpoint=endpoint,
         limits=limits,
         metrics=metrics,
         tracer=tracing.tracer(),

@@ -21,6 +21,7 @@ Helm = Callable[..., str]
 
 REDIS = {"url": "redis://redis"}
 PRICES = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
+CLOUD = {"secretName": "cloud"}
 KEYS = "each key must be a qualified name"
 CODE = {"configMapKeyRef": {"name": "code", "key": "agent.py"}}
 TMP = {"name": "runtime-tmp", "mountPath": "/data"}
@@ -43,6 +44,12 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("metadata.name must be at most 53", {"fullnameOverride": "1-agent"}),
     ("set apiKey.secretName or apiKey.value, not both", {"apiKey": {"secretName": "a", "value": "b"}}),
     ("provider anthropic needs a key", {"agent": {"provider": "anthropic"}}),
+    ("provider bedrock needs to know where it is", {"agent": {"provider": "bedrock", "credentials": CLOUD}}),
+    ("provider vertex needs to know where it is", {"agent": {"provider": "vertex", "credentials": CLOUD}}),
+    ("provider foundry needs to know where it is", {"agent": {"provider": "foundry", "credentials": CLOUD}}),
+    ("a provider in a cloud needs credentials", {"agent": {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}}}),
+    ("agent.foundry needs the resource or its address", {"agent": {"foundry": {"modelIds": {"a": "b"}}}}),
+    ("each key of modelIds", {"agent": {"bedrock": {"region": "eu-west-1", "modelIds": {"a b": "c"}}}}),
     (
         "autoscaling.minReplicas must not exceed autoscaling.maxReplicas",
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},

@@ -15,7 +15,7 @@ from playwright.async_api import Browser
 from agent_service.app import create_app
 from agent_service.components import Components
 from agent_service.config.loading import load
-from agent_service.config.settings import API_KEY_NAME
+from agent_service.config.providers import API_KEY_NAME
 from service.anthropic_agent import running_desk
 from stand_in import StandIn, running_stand_in
 from support.agent import KEY, SETTING_NAMES, MakeClient, Service, StartService, running_service

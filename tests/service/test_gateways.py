@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.claude.anthropic_api import AnthropicApi
+from agent_service.agent.claude.credentials import ApiKeys, Credentials
 from agent_service.agent.claude.provider import ClaudeProvider
 from agent_service.agent.messages import Prompt, Usage
 from support.agent import MakeClient
@@ -96,7 +97,7 @@ async def test_connections_are_reused_after_an_answer() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        provider = ClaudeProvider(model="m", max_tokens=10, credentials=Credentials("key"), base_url=url)
+        provider = ClaudeProvider(AnthropicApi(Credentials(ApiKeys("key")), url), model="m", max_tokens=10)
         for _ in range(5):
             assert "".join([piece async for piece in provider.stream(Prompt("hi"), Usage(), nullcontext)]) == "Hello"
             await ended.wait()

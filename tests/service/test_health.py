@@ -12,7 +12,8 @@ import httpx
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.claude.anthropic_api import AnthropicApi
+from agent_service.agent.claude.credentials import ApiKeys, Credentials
 from agent_service.agent.claude.provider import ClaudeProvider
 from agent_service.agent.errors import UnreachableError
 from agent_service.app import create_app
@@ -80,8 +81,8 @@ async def test_refused_credentials_make_the_pod_unready_until_a_call_succeeds(
 
 async def test_refused_credentials_are_rechecked_without_a_request(stand_in: StandIn) -> None:
     """An unready pod gets no request that could show that its key works again."""
-    credentials = Credentials(KEY)
-    provider = ClaudeProvider(model="claude-sonnet-5-5", max_tokens=10, credentials=credentials, base_url=stand_in.url)
+    credentials = Credentials(ApiKeys(KEY))
+    provider = ClaudeProvider(AnthropicApi(credentials, stand_in.url), model="claude-sonnet-5-5", max_tokens=10)
 
     async def ask() -> str:
         await provider.check()

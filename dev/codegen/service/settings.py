@@ -44,12 +44,12 @@ def _value(field: FieldInfo, schema: Schema) -> str:
     # The empty cell for the default already shows that the setting is optional.
     choice = next(choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null")
     kind = type_text(choice)
-    return {"boolean": "`true` or `false`", "list of string": "list"}.get(kind, kind)
+    return {"boolean": "`true` or `false`", "list of string": "list", "map of string": "JSON object"}.get(kind, kind)
 
 
 def _default(field: FieldInfo) -> str:
     default: Any = field.get_default(call_default_factory=True)
-    if default is None or default == () or isinstance(default, SecretStr):
+    if default is None or default in ((), {}) or isinstance(default, SecretStr):
         return ""
     if isinstance(default, bool):
         return code(str(default).lower())

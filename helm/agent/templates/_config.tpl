@@ -88,6 +88,7 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.runtimeSettings" . }}
 {{- include "agent.toolSettings" . }}
 {{- include "agent.protocolSettings" . }}
+{{- include "agent.providerSettings" . }}
 {{- with .Values.auth.usageReaders }}
 USAGE_READERS: {{ join "," . | quote }}
 {{- end }}
@@ -188,6 +189,7 @@ file of its name, which the service reads again when it changes.
 - secret: {name: {{ .secretName | quote }}, items: [{key: {{ .secretKey | quote }}, path: ANTHROPIC_API_KEY}]}
 {{- end }}
 {{- end }}
+{{- include "agent.cloudSources" . }}
 {{- include "agent.clientKeySources" . }}
 {{- if .Values.auth.jwt }}
 - configMap: {name: {{ include "agent.jwtName" . | quote }}, items: [{key: jwt.json, path: jwt.json}]}

@@ -12,7 +12,8 @@
 {{- define "agent.modelPort" -}}
 {{- with .Values.agent }}
 {{- if ne .provider "echo" }}
-{{- include "agent.httpPort" (.baseUrl | default "https://") }}
+{{- $place := eq .provider "anthropic" | ternary . (get . .provider | default dict) }}
+{{- include "agent.httpPort" ($place.baseUrl | default "https://") }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -45,7 +45,7 @@ PodCount = Percentage | Annotated[int, Field(ge=0, le=1000)]
 """A number of pods, or a percentage of them such as "25%"."""
 
 
-def _keys(pattern: str, sentence: str) -> Rule:
+def keys_of_form(pattern: str, sentence: str) -> Rule:
     compiled = re.compile(pattern.removesuffix("$") + r"\Z")
     return Rule(
         cel=f"self.all(key, key.size() <= {MAX_KEY} && key.matches('{pattern.replace(chr(92), chr(92) * 2)}'))",
@@ -54,7 +54,7 @@ def _keys(pattern: str, sentence: str) -> Rule:
     )
 
 
-QUALIFIED_KEYS = _keys(
+QUALIFIED_KEYS = keys_of_form(
     QUALIFIED_NAME,
     "each key must be a qualified name: letters, digits, '-', '_' and '.', with an optional prefix like 'example.com/'",
 )

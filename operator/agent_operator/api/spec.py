@@ -37,6 +37,8 @@ from agent_operator.api.kubernetes.volumes import Volume
 from agent_operator.api.networking import HttpAddress, HttpRoute, Ingress, NetworkPolicy, Service
 from agent_operator.api.protocols import SPEC_RULES as RULES_OF_PROTOCOLS
 from agent_operator.api.protocols import Protocols
+from agent_operator.api.providers import AGENT_RULES, Bedrock, Foundry, ProviderCredentials, Vertex
+from agent_operator.api.providers import SPEC_RULES as RULES_OF_PROVIDERS
 from agent_operator.api.redis import Redis
 from agent_operator.api.rules import Rule
 from agent_operator.api.runtime import SPEC_RULES, Runtime
@@ -93,13 +95,15 @@ class Agent(Model):
             holds=lambda agent: agent.system_prompt is None or agent.system_prompt_from is None,
             field="systemPrompt",
         ),
+        *AGENT_RULES,
     )
 
     description: Annotated[str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=1000)] | None = None
     """What the agent does, for its clients: the A2A agent card and the description of the MCP tool contain it."""
-    provider: Literal["anthropic", "echo"] = "anthropic"
-    """Provider of the answers: `anthropic` calls the model API; `echo` answers with the message itself and needs no
-    key."""
+    provider: Literal["anthropic", "bedrock", "vertex", "foundry", "echo"] = "anthropic"
+    """Provider of the answers: `anthropic` calls the model API; `bedrock` (Amazon Bedrock), `vertex` (Google Vertex
+    AI) and `foundry` (Microsoft Foundry) call the same models in a cloud; `echo` answers with the message itself and
+    needs no key."""
     model: Annotated[str, StringConstraints(pattern=r"^[!-~]+$", min_length=1, max_length=128)] = DEFAULT_MODEL
     """ID of the model at the model API."""
     models: Annotated[list[_FurtherModel], Field(max_length=32, json_schema_extra=SET)] | None = None
@@ -116,7 +120,12 @@ class Agent(Model):
     """Whether a client of `/chat/stream` may replace the instructions with its own, at the owner's expense. If
     unset, this is allowed outside `production`."""
     base_url: HttpAddress | None = None
-    """Address of the model API, for a gateway or proxy. Defaults to the provider's own address."""
+    """Address of the model API, for a gateway or proxy, with the provider `anthropic`. Defaults to the provider's own
+    address."""
+    bedrock: Bedrock | None = None
+    vertex: Vertex | None = None
+    foundry: Foundry | None = None
+    credentials: ProviderCredentials | None = None
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
     """Maximum total duration of one request, in seconds. A stream may take longer, and continues unless the model
     API sends nothing for this many seconds."""
@@ -341,6 +350,7 @@ class AgentSpec(Model):
         *SPEC_RULES,
         *RULES_OF_TOOLS,
         *RULES_OF_PROTOCOLS,
+        *RULES_OF_PROVIDERS,
     )
 
     class_name: ObjectName | None = None

@@ -3,6 +3,7 @@
 import re
 
 from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.providers import place
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.jwt_file import jwt_addresses
@@ -95,7 +96,9 @@ def namespace_of(address: str) -> str | None:
 def _model_port(spec: AgentSpec) -> int | None:
     if spec.agent.provider == "echo":
         return None
-    return SCHEME_PORTS["https"] if spec.agent.base_url is None else port_of(spec.agent.base_url)
+    cloud = place(spec.agent)
+    address = spec.agent.base_url if cloud is None else cloud.base_url
+    return SCHEME_PORTS["https"] if address is None else port_of(address)
 
 
 def _redis_port(spec: AgentSpec) -> int | None:

@@ -1,6 +1,9 @@
 """The projected volume with the agent's secrets, which the service watches."""
 
+from collections.abc import Iterable
+
 from agent_operator.api.agent import AgentDeployment
+from agent_operator.api.providers import OPTIONAL_SECRET_KEYS, SECRET_KEYS
 from agent_operator.api.spec import SECRET_KEY
 from agent_operator.manifests.client_keys import KEYS, client_keys_name
 from agent_operator.manifests.document import Document
@@ -20,6 +23,7 @@ def secret_sources(agent: AgentDeployment) -> list[Document]:
         sources.append(_source("secret", agent.name, SECRET_KEY, SECRET_KEY))
     elif agent.spec.api_key.secret_name is not None:
         sources.append(_source("secret", agent.spec.api_key.secret_name, agent.spec.api_key.secret_key, SECRET_KEY))
+    sources += _of_cloud(agent)
     if agent.spec.auth.enabled and agent.spec.auth.existing_secret is not None:
         sources.append(_source("secret", agent.spec.auth.existing_secret, agent.spec.auth.secret_key, KEYS))
     elif agent.spec.auth.enabled:
@@ -32,6 +36,23 @@ def secret_sources(agent: AgentDeployment) -> list[Document]:
         reference = agent.spec.agent.system_prompt_from.config_map_key_ref
         sources.append(_source("configMap", reference.name, reference.key, SYSTEM_PROMPT))
     return sources
+
+
+def _of_cloud(agent: AgentDeployment) -> list[Document]:
+    """Return the sources of the credentials for a provider in a cloud."""
+    credentials, provider = agent.spec.agent.credentials, agent.spec.agent.provider
+    if credentials is None or provider not in SECRET_KEYS:
+        return []
+    needed = {"name": credentials.secret_name, "items": _items(SECRET_KEYS[provider])}
+    sources: list[Document] = [{"secret": needed}]
+    if provider in OPTIONAL_SECRET_KEYS:
+        further = _items(OPTIONAL_SECRET_KEYS[provider])
+        sources.append({"secret": {"name": credentials.secret_name, "items": further, "optional": True}})
+    return sources
+
+
+def _items(names: Iterable[str]) -> list[Document]:
+    return [{"key": name, "path": name} for name in names]
 
 
 def _source(kind: str, name: str, key: str, path: str) -> Document:

@@ -8,6 +8,7 @@ from agent_operator.api.cautions import cautions, measured, sidecars_of_tools
 from agent_operator.api.core_v1 import Resources
 from agent_operator.api.mcp import ToolSidecar
 from agent_operator.api.protocols import A2A_PORT, Protocols
+from agent_operator.api.providers import SECRET_KEYS
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import Fault
 from agent_operator.kube.compare import quantity
@@ -39,6 +40,7 @@ def advice(spec: AgentSpec) -> Iterator[Fault]:
     yield from _capacity(spec)
     yield from _exposure(spec)
     yield from _image_and_model(spec)
+    yield from _provider(spec)
     yield from _runtime(spec)
     yield from _tools(spec)
     yield from _protocols(spec)
@@ -160,6 +162,21 @@ def _image_and_model(spec: AgentSpec) -> Iterator[Fault]:
         and not spec.agent.model.startswith("claude-")
     ):
         yield Fault("spec.agent.model", "is not an Anthropic model ID, which all start with `claude-`: check it")
+
+
+def _provider(spec: AgentSpec) -> Iterator[Fault]:
+    agent = spec.agent
+    for name in SECRET_KEYS:
+        if name != agent.provider and getattr(agent, name) is not None:
+            yield Fault(f"spec.agent.{name}", f"has no effect with provider {agent.provider}: remove it")
+    if agent.provider not in SECRET_KEYS:
+        if agent.credentials is not None:
+            yield Fault("spec.agent.credentials", f"has no effect with provider {agent.provider}: remove it")
+        return
+    if agent.base_url is not None:
+        yield Fault("spec.agent.baseUrl", f"has no effect here: set the address in agent.{agent.provider}.baseUrl")
+    if spec.api_key.secret_name is not None or spec.api_key.value is not None:
+        yield Fault("spec.apiKey", f"has no effect with provider {agent.provider}: remove it")
 
 
 def _runtime(spec: AgentSpec) -> Iterator[Fault]:

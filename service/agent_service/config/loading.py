@@ -6,13 +6,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agent_service.config.settings import API_KEY_NAME, CLIENT_KEYS_NAME, Settings
+from agent_service.config.providers import SECRET_NAMES
+from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
 from agent_service.config.sources import ENV_FILE, given
 
 # An address may contain a password, which is itself one of the reported faults.
-_NEVER_SHOWN = frozenset(
-    {API_KEY_NAME, CLIENT_KEYS_NAME, "ANTHROPIC_BASE_URL", "RUNTIME_URL", "REDIS_URL", "REDIS_PASSWORD"}
-)
+_NEVER_SHOWN = SECRET_NAMES | {
+    CLIENT_KEYS_NAME,
+    "ANTHROPIC_BASE_URL",
+    "BEDROCK_BASE_URL",
+    "VERTEX_BASE_URL",
+    "FOUNDRY_BASE_URL",
+    "RUNTIME_URL",
+    "REDIS_URL",
+    "REDIS_PASSWORD",
+}
 
 
 class SettingsError(Exception):

@@ -5,6 +5,7 @@ setting in the folder that SECRETS_DIR names (as Kubernetes mounts a Secret). Em
 """
 
 import ipaddress
+import json
 import os
 import re
 from decimal import Decimal
@@ -16,6 +17,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent_service.config.client_keys import client_keys, is_client_id
+from agent_service.config.providers import Provider, missing_credential, provider_faults
 from agent_service.config.sources import ENV_FILE, ENV_FILE_ENCODING, given
 from agent_service.config.values import (
     LONGEST_SYSTEM_PROMPT,
@@ -24,11 +26,11 @@ from agent_service.config.values import (
     unquoted,
     valid_host,
     valid_key,
+    valid_service_account_key,
     valid_system_prompt,
 )
 from agent_service.network.addresses import host_name, model_api_address, redis_address, runtime_address
 
-API_KEY_NAME = "ANTHROPIC_API_KEY"
 CLIENT_KEYS_NAME = "API_KEYS"
 SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
 # The folder of the XDG Base Directory Specification for data that a program keeps between its runs.
@@ -119,10 +121,49 @@ class Settings(BaseSettings):
 
     anthropic_api_key: SecretStr | None = Field(None, description="Key of the model API.")
     anthropic_base_url: str | None = Field(None, description="Address of the model API, if it is not Anthropic's own.")
-    model_provider: Literal["anthropic", "echo"] = Field(
+    model_provider: Provider = Field(
         "anthropic",
-        description="Provider of the model. `echo` answers from the message itself, without a key or a network.",
+        description="Provider of the model: Anthropic, Amazon Bedrock, Google Vertex AI or Microsoft Foundry. `echo` "
+        "answers from the message itself, without a key or a network.",
     )
+    model_ids: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="IDs of models at the provider, as a JSON object whose keys are the names in DEFAULT_MODEL and "
+        "GATEWAY_MODELS: model IDs or inference profiles of Bedrock, model IDs of Vertex AI, deployments of Foundry. "
+        "A model without an entry is called by its name.",
+    )
+    bedrock_region: str | None = Field(None, description="AWS region of Bedrock, such as `eu-central-1`.")
+    bedrock_api: Literal["invoke", "messages"] = Field(
+        "invoke",
+        description="API of Bedrock that is called: `invoke` is InvokeModel of Bedrock Runtime, which takes inference "
+        "profiles; `messages` is the Messages API of Claude in Amazon Bedrock, which newer models have.",
+    )
+    bedrock_base_url: str | None = Field(
+        None,
+        description="Address of Bedrock, if it is not that of the region: a VPC endpoint or a proxy. With "
+        "BEDROCK_API=messages it ends with `/anthropic`.",
+    )
+    aws_access_key_id: SecretStr | None = Field(None, description="ID of the access key for Bedrock.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Secret of the access key for Bedrock.")
+    aws_session_token: SecretStr | None = Field(None, description="Session token, if the access key is temporary.")
+    aws_bearer_token_bedrock: SecretStr | None = Field(
+        None, description="API key of Bedrock. It takes precedence over the access key."
+    )
+    vertex_project: str | None = Field(None, description="ID of the Google Cloud project whose Vertex AI is called.")
+    vertex_region: str | None = Field(
+        None, description="Location of Vertex AI: a region such as `europe-west1`, or `global`, `eu` or `us`."
+    )
+    vertex_base_url: str | None = Field(
+        None, description="Address of Vertex AI, if it is not that of the region: a private endpoint or a proxy."
+    )
+    google_service_account_key: SecretStr | None = Field(
+        None, description="Key of a Google service account for Vertex AI: the content of its JSON file."
+    )
+    foundry_resource: str | None = Field(None, description="Name of the Foundry resource in Azure.")
+    foundry_base_url: str | None = Field(
+        None, description="Address of the Foundry resource, in place of its name: a private endpoint or a proxy."
+    )
+    anthropic_foundry_api_key: SecretStr | None = Field(None, description="API key of the Foundry resource.")
     default_model: str = Field("claude-sonnet-5-5", min_length=1, max_length=256, description="Model that answers.")
     max_tokens: int = Field(4096, ge=1, le=200_000, description="Maximum number of tokens in one answer.")
     allow_system_prompt: bool | None = Field(
@@ -515,7 +556,7 @@ class Settings(BaseSettings):
     def _not_blank(cls, value: str | None) -> str | None:
         return valid_system_prompt(value or "")
 
-    @field_validator("anthropic_base_url")
+    @field_validator("anthropic_base_url", "bedrock_base_url", "vertex_base_url", "foundry_base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         # Returned unchanged: the code that uses the address logs what it removes.
@@ -562,11 +603,39 @@ class Settings(BaseSettings):
             client_keys(value.get_secret_value())
         return value
 
-    @field_validator("anthropic_api_key", mode="before")
+    @field_validator(
+        "anthropic_api_key",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "aws_bearer_token_bedrock",
+        "anthropic_foundry_api_key",
+        mode="before",
+    )
     @classmethod
     def _key(cls, value: object) -> object:
         raw = value.get_secret_value() if isinstance(value, SecretStr) else value
         return valid_key(unquoted(raw)) if isinstance(raw, str) else raw
+
+    @field_validator("model_ids", mode="before")
+    @classmethod
+    def _model_ids(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not all(isinstance(each, str) and each for each in found.values()):
+            raise ValueError('must be a JSON object with texts, such as {"claude-sonnet-4-6": "eu.anthropic.…"}')
+        return found
+
+    @field_validator("google_service_account_key")
+    @classmethod
+    def _google_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            valid_service_account_key(value.get_secret_value())
+        return value
 
     @field_validator("secrets_dir")
     @classmethod
@@ -588,12 +657,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         faults = []
-        # A runtime may have access of its own to a model.
-        if self.model_provider == "anthropic" and self.anthropic_api_key is None and self.runtime_url is None:
-            faults.append(
-                f"{API_KEY_NAME}: is not set; set it, put the key into a file of that name in SECRETS_DIR, "
-                "or set MODEL_PROVIDER=echo to run with no model"
-            )
+        faults += provider_faults(self)
         # Browsers refuse this combination, and Starlette turns it into "any origin, with cookies".
         if "*" in self.cors_origins and self.cors_allow_credentials:
             faults.append("CORS_ALLOW_CREDENTIALS: cannot be true while CORS_ORIGINS is *; name the origins")
@@ -613,6 +677,18 @@ class Settings(BaseSettings):
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there are credentials for the provider of the model, which needs some."""
+        return missing_credential(self) is None
+
+    @property
+    def provider_in_traces(self) -> str:
+        """The name of the provider by the semantic conventions for GenAI, as the SDK's clients report it."""
+        return {"bedrock": "aws.bedrock", "vertex": "gcp.vertex_ai", "foundry": "anthropic"}.get(
+            self.model_provider, self.model_provider
+        )
 
     @property
     def is_production(self) -> bool:

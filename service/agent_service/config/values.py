@@ -1,6 +1,7 @@
 """Checks of the values of settings. Pure."""
 
 import ipaddress
+import json
 import re
 
 LONGEST_SYSTEM_PROMPT = 100_000
@@ -46,6 +47,18 @@ def check_with_redis_py(address: str) -> None:
     except Exception:
         # Any error here would recur with each command. Its message may quote a password.
         raise ValueError("has an option whose value cannot be used; check the options after the `?`") from None
+
+
+def valid_service_account_key(raw: str) -> str:
+    """Return the content of the JSON file of a Google service account's key; raise ValueError if it is none."""
+    try:
+        found = json.loads(raw)
+        usable = all(isinstance(found[name], str) for name in ("client_email", "private_key", "private_key_id"))
+    except (ValueError, LookupError, TypeError, RecursionError):
+        usable = False
+    if not usable:
+        raise ValueError("must be the content of the JSON file that Google Cloud creates for a service account's key")
+    return raw
 
 
 def valid_system_prompt(raw: str) -> str | None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Tracer
 
-from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.claude.endpoint import AnyEndpoint
 from agent_service.agent.echo import EchoProvider
 from agent_service.agent.provider import Waiting
 from agent_service.agent.tools import Toolbox
@@ -31,8 +31,7 @@ def create_gateway(
     lifecycle: Lifecycle,
     *,
     turns: Turns,
-    credentials: Credentials | None,
-    base_url: str,
+    endpoint: AnyEndpoint | None,
     limits: Limits,
     metrics: Metrics,
     tracer: Tracer,
@@ -45,8 +44,7 @@ def create_gateway(
         settings: settings of the service.
         lifecycle: lifecycle of the process.
         turns: the turns in progress.
-        credentials: key of the model API; None if there is none.
-        base_url: address of the model API.
+        endpoint: where the model API is, with its credentials; None if there are none.
         limits: limits of the agent.
         metrics: metrics of the process.
         tracer: creates the spans.
@@ -61,8 +59,8 @@ def create_gateway(
     else:
         # No call lasts longer than the longest answer or task that it is part of.
         silence = max(settings.longest_answer_seconds, settings.task_timeout_seconds)
-        model_api = Upstream(base_url, credentials, max_retries=settings.model_max_retries, silence_seconds=silence)
-    accounts = Accounts(metrics, tracer, charge=limits.charge, provider=settings.model_provider, models=models)
+        model_api = Upstream(endpoint, max_retries=settings.model_max_retries, silence_seconds=silence)
+    accounts = Accounts(metrics, tracer, charge=limits.charge, provider=settings.provider_in_traces, models=models)
     terms = Terms(models, settings.gateway_max_tokens, settings.gateway_prompt_caching)
     bound = bounds(settings)
     calls = Calls(model_api, accounts, limits, metrics, terms, waiting=waiting)

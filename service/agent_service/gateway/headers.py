@@ -34,6 +34,11 @@ _NOT_PASSED = frozenset(
 _OF_BROWSERS = "access-control-"
 
 
+def betas(received: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the beta features that the caller enables."""
+    return tuple(name.strip() for name in received.get("anthropic-beta", "").split(",") if name.strip())
+
+
 def of_request(received: Mapping[str, str], credential: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of the call to the model API."""
     passed = {name: received[name] for name in _REQUEST if name in received}

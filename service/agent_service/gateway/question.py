@@ -1,24 +1,12 @@
-"""What the gateway reads in the body of a call, and the two changes that it makes to it. Pure.
+"""What the gateway reads in the body of a call, and the two changes that it makes to it. Pure."""
 
-A body is never parsed as a whole nor serialized again: the model API receives the caller's bytes, also where they are
-not valid JSON. Only the fields of the outermost object are found, and a change replaces just their bytes.
-"""
-
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import orjson
-
-# A string, or a bracket. What is between them does not change the depth.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
-_COLON = re.compile(rb"\s*:\s*")
-_SCALAR = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^,}\]\s]+', re.DOTALL)
-_QUOTE, _OPENING = ord('"'), frozenset(b"{[")
+from agent_service.agent.claude.json_object import Field, NotAnObjectError, fields
 
 _MODEL, _STREAM = "model", "stream"
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_FIELDS = {f'"{name}"'.encode(): name for name in (_MODEL, _STREAM, *_LIMITS)}
+_FIELDS = frozenset({_MODEL, _STREAM, *_LIMITS})
 
 # "Top-level cache control automatically applies a cache_control marker to the last cacheable block in the request"
 # (SDK, types/message_create_params.py).
@@ -61,22 +49,16 @@ def read(body: bytes, *, most_tokens: int, mark: bool) -> Question:
     Raises:
         UnreadableError: when the body is not a JSON object with a model, or a field occurs twice.
     """
-    found: dict[str, tuple[int, int]] = {}
-    for name, start in _top_level(body):
-        if name in found:
-            # Parsers differ in which of the two they take.
-            raise UnreadableError(f"{name}: occurs more than once.")
-        scalar = _SCALAR.match(body, start)
-        if scalar is not None:
-            found[name] = scalar.span()
+    found = _fields(body)
     model = _value(body, found.get(_MODEL))
     if not isinstance(model, str) or not model:
         raise UnreadableError("model: Field required, as a string.")
     content = body
+    limits = [found[name] for name in _LIMITS if name in found]
     # From the end, so that the positions of the earlier ones stay valid.
-    for span in sorted((found[name] for name in _LIMITS if name in found), reverse=True):
-        if _exceeds(_value(body, span), most_tokens):
-            content = content[: span[0]] + str(most_tokens).encode() + content[span[1] :]
+    for limit in sorted(limits, key=lambda each: each.start, reverse=True):
+        if _exceeds(limit.scalar(body), most_tokens):
+            content = content[: limit.value] + str(most_tokens).encode() + content[limit.end :]
     unmarked = None
     if mark and len(content) >= _CACHED_BYTES and _MARKED not in content:
         unmarked, inside = content, content.index(b"{") + 1
@@ -84,42 +66,22 @@ def read(body: bytes, *, most_tokens: int, mark: bool) -> Question:
     return Question(model, _value(body, found.get(_STREAM)) is True, content, unmarked)
 
 
-def _top_level(body: bytes) -> Iterator[tuple[str, int]]:
-    """Yield each of our fields in the outermost object, with the position of its value."""
-    if body.lstrip()[:1] != b"{":
-        raise UnreadableError("The request body is not a JSON object.")
-    depth = 0
-    for token in _TOKEN.finditer(body):
-        first = body[token.start()]
-        if first == _QUOTE:
-            if depth == 1 and (name := _field(token[0])) is not None:
-                colon = _COLON.match(body, token.end())
-                if colon is not None:
-                    yield name, colon.end()
-        elif first in _OPENING:
-            depth += 1
-        else:
-            depth -= 1
-
-
-def _field(raw: bytes) -> str | None:
-    """Return the name of one of our fields, whose characters may be escaped; None for any other string."""
-    if b"\\" in raw:
-        name = _loaded(raw)
-        return name if isinstance(name, str) and name in _FIELDS.values() else None
-    return _FIELDS.get(raw)
-
-
-def _value(body: bytes, span: tuple[int, int] | None) -> object:
-    return None if span is None else _loaded(body[span[0] : span[1]])
-
-
-def _loaded(raw: bytes) -> object:
-    """Return a scalar; None if it is not valid JSON."""
+def _fields(body: bytes) -> dict[str, Field]:
+    """Return our fields in the outermost object."""
+    found: dict[str, Field] = {}
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
+        for each in fields(body, _FIELDS):
+            if each.name in found:
+                # Parsers differ in which of the two they take.
+                raise UnreadableError(f"{each.name}: occurs more than once.")
+            found[each.name] = each
+    except NotAnObjectError:
+        raise UnreadableError("The request body is not a JSON object.") from None
+    return found
+
+
+def _value(body: bytes, field: Field | None) -> object:
+    return None if field is None else field.scalar(body)
 
 
 def _exceeds(value: object, most: int) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from multidict import CIMultiDict
 
-_EVENTS = "text/event-stream"
+EVENTS = "text/event-stream"
 _FIRST_ERROR = 400
 
 
@@ -25,7 +25,7 @@ class Reply:
     @property
     def events(self) -> bool:
         """Whether the answer is a stream of events."""
-        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() == _EVENTS
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() == EVENTS
 
     @property
     def ok(self) -> bool:

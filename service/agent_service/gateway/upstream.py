@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -12,14 +13,16 @@ from yarl import URL
 
 from agent_service.agent.claude import connection
 from agent_service.agent.claude.connection import CertificateFileError
-from agent_service.agent.claude.credentials import OF_CREDENTIALS, Credentials
+from agent_service.agent.claude.credentials import OF_CREDENTIALS, Credential
+from agent_service.agent.claude.endpoint import LONG_BYTES, AnyEndpoint, Call, Failure, Framing, Rewrite, same
 from agent_service.agent.claude.retry_after import LONGEST_RETRY_WAIT_SECONDS, wait_seconds
 from agent_service.agent.claude.session import CONNECT_SECONDS, open_session
+from agent_service.agent.errors import CredentialsRefusedError, ModelError
 from agent_service.agent.provider import Waiting
 from agent_service.gateway import headers
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.gateway.question import Question
-from agent_service.gateway.reply import Reply, nothing, single
+from agent_service.gateway.reply import EVENTS, Reply, nothing, single
 from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +36,11 @@ _FIRST_PAUSE_SECONDS = 0.5
 _ERROR_BYTES = 2**16
 _ERROR_SECONDS = 5.0
 
-_NO_KEY = "This agent has no key for the model API; set ANTHROPIC_API_KEY on the agent, not in the runtime."
+_NO_KEY = (
+    "This agent has no key for the model API; set ANTHROPIC_API_KEY, or the credentials of its provider, on the agent "
+    "and not in the runtime."
+)
+_NO_CHATS = "The provider of this agent's model has no Chat Completions API for it; call /v1/messages."
 _REDIRECT = "The address of the model API redirects to another, which is not followed."
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
 
@@ -41,19 +48,15 @@ _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
 class Upstream:
     """The model API, called over HTTP; a `ModelApi`."""
 
-    def __init__(
-        self, base_url: str, credentials: Credentials | None, *, max_retries: int, silence_seconds: float
-    ) -> None:
+    def __init__(self, endpoint: AnyEndpoint | None, *, max_retries: int, silence_seconds: float) -> None:
         """Set up the calls.
 
         Args:
-            base_url: address of the model API.
-            credentials: its key; None if there is none, and calls are refused.
+            endpoint: where the model API is, with its credentials; None if there are none, and calls are refused.
             max_retries: number of retries of a call that failed before its answer started.
             silence_seconds: longest time in which the model API may send nothing.
         """
-        self._base_url = base_url.rstrip("/")
-        self._credentials = credentials
+        self._endpoint = endpoint
         self._max_retries = max_retries
         self._timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=silence_seconds)
         self._session: aiohttp.ClientSession | None = None
@@ -67,31 +70,55 @@ class Upstream:
         Raises:
             RefusedError: when the model API cannot be reached, refuses our key, or redirects.
         """
-        if self._credentials is None:
+        if self._endpoint is None:
             raise RefusedError(_UNAUTHORIZED, "authentication_error", _NO_KEY, outcome="credentials_refused")
-        key = self._credentials.current()
-        credential = {"Authorization": f"Bearer {key}"} if form is Form.CHAT_COMPLETIONS else {"x-api-key": key}
-        sent = headers.of_request(received, credential)
-        url = URL(self._base_url + path, encoded=True)
-        answer = await self._retried(url, sent, question.content, waiting)
-        if answer.status < 300:  # noqa: PLR2004
-            self._credentials.accept(key)
-            return _streamed(answer)
-        if answer.status < _BAD_REQUEST:
-            answer.close()
-            raise RefusedError(502, "api_error", _REDIRECT, outcome="failed")
-        body = (await _read(answer)).replace(key.encode(), b"***")
-        if answer.status == _BAD_REQUEST and question.unmarked is not None and b"cache_control" in body:
-            # A gateway before the model API that does not support the mark; none of later calls is marked.
-            self.marks = False
-            _log.warning("Model API does not support marks for its cache, sent none", upstream=for_log(_text(body)))
-            return await self.call(path, received, question.without_mark(), form, waiting)
-        self._check_key(answer.status, body, key, sent)
-        return Reply(answer.status, headers.of_answer(answer.headers), single(body), nothing, len(body))
+        if form is Form.CHAT_COMPLETIONS:
+            if not self._endpoint.chats:
+                raise RefusedError(404, "not_found_error", _NO_CHATS)
+            return await self._called(self._endpoint, Rewrite(path), received, question, waiting)
+        rewrite = self._endpoint.rewrite(
+            Call.MESSAGES, question.model, streamed=question.streamed, betas=headers.betas(received)
+        )
+        return await self._called(self._endpoint, _as_received(rewrite, path), received, question, waiting)
 
     async def count_tokens(self, path: str, received: Mapping[str, str], question: Question, waiting: Waiting) -> Reply:
         """Return the model API's count of the tokens of a question. Errors as `call`."""
-        return await self.call(path, received, question, Form.MESSAGES, waiting)
+        if self._endpoint is None:
+            raise RefusedError(_UNAUTHORIZED, "authentication_error", _NO_KEY, outcome="credentials_refused")
+        rewrite = self._endpoint.rewrite(Call.COUNT_TOKENS, question.model, betas=headers.betas(received))
+        return await self._called(self._endpoint, _as_received(rewrite, path), received, question, waiting)
+
+    async def _called(
+        self,
+        endpoint: AnyEndpoint,
+        rewrite: Rewrite,
+        received: Mapping[str, str],
+        question: Question,
+        waiting: Waiting,
+    ) -> Reply:
+        credential = await _credential(endpoint)
+        written = await _written(rewrite, question.content)
+        url = endpoint.address + rewrite.path
+
+        async def authorized() -> dict[str, str]:
+            return headers.of_request(received, await endpoint.authorize(credential, url, written))
+
+        answer = await self._retried(url, authorized, written, waiting)
+        if answer.status < 300:  # noqa: PLR2004
+            endpoint.credentials.accept(credential)
+            return await _successful(endpoint, rewrite, answer)
+        if answer.status < _BAD_REQUEST:
+            answer.close()
+            raise RefusedError(502, "api_error", _REDIRECT, outcome="failed")
+        failed = endpoint.failure(answer.status, answer.headers, await _read(answer))
+        body = _without_secrets(failed.content, credential)
+        if failed.status == _BAD_REQUEST and question.unmarked is not None and b"cache_control" in body:
+            # A gateway before the model API that does not support the mark; none of later calls is marked.
+            self.marks = False
+            _log.warning("Model API does not support marks for its cache, sent none", upstream=for_log(_text(body)))
+            return await self._called(endpoint, rewrite, received, question.without_mark(), waiting)
+        _check_credential(endpoint, credential, Failure(failed.status, body), received)
+        return Reply(failed.status, headers.of_answer(answer.headers), single(body), nothing, len(body))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -99,15 +126,17 @@ class Upstream:
             await self._session.close()
 
     async def _retried(
-        self, url: URL, sent: dict[str, str], content: bytes, waiting: Waiting
+        self, url: str, make_headers: Callable[[], Awaitable[dict[str, str]]], content: bytes, waiting: Waiting
     ) -> aiohttp.ClientResponse:
         for retry in range(self._max_retries + 1):
             last = retry == self._max_retries
+            # For each attempt, as a signature contains the time.
+            sent = await make_headers()
             try:
                 if self._session is None:
-                    self._session = open_session(self._base_url)
+                    self._session = open_session(url)
                 answer = await self._session.post(
-                    url, data=content, headers=sent, timeout=self._timeout, allow_redirects=False
+                    URL(url, encoded=True), data=content, headers=sent, timeout=self._timeout, allow_redirects=False
                 )
             except _ERRORS as error:
                 if last or isinstance(error, CertificateFileError):
@@ -125,23 +154,76 @@ class Upstream:
                 await asyncio.sleep(pause)
         raise AssertionError("The last attempt returns or raises.")
 
-    def _check_key(self, status: int, body: bytes, key: str, sent: Mapping[str, str]) -> None:
-        """Record a refused key, and raise RefusedError so that the caller receives none of the text about it."""
-        if self._credentials is None or status not in {_UNAUTHORIZED, _FORBIDDEN} or not _of_credentials(body):
-            return
-        _log.warning("Credentials were refused in a call of the runtime", status=status, upstream=for_log(_text(body)))
-        if status == _UNAUTHORIZED or "anthropic-beta" not in sent:
-            # A 403 for one beta feature does not mean that the key is refused for all calls.
-            self._credentials.refuse(key)
-        kind = "authentication_error" if status == _UNAUTHORIZED else "permission_error"
-        message = f"The model API did not accept the agent's credentials ({status})."
-        raise RefusedError(status, kind, message, outcome="credentials_refused")
+
+async def _credential(endpoint: AnyEndpoint) -> Any:
+    """Return the credential for a call; raise RefusedError when there is none."""
+    try:
+        return await endpoint.credentials.current()
+    except CredentialsRefusedError as error:
+        _log.warning("Credentials for a call of the runtime were refused", upstream=for_log(error.upstream or ""))
+        raise RefusedError(_UNAUTHORIZED, "authentication_error", str(error), outcome=error.outcome) from error
+    except ModelError as error:
+        _log.warning("There were no credentials for a call of the runtime", upstream=for_log(error.upstream or ""))
+        raise RefusedError(502, "api_error", str(error), outcome=error.outcome) from error
 
 
-def _streamed(answer: aiohttp.ClientResponse) -> Reply:
+def _as_received(rewrite: Rewrite, path: str) -> Rewrite:
+    """Return a rewrite with the path and query of the caller, if the provider has the same path."""
+    return replace(rewrite, path=path) if path.partition("?")[0] == rewrite.path else rewrite
+
+
+async def _written(rewrite: Rewrite, content: bytes) -> bytes:
+    if len(content) <= LONG_BYTES:
+        return rewrite.of_bytes(content)
+    return await asyncio.to_thread(rewrite.of_bytes, content)
+
+
+def _without_secrets(body: bytes, credential: Credential) -> bytes:
+    for secret in credential.secrets:
+        body = body.replace(secret.encode(), b"***")
+    return body
+
+
+def _check_credential(
+    endpoint: AnyEndpoint, credential: Credential, failed: Failure, received: Mapping[str, str]
+) -> None:
+    """Record a refused credential, and raise RefusedError so that the caller receives none of the text about it."""
+    if failed.status not in {_UNAUTHORIZED, _FORBIDDEN} or not _of_credentials(failed.content):
+        return
+    upstream = for_log(_text(failed.content))
+    _log.warning("Credentials were refused in a call of the runtime", status=failed.status, upstream=upstream)
+    if failed.status == _UNAUTHORIZED or "anthropic-beta" not in received:
+        # A 403 for one beta feature does not mean that the key is refused for all calls.
+        endpoint.credentials.refuse(credential)
+    kind = "authentication_error" if failed.status == _UNAUTHORIZED else "permission_error"
+    message = f"The model API did not accept the agent's credentials ({failed.status})."
+    raise RefusedError(failed.status, kind, message, outcome="credentials_refused")
+
+
+async def _successful(endpoint: AnyEndpoint, rewrite: Rewrite, answer: aiohttp.ClientResponse) -> Reply:
+    passed = headers.of_answer(answer.headers)
+    framing = endpoint.framing(answer.content_type)
+    if framing is not None:
+        passed["Content-Type"] = EVENTS
+        return Reply(answer.status, passed, unpacked(answer.content.iter_any(), framing), answer.close)
+    if rewrite.disclose is not same:
+        # Only short answers are in an envelope.
+        body = rewrite.disclose(await _read(answer))
+        return Reply(answer.status, passed, single(body), nothing, len(body))
     # aiohttp decompresses what is compressed in spite of our headers; the length is then another one.
     length = None if "Content-Encoding" in answer.headers else answer.content_length
-    return Reply(answer.status, headers.of_answer(answer.headers), answer.content.iter_any(), answer.close, length)
+    return Reply(answer.status, passed, answer.content.iter_any(), answer.close, length)
+
+
+async def unpacked(chunks: AsyncIterator[bytes], framing: Framing) -> AsyncIterator[bytes]:
+    """Yield the events of a stream. One that cannot be unpacked ends as if its connection had failed."""
+    async for chunk in chunks:
+        try:
+            events = framing(chunk)
+        except ValueError as error:
+            raise aiohttp.ClientPayloadError(str(error)) from error
+        if events:
+            yield events
 
 
 def _pause_before_retry(answer: aiohttp.ClientResponse, retry: int) -> float | None:

@@ -20,12 +20,13 @@ Kind = Literal["runtime", "tools"]
 _CREDENTIALS = frozenset({"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "PORT"})
 
 _SETTINGS = frozenset(name.upper() for name in Settings.model_fields)
+_OF_AWS = "AWS_"
 _COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 def environment(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Return the environment of the file's process: that of this one, without our settings and credentials."""
-    kept = {name: value for name, value in environ.items() if not _is_ours(name.upper())}
+    kept = {name: value for name, value in environ.items() if not _is_ours(name.upper(), settings)}
     return {
         **kept,
         "LOG_LEVEL": settings.lowest_level,
@@ -34,9 +35,12 @@ def environment(environ: Mapping[str, str], settings: Settings) -> dict[str, str
     }
 
 
-def _is_ours(name: str) -> bool:
+def _is_ours(name: str, settings: Settings) -> bool:
     if name == _COLLECTOR:
         return False
+    if name.startswith(_OF_AWS):
+        # The file may call other services of AWS, with credentials of its own.
+        return name in _SETTINGS and settings.model_provider == "bedrock"
     # Headers of the collector contain its key.
     return name in _SETTINGS or name in _CREDENTIALS or (name.startswith("OTEL_") and name.endswith("_HEADERS"))
 

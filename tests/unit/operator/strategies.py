@@ -122,7 +122,9 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
     key = spec.get("apiKey", {})
     if "value" in key:
         key.pop("secretName", None)
-    if "value" not in key and "secretName" not in key and "runtime" not in spec:
+    _keep_rules_of_providers(spec)
+    provider = spec.get("agent", {}).get("provider", "anthropic")
+    if provider == "anthropic" and not key.keys() & {"value", "secretName"} and "runtime" not in spec:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
     _keep_rules_of_scaling(spec)
     monitor = spec.get("monitoring", {}).get("serviceMonitor", {})
@@ -252,6 +254,18 @@ def _keep_rules_of_sidecars(sidecar: dict[str, Any], volumes: list[str]) -> None
         mount["name"] = volumes[0] if volumes else ""
     if not volumes:
         sidecar.pop("volumeMounts", None)
+
+
+def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
+    agent = spec.get("agent", {})
+    blocks = {"bedrock": {"region": "eu-west-1"}, "vertex": {"project": "one", "region": "global"}, "foundry": {}}
+    if agent.get("provider") in blocks:
+        agent.setdefault(agent["provider"], blocks[agent["provider"]])
+        if "runtime" not in spec:
+            agent.setdefault("credentials", {"secretName": "cloud"})
+    if "foundry" in agent:
+        agent["foundry"].setdefault("resource", "one")
+        agent["foundry"].pop("baseUrl", None)
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:

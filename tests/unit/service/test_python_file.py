@@ -289,6 +289,9 @@ def test_the_environment_of_the_file_contains_no_secret_of_the_service(tmp_path:
     given = {
         "PATH": "/bin",
         "HOME": "/home/me",
+        "AWS_ACCESS_KEY_ID": "of-the-file",
+        "GOOGLE_SERVICE_ACCOUNT_KEY": "secret-10",
+        "ANTHROPIC_FOUNDRY_API_KEY": "secret-11",
         "MY_TOKEN": "mine",
         "ANTHROPIC_API_KEY": "secret-1",
         "anthropic_api_key": "secret-2",
@@ -305,3 +308,14 @@ def test_the_environment_of_the_file_contains_no_secret_of_the_service(tmp_path:
     assert "secret" not in repr(found)
     assert (found["PATH"], found["MY_TOKEN"], found["PORT"]) == ("/bin", "mine", "8080")
     assert found["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8089"
+    assert found["AWS_ACCESS_KEY_ID"] == "of-the-file", "it may call other services of AWS"
+
+
+def test_the_environment_of_the_file_contains_no_key_of_bedrock(tmp_path: Path) -> None:
+    given = {"AWS_ACCESS_KEY_ID": "secret-1", "AWS_SECRET_ACCESS_KEY": "secret-2", "AWS_REGION": "eu-west-1"}
+    settings = Settings(
+        model_provider="bedrock", bedrock_region="eu-west-1", runtime_url="http://127.0.0.1:8080", gateway_port=8089
+    )
+    found = environment(given, settings, tmp_path / "prompt")
+    assert "secret" not in repr(found)
+    assert found["AWS_REGION"] == "eu-west-1"

@@ -20,6 +20,7 @@ Rules across values, which a JSON Schema cannot say in words. The sentences are 
 {{- fail "provider anthropic needs a key: set apiKey.secretName to a Secret that contains it (or apiKey.value for a trial), or set agent.provider to echo" }}
 {{- end }}
 {{- end }}
+{{- include "agent.validateProvider" . }}
 {{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) }}
 {{- fail "autoscaling.minReplicas must not exceed autoscaling.maxReplicas: lower one or raise the other" }}
 {{- end }}

@@ -35,7 +35,7 @@ _NOT_READY = {
     "credentials refused": (
         "CredentialsRefused",
         "the model API refuses the agent's key",
-        "put a valid key into the Secret that apiKey names; it takes effect without a restart",
+        "put a valid key into the Secret that apiKey (or agent.credentials) names; it takes effect without a restart",
     ),
     "starting": ("Starting", "it is still starting", "wait; if it takes long, check its log"),
     "draining": ("Draining", "it is shutting down and finishing its requests", "wait for its replacement"),

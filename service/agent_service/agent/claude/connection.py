@@ -56,20 +56,24 @@ def kind_of(error: BaseException) -> str:
     return "connect_timeout" if failure == "timed_out" else failure or "connection"
 
 
-def failed(error: BaseException) -> ModelError:
-    """Return our error for such an exception, whose own text goes to the log only."""
+MODEL_API = "the model API"
+
+
+def failed(error: BaseException, place: str = MODEL_API) -> ModelError:
+    """Return our error for such an exception, whose own text goes to the log only. `place` is what was called."""
     upstream = next((str(each) for each in reversed(_chain(error)) if str(each)), None)
     if any(isinstance(each, aiohttp.ClientResponseError | aiohttp.InvalidURL) for each in _chain(error)):
         kind = kind_of(error)
         if kind != "proxy":
-            words = "The server at the address of the model API (ANTHROPIC_BASE_URL) does not speak HTTP correctly."
+            named = f"{place} (ANTHROPIC_BASE_URL)" if place == MODEL_API else place
+            words = f"The server at the address of {named} does not speak HTTP correctly."
             return ModelFailedError(words, kind="protocol", upstream=upstream)
-    return unreachable(kind_of(error), upstream=upstream)
+    return unreachable(kind_of(error), upstream=upstream, place=place)
 
 
-def unreachable(kind: str, *, upstream: str | None = None) -> UnreachableError:
-    """Return the error for a kind."""
-    return UnreachableError(_SENTENCES[kind], kind=kind, upstream=upstream)
+def unreachable(kind: str, *, upstream: str | None = None, place: str = MODEL_API) -> UnreachableError:
+    """Return the error for a kind. `place` is what was called."""
+    return UnreachableError(_SENTENCES[kind].replace(MODEL_API, place), kind=kind, upstream=upstream)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""The provider that calls the Anthropic Messages API through the official SDK."""
+"""The provider that calls the Messages API through the official SDK, at Anthropic or in a cloud."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
@@ -7,12 +7,14 @@ from typing import Any, cast
 import anthropic
 import httpx2
 import orjson
+from anthropic import RequestOptions
 
 from agent_service.agent.claude import errors
 from agent_service.agent.claude.answer import Answer, not_events
 from agent_service.agent.claude.blocks import Blocks
 from agent_service.agent.claude.caching import CACHED_CHARACTERS, marked, marked_system
-from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.claude.credentials import Credential, hidden
+from agent_service.agent.claude.endpoint import AnyEndpoint, Call
 from agent_service.agent.claude.session import CONNECT_SECONDS
 from agent_service.agent.claude.transport import Body, Failed, Wire
 from agent_service.agent.errors import (
@@ -38,38 +40,28 @@ _PAGE = "text/html"
 class ClaudeProvider:
     """One client, with one pool of connections, for the whole process."""
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        max_tokens: int,
-        credentials: Credentials,
-        max_retries: int = 1,
-        base_url: str | None = None,
-    ) -> None:
+    def __init__(self, endpoint: AnyEndpoint, *, model: str, max_tokens: int, max_retries: int = 1) -> None:
         """Set up the client. The caller limits how long an answer may take.
 
         Args:
-            model: id of the model.
+            endpoint: where the model is called, with the credentials for it.
+            model: name of the model.
             max_tokens: limit of an answer in tokens.
-            credentials: the key for the model API.
             max_retries: number of retries of a call that failed before its answer started.
-            base_url: address of the model API, if not Anthropic's own.
         """
         self.model = model
-        self._credentials = credentials
+        self._endpoint = endpoint
+        self._credentials = endpoint.credentials
         self._options: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "stream": True}
-        address = base_url or "https://api.anthropic.com"
-        self._url = address.rstrip("/") + "/v1/messages"
-        self._wire = Wire(address)
+        self._asked = endpoint.rewrite(Call.MESSAGES, model, streamed=True)
+        self._counted = endpoint.rewrite(Call.COUNT_TOKENS, model)
+        self._wire = Wire(endpoint)
         self._headers: dict[str, str] = {}
-        self._key_of_headers = ""
-        self._client = anthropic.AsyncAnthropic(
-            api_key=credentials.current(),
-            base_url=address,
+        self._credential_of_headers: Credential | None = None
+        self._client = endpoint.client(
+            self._wire,
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             max_retries=max_retries,
-            http_client=self._wire,
             open_telemetry=False,
         )
 
@@ -82,8 +74,8 @@ class ClaudeProvider:
 
         The call is always streamed: a plain call could not be long, and could not be counted when it is cut short.
         """
-        async with self._translated():
-            body = await self._ask(step, usage, waiting)
+        async with self._translated() as credential:
+            body = await self._ask(step, usage, waiting, credential)
             blocks = Blocks(step) if step.tools else None
             answer = Answer(usage, max_tokens=self._options["max_tokens"], media_type=body.media_type, blocks=blocks)
             try:
@@ -105,18 +97,23 @@ class ClaudeProvider:
             if blocks is not None:
                 blocks.finish()
 
-    async def _ask(self, step: Step, usage: Usage, waiting: Waiting) -> Body:
+    async def _ask(self, step: Step, usage: Usage, waiting: Waiting, credential: Credential) -> Body:
         """Return the answer as bytes. The SDK would build a model for each event, of which a turn needs two fields."""
         content = self._question(step)
+        url = self._endpoint.address + self._asked.path
+        headers = self._current_headers(credential)
+        if "Authorization" not in headers:
+            # Some of the SDK's clients have it among the headers of every request, as the one for Anthropic.
+            headers = {**headers, **await self._endpoint.authorize(credential, url, content)}
         usage.sent = True
-        first = await self._wire.attempt(self._url, self._current_headers(), content)
+        first = await self._wire.attempt(url, headers, content)
         if not isinstance(first, Failed):
             return first
         usage.sent = False
         waits = waiting() if first.throttled else nullcontext()
         with waits, self._wire.replaying(first):
             answer = await self._client.post(
-                self._url,
+                self._asked.path,
                 content=content,
                 cast_to=httpx2.Response,
                 stream=True,
@@ -134,16 +131,16 @@ class ClaudeProvider:
         if not step.tools:
             if step.system:
                 question["system"] = marked_system(step.system)
-            return orjson.dumps(question)
-        content = orjson.dumps(question)
-        return content if len(content) < CACHED_CHARACTERS else orjson.dumps(marked(question))
+            return self._asked.of_object(question)
+        content = self._asked.of_object(question)
+        return content if len(content) < CACHED_CHARACTERS else self._asked.of_object(marked(question))
 
-    def _current_headers(self) -> dict[str, str]:
-        """Return the SDK's headers, which change only with the key."""
-        if self._key_of_headers != self._client.api_key:
+    def _current_headers(self, credential: Credential) -> dict[str, str]:
+        """Return the SDK's headers, which change only with the credential."""
+        if self._credential_of_headers != credential:
             headers = self._client.default_headers
             self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
-            self._key_of_headers = self._client.api_key or ""
+            self._credential_of_headers = credential
         return self._headers
 
     async def count(self, prompt: Prompt) -> int | None:
@@ -153,26 +150,20 @@ class ClaudeProvider:
     async def count_step(self, step: Step) -> int | None:
         """Return the tokens of a step, as `count` does."""
         async with self._translated():
-            client = self._client.with_options(timeout=_COUNT_SECONDS)
-            content = orjson.dumps({"model": self.model, **_of_step(step)})
             try:
-                found = await client.post(
-                    "/v1/messages/count_tokens", content=content, cast_to=anthropic.types.MessageTokensCount
-                )
+                answer = await self._count({"model": self.model, **_of_step(step)}, {"timeout": _COUNT_SECONDS})
             except anthropic.APIStatusError as error:
                 if error.status_code in _NO_SUCH_CALL:
                     return None
                 raise
-            return int(found.input_tokens)
+            return int(orjson.loads(self._counted.disclose(answer.content))["input_tokens"])
 
     async def check(self) -> None:
         """Ask the API to count the tokens of one word: this checks the key and the model's name, and costs nothing."""
         async with self._translated():
             try:
-                client = self._client.with_options(max_retries=0, timeout=CHECK_SECONDS)
-                answer = await client.messages.with_raw_response.count_tokens(
-                    model=self.model, messages=[{"role": "user", "content": "ping"}]
-                )
+                question = {"model": self.model, "messages": [{"role": "user", "content": "ping"}]}
+                answer = await self._count(question, {"max_retries": 0, "timeout": CHECK_SECONDS})
             except anthropic.APIStatusError as error:
                 if error.status_code in _NO_SUCH_CALL and error.type is None:
                     return  # a gateway with messages only: it responds, and more cannot be checked at no cost
@@ -185,35 +176,37 @@ class ClaudeProvider:
                 # A login page, or another site. Any other type is accepted, because gateways differ.
                 raise not_events(media_type)
 
+    async def _count(self, question: Mapping[str, Any], options: RequestOptions) -> httpx2.Response:
+        content = self._counted.of_object(question)
+        return await self._client.post(self._counted.path, content=content, cast_to=httpx2.Response, options=options)
+
     async def close(self) -> None:
         """Close the pool of connections."""
         await self._client.close()
 
     @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
-        """Use the current key, record whether it was accepted, and raise our own errors instead of the SDK's."""
-        key = self._credentials.current()
-        # The SDK reads the attribute for every request that it builds.
-        self._client.api_key = key
+    async def _translated(self) -> AsyncIterator[Credential]:
+        """Use the current credential, record whether it was accepted, and raise our own errors, not the SDK's."""
+        credential = await self._credentials.current()
+        self._endpoint.use(self._client, credential)
         try:
-            yield
+            yield credential
         except ModelError as error:
-            self._noted(error, key)
+            self._noted(error, credential)
             raise
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
-            raise self._noted(errors.of_exception(error), key) from error
+            raise self._noted(errors.of_exception(error), credential) from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             # A gateway responded 200 with something that is not from the Messages API.
             raise errors.unreadable(error) from error
-        self._credentials.accept(key)
+        self._credentials.accept(credential)
 
-    def _noted(self, error: ModelError, key: str) -> ModelError:
-        """Record a refused key, and remove the key from the upstream text, which goes to the log."""
+    def _noted(self, error: ModelError, credential: Credential) -> ModelError:
+        """Record a refused credential, and remove its secrets from the upstream text, which goes to the log."""
         if isinstance(error, CredentialsRefusedError):
-            self._credentials.refuse(key)
+            self._credentials.refuse(credential)
         if error.upstream is not None:
-            # Gateways quote the key that they refuse.
-            error.upstream = error.upstream.replace(key, "***")
+            error.upstream = hidden(error.upstream, credential)
         return error
 
 

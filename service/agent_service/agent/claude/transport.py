@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
+from yarl import URL
 
 from agent_service.agent.claude.connection import CertificateFileError
+from agent_service.agent.claude.endpoint import AnyEndpoint, Framing
 from agent_service.agent.claude.retry_after import bound_wait
 from agent_service.agent.claude.session import UNCOMPRESSED, open_session
 
@@ -28,6 +30,8 @@ WHOLE_SECONDS = 5.0
 # After the last event come the end of the chunk and, from gateways, `[DONE]`. A connection that has received both
 # within this time is reused.
 _SETTLE_SECONDS = 1.0
+
+EVENTS = "text/event-stream"
 
 # 429: too many of our own requests; 529: too many requests of all users (Claude docs, "Errors").
 _THROTTLED = frozenset({429, 529})
@@ -48,21 +52,25 @@ class Failed:
 class Wire(httpx2.AsyncClient):
     """The pool of connections, limited only by the number of requests in flight."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, endpoint: AnyEndpoint) -> None:
         # The parent's transport is never used; its default would load all certificates.
         super().__init__(transport=httpx2.AsyncBaseTransport())
-        self._base_url_text = base_url
+        self._endpoint = endpoint
         self._session: aiohttp.ClientSession | None = None
 
     async def attempt(self, url: str, headers: Mapping[str, str], content: bytes) -> "Body | Failed":
         """Send a request; return the body of its response, or the failure to pass to the SDK with `replaying`."""
         try:
             answer = await (self._session or self._open()).post(
-                url, data=content, headers={**headers, **UNCOMPRESSED}, allow_redirects=False
+                # Encoded already: a signature is that of exactly this path.
+                URL(url, encoded=True),
+                data=content,
+                headers={**headers, **UNCOMPRESSED},
+                allow_redirects=False,
             )
         except _ERRORS as error:
             return Failed(error)
-        return Body(answer) if _is_success(answer) else Failed(answer)
+        return self._body(answer) if _is_success(answer) else Failed(answer)
 
     @contextmanager
     def replaying(self, first: Failed) -> Iterator[None]:
@@ -86,7 +94,7 @@ class Wire(httpx2.AsyncClient):
         try:
             answer = _take_first_attempt() or await (self._session or self._open()).request(
                 request.method,
-                str(request.url),
+                URL(str(request.url), encoded=True),
                 data=request.content or None,
                 headers=[*request.headers.multi_items(), *UNCOMPRESSED.items()],
                 timeout=request.extensions["timeout"],
@@ -94,12 +102,12 @@ class Wire(httpx2.AsyncClient):
             )
         except _ERRORS as error:
             raise self._as_httpx2(error) from error
-        # aiohttp has already decoded the content, which must not be decoded twice.
-        headers = [pair for pair in answer.raw_headers if pair[0].lower() != b"content-encoding"]
-        body = Body(answer, whole=not (stream and _is_success(answer)))
-        response = httpx2.Response(answer.status, headers=headers, stream=body, request=request)
-        if not response.is_success:
-            bound_wait(response)
+        if not _is_success(answer):
+            return await self._failed(answer, request)
+        headers = _decoded(answer)
+        response = httpx2.Response(
+            answer.status, headers=headers, stream=self._body(answer, whole=not stream), request=request
+        )
         if not stream:
             try:
                 await response.aread()
@@ -108,6 +116,25 @@ class Wire(httpx2.AsyncClient):
                 raise
         return response
 
+    async def _failed(self, answer: aiohttp.ClientResponse, request: httpx2.Request) -> httpx2.Response:
+        """Return an unsuccessful response in the form of the Messages API."""
+        body, content = Body(answer, whole=True), b""
+        try:
+            async for chunk in body:
+                content += chunk
+        except httpx2.TransportError:
+            pass  # What was received of it must be enough.
+        finally:
+            await body.aclose()
+        found = self._endpoint.failure(answer.status, answer.headers, content)
+        headers = [pair for pair in _decoded(answer) if pair[0].lower() != b"content-length"]
+        response = httpx2.Response(found.status, headers=headers, content=found.content, request=request)
+        bound_wait(response)
+        return response
+
+    def _body(self, answer: aiohttp.ClientResponse, *, whole: bool = False) -> "Body":
+        return Body(answer, whole=whole, framing=self._endpoint.framing(_media_type(answer)))
+
     async def aclose(self) -> None:
         """Close all connections."""
         await super().aclose()
@@ -115,11 +142,14 @@ class Wire(httpx2.AsyncClient):
             await self._session.close()
 
     def _open(self) -> aiohttp.ClientSession:
-        self._session = open_session(self._base_url_text)
+        self._session = open_session(self._endpoint.address)
         return self._session
 
     def _as_httpx2(self, error: Exception) -> httpx2.TransportError:
-        if isinstance(error, aiohttp.ClientConnectorDNSError) and error.host != urlsplit(self._base_url_text).hostname:
+        if (
+            isinstance(error, aiohttp.ClientConnectorDNSError)
+            and error.host != urlsplit(self._endpoint.address).hostname
+        ):
             # The proxy's name is the only other one that is resolved here.
             return httpx2.ProxyError(str(error))
         return _as_httpx2(error)
@@ -150,30 +180,35 @@ class Body(httpx2.AsyncByteStream):
     """The bytes of a response, in the pieces in which they arrive.
 
     A response read as a `whole` is cut off at LARGEST_WHOLE_BYTES and WHOLE_SECONDS. The reader of a stream limits it.
+    A `framing` unpacks it first.
     """
 
-    def __init__(self, answer: aiohttp.ClientResponse, *, whole: bool = False) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, *, whole: bool = False, framing: Framing | None = None) -> None:
         self._answer = answer
+        self._framing = framing
         self._left = LARGEST_WHOLE_BYTES if whole else None
         self._until = asyncio.get_running_loop().time() + WHOLE_SECONDS if whole else None
 
     @property
     def media_type(self) -> str:
         """`Content-Type` in lower case and without parameters; that of event streams if the header is missing."""
-        value = self._answer.headers.get("Content-Type", "text/event-stream")
-        return value.partition(";")[0].strip().lower()
+        return _media_type(self._answer) if self._framing is None else EVENTS
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        try:
-            chunk = await (self._answer.content.readany() if self._left is None else self._read_some())
-        except _ERRORS as error:
-            raise _as_httpx2(error) from error
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
+        while True:
+            try:
+                chunk = await (self._answer.content.readany() if self._left is None else self._read_some())
+            except _ERRORS as error:
+                raise _as_httpx2(error) from error
+            if not chunk:
+                raise StopAsyncIteration
+            if self._framing is not None:
+                chunk = self._framing(chunk)
+            if chunk:
+                return chunk
 
     async def aclose(self) -> None:
         # At the end of the response the connection is already back in the pool. Before that, closing it ends the
@@ -212,6 +247,15 @@ def _take_first_attempt() -> aiohttp.ClientResponse | None:
     if isinstance(first.outcome, Exception):
         raise first.outcome
     return first.outcome
+
+
+def _decoded(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response. aiohttp has already decoded the content, which must not be decoded twice."""
+    return [pair for pair in answer.raw_headers if pair[0].lower() != b"content-encoding"]
+
+
+def _media_type(answer: aiohttp.ClientResponse) -> str:
+    return answer.headers.get("Content-Type", EVENTS).partition(";")[0].strip().lower()
 
 
 def _is_success(answer: aiohttp.ClientResponse) -> bool:

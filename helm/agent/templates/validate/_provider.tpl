@@ -1,0 +1,26 @@
+{{/* Rules of providers in clouds. The sentences are those of operator/agent_operator/api/providers.py. */}}
+{{- define "agent.validateProvider" -}}
+{{- with .Values.agent }}
+{{- if has .provider (list "bedrock" "vertex" "foundry") }}
+{{- if not (get . .provider) }}
+{{- fail (printf "provider %[1]s needs to know where it is: set agent.%[1]s" .provider) }}
+{{- end }}
+{{- if and (not $.Values.runtime) (not .credentials) }}
+{{- fail "a provider in a cloud needs credentials: set agent.credentials.secretName to a Secret that contains them" }}
+{{- end }}
+{{- end }}
+{{- range $name := list "bedrock" "vertex" "foundry" }}
+{{- range $key := keys ((get $.Values.agent $name | default dict).modelIds | default dict) }}
+{{- if or (gt (len $key) 317) (not (regexMatch "^[A-Za-z0-9]([A-Za-z0-9._:@/-]*[A-Za-z0-9])?$" $key)) }}
+{{- fail (printf "%s: each key of modelIds must be the name of a model: letters, digits and '._:@/-'" $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if hasKey . "foundry" }}
+{{- $foundry := .foundry | default dict }}
+{{- if eq (empty $foundry.resource) (empty $foundry.baseUrl) }}
+{{- fail "agent.foundry needs the resource or its address: set agent.foundry.resource or agent.foundry.baseUrl, and not both" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

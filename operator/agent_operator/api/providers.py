@@ -1,0 +1,132 @@
+"""The providers of models in clouds: where each is, how it names the models, and the credentials for it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from agent_operator.api.base import Model
+from agent_operator.api.core_v1 import ObjectName, keys_of_form
+from agent_operator.api.networking import HttpAddress
+from agent_operator.api.rules import Rule
+
+SECRET_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "bedrock": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        "vertex": ("GOOGLE_SERVICE_ACCOUNT_KEY",),
+        "foundry": ("ANTHROPIC_FOUNDRY_API_KEY",),
+    }
+)
+"""The keys that the Secret of each provider in a cloud must have, which are the names of the service's settings."""
+
+OPTIONAL_SECRET_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType({"bedrock": ("AWS_SESSION_TOKEN",)})
+"""The keys that it may have."""
+
+# Characters that JSON writes as they are, so that the chart and the operator write the same text.
+_MODEL = r"^[A-Za-z0-9]([A-Za-z0-9._:@/-]*[A-Za-z0-9])?$"
+_ModelId = Annotated[str, StringConstraints(pattern=_MODEL, min_length=1, max_length=512)]
+_Location = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", min_length=1, max_length=63)]
+ModelIds = Annotated[
+    dict[str, _ModelId],
+    # `model`, and as many as `models` has.
+    Field(max_length=33),
+    keys_of_form(_MODEL, "each key of modelIds must be the name of a model: letters, digits and '._:@/-'"),
+]
+
+
+class Bedrock(Model):
+    """Amazon Bedrock, for the provider `bedrock`."""
+
+    region: _Location
+    """AWS region, such as `eu-central-1`."""
+    api: Literal["invoke", "messages"] | None = None
+    """API that is called: `invoke` is InvokeModel of Bedrock Runtime, which takes inference profiles; `messages` is the
+    Messages API of Claude in Amazon Bedrock, which newer models have. Defaults to `invoke`."""
+    base_url: HttpAddress | None = None
+    """Address of Bedrock, for a VPC endpoint or a proxy. Defaults to the address of the region."""
+    model_ids: ModelIds | None = None
+    """IDs of models or inference profiles, by the names in `model` and `models`. A model without an entry is called
+    by its name."""
+
+
+class Vertex(Model):
+    """Google Vertex AI, for the provider `vertex`."""
+
+    project: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.:-]*[a-z0-9])?$", min_length=1, max_length=63)
+    ]
+    """ID of the Google Cloud project."""
+    region: _Location
+    """Location: a region such as `europe-west1`, a multi-region (`eu`, `us`), or `global`."""
+    base_url: HttpAddress | None = None
+    """Address of Vertex AI, for a private endpoint or a proxy. Defaults to the address of the location."""
+    model_ids: ModelIds | None = None
+    """IDs of models at Vertex AI, by the names in `model` and `models`. A model without an entry is called by its
+    name."""
+
+
+class Foundry(Model):
+    """Microsoft Foundry, for the provider `foundry`."""
+
+    rules = (
+        Rule(
+            cel="has(self.resource) != has(self.baseUrl)",
+            message="agent.foundry needs the resource or its address: set agent.foundry.resource or "
+            "agent.foundry.baseUrl, and not both",
+            holds=lambda foundry: (foundry.resource is None) != (foundry.base_url is None),
+        ),
+    )
+
+    resource: _Location | None = None
+    """Name of the Foundry resource."""
+    base_url: HttpAddress | None = None
+    """Address of the resource, in place of its name, for a private endpoint or a proxy. It ends with `/anthropic`."""
+    model_ids: ModelIds | None = None
+    """Names of deployments, by the names in `model` and `models`. A model without an entry is called by its name."""
+
+
+class ProviderCredentials(Model):
+    """Credentials for a provider in a cloud."""
+
+    secret_name: ObjectName
+    """Name of a Secret in the same namespace that contains the credentials, under the names of the service's
+    settings: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and for temporary keys AWS_SESSION_TOKEN (`bedrock`),
+    GOOGLE_SERVICE_ACCOUNT_KEY (`vertex`), ANTHROPIC_FOUNDRY_API_KEY (`foundry`). Changes to the Secret take effect
+    without a restart."""
+
+
+def place(agent: Any) -> Bedrock | Vertex | Foundry | None:
+    """Return the block of the agent's provider; None if the provider is in no cloud, or the block is missing."""
+    found: Bedrock | Vertex | Foundry | None = getattr(agent, agent.provider) if agent.provider in SECRET_KEYS else None
+    return found
+
+
+def _has_its_block(name: str) -> Rule:
+    return Rule(
+        cel=f"self.provider != '{name}' || has(self.{name})",
+        message=f"provider {name} needs to know where it is: set agent.{name}",
+        holds=lambda agent: agent.provider != name or getattr(agent, name) is not None,
+        field=name,
+    )
+
+
+AGENT_RULES = tuple(map(_has_its_block, SECRET_KEYS))
+"""Rules of an agent that is called in a cloud."""
+
+SPEC_RULES = (
+    Rule(
+        cel="!(self.agent.provider in ['bedrock', 'vertex', 'foundry']) "
+        "|| has(self.runtime) || has(self.agent.credentials)",
+        message="a provider in a cloud needs credentials: set agent.credentials.secretName to a Secret that "
+        "contains them",
+        holds=lambda spec: (
+            spec.agent.provider not in SECRET_KEYS
+            # A runtime may have credentials of its own.
+            or spec.runtime is not None
+            or spec.agent.credentials is not None
+        ),
+        field="agent",
+    ),
+)
+"""Rules of a whole spec whose provider is in a cloud."""

@@ -1,0 +1,1 @@
+"""Amazon Bedrock: the only code that depends on its InvokeModel API and on AWS credentials."""
