@@ -95,7 +95,7 @@ class Exchange:
         self.aborted = True
         self.deadline = now = asyncio.get_running_loop().time()
         for timeout in self._running:
-            # An expired one cannot be changed. After a pause of the event loop, this one and the call's expire together.
+            # An expired one cannot be changed. After a pause of the event loop, this one and that of the call have.
             if not timeout.expired():
                 timeout.reschedule(now)
 
