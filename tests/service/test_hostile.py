@@ -324,7 +324,7 @@ def test_a_client_that_does_not_read_delays_no_other_client_and_is_dropped(targe
         started = time.monotonic()
         assert target.post("/chat", message="hello").status_code == 200
         assert target.get("/health/live").status_code == 200
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25
 
 
 def test_five_hundred_silent_connections_do_not_affect_other_clients(target: Service) -> None:
