@@ -286,8 +286,8 @@ STAGES: dict[str, tuple[Callable[[str], bytes], bytes | None]] = {
     "before the body": (lambda path: head(path, length=50), None),
     "in the body": (lambda path: whole(path, PRIVATE)[:-10], None),
     "right after the body": (lambda path: whole(path, PRIVATE), None),
-    "before the first word": (lambda path: whole(path, asking(PRIVATE, stall=1)), None),
-    "after a heartbeat": (lambda path: whole(path, asking(PRIVATE, stall=1)), b": waiting"),
+    "before the first word": (lambda path: whole(path, asking(PRIVATE, stall=10)), None),
+    "after a heartbeat": (lambda path: whole(path, asking(PRIVATE, stall=10)), b": waiting"),
     "in mid-stream": (lambda path: whole(path, asking(PRIVATE, slow=0.1)), b'"text"'),
     "right before the end": (lambda path: whole(path, PRIVATE), b'"type":"done"'),
 }

@@ -125,8 +125,8 @@ def test_every_outcome_and_failure_is_exposed_as_zero_from_the_start(start_servi
         ("hello", 0),
         (asking(break_at=2), 1),
         # It starts with a heartbeat, and then fails.
-        (asking(stall=0.6, fault=500, times=9), 1),
-        (asking(stall=0.6, fault=429, retry_after=9), 0),
+        (asking(stall=2, fault=500, times=9), 1),
+        (asking(stall=2, fault=429, retry_after=9), 0),
         (asking(fault=400), 0),
     ],
     ids=[
