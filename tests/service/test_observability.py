@@ -31,7 +31,7 @@ def test_requests_are_counted_by_route_template(service: Service) -> None:
 
 def test_requests_throttled_by_the_model_api_are_in_a_gauge_while_they_wait(service: Service) -> None:
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(service.post, "/chat", message=asking(fault=429, retry_after=5, times=1, id="waits"))
+        answer = pool.submit(service.post, "/chat", message=asking(fault=429, retry_after=2, times=2, id="waits"))
         eventually(lambda: service.metric("agent_requests_throttled ") == 1, "it waits")
         assert answer.result().status_code == 200
     assert service.metric("agent_requests_throttled ") == 0
