@@ -118,7 +118,8 @@ def test_the_usage_of_a_turn_cut_off_before_it_starts_is_estimated(start: Callab
 
 
 def test_requests_that_the_model_api_rejects_are_not_counted(start: Callable[..., Service]) -> None:
-    service = start(BUDGET_TOKENS="5000", REQUEST_TIMEOUT_SECONDS="3")
+    # Its second wait would end after the time of the request.
+    service = start(BUDGET_TOKENS="5000", REQUEST_TIMEOUT_SECONDS="3", MODEL_MAX_RETRIES="2")
     assert service.post("/chat", message=asking(fault=429, retry_after=2) + "hello " * 1000).status_code == 504
     used = service.post("/chat", message="hello").json()["tokens_used"]
     eventually(lambda: service.metric("agent_budget_used_tokens ") == used, "no more than that was used")
