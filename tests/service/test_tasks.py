@@ -528,7 +528,7 @@ def test_due_tasks_are_reported_as_zero_while_redis_is_down(start_service: Start
         eventually(lambda: service.metric("agent_tasks_due ") == 0, "it cannot be known, and brings no worker")
 
 
-# A worker runs a few scripts in a second, whatever is submitted. A busy machine takes seconds to submit a hundred tasks.
+# A worker runs a few scripts in a second, whatever is submitted. A busy machine takes seconds for a hundred tasks.
 FEW = 50
 
 
