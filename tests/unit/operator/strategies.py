@@ -78,7 +78,8 @@ def _values(schema: Schema) -> st.SearchStrategy[Any]:
         unique = (lambda item: tuple(item.get(key, defaults[key]) for key in keys)) if keys else None
         if schema.get("x-kubernetes-list-type") == "set":
             unique = lambda item: (json.dumps(item),)  # noqa: E731
-        return st.lists(_values(schema["items"]), max_size=MAX_ITEMS, unique_by=unique)
+        fewest = schema.get("minItems", 0)
+        return st.lists(_values(schema["items"]), min_size=fewest, max_size=max(fewest, MAX_ITEMS), unique_by=unique)
     if schema["type"] == "boolean":
         return st.booleans()
     return _texts(schema) if schema["type"] == "string" else _integers(schema)
