@@ -137,7 +137,7 @@ def test_two_replicas_admit_as_many_requests_of_a_tenant_as_one(start: Callable[
     started = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         asked = [(service, key) for service in services for key in (WEB, BATCH)] * 8
-        answered = list(pool.map(lambda each: get(*each, "/tasks").status_code, asked))
+        answered = list(pool.map(lambda each: get(each[0], each[1], "/tasks").status_code, asked))
     restored = int((time.monotonic() - started) / 5)
     assert set(answered) == {200, 429}
     assert 12 <= answered.count(200) <= 12 + restored
