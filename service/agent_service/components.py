@@ -25,6 +25,7 @@ from agent_service.health.checks import Check
 from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget
+from agent_service.limits.history import History
 from agent_service.limits.limits import Limits
 from agent_service.limits.shares import Shares
 from agent_service.limits.terms import Terms
@@ -136,6 +137,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             of_client=terms.limited_to(settings.client_budget_tokens, settings.client_budget_cost),
             of_tenant=terms.limited_to(settings.tenant_budget_tokens, settings.tenant_budget_cost),
         ),
+        history=History(redis, terms.prices, days=settings.usage_history_days),
     )
     toolbox = make_toolbox(settings, counted, tracing)
     provider, account, spans = make_answering(

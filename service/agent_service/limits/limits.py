@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from agent_service.agent.messages import Usage
 from agent_service.limits.budget import Budget
+from agent_service.limits.history import History
 from agent_service.limits.local import LocalBuckets
 from agent_service.limits.shares import CLIENT_BUDGET, TENANT_BUDGET, Shares, longest
 from agent_service.state.redis import Redis
@@ -53,12 +54,14 @@ class Limits:
         tokens_per_minute: int,
         budget: Budget,
         shares: Shares,
+        history: History,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requests_per_minute = requests_per_minute
         self.tokens_per_minute = tokens_per_minute
         self.budget = budget
         self.shares = shares
+        self.history = history
         self._redis = redis
         self._local = LocalBuckets(MOST_CLIENTS)
         self._seconds = seconds
@@ -126,6 +129,7 @@ class Limits:
         """Count the usage of a turn of a client. Return at once: usage is reported in batches in the background."""
         self.budget.charge(usage)
         self.shares.charge(client, usage)
+        self.history.charge(client, usage)
         if self.tokens_per_minute and usage.total > 0:
             self._used += usage.total
             if self._charging is None:
@@ -142,6 +146,7 @@ class Limits:
         """Report the remaining usage."""
         await self.budget.close()
         await self.shares.close()
+        await self.history.close()
         if self._charging is not None:
             await self._charging
 
