@@ -38,7 +38,7 @@ class Auth(Model):
     """Issuers whose tokens (JWT) clients may send instead of a client key."""
 
     usage_readers: Annotated[list[ClientId], Field(max_length=100, json_schema_extra=SET)] | None = None
-    """Clients that may read the usage of all clients (`GET /usage/clients`, `GET /usage/history`), by the names of their keys."""
+    """Clients that may read the usage of all clients (`GET /usage/clients`), by the names of their keys."""
 
 
 class RateLimit(Model):
