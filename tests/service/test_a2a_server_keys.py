@@ -15,7 +15,7 @@ from a2a.utils.errors import A2AError, InvalidParamsError, TaskNotFoundError, Un
 
 from service.approvals import TEA, calling, calls
 from stand_in import StandIn
-from support.a2a_client import REST, RPC, Received, collect, connected, data, request, values
+from support.a2a_client import REST, RPC, Received, answer_of, collect, connected, data, ended, request, values
 from support.agent import Service, running_service
 from support.eventually import eventually
 from support.mcp_servers import McpServer
@@ -189,13 +189,13 @@ async def test_an_approver_learns_only_that_the_task_goes_on(
             with pytest.raises(UnsupportedOperationError, match="approver"):
                 await collect(asker.send_message(decision))
             seen = await collect(other.send_message(decision))
-            done = await collect(asker.subscribe(SubscribeToTaskRequest(id=asked.task.id)))
+            done = await ended(asker, asked.task.id)
 
     assert seen.task.id == asked.task.id
     assert not seen.task.history
     assert seen.text == ""
-    assert done.state == "completed"
-    assert "slept tea" in done.text
+    assert done.status.state == TaskState.TASK_STATE_COMPLETED
+    assert "slept tea" in answer_of(done)
 
 
 async def test_a_limit_is_an_error_with_the_time_to_wait(

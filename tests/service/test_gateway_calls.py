@@ -1,5 +1,6 @@
 """The gateway as the official SDKs see it: the model API without its key."""
 
+import asyncio
 import json
 import socket
 from contextlib import suppress
@@ -217,6 +218,18 @@ async def test_a_compressed_body_is_refused(gateway: RuntimeGateway) -> None:
     answer = await gateway.http.post("/v1/messages", content=BODY, headers={**VERSION, "content-encoding": "gzip"})
 
     assert answer.status_code == 415
+
+
+async def test_a_client_that_sends_its_body_slowly_is_not_cut_off_by_a_refusal(gateway: RuntimeGateway) -> None:
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.http.base_url.port)
+    writer.write(f"{head}Content-Encoding: gzip\r\n\r\n".encode())
+    assert b" 415 " in await reader.readuntil(b"\r\n\r\n")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(), 2)
+    writer.write(BODY + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+    writer.close()
 
 
 async def test_other_routes_are_not_found_in_the_apis_form(gateway: RuntimeGateway) -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,21 @@ async def accepted(tasks: Tasks, start: int, number: int) -> list[str]:
     return [task_id for task_id, _ in given]
 
 
+@asynccontextmanager
+async def queue(redis_server: RedisServer, deadline_seconds: float = 600) -> AsyncIterator[Tasks]:
+    """Yield the queue of the same agent, with a deadline for each task that is submitted to it."""
+    store = Redis(redis_server.url, prefix="portside")
+    try:
+        yield Tasks(store, max_attempts=5, deadline_seconds=deadline_seconds, result_ttl_seconds=60, queue_limit=1000)
+    finally:
+        await store.close()
+
+
 @pytest.fixture
 async def tasks(redis_server: RedisServer) -> AsyncIterator[Tasks]:
-    """Yield the queue of the same agent, with a deadline of four seconds for each task."""
-    store = Redis(redis_server.url, prefix="portside")
-    yield Tasks(store, max_attempts=5, deadline_seconds=4, result_ttl_seconds=60, queue_limit=1000)
-    await store.close()
+    """Yield the queue of the same agent."""
+    async with queue(redis_server) as found:
+        yield found
 
 
 async def look_up(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
@@ -479,22 +489,23 @@ async def test_the_first_token_of_an_answer_ends_the_pause(
     await eventually_async(tasks.due, "a worker more could begin the others")
 
 
-async def test_deadlines_are_enforced_during_a_dispatch_pause(redis_server: RedisServer, tasks: Tasks) -> None:
-    await tasks.submit("anyone", "hello")
-    task_id, _ = await tasks.submit("anyone", "hello again")
-    [claim] = await tasks.claim(1)
-    await tasks.hold(60)
-    await tasks.requeue(claim)
+async def test_deadlines_are_enforced_during_a_dispatch_pause(redis_server: RedisServer) -> None:
+    async with queue(redis_server, deadline_seconds=4) as tasks:
+        await tasks.submit("anyone", "hello")
+        task_id, _ = await tasks.submit("anyone", "hello again")
+        [claim] = await tasks.claim(1)
+        await tasks.hold(60)
+        await tasks.requeue(claim)
 
-    async def failed() -> bool:
-        assert await tasks.claim(0) == []
-        task = await tasks.get("anyone", task_id)
-        assert task is not None
-        return task.status == "failed" and task.error is not None and task.error["code"] == "deadline_exceeded"
+        async def failed() -> bool:
+            assert await tasks.claim(0) == []
+            task = await tasks.get("anyone", task_id)
+            assert task is not None
+            return task.status == "failed" and task.error is not None and task.error["code"] == "deadline_exceeded"
 
-    await eventually_async(failed, "it is too late")
-    assert (await tasks.count())["failed"] == 2
-    assert redis_server.command("ZCARD", "{portside}:task:deadlines") == b":0\r\n"
+        await eventually_async(failed, "it is too late")
+        assert (await tasks.count())["failed"] == 2
+        assert redis_server.command("ZCARD", "{portside}:task:deadlines") == b":0\r\n"
 
 
 async def test_tasks_without_a_worker_are_due(make_client: MakeClient) -> None:
@@ -515,6 +526,10 @@ def test_due_tasks_are_reported_as_zero_while_redis_is_down(start_service: Start
         eventually(lambda: service.metric("agent_tasks_due ") == 1, "one is due")
         server.stop()
         eventually(lambda: service.metric("agent_tasks_due ") == 0, "it cannot be known, and brings no worker")
+
+
+# A worker runs a few scripts in a second, whatever is submitted. A busy machine takes seconds for a hundred tasks.
+FEW = 50
 
 
 async def scripts_beside(redis_server: RedisServer, tasks: Tasks, submits: int) -> int:
@@ -540,7 +555,7 @@ async def test_a_fully_occupied_worker_does_not_check_the_queue_for_each_submitt
         return (await tasks.count())[status]
 
     await eventually_async(lambda: number("running"), "it is running")
-    assert await scripts_beside(redis_server, tasks, 100) <= 20
+    assert await scripts_beside(redis_server, tasks, 100) <= FEW
     await client.delete(f"/tasks/{running}")
     await eventually_async(lambda: number("completed"), "others start when it has ended")
 
@@ -556,7 +571,7 @@ async def test_a_worker_without_tokens_does_not_check_the_queue_for_each_submitt
 
     await eventually_async(knows, "its last look found no tokens")
     before = (await tasks.count())["pending"]
-    assert await scripts_beside(redis_server, tasks, 100) <= 20
+    assert await scripts_beside(redis_server, tasks, 100) <= FEW
     assert (await tasks.count())["pending"] == before + 100
 
 

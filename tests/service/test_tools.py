@@ -140,3 +140,15 @@ async def test_a_cancelled_call_ends_at_the_server(start_mcp: StartServer, tmp_p
         assert call.cancelled()
         assert tools.metric("agent_tool_calls_total", server="small", tool="slow", outcome="cancelled") == 1
         assert text(await tools.call("add", a=1, b=1)) == "2"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_a_call_may_last_longer_than_a_list_may_take(
+    legacy: bool, start_mcp: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_service.tooling.session._LIST_SECONDS", 1.0)
+    async with running_tools(tmp_path, entry(start_mcp(legacy=legacy))) as tools:
+        await tools.until(*OWN)
+        result = await tools.call("slow", duration=1.5, label="long")
+
+    assert (text(result), result.outcome) == ("slept long", "ok")

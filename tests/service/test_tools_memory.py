@@ -15,16 +15,20 @@ MEBIBYTE = 2**20
 CALLS = 100
 # The default, and what such an answer may take on the wire.
 RESULT_BYTES = 262_144
+# No call of these tests may end because the machine is slow.
+LONG = 600
 
 
 async def test_a_hundred_results_of_the_largest_size_take_little_more_than_what_is_kept_of_them(
     start_mcp: StartServer, tmp_path: Path
 ) -> None:
-    async with running_tools(tmp_path, entry(start_mcp())) as tools:
+    async with running_tools(tmp_path, entry(start_mcp(), timeoutSeconds=LONG)) as tools:
         await tools.until_listed("text")
         tracemalloc.start()
         try:
-            results = await asyncio.gather(*(tools.call("text", characters=4 * RESULT_BYTES) for _ in range(CALLS)))
+            results = await asyncio.gather(
+                *(tools.call("text", seconds=LONG, characters=4 * RESULT_BYTES) for _ in range(CALLS))
+            )
             used = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -40,11 +44,11 @@ async def test_answers_that_are_too_large_together_are_discarded_and_later_ones_
 ) -> None:
     listed = [{"name": each, "inputSchema": {"type": "object"}} for each in (name, "talkative")]
     server = start_mcp(hostile_server, tools=listed)
-    async with running_tools(tmp_path, entry(server, maxResultBytes=16 * MEBIBYTE)) as tools:
+    async with running_tools(tmp_path, entry(server, maxResultBytes=16 * MEBIBYTE, timeoutSeconds=LONG)) as tools:
         await tools.until_listed(name)
         tracemalloc.start()
         try:
-            calls = [asyncio.create_task(tools.call(name)) for _ in range(CALLS)]
+            calls = [asyncio.create_task(tools.call(name, seconds=LONG)) for _ in range(CALLS)]
 
             async def discarded() -> bool:
                 # Each answer has a MiB, and no end.

@@ -8,11 +8,29 @@ from typing import Any
 
 import httpx
 from a2a.client import A2ACardResolver, Client, ClientConfig, ClientFactory
-from a2a.types.a2a_pb2 import Message, Part, Role, SendMessageRequest, StreamResponse, Task, TaskState
+from a2a.types.a2a_pb2 import (
+    GetTaskRequest,
+    Message,
+    Part,
+    Role,
+    SendMessageRequest,
+    StreamResponse,
+    Task,
+    TaskState,
+)
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Value
 
+from support.eventually import eventually_async
+
 RPC, REST = "JSONRPC", "HTTP+JSON"
+
+_ENDED = {
+    TaskState.TASK_STATE_COMPLETED,
+    TaskState.TASK_STATE_FAILED,
+    TaskState.TASK_STATE_CANCELED,
+    TaskState.TASK_STATE_REJECTED,
+}
 
 
 @asynccontextmanager
@@ -61,6 +79,16 @@ def values(message: Message) -> list[Any]:
 def answer_of(task: Task) -> str:
     """Return the text of the answer of a task."""
     return "".join(part.text for artifact in task.artifacts for part in artifact.parts)
+
+
+async def ended(client: Client, task_id: str) -> Task:
+    """Return a task once it has ended. One that may have ended already takes no subscriber."""
+
+    async def found() -> Task | None:
+        task = await client.get_task(GetTaskRequest(id=task_id))
+        return task if task.status.state in _ENDED else None
+
+    return await eventually_async(found, f"the task {task_id} has ended")
 
 
 @dataclass

@@ -39,8 +39,11 @@ _MODELS, _MODEL, _HEALTH, _MCP = "/v1/models", "/v1/models/", "/health", "/mcp"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 _IDLE_SECONDS = 75.0
-# Time to receive the rest of a body whose call was refused, and to send the rest of an answer at the end.
-_LINGER_SECONDS = 1.0
+# Time to receive the rest of a body whose call was refused. If the connection was closed while the client still sends,
+# the answer could be lost with it (RFC 9112, 9.6).
+_LINGER_SECONDS = 10.0
+# Time to send the rest of an answer at the end.
+_END_SECONDS = 1.0
 _BACKLOG = 2048
 _ANSWERED, _LEFT = 200, 499
 
@@ -110,7 +113,7 @@ class Gateway:
                     server.pre_shutdown()
                     if self._tools is not None:
                         self._tools.end_streams()
-                    await server.shutdown(_LINGER_SECONDS)
+                    await server.shutdown(_END_SECONDS)
         finally:
             await self._calls.close()
 

@@ -1,6 +1,7 @@
 """Calls of tools: their bounds, repetitions where a call certainly did not run, and what the model learns of errors."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,7 +117,8 @@ async def _send(
     token = current.set(exchange)
     try:
         async with asyncio.timeout_at(None if exchange.deadline is None else exchange.deadline - _SLACK_SECONDS):
-            return await client.call_tool(tool, dict(arguments))
+            # The session's own limit is that of a list.
+            return await client.call_tool(tool, dict(arguments), read_timeout_seconds=math.inf)
     except TimeoutError:
         exchange.fail(Failure.TIMED_OUT)
     except MCPError as error:

@@ -95,7 +95,9 @@ class Exchange:
         self.aborted = True
         self.deadline = now = asyncio.get_running_loop().time()
         for timeout in self._running:
-            timeout.reschedule(now)
+            # An expired one cannot be changed. After a pause of the event loop, this one and that of the call have.
+            if not timeout.expired():
+                timeout.reschedule(now)
 
     def fail(self, failure: Failure, detail: str | None = None, cause: Exception | None = None) -> None:
         """Record why there is no answer.

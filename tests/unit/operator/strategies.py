@@ -78,7 +78,8 @@ def _values(schema: Schema) -> st.SearchStrategy[Any]:
         unique = (lambda item: tuple(item.get(key, defaults[key]) for key in keys)) if keys else None
         if schema.get("x-kubernetes-list-type") == "set":
             unique = lambda item: (json.dumps(item),)  # noqa: E731
-        return st.lists(_values(schema["items"]), max_size=MAX_ITEMS, unique_by=unique)
+        fewest = schema.get("minItems", 0)
+        return st.lists(_values(schema["items"]), min_size=fewest, max_size=max(fewest, MAX_ITEMS), unique_by=unique)
     if schema["type"] == "boolean":
         return st.booleans()
     return _texts(schema) if schema["type"] == "string" else _integers(schema)
@@ -268,6 +269,17 @@ def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
         agent["foundry"].pop("baseUrl", None)
 
 
+def _keep_rules_of_budgets(budget: dict[str, Any], model: str) -> None:
+    shares = [budget[name] for name in ("perClient", "perTenant") if name in budget]
+    for limit in (*shares, budget):
+        if "cost" not in limit:
+            limit.setdefault("tokens", 1)
+        elif not limit["cost"].strip("0."):
+            limit["cost"] = f"1{limit['cost'][:8]}"
+    if any("cost" in limit for limit in (*shares, budget)):
+        budget["prices"] = {**budget.get("prices", {}), model: {"input": "3", "output": "15.5", "cacheRead": "0.0"}}
+
+
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     redis = spec.get("redis", {})
     if "url" in redis:
@@ -276,13 +288,8 @@ def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     if not {"url", "secretName"} & redis.keys():
         spec.get("worker", {})["enabled"] = False
         spec.pop("budget", None)
-    budget = spec.get("budget", {"tokens": 1})
-    if "cost" not in budget:
-        budget.setdefault("tokens", 1)
-    else:
-        budget["cost"] = f"1{budget['cost'][:8]}" if not budget["cost"].strip("0.") else budget["cost"]
-        model = spec.get("agent", {}).get("model", DEFAULT_MODEL)
-        budget["prices"] = {**budget.get("prices", {}), model: {"input": "3", "output": "15.5", "cacheRead": "0.0"}}
+    if "budget" in spec:
+        _keep_rules_of_budgets(spec["budget"], spec.get("agent", {}).get("model", DEFAULT_MODEL))
     route = spec.get("httpRoute", {})
     if not route.get("parentRefs"):
         route["enabled"] = False
