@@ -134,32 +134,6 @@ class Limits:
 
     async def budget_wait(self, owner: str | None) -> float:
         """Return the seconds until a client may use more of its budget and that of the agent; 0 if it may now."""
-        return max(await self.budget.wait(), *(await self.shares.waits(owner)).values(), 0.0)
-
-    def explain(self, verdict: Verdict) -> tuple[str, int]:
-        """Return why a request was refused, for its client, and after how many seconds to send it again."""
-        seconds = max(1, math.ceil(verdict.wait / 1000))
-        if verdict.refused == "budget":
-            reason = f"This agent has used up its budget for the {self.budget.terms.period}"
-        elif verdict.refused == CLIENT_BUDGET:
-            reason = f"You have used up your budget for the {self.budget.terms.period}"
-        elif verdict.refused == TENANT_BUDGET:
-            reason = f"Your tenant has used up its budget for the {self.budget.terms.period}"
-        elif verdict.refused == "requests":
-            reason = f"You may send {self.requests_per_minute} requests per minute"
-        else:
-            reason = f"This agent has used up its {self.tokens_per_minute} tokens per minute"
-        return f"{reason}; try again in {seconds} s.", seconds
-
-    def charge(self, usage: Usage, client: str | None) -> None:
-        """Count the usage of a turn of a client. Return at once: usage is reported in batches in the background."""
-        self.budget.charge(usage)
-        self.shares.charge(client, usage)
-        self.history.charge(client, usage)
-        if self.tokens_per_minute and usage.total > 0:
-            self._used += usage.total
-            if self._charging is None:
-                self._charging = asyncio.get_running_loop().create_task(self._charge())
         return max((await self._budget_waits(owner)).values())
 
     async def tokens_wait(self) -> float:
@@ -190,6 +164,7 @@ class Limits:
         self._count(usage, client)
         self.budget.charge(usage)
         self.shares.charge(client, usage)
+        self.history.charge(client, usage)
         if usage.total <= 0:
             return
         for rate in self._all_tokens(client):
