@@ -39,12 +39,27 @@ class ModelAccount:
     sender = "The model API"
     answerer = "The model"
 
-    def __init__(self, metrics: Metrics, *, model: str, charge: Callable[[Usage, str | None], None]) -> None:
-        """Set up the account. `charge` is called with the usage of each turn, whatever its outcome, and its client."""
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        model: str,
+        charge: Callable[[Usage, str | None], None],
+        counted: Callable[[str | None], None],
+    ) -> None:
+        """Set up the account.
+
+        Args:
+            metrics: the metrics.
+            model: the model.
+            charge: called with the usage of each turn, whatever its outcome, and its client.
+            counted: called with the client of each turn.
+        """
         self.labels: Mapping[str, str] = {"model": model}
         self._metrics = metrics
         self._model = model
         self._charge = charge
+        self._counted = counted
         # Created up front: Prometheus sees no increase in a series that first appears with a value.
         for outcome in _ALL_OUTCOMES:
             metrics.model_requests.labels(model, outcome)
@@ -58,6 +73,7 @@ class ModelAccount:
         if ((outcome in _SENT and usage.sent) or usage.characters) and not usage.input_tokens:
             usage.uncached_tokens = math.ceil(prompt.characters / CHARACTERS_PER_TOKEN)
         self._charge(usage, prompt.client)
+        self._counted(prompt.client)
         self._metrics.model_requests.labels(self._model, outcome).inc()
         self._metrics.model_duration.labels(self._model).observe(seconds, exemplar())
         self._metrics.tokens.labels(self._model, "input").inc(usage.input_tokens)
@@ -71,13 +87,15 @@ class RuntimeAccount:
     sender = "The agent's runtime"
     answerer = "The agent's runtime"
 
-    def __init__(self, metrics: Metrics, *, protocol: str) -> None:
-        """Set up the account. `protocol` is that in which the runtime is called."""
+    def __init__(self, metrics: Metrics, *, protocol: str, counted: Callable[[str | None], None]) -> None:
+        """Set up the account for the runtime's protocol. `counted` is called with the client of each turn."""
         self.labels: Mapping[str, str] = {"protocol": protocol}
         self._requests = {outcome: metrics.runtime_requests.labels(protocol, outcome) for outcome in _ALL_OUTCOMES}
         self._duration = metrics.runtime_duration.labels(protocol)
+        self._counted = counted
 
     def count(self, outcome: str, prompt: Prompt, usage: Usage, seconds: float) -> None:
         """Count a turn. Its tokens are charged already."""
+        self._counted(prompt.client)
         self._requests[outcome].inc()
         self._duration.observe(seconds, exemplar())
