@@ -203,7 +203,7 @@ def test_a_paused_answer_goes_on_for_its_own_client_only(
 def test_a_client_that_leaves_ends_the_work_of_the_model(client: anthropic.Anthropic, stand_in: StandIn) -> None:
     with client.messages.create(**body(asking("Hello", words=2000, slow=0.05)), stream=True) as events:
         assert next(iter(events)).type == "message_start"
-        # A heartbeat may have begun the stream.
+        # A heartbeat may be what starts the stream.
         eventually(lambda: len(stand_in.requests()) == 1, "the model is asked")
 
     eventually(lambda: stand_in.last()["state"] == "disconnected", "the model's work has ended")

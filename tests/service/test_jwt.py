@@ -48,6 +48,12 @@ def service(issuer: Issuer, redis_process: RedisServer, tmp_path_factory: pytest
         yield running
 
 
+@pytest.fixture
+def start_agent(start_service: StartService) -> StartService:
+    """Start an agent without a limit of requests: the tests repeat theirs until the agent has the issuer's keys."""
+    return lambda **settings: start_service(MODEL_PROVIDER="echo", RATE_LIMIT_REQUESTS="0", **settings)
+
+
 def good(issuer: Issuer, **claims: Any) -> str:
     return issuer.token(**{"tenant": "acme", "scope": "openid agent.use", **claims})
 
@@ -196,9 +202,9 @@ def test_each_protocol_has_its_own_form_of_the_refusals(
     assert allowed.status_code == 200
 
 
-def test_a_new_key_is_found_at_once_and_an_old_one_ends(start_service: StartService, tmp_path: Path) -> None:
+def test_a_new_key_is_found_at_once_and_an_old_one_ends(start_agent: StartService, tmp_path: Path) -> None:
     with running_issuer(tmp_path / "issuer") as issuer:
-        service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(issuer.file(tmp_path / "jwt.json")))
+        service = start_agent(JWT_FILE=str(issuer.file(tmp_path / "jwt.json")))
         old = issuer.token()
         eventually(lambda: chat(service, old).status_code == 200, "the keys are fetched")
         # The service fetches for an unknown key every ten seconds at most.
@@ -210,9 +216,9 @@ def test_a_new_key_is_found_at_once_and_an_old_one_ends(start_service: StartServ
         assert chat(service, old).status_code == 401
 
 
-def test_tokens_with_unknown_keys_cause_few_fetches(start_service: StartService, tmp_path: Path) -> None:
+def test_tokens_with_unknown_keys_cause_few_fetches(start_agent: StartService, tmp_path: Path) -> None:
     with running_issuer(tmp_path / "issuer") as issuer:
-        service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(issuer.file(tmp_path / "jwt.json")))
+        service = start_agent(JWT_FILE=str(issuer.file(tmp_path / "jwt.json")))
         eventually(lambda: chat(service, issuer.token()).status_code == 200, "the keys are fetched")
         before, began = issuer.fetches(), time.monotonic()
         foreign = rsa_key("unknown")
@@ -221,11 +227,9 @@ def test_tokens_with_unknown_keys_cause_few_fetches(start_service: StartService,
         assert issuer.fetches() - before <= 1 + (time.monotonic() - began) / 10
 
 
-def test_the_keys_stay_in_use_while_the_issuer_is_down(start_service: StartService, tmp_path: Path) -> None:
+def test_the_keys_stay_in_use_while_the_issuer_is_down(start_agent: StartService, tmp_path: Path) -> None:
     with running_issuer(tmp_path / "issuer") as issuer:
-        service = start_service(
-            MODEL_PROVIDER="echo", JWT_FILE=str(issuer.file(tmp_path / "jwt.json")), API_KEYS=f"web: {KEY}"
-        )
+        service = start_agent(JWT_FILE=str(issuer.file(tmp_path / "jwt.json")), API_KEYS=f"web: {KEY}")
         eventually(lambda: chat(service, issuer.token()).status_code == 200, "the keys are fetched")
         issuer.stop()
         assert chat(service, issuer.token(sub="bob")).status_code == 200
@@ -237,12 +241,10 @@ def test_the_keys_stay_in_use_while_the_issuer_is_down(start_service: StartServi
         eventually(lambda: chat(service, issuer.token()).status_code == 200, "the new key is accepted", seconds=90)
 
 
-def test_a_token_is_unverifiable_until_the_issuer_was_reached_once(start_service: StartService, tmp_path: Path) -> None:
+def test_a_token_is_unverifiable_until_the_issuer_was_reached_once(start_agent: StartService, tmp_path: Path) -> None:
     with running_issuer(tmp_path / "issuer") as issuer:
         issuer.stop()
-        service = start_service(
-            MODEL_PROVIDER="echo", JWT_FILE=str(issuer.file(tmp_path / "jwt.json")), API_KEYS=f"web: {KEY}"
-        )
+        service = start_agent(JWT_FILE=str(issuer.file(tmp_path / "jwt.json")), API_KEYS=f"web: {KEY}")
         answer = chat(service, issuer.token())
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
@@ -254,11 +256,11 @@ def test_a_token_is_unverifiable_until_the_issuer_was_reached_once(start_service
 
 @pytest.mark.parametrize(("skew", "status"), [(60, 401), (360, 200)])
 def test_clocks_may_differ_by_as_much_as_is_configured(
-    start_service: StartService, tmp_path: Path, skew: int, status: int
+    start_agent: StartService, tmp_path: Path, skew: int, status: int
 ) -> None:
     with running_issuer(tmp_path / "issuer") as issuer:
         file = issuer.file(tmp_path / "jwt.json", clockSkewSeconds=skew)
-        service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(file))
+        service = start_agent(JWT_FILE=str(file))
         now = int(time.time())
         # The issuer's clock is five minutes ahead, then five minutes behind.
         ahead, behind = (issuer.token(iat=now + by, nbf=now + by, exp=now + by + 240) for by in (300, -300))
@@ -266,10 +268,10 @@ def test_clocks_may_differ_by_as_much_as_is_configured(
         assert [chat(service, token).status_code for token in (ahead, behind)] == [status, status]
 
 
-def test_a_changed_file_takes_effect_and_a_faulty_one_does_not(start_service: StartService, tmp_path: Path) -> None:
+def test_a_changed_file_takes_effect_and_a_faulty_one_does_not(start_agent: StartService, tmp_path: Path) -> None:
     with running_issuer(tmp_path / "issuer") as issuer:
         file = issuer.file(tmp_path / "jwt.json")
-        service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(file))
+        service = start_agent(JWT_FILE=str(file))
         eventually(lambda: chat(service, issuer.token()).status_code == 200, "the keys are fetched")
         (tmp_path / "new").write_text("{}", encoding="utf-8")
         (tmp_path / "new").rename(file)
