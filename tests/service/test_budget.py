@@ -29,7 +29,7 @@ OPUS = Prices(Decimal(5), Decimal(25), cache_write=Decimal("6.25"), cache_read=D
 
 
 class Calendar:
-    """A clock that is set by hand."""
+    """A clock that is set by hand, a century ahead: Redis deletes an account 7 days after its period, by its own clock."""
 
     def __init__(self, text: str) -> None:
         self.set(text)
@@ -192,7 +192,7 @@ def test_a_request_refused_for_the_budget_does_not_count_towards_its_clients_lim
 
 
 async def test_each_period_has_its_own_account(redis_server: RedisServer) -> None:
-    store, calendar = Redis(redis_server.url, prefix="portside"), Calendar("2026-12-31T23:00")
+    store, calendar = Redis(redis_server.url, prefix="portside"), Calendar("2126-12-31T23:00")
     of_month, of_day = (
         Budget(store, Terms(period, tokens=10, cost=Decimal(0), stops=True, prices=Prices()), now=calendar)
         for period in ("month", "day")
@@ -201,15 +201,15 @@ async def test_each_period_has_its_own_account(redis_server: RedisServer) -> Non
         assert await budget.wait() == 0
         budget.charge(Usage(output_tokens=10))
         assert await budget.wait() == 3600
-    calendar.set("2027-01-01T00:00")
+    calendar.set("2127-01-01T00:00")
     for budget in (of_month, of_day):
         assert await budget.wait() == 0
         budget.charge(Usage(output_tokens=10))
         await budget.close()
-    calendar.set("2027-01-02T00:00")
+    calendar.set("2127-01-02T00:00")
     assert await of_day.wait() == 0
     assert await of_month.wait() == 30 * 86_400
-    assert (await of_month.used()).period == "2027-01"
+    assert (await of_month.used()).period == "2127-01"
     await store.close()
 
 
@@ -233,14 +233,14 @@ async def until_used(budget: Budget, tokens: int) -> None:
 
 
 async def test_usage_during_a_redis_outage_counts_in_the_period_in_which_it_occurred(tmp_path: Path) -> None:
-    calendar, day_before = Calendar("2026-11-23T23:59"), Calendar("2026-11-23T23:59")
+    calendar, day_before = Calendar("2126-11-23T23:59"), Calendar("2126-11-23T23:59")
     with running_redis(tmp_path) as server:
         async with counting(server, calendar) as budget, counting(server, day_before) as other:
             await until_used(budget, 0)
             server.stop()
             budget.charge(Usage(output_tokens=100))
             assert await budget.wait() == 60
-            calendar.set("2026-11-24T00:00")
+            calendar.set("2126-11-24T00:00")
             assert await budget.wait() == 0
             budget.charge(Usage(output_tokens=1))
             server.start()
