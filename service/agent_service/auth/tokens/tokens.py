@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agent_service.auth.identity import Client, Refusal
-from agent_service.auth.tokens.issuer_keys import IssuerKeys
+from agent_service.auth.tokens.issuer_keys import REAL_TIME, Clock, IssuerKeys
 from agent_service.auth.tokens.verification import Unverified, Verified, is_current, looks_like_token, read, verify
 from agent_service.config.issuers import Issuer, parse_issuers, read_issuers
 from agent_service.config.secret_file import SecretFile
@@ -28,7 +28,7 @@ _UNAVAILABLE = Refusal(
 class Tokens:
     """The tokens of the issuers in JWT_FILE, which is read again when it changes."""
 
-    def __init__(self, file: Path, metrics: CallerMetrics) -> None:
+    def __init__(self, file: Path, metrics: CallerMetrics, clock: Clock = REAL_TIME) -> None:
         """Read the file. The keys are fetched from when the context `running` is entered.
 
         Raises:
@@ -36,6 +36,7 @@ class Tokens:
         """
         self._file = SecretFile(read_issuers(file), file, parse_issuers)
         self._metrics = metrics
+        self._clock = clock
         self._issuers: tuple[Issuer, ...] = ()
         self._keys: dict[str, IssuerKeys] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
@@ -94,7 +95,7 @@ class Tokens:
                 del self._keys[name]
         for issuer in issuers:
             if issuer.issuer not in self._keys:
-                keys = self._keys[issuer.issuer] = IssuerKeys(issuer, self._metrics)
+                keys = self._keys[issuer.issuer] = IssuerKeys(issuer, self._metrics, self._clock)
                 self._fetching[issuer.issuer] = asyncio.create_task(keys.keep_fresh())
 
 
