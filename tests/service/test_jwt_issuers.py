@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from joserfc.jwk import ECKey, KeySet, OKPKey
 from prometheus_client import CollectorRegistry
@@ -21,7 +23,8 @@ from agent_service.auth.identity import Client, Refusal
 from agent_service.auth.tokens.issuer_keys import REAL_TIME, Clock
 from agent_service.auth.tokens.tokens import Tokens
 from agent_service.telemetry.caller_metrics import CallerMetrics
-from support.eventually import eventually_async
+from support.agent import StartService
+from support.eventually import eventually, eventually_async
 from support.issuer import AUDIENCE, Issuer, rsa_key, running_issuer
 
 HOUR_SECONDS = 3600.0
@@ -244,7 +247,7 @@ async def test_both_names_of_the_algorithm_of_ed25519_are_one(
     of_key: str | None, of_token: str, tmp_path: Path
 ) -> None:
     with running_issuer(tmp_path / "issuer") as issuer:
-        key = OKPKey.generate_key("Ed25519", {"kid": "one"} | ({} if of_key is None else {"alg": of_key}))
+        key = OKPKey.generate_key("Ed25519", {"kid": "one", **({} if of_key is None else {"alg": of_key})})
         issuer.publish(key)
         async with running(issuer.file(tmp_path / "jwt.json")) as tokens:
             # The library signs with no other name than that of the key.
@@ -284,3 +287,30 @@ async def test_the_keys_of_two_issuers_are_apart(tmp_path: Path) -> None:
 
 def _encoded(part: dict[str, str]) -> str:
     return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def test_health_shows_the_issuer_whose_keys_cannot_be_fetched(start_service: StartService, tmp_path: Path) -> None:
+    with running_issuer(tmp_path / "issuer") as issuer:
+        issuer.stop()
+        service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(issuer.file(tmp_path / "jwt.json")))
+
+        def state() -> dict[str, Any]:
+            found: dict[str, Any] = service.get("/health").json()["components"]["issuers"]
+            return found
+
+        eventually(lambda: state()["status"] == "down", "the issuer is away")
+        assert state()["kind"] == "connection_refused"
+        assert state()["detail"].startswith(f"The keys of {issuer.url} could not be fetched (connection_refused)")
+        assert "answered 503" in state()["detail"]
+        assert service.get("/health/ready").status_code == 200
+        issuer.start()
+        eventually(lambda: state()["status"] == "up", "its keys were fetched", seconds=90)
+        issuer.stop()
+
+        def is_down_with_keys() -> bool:
+            # An unknown key makes the service fetch again.
+            headers = {"Authorization": f"Bearer {issuer.token(key=rsa_key('new'))}"}
+            assert httpx.get(f"{service.url}/usage", headers=headers).status_code == 401
+            return state()["status"] == "down" and "stay in use" in state()["detail"]
+
+        eventually(is_down_with_keys, "the issuer is away again", seconds=90)

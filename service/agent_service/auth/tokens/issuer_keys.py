@@ -15,6 +15,7 @@ import structlog
 from agent_service.auth.tokens.key_set import KeySetError, PublicKey, key_set
 from agent_service.config.issuers import Issuer
 from agent_service.network.addresses import http_address
+from agent_service.network.errors import failure_of
 from agent_service.network.proxy import ProxyError, proxy_for
 from agent_service.network.refused_addresses import is_refused, is_refused_host
 from agent_service.telemetry.caller_metrics import CallerMetrics
@@ -35,11 +36,16 @@ _FETCH_SECONDS = 5.0
 _LARGEST_ANSWER_BYTES = 512 * 1024
 
 _OK = 200
+_REDIRECTS = range(300, 400)
 _REFUSED = "the address is link-local or of a metadata service"
 
 
 class FetchError(Exception):
-    """The keys could not be fetched. The message is for the log."""
+    """The keys could not be fetched. The message is for the log; `kind` is a word for anyone."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class IssuerKeys:
         self._clock = clock
         self._fetched_at = -_BETWEEN_FETCHES_SECONDS
         self.failure: str | None = None
-        """Why the last fetch failed, for the log; None if it succeeded, or before the first one."""
+        """Why the last fetch failed, in one word; None if it succeeded, or before the first one."""
 
     async def keep_fresh(self) -> None:
         """Fetch the keys, now and in intervals. Failures are retried, and logged once."""
@@ -115,7 +121,7 @@ class IssuerKeys:
                     reason=str(error),
                     keys=len(self.keys or ()),
                 )
-            self.failure = str(error)
+            self.failure = error.kind
             self._metrics.issuer_up.labels(self.issuer.issuer).set(0)
             return False
         before = {key.thumbprint for key in self.keys or ()}
@@ -135,11 +141,12 @@ async def _fetched(issuer: Issuer) -> tuple[PublicKey, ...]:
             url = issuer.jwks_url or await _discovered(session, issuer.issuer)
             return key_set(await _json(session, url))
     except KeySetError as error:
-        raise FetchError(f"the answer {error}") from None
+        raise FetchError("unreadable", f"the answer {error}") from None
     except TimeoutError:
-        raise FetchError(f"there was no answer within {_FETCH_SECONDS:g} seconds") from None
+        raise FetchError("timed_out", f"there was no answer within {_FETCH_SECONDS:g} seconds") from None
     except (aiohttp.ClientError, OSError, ProxyError) as error:
-        raise FetchError(f"{type(error).__name__}: {error}"[:200]) from None
+        kind = failure_of([error, *([error.__cause__] if error.__cause__ else [])]) or "unreachable"
+        raise FetchError(kind, f"{type(error).__name__}: {error}"[:200]) from None
 
 
 def _session() -> aiohttp.ClientSession:
@@ -159,12 +166,13 @@ async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:
     """Return the address of the key set (OpenID Connect Discovery 1.0, 4)."""
     document = await _json(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
     if not isinstance(document, dict) or document.get("issuer") != issuer:
-        raise FetchError("the discovery document is of another issuer; compare the addresses character by character")
+        same = "compare the addresses character by character"
+        raise FetchError("other_issuer", f"the discovery document is of another issuer; {same}")
     url = document.get("jwks_uri")
     try:
         http_address(str(url).partition("?")[0])
     except ValueError:
-        raise FetchError("the discovery document has no usable jwks_uri") from None
+        raise FetchError("unreadable", "the discovery document has no usable jwks_uri") from None
     return str(url)
 
 
@@ -173,16 +181,17 @@ async def _json(session: aiohttp.ClientSession, url: str) -> object:
     proxy = proxy_for(url, any_scheme=True)
     # A proxy resolves names itself, so only an address that is written in the URL can be checked then.
     if proxy is not None and is_refused_host(urlsplit(url).hostname or ""):
-        raise FetchError(_REFUSED)
+        raise FetchError("address_refused", _REFUSED)
     async with session.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
         if response.status != _OK:
-            raise FetchError(f"status {response.status}; redirects are not followed")
+            kind = "redirect" if response.status in _REDIRECTS else "refused"
+            raise FetchError(kind, f"status {response.status}; redirects are not followed")
         content = bytearray()
         async for chunk in response.content.iter_any():
             content += chunk
             if len(content) > _LARGEST_ANSWER_BYTES:
-                raise FetchError(f"the answer has more than {_LARGEST_ANSWER_BYTES} bytes")
+                raise FetchError("unreadable", f"the answer has more than {_LARGEST_ANSWER_BYTES} bytes")
     try:
         return orjson.loads(bytes(content))
     except orjson.JSONDecodeError:
-        raise FetchError("the answer is not JSON") from None
+        raise FetchError("unreadable", "the answer is not JSON") from None

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from agent_service.auth.identity import Client, Refusal
 from agent_service.auth.tokens.issuer_keys import REAL_TIME, Clock, IssuerKeys
@@ -23,6 +24,14 @@ _UNAVAILABLE = Refusal(
     "unavailable",
     "The token cannot be verified: the keys of its issuer could not be fetched yet; send it again in a moment",
 )
+
+
+class IssuerState(NamedTuple):
+    """An issuer, why its keys could not be fetched at the last try (None: they were), and how many are in use."""
+
+    issuer: str
+    failure: str | None
+    keys: int
 
 
 class Tokens:
@@ -77,6 +86,14 @@ class Tokens:
         if len(self._known) > _MOST_KNOWN:
             self._known.popitem(last=False)
         return found.client
+
+    def states(self) -> list[IssuerState]:
+        """Return the state of each issuer, in the order of the file."""
+        return [
+            IssuerState(issuer.issuer, keys.failure, len(keys.keys or ()))
+            for issuer in self._issuers
+            if (keys := self._keys.get(issuer.issuer)) is not None
+        ]
 
     def _still_holds(self, verified: Verified, keys: IssuerKeys, generation: int) -> bool:
         current = self._keys.get(keys.issuer.issuer) is keys and keys.generation == generation
