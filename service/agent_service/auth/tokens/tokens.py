@@ -87,6 +87,11 @@ class Tokens:
             self._known.popitem(last=False)
         return found.client
 
+    @property
+    def issuers(self) -> tuple[Issuer, ...]:
+        """The issuers in the file."""
+        return self._file.current()
+
     def states(self) -> list[IssuerState]:
         """Return the state of each issuer, in the order of the file."""
         return [
