@@ -34,7 +34,19 @@ from agent_service.middleware.require_key import RequireKey, describe_keys
 from agent_service.middleware.unhandled import Unhandled
 from agent_service.middleware.upgrade import Upgrade
 from agent_service.paths import AGENT, Paths, beside_runtime
-from agent_service.routes import approvals, chat, docs, errors, health, metrics, page, task_events, tasks, usage
+from agent_service.routes import (
+    approvals,
+    chat,
+    docs,
+    errors,
+    health,
+    metrics,
+    page,
+    protected_resource,
+    task_events,
+    tasks,
+    usage,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +92,8 @@ def create_app(
         app.include_router(module.router)
     if paths.has_protocols:
         _include_protocols(app, settings)
+        if components.tokens is not None:
+            app.include_router(protected_resource.router)
     if documented:
         app.include_router(docs.router)
     if settings.shows_metrics:
@@ -158,7 +172,14 @@ def _add_middleware(app: FastAPI, components: Components, paths: Paths) -> None:
             if settings.proxies
             else [*_ALLOWED_HEADERS, *(_MCP_HEADERS if settings.api_mcp else ())],
             allow_credentials=settings.cors_allow_credentials,
-            expose_headers=[HEADER, "Location", "Retry-After", *HEADERS, *([_MCP_SESSION] if settings.api_mcp else ())],
+            expose_headers=[
+                HEADER,
+                "Location",
+                "Retry-After",
+                "WWW-Authenticate",
+                *HEADERS,
+                *([_MCP_SESSION] if settings.api_mcp else ()),
+            ],
         )
     app.add_middleware(AllowedHosts, allowed=settings.allowed_hosts, clients=components.clients)
     app.add_middleware(ErrorForm, paths=paths, forms=FORMS)

@@ -231,6 +231,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             tasks=tasks,
             limits=limits,
             approvals=approvals,
+            tokens=tokens,
             metrics=counted,
         ),
         tracing=tracing,

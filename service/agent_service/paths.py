@@ -13,6 +13,9 @@ _DOCS = frozenset({"/docs", "/openapi.json"})
 # Paths that call the model while the client waits. A task waits in the queue instead.
 _ASK_THE_MODEL = frozenset({"/chat", "/chat/stream"})
 
+MCP = "/mcp"
+"""The MCP server."""
+
 # The protocols of other clients, by their paths and folders.
 _PROTOCOLS = {
     "/v1/chat/completions": "openai",
@@ -21,7 +24,7 @@ _PROTOCOLS = {
     "/v1/messages": "anthropic",
     "/a2a/v1": "a2a_rest",
     "/a2a": "a2a",
-    "/mcp": "mcp",
+    MCP: "mcp",
 }
 
 # Those of their paths that call the model while the client waits. The tool of MCP checks the limits itself, because its
@@ -30,6 +33,9 @@ _PROTOCOLS_ASK = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/messag
 
 A2A_CARD = "/.well-known/agent-card.json"
 """The description of the agent for A2A clients (A2A 1.0, 8.2), which needs no key."""
+
+PROTECTED_RESOURCE = "/.well-known/oauth-protected-resource"
+"""The description of the agent for OAuth clients (RFC 9728, 3), which needs no key; that of a path is below it."""
 
 # Paths of the agent that a runtime with the protocol `http` cannot have, with everything below the folders.
 _RESERVED = HEALTH | _DOCS | _ASK_THE_MODEL | {"/tasks"}
@@ -84,7 +90,11 @@ class Paths:
         return path in _RESERVED or path in self.probes or path.startswith(_RESERVED_FOLDERS)
 
 
-AGENT = Paths(probes=PROBES, open=PROBES | _DOCS | {"/", A2A_CARD}, open_folders=("/page/", "/docs/"))
+AGENT = Paths(
+    probes=PROBES,
+    open=PROBES | _DOCS | {"/", A2A_CARD, PROTECTED_RESOURCE, f"{PROTECTED_RESOURCE}{MCP}"},
+    open_folders=("/page/", "/docs/"),
+)
 """The paths of an agent that answers by itself."""
 
 

@@ -34,8 +34,9 @@ def create_worker_app(
         redirect_slashes=False,
     )
     components = make_components(settings, lifecycle, counts_waiting=False)
-    # The API's pods report budget and queue. Workers have a different Service, so alerts would be sent twice.
-    checks = {name: check for name, check in components.checks.items() if name not in {"budget", "queue"}}
+    # The API's pods report budget and queue. Workers have a different Service, so alerts would be sent twice. Nor do
+    # they identify callers.
+    checks = {name: check for name, check in components.checks.items() if name not in {"budget", "queue", "issuers"}}
     app.state.gateway_listener = gateway_listener
     app.state.components = components = replace(components, checks=checks)
 

@@ -122,7 +122,9 @@ def test_a_token_without_a_required_scope_is_forbidden(service: Service, issuer:
 
 def test_no_credential_gets_a_challenge_without_an_error(service: Service) -> None:
     answer = httpx.post(f"{service.url}/chat", json={"message": "hello"})
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="agent"')
+    described = f"{service.url}/.well-known/oauth-protected-resource"
+    challenge = f'Bearer realm="agent", resource_metadata="{described}"'
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, challenge)
     assert "Bearer <token>" in answer.json()["detail"]
 
 

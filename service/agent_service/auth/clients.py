@@ -54,6 +54,11 @@ class Clients:
         signed = "a token of this agent's issuer as 'Authorization: Bearer <token>'"
         return f"send {signed}, or {keys}." if self._known.current() else f"send {signed}."
 
+    @property
+    def have_issuers(self) -> bool:
+        """Whether clients may send tokens of an issuer."""
+        return self._tokens is not None
+
     def has(self, key: bytes) -> bool:
         """Return whether this is a client's key."""
         return _find(self._known.current(), key) is not None

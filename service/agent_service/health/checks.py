@@ -42,12 +42,20 @@ class Finding:
     kind: str | None = None
 
 
+class ComponentDownError(Exception):
+    """A component is down. `kind` is a word for programs, and the message one that any client can see."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class Check:
     """A check that runs periodically and stores its latest result.
 
-    `ask` returns a description if the component is up; otherwise it raises a ModelError or StateUnavailableError, whose
-    message any client can see. Its timeout is `limit_seconds`. It is called every `every_seconds`, or every
-    `quiet_seconds` while the component is up.
+    `ask` returns a description if the component is up; otherwise it raises a ModelError, a StateUnavailableError or a
+    ComponentDownError, whose message any client can see. Its timeout is `limit_seconds`. It is called every
+    `every_seconds`, or every `quiet_seconds` while the component is up.
     """
 
     def __init__(
@@ -105,6 +113,8 @@ class Check:
             detail, kind, upstream = str(error), error.kind, error.upstream
         except StateUnavailableError as error:
             detail, kind = error.detail, error.reason
+        except ComponentDownError as error:
+            detail, kind = str(error), error.kind
         except Exception as error:
             # A bug of the service must not end the checks.
             _log.error("Check failed unexpectedly", component=name, error=type(error).__name__, where=where(error))

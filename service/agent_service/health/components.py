@@ -1,17 +1,21 @@
 """The checks of the components of a process."""
 
 import math
+from typing import TYPE_CHECKING
 
 from agent_service.agent.provider import Provider
 from agent_service.chat.approvals import Approvals
 from agent_service.config.settings import Settings
-from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check
+from agent_service.health.checks import CHECK_SECONDS, QUIET_CHECK_SECONDS, Check, ComponentDownError
 from agent_service.limits.budget import Account, Budget, UnknownError
 from agent_service.limits.limits import Limits
 from agent_service.runtime.provider import RuntimeProvider
 from agent_service.state.redis import Redis
 from agent_service.tasks.queue import Tasks
 from agent_service.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from agent_service.auth.tokens.tokens import Tokens
 
 # It is in the same pod, so the check costs little, and it is what a user of a new agent waits for.
 _RUNTIME_SECONDS = 5.0
@@ -29,6 +33,7 @@ def make_checks(
     tasks: Tasks,
     limits: Limits,
     approvals: Approvals,
+    tokens: "Tokens | None",
     metrics: Metrics,
 ) -> dict[str, Check]:
     """Return the check of each component, by its name in `/health`."""
@@ -42,6 +47,7 @@ def make_checks(
         **({} if runtime is None else {"runtime": Check(runtime.state, every_seconds=_RUNTIME_SECONDS)}),
         "redis": Check(state, every_seconds=CHECK_SECONDS),
         "queue": _queue_check(tasks, limits, approvals, metrics),
+        **({} if tokens is None else {"issuers": _issuers_check(tokens)}),
     }
     budget = _budget_check(limits.budget, metrics)
     return checks if budget is None else checks | {"budget": budget}
@@ -69,6 +75,23 @@ def _queue_check(tasks: Tasks, limits: Limits, approvals: Approvals, counted: Me
             # Autoscalers use this metric: tasks that were due before an outage of Redis must not add workers during it.
             counted.tasks_due.set(due)
         return f"{counts['pending']} tasks are pending, {counts['running']} are running."
+
+    return Check(check, every_seconds=_COUNT_SECONDS)
+
+
+def _issuers_check(tokens: "Tokens") -> Check:
+    """Return the check of the issuers of tokens, whose keys are fetched in any case: it only reads the result."""
+
+    async def check() -> str:
+        states = tokens.states()
+        failing = [state for state in states if state.failure is not None]
+        if failing:
+            sentences = []
+            for issuer, failure, keys in failing:
+                effect = "the earlier ones stay in use" if keys else "its tokens are answered 503"
+                sentences.append(f"The keys of {issuer} could not be fetched ({failure}): {effect}.")
+            raise ComponentDownError(str(failing[0].failure), " ".join(sentences))
+        return f"The keys of {len(states)} issuers are known."
 
     return Check(check, every_seconds=_COUNT_SECONDS)
 

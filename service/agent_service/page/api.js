@@ -46,6 +46,16 @@ export function decide({ task, id, approve, reason, key, signal }) {
   return json("POST", `${path(task)}/approvals`, { body: { id, approve, reason }, key, signal });
 }
 
+/** Returns what the client has used in the current period. */
+export function ownUsage({ key }) {
+  return json("GET", "usage", { key });
+}
+
+/** Returns what all clients have used since a day. */
+export function allUsage({ key, since }) {
+  return json("GET", `usage/history?since=${encodeURIComponent(since)}`, { key });
+}
+
 /** Cancels a task, even if the page is being closed, and returns its state. */
 export function cancel({ task, key }) {
   return json("DELETE", path(task), { key, keepalive: true });

@@ -1,13 +1,15 @@
 // The client key: where the agent requires one, the user enters it, and the tab keeps it.
-import { announce } from "./view.js";
+import { announce } from "./announce.js";
 
 const KEY_ITEM = "portside.client-key";
 // A key travels in an HTTP header (RFC 9110, 5.5).
 const KEY_SHAPE = /^[\x21-\x7e]+$/;
 
-const [form, field, note, forget, message] = ["key-form", "key", "key-note", "forget-key", "message"].map((id) =>
-  document.getElementById(id),
-);
+const [form, field, note, forget] = ["key-form", "key", "key-note", "forget-key"].map((id) => document.getElementById(id));
+// What the focus moves to when the field for the key is gone.
+const next = document.getElementById("message") ?? document.querySelector("main");
+// Only clients have a usage.
+const usage = document.getElementById("usage-link");
 
 let key = stored();
 // What to do once there is a key.
@@ -48,7 +50,7 @@ function useKey(event) {
   }
   setKey(entered);
   field.value = "";
-  message.focus();
+  next.focus();
   const then = waiting;
   dismiss();
   then?.();
@@ -56,7 +58,7 @@ function useKey(event) {
 
 function setKey(value) {
   key = value;
-  forget.hidden = key === null;
+  showWhatNeedsKey();
   try {
     if (key === null) {
       sessionStorage.removeItem(KEY_ITEM);
@@ -65,6 +67,13 @@ function setKey(value) {
     }
   } catch {
     // The browser has no storage for this page: the key lasts as long as the page.
+  }
+}
+
+function showWhatNeedsKey() {
+  forget.hidden = key === null;
+  if (usage) {
+    usage.hidden = key === null;
   }
 }
 
@@ -80,6 +89,6 @@ form.addEventListener("submit", useKey);
 forget.addEventListener("click", () => {
   setKey(null);
   announce("The key is forgotten.");
-  message.focus();
+  next.focus();
 });
-forget.hidden = key === null;
+showWhatNeedsKey();

@@ -1,19 +1,16 @@
 // What is on the screen. Messages, answers and tool calls are inserted as text, never as HTML.
+import { announce } from "./announce.js";
 import { addCard, goOnButton } from "./approvals.js";
 import { addCall } from "./calls.js";
 
 const talk = document.getElementById("talk");
-const spoken = document.getElementById("spoken");
 
 // The page follows the answer while its end is visible, and keeps its position when the user has scrolled up.
 const NEAR_END_PIXELS = 120;
 
 const RECONNECTING = "The connection to the agent broke. The answer continues once it is back.";
 
-/** Announces a sentence to screen readers. */
-export function announce(sentence) {
-  spoken.textContent = sentence;
-}
+export { announce };
 
 /** Shows what the user wrote. Earlier failures can then no longer be retried. */
 export function addMessage(text) {

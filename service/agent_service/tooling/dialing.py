@@ -9,7 +9,7 @@ import httpx2
 import structlog
 
 from agent_service.network.proxy import ProxyError, proxy_for
-from agent_service.tooling.addresses import is_refused
+from agent_service.network.refused_addresses import is_refused, is_refused_host
 
 _log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ def open_pool(url: str, *, allow_link_local: bool, most_connections: int | None)
     ssl_context = httpx2.create_ssl_context() if url.lower().startswith("https:") else None
     proxy = _proxy(url)
     host = httpx2.URL(url).host
-    if proxy is not None and not allow_link_local and _is_refused_literal(host):
+    if proxy is not None and not allow_link_local and is_refused_host(host):
         raise AddressRefusedError("the address is link-local or of a metadata service")
     backend = httpcore2.AnyIOBackend() if allow_link_local or proxy is not None else CheckedBackend()
     return httpcore2.AsyncConnectionPool(
@@ -106,13 +106,6 @@ def _with_credentials(proxy: str) -> httpcore2.Proxy:
     url = httpx2.URL(proxy)
     auth = (url.username, url.password) if url.username else None
     return httpcore2.Proxy(str(url.copy_with(userinfo=b"")), auth=auth)
-
-
-def _is_refused_literal(host: str) -> bool:
-    try:
-        return is_refused(host)
-    except ValueError:
-        return False
 
 
 def _proxy(url: str) -> str | None:

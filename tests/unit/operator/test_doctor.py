@@ -116,6 +116,20 @@ def test_an_unavailable_redis_is_a_note_even_if_the_agent_is_ready() -> None:
     assert "user:pw" not in to_text(report)
 
 
+def test_an_issuer_whose_keys_cannot_be_fetched_is_a_note_with_the_field() -> None:
+    detail = "The keys of https://login.example could not be fetched (unreadable): the earlier ones stay in use."
+    down = {"components": {"issuers": {"status": "down", "kind": "unreadable", "detail": detail}}}
+
+    report = judge(
+        evidence(ready=True, available=1, pods=[pod(ready=True)], health={"hello-1": Health({"ready": True}, down)})
+    )
+
+    assert report.ready
+    assert "IssuerUnavailable" in reasons(report)
+    assert detail in to_text(report)
+    assert "auth.jwt.issuers" in to_text(report)
+
+
 def test_a_change_by_another_manager_that_the_operator_leaves_is_a_note() -> None:
     seen = evidence(ready=True, available=1, pods=[pod(ready=True)])
     assert seen.agent is not None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.tooling.addresses import is_refused
+from agent_service.network.refused_addresses import is_refused
 from agent_service.tooling.listing import select
 from agent_service.tooling.naming import offered_names
 from agent_service.tooling.results import converted

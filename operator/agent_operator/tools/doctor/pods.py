@@ -281,6 +281,10 @@ def down(evidence: Evidence) -> Iterator[Finding]:
 
 
 _DOWN = {
+    "issuers": (
+        "IssuerUnavailable",
+        "check auth.jwt.issuers (issuer, jwksUrl), the egress of the network, and the issuer; the pod's log has more",
+    ),
     "redis": ("RedisUnreachable", "check redis.url or the Secret in redis.secretName, and the network policies"),
     "model_api": ("ModelApiUnreachable", "check agent.baseUrl, the egress of the network, and the provider's status"),
     "runtime": (

@@ -2,7 +2,11 @@
 
 import asyncio
 import random
+import socket
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -11,7 +15,9 @@ import structlog
 from agent_service.auth.tokens.key_set import KeySetError, PublicKey, key_set
 from agent_service.config.issuers import Issuer
 from agent_service.network.addresses import http_address
+from agent_service.network.errors import failure_of
 from agent_service.network.proxy import ProxyError, proxy_for
+from agent_service.network.refused_addresses import is_refused, is_refused_host
 from agent_service.telemetry.caller_metrics import CallerMetrics
 
 _log = structlog.get_logger(__name__)
@@ -30,16 +36,33 @@ _FETCH_SECONDS = 5.0
 _LARGEST_ANSWER_BYTES = 512 * 1024
 
 _OK = 200
+_REDIRECTS = range(300, 400)
+_REFUSED = "the address is link-local or of a metadata service"
 
 
 class FetchError(Exception):
-    """The keys could not be fetched. The message is for the log."""
+    """The keys could not be fetched. The message is for the log; `kind` is a word for anyone."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The time by which keys are fetched, in seconds, and the wait for it."""
+
+    seconds: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+REAL_TIME = Clock()
 
 
 class IssuerKeys:
     """The keys of an issuer, as last fetched."""
 
-    def __init__(self, issuer: Issuer, metrics: CallerMetrics) -> None:
+    def __init__(self, issuer: Issuer, metrics: CallerMetrics, clock: Clock = REAL_TIME) -> None:
         self.issuer = issuer
         self.keys: tuple[PublicKey, ...] | None = None
         """The keys; None until they were fetched once."""
@@ -47,8 +70,10 @@ class IssuerKeys:
         """Changes with the keys."""
         self._metrics = metrics
         self._fetching: asyncio.Task[bool] | None = None
+        self._clock = clock
         self._fetched_at = -_BETWEEN_FETCHES_SECONDS
-        self._failing = False
+        self.failure: str | None = None
+        """Why the last fetch failed, in one word; None if it succeeded, or before the first one."""
 
     async def keep_fresh(self) -> None:
         """Fetch the keys, now and in intervals. Failures are retried, and logged once."""
@@ -56,14 +81,14 @@ class IssuerKeys:
         while True:
             if await self._fetch():
                 pause = _FIRST_RETRY_SECONDS
-                await asyncio.sleep(_REFRESH_SECONDS * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  no secret
+                await self._clock.sleep(_REFRESH_SECONDS * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  no secret
             else:
-                await asyncio.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  no secret
+                await self._clock.sleep(pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  no secret
                 pause = min(pause * 2, _LONGEST_RETRY_SECONDS)
 
     async def fetch_for_unknown(self) -> None:
         """Fetch the keys because none fits a token, unless they were just fetched. Several callers share one fetch."""
-        recent = time.monotonic() - self._fetched_at < _BETWEEN_FETCHES_SECONDS
+        recent = self._clock.seconds() - self._fetched_at < _BETWEEN_FETCHES_SECONDS
         if self._fetching is not None or not recent:
             await self._fetch()
 
@@ -76,7 +101,7 @@ class IssuerKeys:
     async def _fetch(self) -> bool:
         """Fetch the keys, and return whether that succeeded."""
         if self._fetching is None:
-            self._fetched_at = time.monotonic()
+            self._fetched_at = self._clock.seconds()
             self._fetching = asyncio.create_task(self._replace())
             self._fetching.add_done_callback(self._ended)
         # One caller that leaves must not end the fetch of all.
@@ -89,20 +114,20 @@ class IssuerKeys:
         try:
             keys = await _fetched(self.issuer)
         except FetchError as error:
-            if not self._failing:
+            if self.failure is None:
                 _log.warning(
                     "Keys of an issuer could not be fetched, kept the previous ones",
                     issuer=self.issuer.issuer,
                     reason=str(error),
                     keys=len(self.keys or ()),
                 )
-            self._failing = True
+            self.failure = error.kind
             self._metrics.issuer_up.labels(self.issuer.issuer).set(0)
             return False
         before = {key.thumbprint for key in self.keys or ()}
-        if self._failing or self.keys is None or before != {key.thumbprint for key in keys}:
+        if self.failure is not None or self.keys is None or before != {key.thumbprint for key in keys}:
             _log.info("Keys of an issuer were fetched", issuer=self.issuer.issuer, keys=len(keys))
-        self._failing = False
+        self.failure = None
         self._metrics.issuer_up.labels(self.issuer.issuer).set(1)
         if self.keys != keys:
             self.generation += 1
@@ -112,42 +137,61 @@ class IssuerKeys:
 
 async def _fetched(issuer: Issuer) -> tuple[PublicKey, ...]:
     try:
-        async with asyncio.timeout(_FETCH_SECONDS), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(_FETCH_SECONDS), _session() as session:
             url = issuer.jwks_url or await _discovered(session, issuer.issuer)
             return key_set(await _json(session, url))
     except KeySetError as error:
-        raise FetchError(f"the answer {error}") from None
+        raise FetchError("unreadable", f"the answer {error}") from None
     except TimeoutError:
-        raise FetchError(f"there was no answer within {_FETCH_SECONDS:g} seconds") from None
+        raise FetchError("timed_out", f"there was no answer within {_FETCH_SECONDS:g} seconds") from None
     except (aiohttp.ClientError, OSError, ProxyError) as error:
-        raise FetchError(f"{type(error).__name__}: {error}"[:200]) from None
+        kind = failure_of([error, *([error.__cause__] if error.__cause__ else [])]) or "unreachable"
+        raise FetchError(kind, f"{type(error).__name__}: {error}"[:200]) from None
+
+
+def _session() -> aiohttp.ClientSession:
+    """Return a session that connects to no metadata service, which the issuer's own document could name as well."""
+    # What is compressed could be far larger than what is received. It is not requested.
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=_socket), auto_decompress=False)
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, where = address
+    if family in {socket.AF_INET, socket.AF_INET6} and is_refused(str(where[0])):
+        raise OSError(_REFUSED)
+    return socket.socket(family, kind, protocol)
 
 
 async def _discovered(session: aiohttp.ClientSession, issuer: str) -> str:
     """Return the address of the key set (OpenID Connect Discovery 1.0, 4)."""
     document = await _json(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
     if not isinstance(document, dict) or document.get("issuer") != issuer:
-        raise FetchError("the discovery document is of another issuer; compare the addresses character by character")
+        same = "compare the addresses character by character"
+        raise FetchError("other_issuer", f"the discovery document is of another issuer; {same}")
     url = document.get("jwks_uri")
     try:
         http_address(str(url).partition("?")[0])
     except ValueError:
-        raise FetchError("the discovery document has no usable jwks_uri") from None
+        raise FetchError("unreadable", "the discovery document has no usable jwks_uri") from None
     return str(url)
 
 
 async def _json(session: aiohttp.ClientSession, url: str) -> object:
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     proxy = proxy_for(url, any_scheme=True)
+    # A proxy resolves names itself, so only an address that is written in the URL can be checked then.
+    if proxy is not None and is_refused_host(urlsplit(url).hostname or ""):
+        raise FetchError("address_refused", _REFUSED)
     async with session.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
         if response.status != _OK:
-            raise FetchError(f"status {response.status}; redirects are not followed")
+            kind = "redirect" if response.status in _REDIRECTS else "refused"
+            raise FetchError(kind, f"status {response.status}; redirects are not followed")
         content = bytearray()
         async for chunk in response.content.iter_any():
             content += chunk
             if len(content) > _LARGEST_ANSWER_BYTES:
-                raise FetchError(f"the answer has more than {_LARGEST_ANSWER_BYTES} bytes")
+                raise FetchError("unreadable", f"the answer has more than {_LARGEST_ANSWER_BYTES} bytes")
     try:
         return orjson.loads(bytes(content))
     except orjson.JSONDecodeError:
-        raise FetchError("the answer is not JSON") from None
+        raise FetchError("unreadable", "the answer is not JSON") from None

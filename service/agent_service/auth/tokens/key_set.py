@@ -13,8 +13,10 @@ _ALGORITHMS: Mapping[tuple[str, str | None], tuple[str, ...]] = {
     ("EC", "P-256"): ("ES256",),
     ("EC", "P-384"): ("ES384",),
     ("EC", "P-521"): ("ES512",),
-    ("OKP", "Ed25519"): ("EdDSA",),
+    ("OKP", "Ed25519"): ("EdDSA", "Ed25519"),
 }
+# Two names of one algorithm (RFC 9864, 2.2): an issuer may write one into its key and the other into its tokens.
+_SAME = frozenset({"EdDSA", "Ed25519"})
 ALGORITHMS = frozenset(name for names in _ALGORITHMS.values() for name in names)
 
 # More would be a mistake.
@@ -64,7 +66,8 @@ def _key(entry: object) -> PublicKey | None:
     kty, crv, kid = entry.get("kty"), entry.get("crv"), entry.get("kid")
     algorithms = _ALGORITHMS.get((str(kty), None if kty == "RSA" else str(crv)), ())
     if "alg" in entry:
-        algorithms = tuple(name for name in algorithms if name == entry["alg"])
+        allowed = _SAME if entry["alg"] in _SAME else {entry["alg"]}
+        algorithms = tuple(name for name in algorithms if name in allowed)
     if not algorithms:
         return None
     public = {name: value for name, value in entry.items() if name in {"kty", "crv", "n", "e", "x", "y"}}

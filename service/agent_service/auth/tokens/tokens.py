@@ -6,9 +6,10 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from agent_service.auth.identity import Client, Refusal
-from agent_service.auth.tokens.issuer_keys import IssuerKeys
+from agent_service.auth.tokens.issuer_keys import REAL_TIME, Clock, IssuerKeys
 from agent_service.auth.tokens.verification import Unverified, Verified, is_current, looks_like_token, read, verify
 from agent_service.config.issuers import Issuer, parse_issuers, read_issuers
 from agent_service.config.secret_file import SecretFile
@@ -25,10 +26,18 @@ _UNAVAILABLE = Refusal(
 )
 
 
+class IssuerState(NamedTuple):
+    """An issuer, why its keys could not be fetched at the last try (None: they were), and how many are in use."""
+
+    issuer: str
+    failure: str | None
+    keys: int
+
+
 class Tokens:
     """The tokens of the issuers in JWT_FILE, which is read again when it changes."""
 
-    def __init__(self, file: Path, metrics: CallerMetrics) -> None:
+    def __init__(self, file: Path, metrics: CallerMetrics, clock: Clock = REAL_TIME) -> None:
         """Read the file. The keys are fetched from when the context `running` is entered.
 
         Raises:
@@ -36,6 +45,7 @@ class Tokens:
         """
         self._file = SecretFile(read_issuers(file), file, parse_issuers)
         self._metrics = metrics
+        self._clock = clock
         self._issuers: tuple[Issuer, ...] = ()
         self._keys: dict[str, IssuerKeys] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
@@ -77,6 +87,19 @@ class Tokens:
             self._known.popitem(last=False)
         return found.client
 
+    @property
+    def issuers(self) -> tuple[Issuer, ...]:
+        """The issuers in the file."""
+        return self._file.current()
+
+    def states(self) -> list[IssuerState]:
+        """Return the state of each issuer, in the order of the file."""
+        return [
+            IssuerState(issuer.issuer, keys.failure, len(keys.keys or ()))
+            for issuer in self._issuers
+            if (keys := self._keys.get(issuer.issuer)) is not None
+        ]
+
     def _still_holds(self, verified: Verified, keys: IssuerKeys, generation: int) -> bool:
         current = self._keys.get(keys.issuer.issuer) is keys and keys.generation == generation
         return current and is_current(verified)
@@ -94,7 +117,7 @@ class Tokens:
                 del self._keys[name]
         for issuer in issuers:
             if issuer.issuer not in self._keys:
-                keys = self._keys[issuer.issuer] = IssuerKeys(issuer, self._metrics)
+                keys = self._keys[issuer.issuer] = IssuerKeys(issuer, self._metrics, self._clock)
                 self._fetching[issuer.issuer] = asyncio.create_task(keys.keep_fresh())
 
 

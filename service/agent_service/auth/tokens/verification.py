@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jwt
+from jwt.algorithms import OKPAlgorithm
 
 from agent_service.auth.identity import Client, Refusal, of_token
 from agent_service.auth.tokens.key_set import ALGORITHMS, PublicKey, candidates
@@ -16,6 +17,17 @@ _LONGEST_CLAIM = 200
 
 _MALFORMED = Refusal("invalid_token", "malformed", "The token is not a JSON Web Token")
 _NO_KEY = Refusal("invalid_token", "signature", "The signature of the token is not valid for any key of its issuer")
+
+
+class _Verifier(jwt.PyJWT):
+    """The library with the name that RFC 9864 has for EdDSA with an Ed25519 key, beside the older one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._jws.register_algorithm("Ed25519", OKPAlgorithm())
+
+
+_VERIFIER = _Verifier()
 
 
 class Unverified(NamedTuple):
@@ -59,7 +71,7 @@ def verify(token: bytes, unverified: Unverified, issuer: Issuer, keys: Iterable[
     """Return the client of a token, or why the token is refused."""
     for key in candidates(keys, unverified.kid, unverified.algorithm):
         try:
-            claims = jwt.decode(
+            claims = _VERIFIER.decode(
                 token,
                 key=key.key,
                 algorithms=list(key.algorithms),

@@ -24,10 +24,9 @@ from agent_service.components import Components
 from agent_service.mcp_server.running import running
 from agent_service.mcp_server.sessions import SESSION, is_session, message_of, new_session
 from agent_service.middleware.allowed_hosts import host_of
+from agent_service.paths import MCP
 from agent_service.routes.dependencies import owner
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST
-
-PATH = "/mcp"
 
 _FOREIGN = "Pages of this origin may not use the agent. If they should, add the origin to CORS_ORIGINS."
 _NO_STREAM = "This server sends nothing by itself; send requests with POST."
@@ -38,7 +37,7 @@ class Endpoint:
 
     def __init__(self, components: Components) -> None:
         settings = components.settings
-        self.route = Route(PATH, endpoint=self)
+        self.route = Route(MCP, endpoint=self)
         self._heartbeat_seconds = settings.stream_heartbeat_seconds
         self._origins = frozenset(settings.cors_origins)
         self._cancellations = Cancellations(components.redis)

@@ -1,4 +1,4 @@
-"""Addresses that a tool server must not have: those through which clouds give credentials to a machine. Pure."""
+"""Addresses that a configured server must not have: those through which clouds give credentials to a machine. Pure."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -17,6 +17,14 @@ def is_refused(address: str) -> bool:
         return any(found in network for network in _REFUSED_4)
     inner = _embedded(found)
     return any(found in network for network in _REFUSED_6) or (inner is not None and is_refused(str(inner)))
+
+
+def is_refused_host(host: str) -> bool:
+    """Return whether the host of a URL is such an address; False for a name, which may resolve to one."""
+    try:
+        return is_refused(host)
+    except ValueError:
+        return False
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:

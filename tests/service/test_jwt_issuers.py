@@ -1,0 +1,326 @@
+"""Faults of the issuer of tokens: an outage of an hour, answers that cannot be used, and addresses that are refused."""
+
+import asyncio
+import base64
+import gzip
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from joserfc.jwk import ECKey, KeySet, OKPKey
+from prometheus_client import CollectorRegistry
+
+from agent_service.auth.identity import Client, Refusal
+from agent_service.auth.tokens.issuer_keys import REAL_TIME, Clock
+from agent_service.auth.tokens.tokens import Tokens
+from agent_service.telemetry.caller_metrics import CallerMetrics
+from support.agent import StartService
+from support.eventually import eventually, eventually_async
+from support.issuer import AUDIENCE, Issuer, rsa_key, running_issuer
+
+HOUR_SECONDS = 3600.0
+
+
+@dataclass
+class MovedTime:
+    """A clock that a test moves: a wait takes no time until the time that the test allows is reached."""
+
+    now: float = 0.0
+    until: float = 0.0
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def sleep(self, seconds: float) -> None:
+        """Return at once if the wait ends within what the test allows, and otherwise when it allows it."""
+        while self.now + seconds > self.until:
+            self.reached.set()
+            self.moved.clear()
+            await self.moved.wait()
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    async def move(self, seconds: float) -> None:
+        """Let the time pass, with all that is done in it."""
+        self.reached.clear()
+        self.until += seconds
+        self.moved.set()
+        await self.reached.wait()
+        self.now = self.until
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.now, self.sleep)
+
+
+@asynccontextmanager
+async def running(file: Path, clock: Clock = REAL_TIME) -> AsyncIterator[Tokens]:
+    tokens = Tokens(file, CallerMetrics(CollectorRegistry()), clock)
+    async with tokens.running():
+        yield tokens
+
+
+async def reason(tokens: Tokens, token: str) -> str | None:
+    """Return why a token is refused; None if it is accepted."""
+    found = await tokens.identify(token.encode())
+    assert isinstance(found, Client | Refusal)
+    return found.reason if isinstance(found, Refusal) else None
+
+
+async def accepts(tokens: Tokens, token: str, moved: MovedTime | None = None) -> None:
+    """Wait until a token is accepted: a fetch of the keys may time out on a busy machine."""
+
+    async def accepted() -> bool:
+        if moved is not None:
+            await moved.move(1)
+        return await reason(tokens, token) is None
+
+    await eventually_async(accepted, "the token is accepted", seconds=90)
+
+
+async def test_an_outage_of_an_hour_costs_only_new_keys_and_few_requests(tmp_path: Path) -> None:
+    time_of_test = MovedTime()
+    with running_issuer(tmp_path / "issuer") as issuer:
+        async with running(issuer.file(tmp_path / "jwt.json"), time_of_test.clock) as tokens:
+            await accepts(tokens, issuer.token(), time_of_test)
+            issuer.stop()
+            await time_of_test.move(HOUR_SECONDS)
+            # A token that is signed with a known key, by an issuer whose keys cannot be fetched.
+            assert await reason(tokens, issuer.token(sub="bob", exp=int(time.time()) + 300)) is None
+            assert await reason(tokens, issuer.token(sub="eve", exp=int(time.time()) - 300)) == "expired"
+            rotated = rsa_key("two")
+            assert await reason(tokens, issuer.token(key=rotated)) == "signature"
+            before = issuer.fetches()
+            issuer.publish(rotated)
+            issuer.start()
+            # The longest wait between two attempts is a minute.
+            await time_of_test.move(120)
+            await accepts(tokens, issuer.token(sub="carol"), time_of_test)
+            assert await reason(tokens, issuer.token(key=rsa_key("one"))) == "signature"
+            assert issuer.fetches() - before <= 5
+
+
+async def test_attempts_during_an_outage_are_spaced(tmp_path: Path) -> None:
+    time_of_test = MovedTime()
+    with answering(lambda _: (503, b"")) as issuer:
+        async with running(issuer.file(tmp_path / "jwt.json"), time_of_test.clock) as tokens:
+            await time_of_test.move(HOUR_SECONDS)
+            assert 55 <= issuer.requests <= 80
+            assert await reason(tokens, issuer.token()) == "unavailable"
+
+
+def ec_key(kid: str) -> ECKey:
+    return ECKey.generate_key("P-256", {"kid": kid, "use": "sig", "alg": "ES256"})
+
+
+@dataclass
+class Faulty(Issuer):
+    """An issuer that answers as a test says."""
+
+    requests: int = 0
+
+
+@contextmanager
+def answering(answer: Callable[[str], tuple[int, bytes]], **headers: str) -> Iterator[Faulty]:
+    """Run an issuer that answers a request for a path with a status and a body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            issuer.requests += 1
+            status, body = answer(self.path)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name that http.server gives
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    issuer = Faulty(Path(), server.server_port, [ec_key("one")])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield issuer
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def keys_of(issuer: Issuer) -> bytes:
+    return json.dumps(KeySet([*issuer.keys]).as_dict(private=False)).encode()
+
+
+FAULTS: dict[str, Callable[[bytes], tuple[int, bytes, dict[str, str]]]] = {
+    "huge": lambda keys: (200, keys + b" " * 600_000, {}),
+    "a redirect": lambda _: (302, b"", {"Location": "http://127.0.0.1:9/keys.json"}),
+    "compressed": lambda keys: (200, gzip.compress(keys), {"Content-Encoding": "gzip"}),
+    "no JSON": lambda _: (200, b"<html>", {}),
+    "no key set": lambda _: (200, b"[1, 2]", {}),
+    "no keys": lambda _: (200, b'{"keys": []}', {}),
+    "a secret": lambda _: (200, b'{"keys": [{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQ", "alg": "HS256"}]}', {}),
+    "a weak key": lambda _: (200, json.dumps({"keys": [rsa_key("w", bits=1024).as_dict(private=False)]}).encode(), {}),
+    "keys for encryption": lambda keys: (200, keys.replace(b'"sig"', b'"enc"'), {}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_an_answer_that_cannot_be_used_leaves_tokens_unverified(fault: str, tmp_path: Path) -> None:
+    one = ec_key("one")
+    status, body, headers = FAULTS[fault](json.dumps(KeySet([one]).as_dict(private=False)).encode())
+    with answering(lambda _: (status, body), **headers) as issuer:
+        issuer.keys = [one]
+        async with running(issuer.file(tmp_path / "jwt.json", jwksUrl=f"{issuer.url}/keys.json")) as tokens:
+            assert await reason(tokens, issuer.token()) == "unavailable"
+            assert issuer.requests > 0
+
+
+async def test_an_issuer_that_never_answers_does_not_hold_a_request_for_long(tmp_path: Path) -> None:
+    ends = threading.Event()
+
+    def silent(_: str) -> tuple[int, bytes]:
+        ends.wait()
+        return 200, b""
+
+    with answering(silent) as issuer:
+        try:
+            async with running(issuer.file(tmp_path / "jwt.json")) as tokens:
+                async with asyncio.timeout(60):
+                    assert await reason(tokens, issuer.token()) == "unavailable"
+        finally:
+            ends.set()
+
+
+@pytest.mark.parametrize("change", [{"issuer": "http://other.example"}, {"jwks_uri": "file:///etc/passwd"}])
+async def test_a_discovery_document_of_another_issuer_or_scheme_is_not_used(
+    change: dict[str, str], tmp_path: Path
+) -> None:
+    def answer(path: str) -> tuple[int, bytes]:
+        document = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys.json", **change}
+        return 200, json.dumps(document).encode() if "well-known" in path else keys_of(issuer)
+
+    with answering(answer) as issuer:
+        async with running(issuer.file(tmp_path / "jwt.json")) as tokens:
+            assert await reason(tokens, issuer.token()) == "unavailable"
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "metadata.example"])
+async def test_keys_at_a_metadata_service_are_not_fetched(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The issuer itself names the address, literally or by a name that resolves to it."""
+    connected: list[object] = []
+    resolve = socket.getaddrinfo
+
+    def resolved(name: str, port: int, *arguments: object, **options: object) -> object:
+        target = "169.254.169.254" if name == "metadata.example" else name
+        return resolve(target, port, *arguments, **options)  # type: ignore[arg-type]
+
+    async def connect(_: object, __: socket.socket, address: object) -> None:
+        connected.append(address)
+        raise OSError
+
+    def answer(_: str) -> tuple[int, bytes]:
+        return 200, json.dumps({"issuer": issuer.url, "jwks_uri": f"http://{host}/keys.json"}).encode()
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    loop = type(asyncio.get_running_loop())
+    original = loop.sock_connect
+
+    async def observed(self: object, sock: socket.socket, address: tuple[str, int]) -> None:
+        if address[0] != "127.0.0.1":
+            await connect(self, sock, address)
+        await original(self, sock, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "sock_connect", observed)
+    with answering(answer) as issuer:
+        async with running(issuer.file(tmp_path / "jwt.json")) as tokens:
+            assert await reason(tokens, issuer.token()) == "unavailable"
+            assert issuer.requests > 0
+    assert connected == []
+
+
+@pytest.mark.parametrize("of_key", ["EdDSA", "Ed25519", None])
+@pytest.mark.parametrize("of_token", ["EdDSA", "Ed25519"])
+async def test_both_names_of_the_algorithm_of_ed25519_are_one(
+    of_key: str | None, of_token: str, tmp_path: Path
+) -> None:
+    with running_issuer(tmp_path / "issuer") as issuer:
+        key = OKPKey.generate_key("Ed25519", {"kid": "one", **({} if of_key is None else {"alg": of_key})})
+        issuer.publish(key)
+        async with running(issuer.file(tmp_path / "jwt.json")) as tokens:
+            # The library signs with no other name than that of the key.
+            signing = OKPKey.import_key({**key.as_dict(private=True), "alg": of_token})
+            token = issuer.token(key=signing)
+            await accepts(tokens, token)
+            header, claims, signature = token.split(".")
+            forged = f"{header}.{claims}.{signature[:-4]}AAAA"
+            assert await reason(tokens, forged) == "signature"
+
+
+@pytest.mark.parametrize("algorithm", ["Ed25519", "EdDSA", "ES256", "PS256", "Ed448"])
+async def test_an_algorithm_that_does_not_fit_the_key_is_refused(algorithm: str, tmp_path: Path) -> None:
+    with running_issuer(tmp_path / "issuer") as issuer:
+        async with running(issuer.file(tmp_path / "jwt.json")) as tokens:
+            await accepts(tokens, issuer.token())
+            header, claims, signature = issuer.token().split(".")
+            changed = _encoded({"alg": algorithm, "kid": "one"})
+            assert await reason(tokens, f"{changed}.{claims}.{signature}") in {"signature", "algorithm"}
+            assert header != changed
+
+
+async def test_the_keys_of_two_issuers_are_apart(tmp_path: Path) -> None:
+    with running_issuer(tmp_path / "one") as one, running_issuer(tmp_path / "two") as two:
+        two.publish(ec_key("one"))
+        file = tmp_path / "jwt.json"
+        issuers = [{"issuer": each.url, "audiences": [AUDIENCE]} for each in (one, two)]
+        file.write_text(json.dumps({"issuers": issuers}), encoding="utf-8")
+        async with running(file) as tokens:
+
+            async def both() -> bool:
+                return [await reason(tokens, each.token()) for each in (one, two)] == [None, None]
+
+            await eventually_async(both, "the keys of both are fetched")
+            assert await reason(tokens, one.token(key=two.keys[0], iss=one.url)) == "signature"
+
+
+def _encoded(part: dict[str, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def test_health_shows_the_issuer_whose_keys_cannot_be_fetched(start_service: StartService, tmp_path: Path) -> None:
+    with running_issuer(tmp_path / "issuer") as issuer:
+        issuer.stop()
+        service = start_service(MODEL_PROVIDER="echo", JWT_FILE=str(issuer.file(tmp_path / "jwt.json")))
+
+        def state() -> dict[str, Any]:
+            found: dict[str, Any] = service.get("/health").json()["components"]["issuers"]
+            return found
+
+        eventually(lambda: state()["status"] == "down", "the issuer is away")
+        assert state()["kind"] == "connection_refused"
+        assert state()["detail"].startswith(f"The keys of {issuer.url} could not be fetched (connection_refused)")
+        assert "answered 503" in state()["detail"]
+        assert service.get("/health/ready").status_code == 200
+        issuer.start()
+        eventually(lambda: state()["status"] == "up", "its keys were fetched", seconds=90)
+        issuer.stop()
+
+        def is_down_with_keys() -> bool:
+            # An unknown key makes the service fetch again.
+            headers = {"Authorization": f"Bearer {issuer.token(key=rsa_key('new'))}"}
+            assert httpx.get(f"{service.url}/usage", headers=headers).status_code == 401
+            return state()["status"] == "down" and "stay in use" in state()["detail"]
+
+        eventually(is_down_with_keys, "the issuer is away again", seconds=90)

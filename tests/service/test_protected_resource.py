@@ -1,0 +1,137 @@
+"""What OAuth clients learn of an agent with issuers (RFC 9728), and the official MCP client, which follows it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+import httpx2
+import pytest
+from joserfc.jwk import KeySet
+from mcp import Client
+from mcp.client.auth import TokenStorage
+from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
+
+from support.agent import StartService
+from support.issuer import Issuer
+from support.mcp_agent import said
+
+PATH = "/.well-known/oauth-protected-resource"
+KEY = "client-key-one-0123456789"
+
+
+class Memory(TokenStorage):
+    """Keeps the token of a client."""
+
+    tokens: OAuthToken | None = None
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self.tokens
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self.tokens = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return None
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        raise AssertionError("the client is registered already")
+
+
+@contextmanager
+def running_authorization_server() -> Iterator[tuple[Issuer, list[dict[str, list[str]]]]]:
+    """Run an authorization server for clients with a secret; yield it with the requests for tokens that it received."""
+    asked: list[dict[str, list[str]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            metadata = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/keys", "token_endpoint": f"{issuer.url}/token"}
+            metadata["authorization_endpoint"] = f"{issuer.url}/authorize"
+            document = {**metadata, "response_types_supported": ["code"]}
+            self._send(KeySet([*issuer.keys]).as_dict(private=False) if self.path == "/keys" else document)
+
+        def do_POST(self) -> None:
+            asked.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            scope = " ".join(asked[-1].get("scope", []))
+            token = issuer.token(aud=asked[-1]["resource"][0], scope=scope)
+            self._send({"access_token": token, "token_type": "Bearer", "expires_in": 300})
+
+        def _send(self, document: Any) -> None:
+            body = json.dumps(document).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name that http.server gives
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    issuer = Issuer(Path(), server.server_port)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield issuer, asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+async def test_the_official_mcp_client_finds_the_issuer_and_gets_a_token(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    with running_authorization_server() as (issuer, asked):
+        file = issuer.file(tmp_path / "jwt.json", requiredScopes=["agent.use"])
+        service = start_service(MODEL_PROVIDER="echo", API_MCP="true", JWT_FILE=str(file))
+        url = f"{service.url}/mcp"
+        # The audience of the tokens is the address of the MCP server, which clients ask for (RFC 8707).
+        issuer.file(file, requiredScopes=["agent.use"], audiences=[url])
+        auth = ClientCredentialsOAuthProvider(url, Memory(), "web", "secret-of-web", issuer=issuer.url)
+        async with (
+            httpx2.AsyncClient(auth=auth, timeout=60, trust_env=False) as http,
+            Client(streamable_http_client(url, http_client=http)) as client,
+        ):
+            assert "hello" in said(await client.call_tool("ask", {"message": "hello"}))
+        assert [(each["resource"], each["scope"]) for each in asked] == [([url], ["agent.use"])]
+
+
+def test_the_description_names_the_issuers_and_the_challenges_name_it(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    with running_authorization_server() as (issuer, _):
+        file = issuer.file(tmp_path / "jwt.json", requiredScopes=["b", "a"])
+        service = start_service(
+            MODEL_PROVIDER="echo", API_MCP="true", JWT_FILE=str(file), AGENT_NAME="clerk", API_KEYS=f"web: {KEY}"
+        )
+        for path in ("", "/mcp"):
+            found = service.get(f"{PATH}{path}")
+            assert found.json() == {
+                "resource": f"{service.url}{path}",
+                "authorization_servers": [issuer.url],
+                "bearer_methods_supported": ["header"],
+                "resource_name": "clerk",
+                "scopes_supported": ["a", "b"],
+            }
+            assert found.headers["Vary"] == "Host, X-Forwarded-Proto"
+        for path, described in (("/chat", PATH), ("/mcp", f"{PATH}/mcp"), ("/v1/messages", PATH)):
+            for headers in ({}, {"Authorization": f"Bearer {issuer.token(aud='other')}"}):
+                answer = httpx.post(f"{service.url}{path}", json={}, headers=headers, timeout=60)
+                if answer.status_code != 503:
+                    assert answer.status_code == 401
+                    assert f'resource_metadata="{service.url}{described}"' in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"API_KEYS": f"web: {KEY}"}])
+def test_an_agent_without_issuers_has_no_description(start_service: StartService, settings: dict[str, str]) -> None:
+    service = start_service(MODEL_PROVIDER="echo", **settings)
+    assert service.get(PATH).status_code == 404
+    assert "resource_metadata" not in service.get("/usage").headers.get("WWW-Authenticate", "")
