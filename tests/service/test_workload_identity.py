@@ -90,9 +90,7 @@ def make_cloud(stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         yield make
 
 
-def _provider(
-    kind: str, service: TokenService, url: str, stack: ExitStack, stand_in: StandIn
-) -> dict[str, object]:
+def _provider(kind: str, service: TokenService, url: str, stack: ExitStack, stand_in: StandIn) -> dict[str, object]:
     """Run the stand-in for the models of a provider, which accepts what the token service issues."""
     if kind == "anthropic":
         place = stack.enter_context(running_anthropic(service.issued, stand_in.url)).url
@@ -242,7 +240,11 @@ def _with_a_clock_that_is_late(cloud: Cloud) -> None:
     ids=["no file", "expired", "audience", "subject"],
 )
 async def test_each_step_of_the_chain_that_fails_has_a_kind_of_its_own_and_recovers(
-    make_client: MakeClient, make_cloud: Callable[[str], Cloud], kind: str, happens: Callable[[Cloud], None], expected: str
+    make_client: MakeClient,
+    make_cloud: Callable[[str], Cloud],
+    kind: str,
+    happens: Callable[[Cloud], None],
+    expected: str,
 ) -> None:
     cloud = make_cloud(kind)
     happens(cloud)
@@ -351,8 +353,8 @@ async def test_no_token_reaches_the_log_an_answer_or_the_metrics(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     cloud = make_cloud(kind)
+    accepted = cloud.write()
     client = await make_client(**cloud.settings)
-    accepted = cloud.cluster.token(cloud.service.audience)
     answers = [(await say(client)).text]
     refused = cloud.write("https://kubernetes.default.svc")
     other = await make_client(**cloud.settings)

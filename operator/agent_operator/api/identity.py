@@ -62,9 +62,9 @@ class GoogleIdentity(Model):
         ),
     ]
     """Provider that trusts the token: `projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/NAME`."""
-    service_account: (
-        Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+@[a-z0-9.-]+$", max_length=256)] | None
-    ) = None
+    service_account: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+@[a-z0-9.-]+$", max_length=256)] | None = (
+        None
+    )
     """Email address of a service account to impersonate. If unset, the ServiceAccount itself has the permissions."""
 
 

@@ -129,20 +129,18 @@ def _has_its_block(name: str) -> Rule:
     )
 
 
-def _has_its_identity(name: str) -> Rule:
-    identity = "self.credentials.workloadIdentity"
-    return Rule(
-        cel=f"self.provider != '{name}' || !has(self.credentials) || !has({identity}) || has({identity}.{name})",
-        message=f"with provider {name}, agent.credentials.workloadIdentity.{name} says who trusts the token: set it",
-        holds=lambda agent: (
-            agent.provider != name or (found := identity_of(agent)) is None or getattr(found, name) is not None
-        ),
-        field="credentials",
-    )
+_IDENTITY = "self.credentials.workloadIdentity"
+_HAS_ITS_IDENTITY = Rule(
+    cel=f"!has(self.credentials) || !has({_IDENTITY}) || self.provider == 'echo' || "
+    + " || ".join(f"(self.provider == '{name}' && has({_IDENTITY}.{name}))" for name in PROVIDERS),
+    message="agent.credentials.workloadIdentity needs to know who trusts the token: set the block of agent.provider in "
+    "it",
+    holds=lambda agent: (found := identity_of(agent)) is None or getattr(found, agent.provider) is not None,
+    field="credentials",
+)
 
-
-AGENT_RULES = (*map(_has_its_block, SECRET_KEYS), *map(_has_its_identity, PROVIDERS))
-"""Rules of an agent that is called in a cloud."""
+AGENT_RULES = (*map(_has_its_block, SECRET_KEYS), _HAS_ITS_IDENTITY)
+"""Rules of an agent about its provider."""
 
 SPEC_RULES = (
     Rule(

@@ -56,10 +56,11 @@ def network_policy(agent: AgentDeployment) -> Document | None:
 
 
 def _egress_ports(spec: AgentSpec) -> list[Document]:
-    """Return the ports of DNS, the model API, its token service, Redis, the trace collector, tools and issuers outside the cluster."""
+    """Return the ports of DNS, the model API, its token service, Redis, traces, tools and issuers outside."""
     dns = [{"port": number, "protocol": protocol} for number in DNS_PORTS for protocol in ("UDP", "TCP")]
     tools = [port_of(address) for address in _addresses(spec) if namespace_of(address) is None]
-    numbers = [_model_port(spec), _identity_port(spec), _redis_port(spec), _collector_port(spec), *tools]
+    of_model = [_model_port(spec), _identity_port(spec)]
+    numbers = [*of_model, _redis_port(spec), _collector_port(spec), *tools]
     tcp = dict.fromkeys(number for number in numbers if number not in {None, *DNS_PORTS})
     return [*dns, *map(_tcp, tcp)]
 

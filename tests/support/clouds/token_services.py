@@ -1,7 +1,7 @@
 """Stand-ins for the services that exchange a service-account token for a credential.
 
-Each checks what the real one checks: the signature by the keys of the cluster's issuer, the audience, the subject and the
-times. Their answers are those in the references of AWS STS (AssumeRoleWithWebIdentity), EKS Pod Identity, Google's
+Each checks what the real one checks: the signature by the keys of the cluster's issuer, the audience, the subject and
+the times. Their answers are those in the references of AWS STS (AssumeRoleWithWebIdentity), EKS Pod Identity, Google's
 Security Token Service and IAM Credentials, Microsoft Entra ID, and of the Anthropic SDK for its own.
 """
 
@@ -39,6 +39,9 @@ AUDIENCES = {
     "vertex": f"https://iam.googleapis.com/{POOL}",
     "foundry": "api://AzureADTokenExchange",
 }
+
+# Longer than the service waits.
+_SILENT_SECONDS = 6.0
 
 _JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -118,7 +121,7 @@ def running_token_service(kind: str, service: TokenService, upstream_url: str) -
 
     async def handle(request: web.Request, received: Received, _: Upstream) -> web.StreamResponse:
         if service.silent:
-            await asyncio.sleep(30)
+            await asyncio.sleep(_SILENT_SECONDS)
         if service.down:
             response = web.Response(status=503, text="Service Unavailable")
         elif service.garbled is not None:

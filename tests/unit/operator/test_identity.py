@@ -154,7 +154,7 @@ def _mounts(pod: Document) -> Iterator[tuple[str, list[str]]]:
             {"credentials": {"secretName": "x", "workloadIdentity": {"anthropic": IDENTITIES["anthropic"]}}},
             "and not both",
         ),
-        ({"credentials": {"workloadIdentity": {}}}, "agent.credentials.workloadIdentity.anthropic says who trusts"),
+        ({"credentials": {"workloadIdentity": {}}}, "needs to know who trusts the token"),
     ],
 )
 def test_an_identity_that_lacks_something_is_refused_with_what_to_do(given: dict[str, Any], sentence: str) -> None:

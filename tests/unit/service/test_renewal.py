@@ -72,6 +72,7 @@ async def test_an_issuer_that_is_down_is_asked_again_and_the_token_is_used_to_it
         await issuer.value()
 
     issuer.error = None
+    issuer.now += 10
     assert await issuer.value() == "token-2"
 
 

@@ -61,7 +61,9 @@ def test_a_token_that_the_kubelet_did_not_replace_is_reported_as_expired(tmp_pat
     assert SUBJECT in (failed.value.upstream or "")
 
 
-@pytest.mark.parametrize(("skew", "kind"), [(0.0, "identity_token_expired"), (-300.0, "clock_off"), (300.0, "clock_off")])
+@pytest.mark.parametrize(
+    ("skew", "kind"), [(0.0, "identity_token_expired"), (-300.0, "clock_off"), (300.0, "clock_off")]
+)
 def test_a_difference_of_clocks_explains_a_token_that_is_refused_for_its_time(skew: float, kind: str) -> None:
     words = (("expired", "identity_token_expired"),)
 
@@ -129,6 +131,7 @@ class _Answered(Response):  # type: ignore[misc]
 @contextmanager
 def _answering(sent: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Answer the requests of the service to Google in its place."""
+
     async def post(url: str, place: str, *, form: Any = None, json: Any = None, headers: Any = None) -> Answer:
         sent.append((url, dict(form or json)))
         return Answer(place, 200, _Answered.data, 0.0)

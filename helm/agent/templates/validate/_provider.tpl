@@ -15,7 +15,7 @@
 {{- fail "set agent.credentials.secretName or agent.credentials.workloadIdentity, and not both" }}
 {{- end }}
 {{- if and (hasKey $credentials "workloadIdentity") (ne .provider "echo") (not (hasKey ($credentials.workloadIdentity | default dict) .provider)) }}
-{{- fail (printf "with provider %[1]s, agent.credentials.workloadIdentity.%[1]s says who trusts the token: set it" .provider) }}
+{{- fail "agent.credentials.workloadIdentity needs to know who trusts the token: set the block of agent.provider in it" }}
 {{- end }}
 {{- end }}
 {{- range $name := list "bedrock" "vertex" "foundry" }}

@@ -21,8 +21,10 @@ STEPS: dict[str, tuple[str, str]] = {
     "clock_off": ("ClockOff", "synchronize the clock of the pod's node (chrony or systemd-timesyncd)"),
     "issuer_refused": (
         "IdentityIssuerRefused",
-        "register the cluster's issuer with the provider: kubectl get --raw /.well-known/openid-configuration shows "
-        "it; it and its keys must be reachable from the Internet, or be uploaded",
+        (
+            "register the cluster's issuer with the provider: kubectl get --raw /.well-known/openid-configuration "
+            "shows it; it and its keys must be reachable from the Internet, or be uploaded"
+        ),
     ),
     "audience_refused": (
         "IdentityAudienceRefused",
@@ -30,8 +32,10 @@ STEPS: dict[str, tuple[str, str]] = {
     ),
     "identity_not_trusted": (
         "IdentityNotTrusted",
-        "allow the subject system:serviceaccount:NAMESPACE:NAME of the pods' ServiceAccount in the trust policy of the "
-        f"role or account in {_BLOCK}",
+        (
+            "allow the subject system:serviceaccount:NAMESPACE:NAME of the pods' ServiceAccount in the trust policy of "
+            f"the role or account in {_BLOCK}"
+        ),
     ),
     "identity_refused": (
         "IdentityRefused",

@@ -60,7 +60,7 @@ class AnthropicIdentity:
                 found = credentials.for_base_url(self.address)()
             except AnthropicError as error:
                 raise _error(error, skews[-1] if skews else 0.0) from error
-        return found.token, float(found.expires_at or 0)
+        return str(found.token or ""), float(found.expires_at or 0)
 
 
 def _error(error: AnthropicError, skew: float) -> ModelError:
@@ -69,7 +69,9 @@ def _error(error: AnthropicError, skew: float) -> ModelError:
         cause = error.__cause__ or error
         if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
             return TimedOutError("Anthropic's token service did not answer in time.", upstream=str(cause))
-        return connection.failed(cause, _PLACE) if isinstance(cause, httpx2.HTTPError) else _unusable(error)
+        if isinstance(cause, httpx2.HTTPError):
+            return connection.failed(cause, _PLACE)
+        return failures.unreadable(_PLACE) if isinstance(error, WorkloadIdentityError) else _unusable(error)
     if status >= _FAILED or status == _TOO_MANY:
         return OverloadedError("Anthropic's token service is overloaded; try again later.", upstream=str(error))
     if status < 400:  # noqa: PLR2004
