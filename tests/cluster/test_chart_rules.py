@@ -49,13 +49,22 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("provider vertex needs to know where it is", {"agent": {"provider": "vertex", "credentials": CLOUD}}),
     ("provider foundry needs to know where it is", {"agent": {"provider": "foundry", "credentials": CLOUD}}),
     ("a provider in a cloud needs credentials", {"agent": {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}}}),
-    ("set agent.credentials.secretName or agent.credentials.workloadIdentity", {"agent": {"credentials": {}}}),
+    (
+        "set agent.credentials.secretName or agent.credentials.workloadIdentity",
+        {"agent": {"provider": "echo", "credentials": {}}},
+    ),
     (
         "agent.credentials.workloadIdentity needs to know who trusts the token",
         {"agent": {"provider": "bedrock", "bedrock": PLACE, "credentials": {"workloadIdentity": {}}}},
     ),
-    ("agent.foundry needs the resource or its address", {"agent": {"foundry": {"modelIds": {"a": "b"}}}}),
-    ("each key of modelIds", {"agent": {"bedrock": {"region": "eu-west-1", "modelIds": {"a b": "c"}}}}),
+    (
+        "agent.foundry needs the resource or its address",
+        {"agent": {"provider": "echo", "foundry": {"modelIds": {"a": "b"}}}},
+    ),
+    (
+        "each key of modelIds",
+        {"agent": {"provider": "echo", "bedrock": {"region": "eu-west-1", "modelIds": {"a b": "c"}}}},
+    ),
     (
         "autoscaling.minReplicas must not exceed autoscaling.maxReplicas",
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},

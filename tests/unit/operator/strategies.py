@@ -290,6 +290,17 @@ def _keep_rules_of_credentials(credentials: dict[str, Any], provider: str) -> No
         credentials.setdefault("secretName", "cloud")
 
 
+def _keep_rules_of_budgets(budget: dict[str, Any], model: str) -> None:
+    shares = [budget[name] for name in ("perClient", "perTenant") if name in budget]
+    for limit in (*shares, budget):
+        if "cost" not in limit:
+            limit.setdefault("tokens", 1)
+        elif not limit["cost"].strip("0."):
+            limit["cost"] = f"1{limit['cost'][:8]}"
+    if any("cost" in limit for limit in (*shares, budget)):
+        budget["prices"] = {**budget.get("prices", {}), model: {"input": "3", "output": "15.5", "cacheRead": "0.0"}}
+
+
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     redis = spec.get("redis", {})
     if "url" in redis:
@@ -298,13 +309,8 @@ def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     if not {"url", "secretName"} & redis.keys():
         spec.get("worker", {})["enabled"] = False
         spec.pop("budget", None)
-    budget = spec.get("budget", {"tokens": 1})
-    if "cost" not in budget:
-        budget.setdefault("tokens", 1)
-    else:
-        budget["cost"] = f"1{budget['cost'][:8]}" if not budget["cost"].strip("0.") else budget["cost"]
-        model = spec.get("agent", {}).get("model", DEFAULT_MODEL)
-        budget["prices"] = {**budget.get("prices", {}), model: {"input": "3", "output": "15.5", "cacheRead": "0.0"}}
+    if "budget" in spec:
+        _keep_rules_of_budgets(spec["budget"], spec.get("agent", {}).get("model", DEFAULT_MODEL))
     route = spec.get("httpRoute", {})
     if not route.get("parentRefs"):
         route["enabled"] = False

@@ -18,6 +18,7 @@ _GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  a name, as the next one
 _JWT = "urn:ietf:params:oauth:token-type:jwt"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_SCOPE_OF_IAM = "https://www.googleapis.com/auth/iam"
 
 _PLACE = "Google's Security Token Service"
 _WORDS = (
@@ -49,7 +50,7 @@ class GoogleIdentity:
             "requested_token_type": _ACCESS_TOKEN,
             "subject_token": token.text,
             "subject_token_type": _JWT,
-            "scope": _SCOPE,
+            "scope": _SCOPE if self.service_account is None else _SCOPE_OF_IAM,
         }
         answer = await post(f"{self.address or _STS}/v1/token", _PLACE, form=form)
         answer.check(_WORDS)
