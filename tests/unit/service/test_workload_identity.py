@@ -107,13 +107,15 @@ async def test_the_requests_to_google_are_those_of_its_own_library(
         assert theirs.sent[1][1]["lifetime"] == ours[1][1]["lifetime"]
 
 
-class _Recording(Request):  # type: ignore[misc]
+class _Recording(Request):
     """A transport of google-auth that answers as Google does."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
 
-    def __call__(self, url: str, method: str = "GET", body: Any = None, **_: Any) -> Response:
+    def __call__(
+        self, url: Any, method: Any = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **_: Any
+    ) -> Response:
         text = body.decode() if isinstance(body, bytes) else body
         form = json.loads(text) if text.startswith("{") else {name: all_[0] for name, all_ in parse_qs(text).items()}
         # google-auth adds its own version to the exchange.
@@ -122,7 +124,7 @@ class _Recording(Request):  # type: ignore[misc]
         return _Answered()
 
 
-class _Answered(Response):  # type: ignore[misc]
+class _Answered(Response):
     status = 200
     headers: dict[str, str] = {}  # noqa: RUF012
     data = b'{"access_token": "a", "expires_in": 3600, "accessToken": "b", "expireTime": "2099-01-01T00:00:00Z"}'

@@ -90,7 +90,7 @@ def _operation() -> tuple[Any, str]:
 def _keys(
     found: dict[str, Any], token: str, expires: datetime, answer: Answer, origin: WebIdentity | PodIdentity
 ) -> tuple[AwsKeys, float]:
-    parts = [found[name] for name in ("AccessKeyId", "SecretAccessKey", token)]
-    if not all(isinstance(each, str) and each for each in parts):
+    access_key, secret_key, session_token = (found[name] for name in ("AccessKeyId", "SecretAccessKey", token))
+    if not all(isinstance(each, str) and each for each in (access_key, secret_key, session_token)):
         raise ValueError("keys are missing")
-    return AwsKeys(*parts, made_from=origin), answer.seconds_until(expires)
+    return AwsKeys(access_key, secret_key, session_token, origin), answer.seconds_until(expires)
