@@ -26,9 +26,9 @@ def make_model(settings: Settings, counted: Metrics) -> tuple[Provider | None, A
         return None, None
     # The SDK takes three quarters of the start time, so only an agent that uses it imports it.
     from agent_service.agent.claude.provider import ClaudeProvider  # noqa: PLC0415
-    from agent_service.agent.endpoints import make_endpoint  # noqa: PLC0415
+    from agent_service.agent.endpoints import Reports, make_endpoint  # noqa: PLC0415
 
-    endpoint = make_endpoint(settings, counted.credentials_refused.set)
+    endpoint = make_endpoint(settings, Reports(counted.credentials_refused.set, counted.model_credential.note))
     provider = ClaudeProvider(
         endpoint,
         model=settings.default_model,

@@ -22,6 +22,7 @@ Helm = Callable[..., str]
 REDIS = {"url": "redis://redis"}
 PRICES = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
 CLOUD = {"secretName": "cloud"}
+PLACE = {"region": "eu-west-1"}
 KEYS = "each key must be a qualified name"
 CODE = {"configMapKeyRef": {"name": "code", "key": "agent.py"}}
 TMP = {"name": "runtime-tmp", "mountPath": "/data"}
@@ -48,6 +49,14 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("provider vertex needs to know where it is", {"agent": {"provider": "vertex", "credentials": CLOUD}}),
     ("provider foundry needs to know where it is", {"agent": {"provider": "foundry", "credentials": CLOUD}}),
     ("a provider in a cloud needs credentials", {"agent": {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}}}),
+    (
+        "set agent.credentials.secretName or agent.credentials.workloadIdentity",
+        {"agent": {"provider": "echo", "credentials": {}}},
+    ),
+    (
+        "agent.credentials.workloadIdentity needs to know who trusts the token",
+        {"agent": {"provider": "bedrock", "bedrock": PLACE, "credentials": {"workloadIdentity": {}}}},
+    ),
     (
         "agent.foundry needs the resource or its address",
         {"agent": {"provider": "echo", "foundry": {"modelIds": {"a": "b"}}}},

@@ -57,6 +57,46 @@ def test_the_chart_and_the_operator_create_the_same_objects_for_tools(spec: dict
         pytest.fail("\n".join(_difference(ours, theirs)), pytrace=False)
 
 
+_POOL = "projects/123456/locations/global/workloadIdentityPools/pool/providers/cluster"
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        {"anthropic": {"federationRuleId": "fdrl_1", "organizationId": "one", "workspaceId": "wrkspc_1"}},
+        {"bedrock": {}},
+        {"bedrock": {}, "tokenUrl": "http://agent.internal:8080/credentials"},
+        {"bedrock": {"roleArn": "arn:aws:iam::123456789012:role/support"}, "tokenLifetimeSeconds": 86_400},
+        {"bedrock": {"roleArn": "arn:aws:iam::123456789012:role/a/b+c=d"}, "tokenUrl": "https://sts.internal:8443"},
+        {"vertex": {"provider": _POOL}, "audience": "//ours<&>"},
+        {"vertex": {"provider": _POOL, "serviceAccount": "support@project-one.iam.gserviceaccount.com"}},
+        {"foundry": {"tenantId": "tenant-1", "clientId": "client-1"}},
+    ],
+    ids=json.dumps,
+)
+def test_the_chart_and_the_operator_create_the_same_objects_for_an_identity(agent: dict[str, Any]) -> None:
+    provider = next(iter(agent))
+    places = {
+        "bedrock": {"region": "eu-west-1", "baseUrl": "http://proxy:8081"},
+        "vertex": {"project": "one", "region": "global"},
+        "foundry": {"resource": "one"},
+    }
+    spec = {
+        "agent": {
+            "provider": provider,
+            "credentials": {"workloadIdentity": agent},
+            **({provider: places[provider]} if provider in places else {}),
+        },
+        "auth": {"enabled": True},
+    }
+    found = parse(_agent("my-agent", spec), namespace="default")
+    helm = helm_template("my-agent", spec, "default")
+    assert helm.returncode == 0, helm.stderr
+    ours, theirs = _by_name(desired(found)), _by_name(_objects(helm.stdout))
+    if ours != theirs:
+        pytest.fail("\n".join(_difference(ours, theirs)), pytrace=False)
+
+
 @pytest.mark.parametrize(
     ("address", "namespace", "port"),
     [

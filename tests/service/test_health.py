@@ -13,7 +13,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 
 from agent_service.agent.claude.anthropic_api import AnthropicApi
-from agent_service.agent.claude.credentials import ApiKeys, Credentials
+from agent_service.agent.claude.credentials import ApiKey, ApiKeys, Credentials, Token
 from agent_service.agent.claude.provider import ClaudeProvider
 from agent_service.agent.errors import UnreachableError
 from agent_service.app import create_app
@@ -81,7 +81,7 @@ async def test_refused_credentials_make_the_pod_unready_until_a_call_succeeds(
 
 async def test_refused_credentials_are_rechecked_without_a_request(stand_in: StandIn) -> None:
     """An unready pod gets no request that could show that its key works again."""
-    credentials = Credentials(ApiKeys(KEY))
+    credentials: Credentials[ApiKey | Token] = Credentials(ApiKeys(KEY))
     provider = ClaudeProvider(AnthropicApi(credentials, stand_in.url), model="claude-sonnet-5-5", max_tokens=10)
 
     async def ask() -> str:

@@ -120,6 +120,8 @@ async def test_a_token_that_google_revoked_is_a_refused_credential(
 ) -> None:
     client = await make_client(**settings)
     assert (await client.post("/chat", json={"message": "hello"})).status_code == 200
+    # Until there is another token.
+    account.down = True
     account.tokens.clear()
     found = await client.post("/chat", json={"message": "hello"})
 

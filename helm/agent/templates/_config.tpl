@@ -99,6 +99,7 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.toolSettings" . }}
 {{- include "agent.protocolSettings" . }}
 {{- include "agent.providerSettings" . }}
+{{- include "agent.identitySettings" . }}
 {{- with .Values.auth.usageReaders }}
 USAGE_READERS: {{ join "," . | quote }}
 {{- end }}

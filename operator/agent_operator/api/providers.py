@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from agent_operator.api.base import Model
 from agent_operator.api.core_v1 import ObjectName, keys_of_form
+from agent_operator.api.identity import PROVIDERS, WorkloadIdentity
 from agent_operator.api.networking import HttpAddress
 from agent_operator.api.rules import Rule
 
@@ -87,13 +88,30 @@ class Foundry(Model):
 
 
 class ProviderCredentials(Model):
-    """Credentials for a provider in a cloud."""
+    """Credentials for the provider: a Secret for one in a cloud, or no key at all."""
 
-    secret_name: ObjectName
+    rules = (
+        Rule(
+            cel="has(self.secretName) != has(self.workloadIdentity)",
+            message="set agent.credentials.secretName or agent.credentials.workloadIdentity, and not both",
+            holds=lambda given: (given.secret_name is None) != (given.workload_identity is None),
+        ),
+    )
+
+    secret_name: ObjectName | None = None
     """Name of a Secret in the same namespace that contains the credentials, under the names of the service's
     settings: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and for temporary keys AWS_SESSION_TOKEN (`bedrock`),
     GOOGLE_SERVICE_ACCOUNT_KEY (`vertex`), ANTHROPIC_FOUNDRY_API_KEY (`foundry`). Changes to the Secret take effect
     without a restart."""
+    workload_identity: WorkloadIdentity | None = None
+
+
+def identity_of(agent: Any) -> WorkloadIdentity | None:
+    """Return the workload identity for the agent's provider; None if it has none, or needs none."""
+    if agent.credentials is None or agent.provider not in PROVIDERS:
+        return None
+    found: WorkloadIdentity | None = agent.credentials.workload_identity
+    return found
 
 
 def place(agent: Any) -> Bedrock | Vertex | Foundry | None:
@@ -111,15 +129,25 @@ def _has_its_block(name: str) -> Rule:
     )
 
 
-AGENT_RULES = tuple(map(_has_its_block, SECRET_KEYS))
-"""Rules of an agent that is called in a cloud."""
+_IDENTITY = "self.credentials.workloadIdentity"
+_HAS_ITS_IDENTITY = Rule(
+    cel=f"!has(self.credentials) || !has({_IDENTITY}) || self.provider == 'echo' || "
+    + " || ".join(f"(self.provider == '{name}' && has({_IDENTITY}.{name}))" for name in PROVIDERS),
+    message="agent.credentials.workloadIdentity needs to know who trusts the token: set the block of agent.provider in "
+    "it",
+    holds=lambda agent: (found := identity_of(agent)) is None or getattr(found, agent.provider) is not None,
+    field="credentials",
+)
+
+AGENT_RULES = (*map(_has_its_block, SECRET_KEYS), _HAS_ITS_IDENTITY)
+"""Rules of an agent about its provider."""
 
 SPEC_RULES = (
     Rule(
         cel="!(self.agent.provider in ['bedrock', 'vertex', 'foundry']) "
         "|| has(self.runtime) || has(self.agent.credentials)",
         message="a provider in a cloud needs credentials: set agent.credentials.secretName to a Secret that "
-        "contains them",
+        "contains them, or agent.credentials.workloadIdentity",
         holds=lambda spec: (
             spec.agent.provider not in SECRET_KEYS
             # A runtime may have credentials of its own.

@@ -37,7 +37,7 @@ from agent_operator.api.kubernetes.volumes import Volume
 from agent_operator.api.networking import HttpAddress, HttpRoute, Ingress, NetworkPolicy, Service
 from agent_operator.api.protocols import SPEC_RULES as RULES_OF_PROTOCOLS
 from agent_operator.api.protocols import Protocols
-from agent_operator.api.providers import AGENT_RULES, Bedrock, Foundry, ProviderCredentials, Vertex
+from agent_operator.api.providers import AGENT_RULES, Bedrock, Foundry, ProviderCredentials, Vertex, identity_of
 from agent_operator.api.providers import SPEC_RULES as RULES_OF_PROVIDERS
 from agent_operator.api.redis import Redis
 from agent_operator.api.rules import Rule
@@ -175,8 +175,7 @@ class Logging(Model):
 
 
 class ServiceAccount(Model):
-    """The ServiceAccount of the pods. They receive no token for it, because the agent does not use the Kubernetes
-    API."""
+    """The ServiceAccount of the pods. They receive no token for the Kubernetes API, which the agent does not use."""
 
     create: bool = True
     """Whether a ServiceAccount is created for the agent."""
@@ -274,7 +273,8 @@ class AgentSpec(Model):
     rules = (
         Rule(
             cel="self.agent.provider != 'anthropic' || has(self.runtime) "
-            "|| has(self.apiKey.secretName) || has(self.apiKey.value)",
+            "|| has(self.apiKey.secretName) || has(self.apiKey.value) "
+            "|| (has(self.agent.credentials) && has(self.agent.credentials.workloadIdentity))",
             message="provider anthropic needs a key: set apiKey.secretName to a Secret that contains it "
             "(or apiKey.value for a trial), or set agent.provider to echo",
             holds=lambda spec: (
@@ -283,6 +283,7 @@ class AgentSpec(Model):
                 or spec.runtime is not None
                 or spec.api_key.secret_name is not None
                 or spec.api_key.value is not None
+                or identity_of(spec.agent) is not None
             ),
             field="apiKey",
             unless="className",

@@ -108,7 +108,8 @@ CHECKS: tuple[Check, ...] = (
 # variables of these settings are refused, and those from objects that the API server does not see.
 OF_SETTINGS = ("providers", "models", "modelHosts", "toolHosts", "budget")
 SETTINGS = (
-    *("ANTHROPIC_", "AWS_", "BEDROCK_", "BUDGET_", "DEFAULT_MODEL", "FOUNDRY_", "GATEWAY_", "GOOGLE_", "MODEL_"),
+    *("ANTHROPIC_", "AWS_", "AZURE_", "BEDROCK_", "BUDGET_", "DEFAULT_MODEL", "FOUNDRY_", "GATEWAY_", "GOOGLE_"),
+    *("IDENTITY_", "MODEL_"),
     *("PRICE_", "REDIS_", "SECRETS_", "STATE_", "TOOLS_", "VERTEX_"),
 )
 BY_VARIABLE = "this variable would replace a field that the class bounds: use the field"

@@ -11,7 +11,7 @@ from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata
 from agent_operator.manifests.jwt_file import jwt_settings
 from agent_operator.manifests.names import METRICS_PORT, SECRETS_DIR
-from agent_operator.manifests.provider import provider_settings
+from agent_operator.manifests.provider import identity_settings, provider_settings
 from agent_operator.manifests.runtime import runtime_settings
 from agent_operator.manifests.secret import inline_secrets
 from agent_operator.manifests.secrets_volume import secret_sources
@@ -51,7 +51,7 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
     given |= _of_rates("CLIENT", limit.per_client) | _of_rates("TENANT", limit.per_tenant)
     given |= _of_state(agent) | _of_budget(agent.spec) | tracing_variables(agent) | runtime_settings(agent)
     given |= tool_settings(agent.spec) | _of_protocols(agent.spec.api) | jwt_settings(agent.spec)
-    given |= provider_settings(agent.spec.agent)
+    given |= provider_settings(agent.spec.agent) | identity_settings(agent.spec.agent)
     return {key: value for key, value in given.items() if value is not None}
 
 

@@ -3,7 +3,8 @@
 import re
 
 from agent_operator.api.agent import AgentDeployment
-from agent_operator.api.providers import place
+from agent_operator.api.identity import POD_IDENTITY_ADDRESS, uses_pod_identity
+from agent_operator.api.providers import identity_of, place
 from agent_operator.api.spec import AgentSpec
 from agent_operator.manifests.document import Document, metadata, without_empty
 from agent_operator.manifests.jwt_file import jwt_addresses
@@ -47,6 +48,7 @@ def network_policy(agent: AgentDeployment) -> Document | None:
             "egress": [
                 {"ports": _egress_ports(agent.spec)},
                 *_egress_to_namespaces(agent.spec),
+                *_egress_to_the_node(agent.spec),
                 *(dict(rule) for rule in policy.extra_egress or []),
             ],
         },
@@ -54,10 +56,11 @@ def network_policy(agent: AgentDeployment) -> Document | None:
 
 
 def _egress_ports(spec: AgentSpec) -> list[Document]:
-    """Return the ports of DNS, the model API, Redis, the trace collector, tools and issuers outside the cluster."""
+    """Return the ports of DNS, the model API, its token service, Redis, traces, tools and issuers outside."""
     dns = [{"port": number, "protocol": protocol} for number in DNS_PORTS for protocol in ("UDP", "TCP")]
     tools = [port_of(address) for address in _addresses(spec) if namespace_of(address) is None]
-    numbers = [_model_port(spec), _redis_port(spec), _collector_port(spec), *tools]
+    of_model = [_model_port(spec), _identity_port(spec)]
+    numbers = [*of_model, _redis_port(spec), _collector_port(spec), *tools]
     tcp = dict.fromkeys(number for number in numbers if number not in {None, *DNS_PORTS})
     return [*dns, *map(_tcp, tcp)]
 
@@ -99,6 +102,26 @@ def _model_port(spec: AgentSpec) -> int | None:
     cloud = place(spec.agent)
     address = spec.agent.base_url if cloud is None else cloud.base_url
     return SCHEME_PORTS["https"] if address is None else port_of(address)
+
+
+def _identity_port(spec: AgentSpec) -> int | None:
+    """Return the port of the service that exchanges the token; None if that is at the model API, or on the node."""
+    identity = identity_of(spec.agent)
+    if identity is None:
+        return None
+    if identity.token_url is not None:
+        return port_of(identity.token_url)
+    if spec.agent.provider == "anthropic" or uses_pod_identity(spec.agent.provider, identity):
+        return None
+    return SCHEME_PORTS["https"]
+
+
+def _egress_to_the_node(spec: AgentSpec) -> list[Document]:
+    """Return the rule for the EKS Pod Identity Agent, if it exchanges the token."""
+    identity = identity_of(spec.agent)
+    if identity is None or identity.token_url is not None or not uses_pod_identity(spec.agent.provider, identity):
+        return []
+    return [{"ports": [_tcp(SCHEME_PORTS["http"])], "to": [{"ipBlock": {"cidr": f"{POD_IDENTITY_ADDRESS}/32"}}]}]
 
 
 def _redis_port(spec: AgentSpec) -> int | None:

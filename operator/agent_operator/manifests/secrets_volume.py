@@ -8,6 +8,7 @@ from agent_operator.api.spec import SECRET_KEY
 from agent_operator.manifests.client_keys import KEYS, client_keys_name
 from agent_operator.manifests.document import Document
 from agent_operator.manifests.jwt_file import JWT_KEY, jwt_name
+from agent_operator.manifests.provider import identity_source
 
 REDIS_URL = "REDIS_URL"
 SYSTEM_PROMPT = "SYSTEM_PROMPT"
@@ -23,7 +24,7 @@ def secret_sources(agent: AgentDeployment) -> list[Document]:
         sources.append(_source("secret", agent.name, SECRET_KEY, SECRET_KEY))
     elif agent.spec.api_key.secret_name is not None:
         sources.append(_source("secret", agent.spec.api_key.secret_name, agent.spec.api_key.secret_key, SECRET_KEY))
-    sources += _of_cloud(agent)
+    sources += _of_provider(agent)
     if agent.spec.auth.enabled and agent.spec.auth.existing_secret is not None:
         sources.append(_source("secret", agent.spec.auth.existing_secret, agent.spec.auth.secret_key, KEYS))
     elif agent.spec.auth.enabled:
@@ -38,10 +39,13 @@ def secret_sources(agent: AgentDeployment) -> list[Document]:
     return sources
 
 
-def _of_cloud(agent: AgentDeployment) -> list[Document]:
-    """Return the sources of the credentials for a provider in a cloud."""
+def _of_provider(agent: AgentDeployment) -> list[Document]:
+    """Return the sources of the credentials for a provider: the keys of one in a cloud, or the token for one."""
+    token = identity_source(agent.spec.agent)
+    if token is not None:
+        return [token]
     credentials, provider = agent.spec.agent.credentials, agent.spec.agent.provider
-    if credentials is None or provider not in SECRET_KEYS:
+    if credentials is None or credentials.secret_name is None or provider not in SECRET_KEYS:
         return []
     needed = {"name": credentials.secret_name, "items": _items(SECRET_KEYS[provider])}
     sources: list[Document] = [{"secret": needed}]

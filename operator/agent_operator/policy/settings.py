@@ -36,8 +36,8 @@ class Policy(Model):
     extra_egress: bool = False
     """Whether the NetworkPolicy may have rules from networkPolicy.extraEgress."""
     egress_ports: Ports = [443, 4318, 6379]  # noqa: RUF012  pydantic copies it
-    """Ports that the NetworkPolicy may open for addresses in the spec (baseUrl, redis, tracing, tools), to any address
-    or, for tools in the cluster, to their namespace."""
+    """Ports that the NetworkPolicy may open for addresses in the spec (baseUrl, tokenUrl, redis, tracing, tools), to
+    any address or, for tools in the cluster, to their namespace."""
     service_monitors: bool = False
     """Whether agents may have a ServiceMonitor."""
     prometheus_addresses: Patterns = []  # noqa: RUF012
@@ -50,6 +50,9 @@ class Policy(Model):
     """Keys of annotations that agents may set on their ServiceAccount. Cloud providers grant roles by them."""
     service_account_tokens: bool = False
     """Whether projected volumes may hold a token or certificate of the ServiceAccount."""
+    identity_audiences: Patterns = []  # noqa: RUF012
+    """Audiences that agents may set for the token of their ServiceAccount (workloadIdentity.audience) in place of the
+    one that their provider expects."""
     service_annotations: Patterns = []  # noqa: RUF012
     """Keys of annotations that agents may set on their Service."""
     ingress_annotations: Patterns = []  # noqa: RUF012

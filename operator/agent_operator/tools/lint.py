@@ -8,7 +8,7 @@ from agent_operator.api.cautions import cautions, measured, sidecars_of_tools
 from agent_operator.api.core_v1 import Resources
 from agent_operator.api.mcp import ToolSidecar
 from agent_operator.api.protocols import A2A_PORT, Protocols
-from agent_operator.api.providers import SECRET_KEYS
+from agent_operator.api.providers import SECRET_KEYS, identity_of
 from agent_operator.api.spec import AgentSpec
 from agent_operator.api.validation import Fault
 from agent_operator.kube.compare import quantity
@@ -169,9 +169,12 @@ def _provider(spec: AgentSpec) -> Iterator[Fault]:
     for name in SECRET_KEYS:
         if name != agent.provider and getattr(agent, name) is not None:
             yield Fault(f"spec.agent.{name}", f"has no effect with provider {agent.provider}: remove it")
+    identity = identity_of(agent)
     if agent.provider not in SECRET_KEYS:
-        if agent.credentials is not None:
+        if agent.credentials is not None and identity is None:
             yield Fault("spec.agent.credentials", f"has no effect with provider {agent.provider}: remove it")
+        if identity is not None and (spec.api_key.secret_name is not None or spec.api_key.value is not None):
+            yield Fault("spec.apiKey", "has no effect with agent.credentials.workloadIdentity: remove it")
         return
     if agent.base_url is not None:
         yield Fault("spec.agent.baseUrl", f"has no effect here: set the address in agent.{agent.provider}.baseUrl")

@@ -29,6 +29,16 @@ _CREDENTIALS: dict[Provider, tuple[tuple[str, ...], ...]] = {
 }
 
 
+# What is needed beside the pod's token, in the same form.
+_IDENTITIES: dict[Provider, tuple[tuple[str, ...], ...]] = {
+    "anthropic": (("ANTHROPIC_FEDERATION_RULE_ID", "ANTHROPIC_ORGANIZATION_ID"),),
+    "bedrock": (("AWS_ROLE_ARN",), ("AWS_CONTAINER_CREDENTIALS_FULL_URI",)),
+    "vertex": (("GOOGLE_IDENTITY_PROVIDER",),),
+    "foundry": (("AZURE_TENANT_ID", "AZURE_CLIENT_ID"),),
+}
+_IDENTITY_TOKEN_FILE = "IDENTITY_TOKEN_FILE"  # noqa: S105  the name of a setting
+
+
 class ProviderSettings(Protocol):
     """The settings, as far as this module reads them by attribute."""
 
@@ -41,9 +51,14 @@ class ProviderSettings(Protocol):
         """Address of the runtime, if there is one."""
 
 
+def has_identity(settings: ProviderSettings) -> bool:
+    """Return whether the pod's token is exchanged for the credential, which takes precedence over keys."""
+    return settings.model_provider in _IDENTITIES and _is_set(settings, _IDENTITY_TOKEN_FILE)
+
+
 def missing_credential(settings: ProviderSettings) -> str | None:
     """Return the name of the first setting that the credential for the provider lacks; None if it is complete."""
-    alternatives = _CREDENTIALS[settings.model_provider]
+    alternatives = (_IDENTITIES if has_identity(settings) else _CREDENTIALS)[settings.model_provider]
     if any(all(_is_set(settings, name) for name in names) for names in alternatives):
         return None
     return next(name for name in alternatives[0] if not _is_set(settings, name))
@@ -54,10 +69,12 @@ def provider_faults(settings: ProviderSettings) -> list[str]:
     provider = settings.model_provider
     missing = missing_credential(settings)
     # A runtime may have access of its own to a model.
-    if missing is not None and settings.runtime_url is not None:
+    if missing is not None and settings.runtime_url is not None and not has_identity(settings):
         return []
     faults = []
-    if missing is not None:
+    if missing is not None and has_identity(settings):
+        faults.append(f"{missing}: is not set; {_IDENTITY_TOKEN_FILE} needs it with MODEL_PROVIDER={provider}")
+    elif missing is not None:
         faults.append(
             f"{missing}: is not set; set it, put the key into a file of that name in SECRETS_DIR, "
             "or set MODEL_PROVIDER=echo to run with no model"

@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent_service.config.client_keys import client_keys, is_client_id
-from agent_service.config.providers import Provider, missing_credential, provider_faults
+from agent_service.config.providers import Provider, has_identity, missing_credential, provider_faults
 from agent_service.config.sources import ENV_FILE, ENV_FILE_ENCODING, given
 from agent_service.config.values import (
     LONGEST_SYSTEM_PROMPT,
@@ -29,7 +29,7 @@ from agent_service.config.values import (
     valid_service_account_key,
     valid_system_prompt,
 )
-from agent_service.network.addresses import host_name, model_api_address, redis_address, runtime_address
+from agent_service.network.addresses import host_name, http_address, model_api_address, redis_address, runtime_address
 
 CLIENT_KEYS_NAME = "API_KEYS"
 SYSTEM_PROMPT_NAME = "SYSTEM_PROMPT"
@@ -164,6 +164,50 @@ class Settings(BaseSettings):
         None, description="Address of the Foundry resource, in place of its name: a private endpoint or a proxy."
     )
     anthropic_foundry_api_key: SecretStr | None = Field(None, description="API key of the Foundry resource.")
+    identity_token_file: Path | None = Field(
+        None,
+        description="File with a token of the pod's ServiceAccount, which is exchanged for a short-lived credential in "
+        "place of any key (workload identity). It is read again for each exchange.",
+    )
+    identity_token_url: str | None = Field(
+        None,
+        description="Address of the service that exchanges the token, if it is not the provider's own: a private "
+        "endpoint, a proxy, or a cloud of a government. For Google also that of IAM Credentials.",
+    )
+    anthropic_federation_rule_id: str | None = Field(
+        None, description="ID of the federation rule of Anthropic that trusts the token (`fdrl_…`)."
+    )
+    anthropic_organization_id: str | None = Field(None, description="ID of the organization at Anthropic.")
+    anthropic_service_account_id: str | None = Field(
+        None, description="ID of the service account at Anthropic, if the rule allows several (`svac_…`)."
+    )
+    anthropic_workspace_id: str | None = Field(
+        None, description="ID of the workspace at Anthropic, if the rule allows several (`wrkspc_…`)."
+    )
+    aws_role_arn: str | None = Field(None, description="ARN of the role of AWS that trusts the token.")
+    aws_container_credentials_full_uri: str | None = Field(
+        None, description="Address of the EKS Pod Identity Agent, which is asked if there is no AWS_ROLE_ARN."
+    )
+    google_identity_provider: str | None = Field(
+        None,
+        pattern=r"^projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$",
+        description="Provider of the workload identity pool of Google Cloud that trusts the token: "
+        "`projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`.",
+    )
+    google_service_account: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9.-]+@[A-Za-z0-9.-]+$",
+        description="Email address of the Google service account that is impersonated; without it, the pool's "
+        "principal itself has the permissions.",
+    )
+    azure_tenant_id: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9.-]+$", description="ID of the tenant of Microsoft Entra."
+    )
+    azure_client_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Client ID of the application or managed identity of Microsoft Entra that trusts the token.",
+    )
     default_model: str = Field("claude-sonnet-5-5", min_length=1, max_length=256, description="Model that answers.")
     max_tokens: int = Field(4096, ge=1, le=200_000, description="Maximum number of tokens in one answer.")
     allow_system_prompt: bool | None = Field(
@@ -595,6 +639,15 @@ class Settings(BaseSettings):
             check_with_yarl(model_api_address(value)[0])
         return value
 
+    @field_validator("identity_token_url", "aws_container_credentials_full_uri")
+    @classmethod
+    def _token_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        address = http_address(value)
+        check_with_yarl(address)
+        return address
+
     @field_validator("runtime_url")
     @classmethod
     def _runtime_url(cls, value: str | None) -> str | None:
@@ -610,7 +663,15 @@ class Settings(BaseSettings):
         return None if value is None else host_name(value)
 
     @field_validator(
-        "api_host", "default_model", "redis_host", "state_dir", "secrets_dir", "tools_file", "jwt_file", mode="before"
+        "api_host",
+        "default_model",
+        "redis_host",
+        "state_dir",
+        "secrets_dir",
+        "tools_file",
+        "jwt_file",
+        "identity_token_file",
+        mode="before",
     )
     @classmethod
     def _one_line(cls, value: object) -> object:
@@ -713,6 +774,11 @@ class Settings(BaseSettings):
     def has_credentials(self) -> bool:
         """Whether there are credentials for the provider of the model, which needs some."""
         return missing_credential(self) is None
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether the credentials for the provider of the model are made from the pod's token."""
+        return has_identity(self)
 
     @property
     def provider_in_traces(self) -> str:

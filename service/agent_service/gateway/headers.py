@@ -6,8 +6,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from agent_service.agent.claude.session import UNCOMPRESSED
 
+_BETA = "anthropic-beta"
+
 # All others stay here: keys, cookies, and what describes this connection or the turn. The model API is a third party.
-_REQUEST = ("Accept", "Content-Type", "User-Agent", "anthropic-version", "anthropic-beta")
+_REQUEST = ("Accept", "Content-Type", "User-Agent", "anthropic-version", _BETA)
 _SDK = "x-stainless-"
 
 # Of one connection only (RFC 9110, 7.6.1), or for browsers, or set by the server itself.
@@ -36,15 +38,18 @@ _OF_BROWSERS = "access-control-"
 
 def betas(received: Mapping[str, str]) -> tuple[str, ...]:
     """Return the beta features that the caller enables."""
-    return tuple(name.strip() for name in received.get("anthropic-beta", "").split(",") if name.strip())
+    return tuple(name.strip() for name in received.get(_BETA, "").split(",") if name.strip())
 
 
 def of_request(received: Mapping[str, str], credential: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of the call to the model API."""
+    """Return the headers of the call to the model API. A credential may need a beta feature besides the caller's."""
     passed = {name: received[name] for name in _REQUEST if name in received}
     passed.setdefault("Content-Type", "application/json")
     of_sdk = {name: value for name, value in received.items() if name.lower().startswith(_SDK)}
-    return {**passed, **of_sdk, **UNCOMPRESSED, **credential}
+    found = {**passed, **of_sdk, **UNCOMPRESSED, **credential}
+    if _BETA in credential and _BETA in received:
+        found[_BETA] = ",".join(dict.fromkeys((*betas(received), *betas(credential))))
+    return found
 
 
 def of_answer(received: CIMultiDictProxy[str]) -> CIMultiDict[str]:

@@ -17,6 +17,7 @@ from prometheus_client import (
 
 from agent_service.telemetry import multiprocess_metrics
 from agent_service.telemetry.caller_metrics import CallerMetrics
+from agent_service.telemetry.credential_metrics import CredentialMetrics
 from agent_service.telemetry.exposition import Expose, Exposition, expose
 
 # The `_created` series would double the number of series, and no dashboard or alert of ours reads them.
@@ -39,6 +40,7 @@ class Metrics:
     def __init__(self, *, version: str, provider: str, model: str) -> None:
         self.registry = registry = CollectorRegistry()
         self.callers = CallerMetrics(registry)
+        self.model_credential = CredentialMetrics(registry)
         self.http_requests = Counter(
             "agent_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=registry
         )

@@ -14,11 +14,12 @@ _BASE = "/anthropic"
 
 @dataclass
 class Resource:
-    """What the stand-in accepts: API keys and deployments. `counts` is whether it counts tokens."""
+    """What the stand-in accepts: API keys, tokens of Entra and deployments. `counts` is whether it counts tokens."""
 
     api_keys: set[str] = field(default_factory=set)
     deployments: set[str] = field(default_factory=set)
     counts: bool = True
+    tokens: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -36,7 +37,8 @@ def running_foundry(resource: Resource, upstream_url: str) -> Iterator[CloudServ
 
 
 def _refusal(request: web.Request, resource: Resource, path: str, received: Received) -> web.Response | None:
-    if request.headers.get("x-api-key") not in resource.api_keys:
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if request.headers.get("x-api-key") not in resource.api_keys and token not in resource.tokens:
         return _error(401, "401", "Access denied due to invalid subscription key or wrong API endpoint.")
     if path not in {"/v1/messages", "/v1/messages/count_tokens"} or (path.endswith("tokens") and not resource.counts):
         return _error(404, "404", "Resource not found")

@@ -125,7 +125,9 @@ def _keep_rules(spec: dict[str, Any]) -> dict[str, Any]:
         key.pop("secretName", None)
     _keep_rules_of_providers(spec)
     provider = spec.get("agent", {}).get("provider", "anthropic")
-    if provider == "anthropic" and not key.keys() & {"value", "secretName"} and "runtime" not in spec:
+    has_identity = "workloadIdentity" in spec.get("agent", {}).get("credentials", {})
+    has_key = has_identity or bool(key.keys() & {"value", "secretName"})
+    if provider == "anthropic" and not has_key and "runtime" not in spec:
         spec["agent"] = {**spec.get("agent", {}), "provider": "echo"}
     _keep_rules_of_scaling(spec)
     monitor = spec.get("monitoring", {}).get("serviceMonitor", {})
@@ -264,9 +266,28 @@ def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
         agent.setdefault(agent["provider"], blocks[agent["provider"]])
         if "runtime" not in spec:
             agent.setdefault("credentials", {"secretName": "cloud"})
+    if "credentials" in agent:
+        _keep_rules_of_credentials(agent["credentials"], agent.get("provider", "anthropic"))
     if "foundry" in agent:
         agent["foundry"].setdefault("resource", "one")
         agent["foundry"].pop("baseUrl", None)
+
+
+_IDENTITIES: dict[str, dict[str, str]] = {
+    "anthropic": {"federationRuleId": "fdrl_1", "organizationId": "one"},
+    "bedrock": {},
+    "vertex": {"provider": "projects/1/locations/global/workloadIdentityPools/pool/providers/cluster"},
+    "foundry": {"tenantId": "one", "clientId": "two"},
+}
+
+
+def _keep_rules_of_credentials(credentials: dict[str, Any], provider: str) -> None:
+    if "workloadIdentity" in credentials:
+        credentials.pop("secretName", None)
+        if provider in _IDENTITIES:
+            credentials["workloadIdentity"].setdefault(provider, _IDENTITIES[provider])
+    else:
+        credentials.setdefault("secretName", "cloud")
 
 
 def _keep_rules_of_budgets(budget: dict[str, Any], model: str) -> None:

@@ -11,6 +11,7 @@ from agent_operator.manifests.document import Document
 from agent_operator.tools.doctor import gather
 from agent_operator.tools.doctor.diagnose import judge
 from agent_operator.tools.doctor.evidence import Evidence, Health, Lease, Reference, references
+from agent_operator.tools.doctor.identity import STEPS
 from agent_operator.tools.doctor.redact import last_line
 from agent_operator.tools.doctor.report import Report, to_text
 from agent_service.routes.health import Tools, ToolServer
@@ -102,6 +103,30 @@ def test_a_pod_that_is_not_ready_is_probed_directly(answer: Document, reason: st
 
     assert report.cause is not None
     assert report.cause.reason == reason
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(kind, reason) for kind, (reason, _) in STEPS.items()])
+def test_the_step_of_a_workload_identity_that_fails_is_the_cause(kind: str, reason: str) -> None:
+    down = {"components": {"model_api": {"status": "down", "kind": kind, "detail": "AWS STS said no."}}}
+    health = {"hello-1": Health({"ready": False, "reason": "credentials refused"}, down)}
+
+    report = judge(evidence(pods=[pod()], health=health))
+
+    assert report.cause is not None
+    assert report.cause.reason == reason
+    assert "AWS STS said no" in report.cause.message
+    assert reasons(report).count(reason) == 1
+
+
+def test_a_model_that_the_region_does_not_have_is_a_note() -> None:
+    down = {"components": {"model_api": {"status": "down", "kind": "model_not_found", "detail": "No such model."}}}
+
+    report = judge(
+        evidence(ready=True, available=1, pods=[pod(ready=True)], health={"hello-1": Health({"ready": True}, down)})
+    )
+
+    assert "ModelNotFound" in reasons(report)
+    assert "modelIds" in to_text(report)
 
 
 def test_an_unavailable_redis_is_a_note_even_if_the_agent_is_ready() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent_service.agent.bedrock.keys import AwsKeyFiles, AwsKeys
-from agent_service.agent.endpoints import make_endpoint
+from agent_service.agent.claude.renewal import unobserved
+from agent_service.agent.endpoints import Reports, make_endpoint
 from agent_service.config.loading import SettingsError, load
 
 GOOGLE_KEY = json.dumps({"client_email": "a@b", "private_key": "secret-of-the-key", "private_key_id": "one"})
@@ -52,7 +53,7 @@ def test_each_provider_has_its_address(given: dict[str, str], address: str, monk
     for name, value in given.items():
         monkeypatch.setenv(name, value)
 
-    assert make_endpoint(load(), lambda _: None).address == address
+    assert make_endpoint(load(), Reports(lambda _: None, unobserved)).address == address
 
 
 @pytest.mark.parametrize("given", [BEDROCK, VERTEX, FOUNDRY], ids=lambda given: given["MODEL_PROVIDER"])

@@ -1,11 +1,12 @@
 """Tokens that are renewed before they expire."""
 
 import asyncio
+from collections.abc import Hashable
 
 import pytest
 
-from agent_service.agent.claude.credentials import Credentials
-from agent_service.agent.claude.renewal import RenewedTokens
+from agent_service.agent.claude.credentials import Credentials, Token
+from agent_service.agent.claude.renewal import Renewed
 from agent_service.agent.errors import CredentialsRefusedError, ModelError, UnreachableError
 
 
@@ -17,14 +18,16 @@ class Issuer:
         self.key = "key-1"
         self.error: ModelError | None = None
         self.issued = 0
-        self.tokens = RenewedTokens(lambda: self.key, self.exchange, clock=lambda: self.now)
+        self.asked = 0
+        self.tokens = Renewed(lambda: self.key, self.exchange, clock=lambda: self.now)
 
-    async def exchange(self) -> tuple[str, float]:
+    async def exchange(self, origin: Hashable) -> tuple[Token, float]:
+        self.asked += 1
         await asyncio.sleep(0)
         if self.error is not None:
             raise self.error
         self.issued += 1
-        return f"token-{self.issued}", 3600.0
+        return Token(f"token-{self.issued}", origin), 3600.0
 
     async def value(self) -> str:
         return (await self.tokens.current()).value
@@ -69,6 +72,7 @@ async def test_an_issuer_that_is_down_is_asked_again_and_the_token_is_used_to_it
         await issuer.value()
 
     issuer.error = None
+    issuer.now += 10
     assert await issuer.value() == "token-2"
 
 
@@ -102,3 +106,47 @@ async def test_what_the_issuer_refuses_is_refused_until_it_changes() -> None:
     issuer.error, issuer.key = None, "key-2"
     assert not credentials.refused
     assert (await credentials.current()).value == "token-1"
+
+
+async def test_calls_do_not_press_an_issuer_that_is_down() -> None:
+    issuer = Issuer()
+    issuer.error = UnreachableError("The issuer is down.")
+    for _ in range(20):
+        with pytest.raises(UnreachableError):
+            await issuer.value()
+    assert issuer.asked == 1
+
+    issuer.error = None
+    issuer.now += 1
+    assert await issuer.value() == "token-1"
+
+
+async def test_the_pauses_between_attempts_grow_to_ten_seconds() -> None:
+    issuer = Issuer()
+    issuer.error = UnreachableError("The issuer is down.")
+    for second in range(100):
+        issuer.now = 1000.0 + second
+        with pytest.raises(UnreachableError):
+            await issuer.value()
+
+    assert 10 <= issuer.asked <= 30
+
+
+async def test_a_token_that_is_not_accepted_is_replaced_in_the_background() -> None:
+    issuer = Issuer()
+    token = await issuer.tokens.current()
+    issuer.now += 11
+    issuer.tokens.discard(token)
+
+    assert await issuer.value() == "token-1"
+    await issuer.settled()
+    assert await issuer.value() == "token-2"
+
+
+async def test_tokens_that_are_not_accepted_are_not_replaced_at_each_call() -> None:
+    issuer = Issuer()
+    for _ in range(20):
+        issuer.tokens.discard(await issuer.tokens.current())
+        await issuer.settled()
+
+    assert issuer.issued == 1

@@ -1,28 +1,28 @@
 """How calls and errors are written for Vertex AI and Foundry and back."""
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Hashable
 from typing import Any
 
 import anthropic
 import httpx2
 import pytest
 
-from agent_service.agent.claude.credentials import ApiKeys, Credentials
+from agent_service.agent.claude.credentials import ApiKeys, Credentials, Token
 from agent_service.agent.claude.endpoint import AnyEndpoint, Call
-from agent_service.agent.claude.renewal import RenewedTokens
+from agent_service.agent.claude.renewal import Renewed
 from agent_service.agent.foundry.endpoint import Foundry
 from agent_service.agent.vertex.endpoint import Vertex
 
 QUESTION: dict[str, Any] = {"max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
 
 
-async def no_exchange() -> tuple[str, float]:
+async def no_exchange(origin: Hashable) -> tuple[Token, float]:
     raise AssertionError
 
 
 def vertex(region: str = "europe-west1", **given: Any) -> Vertex:
-    return Vertex(Credentials(RenewedTokens(lambda: "key", no_exchange)), project="project-one", region=region, **given)
+    return Vertex(Credentials(Renewed(lambda: "key", no_exchange)), project="project-one", region=region, **given)
 
 
 def recording(sent: list[httpx2.Request]) -> httpx2.AsyncClient:

@@ -6,7 +6,16 @@
 {{- fail (printf "provider %[1]s needs to know where it is: set agent.%[1]s" .provider) }}
 {{- end }}
 {{- if and (not $.Values.runtime) (not .credentials) }}
-{{- fail "a provider in a cloud needs credentials: set agent.credentials.secretName to a Secret that contains them" }}
+{{- fail "a provider in a cloud needs credentials: set agent.credentials.secretName to a Secret that contains them, or agent.credentials.workloadIdentity" }}
+{{- end }}
+{{- end }}
+{{- if hasKey . "credentials" }}
+{{- $credentials := .credentials | default dict }}
+{{- if eq (empty $credentials.secretName) (not (hasKey $credentials "workloadIdentity")) }}
+{{- fail "set agent.credentials.secretName or agent.credentials.workloadIdentity, and not both" }}
+{{- end }}
+{{- if and (hasKey $credentials "workloadIdentity") (ne .provider "echo") (not (hasKey ($credentials.workloadIdentity | default dict) .provider)) }}
+{{- fail "agent.credentials.workloadIdentity needs to know who trusts the token: set the block of agent.provider in it" }}
 {{- end }}
 {{- end }}
 {{- range $name := list "bedrock" "vertex" "foundry" }}

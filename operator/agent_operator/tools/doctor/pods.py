@@ -19,6 +19,7 @@ from agent_operator.manifests.document import Document
 from agent_operator.manifests.names import CONTAINER
 from agent_operator.tools.doctor import remedies
 from agent_operator.tools.doctor.evidence import Evidence, time_of
+from agent_operator.tools.doctor.identity import step_of, step_of_component
 from agent_operator.tools.doctor.redact import last_line, masked
 from agent_operator.tools.doctor.report import Finding
 from agent_operator.tools.doctor.runtime import runtime_findings, starting
@@ -31,10 +32,11 @@ LONG_START_SECONDS = 30.0
 _NOT_OURS = re.compile(r"probe failed with statuscode: (30[0-9]|40[0-57-9])|malformed HTTP")
 
 # Reasons in the agent API's response at /health/ready (docs/how-to/call-an-agent.md).
+_REFUSED = "credentials refused"
 _NOT_READY = {
-    "credentials refused": (
+    _REFUSED: (
         "CredentialsRefused",
-        "the model API refuses the agent's key",
+        "the model API refuses the agent's credentials",
         "put a valid key into the Secret that apiKey (or agent.credentials) names; it takes effect without a restart",
     ),
     "starting": ("Starting", "it is still starting", "wait; if it takes long, check its log"),
@@ -205,7 +207,7 @@ def _unready(evidence: Evidence, pod: Document, events: list[Document]) -> Itera
     health = evidence.health.get(name)
     reason = (health.ready or {}).get("reason") if health is not None else None
     if reason in _NOT_READY:
-        word, message, remedy = _NOT_READY[reason]
+        word, message, remedy = (reason == _REFUSED and step_of(health)) or _NOT_READY[reason]
         yield Finding("pods", word, f"Pod {name} is running, but not ready: {message}", remedy)
         return
     if reason is not None:
@@ -275,6 +277,8 @@ def down(evidence: Evidence) -> Iterator[Finding]:
                 reported.add(component)
                 reason, remedy = _DOWN.get(component, ("ComponentDown", "check /health of the agent"))
                 detail = masked(str(state.get("detail", "")))
+                if component == "model_api" and (step := step_of_component(state)) is not None:
+                    reason, detail, remedy = step
                 kind = f" ({state['kind']})" if isinstance(state.get("kind"), str) else ""
                 message = f"Pod {pod} reports that {component} is down{kind}: {detail}"
                 yield Finding("pods", reason, message, remedy, note=True)

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent_service.agent.claude.credentials import Credential
 from agent_service.config.providers import AWS_KEYS, AWS_SESSION_TOKEN_NAME
 from agent_service.config.secret_file import SecretFiles
 from agent_service.config.values import valid_key
@@ -18,11 +19,12 @@ class AwsKeys:
     access_key: str
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+    made_from: Hashable = None
 
     @property
     def origin(self) -> Hashable:
-        """The keys themselves."""
-        return self
+        """What the keys were made from; the keys themselves if the user provided them."""
+        return self if self.made_from is None else self.made_from
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -45,6 +47,9 @@ class AwsKeyFiles:
     async def current(self) -> AwsKeys:
         """Return the keys."""
         return self._keys.current()
+
+    def discard(self, credential: Credential) -> None:
+        """Do nothing: only the user has other keys."""
 
 
 def _parsed(texts: Sequence[str | None]) -> AwsKeys:

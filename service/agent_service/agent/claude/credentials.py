@@ -47,6 +47,19 @@ class ApiKey:
         return (self.value,)
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token, which was made from `origin` and lives for a time."""
+
+    value: str = field(repr=False)
+    origin: Hashable = field(repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The token."""
+        return (self.value,)
+
+
 C = TypeVar("C", bound=Credential)
 C_co = TypeVar("C_co", bound=Credential, covariant=True)
 
@@ -64,6 +77,9 @@ class Source(Protocol[C_co]):
             ModelError: when there is none; CredentialsRefusedError when the issuer refused to make one.
         """
 
+    def discard(self, credential: Credential) -> None:
+        """Replace a credential that was not accepted, if another can be made from the same origin."""
+
 
 class ApiKeys:
     """A `Source` of a key, which changes with its file if it has one."""
@@ -78,6 +94,9 @@ class ApiKeys:
     async def current(self) -> ApiKey:
         """Return the key."""
         return ApiKey(self._key.current())
+
+    def discard(self, credential: Credential) -> None:
+        """Do nothing: only the user has another key."""
 
 
 class Credentials(Generic[C]):
@@ -101,6 +120,7 @@ class Credentials(Generic[C]):
 
     def refuse(self, credential: C) -> None:
         """Record that the model API did not accept `credential`, which the failed call used."""
+        self._source.discard(credential)
         self._note_refused(credential.origin)
 
     def accept(self, credential: C) -> None:

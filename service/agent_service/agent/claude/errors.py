@@ -92,6 +92,12 @@ def _refused(status: int, body: object, upstream: str | None) -> ModelRefusedErr
         )
     if message and any(words in message for words in _TOO_LONG):
         return PromptTooLongError("The conversation has grown too long for the model; start a new one.")
+    if kind == "not_found_error":
+        return ModelRefusedError(
+            f"The model API refused the request ({status}): it does not have the model, or not in this region.",
+            kind="model_not_found",
+            upstream=upstream,
+        )
     return ModelRefusedError(f"The model API refused the request ({status}).", upstream=upstream)
 
 

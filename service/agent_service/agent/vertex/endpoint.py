@@ -8,9 +8,8 @@ import anthropic
 import httpx2
 
 from agent_service.agent.claude import statuses
-from agent_service.agent.claude.credentials import Credentials
+from agent_service.agent.claude.credentials import Credentials, Token
 from agent_service.agent.claude.endpoint import Call, Failure, Framing, Rewrite, model_id
-from agent_service.agent.claude.renewal import Token
 
 # The value in Google's documentation ("Use Anthropic's Claude models"); see `bedrock.endpoint`.
 _VERSION = "vertex-2023-10-16"

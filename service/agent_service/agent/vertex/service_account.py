@@ -5,6 +5,7 @@ Google, "Using OAuth 2.0 for Server to Server Applications" (RFC 7523).
 
 import json
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from google.auth import jwt
 from google.auth.crypt import RSASigner
 
 from agent_service.agent.claude import connection
-from agent_service.agent.claude.renewal import RenewedTokens
+from agent_service.agent.claude.credentials import Token
+from agent_service.agent.claude.renewal import Observe, Renewed, unobserved
 from agent_service.agent.claude.session import open_session
 from agent_service.agent.errors import (
     CredentialsRefusedError,
@@ -64,18 +66,20 @@ def read_key(text: str) -> ServiceAccountKey:
     return ServiceAccountKey(found["client_email"], found["private_key_id"], found["private_key"], address)
 
 
-def service_account_tokens(text: str, file: Path | None = None) -> RenewedTokens:
-    """Return the tokens for a key, which changes with its file if it has one.
+def service_account_tokens(text: str, file: Path | None = None, observe: Observe = unobserved) -> Renewed[Token]:
+    """Return the tokens for a key, which changes with its file if it has one. `observe` as for `Renewed`.
 
     Raises:
         ValueError: as `read_key`.
     """
     key = SecretFile(read_key(text), file, read_key)
 
-    async def exchange() -> tuple[str, float]:
-        return await _exchanged(key.current())
+    async def exchange(_: Hashable) -> tuple[Token, float]:
+        used = key.current()
+        value, seconds = await _exchanged(used)
+        return Token(value, used), seconds
 
-    return RenewedTokens(key.current, exchange)
+    return Renewed(key.current, exchange, observe=observe)
 
 
 def assertion(key: ServiceAccountKey, now: float) -> str:

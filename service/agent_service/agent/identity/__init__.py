@@ -1,0 +1,1 @@
+"""Workload identity: the pod's service-account token, exchanged for a credential that lives for an hour or less."""
