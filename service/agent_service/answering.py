@@ -55,7 +55,8 @@ def make_answering(
             charge=limits.charge,
             budget_wait=limits.budget_wait,
         )
-    return provider, ModelAccount(metrics, model=provider.model, charge=charge), spans
+    models = dict.fromkeys([provider.model, *(each.model or provider.model for each in settings.fallbacks)])
+    return provider, ModelAccount(metrics, models=tuple(models), charge=charge), spans
 
 
 def _charge_nothing(_: Usage, __: str | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent_service import __version__
-from agent_service.agent.claude.credentials import AnyCredentials
+from agent_service.agent.claude.credentials import Refusable
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
@@ -64,7 +64,7 @@ class Components:
     metrics: Metrics
     provider: Provider
     model: Provider | None
-    credentials: AnyCredentials | None
+    credentials: Refusable | None
     turns: Turns
     redis: Redis
     clients: Clients
@@ -118,7 +118,8 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         counts_waiting: whether calls through the gateway that wait count as throttled requests.
     """
     counted = Metrics(version=__version__, provider=settings.model_provider, model=settings.model)
-    model, endpoint = make_model(settings, counted)
+    made = make_model(settings, counted)
+    model = made.provider
     turns = Turns()
     runtime = None if settings.runtime_url is None else make_protocol(settings, settings.runtime_url)
     tracing = start_tracing(settings)
@@ -208,7 +209,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         metrics=counted,
         provider=provider,
         model=model,
-        credentials=None if endpoint is None else endpoint.credentials,
+        credentials=made.credentials,
         turns=turns,
         redis=redis,
         clients=Clients(settings, tokens),
@@ -247,7 +248,8 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             settings,
             lifecycle,
             turns=turns,
-            endpoint=endpoint,
+            endpoint=made.endpoint,
+            places=made.places,
             limits=limits,
             metrics=counted,
             tracing=tracing,

@@ -24,6 +24,7 @@ LAYERS = {
         "state",
         "agent",
         "agent.claude",
+        "agent.fallbacks",
         "agent.bedrock",
         "agent.vertex",
         "agent.foundry",

@@ -14,6 +14,8 @@ class Reply:
     """An answer: its status, headers and bytes.
 
     `length` is the number of bytes if it is known. `close` ends the answer where it is, and with it the model's work.
+    With fallbacks, `provider` and `model` are those that answer, and `given_up` the providers that may have read the
+    question and took too long.
     """
 
     status: int
@@ -21,6 +23,9 @@ class Reply:
     chunks: AsyncIterator[bytes]
     close: Callable[[], None]
     length: int | None = None
+    provider: str | None = None
+    model: str | None = None
+    given_up: tuple[str, ...] = ()
 
     @property
     def events(self) -> bool:

@@ -155,6 +155,8 @@ class ChatAnswer(BaseModel):
         description="Why the answer was not saved in the conversation, or was made without its earlier messages.",
     )
     steps: Steps = None
+    model: str | None = Field(None, description="Model that answered. Absent without fallbacks.")
+    provider: str | None = Field(None, description="Provider that answered. Absent without fallbacks.")
     status: Literal["input_required", "decided"] | None = Field(
         None,
         description="`input_required` if tool calls wait for approvals: the turn goes on with "
@@ -188,8 +190,8 @@ _EVENTS: dict[int | str, dict[str, object]] = {
         "description": 'Server-sent events; the data of each is a JSON object: `{"type":"text","content"}` any number '
         'of times, between them `{"type":"tool_use","id","name","input"}` and `{"type":"tool_result","id","is_error",'
         '"content"}` for each tool call, then `{"type":"done","input_tokens","output_tokens","conversation_id",'
-        '"stop_reason"?,"warning"?}`, `{"type":"input_required","input_tokens","output_tokens","conversation_id",'
-        '"approvals","warning"?}` with the tool calls that wait for approvals, or `{"type":"error","message"}`. '
+        '"stop_reason"?,"warning"?,"model"?,"provider"?}`, `{"type":"input_required",'
+        '"input_tokens","output_tokens","conversation_id","approvals","warning"?}` with the tool calls that wait for approvals, or `{"type":"error","message"}`. '
         "Comment lines keep the connection alive while the model is silent.",
         "content": EVENT_STREAM,
     }
@@ -283,6 +285,8 @@ def json_answer(reply: Reply, started: float) -> Response:
         processing_time_ms=_milliseconds(started),
         stop_reason=None if reply.waiting else reply.usage.cut,
         warning=reply.warning,
+        model=reply.usage.model,
+        provider=reply.usage.provider,
         steps=None if reply.steps is None else [ToolCall.model_validate(step) for step in reply.steps],
         status="input_required" if reply.waiting else None,
         approvals=[Approval.of(call) for call in reply.waiting] or None,

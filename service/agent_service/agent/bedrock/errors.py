@@ -43,6 +43,7 @@ _NOT_ACCEPTED = frozenset(
 # Only the text distinguishes these.
 _KEY_NOT_ACCEPTED = "Authentication failed"
 _TOO_LONG = "Input is too long"
+_NO_MODEL = "model identifier is invalid"
 _NOT_COUNTED = re.compile(r"count(ing)?[ -]?tokens", re.IGNORECASE)
 
 
@@ -69,6 +70,8 @@ def of_type(named: str, message: str, status: int = 500) -> Failure:
         if _NOT_COUNTED.search(message):
             # As a gateway without this call responds.
             return failure(404, None, message)
+        if _NO_MODEL in message:
+            return failure(404, "not_found_error", message)
         if _TOO_LONG in message:
             message = f"prompt is too long: {message}"
     if kind in _KINDS:
