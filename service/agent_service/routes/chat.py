@@ -191,7 +191,8 @@ _EVENTS: dict[int | str, dict[str, object]] = {
         'of times, between them `{"type":"tool_use","id","name","input"}` and `{"type":"tool_result","id","is_error",'
         '"content"}` for each tool call, then `{"type":"done","input_tokens","output_tokens","conversation_id",'
         '"stop_reason"?,"warning"?,"model"?,"provider"?}`, `{"type":"input_required",'
-        '"input_tokens","output_tokens","conversation_id","approvals","warning"?}` with the tool calls that wait for approvals, or `{"type":"error","message"}`. '
+        '"input_tokens","output_tokens","conversation_id","approvals","warning"?}` with the tool calls that '
+        'wait for approvals, or `{"type":"error","message"}`. '
         "Comment lines keep the connection alive while the model is silent.",
         "content": EVENT_STREAM,
     }
