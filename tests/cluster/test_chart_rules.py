@@ -22,6 +22,9 @@ Helm = Callable[..., str]
 REDIS = {"url": "redis://redis"}
 PRICES = {"claude-sonnet-5-5": {"input": "3", "output": "15"}}
 CLOUD = {"secretName": "cloud"}
+FALLBACK = {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}, "credentials": CLOUD}
+OF_ANTHROPIC = {"provider": "anthropic"}
+OWN = {"apiKey": {"secretName": "own"}}
 KEYS = "each key must be a qualified name"
 CODE = {"configMapKeyRef": {"name": "code", "key": "agent.py"}}
 TMP = {"name": "runtime-tmp", "mountPath": "/data"}
@@ -50,6 +53,32 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("a provider in a cloud needs credentials", {"agent": {"provider": "bedrock", "bedrock": {"region": "eu-west-1"}}}),
     ("agent.foundry needs the resource or its address", {"agent": {"foundry": {"modelIds": {"a": "b"}}}}),
     ("each key of modelIds", {"agent": {"bedrock": {"region": "eu-west-1", "modelIds": {"a b": "c"}}}}),
+    ("provider echo always answers", {"agent": {"provider": "echo", "fallbacks": [FALLBACK]}}),
+    (
+        "two entries of agent.fallbacks are the same",
+        {"agent": {**OF_ANTHROPIC, "fallbacks": [FALLBACK, FALLBACK]}, **OWN},
+    ),
+    (
+        "a fallback has the block of its provider",
+        {"agent": {**OF_ANTHROPIC, "fallbacks": [{"provider": "vertex", "credentials": CLOUD}]}, **OWN},
+    ),
+    (
+        "a fallback has the block of its provider",
+        {"agent": {**OF_ANTHROPIC, "fallbacks": [{**FALLBACK, "foundry": {"resource": "one"}}]}, **OWN},
+    ),
+    (
+        "a fallback needs credentials",
+        {"agent": {**OF_ANTHROPIC, "fallbacks": [{"provider": "foundry", "foundry": {"resource": "one"}}]}, **OWN},
+    ),
+    (
+        "budget.cost needs the prices of agent.model",
+        {
+            "agent": {**OF_ANTHROPIC, "fallbacks": [{**FALLBACK, "model": "other"}]},
+            "budget": {"cost": "1", "prices": PRICES},
+            "redis": REDIS,
+            **OWN,
+        },
+    ),
     (
         "autoscaling.minReplicas must not exceed autoscaling.maxReplicas",
         {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},

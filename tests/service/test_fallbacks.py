@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,12 +53,12 @@ def fallback(foundry: CloudServer, **given: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def settings(own: StandIn, foundry: CloudServer, request: pytest.FixtureRequest) -> dict[str, object]:
+def settings(own: StandIn, foundry: CloudServer) -> dict[str, object]:
     return {
         "anthropic_base_url": own.url,
         "model_fallbacks": json.dumps([fallback(foundry)]),
         "anthropic_foundry_api_key": API_KEY,
-        "state_prefix": request.node.name,
+        "state_prefix": f"fallbacks/{uuid.uuid4().hex}",
     }
 
 

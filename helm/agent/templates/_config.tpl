@@ -89,6 +89,7 @@ PRICE_CACHE_READ: {{ . | quote }}
 {{- include "agent.toolSettings" . }}
 {{- include "agent.protocolSettings" . }}
 {{- include "agent.providerSettings" . }}
+{{- include "agent.fallbackSettings" . }}
 {{- with .Values.auth.usageReaders }}
 USAGE_READERS: {{ join "," . | quote }}
 {{- end }}

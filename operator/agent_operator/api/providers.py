@@ -96,8 +96,36 @@ class ProviderCredentials(Model):
     without a restart."""
 
 
+class Fallback(Model):
+    """A provider that is asked when those before it do not answer."""
+
+    rules = (
+        Rule(
+            cel="(self.provider == 'bedrock') == has(self.bedrock) && (self.provider == 'vertex') == has(self.vertex) "
+            "&& (self.provider == 'foundry') == has(self.foundry)",
+            message="a fallback has the block of its provider and of no other: set or remove bedrock, vertex or "
+            "foundry in agent.fallbacks",
+            holds=lambda fallback: all(
+                (fallback.provider == name) == (getattr(fallback, name) is not None) for name in SECRET_KEYS
+            ),
+        ),
+    )
+
+    provider: Literal["anthropic", "bedrock", "vertex", "foundry"]
+    """Its provider."""
+    model: Annotated[str, StringConstraints(pattern=_MODEL, min_length=1, max_length=128)] | None = None
+    """Model that answers in place of `agent.model`. Defaults to the same."""
+    bedrock: Bedrock | None = None
+    vertex: Vertex | None = None
+    foundry: Foundry | None = None
+    credentials: ProviderCredentials | None = None
+
+
+Fallbacks = Annotated[list[Fallback], Field(max_length=4)]
+
+
 def place(agent: Any) -> Bedrock | Vertex | Foundry | None:
-    """Return the block of the agent's provider; None if the provider is in no cloud, or the block is missing."""
+    """Return the block of the provider of an agent or a fallback; None for one in no cloud, or without its block."""
     found: Bedrock | Vertex | Foundry | None = getattr(agent, agent.provider) if agent.provider in SECRET_KEYS else None
     return found
 
@@ -111,8 +139,31 @@ def _has_its_block(name: str) -> Rule:
     )
 
 
-AGENT_RULES = tuple(map(_has_its_block, SECRET_KEYS))
+AGENT_RULES = (
+    *map(_has_its_block, SECRET_KEYS),
+    Rule(
+        cel="self.provider != 'echo' || !has(self.fallbacks)",
+        message="provider echo always answers: remove agent.fallbacks",
+        holds=lambda agent: agent.provider != "echo" or agent.fallbacks is None,
+        field="fallbacks",
+    ),
+    Rule(
+        cel="!has(self.fallbacks) || self.fallbacks.all(a, self.fallbacks.exists_one(b, a == b))",
+        message="two entries of agent.fallbacks are the same: remove one of them",
+        holds=lambda agent: all(agent.fallbacks.count(each) == 1 for each in agent.fallbacks or []),
+        field="fallbacks",
+    ),
+)
 """Rules of an agent that is called in a cloud."""
+
+
+def _has_credentials(spec: Any, fallback: Fallback) -> bool:
+    if fallback.credentials is not None:
+        return True
+    if fallback.provider == "anthropic":
+        return spec.api_key.secret_name is not None or spec.api_key.value is not None
+    return bool(fallback.provider == spec.agent.provider and spec.agent.credentials is not None)
+
 
 SPEC_RULES = (
     Rule(
@@ -127,6 +178,16 @@ SPEC_RULES = (
             or spec.agent.credentials is not None
         ),
         field="agent",
+    ),
+    Rule(
+        cel="!has(self.agent.fallbacks) || self.agent.fallbacks.all(f, has(f.credentials) "
+        "|| (f.provider == 'anthropic' ? has(self.apiKey.secretName) || has(self.apiKey.value) "
+        ": f.provider == self.agent.provider && has(self.agent.credentials)))",
+        message="a fallback needs credentials: set credentials.secretName in agent.fallbacks, or apiKey for the "
+        "provider anthropic",
+        holds=lambda spec: all(_has_credentials(spec, each) for each in spec.agent.fallbacks or []),
+        field="agent",
+        unless="className",
     ),
 )
 """Rules of a whole spec whose provider is in a cloud."""

@@ -72,7 +72,14 @@ CHECKS: tuple[Check, ...] = (
     Check("providers", "agent.provider", "pattern", "is not a provider that the class allows"),
     Check("models", "agent.model", "pattern", _MODEL),
     Check("models", "agent.models[]", "pattern", _MODEL),
+    Check("providers", "agent.fallbacks[].provider", "pattern", "is not a provider that the class allows"),
+    Check("models", "agent.fallbacks[].model", "pattern", _MODEL),
     Check("modelHosts", "agent.baseUrl", "address", _HOST),
+    *(
+        Check("modelHosts", f"{parent}.{provider}.baseUrl", "address", _HOST)
+        for parent in ("agent", "agent.fallbacks[]")
+        for provider in ("bedrock", "vertex", "foundry")
+    ),
     Check("toolHosts", "tools[].mcp.url", "address", _HOST),
     Check("toolHosts", "tools[].mcp.auth.clientCredentials.tokenUrl", "address", _HOST),
     Check("replicas.min", "replicas", "at least", _FEWER, _FIXED),

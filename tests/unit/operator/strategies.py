@@ -264,9 +264,20 @@ def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
         agent.setdefault(agent["provider"], blocks[agent["provider"]])
         if "runtime" not in spec:
             agent.setdefault("credentials", {"secretName": "cloud"})
-    if "foundry" in agent:
-        agent["foundry"].setdefault("resource", "one")
-        agent["foundry"].pop("baseUrl", None)
+    if agent.get("provider") == "echo":
+        agent.pop("fallbacks", None)
+    fallbacks = agent.get("fallbacks", [])
+    for number, fallback in enumerate(fallbacks):
+        fallback["model"] = f"model-{number}"
+        fallback.setdefault("credentials", {"secretName": "cloud"})
+        for name in blocks.keys() - {fallback["provider"]}:
+            fallback.pop(name, None)
+        if fallback["provider"] in blocks:
+            fallback.setdefault(fallback["provider"], dict(blocks[fallback["provider"]]))
+    for each in (agent, *fallbacks):
+        if "foundry" in each:
+            each["foundry"].setdefault("resource", "one")
+            each["foundry"].pop("baseUrl", None)
 
 
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
@@ -282,8 +293,10 @@ def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
         budget.setdefault("tokens", 1)
     else:
         budget["cost"] = f"1{budget['cost'][:8]}" if not budget["cost"].strip("0.") else budget["cost"]
-        model = spec.get("agent", {}).get("model", DEFAULT_MODEL)
-        budget["prices"] = {**budget.get("prices", {}), model: {"input": "3", "output": "15.5", "cacheRead": "0.0"}}
+        agent = spec.get("agent", {})
+        models = [agent.get("model", DEFAULT_MODEL), *(each["model"] for each in agent.get("fallbacks", []))]
+        price = {"input": "3", "output": "15.5", "cacheRead": "0.0"}
+        budget["prices"] = {**budget.get("prices", {}), **dict.fromkeys(models, price)}
     route = spec.get("httpRoute", {})
     if not route.get("parentRefs"):
         route["enabled"] = False
