@@ -27,8 +27,14 @@ _PREFIX_BYTES = 4096
 _ERRORS = (aiohttp.ClientError, OSError)
 _REASONS = {402: "not_offered", 404: "not_offered", 408: "timed_out", 429: "rate_limited", 503: "overloaded"}
 _REASONS |= {504: "timed_out", 529: "overloaded"}
-# A stream that begins with an error has no content.
+# A stream that begins with an error has no content. These are not about the question.
 _ERROR_EVENT = b"event: error"
+_ERROR_TYPES = {
+    "overloaded_error": (529, "overloaded"),
+    "rate_limit_error": (429, "rate_limited"),
+    "api_error": (500, "failed"),
+    "timeout_error": (504, "timed_out"),
+}
 
 
 class Fallbacks:
@@ -158,11 +164,13 @@ async def _begun(reply: Reply) -> tuple[Reply | RefusedError, str | None, float 
         reply.close()
         broken = RefusedError(502, "api_error", "The model API broke off its answer.", outcome="failed")
         return broken, "failed", None
-    begun = replace(reply, chunks=_chained(first, reply.chunks))
-    if not first.startswith(_ERROR_EVENT):
-        return begun, None, None
-    overloaded = b'"overloaded_error"' in first
-    return begun, "overloaded" if overloaded else "failed", None
+    if first.startswith(_ERROR_EVENT):
+        for kind, (status, reason) in _ERROR_TYPES.items():
+            if kind.encode() in first:
+                reply.close()
+                message = "The model API began its answer with an error; try again later."
+                return RefusedError(status, kind, message, outcome=reason), reason, None
+    return replace(reply, chunks=_chained(first, reply.chunks)), None, None
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+import aiohttp
 from multidict import CIMultiDict
+
+from agent_service.agent.claude.endpoint import Framing
 
 EVENTS = "text/event-stream"
 _FIRST_ERROR = 400
@@ -45,3 +48,14 @@ async def single(content: bytes) -> AsyncIterator[bytes]:
 
 def nothing() -> None:
     """Do nothing, to close an answer that is already complete."""
+
+
+async def unpacked(chunks: AsyncIterator[bytes], framing: Framing) -> AsyncIterator[bytes]:
+    """Yield the events of a stream. One that cannot be unpacked ends as if its connection had failed."""
+    async for chunk in chunks:
+        try:
+            events = framing(chunk)
+        except ValueError as error:
+            raise aiohttp.ClientPayloadError(str(error)) from error
+        if events:
+            yield events

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from yarl import URL
 from agent_service.agent.claude import connection
 from agent_service.agent.claude.connection import CertificateFileError
 from agent_service.agent.claude.credentials import OF_CREDENTIALS, Credential
-from agent_service.agent.claude.endpoint import LONG_BYTES, AnyEndpoint, Call, Failure, Framing, Rewrite, same
+from agent_service.agent.claude.endpoint import LONG_BYTES, AnyEndpoint, Call, Failure, Rewrite, same
 from agent_service.agent.claude.retry_after import LONGEST_RETRY_WAIT_SECONDS, wait_seconds
 from agent_service.agent.claude.session import CONNECT_SECONDS, open_session
 from agent_service.agent.errors import CredentialsRefusedError, ModelError
@@ -22,7 +22,7 @@ from agent_service.agent.provider import Waiting
 from agent_service.gateway import headers
 from agent_service.gateway.forms import Form, RefusedError
 from agent_service.gateway.question import Question
-from agent_service.gateway.reply import EVENTS, Reply, nothing, single
+from agent_service.gateway.reply import EVENTS, Reply, nothing, single, unpacked
 from agent_service.telemetry.redact import for_log
 
 _log = structlog.get_logger(__name__)
@@ -238,17 +238,6 @@ async def _successful(endpoint: AnyEndpoint, rewrite: Rewrite, answer: aiohttp.C
     # aiohttp decompresses what is compressed in spite of our headers; the length is then another one.
     length = None if "Content-Encoding" in answer.headers else answer.content_length
     return Reply(answer.status, passed, answer.content.iter_any(), answer.close, length)
-
-
-async def unpacked(chunks: AsyncIterator[bytes], framing: Framing) -> AsyncIterator[bytes]:
-    """Yield the events of a stream. One that cannot be unpacked ends as if its connection had failed."""
-    async for chunk in chunks:
-        try:
-            events = framing(chunk)
-        except ValueError as error:
-            raise aiohttp.ClientPayloadError(str(error)) from error
-        if events:
-            yield events
 
 
 def _pause_before_retry(answer: aiohttp.ClientResponse, retry: int) -> float | None:

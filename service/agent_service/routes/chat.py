@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -16,6 +15,7 @@ from agent_service.chat.dialogue import Reply
 from agent_service.chat.question import Question
 from agent_service.components import Components
 from agent_service.routes.accepted import Accepted, IdempotencyKey, accepted_of
+from agent_service.routes.approval_form import Approval
 from agent_service.routes.body import Body
 from agent_service.routes.dependencies import ComponentsDep, owner, token
 from agent_service.routes.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, WhileConnected
@@ -120,22 +120,6 @@ Steps = Annotated[
     list[ToolCall] | None,
     Field(description="Tool calls that the answer is based on, in the order in which they began. Absent without any."),
 ]
-
-
-class Approval(BaseModel):
-    """A tool call that waits for an approval."""
-
-    id: str = Field(description="Id of the tool call, for the decision.")
-    tool: str = Field(description="Name of the tool.")
-    server: str = Field(description="Name of the server in the agent's `tools`.")
-    input: dict[str, Any] = Field(description="Exact arguments of the call.")
-    expires_at: datetime = Field(description="When it is refused if there is no decision.")
-
-    @classmethod
-    def of(cls, call: WaitingCall) -> Self:
-        """Return the answer's form of a call."""
-        expires = datetime.fromtimestamp(call.expires, UTC)
-        return cls(id=call.id, tool=call.tool, server=call.server, input=dict(call.input), expires_at=expires)
 
 
 class ChatAnswer(BaseModel):
