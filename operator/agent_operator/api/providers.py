@@ -46,8 +46,7 @@ class Bedrock(Model):
     base_url: HttpAddress | None = None
     """Address of Bedrock, for a VPC endpoint or a proxy. Defaults to the address of the region."""
     model_ids: ModelIds | None = None
-    """IDs of models or inference profiles, by the names in `model` and `models`. A model without an entry is called
-    by its name."""
+    """IDs of models or inference profiles, by the names in `model` and `models`. Without one, a model has its name."""
 
 
 class Vertex(Model):
@@ -62,8 +61,7 @@ class Vertex(Model):
     base_url: HttpAddress | None = None
     """Address of Vertex AI, for a private endpoint or a proxy. Defaults to the address of the location."""
     model_ids: ModelIds | None = None
-    """IDs of models at Vertex AI, by the names in `model` and `models`. A model without an entry is called by its
-    name."""
+    """IDs at Vertex AI, by the names in `model` and `models`. Without one, a model has its name."""
 
 
 class Foundry(Model):
@@ -83,7 +81,7 @@ class Foundry(Model):
     base_url: HttpAddress | None = None
     """Address of the resource, in place of its name, for a private endpoint or a proxy. It ends with `/anthropic`."""
     model_ids: ModelIds | None = None
-    """Names of deployments, by the names in `model` and `models`. A model without an entry is called by its name."""
+    """Deployments, by the names in `model` and `models`. Without one, a model has its name."""
 
 
 class ProviderCredentials(Model):
@@ -94,6 +92,13 @@ class ProviderCredentials(Model):
     settings: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and for temporary keys AWS_SESSION_TOKEN (`bedrock`),
     GOOGLE_SERVICE_ACCOUNT_KEY (`vertex`), ANTHROPIC_FOUNDRY_API_KEY (`foundry`). Changes to the Secret take effect
     without a restart."""
+
+
+class FallbackCredentials(Model):
+    """Credentials of a fallback."""
+
+    secret_name: ObjectName
+    """Name of a Secret with the keys of `agent.credentials`, or ANTHROPIC_API_KEY (`anthropic`)."""
 
 
 class Fallback(Model):
@@ -118,7 +123,7 @@ class Fallback(Model):
     bedrock: Bedrock | None = None
     vertex: Vertex | None = None
     foundry: Foundry | None = None
-    credentials: ProviderCredentials | None = None
+    credentials: FallbackCredentials | None = None
 
 
 Fallbacks = Annotated[list[Fallback], Field(max_length=4)]
