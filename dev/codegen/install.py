@@ -27,12 +27,12 @@ def files(root: Path) -> dict[str, str]:
     """Return every generated file: its path below the repository's root, mapped to its content."""
     chart = root / CHART
     objects = rendered(chart, {})
-    definition = [each for each in objects if each["kind"] == DEFINITION]
+    definitions = {each["spec"]["names"]["plural"]: each for each in objects if each["kind"] == DEFINITION}
     rest = [_namespace(), *(each for each in objects if each["kind"] != DEFINITION)]
     with_monitoring, with_policies = rendered(chart, MONITORING), rendered(chart, POLICIES)
     there = [_identity(each) for each in objects]
     return {
-        "manifests/install/agentdeployments.yaml": _text(definition),
+        **{f"manifests/install/{plural}.yaml": _text([each]) for plural, each in definitions.items()},
         "manifests/install/operator.yaml": _text(rest),
         "manifests/overlays/monitoring/monitoring.yaml": _text(
             [each for each in with_monitoring if _identity(each) not in there]

@@ -77,7 +77,8 @@ def _await_operator(cluster: Cluster) -> None:
 
 def _remove_operator(cluster: Cluster) -> None:
     cluster.helm("uninstall", "agent-operator", "-n", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait")
-    cluster.kubectl("delete", "crd", "agentdeployments.portside.dev", "--ignore-not-found")
+    definitions = [f"{plural}.portside.dev" for plural in ("agentdeployments", "agentclasses")]
+    cluster.kubectl("delete", "crd", *definitions, "--ignore-not-found")
     cluster.kubectl("delete", "namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--timeout=120s")
 
 

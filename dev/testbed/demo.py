@@ -219,7 +219,7 @@ To remove all of it: make demo-down""")
 
 
 def _remove_objects(cluster: Cluster) -> None:
-    with step("Removing the agents, the operator and the resource definition"):
+    with step("Removing the agents, the operator and the resource definitions"):
         cluster.kubectl("delete", "-n", NAMESPACE, "agentdeployments", "--all", "--timeout=60s", check=False)
         # A namespace that still has pods when it is deleted is not checked again for half their grace period.
         cluster.kubectl("wait", "--for=delete", "pods", "--all", "-n", NAMESPACE, "--timeout=90s", check=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent_service import __version__
 from agent_service.agent.claude.credentials import Refusable
+from agent_service.agent.messages import Usage
 from agent_service.agent.provider import Provider, Waiting
 from agent_service.agent.turn import Agent
 from agent_service.agent.turns import Turns
@@ -26,6 +27,7 @@ from agent_service.health.components import make_checks
 from agent_service.lifecycle import Lifecycle
 from agent_service.limits.budget import Budget
 from agent_service.limits.limits import Limits
+from agent_service.limits.rates import Rates
 from agent_service.limits.shares import Shares
 from agent_service.limits.terms import Terms
 from agent_service.optional_parts import make_gateway, make_model, make_tokens, make_toolbox
@@ -126,18 +128,9 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
     if settings.redis_address is None:
         raise ValueError("The app needs the address of a Redis server; `serve` starts one when none is configured.")
     redis = Redis(settings.redis_address, prefix=settings.state_prefix)
-    terms = Terms.of(settings)
-    limits = Limits(
-        redis,
-        requests_per_minute=settings.rate_limit_requests,
-        tokens_per_minute=settings.tokens_per_minute,
-        budget=Budget(redis, terms),
-        shares=Shares(
-            redis,
-            of_client=terms.limited_to(settings.client_budget_tokens, settings.client_budget_cost),
-            of_tenant=terms.limited_to(settings.tenant_budget_tokens, settings.tenant_budget_cost),
-        ),
-    )
+    tokens = make_tokens(settings, counted)
+    clients = Clients(settings, tokens)
+    limits = _make_limits(settings, redis, counted, clients)
     toolbox = make_toolbox(settings, counted, tracing)
     provider, account, spans = make_answering(
         settings,
@@ -202,7 +195,6 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         concurrency=settings.worker_concurrency,
         most_accepted=bounds(settings).in_flight,
     )
-    tokens = make_tokens(settings, counted)
     return Components(
         settings=settings,
         lifecycle=lifecycle,
@@ -212,7 +204,7 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
         credentials=made.credentials,
         turns=turns,
         redis=redis,
-        clients=Clients(settings, tokens),
+        clients=clients,
         tokens=tokens,
         limits=limits,
         approvals=approvals,
@@ -257,4 +249,27 @@ def make_components(settings: Settings, lifecycle: Lifecycle, *, counts_waiting:
             toolbox=toolbox,
         ),
         toolbox=toolbox,
+    )
+
+
+def _make_limits(settings: Settings, redis: Redis, metrics: Metrics, clients: Clients) -> Limits:
+    terms = Terms.of(settings)
+
+    def count(usage: Usage, client: str | None) -> None:
+        label = clients.label(client)
+        metrics.callers.count_tokens(label, sent=usage.input_tokens, received=usage.output_tokens)
+
+    return Limits(
+        redis,
+        requests_per_minute=settings.rate_limit_requests,
+        tokens_per_minute=settings.tokens_per_minute,
+        budget=Budget(redis, terms),
+        shares=Shares(
+            redis,
+            of_client=terms.limited_to(settings.client_budget_tokens, settings.client_budget_cost),
+            of_tenant=terms.limited_to(settings.tenant_budget_tokens, settings.tenant_budget_cost),
+        ),
+        of_client=Rates(settings.client_rate_limit_requests, settings.client_tokens_per_minute),
+        of_tenant=Rates(settings.tenant_rate_limit_requests, settings.tenant_tokens_per_minute),
+        count=count,
     )

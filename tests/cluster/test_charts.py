@@ -52,7 +52,12 @@ FULL = {
         "hosts": ["a.example.com", "*.b.example.com"],
         "tlsSecretName": "x",
     },
-    "rateLimit": {"tokensPerMinute": 1000, "trustedProxies": ["10.0.0.0/8"]},
+    "rateLimit": {
+        "tokensPerMinute": 1000,
+        "perClient": {"requestsPerMinute": 60, "tokensPerMinute": 100},
+        "perTenant": {"tokensPerMinute": 500},
+        "trustedProxies": ["10.0.0.0/8"],
+    },
     "cors": {"origins": ["https://app.example.com"]},
     "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
     "topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}],

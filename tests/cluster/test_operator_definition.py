@@ -169,7 +169,7 @@ def here(control_plane: Cluster, namespace: str, definition: None) -> Namespace:
         ({"agent": {"provider": "echo", "maxSteps": 101}}, "should be less than or equal to 100"),
         ({"agent": {"provider": "echo", "models": ["a,b"]}}, "spec.agent.models[0]"),
         ({"image": {"digest": "sha256:abc"}}, "should match '^sha256:[0-9a-f]{64}$'"),
-        ({"agent": {"provider": "openai"}}, 'supported values: "anthropic", "echo"'),
+        ({"agent": {"provider": "openai"}}, 'supported values: "anthropic", "bedrock"'),
         ({"agent": {"provider": "echo", "maxTokens": 0}}, "should be greater than or equal to 1"),
         ({"replicas": "2"}, ".spec.replicas: expected numeric (int or float), got string"),
         ({"resources": {"limits": {"memory": "1Q"}}}, "spec.resources.limits.memory"),
@@ -212,6 +212,7 @@ def test_every_field_is_explained(here: Namespace) -> None:
 
 def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
     spec: dict[str, Any] = {
+        "className": "standard",
         "image": {"repository": "example.com/x", "tag": "1", "digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "pull"}],
         "runtime": {
@@ -293,12 +294,44 @@ def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
             "maxTokens": 100,
             "systemPrompt": "Be kind.\nBe brief: ✓",
             "baseUrl": "https://gateway.example.com/v1",
+            "bedrock": {
+                "region": "eu-central-1",
+                "api": "messages",
+                "baseUrl": "https://bedrock.example.com",
+                "modelIds": {"some-model": "eu.anthropic.some-model:0"},
+            },
+            "vertex": {
+                "project": "agents-1",
+                "region": "global",
+                "baseUrl": "https://vertex.example.com",
+                "modelIds": {"some-model": "some-model@20261101"},
+            },
+            "foundry": {"resource": "agents", "modelIds": {"some-model": "deployment"}},
+            "credentials": {"secretName": "cloud"},
             "requestTimeoutSeconds": 30,
             "streamTimeoutSeconds": 120,
             "environment": "staging",
         },
         "apiKey": {"secretName": "keys", "secretKey": "anthropic"},
-        "auth": {"enabled": True, "existingSecret": "clients", "secretKey": "keys"},
+        "auth": {
+            "enabled": True,
+            "existingSecret": "clients",
+            "secretKey": "keys",
+            "jwt": {
+                "issuers": [
+                    {
+                        "issuer": "https://login.example.com",
+                        "jwksUrl": "https://login.example.com/keys",
+                        "audiences": ["hello"],
+                        "clientClaim": "/app/id",
+                        "tenantClaim": "team",
+                        "requiredScopes": ["ask"],
+                        "clockSkewSeconds": 30,
+                    }
+                ]
+            },
+            "usageReaders": ["0123456789abcdef"],
+        },
         "replicas": 2,
         "autoscaling": {
             "enabled": True,
@@ -340,7 +373,13 @@ def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
             "parentRefs": [{"name": "gateway", "namespace": "edge", "sectionName": "https"}],
             "hostnames": ["*.example.com"],
         },
-        "rateLimit": {"requestsPerMinute": 10, "tokensPerMinute": 1000, "trustedProxies": ["10.0.0.0/8", "::1"]},
+        "rateLimit": {
+            "requestsPerMinute": 10,
+            "tokensPerMinute": 1000,
+            "perClient": {"requestsPerMinute": 60, "tokensPerMinute": 100},
+            "perTenant": {"requestsPerMinute": 600, "tokensPerMinute": 1000},
+            "trustedProxies": ["10.0.0.0/8", "::1"],
+        },
         "cors": {"origins": ["https://app.example.com"], "allowCredentials": True},
         "logging": {"level": "DEBUG", "format": "text"},
         "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"example.com/gpu": "1"}},
@@ -384,6 +423,8 @@ def test_a_spec_with_every_field_is_accepted_unchanged(here: Namespace) -> None:
             "period": "day",
             "tokens": 10**15,
             "cost": "999999999.999999",
+            "perClient": {"tokens": 1000},
+            "perTenant": {"tokens": 10_000, "cost": "5"},
             "prices": {"some-model": {"input": "3", "output": "15", "cacheWrite": "3.75", "cacheRead": "0.3"}},
             "action": "warn",
         },

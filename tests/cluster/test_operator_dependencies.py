@@ -108,11 +108,11 @@ def test_an_outage_is_reported_until_it_ends(here: Namespace) -> None:
         assert wide(here)["DEPENDENCIES"] == "False"
         assert here.condition("Ready")["status"] == "True"
         eventually(lambda: ("Warning", "ModelAPIUnavailable") in events(here), "there is an Event")
-        assert without_dependencies(process) == 1
+        eventually(lambda: without_dependencies(process) == 1, "the metric counts it")
 
         pod.metrics = UP
         await_dependencies(here, "True", "Reachable")
-        assert without_dependencies(process) == 0
+        eventually(lambda: without_dependencies(process) == 0, "the metric counts it no more")
         eventually(lambda: ("Normal", "DependenciesReachable") in events(here), "its end is an Event")
         assert here.condition("Degraded")["message"] == "No problem is known"
 

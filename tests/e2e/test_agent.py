@@ -71,7 +71,8 @@ def test_a_stream_passes_through_while_the_model_still_generates(
     apply_agent(real_cluster, namespace, agent_spec(model_api))
 
     with client(real_cluster, namespace) as http, client(real_cluster, "model-api", "svc/model-api") as model:
-        message = {"message": asking("Slowly, please.", words=30, slow=0.1)}
+        # The namespace has a name that no other test holds an answer by.
+        message = {"message": asking("Slowly, please.", words=30, hold=namespace, after=5)}
         with http.stream("POST", "/chat/stream", json=message) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             stream = events(answer.iter_lines())
@@ -79,6 +80,7 @@ def test_a_stream_passes_through_while_the_model_still_generates(
             assert first["type"] == "text"
             seen = model.get("/stand-in/requests").json()
             assert [each["state"] for each in seen if each["message"] == message["message"]] == ["running"], seen
+            model.put(f"/stand-in/released/{namespace}").raise_for_status()
             *texts, done = list(stream)
         assert {event["type"] for event in texts} == {"text"}
         assert done["type"] == "done"

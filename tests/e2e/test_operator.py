@@ -117,8 +117,8 @@ def test_another_operator_takes_over_when_the_leader_crashes(
     put_secret(real_cluster, namespace, "key-of-the-tests")
     apply_agent(real_cluster, namespace, secret_spec(model_api))
     eventually(lambda: len(_operators(real_cluster)) == 2, "two operators run", READY_SECONDS)
+    pod = eventually(lambda: _leading_pod(real_cluster), "one of them leads", READY_SECONDS)
     leader = _leader(real_cluster)
-    [pod] = [name for name in _operators(real_cluster) if leader.startswith(name)]
 
     _crash(real_cluster, pod)
     killed = time.monotonic()
@@ -155,6 +155,12 @@ def _operators(cluster: Cluster) -> list[str]:
         if "deletionTimestamp" not in pod["metadata"]
         and all(each["ready"] for each in pod["status"].get("containerStatuses", [{"ready": False}]))
     )
+
+
+def _leading_pod(cluster: Cluster) -> str | None:
+    """Return the pod that leads; None until one of those that run does."""
+    leader = _leader(cluster)
+    return next((name for name in _operators(cluster) if leader.startswith(name)), None)
 
 
 def _leader(cluster: Cluster) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import tarfile
 import time
@@ -16,6 +15,7 @@ import pytest
 
 from testbed import binaries, system
 from testbed.paths import REPOSITORY
+from testbed.ports import free_port
 
 SECONDS = 30
 
@@ -23,8 +23,7 @@ SECONDS = 30
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """A real OCI registry on loopback; yields its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     storage = {"filesystem": {"rootdirectory": str(tmp_path / "registry")}}
     config = {"version": "0.1", "log": {"level": "error"}, "storage": storage, "http": {"addr": address}}
     (tmp_path / "registry.json").write_text(json.dumps(config))

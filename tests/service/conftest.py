@@ -87,9 +87,16 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 @pytest.fixture
 def redis_server(redis_process: RedisServer) -> RedisServer:
-    """Return an empty Redis, shared by many tests. To stop or freeze one, start another with `running_redis`."""
+    """Return an empty Redis, shared by many tests. One to stop or freeze is `own_redis`."""
     redis_process.command("FLUSHALL")
     return redis_process
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Start a Redis for one module, which its tests may stop or freeze."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture

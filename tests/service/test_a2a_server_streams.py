@@ -81,7 +81,7 @@ async def test_a_cancelled_task_ends_its_stream_and_the_model_call(client: Clien
 
 
 async def test_a_stream_has_heartbeats(heartbeat_service: Service, stand_in: StandIn) -> None:
-    message = {"role": "ROLE_USER", "messageId": "1", "parts": [{"text": asking(stall=1)}]}
+    message = {"role": "ROLE_USER", "messageId": "1", "parts": [{"text": asking(stall=2)}]}
     async with httpx.AsyncClient(base_url=heartbeat_service.url, headers={"A2A-Version": "1.0"}, timeout=30) as http:
         answer = await http.post("/a2a/v1/message:stream", json={"message": message})
 

@@ -115,7 +115,10 @@ async def test_the_model_gets_an_error_for_each_result_that_cannot_be_used(
     make_client: MakeClient, start_mcp: StartServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
     server = start_mcp(hostile_server, tools=[tool(name) for name in HOSTILE])
-    agent = await agent_with(make_client, tmp_path, entry(server, timeoutSeconds=2))
+    endless = ["endless_notifications", "never"]
+    ending = [name for name in HOSTILE if name not in endless]
+    entries = entry(server, "endless", allow=endless, timeoutSeconds=2), entry(server, "ending", allow=ending)
+    agent = await agent_with(make_client, tmp_path, *entries)
     answer = await chat(agent, asking("try", calls=[calls_of(*HOSTILE)]))
     found = texts(results(questions(stand_in)[1]))
 
@@ -174,7 +177,7 @@ class TestTokens:
         first = await chat(agent, asking("sum", calls=[ADD]))
         tokens = len(recorded(server, event="token"))
         many = [{"name": "add", "input": {"a": number, "b": 0}} for number in range(10)]
-        turn = chat(agent, asking("wait", calls=[calls_of("slow", duration=2, label="x"), many]), conversation(first))
+        turn = chat(agent, asking("wait", calls=[calls_of("slow", duration=5, label="x"), many]), conversation(first))
         running = asyncio.create_task(turn)
         await eventually_recorded(server, "started")
         await ended(server, "expire")

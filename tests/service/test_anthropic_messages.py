@@ -203,6 +203,8 @@ def test_a_paused_answer_goes_on_for_its_own_client_only(
 def test_a_client_that_leaves_ends_the_work_of_the_model(client: anthropic.Anthropic, stand_in: StandIn) -> None:
     with client.messages.create(**body(asking("Hello", words=2000, slow=0.05)), stream=True) as events:
         assert next(iter(events)).type == "message_start"
+        # A heartbeat may have begun the stream.
+        eventually(lambda: len(stand_in.requests()) == 1, "the model is asked")
 
     eventually(lambda: stand_in.last()["state"] == "disconnected", "the model's work has ended")
 
@@ -231,7 +233,7 @@ def test_a_fault_of_the_model_is_an_error_event_once_the_stream_has_started(clie
 
 
 def test_pings_keep_a_silent_stream_alive(desk: Service) -> None:
-    raw = post(desk, body(asking("Hello", silent=1.0), stream=True)).text
+    raw = post(desk, body(asking("Hello", silent=3.0), stream=True)).text
 
     assert raw.count('event: ping\ndata: {"type":"ping"}\n\n') >= 2
     assert raw.index("message_start") < raw.index("event: ping") < raw.index("content_block_start")

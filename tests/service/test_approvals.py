@@ -254,7 +254,7 @@ def test_a_turn_whose_client_leaves_during_its_call_goes_on_and_does_not_repeat_
 
     # The client leaves by its timeout.
     with pytest.raises(httpx.ReadTimeout):
-        replicas.two.post(path, json=body | {"stream": True}, timeout=httpx.Timeout(60, read=3))
+        replicas.two.post(path, json=body | {"stream": True}, timeout=httpx.Timeout(60, read=8))
     eventually(lambda: calls(server) == ["long"], "the call is made")
 
     answers: list[httpx.Response] = []
@@ -272,7 +272,7 @@ def test_a_turn_whose_client_leaves_during_its_call_goes_on_and_does_not_repeat_
 def test_a_turn_whose_process_is_killed_goes_on_in_another_one_and_does_not_repeat_the_call(
     server: McpServer, start_service: StartService, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    limits = {"REQUEST_TIMEOUT_SECONDS": "5", "STREAM_TIMEOUT_SECONDS": "5"}
+    limits = {"REQUEST_TIMEOUT_SECONDS": "10", "STREAM_TIMEOUT_SECONDS": "10"}
     with ThreadPoolExecutor() as pool, start_replica(server, start_service, stand_in, tmp_path, **limits) as killed:
         path, body = approval(ask(killed, [slow("long", 30)]))
         going = pool.submit(killed.post, path, json=body)

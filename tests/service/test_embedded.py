@@ -150,7 +150,7 @@ def test_a_valkey_left_by_an_earlier_service_is_stopped_and_its_data_is_kept(
     first.wait()
     with left_over(tmp_path / "state") as left:
         assert knows(start(), stand_in, known)
-        assert left.wait(10) == 0
+        assert left.wait(30) == 0
 
 
 def test_a_left_over_valkey_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_a_left_over_valkey_that_hangs_is_killed(tmp_path: Path, monkeypatch: py
     with left_over(tmp_path) as left:
         left.send_signal(signal.SIGSTOP)
         with embedded.running(tmp_path) as address:
-            assert left.wait(10) == -signal.SIGKILL
+            assert left.wait(30) == -signal.SIGKILL
             assert address == f"unix://{tmp_path}/valkey.sock"
 
 

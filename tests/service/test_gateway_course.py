@@ -181,8 +181,11 @@ async def test_a_runtime_that_leaves_ends_the_call_which_is_counted(gateway: Run
 async def test_a_runtime_that_leaves_before_the_answer_ends_the_call(
     gateway: RuntimeGateway, stand_in: StandIn
 ) -> None:
-    with pytest.raises(httpx.ReadTimeout):
-        await gateway.http.post("/v1/messages", json=asked(asking(stall=60)), headers=VERSION, timeout=0.5)
+    call = asyncio.create_task(
+        gateway.http.post("/v1/messages", json=asked(asking("Hello.", hold="never")), headers=VERSION)
+    )
+    await until(lambda: len(stand_in.requests()) == 1, "the model is asked")
+    call.cancel()
 
     await until(lambda: stand_in.last()["state"] == "disconnected", "the model API is left")
     await until(lambda: outcome(gateway, "cancelled") == 1, "the call is counted")

@@ -69,8 +69,10 @@ async def test_results_that_cannot_be_used_are_errors_for_the_model_of_the_runti
 ) -> None:
     tools = [{"name": name, "inputSchema": {"type": "object"}} for name in HOSTILE]
     server = start_mcp(hostile_server, tools=tools)
-    definition = entry(server, timeoutSeconds=2)
-    async with runtime(tmp_path, redis_server, revision, definition, names=tuple(HOSTILE)) as client:
+    endless = ["endless_notifications", "never"]
+    ending = [name for name in HOSTILE if name not in endless]
+    entries = entry(server, "endless", allow=endless, timeoutSeconds=2), entry(server, "ending", allow=ending)
+    async with runtime(tmp_path, redis_server, revision, *entries, names=tuple(HOSTILE)) as client:
         results = await asyncio.gather(*(client.call_tool(name, {}) for name in HOSTILE))
 
     assert [result.is_error for result in results] == [True] * len(HOSTILE)
@@ -103,7 +105,7 @@ async def test_a_slow_call_ends_at_its_limit_and_invalid_input_is_the_servers_an
     redis_server: RedisServer, revision: Revision, start_mcp: StartServer, tmp_path: Path
 ) -> None:
     server = start_mcp()
-    async with runtime(tmp_path, redis_server, revision, entry(server, timeoutSeconds=1)) as client:
+    async with runtime(tmp_path, redis_server, revision, entry(server, timeoutSeconds=5)) as client:
         slow, sum_, invalid = await asyncio.gather(
             client.call_tool("slow", {"duration": 600, "label": "late"}),
             client.call_tool("add", {"a": 1, "b": 2}),

@@ -286,8 +286,8 @@ STAGES: dict[str, tuple[Callable[[str], bytes], bytes | None]] = {
     "before the body": (lambda path: head(path, length=50), None),
     "in the body": (lambda path: whole(path, PRIVATE)[:-10], None),
     "right after the body": (lambda path: whole(path, PRIVATE), None),
-    "before the first word": (lambda path: whole(path, asking(PRIVATE, stall=1)), None),
-    "after a heartbeat": (lambda path: whole(path, asking(PRIVATE, stall=1)), b": waiting"),
+    "before the first word": (lambda path: whole(path, asking(PRIVATE, stall=10)), None),
+    "after a heartbeat": (lambda path: whole(path, asking(PRIVATE, stall=10)), b": waiting"),
     "in mid-stream": (lambda path: whole(path, asking(PRIVATE, slow=0.1)), b'"text"'),
     "right before the end": (lambda path: whole(path, PRIVATE), b'"type":"done"'),
 }
@@ -324,7 +324,7 @@ def test_a_client_that_does_not_read_delays_no_other_client_and_is_dropped(targe
         started = time.monotonic()
         assert target.post("/chat", message="hello").status_code == 200
         assert target.get("/health/live").status_code == 200
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25
 
 
 def test_five_hundred_silent_connections_do_not_affect_other_clients(target: Service) -> None:

@@ -127,7 +127,7 @@ def test_a_body_that_trickles_past_the_request_timeout_is_408(start_service: Sta
 
 
 def test_a_slow_body_does_not_delay_draining(start_service: StartService, stand_in: StandIn) -> None:
-    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="2")
+    service = start(start_service, stand_in, REQUEST_TIMEOUT_SECONDS="5")
     with connection(service, post("/chat", "hello", body_bytes=5)) as sock:
         eventually(lambda: in_flight(service) == 1, "the request is in flight")
         service.terminate()
@@ -138,11 +138,11 @@ def test_a_slow_body_does_not_delay_draining(start_service: StartService, stand_
 
 def test_a_stream_may_outlast_the_timeout_of_its_request_body(start_service: StartService, stand_in: StandIn) -> None:
     """Waiting for the client to disconnect is also a receive, and has no timeout of its own."""
-    times = {"REQUEST_TIMEOUT_SECONDS": "1", "STREAM_TIMEOUT_SECONDS": "3", "STREAM_HEARTBEAT_SECONDS": "0.1"}
+    times = {"REQUEST_TIMEOUT_SECONDS": "3", "STREAM_TIMEOUT_SECONDS": "6", "STREAM_HEARTBEAT_SECONDS": "0.1"}
     service = start(start_service, stand_in, **times)
     answer = service.post("/chat/stream", message=asking(slow=0.2, words=50))
     assert answer.status_code == 200
-    assert "did not finish within 3 seconds" in answer.text.splitlines()[-2]
+    assert "did not finish within 6 seconds" in answer.text.splitlines()[-2]
 
 
 @pytest.mark.parametrize("has_length", [True, False], ids=["by its length", "in chunks"])

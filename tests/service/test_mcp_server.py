@@ -172,7 +172,7 @@ class TestBothRevisions:
             reported.append((progress, message))
 
         async with mcp_client(agent.url, revision, headers=BEARER) as client:
-            message = asking("count", words=20, slow=0.05)
+            message = asking("count", words=60, slow=0.05)
             result = await client.call_tool("ask", {"message": message}, progress_callback=report)
 
         response = result.structured_content["response"]

@@ -27,6 +27,9 @@ def test_metrics_are_served_on_their_own_port_only(scraped: tuple[Service, str])
     service, url = scraped
     for _ in range(5):
         assert service.post("/chat", message="hello").status_code == 200
+    # A process counts an answer when it has sent it.
+    counted = ('route="/chat",status="200"} 5.0', "\nagent_requests_in_flight 0.0\n")
+    eventually(lambda: all(each in httpx.get(url).text for each in counted), "all answers have been counted")
     answer = httpx.get(url)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")

@@ -106,7 +106,7 @@ async def test_text_and_controls_have_enough_contrast(browser: Browser, service:
 async def test_reduced_motion_turns_animations_off(browser: Browser, service: Service) -> None:
     for wish, animation in (("reduce", "none"), ("no-preference", "wait")):
         async with open_chat(browser, service.url, reduced_motion=wish) as chat:
-            await chat.say(asking("Hello", stall=5))
+            await chat.say(asking("Hello", hold="motion"))
             await chat.answers.wait_for()
             seen = "getComputedStyle(document.querySelector('.answer .text'), '::after').animationName"
             assert await chat.page.evaluate(seen) == animation

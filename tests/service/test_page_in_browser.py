@@ -33,10 +33,11 @@ async def chat(browser: Browser, service: Service) -> AsyncIterator[Chat]:
 async def test_an_answer_appears_incrementally_followed_by_its_tokens_and_duration(
     chat: Chat, stand_in: StandIn
 ) -> None:
-    await chat.say(asking("Hello", slow=0.1, words=30))
+    await chat.say(asking("Hello", hold="page", after=15, words=30))
     await expect(chat.answer).to_contain_text("word2")
     assert stand_in.last()["state"] == "running"
     assert "word29" not in await chat.answer.inner_text()
+    stand_in.release("page")
     await expect(chat.answer).to_contain_text("word29")
     await expect(chat.facts).to_have_text(FACTS)
     facts = FACTS.match(await chat.facts.inner_text())
@@ -101,14 +102,16 @@ async def test_the_agent_asks_the_model_again_after_the_time_that_a_429_requests
 
 async def test_after_a_429_of_the_agent_the_retry_button_is_disabled_for_the_requested_time(chat: Chat) -> None:
     async def refuse(route: Route) -> None:
-        await route.fulfill(status=429, headers={"Retry-After": "3"}, json={"detail": "Too many requests."})
+        await route.fulfill(status=429, headers={"Retry-After": "30"}, json={"detail": "Too many requests."})
 
+    await chat.page.clock.install()
     await chat.page.route("**/chat", refuse)
     await chat.say("Hello")
-    await expect(chat.problem).to_have_text("Too many requests. Wait 3 s.")
+    await expect(chat.problem).to_have_text("Too many requests. Wait 30 s.")
     await chat.page.unroute("**/chat")
     again = chat.page.get_by_role("button", name="Try again")
     await expect(again).to_be_disabled()
+    await chat.page.clock.fast_forward(30_000)
     await expect(again).to_be_enabled()
     await again.click()
     await expect(chat.facts).to_have_text(FACTS)

@@ -147,7 +147,7 @@ def test_draining_waits_for_a_stream_up_to_the_stream_timeout(
     service = start_service(
         ANTHROPIC_API_KEY="sk-1",
         ANTHROPIC_BASE_URL=stand_in.url,
-        REQUEST_TIMEOUT_SECONDS="2",
+        REQUEST_TIMEOUT_SECONDS="4",
         API_WORKERS=str(processes),
     )
     # Ten seconds of words: longer than the drain time that a request used to have, and never silent.

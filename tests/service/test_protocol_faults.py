@@ -25,7 +25,7 @@ from support.relay import relaying
 pytestmark = [pytest.mark.timing, pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)]
 
 NAMES = [protocol.name for protocol in PROTOCOLS]
-BOUND_SECONDS = 4
+BOUND_SECONDS = 10
 BULK_MEBIBYTES = 2
 # What the answers of all protocols at once may take while no client reads them. Measured: 45.
 MOST_MEBIBYTES = 100

@@ -22,7 +22,7 @@ from support.protocols import PROTOCOLS, Spoken
 from support.protocols.client import Answer, Client, RefusedError
 from support.protocols.resumable import NOTHING, RESUMABLE, Resumable, Seen, answer_to
 from support.raw_client import forget_peak, peak_mebibytes
-from support.redis_server import RedisServer, running_redis
+from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.timing
 
@@ -34,12 +34,6 @@ WORDS = " ".join(f"word{number}" for number in range(40))
 # What a process and its Redis may need more for a thousand streams. Measured: 67 and 5.
 MOST_MEBIBYTES = 130
 MOST_REDIS_MEBIBYTES = 20
-
-
-@pytest.fixture(scope="module")
-def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with running_redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -240,7 +240,7 @@ def test_a_client_that_does_not_read_slows_the_runtime_down(client: httpx.Client
 def test_a_client_that_leaves_ends_the_runtimes_request(client: httpx.Client, runtime: HttpRuntime, path: str) -> None:
     if path == "/slow":
         with pytest.raises(httpx.ReadTimeout):
-            client.get(path, timeout=1)
+            client.get(path, timeout=httpx.Timeout(30, read=3))
     else:
         with client.stream("GET", path) as answer:
             next(answer.iter_raw())
@@ -253,7 +253,7 @@ def test_a_broken_response_is_not_complete_for_the_client(client: httpx.Client, 
 
 
 def test_a_runtime_that_does_not_answer_in_time(start_service: StartService, runtime: HttpRuntime) -> None:
-    service = start_service(**PROXY, RUNTIME_URL=runtime.url, REQUEST_TIMEOUT_SECONDS="1")
+    service = start_service(**PROXY, RUNTIME_URL=runtime.url, REQUEST_TIMEOUT_SECONDS="3")
     answer = service.get("/slow")
     assert answer.status_code == 504
     assert "runtime" in answer.json()["detail"]

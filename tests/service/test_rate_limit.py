@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ from agent_service.auth.clients import network
 from agent_service.limits.budget import Budget
 from agent_service.limits.limits import MOST_CLIENTS, Limits
 from agent_service.limits.local import UNIT, LocalBuckets
+from agent_service.limits.rates import Rate
 from agent_service.limits.shares import Shares
 from agent_service.limits.terms import Prices, Terms
 from agent_service.state.redis import Redis
@@ -40,7 +41,7 @@ class ScriptWithClock:
     def __init__(self, server: redis.Redis) -> None:
         text = Script("agent_service.limits", "limit").text.decode()
         for real, ours in {
-            "redis.call('TIME')": "{math.floor(ARGV[5] / 1000), ARGV[5] % 1000 * 1000}",
+            "redis.call('TIME')": "{math.floor(ARGV[#ARGV] / 1000), ARGV[#ARGV] % 1000 * 1000}",
             "math.ceil(debt / limit))": "3600000)",
         }.items():
             assert text.count(real) == 1, real
@@ -51,10 +52,17 @@ class ScriptWithClock:
     def clear(self) -> None:
         self._server.flushall()
 
-    def step(
-        self, client: str, now: int, requests: int, tokens: int, used: int, *, of_budget: int = 0
-    ) -> tuple[int, ...]:
-        return tuple(self._script(keys=[f"client:{client}", "agent"], args=[requests, tokens, used, of_budget, now]))
+    def step(self, now: int, of_budget: int, rates: Sequence[Rate]) -> list[int]:
+        numbers = [number for rate in rates for number in (rate.limit, rate.used, rate.takes)]
+        return list(self._script(keys=[rate.key for rate in rates], args=[of_budget, *numbers, now]))
+
+
+def requests_of(client: str, limit: int) -> Rate:
+    return Rate(f"client:{client}", limit, "requests", takes=1)
+
+
+def tokens_of(whose: str, limit: int, used: int = 0) -> Rate:
+    return Rate(f"tokens:{whose}", limit, "tokens", used=used)
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +91,14 @@ def test_the_script_and_its_local_twin_always_agree(
     script: ScriptWithClock, steps: list[tuple[str, int, bool, int, int]], requests: int, tokens: int
 ) -> None:
     script.clear()
-    twin = LocalBuckets(MOST_CLIENTS)
+    twin = LocalBuckets(MOST_CLIENTS, kept="tokens:agent")
     now = 1_763_866_129_000
     for client, later, takes_tokens, used, of_budget in steps:
         now += later
-        asked = (client, now, requests, tokens if takes_tokens else 0, used if takes_tokens else 0)
-        assert twin.step(*asked, of_budget=of_budget) == script.step(*asked, of_budget=of_budget)
+        rates = [requests_of(client, requests), requests_of("tenant", 3)] if requests else []
+        if takes_tokens and tokens:
+            rates += [tokens_of("agent", tokens, used), tokens_of(client, 13, used)]
+        assert twin.step(now, of_budget, rates) == script.step(now, of_budget, rates)
 
 
 @settings(deadline=None)
@@ -98,7 +108,7 @@ def test_no_interval_admits_more_than_a_full_bucket_plus_its_refill(limit: int, 
     now, admitted = 0, []
     for pause in pauses:
         now += pause
-        if buckets.step("a", now, limit, 0, 0)[0] == 0:
+        if buckets.step(now, 0, [requests_of("a", limit)])[0] == 0:
             admitted.append(now)
     for first in range(len(admitted)):
         for last in range(first, len(admitted)):
@@ -110,41 +120,57 @@ def test_no_interval_admits_more_than_a_full_bucket_plus_its_refill(limit: int, 
 def test_a_refused_client_is_admitted_after_exactly_the_wait_and_not_a_millisecond_earlier(
     script: ScriptWithClock, limit: int, pauses: list[int]
 ) -> None:
-    def refused(at: int, **asked: int) -> tuple[bool, int]:
-        verdict = script.step("a", at, asked.get("requests", 0), asked.get("tokens", 0), asked.get("used", 0))
-        return verdict[0] != 0, verdict[3]
+    def refused(at: int, rate: Rate) -> tuple[bool, int]:
+        number, wait, _ = script.step(at, 0, [rate])
+        return number != 0, wait
 
-    for kind, many in (("requests", {}), ("tokens", {"used": 2 * limit + 3})):
+    for rate, used in (
+        (requests_of("a", limit), requests_of("a", limit)),
+        (tokens_of("a", limit), tokens_of("a", limit, 2 * limit + 3)),
+    ):
         script.clear()
         now = 1_763_866_129_000
         for pause in [*pauses, *[0] * limit]:
             now += pause
-            refused(now, **{kind: limit}, **many)
-        stopped, wait = refused(now, **{kind: limit})
+            refused(now, used)
+        stopped, wait = refused(now, rate)
         assert stopped
         assert wait > 0
-        assert refused(now + wait - 1, **{kind: limit}) == (True, 1)
-        assert not refused(now + wait, **{kind: limit})[0]
+        assert refused(now + wait - 1, rate) == (True, 1)
+        assert not refused(now + wait, rate)[0]
+
+
+def test_a_request_that_one_limit_refuses_takes_nothing_from_the_others(script: ScriptWithClock) -> None:
+    script.clear()
+    noon = 1_763_866_129_000
+    one, other, tenant = requests_of("one", 5), requests_of("other", 5), requests_of("tenant", 2)
+    assert [script.step(noon, 0, [one, tenant])[0] for _ in range(3)] == [0, 0, 2]
+    assert script.step(noon, 0, [other, tenant])[::2] == [2, 0]
+    assert script.step(noon, 0, [one])[2] == 3 * UNIT
 
 
 def test_a_server_clock_set_back_by_an_hour_does_not_block_clients_for_an_hour(script: ScriptWithClock) -> None:
     script.clear()
     noon = 1_763_866_129_000
-    assert [script.step("a", noon, 2, 0, 0)[0] for _ in range(3)] == [0, 0, 1]
+    asked = [requests_of("a", 2)]
+    assert [script.step(noon, 0, asked)[0] for _ in range(3)] == [0, 0, 1]
     earlier = noon - 3_600_000
-    assert script.step("a", earlier, 2, 0, 0)[0] == 1
-    assert script.step("a", earlier + MINUTE // 2, 2, 0, 0)[0] == 0
+    assert script.step(earlier, 0, asked)[0] == 1
+    assert script.step(earlier + MINUTE // 2, 0, asked)[0] == 0
 
 
 def test_clients_are_evicted_to_bound_memory_while_redis_is_down() -> None:
-    buckets = LocalBuckets(100)
+    agent = tokens_of("agent", 1, 5)
+    buckets = LocalBuckets(100, kept=agent.key)
     busy = []
+    buckets.step(0, 0, [agent])
     for number in range(1000):
-        buckets.step(str(number), 0, 5, 0, 0)
-        busy.append(buckets.step("busy", 0, 5, 0, 0)[0])
+        buckets.step(0, 0, [requests_of(str(number), 5)])
+        busy.append(buckets.step(0, 0, [requests_of("busy", 5)])[0])
     assert len(buckets) == 100
-    # A client that sends requests all the time is not evicted.
+    # A client that sends requests all the time is not evicted, and neither is the limit of the agent.
     assert busy == [0] * 5 + [1] * 995
+    assert buckets.step(0, 0, [agent._replace(used=0)])[2] == 5 * UNIT
 
 
 def test_debts_of_the_largest_limits_are_whole_numbers() -> None:

@@ -123,7 +123,7 @@ def test_a_stream_that_waits_for_a_restart_has_heartbeats(start_agent: StartServ
 def test_a_runtime_that_sends_nothing_is_named_when_the_time_is_over(
     start_agent: StartService, runtime: Runtime
 ) -> None:
-    agent = start_agent(REQUEST_TIMEOUT_SECONDS="1", STREAM_TIMEOUT_SECONDS="1", TASK_TIMEOUT_SECONDS="1")
+    agent = start_agent(REQUEST_TIMEOUT_SECONDS="3", STREAM_TIMEOUT_SECONDS="3", TASK_TIMEOUT_SECONDS="3")
     ended = threading.Semaphore(0)
 
     def answer(asked: Asked) -> Iterator[bytes]:
@@ -134,7 +134,7 @@ def test_a_runtime_that_sends_nothing_is_named_when_the_time_is_over(
     runtime.answer = answer
     received = agent.post("/chat", message="Hi")
     assert received.status_code == 504
-    assert received.json()["detail"] == "The agent's runtime did not finish within 1 seconds."
+    assert received.json()["detail"] == "The agent's runtime did not finish within 3 seconds."
     assert agent.post("/chat/stream", message="Hi").status_code == 504
     for _ in range(2):
         assert ended.acquire(timeout=30), "the runtime's request is ended"
@@ -142,19 +142,19 @@ def test_a_runtime_that_sends_nothing_is_named_when_the_time_is_over(
 
 
 def test_a_stream_that_falls_silent_ends_with_an_error(start_agent: StartService, runtime: Runtime) -> None:
-    agent = start_agent(REQUEST_TIMEOUT_SECONDS="1")
+    agent = start_agent(REQUEST_TIMEOUT_SECONDS="3")
 
     def answer(asked: Asked) -> Iterator[bytes]:
         yield STREAM + event("Hel")
         asked.disconnected()
 
     runtime.answer = answer
-    message = "The agent's runtime sent nothing for 1 seconds."
+    message = "The agent's runtime sent nothing for 3 seconds."
     assert last_event(agent.post("/chat/stream", message="Hi")) == {"type": "error", "message": message}
 
 
 def test_an_answer_after_the_deadline_is_not_waited_for(start_agent: StartService, runtime: Runtime) -> None:
-    agent = start_agent(REQUEST_TIMEOUT_SECONDS="1")
+    agent = start_agent(REQUEST_TIMEOUT_SECONDS="3")
 
     def answer(asked: Asked) -> Iterator[bytes]:
         asked.disconnected()

@@ -69,7 +69,7 @@ def test_text_is_forwarded_while_the_model_is_still_generating(service: Service,
     assert '"done"' in list(stream)[-1]
 
 
-@pytest.mark.parametrize("behaviour", [asking(stall=1), asking(silent=1), asking(ping=1)])
+@pytest.mark.parametrize("behaviour", [asking(stall=2), asking(silent=2), asking(ping=2)])
 def test_comments_keep_the_connection_alive_while_the_model_is_silent(service: Service, behaviour: str) -> None:
     received = list(lines(service, message=behaviour))
     assert any(line.startswith(":") for line in received)
@@ -94,7 +94,7 @@ def test_a_mid_stream_error_is_the_last_event(service: Service, behaviour: str, 
 
 
 def test_an_error_after_a_heartbeat_is_also_an_event(service: Service) -> None:
-    received = events(service, message=asking(stall=0.6, fault=400))
+    received = events(service, message=asking(stall=2, fault=400))
     assert [event["type"] for event in received] == ["error"]
 
 

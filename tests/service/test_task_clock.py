@@ -145,8 +145,9 @@ def test_a_jump_of_the_workers_clock_does_not_affect_its_running_task(
     with running_service(tmp_path, "worker", **common, **clock.settings):
         for seconds in (HALF_AN_HOUR, -HALF_AN_HOUR):
             clock.jump(0)
-            running = submit(api, asking(stall=4))
+            running = submit(api, asking(hold=f"jump{seconds}"))
             eventually(lambda each=running: look_up(api, each)["status"] == "running", "it is running")  # type: ignore[misc]
             clock.jump(seconds)
+            stand_in.release(f"jump{seconds}")
             eventually(lambda each=running: look_up(api, each)["status"] != "running", "it ends")  # type: ignore[misc]
             assert (look_up(api, running)["status"], look_up(api, running)["attempts"]) == ("completed", 1)

@@ -528,6 +528,10 @@ def test_due_tasks_are_reported_as_zero_while_redis_is_down(start_service: Start
         eventually(lambda: service.metric("agent_tasks_due ") == 0, "it cannot be known, and brings no worker")
 
 
+# A worker runs a few scripts in a second, whatever is submitted. A busy machine takes seconds for a hundred tasks.
+FEW = 50
+
+
 async def scripts_beside(redis_server: RedisServer, tasks: Tasks, submits: int) -> int:
     """Submit tasks, and return the number of scripts that other clients ran meanwhile."""
 
@@ -551,7 +555,7 @@ async def test_a_fully_occupied_worker_does_not_check_the_queue_for_each_submitt
         return (await tasks.count())[status]
 
     await eventually_async(lambda: number("running"), "it is running")
-    assert await scripts_beside(redis_server, tasks, 100) <= 20
+    assert await scripts_beside(redis_server, tasks, 100) <= FEW
     await client.delete(f"/tasks/{running}")
     await eventually_async(lambda: number("completed"), "others start when it has ended")
 
@@ -567,7 +571,7 @@ async def test_a_worker_without_tokens_does_not_check_the_queue_for_each_submitt
 
     await eventually_async(knows, "its last look found no tokens")
     before = (await tasks.count())["pending"]
-    assert await scripts_beside(redis_server, tasks, 100) <= 20
+    assert await scripts_beside(redis_server, tasks, 100) <= FEW
     assert (await tasks.count())["pending"] == before + 100
 
 

@@ -255,7 +255,7 @@ async def test_a_client_that_leaves_ends_the_calls(
 async def test_a_turn_that_takes_too_long_ends_the_calls(
     make_client: MakeClient, server: McpServer, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    agent = await agent_with(make_client, tmp_path, entry(server), request_timeout_seconds=3)
+    agent = await agent_with(make_client, tmp_path, entry(server), request_timeout_seconds=8)
     calls = calls_of("slow", duration=60, label="one")
     answer = await agent.post("/chat", json={"message": asking("wait", calls=[calls])})
 

@@ -16,7 +16,7 @@ from support.toolbox import entry
 
 TURNS = 50
 ADD = calls_of("add", a=2, b=3)
-TURN_SECONDS = 10
+TURN_SECONDS = 20
 
 
 def last_event(answer: httpx.Response) -> dict[str, Any]:

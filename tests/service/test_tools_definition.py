@@ -100,7 +100,7 @@ def test_the_service_starts_while_a_server_is_away_and_reports_it(
     server.kill()
     file = tmp_path / "tools.json"
     write(file, [entry(server)])
-    service = start_service(MODEL_PROVIDER="echo", TOOLS_FILE=str(file))
+    service = start_service(MODEL_PROVIDER="echo", TOOLS_FILE=str(file), awaits="")
 
     def up() -> str:
         lines = service.get("/metrics").text.splitlines()

@@ -180,7 +180,7 @@ def test_the_metrics_follow_a_server_that_comes(processes: int, start_service: S
     late = sdk_server(tmp_path)
     file = tmp_path / "tools.json"
     write(file, [entry(late, "late")])
-    service = start_service(MODEL_PROVIDER="echo", TOOLS_FILE=str(file), API_WORKERS=str(processes))
+    service = start_service(MODEL_PROVIDER="echo", TOOLS_FILE=str(file), API_WORKERS=str(processes), awaits="")
 
     def published() -> dict[str, float]:
         families = text_string_to_metric_families(service.get("/metrics").text)

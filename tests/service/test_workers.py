@@ -138,13 +138,21 @@ def test_every_process_exposes_the_metrics_of_all_processes(start: StartService)
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda number: service.post("/chat", message=f"hello {number}"), range(300)))
     assert {answer.status_code for answer in answers} == {200}
+    # A process counts an answer when it has sent it.
+    eventually(lambda: scraped(service)["agent_requests_in_flight"] == 0, "all processes have counted their answers")
     scrapes = [scraped(service) for _ in range(10)]
     for sums in scrapes:
         assert sums["agent_model_requests_total"] == 300
         assert sums["agent_model_request_duration_seconds_count"] == 300
         assert sums["agent_requests_in_flight"] == 0
         assert sums["agent_build_info"] == 1
-    lines = [json.loads(line) for line in service.log().splitlines() if '"/chat"' in line]
+
+    def logged() -> list[str]:
+        return [line for line in service.log().splitlines() if '"/chat"' in line]
+
+    # A line follows the end of its answer.
+    eventually(lambda: len(logged()) >= 300, "all requests are logged")
+    lines = [json.loads(line) for line in logged()]
     assert len(lines) == 300
     assert {line["process"] for line in lines} <= set(range(PROCESSES))
     assert len({line["pid"] for line in lines}) > 1, "only one process answered"
@@ -277,8 +285,8 @@ def test_a_signal_at_any_moment_of_the_start_exits_with_code_0_and_leaves_no_pro
         eventually(lambda: moment in service.log(), f"{moment} is logged", 30)
         pids = service.children()
         service.terminate()
-        assert service.wait(10) == 0, service.log()
-        eventually(lambda: all(gone(pid) for pid in pids), "nothing is left", 3)
+        assert service.wait() == 0, service.log()
+        eventually(lambda: all(gone(pid) for pid in pids), "nothing is left", 10)
         assert "Traceback" not in service.log()
         assert '"level":"error"' not in service.log()
 
@@ -304,7 +312,7 @@ def test_a_signal_while_the_event_loop_is_created_exits_with_code_0_and_no_trace
     signalled = {"PYTHONPATH": str(tmp_path), "SIGNALLED": str(tmp_path / "signalled")}
     settings = {"MODEL_PROVIDER": "echo", "API_WORKERS": "2", "REDIS_URL": redis_server.url}
     with by_hand(tmp_path, [COMMAND], **settings, **signalled) as service:
-        assert service.wait(20) == 0, service.log()
+        assert service.wait() == 0, service.log()
         assert (tmp_path / "signalled").exists()
         assert "Traceback" not in service.log()
         assert "never awaited" not in service.log()

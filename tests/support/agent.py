@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from agent_service.config.settings import Settings
 from support.eventually import eventually
@@ -131,13 +132,15 @@ def running_service(
     host: str = "127.0.0.1",
     descriptors: str = "",
     port: str = "",
+    awaits: str = "tools",
     **settings: str,
 ) -> Iterator[Service]:
     """Run a service while the context is active.
 
     It listens on a free port, unless `port` is given. `options` are further words of its command line. `host` is the
     address to listen on; empty means the service's own default. `descriptors` is the soft and the hard limit of open
-    files, separated by a space.
+    files, separated by a space. When the context begins, it is connected to its tool servers, for which its first turn
+    would wait for some seconds only; not if `awaits` is empty.
     """
     port = port or str(free_port())
     limited = ["sh", "-c", 'ulimit -Sn "$0"; ulimit -Hn "$1"; shift; exec "$@"', *descriptors.split()]
@@ -161,6 +164,8 @@ def running_service(
     service = Service(process, f"http://127.0.0.1:{port}", log_file)
     try:
         eventually(lambda: _listens(service), f"the service answers; its log:\n{service.log()}", START_SECONDS)
+        if awaits and "TOOLS_FILE" in settings:
+            eventually(lambda: _has_tools(service, Path(settings["TOOLS_FILE"])), "it is connected to its tool servers")
         yield service
     finally:
         service.kill()
@@ -173,6 +178,13 @@ def _listens(service: Service) -> bool:
         return service.get("/health/live").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def _has_tools(service: Service, file: Path) -> bool:
+    entries = yaml.safe_load(file.read_text(encoding="utf-8"))["tools"]
+    return all(
+        service.metric(f'agent_tool_server_up{{server="{entry["name"]}"}}') == 1 for entry in entries if "mcp" in entry
+    )
 
 
 # What the fixtures of the tests return: factories for a process, and for a client of an app in the test's own process.

@@ -19,6 +19,7 @@ from agent_operator.classes.checks import (
     DOES_NOT_STOP,
     ENV_FROM,
     EXTRA_ENV,
+    FOUNDRY_DOMAIN,
     NO_BUDGET,
     OF_SETTINGS,
     OTHER_PRICES,
@@ -29,7 +30,7 @@ from agent_operator.classes.checks import (
 )
 from agent_operator.classes.choice import NOT_FOR_NAMESPACE
 from agent_operator.classes.defaults import WHOLE, schema_default
-from agent_operator.policy.fields import LIST
+from agent_operator.policy.fields import LIST, MAP, plain
 from codegen.operator.admission import MAX_MESSAGE
 from codegen.operator.cel import joined, literal, matches, only_if, optional
 
@@ -91,7 +92,7 @@ def _refused(check: Check) -> str:
         breaks = _breaks_there(check, "item", rest, f"{bound}.value()")
         return only_if(" && ".join(conditions), f"{items}.filter(item, {breaks}).map(item, {field} + {ending})")
     breaks = _breaks_there(check, None, check.path, f"{bound}.value()")
-    message = literal(f"spec.{check.path}: {check.explanation}".replace(LIST, ""))
+    message = literal(f"spec.{plain(check.path)}: {check.explanation}")
     return only_if(" && ".join([*conditions, breaks]), f"[{message}]")
 
 
@@ -100,7 +101,7 @@ def _breaks_there(check: Check, base: str | None, path: str, bound: str) -> str:
     listed, inner, rest = path.partition(f"{LIST}.")
     if inner and base is None:
         return f"{_effective(listed)}.orValue([]).exists(item, {_breaks_there(check, 'item', rest, bound)})"
-    found = _effective(path.removesuffix(LIST)) if base is None else optional(base, path)
+    found = _effective(plain(path)) if base is None else optional(base, plain(path))
     if check.test == "required amount":
         part = part_of(path)
         there = f"{_effective(part) if base is None else optional(base, part)}.hasValue() && " if part else ""
@@ -109,6 +110,8 @@ def _breaks_there(check: Check, base: str | None, path: str, bound: str) -> str:
     if path.endswith(LIST):
         breaks = f"{found}.orValue([]).exists(value, {_breaks(check, 'value', bound)})"
         return f"({found}.orValue([]).size() == 0 || {breaks})" if check.present else breaks
+    if path.endswith(MAP):
+        return f"{found}.orValue({{}}).exists(key, {_breaks(check, f'{found}.value()[key]', bound)})"
     return f"{found}.hasValue() && {_breaks(check, f'{found}.value()', bound)}"
 
 
@@ -121,6 +124,7 @@ def _breaks(check: Check, value: str, bound: str) -> str:
         "pattern": f"!{matches(value, bound)}",
         "image": f"!{bound}.exists(entry, {value} == entry || {value}.startsWith(entry + '/') || {below})",
         "address": f"{authority}.map(authority, {host}).exists(host, !{_is_host('host', bound)})",
+        "resource": f"!{_is_host(f'({value} + {literal(FOUNDRY_DOMAIN)})', bound)}",
         "host": f"!{_is_host(value, bound)}",
         "permitted": f"{value} && !{bound}",
         "at least": f"{value} < {bound}",
@@ -150,9 +154,7 @@ def _variable(path: str) -> str:
 
 def _effective_variables() -> dict[str, str]:
     """Return the values that a class may have a default for: each that a check is about."""
-    paths = [check.path.removesuffix(LIST) for check in CHECKS] + [
-        path for check in CHECKS for path in check.when or {}
-    ]
+    paths = [plain(check.path) for check in CHECKS] + [path for check in CHECKS for path in check.when or {}]
     paths += [f"budget.{name}" for name in ("tokens", "cost", "prices", "period", "action")]
     return {_variable(path): _merged(path) for path in dict.fromkeys(paths) if _is_default_of_a_class(path)}
 

@@ -31,6 +31,16 @@ RATE_LIMIT_REQUESTS: {{ .requestsPerMinute | toJson | quote }}
 {{- with .tokensPerMinute }}
 TOKENS_PER_MINUTE: {{ . | toJson | quote }}
 {{- end }}
+{{- range $kind, $share := dict "CLIENT" .perClient "TENANT" .perTenant }}
+{{- with $share }}
+{{- with .requestsPerMinute }}
+{{ $kind }}_RATE_LIMIT_REQUESTS: {{ . | toJson | quote }}
+{{- end }}
+{{- with .tokensPerMinute }}
+{{ $kind }}_TOKENS_PER_MINUTE: {{ . | toJson | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .trustedProxies }}
 TRUSTED_PROXIES: {{ join "," . | quote }}
 {{- end }}

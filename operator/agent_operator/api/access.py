@@ -41,6 +41,15 @@ class Auth(Model):
     """Clients that may read the usage of all clients (`GET /usage/clients`), by the names of their keys."""
 
 
+class RateShare(Model):
+    """What one client, or all clients of one tenant, may use in a minute."""
+
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Maximum number of requests."""
+    tokens_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Maximum number of tokens."""
+
+
 class RateLimit(Model):
     """Rate limits for clients, counted in Redis across all pods."""
 
@@ -48,6 +57,10 @@ class RateLimit(Model):
     """Maximum number of requests per minute from one client. 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Maximum number of tokens per minute for the whole agent. 0 means no limit."""
+    per_client: RateShare | None = None
+    """Limits of each client with a key or a token; its requests replace `requestsPerMinute`."""
+    per_tenant: RateShare | None = None
+    """Limits of all clients of one tenant together."""
     trusted_proxies: Annotated[list[_Network], Field(max_length=32, json_schema_extra=SET)] | None = None
     """Addresses or networks of the proxies in front of the agent, such as 10.0.0.0/8. `X-Forwarded-For` is trusted
     only from these proxies. If unset, all clients behind an Ingress count as one client."""

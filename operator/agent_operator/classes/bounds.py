@@ -19,6 +19,7 @@ from agent_operator.classes.checks import (
     DOES_NOT_STOP,
     ENV_FROM,
     EXTRA_ENV,
+    FOUNDRY_DOMAIN,
     NO_BUDGET,
     OF_SETTINGS,
     OTHER_PRICES,
@@ -29,7 +30,7 @@ from agent_operator.classes.checks import (
     part_of,
 )
 from agent_operator.classes.defaults import document_of
-from agent_operator.policy.fields import LIST, UnreadableError, mapping, matches, only, roots, values
+from agent_operator.policy.fields import UnreadableError, mapping, matches, only, plain, roots, values
 
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,2})|([a-zA-Z]{0,2}))")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -61,7 +62,7 @@ def _refused(document: Mapping[str, Any], bounds: Mapping[str, Any], check: Chec
         except UnreadableError:
             refused = True
         if refused:
-            yield Fault(".".join([root.field, *rest]).replace(LIST, ""), check.explanation)
+            yield Fault(plain(".".join([root.field, *rest])), check.explanation)
 
 
 def _is_refused(root: Any, rest: Sequence[str], check: Check, bound: Any) -> bool:
@@ -119,6 +120,7 @@ _BREAKS: Mapping[Test, Callable[[Any, Any], bool]] = {
     "pattern": lambda value, bound: not matches(value, bound),
     "image": lambda value, bound: not any(_is_below(str(value), each) for each in bound),
     "address": lambda value, bound: not _is_host(host_of(value), bound),
+    "resource": lambda value, bound: not _is_host(f"{value}{FOUNDRY_DOMAIN}", bound),
     "host": lambda value, bound: not _is_host(value, bound),
     "permitted": lambda value, bound: bool(value) and not bound,
     "at least": lambda value, bound: bool(value < bound),

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Test = Literal["pattern", "image", "address", "host", "permitted", "at least", "at most", "amount", "required amount"]
+Test = Literal[
+    "pattern", "image", "address", "resource", "host", "permitted", "at least", "at most", "amount", "required amount"
+]
 """How a value is compared with the bound:
 
 pattern: a text that equals an entry, or begins as one that ends with `*`.
 image: an image reference below an entry.
 address: an address whose host is an entry, or below the domain of one that begins with `*.`.
+resource: a resource of Microsoft Foundry, of whose host the same holds.
 host: a host of which the same holds.
 permitted: true, where the bound is false.
 at least, at most: a number.
@@ -27,8 +30,9 @@ class Check:
     """A check of one field by one bound.
 
     `bound` is relative to `spec.bounds` of the class, and `path` to `spec` of the agent. A segment with `[]` denotes
-    a list, the first of them one of named entries. `when` has the value that other fields of the spec, or of the
-    entry, must have. With `present`, a value that is unset is refused too.
+    a list, the first of them one of named entries; a last one with `{}` denotes the values of a map. `when` has the
+    value that other fields of the spec, or of the entry, must have. With `present`, a value that is unset is refused
+    too.
     """
 
     bound: str
@@ -52,6 +56,7 @@ def part_of(path: str) -> str:
 
 _IMAGE = "is not from a registry that the class allows"
 _MODEL = "is not a model that the class allows"
+_MODEL_ID = "a model is called by an ID that the class does not allow"
 _HOST = "has a host that the class does not allow"
 _HOST_NAME = "a host is missing, or is not one that the class allows"
 _FEWER = "is less than the minimum of the class"
@@ -59,6 +64,11 @@ _MORE = "exceeds the maximum of the class"
 _REQUEST = "a request exceeds the maximum of the class"
 _LIMIT = "a limit that the class requires is missing, or exceeds its maximum"
 
+FOUNDRY_DOMAIN = ".services.ai.azure.com"
+"""What follows the name of a resource in its host (AnthropicFoundry of the SDK)."""
+
+CLOUDS = ("bedrock", "vertex", "foundry")
+_PLACES = ("agent", "agent.fallbacks[]")
 CONTAINERS = ("", "runtime.", "tools[].mcp.sidecar.", "sidecars[].", "initContainers[].")
 
 _SCALED = {"autoscaling.enabled": True}
@@ -74,12 +84,10 @@ CHECKS: tuple[Check, ...] = (
     Check("models", "agent.models[]", "pattern", _MODEL),
     Check("providers", "agent.fallbacks[].provider", "pattern", "is not a provider that the class allows"),
     Check("models", "agent.fallbacks[].model", "pattern", _MODEL),
+    *(Check("models", f"{parent}.{each}.modelIds{{}}", "pattern", _MODEL_ID) for parent in _PLACES for each in CLOUDS),
     Check("modelHosts", "agent.baseUrl", "address", _HOST),
-    *(
-        Check("modelHosts", f"{parent}.{provider}.baseUrl", "address", _HOST)
-        for parent in ("agent", "agent.fallbacks[]")
-        for provider in ("bedrock", "vertex", "foundry")
-    ),
+    *(Check("modelHosts", f"{parent}.{each}.baseUrl", "address", _HOST) for parent in _PLACES for each in CLOUDS),
+    *(Check("modelHosts", f"{parent}.foundry.resource", "resource", _HOST) for parent in _PLACES),
     Check("toolHosts", "tools[].mcp.url", "address", _HOST),
     Check("toolHosts", "tools[].mcp.auth.clientCredentials.tokenUrl", "address", _HOST),
     Check("replicas.min", "replicas", "at least", _FEWER, _FIXED),

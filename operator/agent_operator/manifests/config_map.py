@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
+from agent_operator.api.access import RateShare
 from agent_operator.api.agent import AgentDeployment
 from agent_operator.api.budget import BudgetShare
 from agent_operator.api.protocols import Protocols
@@ -48,6 +49,7 @@ def settings(agent: AgentDeployment) -> dict[str, str]:
         "LOG_FORMAT": spec.logging.format,
         "METRICS_PORT": str(METRICS_PORT),
     }
+    given |= _of_rates("CLIENT", limit.per_client) | _of_rates("TENANT", limit.per_tenant)
     given |= _of_state(agent) | _of_budget(agent.spec) | tracing_variables(agent) | runtime_settings(agent)
     given |= tool_settings(agent.spec) | _of_protocols(agent.spec.api) | jwt_settings(agent.spec)
     given |= provider_settings(agent.spec.agent) | fallback_settings(agent.spec)
@@ -116,6 +118,15 @@ def _of_share(kind: str, share: BudgetShare | None) -> dict[str, str | None]:
     return {
         f"{kind}_BUDGET_TOKENS": str(share.tokens) if share.tokens else None,
         f"{kind}_BUDGET_COST": share.cost,
+    }
+
+
+def _of_rates(kind: str, share: RateShare | None) -> dict[str, str | None]:
+    if share is None:
+        return {}
+    return {
+        f"{kind}_RATE_LIMIT_REQUESTS": str(share.requests_per_minute) if share.requests_per_minute else None,
+        f"{kind}_TOKENS_PER_MINUTE": str(share.tokens_per_minute) if share.tokens_per_minute else None,
     }
 
 

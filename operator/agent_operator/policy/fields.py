@@ -1,6 +1,7 @@
 """The fields of a spec, as a document, by their paths in checks. Pure.
 
-The first segment of a path with `[]` denotes a list of named entries, a later one any list.
+The first segment of a path with `[]` denotes a list of named entries, a later one any list. A segment with `{}` denotes
+the values of a map.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LIST = "[]"
+MAP = "{}"
 
 
 class UnreadableError(Exception):
@@ -40,18 +42,25 @@ def only(value: Any, segments: Sequence[str]) -> Any:
 
 
 def values(value: Any, segments: Sequence[str]) -> list[Any]:
-    """Return the values at a path: one, or those of all entries of the lists on it. Raises UnreadableError."""
+    """Return the values at a path: one, or those of all entries of the lists and maps on it. Raises UnreadableError."""
     if not segments:
         return [value]
     first, *rest = segments
-    found = mapping(value).get(first.removesuffix(LIST))
+    found = mapping(value).get(first.removesuffix(LIST).removesuffix(MAP))
     if found is None:
         return []
+    if first.endswith(MAP):
+        return [each for item in mapping(found).values() for each in values(item, rest)]
     if not first.endswith(LIST):
         return values(found, rest)
     if not isinstance(found, list):
         raise UnreadableError
     return [each for item in found for each in values(item, rest)]
+
+
+def plain(path: str) -> str:
+    """Return a path as users write it, without the marks of lists and maps."""
+    return path.replace(LIST, "").replace(MAP, "")
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from secrets import compare_digest
 from typing import TYPE_CHECKING
 
-from agent_service.auth.identity import Client, Refusal, of_key
+from agent_service.auth.identity import Client, Refusal, label_of, of_key
 from agent_service.config.client_keys import client_keys
 from agent_service.config.secret_file import SecretFile
 from agent_service.config.settings import CLIENT_KEYS_NAME, Settings
@@ -57,6 +57,11 @@ class Clients:
     def has(self, key: bytes) -> bool:
         """Return whether this is a client's key."""
         return _find(self._known.current(), key) is not None
+
+    def label(self, client_id: str | None) -> str:
+        """Return `Client.label` for the id of a client, which is None or `anyone` without a key or token."""
+        found = (client.label for client in self._known.current().values() if client.id == client_id)
+        return next(found, None) or label_of(client_id)
 
     async def identify(self, headers: Iterable[tuple[bytes, bytes]], address: str | None) -> Client:
         """Return the client that sent a request with these headers (ASGI: names in lower case) from this address."""

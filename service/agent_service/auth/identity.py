@@ -8,7 +8,8 @@ from urllib.parse import quote, unquote
 # Without client keys, any caller that knows the id of a conversation may continue it.
 ANYONE = "anyone"
 
-_JWT = "jwt"
+# Values for metrics of clients without a name: with a token, without a key, and with a key that was removed.
+_JWT, _ANONYMOUS, _OTHER = "jwt", "anonymous", "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Client:
     id: str
     known: bool
     name: str | None = None
-    label: str = "anonymous"
+    label: str = _ANONYMOUS
     forwards: bool = True
     refusal: Refusal | None = None
 
@@ -70,6 +71,13 @@ def name_of(client_id: str) -> str:
         return client_id
     tenant, _, client = client_id.split(":", 2)[2].partition("/")
     return unquote(client) if not tenant else f"{unquote(tenant)}/{unquote(client)}"
+
+
+def label_of(client_id: str | None) -> str:
+    """Return the value for metrics of a client of whose key nothing is known any more."""
+    if client_id is None or client_id == ANYONE:
+        return _ANONYMOUS
+    return _JWT if client_id.startswith(f"{_JWT}:") else _OTHER
 
 
 def for_log(client_id: str) -> dict[str, str]:

@@ -270,6 +270,31 @@ class Settings(BaseSettings):
         le=1_000_000_000,
         description="Maximum number of tokens of the whole agent per minute; 0 means no limit.",
     )
+    client_rate_limit_requests: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Maximum number of requests per minute of one client with a key or a token, in place of "
+        "RATE_LIMIT_REQUESTS; 0 means the same as for other clients.",
+    )
+    client_tokens_per_minute: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Maximum number of tokens per minute of one client with a key or a token; 0 means no limit.",
+    )
+    tenant_rate_limit_requests: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Maximum number of requests per minute of all clients of one tenant; 0 means no limit.",
+    )
+    tenant_tokens_per_minute: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Maximum number of tokens per minute of all clients of one tenant; 0 means no limit.",
+    )
     budget_tokens: int = Field(
         0,
         ge=0,

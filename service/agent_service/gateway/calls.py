@@ -99,7 +99,7 @@ class Calls:
             # question has up to LARGEST_BYTES.
             mark = form is Form.MESSAGES and self.terms.marks and self._model_api.marks
             pending = [await self._question(request, held, mark=mark)]
-            await self._admission.admit()
+            await self._admission.admit(None if turn is None else turn.client)
             return await self._accounted(request, form, turn, held=held, pending=pending)
 
     async def _accounted(

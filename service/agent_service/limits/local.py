@@ -2,6 +2,9 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
+
+from agent_service.limits.rates import Rate
 
 # Debt of one request or one token; see `lua/limit.lua`. It converts a limit per minute to an integer per millisecond.
 UNIT = 60_000
@@ -26,39 +29,35 @@ class Bucket:
 class LocalBuckets:
     """The buckets of `lua/limit.lua` in this process; tests check that both behave the same."""
 
-    def __init__(self, most_clients: int) -> None:
-        self._most_clients = most_clients
-        self._clients: OrderedDict[str, Bucket] = OrderedDict()
-        self._agent = Bucket()
+    def __init__(self, most: int, *, kept: str = "") -> None:
+        """Set up the buckets: at most `most`, besides the one with the key `kept`, which is never forgotten."""
+        self._most = most
+        self._kept = kept
+        self._bucket_kept = Bucket()
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return len(self._buckets)
 
-    def step(
-        self, client: str, now: int, requests: int, tokens: int, used: int, *, of_budget: int = 0
-    ) -> tuple[int, int, int, int]:
+    def step(self, now: int, of_budget: int, rates: Sequence[Rate]) -> list[int]:
         """Do the same as the script, at the time `now` in milliseconds, and return the same result."""
-        refused, wait = (3, of_budget) if of_budget else (0, 0)
-        if tokens:
-            spent = self._agent.settle(tokens, now) + used * UNIT
-            self._agent.debt = spent
-            of_tokens = math.ceil((spent - tokens * UNIT) / tokens)
-            if of_tokens > wait:
-                refused, wait = 2, of_tokens
-        if not requests:
-            return refused, 0, 0, wait
-        bucket = self._bucket(client)
-        debt = bucket.settle(requests, now)
-        of_requests = math.ceil((debt - (requests - 1) * UNIT) / requests)
-        if of_requests > wait:
-            refused, wait = 1, of_requests
-        elif not refused:
-            bucket.debt = debt = debt + UNIT
-        return refused, (requests * UNIT - debt) // UNIT, math.ceil(debt / requests), wait
+        refused, wait = (-1, of_budget) if of_budget else (0, 0)
+        buckets = [self._bucket(rate.key) for rate in rates]
+        for number, (bucket, rate) in enumerate(zip(buckets, rates, strict=True), 1):
+            bucket.debt = bucket.settle(rate.limit, now) + rate.used * UNIT
+            of_this = math.ceil((bucket.debt + (rate.takes - rate.limit) * UNIT) / rate.limit)
+            if of_this > wait:
+                refused, wait = number, of_this
+        if not refused:
+            for bucket, rate in zip(buckets, rates, strict=True):
+                bucket.debt += rate.takes * UNIT
+        return [refused, wait, *(bucket.debt for bucket in buckets)]
 
-    def _bucket(self, client: str) -> Bucket:
-        bucket = self._clients.setdefault(client, Bucket())
-        self._clients.move_to_end(client)
-        if len(self._clients) > self._most_clients:
-            self._clients.popitem(last=False)
+    def _bucket(self, key: str) -> Bucket:
+        if key == self._kept:
+            return self._bucket_kept
+        bucket = self._buckets.setdefault(key, Bucket())
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._most:
+            self._buckets.popitem(last=False)
         return bucket

@@ -1,4 +1,4 @@
-"""Enforce the limits on a client's requests and on the usage of the whole agent, and report them in every answer."""
+"""Enforce the limits of clients, tenants and the whole agent, and report those of requests in every answer."""
 
 import math
 
@@ -47,10 +47,9 @@ class RateLimit:
         await self._refuse(verdict)(scope, receive, send_with_headers)
 
     def _headers(self, verdict: Verdict) -> list[tuple[bytes, bytes]]:
-        limit = self.limits.requests_per_minute
-        if not limit:
+        if not verdict.limit:
             return []
-        values = (limit, verdict.left, math.ceil(verdict.reset / 1000))
+        values = (verdict.limit, verdict.left, math.ceil(verdict.reset / 1000))
         return [(name, str(value).encode()) for name, value in zip(_NAMES, values, strict=True)]
 
     def _refuse(self, verdict: Verdict) -> JSONResponse:

@@ -42,7 +42,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 # autoscalers must not have added workers in between.
 _THROTTLED_SECONDS = 60.0
 
-_SUBMIT, _CLAIM, _HOLD, _RESUME, _RENEW, _PUT_BACK, _REQUEUE, _CANCEL, _SUSPEND, _WAKE, _KEEP, _ANSWER = (
+_SUBMIT, _CLAIM, _HOLD, _RESUME, _RENEW, _PUT_BACK, _REQUEUE, _POSTPONE, _CANCEL, _SUSPEND, _WAKE, _KEEP, _ANSWER = (
     Script(__package__, "task", name)
     for name in (
         "submit_task",
@@ -52,6 +52,7 @@ _SUBMIT, _CLAIM, _HOLD, _RESUME, _RENEW, _PUT_BACK, _REQUEUE, _CANCEL, _SUSPEND,
         "renew_leases",
         "put_back_task",
         "requeue_task",
+        "postpone_task",
         "cancel_task",
         "suspend_task",
         "wake_task",
@@ -211,6 +212,13 @@ class Tasks(TaskRecords):
     async def requeue(self, claim: Claim) -> None:
         """Requeue a task for another worker, at once. This attempt does not count."""
         await self._run(_REQUEUE, claim.id, claim.attempt)
+
+    async def postpone(self, claim: Claim, wait_seconds: float) -> None:
+        """Make a task wait whose client may use no more for now, with the client's other tasks that wait.
+
+        This attempt does not count. They still fail at their deadlines.
+        """
+        await self._run(_POSTPONE, claim.id, claim.attempt, math.ceil(wait_seconds * 1000), int(claim.probe))
 
     async def suspend(self, claim: Claim, turn_id: str, expires: float, last: LastEvents = NO_EVENTS) -> bool:
         """Make a task wait for the approvals of a turn until they expire, in seconds since 1970.

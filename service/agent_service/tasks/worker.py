@@ -36,6 +36,9 @@ _REPORT_RETRY_SECONDS = 0.5
 # The loop polls every second. If it has not done so for this long, it is stuck.
 _STUCK_SECONDS = 30.0
 
+# A task whose client has used up its budget is checked this often: the budget may be raised meanwhile.
+_LONGEST_SHARE_WAIT_SECONDS = 60.0
+
 
 class Worker:
     """Claims tasks, at most `concurrency` at once, until the process drains."""
@@ -194,8 +197,20 @@ class Worker:
 
     async def _work(self, claim: Claim) -> None:
         known = structlog.contextvars.bound_contextvars(task_id=claim.id, attempt=claim.attempt, **for_log(claim.owner))
-        with known, self._spans.start(claim) as span:
+        with known:
             attempt = Attempt(claim, self._tasks, self._approvals, self._conversations, self._log)
+            try:
+                postponed = await self._postpones(claim)
+            except asyncio.CancelledError:
+                if self._ending:
+                    await self._requeue(attempt, claim)
+                return
+            if not postponed:
+                await self._make(attempt, claim)
+
+    async def _make(self, attempt: Attempt, claim: Claim) -> None:
+        """Make an attempt, and report its end."""
+        with self._spans.start(claim) as span:
             try:
                 report = await self._attempt(attempt, claim, span)
             except asyncio.CancelledError:
@@ -209,8 +224,23 @@ class Worker:
             finally:
                 attempt.close()
 
+    async def _postpones(self, claim: Claim) -> bool:
+        """Return whether a task does not start or go on now: its client may use no more, and it waits until it may."""
+        if not self._limits.share_limits:
+            return False
+        verdict = await self._limits.admit_share(claim.owner)
+        if verdict.refused is None:
+            return False
+        seconds = min(verdict.wait / 1000, _LONGEST_SHARE_WAIT_SECONDS)
+        try:
+            await self._tasks.postpone(claim, seconds)
+            _log.info("Task waits for a limit of its client", limit=verdict.refused, seconds=round(seconds, 1))
+        except StateUnavailableError:
+            _log.warning("Task could not be postponed, another worker will claim it when its lease expires")
+        return True
+
     async def _attempt(self, attempt: Attempt, claim: Claim, span: Span) -> Callable[[], Awaitable[None]]:
-        """Make an attempt, and return the call that reports its end."""
+        """Run an attempt, and return the call that reports its end."""
 
         async def on_answer() -> None:
             if claim.probe:

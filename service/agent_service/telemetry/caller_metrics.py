@@ -25,6 +25,13 @@ class CallerMetrics:
             ["client"],
             registry=registry,
         )
+        self._tokens = Counter(
+            "agent_client_tokens",
+            "Tokens of the model by the name of the client's key, as for `agent_client_requests_total`; `anonymous` "
+            "without a client.",
+            ["client", "direction"],
+            registry=registry,
+        )
         self.refused = Counter(
             "agent_auth_refused",
             "Requests refused for their credential: `missing`, an invalid `key`, or the fault of a token.",
@@ -44,9 +51,17 @@ class CallerMetrics:
 
     def count(self, label: str) -> None:
         """Count a request of the client with this label."""
+        self._requests.labels(self._bounded(label)).inc()
+
+    def count_tokens(self, label: str, *, sent: int, received: int) -> None:
+        """Count tokens of the client with this label."""
+        bounded = self._bounded(label)
+        self._tokens.labels(bounded, "input").inc(sent)
+        self._tokens.labels(bounded, "output").inc(received)
+
+    def _bounded(self, label: str) -> str:
         if label not in self._names:
             if len(self._names) >= _MOST_NAMES:
-                label = _OTHER
-            else:
-                self._names.add(label)
-        self._requests.labels(label).inc()
+                return _OTHER
+            self._names.add(label)
+        return label

@@ -27,6 +27,12 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 _MODEL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
+LIMITS = (
+    *("requests", "in_flight", "client_tokens", "client_budget"),
+    *("tenant_requests", "tenant_tokens", "tenant_budget", "tokens", "budget"),
+)
+"""What answers 429, as the label `reason` has it: of a client, of a tenant, and of the whole agent."""
+
 
 class Metrics:
     """All metrics, in a separate registry, so that several apps can share one process."""
@@ -59,8 +65,8 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "agent_rate_limited",
-            "Requests answered with 429, by limit: `requests`, `in_flight` or `client_budget` of a client, "
-            "`tenant_budget`, `tokens` or `budget` of the agent.",
+            "Requests answered with 429, by limit: `requests`, `in_flight`, `client_tokens` or `client_budget` of a "
+            "client, `tenant_requests`, `tenant_tokens` or `tenant_budget`, `tokens` or `budget` of the agent.",
             ["reason"],
             registry=registry,
         )
@@ -70,7 +76,7 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        for reason in ("requests", "in_flight", "tokens", "budget", "client_budget", "tenant_budget"):
+        for reason in LIMITS:
             self.rate_limited.labels(reason)
         for reason in ("overload", "draining"):
             self.shed.labels(reason)

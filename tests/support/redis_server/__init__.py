@@ -12,8 +12,9 @@ from pathlib import Path
 
 from testbed import paths, system
 from testbed.errors import TestbedError
+from testbed.ports import free_port
 
-_START_SECONDS = 15.0
+_START_SECONDS = 60.0
 
 
 class RedisServer:
@@ -23,8 +24,8 @@ class RedisServer:
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            self.port: int = sock.getsockname()[1]
+        # Not one that the kernel picks for connections too: while the server is stopped, a client could get it.
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
@@ -61,10 +62,7 @@ class RedisServer:
             parts = [f"*{len(words)}", *(part for word in words for part in (f"${len(word.encode())}", word))]
             sock.sendall(("\r\n".join(parts) + "\r\n").encode())
             reply = b""
-            while not reply.endswith(b"\r\n"):
-                got = sock.recv(65536)
-                if not got:
-                    break
+            while _end_of(reply) is None and (got := sock.recv(65536)):
                 reply += got
             return reply
 
@@ -83,6 +81,24 @@ class RedisServer:
         self._signal(signal.SIGCONT)
         if self._process is not None:
             self._process.wait(_START_SECONDS)
+
+
+def _end_of(reply: bytes, start: int = 0) -> int | None:
+    """Return where the value that begins at `start` ends (RESP); None while it is incomplete."""
+    line_end = reply.find(b"\r\n", start)
+    if line_end < 0:
+        return None
+    kind, count, end = reply[start : start + 1], reply[start + 1 : line_end], line_end + 2
+    if kind == b"$" and int(count) >= 0:
+        end += int(count) + 2
+        return end if end <= len(reply) else None
+    if kind == b"*":
+        for _ in range(int(count)):
+            found = _end_of(reply, end)
+            if found is None:
+                return None
+            end = found
+    return end
 
 
 @contextmanager

@@ -280,6 +280,18 @@ def _keep_rules_of_providers(spec: dict[str, Any]) -> None:
             each["foundry"].pop("baseUrl", None)
 
 
+def _keep_rules_of_budgets(budget: dict[str, Any], models: list[str]) -> None:
+    shares = [budget[name] for name in ("perClient", "perTenant") if name in budget]
+    for limit in (*shares, budget):
+        if "cost" not in limit:
+            limit.setdefault("tokens", 1)
+        elif not limit["cost"].strip("0."):
+            limit["cost"] = f"1{limit['cost'][:8]}"
+    if any("cost" in limit for limit in (*shares, budget)):
+        price = {"input": "3", "output": "15.5", "cacheRead": "0.0"}
+        budget["prices"] = {**budget.get("prices", {}), **dict.fromkeys(models, price)}
+
+
 def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     redis = spec.get("redis", {})
     if "url" in redis:
@@ -288,15 +300,10 @@ def _keep_rules_of_traffic(spec: dict[str, Any]) -> None:
     if not {"url", "secretName"} & redis.keys():
         spec.get("worker", {})["enabled"] = False
         spec.pop("budget", None)
-    budget = spec.get("budget", {"tokens": 1})
-    if "cost" not in budget:
-        budget.setdefault("tokens", 1)
-    else:
-        budget["cost"] = f"1{budget['cost'][:8]}" if not budget["cost"].strip("0.") else budget["cost"]
+    if "budget" in spec:
         agent = spec.get("agent", {})
         models = [agent.get("model", DEFAULT_MODEL), *(each["model"] for each in agent.get("fallbacks", []))]
-        price = {"input": "3", "output": "15.5", "cacheRead": "0.0"}
-        budget["prices"] = {**budget.get("prices", {}), **dict.fromkeys(models, price)}
+        _keep_rules_of_budgets(spec["budget"], models)
     route = spec.get("httpRoute", {})
     if not route.get("parentRefs"):
         route["enabled"] = False

@@ -23,6 +23,7 @@ from agent_operator.controller.reconcile.permitted import permitted
 from agent_operator.controller.status.status import Observation, status_of, status_of_refused
 from agent_operator.kube.cache import Cache
 from agent_operator.kube.conditions import condition
+from agent_operator.policy.fields import plain
 from agent_operator.policy.settings import Policy
 from unit.operator.strategies import specs, values_of
 
@@ -153,6 +154,14 @@ SIDECAR = {"name": "proxy", "image": "docker.io/library/nginx:1"}
 
 
 # Bounds, a spec within them, and specs beyond them by the field that is refused.
+CLOUDS: dict[str, Any] = {
+    "provider": "echo",
+    "bedrock": {
+        "region": "eu-west-1",
+        "baseUrl": "https://bedrock.example.com",
+        "modelIds": {"claude-haiku-5": "eu.anthropic.claude-haiku-5:0"},
+    },
+}
 CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]] = [
     (
         {"imageRegistries": ["registry.example.com/team", "quay.io"]},
@@ -178,6 +187,43 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]] = 
         {"modelHosts": ["*.example.com"]},
         {"agent": {"provider": "echo", "baseUrl": "https://AI.Example.com:8443/v1"}},
         {"spec.agent.baseUrl": {"agent": {"provider": "echo", "baseUrl": "https://example.com"}}},
+    ),
+    (
+        {"modelHosts": ["*.example.com", "agents.services.ai.azure.com"]},
+        {"agent": {**CLOUDS, "foundry": {"resource": "agents"}}},
+        {
+            "spec.agent.bedrock.baseUrl": {
+                "agent": {"provider": "echo", "bedrock": {"region": "eu-west-1", "baseUrl": "https://other.org"}}
+            },
+            "spec.agent.vertex.baseUrl": {
+                "agent": {
+                    "provider": "echo",
+                    "vertex": {"project": "one", "region": "eu", "baseUrl": "http://example.com"},
+                }
+            },
+            "spec.agent.foundry.baseUrl": {
+                "agent": {"provider": "echo", "foundry": {"baseUrl": "https://ai.other.org/anthropic"}}
+            },
+            "spec.agent.foundry.resource": {"agent": {"provider": "echo", "foundry": {"resource": "other"}}},
+        },
+    ),
+    (
+        {"models": ["claude-haiku-*", "eu.anthropic.claude-haiku-*"]},
+        {"agent": {**CLOUDS, "model": "claude-haiku-5"}},
+        {
+            "spec.agent.bedrock.modelIds": {
+                "agent": {**CLOUDS, "bedrock": {"region": "eu-west-1", "modelIds": {"claude-haiku-5": "claude-opus-5"}}}
+            },
+            "spec.agent.vertex.modelIds": {
+                "agent": {
+                    **CLOUDS,
+                    "vertex": {"project": "one", "region": "eu", "modelIds": {"a": "claude-haiku-5", "b": "other"}},
+                }
+            },
+            "spec.agent.foundry.modelIds": {
+                "agent": {**CLOUDS, "foundry": {"resource": "agents", "modelIds": {"claude-haiku-5": "big"}}}
+            },
+        },
     ),
     (
         {"toolHosts": ["tools.example.com"]},
@@ -292,8 +338,9 @@ def test_every_check_is_of_a_bound_and_of_a_field() -> None:
 
     def node(schema: dict[str, Any], path: str) -> dict[str, Any]:
         for name in path.split("."):
-            schema = schema["properties"][name.removesuffix("[]")]
+            schema = schema["properties"][plain(name)]
             schema = schema["items"] if name.endswith("[]") else schema
+            schema = schema["additionalProperties"] if name.endswith("{}") else schema
         return schema
 
     for check in CHECKS:

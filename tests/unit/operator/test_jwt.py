@@ -96,6 +96,15 @@ def test_the_budgets_of_clients_and_tenants_are_settings_and_none_of_the_agent()
     assert [found.get(name) for name in names] == ["5", "2.5", "month", None, None]
 
 
+def test_the_rates_of_clients_and_tenants_are_settings() -> None:
+    rates = {"perClient": {"requestsPerMinute": 5}, "perTenant": {"requestsPerMinute": 6, "tokensPerMinute": 7}}
+    given = {"agent": {"provider": "echo"}, "rateLimit": rates}
+    found = settings(AgentDeployment("hello", "prod", AgentSpec.model_validate(given)))
+    names = ("CLIENT_RATE_LIMIT_REQUESTS", "CLIENT_TOKENS_PER_MINUTE")
+    of_tenant = ("TENANT_RATE_LIMIT_REQUESTS", "TENANT_TOKENS_PER_MINUTE", "RATE_LIMIT_REQUESTS")
+    assert [found.get(name) for name in (*names, *of_tenant)] == ["5", None, "6", "7", "100"]
+
+
 @pytest.mark.parametrize(
     "budget", [{}, {"perClient": {}}, {"perTenant": {"cost": "0.0"}}, {"perClient": {"cost": "1"}}]
 )

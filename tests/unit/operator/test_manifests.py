@@ -77,7 +77,7 @@ def test_every_valid_spec_builds_canonical_and_deterministic_objects(spec: Docum
 
     assert objects == desired(AgentDeployment("hello", "prod", AgentSpec.model_validate(spec)))
     own = {document["metadata"]["name"] for document in objects if document["kind"] != "ServiceAccount"}
-    assert own <= {"hello", "hello-worker", "hello-client-keys", "hello-tools"}
+    assert own <= {"hello", "hello-worker", "hello-client-keys", "hello-tools", "hello-jwt"}
     assert {document["metadata"]["namespace"] for document in objects} == {"prod"}
     for document in objects:
         assert yaml.safe_load(to_yaml(document)) == document

@@ -35,6 +35,15 @@ class UnavailableError(A2AError):
     """
 
 
+class LimitedError(A2AError):
+    """A limit of the caller refuses its message. A2A has no code of its own for that.
+
+    Over HTTP+JSON it is 429 (google.rpc.Code: RESOURCE_EXHAUSTED), and in JSON-RPC an internal error.
+    """
+
+
+A2A_ERROR_MAPPING[LimitedError] = ErrorMapping(429, "RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED")
+A2A_ERROR_REASONS[LimitedError] = "RESOURCE_EXHAUSTED"
 A2A_ERROR_MAPPING[UnavailableError] = ErrorMapping(503, "UNAVAILABLE", "UNAVAILABLE")
 A2A_ERROR_REASONS[UnavailableError] = "UNAVAILABLE"
 

@@ -21,7 +21,7 @@ from agent_service.chat.approval_errors import UnknownApprovalError
 from agent_service.chat.approval_record import Place, parse_call_id
 from agent_service.chat.question import Question
 from agent_service.compat.a2a import incoming, outgoing
-from agent_service.compat.a2a.errors import translated, unknown_task
+from agent_service.compat.a2a.errors import LimitedError, translated, unknown_task
 from agent_service.compat.a2a.listing import Listing
 from agent_service.compat.a2a.updates import Update, Updates
 from agent_service.compat.asking import check_tokens
@@ -29,8 +29,8 @@ from agent_service.components import Components
 from agent_service.tasks.record import Task
 from agent_service.tasks.tracing import traceparent
 
-OWNER = "owner"
-"""Where the state of a call has the owner of the caller's tasks."""
+OWNER, HEADERS = "owner", "portside.headers"
+"""Where the state of a call has the owner of the caller's tasks, and further headers of the answer."""
 
 _ENDS = frozenset({"done", "error"})
 _ENDED = frozenset({"completed", "failed"})
@@ -53,7 +53,7 @@ class Handler(RequestHandler):
         """Start or continue a task, and return it when it has ended or waits, or at once if the client wants that."""
         with translated():
             owner = _owner(context)
-            task, shown = await self._start(params, owner)
+            task, shown = await self._start(params, context)
             if not shown:
                 return _outline(task)
             if not params.configuration.return_immediately:
@@ -68,7 +68,7 @@ class Handler(RequestHandler):
         """Start or continue a task; yield it, and then its updates until it has ended or waits."""
         with translated():
             owner = _owner(context)
-            task, shown = await self._start(params, owner)
+            task, shown = await self._start(params, context)
             if not shown:
                 yield _outline(task)
                 return
@@ -150,13 +150,13 @@ class Handler(RequestHandler):
         """Refuse."""
         raise PushNotificationNotSupportedError(_NO_PUSH)
 
-    async def _start(self, params: types.SendMessageRequest, owner: str) -> tuple[Task, bool]:
+    async def _start(self, params: types.SendMessageRequest, context: ServerCallContext) -> tuple[Task, bool]:
         """Return the task of a message, and whether the caller may see its content, which an approver may not."""
         validate_proto_required_fields(params)
         validate_history_length(params.configuration)
         if params.configuration.HasField("task_push_notification_config"):
             raise PushNotificationNotSupportedError(_NO_PUSH)
-        message = params.message
+        message, owner = params.message, _owner(context)
         if message.task_id:
             return await self._decide(message, owner)
         incoming.check_context(message.context_id)
@@ -164,11 +164,22 @@ class Handler(RequestHandler):
         details = Details(api="a2a", content=asked.content, instructions=asked.instructions)
         check_tokens(self._components, asked.text, details)
         question = Question(asked.text, message.context_id or None, details=details)
+        await self._admit(context)
         # The id of a context may be the client's own.
         accepted = await self._components.background.submit(
             owner, question, traceparent=traceparent(), takes_unknown_id=True
         )
         return await self._get(owner, accepted.id), True
+
+    async def _admit(self, context: ServerCallContext) -> None:
+        """Raise LimitedError if the caller has used up its budget."""
+        limits = self._components.limits
+        verdict = await limits.admit_task(_owner(context))
+        if verdict.refused is not None:
+            self._components.metrics.rate_limited.labels(verdict.refused).inc()
+            sentence, seconds = limits.explain(verdict)
+            context.state[HEADERS]["Retry-After"] = str(seconds)
+            raise LimitedError(sentence, data={"retryAfter": seconds})
 
     async def _decide(self, message: types.Message, owner: str) -> tuple[Task, bool]:
         """Decide on calls that a task waits for, and let it go on when none of them is undecided."""

@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from starlette.routing import Match, Route
 
 from agent_service.compat.a2a.card import REST_PATH
-from agent_service.compat.a2a.handler import OWNER, Handler
+from agent_service.compat.a2a.handler import HEADERS, OWNER, Handler
 from agent_service.compat.a2a.stream import Stream
 from agent_service.components import Components
 from agent_service.routes.dependencies import owner
@@ -21,11 +21,12 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class _Contexts(DefaultServerCallContextBuilder):
-    """Adds the owner of the caller's tasks."""
+    """Adds the owner of the caller's tasks, and the place for further headers of the answer."""
 
     def build(self, request: Request) -> ServerCallContext:
         context = super().build(request)
         context.state[OWNER] = owner(request)
+        context.state[HEADERS] = request.scope.setdefault(HEADERS, {})
         return context
 
 
@@ -58,6 +59,8 @@ class Server:
         await request.body()
         try:
             async with WhileConnected(request.receive):
-                return await Stream.of(await endpoint(request), heartbeat_seconds=self._heartbeat_seconds)
+                answer = await Stream.of(await endpoint(request), heartbeat_seconds=self._heartbeat_seconds)
         except ClientGoneError:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
+        answer.headers.update(request.scope.get(HEADERS, {}))
+        return answer

@@ -1,11 +1,10 @@
--- Accept or refuse a request, and charge used tokens to the agent's bucket. `LocalBuckets` in local.py does the same.
+-- Accept or refuse a request by any number of limits, and charge used tokens. `LocalBuckets` in local.py does the same.
 -- A bucket is stored as "<debt> <ms>": the debt that was taken and had not been restored at that time. One request, or
 -- one token, is a debt of 60000. With a limit of L per minute, L is restored per millisecond; the maximum is L * 60000.
--- KEYS: the client's bucket of requests, the agent's bucket of tokens
--- ARGV: requests per minute, tokens per minute (each 0 to skip it), tokens that were used, ms for which the agent's
---   budget of a day or month refuses
--- Result: the limit that refuses for longest (0 none, 1 requests, 2 tokens, 3 budget), requests left, ms until all
---   requests are restored, ms to wait
+-- KEYS: the buckets
+-- ARGV: ms for which a budget refuses; then for each bucket: limit per minute, tokens that were used, 1 if an accepted
+--   request takes one from it, else 0
+-- Result: number of the bucket that refuses for longest (0 none, -1 the budget), ms to wait, debt of each bucket
 local UNIT = 60000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -25,25 +24,18 @@ local function keep(key, limit, debt)
   end
 end
 
-local requests, tokens, used = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local wait, debt = tonumber(ARGV[4]), 0
-local refused = wait > 0 and 3 or 0
-
-if tokens > 0 then
-  local spent = debt_of(KEYS[2], tokens) + used * UNIT
-  keep(KEYS[2], tokens, spent)
-  local of_tokens = math.ceil((spent - tokens * UNIT) / tokens)
-  if of_tokens > wait then refused, wait = 2, of_tokens end
+local wait, buckets, debts = tonumber(ARGV[1]), {}, {}
+local refused = wait > 0 and -1 or 0
+for i, key in ipairs(KEYS) do
+  local limit, used, takes = tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1])
+  local debt = debt_of(key, limit) + used * UNIT
+  buckets[i] = {limit = limit, debt = debt, takes = takes}
+  local of_this = math.ceil((debt + (takes - limit) * UNIT) / limit)
+  if of_this > wait then refused, wait = i, of_this end
 end
-
-if requests == 0 then return {refused, 0, 0, wait} end
-
-debt = debt_of(KEYS[1], requests)
-local of_requests = math.ceil((debt - (requests - 1) * UNIT) / requests)
-if of_requests > wait then
-  refused, wait = 1, of_requests
-elseif refused == 0 then
-  debt = debt + UNIT
+for i, bucket in ipairs(buckets) do
+  -- A refused request takes nothing from any bucket.
+  debts[i] = bucket.debt + (refused == 0 and bucket.takes * UNIT or 0)
+  keep(KEYS[i], bucket.limit, debts[i])
 end
-keep(KEYS[1], requests, debt)
-return {refused, math.floor((requests * UNIT - debt) / UNIT), math.ceil(debt / requests), wait}
+return {refused, wait, unpack(debts)}
